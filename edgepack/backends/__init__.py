@@ -1,0 +1,57 @@
+"""The engines: what a backend module offers, and the dict of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol, cast
+
+from edgepack.documents import suggestion
+from edgepack.errors import ConfigError
+from edgepack.specs import Array, CompiledModel, Diagnostic, OnnxModel, Precision, RunOptions, Target
+
+
+class Runner(Protocol):
+    """A loaded model. ``infer`` is all that is ever timed."""
+
+    def infer(self, feeds: Mapping[str, Array], /) -> Mapping[str, Array]:
+        """Return the outputs by name. An output's memory may be reused by the next call: copy what must outlive it."""
+        ...
+
+    def close(self) -> None:
+        """Free the engine's memory; the runner cannot be used afterwards."""
+        ...
+
+
+class Backend(Protocol):
+    """What every module of this package offers."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Return the engine's package versions. Raises ``ToolchainError`` with the command that installs it."""
+        ...
+
+    def check(self, model: OnnxModel, target: Target) -> list[Diagnostic]:
+        """Return what the engine will refuse, and why, before compiling."""
+        ...
+
+    def compile_model(self, model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
+        """Write the engine's native files into the empty folder ``out``. Raises ``CompileError``."""
+        ...
+
+    def load_model(self, compiled: CompiledModel, options: RunOptions) -> Runner:
+        """Load compiled files. Raises ``CompileError`` when the engine refuses them."""
+        ...
+
+
+BACKENDS = {
+    "onnxruntime": "edgepack.backends.onnxruntime",
+    "openvino": "edgepack.backends.openvino",
+}
+
+
+def get_backend(name: str) -> Backend:
+    """Return the module that drives the engine ``name``; the engine itself is imported by its functions."""
+    if name not in BACKENDS:
+        raise ConfigError(f"there is no backend {name!r}", hint=suggestion(name, BACKENDS))
+    return cast("Backend", importlib.import_module(BACKENDS[name]))

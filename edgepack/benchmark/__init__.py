@@ -1,0 +1,1 @@
+"""Scenarios, statistics, memory and validity of measurements."""

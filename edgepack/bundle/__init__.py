@@ -1,0 +1,1 @@
+"""The .edgepack file: manifest, archive, golden vectors, bill of materials."""

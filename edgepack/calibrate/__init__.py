@@ -1,0 +1,1 @@
+"""Samples, preprocessing, observers and ranges."""

@@ -1,0 +1,164 @@
+"""JSON and TOML documents to frozen dataclasses and back: the dataclass is the schema.
+
+Standard library only, because a device reads manifests with it. Unknown keys are refused with the nearest known one;
+every error names the place. ``Path`` values are written relative to ``base`` and read back below it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgepack.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def encode(value: Any, base: Path | None = None) -> Any:
+    """Return ``value`` (a dataclass, possibly nested) as JSON types; a non-finite float is refused."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: encode(getattr(value, f.name), base) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): encode(value[key], base) for key in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [encode(item, base) for item in value]
+    if isinstance(value, Path):
+        return value.relative_to(base).as_posix() if base and value.is_relative_to(base) else str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"a document cannot hold the number {value}")
+        return float(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    raise TypeError(f"a document cannot hold a {type(value).__name__}")
+
+
+def to_json(value: Any, base: Path | None = None) -> str:
+    """Return ``value`` as indented JSON with a final newline; the same value gives the same text."""
+    return json.dumps(encode(value, base), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def from_json(kind: type[T], text: str | bytes, where: str, base: Path | None = None) -> T:
+    """Read a JSON document into ``kind``. Raises ``ConfigError`` naming ``where`` and the place inside it."""
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not valid JSON: {error}", hint="write it again with the tool that made it") from None
+    return decode(kind, data, where, base)
+
+
+def decode(kind: Any, data: Any, where: str, base: Path | None = None) -> Any:
+    """Check ``data`` against the type ``kind`` and return it as that type. Raises ``ConfigError``."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, data, where, base)
+    if origin is typing.Literal:
+        return _decode_literal(arguments, data, where)
+    if origin in (typing.Union, types.UnionType):
+        return _decode_union(arguments, data, where, base)
+    if origin is tuple:
+        return _decode_tuple(arguments, data, where, base)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(data, dict):
+            raise _wrong(where, "a table", data)
+        return {key: decode(arguments[1], item, f"{where}: {key}", base) for key, item in data.items()}
+    return _decode_scalar(kind, data, where, base)
+
+
+def _decode_dataclass(kind: Any, data: Any, where: str, base: Path | None) -> Any:
+    if not isinstance(data, dict):
+        raise _wrong(where, "a table", data)
+    hints = _hints(kind)
+    for key in data:
+        if key not in hints:
+            raise ConfigError(f"{where}: unknown key {key!r}", hint=suggestion(key, hints))
+    values = {key: decode(hints[key], item, f"{where}: {key}", base) for key, item in data.items()}
+    for spec in dataclasses.fields(kind):
+        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
+        if required and spec.name not in values:
+            raise ConfigError(f"{where}: the key {spec.name!r} is missing", hint=f"add {spec.name} = ...")
+    return kind(**values)
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return typing.get_type_hints(kind)
+
+
+def _decode_literal(allowed: tuple[Any, ...], data: Any, where: str) -> Any:
+    if isinstance(data, bool) or data not in allowed:
+        raise ConfigError(f"{where}: {_show(data)} is not one of the allowed values", hint=suggestion(data, allowed))
+    return data
+
+
+def _decode_union(kinds: tuple[Any, ...], data: Any, where: str, base: Path | None) -> Any:
+    if data is None and type(None) in kinds:
+        return None
+    candidates = [kind for kind in kinds if kind is not type(None)]
+    if len(candidates) == 1:
+        return decode(candidates[0], data, where, base)
+    for kind in candidates:
+        try:
+            return decode(kind, data, where, base)
+        except ConfigError:
+            continue
+    raise _wrong(where, " or ".join(getattr(kind, "__name__", str(kind)) for kind in candidates), data)
+
+
+def _decode_tuple(kinds: tuple[Any, ...], data: Any, where: str, base: Path | None) -> Any:
+    if not isinstance(data, list):
+        raise _wrong(where, "a list", data)
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        return tuple(decode(kinds[0], item, f"{where}[{i}]", base) for i, item in enumerate(data))
+    if len(data) != len(kinds):
+        raise ConfigError(f"{where}: expected {len(kinds)} values, found {len(data)}")
+    return tuple(decode(kind, item, f"{where}[{i}]", base) for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+
+
+def _decode_scalar(kind: Any, data: Any, where: str, base: Path | None) -> Any:
+    if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        if not math.isfinite(data):
+            raise _wrong(where, "a finite number", data)
+        return float(data)
+    if kind is Path and isinstance(data, str):
+        return base / data if base else Path(data)
+    if kind in (int, bool, str) and type(data) is kind:
+        return data
+    raise _wrong(where, {int: "a whole number", bool: "true or false", str: "text", float: "a number"}.get(kind, str(kind)), data)
+
+
+def suggestion(word: Any, known: Any) -> str:
+    """Return "did you mean 'x'?" for the nearest of ``known``, else the list of all of them."""
+    names = [str(name) for name in known]
+    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.55)
+    return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
+
+
+def _wrong(where: str, expected: str, data: Any) -> ConfigError:
+    return ConfigError(f"{where}: expected {expected}, found {_show(data)}", hint=f"write {expected} there")
+
+
+def _show(data: Any) -> str:
+    text = repr(data)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number that a document may hold")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a key stands twice in one table")
+    return result

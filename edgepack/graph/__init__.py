@@ -1,0 +1,1 @@
+"""Loads, checks, describes and simplifies ONNX graphs; precision casts; operator and byte counts."""

@@ -1,0 +1,1 @@
+"""Rules, placement of Q/DQ, weights and corrections."""

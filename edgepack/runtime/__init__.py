@@ -1,0 +1,1 @@
+"""What a device needs: open a bundle, load it, run it, verify it."""

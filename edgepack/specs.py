@@ -1,0 +1,514 @@
+"""The frozen values that flow between stages; no I/O, standard library only.
+
+Every value here can be written as JSON and read back by ``documents.py``; the dataclass is the schema. A ``Path``
+inside a value is relative to the folder that the value's document stands in. Units are in the names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+    Feeds: TypeAlias = Mapping[str, Array]
+else:
+    Array = Feeds = Any
+
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+Observer: TypeAlias = Literal["minmax", "percentile", "entropy", "mse"]
+Severity: TypeAlias = Literal["note", "warning", "error"]
+
+
+class Progress(Protocol):
+    """Called by long work: ``done`` of ``total`` units of the stage named ``what``; ``total`` 0 means unknown."""
+
+    def __call__(self, what: str, done: int, total: int, /) -> None: ...
+
+
+def no_progress(_what: str, _done: int, _total: int, /) -> None:
+    """A ``Progress`` that shows nothing."""
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, numpy dtype name and shape of an input or output; a symbolic or unknown dimension is a string."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX file that was loaded and checked.
+
+    ``sha256`` covers the file and its external data; ``size_bytes`` too. ``external`` names the external data files,
+    relative to the model's folder and inside it.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    external: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """Something found while checking: what, where (``node`` is a node's name), and what to do."""
+
+    severity: Severity
+    message: str
+    node: str | None = None
+    hint: str | None = None
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the model's input: resize, crop, then ``(pixel * scale - mean) / std``.
+
+    ``pixel`` is 0..255. ``resize_short`` scales the shorter side to that many pixels keeping the aspect ratio;
+    ``resize`` is an exact (height, width); at most one of the two. ``crop`` is a centre crop (height, width).
+    ``mean`` and ``std`` have one entry per channel, in the order of ``color``.
+    """
+
+    resize_short: int | None = None
+    resize: tuple[int, int] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    crop: tuple[int, int] | None = None
+    color: Literal["RGB", "BGR", "L"] = "RGB"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    dtype: Literal["float32", "uint8"] = "float32"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One calibration recipe, ``calibration/<name>.toml``."""
+
+    name: str
+    title: str
+    preprocessing: Preprocessing | None = None
+    samples: int = 256
+    observer: Observer = "minmax"
+    percentile: float = 99.99
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Which samples of which source, in which order; the samples themselves are read when they are needed.
+
+    ``sha256`` covers the contents of the chosen samples, their labels, and the preprocessing. ``indices`` counts
+    in the source's own sorted order. ``classes`` are the names of class folders, in label order (pictures only).
+    """
+
+    source: str
+    kind: Literal["pictures", "npz", "callable"]
+    sha256: str
+    indices: tuple[int, ...]
+    labelled: bool
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+
+
+@dataclass(frozen=True)
+class TensorRange:
+    """What was seen of one tensor and the range chosen for it.
+
+    ``minimum`` and ``maximum`` are the extremes seen. ``low`` and ``high`` are the range chosen by the observer for
+    asymmetric quantization; ``magnitude`` is the one for symmetric quantization: ``[-magnitude, magnitude]``.
+    """
+
+    minimum: float
+    maximum: float
+    low: float
+    high: float
+    magnitude: float
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Activation statistics per tensor; a document that can be inspected, diffed and reused."""
+
+    model_sha256: str
+    data_sha256: str
+    observer: Observer
+    percentile: float | None
+    samples: int
+    tensors: Mapping[str, TensorRange]
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+# --- targets ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EngineFacts:
+    """``[engine]``: the engine on the device. ``device`` is OpenVINO's device name or an execution provider."""
+
+    version: str | None = None
+    device: str = "CPU"
+    max_opset: int | None = None
+    build_on: Literal["host", "device"] = "host"
+
+
+@dataclass(frozen=True)
+class Compute:
+    """``[compute]``: instruction set (names as in /proc/cpuinfo), cores, GPU compute capability, precisions.
+
+    ``cpu_model`` is a regular expression that the host's CPU model must match for the host to be this device.
+    """
+
+    isa: tuple[str, ...] = ()
+    cores: int | None = None
+    gpu_sm: str | None = None
+    precisions: tuple[Precision, ...] = ("fp32", "int8")
+    cpu_model: str | None = None
+
+
+@dataclass(frozen=True)
+class QuantizationRules:
+    """``[quantization]``: how this target's engine wants its int8 models.
+
+    ``saturates``: int8 multiply-adds clip sums of two products at 16 bits (x86 without VNNI).
+    ``operators``: operator types to quantize; empty means the engine's default list (``quantize/rules.py``).
+    ``leave``: operator types or node-name patterns (fnmatch) never quantized.
+    """
+
+    activation_type: Literal["uint8", "int8"] = "uint8"
+    activation_symmetric: bool = False
+    weight_type: Literal["int8", "uint8"] = "int8"
+    weight_symmetric: bool = True
+    per_channel: bool = True
+    quantize_bias: bool = True
+    saturates: bool = False
+    operators: tuple[str, ...] = ()
+    leave: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Limits:
+    """``[limits]``: memory, bandwidth and dense peak operations per second for each precision."""
+
+    memory_bytes: int | None = None
+    bandwidth_bytes_per_s: int | None = None
+    peak_ops_per_s: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PowerFacts:
+    """``[power]``: where the power sensors are and the modes the board has."""
+
+    sensor: str | None = None
+    rails: tuple[str, ...] = ()
+    tdp_w: float | None = None
+
+
+@dataclass(frozen=True)
+class Target:
+    """One device profile, ``targets/<id>.toml``. A fact that is not known is absent."""
+
+    id: str
+    title: str
+    backend: str
+    arch: str
+    os: str = "linux"
+    engine: EngineFacts = EngineFacts()
+    compute: Compute = Compute()
+    quantization: QuantizationRules = QuantizationRules()
+    limits: Limits = Limits()
+    power: PowerFacts = PowerFacts()
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Host:
+    """Facts about the machine this runs on. ``isa`` holds the x86 or ARM flags that matter to an engine, sorted."""
+
+    cpu: str
+    arch: str
+    isa: tuple[str, ...]
+    cores: int
+    memory_bytes: int
+    os: str
+    kernel: str
+    python: str
+    gpu: str | None = None
+    power_mode: str | None = None
+
+
+# --- compiled models and running them ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """The engine's own native files. ``files`` are relative to ``folder``; ``entry`` is the one the engine opens."""
+
+    backend: str
+    precision: Precision
+    folder: Path
+    entry: str
+    files: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    versions: Mapping[str, str]
+    device: str = "CPU"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to load a compiled model. ``threads`` None leaves the engine's default; ``device`` None the bundle's."""
+
+    threads: int | None = None
+    device: str | None = None
+    hint: Literal["latency", "throughput"] = "latency"
+
+
+# --- verification and accuracy ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OutputDistance:
+    """How far one output is from the fp32 model's, over the golden vectors or over an evaluation set.
+
+    ``sqnr_db`` is 10 log10(sum ref^2 / sum (ref - out)^2), None when the outputs are identical (infinite).
+    """
+
+    name: str
+    sqnr_db: float | None
+    cosine: float
+    max_abs: float
+    tolerance_sqnr_db: float | None
+    passed: bool
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Numerics of a compiled model against the golden vectors, and where they were run."""
+
+    passed: bool
+    outputs: tuple[OutputDistance, ...]
+    samples: int
+    engine: str
+    versions: Mapping[str, str]
+    isa: tuple[str, ...]
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A metric measured on the same samples for fp32 and for this precision.
+
+    ``drop`` = fp32 - value, as a fraction; ``ci95`` is the interval of that *paired* difference.
+    ``metric`` is top1, top5, agreement, sqnr, cosine or the user's module:function.
+    """
+
+    metric: str
+    n: int
+    fp32: float
+    value: float
+    drop: float
+    ci95: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All that was measured of one compiled model on the evaluation samples."""
+
+    verification: Verification
+    accuracy: Accuracy | None
+    accuracy_reason: str | None
+    sqnr_db: float | None
+    cosine: float
+    agreement: float | None
+    agreement_ci95: tuple[float, float] | None
+    n: int
+
+
+# --- bundles ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One member of a bundle."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One engine's files in a bundle, in order of preference."""
+
+    backend: str
+    device: str
+    precision: Precision
+    entry: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a device must have. ``engine`` maps an engine's package to the oldest version that may run the payload."""
+
+    arch: str | None
+    isa: tuple[str, ...]
+    engine: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class MeasuredAccuracy:
+    """The accuracy in a manifest, with its circumstances; a field is None with the reason in ``note``."""
+
+    accuracy: Accuracy | None
+    sqnr_db: float | None
+    cosine: float | None
+    agreement: float | None
+    n: int
+    engine: str
+    isa: tuple[str, ...]
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``manifest.json``, the first member of a bundle."""
+
+    format: int
+    name: str
+    version: str
+    target: str
+    precision: Precision
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    preprocessing: Preprocessing | None
+    classes: tuple[str, ...]
+    layers: Mapping[str, int]
+    accuracy: MeasuredAccuracy | None
+    requirements: Requirements
+    payloads: tuple[Payload, ...]
+    toolchain: Mapping[str, str]
+    source_sha256: str
+    calibration_sha256: str | None
+    files: tuple[FileEntry, ...]
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+# --- measurements -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A nearest-rank percentile in ns with its 95 % interval; the value is None when the queries do not support it."""
+
+    p: float
+    value_ns: int | None
+    ci95_ns: tuple[int, int] | None
+    queries_needed: int
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A LoadGen scenario and its settings."""
+
+    name: Literal["SingleStream", "MultiStream", "Server", "Offline"]
+    duration_ns: int
+    warmup_ns: int
+    batch: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measurement, one JSON document."""
+
+    format: int
+    bundle_sha256: str
+    bundle_name: str
+    target: str
+    precision: Precision
+    host: Host
+    engine: str
+    versions: Mapping[str, str]
+    options: RunOptions
+    scenario: Scenario
+    queries: int
+    warmup_queries: int
+    duration_ns: int
+    percentiles: tuple[Percentile, ...]
+    samples_per_second: float
+    samples_per_second_ci95: tuple[float, float] | None
+    memory_load_bytes: int | None
+    memory_peak_bytes: int | None
+    energy_uj: int | None
+    energy_source: str
+    load_before: Mapping[str, float]
+    load_after: Mapping[str, float]
+    valid: bool
+    invalid_reasons: tuple[str, ...]
+    accuracy: MeasuredAccuracy | None
+    size_bytes: int
+    latencies_ns: tuple[int, ...] = ()
+
+
+# --- builds -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Nearest-rank percentiles of single-stream latency."""
+
+    p50: int
+    p90: int | None
+
+
+@dataclass(frozen=True)
+class BuildRow:
+    """One target and precision of a build; what was not measured is None, with the reason in ``notes``."""
+
+    target: str
+    precision: Precision
+    status: Literal["ok", "failed", "gate_missed"]
+    reason: str | None
+    bundle: str | None
+    sha256: str | None
+    size_bytes: int | None
+    accuracy: Accuracy | None
+    sqnr_db: float | None
+    cosine: float | None
+    agreement: float | None
+    latency_ns: Latency | None
+    speedup_over_fp32: float | None
+    measured_on: str | None
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What ``build`` returns, ``--json`` prints and ``build.json`` holds."""
+
+    name: str
+    rows: tuple[BuildRow, ...]
+    warnings: tuple[str, ...]
+    out: str
+    report: str | None
+    versions: Mapping[str, str]
+    stages_run: int
+    stages_reused: int
