@@ -327,20 +327,6 @@ class Accuracy:
     ci95: tuple[float, float]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """All that was measured of one compiled model on the evaluation samples."""
-
-    verification: Verification
-    accuracy: Accuracy | None
-    accuracy_reason: str | None
-    sqnr_db: float | None
-    cosine: float
-    agreement: float | None
-    agreement_ci95: tuple[float, float] | None
-    n: int
-
-
 # --- bundles ----------------------------------------------------------------------------------------------------------
 
 
@@ -494,8 +480,13 @@ class BuildRow:
     sqnr_db: float | None
     cosine: float | None
     agreement: float | None
+    n: int | None
+    sqnr_ci95_db: tuple[float, float] | None
+    cosine_ci95: tuple[float, float] | None
+    agreement_ci95: tuple[float, float] | None
     latency_ns: Latency | None
     speedup_over_fp32: float | None
+    speedup_ci95: tuple[float, float] | None
     measured_on: str | None
     notes: Mapping[str, str] = field(default_factory=dict)
 

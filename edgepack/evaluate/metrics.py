@@ -72,11 +72,15 @@ def mean_ci95(values: Array) -> tuple[float, float] | None:
 
 
 def sqnr_db(signal: Array, noise: Array) -> float | None:
-    """Return 10 log10(sum(signal) / sum(noise)) of per-sample energies [n]; None when there is no noise at all."""
+    """Return 10 log10(sum(signal) / sum(noise)) of per-sample energies [n]; None when there is no noise at all.
+
+    The figure is kept within -200 and 200 dB: beyond, one of the two is zero but for rounding.
+    """
     total_signal, total_noise = float(signal.sum()), float(noise.sum())
     if total_noise == 0:
         return None
-    return 10 * math.log10(total_signal / total_noise) if total_signal > 0 else -math.inf
+    ratio = min(max(total_signal / total_noise, 1e-20), 1e20)
+    return 10 * math.log10(ratio)
 
 
 def sqnr_ci95_db(signal: Array, noise: Array, seed: int) -> tuple[float, float] | None:
