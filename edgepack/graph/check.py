@@ -1,0 +1,131 @@
+"""Checks a model's structure, names and types, and reads its inputs and outputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from edgepack.errors import ModelError
+from edgepack.graph.operators import opsets
+from edgepack.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import onnx
+
+UNKNOWN_DIM = "?"
+UNKNOWN_RANK = "..."
+_HINT = "export the model again; if it comes from another tool, report it there"
+
+
+def check_structure(proto: onnx.ModelProto) -> None:
+    """Raise ``ModelError`` when ``proto`` has no graph, inputs, outputs or nodes, or names something twice."""
+    if not proto.HasField("graph") or proto.ir_version == 0:
+        raise ModelError(
+            "the file holds no ONNX graph", hint="give a model exported to ONNX, not another protobuf file"
+        )
+    if not proto.opset_import:
+        raise ModelError("the model does not say which opset it uses", hint=_HINT)
+    twice = _twice(o.domain for o in proto.opset_import)
+    if len(opsets(proto)) != len(proto.opset_import):
+        raise ModelError(f"the model imports an operator set twice: {twice or 'ai.onnx'!r}", hint=_HINT)
+    graph = proto.graph
+    if not graph.node:
+        raise ModelError("the model has no nodes", hint=_HINT)
+    if not graph.output:
+        raise ModelError("the model has no outputs", hint="name the outputs when exporting")
+    if not _fed(graph):
+        raise ModelError("the model has no inputs: its outputs are constants", hint="export it with its inputs")
+    _check_names(graph)
+
+
+def check_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Run onnx's checker and type inference on ``proto``, which must need no other file; return it with shapes inferred.
+
+    Raises ``ModelError`` with the first line of what they say.
+    """
+    import onnx
+
+    try:
+        onnx.checker.check_model(proto)
+        # Not strict: many exporters' shapes are imprecise and run nevertheless; a wrong type never runs.
+        inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
+    except Exception as error:  # C++ exceptions of many kinds reach Python here
+        raise ModelError(f"the ONNX model is not valid: {_first_line(error)}", hint=_HINT) from error
+    return inferred
+
+
+def input_specs(proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """Return the inputs that must be fed: those that are not initializers with a default."""
+    return tuple(_spec(value, "input") for value in _fed(proto.graph))
+
+
+def output_specs(proto: onnx.ModelProto, inferred: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    """Return the outputs, with the type and shape that ``inferred`` found where the model does not state them."""
+    found = {value.name: value for value in inferred.graph.output}
+    specs = []
+    for value in proto.graph.output:
+        known = value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape")
+        specs.append(_spec(value if known else found.get(value.name, value), "output"))
+    return tuple(specs)
+
+
+def _spec(value: onnx.ValueInfoProto, what: str) -> TensorSpec:
+    import onnx
+
+    kind = value.type.WhichOneof("value")
+    if kind != "tensor_type" or not value.type.tensor_type.elem_type:
+        stated = "no type" if kind in (None, "tensor_type") else f"the type {kind.removesuffix('_type')}"
+        raise ModelError(
+            f"the {what} {value.name!r} has {stated}; only tensors can be fed and compared",
+            hint="export the model with tensor inputs and outputs (for scikit-learn: options={'zipmap': False})",
+        )
+    tensor = value.type.tensor_type
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    except KeyError:
+        raise ModelError(
+            f"the {what} {value.name!r} has the unknown data type {tensor.elem_type}", hint=_HINT
+        ) from None
+    shape = tuple(_dim(dim) for dim in tensor.shape.dim) if tensor.HasField("shape") else (UNKNOWN_RANK,)
+    return TensorSpec(value.name, dtype, shape)
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value) if dim.dim_value >= 0 else UNKNOWN_DIM  # -1 is how some exporters say "unknown"
+    return dim.dim_param or UNKNOWN_DIM
+
+
+def _fed(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
+    stored = {tensor.name for tensor in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
+    return [value for value in graph.input if value.name not in stored]
+
+
+def _check_names(graph: onnx.GraphProto) -> None:
+    groups = {
+        "inputs": [value.name for value in graph.input],
+        "outputs": [value.name for value in graph.output],
+        "initializers": [tensor.name for tensor in graph.initializer],
+    }
+    for what, names in groups.items():
+        if "" in names:
+            raise ModelError(f"the model has {what} without a name", hint=_HINT)
+        if twice := _twice(names):
+            raise ModelError(f"the model has two {what} named {twice!r}", hint=_HINT)
+    made = [name for node in graph.node for name in node.output if name]
+    if twice := _twice(made):
+        raise ModelError(f"two nodes make the tensor {twice!r}", hint=_HINT)
+    known = {*made, *groups["inputs"], *groups["initializers"], *(s.values.name for s in graph.sparse_initializer)}
+    if missing := [name for name in groups["outputs"] if name not in known]:
+        raise ModelError(f"no node makes the output {missing[0]!r}", hint=_HINT)
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    return next((name for name, count in Counter(names).items() if count > 1), None)
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:500] if lines else type(error).__name__

@@ -1,0 +1,240 @@
+"""Loads and checks an ONNX file that nobody vouches for, and reads and writes its protobuf message.
+
+The weights are not read to check a model: see ``wire.py``. The C++ checkers of onnx run in this process, so a command
+calls these functions in a child process (``edgepack.children``), as every stage.
+"""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from edgepack.errors import ModelError
+from edgepack.files import atomic_write, sha256_file, sha256_json
+from edgepack.graph import check, external, wire
+from edgepack.graph.operators import check_operators, check_opsets, opsets
+from edgepack.graph.walk import all_tensors, is_external
+from edgepack.specs import OnnxModel
+
+if TYPE_CHECKING:
+    import onnx
+
+# Above this, initializers go to a file of their own: a protobuf message cannot be larger than 2 GiB.
+EXTERNAL_ABOVE_BYTES = 1 << 30
+_PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
+_ALIGNMENT_BYTES = 4096  # a page, so that ONNX Runtime can map a tensor (onnx docs/ExternalData.md)
+_HINT = "give a model exported to ONNX: see 'edgepack export --help'"
+
+
+def load_model(path: Path) -> OnnxModel:
+    """Return the model in ``path`` after checking all of it but the values of its weights.
+
+    Checked: the file, its protobuf structure, external data (before any of it is read), operator sets, operators, names,
+    types, inputs and outputs. ``inputs`` excludes initializers. ``sha256`` is the file's own, and with external data the
+    digest of the file's and of every data file's name and sha256. Raises ``ModelError`` that says what is wrong.
+    """
+    path = Path(path)
+    size = _check_file(path)
+    proto = _parse_skeleton(path)
+    check.check_structure(proto)
+    files = external.external_files(proto, path.parent, own=path.name)
+    check_opsets(proto)
+    check_operators(proto)
+    inferred = check.check_graph(_with_small_tensors(proto, path))
+    return OnnxModel(
+        path=path,
+        sha256=_digest(path, files),
+        size_bytes=size + sum((path.parent / name).stat().st_size for name in files),
+        opset=opsets(proto).get("", 1),
+        inputs=check.input_specs(proto),
+        outputs=check.output_specs(proto, inferred),
+        external=files,
+    )
+
+
+def read_proto(model: OnnxModel, *, weights: bool = True) -> onnx.ModelProto:
+    """Return the model's protobuf message, with all weights inside it.
+
+    With ``weights`` False, large initializers stay in their files: they are external tensors, those stored inside the
+    ``.onnx`` pointing into it, and ``read_tensor`` reads one of them. Raises ``ModelError`` when the files changed.
+    """
+    if not weights:
+        return _parse_skeleton(model.path)
+    _check_file(model.path)
+    proto = _parse(model.path.read_bytes(), model.path)
+    external.external_files(proto, model.path.parent)
+    for tensor in all_tensors(proto):
+        if is_external(tensor):
+            _inline(tensor, model.path.parent)
+    return proto
+
+
+def read_tensor(tensor: onnx.TensorProto, folder: Path) -> onnx.TensorProto:
+    """Return ``tensor`` with its bytes inside it, read from ``folder`` when they are external."""
+    import onnx
+
+    if not is_external(tensor):
+        return tensor
+    result = onnx.TensorProto()
+    result.CopyFrom(tensor)
+    _inline(result, folder)
+    return result
+
+
+def save_proto(
+    proto: onnx.ModelProto, out: Path, name: str = "model.onnx", *, external_data: bool = False
+) -> OnnxModel:
+    """Write ``proto``, whose weights must be inside it, as ``out/name`` and return it checked.
+
+    The same message gives the same bytes. Above 1 GiB, or when asked with ``external_data``, the initializers go to
+    ``out/name.data``, aligned to pages. Raises ``ModelError``, or ``StorageError`` on a full disk.
+    """
+    path = out / name
+    out.mkdir(parents=True, exist_ok=True)
+    if external_data or _weight_bytes(proto) > EXTERNAL_ABOVE_BYTES:
+        proto = _write_data(proto, path.with_name(name + ".data"))
+    with atomic_write(path) as file:
+        file.write(proto.SerializeToString(deterministic=True))
+    return load_model(path)
+
+
+def _check_file(path: Path) -> int:
+    """Return the size of a file that may be an ONNX model."""
+    try:
+        status = path.stat()
+        if stat.S_ISREG(status.st_mode):
+            with path.open("rb"):
+                pass
+    except FileNotFoundError:
+        raise ModelError(f"there is no file {path}", hint="check the path of the model") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(status.st_mode):
+        raise ModelError(f"{path} is a folder, not an ONNX file", hint="give the .onnx file inside it")
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError(f"{path} is not a regular file", hint=_HINT)
+    if status.st_size == 0:
+        raise ModelError(f"{path} is empty", hint="export or copy the model again")
+    if status.st_size > _PROTOBUF_LIMIT_BYTES:
+        raise ModelError(
+            f"{path} has {status.st_size} bytes; one ONNX file cannot have more than 2 GiB",
+            hint="export it with external data: torch.onnx.export(..., external_data=True)",
+        )
+    return status.st_size
+
+
+def _parse_skeleton(path: Path) -> onnx.ModelProto:
+    _check_file(path)
+    return _parse(wire.read_skeleton(path), path)
+
+
+def _parse(data: bytes, path: Path) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
+    except (DecodeError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path.name} is not an ONNX file, or is damaged: {error}", hint=_HINT) from None
+    return proto
+
+
+def _with_small_tensors(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Return ``proto`` such that it can be checked without files.
+
+    External initializers of the main graph become inputs of the same type and shape; the others, which cannot, are read.
+    """
+    import onnx
+
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    graph = result.graph
+    known = {value.name for value in graph.input}
+    inline = []
+    for tensor in graph.initializer:
+        if not is_external(tensor):
+            inline.append(tensor)
+        elif tensor.name not in known:
+            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    del graph.initializer[:]
+    graph.initializer.extend(inline)
+    for tensor in all_tensors(result):
+        if is_external(tensor):
+            _inline(tensor, path.parent)
+    return result
+
+
+def _inline(tensor: onnx.TensorProto, folder: Path) -> None:
+    place = external.find_place(tensor)
+    with (folder / place.location).open("rb") as file:
+        file.seek(place.offset)
+        data = file.read(place.length)
+    if len(data) != place.length:
+        raise ModelError(f"the file {place.location} became shorter while it was read")
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tensor.raw_data = data
+
+
+def _digest(path: Path, files: tuple[str, ...]) -> str:
+    own = sha256_file(path)
+    if not files:
+        return own
+    return sha256_json({"model": own, "external": {name: sha256_file(path.parent / name) for name in files}})
+
+
+def _write_data(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Write the large initializers of the main graph to ``path`` and return a message that refers to them there."""
+    import onnx
+
+    result = onnx.ModelProto()
+    graph = onnx.GraphProto()
+    with atomic_write(path) as file:
+        for field, value in proto.graph.ListFields():
+            if field.name != "initializer":
+                _set(graph, field.name, value)
+        for tensor in proto.graph.initializer:
+            graph.initializer.append(_moved(tensor, path.name, file))
+    for field, value in proto.ListFields():
+        if field.name != "graph":
+            _set(result, field.name, value)
+    result.graph.CopyFrom(graph)
+    return result
+
+
+def _moved(tensor: onnx.TensorProto, location: str, file: IO[bytes]) -> onnx.TensorProto:
+    """Return ``tensor`` with its bytes written to the end of ``file``; a small one, or one of strings, as it is."""
+    import onnx
+
+    if tensor.data_type == onnx.TensorProto.STRING or external.tensor_bytes(tensor) <= wire.INLINE_BYTES:
+        return tensor
+    data = tensor.raw_data or onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)).raw_data
+    file.seek(-(-file.tell() // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES)
+    place = {"location": location, "offset": file.tell(), "length": len(data)}
+    file.write(data)
+    result = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
+    result.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in place.items():
+        result.external_data.add(key=key, value=str(value))
+    return result
+
+
+def _weight_bytes(proto: onnx.ModelProto) -> int:
+    import onnx
+
+    return sum(
+        external.tensor_bytes(tensor)
+        for tensor in proto.graph.initializer
+        if tensor.data_type != onnx.TensorProto.STRING
+    )
+
+
+def _set(message: object, name: str, value: object) -> None:
+    """Set one field of a protobuf message, whatever its kind, to a copy of ``value``."""
+    if isinstance(value, str | bytes | int | float):
+        setattr(message, name, value)
+    elif hasattr(value, "ListFields"):
+        getattr(message, name).CopyFrom(value)
+    else:
+        getattr(message, name).extend(value)

@@ -1,0 +1,132 @@
+"""Reads an ONNX file's structure without its weights: large raw data stays in the file, whatever the file's size.
+
+ONNX is protobuf; the wire format is https://protobuf.dev/programming-guides/encoding, the field numbers are those of
+onnx.proto. A tensor whose bytes are left behind becomes an external tensor that points into the .onnx file itself, so
+the result is still a true description of the model, from which any single tensor can be read.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import TYPE_CHECKING, NamedTuple
+
+from edgepack.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Tensors up to this many bytes stay inline: shape inference reads shapes, axes and scales from them.
+INLINE_BYTES = 4096
+
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
+_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION, _LOCATION_EXTERNAL = 13, 14, 1
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_HINT = "the file is damaged or not ONNX: copy it again, or export it again"
+
+
+class _Field(NamedTuple):
+    """One field of a message: its number, wire type, and where its tag, its value and its end are in the file."""
+
+    number: int
+    kind: int
+    tag: int
+    value: int
+    end: int
+
+
+def read_skeleton(path: Path) -> bytes:
+    """Return the file's ModelProto with the main graph's large ``raw_data`` replaced by references into the file.
+
+    Raises ``ModelError`` when the file is truncated or is not protobuf.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return b"".join(_model_pieces(data, path.name))
+
+
+def _model_pieces(data: mmap.mmap, location: str) -> Iterator[bytes]:
+    for field in _fields(data, 0, len(data)):
+        if field.number == _MODEL_GRAPH and field.kind == _BYTES:
+            yield _message(_MODEL_GRAPH, b"".join(_graph_pieces(data, field, location)))
+        else:
+            yield data[field.tag : field.end]
+
+
+def _graph_pieces(data: mmap.mmap, graph: _Field, location: str) -> Iterator[bytes]:
+    for field in _fields(data, graph.value, graph.end):
+        large = field.end - field.value > INLINE_BYTES
+        if field.number == _GRAPH_INITIALIZER and field.kind == _BYTES and large:
+            yield _message(_GRAPH_INITIALIZER, _tensor(data, field, location))
+        else:
+            yield data[field.tag : field.end]
+
+
+def _tensor(data: mmap.mmap, tensor: _Field, location: str) -> bytes:
+    fields = list(_fields(data, tensor.value, tensor.end))
+    raw = [f for f in fields if f.number == _TENSOR_RAW_DATA and f.kind == _BYTES]
+    external = any(f.number in (_TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION) for f in fields)
+    if len(raw) != 1 or external or raw[0].end - raw[0].value <= INLINE_BYTES:
+        return data[tensor.value : tensor.end]
+    kept = b"".join(data[f.tag : f.end] for f in fields if f is not raw[0])
+    return kept + _reference(location, raw[0].value, raw[0].end - raw[0].value)
+
+
+def _reference(location: str, offset: int, length: int) -> bytes:
+    """Return the fields of a TensorProto that say where its bytes are."""
+    entries = {"location": location, "offset": str(offset), "length": str(length)}
+    pairs = (_message(1, key.encode()) + _message(2, value.encode()) for key, value in entries.items())
+    place = b"".join(_message(_TENSOR_EXTERNAL_DATA, pair) for pair in pairs)
+    return place + _varint(_TENSOR_DATA_LOCATION << 3 | _VARINT) + _varint(_LOCATION_EXTERNAL)
+
+
+def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[_Field]:
+    """Walk the fields of the message between ``position`` and ``end``."""
+    while position < end:
+        tag = position
+        key, position = _read_varint(data, position, end)
+        number, kind = key >> 3, key & 7
+        if number == 0:
+            raise ModelError(f"not an ONNX file: a field without a number at byte {tag}", hint=_HINT)
+        if kind == _VARINT:
+            value, (_, position) = position, _read_varint(data, position, end)
+        elif kind == _BYTES:
+            length, value = _read_varint(data, position, end)
+            position = value + length
+        elif kind in (_FIXED64, _FIXED32):
+            value, position = position, position + (8 if kind == _FIXED64 else 4)
+        else:
+            raise ModelError(f"not an ONNX file: wire type {kind} at byte {tag}", hint=_HINT)
+        if position > end:
+            raise ModelError(
+                f"the ONNX file is truncated or damaged: the field at byte {tag} needs {position - end} bytes more",
+                hint=_HINT,
+            )
+        yield _Field(number, kind, tag, value, position)
+
+
+def _read_varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
+    """Return the number that starts at ``position`` and the position after it."""
+    result = 0
+    for shift in range(0, 70, 7):
+        if position >= end:
+            raise ModelError(f"the ONNX file is truncated or damaged: a number is cut at byte {position}", hint=_HINT)
+        byte = data[position]
+        position += 1
+        result |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return result, position
+    raise ModelError(f"not an ONNX file: a number of more than 10 bytes at byte {position}", hint=_HINT)
+
+
+def _message(number: int, content: bytes) -> bytes:
+    """Return ``content`` as the length-delimited field ``number``."""
+    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
+
+
+def _varint(value: int) -> bytes:
+    result = bytearray()
+    while value >= 0x80:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    result.append(value)
+    return bytes(result)
