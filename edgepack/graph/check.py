@@ -41,7 +41,7 @@ def check_structure(proto: onnx.ModelProto) -> None:
 
 
 def check_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """Run onnx's checker and type inference on ``proto``, which must need no other file; return it with shapes inferred.
+    """Run onnx's checker and type inference on ``proto``, which must need no other file; return it with its shapes.
 
     Raises ``ModelError`` with the first line of what they say.
     """

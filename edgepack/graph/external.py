@@ -71,7 +71,7 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int:
         raise ModelError(f"the tensor {tensor.name!r} has a negative dimension: {list(tensor.dims)}")
     if tensor.data_type not in _BITS:
         raise ModelError(f"the tensor {tensor.name!r} has the data type {tensor.data_type}, which has no fixed size")
-    return (math.prod(tensor.dims) * _BITS[tensor.data_type] + 7) // 8
+    return int((math.prod(tensor.dims) * _BITS[tensor.data_type] + 7) // 8)
 
 
 def _check_location(location: str, folder: Path) -> None:

@@ -30,9 +30,10 @@ _HINT = "give a model exported to ONNX: see 'edgepack export --help'"
 def load_model(path: Path) -> OnnxModel:
     """Return the model in ``path`` after checking all of it but the values of its weights.
 
-    Checked: the file, its protobuf structure, external data (before any of it is read), operator sets, operators, names,
-    types, inputs and outputs. ``inputs`` excludes initializers. ``sha256`` is the file's own, and with external data the
-    digest of the file's and of every data file's name and sha256. Raises ``ModelError`` that says what is wrong.
+    Checked: the file, its protobuf structure, external data (before any of it is read), operator sets, operators,
+    names, types, inputs and outputs. ``inputs`` excludes initializers. ``sha256`` is the file's own, and with external
+    data the digest of the file's and of every data file's name and sha256. Raises ``ModelError`` that says what is
+    wrong.
     """
     path = Path(path)
     size = _check_file(path)
@@ -131,7 +132,7 @@ def _parse_skeleton(path: Path) -> onnx.ModelProto:
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         proto: onnx.ModelProto = onnx.ModelProto.FromString(data)
@@ -143,7 +144,8 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
 def _with_small_tensors(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """Return ``proto`` such that it can be checked without files.
 
-    External initializers of the main graph become inputs of the same type and shape; the others, which cannot, are read.
+    External initializers of the main graph become inputs of the same type and shape; the others are read, as inner
+    graphs cannot have inputs of their own.
     """
     import onnx
 

@@ -51,7 +51,7 @@ def all_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 
 def is_external(tensor: onnx.TensorProto) -> bool:
     """Say whether the tensor's bytes are outside the protobuf message."""
-    return tensor.data_location == _EXTERNAL
+    return bool(tensor.data_location == _EXTERNAL)
 
 
 def describe_node(node: onnx.NodeProto) -> str:
