@@ -189,6 +189,7 @@ class QuantizationRules:
     ``saturates``: int8 multiply-adds clip sums of two products at 16 bits (x86 without VNNI).
     ``operators``: operator types to quantize; empty means the engine's default list (``quantize/rules.py``).
     ``leave``: operator types or node-name patterns (fnmatch) never quantized.
+    ``engine``: whose fusion patterns and weight packing are followed (``quantize/rules.py``); it follows the backend.
     """
 
     activation_type: Literal["uint8", "int8"] = "uint8"
@@ -200,6 +201,7 @@ class QuantizationRules:
     saturates: bool = False
     operators: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
+    engine: Literal["onnxruntime", "openvino", "tensorrt", "tvm"] = "onnxruntime"
 
 
 @dataclass(frozen=True)
