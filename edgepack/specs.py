@@ -414,18 +414,45 @@ class Percentile:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A LoadGen scenario and its settings."""
+    """A LoadGen scenario and its settings.
+
+    ``duration_ns`` and ``queries`` are both minima. ``batch`` is the samples in one call of the runner, for Offline.
+    ``latency_bound_ns`` is what Server's p99 must keep.
+    """
 
     name: Literal["SingleStream", "MultiStream", "Server", "Offline"]
     duration_ns: int
     warmup_ns: int
     batch: int = 1
     seed: int = 0
+    queries: int = 1
+    latency_bound_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Resident memory of the measuring process (``VmRSS`` and ``VmHWM`` of /proc/self/status), in bytes.
+
+    ``before_bytes`` is Python with edgepack before the engine was imported; the others count from zero, so it is in
+    them. A peak is None where the kernel does not let a process reset its own peak.
+    """
+
+    before_bytes: int
+    load_bytes: int
+    load_peak_bytes: int | None
+    infer_bytes: int
+    infer_peak_bytes: int | None
 
 
 @dataclass(frozen=True)
 class Result:
-    """One measurement, one JSON document."""
+    """One measurement, one JSON document.
+
+    ``memory_load_bytes`` is what loading added to the resident memory, ``memory_peak_bytes`` the process's highest.
+    ``latencies_ns`` are in the order of issue, one a query (one a batch for Offline); of very long measurements only
+    ``distribution_ns``, evenly spaced order statistics from the fastest to the slowest, is kept.
+    ``notes`` are circumstances that a reader should know and that do not void the measurement.
+    """
 
     format: int
     bundle_sha256: str
@@ -454,6 +481,14 @@ class Result:
     accuracy: MeasuredAccuracy | None
     size_bytes: int
     latencies_ns: tuple[int, ...] = ()
+    distribution_ns: tuple[int, ...] = ()
+    coefficient_of_variation: float | None = None
+    memory: Memory | None = None
+    warmup_ns: int = 0
+    warmup_stable: bool = True
+    source_sha256: str = ""
+    measured_at: str = ""
+    notes: tuple[str, ...] = ()
 
 
 # --- builds -----------------------------------------------------------------------------------------------------------
