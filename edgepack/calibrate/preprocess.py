@@ -61,8 +61,8 @@ def normalize(pixels: Array, preprocessing: Preprocessing) -> Array:
         result = pixels if preprocessing.layout == "NHWC" else pixels.transpose(2, 0, 1)
         return np.ascontiguousarray(result)
     channels = pixels.shape[2]
-    mean = np.broadcast_to(np.asarray(preprocessing.mean, np.float64), (channels,))
-    std = np.broadcast_to(np.asarray(preprocessing.std, np.float64), (channels,))
+    mean = np.asarray(preprocessing.mean[:channels], np.float64)
+    std = np.asarray(preprocessing.std[:channels], np.float64)
     values = np.arange(256, dtype=np.float64) * preprocessing.scale
     table = ((values[None, :] - mean[:, None]) / std[:, None]).astype(np.float32)
     planes = [table[channel].take(pixels[:, :, channel]) for channel in range(channels)]
