@@ -289,7 +289,10 @@ class RunOptions:
 class OutputDistance:
     """How far one output is from the fp32 model's, over the golden vectors or over an evaluation set.
 
-    ``sqnr_db`` is 10 log10(sum ref^2 / sum (ref - out)^2), None when the outputs are identical (infinite).
+    ``sqnr_db`` is 10 log10(sum ref^2 / sum (ref - out)^2), None when the outputs are identical (infinite) or when SQNR
+    is not what they are compared by, which ``note`` then says. ``mismatch`` is the fraction of elements that differ,
+    for outputs that are decisions (bool, whole numbers of 32 bits and more). ``nonfinite`` counts the values that are
+    NaN or infinite in one of the two only.
     """
 
     name: str
@@ -298,6 +301,9 @@ class OutputDistance:
     max_abs: float
     tolerance_sqnr_db: float | None
     passed: bool
+    mismatch: float | None = None
+    nonfinite: int = 0
+    note: str | None = None
 
 
 @dataclass(frozen=True)
@@ -504,7 +510,10 @@ class Latency:
 
 @dataclass(frozen=True)
 class BuildRow:
-    """One target and precision of a build; what was not measured is None, with the reason in ``notes``."""
+    """One target and precision of a build; what was not measured is None, with the reason in ``notes``.
+
+    ``exit_code`` is that of the error which ended a failed row (``errors.py``). Intervals are of 95 %.
+    """
 
     target: str
     precision: Precision
@@ -525,6 +534,7 @@ class BuildRow:
     speedup_over_fp32: float | None
     speedup_ci95: tuple[float, float] | None
     measured_on: str | None
+    exit_code: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
