@@ -1,0 +1,347 @@
+"""Decides which nodes run in int8 and which tensors get Q/DQ, by what the target's engine fuses."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgepack.errors import ModelError
+from edgepack.quantize.index import GraphIndex, Node, attribute
+from edgepack.quantize.rules import COMPUTES, FIXED_RANGES, MOVES, WEIGHTED, EngineTable
+from edgepack.quantize.scales import ActivationScale, activation_scale, fixed_range, join_ranges
+from edgepack.specs import QuantizationRules, Ranges, TensorRange
+
+_FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node with constant weights that runs in int8.
+
+    ``data`` is its activation input. ``axis`` is the weight's axis of output channels, None when the engine takes one
+    scale only. ``groups`` and ``bias`` are as in ONNX; ``bias`` is None when there is none. ``alpha`` and ``beta``
+    (Gemm) are multiplied into weight and bias.
+    """
+
+    node: int
+    name: str
+    operator: str
+    data: str
+    weight: str
+    axis: int | None
+    bias: str | None = None
+    groups: int = 1
+    alpha: float = 1.0
+    beta: float = 1.0
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What is quantized.
+
+    ``scales``: of each tensor that gets Q/DQ. ``inputs``: of each layer's activation input, by the layer's name.
+    ``kept_float``: those made by a float node, so that float users keep the float tensor. ``left``: reason why a node
+    with weights stays in float.
+    """
+
+    layers: tuple[Layer, ...]
+    nodes: frozenset[int]
+    scales: Mapping[str, ActivationScale]
+    inputs: Mapping[str, ActivationScale]
+    kept_float: frozenset[str]
+    left: Mapping[str, str] = field(default_factory=dict)
+
+
+def place(index: GraphIndex, ranges: Ranges, rules: QuantizationRules, table: EngineTable) -> Placement:
+    """Return the placement of Q/DQ in the graph behind ``index`` for the engine described by ``table``."""
+    return _Placer(index, ranges, rules, table).place()
+
+
+def check_placement(placement: Placement) -> None:
+    """Raise ``ModelError`` that says why when nothing at all is quantized."""
+    if placement.nodes:
+        return
+    reasons = [f"{name}: {reason}" for name, reason in sorted(placement.left.items())]
+    shown = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
+    raise ModelError(
+        "nothing in this model can run in int8: " + (shown or f"it has none of {', '.join(sorted(WEIGHTED))}"),
+        hint="build it with --precision fp32 or fp16, or change the target's [quantization]",
+    )
+
+
+class _Placer:
+    """The state of one placement; lives for one call."""
+
+    def __init__(self, index: GraphIndex, ranges: Ranges, rules: QuantizationRules, table: EngineTable) -> None:
+        self.index = index
+        self.ranges = ranges.tensors
+        self.rules = rules
+        self.table = table
+        self.left: dict[str, str] = {}
+        self.layers: dict[int, Layer] = {}
+        self.chosen: set[int] = set()
+
+    def place(self) -> Placement:
+        self._choose_weighted()
+        self._choose_others()
+        self._prune()
+        sites = self._sites()
+        groups = self._groups()
+        scales = self._scales(sites, groups)
+        kept = frozenset(t for t in scales if not self._born(t))
+        layers = tuple(self.layers[n] for n in sorted(self.layers))
+        inputs = {layer.name: self._scale(groups.get(layer.data, [layer.data])) for layer in layers}
+        return Placement(layers, frozenset(self.chosen), scales, inputs, kept, self.left)
+
+    # --- which nodes --------------------------------------------------------------------------------------------------
+
+    def _choose_weighted(self) -> None:
+        for number, node in enumerate(self.index.nodes):
+            if node.op_type not in WEIGHTED:
+                continue
+            reason = self._refusal(number, node)
+            if reason is not None:
+                self.left[node.name] = reason
+                self.layers.pop(number, None)
+            else:
+                self.chosen.add(number)
+
+    def _refusal(self, number: int, node: Node) -> str | None:
+        """Return why a weighted node stays in float; else None, with its layer noted when it has constant weights."""
+        if self._is_left(node):
+            return "left in float by the rules"
+        if node.op_type == "MatMul" and not any(map(self.index.is_constant, node.input)):
+            return self._without_range(list(node.input))
+        layer = find_layer(self.index, number, self.rules.per_channel)
+        if isinstance(layer, str):
+            return layer
+        needed = [layer.data]
+        if node.op_type in self.table.needs_output:
+            needed.append(self._end(number))
+        self.layers[number] = layer
+        return self._without_range(needed)
+
+    def _without_range(self, tensors: list[str]) -> str | None:
+        missing = [t for t in tensors if self._range(t) is None]
+        return f"no range was measured for {missing[0]!r}" if missing else None
+
+    def _is_left(self, node: Node) -> bool:
+        listed = node.op_type in self.table.operators and node.domain in ("", "ai.onnx")
+        patterns = self.rules.leave
+        return not listed or any(node.op_type == p or fnmatch.fnmatchcase(node.name, p) for p in patterns)
+
+    def _choose_others(self) -> None:
+        """Add the operators between: those whose inputs are int8 already, so that no conversion is paid for."""
+        for number, node in enumerate(self.index.nodes):
+            if node.op_type not in MOVES | COMPUTES | {"Concat"} or self._is_left(node):
+                continue
+            inputs = self._activations(node)
+            tensors = [*inputs, self._end(number), *filter(None, node.output[1:])]
+            if inputs and self._can_compute(node) and all(map(self._born, inputs)) and not self._without_range(tensors):
+                self.chosen.add(number)
+
+    def _can_compute(self, node: Node) -> bool:
+        """Say whether the engines' int8 form of this operator exists for this node's attributes and constants."""
+        if node.op_type in ("Add", "Mul", "Sub"):
+            return not any(map(self.index.is_constant, node.input))
+        if node.op_type == "Resize":
+            return attribute(node, "mode", b"nearest") in (b"nearest", b"linear")
+        if node.op_type == "MaxPool":
+            return len(list(filter(None, node.output))) == 1
+        return True
+
+    def _activations(self, node: Node) -> list[str]:
+        """Return the inputs of a node that carry activations: not shapes, indices or other constants."""
+        names = node.input if node.op_type in ("Add", "Mul", "Sub", "Concat", "MatMul") else node.input[:1]
+        return [name for name in names if name and not self.index.is_constant(name)]
+
+    def _born(self, tensor: str) -> bool:
+        """Say whether the node that makes ``tensor``, seen through fused activations, runs in int8."""
+        number = self.index.producer.get(tensor)
+        while number is not None:
+            if number in self.chosen:
+                return True
+            before = self._fused_into(number)
+            if before is None:
+                return False
+            number = self.index.producer.get(before)
+        return False
+
+    def _fused_into(self, number: int) -> str | None:
+        """Return the input through which node ``number`` is computed inside the node before it, else None."""
+        node = self.index.nodes[number]
+        candidates = [name for name in node.input if name and not self.index.is_constant(name)]
+        if len(candidates) != 1 or self.index.sole_user(candidates[0]) != number:
+            return None
+        return candidates[0] if self._fuses(node, candidates[0]) else None
+
+    def _fuses(self, node: Node, tensor: str) -> bool:
+        if node.op_type in self.table.activations:
+            return True
+        maker = self.index.producer.get(tensor)
+        return node.op_type == "Add" and maker is not None and self.index.nodes[maker].op_type == "MatMul"
+
+    def _end(self, number: int) -> str:
+        """Return the tensor after the activations that are computed inside node ``number``."""
+        tensor: str = self.index.nodes[number].output[0]
+        while (user := self.index.sole_user(tensor)) is not None and self._fused_into(user) == tensor:
+            tensor = self.index.nodes[user].output[0]
+        return tensor
+
+    def _prune(self) -> None:
+        """Give back the operators whose int8 output nobody takes; pooling stays, it makes the tensor smaller."""
+        for number in sorted(self.chosen - set(self.layers), reverse=True):
+            node = self.index.nodes[number]
+            if node.op_type in WEIGHTED or (self.table.wraps_moves and node.op_type.endswith("Pool")):
+                continue
+            if not any(self._taken(name) for name in node.output if name):
+                self.chosen.discard(number)
+
+    def _taken(self, tensor: str) -> bool:
+        users = self.index.users(tensor)
+        return any(
+            u in self.chosen or (self._fused_into(u) == tensor and self._taken(self.index.nodes[u].output[0]))
+            for u in users
+        )
+
+    # --- which tensors ------------------------------------------------------------------------------------------------
+
+    def _sites(self) -> dict[str, None]:
+        """Return the tensors that get Q/DQ, in the order of the graph."""
+        sites: dict[str, None] = {}
+        for number in sorted(self.chosen):
+            node = self.index.nodes[number]
+            for name in [self.layers[number].data] if number in self.layers else self._activations(node):
+                if self.table.wraps_moves or not self._passed_on(name):
+                    sites.setdefault(name)
+            if node.op_type in self.table.needs_output:
+                for name in filter(None, node.output):
+                    sites.setdefault(self._end(number) if name == node.output[0] else name)
+        if self.table.residual:
+            self._add_residuals(sites)
+        return sites
+
+    def _passed_on(self, tensor: str) -> bool:
+        """Say whether ``tensor`` comes int8 out of an operator that only moves values."""
+        number = self.index.producer.get(tensor)
+        return number in self.chosen and self.index.nodes[number].op_type in MOVES | {"Concat"}
+
+    def _add_residuals(self, sites: dict[str, None]) -> None:
+        """Quantize one input of an addition of two int8 results; the other is added inside its convolution."""
+        for node in self.index.nodes:
+            if node.op_type != "Add" or any(map(self.index.is_constant, node.input)) or len(set(node.input)) != 2:
+                continue
+            if any(name in sites for name in node.input) or not all(map(self._born, node.input)):
+                continue
+            shortcut = node.input[1]
+            if self._range(shortcut) is not None:
+                sites.setdefault(shortcut)
+
+    # --- scales -------------------------------------------------------------------------------------------------------
+
+    def _range(self, tensor: str) -> TensorRange | None:
+        number = self.index.producer.get(tensor)
+        if number is not None and (fixed := FIXED_RANGES.get(self.index.nodes[number].op_type)):
+            return fixed_range(*fixed)
+        return self.ranges.get(tensor)
+
+    def _scales(self, sites: dict[str, None], groups: Mapping[str, list[str]]) -> dict[str, ActivationScale]:
+        scales = {name: self._scale(groups.get(name, [name])) for name in sites}
+        for number in sorted(self.chosen):
+            node = self.index.nodes[number]
+            output = node.output[0]
+            end = self._end(number)
+            open_end = node.op_type in self.table.needs_output and end != output
+            found = self._range(output)
+            if open_end and found is not None and not self._drops(number, scales[end]):
+                scales[output] = activation_scale(found, self.rules)
+        return scales
+
+    def _scale(self, members: list[str]) -> ActivationScale:
+        found = [r for r in map(self._range, members) if r is not None]
+        return activation_scale(join_ranges(found), self.rules)
+
+    def _drops(self, number: int, after: ActivationScale) -> bool:
+        """Say whether the engine drops every Relu and Clip behind node ``number``, because Q clips no less."""
+        tensor = self.index.nodes[number].output[0]
+        while (user := self.index.sole_user(tensor)) is not None and self._fused_into(user) == tensor:
+            if not clips_no_more(self.index, self.index.nodes[user], after):
+                return False
+            tensor = self.index.nodes[user].output[0]
+        return True
+
+    def _groups(self) -> dict[str, list[str]]:
+        """Return for each tensor that shares its scale with others all tensors that share it."""
+        group: dict[str, list[str]] = {}
+        for number in sorted(self.chosen):
+            node = self.index.nodes[number]
+            if node.op_type not in MOVES and not (node.op_type == "Concat" and self.table.same_scale_concat):
+                continue
+            members: list[str] = []
+            for name in [*self._activations(node), *filter(None, node.output)]:
+                members.extend(m for m in group.get(name, [name]) if m not in members)
+            for name in members:
+                group[name] = members
+        return group
+
+
+def clips_no_more(index: GraphIndex, node: Node, scale: ActivationScale) -> bool:
+    """Say whether a Relu or Clip changes nothing that storing with ``scale`` would not do as well."""
+    if node.op_type == "Relu":
+        return scale.low >= 0
+    if node.op_type != "Clip":
+        return True
+    bounds = [index.scalar(name) if name else None for name in [*node.input[1:], "", ""][:2]]
+    if any(name and not index.is_constant(name) for name in node.input[1:]):
+        return False
+    low, high = bounds
+    return (low is None or scale.low >= low) and (high is None or scale.high <= high)
+
+
+def find_layer(index: GraphIndex, number: int, per_channel: bool) -> Layer | str:
+    """Return the layer of a node with constant weights, or the reason why it cannot be quantized."""
+    node = index.nodes[number]
+    problem = _problem(index, node)
+    if problem is not None:
+        return problem
+    operator, weight = node.op_type, node.input[1]
+    bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
+    axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 0 if attribute(node, "transB", 0) else 1}[operator]
+    if operator == "MatMul" and len(index.constants[weight].dims) != 2:
+        per_channel = False  # a stack of matrices has no axis of output channels alone
+    layer = Layer(number, node.name, operator, node.input[0], weight, axis if per_channel else None, bias)
+    if operator == "Gemm":
+        return dataclasses.replace(layer, alpha=attribute(node, "alpha", 1.0), beta=attribute(node, "beta", 1.0))
+    return dataclasses.replace(layer, groups=attribute(node, "group", 1))
+
+
+def _problem(index: GraphIndex, node: Node) -> str | None:
+    """Return why a node of one of the operators with weights has none that can be quantized."""
+    if len(node.input) < 2 or not index.is_constant(node.input[1]):
+        return "its weights are not constant"
+    if index.is_constant(node.input[0]):
+        return "its input is constant"
+    weight = index.constants[node.input[1]]
+    if weight.data_type != _FLOAT32:
+        return "its weights are not float32"
+    if 0 in weight.dims:
+        return "its weights are empty"
+    return _bias_problem(index, node, weight)
+
+
+def _bias_problem(index: GraphIndex, node: Node, weight: Any) -> str | None:
+    name = node.input[2] if len(node.input) > 2 else ""
+    if name and (not index.is_constant(name) or index.constants[name].data_type != _FLOAT32):
+        return "its bias is not a float32 constant"
+    if node.op_type != "Gemm":
+        return None
+    if attribute(node, "transA", 0):
+        return "transA is set"
+    channels = weight.dims[0 if attribute(node, "transB", 0) else 1]
+    dims = list(index.constants[name].dims) if name else []
+    if dims and (any(d != 1 for d in dims[:-1]) or dims[-1] not in (1, channels)):
+        return "its bias differs from row to row"
+    return None
