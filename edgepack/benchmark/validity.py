@@ -1,0 +1,101 @@
+"""Judges by the machine's facts before and after a measurement whether the measurement counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.specs import Host
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Outside these a run is invalid. Shares are of the run's duration, or of the cores' time in it."""
+
+    pressure: float = 0.05
+    other_load: float = 0.05
+    steal: float = 0.01
+    swap_bytes: int = 1 << 20
+    frequency_loss: float = 0.10
+    hot_c: float = 95.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a measurement itself took: its wall time and the CPU time of the processes that belong to it, in seconds."""
+
+    wall_s: float
+    own_cpu_s: float
+    cores: int
+
+
+def reasons(
+    before: Mapping[str, float], after: Mapping[str, float], run: Run, bounds: Bounds | None = None
+) -> tuple[str, ...]:
+    """Return why the run does not count, each with its figure and its bound; nothing when it does.
+
+    ``before`` and ``after`` are ``host.load_facts()``; a fact that this machine does not tell is not judged.
+    """
+    limits = bounds or Bounds()
+    growth = {key: after[key] - before[key] for key in before.keys() & after.keys()}
+    found = [
+        *_busy(growth, run, limits),
+        *_throttled(growth),
+        *_swapped(growth, limits),
+        *_clocked(before, after, limits),
+    ]
+    return tuple(found)
+
+
+def _busy(growth: Mapping[str, float], run: Run, bounds: Bounds) -> list[str]:
+    found = []
+    wall = max(run.wall_s, 1e-9)
+    if (pressure := growth.get("cpu_pressure_total_us", 0.0) / 1e6 / wall) > bounds.pressure:
+        found.append(f"tasks waited for a CPU in {pressure:.0%} of the time (bound {bounds.pressure:.0%})")
+    if "cpu_busy_s" in growth:
+        other = max(growth["cpu_busy_s"] - run.own_cpu_s, 0.0) / (wall * run.cores)
+        if other > bounds.other_load:
+            found.append(f"other processes took {other:.0%} of the CPU time (bound {bounds.other_load:.0%})")
+    if (steal := growth.get("cpu_steal_s", 0.0) / (wall * run.cores)) > bounds.steal:
+        found.append(f"the hypervisor took {steal:.1%} of the CPU time (bound {bounds.steal:.0%})")
+    return found
+
+
+def _throttled(growth: Mapping[str, float]) -> list[str]:
+    found = []
+    if (events := growth.get("throttle_count", 0.0)) > 0:
+        found.append(f"the CPU throttled for heat or power {events:.0f} times")
+    if (periods := growth.get("cgroup_throttled_count", 0.0)) > 0:
+        found.append(f"the control group ran out of its CPU quota {periods:.0f} times")
+    return found
+
+
+def _swapped(growth: Mapping[str, float], bounds: Bounds) -> list[str]:
+    swapped = growth.get("swap_used_bytes", 0.0)
+    return [f"{swapped / 1e6:.0f} MB were swapped out"] if swapped > bounds.swap_bytes else []
+
+
+def _clocked(before: Mapping[str, float], after: Mapping[str, float], bounds: Bounds) -> list[str]:
+    found = []
+    if (heat := after.get("temperature_c", 0.0)) > bounds.hot_c:
+        found.append(f"the hottest sensor read {heat:.0f} °C afterwards (bound {bounds.hot_c:.0f} °C)")
+    first, last = before.get("cpu_frequency_hz", 0.0), after.get("cpu_frequency_hz", 0.0)
+    steady = after.get("governor_performance") == 1  # other governors slow an idle clock down, which says nothing
+    if steady and last < first * (1 - bounds.frequency_loss):
+        found.append(f"the CPU clock fell from {first / 1e9:.2f} to {last / 1e9:.2f} GHz")
+    return found
+
+
+def cautions(host: Host, facts: Mapping[str, float]) -> tuple[str, ...]:
+    """Return what makes measurements on this machine less repeatable, without voiding one."""
+    found = []
+    if facts.get("governor_performance") == 0:
+        found.append(f"the CPU frequency governor is not 'performance' ({host.power_mode or 'unknown'})")
+    elif host.power_mode and "on battery" in host.power_mode:
+        found.append("the machine runs on battery")
+    if facts.get("turbo") == 1:
+        found.append("turbo is on: the clock depends on heat and on the other cores")
+    return tuple(found)

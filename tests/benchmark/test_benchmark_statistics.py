@@ -1,0 +1,110 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack.benchmark import statistics
+
+
+@given(
+    st.lists(st.integers(0, 10**12), min_size=1, max_size=200), st.sampled_from([1.0, 50.0, 90.0, 99.0, 99.9, 100.0])
+)
+def test_nearest_rank_is_the_least_value_with_enough_at_or_below_it(values, p):
+    found = statistics.nearest_rank(np.sort(np.array(values)), p)
+    share = [sum(v <= x for v in values) / len(values) for x in values]
+    assert found == min(x for x, s in zip(values, share, strict=True) if s >= p / 100 - 1e-12)
+
+
+def test_percentiles_with_decimals_do_not_round_up_a_rank():
+    assert statistics.rank(1000, 99.9) == 999
+    assert statistics.rank(10, 90.0) == 9
+
+
+@pytest.mark.parametrize(("p", "needed"), [(50.0, 11), (90.0, 64), (99.0, 662)])
+def test_the_least_number_of_queries_is_loadgens(p, needed):
+    assert statistics.queries_needed(p) == needed
+
+
+@given(st.integers(2, 5000), st.integers(0, 60), st.sampled_from([0.5, 0.1, 0.03, 0.01, 0.001]))
+def test_the_tail_equals_the_incomplete_beta_function(n, k, probability):
+    from scipy.special import betainc
+
+    if k >= n:
+        assert statistics.binomial_tail(n, k, probability) == 1
+        return
+    expected = float(betainc(n - k, k + 1, 1 - probability))
+    assert statistics.binomial_tail(n, k, probability) == pytest.approx(expected, rel=1e-8, abs=1e-300)
+
+
+@pytest.mark.parametrize("p", [50.0, 90.0, 97.0, 99.0, 99.9])
+@pytest.mark.parametrize("over", [1, 2, 5, 20])
+def test_one_query_less_than_needed_is_not_enough(p, over):
+    from scipy.special import betainc
+
+    n = statistics.queries_needed(p, over)
+    assert betainc(n - over, over + 1, p / 100) <= 0.01 < betainc(n - 1 - over, over + 1, p / 100)
+
+
+@given(st.integers(1, 3000), st.sampled_from([50.0, 90.0, 99.0]))
+def test_as_many_slow_queries_are_allowed_as_their_number_supports(n, p):
+    over = statistics.allowed_over(n, p)
+    if over:
+        assert statistics.queries_needed(p, over) <= n
+    assert statistics.queries_needed(p, over + 1) > n
+
+
+def test_the_early_stopping_estimate_is_the_largest_of_64_for_p90():
+    latencies = np.arange(64)
+    assert statistics.early_stopping_estimate(latencies, 90.0) == 63
+    assert statistics.early_stopping_estimate(latencies[:63], 90.0) is None
+
+
+def test_the_early_stopping_estimate_is_a_bound_in_99_of_100_runs():
+    generator = np.random.default_rng(4)
+    runs, true = 2000, -math.log(0.1)  # p90 of the unit exponential distribution
+    draws = np.sort(generator.exponential(size=(runs, 200)), axis=1) * 1e9
+    below = sum(statistics.early_stopping_estimate(run, 90.0) < true * 1e9 for run in draws)
+    assert below / runs <= 0.01 + 3 * math.sqrt(0.01 * 0.99 / runs)
+
+
+def test_a_percentile_that_the_queries_do_not_support_is_absent():
+    p50, p90, p99 = statistics.percentiles(np.arange(100, 200), 0, (50.0, 90.0, 99.0))
+    assert p50.value_ns == 149
+    assert p90.value_ns == 189
+    assert (p99.value_ns, p99.ci95_ns, p99.queries_needed) == (None, None, 662)
+
+
+def test_no_slow_query_is_dropped():
+    latencies = np.full(100, 10)
+    latencies[40:45] = 10**9
+    assert statistics.distribution(latencies)[-1] == 10**9
+    assert statistics.percentile(latencies, 95.0, 0).value_ns is None
+    latencies = np.tile(latencies, 2)
+    assert statistics.percentile(latencies, 95.0, 0).value_ns == 10
+    latencies[0] = 10**9
+    assert statistics.percentile(latencies, 95.0, 0).value_ns == 10**9
+
+
+def test_the_same_data_and_seed_give_the_same_interval():
+    latencies = np.random.default_rng(0).integers(900, 1100, 500)
+    first = statistics.percentiles(latencies, 7)
+    assert first == statistics.percentiles(latencies, 7)
+
+
+def test_coefficient_of_variation():
+    assert statistics.coefficient_of_variation(np.array([1.0, 3.0])) == pytest.approx(math.sqrt(2) / 2)
+    assert statistics.coefficient_of_variation(np.array([1.0])) is None
+    assert statistics.coefficient_of_variation(np.array([0, 0])) is None
+
+
+def test_the_distribution_has_both_ends_and_is_ascending():
+    values = np.random.default_rng(0).integers(0, 10**6, 1000)
+    points = statistics.distribution(values)
+    assert len(points) == 101
+    assert points[0] == values.min()
+    assert points[-1] == values.max()
+    assert list(points) == sorted(points)
+    assert statistics.distribution(np.array([5, 3])) == (3, 5)
+    assert statistics.distribution(np.array([], int)) == ()
