@@ -13,3 +13,24 @@ $(READY): pyproject.toml constraints.txt
 	  echo "The pinned packages did not install. torch must be the CPU build (constraints.txt): where the package index" \
 	       "has only the CUDA build, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels."; exit 1; }
 	touch $@
+
+# The main job on a real network; the store is kept in this folder, so that a second run reuses every stage.
+demo: $(READY)
+	EDGEPACK_STORE=artifacts/store $(BIN)/edgepack demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -q
+
+check: $(READY)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q
+
+# Ratios against the bare engines, in one interleaved run; prints and writes artifacts/bench.json.
+bench: $(READY)
+	$(BIN)/python tests/bench/bench.py
+
+clean:
+	rm -rf artifacts/* .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	git checkout -q -- artifacts/README.md

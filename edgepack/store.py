@@ -40,17 +40,24 @@ class Store:
         self._digests_changed = False
 
     def run(
-        self, stage: str, version: int, inputs: Mapping[str, Any], kind: type[T], function: Callable[[Path], T]
+        self,
+        stage: str,
+        version: int,
+        inputs: Mapping[str, Any],
+        kind: type[T],
+        function: Callable[[Path], T],
+        fresh: Callable[[Path], bool] = lambda _: True,
     ) -> T:
         """Return the stored output for ``inputs``, else call ``function`` with an empty folder and store what it returns.
 
         ``inputs`` must name everything the output depends on: digests of files, options, versions of tools. A stored
-        entry whose files are missing or of another size is made again. Raises ``StorageError`` on a full disk.
+        entry whose files are missing or of another size is made again, and so is one for whose folder ``fresh`` says no.
+        Raises ``StorageError`` on a full disk.
         """
         key = sha256_json(documents.encode({"stage": stage, "version": version, "inputs": inputs}))
         final = self.folder / stage / key[:32]
         stored = self._read(final, kind)
-        if stored is not None:
+        if stored is not None and fresh(final):
             self.reused.append(stage)
             return stored
         self.ran.append(stage)

@@ -46,6 +46,7 @@ def evaluate(
     samples: SampleSet,
     metric: str,
     seed: int,
+    options: RunOptions,
     out: Path,
     progress: Progress = no_progress,
 ) -> Evaluation:
@@ -54,7 +55,7 @@ def evaluate(
     ``metric`` is one of ``METRICS`` or the user's ``module:function(outputs, labels) -> float``. Raises ``DataError``
     when the metric does not fit the model's outputs or the labels.
     """
-    runner = get_backend(compiled.backend).load_model(compiled, RunOptions())
+    runner = get_backend(compiled.backend).load_model(compiled, options)
     try:
         verification = _verify(compiled, golden, runner.infer)
         expected = OutputReader(reference)

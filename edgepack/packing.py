@@ -1,0 +1,51 @@
+"""Packs a verified compiled model, and puts the bundle where the user asked for it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.bundle.golden import with_tolerance
+from edgepack.bundle.pack import BundleFacts, pack
+from edgepack.evaluate import Evaluation
+from edgepack.files import atomic_write, sha256_file
+from edgepack.specs import CompiledModel, Precision, Verification
+from edgepack.steps import Compiled
+from edgepack.store import Store
+from edgepack.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A bundle in the store."""
+
+    path: Path
+    sha256: str
+    size_bytes: int
+
+
+def pack_bundle(
+    compiled: CompiledModel, golden: Path, verification: Verification, facts: BundleFacts, out: Path
+) -> Packed:
+    """Give the golden vectors the tolerance that was measured, and pack. Raises ``VerificationError``."""
+    precision: Precision = compiled.precision
+    vectors = with_tolerance(golden, verification, precision, out)
+    path = pack(compiled, vectors, facts, out)
+    vectors.unlink()
+    return Packed(path, sha256_file(path), path.stat().st_size)
+
+
+def pack_step(shop: Workshop, compiled: Compiled, golden: Path, evaluation: Evaluation, facts: BundleFacts) -> Packed:
+    """Return the packed bundle."""
+    key = {"compiled": compiled.key, "evaluation": evaluation, "facts": facts}
+    detail = f"{facts.target.id} {facts.precision}"
+    return shop.run("pack", detail, key, pack_bundle, compiled.model, golden, evaluation.verification, facts)
+
+
+def deliver_bundle(packed: Packed, final: Path, store: Store) -> None:
+    """Copy the bundle to ``final``, whole or not at all, unless it is there already."""
+    if final.is_file() and final.stat().st_size == packed.size_bytes and store.sha256(final) == packed.sha256:
+        return
+    with atomic_write(final) as file, packed.path.open("rb") as source:
+        shutil.copyfileobj(source, file, 1 << 20)

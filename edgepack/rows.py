@@ -1,0 +1,124 @@
+"""Rows of a build's result, from what its stages returned."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from edgepack.errors import EdgepackError
+from edgepack.evaluate import Evaluation
+from edgepack.specs import BuildRow, Latency, Precision, Result
+
+_NOT_BUILT = "not measured: the build failed"
+
+
+def failed_row(target: str, precision: Precision, error: EdgepackError, evaluation: Evaluation | None = None) -> BuildRow:
+    """Return the row of a target that failed, with what was measured before it did."""
+    reason = f"{error.message} ({error.hint})" if error.hint else error.message
+    status = "gate_missed" if type(error).__name__ == "GateError" else "failed"
+    row = BuildRow(
+        target=target,
+        precision=precision,
+        status=status,  # type: ignore[arg-type]
+        reason=reason,
+        bundle=None,
+        sha256=None,
+        size_bytes=None,
+        accuracy=None,
+        sqnr_db=None,
+        cosine=None,
+        agreement=None,
+        n=None,
+        sqnr_ci95_db=None,
+        cosine_ci95=None,
+        agreement_ci95=None,
+        latency_ns=None,
+        speedup_over_fp32=None,
+        speedup_ci95=None,
+        measured_on=None,
+        exit_code=error.exit_code,
+        notes={"accuracy": _NOT_BUILT, "latency": _NOT_BUILT},
+    )
+    return with_evaluation(row, evaluation) if evaluation is not None else row
+
+
+def finished_row(
+    target: str,
+    precision: Precision,
+    bundle: str,
+    sha256: str,
+    size_bytes: int,
+    evaluation: Evaluation,
+    notes: Mapping[str, str],
+) -> BuildRow:
+    """Return the row of a bundle that was built and verified; latency is filled in by ``with_latency``."""
+    row = BuildRow(
+        target=target,
+        precision=precision,
+        status="ok",
+        reason=None,
+        bundle=bundle,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        accuracy=None,
+        sqnr_db=None,
+        cosine=None,
+        agreement=None,
+        n=None,
+        sqnr_ci95_db=None,
+        cosine_ci95=None,
+        agreement_ci95=None,
+        latency_ns=None,
+        speedup_over_fp32=None,
+        speedup_ci95=None,
+        measured_on=None,
+        notes=notes,
+    )
+    return with_evaluation(row, evaluation)
+
+
+def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
+    """Return the row with accuracy and closeness filled in."""
+    close = evaluation.closeness
+    notes = {k: v for k, v in row.notes.items() if k != "accuracy"}
+    if evaluation.accuracy_reason is not None:
+        notes["accuracy"] = evaluation.accuracy_reason
+    if close.sqnr_db is None:
+        notes["sqnr_db"] = "the outputs are identical to the fp32 model's"
+    if close.agreement is None:
+        notes["agreement"] = "the first output is not class scores [batch, classes]"
+    return dataclasses.replace(
+        row,
+        accuracy=evaluation.accuracy,
+        sqnr_db=close.sqnr_db,
+        cosine=close.cosine,
+        agreement=close.agreement,
+        n=close.n,
+        sqnr_ci95_db=close.sqnr_ci95_db,
+        cosine_ci95=close.cosine_ci95,
+        agreement_ci95=close.agreement_ci95,
+        notes=notes,
+    )
+
+
+def with_latency(
+    row: BuildRow, result: Result, speedup: float | None, ci95: tuple[float, float] | None, why_none: str | None
+) -> BuildRow:
+    """Return the row with its measured latency; ``why_none`` says why there is no speed-up."""
+    values = {p.p: p.value_ns for p in result.percentiles}
+    notes = {k: v for k, v in row.notes.items() if k != "latency"}
+    p50 = values.get(50.0)
+    if not result.valid:
+        notes["latency"] = "disturbed: " + "; ".join(result.invalid_reasons)
+    if values.get(90.0) is None:
+        notes["p90"] = f"not enough queries ({result.queries})"
+    if speedup is None and why_none:
+        notes["speedup_over_fp32"] = why_none
+    return dataclasses.replace(
+        row,
+        latency_ns=Latency(p50, values.get(90.0)) if p50 is not None else None,
+        speedup_over_fp32=speedup,
+        speedup_ci95=ci95,
+        measured_on=f"{result.host.cpu}, {result.engine} {', '.join(result.versions.values())}",
+        notes=notes,
+    )

@@ -1,0 +1,182 @@
+"""Each stage of a build with what its output depends on: one function a stage, run through the ``Workshop``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.backends import get_backend
+from edgepack.bundle.golden import make_golden
+from edgepack.calibrate import calibrate
+from edgepack.callables import is_callable_reference
+from edgepack.choose import Selection, choose_samples, random_inputs
+from edgepack.errors import CompileError
+from edgepack.evaluate import Evaluation, evaluate
+from edgepack.evaluate.outputs import StoredOutputs
+from edgepack.evaluate.reference import reference
+from edgepack.export import export
+from edgepack.graph.prepare import prepare
+from edgepack.host import host_facts
+from edgepack.quantize import quantize
+from edgepack.specs import (
+    CompiledModel,
+    Observer,
+    OnnxModel,
+    Precision,
+    Preprocessing,
+    QuantizationRules,
+    Ranges,
+    RunOptions,
+    SampleSet,
+    Target,
+    TensorSpec,
+)
+from edgepack.tracking import ReadFiles
+from edgepack.workshop import Workshop
+
+GOLDEN_SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model with the digest of all that it was made from."""
+
+    model: CompiledModel
+    key: str
+
+
+def fingerprint(source: str | None) -> Any:
+    """Return what tells cheaply that a file or folder is unchanged: names, sizes and times; a callable's name alone."""
+    if source is None or is_callable_reference(source):
+        return source
+    path = Path(source)
+    if not path.exists():
+        return source
+    files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    marks = [[str(p), s.st_size, s.st_mtime_ns, s.st_ino] for p in files for s in [p.stat()]]
+    return [str(path.absolute()), marks]
+
+
+def export_tracked(
+    source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path
+) -> OnnxModel:
+    """Export, and keep the digests of the files that were read meanwhile."""
+    reads = ReadFiles()
+    model = export(source, samples, shapes, out)
+    reads.write(out)
+    return model
+
+
+def export_step(
+    shop: Workshop, source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]]
+) -> OnnxModel:
+    """Return the exported ONNX model of a trained model."""
+    inputs = {"source": fingerprint(source), "samples": samples.sha256 if samples else None, "shapes": shapes}
+    return shop.run("export", source, inputs, export_tracked, source, samples, shapes)
+
+
+def prepare_step(shop: Workshop, model: OnnxModel) -> OnnxModel:
+    """Return the simplified model."""
+    return shop.run("prepare", f"opset {model.opset}", {"model": model.sha256}, prepare, model)
+
+
+def choose_step(
+    shop: Workshop,
+    data: str | None,
+    eval_data: str | None,
+    inputs: tuple[TensorSpec, ...],
+    preprocessing: Preprocessing | None,
+    samples: int | None,
+    default: int,
+    eval_samples: int | None,
+    seed: int,
+) -> Selection:
+    """Return calibration and evaluation samples; without any data, random inputs evaluate."""
+    if data is None and eval_data is None:
+        path = shop.run("data", "random inputs", {"inputs": inputs, "seed": seed}, random_inputs, inputs, seed, kind=Path)
+        eval_data = str(path)
+    arguments = (data, eval_data, inputs, preprocessing, samples, default, eval_samples, seed)
+    key = {"data": fingerprint(data), "eval": fingerprint(eval_data), "arguments": arguments}
+    return shop.run("samples", data or eval_data or "", key, choose_samples, *arguments)
+
+
+def golden_step(shop: Workshop, model: OnnxModel, samples: SampleSet) -> Path:
+    """Return golden vectors: a few samples and the fp32 model's outputs for them."""
+    key = {"model": model.sha256, "samples": samples.sha256, "count": GOLDEN_SAMPLES, "host": _host_key()}
+    count = min(GOLDEN_SAMPLES, len(samples.indices))
+    return shop.run("golden", f"{count} golden vectors", key, make_golden, model, samples, count, kind=Path)
+
+
+def reference_step(shop: Workshop, model: OnnxModel, samples: SampleSet) -> StoredOutputs:
+    """Return the fp32 outputs on the evaluation samples."""
+    key = {"model": model.sha256, "samples": samples.sha256, "host": _host_key()}
+    return shop.run("reference", f"fp32 on {len(samples.indices)} samples", key, reference, model, samples)
+
+
+def calibrate_step(shop: Workshop, model: OnnxModel, samples: SampleSet, observer: Observer, percentile: float) -> Ranges:
+    """Return the activation ranges."""
+    key = {"model": model.sha256, "samples": samples.sha256, "observer": observer, "percentile": percentile}
+    detail = f"{observer} ranges on {len(samples.indices)} samples"
+    return shop.run("calibrate", detail, key, calibrate, model, samples, observer, percentile)
+
+
+def quantize_step(shop: Workshop, model: OnnxModel, ranges: Ranges, rules: QuantizationRules, detail: str) -> OnnxModel:
+    """Return the model with Q/DQ nodes by a target's rules."""
+    key = {"model": model.sha256, "ranges": ranges, "rules": rules}
+    return shop.run("quantize", detail, key, quantize, model, ranges, rules)
+
+
+def compile_checked(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
+    """Compile, after asking the backend what it will refuse. Raises ``CompileError`` naming the first such node."""
+    backend = get_backend(target.backend)
+    refused = [d for d in backend.check(model, target) if d.severity == "error"]
+    if refused:
+        first = refused[0]
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        where = f" at node {first.node}" if first.node else ""
+        raise CompileError(f"{target.id} will refuse the model: {first.message}{where}{more}", hint=first.hint)
+    return backend.compile_model(model, target, precision, out)
+
+
+def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Precision) -> Compiled:
+    """Return the engine's own files. Raises ``ToolchainError`` when the engine is not installed."""
+    versions = get_backend(target.backend).versions()
+    key = {"model": model.sha256, "target": target, "precision": precision, "versions": versions}
+    compiled = shop.run("compile", f"{target.id} {precision}", key, compile_checked, model, target, precision)
+    return Compiled(compiled, model.sha256 + precision + target.id)
+
+
+def evaluate_step(
+    shop: Workshop,
+    compiled: Compiled,
+    target: Target,
+    golden: Path,
+    stored: StoredOutputs,
+    samples: SampleSet,
+    metric: str,
+    seed: int,
+    options: RunOptions,
+    key: Mapping[str, Any],
+) -> Evaluation:
+    """Return numerics and accuracy of a compiled model on this host."""
+    whole = {
+        **key,
+        "compiled": compiled.key,
+        "target": target,
+        "versions": compiled.model.versions,
+        "samples": samples.sha256,
+        "metric": metric,
+        "seed": seed,
+        "options": options,
+        "host": _host_key(),
+    }
+    detail = f"{target.id} {compiled.model.precision} on {len(samples.indices)} samples"
+    arguments = (compiled.model, golden, stored, samples, metric, seed, options)
+    return shop.run("verify", detail, whole, evaluate, *arguments)
+
+
+def _host_key() -> list[Any]:
+    host = host_facts()
+    return [host.cpu, host.arch, host.isa]

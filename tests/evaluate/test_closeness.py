@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgepack.evaluate.closeness import ClosenessSums
+
+
+def test_the_worst_output_is_reported() -> None:
+    generator = np.random.default_rng(0)
+    sums = ClosenessSums(("good", "bad"))
+    for _ in range(50):
+        good, bad = generator.normal(size=(1, 8)), generator.normal(size=(1, 4, 4))
+        noisy = bad + generator.normal(size=bad.shape) * 0.1
+        sums.add({"good": good, "bad": bad}, {"good": good + 1e-6, "bad": noisy})
+    result = sums.result(seed=0)
+    assert result.sqnr_db == pytest.approx(20, abs=1.5)
+    assert result.sqnr_ci95_db is not None
+    assert result.sqnr_ci95_db[0] < result.sqnr_db < result.sqnr_ci95_db[1]
+    assert result.n == 50
+
+
+def test_identical_outputs_have_no_sqnr_and_agree() -> None:
+    sums = ClosenessSums(("y",))
+    scores = np.array([[0.1, 0.9]], np.float32)
+    for _ in range(3):
+        sums.add({"y": scores}, {"y": scores})
+    result = sums.result(seed=0)
+    assert (result.sqnr_db, result.cosine, result.agreement) == (None, pytest.approx(1), 1.0)
+    assert result.agreement_ci95 is not None
+    assert result.agreement_ci95[0] < 1
+
+
+def test_outputs_of_another_shape_and_nan_count_as_pure_noise() -> None:
+    sums = ClosenessSums(("y",))
+    sums.add({"y": np.ones((1, 3, 3))}, {"y": np.ones((1, 3))})
+    sums.add({"y": np.ones((1, 3, 3))}, {"y": np.full((1, 3, 3), np.nan)})
+    result = sums.result(seed=0)
+    assert result.sqnr_db == pytest.approx(0)
+    assert result.cosine == 0
+    assert result.agreement is None
+
+
+def test_every_row_of_a_batch_counts() -> None:
+    sums = ClosenessSums(("y",))
+    sums.add({"y": np.eye(4, dtype=np.float32)}, {"y": np.eye(4, dtype=np.float32)[:, ::-1]})
+    result = sums.result(seed=0)
+    assert result.n == 4
+    assert result.agreement == 0
