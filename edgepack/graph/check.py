@@ -52,7 +52,7 @@ def check_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
         # Not strict: many exporters' shapes are imprecise and run nevertheless; a wrong type never runs.
         inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
     except Exception as error:  # C++ exceptions of many kinds reach Python here
-        raise ModelError(f"the ONNX model is not valid: {_first_line(error)}", hint=_HINT) from error
+        raise ModelError(f"the ONNX model is not valid: {first_line(error)}", hint=_HINT) from error
     return inferred
 
 
@@ -126,6 +126,7 @@ def _twice(names: Iterable[str]) -> str | None:
     return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an engine's words, to show to a user."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:500] if lines else type(error).__name__

@@ -1,0 +1,82 @@
+"""Compares two models in ONNX Runtime on the same invented inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgepack.graph.feeds import random_feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.specs import Array, OnnxModel
+
+# Sizes tried for symbolic dimensions other than the batch, until the original runs: pictures, then sequences.
+_SIZES = (64, 224, 16, 512, 1)
+_BATCH = 2
+# Reordered float32 sums of a deep network differ by some 1e-6 of its largest output; a wrong graph by far more.
+TOLERANCE = 1e-4
+# Outputs that are whole numbers come from comparisons, where rounding may turn single ties.
+_TIES = 0.01
+
+
+def invent_feeds(model: OnnxModel) -> dict[str, Array] | None:
+    """Return random feeds of a batch of 2 that ``model`` accepts; None when none of the sizes tried is."""
+    for size in _SIZES:
+        try:
+            feeds = random_feeds(model.inputs, batch=_BATCH, size=size)
+            run_model(model, feeds)
+        except Exception:  # whatever ONNX Runtime raises for a size that the model does not take
+            continue
+        return feeds
+    return None
+
+
+def differences(expected: Mapping[str, Array], found: Mapping[str, Array]) -> tuple[str, ...]:
+    """Return one line for every output in ``found`` that differs from the one expected by more than rounding."""
+    return tuple(line for name, array in expected.items() if (line := _differs(name, array, found[name])))
+
+
+def run_model(model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the outputs by name, computed by ONNX Runtime in a session of its own."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_prepacking", "1")  # one inference is not worth a second copy
+    session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
+    names = [spec.name for spec in model.outputs]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+def relative_distance(expected: Array, found: Array) -> float:
+    """Return the largest absolute difference over the largest absolute value expected; infinite where shapes differ.
+
+    Equal infinities and NaN in the same places count as equal.
+    """
+    import numpy as np
+
+    if expected.shape != found.shape:
+        return float("inf")
+    if expected.size == 0:
+        return 0.0
+    first, second = expected.astype(np.float64), found.astype(np.float64)
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
+    if same.all():
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(first - second)[~same].max()
+    largest = np.abs(first[np.isfinite(first)]).max(initial=0.0)
+    return float(distance / largest) if np.isfinite(distance) and largest > 0 else float("inf")
+
+
+def _differs(name: str, expected: Array, found: Array) -> str | None:
+    import numpy as np
+
+    if expected.shape != found.shape:
+        return f"{name} has the shape {found.shape}, not {expected.shape}"
+    if not np.issubdtype(expected.dtype, np.floating):
+        share = float(np.mean(expected != found)) if expected.size else 0.0
+        return f"{name} differs in {share:.0%} of its values" if share > _TIES else None
+    distance = relative_distance(expected, found)
+    return f"{name} differs by {distance:.1e} of its largest value" if not distance <= TOLERANCE else None

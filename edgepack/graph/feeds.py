@@ -1,0 +1,52 @@
+"""Invents inputs for a model: seeded, of the right names, types and shapes, for comparing two models."""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from edgepack.errors import ModelError
+from edgepack.graph.check import UNKNOWN_RANK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.specs import Array, TensorSpec
+
+
+def random_feeds(
+    inputs: tuple[TensorSpec, ...],
+    *,
+    seed: int = 0,
+    batch: int = 1,
+    dims: Mapping[str, int] | None = None,
+    size: int = 1,
+) -> dict[str, Array]:
+    """Return one feed: floats from the standard normal distribution, integers 0 or 1, booleans, by name.
+
+    A symbolic first dimension is ``batch``, another one ``dims[name]`` or else ``size``; equal names get equal sizes.
+    Raises ``ModelError`` for an input of strings or of unknown rank.
+    """
+    known = dict(dims or {})
+    for spec in inputs:
+        if spec.shape and isinstance(spec.shape[0], str) and spec.shape[0] != UNKNOWN_RANK:
+            known.setdefault(spec.shape[0], batch)
+    return {spec.name: _values(spec, seed, known, size) for spec in inputs}
+
+
+def _values(spec: TensorSpec, seed: int, dims: Mapping[str, int], size: int) -> Array:
+    import numpy as np
+
+    if UNKNOWN_RANK in spec.shape:
+        raise ModelError(f"the input {spec.name!r} has no shape", hint="export the model with input shapes")
+    shape = tuple(dim if isinstance(dim, int) else dims.get(dim, size) for dim in spec.shape)
+    generator = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
+    if spec.dtype.startswith(("float", "bfloat")):
+        if spec.dtype == "bfloat16":
+            import ml_dtypes
+
+            return generator.standard_normal(shape).astype(ml_dtypes.bfloat16)
+        return generator.standard_normal(shape).astype(spec.dtype)
+    if spec.dtype.startswith(("int", "uint", "bool")):
+        return generator.integers(0, 2, shape).astype(spec.dtype)
+    raise ModelError(f"cannot invent values for the input {spec.name!r} of type {spec.dtype}", hint="give samples")

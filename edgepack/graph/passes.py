@@ -1,0 +1,162 @@
+"""Small passes over a model's protobuf message: each changes it in place and does one thing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from edgepack.graph.external import tensor_bytes
+from edgepack.graph.operators import opsets
+from edgepack.graph.walk import all_graphs, all_nodes
+from edgepack.graph.wire import INLINE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import onnx
+
+# Operators that mark a model as quantized; DequantizeLinear alone only means compressed weights.
+_QUANTIZED = frozenset(
+    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
+)
+_FOLDED_TYPES = (2, 3, 6)  # uint8, int8, int32 of onnx.TensorProto.DataType
+_STRING = 8
+_FOLD_LIMIT_BYTES = 1 << 30
+_OLDEST_IR = 8  # ONNX 1.10: the oldest with everything that edgepack writes; read by every engine of targets/
+
+
+def is_quantized(proto: onnx.ModelProto) -> bool:
+    """Say whether the model computes with quantized activations."""
+    return any(node.op_type in _QUANTIZED for node in all_nodes(proto))
+
+
+def freeze_initializers(proto: onnx.ModelProto) -> None:
+    """Remove initializers from the inputs, where they stand for "a default that may be overridden", so they fold."""
+    stored = {tensor.name for tensor in proto.graph.initializer}
+    _keep(proto.graph.input, [value for value in proto.graph.input if value.name not in stored])
+
+
+def fold_dequantized_weights(proto: onnx.ModelProto) -> int:
+    """Turn 8-bit weights behind a DequantizeLinear into float ones, and return how many.
+
+    Such a model is compressed, not quantized: its activations are float, and the quantizer wants float weights.
+    Nothing is done above 1 GiB of float weights. The formula is onnx's reference implementation of the operator.
+    """
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    folded = [node for node in proto.graph.node if _is_foldable(node, constants)]
+    floats = sum(4 * _elements(constants[node.input[0]]) for node in folded)
+    outputs = {value.name for value in proto.graph.output}
+    if floats > _FOLD_LIMIT_BYTES or any(node.output[0] in outputs for node in folded):
+        return 0
+    version = max(opsets(proto).get("", 1), 21)  # the reference begins at 19; 21 means the same for older models
+    for node in folded:
+        inputs = [name for name in node.input if name]
+        feeds = {name: onnx.numpy_helper.to_array(constants[name]) for name in inputs}
+        values = [onnx.helper.make_tensor_value_info(n, constants[n].data_type, constants[n].dims) for n in inputs]
+        result = [onnx.helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, None)]
+        graph = onnx.helper.make_graph([node], "fold", values, result)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
+        (array,) = ReferenceEvaluator(model).run(None, feeds)
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array, node.output[0]))
+    names = {node.output[0] for node in folded}
+    _keep(proto.graph.node, [node for node in proto.graph.node if node.output[0] not in names])
+    drop_unused_initializers(proto)
+    return len(folded)
+
+
+def drop_unused_initializers(proto: onnx.ModelProto) -> None:
+    """Remove the main graph's initializers that nothing reads."""
+    used = {name for node in all_nodes(proto) for name in node.input} | {value.name for value in proto.graph.output}
+    _keep(proto.graph.initializer, [tensor for tensor in proto.graph.initializer if tensor.name in used])
+
+
+def detach_weights(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Turn the large initializers into inputs of the same type and shape, and return them.
+
+    A model without its weights passes through onnx's C++ tools cheaply; ``attach_weights`` puts them back.
+    """
+    import onnx
+
+    large = [tensor for tensor in proto.graph.initializer if _is_large(tensor)]
+    _keep(proto.graph.initializer, [tensor for tensor in proto.graph.initializer if not _is_large(tensor)])
+    for tensor in large:
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return large
+
+
+def attach_weights(proto: onnx.ModelProto, weights: list[onnx.TensorProto]) -> None:
+    """Undo ``detach_weights``."""
+    names = {tensor.name for tensor in weights}
+    _keep(proto.graph.input, [value for value in proto.graph.input if value.name not in names])
+    proto.graph.initializer.extend(weights)
+
+
+def drop_notes(proto: onnx.ModelProto) -> None:
+    """Remove doc strings and the notes on nodes and values: exporters write stack traces with paths into them."""
+    proto.ClearField("doc_string")
+    for graph in all_graphs(proto.graph):
+        for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+            item.ClearField("doc_string")
+            item.ClearField("metadata_props")
+
+
+def name_nodes(proto: onnx.ModelProto) -> None:
+    """Give every node a name of its own: rules and reports speak of nodes by name."""
+    for graph in all_graphs(proto.graph):
+        taken = Counter(node.name for node in graph.node)
+        for index, node in enumerate(graph.node):
+            if not node.name or taken[node.name] > 1:
+                taken[node.name] -= 1
+                node.name = _free_name(f"{node.op_type}_{index}", taken)
+                taken[node.name] += 1
+
+
+def set_versions(proto: onnx.ModelProto) -> None:
+    """Import only the operator sets in use, and state the oldest IR version that they allow."""
+    import onnx
+
+    used = {"" if node.domain == "ai.onnx" else node.domain for node in all_nodes(proto)} | {""}
+    versions = opsets(proto)
+    kept = [onnx.helper.make_opsetid(domain, versions.get(domain, 1)) for domain in sorted(used)]
+    _keep(proto.opset_import, kept)
+    standard = [o for o in kept if o.domain in ("", "ai.onnx.ml")]
+    proto.ir_version = max(_OLDEST_IR, onnx.helper.find_min_ir_version_for(standard, ignore_unknown=True))
+
+
+def set_metadata(proto: onnx.ModelProto, key: str, value: str) -> None:
+    """Set one entry of the model's own metadata, keeping the others."""
+    _keep(proto.metadata_props, [entry for entry in proto.metadata_props if entry.key != key])
+    proto.metadata_props.add(key=key, value=value)
+
+
+def _is_foldable(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
+    return (
+        node.op_type == "DequantizeLinear"
+        and node.domain in ("", "ai.onnx")
+        and all(name in constants for name in node.input if name)
+        and constants[node.input[0]].data_type in _FOLDED_TYPES
+        and constants[node.input[1]].data_type == 1
+    )
+
+
+def _is_large(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type != _STRING and tensor_bytes(tensor) > INLINE_BYTES
+
+
+def _elements(tensor: onnx.TensorProto) -> int:
+    return tensor_bytes(tensor) // (4 if tensor.data_type == 6 else 1)
+
+
+def _free_name(name: str, taken: Counter[str]) -> str:
+    while taken[name]:
+        name += "_"
+    return name
+
+
+def _keep(field: Iterable[object], items: list[object]) -> None:
+    """Replace the contents of a repeated field."""
+    del field[:]  # type: ignore[attr-defined]
+    field.extend(items)  # type: ignore[attr-defined]
