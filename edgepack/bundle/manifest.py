@@ -1,0 +1,183 @@
+"""Reads, checks and writes ``manifest.json``, the table of contents of a bundle."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from edgepack import documents
+from edgepack.bundle.layout import MANIFEST, MEMBER_LIMIT, SIGNATURE, name_problem, names_problem
+from edgepack.errors import BundleError, ConfigError
+from edgepack.specs import Manifest, Payload, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+FORMAT = 1
+GOLDEN = "golden.npz"
+SBOM = "sbom.cdx.json"
+MODEL_FOLDER = "model/"
+MANIFEST_LIMIT_BYTES = 4 << 20
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_DTYPES = frozenset(
+    ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
+)
+_UPGRADE = "pip install --upgrade edgepack"
+
+
+def read_manifest(text: bytes, where: str) -> Manifest:
+    """Return the manifest in ``text`` after checking all that can be checked without the other members.
+
+    ``where`` names the bundle in errors. Raises ``BundleError``; for a newer format with the hint to upgrade.
+    """
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where}: {MANIFEST} is not valid JSON: {error}") from None
+    _check_format(data, where)
+    _check_strings(data, where)
+    try:
+        manifest = documents.from_json(Manifest, text, f"{where}: {MANIFEST}")
+    except ConfigError as error:
+        raise BundleError(
+            error.message[:400], hint=f"made by another version of edgepack, or damaged: {_UPGRADE}"
+        ) from None
+    check_manifest(manifest, where)
+    return manifest
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """Return ``manifest`` as the bytes of the member, checked first: what is written can be read."""
+    text = documents.to_json(manifest).encode("utf-8", "surrogatepass")
+    if len(text) > MANIFEST_LIMIT_BYTES:
+        raise BundleError(f"the manifest has {len(text)} bytes; at most {MANIFEST_LIMIT_BYTES} are read")
+    read_manifest(text, manifest.name)
+    return text
+
+
+def check_name(name: str, what: str = "name") -> None:
+    """Refuse a bundle or target name that is not a plain file name. Raises ``ConfigError``."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name[:120]!r} cannot be the {what} of a bundle",
+            hint="use A-Z a-z 0-9 . _ - and begin with a letter or digit",
+        )
+
+
+def check_version(version: str) -> None:
+    """Refuse a bundle version with other characters than a version has. Raises ``ConfigError``."""
+    if not _VERSION.fullmatch(version):
+        raise ConfigError(f"{version[:120]!r} cannot be the version of a bundle", hint="write it like 1.0.0")
+
+
+def check_manifest(manifest: Manifest, where: str) -> None:
+    """Check what types cannot say. Raises ``BundleError`` naming the place."""
+    for problem in _problems(manifest):
+        raise BundleError(f"{where}: {MANIFEST}: {problem}", hint="build the bundle again")
+
+
+def _check_format(data: Any, where: str) -> None:
+    found = data.get("format") if isinstance(data, dict) else None
+    if type(found) is not int or found < 1:
+        raise BundleError(f"{where}: {MANIFEST} does not say which format it has")
+    if found > FORMAT:
+        raise BundleError(f"{where} has bundle format {found}; this edgepack reads up to {FORMAT}", hint=_UPGRADE)
+
+
+def _check_strings(data: Any, where: str) -> None:
+    """Refuse text that would act on a terminal or cannot be printed: control characters and lone surrogates."""
+    for text in _strings(data):
+        if any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in text):
+            raise BundleError(f"{where}: {MANIFEST} holds text with control characters: {text[:60]!a}")
+
+
+def _strings(data: Any) -> Iterator[str]:
+    pending = [data]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            pending += item.keys()
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+
+
+def _problems(manifest: Manifest) -> Iterator[str]:
+    if not _NAME.fullmatch(manifest.name):
+        yield f"{manifest.name!r} is not a bundle's name"
+    if not _VERSION.fullmatch(manifest.version):
+        yield f"{manifest.version!r} is not a version"
+    if not _NAME.fullmatch(manifest.target):
+        yield f"{manifest.target!r} is not a target's id"
+    for what, digest in (("source", manifest.source_sha256), ("calibration", manifest.calibration_sha256)):
+        if digest is not None and not _SHA256.fullmatch(digest):
+            yield f"{what}_sha256 is not a sha256"
+    yield from _tensor_problems("inputs", manifest.inputs)
+    yield from _tensor_problems("outputs", manifest.outputs)
+    yield from _file_problems(manifest)
+    yield from _payload_problems(manifest.payloads, {entry.path for entry in manifest.files})
+    if any(count < 0 for count in manifest.layers.values()):
+        yield "layers: a count is negative"
+
+
+def _tensor_problems(what: str, tensors: tuple[TensorSpec, ...]) -> Iterator[str]:
+    if not tensors:
+        yield f"{what} is empty"
+    if repeated := _repeated(tensor.name for tensor in tensors):
+        yield f"{what}: {repeated!r} stands there twice"
+    for tensor in tensors:
+        if tensor.dtype not in _DTYPES:
+            yield f"{what}: {tensor.name}: the dtype {tensor.dtype!r} is not one of numpy's numbers"
+        if any(isinstance(size, int) and size < 0 for size in tensor.shape):
+            yield f"{what}: {tensor.name}: a dimension is negative"
+
+
+def _file_problems(manifest: Manifest) -> Iterator[str]:
+    names = [entry.path for entry in manifest.files]
+    if len(names) + 2 > MEMBER_LIMIT:
+        yield f"files: more than {MEMBER_LIMIT - 2}"
+    for entry in manifest.files:
+        if problem := name_problem(entry.path):
+            yield f"files: {entry.path[:80]!r} {problem}"
+        if entry.path in (MANIFEST, SIGNATURE):
+            yield f"files: {entry.path!r} cannot list itself"
+        if not _SHA256.fullmatch(entry.sha256):
+            yield f"files: {entry.path}: not a sha256"
+        if entry.size_bytes < 0:
+            yield f"files: {entry.path}: the size is negative"
+    if problem := names_problem(names):
+        yield f"files: {problem}"
+    for name in (GOLDEN, SBOM):
+        if name not in names:
+            yield f"files: {name} is missing"
+
+
+def _payload_problems(payloads: tuple[Payload, ...], files: set[str]) -> Iterator[str]:
+    if not payloads:
+        yield "payloads is empty"
+    for payload in payloads:
+        if not _NAME.fullmatch(payload.backend):
+            yield f"payloads: {payload.backend[:80]!r} is not a backend's name"
+        if payload.entry not in payload.files:
+            yield f"payloads: the entry {payload.entry[:80]!r} is not one of its files"
+        for name in payload.files:
+            if not name.startswith(MODEL_FOLDER) or name not in files:
+                yield f"payloads: {name[:80]!r} is not one of the files in {MODEL_FOLDER}"
+    used = {name for payload in payloads for name in payload.files}
+    if unused := sorted(name for name in files - used if name not in (GOLDEN, SBOM)):
+        yield f"files: {unused[0][:80]!r} belongs to no payload"
+
+
+def _repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

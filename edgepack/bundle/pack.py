@@ -1,0 +1,153 @@
+"""Packs a compiled model, its golden vectors and what is known about it into one bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Mapping  # noqa: TC003  documents.py resolves the types of BundleFacts
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepack.bundle.archive import Source, measure, write_archive
+from edgepack.bundle.golden import read_golden
+from edgepack.bundle.layout import name_problem, names_problem
+from edgepack.bundle.manifest import FORMAT, GOLDEN, MODEL_FOLDER, SBOM, check_name, check_version, manifest_bytes
+from edgepack.bundle.requirements import requirements
+from edgepack.bundle.sbom import sbom_bytes
+from edgepack.errors import BundleError, ConfigError
+from edgepack.specs import (
+    CompiledModel,
+    FileEntry,
+    Manifest,
+    MeasuredAccuracy,
+    Payload,
+    Precision,
+    Preprocessing,
+    Progress,
+    Target,
+    no_progress,
+)
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What a manifest says that the compiled model does not know itself.
+
+    ``layers`` counts layers by the precision they have; ``toolchain`` maps packages to the versions that were used;
+    ``licence`` is of the model, None when the user did not say.
+    """
+
+    name: str
+    version: str
+    target: Target
+    precision: Precision
+    preprocessing: Preprocessing | None
+    classes: tuple[str, ...]
+    layers: Mapping[str, int]
+    accuracy: MeasuredAccuracy | None
+    toolchain: Mapping[str, str]
+    source_sha256: str
+    calibration_sha256: str | None
+    options: Mapping[str, str] = field(default_factory=dict)
+    licence: str | None = None
+
+
+def pack(
+    compiled: CompiledModel, golden: Path, about: BundleFacts, out: Path, progress: Progress = no_progress
+) -> Path:
+    """Write ``out/NAME.edgepack``, whole or not at all, and return its path; the same inputs give the same bytes.
+
+    ``golden`` must hold the tolerance (``with_tolerance``). Memory does not grow with the model. Raises ``ConfigError``
+    for a name or version that a bundle cannot have, ``BundleError`` when the parts do not fit together,
+    ``StorageError`` on a full disk.
+    """
+    check_name(about.name)
+    check_name(about.target.id, "target")
+    check_version(about.version)
+    if about.precision != compiled.precision:
+        raise ConfigError(f"the compiled model is {compiled.precision}, not {about.precision}")
+    _check_golden(golden, compiled)
+    files = _payload_files(compiled)
+    sources: dict[str, Source] = {}
+    for i, (name, path) in enumerate({**files, GOLDEN: golden}.items()):
+        progress("pack", i, len(files) + 2)
+        sources[name] = measure(path)
+    manifest = _manifest(compiled, about, sources)
+    with tempfile.TemporaryDirectory(prefix=".pack-", dir=_made(out)) as scratch:
+        bill = Path(scratch) / SBOM
+        bill.write_bytes(sbom_bytes(manifest, about.licence))
+        sources[SBOM] = measure(bill)
+        listed = dataclasses.replace(manifest, files=_entries(sources))
+        path = out / f"{about.name}.edgepack"
+        write_archive(path, manifest_bytes(listed), sources)
+    progress("pack", len(files) + 2, len(files) + 2)
+    return path
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _check_golden(golden: Path, compiled: CompiledModel) -> None:
+    vectors = read_golden(golden)
+    if vectors.tolerance is None:
+        raise ConfigError(
+            f"{golden} says of no output how far it may be off",
+            hint="verify the compiled model first ('edgepack pack' does)",
+        )
+    wanted = {tensor.name for tensor in compiled.inputs}, {tensor.name for tensor in compiled.outputs}
+    if (set(vectors.inputs[0]), set(vectors.outputs[0])) != wanted:
+        raise BundleError(f"{golden} is of a model with other inputs or outputs", hint="make the golden vectors again")
+
+
+def _payload_files(compiled: CompiledModel) -> dict[str, Path]:
+    """Return the engine's files by the name they have in the bundle."""
+    prefix = f"{MODEL_FOLDER}{compiled.backend}/"
+    if compiled.entry not in compiled.files:
+        raise BundleError(f"the compiled model's entry {compiled.entry!r} is not one of its files")
+    names = [prefix + name for name in compiled.files]
+    for name in names:
+        if problem := name_problem(name):
+            raise BundleError(f"the engine's file {name!r} cannot be packed: its name {problem}")
+    if problem := names_problem(names):
+        raise BundleError(f"the engine's files cannot be packed: {problem}")
+    for name in compiled.files:
+        if not (compiled.folder / name).is_file():
+            raise BundleError(f"the engine's file {compiled.folder / name} is missing", hint="compile again")
+    return {prefix + name: compiled.folder / name for name in compiled.files}
+
+
+def _manifest(compiled: CompiledModel, about: BundleFacts, sources: Mapping[str, Source]) -> Manifest:
+    prefix = f"{MODEL_FOLDER}{compiled.backend}/"
+    payload = Payload(
+        backend=compiled.backend,
+        device=compiled.device,
+        precision=compiled.precision,
+        entry=prefix + compiled.entry,
+        files=tuple(sorted(prefix + name for name in compiled.files)),
+    )
+    return Manifest(
+        format=FORMAT,
+        name=about.name,
+        version=about.version,
+        target=about.target.id,
+        precision=compiled.precision,
+        inputs=compiled.inputs,
+        outputs=compiled.outputs,
+        preprocessing=about.preprocessing,
+        classes=about.classes,
+        layers=about.layers,
+        accuracy=about.accuracy,
+        requirements=requirements(compiled, about.target),
+        payloads=(payload,),
+        toolchain={**compiled.versions, **about.toolchain},
+        source_sha256=about.source_sha256,
+        calibration_sha256=about.calibration_sha256,
+        files=_entries(sources),
+        options=about.options,
+    )
+
+
+def _entries(sources: Mapping[str, Source]) -> tuple[FileEntry, ...]:
+    return tuple(FileEntry(name, sources[name].sha256, sources[name].size_bytes) for name in sorted(sources))

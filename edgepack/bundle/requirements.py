@@ -1,0 +1,86 @@
+"""What a device must have to run a payload, from the compiled files themselves."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.specs import Requirements
+
+if TYPE_CHECKING:
+    from edgepack.specs import CompiledModel, Target
+
+# Graphs that an engine compiles when it loads them run on every machine that the engine runs on. Whatever else an
+# engine writes is code for one machine.
+_PORTABLE = (".onnx", ".xml")
+
+# The highest operator set and IR version that each ONNX Runtime loads, oldest first. Measured with the wheels on PyPI,
+# a model of one Relu each; 1.20 is the oldest that edgepack supports.
+_ONNXRUNTIME = (
+    ("1.20.0", 21, 10),
+    ("1.21.0", 22, 10),
+    ("1.23.0", 23, 11),
+    ("1.24.1", 25, 13),
+    ("1.25.0", 26, 13),
+)
+
+
+def requirements(compiled: CompiledModel, target: Target) -> Requirements:
+    """Return the least that a device must have for ``compiled``; empty where the files run everywhere.
+
+    Raises ``ModelError`` when an ``.onnx`` file among them cannot be read.
+    """
+    portable = Path(compiled.entry).suffix in _PORTABLE
+    return Requirements(
+        arch=None if portable else target.arch,
+        isa=() if portable else target.compute.isa,
+        engine=_engine(compiled, target),
+    )
+
+
+def _engine(compiled: CompiledModel, target: Target) -> dict[str, str]:
+    built = compiled.versions.get(compiled.backend)
+    if built is None:
+        return {}
+    if compiled.backend == "onnxruntime" and compiled.entry.endswith(".onnx"):
+        return {compiled.backend: _onnxruntime(compiled.folder / compiled.entry, built)}
+    # Engines read what older versions of them wrote; of newer ones they promise nothing. A profile that states the
+    # device's version was built for that one.
+    oldest = release(built)
+    stated = target.engine.version
+    if stated and parse_version(stated) < parse_version(oldest):
+        oldest = stated
+    return {compiled.backend: oldest}
+
+
+def _onnxruntime(path: Path, built: str) -> str:
+    """Return the oldest ONNX Runtime that reads the file's operator set and IR version; ``built`` if none is known."""
+    import onnx
+
+    from edgepack.graph.wire import read_skeleton
+
+    proto = onnx.load_model_from_string(read_skeleton(path))
+    opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+    for version, highest_opset, highest_ir in _ONNXRUNTIME:
+        if opset <= highest_opset and proto.ir_version <= highest_ir:
+            return version
+    return release(built)
+
+
+def release(version: str) -> str:
+    """Return major and minor of a version: "2026.4.1-21435" gives "2026.4"."""
+    return ".".join(str(number) for number in parse_version(version)[:2]) or version
+
+
+def parse_version(version: str) -> tuple[int, ...]:
+    """Return the numbers a version begins with, for comparing: "1.31.1+cpu" gives (1, 31, 1)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in match[0].split(".")) if match else ()
+
+
+def is_older(version: str, oldest: str) -> bool:
+    """Return whether ``version`` is older than ``oldest``; trailing zeros do not count."""
+    found, least = parse_version(version), parse_version(oldest)
+    width = max(len(found), len(least))
+    return found + (0,) * (width - len(found)) < least + (0,) * (width - len(least))
