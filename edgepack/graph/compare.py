@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from edgepack.specs import Array, OnnxModel
 
 # Sizes tried for symbolic dimensions other than the batch, until the original runs: pictures, then sequences.
-_SIZES = (64, 224, 16, 512, 1)
+SIZES = (64, 224, 16, 512, 1)
 _BATCH = 2
 # Reordered float32 sums of a deep network differ by some 1e-6 of its largest output; a wrong graph by far more.
 TOLERANCE = 1e-4
@@ -20,11 +20,11 @@ TOLERANCE = 1e-4
 _TIES = 0.01
 
 
-def invent_feeds(model: OnnxModel) -> dict[str, Array] | None:
-    """Return random feeds of a batch of 2 that ``model`` accepts; None when none of the sizes tried is."""
-    for size in _SIZES:
+def invent_feeds(model: OnnxModel, *, seed: int = 0, batch: int = _BATCH) -> dict[str, Array] | None:
+    """Return random feeds that ``model`` accepts; None when none of the sizes tried is."""
+    for size in SIZES:
         try:
-            feeds = random_feeds(model.inputs, batch=_BATCH, size=size)
+            feeds = random_feeds(model.inputs, seed=seed, batch=batch, size=size)
             run_model(model, feeds)
         except Exception:  # whatever ONNX Runtime raises for a size that the model does not take
             continue
@@ -74,9 +74,9 @@ def _differs(name: str, expected: Array, found: Array) -> str | None:
     import numpy as np
 
     if expected.shape != found.shape:
-        return f"{name} has the shape {found.shape}, not {expected.shape}"
+        return f"{name!r} has the shape {found.shape}, not {expected.shape}"
     if not np.issubdtype(expected.dtype, np.floating):
         share = float(np.mean(expected != found)) if expected.size else 0.0
-        return f"{name} differs in {share:.0%} of its values" if share > _TIES else None
+        return f"{name!r} differs in {share:.0%} of its values" if share > _TIES else None
     distance = relative_distance(expected, found)
-    return f"{name} differs by {distance:.1e} of its largest value" if not distance <= TOLERANCE else None
+    return f"{name!r} differs by {distance:.1e} of its largest value" if not distance <= TOLERANCE else None

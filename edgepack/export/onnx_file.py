@@ -1,0 +1,38 @@
+"""Takes an ONNX file as it is: checks it and copies it with its external data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.files import atomic_write
+from edgepack.graph.load import load_model
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.specs import OnnxModel, SampleSet, TensorSpec
+
+
+def find_inputs(
+    source: str, _samples: SampleSet | None, _shapes: Mapping[str, tuple[int | str, ...]]
+) -> tuple[TensorSpec, ...]:
+    """Return the inputs that the file states."""
+    return load_model(Path(source)).inputs
+
+
+def export(
+    source: str, _samples: SampleSet | None, _shapes: Mapping[str, tuple[int | str, ...]], out: Path
+) -> OnnxModel:
+    """Copy the file as ``out/model.onnx``, and its external data under its own names, after checking all of it."""
+    model = load_model(Path(source))
+    for name in model.external:
+        _copy(model.path.parent / name, out / name)
+    _copy(model.path, out / "model.onnx")
+    return load_model(out / "model.onnx")
+
+
+def _copy(source: Path, target: Path) -> None:
+    with source.open("rb") as reading, atomic_write(target) as writing:
+        shutil.copyfileobj(reading, writing, 1 << 20)

@@ -1,0 +1,171 @@
+"""Exports what ``module:callable`` or ``file.py:callable`` returns: a torch module, through torch.export."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from edgepack.errors import ModelError
+from edgepack.export import shapes as known_shapes
+from edgepack.export.outputs import check_tensors, name_outputs
+from edgepack.export.torch_onnx import compare, explain, import_torch, quiet, write_onnx
+from edgepack.export.user_code import find_callable, find_place, users_errors, users_import
+from edgepack.graph.compare import SIZES
+from edgepack.graph.feeds import random_feeds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+    from types import ModuleType
+
+    from edgepack.export.shapes import KnownInput
+    from edgepack.specs import Array, OnnxModel, SampleSet, TensorSpec
+
+# Tracing with a batch of 1 would fix it: torch.export treats the sizes 0 and 1 as constants.
+_TRACED_BATCH = 2
+_TRIALS = 32
+
+
+def find_inputs(
+    source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]]
+) -> tuple[TensorSpec, ...]:
+    """Return the inputs that the exported model will have."""
+    import_torch()
+    with users_import(source) as file, users_errors(source):
+        module, examples = _make(file, source)
+        return _settle(module, _known(module, samples, shapes, examples))[0]
+
+
+def export(source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path) -> OnnxModel:
+    """Return the module as ``out/model.onnx``, compared with the module itself."""
+    import_torch()
+    with users_import(source) as file, users_errors(source):
+        module, examples = _make(file, source)
+        inputs, feeds = _settle(module, _known(module, samples, shapes, examples))
+        outputs = name_outputs(_run(module, feeds), tuple(feeds))
+        check_tensors(outputs)
+        program = _trace(module, source, inputs, feeds)
+        model = write_onnx(program, inputs, tuple(outputs), out)
+        compare(model, lambda values: _reference(module, values), samples)
+        return model
+
+
+def _make(file: ModuleType, source: str) -> tuple[Any, Any]:
+    """Call the user's callable; return its module, ready for inference in fp32 on the CPU, and the example inputs."""
+    import torch
+
+    torch.manual_seed(0)  # so that weights a callable draws at random are the same in every run
+    function = find_callable(file, source)
+    module = function() if callable(function) and not isinstance(function, torch.nn.Module) else function
+    if not isinstance(module, torch.nn.Module):
+        raise ModelError(
+            f"{source} gave a {type(module).__name__}, not a torch.nn.Module",
+            hint="name a function without arguments, or a class, that returns the module with its weights loaded",
+        )
+    examples = next(
+        (found for place in (module, function, file) if (found := getattr(place, "example_inputs", None)) is not None),
+        None,
+    )
+    module = module.eval().cpu()
+    tensors = itertools.chain(module.parameters(), module.buffers())
+    if any(tensor.is_floating_point() and tensor.dtype != torch.float32 for tensor in tensors):
+        module = module.float()
+    return module, examples() if callable(examples) else examples
+
+
+def _known(
+    module: Any, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], examples: Any
+) -> dict[str, KnownInput]:
+    arguments = known_shapes.forward_arguments(module.forward)
+    return known_shapes.find_known(arguments, samples, shapes, examples)
+
+
+def _settle(module: Any, known: dict[str, KnownInput]) -> tuple[tuple[TensorSpec, ...], dict[str, Array]]:
+    """Return the inputs with dtypes, and feeds for a batch of 2, with which the module runs.
+
+    A dtype that is not known is float32, else int64; a dimension that is not known is the first of some sizes.
+    """
+    first: Exception | None = None
+    for inputs, size in itertools.islice(_candidates(known), _TRIALS):
+        feeds = random_feeds(inputs, batch=_TRACED_BATCH, size=size)
+        try:
+            _run(module, feeds)
+        except Exception as error:  # the user's forward may raise anything for inputs that do not suit it
+            first = first or error
+        else:
+            return inputs, feeds
+    assert first is not None, "there is at least one candidate"
+    stated = ", ".join(f"{name}{list(item.shape)}" for name, item in known.items())
+    raise ModelError(
+        f"the module does not accept inputs of the shapes {stated}: {explain(first)}",
+        hint="check --shape, the recipe or example_inputs; a batch of 2 must be possible where the first size is N",
+    ) from first
+
+
+def _candidates(known: dict[str, KnownInput]) -> Iterator[tuple[tuple[TensorSpec, ...], int]]:
+    choices = [_dtypes(item.dtype) for item in known.values()]
+    unknown = any(isinstance(dim, str) for item in known.values() for dim in item.shape[1:])
+    for dtypes in itertools.product(*choices):
+        for size in SIZES if unknown else SIZES[:1]:
+            yield known_shapes.as_specs(known, dict(zip(known, dtypes, strict=True))), size
+
+
+def _dtypes(stated: str | None) -> tuple[str, ...]:
+    """Return the dtypes to try: a float is float32, as the exported model is; an integer may have to become one."""
+    if stated is None:
+        return ("float32", "int64")
+    if stated.startswith(("float", "bfloat")):
+        return ("float32",)
+    return (stated,) if stated == "bool" else (stated, "float32", "int64")
+
+
+def _run(module: Any, feeds: Mapping[str, Array]) -> Any:
+    import torch
+
+    with torch.no_grad(), quiet():
+        return module(**{name: torch.from_numpy(array.copy()) for name, array in feeds.items()})
+
+
+def _reference(module: Any, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    outputs = name_outputs(_run(module, feeds), tuple(feeds))
+    check_tensors(outputs)
+    return {name: tensor.detach().numpy() for name, tensor in outputs.items()}
+
+
+def _trace(module: Any, source: str, inputs: tuple[TensorSpec, ...], feeds: Mapping[str, Array]) -> Any:
+    """Return the torch.export program of ``module``, with outputs as a flat tuple."""
+    import torch
+
+    class Flat(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *tensors: Any) -> tuple[Any, ...]:
+            named = {spec.name: tensor for spec, tensor in zip(inputs, tensors, strict=True)}
+            return tuple(name_outputs(self.module(**named), tuple(named)).values())
+
+    # DYNAMIC finds ranges and relations of the dimensions for itself, and refuses to turn one into a constant.
+    free = torch.export.Dim.DYNAMIC
+    dynamic = tuple({axis: free for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} for spec in inputs)
+    tensors = tuple(torch.from_numpy(feeds[spec.name].copy()) for spec in inputs)
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(Flat(), tensors, dynamic_shapes={"tensors": dynamic})
+    except Exception as error:  # torch.export raises its own, and whatever forward raises while it is traced
+        raise _cannot_trace(error, source, inputs) from error
+
+
+def _cannot_trace(error: Exception, source: str, inputs: tuple[TensorSpec, ...]) -> ModelError:
+    text = str(error)
+    if "Constraints violated" in text or "specialized" in text:
+        shape = "x".join(str(dim if isinstance(dim, int) else 1) for dim in inputs[0].shape)
+        return ModelError(
+            f"the module fixes a dimension that should be free: {explain(error)}",
+            hint=f"take sizes from the tensor (x.shape[0]), or state all sizes: --shape {inputs[0].name}={shape}",
+        )
+    return ModelError(
+        f"torch.export cannot trace the module: {explain(error)}{find_place(error, source)}",
+        hint="control flow that depends on values needs torch.where or torch.cond; or export the model yourself and "
+        "give the .onnx file",
+    )

@@ -1,0 +1,184 @@
+"""Turns a torch.export program into a checked ONNX model and compares it with what the torch module computes."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import re
+import warnings
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from edgepack.errors import ModelError, ToolchainError
+from edgepack.graph import passes
+from edgepack.graph.check import first_line
+from edgepack.graph.compare import TOLERANCE, differences, invent_feeds, run_model
+from edgepack.graph.load import load_model, read_proto, save_proto
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    import onnx
+
+    from edgepack.specs import Array, OnnxModel, SampleSet, TensorSpec
+
+# The opset that torch's exporter writes without converting; high enough for LayerNormalization (17) and Q/DQ (13).
+OPSET = 18
+# Real samples compared, each alone; then two of them as one batch.
+_COMPARED = 4
+_SEEDS = (0, 1)
+
+
+def import_torch() -> None:
+    """Raise ``ToolchainError`` when torch or its ONNX exporter is not installed."""
+    try:
+        import onnxscript  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise ToolchainError(
+            f"exporting a torch module needs {error.name}, which is not installed",
+            hint="pip install 'edgepack[torch]'",
+        ) from None
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence torch's exporter: it warns about its own internals, and about packages that are not needed."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def write_onnx(program: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[str, ...], out: Path) -> OnnxModel:
+    """Write ``program`` as ``out/model.onnx`` with the names given, dynamic dimensions named as in ``inputs``.
+
+    Raises ``ModelError`` with the exporter's first line when it does not know an operator.
+    """
+    import torch
+
+    names = [spec.name for spec in inputs]
+    raw = out / "export.onnx"
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with quiet():
+            made = torch.onnx.export(
+                program,
+                dynamo=True,
+                verbose=False,
+                input_names=names,
+                output_names=list(outputs),
+                opset_version=OPSET,
+            )
+            assert made is not None, "a program was exported, not a file"
+            made.save(raw, external_data=_is_large(program))
+        proto = read_proto(load_model(raw))
+    except Exception as error:  # the exporter raises RuntimeError subclasses, and whatever its rules raise
+        raise ModelError(
+            f"torch cannot write the module as ONNX: {explain(error)}",
+            hint="replace the operator that it names, or export the model yourself and give the .onnx file",
+        ) from error
+    finally:
+        for path in (raw, raw.with_name(raw.name + ".data")):
+            path.unlink(missing_ok=True)
+    passes.drop_notes(proto)
+    proto.ClearField("metadata_props")  # the exporter writes its own state there, with paths
+    _rename_dims(proto, inputs)
+    passes.set_versions(proto)
+    passes.name_nodes(proto)
+    return save_proto(proto, out)
+
+
+def compare(
+    model: OnnxModel,
+    reference: Callable[[Mapping[str, Array]], Mapping[str, Array]],
+    samples: SampleSet | None,
+) -> None:
+    """Compare ``model`` in ONNX Runtime with ``reference`` on samples, alone and as a batch of two where that may vary.
+
+    The tolerance is 1e-4 of an output's largest value: torch and ONNX Runtime sum in different orders, which for
+    EfficientNet-Lite0 makes 5e-6, while a wrong graph differs in the first digits. Raises ``ModelError`` that names the
+    output and the distance.
+    """
+    for feeds in _feeds(model, samples):
+        try:
+            found = run_model(model, feeds)
+        except Exception as error:  # ONNX Runtime's own exceptions
+            raise ModelError(f"ONNX Runtime cannot run the exported model: {first_line(error)}") from error
+        if lines := differences(reference(feeds), found):
+            sizes = {name: array.shape for name, array in feeds.items()}
+            raise ModelError(
+                f"the exported ONNX model does not compute what the torch module does: the output {lines[0]} "
+                f"(allowed {TOLERANCE:.0e}) for inputs of shape {sizes}",
+                hint="look for random numbers, in-place state, or Python values that tracing froze in forward",
+            )
+
+
+def explain(error: BaseException) -> str:
+    """Return the innermost cause's first words: torch wraps them in several layers of advice for its developers."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return f"{type(error).__name__}: {' '.join(lines[:2])[:400]}" if lines else type(error).__name__
+
+
+def _feeds(model: OnnxModel, samples: SampleSet | None) -> Iterator[Mapping[str, Array]]:
+    import numpy as np
+
+    varies = all(spec.shape and isinstance(spec.shape[0], str) for spec in model.inputs)
+    single = list(_samples(model, samples) if samples else _random(model))
+    yield from single
+    if varies:
+        pair = (single * 2)[:2]
+        yield {name: np.concatenate([feeds[name] for feeds in pair]) for name in pair[0]}
+
+
+def _samples(model: OnnxModel, samples: SampleSet) -> Iterator[Mapping[str, Array]]:
+    from edgepack.calibrate.samples import read_samples
+
+    yield from itertools.islice(read_samples(samples, model.inputs), _COMPARED)
+
+
+def _random(model: OnnxModel) -> Iterator[Mapping[str, Array]]:
+    for seed in _SEEDS:
+        feeds = invent_feeds(model, seed=seed, batch=1)
+        if feeds is None:
+            raise ModelError(
+                "ONNX Runtime cannot run the exported model with a batch of 1",
+                hint="give samples with --data, or the batch that the model needs: --shape NAME=2x...",
+            )
+        yield feeds
+
+
+def _rename_dims(proto: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> None:
+    """Replace the exporter's symbols (s40) by the names of the inputs' dimensions, which never vary."""
+    graph = proto.graph
+    names: dict[str, str] = {}
+    for value, spec in zip(graph.input, inputs, strict=True):
+        for dim, name in zip(value.type.tensor_type.shape.dim, spec.shape, strict=True):
+            if isinstance(name, str):
+                names.setdefault(dim.dim_param, name)
+                dim.dim_param = name
+    for value in (*graph.output, *graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param:
+                dim.dim_param = names.get(dim.dim_param) or _rename(dim.dim_param, names)
+
+
+def _rename(expression: str, names: Mapping[str, str]) -> str:
+    """Return a dimension's expression, such as 2*s40, with its symbols renamed."""
+    return re.sub(r"[A-Za-z_]\w*", lambda word: names.get(word[0], word[0]), expression)
+
+
+def _is_large(program: Any) -> bool:
+    """Say whether the weights may not fit into one protobuf message of 2 GiB."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values()) > 1 << 30
