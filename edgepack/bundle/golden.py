@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from edgepack import documents
+from edgepack.backends import get_backend
+from edgepack.backends.feeds import check_feeds
 from edgepack.bundle.manifest import GOLDEN
 from edgepack.bundle.tolerance import Tolerance, tolerance
 from edgepack.errors import BundleError, ConfigError, DataError, EdgepackError, ModelError, VerificationError
@@ -32,6 +34,7 @@ from edgepack.specs import (
     Progress,
     RunOptions,
     SampleSet,
+    TensorSpec,
     Verification,
     no_progress,
 )
@@ -87,8 +90,6 @@ def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, pro
 def _run(
     model: OnnxModel, feeds: Iterator[dict[str, Array]], count: int, progress: Progress
 ) -> tuple[tuple[Mapping[str, Array], ...], tuple[Mapping[str, Array], ...]]:
-    from edgepack.backends import get_backend
-
     engine = get_backend("onnxruntime")
     runner = engine.load_model(_as_compiled(model, engine.versions()), RunOptions(threads=1))  # one order of summation
     inputs: list[Mapping[str, Array]] = []
@@ -166,6 +167,23 @@ def _check_own(measured: OutputDistance, allowed: Tolerance, precision: Precisio
             if precision == "int8"
             else "the engine may compute in a lower precision than asked for: see 'edgepack inspect'",
         )
+
+
+def check_golden(vectors: Golden, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], where: str) -> None:
+    """Refuse golden vectors without a tolerance or of another model. Raises ``BundleError``."""
+    if vectors.tolerance is None:
+        raise BundleError(
+            f"the golden vectors of {where} say of no output how far it may be off",
+            hint="pack them with what the build measured: 'edgepack build' and 'edgepack pack' do",
+        )
+    names = {tensor.name for tensor in inputs}, {tensor.name for tensor in outputs}
+    if (set(vectors.inputs[0]), set(vectors.outputs[0])) != names:
+        raise BundleError(f"the golden vectors of {where} are of a model with other inputs or outputs")
+    for sample in vectors.inputs:
+        try:
+            check_feeds(sample, inputs)
+        except DataError as error:
+            raise BundleError(f"the golden vectors of {where} do not fit the model: {error.message}") from None
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------

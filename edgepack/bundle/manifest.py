@@ -134,8 +134,8 @@ def _tensor_problems(what: str, tensors: tuple[TensorSpec, ...]) -> Iterator[str
     for tensor in tensors:
         if tensor.dtype not in _DTYPES:
             yield f"{what}: {tensor.name}: the dtype {tensor.dtype!r} is not one of numpy's numbers"
-        if any(isinstance(size, int) and size < 0 for size in tensor.shape):
-            yield f"{what}: {tensor.name}: a dimension is negative"
+        if any(isinstance(size, int) and size < (what == "inputs") for size in tensor.shape):
+            yield f"{what}: {tensor.name}: a dimension is negative or empty"
 
 
 def _file_problems(manifest: Manifest) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack.bundle.archive import Source, measure, write_archive
-from edgepack.bundle.golden import read_golden
+from edgepack.bundle.golden import check_golden, read_golden
 from edgepack.bundle.layout import name_problem, names_problem
 from edgepack.bundle.manifest import FORMAT, GOLDEN, MODEL_FOLDER, SBOM, check_name, check_version, manifest_bytes
 from edgepack.bundle.requirements import requirements
@@ -66,7 +66,7 @@ def pack(
     check_version(about.version)
     if about.precision != compiled.precision:
         raise ConfigError(f"the compiled model is {compiled.precision}, not {about.precision}")
-    _check_golden(golden, compiled)
+    check_golden(read_golden(golden), compiled.inputs, compiled.outputs, about.name)
     files = _payload_files(compiled)
     sources: dict[str, Source] = {}
     for i, (name, path) in enumerate({**files, GOLDEN: golden}.items()):
@@ -87,18 +87,6 @@ def pack(
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def _check_golden(golden: Path, compiled: CompiledModel) -> None:
-    vectors = read_golden(golden)
-    if vectors.tolerance is None:
-        raise ConfigError(
-            f"{golden} says of no output how far it may be off",
-            hint="verify the compiled model first ('edgepack pack' does)",
-        )
-    wanted = {tensor.name for tensor in compiled.inputs}, {tensor.name for tensor in compiled.outputs}
-    if (set(vectors.inputs[0]), set(vectors.outputs[0])) != wanted:
-        raise BundleError(f"{golden} is of a model with other inputs or outputs", hint="make the golden vectors again")
 
 
 def _payload_files(compiled: CompiledModel) -> dict[str, Path]:

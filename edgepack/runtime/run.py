@@ -1,0 +1,159 @@
+"""Runs a bundle on the user's own input: a .npz with arrays named like the inputs, or a picture."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping  # noqa: TC003  documents.py resolves the types of Answer
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepack.backends.feeds import check_feeds
+from edgepack.errors import DataError
+from edgepack.runtime.load import load
+from edgepack.specs import Array, Manifest, RunOptions, TensorSpec
+
+_TOP = 5
+_SUMMARY_VALUES = 10_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A bundle's outputs by name; ``top5`` is the best classes with their scores, best first.
+
+    ``top5`` is None unless the bundle knows its classes and the first output is one row of their scores.
+    """
+
+    outputs: Mapping[str, Array]
+    top5: tuple[tuple[str, float], ...] | None
+
+    def summary(self) -> dict[str, Any]:
+        """Return what ``--json`` prints: each output's dtype, shape and, if they are not too many, values."""
+        outputs = {
+            name: {
+                "dtype": value.dtype.name,
+                "shape": list(value.shape),
+                "values": _json_values(value) if value.size <= _SUMMARY_VALUES else None,
+            }
+            for name, value in self.outputs.items()
+        }
+        top5 = None
+        if self.top5 is not None:
+            top5 = [{"class": name, "score": _json_values(np.asarray(score))} for name, score in self.top5]
+        return {"outputs": outputs, "top5": top5}
+
+
+def run(bundle: Path, source: Path, options: RunOptions = RunOptions()) -> Answer:  # noqa: B008  frozen
+    """Load ``bundle``, feed it ``source`` and return what comes out.
+
+    Where the model's batch is fixed, a larger one is run in pieces. Raises ``DataError`` when ``source`` does not fit
+    the inputs, and what ``load`` raises.
+    """
+    with load(bundle, options) as model:
+        feeds = read_feeds(Path(source), model.manifest)
+        pieces = [
+            {name: np.array(value) for name, value in model.infer(piece).items()}
+            for piece in _pieces(feeds, model.inputs)
+        ]
+    names = [tensor.name for tensor in model.outputs]
+    if len(pieces) == 1:
+        outputs = {name: pieces[0][name] for name in names}
+    else:
+        outputs = {name: np.concatenate([np.atleast_1d(piece[name]) for piece in pieces]) for name in names}
+    return Answer(outputs, _top(outputs[names[0]], model.manifest.classes))
+
+
+def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:
+    """Return the arrays for the model's inputs, checked against their dtypes and shapes. Raises ``DataError``."""
+    if source.is_dir():
+        raise DataError(f"{source} is a folder", hint="give one picture or one .npz")
+    try:
+        with source.open("rb") as file:
+            start = file.read(4)
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {source}: {error}", hint="check the path") from None
+    if start == b"PK\3\4" or source.suffix == ".npz":
+        return _read_npz(source, manifest)
+    if source.suffix == ".npy":
+        raise DataError(
+            f"{source} does not say which input it is for", hint=f"save it with numpy.savez: {_example(manifest)}"
+        )
+    return _read_picture(source, manifest)
+
+
+def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
+    try:
+        with np.load(source, allow_pickle=False) as archive:
+            wanted = [tensor for tensor in manifest.inputs if tensor.name in archive.files]
+            if len(wanted) < len(manifest.inputs):
+                lacking = next(t.name for t in manifest.inputs if t not in wanted)
+                held = ", ".join(archive.files[:8]) or "nothing"
+                raise DataError(
+                    f"{source} has no array {lacking!r}; it has {held}", hint=f"save it with {_example(manifest)}"
+                )
+            feeds = {tensor.name: np.asarray(archive[tensor.name]) for tensor in wanted}
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError, RuntimeError) as error:
+        raise DataError(f"{source} is not a .npz that can be read: {error}") from None
+    for name, array in feeds.items():
+        if not array.size:
+            raise DataError(f"{source}: {name!r} is empty: its shape is {array.shape}")
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise DataError(f"{source}: {name!r} holds NaN", hint="check how the input was made")
+    return feeds
+
+
+def _read_picture(source: Path, manifest: Manifest) -> dict[str, Array]:
+    from edgepack.calibrate.preprocess import read_picture
+
+    if manifest.preprocessing is None or len(manifest.inputs) != 1:
+        why = "has no preprocessing for pictures" if manifest.preprocessing is None else "has more than one input"
+        raise DataError(f"{manifest.name} {why}", hint=f"give a .npz saved with {_example(manifest)}")
+    return {manifest.inputs[0].name: read_picture(source, manifest.preprocessing)[np.newaxis]}
+
+
+def _example(manifest: Manifest) -> str:
+    arguments = ", ".join(f"{tensor.name!r}: ..." for tensor in manifest.inputs)
+    return f"numpy.savez('input.npz', **{{{arguments}}})"
+
+
+def _pieces(feeds: Mapping[str, Array], inputs: tuple[TensorSpec, ...]) -> list[Mapping[str, Array]]:
+    """Split samples into batches of the size that the model is fixed to, and check each. Raises ``DataError``."""
+    counts = {_batches(feeds[tensor.name], tensor) for tensor in inputs}
+    if len(counts) > 1 or counts == {1}:
+        check_feeds(feeds, inputs)
+        return [feeds]
+    parts = {name: np.split(array, max(counts)) for name, array in feeds.items()}
+    pieces: list[Mapping[str, Array]] = [
+        {name: np.ascontiguousarray(arrays[i]) for name, arrays in parts.items()} for i in range(max(counts))
+    ]
+    check_feeds(pieces[0], inputs)  # the others have the same dtypes and shapes
+    return pieces
+
+
+def _batches(array: Array, tensor: TensorSpec) -> int:
+    """Return how many of the model's fixed batches an array holds; 1 where the batch is free or does not fit."""
+    batch = tensor.shape[0] if tensor.shape else None
+    if not isinstance(batch, int) or array.ndim != len(tensor.shape) or array.shape[0] % batch:
+        return 1
+    return int(array.shape[0] // batch)
+
+
+def _top(scores: Array, classes: tuple[str, ...]) -> tuple[tuple[str, float], ...] | None:
+    row = scores.reshape(-1)
+    if not classes or scores.shape != (1, len(classes)) or row.dtype.kind not in "fiu":
+        return None
+    best = np.argsort(-row.astype(np.float64), kind="stable")[:_TOP]
+    return tuple((classes[i], float(row[i])) for i in best)
+
+
+def _json_values(value: Array) -> Any:
+    """Return nested lists; NaN and infinities, which JSON does not have, as text."""
+    if value.dtype.kind != "f" or np.isfinite(value).all():
+        return value.tolist()
+    texts = value.astype(object)
+    texts[~np.isfinite(value)] = [str(x) for x in value[~np.isfinite(value)]]
+    return texts.tolist()

@@ -1,0 +1,62 @@
+"""Runs a bundle's golden vectors on this host and compares the outputs with the fp32 model's."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003  children.call resolves the types of verify
+
+import numpy as np
+
+from edgepack.bundle.archive import read_member
+from edgepack.bundle.golden import check_golden, read_golden
+from edgepack.bundle.manifest import GOLDEN
+from edgepack.host import host_facts
+from edgepack.runtime.distance import distances
+from edgepack.runtime.load import LoadedModel, load
+from edgepack.specs import Host, Progress, RunOptions, Verification, no_progress
+
+
+def verify(bundle: Path, options: RunOptions = RunOptions(), progress: Progress = no_progress) -> Verification:  # noqa: B008
+    """Check ``bundle``, load it, run every golden vector and compare; ``passed`` tells whether all outputs are near.
+
+    Raises what ``load`` raises, and ``BundleError`` when the golden vectors are not of this model.
+    """
+    with load(bundle, options) as model:
+        return verify_loaded(model, progress)
+
+
+def verify_loaded(model: LoadedModel, progress: Progress = no_progress) -> Verification:
+    """Run the golden vectors of a loaded bundle."""
+    vectors = read_golden(read_member(model.bundle, GOLDEN))
+    check_golden(vectors, model.inputs, model.outputs, str(model.bundle.path))
+    outputs = []
+    for i, feeds in enumerate(vectors.inputs):
+        outputs.append({name: np.array(value) for name, value in model.infer(feeds).items()})
+        progress("verify", i + 1, len(vectors.inputs))
+    found = distances(vectors.outputs, outputs, vectors.tolerance)
+    host = host_facts()
+    return Verification(
+        passed=all(output.passed for output in found),
+        outputs=found,
+        samples=len(outputs),
+        engine=model.backend if model.device == "CPU" else f"{model.backend} {model.device}",
+        versions=model.versions,
+        isa=host.isa,
+        note=_note(model, host),
+    )
+
+
+def _note(model: LoadedModel, host: Host) -> str | None:
+    """Say what a reader must know to judge the figures: another CPU than was measured on, an engine passed over."""
+    notes = [f"not used: {reason}" for reason in model.skipped]
+    measured = model.manifest.accuracy
+    if measured is not None and measured.isa and model.manifest.precision != "fp32":
+        lost = sorted(set(measured.isa) - set(host.isa))
+        gained = sorted(set(host.isa) - set(measured.isa))
+        if lost or gained:
+            difference = " and ".join(
+                text
+                for text in (f"lacks {', '.join(lost)}" if lost else "", f"adds {', '.join(gained)}" if gained else "")
+                if text
+            )
+            notes.append(f"this CPU {difference} compared with the one that the bundle's accuracy was measured on")
+    return "; ".join(notes) or None
