@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from edgepack.documents import suggestion
 from edgepack.errors import ConfigError
-from edgepack.specs import Array, CompiledModel, Diagnostic, OnnxModel, Precision, RunOptions, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from edgepack.specs import Array, CompiledModel, Diagnostic, OnnxModel, Precision, RunOptions, Target
 
 
 class Runner(Protocol):

@@ -1,0 +1,314 @@
+"""OpenVINO: reads ONNX, writes its own ``model.xml`` and ``model.bin``, and runs them on a CPU, GPU or NPU.
+
+- The precision asked for is told to the device: left alone, a CPU with AMX or AVX512-BF16 computes float32 models in
+  bfloat16, and a GPU in float16.
+- fp16 and bf16 on a CPU without instructions for them are computed in float32 (``check`` says so when the CPU is this
+  one); an int8 model's other layers run in float32 on a CPU and in float16 on a GPU.
+- The weights keep the types they have in the graph given: nothing is compressed on the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003  (children.call resolves the signatures)
+from pathlib import Path  # noqa: TC003
+from typing import Any, NoReturn
+
+from edgepack.backends.engine import engine_version, import_engine
+from edgepack.backends.feeds import check_feeds, engine_words, refuse
+from edgepack.errors import CompileError, EdgepackError, ToolchainError
+from edgepack.specs import (
+    Array,
+    CompiledModel,
+    Diagnostic,
+    Feeds,
+    OnnxModel,
+    Precision,
+    RunOptions,
+    Target,
+    TensorSpec,
+)
+
+TITLE = "OpenVINO"
+ENTRY = "model.xml"
+_WEIGHTS = "model.bin"
+_EXTRA = "openvino"
+
+_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+_CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
+_REFUSED_NODES = ("ONNXFrameworkNode", "NotSupportedONNXNode")  # what the reader leaves where it cannot convert
+
+
+class OpenVinoRunner:
+    """One inference request. Inputs are read where they lie, outputs are copies: what a call returned stays valid.
+
+    The engine's own output memory cannot be handed out: it is freed when a later call has larger outputs.
+    """
+
+    def __init__(self, request: Any, tensor: Any, inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> None:
+        ports = request.model_inputs
+        self._specs = inputs
+        self._inputs = [(i, _spec_of(port, inputs).name, port.element_type.to_dtype()) for i, port in enumerate(ports)]
+        self._count = len(ports)
+        self._names = names
+        self._request = request
+        self._tensor = tensor
+        self._set = request.set_input_tensor
+        self._infer = request.infer
+        self._shapes: list[tuple[int, ...]] = []
+
+    def infer(self, feeds: Feeds, /) -> Mapping[str, Array]:
+        """Return the outputs by name. Raises ``DataError`` for inputs that do not fit the model."""
+        try:
+            tensors, shapes = [], []  # the tensors keep the arrays alive that the engine reads
+            for index, name, dtype in self._inputs:
+                array = feeds[name]
+                flags = array.flags
+                if array.dtype != dtype or len(feeds) != self._count:
+                    raise TypeError("wrong inputs")  # the handler finds out which
+                if not (flags.c_contiguous and flags.writeable):
+                    array = array.copy()
+                tensor = self._tensor(array, True)
+                self._set(index, tensor)
+                tensors.append(tensor)
+                shapes.append(array.shape)
+            results = self._infer(share_outputs=True) if shapes == self._shapes else self._infer_new(feeds, shapes)
+            return {name: array.copy() for name, array in zip(self._names, results.values(), strict=False)}
+        except EdgepackError:
+            raise
+        except Exception as error:
+            refuse(TITLE, feeds, self._specs, error)
+
+    def close(self) -> None:
+        """Free the request and the compiled model."""
+        self._request = None
+        self._infer = self._set = self._tensor = _closed
+
+    def _infer_new(self, feeds: Feeds, shapes: list[tuple[int, ...]]) -> Any:
+        """Infer inputs of other shapes than before; from then on these shapes are known to work.
+
+        On one thread the synchronous call of OpenVINO 2026.4 loses the error when a layer does not take its shape, and
+        returns memory that nobody wrote; the asynchronous one raises. Shapes that have worked cannot fail that way.
+        """
+        check_feeds(feeds, self._specs)
+        self._shapes = []
+        self._request.start_async()
+        self._request.wait()
+        self._shapes = shapes
+        return self._request.results
+
+
+def versions() -> Mapping[str, str]:
+    """Return OpenVINO's version; the engine is not imported. Raises ``ToolchainError``."""
+    return {"openvino": engine_version(TITLE, _EXTRA, "openvino", "openvino")}
+
+
+def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
+    """Return what OpenVINO will refuse: an opset above the device's, operators that it does not read, free shapes."""
+    found: list[Diagnostic] = []
+    highest = target.engine.max_opset
+    if highest is not None and model.opset > highest:
+        found.append(
+            Diagnostic(
+                "error",
+                f"the model uses opset {model.opset}; {TITLE} on {target.id} knows opsets up to {highest}",
+                hint=f"export the model with opset {highest} or lower",
+            )
+        )
+    if _is_npu(target.engine.device):
+        found += _check_shapes(model)
+    return found + _check_nodes(model)
+
+
+def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
+    """Write the model as ``model.xml`` and ``model.bin``; the same model gives the same bytes.
+
+    For an NPU, which takes fixed shapes only, a free first dimension becomes 1. Raises ``CompileError``.
+    """
+    known = versions()
+    device = target.engine.device
+    if _is_npu(device) and precision == "fp32":
+        raise CompileError("an NPU does not compute in float32", hint="use --precision fp16 or int8 for this target")
+    if _is_npu(device) and (problems := [d for d in _check_shapes(model) if d.severity == "error"]):
+        raise CompileError(problems[0].message, hint=problems[0].hint)
+    engine = import_engine(TITLE, _EXTRA, "openvino")
+    inputs, outputs = model.inputs, model.outputs
+    try:
+        graph = _read(engine, model.path)
+        _match_ports(graph, model)
+        if _is_npu(device):
+            inputs, outputs = _fix_batch(graph, inputs), _fixed_outputs(outputs)
+        _name_nodes(graph)
+        out.mkdir(parents=True, exist_ok=True)
+        engine.save_model(graph, out / ENTRY, compress_to_fp16=False)
+    except EdgepackError:
+        raise
+    except Exception as error:
+        _refused(model.path.name, error)
+    return CompiledModel(
+        backend="openvino",
+        precision=precision,
+        folder=out,
+        entry=ENTRY,
+        files=(ENTRY, _WEIGHTS),
+        inputs=inputs,
+        outputs=outputs,
+        versions=known,
+        device=device,
+    )
+
+
+def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner:
+    """Load compiled files. Raises ``ToolchainError``, or ``CompileError`` when the engine refuses them."""
+    engine = import_engine(TITLE, _EXTRA, "openvino")
+    device = options.device or compiled.device
+    path = compiled.folder / compiled.entry
+    for name in compiled.files:
+        if not (compiled.folder / name).is_file():
+            raise CompileError(f"{name} is missing from the compiled model", hint="compile it again")
+    core = engine.Core()
+    _check_device(core, device)
+    try:
+        model = core.compile_model(str(path), device, device_settings(compiled.precision, device, options))
+        request = model.create_infer_request()
+        names = tuple(_spec_of(port, compiled.outputs).name for port in model.outputs)
+        return OpenVinoRunner(request, engine.Tensor, compiled.inputs, names)
+    except EdgepackError:
+        raise
+    except Exception as error:
+        _refused(compiled.entry, error)
+
+
+def device_settings(precision: Precision, device: str, options: RunOptions) -> dict[str, Any]:
+    """Return the properties a model is loaded with; the same that a bare call must use to be compared with a runner."""
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": options.hint.upper()}
+    if not _is_npu(device):  # an NPU computes in what its compiler chooses
+        rest = "f32" if device == "CPU" else "f16"
+        settings["INFERENCE_PRECISION_HINT"] = _TYPES.get(precision, rest)
+    if device == "CPU" and options.threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = options.threads
+    return settings
+
+
+def _read(engine: Any, path: Path) -> Any:
+    """Read ONNX by the ONNX reader alone: the general one would try every other format on a file it does not know."""
+    reader = engine.frontend.FrontEndManager().load_by_framework("onnx")
+    return reader.convert(reader.load(str(path)))
+
+
+def _match_ports(graph: Any, model: OnnxModel) -> None:
+    """Refuse a graph with other inputs or outputs than the model: the reader takes an empty file for an empty model."""
+    for kind, ports, specs in (("inputs", graph.inputs, model.inputs), ("outputs", graph.outputs, model.outputs)):
+        if len(ports) != len(specs):
+            raise CompileError(
+                f"{TITLE} refused {model.path.name}: it reads {len(ports)} {kind} from it, not {len(specs)}",
+                hint="the file is damaged or was changed: export the model again",
+            )
+        for port in ports:
+            _spec_of(port, specs)
+
+
+def _name_nodes(graph: Any, prefix: str = "") -> None:
+    """Name the nodes that the reader made by their order: its own names count on through the life of the process."""
+    for number, node in enumerate(graph.get_ordered_ops()):
+        if node.get_friendly_name() == node.get_name():
+            node.set_friendly_name(f"{prefix}{node.get_type_name()}#{number}")
+        for body in ("get_then_body", "get_else_body") if hasattr(node, "get_then_body") else ("get_function",):
+            if hasattr(node, body):
+                _name_nodes(getattr(node, body)(), f"{prefix}{number}/")
+
+
+def _check_device(core: Any, device: str) -> None:
+    if device == "CPU":
+        return
+    here = list(core.available_devices)
+    if not any(name == device or name.startswith(f"{device}.") for name in here):
+        raise ToolchainError(
+            f"OpenVINO finds no {device} on this machine; it finds {', '.join(here) or 'no device'}",
+            hint="install the driver of the device, or use one of the devices found",
+        )
+
+
+def _check_nodes(model: OnnxModel) -> list[Diagnostic]:
+    """Return the nodes that OpenVINO cannot read."""
+    engine = import_engine(TITLE, _EXTRA, "openvino")
+    try:
+        reader = engine.frontend.FrontEndManager().load_by_framework("onnx")
+        graph = reader.convert_partially(reader.load(str(model.path)))
+    except Exception as error:  # its errors have no common base
+        return [Diagnostic("error", f"{TITLE} cannot read the model: {engine_words(error)}")]
+    nodes = [node for node in graph.get_ordered_ops() if node.get_type_name() in _REFUSED_NODES]
+    if not nodes:
+        return []
+    reason = _why_not(reader, model)
+    hint = "replace the operator in the model, or use a target with another engine"
+    return [Diagnostic("error", reason, node.get_friendly_name(), hint) for node in nodes]
+
+
+def _why_not(reader: Any, model: OnnxModel) -> str:
+    """Return the engine's own words on why it does not convert a model."""
+    try:
+        reader.convert(reader.load(str(model.path)))
+    except Exception as error:
+        words = engine_words(error)
+        return f"{TITLE} cannot convert the model: {words.partition('with OpConversionFailure: ')[2] or words}"
+    return f"{TITLE} converts the model only in part"
+
+
+def _check_shapes(model: OnnxModel) -> list[Diagnostic]:
+    free = [spec for spec in model.inputs if any(isinstance(size, str) for size in spec.shape)]
+    if not free:
+        return []
+    for spec in free:
+        if any(isinstance(size, str) for size in spec.shape[1:]) or spec.shape == ("...",):
+            return [
+                Diagnostic(
+                    "error",
+                    f"an NPU takes fixed shapes only, and {spec.name} has {[*spec.shape]}",
+                    hint="export the model with a fixed shape: --shape NAME=1,3,224,224",
+                )
+            ]
+    names = ", ".join(spec.name for spec in free)
+    return [Diagnostic("warning", f"an NPU takes fixed shapes only: the batch of {names} becomes 1")]
+
+
+def _fix_batch(graph: Any, inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    fixed = _fixed_outputs(inputs)
+    shapes = {i: list(_spec_of(port, fixed).shape) for i, port in enumerate(graph.inputs)}
+    graph.reshape(shapes)
+    return fixed
+
+
+def _fixed_outputs(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
+    """Return ``specs`` with a free first dimension set to 1."""
+    return tuple(
+        TensorSpec(s.name, s.dtype, (1, *s.shape[1:]) if s.shape and isinstance(s.shape[0], str) else s.shape)
+        for s in specs
+    )
+
+
+def _spec_of(port: Any, specs: tuple[TensorSpec, ...]) -> TensorSpec:
+    """Return which of the promised inputs or outputs a port of the engine is."""
+    names = port.get_names()
+    for spec in specs:
+        if spec.name in names:
+            return spec
+    raise CompileError(
+        f"the compiled model has {', '.join(sorted(names)) or 'a tensor without a name'}, "
+        f"not {', '.join(spec.name for spec in specs)}",
+        hint="the compiled files are of another model: compile it again",
+    )
+
+
+def _is_npu(device: str) -> bool:
+    return device.partition(".")[0] == "NPU"
+
+
+def _refused(name: str, error: Exception) -> NoReturn:
+    raise CompileError(
+        f"{TITLE} refused {name}: {engine_words(error)}",
+        hint="replace the operator it names in the model, or use a target with another engine",
+    ) from error
+
+
+def _closed(*_: object, **__: object) -> NoReturn:
+    raise EdgepackError("this runner was closed", hint="load the model again")

@@ -1,0 +1,59 @@
+"""Fixtures for the tests of the engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING
+
+import backend_models
+import pytest
+
+from edgepack.backends import BACKENDS, Backend, Runner, get_backend
+from edgepack.errors import ToolchainError
+from edgepack.specs import EngineFacts, OnnxModel, Precision, RunOptions, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import onnx
+
+Load = Callable[..., Runner]
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of each engine in turn; skipped with the reason when it is not installed."""
+    try:
+        get_backend(request.param).versions()
+    except ToolchainError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+    return str(request.param)
+
+
+@pytest.fixture
+def backend(engine: str) -> Backend:
+    return get_backend(engine)
+
+
+@pytest.fixture
+def target(engine: str) -> Target:
+    return Target("test", "test", engine, "x86_64", engine=EngineFacts())
+
+
+@pytest.fixture
+def load(backend: Backend, target: Target, tmp_path: Path) -> Iterator[Load]:
+    """Compile a model and load it on one thread; everything is closed when the test ends."""
+    with ExitStack() as stack:
+
+        def build(
+            proto: onnx.ModelProto | str, precision: Precision = "fp32", options: RunOptions | None = None
+        ) -> Runner:
+            if isinstance(proto, str):
+                proto = backend_models.MODELS[proto]()
+            model: OnnxModel = backend_models.save(proto, tmp_path / "source.onnx")
+            compiled = backend.compile_model(model, target, precision, tmp_path / "out")
+            runner = backend.load_model(compiled, options or RunOptions(threads=1))
+            return stack.enter_context(closing(runner))
+
+        yield build
