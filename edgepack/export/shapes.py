@@ -72,9 +72,8 @@ def find_known(
     known.update(_from_shapes(arguments, shapes))
     missing = [name for name in arguments.required if name not in known]
     if missing or not known:
-        raise ConfigError(
-            f"the shape of the input {missing[0] if missing else 'of the model'!r} is not known", hint=_HINT
-        )
+        what = f"the input {missing[0]!r}" if missing else "the model's inputs"
+        raise ConfigError(f"the shape of {what} is not known", hint=_HINT)
     order = [*arguments.required, *arguments.optional]
     return {name: known[name] for name in sorted(known, key=lambda n: order.index(n) if n in order else len(order))}
 

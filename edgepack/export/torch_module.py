@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ModelError
@@ -157,12 +158,13 @@ def _trace(module: Any, source: str, inputs: tuple[TensorSpec, ...], feeds: Mapp
 
 
 def _cannot_trace(error: Exception, source: str, inputs: tuple[TensorSpec, ...]) -> ModelError:
-    text = str(error)
-    if "Constraints violated" in text or "specialized" in text:
-        shape = "x".join(str(dim if isinstance(dim, int) else 1) for dim in inputs[0].shape)
+    # torch's words for a free dimension that the module's code turned into a constant
+    if found := re.search(r"L\['tensors'\]\[(\d+)\]\.size\(\)\[(\d+)\].*constant \((\d+)\)", str(error)):
+        spec, axis, size = inputs[int(found[1])], int(found[2]), found[3]
+        shape = "x".join(size if index == axis else str(dim) for index, dim in enumerate(spec.shape))
         return ModelError(
-            f"the module fixes a dimension that should be free: {explain(error)}",
-            hint=f"take sizes from the tensor (x.shape[0]), or state all sizes: --shape {inputs[0].name}={shape}",
+            f"the module's code fixes the dimension {axis} ({spec.shape[axis]}) of the input {spec.name!r} to {size}",
+            hint=f"take sizes from the tensor in forward (x.shape[{axis}]), or fix it: --shape {spec.name}={shape}",
         )
     return ModelError(
         f"torch.export cannot trace the module: {explain(error)}{find_place(error, source)}",

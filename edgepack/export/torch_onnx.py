@@ -108,18 +108,28 @@ def compare(
     EfficientNet-Lite0 makes 5e-6, while a wrong graph differs in the first digits. Raises ``ModelError`` that names the
     output and the distance.
     """
-    for feeds in _feeds(model, samples):
-        try:
-            found = run_model(model, feeds)
-        except Exception as error:  # ONNX Runtime's own exceptions
-            raise ModelError(f"ONNX Runtime cannot run the exported model: {first_line(error)}") from error
-        if lines := differences(reference(feeds), found):
-            sizes = {name: array.shape for name, array in feeds.items()}
-            raise ModelError(
-                f"the exported ONNX model does not compute what the torch module does: the output {lines[0]} "
-                f"(allowed {TOLERANCE:.0e}) for inputs of shape {sizes}",
-                hint="look for random numbers, in-place state, or Python values that tracing froze in forward",
-            )
+    try:
+        for feeds in _feeds(model, samples):
+            _compare_one(model, reference, feeds)
+    except BaseException:
+        model.path.unlink()  # a model that is known to be wrong, or could not be compared, must not be found later
+        raise
+
+
+def _compare_one(
+    model: OnnxModel, reference: Callable[[Mapping[str, Array]], Mapping[str, Array]], feeds: Mapping[str, Array]
+) -> None:
+    try:
+        found = run_model(model, feeds)
+    except Exception as error:  # ONNX Runtime's own exceptions
+        raise ModelError(f"ONNX Runtime cannot run the exported model: {first_line(error)}") from error
+    if lines := differences(reference(feeds), found):
+        sizes = ", ".join(f"{name}{list(array.shape)}" for name, array in feeds.items())
+        raise ModelError(
+            f"the exported ONNX model does not compute what the torch module does: the output {lines[0]} "
+            f"(allowed {TOLERANCE:.0e}) for {sizes}",
+            hint="look for random numbers, in-place state, or Python values that tracing froze in forward",
+        )
 
 
 def explain(error: BaseException) -> str:
@@ -181,4 +191,5 @@ def _rename(expression: str, names: Mapping[str, str]) -> str:
 
 def _is_large(program: Any) -> bool:
     """Say whether the weights may not fit into one protobuf message of 2 GiB."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values()) > 1 << 30
+    weights: int = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    return weights > 1 << 30

@@ -96,5 +96,5 @@ def find_place(error: BaseException, source: str) -> str:
     own = Path(split_source(source)[0]).name
     mine = [frame for frame in frames if Path(frame.filename).name == own]
     foreign = [frame for frame in frames if Path(frame.filename) != Path(__file__)]
-    frame = (mine or foreign or [None])[-1]
-    return f" ({Path(frame.filename).name} line {frame.lineno})" if frame else ""
+    chosen = mine or foreign
+    return f" ({Path(chosen[-1].filename).name} line {chosen[-1].lineno})" if chosen else ""
