@@ -150,6 +150,14 @@ def record(sensor: Sensor | None, clock: Callable[[], int] = time.perf_counter_n
         _complete(sensor, reading)
 
 
+def rest(sensor: Sensor | None, seconds: float, sleep: Callable[[float], None] = time.sleep) -> Reading:
+    """Record the energy of this machine at rest for some seconds; at once and empty without a sensor."""
+    with record(sensor) as reading:
+        if sensor is not None:
+            sleep(seconds)
+    return reading
+
+
 def _take(sensor: Sensor, reading: Reading, clock: Callable[[], int]) -> None:
     groups = tuple((path,) for path in sensor.files) if isinstance(sensor, CounterSensor) else sensor.files
     values = []

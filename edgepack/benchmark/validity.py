@@ -54,11 +54,11 @@ def _busy(growth: Mapping[str, float], run: Run, bounds: Bounds) -> list[str]:
     found = []
     wall = max(run.wall_s, 1e-9)
     if (pressure := growth.get("cpu_pressure_total_us", 0.0) / 1e6 / wall) > bounds.pressure:
-        found.append(f"tasks waited for a CPU in {pressure:.0%} of the time (bound {bounds.pressure:.0%})")
+        found.append(f"tasks waited for a CPU in {pressure:.1%} of the time (bound {bounds.pressure:.0%})")
     if "cpu_busy_s" in growth:
         other = max(growth["cpu_busy_s"] - run.own_cpu_s, 0.0) / (wall * run.cores)
         if other > bounds.other_load:
-            found.append(f"other processes took {other:.0%} of the CPU time (bound {bounds.other_load:.0%})")
+            found.append(f"other processes took {other:.1%} of the CPU time (bound {bounds.other_load:.0%})")
     if (steal := growth.get("cpu_steal_s", 0.0) / (wall * run.cores)) > bounds.steal:
         found.append(f"the hypervisor took {steal:.1%} of the CPU time (bound {bounds.steal:.0%})")
     return found

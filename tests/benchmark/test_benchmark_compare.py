@@ -1,0 +1,134 @@
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from simulated import Machine, SimulatedWorker, subject
+
+from edgepack.benchmark import compare
+from edgepack.benchmark.worker import Open
+from edgepack.errors import BundleError, ConfigError
+from edgepack.specs import RunOptions, Scenario
+
+SECOND = 10**9
+PAIR = tuple(
+    Open(Path(f"{name}.edgepack"), Scenario("SingleStream", SECOND, SECOND // 5), RunOptions()) for name in "ab"
+)
+
+
+def ticking():
+    """A clock that moves 5 s at each look: simulated launches take no time, and a minute shall hold twelve."""
+    times = itertools.count(0, 5)
+    return lambda: float(next(times))
+
+
+def run(seed, factor, machine=None, **options):
+    machine = machine or Machine(seed)
+    workers = []
+
+    def start(name):
+        workers.append(SimulatedWorker(machine, name, factor if name == "b" else 1.0))
+        return workers[-1]
+
+    found = compare.compare_with(
+        start, PAIR, options.pop("duration_ns", 60 * SECOND), seed=seed, clock=ticking(), **options
+    )
+    assert all(worker.closed for worker in workers)
+    return found, machine
+
+
+def test_a_bundle_is_not_faster_than_itself_in_95_of_100_comparisons():
+    verdicts = Counter(run(seed, 1.0)[0].verdict for seed in range(100))
+    assert verdicts["same"] + verdicts["undecided"] >= 95
+
+
+def test_its_interval_covers_no_difference():
+    covered = sum(low <= 1 <= high for low, high in (run(seed, 1.0)[0].ci95 for seed in range(100)))
+    assert covered >= 93
+
+
+def test_a_slowdown_of_three_per_cent_is_found():
+    verdicts = Counter(run(seed, 1.03)[0].verdict for seed in range(50))
+    assert verdicts["slower"] >= 45
+    assert verdicts["faster"] == verdicts["same"] == 0
+
+
+def test_a_large_difference_ends_half_way():
+    found, _ = run(1, 0.5)
+    assert found.verdict == "faster"
+    assert found.ratio == pytest.approx(0.5, rel=0.05)
+    assert len(found.launches) == 6
+
+
+def test_where_noise_hides_it_the_answer_is_undecided_with_the_minutes_needed():
+    found = [run(seed, 1.03, Machine(seed, launch_sd=0.3))[0] for seed in range(20)]
+    undecided = [f for f in found if f.verdict == "undecided"]
+    assert len(undecided) >= 17
+    assert all(f.minutes_needed > 1 for f in undecided)
+    assert all(f.minutes_needed is None for f in found if f.verdict != "undecided")
+
+
+def test_they_take_turns_and_who_begins_alternates():
+    _, machine = run(2, 1.0)
+    first_launch = "".join(machine.turns[:16])
+    assert first_launch == "abba" * 4
+    begins = "".join(machine.turns[i] for i in range(0, len(machine.turns), 16))
+    assert set(begins[:4]) == {"a", "b"}
+
+
+def test_the_seed_decides_who_begins():
+    assert run(0, 1.0)[1].turns[0] == "a"
+    assert run(1, 1.0)[1].turns[0] == "b"
+
+
+def test_the_same_measurements_give_the_same_comparison():
+    assert run(4, 1.01)[0].ratio == run(4, 1.01)[0].ratio
+
+
+def test_bundles_of_different_models_are_named_so():
+    machine = Machine(0)
+
+    def start(name):
+        return SimulatedWorker(machine, name, about=subject(source=name * 32, sha256=name * 64))
+
+    found = compare.compare_with(start, PAIR, 60 * SECOND, seed=0)
+    assert "the two bundles were built from different models" in found.notes
+
+
+def test_progress_counts_launches():
+    seen = []
+    run(5, 1.0, progress=lambda what, done, total: seen.append((done, total)))
+    assert seen[0] == (1, 12)
+    assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
+
+
+def test_a_worker_that_cannot_open_leaves_none_running():
+    workers = []
+
+    class Refusing(SimulatedWorker):
+        def ask(self, request):
+            raise BundleError("b.edgepack is no bundle")
+
+    def start(name):
+        workers.append(Refusing(Machine(0), name))
+        return workers[-1]
+
+    with pytest.raises(BundleError):
+        compare.compare_with(start, PAIR, 60 * SECOND, seed=0)
+    assert len(workers) == 2
+    assert all(worker.closed for worker in workers)
+
+
+@pytest.mark.parametrize(
+    ("duration_ns", "margin", "words"), [(10, 0.01, "at least a second"), (SECOND, -1, "not a fraction")]
+)
+def test_settings_without_sense_are_refused(duration_ns, margin, words):
+    with pytest.raises(ConfigError, match=words):
+        run(0, 1.0, duration_ns=duration_ns, margin=margin)
+
+
+def test_the_plan_fills_the_time():
+    launch = compare.Launch((), None, (0, 0), 0.0, wall_ns=5 * SECOND)
+    assert compare.plan_launches(60 * SECOND, launch, 8) == (12, 8)
+    assert compare.plan_launches(120 * SECOND, launch, 8) == (12, 58)
+    assert compare.plan_launches(1 * SECOND, launch, 8) == (3, 8)

@@ -1,0 +1,96 @@
+import dataclasses
+
+import pytest
+from simulated import HOST
+
+from edgepack.benchmark import memory, validity
+
+QUIET = {
+    "cpu_pressure_total_us": 1e6,
+    "cpu_busy_s": 100.0,
+    "cpu_steal_s": 1.0,
+    "throttle_count": 7.0,
+    "cgroup_throttled_count": 3.0,
+    "swap_used_bytes": 5e8,
+    "temperature_c": 60.0,
+    "cpu_frequency_hz": 3e9,
+    "cpu_frequency_max_hz": 3e9,
+    "governor_performance": 1.0,
+    "turbo": 0.0,
+}
+RUN = validity.Run(wall_s=10.0, own_cpu_s=10.0, cores=4)
+
+
+def after(**changes):
+    return QUIET | {"cpu_busy_s": 110.0} | changes
+
+
+def test_a_quiet_machine_gives_a_valid_run():
+    assert validity.reasons(QUIET, after(), RUN) == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"cpu_pressure_total_us": 1e6 + 0.6e6}, "tasks waited for a CPU in 6.0% of the time"),
+        ({"cpu_busy_s": 113.0}, "other processes took 7.5% of the CPU time"),
+        ({"cpu_steal_s": 1.6}, "hypervisor took 1.5% of the CPU time"),
+        ({"throttle_count": 9.0}, "throttled for heat or power 2 times"),
+        ({"cgroup_throttled_count": 4.0}, "ran out of its CPU quota 1 times"),
+        ({"swap_used_bytes": 5e8 + 3e6}, "3 MB were swapped out"),
+        ({"temperature_c": 98.0}, "98 °C"),
+        ({"cpu_frequency_hz": 2.5e9}, "the CPU clock fell from 3.00 to 2.50 GHz"),
+    ],
+)
+def test_each_disturbance_is_a_reason_of_its_own(changes, words):
+    (reason,) = validity.reasons(QUIET, after(**changes), RUN)
+    assert words in reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cpu_pressure_total_us": 1e6 + 0.4e6},
+        {"cpu_busy_s": 111.5},
+        {"cpu_steal_s": 1.3},
+        {"swap_used_bytes": 4e8},
+        {"temperature_c": 90.0},
+        {"cpu_frequency_hz": 2.8e9},
+        {"cpu_frequency_hz": 1e9, "governor_performance": 0.0},
+    ],
+)
+def test_what_is_within_bounds_is_none(changes):
+    assert validity.reasons(QUIET, after(**changes), RUN) == ()
+
+
+def test_facts_that_a_machine_does_not_tell_are_not_judged():
+    assert validity.reasons({}, {}, RUN) == ()
+    assert validity.reasons(QUIET, {}, RUN) == ()
+    assert validity.reasons({}, QUIET, RUN) == ()
+
+
+def test_cautions_do_not_void():
+    on_battery = dataclasses.replace(HOST, power_mode="on battery")
+    assert validity.cautions(HOST, QUIET) == ()
+    assert any("battery" in c for c in validity.cautions(on_battery, {}))
+    assert any("governor" in c for c in validity.cautions(HOST, {"governor_performance": 0.0}))
+    assert any("turbo" in c for c in validity.cautions(HOST, {"turbo": 1.0}))
+
+
+def test_resident_memory_is_read_in_bytes(tmp_path):
+    (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\n")
+    assert memory.resident_bytes(tmp_path) == 1 << 20
+    assert memory.peak_bytes(tmp_path) == 2 << 20
+    assert memory.reset_peak(tmp_path)
+    assert (tmp_path / "clear_refs").read_text() == "5"
+
+
+def test_a_system_without_proc_tells_nothing(tmp_path):
+    assert memory.resident_bytes(tmp_path) is None
+    assert memory.peak_bytes(tmp_path / "absent") is None
+    assert not memory.reset_peak(tmp_path / "absent")
+
+
+def test_this_process_has_memory():
+    resident = memory.resident_bytes()
+    assert resident is None or 1 << 20 < resident <= memory.peak_bytes()
