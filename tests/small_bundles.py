@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
 from edgepack.bundle.golden import Golden, write_golden
 from edgepack.bundle.pack import BundleFacts, pack
 from edgepack.bundle.tolerance import tolerance
 from edgepack.specs import CompiledModel, Target, TensorSpec
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TARGET = Target(id="test-board", title="A board for tests", backend="onnxruntime", arch="x86_64")
 INPUTS = (TensorSpec("image", "float32", ("N", 3, 8, 8)),)

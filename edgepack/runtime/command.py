@@ -171,8 +171,8 @@ def _show_verification(bundle: Path, result: Verification) -> None:
         ratio = "" if output.sqnr_db is None else f"SQNR {output.sqnr_db:.1f} dB, "
         least = "" if output.tolerance_sqnr_db is None else f" (at least {output.tolerance_sqnr_db:.1f} dB)"
         _say(
-            f"  {output.name}: {'ok' if output.passed else 'too far'}: {ratio}cosine {output.cosine:.6f}, largest error "
-            f"{output.max_abs:.3g}{least}{'; ' + output.note if output.note else ''}"
+            f"  {output.name}: {'ok' if output.passed else 'too far'}: {ratio}cosine {output.cosine:.6f}, "
+            f"largest error {output.max_abs:.3g}{least}{'; ' + output.note if output.note else ''}"
         )
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     verdict = "verified" if result.passed else "not verified"

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_bundles import small_bundle
+
 from edgepack.bundle.archive import copy_member, map_member, measure, open_bundle, read_member, write_archive
 from edgepack.bundle.layout import SIGNATURE, Member, in_order, lay_out
 from edgepack.errors import BundleError, EdgepackError, IntegrityError, StorageError
-from small_bundles import small_bundle
 
 
 def parts(path: Path) -> dict[str, bytes]:
@@ -32,9 +33,7 @@ def parts(path: Path) -> dict[str, bytes]:
 def assemble(members: dict[str, bytes]) -> bytes:
     """Return an archive in the layout of a bundle, whatever its members say."""
     layout = lay_out(Member(name, len(members[name]), zlib.crc32(members[name])) for name in in_order(members))
-    pieces = [
-        header + members[member.name] for member, header in zip(layout.members, layout.headers, strict=True)
-    ]
+    pieces = [header + members[member.name] for member, header in zip(layout.members, layout.headers, strict=True)]
     return b"".join(pieces) + layout.tail
 
 
@@ -171,7 +170,11 @@ print(peak() - before)
 
 
 def test_what_is_no_file(tmp_path):
-    for path, words in ((tmp_path / "absent", "there is no file"), (tmp_path, "is a folder"), (Path("a\0b"), "cannot be")):
+    for path, words in (
+        (tmp_path / "absent", "there is no file"),
+        (tmp_path, "is a folder"),
+        (Path("a\0b"), "cannot be"),
+    ):
         with pytest.raises(BundleError, match=words):
             open_bundle(path)
     os.mkfifo(tmp_path / "pipe")
@@ -202,7 +205,9 @@ def test_other_files(tmp_path, data, words):
     refused(tmp_path, data, BundleError, words)
 
 
-def zip_of(members: dict[str, bytes], method: int = zipfile.ZIP_STORED, mode: int = 0o644, comment: bytes = b"") -> bytes:
+def zip_of(
+    members: dict[str, bytes], method: int = zipfile.ZIP_STORED, mode: int = 0o644, comment: bytes = b""
+) -> bytes:
     import io
 
     buffer = io.BytesIO()
@@ -222,7 +227,9 @@ def test_an_archive_zipped_by_another_tool(bundle_path, tmp_path):
 
 
 def test_compressed_members_and_bombs(bundle_path, tmp_path):
-    refused(tmp_path, zip_of(parts(bundle_path), zipfile.ZIP_DEFLATED), BundleError, "compressed member 'manifest.json'")
+    refused(
+        tmp_path, zip_of(parts(bundle_path), zipfile.ZIP_DEFLATED), BundleError, "compressed member 'manifest.json'"
+    )
     bomb = {"manifest.json": b"{}", "model/zeros": bytes(50_000_000)}
     refused(tmp_path, zip_of(bomb, zipfile.ZIP_DEFLATED), BundleError, "compressed member")
 
@@ -408,5 +415,12 @@ def test_any_manifest_of_the_right_shape_is_refused_or_read(bundle_path, tmp_pat
 
 def test_deep_and_wide_json(bundle_path, tmp_path):
     members = parts(bundle_path)
-    for text in (b"[" * 100_000, b'{"format":' * 50_000, b"1" * 5000, b"\xff\xfe", b'{"format": 1, "format": 1}', b"null"):
+    for text in (
+        b"[" * 100_000,
+        b'{"format":' * 50_000,
+        b"1" * 5000,
+        b"\xff\xfe",
+        b'{"format": 1, "format": 1}',
+        b"null",
+    ):
         assert not opens(tmp_path / "x", assemble({**members, "manifest.json": text}))

@@ -6,6 +6,9 @@ import zipfile
 import zlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from edgepack.bundle.layout import (
     ALIGNMENT_BYTES,
     LayoutError,
@@ -16,8 +19,6 @@ from edgepack.bundle.layout import (
     names_problem,
     read_layout,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 
 def write(path, contents):

@@ -1,0 +1,108 @@
+"""The manifest: what is written is read again, and what may not stand in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from edgepack.bundle.archive import open_bundle, read_member
+from edgepack.bundle.manifest import FORMAT, check_name, check_version, manifest_bytes, read_manifest
+from edgepack.errors import BundleError, ConfigError
+from edgepack.specs import FileEntry, Payload, TensorSpec
+
+
+@pytest.fixture
+def manifest(bundle_path):
+    return open_bundle(bundle_path).manifest
+
+
+def test_it_is_the_same_after_writing_and_reading(manifest, bundle_path):
+    text = manifest_bytes(manifest)
+    assert read_manifest(text, "x") == manifest
+    assert text == read_member(open_bundle(bundle_path), "manifest.json")
+
+
+CHANGES = [
+    ({"name": "../evil"}, "not a bundle's name"),
+    ({"name": ""}, "not a bundle's name"),
+    ({"version": "1 0"}, "not a version"),
+    ({"target": "a/b"}, "not a target's id"),
+    ({"source_sha256": "AB" * 32}, "source_sha256 is not"),
+    ({"source_sha256": "ab" * 31}, "source_sha256 is not"),
+    ({"calibration_sha256": "x"}, "calibration_sha256 is not"),
+    ({"inputs": ()}, "inputs is empty"),
+    ({"inputs": (TensorSpec("a", "float32", ()),) * 2}, "'a' stands there twice"),
+    ({"inputs": (TensorSpec("a", "object", ()),)}, "dtype 'object'"),
+    ({"inputs": (TensorSpec("a", "float32", (-1,)),)}, "negative or empty"),
+    ({"inputs": (TensorSpec("a", "float32", (0,)),)}, "negative or empty"),
+    ({"outputs": ()}, "outputs is empty"),
+    ({"payloads": ()}, "payloads is empty"),
+    ({"layers": {"int8": -1}}, "a count is negative"),
+    ({"classes": ("\x1b[2J",)}, "control characters"),
+    ({"toolchain": {"a\nb": "1"}}, "control characters"),
+    ({"classes": ("\ud800",)}, "control characters"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), CHANGES)
+def test_values_that_make_no_sense(manifest, changes, words):
+    with pytest.raises(BundleError, match=words):
+        manifest_bytes(dataclasses.replace(manifest, **changes))
+
+
+def test_files_that_make_no_sense(manifest):
+    def refused(entry, words):
+        with pytest.raises(BundleError, match=words):
+            manifest_bytes(dataclasses.replace(manifest, files=(*manifest.files, entry)))
+
+    digest = "0" * 64
+    refused(FileEntry("/etc/passwd", digest, 1), "absolute")
+    refused(FileEntry("model/../../x", digest, 1), "leads out")
+    refused(FileEntry("model/x", "0" * 63, 1), "not a sha256")
+    refused(FileEntry("model/x", digest, -1), "size is negative")
+    refused(FileEntry("model/x", digest, 1), "belongs to no payload")
+    refused(FileEntry("manifest.json", digest, 1), "cannot list itself")
+    refused(FileEntry("signature.dsse.json", digest, 1), "cannot list itself")
+    refused(manifest.files[0], "twice")
+    with pytest.raises(BundleError, match=r"golden\.npz is missing"):
+        manifest_bytes(dataclasses.replace(manifest, files=manifest.files[1:]))
+
+
+def test_payloads_that_make_no_sense(manifest):
+    payload = manifest.payloads[0]
+
+    def refused(wrong: Payload, words: str) -> None:
+        with pytest.raises(BundleError, match=words):
+            manifest_bytes(dataclasses.replace(manifest, payloads=(wrong,)))
+
+    refused(dataclasses.replace(payload, entry="model/other"), "entry 'model/other' is not one")
+    refused(dataclasses.replace(payload, entry="golden.npz", files=("golden.npz",)), "not one of the files in model/")
+    refused(dataclasses.replace(payload, files=(*payload.files, "model/absent")), "not one of the files in model/")
+    refused(dataclasses.replace(payload, backend="a b"), "not a backend's name")
+
+
+def test_formats_of_the_future_and_of_nobody(manifest):
+    def read(**changes: object) -> None:
+        read_manifest(json.dumps({**json.loads(manifest_bytes(manifest)), **changes}).encode(), "x")
+
+    with pytest.raises(BundleError, match=f"format {FORMAT + 1}; this edgepack reads up to {FORMAT}") as caught:
+        read(format=FORMAT + 1, payloads="in another shape")
+    assert caught.value.hint == "pip install --upgrade edgepack"
+    for value in (0, -1, True, "1", None, 1.0):
+        with pytest.raises(BundleError, match="does not say which format"):
+            read(format=value)
+    with pytest.raises(BundleError, match="unknown key 'licens'"):
+        read(licens="MIT")
+
+
+def test_names_and_versions_of_the_user():
+    check_name("my-net_v2.1")
+    check_version("2.0.1+build.7")
+    for name in ("", "a b", "a/b", "..", "-a", "é", "x" * 101):
+        with pytest.raises(ConfigError, match="cannot be the name"):
+            check_name(name)
+    for version in ("", "1 0", "v/1", "+1"):
+        with pytest.raises(ConfigError, match="cannot be the version"):
+            check_version(version)

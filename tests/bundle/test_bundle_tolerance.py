@@ -1,0 +1,63 @@
+"""The tolerance policy."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgepack.bundle.tolerance import INT8_MARGIN_DB, rounding_sqnr_db, tolerance
+from edgepack.specs import OutputDistance
+
+
+def measured(sqnr_db=None, max_abs=0.0, mismatch=None):
+    return OutputDistance("y", sqnr_db, 1.0, max_abs, None, passed=True, mismatch=mismatch)
+
+
+@pytest.mark.parametrize("bits", [8, 11, 24])
+def test_the_formula_for_rounding_is_what_rounding_does(bits):
+    """Round significands, uniform in [1, 2), to so many bits and measure."""
+    values = 1 + np.random.default_rng(bits).random(200_000)
+    step = 2.0 ** (1 - bits)
+    noise = values - np.round(values / step) * step
+    found = 10 * math.log10(np.square(values).sum() / np.square(noise).sum())
+    assert found == pytest.approx(rounding_sqnr_db(bits), abs=0.1)
+
+
+def test_fp32_is_fixed_whatever_was_measured():
+    assert tolerance("fp32").sqnr_db == tolerance("fp32", measured(20.0)).sqnr_db == 60.0
+
+
+def test_half_precisions_follow_their_significands():
+    fp16, bf16 = tolerance("fp16").sqnr_db, tolerance("bf16").sqnr_db
+    assert fp16 - bf16 == pytest.approx(3 * 20 * math.log10(2))
+    assert 30 < fp16 < 40
+    assert 10 < bf16 < 20
+    assert tolerance("fp16", measured(90.0)).sqnr_db == fp16
+
+
+def test_int8_may_have_twice_the_error_that_was_measured():
+    allowed = tolerance("int8", measured(25.0)).sqnr_db
+    assert allowed == 25.0 - INT8_MARGIN_DB
+    assert 10 ** ((25.0 - allowed) / 20) == pytest.approx(2.0)
+
+
+def test_int8_is_never_allowed_to_be_noise_nor_asked_for_more_than_fp32():
+    assert tolerance("int8", measured(3.0)).sqnr_db == 0.0
+    assert tolerance("int8").sqnr_db == 0.0
+    assert tolerance("int8", measured(None)).sqnr_db == 60.0
+    assert tolerance("int8", measured(100.0)).sqnr_db == 60.0
+
+
+def test_decisions_may_differ_twice_as_often_and_once_more():
+    assert tolerance("int8", measured(mismatch=0.0), 4).mismatch == 0.25
+    assert tolerance("int8", measured(mismatch=0.01), 1000).mismatch == pytest.approx(0.021)
+    assert tolerance("int8", measured(mismatch=0.9), 10).mismatch == 1.0
+    assert tolerance("fp32", measured(mismatch=0.0), 4).mismatch == 0.0
+
+
+def test_an_output_that_is_zero_in_fp32():
+    assert tolerance("fp32", measured()).max_abs == 1e-6
+    assert tolerance("int8", measured(max_abs=0.5)).max_abs == 1.0
+    assert math.isfinite(tolerance("int8", measured(max_abs=1.7e308)).max_abs)
