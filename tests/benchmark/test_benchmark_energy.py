@@ -154,15 +154,15 @@ class Wrapping:
 
     def clock(self):
         self.now += 10**9
-        self.path.write_text(str((self.now * 3 // 1000) % (self.most + 1)))
+        self.path.write_text(str((15_000_000 + self.now * 3 // 1000) % (self.most + 1)))
         return self.now
 
 
 def test_what_is_recorded_of_a_counter_is_its_growth(tmp_path):
     path = tmp_path / "energy_uj"
-    path.write_text("0")
-    counter = Wrapping(path, 9_999_999)
-    with energy.record(energy.CounterSensor("simulated", (path,), (9_999_999,)), counter.clock) as reading:
+    path.write_text("15000000")
+    counter = Wrapping(path, 19_999_999)
+    with energy.record(energy.CounterSensor("simulated", (path,), (19_999_999,)), counter.clock) as reading:
         for _ in range(3):
             counter.clock()
     # The file is read before the clock ticks, so energy and time are of the same four seconds.
