@@ -29,7 +29,7 @@ check: $(READY)
 
 # Ratios against the bare engines, in one interleaved run; prints and writes artifacts/bench.json.
 bench: $(READY)
-	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python tests/bench/run.py
 
 clean:
 	rm -rf artifacts/* .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -176,9 +176,7 @@ def _serve(channel: int) -> None:
             function = getattr(function, part)
         hints = typing.get_type_hints(function)
         names = [p for p in inspect.signature(function).parameters if p != "progress"]
-        values = [
-            documents.decode(hints[n], a, n) for n, a in zip(names, request["arguments"], strict=False)
-        ]
+        values = [documents.decode(hints[n], a, n) for n, a in zip(names, request["arguments"], strict=False)]
         extra = {"progress": lambda *p: send({"progress": p})} if "progress" in hints else {}
         result = documents.encode(function(*values, **extra))
     except errors.EdgepackError as error:

@@ -68,7 +68,7 @@ def _choose(
     assert data is not None, "without data the caller makes random inputs"
     found = find_samples(data, inputs, preprocessing)
     total = len(found.indices)
-    if total == 1 or samples == total and not found.labelled:
+    if total == 1 or (samples == total and not found.labelled):
         notes.append("accuracy figures are from the calibration samples themselves: give --eval for unseen ones")
         return Selection(found, _limit(found, eval_samples, seed, "--eval-samples"), False, tuple(notes))
     if samples is not None and samples >= total:
@@ -101,7 +101,7 @@ def _limit(found: SampleSet, count: int | None, seed: int, option: str) -> Sampl
 
 
 def random_inputs(inputs: tuple[TensorSpec, ...], seed: int, out: Path) -> Path:
-    """Write 8 seeded random inputs (standard normal, or whole numbers 0 and 1) as a .npz into ``out``; dynamic axes are 1."""
+    """Write 8 seeded random inputs (standard normal, or 0 and 1 for whole numbers) as a .npz; dynamic axes are 1."""
     import numpy as np
 
     generator = np.random.default_rng(seed)

@@ -51,8 +51,11 @@ def from_json(kind: type[T], text: str | bytes, where: str, base: Path | None = 
     try:
         data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: not valid JSON: {error}", hint="write it again with the tool that made it") from None
-    return decode(kind, data, where, base)
+        raise ConfigError(
+            f"{where}: not valid JSON: {error}", hint="write it again with the tool that made it"
+        ) from None
+    result: T = decode(kind, data, where, base)
+    return result
 
 
 def decode(kind: Any, data: Any, where: str, base: Path | None = None) -> Any:
@@ -122,7 +125,9 @@ def _decode_tuple(kinds: tuple[Any, ...], data: Any, where: str, base: Path | No
         return tuple(decode(kinds[0], item, f"{where}[{i}]", base) for i, item in enumerate(data))
     if len(data) != len(kinds):
         raise ConfigError(f"{where}: expected {len(kinds)} values, found {len(data)}")
-    return tuple(decode(kind, item, f"{where}[{i}]", base) for i, (kind, item) in enumerate(zip(kinds, data, strict=True)))
+    return tuple(
+        decode(kind, item, f"{where}[{i}]", base) for i, (kind, item) in enumerate(zip(kinds, data, strict=True))
+    )
 
 
 def _decode_scalar(kind: Any, data: Any, where: str, base: Path | None) -> Any:
@@ -134,7 +139,9 @@ def _decode_scalar(kind: Any, data: Any, where: str, base: Path | None) -> Any:
         return base / data if base else Path(data)
     if kind in (int, bool, str) and type(data) is kind:
         return data
-    raise _wrong(where, {int: "a whole number", bool: "true or false", str: "text", float: "a number"}.get(kind, str(kind)), data)
+    raise _wrong(
+        where, {int: "a whole number", bool: "true or false", str: "text", float: "a number"}.get(kind, str(kind)), data
+    )
 
 
 def suggestion(word: Any, known: Any) -> str:

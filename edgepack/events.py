@@ -26,7 +26,14 @@ class Events(Protocol):
 class Silent:
     """``Events`` that shows nothing."""
 
-    def begin(self, stage: str, detail: str) -> None: ...
-    def progress(self, what: str, done: int, total: int, /) -> None: ...
-    def end(self, outcome: Outcome, detail: str) -> None: ...
-    def note(self, text: str) -> None: ...
+    def begin(self, stage: str, detail: str) -> None:
+        """Show nothing."""
+
+    def progress(self, what: str, done: int, total: int, /) -> None:
+        """Show nothing."""
+
+    def end(self, outcome: Outcome, detail: str) -> None:
+        """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Show nothing."""

@@ -41,7 +41,9 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise StorageError(f"no space left while writing {path}") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise StorageError(f"cannot write {path}: {error.strerror}", hint="choose a folder you may write") from error
+            raise StorageError(
+                f"cannot write {path}: {error.strerror}", hint="choose a folder you may write"
+            ) from error
         raise
 
 
@@ -60,8 +62,8 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, mode)
-            os.replace(name, path)
+            Path(name).chmod(mode)
+            Path(name).replace(path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

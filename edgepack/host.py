@@ -25,7 +25,7 @@ ROOT = Path("/")
 
 # The flags that decide which kernels an engine takes. Names as in /proc/cpuinfo: arch/x86/include/asm/cpufeatures.h
 # and arch/arm64/include/uapi/asm/hwcap.h of Linux.
-_FLAGS = {
+FLAGS = {
     *("ssse3", "sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"),
     *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
@@ -165,7 +165,7 @@ def _isa(processors: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
     """Return the flags that every core has; the cores of one machine may differ."""
     sets = [set((p.get("flags") or p.get("Features") or "").split()) for p in processors if "processor" in p]
     common = set.intersection(*sets) if sets else set()
-    return tuple(sorted(common & _FLAGS))
+    return tuple(sorted(common & FLAGS))
 
 
 def _cpu_name(root: Path, processors: Iterable[Mapping[str, str]]) -> str:

@@ -12,7 +12,9 @@ from edgepack.specs import BuildRow, Latency, Precision, Result
 _NOT_BUILT = "not measured: the build failed"
 
 
-def failed_row(target: str, precision: Precision, error: EdgepackError, evaluation: Evaluation | None = None) -> BuildRow:
+def failed_row(
+    target: str, precision: Precision, error: EdgepackError, evaluation: Evaluation | None = None
+) -> BuildRow:
     """Return the row of a target that failed, with what was measured before it did."""
     reason = f"{error.message} ({error.hint})" if error.hint else error.message
     status = "gate_missed" if type(error).__name__ == "GateError" else "failed"

@@ -84,7 +84,7 @@ def _rebase(settings: BuildSettings, folder: Path) -> BuildSettings:
 
     return dataclasses.replace(
         settings,
-        model=place(settings.model),
+        model=place(settings.model) or settings.model,
         data=place(settings.data),
         eval=place(settings.eval),
         out=place(settings.out),
@@ -107,7 +107,8 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
             raise ConfigError(f"the {kind} {sorted(twice)[0]!r} was given twice", hint="give it once")
     if "int8" in settings.precisions and settings.data is None:
         raise ConfigError(
-            "int8 needs samples to calibrate with", hint="add --data with a folder of pictures, a .npz or module:callable"
+            "int8 needs samples to calibrate with",
+            hint="add --data with a folder of pictures, a .npz or module:callable",
         )
     _check_numbers(settings)
     _check_metric(settings)

@@ -27,7 +27,8 @@ Severity: TypeAlias = Literal["note", "warning", "error"]
 class Progress(Protocol):
     """Called by long work: ``done`` of ``total`` units of the stage named ``what``; ``total`` 0 means unknown."""
 
-    def __call__(self, what: str, done: int, total: int, /) -> None: ...
+    def __call__(self, what: str, done: int, total: int, /) -> None:
+        """Tell how far the work is."""
 
 
 def no_progress(_what: str, _done: int, _total: int, /) -> None:
@@ -509,6 +510,26 @@ class Latency:
 
 
 @dataclass(frozen=True)
+class Trial:
+    """One way of quantizing that the search tried.
+
+    ``left`` names the layers put back to fp32. ``macs_share`` is their share of all multiply-adds, an estimate of what
+    they cost; ``p50_ns`` is the latency measured on this host, None where it was not. ``front`` says that no other
+    trial is better in both accuracy and cost.
+    """
+
+    left: tuple[str, ...]
+    metric: str
+    value: float
+    drop: float
+    sqnr_db: float | None
+    macs_share: float
+    p50_ns: int | None = None
+    passed: bool = False
+    front: bool = False
+
+
+@dataclass(frozen=True)
 class BuildRow:
     """One target and precision of a build; what was not measured is None, with the reason in ``notes``.
 
@@ -536,6 +557,7 @@ class BuildRow:
     measured_on: str | None
     exit_code: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
 
 
 @dataclass(frozen=True)

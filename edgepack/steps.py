@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgepack.backends import get_backend
 from edgepack.bundle.golden import make_golden
 from edgepack.calibrate import calibrate
+from edgepack.calibrate.samples import find_samples, take_samples
 from edgepack.callables import is_callable_reference
 from edgepack.choose import Selection, choose_samples, random_inputs
 from edgepack.errors import CompileError
@@ -17,6 +18,7 @@ from edgepack.evaluate import Evaluation, evaluate
 from edgepack.evaluate.outputs import StoredOutputs
 from edgepack.evaluate.reference import reference
 from edgepack.export import export
+from edgepack.graph.precision import cast
 from edgepack.graph.prepare import prepare
 from edgepack.host import host_facts
 from edgepack.quantize import quantize
@@ -37,14 +39,16 @@ from edgepack.tracking import ReadFiles
 from edgepack.workshop import Workshop
 
 GOLDEN_SAMPLES = 4
+EXPORT_SAMPLES = 4
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled model with the digest of all that it was made from."""
+    """A compiled model with the digest of all that it was made from, and its layers counted by precision."""
 
     model: CompiledModel
     key: str
+    layers: Mapping[str, int] = field(default_factory=dict)
 
 
 def fingerprint(source: str | None) -> Any:
@@ -69,10 +73,28 @@ def export_tracked(
     return model
 
 
+def find_for_export(data: str, preprocessing: Preprocessing | None, seed: int, out: Path) -> SampleSet:
+    """Return a few samples of ``data``, which give an exported module its input shapes and are compared on."""
+    reads = ReadFiles()
+    found = find_samples(data, None, preprocessing)
+    few = take_samples(found, min(EXPORT_SAMPLES, len(found.indices)), seed)
+    reads.write(out)
+    return few
+
+
 def export_step(
-    shop: Workshop, source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]]
+    shop: Workshop,
+    source: str,
+    data: str | None,
+    preprocessing: Preprocessing | None,
+    shapes: Mapping[str, tuple[int | str, ...]],
+    seed: int,
 ) -> OnnxModel:
-    """Return the exported ONNX model of a trained model."""
+    """Return the exported ONNX model of a trained model; one that is no ONNX file yet is compared on samples."""
+    samples = None
+    if data is not None and not source.endswith(".onnx"):
+        key = {"data": fingerprint(data), "preprocessing": preprocessing, "seed": seed}
+        samples = shop.run("samples", f"{data} for the export", key, find_for_export, data, preprocessing, seed)
     inputs = {"source": fingerprint(source), "samples": samples.sha256 if samples else None, "shapes": shapes}
     return shop.run("export", source, inputs, export_tracked, source, samples, shapes)
 
@@ -95,7 +117,9 @@ def choose_step(
 ) -> Selection:
     """Return calibration and evaluation samples; without any data, random inputs evaluate."""
     if data is None and eval_data is None:
-        path = shop.run("data", "random inputs", {"inputs": inputs, "seed": seed}, random_inputs, inputs, seed, kind=Path)
+        path = shop.run(
+            "data", "random inputs", {"inputs": inputs, "seed": seed}, random_inputs, inputs, seed, kind=Path
+        )
         eval_data = str(path)
     arguments = (data, eval_data, inputs, preprocessing, samples, default, eval_samples, seed)
     key = {"data": fingerprint(data), "eval": fingerprint(eval_data), "arguments": arguments}
@@ -115,11 +139,19 @@ def reference_step(shop: Workshop, model: OnnxModel, samples: SampleSet) -> Stor
     return shop.run("reference", f"fp32 on {len(samples.indices)} samples", key, reference, model, samples)
 
 
-def calibrate_step(shop: Workshop, model: OnnxModel, samples: SampleSet, observer: Observer, percentile: float) -> Ranges:
+def calibrate_step(
+    shop: Workshop, model: OnnxModel, samples: SampleSet, observer: Observer, percentile: float
+) -> Ranges:
     """Return the activation ranges."""
     key = {"model": model.sha256, "samples": samples.sha256, "observer": observer, "percentile": percentile}
     detail = f"{observer} ranges on {len(samples.indices)} samples"
     return shop.run("calibrate", detail, key, calibrate, model, samples, observer, percentile)
+
+
+def cast_step(shop: Workshop, model: OnnxModel, precision: Precision, samples: SampleSet) -> OnnxModel:
+    """Return the model in fp16 or bf16, with casts in the graph."""
+    key = {"model": model.sha256, "precision": precision, "samples": samples.sha256}
+    return shop.run("cast", precision, key, cast, model, precision, samples)
 
 
 def quantize_step(shop: Workshop, model: OnnxModel, ranges: Ranges, rules: QuantizationRules, detail: str) -> OnnxModel:
@@ -140,11 +172,11 @@ def compile_checked(model: OnnxModel, target: Target, precision: Precision, out:
     return backend.compile_model(model, target, precision, out)
 
 
-def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Precision) -> Compiled:
+def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Precision, detail: str) -> Compiled:
     """Return the engine's own files. Raises ``ToolchainError`` when the engine is not installed."""
     versions = get_backend(target.backend).versions()
     key = {"model": model.sha256, "target": target, "precision": precision, "versions": versions}
-    compiled = shop.run("compile", f"{target.id} {precision}", key, compile_checked, model, target, precision)
+    compiled = shop.run("compile", detail, key, compile_checked, model, target, precision)
     return Compiled(compiled, model.sha256 + precision + target.id)
 
 
@@ -159,6 +191,7 @@ def evaluate_step(
     seed: int,
     options: RunOptions,
     key: Mapping[str, Any],
+    detail: str,
 ) -> Evaluation:
     """Return numerics and accuracy of a compiled model on this host."""
     whole = {
@@ -172,7 +205,7 @@ def evaluate_step(
         "options": options,
         "host": _host_key(),
     }
-    detail = f"{target.id} {compiled.model.precision} on {len(samples.indices)} samples"
+    detail = f"{detail} on {len(samples.indices)} samples"
     arguments = (compiled.model, golden, stored, samples, metric, seed, options)
     return shop.run("verify", detail, whole, evaluate, *arguments)
 

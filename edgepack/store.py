@@ -48,10 +48,10 @@ class Store:
         function: Callable[[Path], T],
         fresh: Callable[[Path], bool] = lambda _: True,
     ) -> T:
-        """Return the stored output for ``inputs``, else call ``function`` with an empty folder and store what it returns.
+        """Return the stored output for ``inputs``, else call ``function`` with an empty folder and store the answer.
 
-        ``inputs`` must name everything the output depends on: digests of files, options, versions of tools. A stored
-        entry whose files are missing or of another size is made again, and so is one for whose folder ``fresh`` says no.
+        ``inputs`` must name everything the output depends on: digests of files, options, versions of tools. An entry
+        whose files are missing or of another size is made again, and so is one for whose folder ``fresh`` says no.
         Raises ``StorageError`` on a full disk.
         """
         key = sha256_json(documents.encode({"stage": stage, "version": version, "inputs": inputs}))
@@ -66,8 +66,17 @@ class Store:
             scratch = Path(tempfile.mkdtemp(prefix=f".{key[:8]}.", dir=final.parent))
             try:
                 value = function(scratch)
-                files = {p.relative_to(scratch).as_posix(): p.stat().st_size for p in sorted(scratch.rglob("*")) if p.is_file()}
-                document = {"stage": stage, "version": version, "files": files, "value": documents.encode(value, scratch)}
+                files = {
+                    p.relative_to(scratch).as_posix(): p.stat().st_size
+                    for p in sorted(scratch.rglob("*"))
+                    if p.is_file()
+                }
+                document = {
+                    "stage": stage,
+                    "version": version,
+                    "files": files,
+                    "value": documents.encode(value, scratch),
+                }
                 write_text(scratch / "value.json", json.dumps(document, indent=1))
                 self._publish(scratch, final)
             finally:
@@ -115,7 +124,7 @@ class Store:
         if final.exists():  # another build made it meanwhile, or it was found damaged
             shutil.rmtree(final, ignore_errors=True)
         scratch.chmod(0o755)
-        os.replace(scratch, final)
+        scratch.replace(final)
         sync_folder(final.parent)
 
     def _read(self, folder: Path, kind: type[T]) -> T | None:

@@ -50,7 +50,7 @@ class Workshop:
         self.events.begin(stage, detail)
         try:
             ran_before = len(self.store.ran)
-            value = self.store.run(
+            value: T = self.store.run(
                 stage,
                 1,
                 key,

@@ -28,20 +28,20 @@ Digest: TypeAlias = Callable[[Path], str]
 
 def find_samples(
     data: str,
-    inputs: tuple[TensorSpec, ...],
+    inputs: tuple[TensorSpec, ...] | None,
     preprocessing: Preprocessing | None,
     digest: Digest = sha256_file,
 ) -> SampleSet:
-    """Return all samples of ``data`` that can feed a model with ``inputs``.
+    """Return all samples of ``data`` that can feed a model with ``inputs``; None when these are not known yet.
 
     ``data`` is a folder of pictures (which need ``preprocessing``), a .npz, or module:callable. ``digest`` returns the
     sha256 of a file; a store's remembers it. Pictures are decoded only when they are read. Raises ``DataError``.
     """
     kind = _kind(data)
-    labels = None if any(spec.name == LABELS for spec in inputs) else LABELS
-    if kind == "pictures":
+    labels = None if any(spec.name == LABELS for spec in inputs or ()) else LABELS
+    if kind == "pictures" and inputs is not None:
         pictures.check_inputs(Path(data), preprocessing, inputs)
-    elif preprocessing is not None:
+    elif kind != "pictures" and preprocessing is not None:
         # A recipe's preprocessing is for pictures; arrays are fed as they are, and no field may claim otherwise.
         preprocessing = None
     contents = _scan(data, kind, inputs, labels, digest)
@@ -97,21 +97,21 @@ def take_samples(samples: SampleSet, count: int, seed: int, digest: Digest = sha
     return _with_digest(replace(samples, indices=indices), _rescan(samples, digest))
 
 
-def read_samples(samples: SampleSet, inputs: tuple[TensorSpec, ...]) -> Iterator[dict[str, Array]]:
+def read_samples(samples: SampleSet, inputs: tuple[TensorSpec, ...], start: int = 0) -> Iterator[dict[str, Array]]:
     """Yield one feed a sample, in order: arrays by input name, in the input's dtype, with a batch axis of 1.
 
-    Raises ``DataError`` naming the sample that is damaged, of the wrong shape or dtype, or holds NaN; and after the
+    ``start`` leaves out that many samples at the beginning. Raises ``DataError`` naming the sample that is damaged, of the wrong shape or dtype, or holds NaN; and after the
     last sample when they are not those that were chosen (a file was changed, a callable yields something else).
     """
     digests: list[str | None] = []
     labels: list[Array] = []
-    for item in _items(samples, inputs):
+    for item in _items(samples, inputs, samples.indices[start:]):
         yield dict(item.feed)
         digests.append(item.digest)
         if item.label is not None:
             labels.append(item.label)
     known = [digest for digest in digests if digest is not None]
-    if known and _digest(samples, known, np.stack(labels) if labels else None) != samples.sha256:
+    if known and start == 0 and _digest(samples, known, np.stack(labels) if labels else None) != samples.sha256:
         raise DataError(
             f"{samples.source} changed after its samples were chosen",
             hint="do not change the data meanwhile; a callable must yield the same samples each time (fix its seed)",
@@ -200,13 +200,13 @@ def _rescan(samples: SampleSet, digest: Digest) -> Contents:
     return contents
 
 
-def _items(samples: SampleSet, inputs: tuple[TensorSpec, ...]) -> Iterator[Item]:
+def _items(samples: SampleSet, inputs: tuple[TensorSpec, ...], indices: tuple[int, ...]) -> Iterator[Item]:
     labels = LABELS if samples.labelled else None
     if samples.kind == "pictures":
-        return pictures.read(Path(samples.source), samples.preprocessing, inputs, samples.indices)
+        return pictures.read(Path(samples.source), samples.preprocessing, inputs, indices)
     if samples.kind == "npz":
-        return arrays.read(Path(samples.source), inputs, labels, samples.indices)
-    return callables.read(samples.source, inputs, labels, samples.indices)
+        return arrays.read(Path(samples.source), inputs, labels, indices)
+    return callables.read(samples.source, inputs, labels, indices)
 
 
 def _with_digest(samples: SampleSet, contents: Contents) -> SampleSet:

@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model", required=False)
 @options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile")
-@click.option("--method", type=OneOf(("auto", "plain")), help="auto tries corrections and keeps what helps; plain does not.")
+@click.option(
+    "--method", type=OneOf(("auto", "plain")), help="auto tries corrections and keeps what helps; plain does not."
+)
 @click.option("--metric", help="top1, top5, agreement, sqnr, cosine, or module:function(outputs, labels).")
-@click.option("--max-drop", type=float, help="Largest drop of the metric against fp32 that passes, as a fraction: 0.01.")
+@click.option(
+    "--max-drop", type=float, help="Largest drop of the metric against fp32 that passes, as a fraction: 0.01."
+)
 @options("seed", "shape")
 @click.option("--name", help="Name of the bundles.")
 @click.option("--version", help="Version written into the bundles.")
@@ -66,7 +70,9 @@ def demo(model: Any, out: str | None, store: Path | None, as_json: bool) -> None
 @click.command()
 @click.option("--model", help="The trained model.")
 @options("data", "eval", "recipe", "target", "precision")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("edgepack.toml"), show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("edgepack.toml"), show_default=True
+)
 @click.option("--yes", is_flag=True, help="Ask nothing: take the options given and the defaults.")
 @click.option("--force", is_flag=True, help="Overwrite a file that is there.")
 def init(out: Path, yes: bool, force: bool, **words: Any) -> None:
@@ -92,7 +98,8 @@ def _settings(model: str | None, words: dict[str, Any]) -> BuildSettings:
     path = Path(model or "edgepack.toml")
     if model is None and not path.is_file():
         raise ConfigError(
-            "no MODEL was given and there is no edgepack.toml here", hint="give a model, or write one with 'edgepack init'"
+            "no MODEL was given and there is no edgepack.toml here",
+            hint="give a model, or write one with 'edgepack init'",
         )
     return dataclasses.replace(read_settings(path), **changes)
 

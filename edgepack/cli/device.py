@@ -52,7 +52,9 @@ def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
 
 @click.command()
 @_bundle
-@click.option("--input", "source", type=click.Path(path_type=Path), required=True, help="A .npz with the inputs, or a picture.")
+@click.option(
+    "--input", "source", type=click.Path(path_type=Path), required=True, help="A .npz with the inputs, or a picture."
+)
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz.")
 @options("threads", "json")
 def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_json: bool) -> None:
@@ -73,11 +75,15 @@ def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_js
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--scenario", type=OneOf(("SingleStream", "Offline")), default="SingleStream", show_default=True)
-@click.option("--duration", type=DURATION, default="10s", show_default=True, help="How long to measure, such as 500ms, 10s.")
+@click.option(
+    "--duration", type=DURATION, default="10s", show_default=True, help="How long to measure, such as 500ms, 10s."
+)
 @click.option("--warmup", type=DURATION, default="1s", show_default=True, help="Untimed queries before.")
 @click.option("--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Samples a query (Offline).")
 @options("threads", "seed")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the result (JSON); a folder for several bundles.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Write the result (JSON); a folder for several bundles."
+)
 @options("json")
 def benchmark(
     bundles: tuple[Path, ...],

@@ -10,21 +10,33 @@ from edgepack.events import Outcome
 if TYPE_CHECKING:
     from rich.console import Console
 
+_LOG_COLUMNS = 140
 _MARKS = {"done": "[green]✓[/]", "reused": "[cyan]=[/]", "failed": "[red]✗[/]"}
 
 
 def make_console() -> Console:
-    """Return the console of all human output: stderr."""
+    """Return the console of all human output: stderr, as wide as the terminal; a log file gets 140 columns."""
+    import os
+    import sys
+
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=False)
+    width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else _LOG_COLUMNS
+    return Console(stderr=True, highlight=False, soft_wrap=False, width=width)
 
 
 class Display:
     """``Events`` as lines on stderr; where stderr is no terminal, only the lines of ended stages are written."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         self._console = console
         self._bars = Progress(

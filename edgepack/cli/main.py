@@ -58,11 +58,13 @@ class EdgepackGroup(click.Group):
             _leave(1)
         except Exception as error:
             _show_traceback(debug)
-            _say(f"this is a defect of edgepack: {type(error).__name__}: {error}", "run again with --debug and report it")
+            _say(
+                f"this is a defect of edgepack: {type(error).__name__}: {error}", "run again with --debug and report it"
+            )
             _leave(1)
         _leave(0)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by what they are for, not by the alphabet."""
         for title, names in _SECTIONS:
             rows = [(n, self.commands[n].get_short_help_str(90)) for n in names if n in self.commands]

@@ -27,7 +27,7 @@ class OneOf(click.Choice[str]):
         return str(value)
 
 
-class ShapeType(click.ParamType):
+class ShapeType(click.ParamType[tuple[str, str]]):
     """``NAME=1x3x224x224``; a letter is a dynamic axis."""
 
     name = "NAME=SHAPE"
@@ -45,23 +45,35 @@ class ShapeType(click.ParamType):
 _OPTIONS: dict[str, Any] = {
     "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
     "store": click.option(
-        "--store", type=click.Path(path_type=Path, file_okay=False), help="Folder of stage outputs (else $EDGEPACK_STORE)."
+        "--store",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Folder of stage outputs (else $EDGEPACK_STORE).",
     ),
     "data": click.option("--data", help="Samples calibration may see: folder of pictures, .npz, or module:callable."),
     "eval": click.option("--eval", "eval_data", help="Samples accuracy is measured on; else --data is split once."),
-    "recipe": click.option("--recipe", help="Preprocessing and calibration recipe: a name or a .toml ('edgepack recipes')."),
+    "recipe": click.option(
+        "--recipe", help="Preprocessing and calibration recipe: a name or a .toml ('edgepack recipes')."
+    ),
     "samples": click.option("--samples", type=int, help="Number of calibration samples."),
     "eval_samples": click.option("--eval-samples", type=int, help="Number of evaluation samples."),
     "observer": click.option("--observer", type=OneOf(OBSERVERS), help="How activation ranges are chosen."),
     "percentile": click.option("--percentile", type=float, help="For --observer percentile: 50 to 100."),
     "seed": click.option("--seed", type=int, default=None, help="Fixes every random choice [0]."),
-    "shape": click.option("--shape", "shapes", type=ShapeType(), multiple=True, help="Shape of an input; a letter is dynamic."),
-    "target": click.option("--target", "targets", multiple=True, help="Device profile: an id ('edgepack targets') or a .toml."),
-    "precision": click.option("--precision", "precisions", type=OneOf(PRECISIONS), multiple=True, help="May be repeated."),
+    "shape": click.option(
+        "--shape", "shapes", type=ShapeType(), multiple=True, help="Shape of an input; a letter is dynamic."
+    ),
+    "target": click.option(
+        "--target", "targets", multiple=True, help="Device profile: an id ('edgepack targets') or a .toml."
+    ),
+    "precision": click.option(
+        "--precision", "precisions", type=OneOf(PRECISIONS), multiple=True, help="May be repeated."
+    ),
     "compile_limit": click.option(
         "--compile-limit", "compile_limit_s", type=float, help="Seconds after which a stage is stopped [600]."
     ),
-    "threads": click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine; else its own default."),
+    "threads": click.option(
+        "--threads", type=click.IntRange(1, 1024), help="Threads of the engine; else its own default."
+    ),
 }
 
 

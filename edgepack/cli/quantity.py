@@ -10,7 +10,7 @@ import click
 _NS = {"ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000, "m": 60_000_000_000}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """``500ms``, ``10s``, ``2min`` as nanoseconds; a bare number is seconds."""
 
     name = "duration"

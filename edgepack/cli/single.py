@@ -31,7 +31,7 @@ def export(
 ) -> None:
     """Export MODEL to a checked, simplified fp32 ONNX file."""
     from edgepack.cli.stage import deliver, workshop
-    from edgepack.pipeline import export_and_prepare
+    from edgepack.single import export_and_prepare
 
     with workshop(store, compile_limit_s) as shop:
         result = export_and_prepare(shop, model, parse_shapes(shapes), data, recipe)
@@ -63,10 +63,12 @@ def calibrate(
     from edgepack.documents import to_json
     from edgepack.errors import ConfigError
     from edgepack.files import write_text
-    from edgepack.pipeline import calibrate_model
+    from edgepack.single import calibrate_model
 
     if data is None:
-        raise ConfigError("calibration needs samples", hint="add --data with a folder of pictures, a .npz or module:callable")
+        raise ConfigError(
+            "calibration needs samples", hint="add --data with a folder of pictures, a .npz or module:callable"
+        )
     refuse_folder(out)
     with workshop(store, compile_limit_s) as shop:
         ranges = calibrate_model(shop, Path(model), data, recipe, samples, observer, percentile, seed or 0)
@@ -86,7 +88,7 @@ def quantize(
 ) -> None:
     """Quantize MODEL (a .onnx) to int8 with Q/DQ nodes by the rules of a target."""
     from edgepack.cli.stage import deliver, workshop
-    from edgepack.pipeline import quantize_model
+    from edgepack.single import quantize_model
 
     with workshop(store, compile_limit_s) as shop:
         result = quantize_model(shop, Path(model), ranges, target)
@@ -98,7 +100,9 @@ def quantize(
 @click.command("compile")
 @_onnx
 @click.option("--target", required=True, help="Device profile to compile for.")
-@click.option("--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of the graph given.")
+@click.option(
+    "--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of the graph given."
+)
 @_out
 @options("compile_limit", "store", "json")
 def compile_(
@@ -108,7 +112,7 @@ def compile_(
     from edgepack.cli.stage import copy_folder, workshop
     from edgepack.documents import to_json
     from edgepack.files import write_text
-    from edgepack.pipeline import compile_file
+    from edgepack.single import compile_file
 
     with workshop(store, compile_limit_s) as shop:
         compiled = compile_file(shop, Path(model), target, precision)
@@ -143,7 +147,7 @@ def pack(
 ) -> None:
     """Verify the folder COMPILED against its fp32 model and pack it into one .edgepack file."""
     from edgepack.cli.stage import copy_file, refuse_folder, workshop
-    from edgepack.pipeline import pack_folder
+    from edgepack.single import pack_folder
 
     refuse_folder(out)
     with workshop(store, compile_limit_s) as shop:

@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
     from edgepack.specs import BuildResult, BuildRow, Host, Recipe, Result, Target, Verification
 
+_WRAP = (
+    "target",
+    "bundle",
+    "device",
+    "value",
+    "source",
+    "title",
+    "first values",
+    "what it can do here, or what to install",
+)
 _STATUS = {"ok": "[green]ok[/]", "failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]"}
 
 
@@ -23,7 +33,8 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        wraps = column in _WRAP
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=not wraps)
     return table
 
 
@@ -180,7 +191,9 @@ def _percentile(value: Any) -> str:
         return "-" if value is None else f"[dim]needs {value.queries_needed}[/]"
     if value.ci95_ns is None:
         return show.time_ns(value.value_ns)
-    return f"{show.time_ns(value.value_ns)} [dim]({show.time_ns(value.ci95_ns[0])}..{show.time_ns(value.ci95_ns[1])})[/]"
+    return (
+        f"{show.time_ns(value.value_ns)} [dim]({show.time_ns(value.ci95_ns[0])}..{show.time_ns(value.ci95_ns[1])})[/]"
+    )
 
 
 def show_comparison(console: Console, first: Path, second: Path, result: Any) -> None:
@@ -234,8 +247,8 @@ def show_bundle(console: Console, bundle: Any) -> None:
     """Print what ``inspect`` found in a bundle."""
     manifest = bundle.manifest
     console.print(
-        f"[bold]{_safe(manifest.name)} {_safe(manifest.version)}[/] for {_safe(manifest.target)}, {manifest.precision}, "
-        f"{show.size(bundle.size_bytes)}, sha256 {bundle.sha256}"
+        f"[bold]{_safe(manifest.name)} {_safe(manifest.version)}[/] for {_safe(manifest.target)}, "
+        f"{manifest.precision}, {show.size(bundle.size_bytes)}, sha256 {bundle.sha256}"
     )
     _show_specs(console, manifest.inputs, manifest.outputs)
     measured = manifest.accuracy

@@ -15,7 +15,7 @@ _EVALUATION = 600
 
 
 def load_digits() -> tuple[Array, Array, Array, Array]:
-    """Return training pictures and labels, evaluation pictures and labels; pictures are float32 [n, 1, 8, 8] in 0..1."""
+    """Return training pictures and labels, then those for evaluation; pictures are float32 [n, 1, 8, 8] in 0..1."""
     import numpy as np
     from sklearn import datasets
 
@@ -44,13 +44,14 @@ def make_model() -> Any:
     x, y = torch.from_numpy(pictures), torch.from_numpy(labels)
     generator = torch.Generator().manual_seed(_SEED)
     for _ in range(_EPOCHS):
-        for chosen in torch.randperm(len(x), generator=generator).split(_BATCH):
+        for chosen in torch.split(torch.randperm(len(x), generator=generator), _BATCH):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
+            loss = nn.functional.cross_entropy(model(x[chosen]), y[chosen])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
     model.eval()
-    model.example_inputs = (x[:1],)
+    setattr(model, "example_inputs", (x[:1],))  # noqa: B010 - edgepack reads the input's shape from it
     return model
 
 

@@ -24,7 +24,9 @@ _NEEDS = {
 }
 
 
-def demo(model: DemoModel, out: str | None = None, store: Store | None = None, events: Events | None = None) -> BuildResult:
+def demo(
+    model: DemoModel, out: str | None = None, store: Store | None = None, events: Events | None = None
+) -> BuildResult:
     """Build fp32 and int8 bundles of a real network for every engine of this machine, as a user would.
 
     Raises ``ToolchainError`` when a package of the demonstration is not installed.

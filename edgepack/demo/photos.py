@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 with its trained weights, and crops of the photographs that come with scikit-image and scikit-learn."""
+"""EfficientNet-Lite0 with its trained weights, and crops of the photographs in scikit-image and scikit-learn."""
 
 from __future__ import annotations
 

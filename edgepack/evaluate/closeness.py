@@ -52,9 +52,9 @@ class ClosenessSums:
             self._noise[name].append(noise)
             self._cosine[name].append(_cosine(float(first @ second), signal, energy))
         name = self._names[0]
-        first, second = expected[name], found[name]
-        if first.ndim == 2 and first.shape[1] >= 2 and first.dtype.kind == "f" and first.shape == second.shape:
-            self._agree.extend(bool(x) for x in metrics.agreement(first, second))
+        fp32, scores = expected[name], found[name]
+        if fp32.ndim == 2 and fp32.shape[-1] >= 2 and fp32.dtype.kind == "f" and fp32.shape == scores.shape:
+            self._agree.extend(bool(x) for x in metrics.agreement(fp32, scores))
         else:
             self._scores = False
 

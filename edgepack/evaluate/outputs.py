@@ -106,6 +106,7 @@ class OutputReader:
         shapes = self._shapes[i]
         if any(shape[1:] != shapes[0][1:] or not shape for shape in shapes):
             raise DataError(
-                f"output {name!r} has another shape for each sample", hint="use --metric sqnr or give the metric one output"
+                f"output {name!r} has another shape for each sample",
+                hint="use --metric sqnr or give the metric one output",
             )
         return self._flat[i].reshape([sum(shape[0] for shape in shapes), *shapes[0][1:]])

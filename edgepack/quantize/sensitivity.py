@@ -1,0 +1,110 @@
+"""What each quantized layer costs in noise: how much less there is when that layer alone runs in fp32."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgepack.specs import (
+    CompiledModel,
+    OnnxModel,
+    Progress,
+    QuantizationRules,
+    Ranges,
+    RunOptions,
+    SampleSet,
+    no_progress,
+)
+
+SAMPLES = 16
+
+
+@dataclass(frozen=True)
+class Sensitivities:
+    """By layer name: the output's noise that goes away with it (fraction of the signal's energy), and multiply-adds."""
+
+    noises: Mapping[str, float]
+    macs: Mapping[str, int]
+
+
+def sensitivity(
+    model: OnnxModel,
+    ranges: Ranges,
+    rules: QuantizationRules,
+    samples: SampleSet,
+    out: Path,
+    progress: Progress = no_progress,
+) -> Sensitivities:
+    """Quantize the model once for each layer, with that layer left in fp32, and measure the noise by ONNX Runtime.
+
+    Noise is the energy of the difference to the fp32 outputs over the energy of these, summed over all outputs and up
+    to 16 samples. One model is in ``out`` at a time.
+    """
+    from edgepack.calibrate.samples import read_samples, take_samples
+    from edgepack.graph.describe import describe
+    from edgepack.graph.load import read_proto
+    from edgepack.quantize import quantize
+
+    few = take_samples(samples, min(SAMPLES, len(samples.indices)), seed=0)
+    feeds = list(read_samples(few, model.inputs))
+    expected = _run(model, feeds)
+    whole = quantize(model, ranges, rules, out / "all")
+    layers = quantized_layers(read_proto(whole, weights=False))
+    base = _noise(expected, _run(whole, feeds))
+    noises = {}
+    for i, name in enumerate(layers):
+        folder = out / "one"
+        leave = (*rules.leave, glob.escape(name))
+        changed = quantize(model, ranges, dataclasses.replace(rules, leave=leave), folder)
+        noises[name] = base - _noise(expected, _run(changed, feeds))
+        shutil.rmtree(folder)
+        progress("sensitivity", i + 1, len(layers))
+    shutil.rmtree(out / "all")
+    macs = {layer.name: layer.macs for layer in describe(model).layers if layer.macs}
+    return Sensitivities(noises, {name: macs[name] for name in layers if name in macs})
+
+
+def quantized_layers(proto: Any) -> tuple[str, ...]:
+    """Return the names of the nodes whose weights come out of a DequantizeLinear, in graph order."""
+    from edgepack.quantize.rules import WEIGHTED
+
+    dequantized = {node.output[0] for node in proto.graph.node if node.op_type == "DequantizeLinear"}
+    return tuple(
+        node.name
+        for node in proto.graph.node
+        if node.op_type in WEIGHTED and node.name and len(node.input) > 1 and node.input[1] in dequantized
+    )
+
+
+def _run(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from edgepack.backends import get_backend
+
+    backend = get_backend("onnxruntime")
+    files = (model.path.name, *model.external)
+    folder, entry = model.path.parent, model.path.name
+    versions = backend.versions()
+    compiled = CompiledModel("onnxruntime", "int8", folder, entry, files, model.inputs, model.outputs, versions)
+    runner = backend.load_model(compiled, RunOptions())
+    try:
+        return [{name: value.copy() for name, value in runner.infer(feed).items()} for feed in feeds]
+    finally:
+        runner.close()
+
+
+def _noise(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
+    """Return noise energy over signal energy, each output for itself, then added."""
+    import numpy as np
+
+    total = 0.0
+    for name in expected[0]:
+        signal = sum(float(np.square(e[name], dtype=np.float64).sum()) for e in expected)
+        noise = sum(
+            float(np.square(e[name].astype(np.float64) - f[name]).sum()) for e, f in zip(expected, found, strict=True)
+        )
+        total += noise / signal if signal > 0 else noise
+    return total

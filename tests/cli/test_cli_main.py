@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgepack.cli.main import _SECTIONS, cli
+
+Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
+
+
+def test_help_lists_every_command_once(edgepack: Run) -> None:
+    ran = edgepack("--help")
+    assert ran.code == 0
+    listed = [name for _, names in _SECTIONS for name in names]
+    assert sorted(listed) == sorted(cli.commands)
+    for name in cli.commands:
+        assert f"  {name} " in ran.out
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_has_help(edgepack: Run, name: str) -> None:
+    ran = edgepack(name, "--help")
+    assert ran.code == 0
+    assert "Usage: edgepack" in ran.out
+
+
+def test_help_imports_no_engine_and_no_numpy() -> None:
+    code = (
+        "import sys; sys.argv = ['edgepack', '--help']\n"
+        "from edgepack.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'openvino', 'torch', 'scipy', 'rich', 'msgspec', 'jinja2'}\n"
+        "print(sorted(heavy & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["biuld"], 2, "No such command"),
+        (["build", "--precision", "int9", "x.onnx"], 2, "did you mean 'int8'"),
+        (["build", "missing.onnx"], 2, "missing.onnx"),
+        (["build", "missing.toml"], 2, "edgepack init"),
+        (["build"], 2, "edgepack init"),
+        (["build", "x.onnx", "--target", "host-onnxruntme"], 2, "did you mean 'host-onnxruntime'"),
+        (["build", "x.onnx", "--precision", "int8"], 2, "--data"),
+        (["build", "x.onnx", "--metric", "topp1", "--data", "d"], 2, "did you mean 'top1'"),
+        (["build", "x.onnx", "--shape", "x"], 2, "input=Nx3x224x224"),
+        (["build", "x.onnx", "--samples", "many"], 2, "not a valid integer"),
+        (["targets", "show", "raspberry-pi5"], 2, "did you mean 'raspberry-pi-5'"),
+        (["inspect", "missing.onnx"], 2, "no file"),
+        (["verify", "missing.edgepack"], 2, "missing.edgepack"),
+        (["run", "missing.edgepack", "--input", "x.npz"], 2, "missing.edgepack"),
+        (["benchmark", "missing.edgepack"], 2, "missing.edgepack"),
+        (["benchmark", "x.edgepack", "--scenario", "SingleSteam"], 2, "did you mean 'SingleStream'"),
+        (["benchmark", "x.edgepack", "--duration", "fast"], 2, "500ms"),
+        (["report", "missing"], 2, "missing"),
+        (["quantize", "missing.onnx", "--ranges", "r.json", "--target", "host-onnxruntime", "-o", "x.onnx"], 2, "missing"),
+        (["calibrate", "missing.onnx", "-o", "r.json"], 2, "--data"),
+        (["schema", "bundel"], 2, "known"),
+    ],
+)
+def test_wrong_words_end_with_one_error(
+    edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGEPACK_STORE", str(tmp_path / "store"))
+    ran = edgepack(*words)
+    assert ran.code == code
+    assert said in ran.err
+    assert "Traceback" not in ran.err
+    assert ran.out == ""
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_debug_shows_the_traceback(edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "Traceback" in edgepack("build", "--debug").err
+
+
+@pytest.mark.parametrize("document", ["build", "manifest", "ranges", "recipe", "result", "settings", "target"])
+def test_schemas_are_json_schemas(edgepack: Run, document: str) -> None:
+    ran = edgepack("schema", document)
+    assert ran.code == 0
+    schema = json.loads(ran.out)
+    assert schema["$schema"].startswith("https://json-schema.org/")
+    assert schema["$defs"]
+
+
+def test_targets_as_json(edgepack: Run) -> None:
+    ran = edgepack("targets", "list", "--json")
+    ids = {target["id"] for target in json.loads(ran.out)}
+    assert {"host-onnxruntime", "host-openvino", "raspberry-pi-5", "generic-aarch64"} <= ids
+
+
+def test_a_profile_is_shown_with_its_sources(edgepack: Run) -> None:
+    ran = edgepack("targets", "show", "raspberry-pi-5")
+    assert ran.code == 0
+    assert "Cortex-A76" in ran.err
+
+
+def test_init_writes_a_file_that_build_reads(
+    edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = edgepack("init", "--yes", "--model", "net.py:make", "--data", "pictures", "--recipe", "imagenet")
+    assert ran.code == 0
+    assert "edgepack build net.py:make --target host-onnxruntime" in ran.err
+    from edgepack.settings import read_settings
+
+    assert read_settings(Path("edgepack.toml")).model == "net.py:make"
+    again = edgepack("init", "--yes", "--model", "other.py:make")
+    assert again.code == 2
+    assert "--force" in again.err
+
+
+def test_the_store_is_shown_and_cleared(edgepack: Run, tmp_path: Path) -> None:
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "file").write_bytes(b"x" * 2000)
+    assert json.loads(edgepack("store", "--store", tmp_path, "--json").out)["size_bytes"] == 2000
+    assert edgepack("store", "--store", tmp_path, "--clear").code == 0
+    assert not (tmp_path / "export").exists()

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgepack.callables import is_callable_reference, load_callable
+from edgepack.errors import ConfigError
+
+
+def test_references_are_told_from_paths() -> None:
+    assert is_callable_reference("a.b:c")
+    assert is_callable_reference("x/y.py:make")
+    assert not is_callable_reference("x.onnx")
+    assert not is_callable_reference("C:/x.onnx")
+
+
+def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "edgepack_test_neighbour.py").write_text("value = 5\n")
+    (tmp_path / "net.py").write_text("from edgepack_test_neighbour import value\ndef make():\n    return value\n")
+    assert load_callable(f"{tmp_path}/net.py:make")() == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "said"),
+    [
+        ("def make(): pass\n", "mke", "did you mean 'make'"),
+        ("make = 3\n", "make", "not a callable"),
+        ("def make(:\n", "make", "SyntaxError"),
+        ("raise ValueError('broken here')\n", "make", "broken here"),
+        ("import sys\nsys.exit(3)\n", "make", "SystemExit"),
+        ("import no_such_module_anywhere\n", "make", "no_such_module_anywhere"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, text: str, name: str, said: str) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_callable(f"{file}:{name}")
+    assert said in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize("reference", ["no_such_package_x:make", "missing.py:make", "name", ":x", "a:b c"])
+def test_what_is_not_there_is_said(reference: str) -> None:
+    with pytest.raises(ConfigError):
+        load_callable(reference)

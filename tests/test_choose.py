@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgepack.choose import choose_samples, random_inputs
+from edgepack.errors import DataError
+from edgepack.specs import TensorSpec
+
+INPUTS = (TensorSpec("x", "float32", ("N", 3)),)
+
+
+def write(path: Path, n: int, *, labelled: bool, start: int = 0) -> str:
+    arrays = {"x": (np.arange(n * 3, dtype=np.float32) + start).reshape(n, 3)}
+    if labelled:
+        arrays["labels"] = np.arange(n) % 2
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def choose(data: str | None, evaluation: str | None, out: Path, samples: int | None = None, default: int = 256):
+    return choose_samples(data, evaluation, INPUTS, None, samples, default, None, 0, out)
+
+
+def test_labelled_data_is_split_and_no_sample_is_in_both(tmp_path: Path) -> None:
+    data = write(tmp_path / "d.npz", 20, labelled=True)
+    chosen = choose(data, None, tmp_path)
+    assert chosen.calibration is not None
+    assert len(chosen.calibration.indices) == 10
+    assert not set(chosen.calibration.indices) & set(chosen.evaluation.indices)
+    assert sorted({*chosen.calibration.indices, *chosen.evaluation.indices}) == list(range(20))
+    assert chosen == choose(data, None, tmp_path)
+
+
+def test_separate_evaluation_data_is_used_whole(tmp_path: Path) -> None:
+    chosen = choose(
+        write(tmp_path / "d.npz", 8, labelled=False), write(tmp_path / "e.npz", 5, labelled=True, start=99), tmp_path, 4
+    )
+    assert chosen.calibration is not None
+    assert (len(chosen.calibration.indices), len(chosen.evaluation.indices)) == (4, 5)
+    assert chosen.unseen
+
+
+@pytest.mark.parametrize("samples", [20, 21])
+def test_asking_for_all_labelled_samples_leaves_none_to_measure_on(tmp_path: Path, samples: int) -> None:
+    with pytest.raises(DataError) as caught:
+        choose(write(tmp_path / "d.npz", 20, labelled=True), None, tmp_path, samples)
+    assert "--samples 10" in caught.value.hint
+
+
+def test_more_samples_than_there_are_is_an_error_and_fewer_than_the_default_a_note(tmp_path: Path) -> None:
+    data = write(tmp_path / "d.npz", 6, labelled=False)
+    evaluation = write(tmp_path / "e.npz", 2, labelled=False, start=50)
+    with pytest.raises(DataError, match="fewer than the 7 asked for"):
+        choose(data, evaluation, tmp_path, 7)
+    assert "6 samples calibrate" in choose(data, evaluation, tmp_path).notes[0]
+
+
+def test_unlabelled_samples_that_are_all_asked_for_evaluate_themselves_and_it_is_said(tmp_path: Path) -> None:
+    chosen = choose(write(tmp_path / "d.npz", 6, labelled=False), None, tmp_path, 6)
+    assert not chosen.unseen
+    assert "calibration samples themselves" in chosen.notes[0]
+
+
+def test_random_inputs_are_reproducible_and_fit_the_model(tmp_path: Path) -> None:
+    specs = (TensorSpec("x", "float32", ("N", 3)), TensorSpec("ids", "int64", (1, "T")))
+    (tmp_path / "b").mkdir()
+    first, second = random_inputs(specs, 1, tmp_path), random_inputs(specs, 1, tmp_path / "b")
+    with np.load(first) as a, np.load(second) as b:
+        assert a["x"].shape == (8, 1, 3)
+        assert a["ids"].shape == (8, 1, 1)
+        assert a["ids"].dtype == np.int64
+        np.testing.assert_array_equal(a["x"], b["x"])
