@@ -48,12 +48,24 @@ def check_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
     import onnx
 
     try:
-        onnx.checker.check_model(proto)
+        onnx.checker.check_model(_with_ranks(proto))
         # Not strict: many exporters' shapes are imprecise and run nevertheless; a wrong type never runs.
         inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
     except Exception as error:  # C++ exceptions of many kinds reach Python here
         raise ModelError(f"the ONNX model is not valid: {first_line(error)}", hint=_HINT) from error
     return inferred
+
+
+def _with_ranks(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return ``proto`` with a shape, if only an empty one, wherever the checker insists on one; engines do not."""
+    import onnx
+
+    result = onnx.ModelProto()
+    result.CopyFrom(proto)
+    for value in (*result.graph.input, *result.graph.output):
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.shape.SetInParent()
+    return result
 
 
 def input_specs(proto: onnx.ModelProto) -> tuple[TensorSpec, ...]:

@@ -42,7 +42,7 @@ def load_model(path: Path) -> OnnxModel:
     files = external.external_files(proto, path.parent, own=path.name)
     check_opsets(proto)
     check_operators(proto)
-    inferred = check.check_graph(_with_small_tensors(proto, path))
+    inferred = check.check_graph(light_proto(proto, path))
     return OnnxModel(
         path=path,
         sha256=_digest(path, files),
@@ -141,8 +141,8 @@ def _parse(data: bytes, path: Path) -> onnx.ModelProto:
     return proto
 
 
-def _with_small_tensors(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Return ``proto`` such that it can be checked without files.
+def light_proto(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """Return a copy of a skeleton that needs no file, for onnx's checker and shape inference.
 
     External initializers of the main graph become inputs of the same type and shape; the others are read, as inner
     graphs cannot have inputs of their own.

@@ -38,7 +38,7 @@ from edgepack.graph.check import check_graph, first_line
 from edgepack.graph.compare import differences, invent_feeds, run_model
 from edgepack.graph.load import load_model, read_proto, save_proto
 from edgepack.graph.walk import all_nodes
-from edgepack.specs import Feeds, OnnxModel  # noqa: TC001  (children.call resolves the signature)
+from edgepack.specs import Feeds, OnnxModel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,0 +1,235 @@
+"""Describes a model for ``inspect``: inputs, operators, weights, and its layers with precision and multiply-adds."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from edgepack.graph.check import check_graph
+from edgepack.graph.external import tensor_bytes
+from edgepack.graph.load import light_proto, read_proto
+from edgepack.graph.macs import Shape, count_macs, multiplies
+from edgepack.graph.passes import is_quantized
+from edgepack.graph.walk import all_graphs, all_nodes, describe_node
+from edgepack.specs import OnnxModel, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import onnx
+
+_NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
+# Operators that only change how a value is stored, so that a layer's weights are found behind them.
+_STORAGE = frozenset({"DequantizeLinear", "QuantizeLinear", "Cast", "Identity", "Transpose", "Reshape"})
+# Operators that are layers for the weights they hold, though they do not multiply and add.
+_WEIGHTED = frozenset(
+    {
+        *("Gather", "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "PRelu"),
+        *("RMSNormalization", "SkipLayerNormalization", "EmbedLayerNormalization", "MatMulNBits", "Attention"),
+    }
+)
+_INTEGER = frozenset(
+    {
+        *("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm", "MatMulIntegerToFloat"),
+        *("DynamicQuantizeMatMul", "DynamicQuantizeLSTM"),
+    }
+)
+_STRING = 8  # onnx.TensorProto.STRING
+
+
+@dataclass(frozen=True)
+class LayerDescription:
+    """A node that multiplies and adds, or holds weights.
+
+    ``precision`` is what the file states: fp32, fp16, bf16 or int8 ("fp32, int8 weights" when only its weights are
+    quantized), whatever an engine makes of it. ``macs`` is for a batch of 1; None where a shape is not known.
+    """
+
+    name: str
+    op: str
+    precision: str
+    weight_bytes: int
+    macs: int | None
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What is in an ONNX model. ``macs`` sums the layers; None when one's shape is not known.
+
+    ``parameters`` counts the elements of all stored tensors but whole numbers of 64 bits (shapes, axes, indices) and
+    the scales and zero points of Q/DQ nodes. ``weight_bytes`` has all stored tensors, by numpy dtype name.
+    """
+
+    sha256: str
+    size_bytes: int
+    opset: int
+    ir_version: int
+    producer: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: Mapping[str, int]
+    parameters: int
+    weight_bytes: Mapping[str, int]
+    macs: int | None
+    quantized: bool
+    layers: tuple[LayerDescription, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def describe(model: OnnxModel) -> ModelDescription:
+    """Return what ``model`` consists of. Its large weights are not read. Raises ``ModelError`` when it is damaged."""
+    proto = read_proto(model, weights=False)
+    layers = _layers(proto, model)
+    counts = [layer.macs for layer in layers if multiplies(layer.op)]
+    known = [count for count in counts if count is not None]
+    return ModelDescription(
+        sha256=model.sha256,
+        size_bytes=model.size_bytes,
+        opset=model.opset,
+        ir_version=proto.ir_version,
+        producer=" ".join(part for part in (proto.producer_name, proto.producer_version) if part),
+        inputs=model.inputs,
+        outputs=model.outputs,
+        operators=dict(Counter(_operator(node) for node in all_nodes(proto))),
+        parameters=_parameters(proto),
+        weight_bytes=_bytes_by_dtype(_stored(proto)),
+        macs=sum(known) if len(known) == len(counts) else None,
+        quantized=is_quantized(proto),
+        layers=layers,
+        metadata={entry.key: entry.value for entry in proto.metadata_props},
+    )
+
+
+def layer_precisions(model: OnnxModel) -> dict[str, int]:
+    """Return how many layers the model has of each precision."""
+    return dict(Counter(layer.precision for layer in _layers(read_proto(model, weights=False), model)))
+
+
+def _layers(proto: onnx.ModelProto, model: OnnxModel) -> tuple[LayerDescription, ...]:
+    facts = _Facts(proto, model)
+    return tuple(
+        facts.describe(node)
+        for node in all_nodes(proto)
+        if multiplies(node.op_type) or (node.op_type in _WEIGHTED and facts.weights(node))
+    )
+
+
+class _Facts:
+    """Looks up what stands behind a tensor's name: shape, dtype, stored tensor, producing node."""
+
+    def __init__(self, proto: onnx.ModelProto, model: OnnxModel) -> None:
+        self.stored = {t.name: t for graph in all_graphs(proto.graph) for t in graph.initializer}
+        self.stored.update(
+            {node.output[0]: tensor for node in all_nodes(proto) if (tensor := _constant(node)) is not None}
+        )
+        self.producers = {name: node for node in all_nodes(proto) for name in node.output if name}
+        self.shapes, self.dtypes = _infer(proto, model)
+
+    def describe(self, node: onnx.NodeProto) -> LayerDescription:
+        weights = sum(tensor_bytes(tensor) for tensor in self.weights(node))
+        return LayerDescription(
+            describe_node(node), node.op_type, self._precision(node), weights, count_macs(node, self.shapes)
+        )
+
+    def weights(self, node: onnx.NodeProto) -> list[onnx.TensorProto]:
+        """Return the float and quantized tensors that the node's inputs are stored as."""
+        found = {tensor.name: tensor for name in node.input if (tensor := self._behind(name)) is not None}
+        return [tensor for tensor in found.values() if _is_parameter(tensor) and tensor.dims]
+
+    def _behind(self, name: str) -> onnx.TensorProto | None:
+        """Return the stored tensor that ``name`` is, also behind a DequantizeLinear or Cast."""
+        for _ in range(8):
+            if name in self.stored:
+                return self.stored[name]
+            node = self.producers.get(name)
+            if node is None or node.op_type not in _STORAGE:
+                return None
+            name = node.input[0]
+        return None
+
+    def _precision(self, node: onnx.NodeProto) -> str:
+        if node.op_type in _INTEGER:
+            return "int8"
+        behind = [self.producers[name].op_type if name in self.producers else None for name in node.input[:2]]
+        dtype = _NAMES.get(self.dtypes.get(node.output[0], ""), self.dtypes.get(node.output[0], "unknown"))
+        quantized = [operator == "DequantizeLinear" for operator in behind]
+        if quantized and all(quantized):
+            return "int8"
+        return f"{dtype}, int8 weights" if any(quantized[1:]) else dtype
+
+
+def _infer(proto: onnx.ModelProto, model: OnnxModel) -> tuple[dict[str, Shape], dict[str, str]]:
+    """Return the known shapes, for a batch of 1, and the dtypes of all tensors by name."""
+    light = light_proto(proto, model.path)
+    for value in light.graph.input:
+        for dim in value.type.tensor_type.shape.dim[:1]:
+            if not dim.HasField("dim_value"):
+                dim.dim_value = 1
+    del light.graph.value_info[:]  # they were made for a free batch
+    for value in light.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    inferred = check_graph(light)
+    shapes: dict[str, Shape] = {t.name: tuple(t.dims) for t in inferred.graph.initializer}
+    dtypes = {t.name: _dtype(t.data_type) for t in inferred.graph.initializer}
+    for graph in all_graphs(inferred.graph):
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            tensor = value.type.tensor_type
+            dtypes[value.name] = _dtype(tensor.elem_type)
+            dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
+            if tensor.HasField("shape") and all(dim >= 0 for dim in dims):
+                shapes[value.name] = tuple(dims)
+    return shapes, dtypes
+
+
+def _parameters(proto: onnx.ModelProto) -> int:
+    scales = {
+        name
+        for node in all_nodes(proto)
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        for name in node.input[1:]
+    }
+    return sum(_elements(t) for t in _stored(proto) if _is_parameter(t) and t.name not in scales)
+
+
+def _stored(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """Return all stored tensors: initializers, and the values of Constant nodes."""
+    tensors = [tensor for graph in all_graphs(proto.graph) for tensor in graph.initializer]
+    return tensors + [tensor for node in all_nodes(proto) if (tensor := _constant(node)) is not None]
+
+
+def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    if node.op_type != "Constant":
+        return None
+    return next((attribute.t for attribute in node.attribute if attribute.name == "value"), None)
+
+
+def _bytes_by_dtype(tensors: Iterable[onnx.TensorProto]) -> dict[str, int]:
+    result: Counter[str] = Counter()
+    for tensor in tensors:
+        if tensor.data_type != _STRING:
+            result[_dtype(tensor.data_type)] += tensor_bytes(tensor)
+    return dict(result)
+
+
+def _is_parameter(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type not in (7, 8, 9, 13)  # int64, string, bool, uint64
+
+
+def _elements(tensor: onnx.TensorProto) -> int:
+    return math.prod(tensor.dims)
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+
+
+def _dtype(kind: int) -> str:
+    import onnx
+
+    try:
+        return str(onnx.helper.tensor_dtype_to_np_dtype(kind).name)
+    except KeyError:
+        return "unknown"
