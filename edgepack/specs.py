@@ -533,7 +533,8 @@ class Trial:
 class BuildRow:
     """One target and precision of a build; what was not measured is None, with the reason in ``notes``.
 
-    ``exit_code`` is that of the error which ended a failed row (``errors.py``). Intervals are of 95 %.
+    ``exit_code`` is that of the error which ended a failed row (``errors.py``). Intervals are of 95 %. ``model`` is the
+    build's name and ``source_sha256`` the digest of the model it began with: reports keep models apart by it.
     """
 
     target: str
@@ -558,6 +559,8 @@ class BuildRow:
     exit_code: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
+    model: str = ""
+    source_sha256: str = ""
 
 
 @dataclass(frozen=True)
