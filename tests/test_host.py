@@ -393,4 +393,4 @@ def test_titles_lose_trade_marks(name: str, short: str) -> None:
 
 
 def test_flag_names_are_those_of_the_kernel() -> None:
-    assert all(re.fullmatch(r"[a-z0-9_]+", flag) for flag in host._FLAGS)
+    assert all(re.fullmatch(r"[a-z0-9_]+", flag) for flag in host.FLAGS)

@@ -1,0 +1,370 @@
+"""Device profiles: the contract that every shipped one keeps, wrong ones of every kind, and those of this host."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from edgepack import documents, resources, targets
+from edgepack.backends import BACKENDS
+from edgepack.errors import ConfigError
+from edgepack.host import FLAGS, host_facts, is_this_host, saturates
+from edgepack.specs import Host, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHIPPED = sorted(path.stem for path in resources.targets_folder().glob("*.toml"))
+VNNI = {"avx512_vnni", "avx_vnni"}
+# What names the profile or follows from another key; everything else is a fact that comes from somewhere.
+NOT_FACTS = {"id", "title", "backend", "arch", "os", "quantization.engine", "engine.build_on"}
+
+GOOD = """
+id = "my-board"
+title = "My board"
+backend = "onnxruntime"
+arch = "x86_64"
+
+[engine]
+max_opset = 21
+
+[compute]
+isa = ["avx2", "avx_vnni"]
+cores = 4
+precisions = ["fp32", "int8"]
+cpu_model = 'My CPU \\d+'
+
+[limits]
+memory_bytes = 8_000_000_000
+
+[sources]
+"compute.isa" = "its manual"
+"""
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    path = tmp_path / "my-board.toml"
+    path.write_text(GOOD)
+    return path
+
+
+# --- every shipped profile --------------------------------------------------------------------------------------------
+
+
+def facts(target: Target) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (dotted path, value, default) of every fact of a profile."""
+    for field in dataclasses.fields(Target):
+        value = getattr(target, field.name)
+        if field.name == "sources":
+            continue
+        if dataclasses.is_dataclass(value):
+            for inner in dataclasses.fields(value):
+                default = inner.default if inner.default is not dataclasses.MISSING else {}
+                yield f"{field.name}.{inner.name}", getattr(value, inner.name), default
+        else:
+            yield field.name, value, None
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_profile_loads_under_its_files_name(name: str) -> None:
+    assert targets.load_target(name).id == name
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_fact_of_a_shipped_profile_has_a_source(name: str) -> None:
+    target = targets.load_target(name)
+    for path, value, default in facts(target):
+        is_fact = path not in NOT_FACTS and (value != default or path == "compute.precisions")
+        if is_fact:
+            assert path in target.sources or path.partition(".")[0] in target.sources, path
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_source_of_a_shipped_profile_belongs_to_a_fact_that_is_there(name: str) -> None:
+    target = targets.load_target(name)
+    values = {path: value for path, value, _ in facts(target)}
+    for path in target.sources:
+        assert values.get(path) not in (None, (), {}), path
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_profiles_rules_fit_its_instruction_set(name: str) -> None:
+    target = targets.load_target(name)
+    assert target.quantization.engine == target.backend
+    assert target.backend in BACKENDS
+    is_x86_cpu = target.arch == "x86_64" and target.engine.device == "CPU"
+    assert target.quantization.saturates == (is_x86_cpu and not VNNI & set(target.compute.isa))
+    if target.engine.device == "CPU":
+        assert target.compute.isa
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_profile_survives_a_document(name: str) -> None:
+    target = targets.load_target(name)
+    assert documents.from_json(Target, documents.to_json(target), name) == target
+
+
+def test_the_promised_profiles_are_shipped() -> None:
+    wanted = {"intel-core-ultra-cpu", "intel-core-ultra-gpu", "intel-core-ultra-npu", "intel-n100", "xeon-amx"}
+    assert wanted | {"amd-zen3", "raspberry-pi-5", "generic-aarch64"} <= set(SHIPPED)
+
+
+def test_an_npu_offers_no_fp32() -> None:
+    assert targets.load_target("intel-core-ultra-npu").compute.precisions == ("fp16", "int8")
+
+
+MACHINES = {
+    "Intel(R) Core(TM) Ultra 7 155H": "intel-core-ultra-cpu",
+    "Intel(R) Core(TM) Ultra 5 245K": "intel-core-ultra-cpu",
+    "Intel(R) N100": "intel-n100",
+    "Intel(R) Xeon(R) Platinum 8480+": "xeon-amx",
+    "AMD Ryzen 7 5800X 8-Core Processor": "amd-zen3",
+    "AMD EPYC 7763 64-Core Processor": "amd-zen3",
+    "Raspberry Pi 5 Model B Rev 1.0 (Arm Cortex-A76)": "raspberry-pi-5",
+    "Arm Neoverse-N1": "generic-aarch64",
+}
+
+
+@pytest.mark.parametrize(("cpu", "name"), MACHINES.items())
+def test_a_device_recognises_itself(cpu: str, name: str, tmp_path: Path) -> None:
+    target = targets.load_target(name)
+    machine = Host(cpu, target.arch, target.compute.isa, 4, 1 << 30, "linux", "6", "3.11")
+    assert is_this_host(target, machine, tmp_path)
+    for other in ("Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz", "AMD Ryzen 9 7950X 16-Core Processor"):
+        assert name == "generic-aarch64" or not is_this_host(target, dataclasses.replace(machine, cpu=other), tmp_path)
+
+
+def test_a_xeon_without_amx_is_not_one_with_it(tmp_path: Path) -> None:
+    old = Host("Intel(R) Xeon(R) Gold 6148", "x86_64", ("avx2", "avx512f"), 4, 1 << 30, "linux", "6", "3.11")
+    assert not is_this_host(targets.load_target("xeon-amx"), old, tmp_path)
+
+
+# --- this host --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", sorted(BACKENDS))
+def test_this_host_is_a_target_of_every_engine(engine: str) -> None:
+    target, machine = targets.load_target(f"host-{engine}"), host_facts()
+    assert (target.backend, target.arch, target.compute.isa) == (engine, machine.arch, machine.isa)
+    assert target.compute.cores == machine.cores
+    assert target.quantization.saturates == saturates(machine)
+    assert target.title.startswith("this host")
+    assert {"fp32", "int8"} <= set(target.compute.precisions)
+    assert is_this_host(target)
+
+
+def test_the_host_profiles_cover_exactly_the_backends() -> None:
+    assert set(targets.HOST_ENGINES) == set(BACKENDS)
+
+
+def machine(flags: str, arch: str = "x86_64") -> Host:
+    return Host("c", arch, tuple(flags.split()), 4, 1 << 30, "linux", "6", "3.11")
+
+
+@pytest.mark.parametrize(
+    ("engine", "flags", "precisions"),
+    [
+        ("onnxruntime", "avx2", "fp32 int8"),
+        ("onnxruntime", "avx512f avx512_fp16 avx512_bf16 amx_bf16", "fp32 int8"),
+        ("onnxruntime", "asimd", "fp32 int8"),
+        ("onnxruntime", "asimd asimdhp fphp", "fp32 fp16 int8"),
+        ("openvino", "avx2 avx_vnni", "fp32 int8"),
+        ("openvino", "avx512f avx512_vnni", "fp32 int8"),
+        ("openvino", "avx512_bf16", "fp32 bf16 int8"),
+        ("openvino", "avx512_fp16 amx_bf16", "fp32 fp16 bf16 int8"),
+        ("openvino", "avx_vnni avx_vnni_int8 avx_ne_convert", "fp32 fp16 bf16 int8"),
+        ("openvino", "asimd asimdhp fphp", "fp32 fp16 int8"),
+    ],
+)
+def test_precisions_follow_the_instruction_set(engine: str, flags: str, precisions: str) -> None:
+    assert targets.native_precisions(engine, machine(flags)) == tuple(precisions.split())
+
+
+def test_what_openvino_says_of_this_cpu_agrees() -> None:
+    openvino = pytest.importorskip("openvino")
+    offered = set(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
+    native = targets.native_precisions("openvino", host_facts())
+    assert ("FP16" in offered) == ("fp16" in native)
+    assert ("BF16" in offered) == ("bf16" in native)
+
+
+def test_the_host_profile_of_a_cpu_without_vnni_saturates() -> None:
+    assert all(target.quantization.saturates for target in targets.host_targets(machine("avx2")))
+    assert not any(target.quantization.saturates for target in targets.host_targets(machine("asimd", "aarch64")))
+
+
+def test_the_list_begins_with_this_host_and_has_every_profile() -> None:
+    ids = [target.id for target in targets.list_targets()]
+    assert ids[: len(BACKENDS)] == [f"host-{engine}" for engine in sorted(BACKENDS)]
+    assert ids[len(BACKENDS) :] == SHIPPED
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("raspberry-pi5", "did you mean 'raspberry-pi-5'?"),
+        ("host-onnxrutime", "did you mean 'host-onnxruntime'?"),
+        ("RASPBERRY-PI-5x9", "known:"),
+        ("", "known:"),
+        ("zzzzzz", "intel-n100"),
+    ],
+)
+def test_an_unknown_id_is_answered_with_the_near_one(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match="there is no target") as caught:
+        targets.load_target(name)
+    assert hint in caught.value.hint
+
+
+def test_an_engine_without_a_backend_is_told_so() -> None:
+    with pytest.raises(ConfigError, match="no backend for tensorrt"):
+        targets.load_target("host-tensorrt")
+
+
+def test_a_file_is_loaded_by_its_path(board: Path) -> None:
+    target = targets.load_target(str(board))
+    assert (target.id, target.compute.cores, target.quantization.saturates) == ("my-board", 4, False)
+    assert target.engine.max_opset == 21
+
+
+def test_rules_follow_the_backend(tmp_path: Path) -> None:
+    for rules in ("", "[quantization]\nper_channel = false\n"):
+        path = tmp_path / "t.toml"
+        path.write_text(f'id = "t"\ntitle = "T"\nbackend = "openvino"\narch = "aarch64"\n{rules}')
+        assert targets.load_target(str(path)).quantization.engine == "openvino"
+
+
+# --- wrong files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message", "hint"),
+    [
+        pytest.param("arch =", "arhc =", "unknown key 'arhc'", "did you mean 'arch'?", id="key"),
+        pytest.param("[compute]", "[compte]", "unknown key 'compte'", "did you mean 'compute'?", id="section"),
+        pytest.param("cores =", "core =", "unknown key 'core'", "did you mean 'cores'?", id="inner-key"),
+        pytest.param('title = "My board"', "", "'title' is missing", "title", id="no-title"),
+        pytest.param('"onnxruntime"', '"onnxrt"', "backend: 'onnxrt' is not known", "'onnxruntime'", id="backend"),
+        pytest.param('"x86_64"', '"x86-64"', "arch: 'x86-64' is not known", "'x86_64'", id="arch"),
+        pytest.param('"int8"', '"int4"', "'int4' is not one of the allowed", "'int8'", id="precision"),
+        pytest.param('"avx_vnni"', '"avx-vnni"', "isa: 'avx-vnni' is not known", "'avx_vnni'", id="flag"),
+        pytest.param('"avx2", ', '"avx_vnni", ', "isa names one twice", "once", id="flag-twice"),
+        pytest.param('["fp32", "int8"]', "[]", "precisions is empty", "fp32", id="no-precisions"),
+        pytest.param("cores = 4", "cores = 0", "cores = 0", "greater than 0", id="no-cores"),
+        pytest.param("cores = 4", "cores = 4.5", "expected a whole number", "whole number", id="half-a-core"),
+        pytest.param("cores = 4", "cores = true", "expected a whole number", "whole number", id="cores-bool"),
+        pytest.param("cores = 4", f"cores = {1 << 70}", "cores = 1180", "greater than 0", id="cores-huge"),
+        pytest.param("8_000_000_000", "-1", "memory_bytes = -1", "greater than 0", id="memory"),
+        pytest.param("8_000_000_000", "nan", "expected a whole number", "whole number", id="memory-nan"),
+        pytest.param("max_opset = 21", "max_opset = 2026-11-21", "max_opset", "whole number", id="a-date"),
+        pytest.param("my-board", "../../etc/passwd", "cannot be an id", "lower-case", id="id-path"),
+        pytest.param("my-board", "My Board", "cannot be an id", "lower-case", id="id-space"),
+        pytest.param("my-board", "host-mine", "made by edgepack", "another id", id="id-host"),
+        pytest.param('"My board"', '""', "title is not one line", "characters", id="title-empty"),
+        pytest.param('"My board"', '"a\\u001b[31mred"', "title is not one line", "characters", id="title-escape"),
+        pytest.param("'My CPU \\d+'", "'('", "not a regular expression", "model name", id="pattern"),
+        pytest.param("'My CPU \\d+'", "'(a+)+$'", "too complicated", "repeated groups", id="pattern-slow"),
+        pytest.param("'My CPU \\d+'", "'.*.*.*.*x'", "too complicated", "repeated groups", id="pattern-slow-2"),
+        pytest.param('"compute.isa"', '"compute.isaa"', "no fact 'compute.isaa'", "'compute.isa'", id="source"),
+        pytest.param(', "avx_vnni"', "", "no VNNI, so int8 sums saturate", "saturates = true", id="must-saturate"),
+        pytest.param("[limits]", "[quantization]\nsaturates = true\n[limits]", "saturates = true, but",
+                     "without avx512_vnni", id="cannot-saturate"),
+        pytest.param("[limits]", '[quantization]\nengine = "tvm"\n[limits]', "engine = 'tvm', but backend", "follows",
+                     id="rules-of-another-engine"),
+        pytest.param("[engine]", '[engine]\ndevice = "$(reboot)"', "device = '$(reboot)'", "CPU", id="device"),
+        pytest.param("memory_bytes = 8_000_000_000", "peak_ops_per_s = { fp64 = 1 }", "'fp64' is not known", "known",
+                     id="peak-of-unknown-precision"),
+    ],
+)  # fmt: skip
+def test_a_wrong_profile_is_refused_with_what_to_write(
+    board: Path, old: str, new: str, message: str, hint: str
+) -> None:
+    assert old in GOOD
+    board.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(ConfigError, match=re.escape(message)) as caught:
+        targets.load_target(str(board))
+    assert hint in caught.value.hint
+    assert caught.value.exit_code == 2
+    assert str(board) in caught.value.message
+
+
+def test_openvino_devices_are_checked(board: Path) -> None:
+    text = GOOD.replace('"onnxruntime"', '"openvino"')
+    board.write_text(text.replace("[engine]", '[engine]\ndevice = "GPU.1"'))
+    assert targets.load_target(str(board)).engine.device == "GPU.1"
+    board.write_text(text.replace("[engine]", '[engine]\ndevice = "VPU"'))
+    with pytest.raises(ConfigError, match="'VPU' is not known"):
+        targets.load_target(str(board))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        pytest.param('id = "x"\ntitle = \n', "line 2", id="no-value"),
+        pytest.param('id = "x"\nid = "y"\n', "line 2", id="twice"),
+        pytest.param("a = " + "[" * 5000, "not valid TOML", id="deep"),
+        pytest.param("a = " + "9" * 5000, "not valid TOML", id="many-digits"),
+        pytest.param("", "'id' is missing", id="empty"),
+        pytest.param("[id]\n", "id: expected text", id="table-for-text"),
+        pytest.param("quantization = 3\n", "expected", id="number-for-table"),
+        pytest.param('backend = ["onnxruntime"]\n[quantization]\n', "backend: expected text", id="list-for-text"),
+    ],
+)
+def test_a_broken_file_is_refused_with_its_line(board: Path, text: str, message: str) -> None:
+    board.write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        targets.load_target(str(board))
+
+
+def test_bytes_that_are_not_text_are_refused(board: Path) -> None:
+    board.write_bytes(b"\xff\xfe\x00\x01" * 20)
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        targets.load_target(str(board))
+
+
+def test_a_huge_file_is_not_read(board: Path) -> None:
+    with board.open("ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match="bytes"):
+        targets.load_target(str(board))
+
+
+@pytest.mark.parametrize("name", ["nowhere.toml", "no/such/place.toml", "a\0b.toml", "x" * 300 + ".toml"])
+def test_a_path_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the target"):
+        targets.load_target(str(tmp_path / name) if "\0" not in name else name)
+
+
+def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "folder.toml"
+    folder.mkdir()
+    pipe = tmp_path / "pipe.toml"
+    os.mkfifo(pipe)
+    for path in (folder, pipe, Path("/dev/zero")):
+        with pytest.raises(ConfigError, match="not a file"):
+            targets.load_target(str(path))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_mutated_profile_loads_or_is_refused(board: Path, data: st.DataObject) -> None:
+    text = bytearray((resources.targets_folder() / f"{data.draw(st.sampled_from(SHIPPED))}.toml").read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(text) - 1))
+        text[at : at + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=6))
+    board.write_bytes(bytes(text))
+    try:
+        target = targets.load_target(str(board))
+    except ConfigError:
+        return
+    assert set(target.compute.isa) <= FLAGS
