@@ -70,11 +70,11 @@ def small_golden(model: Path, out: Path, samples: int = 2, with_tolerance: bool 
     return write_golden(Golden(tuple(feeds), tuple(outputs), allowed), out)
 
 
-def small_compiled(folder: Path) -> CompiledModel:
+def small_compiled(folder: Path, channels: int = 8) -> CompiledModel:
     """Return ONNX Runtime's files of the small model."""
     import onnxruntime
 
-    small_onnx(folder / "model.onnx")
+    small_onnx(folder / "model.onnx", channels)
     return CompiledModel(
         backend="onnxruntime",
         precision="fp32",
@@ -105,8 +105,8 @@ def small_facts(**changes: Any) -> BundleFacts:
     return dataclasses.replace(facts, **changes)
 
 
-def small_bundle(folder: Path, **changes: Any) -> Path:
+def small_bundle(folder: Path, channels: int = 8, **changes: Any) -> Path:
     """Pack the small model into ``folder``."""
-    compiled = small_compiled(folder / "compiled")
+    compiled = small_compiled(folder / "compiled", channels)
     golden = small_golden(compiled.folder / "model.onnx", folder / "golden" / "golden.npz")
     return pack(compiled, golden, small_facts(**changes), folder)

@@ -85,7 +85,7 @@ def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:
 
 def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
     try:
-        with np.load(source, allow_pickle=False) as archive:
+        with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             wanted = [tensor for tensor in manifest.inputs if tensor.name in archive.files]
             if len(wanted) < len(manifest.inputs):
                 lacking = next(t.name for t in manifest.inputs if t not in wanted)

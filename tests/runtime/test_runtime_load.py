@@ -1,0 +1,201 @@
+"""Loading bundles: the runner's own call, the choice of payload, and what a host must have."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_bundles import onnx_outputs, small_bundle, small_compiled, small_facts, small_golden
+
+from edgepack.bundle.archive import open_bundle
+from edgepack.errors import BundleError, CompileError, DataError, EdgepackError, IntegrityError, ToolchainError
+from edgepack.host import host_facts
+from edgepack.runtime.load import choose_payload, load
+from edgepack.specs import Payload, Requirements, RunOptions
+
+
+@pytest.fixture
+def feed():
+    return {"image": np.random.default_rng(2).standard_normal((3, 3, 8, 8), np.float32)}
+
+
+def test_it_gives_what_the_engine_gives(bundle_path, feed, tmp_path):
+    with load(bundle_path, RunOptions(threads=1)) as model:
+        found = model.infer(feed)
+        assert model.manifest.name == "small"
+        assert (model.backend, model.device, model.skipped) == ("onnxruntime", "CPU", ())
+        assert [tensor.name for tensor in (*model.inputs, *model.outputs)] == ["image", "scores"]
+    compiled = small_compiled(tmp_path / "compiled")
+    np.testing.assert_allclose(found["scores"], onnx_outputs(compiled.folder / "model.onnx", feed)["scores"], rtol=1e-5)
+
+
+def test_a_call_is_the_runners_own(bundle_path):
+    """Nothing stands between the caller and the engine's runner, so that a bundle costs nothing per call."""
+    from edgepack.backends.onnxruntime import OnnxRuntimeRunner
+
+    with load(bundle_path) as model:
+        assert model.infer.__func__ is OnnxRuntimeRunner.infer
+
+
+def test_openvino_runs_a_bundle_too(tmp_path, feed):
+    pytest.importorskip("openvino")
+    from small_bundles import TARGET
+
+    from edgepack.backends.openvino import compile_model
+    from edgepack.bundle.pack import pack
+    from edgepack.graph.load import load_model
+
+    model = load_model(small_compiled(tmp_path / "onnx").folder / "model.onnx")
+    compiled = compile_model(model, dataclasses.replace(TARGET, backend="openvino"), "fp32", tmp_path / "compiled")
+    golden = small_golden(model.path, tmp_path / "golden.npz")
+    with load(pack(compiled, golden, small_facts(), tmp_path)) as loaded:
+        found = loaded.infer(feed)
+        assert loaded.backend == "openvino"
+        np.testing.assert_allclose(found["scores"], onnx_outputs(model.path, feed)["scores"], rtol=1e-4)
+
+
+def test_a_closed_model_cannot_be_used(bundle_path, feed):
+    model = load(bundle_path)
+    model.close()
+    with pytest.raises(EdgepackError, match="closed"):
+        model.infer(feed)
+
+
+def test_wrong_inputs_are_named(bundle_path):
+    with load(bundle_path) as model, pytest.raises(DataError, match="missing inputs: image"):
+        model.infer({})
+
+
+def test_an_opened_bundle_is_checked_again_when_it_is_loaded(bundle_path, tmp_path):
+    path = Path(shutil.copy(bundle_path, tmp_path))
+    bundle = open_bundle(path)
+    data = bytearray(path.read_bytes())
+    data[bundle.members["model/onnxruntime/model.onnx"].offset + 300] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"model\.onnx"):
+        load(bundle)
+
+
+def test_nothing_of_a_damaged_bundle_reaches_the_engine(bundle_path, tmp_path, monkeypatch):
+    def engine(*_):
+        pytest.fail("the engine was given a file")
+
+    monkeypatch.setattr("edgepack.backends.onnxruntime.load_model", engine)
+    monkeypatch.setattr("edgepack.runtime.load.unpack", engine)
+    bundle = open_bundle(bundle_path)
+    for name in ("golden.npz", "sbom.cdx.json", "model/onnxruntime/model.onnx"):
+        data = bytearray(bundle_path.read_bytes())
+        data[bundle.members[name].offset + 100] ^= 1
+        (tmp_path / "damaged.edgepack").write_bytes(data)
+        with pytest.raises(IntegrityError):
+            load(tmp_path / "damaged.edgepack")
+
+
+def test_a_model_that_the_engine_refuses(tmp_path):
+    from edgepack.bundle.pack import pack
+
+    compiled = small_compiled(tmp_path / "compiled")
+    golden = small_golden(compiled.folder / "model.onnx", tmp_path / "golden.npz")
+    other = dataclasses.replace(compiled, entry="model.bin", files=("model.bin",))
+    (compiled.folder / "model.bin").write_bytes(b"no model at all")
+    path = pack(other, golden, small_facts(), tmp_path)
+    with pytest.raises(CompileError, match="refused"):
+        load(path)
+
+
+def test_no_bundle(tmp_path):
+    with pytest.raises(BundleError, match="no file"):
+        load(tmp_path / "absent.edgepack")
+
+
+# --- what a host must have --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def manifest(bundle_path):
+    return open_bundle(bundle_path).manifest
+
+
+def needing(manifest, **changes):
+    needs = Requirements(**{"arch": None, "isa": (), "engine": {}, **changes})
+    return dataclasses.replace(manifest, requirements=needs)
+
+
+def test_another_architecture(manifest):
+    with pytest.raises(ToolchainError, match=r"built for riscv64 .* this machine is"):
+        choose_payload(needing(manifest, arch="riscv64"), host_facts())
+    choose_payload(needing(manifest, arch=host_facts().arch), host_facts())
+
+
+def test_missing_instructions(manifest):
+    host = dataclasses.replace(host_facts(), isa=("avx2",))
+    with pytest.raises(ToolchainError, match="needs the instructions avx512_vnni, amx_int8 that"):
+        choose_payload(needing(manifest, isa=("avx2", "avx512_vnni", "amx_int8")), host)
+    choose_payload(needing(manifest, isa=("avx2",)), host)
+
+
+def test_an_engine_that_is_too_old(manifest):
+    with pytest.raises(ToolchainError, match=r"onnxruntime .* is older than the 99\.1") as caught:
+        choose_payload(needing(manifest, engine={"onnxruntime": "99.1"}), host_facts())
+    assert caught.value.hint == "pip install --upgrade 'onnxruntime>=99.1'"
+    choose_payload(needing(manifest, engine={"onnxruntime": "1.0", "openvino": "9999"}), host_facts())
+
+
+def test_the_first_payload_that_can_run_is_taken_and_why_is_said(manifest, monkeypatch):
+    def absent():
+        raise ToolchainError("OpenVINO is not installed", hint="pip install 'edgepack[openvino]'")
+
+    monkeypatch.setattr("edgepack.backends.openvino.versions", absent)
+    others = [Payload(name, "CPU", "fp32", "model/x", ("model/x",)) for name in ("dreamengine", "openvino")]
+    several = dataclasses.replace(manifest, payloads=(*others, *manifest.payloads))
+    payload, versions, skipped = choose_payload(several, host_facts())
+    assert payload.backend == "onnxruntime"
+    assert "onnxruntime" in versions
+    assert skipped == ("this edgepack has no backend 'dreamengine'", "OpenVINO is not installed")
+    with pytest.raises(ToolchainError, match=r"dreamengine.*; OpenVINO is not installed"):
+        choose_payload(dataclasses.replace(manifest, payloads=tuple(others)), host_facts())
+
+
+def test_no_engine_is_installed(bundle_path, monkeypatch):
+    def absent():
+        raise ToolchainError("ONNX Runtime is not installed", hint="pip install 'edgepack[onnxruntime]'")
+
+    monkeypatch.setattr("edgepack.backends.onnxruntime.versions", absent)
+    with pytest.raises(ToolchainError, match="not installed") as caught:
+        load(bundle_path)
+    assert (caught.value.exit_code, caught.value.hint) == (3, "pip install 'edgepack[onnxruntime]'")
+
+
+def test_the_device_needs_numpy_and_its_engine_only(bundle_path):
+    """Load and verify in a process that cannot import anything of the builder."""
+    code = """
+import sys
+from pathlib import Path
+banned = ("click", "rich", "onnx", "torch", "scipy", "msgspec", "jinja2", "PIL", "openvino", "onnxslim", "hypothesis")
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in banned:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+from pathlib import Path
+from edgepack.runtime.verify import verify
+from edgepack.runtime.command import main
+assert verify(Path(sys.argv[1])).passed
+assert main(["inspect", sys.argv[1]]) == 0
+print(sorted(set(banned) & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code, bundle_path], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
+
+
+def test_two_models_at_once(tmp_path, bundle_path, feed):
+    other = small_bundle(tmp_path, name="other")
+    with load(bundle_path) as first, load(other) as second, load(bundle_path) as third:
+        outputs = [model.infer(feed)["scores"] for model in (first, second, third)]
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    np.testing.assert_array_equal(outputs[0], outputs[2])
