@@ -40,6 +40,7 @@ from edgepack.workshop import Workshop
 
 GOLDEN_SAMPLES = 4
 EXPORT_SAMPLES = 4
+_SHOWN = 50
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ def fingerprint(source: str | None) -> Any:
     files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
     marks = [[str(p), s.st_size, s.st_mtime_ns, s.st_ino] for p in files for s in [p.stat()]]
     return [str(path.absolute()), marks]
+
+
+def short(place: str) -> str:
+    """Return a path or reference as it is shown beside a stage: the last part of a long one."""
+    return place if len(place) <= _SHOWN else "…/" + place.rstrip("/").rpartition("/")[2]
 
 
 def export_tracked(
@@ -94,9 +100,9 @@ def export_step(
     samples = None
     if data is not None and not source.endswith(".onnx"):
         key = {"data": fingerprint(data), "preprocessing": preprocessing, "seed": seed}
-        samples = shop.run("samples", f"{data} for the export", key, find_for_export, data, preprocessing, seed)
+        samples = shop.run("samples", f"{short(data)} for the export", key, find_for_export, data, preprocessing, seed)
     inputs = {"source": fingerprint(source), "samples": samples.sha256 if samples else None, "shapes": shapes}
-    return shop.run("export", source, inputs, export_tracked, source, samples, shapes)
+    return shop.run("export", short(source), inputs, export_tracked, source, samples, shapes)
 
 
 def prepare_step(shop: Workshop, model: OnnxModel) -> OnnxModel:
@@ -123,7 +129,7 @@ def choose_step(
         eval_data = str(path)
     arguments = (data, eval_data, inputs, preprocessing, samples, default, eval_samples, seed)
     key = {"data": fingerprint(data), "eval": fingerprint(eval_data), "arguments": arguments}
-    return shop.run("samples", data or eval_data or "", key, choose_samples, *arguments)
+    return shop.run("samples", short(data or eval_data or ""), key, choose_samples, *arguments)
 
 
 def golden_step(shop: Workshop, model: OnnxModel, samples: SampleSet) -> Path:

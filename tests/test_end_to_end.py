@@ -1,0 +1,267 @@
+"""The whole job on real engines: the digits network, and what a build must withstand."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepack.bundle.archive import open_bundle
+from edgepack.demo.job import demo
+from edgepack.pipeline import build
+from edgepack.runtime.load import load
+from edgepack.runtime.verify import verify
+from edgepack.settings import BuildSettings
+from edgepack.specs import BuildResult, RunOptions
+from edgepack.store import Store
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildResult, Store]:
+    """The digits demonstration, built once for fp32 and int8 on ONNX Runtime and OpenVINO."""
+    folder = tmp_path_factory.mktemp("digits")
+    store = Store(folder / "store")
+    return demo("digits", str(folder / "out"), store), store
+
+
+def test_every_bundle_is_built_and_its_accuracy_measured(digits: tuple[BuildResult, Store]) -> None:
+    result, _ = digits
+    assert [(row.target, row.precision, row.status) for row in result.rows] == [
+        (target, precision, "ok") for target in ("host-onnxruntime", "host-openvino") for precision in ("fp32", "int8")
+    ], [row.reason for row in result.rows]
+    for row in result.rows:
+        assert row.accuracy is not None
+        assert (row.accuracy.metric, row.accuracy.n) == ("top1", 600)
+        assert row.accuracy.fp32 >= 0.98
+        assert row.accuracy.drop <= 0.01
+        low, high = row.accuracy.ci95
+        assert low <= row.accuracy.drop <= high
+        assert row.latency_ns is not None
+        assert row.latency_ns.p50 > 0
+
+
+def test_int8_is_smaller_and_differs_from_fp32(digits: tuple[BuildResult, Store]) -> None:
+    fp32, int8 = digits[0].rows[:2]
+    assert fp32.size_bytes is not None
+    assert int8.size_bytes is not None
+    assert int8.size_bytes < 0.6 * fp32.size_bytes
+    assert int8.sqnr_db is not None
+    assert 15 < int8.sqnr_db < 60
+
+
+def test_bundles_prove_themselves(digits: tuple[BuildResult, Store]) -> None:
+    for row in digits[0].rows:
+        assert row.bundle is not None
+        found = verify(Path(row.bundle), RunOptions())
+        assert found.passed
+        assert open_bundle(Path(row.bundle)).sha256 == row.sha256
+        with load(Path(row.bundle)) as model:
+            assert model.infer({"input": np.zeros((3, 1, 8, 8), np.float32)})["output"].shape == (3, 10)
+
+
+def test_a_second_build_does_no_work_and_gives_the_same(digits: tuple[BuildResult, Store]) -> None:
+    result, store = digits
+    again = demo("digits", result.out, Store(store.folder))
+    assert again.stages_run == 0
+    assert again.rows == result.rows
+
+
+def test_build_json_holds_what_was_returned(digits: tuple[BuildResult, Store]) -> None:
+    result, _ = digits
+    document = json.loads((Path(result.out) / "build.json").read_text())
+    keys = {
+        "target", "precision", "status", "reason", "bundle", "sha256", "size_bytes", "accuracy", "sqnr_db", "cosine",
+        "agreement", "latency_ns", "speedup_over_fp32", "measured_on",
+    }  # fmt: skip
+    for row, returned in zip(document["rows"], result.rows, strict=True):
+        assert keys <= set(row)
+        assert row["sha256"] == returned.sha256
+        assert set(row["accuracy"]) == {"metric", "n", "fp32", "value", "drop", "ci95"}
+    assert result.report is not None
+    assert "host-openvino" in Path(result.report).read_text()
+
+
+def test_a_gate_that_cannot_be_kept_is_said_and_leaves_no_bundle(tmp_path: Path, small_conv: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.standard_normal((60, 3, 8, 8)).astype(np.float32)
+    session = onnxruntime.InferenceSession(str(small_conv), providers=["CPUExecutionProvider"])
+    np.savez(tmp_path / "data.npz", x=x, labels=session.run(None, {"x": x})[0])
+    (tmp_path / "score.py").write_text("def exact(outputs, labels):\n    return float((abs(outputs - labels) < 1e-5).mean())\n")
+    settings = BuildSettings(
+        model=str(small_conv), targets=("host-onnxruntime",), precisions=("int8",), data=str(tmp_path / "data.npz"),
+        metric=f"{tmp_path}/score.py:exact", max_drop=0.0, out=str(tmp_path / "out"), benchmark=False,
+    )  # fmt: skip
+    (row,) = build(settings, Store(tmp_path / "store")).rows
+    assert (row.status, row.bundle, row.exit_code) == ("gate_missed", None, 5)
+    assert row.reason is not None
+    assert "more than the 0 allowed" in row.reason
+    assert row.accuracy is not None
+    assert row.trials
+    assert not list((tmp_path / "out").glob("*.edgepack"))
+
+
+# --- what a build must withstand --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def small_conv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of two convolutions and a matrix, made in code."""
+    generator = np.random.default_rng(0)
+
+    def weight(name: str, *shape: int) -> TensorProto:
+        return numpy_helper.from_array(generator.normal(0, 0.3, shape).astype(np.float32), name)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], name="conv0", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"], name="relu0"),
+        helper.make_node("Conv", ["r0", "w1"], ["c1"], name="conv1", strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["c1"], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name="flatten"),
+        helper.make_node("Gemm", ["f", "w2"], ["y"], name="gemm"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
+        [weight("w0", 8, 3, 3, 3), weight("b0", 8), weight("w1", 16, 8, 3, 3), weight("w2", 16, 4)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path_factory.mktemp("model") / "small.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "edgepack", *(str(word) for word in words)]
+
+
+def data_file(folder: Path) -> Path:
+    path = folder / "data.npz"
+    np.savez(path, x=np.random.default_rng(1).standard_normal((24, 3, 8, 8)).astype(np.float32))
+    return path
+
+
+def test_a_killed_build_leaves_whole_bundles_or_none_and_the_next_one_goes_on(tmp_path: Path, small_conv: Path) -> None:
+    out, store = tmp_path / "out", tmp_path / "store"
+    words = command(
+        "build", small_conv, "--target", "host-onnxruntime", "--precision", "fp32", "--precision", "int8",
+        "--data", data_file(tmp_path), "--out", out, "--store", store, "--no-benchmark", "--json",
+    )  # fmt: skip
+    clock = random.Random(5)
+    for _ in range(6):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(clock.uniform(0.2, 2.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        for bundle in out.glob("*.edgepack"):
+            open_bundle(bundle)
+        assert not [p for p in out.glob("*.edgepack*") if p.suffix != ".edgepack"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout)
+    assert [row["status"] for row in result["rows"]] == ["ok", "ok"]
+    assert result["stages_reused"] > 0
+    assert not list(store.rglob("*.tmp"))
+
+
+_ENGINES = """
+import edgepack.backends
+edgepack.backends.BACKENDS.update(crashing="crashing_engine", hanging="hanging_engine")
+"""
+_ENGINE = '''
+"""A test double of an engine that {does} while compiling."""
+import ctypes, time
+def versions(): return {{"double": "1"}}
+def check(model, target): return []
+def compile_model(model, target, precision, out):
+    {code}
+'''
+_PROFILE = 'id = "{0}-board"\ntitle = "a board whose engine is a test double"\nbackend = "{0}"\narch = "x86_64"\n'
+
+
+def test_an_engine_that_crashes_or_hangs_costs_one_row(tmp_path: Path, small_conv: Path) -> None:
+    engines = {"crashing": ("crashes", "ctypes.string_at(0)"), "hanging": ("hangs", "time.sleep(600)")}
+    (tmp_path / "sitecustomize.py").write_text(_ENGINES)
+    for name, (does, code) in engines.items():
+        (tmp_path / f"{name}_engine.py").write_text(_ENGINE.format(does=does, code=code))
+        (tmp_path / f"{name}.toml").write_text(_PROFILE.format(name))
+    words = command(
+        "build", small_conv, "--target", tmp_path / "crashing.toml", "--target", tmp_path / "hanging.toml",
+        "--target", "host-onnxruntime", "--out", tmp_path / "out", "--store", tmp_path / "store", "--no-benchmark",
+        "--compile-limit", "8", "--json",
+    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 4, done.stderr
+    crashed, hung, fine = json.loads(done.stdout)["rows"]
+    assert crashed["status"] == hung["status"] == "failed"
+    assert "SIGSEGV" in crashed["reason"]
+    assert "took longer than 8 s" in hung["reason"]
+    assert fine["status"] == "ok"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_ends_with_one_error_and_nothing_half_written(tmp_path: Path, small_conv: Path) -> None:
+    """Simulated by RLIMIT_FSIZE: no file may grow over 3 kB, as on a disk that is full."""
+    words = command(
+        "build", small_conv, "--target", "host-onnxruntime", "--out", tmp_path / "out", "--store", tmp_path / "store",
+        "--no-benchmark",
+    )  # fmt: skip
+    done = subprocess.run(
+        words, capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "no space left" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "out").glob("*.edgepack"))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"y": np.zeros((4, 3, 8, 8), np.float32)}, "x"),
+        ({"x": np.zeros((4, 3, 9, 8), np.float32)}, "[N, 3, 8, 8]"),
+        ({"x": np.zeros((4, 3, 8, 8), np.float64)}, "float32"),
+        ({"x": np.full((4, 3, 8, 8), np.nan, np.float32)}, "x"),
+        ({"x": np.zeros((0, 3, 8, 8), np.float32)}, "data.npz"),
+        ({"x": np.zeros((4, 3, 8, 8), np.float32), "labels": np.zeros(3, np.int64)}, "labels"),
+    ],
+)
+def test_samples_that_do_not_fit_end_with_one_error(
+    tmp_path: Path, small_conv: Path, arrays: dict[str, np.ndarray], said: str
+) -> None:
+    np.savez(tmp_path / "data.npz", **arrays)
+    words = command(
+        "build", small_conv, "--precision", "int8", "--data", tmp_path / "data.npz", "--out", tmp_path / "out",
+        "--store", tmp_path / "store", "--no-benchmark",
+    )  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "error:" in done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "out").glob("*.edgepack"))
+
+
+@pytest.mark.parametrize("content", [b"", b"not onnx at all", None])
+def test_a_file_that_is_no_model_ends_with_one_error(tmp_path: Path, small_conv: Path, content: bytes | None) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(small_conv.read_bytes()[:-700] if content is None else content)
+    words = command("build", model, "--out", tmp_path / "out", "--store", tmp_path / "store")
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "model.onnx" in done.stderr
+    assert "Traceback" not in done.stderr
