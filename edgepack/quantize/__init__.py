@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path  # noqa: TC003  (children.call resolves the signature)
 
 from edgepack.errors import ConfigError
-from edgepack.specs import OnnxModel, QuantizationRules, Ranges
+from edgepack.specs import OnnxModel, QuantizationRules, Ranges  # noqa: TC001  (as above)
 
 
 def quantize(model: OnnxModel, ranges: Ranges, rules: QuantizationRules, out: Path) -> OnnxModel:
@@ -22,6 +22,7 @@ def quantize(model: OnnxModel, ranges: Ranges, rules: QuantizationRules, out: Pa
     from edgepack.quantize.insert import insert, set_metadata
     from edgepack.quantize.normalise import normalise
     from edgepack.quantize.placement import check_placement, place
+    from edgepack.quantize.rewrite import join_biases
     from edgepack.quantize.rules import check_rules
     from edgepack.quantize.weights import integer_weights, read_weights
 
@@ -32,6 +33,7 @@ def quantize(model: OnnxModel, ranges: Ranges, rules: QuantizationRules, out: Pa
             hint="measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'",
         )
     proto = normalise(read_proto(model))
+    join_biases(proto)
     index = index_graph(proto)
     placement = place(index, ranges, rules, table)
     check_placement(placement)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgepack.quantize.index import GraphIndex, drop_attribute
 from edgepack.quantize.normalise import drop_unused
-from edgepack.quantize.placement import Layer, Placement
 from edgepack.quantize.weights import IntegerWeights, integer_bias
-from edgepack.specs import Array, QuantizationRules
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.quantize.placement import Layer, Placement
+    from edgepack.specs import Array, QuantizationRules
 
 
 def insert(

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ModelError
 from edgepack.quantize.index import GraphIndex, Node, attribute
 from edgepack.quantize.rules import COMPUTES, FIXED_RANGES, MOVES, WEIGHTED, EngineTable
 from edgepack.quantize.scales import ActivationScale, activation_scale, fixed_range, join_ranges
-from edgepack.specs import QuantizationRules, Ranges, TensorRange
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.specs import QuantizationRules, Ranges, TensorRange
 
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
 
@@ -149,9 +152,16 @@ class _Placer:
             return not any(map(self.index.is_constant, node.input))
         if node.op_type == "Resize":
             return attribute(node, "mode", b"nearest") in (b"nearest", b"linear")
+        if node.op_type == "Pad":
+            return self._pads_zeros(node)
         if node.op_type == "MaxPool":
             return len(list(filter(None, node.output))) == 1
         return True
+
+    def _pads_zeros(self, node: Node) -> bool:
+        """Say whether a Pad only repeats values or adds zeros, which every scale has."""
+        value = node.input[2] if len(node.input) > 2 else ""
+        return attribute(node, "mode", b"constant") != b"constant" or not value or self.index.scalar(value) == 0
 
     def _activations(self, node: Node) -> list[str]:
         """Return the inputs of a node that carry activations: not shapes, indices or other constants."""
@@ -179,10 +189,11 @@ class _Placer:
         return candidates[0] if self._fuses(node, candidates[0]) else None
 
     def _fuses(self, node: Node, tensor: str) -> bool:
-        if node.op_type in self.table.activations:
-            return True
         maker = self.index.producer.get(tensor)
-        return node.op_type == "Add" and maker is not None and self.index.nodes[maker].op_type == "MatMul"
+        before = self.index.nodes[maker].op_type if maker is not None else ""
+        if node.op_type in self.table.activations:
+            return before not in self.table.activations  # engines drop or fuse one, not a row of them
+        return node.op_type == "Add" and before == "MatMul"
 
     def _end(self, number: int) -> str:
         """Return the tensor after the activations that are computed inside node ``number``."""
@@ -261,8 +272,24 @@ class _Placer:
         return scales
 
     def _scale(self, members: list[str]) -> ActivationScale:
-        found = [r for r in map(self._range, members) if r is not None]
-        return activation_scale(join_ranges(found), self.rules)
+        found = join_ranges([r for r in map(self._range, members) if r is not None])
+        if self.table.symmetric_products and any(map(self._is_factor, members)):
+            second = any(self._is_factor(member, second=True) for member in members)
+            symmetric = second or found.low < 0
+            rules = dataclasses.replace(
+                self.rules, activation_type="int8" if symmetric else "uint8", activation_symmetric=symmetric
+            )
+            return activation_scale(found, rules)
+        return activation_scale(found, self.rules)
+
+    def _is_factor(self, tensor: str, *, second: bool = False) -> bool:
+        """Say whether ``tensor`` is a factor, or the second one, of a product of two activations in int8."""
+        for number in self.index.users(tensor):
+            node = self.index.nodes[number]
+            product = node.op_type == "MatMul" and number in self.chosen and number not in self.layers
+            if product and tensor in node.input[1 if second else 0 :]:
+                return True
+        return False
 
     def _drops(self, number: int, after: ActivationScale) -> bool:
         """Say whether the engine drops every Relu and Clip behind node ``number``, because Q clips no less."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from edgepack.documents import suggestion
 from edgepack.errors import ConfigError
-from edgepack.specs import QuantizationRules, Target
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.specs import QuantizationRules, Target
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Operators that only move values or choose among them: output and input have one scale.
 MOVES = frozenset(
     {
-        "DepthToSpace", "Expand", "Flatten", "Gather", "MaxPool", "Reshape", "Resize", "Slice", "SpaceToDepth", "Split",
-        "Squeeze", "Tile", "Transpose", "Unsqueeze",
+        "DepthToSpace", "Expand", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth",
+        "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
     }
 )  # fmt: skip
 COMPUTES = frozenset({"Add", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid", "Sub"})
@@ -33,6 +36,7 @@ class EngineTable:
     ``wraps_moves``: operators that move values need Q/DQ on both sides; else the engine passes int8 through them.
     ``same_scale_concat``: all inputs of a Concat must have one scale.
     ``residual``: of an addition's inputs one stays unquantized, to be added inside the convolution that makes it.
+    ``symmetric_products``: products of two activations run in int8 only with zero points of zero, the second as int8.
     """
 
     operators: frozenset[str]
@@ -41,6 +45,7 @@ class EngineTable:
     wraps_moves: bool
     same_scale_concat: bool
     residual: bool
+    symmetric_products: bool
 
 
 _ORT_MOVES = MOVES - {"DepthToSpace", "SpaceToDepth"}
@@ -59,14 +64,16 @@ ENGINES: Mapping[str, EngineTable] = {
         wraps_moves=True,
         same_scale_concat=False,
         residual=False,
+        symmetric_products=False,
     ),
     "openvino": EngineTable(
-        operators=WEIGHTED | MOVES | {"Concat", "AveragePool", "GlobalAveragePool"},
-        needs_output=frozenset(),
+        operators=WEIGHTED | MOVES | {"Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul"},
+        needs_output=MOVES | {"Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul"},
         activations=_POINTWISE,
-        wraps_moves=False,
+        wraps_moves=True,
         same_scale_concat=True,
-        residual=True,
+        residual=False,
+        symmetric_products=True,
     ),
     "tensorrt": EngineTable(
         operators=WEIGHTED | MOVES | {"Concat", "AveragePool", "GlobalAveragePool"},
@@ -75,6 +82,7 @@ ENGINES: Mapping[str, EngineTable] = {
         wraps_moves=False,
         same_scale_concat=True,
         residual=True,
+        symmetric_products=False,
     ),
 }
 # TVM imports Q/DQ bit-exactly; ONNX Runtime's placement names every int8 operator, which its legalization needs.
@@ -127,6 +135,6 @@ def _check_tensorrt(rules: QuantizationRules) -> None:
         if getattr(rules, key) != value:
             text = str(value).lower() if isinstance(value, bool) else f'"{value}"'
             raise ConfigError(
-                f"{key} = {str(getattr(rules, key)).lower()} is refused by TensorRT: it takes symmetric int8, no int32 bias",
+                f"{key} = {str(getattr(rules, key)).lower()}: TensorRT takes only symmetric int8, and no int32 bias",
                 hint=f"write {key} = {text}",
             )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgepack.errors import ModelError
-from edgepack.quantize.index import GraphIndex
-from edgepack.quantize.placement import Layer
 from edgepack.quantize.scales import SMALLEST_SCALE, ActivationScale, integer_limits
-from edgepack.specs import Array, QuantizationRules
+
+if TYPE_CHECKING:
+    from edgepack.quantize.index import GraphIndex
+    from edgepack.quantize.placement import Layer
+    from edgepack.specs import Array, QuantizationRules
 
 # A bias may use half of int32, so that the sum of products added to it does not leave int32.
 _BIAS_LIMIT = 2.0**30
