@@ -78,7 +78,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises ``ConfigError`` where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, hint=f"see '{self.prog} --help'")
+        builder = "" if " " in self.prog else "; commands that build need: pip install 'edgepack[build]'"
+        raise ConfigError(message, hint=f"see '{self.prog} --help'{builder}")
 
 
 def _parser() -> _Parser:
