@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path  # noqa: TC003  (children.call resolves the signature)
+from pathlib import Path
 
 from edgepack.errors import ConfigError
-from edgepack.specs import OnnxModel, QuantizationRules, Ranges  # noqa: TC001  (as above)
+from edgepack.specs import OnnxModel, QuantizationRules, Ranges
 
 
 def quantize(model: OnnxModel, ranges: Ranges, rules: QuantizationRules, out: Path) -> OnnxModel:

@@ -12,7 +12,7 @@ from edgepack.documents import suggestion
 from edgepack.errors import CompileError, ConfigError, ToolchainError
 from edgepack.quantize.index import GraphIndex, index_graph
 from edgepack.quantize.rules import MOVES, WEIGHTED
-from edgepack.specs import OnnxModel  # noqa: TC001  (children.call resolves the signature)
+from edgepack.specs import OnnxModel
 
 LEFT_KEY = "edgepack_left_in_float"  # in the model's metadata: JSON, node name -> reason
 Asked = Literal["int8", "fp32"]
