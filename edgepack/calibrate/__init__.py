@@ -1,1 +1,128 @@
 """Samples, preprocessing, observers and ranges."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.errors import DataError
+from edgepack.files import sha256_json
+from edgepack.specs import Observer, OnnxModel, Progress, Ranges, SampleSet, TensorRange, no_progress
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgepack.calibrate.statistics import Statistics
+    from edgepack.calibrate.tensors import Plan
+
+# Part of a checkpoint's key: to be raised whenever the statistics of the same samples come out differently.
+_VERSION = 1
+# The measured tensors of one pass over the samples hold at most this much for one sample; more take further passes.
+_BYTES_A_PASS = 256 << 20
+
+
+def calibrate(
+    model: OnnxModel,
+    samples: SampleSet,
+    observer: Observer,
+    percentile: float,
+    out: Path,
+    progress: Progress = no_progress,
+) -> Ranges:
+    """Return the ranges of the model's float32 activations over ``samples``.
+
+    ``percentile`` matters to that observer alone. ``out`` keeps a checkpoint while samples are counted: called again
+    with the same arguments after an interruption, it goes on, with the same result bit for bit. The order of the
+    samples does not matter. A tensor that never holds a value has no range. Raises ``DataError`` for no samples and
+    for NaN or infinite values, naming tensor and sample; ``ModelError`` for a model that is quantized already.
+    """
+    import onnxruntime
+
+    from edgepack.calibrate.observers import choose_range
+    from edgepack.calibrate.recipes import check_percentile
+    from edgepack.calibrate.tensors import make_plan
+    from edgepack.graph.load import read_proto
+
+    if not samples.indices:
+        raise DataError("there are no samples to calibrate with", hint="give at least one; a few hundred are usual")
+    check_percentile(percentile, "calibrate")
+    proto = read_proto(model, weights=False)
+    plan = make_plan(proto)
+    statistics = _all_statistics(model, proto, plan, samples, observer != "minmax", out, progress)
+    tensors: dict[str, TensorRange] = {}
+    same = {d.tensor: d.sources[0] for d in plan.derived if d.is_copy}
+    for name, found in statistics.items():
+        if name in same and same[name] in tensors:
+            tensors[name] = tensors[same[name]]
+        elif found.minimum <= found.maximum:
+            tensors[name] = choose_range(observer, found, percentile)
+    return Ranges(
+        model_sha256=model.sha256,
+        data_sha256=samples.sha256,
+        observer=observer,
+        percentile=percentile if observer == "percentile" else None,
+        samples=len(samples.indices),
+        tensors=dict(sorted(tensors.items())),
+        tools={"onnxruntime": onnxruntime.__version__},
+    )
+
+
+def _all_statistics(
+    model: OnnxModel,
+    proto: onnx.ModelProto,
+    plan: Plan,
+    samples: SampleSet,
+    histogram: bool,
+    out: Path,
+    progress: Progress,
+) -> dict[str, Statistics]:
+    """Return the statistics of every observed tensor, sources before what is derived from them."""
+    import onnxruntime
+
+    from edgepack.calibrate.checkpoint import Checkpoint
+    from edgepack.calibrate.measure import Job, measure
+    from edgepack.calibrate.statistics import derive
+
+    parts = _parts(plan) if histogram else [(plan.measured, 0)]
+    total = len(samples.indices)
+    statistics: dict[str, Statistics] = {}
+    checkpoints = []
+    for place, (measured, size) in enumerate(parts):
+        inputs = plan.inputs if place == 0 else ()
+        job = Job(model, samples, inputs, measured, size, histogram)
+        tensors = (*inputs, *measured)
+        key = sha256_json(
+            {
+                "version": _VERSION,
+                "model": model.sha256,
+                "data": samples.sha256,
+                "histogram": histogram,
+                "tensors": tensors,
+                "onnxruntime": onnxruntime.__version__,
+            }
+        )
+        checkpoint = Checkpoint(out / f".checkpoint-{key[:16]}.npz", key, tensors)
+
+        def tell(what: str, done: int, _total: int, /, before: int = place * total) -> None:
+            progress(what, before + done, total * len(parts))
+
+        statistics.update(measure(job, proto, checkpoint, out, tell))
+        checkpoints.append(checkpoint)
+        if len(parts) > 1:
+            checkpoint.save(total, {name: statistics[name] for name in tensors})
+    for derivation in plan.derived:
+        statistics[derivation.tensor] = derive(derivation, [statistics[name] for name in derivation.sources])
+    for checkpoint in checkpoints:
+        checkpoint.remove()
+    return statistics
+
+
+def _parts(plan: Plan) -> list[tuple[tuple[str, ...], int]]:
+    """Return the measured tensors in parts whose values, for one sample, fit together in memory; with their bytes."""
+    parts: list[tuple[list[str], int]] = [([], 0)]
+    for name, size in zip(plan.measured, plan.sizes, strict=True):
+        if parts[-1][1] + size > _BYTES_A_PASS and parts[-1][0]:
+            parts.append(([], 0))
+        names, known = parts[-1]
+        parts[-1] = ([*names, name], known + size)
+    return [(tuple(names), size) for names, size in parts]

@@ -1,4 +1,4 @@
-"""A .npz file as samples: stored members are memory-mapped, compressed ones are read as a stream, row by row."""
+"""A .npz file as samples, read row by row: stored members where a row lies, compressed ones as a stream."""
 
 from __future__ import annotations
 
@@ -177,28 +177,34 @@ def _check_sum(archive: zipfile.ZipFile, member: Member) -> None:
 
 def _rows(path: Path, archive: zipfile.ZipFile, member: Member) -> Callable[[int], Array]:
     """Return a function that gives row i of a member."""
-    if not member.compressed:
-        mapped = _map(path, member)
-        return lambda index: np.asarray(mapped[index])
     if member.fortran and len(member.shape) > 1:  # its rows do not lie one after the other
         with archive.open(member.info) as file:
             whole = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
         return lambda index: np.asarray(whole[index])
-    return _Stream(archive, member).row
+    return _Stream(archive, member).row if member.compressed else _Stored(path, member).row
 
 
-def _map(path: Path, member: Member) -> Array:
-    """Map a stored member; its data begin behind the zip's local header and the .npy header."""
-    with path.open("rb") as file:
-        file.seek(member.info.header_offset)
-        name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-        offset = member.info.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes + member.header_bytes
-    if offset + member.row_bytes * member.shape[0] > path.stat().st_size:
-        raise DataError(f"{path} is cut short", hint="copy it again")
-    if member.row_bytes == 0:
-        return np.zeros(member.shape, member.dtype)
-    order = "F" if member.fortran else "C"
-    return np.memmap(path, member.dtype, "r", offset, member.shape, order)  # type: ignore[call-overload,no-any-return]
+class _Stored:
+    """The rows of a member that lies in the file as it is. Not mapped: mapped pages count as memory of the process."""
+
+    def __init__(self, path: Path, member: Member) -> None:
+        self._path = path
+        self._member = member
+        info = member.info
+        with path.open("rb") as file:
+            file.seek(info.header_offset)
+            name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        local_bytes = _LOCAL_HEADER.size + name_bytes + extra_bytes
+        self._start = info.header_offset + local_bytes + member.header_bytes
+
+    def row(self, index: int) -> Array:
+        """Return row ``index``."""
+        data = bytearray(self._member.row_bytes)
+        with self._path.open("rb", buffering=0) as file:
+            file.seek(self._start + index * len(data))
+            if file.readinto(data) != len(data):
+                raise DataError(f"{self._path} is cut short", hint="copy it again")
+        return np.frombuffer(data, self._member.dtype).reshape(self._member.shape[1:])
 
 
 class _Stream:
@@ -211,6 +217,7 @@ class _Stream:
         self._next = 0
 
     def row(self, index: int) -> Array:
+        """Return row ``index``."""
         if self._file is None or index < self._next:
             self._file = self._archive.open(self._member.info)
             self._file.read(self._member.header_bytes)

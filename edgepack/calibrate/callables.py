@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +13,7 @@ import numpy as np
 
 from edgepack.calibrate.checks import check_dtype, check_names, check_shape, check_values, show, to_input
 from edgepack.calibrate.sources import Contents, Item, backwards, place
+from edgepack.callables import load_callable
 from edgepack.documents import suggestion
 from edgepack.errors import DataError
 
@@ -61,8 +59,7 @@ def _samples(source: str) -> Iterator[Mapping[str, Array]]:
     """Yield what the user's callable yields, as dicts of numpy arrays; its own errors become ``DataError``."""
     function = load_callable(source)
     with _users_errors(source):
-        found = function()
-        samples = iter(found)
+        samples = iter(function())
     index = 0
     while True:
         with _users_errors(source):
@@ -72,46 +69,6 @@ def _samples(source: str) -> Iterator[Mapping[str, Array]]:
                 return
         yield _arrays(sample, place(index, source))
         index += 1
-
-
-def load_callable(source: str) -> Callable[[], Any]:
-    """Import ``module:callable`` (the current folder included) or ``file.py:callable``. Raises ``DataError``."""
-    place_, _, name = source.rpartition(":")
-    is_file = place_.endswith(".py")
-    if is_file and not Path(place_).is_file():
-        raise DataError(f"there is no file {place_}", hint="check the path before the colon")
-    folder = str(Path(place_).resolve().parent) if is_file else str(Path.cwd())
-    with _users_errors(source), _import_path(folder):
-        module = _import_file(Path(place_)) if is_file else importlib.import_module(place_)
-    found = getattr(module, name, None)
-    if found is None:
-        known = [key for key in vars(module) if callable(vars(module)[key]) and not key.startswith("_")]
-        raise DataError(f"{place_} has no function {name!r}", hint=suggestion(name, known) if known else None)
-    if not callable(found):
-        raise DataError(
-            f"{source} is a {type(found).__name__}, not a function", hint="name a function that yields dicts"
-        )
-    return found  # type: ignore[no-any-return]
-
-
-def _import_file(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None, "a .py file has a loader"
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@contextmanager
-def _import_path(folder: str) -> Iterator[None]:
-    """Let the user's module import its neighbours."""
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if folder in sys.path:
-            sys.path.remove(folder)
 
 
 @contextmanager

@@ -77,8 +77,8 @@ def to_input(array: Array, spec: TensorSpec) -> Array:
 
 
 def show(shape: tuple[int | str, ...]) -> str:
-    """Return a shape for a message, as ``[1, 3, 'height', 224]``."""
-    return "[" + ", ".join(repr(size) for size in shape) + "]"
+    """Return a shape for a message, as ``[1, 3, height, 224]``."""
+    return "[" + ", ".join(str(size) for size in shape) + "]"
 
 
 def _input_dtype(spec: TensorSpec) -> np.dtype[Any]:

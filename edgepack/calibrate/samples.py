@@ -100,8 +100,9 @@ def take_samples(samples: SampleSet, count: int, seed: int, digest: Digest = sha
 def read_samples(samples: SampleSet, inputs: tuple[TensorSpec, ...], start: int = 0) -> Iterator[dict[str, Array]]:
     """Yield one feed a sample, in order: arrays by input name, in the input's dtype, with a batch axis of 1.
 
-    ``start`` leaves out that many samples at the beginning. Raises ``DataError`` naming the sample that is damaged, of the wrong shape or dtype, or holds NaN; and after the
-    last sample when they are not those that were chosen (a file was changed, a callable yields something else).
+    ``start`` leaves out that many samples at the beginning. Raises ``DataError`` naming the sample that is damaged, of
+    the wrong shape or dtype, or holds NaN; and after the last sample, when all were read, if they are not those that
+    were chosen (a file was changed, a callable yields something else).
     """
     digests: list[str | None] = []
     labels: list[Array] = []

@@ -1,0 +1,53 @@
+"""The ranges document: written, read from a stranger, and compared with another one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgepack import documents
+from edgepack.errors import ConfigError, DataError
+from edgepack.files import write_text
+from edgepack.specs import Ranges, TensorRange
+
+_HINT = "measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'"
+_MOST_BYTES = 256 << 20
+
+
+def write_ranges(ranges: Ranges, path: Path) -> None:
+    """Write ranges as JSON, whole or not at all; the same ranges give the same bytes. Raises ``StorageError``."""
+    write_text(path, documents.to_json(ranges))
+
+
+def read_ranges(path: Path) -> Ranges:
+    """Read ranges and check that each can be one. Raises ``DataError`` or ``ConfigError`` naming file and tensor."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise DataError(f"{path} is too large for a ranges document", hint=_HINT)
+        text = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
+    ranges = documents.from_json(Ranges, text, str(path))
+    if ranges.samples < 1 or not ranges.tensors:
+        raise ConfigError(f"{path} holds no ranges", hint=_HINT)
+    for name, found in ranges.tensors.items():
+        _check(found, f"{path}: {name!r}")
+    return ranges
+
+
+def diff_ranges(first: Ranges, second: Ranges) -> dict[str, tuple[TensorRange | None, TensorRange | None]]:
+    """Return the tensors whose ranges differ, with both; None where one document does not have the tensor."""
+    names = sorted({*first.tensors, *second.tensors})
+    pairs = {name: (first.tensors.get(name), second.tensors.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _check(found: TensorRange, where: str) -> None:
+    """Raise ``ConfigError`` unless the numbers can be a range; that they are finite is checked as they are read."""
+    if not found.minimum <= found.maximum:
+        raise ConfigError(f"{where}: the minimum {found.minimum} is above the maximum {found.maximum}", hint=_HINT)
+    if not found.low <= 0.0 <= found.high:
+        raise ConfigError(f"{where}: the range from {found.low} to {found.high} does not hold 0", hint=_HINT)
+    if found.magnitude < 0.0:
+        raise ConfigError(f"{where}: the magnitude {found.magnitude} is negative", hint=_HINT)
+    if max(abs(v) for v in (found.minimum, found.maximum, found.low, found.high, found.magnitude)) > 3.5e38:
+        raise ConfigError(f"{where}: a value is beyond float32", hint=_HINT)

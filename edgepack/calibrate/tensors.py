@@ -1,0 +1,240 @@
+"""Which activations are observed, and which of them need not be measured because they follow from others."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgepack.errors import ModelError
+from edgepack.graph.load import read_proto
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgepack.specs import OnnxModel
+
+# What a quantizer may put Q/DQ around, for any engine: tensors that these operators read or write are observed.
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "GRU", "LSTM", "RNN"})
+ARITHMETIC = frozenset({"Add", "Div", "Max", "Mean", "Min", "Mul", "Sub", "Sum", "Where"})
+ACTIVATIONS = frozenset(
+    {
+        *(
+            "Celu",
+            "Clip",
+            "Elu",
+            "Gelu",
+            "HardSigmoid",
+            "HardSwish",
+            "LeakyRelu",
+            "LogSoftmax",
+            "Mish",
+            "PRelu",
+            "Relu",
+        ),
+        *("Selu", "Sigmoid", "Softmax", "Softplus", "Softsign", "Swish", "Tanh", "ThresholdedRelu"),
+    }
+)
+POOLS = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool", "MaxPool", "ReduceMax", "ReduceMean"})
+NORMS = frozenset(
+    {"BatchNormalization", "GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization"}
+)
+MOVES = frozenset(
+    {
+        *(
+            "Concat",
+            "DepthToSpace",
+            "Expand",
+            "Flatten",
+            "Gather",
+            "GatherElements",
+            "GatherND",
+            "GridSample",
+            "Identity",
+        ),
+        *("Pad", "Reshape", "Resize", "ScatterND", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose"),
+        *("Unsqueeze", "Upsample"),
+    }
+)
+# ONNX Runtime's own (domain com.microsoft), which optimized models contain.
+FUSED = frozenset(
+    {
+        "Attention",
+        "BiasGelu",
+        "FastGelu",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "QuickGelu",
+        "SkipLayerNormalization",
+    }
+)
+OBSERVED = WEIGHTED | ARITHMETIC | ACTIVATIONS | POOLS | NORMS | MOVES | FUSED
+
+# The output holds the same values as the first input, each as often.
+_SAME_VALUES = frozenset(
+    {"DepthToSpace", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose", "Unsqueeze"}
+)
+_FLOAT = 1  # TensorProto.FLOAT of onnx.proto
+_ACTIVATIONS_QUANTIZED = frozenset(
+    {
+        *("ConvInteger", "DynamicQuantizeLinear", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear"),
+        *("QAttention", "QGemm", "QLinearAdd", "QLinearMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """``tensor`` holds the values of all ``sources`` together, clipped to [low, high]."""
+
+    tensor: str
+    sources: tuple[str, ...]
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the tensor holds just the values of its only source."""
+        return len(self.sources) == 1 and self.low == -math.inf and self.high == math.inf
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the observed tensors get their statistics.
+
+    ``inputs`` of the model are counted from the samples, ``measured`` inside the graph or from its outputs, the others
+    follow by ``derived``, which stand in an order in which sources come first. ``sizes`` are the measured tensors'
+    bytes for one sample, 0 where unknown.
+    """
+
+    inputs: tuple[str, ...]
+    measured: tuple[str, ...]
+    derived: tuple[Derivation, ...]
+    sizes: tuple[int, ...]
+
+
+def tensors_to_observe(model: OnnxModel) -> tuple[str, ...]:
+    """Return the float32 activations of the main graph that an operator a quantizer may touch reads or writes."""
+    plan = make_plan(read_proto(model, weights=False))
+    return (*plan.inputs, *plan.measured, *(derivation.tensor for derivation in plan.derived))
+
+
+def make_plan(proto: onnx.ModelProto) -> Plan:
+    """Return which tensors of the main graph are observed and how.
+
+    Tensors inside If, Loop and Scan are left out: no engine quantizes there. Raises ``ModelError`` for a model whose
+    activations are quantized already, and for one without a float32 activation.
+    """
+    _refuse_quantized(proto)
+    types = _value_types(proto)
+    constants = _constants(proto)
+    observed = _observed(proto, types, constants)
+    if not observed:
+        raise ModelError(
+            "the model has no float32 activations to calibrate",
+            hint="give the fp32 model: fp16 and integers need no ranges",
+        )
+    inputs = [value.name for value in proto.graph.input if value.name in observed]
+    found: dict[str, Derivation] = {}
+    for node in proto.graph.node:
+        derivation = _derivation(node, observed, constants)
+        if derivation is not None:
+            found[derivation.tensor] = derivation
+    measured = [name for name in observed if name not in found and name not in set(inputs)]
+    sizes = [_bytes(types[name]) for name in measured]
+    return Plan(tuple(inputs), tuple(measured), tuple(found.values()), tuple(sizes))
+
+
+def _refuse_quantized(proto: onnx.ModelProto) -> None:
+    for node in proto.graph.node:
+        if node.op_type in _ACTIVATIONS_QUANTIZED:
+            raise ModelError(
+                f"the model is already quantized: it has {node.op_type} ({node.name or node.output[0]})",
+                hint="give the model from before its quantization, or build this one with --precision fp32 to keep it",
+            )
+
+
+def _value_types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    """Return the tensor type of every value of the main graph whose type is known."""
+    import onnx
+
+    values = [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto).graph
+        values = [*inferred.value_info, *values]
+    except Exception:  # an operator that inference does not know; what is written in the model remains
+        pass
+    return {value.name: value.type.tensor_type for value in values if value.type.HasField("tensor_type")}
+
+
+def _constants(proto: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in proto.graph.node:
+        if node.op_type == "Constant" and len(node.attribute) == 1 and node.attribute[0].HasField("t"):
+            constants[node.output[0]] = node.attribute[0].t
+    return constants
+
+
+def _observed(
+    proto: onnx.ModelProto, types: dict[str, onnx.TypeProto.Tensor], constants: dict[str, onnx.TensorProto]
+) -> dict[str, None]:
+    """Return the observed tensors in the order of the graph."""
+    made = {value.name for value in proto.graph.input}
+    made.update(name for node in proto.graph.node if node.op_type != "Constant" for name in node.output)
+    observed: dict[str, None] = {}
+    for node in proto.graph.node:
+        if node.op_type in OBSERVED:
+            for name in (*node.input, *node.output):
+                known = types.get(name)
+                if known is not None and known.elem_type == _FLOAT and name in made and name not in constants:
+                    observed[name] = None
+    return observed
+
+
+def _derivation(
+    node: onnx.NodeProto, observed: dict[str, None], constants: dict[str, onnx.TensorProto]
+) -> Derivation | None:
+    """Return how the node's output follows from its inputs, or None when it must be measured."""
+    sources = tuple(node.input) if node.op_type == "Concat" else tuple(node.input[:1])
+    if node.domain not in ("", "ai.onnx") or not node.output or node.output[0] not in observed:
+        return None
+    if not sources or not all(name in observed for name in sources):
+        return None
+    if node.op_type in _SAME_VALUES or node.op_type == "Concat":
+        return Derivation(node.output[0], sources)
+    if node.op_type == "Relu":
+        return Derivation(node.output[0], sources, low=0.0)
+    if node.op_type == "Clip":
+        bounds = _clip_bounds(node, constants)
+        return None if bounds is None else Derivation(node.output[0], sources, *bounds)
+    return None
+
+
+def _clip_bounds(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> tuple[float, float] | None:
+    """Return the bounds of a Clip, from its attributes (opset below 11) or inputs; None when they are not constant."""
+    import onnx
+
+    bounds = {"min": -math.inf, "max": math.inf}
+    for attribute in node.attribute:
+        if attribute.name in bounds:
+            bounds[attribute.name] = attribute.f
+    for key, name in zip(bounds, node.input[1:], strict=False):
+        if name:
+            tensor = constants.get(name)
+            if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL:
+                return None
+            values: Any = onnx.numpy_helper.to_array(tensor)
+            if values.size != 1:
+                return None
+            bounds[key] = float(values.reshape(()))
+    usable = bounds["min"] <= bounds["max"]  # not so for NaN, or for bounds the wrong way round
+    return (bounds["min"], bounds["max"]) if usable else None
+
+
+def _bytes(known: onnx.TypeProto.Tensor) -> int:
+    """Return a float32 tensor's size for one sample, with every dimension that is not fixed taken as 1."""
+    if not known.HasField("shape"):
+        return 0
+    sizes = [max(int(dim.dim_value), 1) if dim.HasField("dim_value") else 1 for dim in known.shape.dim]
+    return 4 * math.prod(sizes)
