@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from edgepack.specs import Array, Preprocessing
 
-# Only these decoders of Pillow are used: others start programs (EPS) or are hardly ever tested.
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+# Only these decoders of Pillow are used (that of JPEG opens MPO too): others start programs (EPS) or are hardly ever tested.
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 
 # Larger pictures than this, before or after resizing, are taken for decompression bombs; it is about Pillow's limit.
 MOST_PIXELS = 100_000_000
