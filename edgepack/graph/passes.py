@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from edgepack.graph.check import check_graph
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.operators import opsets
 from edgepack.graph.walk import all_graphs, all_nodes
@@ -94,6 +95,48 @@ def attach_weights(proto: onnx.ModelProto, weights: list[onnx.TensorProto]) -> N
     proto.graph.initializer.extend(weights)
 
 
+def infer_shapes(proto: onnx.ModelProto) -> None:
+    """Write the types and shapes of all intermediate tensors into ``proto``, without copying its large weights.
+
+    Raises ``ModelError`` when the model is not valid.
+    """
+    weights = detach_weights(proto)
+    try:
+        inferred = check_graph(proto)
+        values = {value.name: value for value in inferred.graph.value_info}
+        _keep(proto.graph.value_info, [values[name] for name in sorted(values)])
+        _keep(proto.graph.output, list(inferred.graph.output))
+    finally:
+        attach_weights(proto, weights)
+
+
+def raise_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Return the model at a higher opset. The converter holds it several times over, so it sees no large weights."""
+    import onnx
+
+    weights = detach_weights(proto)
+    converted: onnx.ModelProto = onnx.version_converter.convert_version(proto, opset)
+    attach_weights(converted, weights)
+    return converted
+
+
+def constants_to_initializers(proto: onnx.ModelProto) -> None:
+    """Turn the main graph's Constant nodes with a tensor or numbers into initializers."""
+    import onnx
+
+    kept = []
+    for node in proto.graph.node:
+        tensor = _constant_value(node) if node.op_type == "Constant" else None
+        if tensor is None:
+            kept.append(node)
+            continue
+        copy = onnx.TensorProto()
+        copy.CopyFrom(tensor)
+        copy.name = node.output[0]
+        proto.graph.initializer.append(copy)
+    _keep(proto.graph.node, kept)
+
+
 def drop_notes(proto: onnx.ModelProto) -> None:
     """Remove doc strings and the notes on nodes and values: exporters write stack traces with paths into them."""
     proto.ClearField("doc_string")
@@ -144,6 +187,19 @@ def _is_foldable(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -
 
 def _is_large(tensor: onnx.TensorProto) -> bool:
     return tensor.data_type != _STRING and tensor_bytes(tensor) > INLINE_BYTES
+
+
+def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    import numpy as np
+    import onnx
+
+    attribute = node.attribute[0]
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.name == "value":
+        return value
+    kinds = {"value_float": np.float32, "value_floats": np.float32, "value_int": np.int64, "value_ints": np.int64}
+    kind = kinds.get(attribute.name)
+    return None if kind is None else onnx.numpy_helper.from_array(np.array(value, kind))
 
 
 def _elements(tensor: onnx.TensorProto) -> int:

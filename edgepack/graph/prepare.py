@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.errors import ModelError
 from edgepack.graph import passes
-from edgepack.graph.check import check_graph, first_line
+from edgepack.graph.check import first_line
 from edgepack.graph.compare import differences, invent_feeds, run_model
 from edgepack.graph.load import load_model, read_proto, save_proto
 from edgepack.graph.walk import all_nodes
@@ -112,14 +112,7 @@ def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], 
 
 
 def _raise_opset(model: OnnxModel, _folder: Path) -> onnx.ModelProto:
-    """Return the model at opset 13. The converter holds the model several times over, so it sees no large weights."""
-    import onnx
-
-    proto = read_proto(model)
-    weights = passes.detach_weights(proto)
-    converted: onnx.ModelProto = onnx.version_converter.convert_version(proto, LOWEST_OPSET)
-    passes.attach_weights(converted, weights)
-    return converted
+    return passes.raise_opset(read_proto(model), LOWEST_OPSET)
 
 
 def _slim(model: OnnxModel, _folder: Path) -> onnx.ModelProto:
@@ -175,19 +168,6 @@ def _finish(proto: onnx.ModelProto, notes: list[str], out: Path) -> OnnxModel:
     passes.drop_notes(proto)
     passes.set_versions(proto)
     passes.name_nodes(proto)
-    _infer_shapes(proto)
+    passes.infer_shapes(proto)
     passes.set_metadata(proto, NOTE, "; ".join(notes) or "nothing to do")
     return save_proto(proto, out)
-
-
-def _infer_shapes(proto: onnx.ModelProto) -> None:
-    """Write the types and shapes of all intermediate tensors into ``proto``, without copying its large weights."""
-    weights = passes.detach_weights(proto)
-    try:
-        inferred = check_graph(proto)
-        del proto.graph.value_info[:]
-        proto.graph.value_info.extend(sorted(inferred.graph.value_info, key=lambda value: value.name))
-        del proto.graph.output[:]
-        proto.graph.output.extend(inferred.graph.output)
-    finally:
-        passes.attach_weights(proto, weights)
