@@ -11,6 +11,7 @@ from edgepack.errors import DataError
 from edgepack.specs import Preprocessing, SampleSet, TensorSpec
 from edgepack.tracking import ReadFiles
 
+DEFAULT_SAMPLES = 256
 RANDOM_INPUTS = 8
 
 
@@ -24,69 +25,70 @@ class Selection:
     notes: tuple[str, ...]
 
 
-def choose_samples(
-    data: str | None,
-    eval_data: str | None,
-    inputs: tuple[TensorSpec, ...],
-    preprocessing: Preprocessing | None,
-    samples: int | None,
-    default: int,
-    eval_samples: int | None,
-    seed: int,
-    out: Path,
-) -> Selection:
-    """Return the calibration and the evaluation samples.
+@dataclass(frozen=True)
+class SampleRequest:
+    """What was asked for. ``samples`` None takes ``default``, or as many as there are; ``eval_samples`` None all."""
 
-    ``samples`` is the number asked for; None takes ``default`` or as many as there are. Without ``eval_data`` the data
-    is split once by ``seed``. Raises ``DataError`` when there are fewer samples than were asked for.
+    data: str | None
+    eval_data: str | None
+    preprocessing: Preprocessing | None = None
+    samples: int | None = None
+    default: int = DEFAULT_SAMPLES
+    eval_samples: int | None = None
+    seed: int = 0
+
+
+def choose_samples(request: SampleRequest, inputs: tuple[TensorSpec, ...], out: Path) -> Selection:
+    """Return the calibration and the evaluation samples; what user code read is kept in ``out``.
+
+    Without evaluation data the data is split once by the seed. Raises ``DataError`` when there are fewer samples than
+    were asked for.
     """
-    reads = ReadFiles() if any(s is not None and is_callable_reference(s) for s in (data, eval_data)) else None
-    selection = _choose(data, eval_data, inputs, preprocessing, samples, default, eval_samples, seed)
+    callables = any(s is not None and is_callable_reference(s) for s in (request.data, request.eval_data))
+    reads = ReadFiles() if callables else None
+    selection = _with_evaluation(request, inputs) if request.eval_data is not None else _split(request, inputs)
     if reads is not None:
         reads.write(out)
     return selection
 
 
-def _choose(
-    data: str | None,
-    eval_data: str | None,
-    inputs: tuple[TensorSpec, ...],
-    preprocessing: Preprocessing | None,
-    samples: int | None,
-    default: int,
-    eval_samples: int | None,
-    seed: int,
-) -> Selection:
+def _with_evaluation(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
+    assert request.eval_data is not None
+    found = find_samples(request.eval_data, inputs, request.preprocessing)
+    evaluation = _limit(found, request.eval_samples, request.seed, "--eval-samples")
+    if request.data is None:
+        return Selection(None, evaluation, True, ())
     notes: list[str] = []
-    if eval_data is not None:
-        evaluation = _limit(find_samples(eval_data, inputs, preprocessing), eval_samples, seed, "--eval-samples")
-        calibration = None
-        if data is not None:
-            found = find_samples(data, inputs, preprocessing)
-            calibration = _limit(found, _wanted(len(found.indices), samples, default, notes), seed, "--samples")
-        return Selection(calibration, evaluation, True, tuple(notes))
-    assert data is not None, "without data the caller makes random inputs"
-    found = find_samples(data, inputs, preprocessing)
+    found = find_samples(request.data, inputs, request.preprocessing)
+    wanted = _wanted(len(found.indices), request, notes)
+    return Selection(_limit(found, wanted, request.seed, "--samples"), evaluation, True, tuple(notes))
+
+
+def _split(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
+    assert request.data is not None, "without data the caller makes random inputs"
+    found = find_samples(request.data, inputs, request.preprocessing)
     total = len(found.indices)
-    if total == 1 or (samples == total and not found.labelled):
-        notes.append("accuracy figures are from the calibration samples themselves: give --eval for unseen ones")
-        return Selection(found, _limit(found, eval_samples, seed, "--eval-samples"), False, tuple(notes))
-    if samples is not None and samples >= total:
+    if total == 1 or (request.samples == total and not found.labelled):
+        note = "accuracy figures are from the calibration samples themselves: give --eval for unseen ones"
+        return Selection(found, _limit(found, request.eval_samples, request.seed, "--eval-samples"), False, (note,))
+    if request.samples is not None and request.samples >= total:
         raise DataError(
-            f"asked for {samples} calibration samples of {total}, which leaves none to measure accuracy on",
+            f"asked for {request.samples} calibration samples of {total}, which leaves none to measure accuracy on",
             hint=f"give --samples {max(total // 2, 1)}, more data, or a separate --eval",
         )
-    first = _wanted(total // 2, samples, default, notes)
-    calibration, rest = split_samples(found, first, seed)
-    return Selection(calibration, _limit(rest, eval_samples, seed, "--eval-samples"), True, tuple(notes))
+    notes: list[str] = []
+    calibration, rest = split_samples(found, _wanted(total // 2, request, notes), request.seed)
+    return Selection(
+        calibration, _limit(rest, request.eval_samples, request.seed, "--eval-samples"), True, tuple(notes)
+    )
 
 
-def _wanted(available: int, samples: int | None, default: int, notes: list[str]) -> int:
-    if samples is not None:
-        return samples
-    if available < default:
-        notes.append(f"{available} samples calibrate; {default} or more give steadier ranges")
-    return min(default, available)
+def _wanted(available: int, request: SampleRequest, notes: list[str]) -> int:
+    if request.samples is not None:
+        return request.samples
+    if available < request.default:
+        notes.append(f"{available} samples calibrate; {request.default} or more give steadier ranges")
+    return min(request.default, available)
 
 
 def _limit(found: SampleSet, count: int | None, seed: int, option: str) -> SampleSet:

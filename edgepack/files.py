@@ -14,6 +14,13 @@ from typing import IO, Any
 
 from edgepack.errors import StorageError
 
+# What a write that finds no room ends with: a full disk, a full quota, a file-size limit.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_WRITABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
+)
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -34,17 +41,24 @@ def sha256_json(value: Any) -> str:
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn "disk full" and "not writable" into a ``StorageError`` that names the file."""
+    """Turn "disk full" and "not writable" at or beside ``path`` into a ``StorageError`` that names it."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in DISK_FULL:
             raise StorageError(f"no space left while writing {path}") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        elsewhere = error.filename is not None and not _is_beside(error.filename, path)
+        if error.errno in _NOT_WRITABLE and not elsewhere:
             raise StorageError(
-                f"cannot write {path}: {error.strerror}", hint="choose a folder you may write"
+                f"cannot write {path}: {error.strerror}", hint="choose a folder that is there and that you may write"
             ) from error
         raise
+
+
+def _is_beside(name: Any, path: Path) -> bool:
+    """Say whether ``name`` is ``path``, a folder above it, or a file in its folder."""
+    other = Path(os.fsdecode(name)) if isinstance(name, str | bytes) else None
+    return other is not None and (other == path or other in path.parents or path.parent in other.parents)
 
 
 @contextmanager
@@ -81,5 +95,8 @@ def sync_folder(folder: Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot flush a folder
+            raise
     finally:
         os.close(handle)

@@ -10,7 +10,7 @@ from edgepack import documents
 from edgepack.backends import get_backend
 from edgepack.bundle.pack import BundleFacts
 from edgepack.calibrate.recipes import load_recipe
-from edgepack.choose import Selection
+from edgepack.choose import DEFAULT_SAMPLES, SampleRequest, Selection
 from edgepack.errors import ConfigError, EdgepackError, GateError, VerificationError
 from edgepack.evaluate import Evaluation
 from edgepack.evaluate.outputs import StoredOutputs
@@ -21,7 +21,7 @@ from edgepack.host import has_isa, host_facts, is_this_host, saturates
 from edgepack.measuring import Measured, measure_step
 from edgepack.packing import deliver_bundle, pack_step
 from edgepack.report.page import write_report
-from edgepack.rows import failed_row, finished_row, with_latency
+from edgepack.rows import failed_row, with_evaluation, with_latency
 from edgepack.settings import BuildSettings, check_settings, parse_shape
 from edgepack.specs import (
     BuildResult,
@@ -52,8 +52,6 @@ from edgepack.steps import (
 from edgepack.store import Store, default_folder
 from edgepack.targets import load_target
 from edgepack.workshop import Workshop, code_digest, tool_versions
-
-DEFAULT_SAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -106,17 +104,16 @@ def share(settings: BuildSettings, shop: Workshop) -> Shared:
     samples = settings.data or settings.eval
     source = export_step(shop, settings.model, samples, preprocessing, shapes, settings.seed)
     model = prepare_step(shop, source)
-    selection = choose_step(
-        shop,
-        settings.data,
-        settings.eval,
-        model.inputs,
-        preprocessing,
-        settings.samples,
-        recipe.samples if recipe else DEFAULT_SAMPLES,
-        settings.eval_samples,
-        settings.seed,
+    request = SampleRequest(
+        data=settings.data,
+        eval_data=settings.eval,
+        preprocessing=preprocessing,
+        samples=settings.samples,
+        default=recipe.samples if recipe else DEFAULT_SAMPLES,
+        eval_samples=settings.eval_samples,
+        seed=settings.seed,
     )
+    selection = choose_step(shop, request, model.inputs)
     for note in selection.notes:
         shop.events.note(note)
     golden = golden_step(shop, model, selection.evaluation)
@@ -146,13 +143,16 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
         deliver_bundle(packed, final, shop.store)
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's
-        return dataclasses.replace(failed_row(target.id, precision, error, evaluation), trials=trials)
+        return failed_row(target.id, precision, error, evaluation, trials)
     notes = _where(target)[1]
     if trials:
         fewest = min(len(trial.left) for trial in trials if trial.passed)
         notes["gate"] = f"{fewest} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
-    row = finished_row(target.id, precision, str(final), packed.sha256, packed.size_bytes, evaluation, notes)
-    return dataclasses.replace(row, trials=trials)
+    row = BuildRow(
+        target.id, precision, "ok", bundle=str(final), sha256=packed.sha256, size_bytes=packed.size_bytes, notes=notes,
+        trials=trials,
+    )  # fmt: skip
+    return with_evaluation(row, evaluation)
 
 
 def ranges_of(shared: Shared, target: Target, precision: Precision, shop: Workshop) -> Ranges | None:

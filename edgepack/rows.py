@@ -3,80 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
-from edgepack.errors import EdgepackError
+from edgepack.errors import EdgepackError, GateError
 from edgepack.evaluate import Evaluation
-from edgepack.specs import BuildRow, Latency, Precision, Result
+from edgepack.specs import BuildRow, Latency, Precision, Result, Trial
 
 _NOT_BUILT = "not measured: the build failed"
 
 
 def failed_row(
-    target: str, precision: Precision, error: EdgepackError, evaluation: Evaluation | None = None
+    target: str, precision: Precision, error: EdgepackError, evaluation: Evaluation | None, trials: tuple[Trial, ...]
 ) -> BuildRow:
     """Return the row of a target that failed, with what was measured before it did."""
-    reason = f"{error.message} ({error.hint})" if error.hint else error.message
-    status = "gate_missed" if type(error).__name__ == "GateError" else "failed"
     row = BuildRow(
-        target=target,
-        precision=precision,
-        status=status,  # type: ignore[arg-type]
-        reason=reason,
-        bundle=None,
-        sha256=None,
-        size_bytes=None,
-        accuracy=None,
-        sqnr_db=None,
-        cosine=None,
-        agreement=None,
-        n=None,
-        sqnr_ci95_db=None,
-        cosine_ci95=None,
-        agreement_ci95=None,
-        latency_ns=None,
-        speedup_over_fp32=None,
-        speedup_ci95=None,
-        measured_on=None,
+        target,
+        precision,
+        "gate_missed" if isinstance(error, GateError) else "failed",
+        reason=f"{error.message} ({error.hint})" if error.hint else error.message,
         exit_code=error.exit_code,
         notes={"accuracy": _NOT_BUILT, "latency": _NOT_BUILT},
+        trials=trials,
     )
     return with_evaluation(row, evaluation) if evaluation is not None else row
-
-
-def finished_row(
-    target: str,
-    precision: Precision,
-    bundle: str,
-    sha256: str,
-    size_bytes: int,
-    evaluation: Evaluation,
-    notes: Mapping[str, str],
-) -> BuildRow:
-    """Return the row of a bundle that was built and verified; latency is filled in by ``with_latency``."""
-    row = BuildRow(
-        target=target,
-        precision=precision,
-        status="ok",
-        reason=None,
-        bundle=bundle,
-        sha256=sha256,
-        size_bytes=size_bytes,
-        accuracy=None,
-        sqnr_db=None,
-        cosine=None,
-        agreement=None,
-        n=None,
-        sqnr_ci95_db=None,
-        cosine_ci95=None,
-        agreement_ci95=None,
-        latency_ns=None,
-        speedup_over_fp32=None,
-        speedup_ci95=None,
-        measured_on=None,
-        notes=notes,
-    )
-    return with_evaluation(row, evaluation)
 
 
 def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:

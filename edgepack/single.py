@@ -9,10 +9,9 @@ from edgepack import documents
 from edgepack.bundle.pack import BundleFacts
 from edgepack.calibrate.ranges import read_ranges
 from edgepack.calibrate.recipes import load_recipe
-from edgepack.choose import Selection
+from edgepack.choose import SampleRequest, Selection
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.packing import pack_step
-from edgepack.pipeline import DEFAULT_SAMPLES
 from edgepack.specs import (
     CompiledModel,
     MeasuredAccuracy,
@@ -61,7 +60,8 @@ def _select(
 ) -> Selection:
     """Return samples of ``data``, all of them for one purpose: nothing is held back."""
     preprocessing = recipe.preprocessing if recipe else None
-    return choose_step(shop, None, data, model.inputs, preprocessing, None, DEFAULT_SAMPLES, samples, seed)
+    request = SampleRequest(None, data, preprocessing, eval_samples=samples, seed=seed)
+    return choose_step(shop, request, model.inputs)
 
 
 def calibrate_model(

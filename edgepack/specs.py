@@ -540,22 +540,22 @@ class BuildRow:
     target: str
     precision: Precision
     status: Literal["ok", "failed", "gate_missed"]
-    reason: str | None
-    bundle: str | None
-    sha256: str | None
-    size_bytes: int | None
-    accuracy: Accuracy | None
-    sqnr_db: float | None
-    cosine: float | None
-    agreement: float | None
-    n: int | None
-    sqnr_ci95_db: tuple[float, float] | None
-    cosine_ci95: tuple[float, float] | None
-    agreement_ci95: tuple[float, float] | None
-    latency_ns: Latency | None
-    speedup_over_fp32: float | None
-    speedup_ci95: tuple[float, float] | None
-    measured_on: str | None
+    reason: str | None = None
+    bundle: str | None = None
+    sha256: str | None = None
+    size_bytes: int | None = None
+    accuracy: Accuracy | None = None
+    sqnr_db: float | None = None
+    cosine: float | None = None
+    agreement: float | None = None
+    n: int | None = None
+    sqnr_ci95_db: tuple[float, float] | None = None
+    cosine_ci95: tuple[float, float] | None = None
+    agreement_ci95: tuple[float, float] | None = None
+    latency_ns: Latency | None = None
+    speedup_over_fp32: float | None = None
+    speedup_ci95: tuple[float, float] | None = None
+    measured_on: str | None = None
     exit_code: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from edgepack.bundle.golden import make_golden
 from edgepack.calibrate import calibrate
 from edgepack.calibrate.samples import find_samples, take_samples
 from edgepack.callables import is_callable_reference
-from edgepack.choose import Selection, choose_samples, random_inputs
+from edgepack.choose import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs
 from edgepack.errors import CompileError
 from edgepack.evaluate import Evaluation, evaluate
 from edgepack.evaluate.outputs import StoredOutputs
@@ -110,26 +111,25 @@ def prepare_step(shop: Workshop, model: OnnxModel) -> OnnxModel:
     return shop.run("prepare", f"opset {model.opset}", {"model": model.sha256}, prepare, model)
 
 
-def choose_step(
-    shop: Workshop,
-    data: str | None,
-    eval_data: str | None,
-    inputs: tuple[TensorSpec, ...],
-    preprocessing: Preprocessing | None,
-    samples: int | None,
-    default: int,
-    eval_samples: int | None,
-    seed: int,
-) -> Selection:
+def choose_step(shop: Workshop, request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
     """Return calibration and evaluation samples; without any data, random inputs evaluate."""
-    if data is None and eval_data is None:
-        path = shop.run(
-            "data", "random inputs", {"inputs": inputs, "seed": seed}, random_inputs, inputs, seed, kind=Path
+    notes: tuple[str, ...] = ()
+    if request.data is None and request.eval_data is None:
+        key = {"inputs": inputs, "seed": request.seed}
+        path = shop.run("data", "random inputs", key, random_inputs, inputs, request.seed, kind=Path)
+        request = dataclasses.replace(request, eval_data=str(path))
+        notes = (
+            f"no data was given: numerics are verified on {RANDOM_INPUTS} random inputs, accuracy is not measured",
         )
-        eval_data = str(path)
-    arguments = (data, eval_data, inputs, preprocessing, samples, default, eval_samples, seed)
-    key = {"data": fingerprint(data), "eval": fingerprint(eval_data), "arguments": arguments}
-    return shop.run("samples", short(data or eval_data or ""), key, choose_samples, *arguments)
+    key = {
+        "data": fingerprint(request.data),
+        "eval": fingerprint(request.eval_data),
+        "request": request,
+        "inputs": inputs,
+    }
+    shown = short(request.data or request.eval_data or "")
+    selection = shop.run("samples", shown, key, choose_samples, request, inputs)
+    return dataclasses.replace(selection, notes=(*notes, *selection.notes))
 
 
 def golden_step(shop: Workshop, model: OnnxModel, samples: SampleSet) -> Path:

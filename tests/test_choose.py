@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepack.choose import choose_samples, random_inputs
+from edgepack.choose import SampleRequest, choose_samples, random_inputs
 from edgepack.errors import DataError
 from edgepack.specs import TensorSpec
 
@@ -21,7 +21,8 @@ def write(path: Path, n: int, *, labelled: bool, start: int = 0) -> str:
 
 
 def choose(data: str | None, evaluation: str | None, out: Path, samples: int | None = None, default: int = 256):
-    return choose_samples(data, evaluation, INPUTS, None, samples, default, None, 0, out)
+    request = SampleRequest(data, evaluation, samples=samples, default=default)
+    return choose_samples(request, INPUTS, out)
 
 
 def test_labelled_data_is_split_and_no_sample_is_in_both(tmp_path: Path) -> None:
