@@ -93,12 +93,15 @@ def test_build_json_holds_what_was_returned(digits: tuple[BuildResult, Store]) -
     assert "host-openvino" in Path(result.report).read_text()
 
 
+_EXACT = "def exact(outputs, labels):\n    return float((abs(outputs - labels) < 1e-5).mean())\n"
+
+
 def test_a_gate_that_cannot_be_kept_is_said_and_leaves_no_bundle(tmp_path: Path, small_conv: Path) -> None:
     generator = np.random.default_rng(0)
     x = generator.standard_normal((60, 3, 8, 8)).astype(np.float32)
     session = onnxruntime.InferenceSession(str(small_conv), providers=["CPUExecutionProvider"])
     np.savez(tmp_path / "data.npz", x=x, labels=session.run(None, {"x": x})[0])
-    (tmp_path / "score.py").write_text("def exact(outputs, labels):\n    return float((abs(outputs - labels) < 1e-5).mean())\n")
+    (tmp_path / "score.py").write_text(_EXACT)
     settings = BuildSettings(
         model=str(small_conv), targets=("host-onnxruntime",), precisions=("int8",), data=str(tmp_path / "data.npz"),
         metric=f"{tmp_path}/score.py:exact", max_drop=0.0, out=str(tmp_path / "out"), benchmark=False,

@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
 FILES = {m[1]: text for kind, text in BLOCKS if kind in ("python", "toml") and (m := re.match(r"# (\S+)\n", text))}
-COMMANDS = [line[2:] for kind, text in BLOCKS if kind == "console" for line in text.splitlines() if line.startswith("$ ")]
+LINES = [line for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
+COMMANDS = [line.removeprefix("$ ") for line in LINES if line.startswith("$ ")]
 
 
 def test_every_shown_file_has_a_name() -> None:
@@ -30,7 +31,8 @@ def test_the_first_command_runs_the_demonstration(tmp_path: Path) -> None:
     """``make demo`` itself, writing elsewhere; the environment that runs the tests is taken as the one it sets up."""
     shown = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "EDGEPACK_STORE=artifacts/store .venv/bin/edgepack demo"
-    words = [sys.executable, "-m", "edgepack", "demo", "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
+    places = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
+    words = [sys.executable, "-m", "edgepack", "demo", *places]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "report:" in done.stderr

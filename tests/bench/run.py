@@ -1,4 +1,4 @@
-"""What edgepack costs, as ratios in one interleaved run: ``make bench``. Prints a table and writes artifacts/bench.json.
+"""What edgepack costs, as ratios in one interleaved run (``make bench``): a table, and artifacts/bench.json.
 
 Each figure is of this host, now; the engines' versions and the host are printed with it. A figure beyond its bound is
 marked, and the program ends with 1.
@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
 from models import gigabyte, resnet20
 
 from edgepack.backends import get_backend
 from edgepack.host import host_facts
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 BLOCKS = 60
 CALLS = 40
 
@@ -160,9 +158,8 @@ def loading(folder: Path) -> list[dict[str, Any]]:
     """CPU time of loading a bundle over loading the bare file, each in fresh processes, in turn."""
     rows = []
     for engine, bundle in build_bundles(folder).items():
-        pairs = []
-        for _ in range(7):
-            pairs.append((child("load", engine, str(bundle), "bundle"), child("load", engine, str(bundle), "bare")))
+        words = ("load", engine, str(bundle))
+        pairs = [(child(*words, "bundle"), child(*words, "bare")) for _ in range(7)]
         ratios = [a["cpu_s"] / b["cpu_s"] for a, b in pairs]
         more = [(a["cpu_s"] - b["cpu_s"]) * 1e3 for a, b in pairs]
         what = f"loading a bundle / the bare file, {engine}, resnet20 (CPU time)"
@@ -192,7 +189,8 @@ def commands(folder: Path) -> list[dict[str, Any]]:
     build_bundles(folder)
     words = [
         sys.executable, "-m", "edgepack", "build", str(folder / "resnet20.onnx"), "--target", "host-onnxruntime",
-        "--target", "host-openvino", "--out", str(folder / "again"), "--store", str(folder / "store"), "--duration", "0.5",
+        "--target", "host-openvino", "--out", str(folder / "again"), "--store", str(folder / "store"),
+        "--duration", "0.5",
     ]  # fmt: skip
     cpu_of(words, folder)
     imports = [sys.executable, "-c", "import edgepack.cli.display, edgepack.pipeline, rich.progress"]
@@ -224,7 +222,8 @@ def memory(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for what in ("pack", "verify"):
         peak = child("memory", what, str(model), str(folder))["peak_bytes"]
-        rows.append(row(f"peak memory to {what} a model of {size / 1e9:.2f} GB / its size", peak / size, "x", "1.5", peak <= 1.5 * size, 1))
+        title = f"peak memory to {what} a model of {size / 1e9:.2f} GB / its size"
+        rows.append(row(title, peak / size, "x", "1.5", peak <= 1.5 * size, 1))
     return rows
 
 

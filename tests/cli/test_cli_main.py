@@ -62,7 +62,7 @@ def test_help_imports_no_engine_and_no_numpy() -> None:
         (["benchmark", "x.edgepack", "--scenario", "SingleSteam"], 2, "did you mean 'SingleStream'"),
         (["benchmark", "x.edgepack", "--duration", "fast"], 2, "500ms"),
         (["report", "missing"], 2, "missing"),
-        (["quantize", "missing.onnx", "--ranges", "r.json", "--target", "host-onnxruntime", "-o", "x.onnx"], 2, "missing"),
+        (["quantize", "no.onnx", "--ranges", "r.json", "--target", "host-onnxruntime", "-o", "x.onnx"], 2, "r.json"),
         (["calibrate", "missing.onnx", "-o", "r.json"], 2, "--data"),
         (["schema", "bundel"], 2, "known"),
     ],
@@ -106,9 +106,7 @@ def test_a_profile_is_shown_with_its_sources(edgepack: Run) -> None:
     assert "Cortex-A76" in ran.err
 
 
-def test_init_writes_a_file_that_build_reads(
-    edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ran = edgepack("init", "--yes", "--model", "net.py:make", "--data", "pictures", "--recipe", "imagenet")
     assert ran.code == 0
