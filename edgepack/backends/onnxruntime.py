@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path  # noqa: TC003  (children.call resolves the signatures)
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np

@@ -9,8 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003  (children.call resolves the signatures)
-from pathlib import Path  # noqa: TC003
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from edgepack.backends.engine import engine_version, import_engine

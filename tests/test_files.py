@@ -1,0 +1,210 @@
+"""Digests, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack import files
+from edgepack.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1])
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) -> None:
+    data = bytes(range(256)) * (size // 256 + 1)
+    (tmp_path / "f").write_bytes(data[:size])
+    assert files.sha256_file(tmp_path / "f") == hashlib.sha256(data[:size]).hexdigest()
+
+
+@given(json_values)
+def test_the_digest_of_a_value_does_not_depend_on_the_order_of_keys(value: object) -> None:
+    def reversed_keys(v: object) -> object:
+        if isinstance(v, dict):
+            return {k: reversed_keys(v[k]) for k in reversed(v)}
+        return [reversed_keys(i) for i in v] if isinstance(v, list) else v
+
+    assert files.sha256_json(value) == files.sha256_json(reversed_keys(value))
+
+
+@pytest.mark.parametrize(("a", "b"), [({"a": 1}, {"a": "1"}), ([1, 2], [2, 1]), (1, 1.5), (None, "null"), ([], {})])
+def test_different_values_have_different_digests(a: object, b: object) -> None:
+    assert files.sha256_json(a) != files.sha256_json(b)
+
+
+def test_a_digest_is_of_finite_numbers_only() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        files.sha256_json(float("nan"))
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.bin"
+    with files.atomic_write(path) as file:
+        file.write(b"all")
+        assert not path.exists()
+    assert path.read_bytes() == b"all"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert [p.name for p in path.parent.iterdir()] == ["c.bin"]
+
+
+def test_an_old_file_stays_when_writing_fails(tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="halfway"), files.atomic_write(path) as file:  # noqa: PT012
+        file.write(b"new")
+        raise RuntimeError("halfway")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_the_body_may_seek_and_read_back(tmp_path: Path) -> None:
+    with files.atomic_write(tmp_path / "f") as file:
+        file.write(b"0000data")
+        file.seek(0)
+        file.write(b"head")
+        file.seek(4)
+        assert file.read() == b"data"
+    assert (tmp_path / "f").read_bytes() == b"headdata"
+
+
+def test_text_is_written_as_utf_8(tmp_path: Path) -> None:
+    files.write_text(tmp_path / "f", "Zürich 苹果 🍎\n")
+    assert (tmp_path / "f").read_bytes() == "Zürich 苹果 🍎\n".encode()
+
+
+def test_a_symlink_is_replaced_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "real").write_text("keep")
+    (tmp_path / "link").symlink_to("real")
+    files.write_text(tmp_path / "link", "new")
+    assert (tmp_path / "real").read_text() == "keep"
+    assert (tmp_path / "link").read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param("file/below/f", id="below-a-file"),
+        pytest.param("folder", id="a-folder"),
+        pytest.param("x" * 300, id="long-name"),
+        pytest.param("loop/f", id="symlink-loop"),
+    ],
+)
+def test_places_that_cannot_be_written_are_named(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "loop").symlink_to("loop")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(StorageError, match="cannot write") as caught:
+        files.write_text(tmp_path / place, "x")
+    assert caught.value.exit_code == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="Permission denied"):
+        files.write_text(tmp_path / "f", "x")
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EPERM, errno.EIO])
+def test_refusals_of_the_system_are_storage_errors(tmp_path: Path, code: int) -> None:
+    with pytest.raises(StorageError, match="cannot write"), files.storage_errors(tmp_path / "f"):
+        raise OSError(code, os.strerror(code), str(tmp_path / "f"))
+
+
+def test_an_error_about_another_place_is_left_alone(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), files.storage_errors(tmp_path / "f"):
+        raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/secret")
+
+
+# --- a full disk ------------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    """The full disk is simulated by a limit on the size of files: the same write fails, with EFBIG for ENOSPC."""
+    code = f"""
+import resource, pathlib
+from edgepack import files
+from edgepack.errors import StorageError
+path = pathlib.Path({str(tmp_path / "f")!r})
+files.write_text(path, "old")
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    files.write_text(path, "n" * 5000)
+except StorageError as error:
+    print(error.message, "|", error.hint)
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.startswith("no space left while writing")
+    assert "free some disk space" in answer.stdout
+    assert (tmp_path / "f").read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, text=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_really_full_disk_leaves_the_old_file(small_disk: Path) -> None:
+    files.write_text(small_disk / "f", "old")
+    with pytest.raises(StorageError, match="no space left"):
+        files.write_text(small_disk / "f", "n" * 400_000)
+    assert (small_disk / "f").read_text() == "old"
+    assert [p.name for p in small_disk.iterdir()] == ["f"]
+    files.write_text(small_disk / "g", "there is room again")
+
+
+# --- a killed process -------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_process_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
+    code = f"""
+import pathlib
+from edgepack import files
+path = pathlib.Path({str(tmp_path / "f")!r})
+for n in range(100000):
+    files.write_text(path, str(n % 10) * 50000)
+    print(n, flush=True)
+"""
+    for _ in range(5):
+        process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        for _ in range(20):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        text = (tmp_path / "f").read_text()
+        assert len(text) == 50000
+        assert len(set(text)) == 1
