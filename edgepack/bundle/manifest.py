@@ -22,6 +22,7 @@ MANIFEST_LIMIT_BYTES = 4 << 20
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DTYPES = frozenset(
     ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
@@ -91,7 +92,7 @@ def _check_format(data: Any, where: str) -> None:
 def _check_strings(data: Any, where: str) -> None:
     """Refuse text that would act on a terminal or cannot be printed: control characters and lone surrogates."""
     for text in _strings(data):
-        if any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in text):
+        if _UNPRINTABLE.search(text):
             raise BundleError(f"{where}: {MANIFEST} holds text with control characters: {text[:60]!a}")
 
 

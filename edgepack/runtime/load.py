@@ -12,6 +12,7 @@ from edgepack.bundle.requirements import is_older
 from edgepack.errors import ToolchainError
 from edgepack.host import host_facts
 from edgepack.runtime.cache import Unpacked, unpack
+from edgepack.runtime.mapped import dropped_pages
 from edgepack.specs import Array, CompiledModel, Host, Manifest, Payload, RunOptions, TensorSpec
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ class LoadedModel:
         """Return what ``infer`` returns."""
         return self.bundle.manifest.outputs
 
+    @property
+    def folder(self) -> Path:
+        """Return where the payload's files are."""
+        return self._files.folder
+
     def close(self) -> None:
         """Free the engine's memory and let the unpacked files go."""
         self._runner.close()
@@ -85,7 +91,9 @@ def load(bundle: Bundle | Path, options: RunOptions = RunOptions()) -> LoadedMod
         files = unpack(checked, payload, file)
     device = options.device or payload.device
     try:
-        runner = get_backend(payload.backend).load_model(_compiled(checked.manifest, payload, files, versions), options)
+        with dropped_pages(files.folder):
+            compiled = _compiled(checked.manifest, payload, files, versions)
+            runner = get_backend(payload.backend).load_model(compiled, options)
     except BaseException:
         files.release()
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  children.call resolves the types of verify
+from pathlib import Path
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from edgepack.bundle.manifest import GOLDEN
 from edgepack.host import host_facts
 from edgepack.runtime.distance import distances
 from edgepack.runtime.load import LoadedModel, load
+from edgepack.runtime.mapped import dropped_pages
 from edgepack.specs import Host, Progress, RunOptions, Verification, no_progress
 
 
@@ -29,9 +30,10 @@ def verify_loaded(model: LoadedModel, progress: Progress = no_progress) -> Verif
     vectors = read_golden(read_member(model.bundle, GOLDEN))
     check_golden(vectors, model.inputs, model.outputs, str(model.bundle.path))
     outputs = []
-    for i, feeds in enumerate(vectors.inputs):
-        outputs.append({name: np.array(value) for name, value in model.infer(feeds).items()})
-        progress("verify", i + 1, len(vectors.inputs))
+    with dropped_pages(model.folder):
+        for i, feeds in enumerate(vectors.inputs):
+            outputs.append({name: np.array(value) for name, value in model.infer(feeds).items()})
+            progress("verify", i + 1, len(vectors.inputs))
     found = distances(vectors.outputs, outputs, vectors.tolerance)
     host = host_facts()
     return Verification(
