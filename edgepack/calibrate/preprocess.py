@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from edgepack.specs import Array, Preprocessing
 
-# Only these decoders of Pillow are used (that of JPEG opens MPO too): others start programs (EPS) or are hardly ever tested.
+# Only these decoders of Pillow are used (JPEG opens MPO too): others start programs (EPS) or are hardly ever tested.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 
 # Larger pictures than this, before or after resizing, are taken for decompression bombs; it is about Pillow's limit.

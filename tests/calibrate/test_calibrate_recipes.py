@@ -1,0 +1,74 @@
+import pytest
+
+from edgepack.calibrate.recipes import list_recipes, load_recipe
+from edgepack.errors import ConfigError
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_shipped_recipe_is_whole(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert recipe.title
+    assert recipe.sources
+
+
+def test_the_usual_recipes_are_there():
+    assert {"imagenet", "efficientnet-lite", "cifar10", "fastestdet", "mobilenet-v1"} <= set(list_recipes())
+
+
+def test_unknown_name_suggests_the_near_one():
+    with pytest.raises(ConfigError, match="there is no recipe 'imagnet'") as caught:
+        load_recipe("imagnet")
+    assert "did you mean 'imagenet'" in caught.value.hint
+
+
+def write(tmp_path, text, name="own.toml"):
+    path = tmp_path / name
+    path.write_text(text)
+    return str(path)
+
+
+def test_own_file_is_read(tmp_path):
+    recipe = load_recipe(write(tmp_path, 'title = "mine"\nsamples = 12\n[preprocessing]\nresize = [4, 6]\n'))
+    assert recipe.name == "own"
+    assert recipe.samples == 12
+    assert recipe.preprocessing.resize == (4, 6)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title = ", "not valid TOML"),
+        ("samples = 3", "the key 'title' is missing"),
+        ('title = "x"\nsampels = 3', "unknown key 'sampels'"),
+        ('title = "x"\nsamples = 0', "samples = 0"),
+        ('title = "x"\nname = "y"', "its name is 'y'"),
+        ('title = "x"\nobserver = "max"', "not one of the allowed"),
+        ('title = "x"\npercentile = 20.0', "percentile = 20.0"),
+        ('title = "x"\npercentile = nan', "finite number"),
+        ('title = "x"\n[preprocessing]\nresize = [4, 4]\nresize_short = 4', "both resize and resize_short"),
+        ('title = "x"\n[preprocessing]\nresize = [0, 4]', "a side of 0 pixels"),
+        ('title = "x"\n[preprocessing]\nresize_short = 100000', "a side of 100000 pixels"),
+        ('title = "x"\n[preprocessing]\nresize = [4, 4]\ncrop = [5, 4]', "larger than resize"),
+        ('title = "x"\n[preprocessing]\nresize_short = 4\ncrop = [5, 4]', "larger than resize_short"),
+        ('title = "x"\n[preprocessing]\nmean = [1.0]', "mean has 1 numbers, RGB has 3 channels"),
+        ('title = "x"\n[preprocessing]\ncolor = "L"\nmean = [1.0, 2.0]', "mean has 2 numbers"),
+        ('title = "x"\n[preprocessing]\nstd = [1.0, 0.0, 1.0]', "greater than 0"),
+        ('title = "x"\n[preprocessing]\nscale = -1.0', "greater than 0"),
+        ('title = "x"\n[preprocessing]\ndtype = "uint8"\nscale = 0.5', "dtype uint8"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_named(tmp_path, text, message):
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_recipe(path)
+    assert "own.toml" in caught.value.message
+    assert caught.value.hint
+
+
+def test_missing_file_and_binary_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot read the recipe"):
+        load_recipe(str(tmp_path / "none.toml"))
+    (tmp_path / "bin.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_recipe(str(tmp_path / "bin.toml"))
