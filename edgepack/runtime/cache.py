@@ -93,7 +93,7 @@ def _cached(root: Path, bundle: Bundle, entries: list[FileEntry], file: IO[bytes
         try:
             if not _is_whole(folder, entries):
                 _copy_out(folder, bundle, entries, file)
-                _remove_unused(root, limit, keep=key)
+                _remove_unused(root, limit)
             os.utime(folder / _MARKS)
         except BaseException:
             lock.close()
@@ -195,7 +195,7 @@ def _copy_files(folder: Path, bundle: Bundle, entries: list[FileEntry], file: IO
         path.chmod(0o444)
 
 
-def _remove_unused(root: Path, limit: int, keep: str) -> None:
+def _remove_unused(root: Path, limit: int) -> None:
     """Remove entries longest unused first, until all are within ``limit``; those in use stay.
 
     What a killed process left half-copied goes too, a day after.
@@ -212,11 +212,10 @@ def _remove_unused(root: Path, limit: int, keep: str) -> None:
     for _, size, folder in sorted(found):
         if total <= limit:
             return
-        if folder.name != keep:
-            with _exclusively(root / f"{folder.name}.lock") as free:
-                if free:
-                    shutil.rmtree(folder, ignore_errors=True)
-                    total -= size
+        with _exclusively(root / f"{folder.name}.lock") as free:
+            if free:
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= size
 
 
 @contextmanager

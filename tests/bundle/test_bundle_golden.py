@@ -236,6 +236,7 @@ HUGE = ONE.replace(b"(3,)", b"(9999999999,)")  # 40 GB that are not there
         npz(input__0__x=ONE, output__0__y=ONE, input__1__z=ONE, output__1__y=ONE),
         npz(input__0__x=ONE, output__0__y=ONE[:-1]),
         npz(input__0__x=ONE, output__0__y=HUGE),
+        npz(input__0__x=ONE, output__0__y=ONE + b"more"),
         npz(input__0__x=ONE, output__0__y=ONE.replace(b"(3,)", b"(-3,)")),
         npz(input__0__x=ONE, output__0__y=npy(np.array([{}], object), allow_pickle=True)),
         npz(input__0__x=ONE, output__0__y=npy(np.zeros(2, "S4"))),
