@@ -1,7 +1,8 @@
 """JSON and TOML documents to frozen dataclasses and back: the dataclass is the schema.
 
 Standard library only, because a device reads manifests with it. Unknown keys are refused with the nearest known one;
-every error names the place. ``Path`` values are written relative to ``base`` and read back below it.
+every error names the place. A ``Path`` below ``base`` is written relative to it and read back below it; others are
+written as they are. A document from elsewhere must name files by ``str`` and check them, as manifests do.
 """
 
 from __future__ import annotations
@@ -43,7 +44,13 @@ def encode(value: Any, base: Path | None = None) -> Any:
 
 def to_json(value: Any, base: Path | None = None) -> str:
     """Return ``value`` as indented JSON with a final newline; the same value gives the same text."""
-    return json.dumps(encode(value, base), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    encoded = encode(value, base)
+    text = json.dumps(encoded, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair, as in the name of a file that is not UTF-8
+        text = json.dumps(encoded, indent=1, ensure_ascii=True, allow_nan=False)
+    return text + "\n"
 
 
 def from_json(kind: type[T], text: str | bytes, where: str, base: Path | None = None) -> T:
@@ -84,7 +91,7 @@ def _decode_dataclass(kind: Any, data: Any, where: str, base: Path | None) -> An
     hints = _hints(kind)
     for key in data:
         if key not in hints:
-            raise ConfigError(f"{where}: unknown key {key!r}", hint=suggestion(key, hints))
+            raise ConfigError(f"{where}: unknown key {_show(key)}", hint=suggestion(key, hints))
     values = {key: decode(hints[key], item, f"{where}: {key}", base) for key, item in data.items()}
     for spec in dataclasses.fields(kind):
         required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
@@ -137,7 +144,7 @@ def _decode_scalar(kind: Any, data: Any, where: str, base: Path | None) -> Any:
         return float(data)
     if kind is Path and isinstance(data, str):
         return base / data if base else Path(data)
-    if kind in (int, bool, str) and type(data) is kind:
+    if (kind in (int, bool, str) and type(data) is kind) or (kind is type(None) and data is None):
         return data
     raise _wrong(
         where, {int: "a whole number", bool: "true or false", str: "text", float: "a number"}.get(kind, str(kind)), data
@@ -147,7 +154,7 @@ def _decode_scalar(kind: Any, data: Any, where: str, base: Path | None) -> Any:
 def suggestion(word: Any, known: Any) -> str:
     """Return "did you mean 'x'?" for the nearest of ``known``, else the list of all of them."""
     names = [str(name) for name in known]
-    near = difflib.get_close_matches(str(word), names, n=1, cutoff=0.55)
+    near = difflib.get_close_matches(str(word)[:100], names, n=1, cutoff=0.55)
     return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
 
 
