@@ -26,7 +26,7 @@ class Layer:
 
     ``data`` is its activation input. ``axis`` is the weight's axis of output channels, None when the engine takes one
     scale only. ``groups`` and ``bias`` are as in ONNX; ``bias`` is None when there is none. ``alpha`` and ``beta``
-    (Gemm) are multiplied into weight and bias.
+    (Gemm) are multiplied into weight and bias. ``transposed``: a Gemm's weights are [outputs, inputs].
     """
 
     node: int
@@ -39,6 +39,7 @@ class Layer:
     groups: int = 1
     alpha: float = 1.0
     beta: float = 1.0
+    transposed: bool = False
 
 
 @dataclass(frozen=True)
@@ -336,12 +337,14 @@ def find_layer(index: GraphIndex, number: int, per_channel: bool) -> Layer | str
         return problem
     operator, weight = node.op_type, node.input[1]
     bias = node.input[2] if len(node.input) > 2 and node.input[2] else None
-    axis = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1, "Gemm": 0 if attribute(node, "transB", 0) else 1}[operator]
+    transposed = operator == "Gemm" and bool(attribute(node, "transB", 0))
+    axis = 0 if operator == "Conv" or transposed else 1
     if operator == "MatMul" and len(index.constants[weight].dims) != 2:
         per_channel = False  # a stack of matrices has no axis of output channels alone
     layer = Layer(number, node.name, operator, node.input[0], weight, axis if per_channel else None, bias)
     if operator == "Gemm":
-        return dataclasses.replace(layer, alpha=attribute(node, "alpha", 1.0), beta=attribute(node, "beta", 1.0))
+        alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
+        return dataclasses.replace(layer, alpha=alpha, beta=beta, transposed=transposed)
     return dataclasses.replace(layer, groups=attribute(node, "group", 1))
 
 

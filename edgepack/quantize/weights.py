@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from edgepack.errors import ModelError
+from edgepack.quantize.reduction import Reduction, from_rows, reduction
+from edgepack.quantize.saturation import limit_pairs
 from edgepack.quantize.scales import SMALLEST_SCALE, ActivationScale, integer_limits
 
 if TYPE_CHECKING:
@@ -15,19 +17,27 @@ if TYPE_CHECKING:
     from edgepack.quantize.placement import Layer
     from edgepack.specs import Array, QuantizationRules
 
+Clipping: TypeAlias = Literal["largest", "nearest"]
+
 # A bias may use half of int32, so that the sum of products added to it does not leave int32.
 _BIAS_LIMIT = 2.0**30
+_LEVELS = 127
+# Scales tried for each output channel, as multiples of the one at which its largest weight is 127 levels.
+_NARROWER = np.arange(0.60, 1.0, 0.02)
+_WIDER = np.concatenate([np.arange(1.0, 1.30, 0.02), np.arange(1.30, 2.05, 0.05)])
 
 
 @dataclass(frozen=True)
 class LayerWeights:
     """The float weights and bias of a layer as quantization sees them, alpha and beta multiplied in.
 
-    ``weight`` is float32 in the shape of the graph; ``bias`` is float32 [channels] or None.
+    ``weight`` is float32 in the shape of the graph; ``bias`` is float32 [channels] or None. ``importance`` [terms] is
+    the mean square of the activation that each term of the reduction multiplies; None when it is not known.
     """
 
     weight: Array
     bias: Array | None
+    importance: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -78,64 +88,95 @@ def output_channels(layer: Layer, weight: Array) -> int:
     """Return how many output channels the layer has."""
     if layer.operator == "ConvTranspose":
         return int(weight.shape[1]) * layer.groups
-    if layer.operator == "Conv":
-        return int(weight.shape[0])
-    if layer.operator == "Gemm" and layer.axis is not None:
-        return int(weight.shape[layer.axis])
-    return int(weight.shape[-1])
-
-
-def largest_scale(weight: Array, axis: int | None, levels: int) -> Array:
-    """Return the scale at which the largest magnitude of each channel is ``levels``: float64, [channels] or scalar."""
-    magnitude = np.abs(weight)
-    if axis is None:
-        return np.asarray(magnitude.max(), np.float64) / levels
-    others = tuple(i for i in range(weight.ndim) if i != axis)
-    return np.asarray(magnitude.max(axis=others), np.float64) / levels
+    return int(weight.shape[0] if layer.operator == "Conv" or layer.transposed else weight.shape[-1])
 
 
 def integer_weights(
-    source: LayerWeights, layer: Layer, data: ActivationScale, rules: QuantizationRules
+    source: LayerWeights, layer: Layer, data: ActivationScale, rules: QuantizationRules, clipping: Clipping = "largest"
 ) -> IntegerWeights:
-    """Return the layer's integers with the scale that its largest weight asks for."""
+    """Return the layer's integers by the rules.
+
+    With ``clipping`` "largest" the largest weight of each channel is stored exactly; with "nearest" the scale is the
+    one whose integers are nearest to the weights in the mean square (weighted by ``source.importance``). Where the
+    target saturates, no two neighbours exceed the limit of ``saturation.py``; then the scale is always searched for,
+    and "largest" means not below its own.
+    """
     if not rules.weight_symmetric:
         return _asymmetric(source, rules)
-    scale = largest_scale(source.weight, layer.axis, 127)
+    rows = reduction(source.weight, layer)
+    if not rules.saturates:
+        rows = Reduction(rows.rows, ())
+    scale = np.abs(rows.rows).max(axis=1).astype(np.float64) / _LEVELS
+    if layer.axis is None:
+        scale = np.full_like(scale, scale.max())
+    factors = np.concatenate([_NARROWER if clipping == "nearest" else [], _WIDER if rows.pairs else [1.0]])
+    if len(factors) > 1:
+        scale = _nearest_scale(rows, scale, factors, source.importance, per_channel=layer.axis is not None)
     return with_scale(source, layer, scale, data, rules)
+
+
+def _nearest_scale(
+    rows: Reduction, largest: Array, factors: Array, importance: Array | None, *, per_channel: bool
+) -> Array:
+    best, least = largest.copy(), np.full(len(largest), np.inf)
+    for factor in factors:
+        scale = largest * factor
+        error = squared_error(rows, scale, importance)
+        better = error < least if per_channel else np.full(len(error), error.sum() < least.sum())
+        least[better], best[better] = error[better], scale[better]
+    return best
+
+
+def squared_error(rows: Reduction, scale: Array, importance: Array | None) -> Array:
+    """Return for each row the sum of squared differences, weighted by ``importance``, from its integers: [channels]."""
+    difference = round_rows(rows, scale) * scale[:, None] - rows.rows
+    squares = difference**2 if importance is None else difference**2 * importance
+    return np.asarray(squares.sum(axis=1), np.float64)
+
+
+def round_rows(rows: Reduction, scale: Array) -> Array:
+    """Return rows as whole multiples of ``scale`` [channels], within [-127, 127] and the limit of neighbours."""
+    real = (rows.rows / np.where(scale > 0, scale, 1.0)[:, None]).astype(np.float32)
+    rounded = np.clip(np.rint(real), -_LEVELS, _LEVELS)
+    limit_pairs(rounded, real, rows.pairs)
+    return rounded
 
 
 def with_scale(
     source: LayerWeights, layer: Layer, scale: Array, data: ActivationScale, rules: QuantizationRules
 ) -> IntegerWeights:
-    """Return the layer's weights rounded to the nearest multiple of ``scale`` and clipped to [-127, 127] of them.
-
-    A scale that would push the bias out of int32 is made larger (the bias is stored in units of scale times the
-    input's scale). uint8 weights hold the same numbers plus 128.
-    """
-    safe = usable_scale(scale, source.bias, layer, data)
-    shape = [1] * source.weight.ndim
-    if layer.axis is not None:
-        shape[layer.axis] = -1
-    rounded = np.clip(np.rint(source.weight / safe.reshape(shape)), -127, 127)
-    return stored(rounded, safe, layer, source.bias, rules)
+    """Return the layer's weights as multiples of ``scale`` [rows]; it is raised where the bias needs that."""
+    rows = reduction(source.weight, layer)
+    usable = usable_scale(scale, source.bias, layer, data)
+    rounded = round_rows(Reduction(rows.rows, rows.pairs if rules.saturates else ()), usable)
+    return stored(rounded, usable, source, layer, rules)
 
 
-def stored(rounded: Array, scale: Array, layer: Layer, bias: Array | None, rules: QuantizationRules) -> IntegerWeights:
-    """Return signed integers (any numpy type, within [-127, 127]) in the type that the rules ask for."""
+def stored(
+    rounded: Array, scale: Array, source: LayerWeights, layer: Layer, rules: QuantizationRules
+) -> IntegerWeights:
+    """Return rows of whole numbers within [-127, 127] in the shape and type of the graph; uint8 is 128 more."""
+    values = from_rows(rounded, source.weight.shape, layer)
+    kept = scale.astype(np.float32) if layer.axis is not None else np.asarray(scale[0], np.float32)
     if rules.weight_type == "uint8":
-        return IntegerWeights((rounded + 128).astype(np.uint8), scale, 128, layer.axis, bias)
-    return IntegerWeights(rounded.astype(np.int8), scale, 0, layer.axis, bias)
+        return IntegerWeights((values + 128).astype(np.uint8), kept, 128, layer.axis, source.bias)
+    return IntegerWeights(values.astype(np.int8), kept, 0, layer.axis, source.bias)
 
 
 def usable_scale(scale: Array, bias: Array | None, layer: Layer, data: ActivationScale) -> Array:
-    """Return ``scale`` as float32, raised where it is zero, too small to invert, or too small for the bias."""
+    """Return ``scale`` [rows] as float32, raised where it is zero, too small to invert, or too small for the bias.
+
+    The bias is stored as int32 in units of scale times the input's scale.
+    """
     least = np.full(scale.shape, SMALLEST_SCALE)
     if bias is not None:
         needed = np.abs(bias.astype(np.float64)) / (_BIAS_LIMIT * data.scale)
-        if layer.operator == "ConvTranspose" and layer.axis is not None:
+        if layer.axis is None:
+            needed = needed.max()
+        elif layer.operator == "ConvTranspose":
             needed = needed.reshape(layer.groups, -1).max(axis=0)
-        least = np.maximum(least, needed if layer.axis is not None else needed.max())
-    # A channel of zeros may have any scale; 1 keeps a bias of it exact enough and engines content.
+        least = np.maximum(least, needed)
+    # A channel of zeros may have any scale; this one keeps a bias of it exact enough and engines content.
     chosen = np.where(scale > 0, np.maximum(scale, least), np.maximum(least, np.finfo(np.float32).eps))
     return np.asarray(chosen, np.float32)
 
