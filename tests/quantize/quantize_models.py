@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (models are made and read here; nothing of this runs on a device)
 """Small float models made in code, their ranges, and what engines compute from them."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (models are made and read here; nothing of this runs on a device)
 """Random small convolutional graphs for property tests."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (models are made and read here; nothing of this runs on a device)
 """Models of every kind that is not a plain row of convolutions, and what must be refused."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (models are made and read here; nothing of this runs on a device)
 """Random small graphs: every rule holds in the result, both engines run it in int8, and near the float model."""
 
 from __future__ import annotations
