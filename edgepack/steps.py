@@ -166,7 +166,7 @@ def quantize_step(shop: Workshop, model: OnnxModel, ranges: Ranges, rules: Quant
     return shop.run("quantize", detail, key, quantize, model, ranges, rules)
 
 
-def compile_checked(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
+def compile_for_target(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
     """Compile, after asking the backend what it will refuse. Raises ``CompileError`` naming the first such node."""
     backend = get_backend(target.backend)
     refused = [d for d in backend.check(model, target) if d.severity == "error"]
@@ -182,7 +182,7 @@ def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Pr
     """Return the engine's own files. Raises ``ToolchainError`` when the engine is not installed."""
     versions = get_backend(target.backend).versions()
     key = {"model": model.sha256, "target": target, "precision": precision, "versions": versions}
-    compiled = shop.run("compile", detail, key, compile_checked, model, target, precision)
+    compiled = shop.run("compile", detail, key, compile_for_target, model, target, precision)
     return Compiled(compiled, model.sha256 + precision + target.id)
 
 

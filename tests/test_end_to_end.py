@@ -181,7 +181,7 @@ def test_a_killed_build_leaves_whole_bundles_or_none_and_the_next_one_goes_on(tm
 
 _ENGINES = """
 import edgepack.backends
-edgepack.backends.BACKENDS.update(crashing="crashing_engine", hanging="hanging_engine")
+edgepack.backends.BACKENDS.update(tensorrt="crashing_engine", tvm="hanging_engine")
 """
 _ENGINE = '''
 """A test double of an engine that {does} while compiling."""
@@ -191,7 +191,7 @@ def check(model, target): return []
 def compile_model(model, target, precision, out):
     {code}
 '''
-_PROFILE = 'id = "{0}-board"\ntitle = "a board whose engine is a test double"\nbackend = "{0}"\narch = "x86_64"\n'
+_PROFILE = 'id = "{0}-board"\ntitle = "a board whose engine is a test double"\nbackend = "{1}"\narch = "x86_64"\n'
 
 
 def test_an_engine_that_crashes_or_hangs_costs_one_row(tmp_path: Path, small_conv: Path) -> None:
@@ -199,7 +199,7 @@ def test_an_engine_that_crashes_or_hangs_costs_one_row(tmp_path: Path, small_con
     (tmp_path / "sitecustomize.py").write_text(_ENGINES)
     for name, (does, code) in engines.items():
         (tmp_path / f"{name}_engine.py").write_text(_ENGINE.format(does=does, code=code))
-        (tmp_path / f"{name}.toml").write_text(_PROFILE.format(name))
+        (tmp_path / f"{name}.toml").write_text(_PROFILE.format(name, "tensorrt" if name == "crashing" else "tvm"))
     words = command(
         "build", small_conv, "--target", tmp_path / "crashing.toml", "--target", tmp_path / "hanging.toml",
         "--target", "host-onnxruntime", "--out", tmp_path / "out", "--store", tmp_path / "store", "--no-benchmark",

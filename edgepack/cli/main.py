@@ -32,9 +32,8 @@ class EdgepackGroup(click.Group):
         debug = "--debug" in words
         words = [word for word in words if word != "--debug"]
         try:
-            super().main(args=words, prog_name="edgepack", standalone_mode=False)
-        except click.exceptions.Exit as error:
-            _leave(error.exit_code)
+            # Without its standalone mode Click returns the code of a command that called for an exit.
+            code = super().main(args=words, prog_name="edgepack", standalone_mode=False)
         except click.ClickException as error:
             error.show(file=sys.stderr)
             _leave(error.exit_code)
@@ -62,7 +61,7 @@ class EdgepackGroup(click.Group):
                 f"this is a defect of edgepack: {type(error).__name__}: {error}", "run again with --debug and report it"
             )
             _leave(1)
-        _leave(0)
+        _leave(code if isinstance(code, int) else 0)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by what they are for, not by the alphabet."""
