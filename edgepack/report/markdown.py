@@ -1,0 +1,71 @@
+"""The report as Markdown, for a pull request or a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from edgepack.report import remarks
+from edgepack.report.choice import default_limits
+from edgepack.report.entries import Group, make_groups
+from edgepack.report.sentences import recommendation
+from edgepack.report.tables import MARKS, Cell, Table, make_table
+from edgepack.specs import BuildRow, Result
+
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
+
+
+def to_markdown(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> str:
+    """Return tables, recommendation, and what was not measured and why, one section a model.
+
+    Everything that came from a document is escaped, so that names cannot add markup.
+    """
+    groups = make_groups(results, rows)
+    lines = ["# edgepack report", ""]
+    for group in groups:
+        lines += [f"## {escape(group.title)}", "", *_section(group), ""]
+    lines.append("Scenarios are defined as in MLPerf LoadGen; none of these figures is an MLPerf result.")
+    return "\n".join(lines) + "\n"
+
+
+def _section(group: Group) -> Iterable[str]:
+    table = make_table(group)
+    yield escape(recommendation(group.entries, default_limits(group.entries)))
+    yield ""
+    yield from _table(table)
+    yield ""
+    yield escape(" ".join(table.footnotes))
+    for title, found in (
+        ("Failed", remarks.failures(group.entries)),
+        ("Measurements that do not count", remarks.disturbances(group.entries)),
+        ("Not measured", remarks.not_measured(group.entries)),
+    ):
+        if found:
+            yield ""
+            yield f"### {title}"
+            yield ""
+            yield from (f"- {_remark(remark)}" for remark in found)
+
+
+def _table(table: Table) -> Iterable[str]:
+    headings = [escape(c.heading) for c in table.columns] + ["State"]
+    aligned = ["---" if c.key in ("target", "precision") else "---:" for c in table.columns] + ["---"]
+    yield "| " + " | ".join(headings) + " |"
+    yield "| " + " | ".join(aligned) + " |"
+    for i, mark in enumerate(table.marks):
+        cells = [_cell(column.cells[i]) for column in table.columns]
+        yield "| " + " | ".join([*cells, escape(MARKS[mark])]) + " |"
+
+
+def _cell(cell: Cell) -> str:
+    return escape(cell.text) + (f" ({escape(cell.detail)})" if cell.detail else "")
+
+
+def _remark(remark: remarks.Remark) -> str:
+    about = "all" if remark.all and len(remark.about) > 1 else ", ".join(remark.about)
+    return f"{escape(about)}: {escape(remark.text)}"
+
+
+def escape(text: str) -> str:
+    """Return text on one line in which no character is markup."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
