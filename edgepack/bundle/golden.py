@@ -12,7 +12,7 @@ import io
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping  # noqa: TC003  documents.py resolves the types of _Tolerances
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Mapping  # noqa: TC003  documents.py resolves the types of BundleFacts
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 

@@ -55,13 +55,45 @@ def test_graphs_run_everywhere_and_code_does_not(tmp_path):
 
 
 def test_other_engines_need_the_release_that_compiled_or_the_older_one_that_the_profile_states(tmp_path):
-    versions = {"openvino": "2026.4.1-22000-abcdef"}
-    compiled = dataclasses.replace(small_compiled(tmp_path), backend="openvino", entry="model.xml", versions=versions)
-    assert requirements(compiled, TARGET).engine == {"openvino": "2026.4"}
-    older = dataclasses.replace(TARGET, engine=EngineFacts(version="2025.2"))
-    assert requirements(compiled, older).engine == {"openvino": "2025.2"}
-    newer = dataclasses.replace(TARGET, engine=EngineFacts(version="2027.0"))
-    assert requirements(compiled, newer).engine == {"openvino": "2026.4"}
+    versions = {"tensorrt": "10.13.2-abcdef"}
+    compiled = dataclasses.replace(small_compiled(tmp_path), backend="tensorrt", entry="model.plan", versions=versions)
+    assert requirements(compiled, TARGET).engine == {"tensorrt": "10.13"}
+    older = dataclasses.replace(TARGET, engine=EngineFacts(version="10.3"))
+    assert requirements(compiled, older).engine == {"tensorrt": "10.3"}
+    newer = dataclasses.replace(TARGET, engine=EngineFacts(version="11.0"))
+    assert requirements(compiled, newer).engine == {"tensorrt": "10.13"}
+
+
+@pytest.mark.parametrize(
+    ("ir", "opsets", "oldest"),
+    [
+        (11, ("opset1", "opset13"), "2025.0"),
+        (11, ("opset16",), "2025.0"),
+        (11, ("opset1", "opset17"), "2026.2"),
+        (11, ("opset99",), "2026.4"),
+        (12, ("opset1",), "2026.4"),
+        (11, ("opset1", "extension"), "2026.4"),
+    ],
+)
+def test_openvino_graphs_need_the_release_that_knows_their_operators(tmp_path, ir, opsets, oldest):
+    layers = "".join(f'<layer id="{i}" type="Relu" version="{name}"/>' for i, name in enumerate(opsets))
+    (tmp_path / "model.xml").write_text(
+        f'<?xml version="1.0"?><net name="g" version="{ir}"><layers>{layers}</layers></net>'
+    )
+    compiled = dataclasses.replace(
+        small_compiled(tmp_path), backend="openvino", entry="model.xml", versions={"openvino": "2026.4.1-22-ab"}
+    )
+    assert requirements(compiled, TARGET).engine == {"openvino": oldest}
+
+
+def test_what_openvino_writes_is_understood(tmp_path):
+    pytest.importorskip("openvino")
+    from edgepack.backends.openvino import compile_model
+    from edgepack.graph.load import load_model
+
+    model = load_model(small_compiled(tmp_path / "onnx").folder / "model.onnx")
+    compiled = compile_model(model, dataclasses.replace(TARGET, backend="openvino"), "fp32", tmp_path / "out")
+    assert requirements(compiled, TARGET).engine == {"openvino": "2025.0"}
 
 
 def test_comparing_versions():
