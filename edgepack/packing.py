@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from edgepack.bundle.golden import with_tolerance
 from edgepack.bundle.pack import BundleFacts, pack
 from edgepack.evaluate import Evaluation
 from edgepack.files import atomic_write, sha256_file
-from edgepack.specs import CompiledModel, Precision, Verification
+from edgepack.graph.describe import describe
+from edgepack.specs import CompiledModel, OnnxModel, Precision, Verification
 from edgepack.steps import Compiled
 from edgepack.store import Store
 from edgepack.workshop import Workshop
@@ -26,21 +29,38 @@ class Packed:
 
 
 def pack_bundle(
-    compiled: CompiledModel, golden: Path, verification: Verification, facts: BundleFacts, out: Path
+    compiled: CompiledModel,
+    golden: Path,
+    verification: Verification,
+    facts: BundleFacts,
+    graph: OnnxModel | None,
+    out: Path,
 ) -> Packed:
-    """Give the golden vectors the tolerance that was measured, and pack. Raises ``VerificationError``."""
+    """Give the golden vectors the tolerance that was measured, and pack. Raises ``VerificationError``.
+
+    The layers of ``graph``, what was compiled, are counted by precision for the manifest; None leaves them out.
+    """
     precision: Precision = compiled.precision
+    if graph is not None:
+        facts = dataclasses.replace(facts, layers=Counter(layer.precision for layer in describe(graph).layers))
     vectors = with_tolerance(golden, verification, precision, out)
     path = pack(compiled, vectors, facts, out)
     vectors.unlink()
     return Packed(path, sha256_file(path), path.stat().st_size)
 
 
-def pack_step(shop: Workshop, compiled: Compiled, golden: Path, evaluation: Evaluation, facts: BundleFacts) -> Packed:
+def pack_step(
+    shop: Workshop,
+    compiled: Compiled,
+    golden: Path,
+    evaluation: Evaluation,
+    facts: BundleFacts,
+    graph: OnnxModel | None,
+) -> Packed:
     """Return the packed bundle."""
-    key = {"compiled": compiled.key, "evaluation": evaluation, "facts": facts}
+    key = {"compiled": compiled.key, "evaluation": evaluation, "facts": facts, "graph": graph.sha256 if graph else None}
     detail = f"{facts.target.id} {facts.precision}"
-    return shop.run("pack", detail, key, pack_bundle, compiled.model, golden, evaluation.verification, facts)
+    return shop.run("pack", detail, key, pack_bundle, compiled.model, golden, evaluation.verification, facts, graph)
 
 
 def deliver_bundle(packed: Packed, final: Path, store: Store) -> None:

@@ -139,7 +139,7 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
             evaluation = attempt.evaluation
         _check(evaluation, settings, precision, len(trials))
         facts = _facts(shared, target, attempt, ranges)
-        packed = pack_step(shop, attempt.compiled, shared.golden, evaluation, facts)
+        packed = pack_step(shop, attempt.compiled, shared.golden, evaluation, facts, attempt.graph)
         deliver_bundle(packed, final, shop.store)
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's
@@ -290,7 +290,7 @@ def _facts(shared: Shared, target: Target, attempt: Attempt, ranges: Ranges | No
         precision=compiled.model.precision,
         preprocessing=shared.selection.evaluation.preprocessing,
         classes=shared.selection.evaluation.classes,
-        layers=attempt.compiled.layers,
+        layers={},
         accuracy=measured,
         toolchain=tool_versions(),
         source_sha256=shared.source.sha256,

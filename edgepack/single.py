@@ -168,4 +168,4 @@ def pack_folder(
         source_sha256=model.sha256,
         calibration_sha256=None,
     )
-    return pack_step(shop, wrapped, golden, evaluation, facts).path
+    return pack_step(shop, wrapped, golden, evaluation, facts, None).path

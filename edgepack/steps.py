@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,10 @@ _SHOWN = 50
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled model with the digest of all that it was made from, and its layers counted by precision."""
+    """A compiled model with the digest of all that it was made from."""
 
     model: CompiledModel
     key: str
-    layers: Mapping[str, int] = field(default_factory=dict)
 
 
 def fingerprint(source: str | None) -> Any:

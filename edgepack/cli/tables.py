@@ -34,7 +34,13 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for column in columns:
         wraps = column in _WRAP
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=not wraps)
+        table.add_column(
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=not wraps,
+            min_width=12 if wraps else None,
+        )
     return table
 
 
@@ -191,9 +197,8 @@ def _percentile(value: Any) -> str:
         return "-" if value is None else f"[dim]needs {value.queries_needed}[/]"
     if value.ci95_ns is None:
         return show.time_ns(value.value_ns)
-    return (
-        f"{show.time_ns(value.value_ns)} [dim]({show.time_ns(value.ci95_ns[0])}..{show.time_ns(value.ci95_ns[1])})[/]"
-    )
+    low, high = map(show.time_ns, value.ci95_ns)
+    return f"{show.time_ns(value.value_ns)}\n[dim]{low}..{high}[/]"
 
 
 def show_comparison(console: Console, first: Path, second: Path, result: Any) -> None:
