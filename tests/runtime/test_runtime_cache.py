@@ -99,12 +99,14 @@ def test_a_bundle_that_changes_while_it_is_unpacked(bundle_path, tmp_path):
     assert entries(cache_folder()) == []
 
 
-@pytest.mark.parametrize("where", ["a file", "read-only", "of others"])
+@pytest.mark.parametrize("where", ["a file", "read-only", "of others", "impossible"])
 def test_a_cache_that_cannot_be_used(bundle_path, tmp_path, monkeypatch, where, unpacked):
     root = tmp_path / "cache"
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
-    if where == "a file":
+    if where == "impossible":
+        monkeypatch.setenv("EDGEPACK_CACHE", "/proc/no/such/folder")
+    elif where == "a file":
         root.write_text("")
     else:
         root.mkdir()
