@@ -1,0 +1,214 @@
+"""The rules of the house: who may import whom, and what a device needs (DESIGN, section 2)."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import edgepack
+from edgepack import backends
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(edgepack.__file__).resolve().parent
+
+# Each may import those of its own line and of the lines above it, also inside functions: never downward.
+LAYERS = (
+    "__init__ errors specs documents files resources callables events",
+    "host targets children store tracking settings",
+    "backends",
+    "graph calibrate export quantize bundle evaluate benchmark runtime choose",
+    "workshop steps gate measuring packing rows inspection single pipeline report schemas doctor",
+    "cli demo __main__",
+)
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
+
+# What runs on a device: numpy and the engine are there, nothing else.
+DEVICE = ("backends", "benchmark", "bundle", "runtime", "host", "targets", "children", "store", "doctor", "resources")
+# These do not even want numpy: a command line that answers at once imports them.
+PLAIN = ("errors", "specs", "documents", "files", "store", "children", "host", "targets", "resources")
+COMMAND_LINE = ("click", "rich")
+
+
+def modules() -> list[Path]:
+    return sorted(ROOT.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    """Return which part of the house a module belongs to: its top folder, or its own name."""
+    first = path.relative_to(ROOT).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Yield the full name of everything that ``tree`` imports, also inside functions."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module_level(tree: ast.Module) -> Iterator[str]:
+    """Yield what a module imports when it is itself imported: not in functions, not for type checkers alone."""
+
+    def visit(nodes: list[ast.stmt]) -> Iterator[str]:
+        for node in nodes:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                yield from imports(node)
+            elif isinstance(node, ast.If):
+                if ast.unparse(node.test) != "TYPE_CHECKING":
+                    yield from visit(node.body)
+                yield from visit(node.orelse)
+            elif isinstance(node, ast.Try | ast.With | ast.ClassDef):
+                yield from visit(node.body)
+
+    yield from visit(tree.body)
+
+
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def outside(names: Iterator[str]) -> set[str]:
+    """Return the packages among ``names`` that are neither edgepack's nor the standard library's."""
+    tops = {name.partition(".")[0] for name in names}
+    return tops - set(sys.stdlib_module_names) - {"edgepack"}
+
+
+def identifier(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+# --- layers -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", modules(), ids=identifier)
+def test_every_module_has_its_layer(path: Path) -> None:
+    assert part(path) in RANK, f"add {part(path)} to the layers of this test, after DESIGN section 2"
+
+
+@pytest.mark.parametrize("path", modules(), ids=identifier)
+def test_no_module_imports_from_a_layer_above(path: Path) -> None:
+    for name in imports(parsed(path)):
+        if name.startswith("edgepack."):
+            other = name.split(".")[1]
+            if other in RANK:  # else a name of edgepack/__init__.py
+                assert RANK[other] <= RANK[part(path)], f"{part(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=identifier)
+def test_third_party_packages_are_imported_where_they_are_used(path: Path) -> None:
+    allowed = {"numpy"} | (set(COMMAND_LINE) if part(path) in ("cli", "demo") else set())
+    assert outside(module_level(parsed(path))) <= allowed
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if part(p) in PLAIN], ids=identifier)
+def test_the_lowest_modules_import_the_standard_library_only(path: Path) -> None:
+    assert outside(module_level(parsed(path))) == set()
+
+
+@pytest.mark.parametrize("path", modules(), ids=identifier)
+def test_only_the_command_line_knows_click(path: Path) -> None:
+    if part(path) not in ("cli", "demo"):
+        assert not outside(imports(parsed(path))) & {"click"}
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if p.name == "__init__.py"], ids=identifier)
+def test_no_package_exports_what_another_module_defines(path: Path) -> None:
+    assert "__all__" not in path.read_text()
+
+
+def test_the_rules_would_see_a_violation() -> None:
+    tree = ast.parse("import scipy.stats\nif TYPE_CHECKING:\n    import torch\ntry:\n    import onnx\nexcept E: pass")
+    assert outside(module_level(tree)) == {"scipy", "onnx"}
+    assert outside(imports(tree)) == {"scipy", "onnx", "torch"}
+
+
+def test_the_linter_bans_the_engines_from_module_level() -> None:
+    pyproject = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())
+    banned = pyproject["tool"]["ruff"]["lint"]["flake8-tidy-imports"]["banned-module-level-imports"]
+    assert {"torch", "onnx", "onnxruntime", "openvino", "scipy", "PIL", "jinja2", "msgspec"} <= set(banned)
+
+
+# --- on a device ------------------------------------------------------------------------------------------------------
+
+BLOCKER = """
+import importlib, pkgutil, sys
+
+class Blocker:
+    \"\"\"Nothing but the standard library, numpy and edgepack is installed, as on a device before its engine.\"\"\"
+
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in sys.stdlib_module_names and top not in ("numpy", "edgepack"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+import edgepack
+
+for name in sys.argv[1:]:
+    module = importlib.import_module(f"edgepack.{name}")
+    for inner in pkgutil.walk_packages(getattr(module, "__path__", []), f"edgepack.{name}."):
+        importlib.import_module(inner.name)
+        print(inner.name)
+"""
+
+
+def test_a_device_needs_numpy_only_to_import_its_modules() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", BLOCKER, *DEVICE], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert {"edgepack.backends.onnxruntime", "edgepack.backends.openvino"} <= set(answer.stdout.split())
+
+
+def test_a_device_without_an_engine_is_told_what_to_install() -> None:
+    code = (
+        BLOCKER
+        + """
+from edgepack.backends import BACKENDS, get_backend
+from edgepack.errors import ToolchainError
+for name in BACKENDS:
+    try:
+        get_backend(name).versions()
+    except ToolchainError as error:
+        print(error.hint)
+"""
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    hints = answer.stdout.split("\n")
+    for name in backends.BACKENDS:
+        assert f"pip install 'edgepack[{name}]'" in hints
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+HELP = """
+import runpy, sys
+sys.argv = ["edgepack", *sys.argv[1:]]
+try:
+    runpy.run_module("edgepack", run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    assert end.code in (0, None), end.code
+banned = {"torch", "onnx", "onnxruntime", "openvino", "scipy", "PIL", "jinja2", "msgspec", "onnxslim", "numpy", "rich"}
+print("IMPORTED", *sorted(banned & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"]], ids=" ".join)
+def test_help_imports_no_engine(arguments: list[str]) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", HELP, *arguments], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert answer.returncode == 0, answer.stderr
+    imported = answer.stdout.rpartition("IMPORTED")[2].split()
+    assert imported == []
