@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (models are made here; nothing of this runs on a device)
 """Small models made in code for the tests of the engines, each with a function that makes inputs for it."""
 
 from __future__ import annotations

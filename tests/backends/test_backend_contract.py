@@ -1,4 +1,3 @@
-# ruff: noqa: TID253  (models are made here; nothing of this runs on a device)
 """What every engine's module promises, on small models of every kind."""
 
 from __future__ import annotations
