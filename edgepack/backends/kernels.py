@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING, Any
 
+from edgepack.backends.weights import read_message
 from edgepack.specs import Diagnostic
 
 if TYPE_CHECKING:
@@ -15,17 +16,22 @@ if TYPE_CHECKING:
 
 _CPU = "CPUExecutionProvider"
 _DEFAULT_DOMAINS = ("", "ai.onnx")
+_LARGE_BYTES = 4096
 _FOLDED = ("Constant",)  # becomes an initializer, so that no kernel is wanted
 
 
 def missing_kernels(path: Path) -> list[Diagnostic]:
     """Return one error for each node whose operator or whose input types have no CPU kernel; unknown types are let by.
 
-    Shapes and weights are not read. Needs onnx and ONNX Runtime.
+    Shapes and weights do not matter. Needs onnx and ONNX Runtime.
     """
-    import onnx
-
-    proto = onnx.load(path, load_external_data=False)
+    try:
+        proto = read_message(path)
+    except (OSError, ValueError) as error:
+        return [Diagnostic("error", f"cannot read {path.name}: {error}")]
+    for tensor in proto.graph.initializer:
+        if len(tensor.raw_data) > _LARGE_BYTES:
+            tensor.ClearField("raw_data")  # else inferring types would copy them, twice
     opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     local = {(_domain(f.domain), f.name) for f in proto.functions}
     found = []

@@ -238,6 +238,10 @@ def _check_nodes(model: OnnxModel) -> list[Diagnostic]:
         return [Diagnostic("error", f"{TITLE} cannot read the model: {engine_words(error)}")]
     nodes = [node for node in graph.get_ordered_ops() if node.get_type_name() in _REFUSED_NODES]
     if not nodes:
+        try:
+            _match_ports(graph, model)
+        except CompileError as error:
+            return [Diagnostic("error", error.message, hint=error.hint)]
         return []
     reason = _why_not(reader, model)
     hint = "replace the operator in the model, or use a target with another engine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import shutil
 from typing import IO, TYPE_CHECKING
 
@@ -36,11 +37,29 @@ def copy_model(model: OnnxModel, out: Path, name: str = "model.onnx") -> tuple[s
     return _rewrite(model, out, name)
 
 
+def read_message(path: Path) -> onnx.ModelProto:
+    """Parse an ONNX file, leaving external weights where they are; memory for the file's own bytes is taken once.
+
+    Raises ``ValueError`` when the file is empty or damaged.
+    """
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    proto = onnx.ModelProto()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        try:
+            with memoryview(data) as view:
+                proto.ParseFromString(view)
+        except (DecodeError, RecursionError) as error:
+            raise ValueError(f"damaged: {error}") from None
+    return proto
+
+
 def _rewrite(model: OnnxModel, out: Path, name: str) -> tuple[str, ...]:
     import onnx
 
     folder, data = model.path.parent, f"{name}.data"
-    proto = onnx.load(model.path, load_external_data=False)
+    proto = read_message(model.path)
     separate = model.size_bytes > SEPARATE_ABOVE_BYTES
     large = [t for t in proto.graph.initializer if separate and _size(t, folder) >= _SMALL_BYTES]
     moving = {id(tensor) for tensor in large}  # protobuf gives one object a message as long as it is referred to

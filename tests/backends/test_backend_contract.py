@@ -296,7 +296,19 @@ def test_compile_refuses_with_the_engines_words(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-@pytest.mark.parametrize("data", [b"", b"not a model at all", b"\x08\x08\x3a\xff\xff\xff\x07"])
+DAMAGED = [b"", b"not a model at all", b"\x08\x08\x3a\xff\xff\xff\x07"]
+
+
+@pytest.mark.parametrize("data", DAMAGED)
+def test_check_of_a_damaged_file_is_an_error_and_no_exception(
+    data: bytes, backend: Backend, target: Target, tmp_path: Path
+) -> None:
+    model = save(MODELS["conv"](), tmp_path / "m.onnx")
+    model.path.write_bytes(data)
+    assert [d.severity for d in backend.check(model, target)] == ["error"]
+
+
+@pytest.mark.parametrize("data", DAMAGED)
 def test_damaged_files_are_refused(data: bytes, backend: Backend, target: Target, tmp_path: Path) -> None:
     model = save(MODELS["conv"](), tmp_path / "m.onnx")
     model.path.write_bytes(data)
