@@ -55,6 +55,8 @@ class OpenVinoRunner:
         self._set = request.set_input_tensor
         self._infer = request.infer
         self._shapes: list[tuple[int, ...]] = []
+        # An integer input may become a shape inside, which then may fail though no input's shape changed.
+        self._keeps_shapes = all(dtype.name not in ("int64", "int32") for _, _, dtype in self._inputs)
 
     def infer(self, feeds: Feeds, /) -> Mapping[str, Array]:
         """Return the outputs by name. Raises ``DataError`` for inputs that do not fit the model."""
@@ -84,7 +86,7 @@ class OpenVinoRunner:
         self._infer = self._set = self._tensor = _closed
 
     def _infer_new(self, feeds: Feeds, shapes: list[tuple[int, ...]]) -> Any:
-        """Infer inputs of other shapes than before; from then on these shapes are known to work.
+        """Infer inputs of other shapes than before; from then on these are known to work, unless inputs make shapes.
 
         On one thread the synchronous call of OpenVINO 2026.4 loses the error when a layer does not take its shape, and
         returns memory that nobody wrote; the asynchronous one raises. Shapes that have worked cannot fail that way.
@@ -93,7 +95,7 @@ class OpenVinoRunner:
         self._shapes = []
         self._request.start_async()
         self._request.wait()
-        self._shapes = shapes
+        self._shapes = shapes if self._keeps_shapes else []
         return self._request.results
 
 

@@ -162,6 +162,18 @@ def test_two_inputs_that_do_not_fit_each_other_are_refused_on_one_thread(tmp_pat
         np.testing.assert_array_equal(runner.infer({"a": three, "b": three})["y"], three * 2)
 
 
+def test_a_number_that_makes_an_impossible_shape_is_refused_on_one_thread(tmp_path: Path) -> None:
+    node = backend_models.helper.make_node("Reshape", ["x", "shape"], ["y"])
+    values = [("x", FLOAT, ["N", 4]), ("shape", backend_models.INT64, [2])]
+    model = save(make([node], values, [("y", FLOAT, ["A", "B"])]), tmp_path / "m.onnx")
+    runner = openvino.load_model(openvino.compile_model(model, CPU, "fp32", tmp_path / "out"), RunOptions(threads=1))
+    x = np.arange(8, dtype=np.float32).reshape(2, 4)
+    for _ in range(3):
+        np.testing.assert_array_equal(runner.infer({"x": x, "shape": np.array([4, 2])})["y"], x.reshape(4, 2))
+        with pytest.raises(DataError, match="could not run these inputs"):
+            runner.infer({"x": x, "shape": np.array([5, 2])})
+
+
 def test_an_empty_file_is_not_an_empty_model(tmp_path: Path) -> None:
     model = save(MODELS["conv"](), tmp_path / "m.onnx")
     model.path.write_bytes(b"")
