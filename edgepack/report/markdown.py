@@ -12,7 +12,7 @@ from edgepack.report.sentences import recommendation
 from edgepack.report.tables import MARKS, Cell, Table, make_table
 from edgepack.specs import BuildRow, Result
 
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&])")
+_SPECIAL = re.compile(r"([\\`*_\[\]|<>~&])")
 
 
 def to_markdown(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> str:

@@ -120,21 +120,24 @@
 
   // A tip beside the point that has the pointer or the keyboard's focus.
   const tip = document.querySelector(".tip");
-  const showTip = (event) => {
-    const point = event.target.closest?.("g.point");
-    if (!point) { tip.hidden = true; return; }
-    tip.textContent = point.getAttribute("aria-label");
-    tip.hidden = false;
-    const at = point.getBoundingClientRect(), size = tip.getBoundingClientRect();
+  let pointed = null;
+  const placeTip = () => {
+    tip.hidden = !pointed;
+    if (!pointed) return;
+    tip.textContent = pointed.getAttribute("aria-label");
+    const at = pointed.getBoundingClientRect(), size = tip.getBoundingClientRect();
     const left = Math.min(Math.max(8, at.left + at.width / 2 - size.width / 2), window.innerWidth - size.width - 8);
     const above = at.top - size.height - 8;
     tip.style.left = `${left}px`;
     tip.style.top = `${above > 8 ? above : at.bottom + 8}px`;
   };
-  for (const kind of ["pointerover", "focusin"]) document.addEventListener(kind, showTip);
-  document.addEventListener("focusout", () => { tip.hidden = true; });
-  document.addEventListener("keydown", (event) => { if (event.key === "Escape") tip.hidden = true; });
-  document.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
+  const point = (to) => { pointed = to; placeTip(); };
+  for (const kind of ["pointerover", "focusin"]) {
+    document.addEventListener(kind, (event) => point(event.target.closest?.("g.point") ?? null));
+  }
+  document.addEventListener("focusout", () => point(null));
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") point(null); });
+  document.addEventListener("scroll", placeTip, { passive: true });
 
   document.addEventListener("click", (event) => {
     if (!event.target.matches?.("button.copy")) return;

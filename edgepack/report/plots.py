@@ -119,6 +119,9 @@ def _quality_title(entries: Sequence[Entry], kind: Kind) -> str:
 
 
 def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_title: str) -> str:
+    crowded = len(points) > _MOST_ERROR_BARS
+    if crowded:
+        points = [Point(p.index, p.x, (p.x, p.x), p.y, (p.y, p.y)) for p in points]
     x = svg.make_axis([v for p in points for v in (p.x, *p.x_ends)], _AREA.x1, _AREA.x2, pad=0.12)
     y = svg.make_axis([v for p in points for v in (p.y, *p.y_ends)], _AREA.y2, _AREA.y1, log=False, pad=0.14)
     names = labels(entries)
@@ -128,7 +131,7 @@ def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_
     targets = {entries[p.index].target for p in points}
     short = [entries[p.index].target if len(targets) > 1 else entries[p.index].precision for p in points]
     spots = svg.place_labels(places, short, _LABELS, _FONT) if len(points) <= _MOST_LABELS else [None] * len(points)
-    size = 5.5 if len(points) <= _MOST_ERROR_BARS else 4.0
+    size = 4.0 if crowded else 5.5
     parts = [
         *_frame(x, y, f"{x_title}  \u2190 faster" if "latency" in x_title else x_title, f"{y_title}  \u2192 better"),
         svg.path([(x.place(p.x), y.place(p.y)) for p in front], "front", steps=True),
@@ -140,7 +143,7 @@ def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_
         parts += [
             f'<g class="point {escape(entry.precision)}{faded}" data-entry="{point.index}" tabindex="0" role="img" '
             f'aria-label="{escape(tip)}">',
-            _error_bars(x, y, point) if len(points) <= _MOST_ERROR_BARS else "",
+            _error_bars(x, y, point),
             svg.marker(SHAPES.get(entry.precision, "circle"), px, py, size),
             svg.text(spot[0], spot[1], name, kind="name", anchor=spot[2]) if spot else "",
             "</g>",

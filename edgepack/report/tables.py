@@ -64,7 +64,7 @@ def make_table(group: Group) -> Table:
         _speedup(entries),
         *_quality(entries),
         _bytes("size", "Size", [e.size_bytes for e in entries]),
-        _bytes("memory", "Memory, peak", [e.result.memory_peak_bytes if e.result else None for e in entries]),
+        _bytes("memory", "Peak memory", [e.result.memory_peak_bytes if e.result else None for e in entries]),
         _energy(entries),
     ]
     marks = tuple(mark(e) for e in entries)

@@ -1,0 +1,216 @@
+"""Made-up results and build rows: no figure here was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from edgepack.benchmark.statistics import distribution, percentiles
+from edgepack.specs import (
+    Accuracy,
+    BuildRow,
+    Host,
+    Latency,
+    MeasuredAccuracy,
+    Memory,
+    Result,
+    RunOptions,
+    Scenario,
+)
+
+HOST = Host(
+    cpu="Made-up(R) CPU M-1000 @ 2.00GHz",
+    arch="x86_64",
+    isa=("avx2", "fma"),
+    cores=4,
+    memory_bytes=8 << 30,
+    os="linux",
+    kernel="6.1.0",
+    python="3.11.7",
+    power_mode="governor performance",
+)
+QUIET = {"cpu_busy_s": 1.0}
+
+
+def digest(text):
+    import hashlib
+
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def accuracy(value=0.9134, fp32=0.9198, n=5000, ci95=(0.0031, 0.0097), metric="top1"):
+    return Accuracy(metric, n, fp32, value, fp32 - value, ci95)
+
+
+def result(target="host-openvino", precision="fp32", median_ms=4.0, **changes):
+    """A result whose latencies are log-normal about a median, from a seed that depends on the names."""
+    name = changes.pop("bundle_name", "resnet20")
+    seed = int(digest(f"{name}{target}{precision}")[:8], 16)
+    queries = changes.pop("queries", 1500)
+    draws = np.random.default_rng(seed).normal(0, 0.06, queries)
+    latencies = (1e6 * median_ms * np.exp(draws)).astype(np.int64)
+    latencies[:: max(queries // 15, 1)] *= 2
+    values = {
+        "format": 1,
+        "bundle_sha256": digest(f"bundle {name} {target} {precision}"),
+        "bundle_name": name,
+        "target": target,
+        "precision": precision,
+        "host": HOST,
+        "engine": target.removeprefix("host-"),
+        "versions": {target.removeprefix("host-"): "1.2.3"},
+        "options": RunOptions(threads=2),
+        "scenario": Scenario("SingleStream", 2_000_000_000, 400_000_000),
+        "queries": queries,
+        "warmup_queries": 100,
+        "duration_ns": int(latencies.sum()),
+        "percentiles": percentiles(latencies, 0),
+        "samples_per_second": queries / (latencies.sum() / 1e9),
+        "samples_per_second_ci95": (200.0, 260.0),
+        "memory_load_bytes": 30_000_000,
+        "memory_peak_bytes": 84_000_000 if precision == "fp32" else 61_000_000,
+        "energy_uj": None,
+        "energy_source": "no sensor: neither RAPL, INA3221 nor a discharging battery was found",
+        "load_before": QUIET,
+        "load_after": QUIET,
+        "valid": True,
+        "invalid_reasons": (),
+        "accuracy": None,
+        "size_bytes": 1_130_000 if precision == "fp32" else 340_000,
+        "distribution_ns": distribution(latencies),
+        "coefficient_of_variation": 0.21,
+        "memory": Memory(30_000_000, 60_000_000, 70_000_000, 65_000_000, 84_000_000),
+        "source_sha256": digest(f"model {name}"),
+        "measured_at": "2026-01-02T03:04:05Z",
+        "notes": ("4 distinct golden inputs in turn",),
+    }
+    return Result(**{**values, **changes})
+
+
+def measured(quality=None, agreement=None, sqnr_db=None, n=5000, note=None):
+    return MeasuredAccuracy(quality, sqnr_db, 0.999, agreement, n, "onnxruntime 1.2.3", ("avx2",), note)
+
+
+def row(target="host-openvino", precision="fp32", of=None, **changes):
+    """A row of a build; ``of`` is the result that it belongs to."""
+    values = {
+        "target": target,
+        "precision": precision,
+        "status": "ok",
+        "reason": None,
+        "bundle": f"artifacts/resnet20/resnet20-{target}-{precision}.edgepack",
+        "sha256": of.bundle_sha256 if of else digest(f"bundle resnet20 {target} {precision}"),
+        "size_bytes": of.size_bytes if of else 1_130_000,
+        "accuracy": None,
+        "sqnr_db": None if precision == "fp32" else 27.8,
+        "cosine": 1.0 if precision == "fp32" else 0.9991,
+        "agreement": 1.0 if precision == "fp32" else 0.973,
+        "n": 5000,
+        "sqnr_ci95_db": None,
+        "cosine_ci95": None,
+        "agreement_ci95": None if precision == "fp32" else (0.968, 0.9772),
+        "latency_ns": None,
+        "speedup_over_fp32": None,
+        "speedup_ci95": None,
+        "measured_on": None,
+        "model": "resnet20",
+        "source_sha256": digest("model resnet20"),
+    }
+    if of is not None:
+        p50, p90 = (p.value_ns for p in of.percentiles[:2])
+        values["latency_ns"] = Latency(p50, p90)
+        values["measured_on"] = f"{of.host.cpu}, {of.engine} 1.2.3"
+        values["speedup_over_fp32"] = 1.0 if precision == "fp32" else None
+    return BuildRow(**{**values, **changes})
+
+
+def labelled_build():
+    """Two targets measured here, one only built, one that failed: results and rows."""
+    results, rows = [], []
+    medians = {
+        ("openvino", "fp32"): 4.1,
+        ("openvino", "int8"): 2.2,
+        ("onnxruntime", "fp32"): 5.0,
+        ("onnxruntime", "int8"): 3.1,
+    }
+    for (engine, precision), median in medians.items():
+        target = f"host-{engine}"
+        found = result(target, precision, median)
+        speedup = medians[engine, "fp32"] / median
+        quality = accuracy() if precision == "int8" else accuracy(0.9198, ci95=(0.0, 0.0))
+        rows.append(
+            row(
+                target,
+                precision,
+                found,
+                accuracy=quality,
+                speedup_over_fp32=speedup,
+                speedup_ci95=None if precision == "fp32" else (0.96 * speedup, 1.05 * speedup),
+            )
+        )
+        results.append(found)
+    notes = {"latency": "not measured: no such device here"}
+    rows.append(
+        row("raspberry-pi-5", "int8", accuracy=accuracy(0.9120, ci95=(0.004, 0.012)), size_bytes=338_000, notes=notes)
+    )
+    rows.append(
+        row(
+            "intel-n100",
+            "int8",
+            status="failed",
+            reason="openvino refused model.onnx: operator Foo is unknown (try --precision fp32)",
+            bundle=None,
+            sha256=None,
+            size_bytes=None,
+            agreement=None,
+            agreement_ci95=None,
+            sqnr_db=None,
+            n=None,
+        )
+    )
+    return tuple(results), tuple(rows)
+
+
+def unlabelled_build():
+    """The same without labels, and on a disturbed machine."""
+    results, rows = labelled_build()
+    reasons = ("other processes took 41.0% of the CPU time (bound 5%)",)
+    results = tuple(dataclasses.replace(r, valid=False, invalid_reasons=reasons) for r in results)
+    notes = {"accuracy": "not measured: the samples have no labels"}
+    rows = tuple(
+        dataclasses.replace(r, accuracy=None, notes={**r.notes, **notes}, n=200 if r.n else None) for r in rows
+    )
+    return results, rows
+
+
+def many(devices=40, models=1):
+    """Five hundred results or so: made-up devices with four precisions and three kinds of threads."""
+    results = []
+    random = np.random.default_rng(0)
+    for model in range(models):
+        for device in range(devices):
+            host = dataclasses.replace(HOST, cpu=f"Made-up CPU {device}")
+            speed = float(np.exp(random.normal(1.5, 1)))
+            for precision, factor, drop in (
+                ("fp32", 1, 0),
+                ("fp16", 0.7, 0.0004),
+                ("bf16", 0.75, 0.001),
+                ("int8", 0.45, 0.006),
+            ):
+                for threads in (1, 2, 4):
+                    found = drop * float(np.exp(random.normal(0, 0.3)))
+                    quality = accuracy(0.9198 - found, ci95=(found - 0.003, found + 0.003))
+                    results.append(
+                        result(
+                            f"device-{device:02}",
+                            precision,
+                            speed * factor / threads**0.7,
+                            host=host,
+                            options=RunOptions(threads=threads),
+                            accuracy=measured(quality, 0.98, 25.0),
+                            bundle_name=f"net{model}",
+                            queries=700,
+                        )
+                    )
+    return tuple(results), ()

@@ -1,0 +1,98 @@
+import dataclasses
+
+import made_up
+import pytest
+
+from edgepack.report.choice import Limits, choose, default_limits, quality_kind
+from edgepack.report.entries import labels, make_groups
+from edgepack.report.sentences import recommendation
+
+
+def entries_of(build):
+    (group,) = make_groups(*build)
+    return group.entries
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    return entries_of(made_up.labelled_build())
+
+
+def chosen(entries, **limits):
+    best = choose(entries, Limits(**limits)).best
+    return None if best is None else labels(entries)[best]
+
+
+def test_the_fastest_that_keeps_the_limits_is_chosen(labelled):
+    assert chosen(labelled) == "host-openvino int8"
+    assert chosen(labelled, quality=0.001) == "host-openvino fp32"
+    assert chosen(labelled, latency_ns=1.0) is None
+    assert chosen(labelled, size_bytes=500_000) == "host-openvino int8"
+    assert chosen(labelled, memory_bytes=62e6) == "host-openvino int8"
+
+
+def test_what_was_not_measured_keeps_no_limit_on_it(labelled):
+    assert chosen(labelled, energy_uj=1e12) is None
+
+
+def test_a_failed_or_unmeasured_row_is_never_chosen():
+    _, rows = made_up.labelled_build()
+    (group,) = make_groups((), rows[4:])
+    assert choose(group.entries, Limits()).best is None
+    assert "No latency was measured here" in recommendation(group.entries, Limits())
+
+
+def test_a_row_that_missed_its_gate_is_not_chosen():
+    results, rows = made_up.labelled_build()
+    missed = dataclasses.replace(rows[1], status="gate_missed", reason="too low")
+    assert chosen(entries_of((results, (rows[0], missed, *rows[2:4])))) == "host-onnxruntime int8"
+
+
+def test_latencies_whose_intervals_overlap_are_a_tie():
+    twin = made_up.result("host-twin", "int8", 2.2)
+    results, rows = made_up.labelled_build()
+    entries = entries_of(((*results, twin), rows))
+    found = choose(entries, Limits())
+    assert labels(entries)[found.ties[0]] in ("host-twin int8", "host-openvino int8")
+    assert "cannot be told from" in recommendation(entries, Limits())
+
+
+def test_disturbed_measurements_can_be_left_out():
+    entries = entries_of(made_up.unlabelled_build())
+    assert chosen(entries) == "host-openvino int8"
+    assert chosen(entries, undisturbed=True) is None
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "quality"),
+    [(made_up.labelled_build, "accuracy", 0.01), (made_up.unlabelled_build, "agreement", 0.95)],
+)
+def test_the_limit_on_quality_is_on_what_was_measured(build, kind, quality):
+    entries = entries_of(build())
+    assert quality_kind(entries) == kind
+    assert default_limits(entries) == Limits(quality=quality)
+
+
+def test_without_labels_the_sentence_says_that_accuracy_was_not_measured():
+    entries = entries_of(made_up.unlabelled_build())
+    text = recommendation(entries, default_limits(entries))
+    assert "agrees with fp32 on 97.3 % of n = 200" in text
+    assert "Accuracy was not measured: no labels." in text
+    assert "disturbed machine" in text
+
+
+def test_the_sentence_has_the_figures(labelled):
+    text = recommendation(labelled, default_limits(labelled))
+    assert text.startswith("Take host-openvino int8: p90 2.36 ms (")
+    assert "1.86 times as fast as its fp32" in text
+    assert "top-1 accuracy 91.3 %, a drop of +0.64 points (+0.31 to +0.97)" in text
+
+
+def test_sqnr_is_the_last_resort():
+    result = made_up.result(accuracy=made_up.measured(None, None, 30.0))
+    entries = entries_of(((result,), ()))
+    assert quality_kind(entries) == "sqnr"
+    assert chosen(entries, quality=20.0) == "host-openvino fp32"
+    nothing = entries_of(((made_up.result(),), ()))
+    assert quality_kind(nothing) == "none"
+    assert chosen(nothing, quality=0.5) == "host-openvino fp32"
