@@ -2,8 +2,8 @@
 
 - The precision asked for is told to the device: left alone, a CPU with AMX or AVX512-BF16 computes float32 models in
   bfloat16, and a GPU in float16.
-- fp16 and bf16 on a CPU without instructions for them are computed in float32 (``check`` says so when the CPU is this
-  one); an int8 model's other layers run in float32 on a CPU and in float16 on a GPU.
+- What a device does not offer is computed in float32: asked for float16, a CPU with AVX-512 but without AVX512-FP16
+  would silently take bfloat16. An int8 model's other layers run in float32 on a CPU and in float16 on a GPU.
 - The weights keep the types they have in the graph given: nothing is compressed on the way.
 """
 
@@ -34,7 +34,6 @@ _WEIGHTS = "model.bin"
 _EXTRA = "openvino"
 
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
-_CAPABILITIES = {"fp16": "FP16", "bf16": "BF16"}
 _REFUSED_NODES = ("ONNXFrameworkNode", "NotSupportedONNXNode")  # what the reader leaves where it cannot convert
 
 
@@ -170,7 +169,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner:
     core = engine.Core()
     _check_device(core, device)
     try:
-        model = core.compile_model(str(path), device, device_settings(compiled.precision, device, options))
+        model = core.compile_model(str(path), device, device_settings(core, compiled.precision, device, options))
         request = model.create_infer_request()
         names = tuple(_spec_of(port, compiled.outputs).name for port in model.outputs)
         return OpenVinoRunner(request, engine.Tensor, compiled.inputs, names)
@@ -180,12 +179,17 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner:
         _refused(compiled.entry, error)
 
 
-def device_settings(precision: Precision, device: str, options: RunOptions) -> dict[str, Any]:
-    """Return the properties a model is loaded with; the same that a bare call must use to be compared with a runner."""
+def device_settings(core: Any, precision: Precision, device: str, options: RunOptions) -> dict[str, Any]:
+    """Return the properties a model is loaded with; the same that a bare call must use to be compared with a runner.
+
+    ``core`` is an ``openvino.Core``, which is asked what the device can compute in.
+    """
     settings: dict[str, Any] = {"PERFORMANCE_HINT": options.hint.upper()}
     if not _is_npu(device):  # an NPU computes in what its compiler chooses
-        rest = "f32" if device == "CPU" else "f16"
-        settings["INFERENCE_PRECISION_HINT"] = _TYPES.get(precision, rest)
+        others: Precision = "fp32" if device == "CPU" else "fp16"
+        wanted = others if precision == "int8" else precision
+        offered = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+        settings["INFERENCE_PRECISION_HINT"] = _TYPES[wanted if wanted.upper() in offered else "fp32"]
     if device == "CPU" and options.threads is not None:
         settings["INFERENCE_NUM_THREADS"] = options.threads
     return settings

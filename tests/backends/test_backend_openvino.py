@@ -34,35 +34,56 @@ def compile_conv(tmp_path: Path, target: Target, precision: Precision = "fp32", 
 # --- precision --------------------------------------------------------------------------------------------------------
 
 
+class FakeCore:
+    """TEST DOUBLE of ``openvino.Core``: a device with the capabilities given."""
+
+    def __init__(self, *offered: str) -> None:
+        self.offered = list(offered)
+
+    def get_property(self, device: str, name: str) -> list[str]:
+        assert name == "OPTIMIZATION_CAPABILITIES"
+        return self.offered
+
+
+ALL = FakeCore("FP32", "FP16", "BF16", "INT8")
+OLD = FakeCore("FP32", "INT8", "BIN")
+
+
 @pytest.mark.parametrize(
-    ("precision", "device", "hint"),
+    ("core", "precision", "device", "hint"),
     [
-        ("fp32", "CPU", "f32"),
-        ("fp16", "CPU", "f16"),
-        ("bf16", "CPU", "bf16"),
-        ("int8", "CPU", "f32"),
-        ("fp32", "GPU", "f32"),
-        ("int8", "GPU.1", "f16"),
-        ("int8", "NPU", None),
-        ("fp16", "NPU", None),
+        (ALL, "fp32", "CPU", "f32"),
+        (ALL, "fp16", "CPU", "f16"),
+        (ALL, "bf16", "CPU", "bf16"),
+        (ALL, "int8", "CPU", "f32"),
+        (ALL, "fp32", "GPU", "f32"),
+        (ALL, "int8", "GPU.1", "f16"),
+        (ALL, "int8", "NPU", None),
+        (ALL, "fp16", "NPU", None),
+        (OLD, "fp16", "CPU", "f32"),
+        (OLD, "bf16", "CPU", "f32"),
+        (OLD, "int8", "GPU", "f32"),
     ],
 )
-def test_the_precision_asked_for_is_told_to_the_device(precision: Precision, device: str, hint: str | None) -> None:
-    assert openvino.device_settings(precision, device, RunOptions()).get("INFERENCE_PRECISION_HINT") == hint
+def test_the_precision_asked_for_is_told_to_the_device_that_offers_it(
+    core: FakeCore, precision: Precision, device: str, hint: str | None
+) -> None:
+    assert openvino.device_settings(core, precision, device, RunOptions()).get("INFERENCE_PRECISION_HINT") == hint
 
 
 def test_threads_are_of_the_cpu_only() -> None:
-    assert openvino.device_settings("fp32", "CPU", RunOptions(threads=3))["INFERENCE_NUM_THREADS"] == 3
-    assert "INFERENCE_NUM_THREADS" not in openvino.device_settings("fp32", "GPU", RunOptions(threads=3))
-    assert "INFERENCE_NUM_THREADS" not in openvino.device_settings("fp32", "CPU", RunOptions())
+    assert openvino.device_settings(ALL, "fp32", "CPU", RunOptions(threads=3))["INFERENCE_NUM_THREADS"] == 3
+    assert "INFERENCE_NUM_THREADS" not in openvino.device_settings(ALL, "fp32", "GPU", RunOptions(threads=3))
+    assert "INFERENCE_NUM_THREADS" not in openvino.device_settings(ALL, "fp32", "CPU", RunOptions())
 
 
 def executed(compiled: CompiledModel, kind: str) -> set[str]:
     """Return the precisions that layers of ``kind`` run in, by the engine's own runtime model."""
     import openvino as engine
 
-    settings = openvino.device_settings(compiled.precision, "CPU", RunOptions(threads=1))
-    model = engine.Core().compile_model(str(compiled.folder / compiled.entry), "CPU", settings)
+    core = engine.Core()
+    settings = openvino.device_settings(core, compiled.precision, "CPU", RunOptions(threads=1))
+    model = core.compile_model(str(compiled.folder / compiled.entry), "CPU", settings)
     nodes = [node.get_rt_info() for node in model.get_runtime_model().get_ops()]
     return {str(i["runtimePrecision"].astype(str)) for i in nodes if i["layerType"].astype(str) == kind}
 
