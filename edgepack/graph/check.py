@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from edgepack.errors import ModelError
+from edgepack.graph.external import tensor_bytes
 from edgepack.graph.operators import opsets
+from edgepack.graph.walk import is_external
 from edgepack.specs import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import onnx
+    from google.protobuf.message import Message  # type: ignore[import-untyped]
 
+_STRING = 8  # onnx.TensorProto.STRING
+_VALUES = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
+_LONGEST_VECTOR = 10_000
 UNKNOWN_DIM = "?"
 UNKNOWN_RANK = "..."
 _HINT = "export the model again; if it comes from another tool, report it there"
@@ -21,6 +28,7 @@ _HINT = "export the model again; if it comes from another tool, report it there"
 
 def check_structure(proto: onnx.ModelProto) -> None:
     """Raise ``ModelError`` when ``proto`` has no graph, inputs, outputs or nodes, or names something twice."""
+    _check_text(proto)
     if not proto.HasField("graph") or proto.ir_version == 0:
         raise ModelError(
             "the file holds no ONNX graph", hint="give a model exported to ONNX, not another protobuf file"
@@ -50,10 +58,51 @@ def check_graph(proto: onnx.ModelProto) -> onnx.ModelProto:
     try:
         onnx.checker.check_model(_with_ranks(proto))
         # Not strict: many exporters' shapes are imprecise and run nevertheless; a wrong type never runs.
-        inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(proto, check_type=True, data_prop=True)
+        inferred: onnx.ModelProto = onnx.shape_inference.infer_shapes(proto, check_type=True)
     except Exception as error:  # C++ exceptions of many kinds reach Python here
         raise ModelError(f"the ONNX model is not valid: {first_line(error)}", hint=_HINT) from error
     return inferred
+
+
+def propagate_shapes(inferred: onnx.ModelProto) -> onnx.ModelProto:
+    """Return what ``check_graph`` returned with more shapes: those that follow from shapes computed in the graph.
+
+    onnx writes down a symbol for every element of a vector of whole numbers there, so this is not done for a model with
+    long ones: a hostile file would fill the memory.
+    """
+    import onnx
+
+    values = (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output)
+    shapes = [[dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values]
+    shapes += [list(tensor.dims) for tensor in inferred.graph.initializer]
+    if any(len(shape) == 1 and shape[0] > _LONGEST_VECTOR for shape in shapes):
+        return inferred
+    try:
+        result: onnx.ModelProto = onnx.shape_inference.infer_shapes(inferred, check_type=True, data_prop=True)
+    except Exception:  # what it cannot follow is only not known
+        return inferred
+    return result
+
+
+def check_sizes(tensors: Iterable[onnx.TensorProto]) -> None:
+    """Raise ``ModelError`` where a tensor inside the file has not the number of values that its shape needs."""
+    for tensor in tensors:
+        if is_external(tensor) or tensor.data_type == _STRING:
+            continue
+        needed = tensor_bytes(tensor)
+        if tensor.HasField("raw_data"):
+            stored, unit = len(tensor.raw_data), "bytes"
+        else:
+            needed, unit = math.prod(tensor.dims), "values"
+            lengths = [len(getattr(tensor, name)) for name in _VALUES]
+            # Complex numbers are stored as two values, numbers of 4 bits two in one.
+            allowed = {needed, 2 * needed, (needed + 1) // 2}
+            stored = needed if allowed & set(lengths) else max(lengths)
+        if stored != needed:
+            raise ModelError(
+                f"the tensor {tensor.name!r} needs {needed} {unit} for its shape and type, but {stored} are stored",
+                hint=_HINT,
+            )
 
 
 def _with_ranks(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -113,6 +162,22 @@ def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str:
 def _fed(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
     stored = {tensor.name for tensor in graph.initializer} | {s.values.name for s in graph.sparse_initializer}
     return [value for value in graph.input if value.name not in stored]
+
+
+def _check_text(message: Message) -> None:
+    """Raise ``ModelError`` where a text is not UTF-8: protobuf hands it over as bytes, which are no name."""
+    for descriptor, content in message.ListFields():
+        items = content if _is_repeated(content) else (content,)
+        if descriptor.type == descriptor.TYPE_STRING:
+            if wrong := [item for item in items if not isinstance(item, str)]:
+                raise ModelError(f"the {descriptor.name} {wrong[0][:40]!r} in the model is not text", hint=_HINT)
+        elif descriptor.type == descriptor.TYPE_MESSAGE:
+            for item in items:
+                _check_text(item)
+
+
+def _is_repeated(content: object) -> bool:
+    return hasattr(content, "__len__") and not isinstance(content, str | bytes)
 
 
 def _check_names(graph: onnx.GraphProto) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edgepack.graph.check import check_graph
+from edgepack.graph.check import check_graph, propagate_shapes
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.load import light_proto, read_proto
 from edgepack.graph.macs import Shape, count_macs, multiplies
@@ -171,7 +171,7 @@ def _infer(proto: onnx.ModelProto, model: OnnxModel) -> tuple[dict[str, Shape], 
     del light.graph.value_info[:]  # they were made for a free batch
     for value in light.graph.output:
         value.type.tensor_type.ClearField("shape")
-    inferred = check_graph(light)
+    inferred = propagate_shapes(check_graph(light))
     shapes: dict[str, Shape] = {t.name: tuple(t.dims) for t in inferred.graph.initializer}
     dtypes = {t.name: _dtype(t.data_type) for t in inferred.graph.initializer}
     for graph in all_graphs(inferred.graph):

@@ -57,7 +57,8 @@ def find_place(tensor: onnx.TensorProto) -> Place:
     offset, length = _number(entries, "offset", tensor.name), _number(entries, "length", tensor.name)
     if "length" in entries and length != needed:
         raise ModelError(
-            f"the tensor {tensor.name!r} needs {needed} bytes, but its external data has {length}", hint=_HINT
+            f"the tensor {tensor.name!r} needs {needed} bytes by its shape and type, but {length} are stored",
+            hint=_HINT,
         )
     return Place(location, offset, needed)
 

@@ -7,12 +7,14 @@ calls these functions in a child process (``edgepack.children``), as every stage
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from edgepack.errors import ModelError
-from edgepack.files import atomic_write, sha256_file, sha256_json
-from edgepack.graph import check, external, wire
+from edgepack.files import atomic_write, sha256_file, sha256_json, storage_errors
+from edgepack.graph import check, external, save, wire
 from edgepack.graph.operators import check_operators, check_opsets, opsets
 from edgepack.graph.walk import all_tensors, is_external
 from edgepack.specs import OnnxModel
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 # Above this, initializers go to a file of their own: a protobuf message cannot be larger than 2 GiB.
 EXTERNAL_ABOVE_BYTES = 1 << 30
 _PROTOBUF_LIMIT_BYTES = (1 << 31) - 1
-_ALIGNMENT_BYTES = 4096  # a page, so that ONNX Runtime can map a tensor (onnx docs/ExternalData.md)
 _HINT = "give a model exported to ONNX: see 'edgepack export --help'"
 
 
@@ -40,6 +41,7 @@ def load_model(path: Path) -> OnnxModel:
     proto = _parse_skeleton(path)
     check.check_structure(proto)
     files = external.external_files(proto, path.parent, own=path.name)
+    check.check_sizes(all_tensors(proto))
     check_opsets(proto)
     check_operators(proto)
     inferred = check.check_graph(light_proto(proto, path))
@@ -62,8 +64,8 @@ def read_proto(model: OnnxModel, *, weights: bool = True) -> onnx.ModelProto:
     """
     if not weights:
         return _parse_skeleton(model.path)
-    _check_file(model.path)
-    proto = _parse(model.path.read_bytes(), model.path)
+    # Filled tensor by tensor, so that the weights are held once.
+    proto = _parse_skeleton(model.path)
     external.external_files(proto, model.path.parent)
     for tensor in all_tensors(proto):
         if is_external(tensor):
@@ -84,20 +86,30 @@ def read_tensor(tensor: onnx.TensorProto, folder: Path) -> onnx.TensorProto:
 
 
 def save_proto(
-    proto: onnx.ModelProto, out: Path, name: str = "model.onnx", *, external_data: bool = False
+    proto: onnx.ModelProto, out: Path, name: str = "model.onnx", *, external_data: bool = False, durable: bool = True
 ) -> OnnxModel:
     """Write ``proto``, whose weights must be inside it, as ``out/name`` and return it checked.
 
     The same message gives the same bytes. Above 1 GiB, or when asked with ``external_data``, the initializers go to
-    ``out/name.data``, aligned to pages. Raises ``ModelError``, or ``StorageError`` on a full disk.
+    ``out/name.data``, aligned to pages. A file that is not ``durable`` is not flushed to the disk, for scratch folders.
+    Raises ``ModelError``, or ``StorageError`` on a full disk.
     """
     path = out / name
     out.mkdir(parents=True, exist_ok=True)
-    if external_data or _weight_bytes(proto) > EXTERNAL_ABOVE_BYTES:
-        proto = _write_data(proto, path.with_name(name + ".data"))
-    with atomic_write(path) as file:
-        file.write(proto.SerializeToString(deterministic=True))
+    opened = atomic_write if durable else _scratch_write
+    data = path.with_name(name + ".data")
+    if external_data or save.weight_bytes(proto) > EXTERNAL_ABOVE_BYTES:
+        with opened(data) as file:
+            proto = save.move_weights(proto, data.name, file)
+    with opened(path) as file:
+        save.write_model(proto, file)
     return load_model(path)
+
+
+@contextmanager
+def _scratch_write(path: Path) -> Iterator[IO[bytes]]:
+    with storage_errors(path), path.open("wb") as file:
+        yield file
 
 
 def _check_file(path: Path) -> int:
@@ -147,20 +159,7 @@ def light_proto(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     External initializers of the main graph become inputs of the same type and shape; the others are read, as inner
     graphs cannot have inputs of their own.
     """
-    import onnx
-
-    result = onnx.ModelProto()
-    result.CopyFrom(proto)
-    graph = result.graph
-    known = {value.name for value in graph.input}
-    inline = []
-    for tensor in graph.initializer:
-        if not is_external(tensor):
-            inline.append(tensor)
-        elif tensor.name not in known:
-            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    del graph.initializer[:]
-    graph.initializer.extend(inline)
+    result = save.without_weights(proto)
     for tensor in all_tensors(result):
         if is_external(tensor):
             _inline(tensor, path.parent)
@@ -184,59 +183,3 @@ def _digest(path: Path, files: tuple[str, ...]) -> str:
     if not files:
         return own
     return sha256_json({"model": own, "external": {name: sha256_file(path.parent / name) for name in files}})
-
-
-def _write_data(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """Write the large initializers of the main graph to ``path`` and return a message that refers to them there."""
-    import onnx
-
-    result = onnx.ModelProto()
-    graph = onnx.GraphProto()
-    with atomic_write(path) as file:
-        for field, value in proto.graph.ListFields():
-            if field.name != "initializer":
-                _set(graph, field.name, value)
-        for tensor in proto.graph.initializer:
-            graph.initializer.append(_moved(tensor, path.name, file))
-    for field, value in proto.ListFields():
-        if field.name != "graph":
-            _set(result, field.name, value)
-    result.graph.CopyFrom(graph)
-    return result
-
-
-def _moved(tensor: onnx.TensorProto, location: str, file: IO[bytes]) -> onnx.TensorProto:
-    """Return ``tensor`` with its bytes written to the end of ``file``; a small one, or one of strings, as it is."""
-    import onnx
-
-    if tensor.data_type == onnx.TensorProto.STRING or external.tensor_bytes(tensor) <= wire.INLINE_BYTES:
-        return tensor
-    data = tensor.raw_data or onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)).raw_data
-    file.seek(-(-file.tell() // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES)
-    place = {"location": location, "offset": file.tell(), "length": len(data)}
-    file.write(data)
-    result = onnx.TensorProto(name=tensor.name, dims=tensor.dims, data_type=tensor.data_type)
-    result.data_location = onnx.TensorProto.EXTERNAL
-    for key, value in place.items():
-        result.external_data.add(key=key, value=str(value))
-    return result
-
-
-def _weight_bytes(proto: onnx.ModelProto) -> int:
-    import onnx
-
-    return sum(
-        external.tensor_bytes(tensor)
-        for tensor in proto.graph.initializer
-        if tensor.data_type != onnx.TensorProto.STRING
-    )
-
-
-def _set(message: object, name: str, value: object) -> None:
-    """Set one field of a protobuf message, whatever its kind, to a copy of ``value``."""
-    if isinstance(value, str | bytes | int | float):
-        setattr(message, name, value)
-    elif hasattr(value, "ListFields"):
-        getattr(message, name).CopyFrom(value)
-    else:
-        getattr(message, name).extend(value)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from edgepack.graph.check import check_graph
+from edgepack.graph.check import check_graph, propagate_shapes
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.operators import opsets
+from edgepack.graph.save import without_weights
 from edgepack.graph.walk import all_graphs, all_nodes
-from edgepack.graph.wire import INLINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,6 @@ _QUANTIZED = frozenset(
     {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
 )
 _FOLDED_TYPES = (2, 3, 6)  # uint8, int8, int32 of onnx.TensorProto.DataType
-_STRING = 8
 _FOLD_LIMIT_BYTES = 1 << 30
 _OLDEST_IR = 8  # ONNX 1.10: the oldest with everything that edgepack writes; read by every engine of targets/
 
@@ -62,6 +61,8 @@ def fold_dequantized_weights(proto: onnx.ModelProto) -> int:
         model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
         (array,) = ReferenceEvaluator(model).run(None, feeds)
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array, node.output[0]))
+    if not folded:
+        return 0
     names = {node.output[0] for node in folded}
     _keep(proto.graph.node, [node for node in proto.graph.node if node.output[0] not in names])
     drop_unused_initializers(proto)
@@ -71,52 +72,30 @@ def fold_dequantized_weights(proto: onnx.ModelProto) -> int:
 def drop_unused_initializers(proto: onnx.ModelProto) -> None:
     """Remove the main graph's initializers that nothing reads."""
     used = {name for node in all_nodes(proto) for name in node.input} | {value.name for value in proto.graph.output}
-    _keep(proto.graph.initializer, [tensor for tensor in proto.graph.initializer if tensor.name in used])
-
-
-def detach_weights(proto: onnx.ModelProto) -> list[onnx.TensorProto]:
-    """Turn the large initializers into inputs of the same type and shape, and return them.
-
-    A model without its weights passes through onnx's C++ tools cheaply; ``attach_weights`` puts them back.
-    """
-    import onnx
-
-    large = [tensor for tensor in proto.graph.initializer if _is_large(tensor)]
-    _keep(proto.graph.initializer, [tensor for tensor in proto.graph.initializer if not _is_large(tensor)])
-    for tensor in large:
-        proto.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
-    return large
-
-
-def attach_weights(proto: onnx.ModelProto, weights: list[onnx.TensorProto]) -> None:
-    """Undo ``detach_weights``."""
-    names = {tensor.name for tensor in weights}
-    _keep(proto.graph.input, [value for value in proto.graph.input if value.name not in names])
-    proto.graph.initializer.extend(weights)
+    initializers = proto.graph.initializer
+    for index in reversed([i for i, tensor in enumerate(initializers) if tensor.name not in used]):
+        del initializers[index]
 
 
 def infer_shapes(proto: onnx.ModelProto) -> None:
-    """Write the types and shapes of all intermediate tensors into ``proto``, without copying its large weights.
-
-    Raises ``ModelError`` when the model is not valid.
-    """
-    weights = detach_weights(proto)
-    try:
-        inferred = check_graph(proto)
-        values = {value.name: value for value in inferred.graph.value_info}
-        _keep(proto.graph.value_info, [values[name] for name in sorted(values)])
-        _keep(proto.graph.output, list(inferred.graph.output))
-    finally:
-        attach_weights(proto, weights)
+    """Write the types and shapes of all tensors into ``proto``. Raises ``ModelError`` when it is not valid."""
+    inferred = propagate_shapes(check_graph(without_weights(proto)))
+    values = {value.name: value for value in inferred.graph.value_info}
+    _keep(proto.graph.value_info, [values[name] for name in sorted(values)])
+    _keep(proto.graph.output, list(inferred.graph.output))
 
 
 def raise_opset(proto: onnx.ModelProto, opset: int) -> onnx.ModelProto:
     """Return the model at a higher opset. The converter holds it several times over, so it sees no large weights."""
     import onnx
 
-    weights = detach_weights(proto)
-    converted: onnx.ModelProto = onnx.version_converter.convert_version(proto, opset)
-    attach_weights(converted, weights)
+    light = without_weights(proto)
+    converted: onnx.ModelProto = onnx.version_converter.convert_version(light, opset)
+    inside = {tensor.name for tensor in light.graph.initializer}
+    large = [tensor for tensor in proto.graph.initializer if tensor.name not in inside]
+    names = {tensor.name for tensor in large}
+    _keep(converted.graph.input, [value for value in converted.graph.input if value.name not in names])
+    converted.graph.initializer.extend(large)
     return converted
 
 
@@ -183,10 +162,6 @@ def _is_foldable(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -
         and constants[node.input[0]].data_type in _FOLDED_TYPES
         and constants[node.input[1]].data_type == 1
     )
-
-
-def _is_large(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_type != _STRING and tensor_bytes(tensor) > INLINE_BYTES
 
 
 def _constant_value(node: onnx.NodeProto) -> onnx.TensorProto | None:

@@ -52,8 +52,8 @@ LOWEST_OPSET = 13
 NOTE = "edgepack.prepare"
 # Above this, folding a constant costs more memory and file than it can save time.
 _FOLD_LIMIT_BYTES = 64 << 20
-# onnxslim holds the model several times over; larger ones are left to ONNX Runtime alone.
-_SLIM_LIMIT_BYTES = 512 << 20
+# onnxslim holds the model several times over; larger ones are left to ONNX Runtime alone, with external data.
+_LARGE_BYTES = 256 << 20
 
 
 def prepare(model: OnnxModel, out: Path) -> OnnxModel:
@@ -64,34 +64,47 @@ def prepare(model: OnnxModel, out: Path) -> OnnxModel:
     the outputs for random inputs by more than rounding, is left out: the metadata entry ``edgepack.prepare`` says what
     was done and why not more. Raises ``ModelError`` when the result is not a valid model.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".prepare.", dir=out) as scratch:
+        start, notes = _start(model, Path(scratch))
+        if not passes.is_quantized(read_proto(start, weights=False)):
+            start, steps = _simplify(model, start, Path(scratch))
+            notes += steps
+        return _finish(read_proto(start), notes, out)
+
+
+def _start(model: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
+    """Return the model cleaned, as what the simplifiers and ONNX Runtime read; and what was done to it."""
     proto = read_proto(model)
     passes.drop_notes(proto)
     passes.freeze_initializers(proto)
-    if passes.is_quantized(proto):
-        notes = ["kept as it is: already quantized"]
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".prepare.", dir=out) as scratch:
-            proto, notes = _simplify(model, proto, Path(scratch))
-    return _finish(proto, notes, out)
-
-
-def _simplify(model: OnnxModel, proto: onnx.ModelProto, scratch: Path) -> tuple[onnx.ModelProto, list[str]]:
-    """Apply the steps one after another, each checked against the original model."""
-    notes = []
-    if folded := passes.fold_dequantized_weights(proto):
-        notes.append(f"{folded} compressed weights made float")
+    passes.name_nodes(proto)
     passes.set_versions(proto)
-    current = save_proto(proto, scratch, "start.onnx")
-    del proto
-    feeds = invent_feeds(model)
+    quantized = passes.is_quantized(proto)
+    notes = ["kept as it is: already quantized"] if quantized else []
+    if not quantized and (folded := passes.fold_dequantized_weights(proto)):
+        notes.append(f"{folded} compressed weights made float")
+    # ONNX Runtime maps external data, and holds what is inside the file twice while it loads.
+    large = model.size_bytes > _LARGE_BYTES
+    return save_proto(proto, scratch, "start.onnx", external_data=large, durable=False), notes
+
+
+def _simplify(model: OnnxModel, current: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
+    """Apply the steps one after another, each checked against the original, and return the last good one with notes.
+
+    A large original, or one that ONNX Runtime does not run, is represented by its cleaned form.
+    """
+    notes = []
+    sources = (current,) if model.size_bytes > _LARGE_BYTES else (model, current)
+    original, feeds = next(((source, feeds) for source in sources if (feeds := invent_feeds(source))), (model, None))
     if feeds is None:
         notes.append("outputs not compared: no inputs could be invented")
     for index, (name, step) in enumerate(_steps(model)):
         try:
             folder = scratch / str(index)
-            changed = save_proto(step(current, folder), folder)
-            _check_same(model, current, changed, feeds)
+            folder.mkdir()
+            changed = step(current, folder)
+            _check_same(original, current, changed, feeds)
         except Exception as error:  # a simplifier may raise anything; the model is good without it
             reason = first_line(error)
             _LOG.warning("%s: left out %s: %s", model.path.name, name, reason)
@@ -99,34 +112,32 @@ def _simplify(model: OnnxModel, proto: onnx.ModelProto, scratch: Path) -> tuple[
         else:
             notes.append(name)
             current = changed
-    return read_proto(current), notes
+    return current, notes
 
 
-def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], onnx.ModelProto]]]:
+def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], OnnxModel]]]:
     """Yield the name and the function of every step that this model needs."""
     if model.opset < LOWEST_OPSET:
         yield f"opset {LOWEST_OPSET}", _raise_opset
-    if model.size_bytes <= _SLIM_LIMIT_BYTES:
+    if model.size_bytes <= _LARGE_BYTES:
         yield "onnxslim", _slim
     yield "ONNX Runtime basic", _optimize
 
 
-def _raise_opset(model: OnnxModel, _folder: Path) -> onnx.ModelProto:
-    return passes.raise_opset(read_proto(model), LOWEST_OPSET)
+def _raise_opset(model: OnnxModel, folder: Path) -> OnnxModel:
+    return save_proto(passes.raise_opset(read_proto(model), LOWEST_OPSET), folder, durable=False)
 
 
-def _slim(model: OnnxModel, _folder: Path) -> onnx.ModelProto:
+def _slim(model: OnnxModel, folder: Path) -> OnnxModel:
     import onnxslim
 
-    slimmed: onnx.ModelProto = onnxslim.slim(str(model.path), size_threshold=_FOLD_LIMIT_BYTES)
-    return slimmed
+    return save_proto(onnxslim.slim(str(model.path), size_threshold=_FOLD_LIMIT_BYTES), folder, durable=False)
 
 
-def _optimize(model: OnnxModel, folder: Path) -> onnx.ModelProto:
+def _optimize(model: OnnxModel, folder: Path) -> OnnxModel:
     """Return what ONNX Runtime's hardware-independent optimizations make of the model."""
     import onnxruntime
 
-    folder.mkdir()
     path = folder / "optimized.onnx"
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -141,9 +152,7 @@ def _optimize(model: OnnxModel, folder: Path) -> onnx.ModelProto:
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
     onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
-    result = read_proto(load_model(path))
-    passes.set_versions(result)
-    return result
+    return load_model(path)
 
 
 def _check_same(original: OnnxModel, before: OnnxModel, after: OnnxModel, feeds: Feeds | None) -> None:

@@ -44,6 +44,17 @@ def read_skeleton(path: Path) -> bytes:
         return b"".join(_model_pieces(data, path.name))
 
 
+def graph_header(rest_bytes: int, initializers: list[int]) -> bytes:
+    """Return what precedes a graph of ``rest_bytes`` that is followed by ``initializers`` of these sizes."""
+    total = rest_bytes + sum(len(_head(_GRAPH_INITIALIZER, size)) + size for size in initializers)
+    return _head(_MODEL_GRAPH, total)
+
+
+def initializer(tensor: bytes) -> bytes:
+    """Return a serialized tensor as an initializer of a graph."""
+    return _message(_GRAPH_INITIALIZER, tensor)
+
+
 def _model_pieces(data: mmap.mmap, location: str) -> Iterator[bytes]:
     for field in _fields(data, 0, len(data)):
         if field.number == _MODEL_GRAPH and field.kind == _BYTES:
@@ -120,7 +131,11 @@ def _read_varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
 
 def _message(number: int, content: bytes) -> bytes:
     """Return ``content`` as the length-delimited field ``number``."""
-    return _varint(number << 3 | _BYTES) + _varint(len(content)) + content
+    return _head(number, len(content)) + content
+
+
+def _head(number: int, size: int) -> bytes:
+    return _varint(number << 3 | _BYTES) + _varint(size)
 
 
 def _varint(value: int) -> bytes:
