@@ -177,15 +177,20 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
 def show_results(console: Console, results: tuple[Result, ...]) -> None:
     """Print latency with intervals, throughput and memory of each measurement."""
     figures = ("p50", "p90", "p99", "samples/s", "memory", "queries")
-    table = _table("bundle", "target", "precision", "scenario", *figures, "valid", right=figures)
+    table = _table("bundle", "target", "precision", "scenario", "valid", *figures, right=figures)
     for result in results:
         values = {p.p: p for p in result.percentiles}
         table.add_row(
-            _safe(result.bundle_name), _safe(result.target), result.precision, result.scenario.name,
-            *(_percentile(values.get(p)) for p in (50.0, 90.0, 99.0)),
-            f"{result.samples_per_second:.4g}", show.size(result.memory_peak_bytes), str(result.queries),
+            _safe(result.bundle_name),
+            _safe(result.target),
+            result.precision,
+            result.scenario.name,
             "[green]yes[/]" if result.valid else "[red]no[/]",
-        )  # fmt: skip
+            *(_percentile(values.get(p)) for p in (50.0, 90.0, 99.0)),
+            f"{result.samples_per_second:.4g}",
+            show.size(result.memory_peak_bytes),
+            str(result.queries),
+        )
     console.print(table)
     for result in results:
         for reason in result.invalid_reasons:
