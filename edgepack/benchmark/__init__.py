@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path  # noqa: TC003  children.py resolves the types of benchmark
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Mapping  # noqa: TC003  documents.py resolves the types of Comparison
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.benchmark import session, validity, verdict
-from edgepack.benchmark.verdict import Decision, Verdict  # noqa: TC001
+from edgepack.benchmark.verdict import Decision, Verdict
 from edgepack.benchmark.worker import Block, Open, Opened
 from edgepack.benchmark.workers import Asked, Worker, close_all
 from edgepack.errors import ConfigError
@@ -89,7 +89,7 @@ class Launch:
     wall_ns: int
 
 
-def compare(  # noqa: PLR0917
+def compare(
     a: Path,
     b: Path,
     duration_ns: int = DEFAULT_DURATION_NS,

@@ -178,7 +178,7 @@ def _row(turn: _Turn, turns: Sequence[_Turn], scenario: Scenario, around: summar
     if turn.failure is not None:
         return Row(turn.bundle, None, turn.failure, None)
     latencies = np.concatenate([np.array(block.latencies_ns, dtype=np.int64) for block in turn.blocks])
-    notes = [*turn.opened.notes, f"measured in {len(turn.blocks)} rounds, in turn with {len(turns) - 1} other bundles"]
+    notes = [*turn.opened.notes, f"measured in turn with {len(turns) - 1} other bundles"]
     waiting = sum(block.waiting_cpu_s for block in turn.blocks[1:])
     if waiting > _SPINNING * around.run.wall_s:
         notes.append(f"the engine used {waiting:.1f} s of CPU while the others were measured: its threads spin")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping  # noqa: TC003  documents.py resolves the types of Subject
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from edgepack.benchmark.statistics import (
     percentiles,
     queries_needed,
 )
-from edgepack.specs import Host, Manifest, RunOptions  # noqa: TC001
+from edgepack.specs import Host, Manifest, RunOptions
 
 if TYPE_CHECKING:
     from edgepack.specs import Array, Memory, Result, Scenario

@@ -10,16 +10,16 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping  # noqa: TC003  documents.py resolves these types
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack import documents
-from edgepack.benchmark.loop import Warmup  # noqa: TC001
-from edgepack.benchmark.summary import Subject  # noqa: TC001
+from edgepack.benchmark.loop import Warmup
+from edgepack.benchmark.summary import Subject
 from edgepack.errors import EdgepackError
-from edgepack.specs import Memory, RunOptions, Scenario  # noqa: TC001
+from edgepack.specs import Memory, RunOptions, Scenario
 
 if TYPE_CHECKING:
     from edgepack.benchmark.loop import Timed

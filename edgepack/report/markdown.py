@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from edgepack.report import remarks
+from edgepack.report.baseline import WORDS, Both, Comparison, compare_with_baseline
 from edgepack.report.choice import default_limits
 from edgepack.report.entries import Group, make_groups
 from edgepack.report.sentences import recommendation
@@ -15,8 +16,10 @@ from edgepack.specs import BuildRow, Result
 _SPECIAL = re.compile(r"([\\`*_\[\]|<>~&])")
 
 
-def to_markdown(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> str:
+def to_markdown(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: Both | None = None) -> str:
     """Return tables, recommendation, and what was not measured and why, one section a model.
+
+    With ``baseline``, older results and rows, what changed since comes last.
 
     Everything that came from a document is escaped, so that names cannot add markup.
     """
@@ -24,6 +27,8 @@ def to_markdown(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> str:
     lines = ["# edgepack report", ""]
     for group in groups:
         lines += [f"## {escape(group.title)}", "", *_section(group), ""]
+    if baseline is not None:
+        lines += [*_changes(compare_with_baseline((results, rows), baseline)), ""]
     lines.append("Scenarios are defined as in MLPerf LoadGen; none of these figures is an MLPerf result.")
     return "\n".join(lines) + "\n"
 
@@ -45,6 +50,19 @@ def _section(group: Group) -> Iterable[str]:
             yield f"### {title}"
             yield ""
             yield from (f"- {_remark(remark)}" for remark in found)
+
+
+def _changes(found: Comparison) -> Iterable[str]:
+    yield "## Against the baseline"
+    yield ""
+    if found.differences:
+        yield "| Row | Figure | Was | Is | Change | Interval | |"
+        yield "| --- | --- | ---: | ---: | ---: | ---: | --- |"
+    for d in found.differences:
+        cells = (d.row, d.figure, d.old, d.new, d.difference, d.interval, WORDS[d.change])
+        yield "| " + " | ".join(escape(cell) for cell in cells) + " |"
+    yield ""
+    yield from (f"- {escape(note)}" for note in found.notes)
 
 
 def _table(table: Table) -> Iterable[str]:

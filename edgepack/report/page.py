@@ -13,6 +13,7 @@ from typing import Any
 from edgepack import __version__
 from edgepack.files import write_text
 from edgepack.report import bars, plots, remarks, units
+from edgepack.report.baseline import WORDS, Both, compare_with_baseline
 from edgepack.report.choice import Choice, Kind, Limits, choose, default_limits, latency_of, quality_kind, quality_of
 from edgepack.report.entries import Entry, Group, labels, make_groups, short_cpu
 from edgepack.report.sentences import among, caveat, nothing_found
@@ -74,12 +75,17 @@ class Section:
     provenances: tuple[remarks.Provenance, ...]
 
 
-def write_report(results: tuple[Result, ...], rows: tuple[BuildRow, ...], out: Path) -> None:
-    """Write the page to ``out``, whole or not at all; the same results give the same bytes. Raises ``StorageError``."""
-    write_text(out, to_html(results, rows))
+def write_report(
+    results: tuple[Result, ...], rows: tuple[BuildRow, ...], out: Path, baseline: Both | None = None
+) -> None:
+    """Write the page to ``out``, whole or not at all; the same results give the same bytes. Raises ``StorageError``.
+
+    With ``baseline``, older results and rows, the page shows what changed since.
+    """
+    write_text(out, to_html(results, rows, baseline))
 
 
-def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> str:
+def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: Both | None = None) -> str:
     """Return the page."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -104,6 +110,8 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> str:
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         svg=Markup,
         swatch=lambda *arguments: Markup(plots.swatch(*arguments)),
+        changes=compare_with_baseline((results, rows), baseline) if baseline is not None else None,
+        words=WORDS,
         marks=MARKS,
         symbols=_SYMBOLS,
         version=__version__,

@@ -11,6 +11,8 @@ from edgepack.report import units
 from edgepack.report.entries import Entry, labels
 from edgepack.specs import Host
 
+_TITLES = {"sqnr_db": "SQNR", "speedup_over_fp32": "Speed-up over fp32", "p90": "p90", "isa": "Instruction set"}
+
 
 @dataclass(frozen=True)
 class Remark:
@@ -64,7 +66,7 @@ def _missing(entry: Entry) -> list[str]:
     if entry.result is not None and entry.result.memory_peak_bytes is None:
         found.append("Memory: the system does not tell a process's peak")
     notes = {k: v for k, v in notes.items() if not (k == "latency" and entry.disturbed)}
-    return found + [f"{what.replace('_', ' ').capitalize()}: {why}" for what, why in notes.items()]
+    return found + [f"{_TITLES.get(what) or what.capitalize()}: {why}" for what, why in notes.items()]
 
 
 def _why_no_accuracy(entry: Entry) -> str:

@@ -1,0 +1,132 @@
+import dataclasses
+from xml.etree import ElementTree
+
+import made_up
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgepack.errors import ConfigError
+from edgepack.report.conditions import judge, parse_condition
+from edgepack.report.entries import make_groups
+from edgepack.report.junit import to_junit, violations
+
+
+def findings(build, *texts):
+    (group,) = make_groups(*build)
+    found = judge(group.entries, [parse_condition(text) for text in texts])
+    return {(f.row, f.condition): f for f in found}
+
+
+@pytest.mark.parametrize(
+    ("text", "figure", "comparison", "bound"),
+    [
+        ("p90 > 20ms", "p90", ">", 20e6),
+        ("p99.9>=1.5 s", "p99.9", ">=", 1.5e9),
+        ("drop > 1.0", "drop", ">", 0.01),
+        ("drop > 1.0 points", "drop", ">", 0.01),
+        ("agreement < 98 %", "agreement", "<", 0.98),
+        ("size > 5MB", "size", ">", 5e6),
+        ("memory > 1GiB", "memory", ">", 2.0**30),
+        ("energy > 2mJ", "energy", ">", 2000),
+        ("  speedup   <   1.2x ", "speedup", "<", 1.2),
+        ("sqnr < 20dB", "sqnr", "<", 20),
+        ("throughput < 100", "throughput", "<", 100),
+        ("drop > -0.5", "drop", ">", -0.005),
+    ],
+)
+def test_conditions(text, figure, comparison, bound):
+    found = parse_condition(text)
+    assert (found.figure, found.comparison) == (figure, comparison)
+    assert found.bound == pytest.approx(bound)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "not a condition"),
+        ("p90", "not a condition"),
+        ("p90 > ", "not a condition"),
+        ("p90 > 20ms and drop > 1", "not a condition"),
+        ("p90 == 20ms", "not a condition"),
+        ("__import__('os').system('x') > 1", "not a condition"),
+        ("p90 > 1e9ms", "not a condition"),
+        ("p90 > " + "1" * 200, "not a condition"),
+        ("p91 > 20ms", "no figure 'p91'"),
+        ("P90 > 20ms", "no figure"),
+        ("p90 > 20", "no unit ''"),
+        ("p90 > 20MB", "no unit 'MB'"),
+        ("size > 5", "no unit ''"),
+    ],
+)
+def test_what_is_no_condition_says_what_to_write(text, words):
+    with pytest.raises(ConfigError, match=words) as caught:
+        parse_condition(text)
+    assert caught.value.hint
+
+
+@given(st.text(max_size=120))
+def test_any_text_is_a_condition_or_our_error(text):
+    try:
+        found = parse_condition(text)
+    except ConfigError:
+        return
+    assert found.comparison in found.text
+
+
+def test_each_row_is_judged_by_its_own_figure():
+    found = findings(made_up.labelled_build(), "p90 > 4ms", "drop > 0.5")
+    assert found["host-openvino fp32", "p90 > 4ms"].outcome == "failed"
+    assert "p90 is 4.45 ms (" in found["host-openvino fp32", "p90 > 4ms"].message
+    assert found["host-openvino int8", "p90 > 4ms"].outcome == "passed"
+    assert found["host-openvino int8", "drop > 0.5"].outcome == "failed"
+    assert found["host-openvino fp32", "drop > 0.5"].outcome == "passed"
+
+
+def test_a_row_that_was_not_measured_here_is_skipped():
+    found = findings(made_up.labelled_build(), "p90 > 4ms", "drop > 0.5")
+    assert found["raspberry-pi-5 int8", "p90 > 4ms"].outcome == "skipped"
+    assert found["raspberry-pi-5 int8", "drop > 0.5"].outcome == "failed"
+    assert found["intel-n100 int8", "p90 > 4ms"].outcome == "skipped"
+    assert found["intel-n100 int8", "build"].outcome == "error"
+
+
+def test_a_figure_that_a_measurement_should_have_and_has_not_is_an_error():
+    found = findings(((made_up.result(queries=50),), ()), "p90 > 1s")
+    assert found["host-openvino fp32", "p90 > 1s"].outcome == "error"
+
+
+def test_a_condition_that_nobody_can_be_judged_by_does_not_pass_in_silence():
+    found = findings(made_up.labelled_build(), "energy > 1J")
+    assert found["all rows", "energy > 1J"].outcome == "error"
+
+
+def test_a_bound_within_the_interval_is_said():
+    message = findings(made_up.labelled_build(), "drop > 0.6")["host-openvino int8", "drop > 0.6"].message
+    assert "within the interval" in message
+
+
+def test_violations_are_what_a_command_ends_with():
+    build = made_up.labelled_build()
+    assert violations(*build, [parse_condition("p90 > 1s")]) == ()
+    (text,) = violations(*build, [parse_condition("p90 > 5ms")])
+    assert text.startswith("host-onnxruntime fp32: p90 > 5ms: p90 is 5.44 ms")
+
+
+def test_junit_counts_and_names_its_cases(golden):
+    text = to_junit(*made_up.labelled_build(), [parse_condition("p90 > 4ms"), parse_condition("drop > 0.5")])
+    golden("labelled_build.junit.xml", text)
+    (suite,) = ElementTree.fromstring(text)
+    assert int(suite.get("tests")) == len(suite) == 18
+    assert int(suite.get("failures")) == len(suite.findall("testcase/failure"))
+    assert int(suite.get("errors")) == len(suite.findall("testcase/error")) == 1
+    assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped"))
+
+
+def test_junit_of_hostile_names_is_well_formed():
+    name = '<a b="c">&\x00\x1b[31m\ud800]]>'
+    row = dataclasses.replace(made_up.labelled_build()[1][0], target=name, status="failed", reason=name)
+    text = to_junit((), (row,))
+    case = ElementTree.fromstring(text.encode())[0][0]
+    assert '<a b="c">&' in case.get("name")
+    assert "\x1b" not in text
