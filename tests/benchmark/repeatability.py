@@ -2,7 +2,7 @@
 
     python tests/benchmark/repeatability.py BUNDLE [--pairs 20] [--comparisons 20] [--seconds 10]
 
-1. The same bundle measured twice, several times: how often do the 95 % intervals of the median cover the pooled median?
+1. The same bundle measured twice, several times: do the intervals of the median cover the pooled one?
 2. ``compare`` of a bundle with itself: how often does it say that there is no difference?
 3. ``compare`` with each query prolonged by 3 %: is the slow-down found within two minutes?
 """
@@ -64,8 +64,8 @@ def slow_down(bundle, folder, share=0.03):
     found = compare_with(lambda name: Worker(folder / f"{name}.log"), pair, 110 * SECOND, seed=0)
     low, high = found.ci95
     print(
-        f"slowed by {share:.0%} ({round(share * median)} ns): {found.verdict} {found.ratio:.4f} ({low:.4f}..{high:.4f}) "
-        f"in {found.duration_ns / 1e9:.0f} s; {found.invalid_reasons}"
+        f"slowed by {share:.0%} ({round(share * median)} ns): {found.verdict} {found.ratio:.4f} "
+        f"({low:.4f}..{high:.4f}) in {found.duration_ns / 1e9:.0f} s; {found.invalid_reasons}"
     )
 
 
