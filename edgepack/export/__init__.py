@@ -7,13 +7,13 @@ a framework, add a module with the two functions of ``Framework`` and a line to 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping  # noqa: TC003  (children.call resolves the signatures)
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
 from edgepack.documents import suggestion
 from edgepack.errors import ConfigError, ModelError
-from edgepack.specs import OnnxModel, SampleSet, TensorSpec  # noqa: TC001
+from edgepack.specs import OnnxModel, SampleSet, TensorSpec
 
 FRAMEWORKS = {
     ".onnx": "edgepack.export.onnx_file",

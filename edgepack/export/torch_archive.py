@@ -65,7 +65,9 @@ def check_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             _check(archive)
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except ModelError:
+        raise
+    except Exception as error:  # zipfile, zlib and json raise a dozen kinds for damaged files
         raise ModelError(f"{path.name} is not a .pt2 file, or is damaged: {error}", hint=_HINT) from None
 
 

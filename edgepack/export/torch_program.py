@@ -31,11 +31,11 @@ def find_inputs(
 def export(source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path) -> OnnxModel:
     """Return the program as ``out/model.onnx``, compared with what torch computes."""
     program = _load(Path(source))
+    module = program.module()
     inputs = _inputs(program, shapes)
     names = tuple(spec.name for spec in inputs)
     outputs = _outputs(program, names)
     model = write_onnx(program, inputs, outputs, out)
-    module = program.module()
     compare(model, lambda feeds: _reference(program, module, feeds), samples)
     return model
 
@@ -50,6 +50,7 @@ def _load(path: Path) -> Any:
     try:
         with quiet():
             program = torch.export.load(path)
+            program.module()  # checks the parts against each other
     except Exception as error:  # whatever torch raises for a file of another version, or a damaged one
         raise ModelError(f"torch {torch.__version__} cannot load {path.name}: {explain(error)}", hint=_HINT) from error
     return program

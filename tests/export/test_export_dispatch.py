@@ -1,0 +1,93 @@
+"""Which framework a source is, and what is said about one that is none."""
+
+from __future__ import annotations
+
+import typing
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from edgepack import children
+from edgepack.errors import ConfigError, EdgepackError, ModelError
+from edgepack.export import export, find_inputs
+from edgepack.graph.load import load_model, save_proto
+from edgepack.specs import OnnxModel
+
+
+def product() -> onnx.ModelProto:
+    weight = numpy_helper.from_array(np.ones((40, 40), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
+        "graph",
+        [helper.make_tensor_value_info("x", 1, ["N", 40])],
+        [helper.make_tensor_value_info("y", 1, ["N", 40])],
+        [weight],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize("external", [False, True])
+def test_onnx_file_is_copied_whole(external: bool, tmp_path: Path) -> None:
+    source = save_proto(product(), tmp_path / "source", "net.onnx", external_data=external)
+    model = export(str(source.path), None, {}, tmp_path / "out")
+    assert model.path == tmp_path / "out" / "model.onnx"
+    assert model.sha256 == source.sha256
+    assert model.external == source.external
+    names = {"model.onnx", "net.onnx.data"} if external else {"model.onnx"}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
+    assert find_inputs(str(source.path), None, {}) == model.inputs
+
+
+def test_bad_onnx_file_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"not ONNX")
+    with pytest.raises(ModelError):
+        export(str(tmp_path / "bad.onnx"), None, {}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words", "hint"),
+    [
+        ("weights.pt", ConfigError, "not a model that edgepack reads", "my_model.py:make"),
+        ("weights.pth", ConfigError, "not a model that edgepack reads", "my_model.py:make"),
+        ("net.tflite", ConfigError, "not a model that edgepack reads", "tf2onnx"),
+        ("net.h5", ConfigError, "not a model that edgepack reads", "ONNX"),
+        ("make.py", ConfigError, "not a model that edgepack reads", "name the function"),
+        ("net.xyz", ConfigError, "not a model that edgepack reads", ".onnx"),
+        ("folder", ModelError, "is a folder", ".onnx file inside"),
+        ("missing", ModelError, "there is no model", "check the path"),
+        ("missing.onnx", ModelError, "there is no file", "path"),
+        ("missing.pt2", ModelError, "there is no file", "path"),
+        ("net.onx", ModelError, "there is no model", "did you mean 'net.onnx'?"),
+        ("missing.py:make", ModelError, "there is no file", "before the colon"),
+        ("file.py:", ModelError, "names no callable", "module:callable"),
+        (":make", ModelError, "names no callable", "module:callable"),
+    ],
+)
+def test_what_is_no_model(name: str, kind: type[EdgepackError], words: str, hint: str, tmp_path: Path) -> None:
+    for file in ("weights.pt", "weights.pth", "net.tflite", "net.h5", "make.py", "net.xyz", "net.onnx"):
+        (tmp_path / file).touch()
+    (tmp_path / "folder").mkdir()
+    source = str(tmp_path / name) if not name.startswith(":") else name
+    with pytest.raises(kind) as caught:
+        export(source, None, {}, tmp_path / "out")
+    assert words in caught.value.message
+    assert hint in caught.value.hint
+
+
+def test_runs_as_a_stage_in_a_child_process(tmp_path: Path) -> None:
+    source = save_proto(product(), tmp_path / "source")
+    made = children.call(export, str(source.path), None, {}, tmp_path / "out", limit_s=60, log=tmp_path / "log")
+    assert made == load_model(tmp_path / "out" / "model.onnx")
+    assert typing.get_type_hints(export)["return"] is OnnxModel
+
+
+def test_a_crash_in_the_users_code_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "crash.py").write_text("import os\ndef make():\n    os.kill(os.getpid(), 11)\n")
+    with pytest.raises(EdgepackError, match="SIGSEGV"):
+        children.call(
+            export, f"{tmp_path / 'crash.py'}:make", None, {}, tmp_path / "out", limit_s=60, log=tmp_path / "log"
+        )
