@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
+	@echo "Setting up $(VENV) from constraints.txt: a minute or two, most of it for torch (CPU build)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
 	  echo "The pinned packages did not install. torch must be the CPU build (constraints.txt): where the package index" \
