@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
+from edgepack.callables import is_callable_reference
 from edgepack.documents import suggestion
 from edgepack.errors import ConfigError, ModelError
 from edgepack.specs import OnnxModel, SampleSet, TensorSpec
@@ -68,7 +69,7 @@ def _framework(source: str) -> Framework:
     suffix = path.suffix.lower()
     if suffix in FRAMEWORKS:
         return cast("Framework", importlib.import_module(FRAMEWORKS[suffix]))
-    if ":" in source and not path.exists():
+    if is_callable_reference(source):
         return cast("Framework", importlib.import_module(FRAMEWORKS[":callable"]))
     if path.is_dir():
         raise ModelError(f"{source} is a folder, not a model", hint="give the .onnx file inside it")

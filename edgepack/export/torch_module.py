@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import itertools
 import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ModelError
 from edgepack.export import shapes as known_shapes
 from edgepack.export.outputs import check_tensors, name_outputs
 from edgepack.export.torch_onnx import compare, explain, import_torch, quiet, write_onnx
-from edgepack.export.user_code import find_callable, find_place, users_errors, users_import
+from edgepack.export.user_code import find_place, users_callable
 from edgepack.graph.compare import SIZES
 from edgepack.graph.feeds import random_feeds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
-    from types import ModuleType
 
     from edgepack.export.shapes import KnownInput
     from edgepack.specs import Array, OnnxModel, SampleSet, TensorSpec
@@ -32,16 +32,16 @@ def find_inputs(
 ) -> tuple[TensorSpec, ...]:
     """Return the inputs that the exported model will have."""
     import_torch()
-    with users_import(source) as file, users_errors(source):
-        module, examples = _make(file, source)
+    with users_callable(source) as function:
+        module, examples = _make(function, source)
         return _settle(module, _known(module, samples, shapes, examples))[0]
 
 
 def export(source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path) -> OnnxModel:
     """Return the module as ``out/model.onnx``, compared with the module itself."""
     import_torch()
-    with users_import(source) as file, users_errors(source):
-        module, examples = _make(file, source)
+    with users_callable(source) as function:
+        module, examples = _make(function, source)
         inputs, feeds = _settle(module, _known(module, samples, shapes, examples))
         outputs = name_outputs(_run(module, feeds), tuple(feeds))
         check_tensors(outputs)
@@ -51,18 +51,18 @@ def export(source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[in
         return model
 
 
-def _make(file: ModuleType, source: str) -> tuple[Any, Any]:
+def _make(function: Any, source: str) -> tuple[Any, Any]:
     """Call the user's callable; return its module, ready for inference in fp32 on the CPU, and the example inputs."""
     import torch
 
     torch.manual_seed(0)  # so that weights a callable draws at random are the same in every run
-    function = find_callable(file, source)
-    module = function() if callable(function) and not isinstance(function, torch.nn.Module) else function
+    module = function if isinstance(function, torch.nn.Module) else function()
     if not isinstance(module, torch.nn.Module):
         raise ModelError(
             f"{source} gave a {type(module).__name__}, not a torch.nn.Module",
             hint="name a function without arguments, or a class, that returns the module with its weights loaded",
         )
+    file = sys.modules.get(function.__module__)
     examples = next(
         (found for place in (module, function, file) if (found := getattr(place, "example_inputs", None)) is not None),
         None,

@@ -62,9 +62,8 @@ def test_bad_onnx_file_leaves_nothing(tmp_path: Path) -> None:
         ("missing.onnx", ModelError, "there is no file", "path"),
         ("missing.pt2", ModelError, "there is no file", "path"),
         ("net.onx", ModelError, "there is no model", "did you mean 'net.onnx'?"),
-        ("missing.py:make", ModelError, "there is no file", "before the colon"),
-        ("file.py:", ModelError, "names no callable", "module:callable"),
-        (":make", ModelError, "names no callable", "module:callable"),
+        ("missing.py:make", ConfigError, "there is no file", "before the colon"),
+        ("file.py:", ModelError, "there is no model", "check the path"),
     ],
 )
 def test_what_is_no_model(name: str, kind: type[EdgepackError], words: str, hint: str, tmp_path: Path) -> None:
