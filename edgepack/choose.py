@@ -87,7 +87,7 @@ def _wanted(available: int, request: SampleRequest, notes: list[str]) -> int:
     if request.samples is not None:
         return request.samples
     if available < request.default:
-        notes.append(f"{available} samples calibrate; {request.default} or more give steadier ranges")
+        notes.append(f"calibration has {available} samples; {request.default} or more give steadier ranges")
     return min(request.default, available)
 
 

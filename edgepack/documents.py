@@ -154,7 +154,7 @@ def _decode_scalar(kind: Any, data: Any, where: str, base: Path | None) -> Any:
 def suggestion(word: Any, known: Any) -> str:
     """Return "did you mean 'x'?" for the nearest of ``known``, else the list of all of them."""
     names = [str(name) for name in known]
-    near = difflib.get_close_matches(str(word)[:100], names, n=1, cutoff=0.55)
+    near = difflib.get_close_matches(str(word)[:100], names, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
 
 

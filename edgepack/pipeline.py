@@ -22,7 +22,7 @@ from edgepack.measuring import Measured, measure_step
 from edgepack.packing import deliver_bundle, pack_step
 from edgepack.report.page import write_report
 from edgepack.rows import failed_row, with_evaluation, with_latency
-from edgepack.settings import BuildSettings, check_settings, parse_shape
+from edgepack.settings import METRICS, BuildSettings, check_settings, parse_shape
 from edgepack.specs import (
     BuildResult,
     BuildRow,
@@ -40,6 +40,7 @@ from edgepack.specs import (
 from edgepack.steps import (
     calibrate_step,
     cast_step,
+    check_callable,
     choose_step,
     compile_step,
     evaluate_step,
@@ -99,6 +100,8 @@ def exit_code(result: BuildResult) -> int:
 def share(settings: BuildSettings, shop: Workshop) -> Shared:
     """Do what is the same for all targets: export, prepare, choose samples, fp32 outputs."""
     recipe = load_recipe(settings.recipe) if settings.recipe else None
+    if settings.metric is not None and settings.metric not in METRICS:
+        shop.run("metric", settings.metric, {"metric": settings.metric}, check_callable, settings.metric)
     shapes = {name: parse_shape(name, text) for name, text in settings.shapes.items()}
     preprocessing = recipe.preprocessing if recipe else None
     samples = settings.data or settings.eval

@@ -12,7 +12,7 @@ from edgepack.backends import get_backend
 from edgepack.bundle.golden import make_golden
 from edgepack.calibrate import calibrate
 from edgepack.calibrate.samples import find_samples, take_samples
-from edgepack.callables import is_callable_reference
+from edgepack.callables import is_callable_reference, load_callable
 from edgepack.choose import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs
 from edgepack.errors import CompileError
 from edgepack.evaluate import Evaluation, evaluate
@@ -50,6 +50,14 @@ class Compiled:
 
     model: CompiledModel
     key: str
+
+
+def check_callable(reference: str, out: Path) -> bool:
+    """Import the user's function, so that what is wrong with it is said before any work. Raises ``ConfigError``."""
+    reads = ReadFiles()
+    load_callable(reference)
+    reads.write(out)
+    return True
 
 
 def fingerprint(source: str | None) -> Any:

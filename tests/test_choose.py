@@ -56,7 +56,7 @@ def test_more_samples_than_there_are_is_an_error_and_fewer_than_the_default_a_no
     evaluation = write(tmp_path / "e.npz", 2, labelled=False, start=50)
     with pytest.raises(DataError, match="fewer than the 7 asked for"):
         choose(data, evaluation, tmp_path, 7)
-    assert "6 samples calibrate" in choose(data, evaluation, tmp_path).notes[0]
+    assert "calibration has 6 samples" in choose(data, evaluation, tmp_path).notes[0]
 
 
 def test_unlabelled_samples_that_are_all_asked_for_evaluate_themselves_and_it_is_said(tmp_path: Path) -> None:

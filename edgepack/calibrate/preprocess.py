@@ -79,7 +79,7 @@ def picture_shape(preprocessing: Preprocessing) -> tuple[int | str, ...]:
 def _decode(data: bytes, name: str) -> Image.Image:
     """Return the first frame, whole and upright."""
     try:
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
     except ImportError as error:
         raise ToolchainError(
             "Pillow is not installed, so pictures cannot be read", hint="pip install pillow"
@@ -93,6 +93,11 @@ def _decode(data: bytes, name: str) -> Image.Image:
             return ImageOps.exif_transpose(image) or image
         except DataError:
             raise
+        except UnidentifiedImageError:
+            raise DataError(
+                f"{name} is not a picture that can be read",
+                hint="remove the file, or convert it to PNG or JPEG: it is damaged or of another format",
+            ) from None
         except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
             raise DataError(
                 f"{name} is not a picture that can be read: {error}",
