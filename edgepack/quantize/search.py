@@ -35,7 +35,10 @@ def put_back_order(layers: tuple[LayerCost, ...]) -> tuple[str, ...]:
 
 
 def search(
-    order: tuple[str, ...], first: Trial, passes: Callable[[Trial], bool], evaluate: Callable[[tuple[str, ...]], Trial],
+    order: tuple[str, ...],
+    first: Trial,
+    passes: Callable[[Trial], bool],
+    evaluate: Callable[[tuple[str, ...]], Trial],
     budget: int,
 ) -> tuple[Trial, ...]:
     """Try to make the gate hold by putting layers back in ``order``; return every trial, ``first`` included.
