@@ -424,7 +424,8 @@ class Scenario:
     """A LoadGen scenario and its settings.
 
     ``duration_ns`` and ``queries`` are both minima. ``batch`` is the samples in one call of the runner, for Offline.
-    ``latency_bound_ns`` is what Server's p99 must keep.
+    ``latency_bound_ns`` is what Server's p99 must keep. ``launches`` fresh processes share the duration, because two
+    loads of the same bundle differ (where memory came to lie, say), and the intervals must know by how much.
     """
 
     name: Literal["SingleStream", "MultiStream", "Server", "Offline"]
@@ -434,6 +435,7 @@ class Scenario:
     seed: int = 0
     queries: int = 1
     latency_bound_ns: int | None = None
+    launches: int = 5
 
 
 @dataclass(frozen=True)

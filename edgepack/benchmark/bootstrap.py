@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,14 @@ def mean_interval(values: Array, seed: int) -> Interval | None:
     mean, ideal = float(data.mean()), float(data.var()) / n
     effective = n if ideal == 0 else n * min(1.0, ideal / max(float(deviations.var()), 1e-300))
     return Interval((mean + low, mean + high), block, effective)
+
+
+def between_launches(values: Sequence[float]) -> float:
+    """Return the half-width of Student's 95 % interval of the mean of one value a launch; infinite for one launch."""
+    n = len(values)
+    if n < 2:
+        return math.inf
+    return student_975(n - 1) * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
 def _usable_block(n: int, wanted: int) -> int:

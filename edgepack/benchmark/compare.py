@@ -114,7 +114,7 @@ def compare(
 
 
 def _plan(options: RunOptions) -> tuple[Scenario, RunOptions]:
-    return Scenario("SingleStream", _BLOCK_NS * _ROUNDS, _WARMUP_NS), options
+    return Scenario("SingleStream", _BLOCK_NS * _ROUNDS, _WARMUP_NS, launches=1), options
 
 
 def compare_with(
@@ -193,9 +193,10 @@ def _launch(
     try:
         workers = [start("a"), start("b")]
         opened = {side: workers[side].ask(pair[side]) for side in order}
+        cpu_s = sum(one.cpu_s for one in opened.values())
         request = Block(_BLOCK_NS, _BLOCK_QUERIES, _LONGEST_BLOCK_NS)
         measured: list[tuple[float, float]] = []
-        queries, cpu_s = [0, 0], 0.0
+        queries = [0, 0]
         for number in range(rounds):
             medians = [0.0, 0.0]
             for side in order if number % 2 == 0 else order[::-1]:

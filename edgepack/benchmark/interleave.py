@@ -84,7 +84,7 @@ def measure_rows(
     target; its interval is of rounds in one process each, so differences between two loads of the same bundle are not
     in it: ``compare`` measures those too. Bundles whose memory does not fit together are measured a target at a time.
     """
-    scenario = Scenario("SingleStream", duration_ns, max(duration_ns // _WARMUP_SHARE, 1), seed=seed)
+    scenario = Scenario("SingleStream", duration_ns, max(duration_ns // _WARMUP_SHARE, 1), seed=seed, launches=1)
     rows: dict[Path, Row] = {}
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         groups = groups_that_fit(bundles, load_facts().get("memory_available_bytes"))

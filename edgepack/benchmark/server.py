@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from edgepack.benchmark.loop import Clock, Sleep, Timed, closed_loop, poisson_loop
 from edgepack.benchmark.statistics import allowed_over, queries_needed
-from edgepack.specs import no_progress
+from edgepack.specs import Progress, Result, RunOptions, Scenario, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from edgepack.specs import Array, Progress, Scenario
+    from edgepack.specs import Array
 
 Q = TypeVar("Q")
 
@@ -35,6 +37,38 @@ class Found:
     rate: float
     timed: Timed
     attempts: int
+
+
+def benchmark_server(bundle: Path, scenario: Scenario, options: RunOptions, progress: Progress = no_progress) -> Result:
+    """``benchmark`` for Server: search the rate with the bundle loaded in this process."""
+    from edgepack.benchmark import session, summary, validity
+    from edgepack.host import load_facts
+
+    scenario = dataclasses.replace(scenario, launches=1)
+    loaded = session.open_session(bundle, scenario, options)
+    try:
+        warmup = session.warm_up(loaded, scenario)
+        before, began, cpu = load_facts(), session.clock_s(), session.cpu_seconds()
+        measured_at = session.utc_now()
+        found = find_rate(loaded.issue, loaded.queries, scenario, progress)
+        run = validity.Run(session.clock_s() - began, session.cpu_seconds() - cpu, session.machine_cores())
+        around = summary.Circumstances(
+            before=before,
+            after=load_facts(),
+            run=run,
+            measured_at=measured_at,
+            warmup_queries=warmup.queries,
+            warmup_ns=warmup.duration_ns,
+            warmup_stable=warmup.stable,
+            memory=session.used_memory(loaded.resident),
+            energy_uj=None,
+            energy_source="not measured: Server's search runs many rates",
+            notes=(*loaded.notes, f"the rate was found and confirmed in {found.attempts} runs"),
+        )
+        timed = found.timed
+        return summary.summarise(loaded.subject, scenario, timed.latencies, timed.duration_ns, around, rate=found.rate)
+    finally:
+        loaded.close()
 
 
 def find_rate(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepack.benchmark.bootstrap import quantile_interval
+from edgepack.benchmark.bootstrap import between_launches, quantile_interval
 from edgepack.specs import Array, Percentile
 
 if TYPE_CHECKING:
@@ -93,26 +93,39 @@ def early_stopping_estimate(ordered: Array, p: float) -> int | None:
     return int(ordered[len(ordered) - over]) if over else None
 
 
-def percentile(latencies: Array, p: float, seed: int) -> Percentile:
+def percentile(latencies: Array, p: float, seed: int, lengths: Sequence[int] = ()) -> Percentile:
     """Return the percentile ``p`` of latencies in ns [n], in the order in which they were measured.
 
-    The value is None below the number of queries that LoadGen's rule asks for; the interval is None where the
-    latencies depend on one another so much that they are worth fewer than half as many independent ones.
+    ``lengths`` are the numbers of latencies of each launch, in order; with two and more launches the interval also
+    holds what differs from launch to launch. The value is None below the number of queries that LoadGen's rule asks
+    for; the interval is None where the latencies depend on one another so much that they are worth fewer than half as
+    many independent ones.
     """
     needed = queries_needed(p)
     n = len(latencies)
     if n < needed:
         return Percentile(p, None, None, needed)
+    value = nearest_rank(np.sort(latencies), p)
     interval = quantile_interval(latencies, rank(n, p), seed)
     if interval is None or interval.effective < needed / 2:
-        return Percentile(p, nearest_rank(np.sort(latencies), p), None, needed)
+        return Percentile(p, value, None, needed)
     low, high = interval.ends
-    return Percentile(p, nearest_rank(np.sort(latencies), p), (int(low), int(high)), needed)
+    if len(lengths) > 1:
+        half = between_launches([nearest_rank(np.sort(part), p) for part in split(latencies, lengths)])
+        low, high = min(low, value - half), max(high, value + half)
+    return Percentile(p, value, (max(math.floor(low), 0), math.ceil(high)), needed)
 
 
-def percentiles(latencies: Array, seed: int, which: Sequence[float] = PERCENTILES) -> tuple[Percentile, ...]:
-    """Return the percentiles of latencies in ns [n], in the order in which they were measured."""
-    return tuple(percentile(latencies, p, seed) for p in which)
+def split(latencies: Array, lengths: Sequence[int]) -> list[Array]:
+    """Return the latencies of each launch."""
+    return np.split(latencies, np.cumsum(lengths)[:-1])
+
+
+def percentiles(
+    latencies: Array, seed: int, lengths: Sequence[int] = (), which: Sequence[float] = PERCENTILES
+) -> tuple[Percentile, ...]:
+    """Return the percentiles of latencies in ns [n], in the order in which they were measured, launch by launch."""
+    return tuple(percentile(latencies, p, seed, lengths) for p in which)
 
 
 def coefficient_of_variation(values: Array) -> float | None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgepack.benchmark import validity
-from edgepack.benchmark.bootstrap import mean_interval
+from edgepack.benchmark.bootstrap import between_launches, mean_interval
 from edgepack.benchmark.statistics import (
     coefficient_of_variation,
     distribution,
     nearest_rank,
     percentiles,
     queries_needed,
+    split,
 )
 from edgepack.specs import Host, Manifest, RunOptions
 
@@ -71,10 +72,12 @@ def summarise(
     around: Circumstances,
     *,
     rate: float | None = None,
+    lengths: Sequence[int] = (),
 ) -> Result:
     """Return the result of latencies in ns [n] in the order of issue, measured in ``duration_ns`` of wall time.
 
-    ``rate`` is Server's: the highest rate of queries per second that kept its bound, 0 when none did.
+    ``lengths`` are the numbers of latencies of each launch. ``rate`` is Server's: the highest rate of queries per
+    second that kept its bound, 0 when none did.
     """
     from edgepack.specs import Result
 
@@ -98,9 +101,9 @@ def summarise(
         queries=len(latencies),
         warmup_queries=around.warmup_queries,
         duration_ns=duration_ns,
-        percentiles=percentiles(latencies, scenario.seed),
+        percentiles=percentiles(latencies, scenario.seed, lengths),
         samples_per_second=len(latencies) * per_query / (duration_ns / 1e9) if rate is None else rate,
-        samples_per_second_ci95=_throughput_ci95(latencies, per_query, duration_ns, scenario),
+        samples_per_second_ci95=_throughput_ci95(latencies, per_query, duration_ns, scenario, lengths),
         memory_load_bytes=memory.load_bytes - memory.before_bytes if memory else None,
         memory_peak_bytes=_peak(memory),
         energy_uj=around.energy_uj,
@@ -124,17 +127,23 @@ def summarise(
 
 
 def _throughput_ci95(
-    latencies: Array, per_query: int, duration_ns: int, scenario: Scenario
+    latencies: Array, per_query: int, duration_ns: int, scenario: Scenario, lengths: Sequence[int]
 ) -> tuple[float, float] | None:
     """Return the interval of samples per second: that of the mean time between completions, turned over.
 
     None for Server, whose queries arrive by the clock. The time that the loop itself takes is added to each latency.
     """
     interval = None if scenario.name == "Server" else mean_interval(latencies, scenario.seed)
-    if interval is None or interval.ends[0] <= 0:
+    if interval is None:
         return None
     own = max(duration_ns - int(latencies.sum()), 0) / len(latencies)
     low, high = interval.ends
+    if len(lengths) > 1:
+        mean = float(latencies.mean())
+        half = between_launches([float(part.mean()) for part in split(latencies, lengths)])
+        low, high = min(low, mean - half), max(high, mean + half)
+    if low + own <= 0:
+        return None
     return per_query * 1e9 / (high + own), per_query * 1e9 / (low + own)
 
 

@@ -38,10 +38,11 @@ class Open:
 
 @dataclass(frozen=True)
 class Opened:
-    """The bundle is loaded and warm."""
+    """The bundle is loaded and warm, for which this process took ``cpu_s`` seconds of CPU."""
 
     subject: Subject
     warmup: Warmup
+    cpu_s: float
     notes: tuple[str, ...]
 
 
@@ -118,7 +119,7 @@ class Holder:
         self._session = opened
         warmup = session.warm_up(opened, request.scenario)
         self._issued = warmup.queries
-        return Opened(opened.subject, warmup, opened.notes)
+        return Opened(opened.subject, warmup, session.cpu_seconds(), opened.notes)
 
     def _block(self, loaded: Session, request: Block) -> Measured:
         from edgepack.benchmark import session

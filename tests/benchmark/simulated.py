@@ -62,7 +62,7 @@ class SimulatedWorker:
 
     def ask(self, request):
         if isinstance(request, Open):
-            return Opened(self.about, Warmup(10, 10**8, True), ())
+            return Opened(self.about, Warmup(10, 10**8, True), 0.5, ())
         if not isinstance(request, Block):
             return Closed(Memory(10, 20, 20, 30, 40))
         self.asked += 1

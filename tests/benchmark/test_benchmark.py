@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 from small_bundles import small_bundle
 
-from edgepack import benchmark as module
 from edgepack import children
 from edgepack.benchmark import benchmark
 from edgepack.errors import BundleError, ConfigError
@@ -20,7 +19,7 @@ def bundle(tmp_path_factory):
 
 def test_single_stream_in_a_fresh_process(bundle, tmp_path):
     steps = []
-    scenario = Scenario("SingleStream", SECOND // 5, SECOND // 20)
+    scenario = Scenario("SingleStream", SECOND // 5, SECOND // 20, launches=2)
     found = children.call(
         benchmark,
         bundle,
@@ -41,13 +40,14 @@ def test_single_stream_in_a_fresh_process(bundle, tmp_path):
     assert found.memory_load_bytes is None or found.memory_load_bytes > 1 << 20
     assert found.energy_uj is not None or found.energy_source
     assert steps[-1] == ("SingleStream", 100, 100)
+    assert any("2 fresh processes" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
     ("scenario", "per_query"),
     [
-        (Scenario("Offline", SECOND // 20, SECOND // 100, batch=4), 4),
-        (Scenario("MultiStream", SECOND // 20, SECOND // 100), 8),
+        (Scenario("Offline", SECOND // 20, SECOND // 100, batch=4, launches=1), 4),
+        (Scenario("MultiStream", SECOND // 20, SECOND // 100, launches=1), 8),
     ],
 )
 def test_throughput_is_of_samples_not_of_queries(bundle, scenario, per_query):
@@ -70,6 +70,8 @@ def test_server_finds_a_rate_whose_p99_keeps_the_bound(bundle):
         ({"duration_ns": 0}, "without a duration"),
         ({"warmup_ns": -1}, "cannot be negative"),
         ({"queries": 0}, "measure nothing"),
+        ({"launches": 0}, "0 launches make no sense"),
+        ({"launches": 101}, "101 launches make no sense"),
         ({"batch": 4}, "--batch is for Offline"),
         ({"name": "Offline", "batch": 0}, "has no samples"),
         ({"name": "Server"}, "needs the latency"),
@@ -85,24 +87,3 @@ def test_settings_without_sense_are_refused(bundle, change, words):
 def test_what_is_no_bundle_is_refused(tmp_path):
     with pytest.raises(BundleError):
         benchmark(tmp_path / "absent.edgepack", Scenario("SingleStream", SECOND, 0), OPTIONS)
-
-
-def test_a_slow_model_ends_before_its_queries_are_enough():
-    now = [0]
-
-    def issue(_query):
-        now[0] += 5 * SECOND
-
-    timed = module.measure_closed(issue, [0], Scenario("SingleStream", SECOND, 0), clock=lambda: now[0])
-    assert timed.duration_ns == pytest.approx(65 * SECOND, rel=0.1)
-    assert len(timed.latencies) == 13
-
-
-def test_the_queries_asked_for_are_measured():
-    now = [0]
-
-    def issue(_query):
-        now[0] += 1000
-
-    scenario = Scenario("SingleStream", 10_000, 0, queries=500)
-    assert len(module.measure_closed(issue, [0], scenario, clock=lambda: now[0]).latencies) == 500

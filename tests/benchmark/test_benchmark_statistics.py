@@ -70,7 +70,7 @@ def test_the_early_stopping_estimate_is_a_bound_in_99_of_100_runs():
 
 
 def test_a_percentile_that_the_queries_do_not_support_is_absent():
-    p50, p90, p99 = statistics.percentiles(np.arange(100, 200), 0, (50.0, 90.0, 99.0))
+    p50, p90, p99 = statistics.percentiles(np.arange(100, 200), 0, which=(50.0, 90.0, 99.0))
     assert p50.value_ns == 149
     assert p90.value_ns == 189
     assert (p99.value_ns, p99.ci95_ns, p99.queries_needed) == (None, None, 662)
@@ -91,6 +91,39 @@ def test_the_same_data_and_seed_give_the_same_interval():
     latencies = np.random.default_rng(0).integers(900, 1100, 500)
     first = statistics.percentiles(latencies, 7)
     assert first == statistics.percentiles(latencies, 7)
+
+
+def test_what_differs_between_launches_is_in_the_interval():
+    parts = [np.full(200, median) for median in (100, 102, 104, 98, 96)]
+    latencies = np.concatenate(parts)
+    low, high = statistics.percentile(latencies, 50.0, 0, [200] * 5).ci95_ns
+    half = 2.776 * math.sqrt(10) / math.sqrt(5)  # Student's t of 4 degrees, standard deviation of the five medians
+    assert low <= 100 - half + 1
+    assert high >= 100 + half - 1
+    assert [len(part) for part in statistics.split(latencies, [200, 300, 500])] == [200, 300, 500]
+
+
+def test_one_launch_changes_nothing():
+    latencies = np.random.default_rng(0).integers(900, 1100, 500)
+    assert statistics.percentile(latencies, 50.0, 0, [500]) == statistics.percentile(latencies, 50.0, 0)
+
+
+@pytest.mark.parametrize("launch_sd", [0.0, 0.005, 0.05])
+def test_intervals_of_two_measurements_cover_their_pooled_median(launch_sd):
+    """Each launch's latencies are shifted as a whole, as a load's luck with memory does."""
+    generator = np.random.default_rng(12)
+
+    def measured():
+        parts = [generator.lognormal(generator.normal(0, launch_sd), 0.05, 300) * 1e6 for _ in range(5)]
+        return np.concatenate(parts).astype(np.int64)
+
+    covered = 0
+    for seed in range(100):
+        both = [measured(), measured()]
+        pooled = statistics.nearest_rank(np.sort(np.concatenate(both)), 50.0)
+        ends = [statistics.percentile(one, 50.0, seed, [300] * 5).ci95_ns for one in both]
+        covered += all(low <= pooled <= high for low, high in ends)
+    assert covered >= 90
 
 
 def test_coefficient_of_variation():
