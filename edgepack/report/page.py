@@ -12,7 +12,7 @@ from typing import Any
 
 from edgepack import __version__
 from edgepack.files import write_text
-from edgepack.report import bars, plots, remarks, units
+from edgepack.report import bars, plots, remarks, trials, units
 from edgepack.report.baseline import WORDS, Both, compare_with_baseline
 from edgepack.report.choice import Choice, Kind, Limits, choose, default_limits, latency_of, quality_kind, quality_of
 from edgepack.report.entries import Entry, Group, labels, make_groups, short_cpu
@@ -72,6 +72,7 @@ class Section:
     disturbances: tuple[remarks.Remark, ...]
     missing: tuple[remarks.Remark, ...]
     circumstances: tuple[remarks.Remark, ...]
+    trials: tuple[trials.Tried, ...]
     provenances: tuple[remarks.Provenance, ...]
 
 
@@ -112,6 +113,7 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
         swatch=lambda *arguments: Markup(plots.swatch(*arguments)),
         changes=compare_with_baseline((results, rows), baseline) if baseline is not None else None,
         words=WORDS,
+        trial_headings=trials.HEADINGS,
         marks=MARKS,
         symbols=_SYMBOLS,
         version=__version__,
@@ -178,6 +180,7 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         disturbances=remarks.disturbances(entries),
         missing=remarks.not_measured(entries),
         circumstances=remarks.circumstances(entries),
+        trials=trials.tried(entries),
         provenances=remarks.provenances(entries, places),
     )
 

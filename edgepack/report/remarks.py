@@ -112,7 +112,8 @@ def _facts(entry: Entry, hosts: Mapping[Host, str]) -> Iterable[tuple[str, str]]
     threads = result.options.threads
     yield "Run options", f"{units.threads(threads)}, {result.options.hint} hint"
     scenario = result.scenario
-    yield "Scenario", f"{scenario.name}, seed {scenario.seed}"
+    processes = "one process" if scenario.launches == 1 else f"{scenario.launches} fresh processes"
+    yield "Scenario", f"{scenario.name}, seed {scenario.seed}, {processes}"
     warm = "stable" if result.warmup_stable else "not stable"
     yield (
         "Queries",
