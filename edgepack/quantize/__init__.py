@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edgepack.errors import ConfigError
 from edgepack.specs import OnnxModel, QuantizationRules, Ranges
 
 
@@ -16,31 +15,18 @@ def quantize(model: OnnxModel, ranges: Ranges, rules: QuantizationRules, out: Pa
     quantized already, has infinite weights, or has nothing that the target can run in int8; ``ConfigError`` when the
     rules conflict or the ranges are another model's.
     """
-    from edgepack.graph.load import read_proto, save_proto
+    from edgepack.graph.load import save_proto
     from edgepack.quantize.executed import LEFT_KEY
-    from edgepack.quantize.index import index_graph
     from edgepack.quantize.insert import insert, set_metadata
-    from edgepack.quantize.normalise import normalise
-    from edgepack.quantize.placement import check_placement, place
-    from edgepack.quantize.rewrite import join_biases
-    from edgepack.quantize.rules import check_rules
+    from edgepack.quantize.plan import make_plan
     from edgepack.quantize.weights import integer_weights, read_weights
 
-    table = check_rules(rules)
-    if ranges.model_sha256 != model.sha256:
-        raise ConfigError(
-            "the ranges were measured on another model",
-            hint="measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'",
-        )
-    proto = normalise(read_proto(model))
-    join_biases(proto)
-    index = index_graph(proto)
-    placement = place(index, ranges, rules, table)
-    check_placement(placement)
+    plan = make_plan(model, ranges, rules)
+    placement = plan.placement
     weights = {
-        layer.name: integer_weights(read_weights(index, layer), layer, placement.inputs[layer.name], rules)
+        layer.name: integer_weights(read_weights(plan.index, layer), layer, placement.inputs[layer.name], rules)
         for layer in placement.layers
     }
-    insert(proto, index, placement, weights, rules)
-    set_metadata(proto, LEFT_KEY, json.dumps(placement.left, sort_keys=True))
-    return save_proto(proto, out)
+    insert(plan.proto, plan.index, placement, weights, rules)
+    set_metadata(plan.proto, LEFT_KEY, json.dumps(placement.left, sort_keys=True))
+    return save_proto(plan.proto, out)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from edgepack.specs import QuantizationRules, Ranges, TensorRange
 
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
+# Tensors that are put together share a scale when none of them becomes coarser than this by it.
+_SIMILAR = 1.25
 
 
 @dataclass(frozen=True)
@@ -138,19 +140,26 @@ class _Placer:
         return not listed or any(node.op_type == p or fnmatch.fnmatchcase(node.name, p) for p in patterns)
 
     def _choose_others(self) -> None:
-        """Add the operators between: those whose inputs are int8 already, so that no conversion is paid for."""
+        """Add the operators between: those whose inputs are int8 anyway, so that no conversion is paid for."""
+        converted = {self.layers[number].data for number in self.chosen if number in self.layers}
         for number, node in enumerate(self.index.nodes):
             if node.op_type not in MOVES | COMPUTES | {"Concat"} or self._is_left(node):
                 continue
             inputs = self._activations(node)
+            if not inputs or not all(name in converted or self._born(name) for name in inputs):
+                continue
             tensors = [*inputs, self._end(number), *filter(None, node.output[1:])]
-            if inputs and self._can_compute(node) and all(map(self._born, inputs)) and not self._without_range(tensors):
+            if self._can_compute(node) and not self._without_range(tensors):
                 self.chosen.add(number)
 
     def _can_compute(self, node: Node) -> bool:
-        """Say whether the engines' int8 form of this operator exists for this node's attributes and constants."""
+        """Say whether the engines' int8 form of this operator exists for this node and is worth its rounding.
+
+        Sums of results of matrix products stay float: products give float without a conversion, and the sums are the
+        residual stream of a transformer, whose few large values would cost all others their precision.
+        """
         if node.op_type in ("Add", "Mul", "Sub"):
-            return not any(map(self.index.is_constant, node.input))
+            return not any(map(self.index.is_constant, node.input)) and any(map(self._born_integer, node.input))
         if node.op_type == "Resize":
             return attribute(node, "mode", b"nearest") in (b"nearest", b"linear")
         if node.op_type == "Pad":
@@ -169,17 +178,21 @@ class _Placer:
         names = node.input if node.op_type in ("Add", "Mul", "Sub", "Concat", "MatMul") else node.input[:1]
         return [name for name in names if name and not self.index.is_constant(name)]
 
-    def _born(self, tensor: str) -> bool:
-        """Say whether the node that makes ``tensor``, seen through fused activations, runs in int8."""
+    def _maker(self, tensor: str) -> int | None:
+        """Return the int8 node that makes ``tensor``, seen through fused activations; None when it is made in float."""
         number = self.index.producer.get(tensor)
-        while number is not None:
-            if number in self.chosen:
-                return True
+        while number is not None and number not in self.chosen:
             before = self._fused_into(number)
-            if before is None:
-                return False
-            number = self.index.producer.get(before)
-        return False
+            number = self.index.producer.get(before) if before is not None else None
+        return number
+
+    def _born(self, tensor: str) -> bool:
+        return self._maker(tensor) is not None
+
+    def _born_integer(self, tensor: str) -> bool:
+        """Say whether ``tensor`` is made in int8 by anything but a matrix product."""
+        number = self._maker(tensor)
+        return number is not None and self.index.nodes[number].op_type not in ("Gemm", "MatMul")
 
     def _fused_into(self, number: int) -> str | None:
         """Return the input through which node ``number`` is computed inside the node before it, else None."""
@@ -273,7 +286,7 @@ class _Placer:
         return scales
 
     def _scale(self, members: list[str]) -> ActivationScale:
-        found = join_ranges([r for r in map(self._range, members) if r is not None])
+        found = self._joined_range(members)
         if self.table.symmetric_products and any(map(self._is_factor, members)):
             second = any(self._is_factor(member, second=True) for member in members)
             symmetric = second or found.low < 0
@@ -306,14 +319,30 @@ class _Placer:
         group: dict[str, list[str]] = {}
         for number in sorted(self.chosen):
             node = self.index.nodes[number]
-            if node.op_type not in MOVES and not (node.op_type == "Concat" and self.table.same_scale_concat):
+            if node.op_type not in MOVES | {"Concat"}:
                 continue
-            members: list[str] = []
-            for name in [*self._activations(node), *filter(None, node.output)]:
-                members.extend(m for m in group.get(name, [name]) if m not in members)
+            outputs = list(filter(None, node.output))
+            members = list(group.get(outputs[0], outputs))
+            for name in [*outputs[1:], *self._activations(node)]:
+                joined = [*members, *(m for m in group.get(name, [name]) if m not in members)]
+                if node.op_type != "Concat" or self._can_share(members, group.get(name, [name]), joined):
+                    members = joined
             for name in members:
                 group[name] = members
         return group
+
+    def _can_share(self, first: list[str], second: list[str], joined: list[str]) -> bool:
+        """Say whether two groups of tensors lose little by sharing one scale, as a Concat of them does not copy else."""
+        if self.table.same_scale_concat:
+            return True
+        parts, whole = [self._joined_range(first), self._joined_range(second)], self._joined_range(joined)
+        if any(part.low >= 0 > whole.low for part in parts):
+            return False  # a Relu in front would not be dropped any more
+        width = max(whole.high, 0) - min(whole.low, 0)
+        return all(width <= _SIMILAR * (max(part.high, 0) - min(part.low, 0)) for part in parts)
+
+    def _joined_range(self, members: list[str]) -> TensorRange:
+        return join_ranges([r for r in map(self._range, members) if r is not None])
 
 
 def clips_no_more(index: GraphIndex, node: Node, scale: ActivationScale) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgepack.quantize.index import GraphIndex, index_graph
+import numpy as np
+
+from edgepack.quantize.index import GraphIndex, attribute, drop_attribute, index_graph
 
 
 def join_biases(proto: Any) -> None:
@@ -30,6 +32,48 @@ def join_biases(proto: Any) -> None:
         del proto.graph.node[user]
 
 
+def replace_averages(proto: Any, numbers: frozenset[int]) -> bool:
+    """Turn the AveragePool nodes among ``numbers`` into what engines run fast in int8; say whether there were any.
+
+    Over the whole picture: GlobalAveragePool. Else a depthwise convolution with equal weights, which int8 stores
+    exactly. ONNX Runtime 1.31 takes 20 times as long for an int8 AveragePool as for a float one (48 x 46 x 46, 3 x 3).
+    """
+    shapes = _shapes(proto)
+    changed = False
+    for number in sorted(numbers):
+        node = proto.graph.node[number]
+        if node.op_type == "AveragePool" and (shape := shapes.get(node.input[0])) is not None:
+            changed |= _to_global(node, shape) or _to_convolution(proto.graph, node, shape)
+    return changed
+
+
+def _to_global(node: Any, shape: list[int]) -> bool:
+    kernel, pads = attribute(node, "kernel_shape"), attribute(node, "pads", [0])
+    if list(kernel) != shape[2:] or any(pads) or attribute(node, "auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        return False
+    node.op_type = "GlobalAveragePool"
+    del node.attribute[:]
+    return True
+
+
+def _to_convolution(graph: Any, node: Any, shape: list[int]) -> bool:
+    from onnx import helper, numpy_helper
+
+    channels, kernel = shape[1], attribute(node, "kernel_shape")
+    inside = not any(attribute(node, "pads", [0])) and attribute(node, "auto_pad", b"NOTSET") in (b"NOTSET", b"VALID")
+    if channels < 1 or attribute(node, "ceil_mode", 0) or not (inside or attribute(node, "count_include_pad", 0)):
+        return False
+    weight = np.full((channels, 1, *kernel), 1 / np.prod(kernel), np.float32)
+    name = f"{node.output[0]}_average"
+    graph.initializer.append(numpy_helper.from_array(weight, name))
+    node.op_type = "Conv"
+    drop_attribute(node, "ceil_mode")
+    drop_attribute(node, "count_include_pad")
+    node.attribute.append(helper.make_attribute("group", channels))
+    node.input.append(name)
+    return True
+
+
 def _is_bias(index: GraphIndex, node: Any, name: str) -> bool:
     """Say whether ``name`` is a constant with one number for each column of the weights of ``node``."""
     if not index.is_constant(name) or not index.is_constant(node.input[1]):
@@ -42,5 +86,11 @@ def _is_bias(index: GraphIndex, node: Any, name: str) -> bool:
 
 def _ranks(proto: Any) -> dict[str, int]:
     """Return the number of dimensions of the tensors for which the model says it."""
+    return {name: len(shape) for name, shape in _shapes(proto).items()}
+
+
+def _shapes(proto: Any) -> dict[str, list[int]]:
+    """Return the shapes that the model states; a dimension that is not a number is 0."""
     values = [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]
-    return {v.name: len(v.type.tensor_type.shape.dim) for v in values if v.type.tensor_type.HasField("shape")}
+    known = [v for v in values if v.type.tensor_type.HasField("shape")]
+    return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in known}

@@ -71,7 +71,7 @@ ENGINES: Mapping[str, EngineTable] = {
         needs_output=MOVES | {"Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul"},
         activations=_POINTWISE,
         wraps_moves=True,
-        same_scale_concat=True,
+        same_scale_concat=False,
         residual=False,
         symmetric_products=True,
     ),

@@ -1,0 +1,47 @@
+"""A model with its placement: what every way of making integers starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edgepack.errors import ConfigError
+from edgepack.quantize.index import GraphIndex, index_graph
+from edgepack.quantize.normalise import normalise
+from edgepack.quantize.placement import Placement, check_placement, place
+from edgepack.quantize.rewrite import join_biases, replace_averages
+from edgepack.quantize.rules import check_rules
+
+if TYPE_CHECKING:
+    from edgepack.specs import OnnxModel, QuantizationRules, Ranges
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A float graph in the form that is quantized, its index, and what is to be quantized in it."""
+
+    proto: Any
+    index: GraphIndex
+    placement: Placement
+    rules: QuantizationRules
+
+
+def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Plan:
+    """Read a model and decide what is quantized. Raises as ``quantize`` does."""
+    from edgepack.graph.load import read_proto
+
+    table = check_rules(rules)
+    if ranges.model_sha256 != model.sha256:
+        raise ConfigError(
+            "the ranges were measured on another model",
+            hint="measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'",
+        )
+    proto = normalise(read_proto(model))
+    join_biases(proto)
+    index = index_graph(proto)
+    placement = place(index, ranges, rules, table)
+    if replace_averages(proto, placement.nodes):
+        index = index_graph(proto)
+        placement = place(index, ranges, rules, table)
+    check_placement(placement)
+    return Plan(proto, index, placement, rules)

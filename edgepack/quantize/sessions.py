@@ -1,0 +1,60 @@
+"""Runs models that are held in memory by ONNX Runtime, with inner tensors as further outputs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgepack.specs import Array, Feeds
+
+Session = Callable[["Feeds"], Mapping[str, "Array"]]
+
+# A serialized message must stay below 2 GiB; larger ones go through a file with external data.
+_IN_MEMORY_BYTES = 1 << 30
+
+
+def open_session(proto: Any, taps: list[str], *, optimized: bool = True) -> Session:
+    """Return a function from inputs to the tensors named in ``taps``; a tap may be an input.
+
+    Without ``optimized``, Q/DQ are computed in float as written: what the integers stand for, on every host. ``proto``
+    is left as it was.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    known = {value.name for value in proto.graph.output}
+    inputs = {value.name for value in proto.graph.input}
+    wanted = [name for name in taps if name not in inputs]
+    added = [name for name in wanted if name not in known]
+    for name in added:
+        proto.graph.output.add(name=name)
+    try:
+        session = _load(proto, options)
+    finally:
+        if added:
+            del proto.graph.output[-len(added) :]
+
+    def run(feed: Feeds) -> Mapping[str, Array]:
+        found = dict(zip(wanted, session.run(wanted, dict(feed)), strict=True)) if wanted else {}
+        return {name: feed[name] if name in inputs else found[name] for name in taps}
+
+    return run
+
+
+def _load(proto: Any, options: Any) -> Any:
+    import onnxruntime
+
+    from edgepack.graph.load import save_proto
+
+    providers = ["CPUExecutionProvider"]
+    if proto.ByteSize() < _IN_MEMORY_BYTES:
+        return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
+    with tempfile.TemporaryDirectory() as folder:
+        model = save_proto(proto, Path(folder), external_data=True)
+        return onnxruntime.InferenceSession(str(model.path), options, providers=providers)
