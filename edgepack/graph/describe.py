@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.graph.basic import optimize_basic
 from edgepack.graph.check import check_graph, propagate_shapes
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.load import light_proto, read_proto
@@ -38,6 +41,7 @@ _INTEGER = frozenset(
     }
 )
 _STRING = 8  # onnx.TensorProto.STRING
+_OPTIMIZED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,12 @@ def describe(model: OnnxModel) -> ModelDescription:
 
 def layer_precisions(model: OnnxModel) -> dict[str, int]:
     """Return how many layers the model has of each precision."""
-    return dict(Counter(layer.precision for layer in _layers(read_proto(model, weights=False), model)))
+    return dict(Counter(layer.precision for layer in _layers(read_proto(model, weights=False), model, shapes=False)))
 
 
-def _layers(proto: onnx.ModelProto, model: OnnxModel) -> tuple[LayerDescription, ...]:
-    facts = _Facts(proto, model)
+def _layers(proto: onnx.ModelProto, model: OnnxModel, *, shapes: bool = True) -> tuple[LayerDescription, ...]:
+    """Return the layers; with ``shapes``, ONNX Runtime is asked for those that do not follow from the file."""
+    facts = _Facts(proto, model, shapes)
     return tuple(
         facts.describe(node)
         for node in all_nodes(proto)
@@ -120,13 +125,16 @@ def _layers(proto: onnx.ModelProto, model: OnnxModel) -> tuple[LayerDescription,
 class _Facts:
     """Looks up what stands behind a tensor's name: shape, dtype, stored tensor, producing node."""
 
-    def __init__(self, proto: onnx.ModelProto, model: OnnxModel) -> None:
+    def __init__(self, proto: onnx.ModelProto, model: OnnxModel, shapes: bool) -> None:
         self.stored = {t.name: t for graph in all_graphs(proto.graph) for t in graph.initializer}
         self.stored.update(
             {node.output[0]: tensor for node in all_nodes(proto) if (tensor := _constant(node)) is not None}
         )
         self.producers = {name: node for node in all_nodes(proto) for name in node.output if name}
-        self.shapes, self.dtypes = _infer(proto, model)
+        self.shapes, self.dtypes = _infer(proto, model.path)
+        multiplied = [node.output[0] for node in proto.graph.node if multiplies(node.op_type)]
+        if shapes and model.size_bytes <= _OPTIMIZED_BYTES and not all(name in self.shapes for name in multiplied):
+            self.shapes = _optimized_shapes(model) | self.shapes
 
     def describe(self, node: onnx.NodeProto) -> LayerDescription:
         weights = sum(tensor_bytes(tensor) for tensor in self.weights(node))
@@ -161,9 +169,9 @@ class _Facts:
         return f"{dtype}, int8 weights" if any(quantized[1:]) else dtype
 
 
-def _infer(proto: onnx.ModelProto, model: OnnxModel) -> tuple[dict[str, Shape], dict[str, str]]:
+def _infer(proto: onnx.ModelProto, path: Path) -> tuple[dict[str, Shape], dict[str, str]]:
     """Return the known shapes, for a batch of 1, and the dtypes of all tensors by name."""
-    light = light_proto(proto, model.path)
+    light = light_proto(proto, path)
     for value in light.graph.input:
         for dim in value.type.tensor_type.shape.dim[:1]:
             if not dim.HasField("dim_value"):
@@ -176,12 +184,34 @@ def _infer(proto: onnx.ModelProto, model: OnnxModel) -> tuple[dict[str, Shape], 
     dtypes = {t.name: _dtype(t.data_type) for t in inferred.graph.initializer}
     for graph in all_graphs(inferred.graph):
         for value in (*graph.input, *graph.value_info, *graph.output):
-            tensor = value.type.tensor_type
-            dtypes[value.name] = _dtype(tensor.elem_type)
-            dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
-            if tensor.HasField("shape") and all(dim >= 0 for dim in dims):
-                shapes[value.name] = tuple(dims)
+            dtypes[value.name] = _dtype(value.type.tensor_type.elem_type)
+            if (shape := _shape(value)) is not None:
+                shapes[value.name] = shape
     return shapes, dtypes
+
+
+def _optimized_shapes(model: OnnxModel) -> dict[str, Shape]:
+    """Return the shapes in the graph that ONNX Runtime optimized for a batch of 1: what is computed there is folded.
+
+    This is for models as exporters leave them, with paddings and sizes as computations. Empty when it does not load it.
+    """
+    batch = {spec.shape[0]: 1 for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+            optimized = optimize_basic(model, Path(folder), batch)
+            proto = light_proto(read_proto(optimized, weights=False), optimized.path)
+        graph = propagate_shapes(check_graph(proto)).graph
+    except Exception:  # ONNX Runtime's own; the shapes are then not known
+        return {}
+    values = (*graph.input, *graph.value_info, *graph.output)
+    return {value.name: shape for value in values if (shape := _shape(value)) is not None}
+
+
+def _shape(value: onnx.ValueInfoProto) -> Shape | None:
+    """Return a tensor's shape when all of it is known."""
+    tensor = value.type.tensor_type
+    dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in tensor.shape.dim]
+    return tuple(dims) if tensor.HasField("shape") and all(dim >= 0 for dim in dims) else None
 
 
 def _parameters(proto: onnx.ModelProto) -> int:

@@ -42,6 +42,7 @@ _ROUNDING_DB = {"fp16": 53.0, "bf16": 35.0}
 _OPERATOR_DB = {"fp16": 45.0, "bf16": 30.0}
 _EMULATED_SAMPLES = 2
 _FETCHED_AT_ONCE = 64
+_BLOCK = 1 << 20
 _SENSITIVE = frozenset(
     {
         *("Softmax", "LogSoftmax", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "CumSum"),
@@ -61,9 +62,14 @@ class _Seen:
     noise: float = 0.0
 
     def add(self, array: Array, precision: Low) -> None:
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, _BLOCK):  # float64 copies of a whole embedding would fill the memory
+            self._add_block(flat[start : start + _BLOCK], precision)
+
+    def _add_block(self, block: Array, precision: Low) -> None:
         import numpy as np
 
-        values = array[np.isfinite(array)].astype(np.float64)  # infinities are infinities in every precision
+        values = block[np.isfinite(block)].astype(np.float64)  # infinities are infinities in every precision
         if not values.size:
             return
         self.largest = max(self.largest, float(np.abs(values).max()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from edgepack.graph import passes
+from edgepack.graph.save import without_initializers
 from edgepack.graph.walk import all_graphs
 
 if TYPE_CHECKING:
@@ -117,10 +117,7 @@ class _Lowering:
     """Builds the new list of nodes in one pass over the old one."""
 
     def __init__(self, proto: onnx.ModelProto, nodes: frozenset[str], precision: Low, simulate: bool) -> None:
-        import onnx
-
-        self.proto = onnx.ModelProto()
-        self.proto.CopyFrom(proto)
+        self.proto = without_initializers(proto)
         self.chosen, self.precision, self.simulate = nodes, precision, simulate
         self.types = tensor_types(proto)
         self.opset = next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))
@@ -141,7 +138,9 @@ class _Lowering:
             self._need_float(value.name)
         del self.proto.graph.node[:]
         self.proto.graph.node.extend(self.nodes)
-        passes.drop_unused_initializers(self.proto)
+        read = {name for graph in all_graphs(self.proto.graph) for node in graph.node for name in node.input}
+        read |= {value.name for graph in all_graphs(self.proto.graph) for value in graph.output}
+        self.proto.graph.initializer.extend(t for name, t in self.stored.items() if name in read)
         del self.proto.graph.value_info[:]
         return self.proto
 

@@ -38,7 +38,7 @@ def multiplies(operator: str) -> bool:
 
 def _conv(_node: onnx.NodeProto, inputs: Sequence[Shape], out: Shape) -> int:
     """Every output is a sum over the kernel and the input channels of its group: weight [M, C/group, k...]."""
-    return math.prod(out) * math.prod(inputs[1][1:])
+    return math.prod(out) * math.prod(inputs[0][1:])
 
 
 def _conv_transpose(_node: onnx.NodeProto, inputs: Sequence[Shape], _out: Shape) -> int:
@@ -64,10 +64,10 @@ def _recurrent(_node: onnx.NodeProto, inputs: Sequence[Shape], _out: Shape) -> i
 _Counter: TypeAlias = Callable[["onnx.NodeProto", Sequence[Shape], Shape], int]
 # Operator: how to count, and where its data and weights are among the inputs.
 _COUNTERS: Mapping[str, tuple[_Counter, tuple[int, ...]]] = {
-    "Conv": (_conv, (0, 1)),
-    "FusedConv": (_conv, (0, 1)),
-    "ConvInteger": (_conv, (0, 1)),
-    "QLinearConv": (_conv, (0, 3)),
+    "Conv": (_conv, (1,)),
+    "FusedConv": (_conv, (1,)),
+    "ConvInteger": (_conv, (1,)),
+    "QLinearConv": (_conv, (3,)),
     "ConvTranspose": (_conv_transpose, (0, 1)),
     "Gemm": (_gemm, (0, 1)),
     "QGemm": (_gemm, (0, 3)),

@@ -91,15 +91,13 @@ def _ready(proto: onnx.ModelProto, low: Low) -> onnx.ModelProto:
 
 def _save_watched(proto: onnx.ModelProto, folder: Path) -> OnnxModel:
     """Save ``proto`` with all the float tensors that its nodes make as outputs."""
-    import onnx
-
-    watched = onnx.ModelProto()
-    watched.CopyFrom(proto)
-    known = {value.name for value in watched.graph.output}
-    for value in proto.graph.value_info:
-        if value.name not in known and value.name in set(losses.made_floats(proto)):
-            watched.graph.output.append(value)
-    return save_proto(watched, folder, "watched.onnx")
+    graph = proto.graph
+    count, known, made = len(graph.output), {value.name for value in graph.output}, set(losses.made_floats(proto))
+    graph.output.extend(value for value in graph.value_info if value.name in made - known)
+    try:
+        return save_proto(proto, folder, "watched.onnx", external_data=True, durable=False)
+    finally:
+        del graph.output[count:]
 
 
 def _measure(
@@ -115,7 +113,9 @@ def _measure(
 
     from edgepack.graph.compare import run_model
 
-    rounded = save_proto(lower(proto, chosen, low, simulate=True), folder, "rounded.onnx")
+    rounded = save_proto(
+        lower(proto, chosen, low, simulate=True), folder, "rounded.onnx", external_data=True, durable=False
+    )
     signal = dict.fromkeys((spec.name for spec in model.outputs if spec.dtype == "float32"), 0.0)
     noise = dict(signal)
     for feed in feeds:

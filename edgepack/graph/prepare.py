@@ -34,9 +34,10 @@ from typing import TYPE_CHECKING
 
 from edgepack.errors import ModelError
 from edgepack.graph import passes
+from edgepack.graph.basic import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.check import first_line
 from edgepack.graph.compare import differences, invent_feeds, run_model
-from edgepack.graph.load import load_model, read_proto, save_proto
+from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.walk import all_nodes
 from edgepack.specs import Feeds, OnnxModel
 
@@ -50,8 +51,6 @@ _LOG = logging.getLogger(__name__)
 # QuantizeLinear per channel (its axis) came with opset 13: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
 LOWEST_OPSET = 13
 NOTE = "edgepack.prepare"
-# Above this, folding a constant costs more memory and file than it can save time.
-_FOLD_LIMIT_BYTES = 64 << 20
 # onnxslim holds the model several times over; larger ones are left to ONNX Runtime alone, with external data.
 _LARGE_BYTES = 256 << 20
 
@@ -121,7 +120,7 @@ def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], 
         yield f"opset {LOWEST_OPSET}", _raise_opset
     if model.size_bytes <= _LARGE_BYTES:
         yield "onnxslim", _slim
-    yield "ONNX Runtime basic", _optimize
+    yield "ONNX Runtime basic", optimize_basic
 
 
 def _raise_opset(model: OnnxModel, folder: Path) -> OnnxModel:
@@ -131,28 +130,7 @@ def _raise_opset(model: OnnxModel, folder: Path) -> OnnxModel:
 def _slim(model: OnnxModel, folder: Path) -> OnnxModel:
     import onnxslim
 
-    return save_proto(onnxslim.slim(str(model.path), size_threshold=_FOLD_LIMIT_BYTES), folder, durable=False)
-
-
-def _optimize(model: OnnxModel, folder: Path) -> OnnxModel:
-    """Return what ONNX Runtime's hardware-independent optimizations make of the model."""
-    import onnxruntime
-
-    path = folder / "optimized.onnx"
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(path)
-    options.log_severity_level = 4
-    entries = {
-        "session.disable_prepacking": "1",
-        "session.optimized_model_external_initializers_file_name": path.name + ".data",
-        "session.optimized_model_external_initializers_min_size_in_bytes": "4096",
-        "optimization.constant_folding_max_output_size_in_bytes": str(_FOLD_LIMIT_BYTES),
-    }
-    for key, value in entries.items():
-        options.add_session_config_entry(key, value)
-    onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
-    return load_model(path)
+    return save_proto(onnxslim.slim(str(model.path), size_threshold=FOLD_LIMIT_BYTES), folder, durable=False)
 
 
 def _check_same(original: OnnxModel, before: OnnxModel, after: OnnxModel, feeds: Feeds | None) -> None:
