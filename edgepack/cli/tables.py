@@ -98,6 +98,8 @@ def _remarks(result: BuildResult) -> list[str]:
         if row.status == "failed":
             continue
         for what, why in row.notes.items():
+            if what == "latency" and why in row.notes.get("verification", ""):
+                continue  # said there already
             texts.setdefault(f"{what}: {why}", []).append(f"{row.target} {row.precision}")
     return [text if len(rows) == len(result.rows) else f"{', '.join(rows)}: {text}" for text, rows in texts.items()]
 
