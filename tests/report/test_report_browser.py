@@ -161,10 +161,18 @@ def test_every_control_can_be_reached_by_keyboard(page):
     assert {"latency", "quality", "size", "undisturbed", "hide", "button", "g", "summary", "a"} <= reached
 
 
-def test_print_shows_no_controls(page):
-    page.call("Emulation.setEmulatedMedia", media="print")
-    assert page.run("getComputedStyle(document.querySelector('.limits')).display") == "none"
-    page.call("Emulation.setEmulatedMedia", media="")
+@pytest.mark.parametrize("dark", [False, True])
+def test_print_is_light_without_controls_and_fits_a_page(browser, pages, dark):
+    """A4 at 96 dots an inch is 794 wide; margins of 1 cm leave 718."""
+    browser.open(pages / "labelled_build.html", width=718, dark=dark)
+    features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+    browser.call("Emulation.setEmulatedMedia", media="print", features=features)
+    assert browser.run("getComputedStyle(document.querySelector('.limits')).display") == "none"
+    assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert browser.run(WIDER) <= 0
+    table = "document.querySelector('.table')"
+    assert browser.run(f"{table}.scrollWidth - {table}.clientWidth") <= 0
+    browser.call("Emulation.setEmulatedMedia", media="")
 
 
 @pytest.mark.slow
