@@ -35,6 +35,7 @@ _PATIENCE = 4  # times the duration, for those queries
 _LONGEST_BLOCK_NS = 10_000_000_000
 _NO_ENERGY = "not measured: several bundles took turns; 'edgepack benchmark BUNDLE' measures it"
 _WARMUP_SHARE = 5
+_ONE_PROCESS = "in one process: how much another load would differ is not in the intervals"
 _SPINNING = 0.05
 _RESIDENT_PER_FILE_BYTE = 4
 _RESIDENT_BYTES = 200 << 20
@@ -178,7 +179,7 @@ def _row(turn: _Turn, turns: Sequence[_Turn], scenario: Scenario, around: summar
     if turn.failure is not None:
         return Row(turn.bundle, None, turn.failure, None)
     latencies = np.concatenate([np.array(block.latencies_ns, dtype=np.int64) for block in turn.blocks])
-    notes = [*turn.opened.notes, f"measured in turn with {len(turns) - 1} other bundles"]
+    notes = [*turn.opened.notes, f"measured in turn with {len(turns) - 1} other bundles, {_ONE_PROCESS}"]
     waiting = sum(block.waiting_cpu_s for block in turn.blocks[1:])
     if waiting > _SPINNING * around.run.wall_s:
         notes.append(f"the engine used {waiting:.1f} s of CPU while the others were measured: its threads spin")
