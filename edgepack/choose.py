@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack.calibrate.samples import find_samples, split_samples, take_samples
 from edgepack.callables import is_callable_reference
-from edgepack.errors import DataError
+from edgepack.documents import suggestion
+from edgepack.errors import ConfigError, DataError
 from edgepack.specs import Preprocessing, SampleSet, TensorSpec
 from edgepack.tracking import ReadFiles
 
@@ -27,7 +30,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class SampleRequest:
-    """What was asked for. ``samples`` None takes ``default``, or as many as there are; ``eval_samples`` None all."""
+    """What was asked for. ``samples`` None takes ``default``, or as many as there are; ``eval_samples`` None all.
+
+    ``shapes`` are the sizes of random inputs, which are used when there is no data at all.
+    """
 
     data: str | None
     eval_data: str | None
@@ -36,6 +42,7 @@ class SampleRequest:
     default: int = DEFAULT_SAMPLES
     eval_samples: int | None = None
     seed: int = 0
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
 def choose_samples(request: SampleRequest, inputs: tuple[TensorSpec, ...], out: Path) -> Selection:
@@ -100,6 +107,22 @@ def _limit(found: SampleSet, count: int | None, seed: int, option: str) -> Sampl
             hint=f"give {option} {len(found.indices)}, or more data",
         )
     return take_samples(found, count, seed)
+
+
+def with_shapes(inputs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int | str, ...]]) -> tuple[TensorSpec, ...]:
+    """Return the inputs with the sizes that the user gave for them. Raises ``ConfigError`` for one that cannot be."""
+    found = {spec.name: spec for spec in inputs}
+    for name, shape in shapes.items():
+        if name not in found:
+            raise ConfigError(f"--shape {name}: the model has no such input", hint=suggestion(name, found))
+        fixed = found[name].shape
+        fits = len(shape) == len(fixed) and all(
+            isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(shape, fixed, strict=True)
+        )
+        if not fits:
+            raise ConfigError(f"--shape {name}: {list(shape)} does not fit the model's {list(fixed)}")
+        found[name] = dataclasses.replace(found[name], shape=shape)
+    return tuple(found.values())
 
 
 def random_inputs(inputs: tuple[TensorSpec, ...], seed: int, out: Path) -> Path:

@@ -11,7 +11,7 @@ from edgepack.backends import get_backend
 from edgepack.bundle.pack import BundleFacts
 from edgepack.calibrate.recipes import load_recipe
 from edgepack.choose import DEFAULT_SAMPLES, SampleRequest, Selection
-from edgepack.errors import ConfigError, EdgepackError, GateError, VerificationError
+from edgepack.errors import ConfigError, DataError, EdgepackError, GateError, VerificationError
 from edgepack.evaluate import Evaluation
 from edgepack.evaluate.outputs import StoredOutputs
 from edgepack.events import Events, Silent
@@ -115,11 +115,12 @@ def share(settings: BuildSettings, shop: Workshop) -> Shared:
         default=recipe.samples if recipe else DEFAULT_SAMPLES,
         eval_samples=settings.eval_samples,
         seed=settings.seed,
+        shapes=shapes,
     )
     selection = choose_step(shop, request, model.inputs)
     for note in selection.notes:
         shop.events.note(note)
-    golden = golden_step(shop, model, selection.evaluation)
+    golden = _golden(shop, model, selection, random=settings.data is None and settings.eval is None)
     reference = reference_step(shop, model, selection.evaluation)
     metric = settings.metric or _default_metric(model, selection.evaluation)
     return Shared(settings, recipe, source, model, selection, golden, reference, metric)
@@ -216,6 +217,16 @@ def _hold_gate(
         lambda rules, detail: build_attempt(shared, target, "int8", ranges, rules, detail, shop),
     )  # fmt: skip
     return outcome.attempt or first, outcome.trials
+
+
+def _golden(shop: Workshop, model: OnnxModel, selection: Selection, *, random: bool) -> Path:
+    try:
+        return golden_step(shop, model, selection.evaluation)
+    except DataError as error:
+        if not random:
+            raise
+        hint = "give real samples with --data, or the sizes of dynamic axes with --shape NAME=1x576"
+        raise DataError(f"random inputs do not suit this model: {error.message}", hint=hint) from error
 
 
 def _default_metric(model: OnnxModel, samples: SampleSet) -> str:

@@ -13,7 +13,7 @@ from edgepack.bundle.golden import make_golden
 from edgepack.calibrate import calibrate
 from edgepack.calibrate.samples import find_samples, take_samples
 from edgepack.callables import is_callable_reference, load_callable
-from edgepack.choose import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs
+from edgepack.choose import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs, with_shapes
 from edgepack.errors import CompileError
 from edgepack.evaluate import Evaluation, evaluate
 from edgepack.evaluate.outputs import StoredOutputs
@@ -122,8 +122,9 @@ def choose_step(shop: Workshop, request: SampleRequest, inputs: tuple[TensorSpec
     """Return calibration and evaluation samples; without any data, random inputs evaluate."""
     notes: tuple[str, ...] = ()
     if request.data is None and request.eval_data is None:
-        key = {"inputs": inputs, "seed": request.seed}
-        path = shop.run("data", "random inputs", key, random_inputs, inputs, request.seed, kind=Path)
+        sized = with_shapes(inputs, request.shapes)
+        key = {"inputs": sized, "seed": request.seed}
+        path = shop.run("data", "random inputs", key, random_inputs, sized, request.seed, kind=Path)
         request = dataclasses.replace(request, eval_data=str(path))
         notes = (
             f"no data was given: numerics are verified on {RANDOM_INPUTS} random inputs, accuracy is not measured",

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepack.choose import SampleRequest, choose_samples, random_inputs
-from edgepack.errors import DataError
+from edgepack.choose import SampleRequest, choose_samples, random_inputs, with_shapes
+from edgepack.errors import ConfigError, DataError
 from edgepack.specs import TensorSpec
 
 INPUTS = (TensorSpec("x", "float32", ("N", 3)),)
@@ -74,3 +74,11 @@ def test_random_inputs_are_reproducible_and_fit_the_model(tmp_path: Path) -> Non
         assert a["ids"].shape == (8, 1, 1)
         assert a["ids"].dtype == np.int64
         np.testing.assert_array_equal(a["x"], b["x"])
+
+
+def test_the_users_sizes_are_taken_for_random_inputs() -> None:
+    specs = (TensorSpec("x", "float32", ("N", "T", 3)),)
+    assert with_shapes(specs, {"x": (1, 576, 3)})[0].shape == (1, 576, 3)
+    for shapes in ({"y": (1, 2, 3)}, {"x": (1, 2)}, {"x": (1, 2, 4)}):
+        with pytest.raises(ConfigError):
+            with_shapes(specs, shapes)
