@@ -98,7 +98,7 @@ def make_groups(results: Sequence[Result], rows: Sequence[BuildRow]) -> tuple[Gr
 def labels(entries: Sequence[Entry]) -> tuple[str, ...]:
     """Return for each entry what tells it from the others: target and precision, and of the rest what differs."""
     names = [f"{entry.target} {entry.precision}" for entry in entries]
-    for tell in (_host, _scenario, _threads, _digest):
+    for tell in (_host, _scenario, _threads, _digest, _duration):
         details = [tell(entry) for entry in entries]
         names = [
             f"{name} {detail}" if detail and _differs(name, names, details) else name
@@ -125,6 +125,10 @@ def _threads(entry: Entry) -> str:
     if entry.result is None:
         return ""
     return units.threads(entry.result.options.threads)
+
+
+def _duration(entry: Entry) -> str:
+    return f"over {units.duration(entry.result.scenario.duration_ns)}" if entry.result else ""
 
 
 def _digest(entry: Entry) -> str:
@@ -154,6 +158,8 @@ def _from_results_alone(results: Sequence[Result], rows: Sequence[BuildRow]) -> 
 
 
 def _merged(row: BuildRow, result: Result | None) -> Entry:
+    # The row's speed-up belongs to the measurement that the row was filled from, not to later ones of the same bundle.
+    own = result is None or row.latency_ns is None or row.latency_ns.p50 == _median(result)
     latency: dict[float, Percentile] = {}
     if result is not None:
         latency = {p.p: p for p in result.percentiles}
@@ -177,13 +183,17 @@ def _merged(row: BuildRow, result: Result | None) -> Entry:
         sqnr_db=row.sqnr_db,
         n=row.accuracy.n if row.accuracy else row.n,
         latency_ns=latency,
-        speedup=row.speedup_over_fp32,
-        speedup_ci95=row.speedup_ci95,
-        paired=row.speedup_over_fp32 is not None,
+        speedup=row.speedup_over_fp32 if own else None,
+        speedup_ci95=row.speedup_ci95 if own else None,
+        paired=own and row.speedup_over_fp32 is not None,
         measured_on=row.measured_on or (_measured_on(result) if result else None),
         result=result,
         row=row,
     )
+
+
+def _median(result: Result) -> int | None:
+    return next((p.value_ns for p in result.percentiles if p.p == 50.0), None)
 
 
 def _from_result(result: Result) -> Entry:

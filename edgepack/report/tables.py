@@ -88,7 +88,7 @@ def _place(entry: Entry, entries: Sequence[Entry]) -> str:
     parts = []
     if len({r.host.cpu for r in results}) > 1:
         parts.append(short_cpu(entry.result.host.cpu))
-    if len({r.scenario for r in results}) > 1:
+    if len({(r.scenario.name, r.scenario.batch) for r in results}) > 1:
         batch = entry.result.scenario.batch
         parts.append(entry.result.scenario.name + (f", batch {batch}" if batch > 1 else ""))
     if len({r.options.threads for r in results}) > 1:

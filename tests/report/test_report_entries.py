@@ -120,3 +120,16 @@ def test_the_interval_of_an_unpaired_ratio_holds_both_uncertainties():
 
 def test_nothing_at_all_makes_no_group():
     assert make_groups((), ()) == ()
+
+
+def test_a_later_measurement_of_a_bundle_does_not_inherit_the_speedup_of_the_build():
+    results, rows = made_up.labelled_build()
+    again = dataclasses.replace(
+        made_up.result("host-openvino", "int8", 3.0, scenario=Scenario("SingleStream", 9 * 10**9, 10**9)),
+        bundle_sha256=results[1].bundle_sha256,
+    )
+    (group,) = make_groups((*results, again), rows)
+    first, second = (e for e in group.entries if (e.target, e.precision) == ("host-openvino", "int8"))
+    assert first.paired
+    assert (second.speedup, second.paired) == (None, False)
+    assert labels(group.entries)[1:3] == ("host-openvino int8 over 2s", "host-openvino int8 over 9s")
