@@ -43,20 +43,21 @@ def entropy_costs(histogram: Histogram, lows: Array, highs: Array, steps: int) -
     n = sum of S, the divergence of the inside is
     ``(integral of f log f - sum of S log(S / W)) / N + n / N log(n / N)``, from cumulative sums; ``_pile_up`` adds
     what is clipped, over the whole last level: putting it into a half, a quarter or an eighth of it moved the ranges
-    of eight usual distributions by less than 13 %. ``lows`` and ``highs`` are [candidates]; so is the result,
-    infinite where nothing is inside.
+    of eight usual distributions by less than 13 %. A bin that holds one value only, at an end of the values, is exact
+    in every range that holds it, as zero is, and lost in every other one.
+
+    ``lows`` and ``highs`` are [candidates]; so is the result, infinite where nothing is inside.
     """
     edges = lows[:, None] + (highs - lows)[:, None] / steps * np.arange(steps + 1)[None, :]
-    below, widths, logs = histogram.supports(edges)
-    mass, support = np.maximum(np.diff(below, axis=1), 0.0), np.diff(widths, axis=1)
-    inside = mass.sum(axis=1)
-    total = histogram.total
+    masses, widths, logs = histogram.supports(edges)
+    mass, support = np.maximum(np.diff(masses, axis=1), 0.0), np.diff(widths, axis=1)
+    total, below_low, below_high = histogram.total, histogram.below(lows), histogram.below(highs)
+    inside = below_high - below_low
     merged = (mass * _log_ratio(mass, support)).sum(axis=1)
-    result = (logs[:, -1] - logs[:, 0] - merged) / total + inside / total * _log_ratio(
-        inside, np.full_like(inside, total)
-    )
-    result += _pile_up(mass[:, 0], below[:, 0], inside, total)
-    result += _pile_up(mass[:, -1], total - below[:, -1], inside, total)
+    result = (logs[:, -1] - logs[:, 0] - merged) / total
+    result += inside / total * _log_ratio(inside, np.full_like(inside, total))
+    result += _pile_up(mass[:, 0], below_low, inside, total)
+    result += _pile_up(mass[:, -1], total - below_high, inside, total)
     return np.where(inside > 0, result, np.inf)
 
 

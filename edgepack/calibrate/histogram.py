@@ -20,6 +20,7 @@ CODES = 1 << 16
 _NEGATIVE = 1 << 15  # the sign bit of a code
 _INFINITE = 0x7F80  # the code of infinity; above it are NaNs
 _PAGE = 512  # codes that are kept together, four powers of two: a tensor has values in a few such pages only
+_EXACT_WIDTH = 2.0**-20  # the width, relative to its value, of a bin that holds one value only
 _CHUNK = 1 << 20  # values counted at once, because numpy counts 8-byte copies of them
 
 
@@ -81,17 +82,27 @@ def _ascending_codes() -> Array:
     return np.concatenate([codes[_NEGATIVE:][::-1], codes[:_NEGATIVE]])
 
 
+def fold_counts(counted: Array) -> Array:
+    """Return the counts of the magnitudes |x|."""
+    folded = counted.copy()
+    folded[:_NEGATIVE] += folded[_NEGATIVE:]
+    folded[_NEGATIVE:] = 0
+    return folded
+
+
 @dataclass(frozen=True)
 class Histogram:
     """A distribution of values: bins with a value in them, ascending, each of uniform density, and the exact zeros.
 
-    ``starts`` and ``ends`` are the bins' edges and ``counts`` their numbers of values, float64 [bins]; no bin holds
-    zero in its inside.
+    ``starts`` and ``ends`` are the bins' edges and ``counts`` their numbers of values, float64 [bins]. ``exact`` says
+    of a bin that it holds one single value, as the last one of an activation clipped at 6; it is made just wide enough
+    to have a density.
     """
 
     starts: Array
     ends: Array
     counts: Array
+    exact: Array
     zeros: float
 
     @cached_property
@@ -99,25 +110,21 @@ class Histogram:
         """The number of values that are not exactly zero."""
         return float(self.counts.sum())
 
-    @cached_property
-    def densities(self) -> Array:
-        """Values per unit of each bin."""
-        result: Array = self.counts / (self.ends - self.starts)
+    def below(self, points: Array) -> Array:
+        """Return the number of values below each point; zeros are not counted."""
+        index, part = self._locate(points)
+        result: Array = self._sums[0][index] + part * self._densities[index]
         return result
-
-    def locate(self, points: Array) -> tuple[Array, Array]:
-        """Return for each point the bin that it is in or after, and the point moved into that bin."""
-        index = np.minimum(np.searchsorted(self.ends, points), len(self.ends) - 1)
-        return index, np.clip(points, self.starts[index], self.ends[index])
 
     def moments(self, points: Array) -> tuple[Array, Array, Array]:
         """Return the number, the sum and the sum of squares of the values below each point; zeros are not counted."""
-        index, inside = self.locate(points)
-        start, density = self.starts[index], self.densities[index]
+        index, part = self._locate(points)
+        start, density = self.starts[index], self._densities[index]
+        inside = start + part
         zeroth, first, second = self._sums
         square, start_square = inside * inside, start * start
         return (
-            zeroth[index] + density * (inside - start),
+            zeroth[index] + density * part,
             first[index] + density * (square - start_square) / 2,
             second[index] + density * (square * inside - start_square * start) / 3,
         )
@@ -125,55 +132,64 @@ class Histogram:
     def supports(self, points: Array) -> tuple[Array, Array, Array]:
         """Return the number of values, the joint width of bins and the integral of f log f below each point.
 
-        f is the density, in values per unit.
+        f is the density, in values per unit. Exact bins, which have none, are left out of all three.
         """
-        index, inside = self.locate(points)
-        part = inside - self.starts[index]
-        widths, logs = self._support_sums
+        index, part = self._locate(points)
+        part = np.where(self.exact[index], 0.0, part)
+        counts, widths, logs = self._supports
         return (
-            self._sums[0][index] + part * self.densities[index],
+            counts[index] + part * self._densities[index],
             widths[index] + part,
             logs[index] + part * self._entropies[index],
         )
 
+    def _locate(self, points: Array) -> tuple[Array, Array]:
+        """Return for each point the bin that it is in or after, and how far into the bin it is."""
+        index = np.minimum(np.searchsorted(self.ends, points, side="right"), len(self.ends) - 1)
+        return index, np.clip(points, self.starts[index], self.ends[index]) - self.starts[index]
+
     @cached_property
-    def _sums(self) -> tuple[Array, Array, Array]:
-        first = self.densities * (self.ends**2 - self.starts**2) / 2
-        second = self.densities * (self.ends**3 - self.starts**3) / 3
-        return _sums_before(self.counts), _sums_before(first), _sums_before(second)
+    def _densities(self) -> Array:
+        result: Array = self.counts / (self.ends - self.starts)
+        return result
 
     @cached_property
     def _entropies(self) -> Array:
-        return self.densities * np.log(self.densities)
+        return self._densities * np.log(self._densities)
 
     @cached_property
-    def _support_sums(self) -> tuple[Array, Array]:
-        widths = self.ends - self.starts
-        return _sums_before(widths), _sums_before(widths * self._entropies)
+    def _sums(self) -> tuple[Array, Array, Array]:
+        first = self._densities * (self.ends**2 - self.starts**2) / 2
+        second = self._densities * (self.ends**3 - self.starts**3) / 3
+        return _sums_before(self.counts), _sums_before(first), _sums_before(second)
+
+    @cached_property
+    def _supports(self) -> tuple[Array, Array, Array]:
+        widths = np.where(self.exact, 0.0, self.ends - self.starts)
+        counts = np.where(self.exact, 0.0, self.counts)
+        return _sums_before(counts), _sums_before(widths), _sums_before(widths * self._entropies)
 
 
-def to_histogram(counted: Array) -> Histogram:
-    """Return the distribution behind counts by code; codes of infinite values and NaN must be empty."""
+def to_histogram(counted: Array, minimum: float, maximum: float) -> Histogram:
+    """Return the distribution behind counts by code, of values between ``minimum`` and ``maximum``.
+
+    Both ends are known better than their codes tell, so the outer bins are cut there. Codes of infinite values and NaN
+    must be empty.
+    """
     codes = np.flatnonzero(counted)
     codes = codes[(codes & ~_NEGATIVE) != 0]
     magnitudes = codes & ~_NEGATIVE
     near, far = _values(magnitudes), _values(magnitudes + 1)
     negative = codes >= _NEGATIVE
-    starts, ends = np.where(negative, -far, near), np.where(negative, -near, far)
-    order = np.argsort(starts, kind="stable")
+    order = np.argsort(np.where(negative, -far, near), kind="stable")
+    starts = np.clip(np.where(negative, -far, near)[order], minimum, maximum)
+    ends = np.clip(np.where(negative, -near, far)[order], minimum, maximum)
+    exact = ends <= starts
+    width = np.maximum(np.abs(starts) * _EXACT_WIDTH, np.finfo(np.float64).tiny)
+    starts = np.where(exact & (starts > 0), starts - width, starts)
+    ends = np.where(exact & (starts < 0), ends + width, ends)
     zeros = float(counted[0] + counted[_NEGATIVE])
-    return Histogram(starts[order], ends[order], counted[codes][order].astype(np.float64), zeros)
-
-
-def fold(histogram: Histogram) -> Histogram:
-    """Return the distribution of the magnitudes |x|."""
-    negative = histogram.ends <= 0
-    starts = np.where(negative, -histogram.ends, histogram.starts)
-    edges, places = np.unique(starts, return_inverse=True)
-    counts = np.bincount(places, weights=histogram.counts, minlength=len(edges))
-    ends = np.zeros(len(edges))
-    ends[places] = np.where(negative, -histogram.starts, histogram.ends)
-    return Histogram(edges, ends, counts, histogram.zeros)
+    return Histogram(starts, ends, counted[codes][order].astype(np.float64), exact, zeros)
 
 
 def _values(codes: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 import numpy as np
 
 from edgepack.calibrate.errors_of_ranges import entropy_costs, squared_errors
-from edgepack.calibrate.histogram import Histogram, fold, to_histogram
+from edgepack.calibrate.histogram import Histogram, fold_counts, to_histogram
 from edgepack.calibrate.statistics import Statistics
 from edgepack.specs import Array, Observer, TensorRange
 
@@ -37,15 +37,17 @@ def choose_range(observer: Observer, statistics: Statistics, percentile: float) 
     plain = TensorRange(minimum, maximum, min(minimum, 0.0), max(maximum, 0.0), max(abs(minimum), abs(maximum)))
     if observer == "minmax" or statistics.counts is None:
         return plain
-    histogram = to_histogram(statistics.counts.table())
+    counted = statistics.counts.table()
+    histogram = to_histogram(counted, minimum, maximum)
     if histogram.total == 0:
         return plain
+    folded = to_histogram(fold_counts(counted), 0.0, plain.magnitude)
     if observer == "percentile":
-        low, high, magnitude = percentile_ends(histogram, percentile)
+        low, high, magnitude = percentile_ends(histogram, folded, percentile)
     elif observer == "entropy":
-        low, high, magnitude = entropy_ends(histogram, plain)
+        low, high, magnitude = entropy_ends(histogram, folded, plain)
     else:
-        low, high, magnitude = mse_ends(histogram, plain)
+        low, high, magnitude = mse_ends(histogram, folded, plain)
     return TensorRange(
         minimum=minimum,
         maximum=maximum,
@@ -55,7 +57,7 @@ def choose_range(observer: Observer, statistics: Statistics, percentile: float) 
     )
 
 
-def percentile_ends(histogram: Histogram, percentile: float) -> tuple[float, float, float]:
+def percentile_ends(histogram: Histogram, folded: Histogram, percentile: float) -> tuple[float, float, float]:
     """Return low, high and magnitude such that ``percentile`` per cent of all values, zeros included, lie inside.
 
     Asymmetric: half of the others is cut at either end of the two-sided distribution (as ONNX Runtime's
@@ -63,9 +65,8 @@ def percentile_ends(histogram: Histogram, percentile: float) -> tuple[float, flo
     Learning Inference", arXiv 2004.09602, section 3.3).
     """
     cut = (100.0 - percentile) / 100.0
-    folded = fold(histogram)
     total = histogram.total + histogram.zeros
-    below = float(histogram.moments(np.zeros(1))[0][0])
+    below = float(histogram.below(np.zeros(1))[0])
     low = _value_at(histogram, total * cut / 2, below)
     high = _value_at(histogram, total * (1 - cut / 2), below)
     return low, high, _value_at(folded, total * (1 - cut), 0.0)
@@ -84,25 +85,23 @@ def _value_at(histogram: Histogram, rank: float, below_zero: float) -> float:
     return float(start + min(max(inside, 0.0), 1.0) * (end - start))
 
 
-def mse_ends(histogram: Histogram, plain: TensorRange) -> tuple[float, float, float]:
+def mse_ends(histogram: Histogram, folded: Histogram, plain: TensorRange) -> tuple[float, float, float]:
     """Return the ends that minimise the expected squared error of 8-bit quantization, rounding and clipping together.
 
     See ``squared_errors``. Zeros are exact in either scheme and count for nothing.
     """
-    folded = fold(histogram)
     magnitude = _best_magnitude(lambda ends: squared_errors(folded, -ends, ends, _SYMMETRIC_STEPS), plain.magnitude)
     low, high = _best_ends(squared_errors, histogram, plain, _STEPS)
     return low, high, magnitude
 
 
-def entropy_ends(histogram: Histogram, plain: TensorRange) -> tuple[float, float, float]:
+def entropy_ends(histogram: Histogram, folded: Histogram, plain: TensorRange) -> tuple[float, float, float]:
     """Return the ends that lose least information by the Kullback-Leibler divergence (Migacz 2017).
 
     See ``entropy_costs``. The symmetric range merges magnitudes into 128 levels, as in the paper; the asymmetric one
     merges the values themselves into 255. Exact zeros, which a rectifier makes by the million and every level set
     holds exactly, are left out, as TensorRT's calibrator leaves out its first bin.
     """
-    folded = fold(histogram)
     magnitude = _best_magnitude(
         lambda ends: entropy_costs(folded, np.zeros_like(ends), ends, _MAGNITUDE_STEPS), plain.magnitude
     )
