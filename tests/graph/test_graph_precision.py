@@ -133,6 +133,37 @@ def test_operator_that_loses_inside_stays(tmp_path: Path) -> None:
     assert types(made)["scale"] == {FLOAT16}
 
 
+def test_operator_whose_rounded_input_loses_stays(tmp_path: Path) -> None:
+    """At 1000 fp16 has steps of 0.5, which is nothing for the tensor and all for its sine."""
+    nodes = [
+        helper.make_node("Mul", ["x", "thousand"], ["a"], name="scale"),
+        helper.make_node("Sin", ["a"], ["y"], name="sine"),
+    ]
+    proto = model(nodes, [value("x", ["N", 64])], [value("y", ["N", 64])], {"thousand": np.float32(1000)})
+    _, _, kept, _ = lowered(proto, "fp16", tmp_path)
+    assert list(kept) == ["sine"]
+    assert "Sin loses when computed in fp16" in kept["sine"]
+
+
+def test_samples_show_what_random_inputs_do_not(tmp_path: Path) -> None:
+    from edgepack.calibrate.samples import find_samples
+
+    nodes = [
+        helper.make_node("Mul", ["x", "x"], ["s"], name="square"),
+        helper.make_node("Sqrt", ["s"], ["y"], name="root"),
+    ]
+    source = load_model(write(model(nodes, [value("x", ["N", 4])], [value("y", ["N", 4])]), tmp_path))
+    np.savez(tmp_path / "data.npz", x=np.linspace(0, 300, 40, dtype=np.float32).reshape(10, 4))
+    samples = find_samples(str(tmp_path / "data.npz"), source.inputs, None)
+    shown: list[tuple[str, int, int]] = []
+    result = cast(source, "fp16", samples, tmp_path / "out", lambda *step: shown.append(step))
+    metadata = {entry.key: json.loads(entry.value) for entry in read_proto(result).metadata_props}
+    assert set(metadata[LEFT_KEY]) == {"square", "root"}
+    assert metadata[NOTE]["samples"] == 10
+    assert shown[-1] == ("fp16", 10, 10)
+    assert lowered(read_proto(source), "fp16", tmp_path)[2] == {}
+
+
 def test_scales_of_resize_stay_float(tmp_path: Path) -> None:
     nodes = [helper.make_node("Resize", ["x", "", "scales"], ["y"], name="resize", mode="nearest")]
     proto = model(
