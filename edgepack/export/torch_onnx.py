@@ -105,7 +105,8 @@ def compare(
     """Compare ``model`` in ONNX Runtime with ``reference`` on samples, alone and as a batch of two where that may vary.
 
     The tolerance is 1e-4 of an output's largest value: torch and ONNX Runtime sum in different orders, which for
-    EfficientNet-Lite0 makes 5e-6, while a wrong graph differs in the first digits. Raises ``ModelError`` that names the
+    EfficientNet-Lite0 made 8e-7 (torch 2.13.0, ONNX Runtime 1.31.1, a Xeon with AVX512, n=8 random pictures), while a
+    wrong graph differs in the first digits. Raises ``ModelError`` that names the
     output and the distance.
     """
     try:

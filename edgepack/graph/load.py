@@ -139,7 +139,11 @@ def _check_file(path: Path) -> int:
 
 def _parse_skeleton(path: Path) -> onnx.ModelProto:
     _check_file(path)
-    return _parse(wire.read_skeleton(path), path)
+    try:
+        data = wire.read_skeleton(path)
+    except ModelError as error:
+        raise ModelError(f"{path.name}: {error.message}", hint=error.hint) from None
+    return _parse(data, path)
 
 
 def _parse(data: bytes, path: Path) -> onnx.ModelProto:
