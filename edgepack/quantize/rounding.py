@@ -56,10 +56,8 @@ def round_rows_second_order(
     integers = _round_groups(repeated, moments, flat, rows.pairs)
     change = integers * flat[:, :, None] - repeated
     error = np.einsum("gct,gct->gc", np.matmul(change, moments), change).reshape(groups, len(factors), channels)
-    if per_channel:
-        best = error.argmin(axis=1)  # [groups, channels]
-    else:
-        best = np.full((groups, channels), int(error.sum(axis=(0, 2)).argmin()))
+    together = np.full((groups, channels), int(error.sum(axis=(0, 2)).argmin()))
+    best = error.argmin(axis=1) if per_channel else together
     group, channel = np.indices((groups, channels))
     chosen = integers.reshape(groups, len(factors), channels, terms)[group, best, channel]
     return Rounded(
