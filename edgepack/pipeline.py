@@ -322,7 +322,8 @@ def _refuse_same_ids(targets: tuple[Target, ...]) -> None:
 def _finish(shared: Shared, rows: tuple[BuildRow, ...], measured: Measured, shop: Workshop, out: Path) -> BuildResult:
     """Write results, report and build.json; return the result."""
     assert shared.settings.name is not None
-    finished = tuple(_with_measurement(row, measured) for row in rows)
+    named = (dataclasses.replace(r, model=shared.settings.name, source_sha256=shared.source.sha256) for r in rows)
+    finished = tuple(_with_measurement(row, measured) for row in named)
     results = tuple(row.result for row in measured.rows.values() if row.result is not None)
     for result in results:
         name = f"{shared.settings.name}-{result.target}-{result.precision}.json"

@@ -13,6 +13,7 @@ from edgepack.cli.quantity import DURATION
 if TYPE_CHECKING:
     from edgepack.specs import RunOptions
 
+SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 
 
@@ -74,12 +75,17 @@ def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_js
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--scenario", type=OneOf(("SingleStream", "Offline")), default="SingleStream", show_default=True)
+@click.option("--scenario", type=OneOf(SCENARIOS), default="SingleStream", show_default=True)
 @click.option(
-    "--duration", type=DURATION, default="10s", show_default=True, help="How long to measure, such as 500ms, 10s."
+    "--duration", type=DURATION, default="10s", show_default=True, help="How long to measure: 500ms, 10s, 2min."
 )
+@click.option("--official-length", is_flag=True, help="Measure for 600 s, as MLPerf asks; it is no MLPerf result.")
 @click.option("--warmup", type=DURATION, default="1s", show_default=True, help="Untimed queries before.")
-@click.option("--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Samples a query (Offline).")
+@click.option("--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Samples a call (Offline).")
+@click.option("--latency-bound", type=DURATION, help="What the p99 of Server must keep.")
+@click.option(
+    "--launches", type=click.IntRange(1, 100), default=5, show_default=True, help="Fresh processes to measure in."
+)
 @options("threads", "seed")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Write the result (JSON); a folder for several bundles."
@@ -89,20 +95,30 @@ def benchmark(
     bundles: tuple[Path, ...],
     scenario: Any,
     duration: int,
+    official_length: bool,
     warmup: int,
     batch: int,
+    latency_bound: int | None,
+    launches: int,
     threads: int | None,
     seed: int | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure latency and throughput of each BUNDLE on this machine, one fresh process each."""
+    """Measure latency and throughput of each BUNDLE on this machine, in fresh processes.
+
+    Scenarios are defined as in MLPerf LoadGen: SingleStream (p90), MultiStream (8 samples a query, p99), Server
+    (highest rate whose p99 keeps --latency-bound), Offline (throughput).
+    """
     from edgepack.cli.display import Bar, make_console
     from edgepack.cli.measure import measure, write_results
     from edgepack.cli.tables import show_results
     from edgepack.specs import Scenario
 
-    plan = Scenario(scenario, duration, warmup, batch, seed or 0)
+    duration = 600_000_000_000 if official_length else duration
+    plan = Scenario(
+        scenario, duration, warmup, batch, seed or 0, latency_bound_ns=latency_bound, launches=launches
+    )  # fmt: skip
     with Bar(make_console(), "benchmark") as bar:
         results = measure(bundles, plan, _run_options(threads), bar)
     if out is not None:
@@ -132,14 +148,25 @@ def compare(first: Path, second: Path, duration: int, threads: int | None, seed:
 
 @click.command()
 @click.argument("sources", metavar="RESULT|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True,
-              help="What to write: .html, .md or .csv.")  # fmt: skip
-def report(sources: tuple[Path, ...], out: Path) -> None:
-    """Compare results and builds in one page: .html (self-contained), .md or .csv."""
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="What to write: .html, .md, .csv, or .xml (JUnit).",
+)
+@click.option("--baseline", type=click.Path(path_type=Path), help="Older results: say what changed since (.html, .md).")
+@click.option("--fail-if", "conditions", multiple=True, help="Exit with 5 when it holds: 'p90 > 20ms', 'drop > 1.0'.")
+def report(sources: tuple[Path, ...], out: Path, baseline: Path | None, conditions: tuple[str, ...]) -> None:
+    """Compare results and builds in one page: .html (self-contained), .md, .csv or .xml (JUnit)."""
     from edgepack.cli.measure import write_page
 
-    write_page(sources, out)
+    violated = write_page(sources, out, baseline, conditions)
     click.echo(f"wrote {out}", err=True)
+    for text in violated:
+        click.echo(f"{click.style('failed:', fg='red', bold=True)} {text}", err=True)
+    if violated:
+        raise click.exceptions.Exit(5)
 
 
 def _run_options(threads: int | None) -> RunOptions:

@@ -46,18 +46,33 @@ def write_results(results: tuple[Result, ...], out: Path) -> None:
         write_text(out / f"{result.bundle_name}-{result.target}-{result.precision}.json", to_json(result))
 
 
-def write_page(sources: tuple[Path, ...], out: Path) -> None:
-    """Write the report of all results and builds found in ``sources``; its ending says the format."""
+def write_page(
+    sources: tuple[Path, ...], out: Path, baseline: Path | None, conditions: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Write the report of all results and builds found in ``sources``; its ending says the format.
+
+    Returns in words which of the ``--fail-if`` conditions hold.
+    """
     from edgepack.files import write_text
+    from edgepack.report.conditions import parse_condition
     from edgepack.report.csv import to_csv
+    from edgepack.report.junit import to_junit, violations
     from edgepack.report.markdown import to_markdown
-    from edgepack.report.page import write_report
+    from edgepack.report.page import to_html
     from edgepack.report.reading import read_results
 
-    if out.suffix not in (".html", ".md", ".csv"):
-        raise ConfigError(f"{out}: a report is .html, .md or .csv", hint="name the file with one of these endings")
+    if out.suffix not in (".html", ".md", ".csv", ".xml"):
+        raise ConfigError(f"{out}: a report is .html, .md, .csv or .xml", hint="end its name with one of these")
+    if baseline is not None and out.suffix not in (".html", ".md"):
+        raise ConfigError(f"--baseline does not go with {out.suffix}", hint="write a .html or a .md")
+    parsed = tuple(parse_condition(text) for text in conditions)
     results, rows = read_results(sources)
-    if out.suffix == ".html":
-        write_report(results, rows, out)
-    else:
-        write_text(out, to_markdown(results, rows) if out.suffix == ".md" else to_csv(results, rows))
+    old = read_results((baseline,)) if baseline is not None else None
+    texts = {
+        ".html": lambda: to_html(results, rows, old),
+        ".md": lambda: to_markdown(results, rows, old),
+        ".csv": lambda: to_csv(results, rows),
+        ".xml": lambda: to_junit(results, rows, parsed),
+    }
+    write_text(out, texts[out.suffix]())
+    return violations(results, rows, parsed)

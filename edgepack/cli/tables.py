@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from edgepack.specs import BuildResult, BuildRow, Host, Recipe, Result, Target, Verification
+    from edgepack.specs import BuildResult, BuildRow, Diagnostic, Host, Recipe, Result, Target, Verification
 
 _WRAP = (
     "target",
@@ -156,6 +156,18 @@ def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:
     console.print(table)
 
 
+def show_diagnostics(console: Console, found: tuple[Diagnostic, ...]) -> None:
+    """Print what was found, worst first, with what to do."""
+    colours = {"error": "red", "warning": "yellow", "note": "dim"}
+    for severity, colour in colours.items():
+        for item in (d for d in found if d.severity == severity):
+            console.print(f"[{colour}]{severity}[/]: {_safe(item.message)}")
+            if item.hint:
+                console.print(f"  [dim]{_safe(item.hint)}[/]")
+    if not found:
+        console.print("nothing here disturbs measurements")
+
+
 def show_verification(console: Console, bundle: Path, result: Verification) -> None:
     """Print the distance of each output from the golden vectors."""
     table = _table("output", "SQNR", "at least", "cosine", "largest error", "", right=("SQNR", "at least", "cosine"))
@@ -215,6 +227,10 @@ def show_comparison(console: Console, first: Path, second: Path, result: Any) ->
         f"[bold]{_safe(result.verdict)}[/]: {_safe(second.name)} takes {result.ratio:.3f} times as long as "
         f"{_safe(first.name)} (95 % interval {low:.3f}..{high:.3f})"
     )
+    if result.minutes_needed is not None:
+        console.print(
+            f"about {result.minutes_needed:.0f} minutes might tell: --duration {result.minutes_needed:.0f}min"
+        )
 
 
 def show_outputs(console: Console, result: Any) -> None:

@@ -10,9 +10,15 @@ from edgepack.cli.options import OneOf, echo_json, options
 
 
 @click.command()
+@click.option(
+    "--benchmark", "measuring", is_flag=True, help="Say what to change here so that measurements can be believed."
+)
 @options("json")
-def doctor(as_json: bool) -> None:
+def doctor(measuring: bool, as_json: bool) -> None:
     """Say what this machine can build and run, and what to install for the rest."""
+    if measuring:
+        _doctor_benchmark(as_json)
+        return
     from edgepack.cli.display import make_console
     from edgepack.cli.tables import show_doctor
     from edgepack.doctor import diagnose
@@ -22,6 +28,17 @@ def doctor(as_json: bool) -> None:
     if as_json:
         echo_json({"host": host, "engines": reports})
     show_doctor(make_console(), host, reports)
+
+
+def _doctor_benchmark(as_json: bool) -> None:
+    from edgepack.benchmark.doctor import doctor_benchmark
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_diagnostics
+
+    found = doctor_benchmark()
+    if as_json:
+        echo_json(found)
+    show_diagnostics(make_console(), found)
 
 
 @click.group(invoke_without_command=True)

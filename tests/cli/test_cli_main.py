@@ -125,3 +125,28 @@ def test_the_store_is_shown_and_cleared(edgepack: Run, tmp_path: Path) -> None:
     assert json.loads(edgepack("store", "--store", tmp_path, "--json").out)["size_bytes"] == 2000
     assert edgepack("store", "--store", tmp_path, "--clear").code == 0
     assert not (tmp_path / "export").exists()
+
+
+def test_a_condition_that_holds_fails_the_report(edgepack: Run, tmp_path: Path) -> None:
+    row = {"target": "board", "precision": "int8", "status": "ok", "size_bytes": 5_000_000, "model": "net"}
+    document = {
+        "name": "net", "rows": [row], "warnings": [], "out": "out", "report": None, "versions": {}, "stages_run": 0,
+        "stages_reused": 0,
+    }  # fmt: skip
+    (tmp_path / "build.json").write_text(json.dumps(document))
+    passed = edgepack("report", tmp_path, "--out", tmp_path / "r.xml", "--fail-if", "size > 10MB")
+    assert passed.code == 0, passed.err
+    failed = edgepack("report", tmp_path, "--out", tmp_path / "r.xml", "--fail-if", "size > 1MB")
+    assert failed.code == 5
+    assert "size" in failed.err
+    assert "<failure" in (tmp_path / "r.xml").read_text()
+    wrong = edgepack("report", tmp_path, "--out", tmp_path / "x.xml", "--fail-if", "sise > 1MB")
+    assert wrong.code == 2
+    assert "did you mean 'size'" in wrong.err
+    assert not (tmp_path / "x.xml").exists()
+
+
+def test_doctor_says_what_disturbs_measurements(edgepack: Run) -> None:
+    ran = edgepack("doctor", "--benchmark", "--json")
+    assert ran.code == 0
+    assert all(item["severity"] in ("error", "warning", "note") for item in json.loads(ran.out))
