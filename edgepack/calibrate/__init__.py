@@ -40,13 +40,12 @@ def calibrate(
 
     from edgepack.calibrate.observers import choose_range
     from edgepack.calibrate.recipes import check_percentile
-    from edgepack.calibrate.tensors import make_plan
-    from edgepack.graph.load import read_proto
+    from edgepack.calibrate.tensors import make_plan, read_structure
 
     if not samples.indices:
         raise DataError("there are no samples to calibrate with", hint="give at least one; a few hundred are usual")
     check_percentile(percentile, "calibrate")
-    proto = read_proto(model, weights=False)
+    proto = read_structure(model)
     plan = make_plan(proto)
     statistics = _all_statistics(model, proto, plan, samples, observer != "minmax", out, progress)
     tensors: dict[str, TensorRange] = {}

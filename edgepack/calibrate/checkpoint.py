@@ -47,7 +47,7 @@ class Checkpoint:
         """Return how many samples were counted, and their statistics; 0 and empty ones without a usable file."""
         fresh = {name: Statistics(counts=Counts() if histogram else None) for name in self.tensors}
         try:
-            with np.load(self.path, allow_pickle=False) as saved:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
                 return self._restore(dict(saved), fresh)
         except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
             return 0, {name: Statistics(counts=Counts() if histogram else None) for name in self.tensors}

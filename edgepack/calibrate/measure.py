@@ -84,6 +84,7 @@ def measure(
                     done += _finish(running)
                     checkpoint.save(done, statistics)
                     saved_at = time.monotonic()
+                    progress("calibrate", done, total)
             _finish(running)
         except BaseException:
             pool.shutdown(cancel_futures=True)

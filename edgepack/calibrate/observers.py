@@ -80,6 +80,8 @@ def _value_at(histogram: Histogram, rank: float, below_zero: float) -> float:
         rank -= histogram.zeros
     sums = np.cumsum(histogram.counts)
     place = min(int(np.searchsorted(sums, rank)), len(sums) - 1)
+    if histogram.exact[place]:
+        return float(histogram.ends[place] if histogram.starts[place] > 0 else histogram.starts[place])
     inside = (rank - (sums[place] - histogram.counts[place])) / histogram.counts[place]
     start, end = histogram.starts[place], histogram.ends[place]
     return float(start + min(max(inside, 0.0), 1.0) * (end - start))

@@ -30,10 +30,11 @@ def open_session(
 ) -> Any:
     """Return an ONNX Runtime session of ``model`` that can give the statistics of ``measured``, or the tensors.
 
-    ``proto`` is the model's structure. A protobuf message followed by another one of the same type is their union
-    (https://protobuf.dev/programming-guides/encoding/#last-one-wins), so nodes and outputs are added to a copy of the
-    file without its weights being parsed here. All of ONNX Runtime's optimizations are on, as when the model is run;
-    a tensor that is an output, or reduced, is kept by them. Raises ``ModelError`` when ONNX Runtime refuses the model.
+    ``proto`` is the model's structure (``tensors.read_structure``). A protobuf message followed by another one of the
+    same type is their union (https://protobuf.dev/programming-guides/encoding/#last-one-wins), so nodes and outputs
+    are added to a copy of the file without its weights being parsed here. All of ONNX Runtime's optimizations are on,
+    as when the model is run; a tensor that is an output, or reduced, is kept by them. Raises ``ModelError`` when ONNX
+    Runtime refuses the model.
     """
     import onnxruntime
 
@@ -46,9 +47,9 @@ def open_session(
     addition = _addition(proto, measured, reduce=reduce).SerializeToString()
     source: str | bytes
     if model.external:
-        folder = str(model.path.resolve().parent)
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
-        source = model.path.read_bytes() + addition
+        folder = model.path.resolve().parent
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        source = proto.SerializeToString() + addition
     else:
         path = scratch / "statistics.onnx"
         _append(model.path, addition, path)

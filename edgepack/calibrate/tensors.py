@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ModelError
-from edgepack.graph.load import read_proto
+from edgepack.graph.external import tensor_bytes
+from edgepack.graph.load import read_proto, read_tensor
+from edgepack.graph.walk import is_external
+from edgepack.graph.wire import INLINE_BYTES
 
 if TYPE_CHECKING:
     import onnx
@@ -114,9 +117,18 @@ class Plan:
     sizes: tuple[int, ...]
 
 
+def read_structure(model: OnnxModel) -> onnx.ModelProto:
+    """Return the model without its large weights, but with all small tensors: shapes are inferred from those."""
+    proto = read_proto(model, weights=False)
+    for tensor in proto.graph.initializer:
+        if is_external(tensor) and tensor_bytes(tensor) <= INLINE_BYTES:
+            tensor.CopyFrom(read_tensor(tensor, model.path.parent))
+    return proto
+
+
 def tensors_to_observe(model: OnnxModel) -> tuple[str, ...]:
     """Return the float32 activations of the main graph that an operator a quantizer may touch reads or writes."""
-    plan = make_plan(read_proto(model, weights=False))
+    plan = make_plan(read_structure(model))
     return (*plan.inputs, *plan.measured, *(derivation.tensor for derivation in plan.derived))
 
 
