@@ -332,7 +332,7 @@ class _Placer:
         return group
 
     def _can_share(self, first: list[str], second: list[str], joined: list[str]) -> bool:
-        """Say whether two groups of tensors lose little by sharing one scale, as a Concat of them does not copy else."""
+        """Say whether two groups of tensors lose little by sharing one scale, since only then a Concat copies."""
         if self.table.same_scale_concat:
             return True
         parts, whole = [self._joined_range(first), self._joined_range(second)], self._joined_range(joined)
