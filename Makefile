@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench peers clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -32,6 +32,24 @@ check: $(READY)
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py
 
+# Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
+# TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by tests/peers/NAME.txt; one that does not
+# install is a row that says so. modelopt's takes 2 GB.
+MODELS ?= resnet20,keywords,lite0,fastestdet
+TOOLS ?= edgepack,onnxruntime,nncf,modelopt
+comma := ,
+PEERS := $(filter nncf modelopt,$(subst $(comma), ,$(TOOLS)))
+
+peers: $(READY) $(PEERS:%=.venv-peers-%/.ready)
+	$(BIN)/python tests/peers/run.py --models "$(MODELS)" --tools "$(TOOLS)"
+	$(BIN)/python tests/peers/calibration_cost.py --large 0 --rounds 1 --json artifacts/calibration.json
+
+.venv-peers-%/.ready: tests/peers/%.txt
+	@echo "Setting up .venv-peers-$* from $<"
+	$(PYTHON) -m venv .venv-peers-$*
+	.venv-peers-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || { \
+	  echo "$* did not install; its rows will say so"; rm -rf .venv-peers-$*; }
+
 clean:
-	rm -rf artifacts/* .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf artifacts/* .venv .venv-peers-* .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	git checkout -q -- artifacts/README.md

@@ -1,0 +1,90 @@
+"""Runs one model in one engine on one thread, as a process of its own.
+
+``outputs ENGINE MODEL SAMPLES OUT [COUNT]`` writes the model's outputs on the samples; ``serve ENGINE MODEL SAMPLES``
+times a block of inferences for every line that it reads, whose number says how many, and prints CPU ns for each.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+WARM_UP = 3
+
+
+def open_model(engine: str, path: str) -> Callable[[dict[str, np.ndarray]], list[np.ndarray]]:
+    """Return a function that computes the outputs of one feed on one thread."""
+    if engine == "onnxruntime":
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return lambda feed: session.run(None, feed)
+    import openvino
+
+    # bfloat16 is OpenVINO's default where the CPU has it, and would change the fp32 model it is compared with.
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
+    return lambda feed: list(request.infer(feed).values())
+
+
+def read_feeds(path: str, count: int | None = None) -> list[dict[str, np.ndarray]]:
+    """Return one feed a sample."""
+    with np.load(path) as data:
+        arrays = {name: data[name] for name in data if name != "labels"}
+    total = len(next(iter(arrays.values())))
+    return [{n: v[i : i + 1] for n, v in arrays.items()} for i in range(min(total, count or total))]
+
+
+def outputs(engine: str, model: str, samples: str, out: str, count: str = "0") -> None:
+    """Write all outputs of all samples, joined to float32 rows [n, values]."""
+    run = open_model(engine, model)
+    rows = [np.concatenate([np.ravel(v) for v in run(f)]) for f in read_feeds(samples, int(count) or None)]
+    np.save(out, np.stack(rows).astype(np.float32))
+
+
+def serve(engine: str, model: str, samples: str) -> None:
+    """Time blocks of inferences until the input ends."""
+    run, feeds = open_model(engine, model), read_feeds(samples, 16)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        calls = int(line)
+        for feed in feeds[:WARM_UP]:
+            run(feed)
+        begin = time.process_time_ns()
+        for i in range(calls):
+            run(feeds[i % len(feeds)])
+        print((time.process_time_ns() - begin) / calls, flush=True)
+
+
+def compare(reference: Path, found: Path, evaluation: Path, *, decides: bool) -> dict[str, float | int | None]:
+    """Return SQNR in dB over all values, agreement of decisions, and accuracy with the paired drop and its interval."""
+    exact, rough = np.load(reference).astype(np.float64), np.load(found).astype(np.float64)
+    exact = exact[: len(rough)]
+    noise = np.square(exact - rough).sum()
+    sqnr = 10 * np.log10(np.square(exact).sum() / noise) if noise else None
+    result: dict[str, float | int | None] = {"n": len(rough), "sqnr_db": _finite(sqnr)}
+    if decides:
+        before, after = exact.argmax(axis=1), rough.argmax(axis=1)
+        result["agreement"] = float((before == after).mean())
+        with np.load(evaluation) as data:
+            labels = data["labels"][: len(rough)] if "labels" in data else None
+        if labels is not None:
+            difference = (before == labels).astype(float) - (after == labels)
+            half = 1.96 * difference.std(ddof=1) / np.sqrt(len(difference))
+            result |= {"fp32": float((before == labels).mean()), "drop": float(difference.mean()), "half": float(half)}
+    return result
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+if __name__ == "__main__":
+    {"outputs": outputs, "serve": serve}[sys.argv[1]](*sys.argv[2:])

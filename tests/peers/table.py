@@ -1,0 +1,91 @@
+"""Writes artifacts/peers.md from artifacts/peers.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
+_NOTES = """
+Every tool got the same simplified model and the same calibration samples, one process on one CPU each; CPU s and peak
+MB (resident) are of that whole process, imports included. dB: SQNR of the outputs against fp32 in the same engine, over
+all evaluation samples. same: share of samples with the same answer as fp32. drop: fp32 accuracy less this one's, in
+points, with the half-width of its 95 % interval (paired). x: how many times less CPU time than fp32 in the same engine,
+one thread, batch 1, median of interleaved rounds between processes. A dash: not measured, or no such figure.
+"""
+
+
+def main() -> None:
+    """Write the page."""
+    data = json.loads((ARTIFACTS / "peers.json").read_text())
+    host = data["host"]
+    names = list(dict.fromkeys(row["model"] for row in data["rows"]))
+    parts = [
+        "# Quantization: edgepack and other tools",
+        f"{host['cpu']}, {host['cores']} cores ({', '.join(host['isa'])}), Linux {host['kernel']}.",
+        "\n".join(f"- {tool}: {text}" for tool, text in _versions(data["rows"]).items()),
+        _NOTES.strip(),
+        *(_section(name, [r for r in data["rows"] if r["model"] == name], data["engines"]) for name in names),
+    ]
+    (ARTIFACTS / "peers.md").write_text("\n\n".join(parts) + "\n")
+
+
+def _versions(rows: list[dict[str, Any]]) -> dict[str, str]:
+    return {r["tool"]: ", ".join(f"{n} {v}" for n, v in r["versions"].items()) for r in rows if r["versions"]}
+
+
+def _section(name: str, rows: list[dict[str, Any]], engines: dict[str, str]) -> str:
+    used = [key for key in engines if any(key in row["engines"] for row in rows)]
+    calibration = rows[0]["samples"][0]
+    days = sorted({row["measured_at"][:10] for row in rows})
+    head = f"## {name}\n\n{' and '.join(days)}; calibration n={calibration}."
+    lines = []
+    for key in used:
+        first = next(row["engines"][key] for row in rows if key in row["engines"])
+        fp32 = f", fp32 {first['fp32']:.4f}" if "fp32" in first else ""
+        ms = f", fp32 {first['cpu_ms']:.3g} CPU ms" if "cpu_ms" in first else ""
+        lines.append(f"- {_short(key)}: {engines[key]}; n={first.get('n', 0)}{fp32}{ms}")
+    titles = ["tool", "way", "CPU s", "peak MB", *(f"{_short(key)} {c}" for key in used for c in _columns(key, rows))]
+    table = [titles, ["---", "---", *["---:"] * (len(titles) - 2)]]
+    table += [_line(row, used, rows) for row in rows if row["tool"] != "fp32"]
+    return "\n\n".join([head, "\n".join(lines), "\n".join(f"| {' | '.join(line)} |" for line in table)])
+
+
+def _short(key: str) -> str:
+    names = {
+        "onnxruntime": "ORT", "openvino": "OV", "openvino-avx2": "OV no VNNI", "onnxruntime-haswell": "ORT no VNNI"
+    }  # fmt: skip
+    return names.get(key, key)
+
+
+def _columns(key: str, rows: list[dict[str, Any]]) -> list[str]:
+    found = [row["engines"].get(key, {}) for row in rows]
+    wanted = {"dB": "sqnr_db", "same": "agreement", "drop": "drop", "x": "speedup"}
+    return [title for title, field in wanted.items() if any(field in f for f in found)]
+
+
+def _line(row: dict[str, Any], used: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    if row.get("reason"):
+        cells = [row["tool"], f"{row['way']}: {row['reason']}".replace("|", "/"), "failed", "-"]
+    else:
+        cells = [row["tool"], row["way"], f"{row['cpu_s']:.1f}", f"{row['peak_bytes'] / 1e6:.0f}"]
+    for key in used:
+        found = row["engines"].get(key, {})
+        for column in _columns(key, rows):
+            cells.append("failed" if "reason" in found else _cell(column, found))
+    return cells
+
+
+def _cell(column: str, found: dict[str, Any]) -> str:
+    if column == "dB":
+        return "-" if found.get("sqnr_db") is None else f"{found['sqnr_db']:.1f}"
+    if column == "same":
+        return f"{100 * found['agreement']:.1f} %" if "agreement" in found else "-"
+    if column == "drop":
+        return f"{100 * found['drop']:.2f} ± {100 * found['half']:.2f}" if "drop" in found else "-"
+    return f"{found['speedup']:.2f}" if "speedup" in found else "-"
+
+
+if __name__ == "__main__":
+    main()
