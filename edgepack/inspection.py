@@ -8,10 +8,11 @@ from pathlib import Path
 
 from edgepack import children
 from edgepack.bundle.archive import open_bundle
-from edgepack.errors import ModelError
+from edgepack.errors import ConfigError, ModelError
 from edgepack.graph.describe import ModelDescription, describe
 from edgepack.graph.load import load_model
-from edgepack.specs import Manifest
+from edgepack.layers.report import LayersReport, inspect_layers
+from edgepack.specs import Manifest, RunOptions
 
 _LIMIT_S = 300.0
 _ZIP_MAGIC = b"PK"
@@ -40,6 +41,16 @@ def inspect_bundle(path: Path) -> BundleDescription:
     """Open a bundle, checking every member, and return its manifest."""
     bundle = open_bundle(path)
     return BundleDescription(bundle.manifest, bundle.sha256, path.stat().st_size)
+
+
+def inspect_bundle_layers(path: Path, options: RunOptions) -> LayersReport:
+    """Run a bundle on this host and return its layers. Raises ``ConfigError`` for an ONNX file: it has no engine."""
+    if not is_bundle(path):
+        raise ConfigError(
+            f"--layers shows what an engine makes of a bundle, and {path} is none",
+            hint="build it first: edgepack build MODEL --target host-onnxruntime, then inspect the .edgepack",
+        )
+    return inspect_layers(path, options)
 
 
 def inspect_model(path: Path) -> ModelDescription:

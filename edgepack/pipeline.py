@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgepack import documents
 from edgepack.backends import get_backend
+from edgepack.bundle.layers import LayerRecords
 from edgepack.bundle.pack import BundleFacts
 from edgepack.calibrate.recipes import load_recipe
 from edgepack.choose import DEFAULT_SAMPLES, SampleRequest, Selection
@@ -46,6 +47,7 @@ from edgepack.steps import (
     evaluate_step,
     export_step,
     golden_step,
+    layers_step,
     prepare_step,
     quantize_step,
     reference_step,
@@ -134,6 +136,7 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
     final = Path(settings.out) / f"{settings.name}-{target.id}-{precision}.edgepack"
     evaluation: Evaluation | None = None
     trials: tuple[Trial, ...] = ()
+    notes = _where(target)[1]
     try:
         ranges = ranges_of(shared, target, precision, shop)
         attempt = build_attempt(shared, target, precision, ranges, target.quantization, "", shop)
@@ -143,12 +146,13 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
             evaluation = attempt.evaluation
         _check(evaluation, settings, precision, len(trials))
         facts = _facts(shared, target, attempt, ranges)
+        if precision == "int8":
+            facts = dataclasses.replace(facts, records=_layer_records(shared, target, attempt, shop, notes))
         packed = pack_step(shop, attempt.compiled, shared.golden, evaluation, facts, attempt.graph)
         deliver_bundle(packed, final, shop.store)
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's
         return failed_row(target.id, precision, error, evaluation, trials)
-    notes = _where(target)[1]
     if trials:
         fewest = min(len(trial.left) for trial in trials if trial.passed)
         notes["gate"] = f"{fewest} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
@@ -217,6 +221,17 @@ def _hold_gate(
         lambda rules, detail: build_attempt(shared, target, "int8", ranges, rules, detail, shop),
     )  # fmt: skip
     return outcome.attempt or first, outcome.trials
+
+
+def _layer_records(
+    shared: Shared, target: Target, attempt: Attempt, shop: Workshop, notes: dict[str, str]
+) -> LayerRecords | None:
+    """Return what ``inspect --layers`` shows; None, with a note why, where it cannot be measured: the row stands."""
+    try:
+        return layers_step(shop, shared.model, attempt.graph, shared.selection.evaluation, f"SQNR of each, {target.id}")
+    except EdgepackError as error:
+        notes["layers"] = f"SQNR of each layer was not measured: {error.message}"
+        return None
 
 
 def _golden(shop: Workshop, model: OnnxModel, selection: Selection, *, random: bool) -> Path:

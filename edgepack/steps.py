@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepack.backends import get_backend
 from edgepack.bundle.golden import make_golden
+from edgepack.bundle.layers import LayerRecords
 from edgepack.calibrate import calibrate
 from edgepack.calibrate.samples import find_samples, take_samples
 from edgepack.callables import is_callable_reference, load_callable
@@ -23,6 +24,7 @@ from edgepack.graph.precision import cast
 from edgepack.graph.prepare import prepare
 from edgepack.host import host_facts
 from edgepack.quantize import quantize
+from edgepack.quantize.layer_noise import layer_sqnr
 from edgepack.specs import (
     CompiledModel,
     Observer,
@@ -172,6 +174,14 @@ def quantize_step(shop: Workshop, model: OnnxModel, ranges: Ranges, rules: Quant
     """Return the model with Q/DQ nodes by a target's rules."""
     key = {"model": model.sha256, "ranges": ranges, "rules": rules}
     return shop.run("quantize", detail, key, quantize, model, ranges, rules)
+
+
+def layers_step(
+    shop: Workshop, model: OnnxModel, quantized: OnnxModel, samples: SampleSet, detail: str
+) -> LayerRecords:
+    """Return how far each layer of the int8 model is from the fp32 model's."""
+    key = {"model": model.sha256, "quantized": quantized.sha256, "samples": samples.sha256}
+    return shop.run("layers", detail, key, layer_sqnr, model, quantized, samples)
 
 
 def compile_for_target(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:

@@ -25,7 +25,7 @@ LAYERS = (
     "host targets children store tracking settings",
     "backends",
     "graph calibrate export quantize bundle evaluate benchmark runtime choose",
-    "workshop steps gate measuring packing rows inspection single pipeline report schemas doctor",
+    "workshop steps gate measuring packing rows layers inspection single pipeline report schemas doctor",
     "cli demo __main__",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}

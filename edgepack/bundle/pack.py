@@ -10,8 +10,18 @@ from pathlib import Path
 
 from edgepack.bundle.archive import Source, measure, write_archive
 from edgepack.bundle.golden import check_golden, read_golden
+from edgepack.bundle.layers import LayerRecords, write_layers
 from edgepack.bundle.layout import name_problem, names_problem
-from edgepack.bundle.manifest import FORMAT, GOLDEN, MODEL_FOLDER, SBOM, check_name, check_version, manifest_bytes
+from edgepack.bundle.manifest import (
+    FORMAT,
+    GOLDEN,
+    LAYERS,
+    MODEL_FOLDER,
+    SBOM,
+    check_name,
+    check_version,
+    manifest_bytes,
+)
 from edgepack.bundle.requirements import requirements
 from edgepack.bundle.sbom import sbom_bytes
 from edgepack.errors import BundleError, ConfigError
@@ -34,7 +44,7 @@ class BundleFacts:
     """What a manifest says that the compiled model does not know itself.
 
     ``layers`` counts layers by the precision they have; ``toolchain`` maps packages to the versions that were used;
-    ``licence`` is of the model, None when the user did not say.
+    ``licence`` is of the model, None when the user did not say. ``records`` become ``layers.json``.
     """
 
     name: str
@@ -50,6 +60,7 @@ class BundleFacts:
     calibration_sha256: str | None
     options: Mapping[str, str] = field(default_factory=dict)
     licence: str | None = None
+    records: LayerRecords | None = None
 
 
 def pack(
@@ -72,8 +83,10 @@ def pack(
     for i, (name, path) in enumerate({**files, GOLDEN: golden}.items()):
         progress("pack", i, len(files) + 2)
         sources[name] = measure(path)
-    manifest = _manifest(compiled, about, sources)
     with tempfile.TemporaryDirectory(prefix=".pack-", dir=_made(out)) as scratch:
+        if about.records is not None:
+            sources[LAYERS] = measure(write_layers(about.records, Path(scratch)))
+        manifest = _manifest(compiled, about, sources)
         bill = Path(scratch) / SBOM
         bill.write_bytes(sbom_bytes(manifest, about.licence))
         sources[SBOM] = measure(bill)

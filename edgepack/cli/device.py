@@ -19,14 +19,21 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 
 @click.command()
 @click.argument("path", metavar="MODEL|BUNDLE", type=click.Path(path_type=Path))
-@options("json")
-def inspect(path: Path, as_json: bool) -> None:
+@click.option(
+    "--layers", is_flag=True, help="Run a bundle here and show each layer: precision executed, SQNR, time, and why."
+)
+@options("threads", "json")
+def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> None:
     """Show inputs, operators, precision of each layer, sizes and provenance of a .onnx or .edgepack file."""
     from edgepack.cli.display import make_console
+    from edgepack.cli.layer_table import show_layers
     from edgepack.cli.tables import show_bundle, show_model
-    from edgepack.inspection import inspect_bundle, inspect_model, is_bundle
+    from edgepack.inspection import inspect_bundle, inspect_bundle_layers, inspect_model, is_bundle
 
-    if is_bundle(path):
+    if layers:
+        report = inspect_bundle_layers(path, _run_options(threads))
+        echo_json(report) if as_json else show_layers(make_console(), report)
+    elif is_bundle(path):
         bundle = inspect_bundle(path)
         echo_json(bundle) if as_json else show_bundle(make_console(), bundle)
     else:

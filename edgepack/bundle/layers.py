@@ -1,0 +1,78 @@
+"""``layers.json``: what a build measured of each layer of an int8 model, an optional member of a bundle."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edgepack import documents
+from edgepack.bundle.archive import Bundle, file_entry, read_member
+from edgepack.bundle.manifest import LAYERS
+from edgepack.errors import BundleError, ConfigError
+
+LIMIT_BYTES = 16 << 20
+_FORMAT = 1
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One operator of the int8 model: its name and operator in the ONNX graph, and what its Q/DQ ask for.
+
+    ``left`` says why a layer with weights was left in float. ``reads`` and ``makes`` are its first input and output
+    tensor, by which an engine may name it. ``sqnr_db`` is of its output against the fp32 model's, in the whole int8
+    model: it holds the noise of all layers before. It is None where ``identical`` is true, and where it was not
+    measured. ``macs`` and ``weight_bytes`` are for a batch of 1.
+    """
+
+    name: str
+    operator: str
+    weighted: bool
+    asked: Literal["int8", "fp32", "fp16", "bf16"]
+    left: str | None = None
+    reads: str = ""
+    makes: str = ""
+    sqnr_db: float | None = None
+    identical: bool = False
+    macs: int | None = None
+    weight_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class LayerRecords:
+    """The operators in graph order. ``samples`` were run by ``engine``, with Q/DQ computed as they are written."""
+
+    samples: int
+    engine: str
+    layers: tuple[LayerRecord, ...]
+    format: int = _FORMAT
+
+
+def write_layers(records: LayerRecords, out: Path) -> Path:
+    """Write ``out/layers.json`` for a bundle and return its path."""
+    path = out / LAYERS
+    path.write_text(documents.to_json(records), encoding="utf-8")
+    return path
+
+
+def read_layers(bundle: Bundle) -> LayerRecords | None:
+    """Return the bundle's ``layers.json``; None when it has none. Raises ``BundleError`` when it is damaged."""
+    if LAYERS not in bundle.members:
+        return None
+    where = f"{bundle.path}: {LAYERS}"
+    size = file_entry(bundle, LAYERS).size_bytes
+    if size > LIMIT_BYTES:
+        raise BundleError(f"{where} has {size} bytes; at most {LIMIT_BYTES} are read")
+    try:
+        records = documents.from_json(LayerRecords, read_member(bundle, LAYERS), where)
+    except (ConfigError, RecursionError, UnicodeDecodeError) as error:
+        raise BundleError(f"{where} cannot be read: {str(error)[:300]}", hint="build the bundle again") from None
+    if records.format != _FORMAT:
+        raise BundleError(f"{where} has format {records.format}; this edgepack reads {_FORMAT}")
+    texts = [records.engine, *(t for x in records.layers for t in (x.name, x.operator, x.left or "", x.reads, x.makes))]
+    for text in texts:
+        if _UNPRINTABLE.search(text):
+            raise BundleError(f"{where} holds text with control characters: {text[:60]!a}")
+    return records
