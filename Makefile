@@ -35,10 +35,10 @@ bench: $(READY)
 # Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
 # TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by tests/peers/NAME.txt; one that does not
 # install is a row that says so. modelopt's takes 2 GB.
-MODELS ?= resnet20,keywords,lite0,fastestdet
+MODELS ?= resnet20,keywords,lite0,fastestdet,minilm
 TOOLS ?= edgepack,onnxruntime,nncf,modelopt
 comma := ,
-PEERS := $(filter nncf modelopt,$(subst $(comma), ,$(TOOLS)))
+PEERS := $(filter nncf modelopt minilm,$(subst $(comma), ,$(TOOLS),$(MODELS)))
 
 peers: $(READY) $(PEERS:%=.venv-peers-%/.ready)
 	$(BIN)/python tests/peers/run.py --models "$(MODELS)" --tools "$(TOOLS)"

@@ -71,6 +71,9 @@ def compare(reference: Path, found: Path, evaluation: Path, *, decides: bool) ->
     sqnr = 10 * np.log10(np.square(exact).sum() / noise) if noise else None
     result: dict[str, float | int | None] = {"n": len(rough), "sqnr_db": _finite(sqnr)}
     if decides:
+        if (evaluation.parent / "centroids.npy").is_file():  # embeddings: the nearest centroid of the classes decides
+            centroids = np.load(evaluation.parent / "centroids.npy").T
+            exact, rough = exact @ centroids, rough @ centroids
         before, after = exact.argmax(axis=1), rough.argmax(axis=1)
         result["agreement"] = float((before == after).mean())
         with np.load(evaluation) as data:

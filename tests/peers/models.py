@@ -7,6 +7,7 @@ and evaluation share no picture. Trained models lie beside the project (``../sha
 from __future__ import annotations
 
 import importlib.util
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-ASSETS = Path(__file__).resolve().parents[3] / "shared" / "assets"
+HERE = Path(__file__).resolve().parent
+ASSETS = HERE.parents[2] / "shared" / "assets"
 # Photographs inside scikit-image and scikit-learn: those to calibrate with, and those to judge by.
 _CALIBRATION = ("astronaut.png", "coffee.png", "motorcycle_left.png", "china.jpg", "rocket.jpg", "gravel.png")
 _EVALUATION = ("chelsea.png", "flower.jpg", "camera.png", "coins.png", "grass.png", "brick.png")
@@ -36,7 +38,6 @@ class Model:
     file: str
     read: Callable[[], tuple[Samples, Samples]]
     decides: bool
-    transformer: bool = False
 
 
 def crops(part: str, count: int, size: int) -> np.ndarray:
@@ -113,8 +114,14 @@ def set_up(name: str, folder: Path) -> tuple[int, int]:
     from edgepack.graph.load import load_model
     from edgepack.graph.prepare import prepare
 
-    model = MODELS[name]
     folder.mkdir(parents=True, exist_ok=True)
+    if name == "minilm":
+        python = HERE.parents[1] / ".venv-peers-minilm" / "bin" / "python"
+        command = [str(python), str(HERE / "export_minilm.py"), str(folder), str(ASSETS / "banking77")]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        prepare(load_model(folder / "source.onnx"), folder)
+        return _count(folder / "calibration.npz"), _count(folder / "evaluation.npz")
+    model = MODELS[name]
     prepared = prepare(load_model(ASSETS / model.file), folder)
     counts = []
     for part, samples in zip(("calibration", "evaluation"), model.read(), strict=True):
@@ -124,3 +131,8 @@ def set_up(name: str, folder: Path) -> tuple[int, int]:
         np.savez(folder / f"{part}.npz", **arrays)
         counts.append(len(samples.values))
     return counts[0], counts[1]
+
+
+def _count(path: Path) -> int:
+    with np.load(path) as data:
+        return len(data[data.files[0]])

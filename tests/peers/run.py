@@ -27,7 +27,8 @@ WORK = ROOT / "artifacts" / "peers"
 SEED = 0
 ROUNDS = 16
 BLOCK_MS = 25
-MODELS = ("resnet20", "keywords", "lite0", "fastestdet")
+MODELS = ("resnet20", "keywords", "lite0", "fastestdet", "minilm")
+TRANSFORMERS = ("minilm",)
 LIMIT_S = 900
 # Emulates a CPU with AVX2 and without VNNI; what the emulator lacks of a Haswell is left out, else it warns of it.
 HASWELL = ("qemu-x86_64-static", "-cpu", "Haswell,-invpcid,-rtm,-hle,-pcid,-x2apic,-tsc-deadline")
@@ -198,7 +199,8 @@ def quantize(folder: Path, tool: str, way: Way, name: str) -> dict[str, Any]:
     place.mkdir(parents=True)
     out = place / f"quantized{way.suffix}"
     script = HERE / "tools" / f"with_{tool}.py"
-    words = [str(folder / "model.onnx"), str(folder / "calibration.npz"), str(out), json.dumps(way.options)]
+    options = way.options | {"transformer": folder.name in TRANSFORMERS}
+    words = [str(folder / "model.onnx"), str(folder / "calibration.npz"), str(out), json.dumps(options)]
     row = {"tool": tool, "way": way.label, "file": None, "reason": None, "cpu_s": None, "peak_bytes": None}
     if not python_of(tool).exists():
         return row | {"reason": f"its environment .venv-peers-{tool} is not installed"}

@@ -14,4 +14,4 @@ if __name__ == "__main__":
     if step == "set_up":
         print(json.dumps(set_up(name, Path(words[0]))))
     else:
-        print(json.dumps(compare(*map(Path, words), decides=MODELS[name].decides)))
+        print(json.dumps(compare(*map(Path, words), decides=name not in MODELS or MODELS[name].decides)))

@@ -30,14 +30,14 @@ def _count(data: dict) -> int:
 
 
 def main(model: str, calibration: str, out: str, options: str) -> None:
-    """Write ``out``. Options: method, reduce_range, and operators, which are all of those it knows by default."""
+    """Write ``out``. Options: method, reduce_range, and transformer: its matrix products alone are quantized."""
     words = json.loads(options)
     quantize_static(
         model,
         out,
         Reader(calibration),
         quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=words.get("operators"),
+        op_types_to_quantize=["MatMul", "Gemm"] if words.get("transformer") else None,
         per_channel=True,
         reduce_range=words["reduce_range"],
         activation_type=QuantType.QUInt8,
