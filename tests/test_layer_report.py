@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from small_bundles import small_bundle, small_compiled, small_facts, small_golden, small_onnx
 
+from edgepack import pipeline
 from edgepack.backends import get_backend
 from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.layers import LayerRecord, LayerRecords, read_layers
@@ -20,7 +22,7 @@ from edgepack.bundle.pack import pack
 from edgepack.calibrate import calibrate
 from edgepack.calibrate.samples import find_samples
 from edgepack.cli.main import cli
-from edgepack.errors import BundleError, ConfigError
+from edgepack.errors import BundleError, ChildError, ConfigError
 from edgepack.graph.load import load_model
 from edgepack.layers.report import report_layers
 from edgepack.quantize import quantize
@@ -241,3 +243,19 @@ def test_json_is_the_report(made: Made) -> None:
 def test_an_onnx_file_has_no_engine(made: Made) -> None:
     done = CliRunner().invoke(cli, ["inspect", str(made.model.path), "--layers"])
     assert done.exit_code == 2
+
+
+# --- the build --------------------------------------------------------------------------------------------------------
+
+
+def test_a_measurement_that_fails_costs_a_note_not_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> LayerRecords:
+        raise ChildError("layer_sqnr crashed")
+
+    monkeypatch.setattr(pipeline, "layers_step", fail)
+    part: Any = SimpleNamespace(
+        model=None, graph=None, id="board", selection=SimpleNamespace(evaluation=None)
+    )  # stands for what is only handed on
+    notes: dict[str, str] = {}
+    assert pipeline._layer_records(part, part, part, part, notes) is None
+    assert notes == {"layers": "SQNR of each layer was not measured: layer_sqnr crashed"}
