@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgepack.errors import EdgepackError
 from edgepack.evaluate import Evaluation
+from edgepack.quantize.corrected import Correction
 from edgepack.quantize.search import best_found, choose, layer_costs, pareto_front, put_back_order, search
 from edgepack.quantize.sensitivity import Sensitivities, sensitivity
 from edgepack.specs import OnnxModel, QuantizationRules, Ranges, SampleSet, Trial
@@ -25,6 +26,7 @@ class Attempt:
     graph: OnnxModel
     compiled: Compiled
     evaluation: Evaluation
+    steps: tuple[Correction, ...] = ()
 
 
 @dataclass(frozen=True)

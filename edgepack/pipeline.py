@@ -21,6 +21,7 @@ from edgepack.gate import Attempt, hold_gate
 from edgepack.host import has_isa, host_facts, is_this_host, saturates
 from edgepack.measuring import Measured, measure_step
 from edgepack.packing import deliver_bundle, pack_step
+from edgepack.quantize.corrected import Correction
 from edgepack.report.page import write_report
 from edgepack.rows import failed_row, with_evaluation, with_latency
 from edgepack.settings import METRICS, BuildSettings, check_settings, parse_shape
@@ -44,6 +45,7 @@ from edgepack.steps import (
     check_callable,
     choose_step,
     compile_step,
+    correct_step,
     evaluate_step,
     export_step,
     golden_step,
@@ -141,7 +143,7 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
         ranges = ranges_of(shared, target, precision, shop)
         attempt = build_attempt(shared, target, precision, ranges, target.quantization, "", shop)
         evaluation = attempt.evaluation
-        if precision == "int8" and settings.method == "auto" and _misses_gate(evaluation, settings):
+        if precision == "int8" and settings.method != "plain" and _misses_gate(evaluation, settings):
             attempt, trials = _hold_gate(shared, target, ranges, attempt, shop)
             evaluation = attempt.evaluation
         _check(evaluation, settings, precision, len(trials))
@@ -153,6 +155,10 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's
         return failed_row(target.id, precision, error, evaluation, trials)
+    if attempt.steps:
+        notes["corrections"] = "; ".join(
+            f"{step.name} {step.sqnr_db:.1f} dB{'' if step.kept else ' (left out)'}" for step in attempt.steps
+        )
     if trials:
         fewest = min(len(trial.left) for trial in trials if trial.passed)
         notes["gate"] = f"{fewest} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
@@ -191,7 +197,12 @@ def build_attempt(
     graph = shared.model
     samples = shared.selection.evaluation
     title = f"{target.id} {precision}" + (f", {detail}" if detail else "")
-    if ranges is not None:
+    steps: tuple[Correction, ...] = ()
+    calibration = shared.selection.calibration
+    if ranges is not None and calibration is not None and shared.settings.method == "corrected":
+        corrected = correct_step(shop, graph, ranges, rules, calibration, title)
+        graph, steps = corrected.model, corrected.steps
+    elif ranges is not None:
         graph = quantize_step(shop, graph, ranges, rules, title)
     elif precision != "fp32":
         graph = cast_step(shop, graph, precision, shared.selection.calibration or samples)
@@ -201,7 +212,7 @@ def build_attempt(
         shop, compiled, target, shared.golden, shared.reference, samples, shared.metric, shared.settings.seed,
         _where(target)[0], key, title,
     )  # fmt: skip
-    return Attempt(graph, compiled, evaluation)
+    return Attempt(graph, compiled, evaluation, steps)
 
 
 def _misses_gate(evaluation: Evaluation, settings: BuildSettings) -> bool:

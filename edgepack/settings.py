@@ -41,7 +41,7 @@ class BuildSettings:
     eval_samples: int | None = None
     observer: Observer | None = None
     percentile: float | None = None
-    method: Literal["auto", "plain"] = "auto"
+    method: Literal["auto", "plain", "corrected"] = "auto"
     metric: str | None = None
     max_drop: float | None = None
     seed: int = 0

@@ -24,6 +24,7 @@ from edgepack.graph.precision import cast
 from edgepack.graph.prepare import prepare
 from edgepack.host import host_facts
 from edgepack.quantize import quantize
+from edgepack.quantize.corrected import Corrected, quantize_corrected
 from edgepack.quantize.layer_noise import layer_sqnr
 from edgepack.specs import (
     CompiledModel,
@@ -182,6 +183,14 @@ def layers_step(
     """Return how far each layer of the int8 model is from the fp32 model's."""
     key = {"model": model.sha256, "quantized": quantized.sha256, "samples": samples.sha256}
     return shop.run("layers", detail, key, layer_sqnr, model, quantized, samples)
+
+
+def correct_step(
+    shop: Workshop, model: OnnxModel, ranges: Ranges, rules: QuantizationRules, samples: SampleSet, detail: str
+) -> Corrected:
+    """Return the model with Q/DQ nodes by a target's rules, and the corrections that help on unseen samples."""
+    key = {"model": model.sha256, "ranges": ranges, "rules": rules, "samples": samples.sha256}
+    return shop.run("quantize", detail, key, quantize_corrected, model, ranges, rules, samples)
 
 
 def compile_for_target(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:

@@ -115,6 +115,28 @@ def test_a_gate_that_cannot_be_kept_is_said_and_leaves_no_bundle(tmp_path: Path,
     assert not list((tmp_path / "out").glob("*.edgepack"))
 
 
+def test_corrections_are_kept_only_where_they_help_on_unseen_samples(tmp_path: Path, small_conv: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((60, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=x)
+    rows = {}
+    for method in ("plain", "corrected"):
+        settings = BuildSettings(
+            model=str(small_conv), targets=("host-onnxruntime",), precisions=("int8",), data=str(tmp_path / "data.npz"),
+            method=method, out=str(tmp_path / method), benchmark=False,
+        )  # fmt: skip
+        (rows[method],) = build(settings, Store(tmp_path / "store")).rows
+        assert rows[method].status == "ok", rows[method].reason
+    assert "corrections" not in rows["plain"].notes
+    tried = rows["corrected"].notes["corrections"].split("; ")
+    assert [words.rpartition(" dB")[0].rpartition(" ")[0] for words in tried] == [
+        "integers nearest to the weights", "integers nearest in the output", "biases corrected layer by layer",
+    ]  # fmt: skip
+    kept = [float(words.split()[-2]) for words in tried if words.endswith("dB")]
+    assert kept == sorted(kept)
+    if len(kept) == 1:
+        assert rows["corrected"].sha256 == rows["plain"].sha256
+
+
 # --- what a build must withstand --------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile")
 @click.option(
-    "--method", type=OneOf(("auto", "plain")), help="auto tries corrections and keeps what helps; plain does not."
+    "--method",
+    type=OneOf(("auto", "plain", "corrected")),
+    help="auto: layers go back to fp32 when --max-drop is missed; corrected: rounding and biases by samples; plain: "
+    "neither [auto].",
 )
 @click.option("--metric", help="top1, top5, agreement, sqnr, cosine, or module:function(outputs, labels).")
 @click.option(

@@ -52,16 +52,16 @@ def sensitivity(
 
     few = take_samples(samples, min(SAMPLES, len(samples.indices)), seed=0)
     feeds = list(read_samples(few, model.inputs))
-    expected = _run(model, feeds)
+    expected = run_model(model, feeds)
     whole = quantize(model, ranges, rules, out / "all")
     layers = quantized_layers(read_proto(whole, weights=False))
-    base = _noise(expected, _run(whole, feeds))
+    base = noise(expected, run_model(whole, feeds))
     noises = {}
     for i, name in enumerate(layers):
         folder = out / "one"
         leave = (*rules.leave, glob.escape(name))
         changed = quantize(model, ranges, dataclasses.replace(rules, leave=leave), folder)
-        noises[name] = base - _noise(expected, _run(changed, feeds))
+        noises[name] = base - noise(expected, run_model(changed, feeds))
         shutil.rmtree(folder)
         progress("sensitivity", i + 1, len(layers))
     shutil.rmtree(out / "all")
@@ -81,7 +81,8 @@ def quantized_layers(proto: Any) -> tuple[str, ...]:
     )
 
 
-def _run(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def run_model(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the outputs of an ONNX model for each feed, by ONNX Runtime."""
     from edgepack.backends import get_backend
 
     backend = get_backend("onnxruntime")
@@ -96,7 +97,7 @@ def _run(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
         runner.close()
 
 
-def _noise(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
+def noise(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
     """Return noise energy over signal energy, each output for itself, then added."""
     import numpy as np
 
