@@ -82,7 +82,7 @@ def _all_statistics(
     from edgepack.calibrate.measure import Job, measure
     from edgepack.calibrate.statistics import derive
 
-    parts = _parts(plan) if histogram else [(plan.measured, 0)]
+    parts = _parts(plan) if histogram else [(plan.measured, sum(plan.sizes))]
     total = len(samples.indices)
     statistics: dict[str, Statistics] = {}
     checkpoints = []

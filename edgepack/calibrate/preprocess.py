@@ -90,7 +90,8 @@ def _decode(data: bytes, name: str) -> Image.Image:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             _check_size(image.size, name)
             image.load()
-            return ImageOps.exif_transpose(image) or image
+            ImageOps.exif_transpose(image, in_place=True)
+            return image
         except DataError:
             raise
         except UnidentifiedImageError:

@@ -42,6 +42,8 @@ def open_session(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # Else the reductions, which stand last, run after all else, when their inputs have left the cache: 20 % more time.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # Threads that spin between operators would burn the processor while this process counts.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     addition = _addition(proto, measured, reduce=reduce).SerializeToString()
