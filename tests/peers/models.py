@@ -73,12 +73,12 @@ def _nchw(pixels: np.ndarray) -> np.ndarray:
 
 
 def _lite0() -> tuple[Samples, Samples]:
-    one, other = (_nchw((crops(part, n, 224) - np.float32(127)) / 128) for part, n in _parts(100, 220))
+    one, other = (_nchw((crops(part, n, 224) - np.float32(127)) / 128) for part, n in _parts(50, 200))
     return Samples(one), Samples(other)
 
 
 def _fastestdet() -> tuple[Samples, Samples]:
-    one, other = (_nchw(crops(part, n, 352)[..., ::-1] / np.float32(255)) for part, n in _parts(100, 110))
+    one, other = (_nchw(crops(part, n, 352)[..., ::-1] / np.float32(255)) for part, n in _parts(50, 100))
     return Samples(one), Samples(other)
 
 

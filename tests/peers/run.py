@@ -30,6 +30,9 @@ BLOCK_MS = 25
 MODELS = ("resnet20", "keywords", "lite0", "fastestdet", "minilm")
 TRANSFORMERS = ("minilm",)
 LIMIT_S = 900
+ENGINE_LIMIT_S = 300
+# A tool that needs more memory is ended by itself, not by the kernel together with its neighbours.
+LIMIT_BYTES = 6_000_000_000
 # Emulates a CPU with AVX2 and without VNNI; what the emulator lacks of a Haswell is left out, else it warns of it.
 HASWELL = ("qemu-x86_64-static", "-cpu", "Haswell,-invpcid,-rtm,-hle,-pcid,-x2apic,-tsc-deadline")
 EMULATED_SAMPLES = 200
@@ -73,7 +76,7 @@ ENGINES = {
 
 def edgepack_ways() -> tuple[Way, ...]:
     """Return edgepack's ways: each engine's rules, with and without VNNI, plain and with corrections where they are."""
-    methods = ["plain", *(["auto"] if (ROOT / "edgepack" / "quantize" / "optimize.py").is_file() else [])]
+    methods = ["plain", *(["auto"] if (ROOT / "edgepack" / "quantize" / "corrected.py").is_file() else [])]
     return tuple(
         Way(
             f"{method}, {engine} rules{', saturation-safe' if safe else ''}",
@@ -122,7 +125,9 @@ def main() -> int:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--tools", default=",".join(TOOLS))
     parser.add_argument("--ways", default="", help="only those whose label holds one of these, parted by '|'")
+    parser.add_argument("--engines", default=",".join(ENGINES))
     words = parser.parse_args()
+    engines = chosen(words.engines, tuple(ENGINES))
     tools = chosen(words.tools, tuple(TOOLS))
     ways = [
         (tool, way)
@@ -134,7 +139,7 @@ def main() -> int:
     facts = host()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # every child's too: one CPU, one thread for each tool
     for name in chosen(words.models, MODELS):
-        rows = measure_model(name, ways)
+        rows = measure_model(name, ways, engines)
         keep(name, rows, versions, facts)
         subprocess.run([sys.executable, str(HERE / "table.py")], check=True)
     print((ROOT / "artifacts" / "peers.md").read_text())
@@ -174,7 +179,7 @@ def versions_of(tool: str) -> dict[str, str]:
 # --- one model --------------------------------------------------------------------------------------------------------
 
 
-def measure_model(name: str, ways: list[tuple[str, Way]]) -> list[dict[str, Any]]:
+def measure_model(name: str, ways: list[tuple[str, Way]], engines: list[str]) -> list[dict[str, Any]]:
     """Return one row for each way; the first is fp32."""
     folder = WORK / name
     samples = helper("set_up", name, str(folder))
@@ -184,17 +189,17 @@ def measure_model(name: str, ways: list[tuple[str, Way]]) -> list[dict[str, Any]
     made = {}
     for done, (place, (tool, way)) in enumerate(order):
         say(f"{name}: {tool}, {way.label} ({done + 1} of {len(order)})")
-        made[place] = quantize(folder, tool, way, f"{tool}-{place}") | {"samples": samples, "engines": {}}
+        made[place] = quantize(folder, tool, way) | {"samples": samples, "engines": {}}
     rows += [made[place] for place in sorted(made)]
     for key, engine in ENGINES.items():
-        if engine.models is None or name in engine.models:
+        if key in engines and (engine.models is None or name in engine.models):
             measure_engine(name, folder, key, engine, [r for r in rows if r["file"]])
     return rows
 
 
-def quantize(folder: Path, tool: str, way: Way, name: str) -> dict[str, Any]:
+def quantize(folder: Path, tool: str, way: Way) -> dict[str, Any]:
     """Run a tool; return its file or why there is none, CPU seconds and peak memory of the whole process."""
-    place = folder / name
+    place = folder / f"{tool}-{way.label.replace(', ', '-').replace(' ', '-')}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     out = place / f"quantized{way.suffix}"
@@ -206,7 +211,7 @@ def quantize(folder: Path, tool: str, way: Way, name: str) -> dict[str, Any]:
         return row | {"reason": f"its environment .venv-peers-{tool} is not installed"}
     with (place / "log").open("w") as log:
         process = subprocess.Popen(
-            ["timeout", str(LIMIT_S), str(python_of(tool)), str(script), *words],
+            ["timeout", str(LIMIT_S), "prlimit", f"--data={LIMIT_BYTES}", str(python_of(tool)), str(script), *words],
             stdout=log, stderr=subprocess.STDOUT, cwd=place,
         )  # fmt: skip
         _, status, usage = os.wait4(process.pid, 0)
@@ -235,7 +240,13 @@ def measure_engine(name: str, folder: Path, key: str, engine: Engine, rows: list
         say(f"{name}: {key}, {row['tool']} {row['way']}")
         out = folder / f"outputs-{key}-{row['tool']}.npy" if row["tool"] == "fp32" else outputs_of(folder, row, key)
         words = ["outputs", engine.name, str(folder / row["file"]), str(evaluation), str(out), str(engine.count)]
-        done = subprocess.run(worker(engine, *words), capture_output=True, text=True, check=False, env=around(engine))
+        done = subprocess.run(
+            ["timeout", str(ENGINE_LIMIT_S), *worker(engine, *words)],
+            capture_output=True, text=True, check=False, env=around(engine),
+        )  # fmt: skip
+        if done.returncode == 124:
+            row["engines"][key] = {"reason": f"not done after {ENGINE_LIMIT_S} s"}
+            continue
         if done.returncode:
             row["engines"][key] = {"reason": (done.stderr.strip().splitlines() or ["no message"])[-1][:160]}
             continue

@@ -69,7 +69,9 @@ def _line(row: dict[str, Any], used: list[str], rows: list[dict[str, Any]]) -> l
     if row.get("reason"):
         cells = [row["tool"], f"{row['way']}: {row['reason']}".replace("|", "/"), "failed", "-"]
     else:
-        cells = [row["tool"], row["way"], f"{row['cpu_s']:.1f}", f"{row['peak_bytes'] / 1e6:.0f}"]
+        known = row.get("cpu_s") is not None
+        cost = [f"{row['cpu_s']:.1f}", f"{row['peak_bytes'] / 1e6:.0f}"] if known else ["-", "-"]
+        cells = [row["tool"], row["way"], *cost]
     for key in used:
         found = row["engines"].get(key, {})
         for column in _columns(key, rows):

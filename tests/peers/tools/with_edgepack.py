@@ -19,12 +19,14 @@ def main(model_path: str, calibration: str, out: str, options: str) -> None:
     rules = QuantizationRules(saturates=words["saturates"], engine=words["engine"])
     ranges = calibrate(model, samples, words.get("observer", "minmax"), words.get("percentile", 99.99), folder)
     if words.get("method", "plain") == "auto":
-        from edgepack.quantize.optimize import optimize
+        from edgepack.quantize.corrected import quantize_corrected
 
-        made = optimize(model, ranges, rules, samples, folder)
+        corrected = quantize_corrected(model, ranges, rules, samples, folder)
+        print(corrected.steps)
+        made = corrected.model
     else:
         made = quantize(model, ranges, rules, folder)
-    getattr(made, "model", made).path.rename(out)
+    made.path.rename(out)
 
 
 if __name__ == "__main__":
