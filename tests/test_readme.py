@@ -16,6 +16,8 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), r
 FILES = {m[1]: text for kind, text in BLOCKS if kind in ("python", "toml") and (m := re.match(r"# (\S+)\n", text))}
 LINES = [line for kind, text in BLOCKS if kind == "console" for line in text.splitlines()]
 COMMANDS = [line.removeprefix("$ ") for line in LINES if line.startswith("$ ")]
+# These tests may run under make themselves, whose flags another make would take over.
+OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
 
 
 def test_every_shown_file_has_a_name() -> None:
@@ -29,7 +31,14 @@ def test_the_two_commands_come_first() -> None:
 @pytest.mark.timeout(900)
 def test_the_first_command_runs_the_demonstration(tmp_path: Path) -> None:
     """``make demo`` itself, writing elsewhere; the environment that runs the tests is taken as the one it sets up."""
-    shown = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "-n", "demo"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=OUTSIDE,
+    ).stdout
     assert shown.splitlines()[-1] == "EDGEPACK_STORE=artifacts/store .venv/bin/edgepack demo"
     places = ["--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
     words = [sys.executable, "-m", "edgepack", "demo", *places]
@@ -43,7 +52,14 @@ def test_the_first_command_runs_the_demonstration(tmp_path: Path) -> None:
 
 def test_the_second_command_is_the_one_that_runs_this(tmp_path: Path) -> None:
     """``make test`` runs these very tests, so that here only its recipe is looked at."""
-    shown = subprocess.run(["make", "-n", "test"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "-n", "test"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        env=OUTSIDE,
+    ).stdout
     assert ".venv/bin/python -m pytest" in shown
 
 
