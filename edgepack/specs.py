@@ -276,11 +276,24 @@ class CompiledModel:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to load a compiled model. ``threads`` None leaves the engine's default; ``device`` None the bundle's."""
+    """How to load a compiled model. ``threads`` None leaves the engine's default; ``device`` None the bundle's.
+
+    The others, which ``tune`` searches, are None for the engine's default too. ``streams`` are inferences that run at
+    the same time, for throughput. ``pinning`` binds threads to cores. ``spinning`` lets waiting threads burn CPU.
+    ``optimization`` is how far the engine rewrites the graph when it loads it; "layout" and below it matter to ONNX
+    Runtime only. ``arena`` keeps memory for the next inference. ``reuse_outputs`` writes outputs into the arrays of the
+    call before. An engine without such a setting leaves it out.
+    """
 
     threads: int | None = None
     device: str | None = None
     hint: Literal["latency", "throughput"] = "latency"
+    streams: int | None = None
+    pinning: bool | None = None
+    spinning: bool | None = None
+    optimization: Literal["off", "basic", "extended", "layout", "all"] | None = None
+    arena: bool | None = None
+    reuse_outputs: bool | None = None
 
 
 # --- verification and accuracy ----------------------------------------------------------------------------------------
@@ -443,7 +456,8 @@ class Memory:
     """Resident memory of the measuring process (``VmRSS`` and ``VmHWM`` of /proc/self/status), in bytes.
 
     ``before_bytes`` is Python with edgepack before the engine was imported; the others count from zero, so it is in
-    them. A peak is None where the kernel does not let a process reset its own peak.
+    them. A peak is None where the kernel does not let a process reset its own peak. The GPU's memory is what NVIDIA's
+    driver counts for this process after loading and after inference; None without one.
     """
 
     before_bytes: int
@@ -451,6 +465,111 @@ class Memory:
     load_peak_bytes: int | None
     infer_bytes: int
     infer_peak_bytes: int | None
+    gpu_load_bytes: int | None = None
+    gpu_infer_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Peak:
+    """The most operations a second that any ``kernel`` of a probe reached; a multiply-add is two operations."""
+
+    precision: Precision
+    ops_per_s: int
+    kernel: str
+
+
+@dataclass(frozen=True)
+class Bandwidth:
+    """The most bytes a second that a ``kernel`` read from, or moved in, a working set of this size."""
+
+    working_set_bytes: int
+    bytes_per_s: int
+    kernel: str
+
+
+@dataclass(frozen=True)
+class Roof:
+    """What this host can do at most, as measured by a short probe with the best kernels at hand.
+
+    ``bandwidths`` are for working sets from the smallest, which caches hold, to one that is larger than they are.
+    ``threads`` worked at once; ``versions`` are of the packages whose kernels were tried.
+    """
+
+    threads: int
+    peaks: tuple[Peak, ...]
+    bandwidths: tuple[Bandwidth, ...]
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerLimit:
+    """One layer of a query against the roof: at least ``floor_ns`` are needed, ``time_ns`` were taken.
+
+    ``ops`` counts multiply-adds twice and nothing else, None where they are not known; ``moved_bytes`` are inputs,
+    weights and outputs once. ``fraction`` is floor_ns / time_ns: how much of the speed that the roof allows was had.
+    ``bound`` is why it takes the time it takes: "precision" is not run in the precision asked for, "compute" and
+    "memory" are the side of the roof that it is near, "overhead" is near to neither. ``reason`` says it in words.
+    """
+
+    name: str
+    operator: str
+    asked: str
+    executed: str
+    ops: int | None
+    moved_bytes: int | None
+    floor_ns: int
+    time_ns: int
+    fraction: float | None
+    bound: Literal["compute", "memory", "overhead", "precision"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A floor for the latency of a query, of ``samples`` samples, and how near the measurement came to it.
+
+    ``floor_ns`` is the sum over the layers, which run one after another; ``fraction`` is floor_ns / median latency.
+    Times of layers are the engine's own profile of ``runs`` inferences, which took ``profiled_ns`` each; layers are in
+    graph order, ``costliest`` names the ten that took most, the most first. A fraction above 1 says that the probe fell
+    short of the roof, as under load, or that a kernel needs fewer operations than were counted.
+    """
+
+    floor_ns: int
+    fraction: float
+    samples: int
+    ops: int
+    moved_bytes: int
+    roof: Roof
+    runs: int
+    profiled_ns: int
+    layers: tuple[LayerLimit, ...]
+    costliest: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """How a result's run options were found: by ``edgepack tune`` on this device (``device_key``).
+
+    ``ratio`` is the time with them over the time with the engine's defaults, below 1 is faster, with its 95 % interval,
+    when they were tuned; ``for_scenario`` is what they were tuned for.
+    """
+
+    device_key: str
+    for_scenario: str
+    ratio: float
+    ci95: tuple[float, float]
+    tuned_at: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Where a result is from that edgepack did not measure: what was not recorded there is not known here."""
+
+    tool: str
+    version: str
+    file: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -460,7 +579,8 @@ class Result:
     ``memory_load_bytes`` is what loading added to the resident memory, ``memory_peak_bytes`` the process's highest.
     ``latencies_ns`` are in the order of issue, one a query (one a batch for Offline); of very long measurements only
     ``distribution_ns``, evenly spaced order statistics from the fastest to the slowest, is kept.
-    ``notes`` are circumstances that a reader should know and that do not void the measurement.
+    ``notes`` are circumstances that a reader should know and that do not void the measurement. ``energy_uj`` is of one
+    sample above the machine at rest, whose power was ``energy_idle_uw``.
     """
 
     format: int
@@ -498,6 +618,10 @@ class Result:
     source_sha256: str = ""
     measured_at: str = ""
     notes: tuple[str, ...] = ()
+    limit: Limit | None = None
+    tuned: Tuned | None = None
+    imported: Imported | None = None
+    energy_idle_uw: int | None = None
 
 
 # --- builds -----------------------------------------------------------------------------------------------------------

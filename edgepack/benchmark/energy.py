@@ -54,6 +54,13 @@ class Reading:
     _times: list[int] = field(default_factory=list)
     _values: list[tuple[int, ...]] = field(default_factory=list)
 
+    @property
+    def power_uw(self) -> int | None:
+        """Return the mean power; None where nothing was recorded."""
+        if self.energy_uj is None or self.duration_ns == 0:
+            return None
+        return round(self.energy_uj * 1e9 / self.duration_ns)
+
 
 def find_sensor(root: Path = _ROOT) -> tuple[Sensor | None, str]:
     """Return the best sensor of this machine and its name; or None and the reason why there is none."""

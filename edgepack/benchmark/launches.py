@@ -45,8 +45,13 @@ class Launch:
         return sum(len(block.latencies_ns) for block in self.blocks)
 
     @property
+    def issued(self) -> int:
+        """Return how many queries were issued while energy was recorded: the timed ones and the untimed between."""
+        return self.queries + sum(block.refreshed for block in self.blocks)
+
+    @property
     def duration_ns(self) -> int:
-        """Return the time in which they were."""
+        """Return the time in which the timed ones were."""
         return sum(block.duration_ns for block in self.blocks)
 
     @property
@@ -94,6 +99,7 @@ def measure_launches(
         memory=_largest([launch.memory for launch in launches]),
         energy_uj=_energy(launches, idle, summary.samples_per_query(scenario)),
         energy_source=source,
+        energy_idle_uw=idle.power_uw,
         notes=(*launches[0].opened.notes, *_notes(launches)),
     )
     latencies = [np.array(block.latencies_ns, dtype=np.int64) for launch in launches for block in launch.blocks]
@@ -145,7 +151,7 @@ def _energy(launches: list[Launch], idle: energy.Reading, per_query: int) -> int
     if any(value is None for value in values):
         return None
     total = energy.Reading(sum(r.duration_ns for r in readings), sum(v for v in values if v is not None))
-    return energy.per_inference_uj(total, idle, per_query * sum(launch.queries for launch in launches))
+    return energy.per_inference_uj(total, idle, per_query * sum(launch.issued for launch in launches))
 
 
 def _notes(launches: list[Launch]) -> list[str]:

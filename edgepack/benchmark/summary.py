@@ -57,6 +57,7 @@ class Circumstances:
     energy_uj: int | None
     energy_source: str
     notes: tuple[str, ...] = ()
+    energy_idle_uw: int | None = None
 
 
 def samples_per_query(scenario: Scenario) -> int:
@@ -123,6 +124,7 @@ def summarise(
         source_sha256=subject.manifest.source_sha256,
         measured_at=around.measured_at,
         notes=notes,
+        energy_idle_uw=around.energy_idle_uw,
     )
 
 

@@ -61,12 +61,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Measured:
-    """Latencies in the order of issue; CPU seconds of this process in the block and while it waited before it."""
+    """Latencies in the order of issue; CPU seconds of this process in the block and while it waited before it.
+
+    ``refreshed`` are the untimed queries at its begin, which cost energy too.
+    """
 
     latencies_ns: tuple[int, ...]
     duration_ns: int
     cpu_s: float
     waiting_cpu_s: float
+    refreshed: int = 0
 
 
 @dataclass(frozen=True)
@@ -125,10 +129,11 @@ class Holder:
         from edgepack.benchmark import session
 
         began = session.cpu_seconds()
-        self._run(loaded, request.refresh_ns, 1, request.maximum_ns)
+        untimed = self._run(loaded, request.refresh_ns, 1, request.maximum_ns)
         timed = self._run(loaded, request.minimum_ns, request.minimum_queries, request.maximum_ns)
         took = session.cpu_seconds() - began
-        return Measured(tuple(timed.latencies.tolist()), timed.duration_ns, took, began - self._cpu_s)
+        latencies = tuple(timed.latencies.tolist())
+        return Measured(latencies, timed.duration_ns, took, began - self._cpu_s, len(untimed.latencies))
 
     def _run(self, loaded: Session, minimum_ns: int, queries: int, maximum_ns: int) -> Timed:
         from edgepack.benchmark.loop import closed_loop

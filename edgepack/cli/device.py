@@ -93,6 +93,7 @@ def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_js
 @click.option(
     "--launches", type=click.IntRange(1, 100), default=5, show_default=True, help="Fresh processes to measure in."
 )
+@click.option("--loadgen", is_flag=True, help="Let MLCommons' LoadGen issue the queries (no MLPerf result).")
 @options("threads", "seed")
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path), help="Write the result (JSON); a folder for several bundles."
@@ -107,6 +108,7 @@ def benchmark(
     batch: int,
     latency_bound: int | None,
     launches: int,
+    loadgen: bool,
     threads: int | None,
     seed: int | None,
     out: Path | None,
@@ -127,7 +129,7 @@ def benchmark(
         scenario, duration, warmup, batch, seed or 0, latency_bound_ns=latency_bound, launches=launches
     )  # fmt: skip
     with Bar(make_console(), "benchmark") as bar:
-        results = measure(bundles, plan, _run_options(threads), bar)
+        results = measure(bundles, plan, _run_options(threads), bar, loadgen=loadgen)
     if out is not None:
         write_results(results, out)
     if as_json:
@@ -137,20 +139,28 @@ def benchmark(
 
 @click.command()
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
-@click.argument("second", metavar="B", type=click.Path(path_type=Path))
-@click.option("--duration", type=DURATION, default="30s", show_default=True, help="At most this long.")
+@click.argument("others", metavar="B...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--duration", type=DURATION, default="30s", show_default=True, help="At most this long for each pair.")
 @options("threads", "seed", "json")
-def compare(first: Path, second: Path, duration: int, threads: int | None, seed: int | None, as_json: bool) -> None:
-    """Is bundle B faster than bundle A on this machine? Paired and interleaved, with a confidence interval."""
+def compare(
+    first: Path, others: tuple[Path, ...], duration: int, threads: int | None, seed: int | None, as_json: bool
+) -> None:
+    """Is bundle B faster than bundle A on this machine? Paired and interleaved, with a confidence interval.
+
+    Of several B each is compared with A; with --json they are then a list.
+    """
     from edgepack.benchmark.compare import compare as run
     from edgepack.cli.display import Bar, make_console
     from edgepack.cli.tables import show_comparison
 
-    with Bar(make_console(), "compare") as bar:
-        result = run(first, second, duration, _run_options(threads), seed or 0, bar)
+    found = []
+    for other in others:
+        with Bar(make_console(), "compare") as bar:
+            found.append(run(first, other, duration, _run_options(threads), seed or 0, bar))
     if as_json:
-        echo_json(result)
-    show_comparison(make_console(), first, second, result)
+        echo_json(found[0] if len(found) == 1 else found)
+    for other, result in zip(others, found, strict=True):
+        show_comparison(make_console(), first, other, result)
 
 
 @click.command()

@@ -15,19 +15,21 @@ _STARTUP_S = 600.0
 
 
 def measure(
-    bundles: tuple[Path, ...], scenario: Scenario, options: RunOptions, progress: Progress
+    bundles: tuple[Path, ...], scenario: Scenario, options: RunOptions, progress: Progress, *, loadgen: bool = False
 ) -> tuple[Result, ...]:
-    """Return one result a bundle, each measured alone in a fresh process."""
+    """Return one result a bundle, each measured alone in a fresh process, with ``loadgen`` by MLCommons' LoadGen."""
     from edgepack import children
     from edgepack.benchmark import benchmark
+    from edgepack.benchmark.loadgen import benchmark_with_loadgen
 
+    function = benchmark_with_loadgen if loadgen else benchmark
     results = []
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         for bundle in bundles:
             limit_s = _STARTUP_S + 3 * (scenario.duration_ns + scenario.warmup_ns) / 1e9
             log = Path(folder) / "benchmark.log"
             results.append(
-                children.call(benchmark, bundle, scenario, options, limit_s=limit_s, log=log, progress=progress)
+                children.call(function, bundle, scenario, options, limit_s=limit_s, log=log, progress=progress)
             )
     return tuple(results)
 

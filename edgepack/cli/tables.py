@@ -228,9 +228,13 @@ def show_comparison(console: Console, first: Path, second: Path, result: Any) ->
         f"{_safe(first.name)} (95 % interval {low:.3f}..{high:.3f})"
     )
     if result.minutes_needed is not None:
-        console.print(
-            f"about {result.minutes_needed:.0f} minutes might tell: --duration {result.minutes_needed:.0f}min"
-        )
+        minutes = max(1, round(result.minutes_needed))
+        needed = f"this needs about {minutes} minute{'s' if minutes > 1 else ''}: --duration {minutes}min"
+        console.print(f"cannot tell which is faster; if the noise stays as it is, {needed}")
+    for reason in result.invalid_reasons:
+        console.print(f"[red]disturbed[/]: {_safe(reason)}")
+    for note in result.notes:
+        console.print(f"[dim]{_safe(note)}[/]")
 
 
 def show_outputs(console: Console, result: Any) -> None:

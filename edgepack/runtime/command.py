@@ -97,10 +97,14 @@ def _parser() -> _Parser:
     run.add_argument("--input", dest="source", type=Path, required=True, help="a .npz with the inputs, or a picture")
     run.add_argument("-o", "--out", type=Path, help="write the outputs to this .npz")
     measure = _add(commands, "benchmark", "Measure latency and throughput on this machine.", "t", many=True)
-    measure.add_argument("--scenario", choices=("SingleStream", "Offline"), default="SingleStream")
+    measure.add_argument(
+        "--scenario", choices=("SingleStream", "MultiStream", "Server", "Offline"), default="SingleStream"
+    )
     measure.add_argument("--duration", type=duration_ns, default="10s", help="how long to measure (default: 10s)")
     measure.add_argument("--warmup", type=duration_ns, default="1s", help="untimed queries before (default: 1s)")
     measure.add_argument("--batch", type=_positive, default=1, help="samples a query (Offline)")
+    measure.add_argument("--latency-bound", type=duration_ns, help="what the p99 of Server must keep")
+    measure.add_argument("--launches", type=_positive, default=5, help="fresh processes to measure in (default: 5)")
     measure.add_argument("--seed", type=int, default=0)
     measure.add_argument("-o", "--out", type=Path, help="write the result (JSON); a folder for several bundles")
     return parser
@@ -225,7 +229,15 @@ def _measure(arguments: argparse.Namespace) -> tuple[Result, ...]:
     from edgepack import children
     from edgepack.benchmark import benchmark
 
-    plan = Scenario(arguments.scenario, arguments.duration, arguments.warmup, arguments.batch, arguments.seed)
+    plan = Scenario(
+        arguments.scenario,
+        arguments.duration,
+        arguments.warmup,
+        arguments.batch,
+        arguments.seed,
+        latency_bound_ns=arguments.latency_bound,
+        launches=arguments.launches,
+    )
     options = RunOptions(threads=arguments.threads)
     limit_s = _LIMIT_S + 3 * (plan.duration_ns + plan.warmup_ns) / 1e9
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:

@@ -54,8 +54,8 @@ class Machine:
 class SimulatedWorker:
     """A worker whose queries take ``factor`` milliseconds, give or take what the machine does."""
 
-    def __init__(self, machine, name, factor=1.0, about=None, dies_after=None, queries=20):
-        self.machine, self.name, self.queries = machine, name, queries
+    def __init__(self, machine, name, factor=1.0, about=None, dies_after=None, queries=20, refreshed=0):
+        self.machine, self.name, self.queries, self.refreshed = machine, name, queries, refreshed
         self.own = math.log(factor) + machine.random.normal(0, machine.launch_sd)
         self.about = about or subject()
         self.dies_after, self.asked, self.closed = dies_after, 0, False
@@ -78,7 +78,7 @@ class SimulatedWorker:
         if random.random() < machine.spikes:
             level += random.exponential(0.5)
         latencies = np.exp(level + random.normal(0, 0.03, self.queries)).astype(np.int64)
-        return Measured(tuple(latencies.tolist()), int(latencies.sum()), 0.01, 0.0)
+        return Measured(tuple(latencies.tolist()), int(latencies.sum()), 0.01, 0.0, self.refreshed)
 
     def close(self):
         self.closed = True

@@ -1,8 +1,10 @@
+import contextlib
 from pathlib import Path
 
 import pytest
 from simulated import Machine, SimulatedWorker
 
+from edgepack.benchmark import energy
 from edgepack.benchmark.launches import measure_launches
 from edgepack.benchmark.worker import Open
 from edgepack.errors import ChildError
@@ -70,3 +72,27 @@ def test_memory_is_that_of_the_largest_process():
 def test_a_process_that_dies_ends_the_measurement_and_leaves_none():
     with pytest.raises(ChildError, match="SIGSEGV"):
         measure(Scenario("SingleStream", SECOND, 0), dies_after=2)
+
+
+class Steady:
+    """A made-up sensor: 10 J a second at rest, 30 J a second while a bundle is measured, for one second each."""
+
+    def rest(self, sensor, seconds):
+        return energy.Reading(SECOND, 10_000_000)
+
+    @contextlib.contextmanager
+    def record(self, sensor):
+        yield energy.Reading(SECOND, 30_000_000)
+
+
+@pytest.mark.parametrize("refreshed", [0, 20])
+def test_energy_is_shared_by_all_queries_also_those_that_are_not_timed(monkeypatch, refreshed):
+    """For a slow model every timed query has an untimed one before it, whose energy must not be put on it."""
+    steady = Steady()
+    monkeypatch.setattr(energy, "find_sensor", lambda: (None, "made up"))
+    monkeypatch.setattr(energy, "rest", steady.rest)
+    monkeypatch.setattr(energy, "record", steady.record)
+    found, machine, _ = measure(Scenario("SingleStream", 1, 0, queries=1, launches=1), refreshed=refreshed)
+    issued = found.queries + refreshed * len(machine.turns)
+    assert found.energy_uj == round(20_000_000 / issued)
+    assert found.energy_idle_uw == 10_000_000

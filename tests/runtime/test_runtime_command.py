@@ -106,7 +106,8 @@ def test_benchmark_of_several(bundle_path, tmp_path, capsys):
         (["verify", "x", "--what"], 2, "unrecognized"),
         (["run", "x"], 2, "--input"),
         (["benchmark", "x", "--duration", "soon"], 2, "no duration"),
-        (["benchmark", "x", "--scenario", "Server"], 2, "invalid choice"),
+        (["benchmark", "x", "--scenario", "Sever"], 2, "invalid choice"),
+        (["benchmark", "x", "--scenario", "Server"], 2, "--latency-bound"),
         (["inspect", "a\0b"], 2, "cannot be opened"),
     ],
 )

@@ -1,0 +1,46 @@
+"""``benchmark`` and ``compare`` as commands, on a small bundle and real engines."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+from small_bundles import small_bundle
+
+from edgepack.cli.main import cli
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return small_bundle(tmp_path_factory.mktemp("device"))
+
+
+def run(*words):
+    done = CliRunner().invoke(cli, [str(word) for word in words])
+    assert done.exit_code == 0, done.stderr
+    return done
+
+
+def test_loadgen_drives_the_same_runner(bundle):
+    pytest.importorskip("mlperf_loadgen", reason="mlcommons-loadgen is not installed")
+    words = ["--duration", "200ms", "--warmup", "20ms", "--threads", "1", "--loadgen", "--json"]
+    found = json.loads(run("benchmark", bundle, *words).stdout)
+    assert any("driven by MLCommons' LoadGen" in note for note in found["notes"])
+    assert found["percentiles"][0]["value_ns"] > 0
+    assert found["percentiles"][0]["ci95_ns"] is None
+
+
+def test_several_are_each_compared_with_the_first(bundle, tmp_path):
+    other = small_bundle(tmp_path, name="other")
+    words = ["--duration", "1s", "--threads", "1", "--json"]
+    done = run("compare", bundle, other, bundle, *words)
+    found = json.loads(done.stdout)
+    assert [(one["a"]["bundle"], one["b"]["bundle"]) for one in found] == [
+        ("small.edgepack", "other.edgepack"),
+        ("small.edgepack", "small.edgepack"),
+    ]
+    assert all(one["ci95"][0] <= one["ratio"] <= one["ci95"][1] for one in found)
+    assert "both are the same bundle" in done.stderr
+    for one in found:
+        assert ("cannot tell" in done.stderr) or one["verdict"] != "undecided"
