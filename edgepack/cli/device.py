@@ -93,6 +93,9 @@ def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_js
 @click.option(
     "--launches", type=click.IntRange(1, 100), default=5, show_default=True, help="Fresh processes to measure in."
 )
+@click.option(
+    "--limit/--no-limit", default=True, show_default=True, help="Say how near it comes to what this machine can do."
+)
 @click.option("--loadgen", is_flag=True, help="Let MLCommons' LoadGen issue the queries (no MLPerf result).")
 @options("threads", "seed")
 @click.option(
@@ -108,6 +111,7 @@ def benchmark(
     batch: int,
     latency_bound: int | None,
     launches: int,
+    limit: bool,
     loadgen: bool,
     threads: int | None,
     seed: int | None,
@@ -129,7 +133,7 @@ def benchmark(
         scenario, duration, warmup, batch, seed or 0, latency_bound_ns=latency_bound, launches=launches
     )  # fmt: skip
     with Bar(make_console(), "benchmark") as bar:
-        results = measure(bundles, plan, _run_options(threads), bar, loadgen=loadgen)
+        results = measure(bundles, plan, _run_options(threads), bar, loadgen=loadgen, limit=limit)
     if out is not None:
         write_results(results, out)
     if as_json:

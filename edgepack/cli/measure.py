@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,9 +16,18 @@ _STARTUP_S = 600.0
 
 
 def measure(
-    bundles: tuple[Path, ...], scenario: Scenario, options: RunOptions, progress: Progress, *, loadgen: bool = False
+    bundles: tuple[Path, ...],
+    scenario: Scenario,
+    options: RunOptions,
+    progress: Progress,
+    *,
+    loadgen: bool = False,
+    limit: bool = False,
 ) -> tuple[Result, ...]:
-    """Return one result a bundle, each measured alone in a fresh process, with ``loadgen`` by MLCommons' LoadGen."""
+    """Return one result a bundle, each measured alone in a fresh process, with ``loadgen`` by MLCommons' LoadGen.
+
+    With ``limit`` each says how near it comes to what this host can do.
+    """
     from edgepack import children
     from edgepack.benchmark import benchmark
     from edgepack.benchmark.loadgen import benchmark_with_loadgen
@@ -31,7 +41,40 @@ def measure(
             results.append(
                 children.call(function, bundle, scenario, options, limit_s=limit_s, log=log, progress=progress)
             )
+        if limit:
+            results = _limited(results, bundles, options, Path(folder), progress)
     return tuple(results)
+
+
+def _limited(
+    results: list[Result], bundles: tuple[Path, ...], options: RunOptions, folder: Path, progress: Progress
+) -> list[Result]:
+    """Return the results with their limits; where one cannot be had, with a note that says why."""
+    from edgepack import children
+    from edgepack.benchmark.roof import measure_roof
+    from edgepack.errors import EdgepackError
+    from edgepack.layers.limit import measure_limit
+
+    log = folder / "limit.log"
+    precisions = tuple(sorted({result.precision for result in results}))
+    limited = []
+    roof = None
+    for bundle, result in zip(bundles, results, strict=True):
+        median = next((p.value_ns for p in result.percentiles if p.p == 50.0), None)
+        try:
+            if median is None or result.scenario.name == "Server":
+                raise ConfigError("it needs a median latency without waiting", hint="measure another scenario, longer")
+            roof = roof or children.call(
+                measure_roof, precisions, options.threads, limit_s=_STARTUP_S, log=log, progress=progress
+            )
+            found = children.call(
+                measure_limit, bundle.absolute(), result.scenario, options, median, roof, limit_s=_STARTUP_S, log=log
+            )
+            limited.append(dataclasses.replace(result, limit=found))
+        except EdgepackError as error:
+            note = f"the limit was not measured: {error.message}"
+            limited.append(dataclasses.replace(result, notes=(*result.notes, note)))
+    return limited
 
 
 def write_results(results: tuple[Result, ...], out: Path) -> None:

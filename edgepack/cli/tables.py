@@ -19,6 +19,7 @@ _WRAP = (
     "bundle",
     "device",
     "value",
+    "why",
     "source",
     "title",
     "first values",
@@ -209,6 +210,30 @@ def show_results(console: Console, results: tuple[Result, ...]) -> None:
     for result in results:
         for reason in result.invalid_reasons:
             console.print(f"[red]{_safe(result.target)} {result.precision}[/]: {_safe(reason)}")
+        if result.limit is not None:
+            _show_limit(console, result, layers=len(results) == 1)
+        for note in (note for note in result.notes if note.startswith("the limit")):
+            console.print(f"[dim]{_safe(result.target)} {result.precision}: {_safe(note)}[/]")
+
+
+def _show_limit(console: Console, result: Result, *, layers: bool) -> None:
+    """Print the floor of the latency and, of a single result, the layers that cost most with the reason."""
+    limit = result.limit
+    assert limit is not None
+    peaks = ", ".join(f"{p.precision} {p.ops_per_s / 1e9:.0f}" for p in limit.roof.peaks)
+    console.print(
+        f"{_safe(result.target)} {result.precision}: this machine needs at least {show.time_ns(limit.floor_ns)}; "
+        f"{show.percent(limit.fraction)} of that speed was reached "
+        f"[dim](billion operations a second with {limit.roof.threads} threads: {peaks})[/]"
+    )
+    if not layers:
+        return
+    known = {layer.name: layer for layer in limit.layers}
+    table = _table("layer", "operator", "runs", "time", "least", "why", right=("time", "least"))
+    for layer in (known[name] for name in limit.costliest):
+        floor, spent = show.time_ns(layer.floor_ns), show.time_ns(layer.time_ns)
+        table.add_row(*map(_safe, (layer.name, layer.operator, layer.executed, spent, floor, layer.reason)))
+    console.print(table)
 
 
 def _percentile(value: Any) -> str:

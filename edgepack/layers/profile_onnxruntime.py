@@ -81,9 +81,10 @@ def _nodes(graph: Any, events: Mapping[str, list[dict[str, Any]]]) -> tuple[Engi
                 kernel=node.op_type,
                 executed=_executed(node.op_type, facts),
                 time_ns=round(1000 * statistics.median(event["dur"] for event in timed[1:])) if timed[1:] else 0,
-                moved_bytes=_moved(facts, sum(sizes.get(name, 0) for name in node.input)),
+                moved_bytes=_moved(facts, weights := sum(sizes.get(name, 0) for name in node.input)),
                 conversion=node.op_type in _CONVERSIONS or _is_inserted(node),
                 before=tuple(dict.fromkeys(makers[name] for name in node.input if name in makers)),
+                weight_bytes=weights,
             )
         )
     return tuple(nodes)

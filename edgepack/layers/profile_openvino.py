@@ -34,25 +34,45 @@ def profile(path: Path, feeds: Sequence[Feeds], precision: Precision, options: R
         runs = repeat(lambda feed: request.infer(dict(feed)), feeds)
         means = _times_us(request)
         operations = compiled.get_runtime_model().get_ordered_ops()
+        sizes = _fixed_sizes(core, path, feeds[0], device, settings) if _is_free(compiled) else {}
     except RuntimeError as error:
         raise CompileError(f"OpenVINO refused {path.name}: {str(error)[:500]}") from error
     # A counter is the mean of all inferences since loading; the first, which packs weights, is taken out again.
     times = {name: max(0.0, (mean * (runs + 1) - first.get(name, 0.0)) / runs) for name, mean in means.items()}
-    return Profile(_nodes(operations, times), runs)
+    return Profile(_nodes(operations, times, sizes), runs)
+
+
+def _is_free(compiled: Any) -> bool:
+    """Say whether a compiled model leaves a dimension of an input free, so that its nodes do not tell their sizes."""
+    return any(port.get_partial_shape().is_dynamic for port in compiled.inputs)
+
+
+def _fixed_sizes(core: Any, path: Path, feed: Feeds, device: str, settings: Any) -> dict[str, tuple[int | None, int]]:
+    """Return by a node's name the bytes that it moves, and of them the weights, for inputs of the shapes of ``feed``.
+
+    They are those of the same model compiled for these shapes alone, whose nodes have the same names.
+    """
+    model = core.read_model(str(path))
+    shapes = {i: list(feed[name].shape) for i, port in enumerate(model.inputs) for name in port.get_names() & {*feed}}
+    model.reshape(shapes)
+    fixed = core.compile_model(model, device, settings).get_runtime_model().get_ordered_ops()
+    return {operation.get_friendly_name(): (_moved(operation), _weights(operation)) for operation in fixed}
 
 
 def _times_us(request: Any) -> dict[str, float]:
     return {info.node_name: info.real_time.total_seconds() * 1e6 for info in request.get_profiling_info()}
 
 
-def _nodes(operations: Sequence[Any], times: Mapping[str, float]) -> tuple[EngineNode, ...]:
+def _nodes(
+    operations: Sequence[Any], times: Mapping[str, float], sizes: Mapping[str, tuple[int | None, int]]
+) -> tuple[EngineNode, ...]:
     nodes = []
     for operation in operations:
         executed, kernel, originals = openvino_facts(operation)
         if not kernel:
             continue
         name = operation.get_friendly_name()
-        sources = [port.get_source_output().get_node() for port in operation.inputs()]
+        moved, weights = sizes.get(name) or (_moved(operation), _weights(operation))
         nodes.append(
             EngineNode(
                 name=name,
@@ -60,15 +80,35 @@ def _nodes(operations: Sequence[Any], times: Mapping[str, float]) -> tuple[Engin
                 kernel=kernel,
                 executed=executed,
                 time_ns=round(1000 * times.get(name, 0.0)),
-                moved_bytes=_moved([operation, *sources]),
+                moved_bytes=moved,
                 conversion=kernel.partition(" ")[0] in _CONVERSIONS,
-                before=tuple(dict.fromkeys(source.get_friendly_name() for source in sources)),
+                before=tuple(dict.fromkeys(source.get_friendly_name() for source in _sources(operation))),
+                weight_bytes=weights,
             )
         )
     return tuple(nodes)
 
 
-def _moved(operations: Sequence[Any]) -> int | None:
+def _sources(operation: Any) -> list[Any]:
+    return [port.get_source_output().get_node() for port in operation.inputs()]
+
+
+def _moved(operation: Any) -> int | None:
+    """Return the bytes of what an operation reads and makes; None where a shape or type is not fixed."""
+    return _made([operation, *_sources(operation)])
+
+
+def _weights(operation: Any) -> int:
+    """Return the bytes of what an operation reads that is stored in the model."""
+    return _made([source for source in _sources(operation) if _is_stored(source)]) or 0
+
+
+def _is_stored(operation: Any) -> bool:
+    facts = operation.get_rt_info()
+    return "layerType" in facts and str(facts["layerType"].astype(str)) == "Const"
+
+
+def _made(operations: Sequence[Any]) -> int | None:
     """Return the bytes of all outputs of these operations; None where a shape or type is not fixed."""
     total = 0
     for operation in operations:

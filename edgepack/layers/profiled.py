@@ -21,7 +21,8 @@ class EngineNode:
     """One node of an engine's execution graph.
 
     ``originals`` are names of the model's nodes and tensors that it computes, the best known first. ``time_ns`` is of
-    one inference. ``moved_bytes`` is the size of all inputs, weights and outputs, None where it is not known.
+    one inference. ``moved_bytes`` is the size of all inputs, weights and outputs, None where it is not known;
+    ``weight_bytes`` are those of it that are stored in the model.
     ``conversion``: it only changes how values are stored (quantize, dequantize, cast, reorder). ``before`` names the
     nodes whose outputs it reads.
     """
@@ -34,6 +35,7 @@ class EngineNode:
     moved_bytes: int | None
     conversion: bool
     before: tuple[str, ...]
+    weight_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class LayerRow:
     macs: int | None
     moved_bytes: int | None
     reason: str | None
+    weight_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,15 +100,19 @@ def inspect_layers(bundle: Path, options: RunOptions) -> LayersReport:
 def report_layers(bundle: Path, options: RunOptions) -> LayersReport:
     """Do what ``inspect_layers`` says, in this process."""
     with load(bundle, options) as model:
-        if model.backend not in _TITLES:
-            raise ConfigError(
-                f"{model.backend} does not tell what it executes", hint="--layers knows onnxruntime and openvino"
-            )
-        records = read_layers(model.bundle) or _records_of(model)
         vectors = read_golden(read_member(model.bundle, GOLDEN))
         check_golden(vectors, model.inputs, model.outputs, str(bundle))
-        profile = _profile(model, vectors.inputs, options)
-    return _joined(model, records, profile)
+        return report_loaded(model, vectors.inputs, options)
+
+
+def report_loaded(model: LoadedModel, feeds: Sequence[Feeds], options: RunOptions) -> LayersReport:
+    """Run a loaded bundle on ``feeds`` with the engine's profiler on, and return its layers."""
+    if model.backend not in _TITLES:
+        raise ConfigError(
+            f"{model.backend} does not tell what it executes", hint="layers are known of onnxruntime and openvino"
+        )
+    records = read_layers(model.bundle) or _records_of(model)
+    return _joined(model, records, _profile(model, feeds, options))
 
 
 def _profile(model: LoadedModel, feeds: Sequence[Feeds], options: RunOptions) -> Profile:
@@ -129,12 +134,15 @@ def _records_of(model: LoadedModel) -> LayerRecords:
 
     path = model.folder / model.payload.entry
     if model.backend == "openvino":
+        from edgepack.layers.ir_macs import ir_macs
+
         layers = asked_of_ir(path)
-        known = {}
+        known, macs = {}, ir_macs(path)
     else:
         onnx_model = load_model(path)
         layers = asked_of_onnx(onnx_model)
         known = {layer.name: layer for layer in describe(onnx_model).layers}
+        macs = {name: layer.macs for name, layer in known.items()}
     records = []
     for found in layers:
         layer = found.layer
@@ -151,7 +159,7 @@ def _records_of(model: LoadedModel) -> LayerRecords:
                 left=layer.reason,
                 reads=next(iter(found.reads), ""),
                 makes=next(iter(found.makes), ""),
-                macs=facts.macs if facts else None,
+                macs=macs.get(layer.name),
                 weight_bytes=facts.weight_bytes if facts else None,
             )
         )
@@ -247,6 +255,7 @@ def _row(
         macs=layer.macs,
         moved_bytes=main.moved_bytes if main else None,
     )
+    stored = main.weight_bytes if main else 0
     return LayerRow(
         name=printable(layer.name),
         operator=printable(layer.operator),
@@ -261,6 +270,7 @@ def _row(
         macs=layer.macs,
         moved_bytes=facts.moved_bytes,
         reason=printable(found) if (found := reason(facts)) else None,
+        weight_bytes=stored,
     )
 
 

@@ -139,7 +139,7 @@ def asked_of_ir(path: Path) -> list[AskedLayer]:
         left = {}
     layers: dict[str, AskedLayer] = {}
     for operation in graph.get_ordered_ops():
-        kind, name = operation.get_type_name(), _original(operation.get_friendly_name())
+        kind, name = operation.get_type_name(), original_name(operation.get_friendly_name())
         if kind in _IR_HELPERS or "#" in name or name in layers or operation.get_output_size() == 0:
             continue  # a bias has the name of its layer
         weighted = kind in _IR_WEIGHTED
@@ -148,7 +148,7 @@ def asked_of_ir(path: Path) -> list[AskedLayer]:
         asked = _asked_of_ir(operation)
         layer = ExecutedLayer(name, kind, weighted, asked, "unknown", "", left.get(name))
         sources = (port.get_source_output().get_node().get_friendly_name() for port in operation.inputs())
-        layers[name] = AskedLayer(layer, tuple(map(_original, sources)), (name,))
+        layers[name] = AskedLayer(layer, tuple(map(original_name, sources)), (name,))
     return list(layers.values())
 
 
@@ -226,13 +226,14 @@ def openvino_facts(operation: Any) -> tuple[Ran, str, tuple[str, ...]]:
     facts = operation.get_rt_info()
     keys = ("runtimePrecision", "layerType", "primitiveType", "originalLayersNames")
     precision, kind, primitive, names = (str(facts[key].astype(str)) if key in facts else "" for key in keys)
-    originals = tuple(_original(name) for name in names.split(",") if name)
+    originals = tuple(original_name(name) for name in names.split(",") if name)
     if kind in ("Const", "Input", "Output"):
         return "unknown", "", originals
     return OPENVINO_PRECISIONS.get(precision, "unknown"), f"{kind} {primitive}".strip(), originals
 
 
-def _original(name: str) -> str:
+def original_name(name: str) -> str:
+    """Return the name of the node that an operator of OpenVINO stands for."""
     return name.removesuffix("/DequantizationMultiply").removesuffix("/WithoutBiases")
 
 
