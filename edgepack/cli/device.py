@@ -171,19 +171,27 @@ def compare(
 @click.argument("sources", metavar="RESULT|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
+    "outs",
     type=click.Path(path_type=Path),
-    default=Path("report.html"),
-    show_default=True,
-    help="What to write: .html, .md, .csv, or .xml (JUnit).",
+    multiple=True,
+    default=(Path("report.html"),),
+    show_default="report.html",
+    help="What to write: .html, .md, .csv, .parquet, or .xml (JUnit). May be repeated.",
 )
 @click.option("--baseline", type=click.Path(path_type=Path), help="Older results: say what changed since (.html, .md).")
 @click.option("--fail-if", "conditions", multiple=True, help="Exit with 5 when it holds: 'p90 > 20ms', 'drop > 1.0'.")
-def report(sources: tuple[Path, ...], out: Path, baseline: Path | None, conditions: tuple[str, ...]) -> None:
-    """Compare results and builds in one page: .html (self-contained), .md, .csv or .xml (JUnit)."""
-    from edgepack.cli.measure import write_page
+def report(
+    sources: tuple[Path, ...], outs: tuple[Path, ...], baseline: Path | None, conditions: tuple[str, ...]
+) -> None:
+    """Compare results and builds in one page: .html (self-contained), .md, .csv, .parquet or .xml (JUnit).
 
-    violated = write_page(sources, out, baseline, conditions)
-    click.echo(f"wrote {out}", err=True)
+    Results of other machines: copy their JSON files into one folder and name it.
+    """
+    from edgepack.cli.measure import write_reports
+
+    violated = write_reports(sources, outs, baseline, conditions)
+    for out in outs:
+        click.echo(f"wrote {out}", err=True)
     for text in violated:
         click.echo(f"{click.style('failed:', fg='red', bold=True)} {text}", err=True)
     if violated:

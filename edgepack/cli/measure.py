@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from edgepack.specs import Progress, Result, RunOptions, Scenario
 
 _STARTUP_S = 600.0
+_FORMATS = (".html", ".md", ".csv", ".parquet", ".xml")
 
 
 def measure(
@@ -91,33 +93,38 @@ def write_results(results: tuple[Result, ...], out: Path) -> None:
         write_text(out / f"{result.bundle_name}-{result.target}-{result.precision}.json", to_json(result))
 
 
-def write_page(
-    sources: tuple[Path, ...], out: Path, baseline: Path | None, conditions: tuple[str, ...]
+def write_reports(
+    sources: tuple[Path, ...], outs: tuple[Path, ...], baseline: Path | None, conditions: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Write the report of all results and builds found in ``sources``; its ending says the format.
+    """Write the reports of all results and builds found in ``sources``; the ending of a name says its format.
 
-    Returns in words which of the ``--fail-if`` conditions hold.
+    All are made before the first is written. Returns in words which of the ``--fail-if`` conditions hold.
     """
-    from edgepack.files import write_text
+    from edgepack.files import atomic_write
     from edgepack.report.conditions import parse_condition
     from edgepack.report.csv import to_csv
     from edgepack.report.junit import to_junit, violations
     from edgepack.report.markdown import to_markdown
     from edgepack.report.page import to_html
+    from edgepack.report.parquet import to_parquet
     from edgepack.report.reading import read_results
 
-    if out.suffix not in (".html", ".md", ".csv", ".xml"):
-        raise ConfigError(f"{out}: a report is .html, .md, .csv or .xml", hint="end its name with one of these")
-    if baseline is not None and out.suffix not in (".html", ".md"):
-        raise ConfigError(f"--baseline does not go with {out.suffix}", hint="write a .html or a .md")
+    for out in outs:
+        if out.suffix not in _FORMATS:
+            raise ConfigError(f"{out}: a report is {', '.join(_FORMATS)}", hint="end its name with one of these")
+    if baseline is not None and not any(out.suffix in (".html", ".md") for out in outs):
+        raise ConfigError(f"--baseline does not go with {outs[0].suffix}", hint="write a .html or a .md")
     parsed = tuple(parse_condition(text) for text in conditions)
     results, rows = read_results(sources)
     old = read_results((baseline,)) if baseline is not None else None
-    texts = {
-        ".html": lambda: to_html(results, rows, old),
-        ".md": lambda: to_markdown(results, rows, old),
-        ".csv": lambda: to_csv(results, rows),
-        ".xml": lambda: to_junit(results, rows, parsed),
+    formats: dict[str, Callable[[], bytes]] = {
+        ".html": lambda: to_html(results, rows, old).encode(),
+        ".md": lambda: to_markdown(results, rows, old).encode(),
+        ".csv": lambda: to_csv(results, rows).encode(),
+        ".parquet": lambda: to_parquet(results, rows),
+        ".xml": lambda: to_junit(results, rows, parsed).encode(),
     }
-    write_text(out, texts[out.suffix]())
+    for out, content in [(out, formats[out.suffix]()) for out in dict.fromkeys(outs)]:
+        with atomic_write(out) as file:
+            file.write(content)
     return violations(results, rows, parsed)

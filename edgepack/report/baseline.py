@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from edgepack.report import units
 from edgepack.report.entries import Entry, Interval, labels, make_groups
 from edgepack.report.ratios import unpaired_ratio
-from edgepack.specs import BuildRow, Result
+from edgepack.specs import Accuracy, BuildRow, Result
 
 Both: TypeAlias = tuple[tuple[Result, ...], tuple[BuildRow, ...]]
 Change: TypeAlias = Literal["worse", "better", "same", "unclear"]
@@ -99,8 +99,9 @@ def _differences(name: str, old: Entry, new: Entry, margin: float) -> Iterator[D
             texts = [units.quantity(v, units.SIZES) for v in (before, after)]
             exact = (after / before, after / before)
             yield _ratio(name, figure, texts, after / before, exact, margin)
-    if old.accuracy and new.accuracy and old.accuracy.metric == new.accuracy.metric:
-        yield _accuracy(name, old, new)
+    quality, quality_now = (entry.accuracy or entry.other_accuracy for entry in (old, new))
+    if quality and quality_now and quality.metric == quality_now.metric:
+        yield _accuracy(name, quality, quality_now)
 
 
 def _memory(entry: Entry) -> int | None:
@@ -130,11 +131,8 @@ def _change(interval: Interval | None, same: float, margin: float) -> Change:
     return "same" if same - margin <= low and high <= same + margin else "unclear"
 
 
-def _accuracy(name: str, old: Entry, new: Entry) -> Difference:
+def _accuracy(name: str, before: Accuracy, after: Accuracy) -> Difference:
     """Judge the change of the drop, whose intervals are taken as independent: the samples may be others."""
-    assert old.accuracy is not None
-    assert new.accuracy is not None
-    before, after = old.accuracy, new.accuracy
     change = after.drop - before.drop
     half = math.hypot((before.ci95[1] - before.ci95[0]) / 2, (after.ci95[1] - after.ci95[0]) / 2)
     factor, unit = (100, " points") if units.is_fraction(after.metric) else (1, "")

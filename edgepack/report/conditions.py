@@ -128,7 +128,7 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
 
 def figure_of(entry: Entry, figure: str) -> tuple[float | None, Interval | None]:
     """Return an entry's figure in base units, with its 95 % interval where it has one."""
-    result, accuracy = entry.result, entry.accuracy
+    result, accuracy = entry.result, entry.accuracy or entry.other_accuracy
     if figure in _PERCENTILES:
         found = entry.percentile(float(figure[1:])) if entry.single_stream or result is None else None
         return (found.value_ns, found.ci95_ns) if found else (None, None)

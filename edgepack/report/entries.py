@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,8 @@ class Entry:
     """A bundle on a device, and all that is known of it; ``result`` and ``row`` are where that is from.
 
     ``latency_ns`` maps a percentile to its estimate. ``speedup`` is over the fp32 bundle of the same model, target and
-    host; ``paired`` says whether both were measured in turn.
+    host; ``paired`` says whether both were measured in turn. ``other_accuracy`` is an accuracy by another metric than
+    most of the model's entries have: it cannot stand in one column with theirs.
     """
 
     model: str
@@ -46,6 +48,7 @@ class Entry:
     measured_on: str | None
     result: Result | None
     row: BuildRow | None
+    other_accuracy: Accuracy | None = None
 
     @property
     def measured(self) -> bool:
@@ -90,8 +93,22 @@ def make_groups(results: Sequence[Result], rows: Sequence[BuildRow]) -> tuple[Gr
         by_model.setdefault(_model_key(entry, entries), []).append(entry)
     titles = [title for title, _ in by_model]
     return tuple(
-        Group(_title(title, digest, titles.count(title) > 1), digest, tuple(members))
+        Group(_title(title, digest, titles.count(title) > 1), digest, _with_one_metric(members))
         for (title, digest), members in by_model.items()
+    )
+
+
+def _with_one_metric(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Return the entries with one metric as their accuracy: that of most of them."""
+    metrics = Counter(e.accuracy.metric for e in entries if e.accuracy)
+    if len(metrics) < 2:
+        return tuple(entries)
+    (main, _), *_rest = metrics.most_common()
+    return tuple(
+        dataclasses.replace(e, accuracy=None, other_accuracy=e.accuracy)
+        if e.accuracy and e.accuracy.metric != main
+        else e
+        for e in entries
     )
 
 

@@ -9,6 +9,7 @@ from edgepack.report import remarks
 from edgepack.report.baseline import WORDS, Both, Comparison, compare_with_baseline
 from edgepack.report.choice import default_limits
 from edgepack.report.entries import Group, make_groups
+from edgepack.report.merging import bundles_apart, kept_apart
 from edgepack.report.sentences import recommendation
 from edgepack.report.tables import MARKS, Cell, Table, make_table
 from edgepack.specs import BuildRow, Result
@@ -25,6 +26,8 @@ def to_markdown(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baselin
     """
     groups = make_groups(results, rows)
     lines = ["# edgepack report", ""]
+    for note in kept_apart(groups):
+        lines += [escape(note), ""]
     for group in groups:
         lines += [f"## {escape(group.title)}", "", *_section(group), ""]
     if baseline is not None:
@@ -40,6 +43,9 @@ def _section(group: Group) -> Iterable[str]:
     yield from _table(table)
     yield ""
     yield escape(" ".join(table.footnotes))
+    if notes := bundles_apart(group):
+        yield ""
+        yield from (f"- {escape(note)}" for note in notes)
     for title, found in (
         ("Failed", remarks.failures(group.entries)),
         ("Measurements that do not count", remarks.disturbances(group.entries)),

@@ -16,6 +16,7 @@ from edgepack.report import bars, plots, remarks, trials, units
 from edgepack.report.baseline import WORDS, Both, compare_with_baseline
 from edgepack.report.choice import Choice, Kind, Limits, choose, default_limits, latency_of, quality_kind, quality_of
 from edgepack.report.entries import Entry, Group, labels, make_groups, short_cpu
+from edgepack.report.merging import bundles_apart, kept_apart
 from edgepack.report.sentences import among, caveat, nothing_found
 from edgepack.report.tables import MARKS, Table, make_table
 from edgepack.specs import BuildRow, Host, Result
@@ -73,6 +74,7 @@ class Section:
     missing: tuple[remarks.Remark, ...]
     circumstances: tuple[remarks.Remark, ...]
     trials: tuple[trials.Tried, ...]
+    bundles: tuple[str, ...]
     provenances: tuple[remarks.Provenance, ...]
 
 
@@ -100,9 +102,11 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
     )
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     hosts = _hosts(results)
-    sections = tuple(_section(group, hosts) for group in make_groups(results, rows))
+    groups = make_groups(results, rows)
+    sections = tuple(_section(group, hosts) for group in groups)
     return environment.get_template("page.html.jinja").render(
         sections=sections,
+        apart=kept_apart(groups),
         heading=_heading(sections),
         subtitle=_subtitle(sections, hosts),
         hosts=[(_host_name(i), remarks.host_text(host), " ".join(host.isa)) for i, host in enumerate(hosts)],
@@ -181,6 +185,7 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         missing=remarks.not_measured(entries),
         circumstances=remarks.circumstances(entries),
         trials=trials.tried(entries),
+        bundles=bundles_apart(group),
         provenances=remarks.provenances(entries, places),
     )
 

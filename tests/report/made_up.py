@@ -33,6 +33,10 @@ HOST = Host(
 QUIET = {"cpu_busy_s": 1.0}
 
 
+def other_host(cpu, **changes):
+    return dataclasses.replace(HOST, cpu=cpu, **changes)
+
+
 def digest(text):
     import hashlib
 
