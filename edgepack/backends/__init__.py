@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from edgepack.documents import suggestion
 from edgepack.errors import ConfigError
@@ -24,6 +24,15 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Free the engine's memory; the runner cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class Sharing(Protocol):
+    """A runner that can be had again, for another thread: the loaded model is shared, its buffers are not."""
+
+    def another(self) -> Runner:
+        """Return a runner of the same model that may infer while this one does."""
         ...
 
 

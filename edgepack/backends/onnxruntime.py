@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -38,6 +39,13 @@ _CPU = "CPUExecutionProvider"
 _NUMBERS = frozenset(
     {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
 )
+_LEVELS = {
+    "off": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "layout": "ORT_ENABLE_LAYOUT",
+    "all": "ORT_ENABLE_ALL",
+}
 _FATAL = 4  # log severity: every error is raised as an exception as well, so that printing it says nothing new
 
 
@@ -45,8 +53,9 @@ class OnnxRuntimeRunner:
     """A session. Every call returns arrays of its own."""
 
     def __init__(self, session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        self._session = session
         self._run = session.run
-        self._inputs = inputs
+        self._inputs, self._outputs = inputs, outputs
         self._names = [spec.name for spec in outputs]
         self._types = [(spec.name, np.dtype(spec.dtype)) for spec in inputs if spec.dtype in _NUMBERS]
 
@@ -64,9 +73,59 @@ class OnnxRuntimeRunner:
                 raise
             refuse(TITLE, feeds, self._inputs, error)
 
+    def another(self) -> OnnxRuntimeRunner:
+        """Return a runner of the same session, which several threads may run at once."""
+        return type(self)(self._session, self._inputs, self._outputs)
+
     def close(self) -> None:
         """Free the session."""
+        self._session = None
         self._run = _closed
+
+
+class ReusingRunner(OnnxRuntimeRunner):
+    """A session whose outputs are written into the arrays of the call before, as long as the inputs' shapes stay."""
+
+    def __init__(self, session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
+        super().__init__(session, inputs, outputs)
+        self._plain = session.run
+        self._binding: Any = None
+        self._shapes: list[tuple[int, ...]] = []
+        self._arrays: list[Array] = []
+        self._run = self._run_bound
+
+    def _run_bound(self, _names: list[str], feeds: Feeds) -> list[Array]:
+        """Do what ``session.run`` does. Arrays that the engine cannot read where they lie take the plain way."""
+        values = [feeds[spec.name] for spec in self._inputs]
+        if len(feeds) != len(values) or not all(value.flags.c_contiguous for value in values):
+            return list(self._plain(self._names, feeds))
+        shapes = [value.shape for value in values]
+        if self._binding is None or shapes != self._shapes:
+            return self._bind(feeds, shapes)
+        for spec, value in zip(self._inputs, values, strict=True):
+            self._binding.bind_cpu_input(spec.name, value)
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception:  # an output has another shape than before, or the inputs are wrong, which this tells
+            self._binding = None
+            return list(self._plain(self._names, feeds))
+        return self._arrays
+
+    def _bind(self, feeds: Feeds, shapes: list[tuple[int, ...]]) -> list[Array]:
+        """Run once to learn the shapes of the outputs, and bind arrays of them for the next call."""
+        arrays = list(self._plain(self._names, feeds))
+        self._binding, self._arrays = None, []
+        if all(isinstance(array, np.ndarray) and array.dtype.name in _NUMBERS and array.ndim for array in arrays):
+            self._shapes, self._binding = shapes, self._session.io_binding()
+            self._arrays = [np.empty(array.shape, array.dtype) for array in arrays]
+            for name, array in zip(self._names, self._arrays, strict=True):
+                self._binding.bind_output(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+        return arrays
+
+    def close(self) -> None:
+        """Free the session and the arrays."""
+        super().close()
+        self._plain, self._binding = _closed, None
 
 
 def versions() -> Mapping[str, str]:
@@ -116,9 +175,12 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
 def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunner:
     """Load compiled files. Raises ``ToolchainError``, or ``CompileError`` when the engine refuses them."""
     path = compiled.folder / compiled.entry
-    session = _open(path, compiled.entry, options, options.device or compiled.device)
+    device = options.device or compiled.device
+    session = _open(path, compiled.entry, options, device)
     _check_names(session, compiled)
-    return OnnxRuntimeRunner(session, compiled.inputs, compiled.outputs)
+    numbers = all(spec.dtype in _NUMBERS for spec in compiled.inputs)
+    kind = ReusingRunner if options.reuse_outputs and device == "CPU" and numbers else OnnxRuntimeRunner
+    return kind(session, compiled.inputs, compiled.outputs)
 
 
 def session_options(options: RunOptions) -> Any:
@@ -128,7 +190,28 @@ def session_options(options: RunOptions) -> Any:
     session.log_severity_level = _FATAL
     if options.threads is not None:
         session.intra_op_num_threads = options.threads
+    if options.pinning:
+        _pin(session, options.threads)
+    if options.spinning is not None:
+        session.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
+    if options.optimization is not None:
+        session.graph_optimization_level = getattr(engine.GraphOptimizationLevel, _LEVELS[options.optimization])
+    if options.arena is not None:
+        session.enable_cpu_mem_arena = options.arena
     return session
+
+
+def _pin(session: Any, threads: int | None) -> None:
+    """Bind each thread to a core; the first is the caller's own, which the engine leaves alone.
+
+    onnxruntime_session_options_config_keys.h, "session.intra_op_thread_affinities": processors count from 1.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    count = min(threads or len(cores), len(cores))
+    if count > 1:
+        session.intra_op_num_threads = count
+        affinities = ";".join(str(core + 1) for core in cores[1:count])
+        session.add_session_config_entry("session.intra_op_thread_affinities", affinities)
 
 
 def _open(path: Path, name: str, options: RunOptions, device: str) -> Any:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
+
 from edgepack.backends.engine import engine_version, import_engine
 from edgepack.backends.feeds import check_feeds, engine_words, refuse
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
@@ -43,7 +45,11 @@ class OpenVinoRunner:
     The engine's own output memory cannot be handed out: it is freed when a later call has larger outputs.
     """
 
-    def __init__(self, request: Any, tensor: Any, inputs: tuple[TensorSpec, ...], names: tuple[str, ...]) -> None:
+    def __init__(
+        self, compiled: Any, tensor: Any, inputs: tuple[TensorSpec, ...], names: tuple[str, ...], *, reuse: bool = False
+    ) -> None:
+        request = compiled.create_infer_request()
+        self._compiled, self._reuse = compiled, reuse
         ports = request.model_inputs
         self._specs = inputs
         self._inputs = [(i, _spec_of(port, inputs).name, port.element_type.to_dtype()) for i, port in enumerate(ports)]
@@ -54,6 +60,7 @@ class OpenVinoRunner:
         self._set = request.set_input_tensor
         self._infer = request.infer
         self._shapes: list[tuple[int, ...]] = []
+        self._arrays: list[Array] = []  # with reuse: what the engine writes its outputs into
         # An integer input may become a shape inside, which then may fail though no input's shape changed.
         self._keeps_shapes = all(dtype.name not in ("int64", "int32") for _, _, dtype in self._inputs)
 
@@ -72,16 +79,27 @@ class OpenVinoRunner:
                 self._set(index, tensor)
                 tensors.append(tensor)
                 shapes.append(array.shape)
-            results = self._infer(share_outputs=True) if shapes == self._shapes else self._infer_new(feeds, shapes)
+            if shapes != self._shapes:
+                results = self._infer_new(feeds, shapes)
+            elif self._arrays:
+                self._infer(share_outputs=True)
+                return dict(zip(self._names, self._arrays, strict=True))
+            else:
+                results = self._infer(share_outputs=True)
             return {name: array.copy() for name, array in zip(self._names, results.values(), strict=False)}
         except EdgepackError:
             raise
         except Exception as error:
             refuse(TITLE, feeds, self._specs, error)
 
+    def another(self) -> OpenVinoRunner:
+        """Return a runner of the same compiled model, with a request of its own."""
+        return OpenVinoRunner(self._compiled, self._tensor, self._specs, self._names, reuse=self._reuse)
+
     def close(self) -> None:
         """Free the request and the compiled model."""
-        self._request = None
+        self._request = self._compiled = None
+        self._arrays = []
         self._infer = self._set = self._tensor = _closed
 
     def _infer_new(self, feeds: Feeds, shapes: list[tuple[int, ...]]) -> Any:
@@ -92,10 +110,28 @@ class OpenVinoRunner:
         """
         check_feeds(feeds, self._specs)
         self._shapes = []
+        if self._arrays:
+            self._renew()
         self._request.start_async()
         self._request.wait()
         self._shapes = shapes if self._keeps_shapes else []
-        return self._request.results
+        results = self._request.results
+        return self._bind(results) if self._reuse and self._shapes else results
+
+    def _renew(self) -> None:
+        """Take a fresh request, whose outputs are not bound to the arrays of other shapes."""
+        old, self._request, self._arrays = self._request, self._compiled.create_infer_request(), []
+        for index in range(self._count):
+            self._request.set_input_tensor(index, old.get_input_tensor(index))
+        self._set, self._infer = self._request.set_input_tensor, self._request.infer
+
+    def _bind(self, results: Any) -> Any:
+        """Let the engine write into arrays of the shapes that the outputs have now; return copies of what it made."""
+        arrays = {port: array.copy() for port, array in results.items()}
+        self._arrays = [np.empty_like(array) for array in arrays.values()]
+        for index, array in enumerate(self._arrays):
+            self._request.set_output_tensor(index, self._tensor(array, True))
+        return arrays
 
 
 def versions() -> Mapping[str, str]:
@@ -170,9 +206,9 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner:
     _check_device(core, device)
     try:
         model = core.compile_model(str(path), device, device_settings(core, compiled.precision, device, options))
-        request = model.create_infer_request()
         names = tuple(_spec_of(port, compiled.outputs).name for port in model.outputs)
-        return OpenVinoRunner(request, engine.Tensor, compiled.inputs, names)
+        reuse = bool(options.reuse_outputs) and device == "CPU" and _inputs_tell_outputs(core, path)
+        return OpenVinoRunner(model, engine.Tensor, compiled.inputs, names, reuse=reuse)
     except EdgepackError:
         raise
     except Exception as error:
@@ -192,7 +228,27 @@ def device_settings(core: Any, precision: Precision, device: str, options: RunOp
         settings["INFERENCE_PRECISION_HINT"] = _TYPES[wanted if wanted.upper() in offered else "fp32"]
     if device == "CPU" and options.threads is not None:
         settings["INFERENCE_NUM_THREADS"] = options.threads
+    if device == "CPU" and options.pinning is not None:
+        settings["ENABLE_CPU_PINNING"] = options.pinning
+    if options.streams is not None:
+        settings["NUM_STREAMS"] = str(options.streams)
     return settings
+
+
+def _inputs_tell_outputs(core: Any, path: Path) -> bool:
+    """Say whether the shapes of the inputs alone decide those of the outputs.
+
+    Where values do, as in NonZero, OpenVINO 2026.4 keeps the shape of a bound output without a word.
+    """
+    model = core.read_model(str(path))
+    shapes = [port.get_partial_shape() for port in model.inputs]
+    if any(shape.rank.is_dynamic for shape in shapes):
+        return False
+    try:
+        model.reshape({i: [d.get_length() if d.is_static else 1 for d in shape] for i, shape in enumerate(shapes)})
+    except RuntimeError:
+        return False
+    return all(port.get_partial_shape().is_static for port in model.outputs)
 
 
 def _read(engine: Any, path: Path) -> Any:
