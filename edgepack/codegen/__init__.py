@@ -1,0 +1,1 @@
+"""Code generation: schedules and integer arithmetic by rule for TVM on CPUs."""

@@ -1,0 +1,87 @@
+"""How large the tile is that one micro-kernel computes in registers, chosen from the machine and the sizes alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgepack.codegen.machine import Machine
+
+# Cycles in which a fused multiply-add's result is not there yet, times two that start in each cycle: fewer independent
+# sums than this leave the units idle (4 x 2 on Intel's and Arm's cores of this decade, from their optimization guides).
+_SUMS_IN_FLIGHT = 8
+_NARROWEST_BITS = 128  # every architecture here has vectors of this width inside its wider ones
+_MOST_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """A tile of ``height`` x ``width`` output positions and ``vectors`` x ``lanes`` output channels.
+
+    ``weights_outer``: the weights of one tile's channels stay in cache while all positions go by, not the reverse.
+    """
+
+    height: int
+    width: int
+    vectors: int
+    lanes: int
+    weights_outer: bool
+
+    @property
+    def channels(self) -> int:
+        """Output channels of one tile."""
+        return self.vectors * self.lanes
+
+
+def lanes_for(channels: int, machine: Machine) -> int:
+    """Return the most lanes that divide ``channels``, or the narrowest vector's where none does."""
+    narrowest = _NARROWEST_BITS // 32
+    lanes = machine.lanes()
+    while lanes > narrowest and channels % lanes:
+        lanes //= 2
+    return lanes
+
+
+def choose(height: int, width: int, channels: int, terms: int, machine: Machine, item_bytes: int = 4) -> Blocking:
+    """Return the tile for ``height`` x ``width`` positions and ``channels``, each a sum of ``terms`` products.
+
+    The best has the least time by a count of instructions: multiply-adds and loads at two a cycle each, what lies
+    outside the output included. Sums, one tile row of weights and one broadcast value must fit the registers.
+    """
+    lanes = lanes_for(channels, machine)
+    best, best_time = Blocking(1, 1, 1, lanes, False), float("inf")
+    for vectors in range(1, 7):
+        tile_channels = vectors * lanes
+        if vectors > 1 and tile_channels >= channels + tile_channels // vectors:
+            continue
+        columns = -(-channels // tile_channels)
+        for rows_high, rows_wide in _tiles(height, width):
+            rows = rows_high * rows_wide
+            sums = rows * vectors
+            if sums + vectors + 1 > machine.registers:
+                continue
+            tiles = -(-height // rows_high) * -(-width // rows_wide) * columns
+            cycles = max(sums / 2, (rows + vectors) / 2, _SUMS_IN_FLIGHT / 2)
+            time = tiles * (cycles * terms + sums)  # each sum is finished and stored once
+            if time < best_time:
+                best, best_time = Blocking(rows_high, rows_wide, vectors, lanes, False), time
+    weight_bytes = terms * channels * item_bytes
+    outer = weight_bytes > machine.l2_bytes // 2
+    return Blocking(best.height, best.width, best.vectors, best.lanes, outer)
+
+
+def _tiles(height: int, width: int) -> list[tuple[int, int]]:
+    """Return the tiles to try: parts of one row, and several whole rows where a row is short."""
+    found = [(1, part) for part in range(1, min(width, _MOST_ROWS) + 1)]
+    if width < _MOST_ROWS:
+        found += [(rows, width) for rows in range(2, min(height, _MOST_ROWS // width) + 1)]
+    return found
+
+
+def depthwise(width: int, channels: int, kernel: tuple[int, int], machine: Machine) -> Blocking:
+    """Return the tile of a depthwise convolution: as many positions of a row as leave registers for the window."""
+    lanes = lanes_for(channels, machine)
+    most = max(machine.registers - kernel[0] * kernel[1] - 2, 4)
+    rows = max(range(1, min(most, width, 8) + 1), key=lambda part: (width / (-(-width // part) * part), part))
+    return Blocking(1, rows, 1, lanes, False)

@@ -1,0 +1,212 @@
+"""The arithmetic of convolutions and products as tensor expressions, laid out for the schedules of ``schedules.py``.
+
+Activations are channels last. Weights are packed at compile time so that one micro-kernel reads them in order:
+[tile of output channels, kernel height, kernel width, input channel, channel in the tile], zeros where the last tile
+is not full. The block that sums carries its tile in the annotation ``KERNEL``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from edgepack.codegen.blocking import Blocking
+    from edgepack.specs import Array
+
+KERNEL = "edgepack.kernel"
+Tensor: TypeAlias = Any  # tvm.te.Tensor
+Build: TypeAlias = Callable[..., Tensor]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A two-dimensional convolution: kernel, strides, padding (top, left, bottom, right), dilation, groups."""
+
+    kernel: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[int, int, int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    def output(self, height: int, width: int) -> tuple[int, int]:
+        """Return the output's height and width."""
+        top, left, bottom, right = self.padding
+        return (
+            (height + top + bottom - self.dilation[0] * (self.kernel[0] - 1) - 1) // self.strides[0] + 1,
+            (width + left + right - self.dilation[1] * (self.kernel[1] - 1) - 1) // self.strides[1] + 1,
+        )
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every output position is a function of the input position of the same number."""
+        return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.padding)
+
+
+def tag(kind: str, tile: Blocking) -> dict[str, str]:
+    """Return the annotation of a block that sums; ``read_tag`` reads it."""
+    numbers = (tile.height, tile.width, tile.vectors, tile.lanes, int(tile.weights_outer))
+    return {KERNEL: " ".join([kind, *map(str, numbers)])}
+
+
+def read_tag(text: str) -> tuple[str, Blocking]:
+    """Return the kind of kernel and its tile."""
+    from edgepack.codegen.blocking import Blocking
+
+    kind, *numbers = text.split()
+    height, width, vectors, lanes, outer = map(int, numbers)
+    return kind, Blocking(height, width, vectors, lanes, bool(outer))
+
+
+def pack_weights(weights: Array, channels: int) -> Array:
+    """Return [tile, kernel height, kernel width, input, channel] of weights [output, height, width, input]."""
+    outputs, *rest = weights.shape
+    tiles = -(-outputs // channels)
+    padded = np.zeros((tiles * channels, *rest), weights.dtype)
+    padded[:outputs] = weights
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(tiles, channels, *rest), 1, -1))
+
+
+def pad(x: Tensor, window: Window, value: float = 0) -> Tensor:
+    """Return ``x`` [n, h, w, c] with the window's padding around it, or ``x`` itself when there is none."""
+    from tvm import tirx, topi
+
+    top, left, bottom, right = window.padding
+    if not any(window.padding):
+        return x
+    return topi.nn.pad(x, (0, top, left, 0), (0, bottom, right, 0), tirx.const(value, x.dtype), name="pad")
+
+
+def pointwise(tile: Blocking, outputs: int) -> Build:
+    """Return a convolution of one position, or a product: [..., k] with [tiles, k, channels] -> [..., outputs].
+
+    All positions are one dimension, so that a tile may run over the ends of rows.
+    """
+    from tvm import te
+
+    def build(x: Tensor, w: Tensor) -> Tensor:
+        *lead, terms = (int(size) for size in x.shape)
+        positions = int(np.prod(lead))
+        rows, channels = tile.width, tile.channels
+        full = -(-positions // rows) * rows
+        k = te.reduce_axis((0, terms), "k")
+
+        def at(m: Any) -> tuple[Any, ...]:
+            m = te.min(m, positions - 1) if full != positions else m
+            index = []
+            for size in reversed(lead):
+                index.append(m % size)
+                m = m // size
+            return tuple(reversed(index))
+
+        sums = te.compute(
+            (full, int(w.shape[0]) * channels),
+            lambda m, n: te.sum(x[(*at(m), k)] * w[n // channels, k, n % channels], axis=k),
+            name="sums",
+            attrs=tag("flat", tile),
+        )
+
+        def result(*index: Any) -> Any:
+            m: Any = 0
+            for i, size in zip(index[:-1], lead, strict=True):
+                m = m * size + i
+            return sums[m, index[-1]]
+
+        return te.compute((*lead, outputs), result, name="result")
+
+    return build
+
+
+def convolution(tile: Blocking, window: Window, outputs: int) -> Build:
+    """Return a direct convolution: [n, h, w, c] with packed weights -> [n, oh, ow, outputs].
+
+    With groups, a tile's channels are all of one group.
+    """
+    from tvm import te
+
+    def build(x: Tensor, w: Tensor) -> Tensor:
+        batch, height, width, _ = (int(size) for size in x.shape)
+        high, wide = window.output(height, width)
+        tiles, kernel_high, kernel_wide, inputs, channels = (int(size) for size in w.shape)
+        full_high, full_wide = -(-high // tile.height) * tile.height, -(-wide // tile.width) * tile.width
+        padded = pad(x, window)
+        tiles_a_group = tiles // window.groups
+        i = te.reduce_axis((0, kernel_high), "i")
+        j = te.reduce_axis((0, kernel_wide), "j")
+        k = te.reduce_axis((0, inputs), "k")
+
+        def term(b: Any, y: Any, z: Any, n: Any) -> Any:
+            y = te.min(y, high - 1) if full_high != high else y
+            z = te.min(z, wide - 1) if full_wide != wide else z
+            row = y * window.strides[0] + i * window.dilation[0]
+            column = z * window.strides[1] + j * window.dilation[1]
+            first = n // (channels * tiles_a_group) * inputs if window.groups > 1 else 0
+            return padded[b, row, column, first + k] * w[n // channels, i, j, k, n % channels]
+
+        sums = te.compute(
+            (batch, full_high, full_wide, tiles * channels),
+            lambda b, y, z, n: te.sum(term(b, y, z, n), axis=[i, j, k]),
+            name="sums",
+            attrs=tag("window", tile),
+        )
+        return te.compute((batch, high, wide, outputs), lambda *index: sums[index], name="result")
+
+    return build
+
+
+def depthwise(tile: Blocking, window: Window) -> Build:
+    """Return a depthwise convolution: [n, h, w, c] with weights [kernel height, kernel width, c] -> [n, oh, ow, c]."""
+    from tvm import te
+
+    def build(x: Tensor, w: Tensor) -> Tensor:
+        batch, height, width, channels = (int(size) for size in x.shape)
+        high, wide = window.output(height, width)
+        full_wide = -(-wide // tile.width) * tile.width
+        padded = pad(x, window)
+        i = te.reduce_axis((0, window.kernel[0]), "i")
+        j = te.reduce_axis((0, window.kernel[1]), "j")
+
+        def term(b: Any, y: Any, z: Any, c: Any) -> Any:
+            z = te.min(z, wide - 1) if full_wide != wide else z
+            row = y * window.strides[0] + i * window.dilation[0]
+            column = z * window.strides[1] + j * window.dilation[1]
+            return padded[b, row, column, c] * w[i, j, c]
+
+        sums = te.compute(
+            (batch, high, full_wide, channels),
+            lambda b, y, z, c: te.sum(term(b, y, z, c), axis=[i, j]),
+            name="sums",
+            attrs=tag("depthwise", tile),
+        )
+        return te.compute((batch, high, wide, channels), lambda *index: sums[index], name="result")
+
+    return build
+
+
+def batched(tile: Blocking) -> Build:
+    """Return a product of two activations: [..., m, k] with [..., k, n] -> [..., m, n], leading dimensions alike."""
+    from tvm import te
+
+    def build(a: Tensor, b: Tensor) -> Tensor:
+        *lead, rows, terms = (int(size) for size in a.shape)
+        columns = int(b.shape[-1])
+        full_rows = -(-rows // tile.width) * tile.width
+        k = te.reduce_axis((0, terms), "k")
+
+        def term(*index: Any) -> Any:
+            *outer, m, n = index
+            m = te.min(m, rows - 1) if full_rows != rows else m
+            return a[(*outer, m, k)] * b[(*outer, k, n)]
+
+        sums = te.compute(
+            (*lead, full_rows, columns),
+            lambda *index: te.sum(term(*index), axis=k),
+            name="sums",
+            attrs=tag("batched", tile),
+        )
+        return te.compute((*lead, rows, columns), lambda *index: sums[index], name="result")
+
+    return build

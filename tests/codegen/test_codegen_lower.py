@@ -1,0 +1,71 @@
+"""Every rule gives what ONNX Runtime gives, over shapes, strides, padding, dilation and groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from codegen_models import assert_close, feeds, model, run_ours, run_reference
+from onnx import helper
+
+
+def normal(*shape: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def rules(lowered: Any) -> set[str]:
+    return {rule.split(":")[0] for rule in lowered.rules.values()}
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights", "attributes", "rule"),
+    [
+        ([1, 8, 9, 7], (16, 8, 3, 3), {"pads": [1, 1, 1, 1]}, "window"),
+        ([2, 3, 11, 13], (24, 3, 5, 3), {"strides": [2, 1], "pads": [2, 0, 1, 1]}, "window"),
+        ([1, 8, 9, 9], (12, 8, 3, 3), {"dilations": [2, 2]}, "window"),
+        ([1, 5, 6, 6], (7, 5, 3, 3), {}, "window"),
+        ([1, 8, 10, 10], (16, 4, 3, 3), {"group": 2, "pads": [1, 1, 1, 1]}, "window"),
+        ([2, 16, 7, 5], (40, 16, 1, 1), {}, "flat"),
+        ([1, 13, 5, 5], (9, 13, 1, 1), {}, "flat"),
+        ([1, 16, 8, 8], (32, 16, 1, 1), {"strides": [2, 2]}, "window"),
+        ([1, 24, 9, 10], (24, 1, 3, 3), {"group": 24, "pads": [1, 1, 1, 1]}, "depthwise"),
+        ([2, 16, 12, 11], (16, 1, 5, 5), {"group": 16, "strides": [2, 2], "pads": [2, 2, 2, 2]}, "depthwise"),
+    ],
+)  # fmt: skip
+def test_convolution_with_what_is_fused_behind_it(
+    shape: list[int], weights: tuple[int, ...], attributes: dict[str, Any], rule: str
+) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], **attributes),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Add", ["c", "r"], ["y"]),
+    ]
+    proto = model(nodes, {"x": shape}, {"w": normal(*weights), "b": normal(weights[0], seed=2)}, ("y",))
+    inputs = feeds(proto)
+    ours, lowered = run_ours(proto, inputs)
+    assert_close(ours, run_reference(proto, inputs))
+    assert rule in rules(lowered)
+    assert "default" not in rules(lowered)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "rule"),
+    [([5, 33], (33, 20), "flat"), ([1, 64], (64, 10), "flat"), ([2, 7, 16], (16, 48), "flat")],
+)
+def test_product_with_weights(left: list[int], right: tuple[int, int], rule: str) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Add", ["p", "b"], ["y"])]
+    proto = model(nodes, {"x": left}, {"w": normal(*right), "b": normal(right[1], seed=2)}, ("y",))
+    inputs = feeds(proto)
+    ours, lowered = run_ours(proto, inputs)
+    assert_close(ours, run_reference(proto, inputs))
+    assert rules(lowered) == {rule}
+
+
+@pytest.mark.parametrize(("left", "right"), [([2, 3, 7, 9], [2, 3, 9, 12]), ([4, 16, 8], [4, 8, 16])])
+def test_product_of_activations(left: list[int], right: list[int]) -> None:
+    proto = model([helper.make_node("MatMul", ["a", "b"], ["y"])], {"a": left, "b": right}, {}, ("y",))
+    inputs = feeds(proto)
+    ours, lowered = run_ours(proto, inputs)
+    assert_close(ours, run_reference(proto, inputs))
+    assert rules(lowered) == {"batched"}
