@@ -23,6 +23,7 @@ ROOT = Path(edgepack.__file__).resolve().parent
 LAYERS = (
     "__init__ errors specs documents files resources callables events",
     "host targets children store tracking settings",
+    "codegen",
     "backends",
     "graph calibrate export quantize bundle evaluate benchmark runtime choose",
     "workshop steps gate measuring packing rows layers inspection single pipeline report schemas doctor",
