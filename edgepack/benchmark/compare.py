@@ -7,11 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from edgepack.benchmark import session, validity, verdict
 from edgepack.benchmark.verdict import Decision, Verdict
-from edgepack.benchmark.worker import Block, Open, Opened
+from edgepack.benchmark.worker import Block, Measured, Open, Opened
 from edgepack.benchmark.workers import Asked, Worker, close_all
 from edgepack.errors import ConfigError
 from edgepack.host import load_facts
@@ -19,6 +19,8 @@ from edgepack.specs import Host, Progress, RunOptions, Scenario, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+Cost: TypeAlias = "Callable[[Measured], float]"
 
 FORMAT = 1
 DEFAULT_DURATION_NS = 60_000_000_000
@@ -126,15 +128,20 @@ def compare_with(
     progress: Progress = no_progress,
     margin: float = verdict.MARGIN,
     clock: Callable[[], float] = session.clock_s,
+    costs: tuple[Cost, Cost] | None = None,
 ) -> Comparison:
-    """``compare`` with the processes that ``start`` makes and the requests that open them."""
+    """``compare`` with the processes that ``start`` makes and the requests that open them.
+
+    ``costs`` return of a block of each what is compared, in ns; None: the median latency.
+    """
     check_settings(duration_ns, margin)
     before, began, measured_at = load_facts(), clock(), session.utc_now()
     launches: list[Launch] = []
     planned, rounds = _LAUNCHES, _ROUNDS
     decision: Decision | None = None
     while len(launches) < planned:
-        launches.append(_launch(start, pair, rounds, clock, reverse=(len(launches) + seed) % 2 == 1))
+        reverse = (len(launches) + seed) % 2 == 1
+        launches.append(_launch(start, pair, rounds, clock, costs or (median_latency, median_latency), reverse=reverse))
         if len(launches) == 1:
             planned, rounds = plan_launches(duration_ns, launches[0], rounds)
         ratios = [verdict.launch_ratio(launch.rounds) for launch in launches]
@@ -183,8 +190,19 @@ def plan_launches(duration_ns: int, first: Launch, rounds: int) -> tuple[int, in
     return int(planned), rounds + max(0, int(spare / round_ns))
 
 
+def median_latency(block: Measured) -> float:
+    """Return the median latency of a block in ns."""
+    return float(statistics.median(block.latencies_ns))
+
+
 def _launch(
-    start: Callable[[str], Asked], pair: tuple[Open, Open], rounds: int, clock: Callable[[], float], *, reverse: bool
+    start: Callable[[str], Asked],
+    pair: tuple[Open, Open],
+    rounds: int,
+    clock: Callable[[], float],
+    costs: tuple[Cost, Cost],
+    *,
+    reverse: bool,
 ) -> Launch:
     """Load both in fresh processes and let them take turns; who begins alternates from round to round."""
     began = clock()
@@ -201,7 +219,7 @@ def _launch(
             medians = [0.0, 0.0]
             for side in order if number % 2 == 0 else order[::-1]:
                 block = workers[side].ask(request)
-                medians[side] = max(float(statistics.median(block.latencies_ns)), 1.0)
+                medians[side] = max(costs[side](block), 1.0)
                 queries[side] += len(block.latencies_ns)
                 cpu_s += block.cpu_s + block.waiting_cpu_s
             measured.append((medians[0], medians[1]))

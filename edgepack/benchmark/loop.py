@@ -8,9 +8,11 @@ The numbers are edgepack's own; they are no MLPerf results.
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from array import array
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -74,24 +76,68 @@ def closed_loop(
 
     Ends when ``minimum_ns`` have passed and ``minimum_queries`` were issued, or ``maximum_ns`` have passed.
     """
+    with no_garbage_collection():
+        return _closed(issue, queries, minimum_ns, minimum_queries, maximum_ns, first, clock)
+
+
+def _closed(
+    issue: Callable[[Q], Any],
+    queries: Sequence[Q],
+    minimum_ns: int,
+    minimum_queries: int,
+    maximum_ns: int | None,
+    first: int,
+    clock: Clock,
+) -> Timed:
     latencies = array("q", bytes(8 * 4096))
     count, room, turn = 0, len(latencies), len(queries)
-    with no_garbage_collection():
-        begin = clock()
-        enough, limit = begin + minimum_ns, begin + (maximum_ns if maximum_ns is not None else 1 << 62)
-        while True:
-            query = queries[(first + count) % turn]
-            start = clock()
-            issue(query)
-            end = clock()
-            latencies[count] = end - start
-            count += 1
-            if (end >= enough and count >= minimum_queries) or end >= limit:
-                break
-            if count == room:
-                latencies.extend(latencies)
-                room = len(latencies)
+    begin = clock()
+    enough, limit = begin + minimum_ns, begin + (maximum_ns if maximum_ns is not None else 1 << 62)
+    while True:
+        query = queries[(first + count) % turn]
+        start = clock()
+        issue(query)
+        end = clock()
+        latencies[count] = end - start
+        count += 1
+        if (end >= enough and count >= minimum_queries) or end >= limit:
+            break
+        if count == room:
+            latencies.extend(latencies)
+            room = len(latencies)
     return Timed(np.frombuffer(latencies, dtype=np.int64)[:count].copy(), end - begin)
+
+
+def parallel_loop(
+    issues: Sequence[Callable[[Q], Any]],
+    queries: Sequence[Q],
+    minimum_ns: int,
+    *,
+    minimum_queries: int = 1,
+    maximum_ns: int | None = None,
+    first: int = 0,
+    clock: Clock = time.perf_counter_ns,
+) -> Timed:
+    """Do what ``closed_loop`` does with each of ``issues`` in a thread of its own, all at once.
+
+    The queries are dealt out in turn; latencies are in about the order of completion. The duration is from the first
+    issue to the last completion.
+    """
+    together = threading.Barrier(len(issues))
+    each = -(-minimum_queries // len(issues))
+
+    def run(number: int) -> tuple[int, Timed]:
+        together.wait()
+        begin = clock()
+        return begin, _closed(issues[number], queries, minimum_ns, each, maximum_ns, first + number, clock)
+
+    with no_garbage_collection(), ThreadPoolExecutor(len(issues)) as pool:
+        parts = list(pool.map(run, range(len(issues))))
+    begin = min(start for start, _ in parts)
+    ended = max(start + timed.duration_ns for start, timed in parts)
+    completions = np.concatenate([start + np.cumsum(timed.latencies) for start, timed in parts])
+    latencies = np.concatenate([timed.latencies for _, timed in parts])
+    return Timed(latencies[np.argsort(completions, kind="stable")], ended - begin)
 
 
 def poisson_loop(

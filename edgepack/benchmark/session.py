@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded bundle. ``issue`` runs one of ``queries``; ``resident`` is what memory was before and after loading."""
+    """A loaded bundle. ``issue`` runs one of ``queries``; ``resident`` is what memory was before and after loading.
+
+    ``others`` do the same as ``issue`` in threads of their own, where several queries are to run at once.
+    """
 
     subject: Subject
     issue: Callable[[Any], Any]
@@ -31,6 +34,7 @@ class Session:
     close: Callable[[], None]
     resident: Resident
     notes: tuple[str, ...] = ()
+    others: tuple[Callable[[Any], Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,10 @@ def open_session(bundle: Path, scenario: Scenario, options: RunOptions) -> Sessi
             check_batch(manifest.inputs, scenario.batch, bundle.name)
         samples = read_golden(read_member(loaded.bundle, GOLDEN)).inputs
         issue, queries, notes = _prepare(loaded.infer, samples, manifest.inputs, scenario)
+        streams = options.streams or 1 if scenario.name == "Offline" else 1
+        others = tuple(loaded.another().infer for _ in range(streams - 1))
+        for other in others:
+            other(queries[0])
     except BaseException:
         loaded.close()
         raise
@@ -74,7 +82,24 @@ def open_session(bundle: Path, scenario: Scenario, options: RunOptions) -> Sessi
         options=options,
         host=host_facts(),
     )
-    return Session(subject, issue, queries, loaded.close, resident, notes)
+    if others:
+        notes = (*notes, f"{streams} queries ran at once")
+    return Session(subject, issue, queries, loaded.close, resident, notes, others)
+
+
+def measure(
+    session: Session, minimum_ns: int, *, minimum_queries: int, maximum_ns: int | None, first: int
+) -> loop.Timed:
+    """Issue queries in turn from number ``first`` on, each when the last has completed; in each of its threads."""
+    queries = session.queries
+    if session.others:
+        issues = (session.issue, *session.others)
+        return loop.parallel_loop(
+            issues, queries, minimum_ns, minimum_queries=minimum_queries, maximum_ns=maximum_ns, first=first
+        )
+    return loop.closed_loop(
+        session.issue, queries, minimum_ns, minimum_queries=minimum_queries, maximum_ns=maximum_ns, first=first
+    )
 
 
 def _prepare(

@@ -133,20 +133,22 @@ def _throughput_ci95(
 ) -> tuple[float, float] | None:
     """Return the interval of samples per second: that of the mean time between completions, turned over.
 
-    None for Server, whose queries arrive by the clock. The time that the loop itself takes is added to each latency.
+    None for Server, whose queries arrive by the clock. The time that the loop itself takes is added to each latency;
+    where several queries ran at once, each counts with its share of the time.
     """
     interval = None if scenario.name == "Server" else mean_interval(latencies, scenario.seed)
     if interval is None:
         return None
-    own = max(duration_ns - int(latencies.sum()), 0) / len(latencies)
+    spent = int(latencies.sum())
+    own = max(duration_ns - spent, 0) / len(latencies)
+    share = min(1.0, duration_ns / max(spent, 1))
     low, high = interval.ends
     if len(lengths) > 1:
         mean = float(latencies.mean())
         half = between_launches([float(part.mean()) for part in split(latencies, lengths)])
         low, high = min(low, mean - half), max(high, mean + half)
-    if low + own <= 0:
-        return None
-    return per_query * 1e9 / (high + own), per_query * 1e9 / (low + own)
+    low, high = share * low + own, share * high + own
+    return (per_query * 1e9 / high, per_query * 1e9 / low) if low > 0 else None
 
 
 def _peak(memory: Memory | None) -> int | None:

@@ -136,16 +136,9 @@ class Holder:
         return Measured(latencies, timed.duration_ns, took, began - self._cpu_s, len(untimed.latencies))
 
     def _run(self, loaded: Session, minimum_ns: int, queries: int, maximum_ns: int) -> Timed:
-        from edgepack.benchmark.loop import closed_loop
+        from edgepack.benchmark import session
 
-        timed = closed_loop(
-            loaded.issue,
-            loaded.queries,
-            minimum_ns,
-            minimum_queries=queries,
-            maximum_ns=maximum_ns,
-            first=self._issued,
-        )
+        timed = session.measure(loaded, minimum_ns, minimum_queries=queries, maximum_ns=maximum_ns, first=self._issued)
         self._issued += len(timed.latencies)
         return timed
 

@@ -18,6 +18,7 @@ FORMAT = 1
 GOLDEN = "golden.npz"
 SBOM = "sbom.cdx.json"
 LAYERS = "layers.json"
+TUNING = "tuning.json"
 MODEL_FOLDER = "model/"
 MANIFEST_LIMIT_BYTES = 4 << 20
 
@@ -172,7 +173,7 @@ def _payload_problems(payloads: tuple[Payload, ...], files: set[str]) -> Iterato
             if not name.startswith(MODEL_FOLDER) or name not in files:
                 yield f"payloads: {name[:80]!r} is not one of the files in {MODEL_FOLDER}"
     used = {name for payload in payloads for name in payload.files}
-    if unused := sorted(name for name in files - used if name not in (GOLDEN, SBOM, LAYERS)):
+    if unused := sorted(name for name in files - used if name not in (GOLDEN, SBOM, LAYERS, TUNING)):
         yield f"files: {unused[0][:80]!r} belongs to no payload"
 
 

@@ -71,7 +71,7 @@ def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_js
     from edgepack.cli.tables import show_outputs
     from edgepack.runtime.run import run as infer
 
-    result = infer(bundle, source, _run_options(threads))
+    result = infer(bundle, source, None if threads is None else _run_options(threads))
     if out is not None:
         _write_npz(out, result.outputs)
     if as_json:
@@ -96,6 +96,9 @@ def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_js
 @click.option(
     "--limit/--no-limit", default=True, show_default=True, help="Say how near it comes to what this machine can do."
 )
+@click.option(
+    "--tuned/--untuned", default=True, show_default=True, help="Use what 'edgepack tune' found here, if anything."
+)
 @click.option("--loadgen", is_flag=True, help="Let MLCommons' LoadGen issue the queries (no MLPerf result).")
 @options("threads", "seed")
 @click.option(
@@ -112,6 +115,7 @@ def benchmark(
     latency_bound: int | None,
     launches: int,
     limit: bool,
+    tuned: bool,
     loadgen: bool,
     threads: int | None,
     seed: int | None,
@@ -125,7 +129,7 @@ def benchmark(
     """
     from edgepack.cli.display import Bar, make_console
     from edgepack.cli.measure import measure, write_results
-    from edgepack.cli.tables import show_results
+    from edgepack.cli.measured import show_results
     from edgepack.specs import Scenario
 
     duration = 600_000_000_000 if official_length else duration
@@ -133,7 +137,8 @@ def benchmark(
         scenario, duration, warmup, batch, seed or 0, latency_bound_ns=latency_bound, launches=launches
     )  # fmt: skip
     with Bar(make_console(), "benchmark") as bar:
-        results = measure(bundles, plan, _run_options(threads), bar, loadgen=loadgen, limit=limit)
+        chosen = None if tuned and threads is None else _run_options(threads)
+        results = measure(bundles, plan, chosen, bar, loadgen=loadgen, limit=limit)
     if out is not None:
         write_results(results, out)
     if as_json:
@@ -155,7 +160,7 @@ def compare(
     """
     from edgepack.benchmark.compare import compare as run
     from edgepack.cli.display import Bar, make_console
-    from edgepack.cli.tables import show_comparison
+    from edgepack.cli.measured import show_comparison
 
     found = []
     for other in others:
@@ -198,6 +203,40 @@ def report(
         raise click.exceptions.Exit(5)
 
 
+@click.command()
+@_bundle
+@click.option(
+    "--scenario",
+    type=OneOf(("SingleStream", "Offline")),
+    default="SingleStream",
+    show_default=True,
+    help="What to make fast: the latency of one sample, or the throughput of many.",
+)
+@click.option("--duration", type=DURATION, default="60s", show_default=True, help="How long to search and compare.")
+@options("seed")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    help="Write a copy of BUNDLE that carries the outcome (without a signature).",
+)
+@options("json")
+def tune(bundle: Path, scenario: Any, duration: int, seed: int | None, into: Path | None, as_json: bool) -> None:
+    """Find the run options with which BUNDLE is fastest on this machine, and keep them for it.
+
+    They are written to BUNDLE.tuning.json, beside the bundle, for this device alone; 'run', 'benchmark' and programs
+    that load the bundle take them from there. The engine's defaults stay unless something is measurably faster.
+    """
+    from edgepack.benchmark.tune import tune_and_store
+    from edgepack.cli.display import Bar, make_console
+    from edgepack.cli.measured import show_tuning
+
+    with Bar(make_console(), "tune") as bar:
+        found, path = tune_and_store(bundle, scenario, duration, seed or 0, bar, into=into)
+    if as_json:
+        echo_json(found)
+    show_tuning(make_console(), found, path)
+
+
 def _run_options(threads: int | None) -> RunOptions:
     from edgepack.specs import RunOptions
 
@@ -213,4 +252,4 @@ def _write_npz(out: Path, outputs: Any) -> None:
         np.savez(file, **outputs)
 
 
-COMMANDS = (inspect, verify, run, benchmark, compare, report)
+COMMANDS = (inspect, verify, run, benchmark, compare, tune, report)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgepack.specs import Progress, Result, RunOptions, Scenario
+    from edgepack.specs import Progress, Result, Roof, RunOptions, Scenario
 
 _STARTUP_S = 600.0
 _FORMATS = (".html", ".md", ".csv", ".parquet", ".xml")
@@ -20,7 +20,7 @@ _FORMATS = (".html", ".md", ".csv", ".parquet", ".xml")
 def measure(
     bundles: tuple[Path, ...],
     scenario: Scenario,
-    options: RunOptions,
+    options: RunOptions | None,
     progress: Progress,
     *,
     loadgen: bool = False,
@@ -28,10 +28,12 @@ def measure(
 ) -> tuple[Result, ...]:
     """Return one result a bundle, each measured alone in a fresh process, with ``loadgen`` by MLCommons' LoadGen.
 
-    With ``limit`` each says how near it comes to what this host can do.
+    With ``limit`` each says how near it comes to what this host can do. Without ``options`` a bundle runs with those
+    that were tuned for it here, else with its engine's defaults.
     """
     from edgepack import children
     from edgepack.benchmark import benchmark
+    from edgepack.benchmark.chosen import plan_of, told
     from edgepack.benchmark.loadgen import benchmark_with_loadgen
 
     function = benchmark_with_loadgen if loadgen else benchmark
@@ -40,17 +42,15 @@ def measure(
         for bundle in bundles:
             limit_s = _STARTUP_S + 3 * (scenario.duration_ns + scenario.warmup_ns) / 1e9
             log = Path(folder) / "benchmark.log"
-            results.append(
-                children.call(function, bundle, scenario, options, limit_s=limit_s, log=log, progress=progress)
-            )
+            plan, chosen, tuning = plan_of(bundle, scenario, options)
+            found = children.call(function, bundle, plan, chosen, limit_s=limit_s, log=log, progress=progress)
+            results.append(told(found, tuning))
         if limit:
-            results = _limited(results, bundles, options, Path(folder), progress)
+            results = _limited(results, bundles, Path(folder), progress)
     return tuple(results)
 
 
-def _limited(
-    results: list[Result], bundles: tuple[Path, ...], options: RunOptions, folder: Path, progress: Progress
-) -> list[Result]:
+def _limited(results: list[Result], bundles: tuple[Path, ...], folder: Path, progress: Progress) -> list[Result]:
     """Return the results with their limits; where one cannot be had, with a note that says why."""
     from edgepack import children
     from edgepack.benchmark.roof import measure_roof
@@ -60,17 +60,20 @@ def _limited(
     log = folder / "limit.log"
     precisions = tuple(sorted({result.precision for result in results}))
     limited = []
-    roof = None
+    roofs: dict[int | None, Roof] = {}
     for bundle, result in zip(bundles, results, strict=True):
         median = next((p.value_ns for p in result.percentiles if p.p == 50.0), None)
         try:
             if median is None or result.scenario.name == "Server":
                 raise ConfigError("it needs a median latency without waiting", hint="measure another scenario, longer")
-            roof = roof or children.call(
-                measure_roof, precisions, options.threads, limit_s=_STARTUP_S, log=log, progress=progress
-            )
+            options, scenario = result.options, result.scenario
+            if options.threads not in roofs:
+                roofs[options.threads] = children.call(
+                    measure_roof, precisions, options.threads, limit_s=_STARTUP_S, log=log, progress=progress
+                )
+            roof = roofs[options.threads]
             found = children.call(
-                measure_limit, bundle.absolute(), result.scenario, options, median, roof, limit_s=_STARTUP_S, log=log
+                measure_limit, bundle.absolute(), scenario, options, median, roof, limit_s=_STARTUP_S, log=log
             )
             limited.append(dataclasses.replace(result, limit=found))
         except EdgepackError as error:

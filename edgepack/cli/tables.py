@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from edgepack.specs import BuildResult, BuildRow, Diagnostic, Host, Recipe, Result, Target, Verification
+    from edgepack.specs import BuildResult, BuildRow, Diagnostic, Host, Recipe, Target, Verification
 
 _WRAP = (
+    "tried",
     "target",
     "bundle",
     "device",
@@ -28,7 +29,8 @@ _WRAP = (
 _STATUS = {"ok": "[green]ok[/]", "failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]"}
 
 
-def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+def make_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """Return an empty table; the columns in ``right`` hold figures."""
     from rich import box
     from rich.table import Table
 
@@ -45,7 +47,8 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return table
 
 
-def _safe(text: Any) -> str:
+def safe(text: Any) -> str:
+    """Return text as it is shown, whatever marks of rich are in it."""
     from rich.markup import escape
 
     return escape(str(text))
@@ -57,18 +60,18 @@ def show_build(console: Console, result: BuildResult) -> None:
     metric = next((row.accuracy.metric for row in result.rows if row.accuracy), "agreement")
     quality = metric if measured else "agreement"
     figures = ("size", quality, "drop", "SQNR", "p50", "p90", "speed-up")
-    table = _table("target", "precision", "status", *figures, right=figures)
+    table = make_table("target", "precision", "status", *figures, right=figures)
     for row in result.rows:
         table.add_row(*_build_cells(row, measured))
     console.print()
     console.print(table)
     for row in result.rows:
         if row.reason:
-            console.print(f"[red]{_safe(row.target)} {row.precision}[/]: {_safe(row.reason)}")
+            console.print(f"[red]{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
     for text in _remarks(result):
-        console.print(f"[dim]{_safe(text)}[/]")
+        console.print(f"[dim]{safe(text)}[/]")
     if result.report:
-        console.print(f"\nreport: [bold]{_safe(result.report)}[/]")
+        console.print(f"\nreport: [bold]{safe(result.report)}[/]")
     good = [row.bundle for row in result.rows if row.bundle]
     if good:
         console.print("next:")
@@ -87,7 +90,7 @@ def _build_cells(row: BuildRow, measured: bool) -> list[str]:
     speed = f"{row.speedup_over_fp32:.2f}x" if row.speedup_over_fp32 is not None else "-"
     sqnr = show.decibel(row.sqnr_db) if row.sqnr_db is not None or row.status == "failed" else "exact"
     return [
-        _safe(row.target), row.precision, _STATUS[row.status], show.size(row.size_bytes), value, drop, sqnr,
+        safe(row.target), row.precision, _STATUS[row.status], show.size(row.size_bytes), value, drop, sqnr,
         show.time_ns(latency.p50 if latency else None), show.time_ns(latency.p90 if latency else None), speed,
     ]  # fmt: skip
 
@@ -107,10 +110,10 @@ def _remarks(result: BuildResult) -> list[str]:
 
 def show_targets(console: Console, targets: tuple[Target, ...]) -> None:
     """Print one line a profile."""
-    table = _table("id", "device", "engine", "arch", "precisions")
+    table = make_table("id", "device", "engine", "arch", "precisions")
     for target in targets:
         engine = target.backend if target.engine.device == "CPU" else f"{target.backend} {target.engine.device}"
-        table.add_row(*map(_safe, (target.id, target.title, engine, target.arch, " ".join(target.compute.precisions))))
+        table.add_row(*map(safe, (target.id, target.title, engine, target.arch, " ".join(target.compute.precisions))))
     console.print(table)
 
 
@@ -118,7 +121,7 @@ def show_target(console: Console, target: Target) -> None:
     """Print every fact of a profile with its source."""
     from edgepack.documents import encode
 
-    table = _table("fact", "value", "source")
+    table = make_table("fact", "value", "source")
     data = encode(target)
     for key, value in data.items():
         if key == "sources":
@@ -127,7 +130,7 @@ def show_target(console: Console, target: Target) -> None:
         for name, fact in facts.items():
             if fact not in (None, [], {}):
                 source = target.sources.get(name) or target.sources.get(name.partition(".")[0], "")
-                table.add_row(*map(_safe, (name, _plain(fact), source)))
+                table.add_row(*map(safe, (name, _plain(fact), source)))
     console.print(table)
 
 
@@ -141,19 +144,19 @@ def _plain(value: Any) -> str:
 
 def show_recipes(console: Console, recipes: tuple[Recipe, ...]) -> None:
     """Print one line a recipe."""
-    table = _table("recipe", "title", "samples", "observer", right=("samples",))
+    table = make_table("recipe", "title", "samples", "observer", right=("samples",))
     for recipe in recipes:
-        table.add_row(*map(_safe, (recipe.name, recipe.title, recipe.samples, recipe.observer)))
+        table.add_row(*map(safe, (recipe.name, recipe.title, recipe.samples, recipe.observer)))
     console.print(table)
 
 
 def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:
     """Print the host's facts and one line an engine."""
-    console.print(f"[bold]{_safe(host.cpu)}[/], {host.cores} cores, {show.size(host.memory_bytes)}, {_safe(host.arch)}")
-    console.print(f"[dim]{_safe(' '.join(host.isa))}[/]")
-    table = _table("engine", "version", "what it can do here, or what to install")
+    console.print(f"[bold]{safe(host.cpu)}[/], {host.cores} cores, {show.size(host.memory_bytes)}, {safe(host.arch)}")
+    console.print(f"[dim]{safe(' '.join(host.isa))}[/]")
+    table = make_table("engine", "version", "what it can do here, or what to install")
     for report in reports:
-        table.add_row(_safe(report.name), _safe(report.version or "-"), _safe(report.summary))
+        table.add_row(safe(report.name), safe(report.version or "-"), safe(report.summary))
     console.print(table)
 
 
@@ -162,19 +165,21 @@ def show_diagnostics(console: Console, found: tuple[Diagnostic, ...]) -> None:
     colours = {"error": "red", "warning": "yellow", "note": "dim"}
     for severity, colour in colours.items():
         for item in (d for d in found if d.severity == severity):
-            console.print(f"[{colour}]{severity}[/]: {_safe(item.message)}")
+            console.print(f"[{colour}]{severity}[/]: {safe(item.message)}")
             if item.hint:
-                console.print(f"  [dim]{_safe(item.hint)}[/]")
+                console.print(f"  [dim]{safe(item.hint)}[/]")
     if not found:
         console.print("nothing here disturbs measurements")
 
 
 def show_verification(console: Console, bundle: Path, result: Verification) -> None:
     """Print the distance of each output from the golden vectors."""
-    table = _table("output", "SQNR", "at least", "cosine", "largest error", "", right=("SQNR", "at least", "cosine"))
+    table = make_table(
+        "output", "SQNR", "at least", "cosine", "largest error", "", right=("SQNR", "at least", "cosine")
+    )
     for output in result.outputs:
         table.add_row(
-            _safe(output.name),
+            safe(output.name),
             show.decibel(output.sqnr_db) if output.sqnr_db is not None else "exact",
             show.decibel(output.tolerance_sqnr_db),
             f"{output.cosine:.6f}",
@@ -184,93 +189,20 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
     console.print(table)
     verdict = "[green]verified[/]" if result.passed else "[red]not verified[/]"
     versions = ", ".join(f"{k} {v}" for k, v in result.versions.items())
-    console.print(f"{verdict}: {_safe(bundle)} on {result.samples} golden vectors with {_safe(versions)}")
+    console.print(f"{verdict}: {safe(bundle)} on {result.samples} golden vectors with {safe(versions)}")
     if result.note:
-        console.print(f"[dim]{_safe(result.note)}[/]")
-
-
-def show_results(console: Console, results: tuple[Result, ...]) -> None:
-    """Print latency with intervals, throughput and memory of each measurement."""
-    figures = ("p50", "p90", "p99", "samples/s", "memory", "queries")
-    table = _table("bundle", "target", "precision", "scenario", "valid", *figures, right=figures)
-    for result in results:
-        values = {p.p: p for p in result.percentiles}
-        table.add_row(
-            _safe(result.bundle_name),
-            _safe(result.target),
-            result.precision,
-            result.scenario.name,
-            "[green]yes[/]" if result.valid else "[red]no[/]",
-            *(_percentile(values.get(p)) for p in (50.0, 90.0, 99.0)),
-            f"{result.samples_per_second:.4g}",
-            show.size(result.memory_peak_bytes),
-            str(result.queries),
-        )
-    console.print(table)
-    for result in results:
-        for reason in result.invalid_reasons:
-            console.print(f"[red]{_safe(result.target)} {result.precision}[/]: {_safe(reason)}")
-        if result.limit is not None:
-            _show_limit(console, result, layers=len(results) == 1)
-        for note in (note for note in result.notes if note.startswith("the limit")):
-            console.print(f"[dim]{_safe(result.target)} {result.precision}: {_safe(note)}[/]")
-
-
-def _show_limit(console: Console, result: Result, *, layers: bool) -> None:
-    """Print the floor of the latency and, of a single result, the layers that cost most with the reason."""
-    limit = result.limit
-    assert limit is not None
-    peaks = ", ".join(f"{p.precision} {p.ops_per_s / 1e9:.0f}" for p in limit.roof.peaks)
-    console.print(
-        f"{_safe(result.target)} {result.precision}: this machine needs at least {show.time_ns(limit.floor_ns)}; "
-        f"{show.percent(limit.fraction)} of that speed was reached "
-        f"[dim](billion operations a second with {limit.roof.threads} threads: {peaks})[/]"
-    )
-    if not layers:
-        return
-    known = {layer.name: layer for layer in limit.layers}
-    table = _table("layer", "operator", "runs", "time", "least", "why", right=("time", "least"))
-    for layer in (known[name] for name in limit.costliest):
-        floor, spent = show.time_ns(layer.floor_ns), show.time_ns(layer.time_ns)
-        table.add_row(*map(_safe, (layer.name, layer.operator, layer.executed, spent, floor, layer.reason)))
-    console.print(table)
-
-
-def _percentile(value: Any) -> str:
-    if value is None or value.value_ns is None:
-        return "-" if value is None else f"[dim]needs {value.queries_needed}[/]"
-    if value.ci95_ns is None:
-        return show.time_ns(value.value_ns)
-    low, high = map(show.time_ns, value.ci95_ns)
-    return f"{show.time_ns(value.value_ns)}\n[dim]{low}..{high}[/]"
-
-
-def show_comparison(console: Console, first: Path, second: Path, result: Any) -> None:
-    """Print the verdict of ``compare`` in one sentence."""
-    low, high = result.ci95
-    console.print(
-        f"[bold]{_safe(result.verdict)}[/]: {_safe(second.name)} takes {result.ratio:.3f} times as long as "
-        f"{_safe(first.name)} (95 % interval {low:.3f}..{high:.3f})"
-    )
-    if result.minutes_needed is not None:
-        minutes = max(1, round(result.minutes_needed))
-        needed = f"this needs about {minutes} minute{'s' if minutes > 1 else ''}: --duration {minutes}min"
-        console.print(f"cannot tell which is faster; if the noise stays as it is, {needed}")
-    for reason in result.invalid_reasons:
-        console.print(f"[red]disturbed[/]: {_safe(reason)}")
-    for note in result.notes:
-        console.print(f"[dim]{_safe(note)}[/]")
+        console.print(f"[dim]{safe(result.note)}[/]")
 
 
 def show_outputs(console: Console, result: Any) -> None:
     """Print shapes of the outputs and, where the bundle knows its classes, the best five."""
-    table = _table("output", "dtype", "shape", "first values")
+    table = make_table("output", "dtype", "shape", "first values")
     for name, value in result.outputs.items():
         first = " ".join(f"{v:.4g}" for v in value.ravel()[:6].tolist())
-        table.add_row(*map(_safe, (name, value.dtype, show.shape(value.shape), first)))
+        table.add_row(*map(safe, (name, value.dtype, show.shape(value.shape), first)))
     console.print(table)
     for label, score in result.top5 or ():
-        console.print(f"  {_safe(label):<24} {score:.4f}")
+        console.print(f"  {safe(label):<24} {score:.4f}")
 
 
 def show_model(console: Console, model: Any) -> None:
@@ -281,30 +213,30 @@ def show_model(console: Console, model: Any) -> None:
 
 
 def _show_specs(console: Console, inputs: Any, outputs: Any) -> None:
-    table = _table("", "name", "dtype", "shape")
+    table = make_table("", "name", "dtype", "shape")
     for kind, specs in (("input", inputs), ("output", outputs)):
         for spec in specs:
-            table.add_row(kind, *map(_safe, (spec.name, spec.dtype, show.shape(spec.shape))))
+            table.add_row(kind, *map(safe, (spec.name, spec.dtype, show.shape(spec.shape))))
     console.print(table)
 
 
 def _show_layers(console: Console, model: Any) -> None:
     counts = ", ".join(f"{name} {n}" for name, n in sorted(model.operators.items(), key=lambda x: (-x[1], x[0])))
-    console.print(f"[bold]operators[/]: {_safe(counts)}")
-    table = _table("layer", "operator", "precision", "weights", "multiply-adds", right=("weights", "multiply-adds"))
+    console.print(f"[bold]operators[/]: {safe(counts)}")
+    table = make_table("layer", "operator", "precision", "weights", "multiply-adds", right=("weights", "multiply-adds"))
     for layer in model.layers:
         macs = f"{layer.macs / 1e6:.2f} M" if layer.macs is not None else "-"
-        table.add_row(*map(_safe, (layer.name, layer.op, layer.precision, show.size(layer.weight_bytes), macs)))
+        table.add_row(*map(safe, (layer.name, layer.op, layer.precision, show.size(layer.weight_bytes), macs)))
     console.print(table)
     for key, value in sorted(model.metadata.items()):
-        console.print(f"[dim]{_safe(key)}: {_safe(value)[:200]}[/]")
+        console.print(f"[dim]{safe(key)}: {safe(value)[:200]}[/]")
 
 
 def show_bundle(console: Console, bundle: Any) -> None:
     """Print what ``inspect`` found in a bundle."""
     manifest = bundle.manifest
     console.print(
-        f"[bold]{_safe(manifest.name)} {_safe(manifest.version)}[/] for {_safe(manifest.target)}, "
+        f"[bold]{safe(manifest.name)} {safe(manifest.version)}[/] for {safe(manifest.target)}, "
         f"{manifest.precision}, {show.size(bundle.size_bytes)}, sha256 {bundle.sha256}"
     )
     _show_specs(console, manifest.inputs, manifest.outputs)
@@ -314,21 +246,21 @@ def show_bundle(console: Console, bundle: Any) -> None:
         if found is not None:
             low, high = found.ci95
             console.print(
-                f"{_safe(found.metric)} {show.percent(found.value, 2)}, fp32 {show.percent(found.fp32, 2)}, drop "
+                f"{safe(found.metric)} {show.percent(found.value, 2)}, fp32 {show.percent(found.fp32, 2)}, drop "
                 f"{show.points(found.drop)} points (95 % interval {show.points(low)}..{show.points(high)}, n={found.n})"
             )
         console.print(
             f"SQNR {show.decibel(measured.sqnr_db)}, cosine {measured.cosine:.6f}, agreement "
-            f"{show.percent(measured.agreement)} (n={measured.n}), measured with {_safe(measured.engine)}"
+            f"{show.percent(measured.agreement)} (n={measured.n}), measured with {safe(measured.engine)}"
         )
         if measured.note:
-            console.print(f"[dim]{_safe(measured.note)}[/]")
-    table = _table("file", "size", "sha256", right=("size",))
+            console.print(f"[dim]{safe(measured.note)}[/]")
+    table = make_table("file", "size", "sha256", right=("size",))
     for entry in manifest.files:
-        table.add_row(_safe(entry.path), show.size(entry.size_bytes), entry.sha256[:16])
+        table.add_row(safe(entry.path), show.size(entry.size_bytes), entry.sha256[:16])
     console.print(table)
     if manifest.layers:
-        console.print("[bold]layers[/]: " + ", ".join(f"{n} {_safe(p)}" for p, n in sorted(manifest.layers.items())))
+        console.print("[bold]layers[/]: " + ", ".join(f"{n} {safe(p)}" for p, n in sorted(manifest.layers.items())))
     tools = ", ".join(f"{k} {v}" for k, v in sorted(manifest.toolchain.items()))
-    console.print(f"[dim]built with {_safe(tools)}[/]")
+    console.print(f"[dim]built with {safe(tools)}[/]")
     console.print(f"[dim]source model {manifest.source_sha256}, calibration {manifest.calibration_sha256 or 'none'}[/]")

@@ -107,6 +107,11 @@ def _parser() -> _Parser:
     measure.add_argument("--launches", type=_positive, default=5, help="fresh processes to measure in (default: 5)")
     measure.add_argument("--seed", type=int, default=0)
     measure.add_argument("-o", "--out", type=Path, help="write the result (JSON); a folder for several bundles")
+    measure.add_argument("--untuned", action="store_true", help="do not use what 'edgepack tune' found here")
+    tune = _add(commands, "tune", "Find the run options with which a bundle is fastest here, and keep them for it.")
+    tune.add_argument("--scenario", choices=("SingleStream", "Offline"), default="SingleStream")
+    tune.add_argument("--duration", type=duration_ns, default="60s", help="how long to search (default: 60s)")
+    tune.add_argument("--seed", type=int, default=0)
     return parser
 
 
@@ -189,7 +194,8 @@ def _show_verification(bundle: Path, result: Verification) -> None:
 def _run(arguments: argparse.Namespace) -> int:
     from edgepack.runtime.run import run
 
-    answer = run(arguments.bundle, arguments.source, RunOptions(threads=arguments.threads))
+    options = None if arguments.threads is None else RunOptions(threads=arguments.threads)
+    answer = run(arguments.bundle, arguments.source, options)
     if arguments.out is not None:
         _write_npz(arguments.out, answer)
     if arguments.as_json:
@@ -228,6 +234,7 @@ def _measure(arguments: argparse.Namespace) -> tuple[Result, ...]:
     """Measure each bundle alone in a fresh process."""
     from edgepack import children
     from edgepack.benchmark import benchmark
+    from edgepack.benchmark.chosen import plan_of, told
 
     plan = Scenario(
         arguments.scenario,
@@ -238,16 +245,37 @@ def _measure(arguments: argparse.Namespace) -> tuple[Result, ...]:
         latency_bound_ns=arguments.latency_bound,
         launches=arguments.launches,
     )
-    options = RunOptions(threads=arguments.threads)
+    asked = None if arguments.threads is None and not arguments.untuned else RunOptions(threads=arguments.threads)
     limit_s = _LIMIT_S + 3 * (plan.duration_ns + plan.warmup_ns) / 1e9
+    results = []
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
         log = Path(folder) / "benchmark.log"
-        return tuple(
-            children.call(
-                benchmark, bundle.absolute(), plan, options, limit_s=limit_s, log=log, progress=_show_progress
+        for bundle in arguments.bundle:
+            chosen, options, tuning = plan_of(bundle, plan, asked)
+            found = children.call(
+                benchmark, bundle.absolute(), chosen, options, limit_s=limit_s, log=log, progress=_show_progress
             )
-            for bundle in arguments.bundle
+            results.append(told(found, tuning))
+    return tuple(results)
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from edgepack.benchmark.tune import tune_and_store
+
+    found, path = tune_and_store(
+        arguments.bundle, arguments.scenario, arguments.duration, arguments.seed, _show_progress
+    )
+    if arguments.as_json:
+        _print_json(found)
+    for trial in found.trials:
+        _say(
+            f"  {trial.changes}: {trial.ratio:.3f}" if trial.ratio is not None else f"  {trial.changes}: {trial.reason}"
         )
+    low, high = found.ci95
+    _say(f"{found.verdict}: {found.ratio:.3f} times the engine's default ({low:.3f}..{high:.3f}); kept in {path}")
+    for text in (*found.notes, *found.invalid_reasons):
+        _say(f"  {text}")
+    return 0
 
 
 def _show_progress(what: str, done: int, total: int, /) -> None:
@@ -288,4 +316,5 @@ _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "verify": _verify,
     "run": _run,
     "benchmark": _benchmark,
+    "tune": _tune,
 }

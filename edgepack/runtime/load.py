@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.backends import BACKENDS, get_backend
+from edgepack.backends import BACKENDS, Sharing, get_backend
 from edgepack.bundle.archive import Bundle, open_checked
 from edgepack.bundle.requirements import is_older
-from edgepack.errors import ToolchainError
+from edgepack.errors import ConfigError, ToolchainError
 from edgepack.host import host_facts
 from edgepack.runtime.cache import Unpacked, unpack
 from edgepack.runtime.mapped import dropped_pages
+from edgepack.runtime.tuning import Tuning, device_facts, find_tuning
 from edgepack.specs import Array, CompiledModel, Host, Manifest, Payload, RunOptions, TensorSpec
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class LoadedModel:
 
     ``infer`` is the engine's runner's own bound method, so that a bundle costs nothing per call; it takes and returns
     arrays by name, and the memory of an output may be reused by the next call. ``skipped`` says why payloads that the
-    manifest prefers were passed over.
+    manifest prefers were passed over; ``options`` are those that it was loaded with.
     """
 
     bundle: Bundle
@@ -39,6 +40,7 @@ class LoadedModel:
     infer: Callable[[Mapping[str, Array]], Mapping[str, Array]]
     _runner: Runner
     _files: Unpacked
+    options: RunOptions
 
     @property
     def manifest(self) -> Manifest:
@@ -65,6 +67,14 @@ class LoadedModel:
         """Return where the payload's files are."""
         return self._files.folder
 
+    def another(self) -> Runner:
+        """Return a runner of the same loaded model for another thread. Raises ``ConfigError`` where there is none."""
+        if not isinstance(self._runner, Sharing):
+            raise ConfigError(
+                f"{self.backend} runs one inference at a time in a process", hint="leave the streams at their default"
+            )
+        return self._runner.another()
+
     def close(self) -> None:
         """Free the engine's memory and let the unpacked files go."""
         self._runner.close()
@@ -79,15 +89,19 @@ class LoadedModel:
         self.close()
 
 
-def load(bundle: Bundle | Path, options: RunOptions = RunOptions()) -> LoadedModel:  # noqa: B008  frozen
+def load(bundle: Bundle | Path, options: RunOptions | None = None) -> LoadedModel:
     """Check ``bundle`` whole and load the first payload in its order of preference that this host can run.
 
-    Raises ``BundleError`` or ``IntegrityError`` when it is not to be trusted, ``ToolchainError`` when this host lacks
-    what it needs, ``CompileError`` when the engine refuses the files.
+    Without ``options`` it is loaded with what ``edgepack tune`` found for it on this device, else with the engine's
+    defaults, which ``RunOptions()`` asks for. Raises ``BundleError`` or ``IntegrityError`` when it is not to be
+    trusted, ``ConfigError`` when its tuning is not, ``ToolchainError`` when this host lacks what it needs,
+    ``CompileError`` when the engine refuses the files.
     """
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     with open_checked(path) as (file, checked):
         payload, versions, skipped = choose_payload(checked.manifest, host_facts())
+        if options is None:
+            options = tuned_options(checked, payload, versions)
         files = unpack(checked, payload, file)
     device = options.device or payload.device
     try:
@@ -97,7 +111,24 @@ def load(bundle: Bundle | Path, options: RunOptions = RunOptions()) -> LoadedMod
     except BaseException:
         files.release()
         raise
-    return LoadedModel(checked, payload, device, versions, skipped, runner.infer, runner, files)
+    return LoadedModel(checked, payload, device, versions, skipped, runner.infer, runner, files, options)
+
+
+def tuning_here(bundle: Path, scenario: str) -> Tuning | None:
+    """Return what ``edgepack tune`` found for a bundle on this device; None when it was not tuned for the scenario.
+
+    Raises what ``load`` raises before it comes to the engine.
+    """
+    with open_checked(Path(bundle)) as (_file, checked):
+        host = host_facts()
+        payload, versions, _ = choose_payload(checked.manifest, host)
+        return find_tuning(checked, payload, device_facts(host, payload, payload.device, versions), scenario)
+
+
+def tuned_options(bundle: Bundle, payload: Payload, versions: Mapping[str, str]) -> RunOptions:
+    """Return the options that were tuned on this device for latency; the engine's defaults when none were."""
+    found = find_tuning(bundle, payload, device_facts(host_facts(), payload, payload.device, versions))
+    return found.options if found is not None else RunOptions()
 
 
 def choose_payload(manifest: Manifest, host: Host) -> tuple[Payload, Mapping[str, str], tuple[str, ...]]:

@@ -45,11 +45,11 @@ class Answer:
         return {"outputs": outputs, "top5": top5}
 
 
-def run(bundle: Path, source: Path, options: RunOptions = RunOptions()) -> Answer:  # noqa: B008  frozen
+def run(bundle: Path, source: Path, options: RunOptions | None = None) -> Answer:
     """Load ``bundle``, feed it ``source`` and return what comes out.
 
-    Where the model's batch is fixed, a larger one is run in pieces. Raises ``DataError`` when ``source`` does not fit
-    the inputs, and what ``load`` raises.
+    Without ``options`` it runs with those that were tuned here. Where the model's batch is fixed, a larger one is run
+    in pieces. Raises ``DataError`` when ``source`` does not fit the inputs, and what ``load`` raises.
     """
     with load(bundle, options) as model:
         feeds = read_feeds(Path(source), model.manifest)

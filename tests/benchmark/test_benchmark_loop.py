@@ -1,4 +1,5 @@
 import gc
+import time
 
 import numpy as np
 import pytest
@@ -154,3 +155,32 @@ def test_the_first_query_of_a_poisson_run_is_the_first():
         time.issue, ["a", "b", "c"], np.arange(4), bound_ns=10**9, most_late=0, clock=time.clock, sleep=time.sleep
     )
     assert time.issued == ["a", "b", "c", "a"]
+
+
+def test_several_queries_run_at_once_and_each_thread_deals_with_its_own():
+    """Four runners that sleep 5 ms: in 100 ms four times as many queries are done, and none by two runners."""
+    seen = [[] for _ in range(4)]
+
+    def runner(number):
+        def issue(query):
+            seen[number].append(query)
+            time.sleep(0.005)
+
+        return issue
+
+    timed = loop.parallel_loop([runner(i) for i in range(4)], list(range(10)), 100_000_000, minimum_queries=8)
+    count = sum(map(len, seen))
+    assert len(timed.latencies) == count
+    assert min(map(len, seen)) >= 2
+    assert all(latency >= 5_000_000 for latency in timed.latencies)
+    assert timed.duration_ns >= 100_000_000
+    assert int(timed.latencies.sum()) > 1.5 * timed.duration_ns
+    assert [queries[0] for queries in seen] == [0, 1, 2, 3]
+
+
+def test_a_failure_in_one_thread_is_raised():
+    def fail(query):
+        raise ValueError("this one fails")
+
+    with pytest.raises(ValueError, match="this one fails"):
+        loop.parallel_loop([lambda query: None, fail], [0], 1_000_000)

@@ -103,3 +103,13 @@ def test_a_disturbed_run_is_invalid_with_the_reason():
     found = result([10] * 100, around=busy)
     assert not found.valid
     assert "other processes" in found.invalid_reasons[0]
+
+
+def test_queries_that_ran_at_once_share_the_time():
+    """Two threads, each a query of 1 ms after another, for 100 ms: 2000 a second, and the interval is around that."""
+    random = np.random.default_rng(0)
+    found = result(random.integers(950_000, 1_050_000, 200), "Offline", duration_ns=100 * 10**6)
+    assert found.samples_per_second == pytest.approx(2000)
+    low, high = found.samples_per_second_ci95
+    assert low <= 2000 <= high
+    assert high < 1.05 * low
