@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from edgepack import children
-from edgepack.backends import BACKENDS
+from edgepack.backends import BACKENDS, get_backend
 from edgepack.errors import EdgepackError
+from edgepack.files import sha256_file
 from edgepack.host import host_facts, saturates
-from edgepack.specs import Host
-from edgepack.targets import native_precisions
+from edgepack.specs import Host, OnnxModel, RunOptions, TensorSpec
+from edgepack.targets import host_target, native_precisions
 
 _PROBE_LIMIT_S = 60.0
 
@@ -70,7 +71,7 @@ _TOOLS = (
     _Tool("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"), "onnxruntime", "builds and runs"),
     _Tool("openvino", ("openvino",), "openvino", "builds and runs"),
     _Tool("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx"), "", "builds and runs"),
-    _Tool("tvm", ("apache-tvm",), "", "builds and runs"),
+    _Tool("tvm", ("apache-tvm",), "tvm", "builds and runs"),
     _Tool("torch", ("torch",), "torch", "exports PyTorch models"),
     _Tool("onnxscript", ("onnxscript",), "torch", "is used by torch to export"),
     _Tool("onnx", ("onnx",), "build", "checks and rewrites models"),
@@ -182,6 +183,27 @@ def probe_openvino() -> Probe:
     return Probe("; ".join([probe.words, *refused]), probe.devices, probe.precisions)
 
 
+def probe_tvm() -> Probe:
+    """Compile a model with TVM, link it with Zig, and run it on TVM's runtime."""
+    import numpy as np
+
+    from edgepack.tvm.linking import ARCHITECTURES
+
+    backend, host = get_backend("tvm"), host_facts()
+    backend.versions()
+    with tempfile.TemporaryDirectory(prefix="edgepack-doctor-") as folder:
+        path = Path(folder, "relu.onnx")
+        path.write_bytes(_RELU)
+        x, y = (TensorSpec(name, "float32", (2,)) for name in "xy")
+        model = OnnxModel(path, sha256_file(path), len(_RELU), 13, (x,), (y,))
+        compiled = backend.compile_model(model, host_target("tvm", host), "fp32", Path(folder, "out"))
+        runner = backend.load_model(compiled, RunOptions(threads=1))
+        _check(runner.infer({"x": np.array([-1, 2], np.float32)})["y"])
+        runner.close()
+    probe = _engine_probe(("CPU",), native_precisions("tvm", host))
+    return Probe(f"links for {', '.join(ARCHITECTURES)}; {probe.words}", probe.devices, probe.precisions)
+
+
 def probe_torch() -> Probe:
     """Compute something with torch and say which build it is."""
     import torch
@@ -197,7 +219,7 @@ def probe_module(module: str, purpose: str) -> Probe:
     return Probe(purpose)
 
 
-_PROBES = {"onnxruntime": probe_onnxruntime, "openvino": probe_openvino, "torch": probe_torch}
+_PROBES = {"onnxruntime": probe_onnxruntime, "openvino": probe_openvino, "torch": probe_torch, "tvm": probe_tvm}
 
 
 def _engine_probe(devices: tuple[str, ...], precisions: tuple[str, ...]) -> Probe:

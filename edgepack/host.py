@@ -129,6 +129,11 @@ def has_isa(target: Target, host: Host) -> tuple[str, ...]:
     return tuple(sorted(set(target.compute.isa) - set(host.isa if host.arch == target.arch else ())))
 
 
+def can_run(target: Target, host: Host) -> bool:
+    """Say whether machine code for ``target`` runs on this machine."""
+    return target.arch == host.arch and target.os == host.os and not has_isa(target, host)
+
+
 def saturates(host: Host) -> bool:
     """Say whether int8 multiply-adds clip at 16 bits here: VPMADDUBSW on x86 without VNNI (Intel SDM, volume 2)."""
     return host.arch == "x86_64" and not {"avx512_vnni", "avx_vnni"} & set(host.isa)

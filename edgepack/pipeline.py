@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack import documents
-from edgepack.backends import get_backend
+from edgepack.backends import SELF_CONTAINED, get_backend
 from edgepack.bundle.layers import LayerRecords
 from edgepack.bundle.pack import BundleFacts
 from edgepack.calibrate.recipes import load_recipe
@@ -18,7 +18,7 @@ from edgepack.evaluate.outputs import StoredOutputs
 from edgepack.events import Events, Silent
 from edgepack.files import write_text
 from edgepack.gate import Attempt, hold_gate
-from edgepack.host import has_isa, host_facts, is_this_host, saturates
+from edgepack.host import can_run, has_isa, host_facts, is_this_host, saturates
 from edgepack.measuring import Measured, measure_step
 from edgepack.packing import deliver_bundle, pack_step
 from edgepack.quantize.corrected import Correction
@@ -283,6 +283,11 @@ def _where(target: Target) -> tuple[RunOptions, dict[str, str]]:
     missing = has_isa(target, host)
     if missing and target.arch == host.arch:
         notes["isa"] = f"this host lacks {', '.join(missing)}"
+    if target.backend in SELF_CONTAINED and not can_run(target, host):
+        notes["code"] = (
+            "what was run here is the same graph, compiled by the same rules for this host; the machine code in the "
+            "bundle is the device's and was not run"
+        )
     return RunOptions(device="CPU"), notes
 
 

@@ -13,6 +13,11 @@ def targets_folder() -> Path:
     return DATA / "targets"
 
 
+def package_folder() -> Path:
+    """Return the folder of the package itself, for files that are not Python."""
+    return _PACKAGE
+
+
 def calibration_folder() -> Path:
     """Return the folder of recipes, ``<name>.toml`` each."""
     return DATA / "calibration"

@@ -161,12 +161,16 @@ class Ranges:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """``[engine]``: the engine on the device. ``device`` is OpenVINO's device name or an execution provider."""
+    """``[engine]``: the engine on the device. ``device`` is OpenVINO's device name or an execution provider.
+
+    ``glibc`` is the oldest C library that machine code is linked for, as "2.31".
+    """
 
     version: str | None = None
     device: str = "CPU"
     max_opset: int | None = None
     build_on: Literal["host", "device"] = "host"
+    glibc: str | None = None
 
 
 @dataclass(frozen=True)

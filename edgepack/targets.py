@@ -20,7 +20,7 @@ from edgepack.specs import Compute, EngineFacts, Host, Precision, QuantizationRu
 
 HOST_PREFIX = "host-"
 # The engines that this version has a backend for; ``backends.BACKENDS`` has the same keys (a test compares them).
-HOST_ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+HOST_ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tvm": "TVM"}
 
 _ENGINES: tuple[str, ...] = typing.get_args(typing.get_type_hints(QuantizationRules)["engine"])
 _ARCHITECTURES = ("x86_64", "aarch64", "armv7l", "i686", "riscv64")
@@ -78,10 +78,12 @@ def read_target(path: Path) -> Target:
 def host_targets(machine: Host | None = None) -> tuple[Target, ...]:
     """Return one profile for each engine that edgepack drives, made from this machine's facts; none is imported."""
     machine = machine or host.host_facts()
-    return tuple(_host_target(machine, engine, title) for engine, title in sorted(HOST_ENGINES.items()))
+    return tuple(host_target(engine, machine) for engine in sorted(HOST_ENGINES))
 
 
-def _host_target(machine: Host, engine: str, title: str) -> Target:
+def host_target(engine: str, machine: Host) -> Target:
+    """Return the profile of ``machine`` for one of the engines in ``HOST_ENGINES``."""
+    title = HOST_ENGINES[engine]
     saturates = host.saturates(machine)
     return Target(
         id=HOST_PREFIX + engine,

@@ -63,7 +63,7 @@ def test_an_engine_that_is_here_works(engine: str, reports: dict[str, EngineRepo
     assert re.search(r"CPU in fp32.*int8; int8 ", report.summary)
 
 
-@pytest.mark.parametrize("engine", ["tensorrt", "tvm"])
+@pytest.mark.parametrize("engine", ["tensorrt"])
 def test_an_engine_without_a_backend_says_so(engine: str, reports: dict[str, EngineReport]) -> None:
     assert not reports[engine].works
     assert reports[engine].install is None

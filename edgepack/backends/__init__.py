@@ -59,7 +59,10 @@ class Backend(Protocol):
 BACKENDS = {
     "onnxruntime": "edgepack.backends.onnxruntime",
     "openvino": "edgepack.backends.openvino",
+    "tvm": "edgepack.backends.tvm",
 }
+# Their bundles carry the engine: a device needs nothing installed, and has the versions that the bundle was built with.
+SELF_CONTAINED = frozenset({"tvm"})
 
 
 def get_backend(name: str) -> Backend:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.backends import BACKENDS, Sharing, get_backend
+from edgepack.backends import BACKENDS, SELF_CONTAINED, Sharing, get_backend
 from edgepack.bundle.archive import Bundle, open_checked
 from edgepack.bundle.requirements import is_older
 from edgepack.errors import ConfigError, ToolchainError
@@ -151,18 +151,20 @@ def choose_payload(manifest: Manifest, host: Host) -> tuple[Payload, Mapping[str
     hints: list[str] = []
     for payload in manifest.payloads:
         try:
-            return payload, _engine_versions(payload, needs.engine), tuple(skipped)
+            return payload, _engine_versions(payload, manifest), tuple(skipped)
         except ToolchainError as error:
             skipped.append(error.message)
             hints.append(error.hint)
     raise ToolchainError("; ".join(skipped), hint=hints[0])
 
 
-def _engine_versions(payload: Payload, oldest: Mapping[str, str]) -> Mapping[str, str]:
+def _engine_versions(payload: Payload, manifest: Manifest) -> Mapping[str, str]:
     if payload.backend not in BACKENDS:
         raise ToolchainError(f"this edgepack has no backend {payload.backend!r}", hint="pip install --upgrade edgepack")
+    if payload.backend in SELF_CONTAINED:
+        return {name: version for name, version in manifest.toolchain.items() if payload.backend in name}
     versions = get_backend(payload.backend).versions()
-    for package, needed in oldest.items():
+    for package, needed in manifest.requirements.engine.items():
         found = versions.get(package)
         if found is not None and is_older(found, needed):
             raise ToolchainError(

@@ -1,0 +1,144 @@
+"""From an ONNX model to a folder that a device runs: machine code, interface, runtime libraries, a C++ runner."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack import resources
+from edgepack.backends.engine import import_engine
+from edgepack.backends.feeds import engine_words
+from edgepack.codegen.lower import lower
+from edgepack.codegen.machine import machine
+from edgepack.errors import CompileError, EdgepackError
+from edgepack.files import write_text
+from edgepack.specs import TensorSpec
+from edgepack.tvm import interface
+from edgepack.tvm.batching import batch_kind
+from edgepack.tvm.importing import Readied, import_graph, ready, tensor_shapes
+from edgepack.tvm.interface import Batch, Interface
+from edgepack.tvm.libraries import runtime_files
+from edgepack.tvm.linking import build_program, link_library
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.specs import OnnxModel, Precision, Target
+
+TITLE = "TVM"
+MODEL = "model.so"
+PROGRAM = "runner"
+SOURCES = ("edgepack_tvm.h", "runner.cpp")
+# One line a function: its name, and the rule that made its code, or "default" and why no rule did.
+FUNCTIONS = "functions.txt"
+
+
+def compile_folder(
+    model: OnnxModel, target: Target, precision: Precision, versions: Mapping[str, str], out: Path
+) -> tuple[str, ...]:
+    """Write everything that runs ``model`` on ``target`` into ``out`` and return the names of the files.
+
+    Nothing is written unless all of it can be. Raises ``CompileError``, or ``ToolchainError`` when a tool is missing.
+    """
+    libraries = runtime_files(target.arch, versions)
+    with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
+        done = Path(scratch, "done")
+        done.mkdir()
+        about, rules = _compile(model, target, precision, versions, done / MODEL)
+        _add_program(target, Path(scratch), done)
+        write_text(done / interface.FILE, interface.write_interface(about))
+        write_text(done / FUNCTIONS, "".join(f"{name} {rule}\n" for name, rule in sorted(rules.items())))
+        for name, path in libraries.items():
+            shutil.copyfile(path, done / name)
+        names = tuple(sorted(path.name for path in done.iterdir()))
+        out.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copyfile(done / name, out / name)
+    return names
+
+
+def _compile(
+    model: OnnxModel, target: Target, precision: Precision, versions: Mapping[str, str], out: Path
+) -> tuple[Interface, Mapping[str, str]]:
+    """Write the library; return its interface and the rules of its functions.
+
+    The batch, where it is free: one sample at a time where they do not depend on each other, else any number by slower
+    code, else, where TVM cannot compile that, one.
+    """
+    name = model.path.name
+    kind = batch_kind(model)
+    if kind == "free":
+        try:
+            readied = ready(model, batch=None)
+            rules = compile_library(import_graph(model, readied), target, precision, name, out, free=True)
+        except CompileError:
+            kind = "fixed"
+        else:
+            return _interface(model, readied, target, versions, kind), rules
+    readied = ready(model)
+    rules = compile_library(import_graph(model, readied), target, precision, name, out)
+    return _interface(model, readied, target, versions, kind), rules
+
+
+def _interface(
+    model: OnnxModel, readied: Readied, target: Target, versions: Mapping[str, str], batch: Batch
+) -> Interface:
+    shapes = tensor_shapes(readied.proto)
+    return Interface(
+        inputs=tuple(TensorSpec(s.name, s.dtype, shapes.get(s.name, s.shape)) for s in model.inputs),
+        outputs=tuple(TensorSpec(s.name, s.dtype, shapes.get(s.name, s.shape)) for s in model.outputs),
+        batch=batch,
+        threads=target.compute.cores or 0,
+        tvm=versions["apache-tvm"],
+        ffi=versions["apache-tvm-ffi"],
+    )
+
+
+def compile_library(
+    module: Any, target: Target, precision: Precision, name: str, out: Path, *, free: bool = False
+) -> Mapping[str, str]:
+    """Generate machine code, link it as ``out``, and return the rule that made each function.
+
+    With ``free`` extents, TVM's own loops are taken for all functions: ours are for shapes that are known. Raises
+    ``CompileError``.
+    """
+    tvm = import_engine(TITLE, "tvm", "tvm")
+    relax = import_engine(TITLE, "tvm", "tvm.relax")
+    processor = machine(target.arch, target.compute.isa, threads=target.compute.cores or 1)
+    rules: Mapping[str, str] = {}
+    try:
+        built_for = tvm.target.Target(processor.target())
+        if free:
+            executable = relax.build(module, built_for)
+        else:
+            lowered = lower(module, processor, precision)
+            rules = lowered.rules
+            executable = relax.build(lowered.module, built_for, relax_pipeline="default_build")
+        with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
+            executable.export_library(
+                str(out),
+                workspace_dir=scratch,
+                fcompile=lambda path, objects, **_: link_library(
+                    [Path(item) for item in objects], Path(path), target.arch, target.engine.glibc
+                ),
+            )
+    except EdgepackError:
+        raise
+    except Exception as error:  # its errors have no common base
+        raise CompileError(
+            f"TVM refused {name}: {engine_words(error)}",
+            hint="replace the operator it names in the model, or use a target with another engine",
+        ) from error
+    return rules
+
+
+def _add_program(target: Target, scratch: Path, out: Path) -> None:
+    """Build the C++ runner for the target, and put its source beside it for users' own programs."""
+    source = scratch / "source"
+    source.mkdir()
+    for name in SOURCES:
+        shutil.copyfile(resources.package_folder() / "tvm" / "cpp" / name, source / name)
+        shutil.copyfile(source / name, out / name)
+    build_program(source / "runner.cpp", out / PROGRAM, target.arch, target.engine.glibc)
