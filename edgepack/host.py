@@ -211,7 +211,7 @@ def _cores(root: Path) -> int:
 
 def _quotas(root: Path) -> Iterator[tuple[int, int]]:
     """Yield (quota, period) in microseconds of this process's control groups and all above them."""
-    for folder in _cgroups(root, "cpu"):
+    for folder in control_groups(root, "cpu"):
         words = _text(folder / "cpu.max").split()  # version 2: "max 100000" or "150000 100000"
         if len(words) == 2 and all(word.isdigit() for word in words):
             yield int(words[0]), int(words[1])
@@ -223,12 +223,12 @@ def _quotas(root: Path) -> Iterator[tuple[int, int]]:
 def _memory_bytes(root: Path) -> int:
     """Return the memory this process may use: of the machine, or of its control groups where that is less."""
     total = _meminfo(root).get("MemTotal", 0) or _sysconf_memory()
-    files = (f / name for f in _cgroups(root, "memory") for name in ("memory.max", "memory.limit_in_bytes"))
+    files = (f / name for f in control_groups(root, "memory") for name in ("memory.max", "memory.limit_in_bytes"))
     limits = [int(number) for number in _numbers(files) if number > 0]
     return min([total, *limits]) if total else min(limits, default=0)
 
 
-def _cgroups(root: Path, controller: str) -> list[Path]:
+def control_groups(root: Path, controller: str) -> list[Path]:
     """Return the folders of this process's control group and its ancestors, of version 1 and 2.
 
     Inside a container ``/proc/self/cgroup`` may name a path of the host that is not mounted here; the mount's own top
@@ -369,7 +369,7 @@ def _throttling(root: Path) -> dict[str, float]:
     counters = list(_numbers(root.glob("sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count")))
     if counters:
         facts["throttle_count"] = sum(counters)
-    for folder in _cgroups(root, "cpu")[:1]:
+    for folder in control_groups(root, "cpu")[:1]:
         if match := re.search(r"^nr_throttled (\d+)$", _text(folder / "cpu.stat"), re.MULTILINE):
             facts["cgroup_throttled_count"] = float(match[1])
     return facts

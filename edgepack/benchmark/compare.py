@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from edgepack.benchmark import session, validity, verdict
+from edgepack.benchmark.circumstances import facts
 from edgepack.benchmark.verdict import Decision, Verdict
 from edgepack.benchmark.worker import Block, Measured, Open, Opened
 from edgepack.benchmark.workers import Asked, Worker, close_all
 from edgepack.errors import ConfigError
-from edgepack.host import load_facts
 from edgepack.specs import Host, Progress, RunOptions, Scenario, no_progress
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def compare_with(
     ``costs`` return of a block of each what is compared, in ns; None: the median latency.
     """
     check_settings(duration_ns, margin)
-    before, began, measured_at = load_facts(), clock(), session.utc_now()
+    before, began, measured_at = facts(), clock(), session.utc_now()
     launches: list[Launch] = []
     planned, rounds = _LAUNCHES, _ROUNDS
     decision: Decision | None = None
@@ -153,7 +153,7 @@ def compare_with(
     return _comparison(
         launches,
         decision,
-        (before, load_facts()),
+        (before, facts()),
         wall_s=clock() - began,
         measured_at=measured_at,
         pair=pair,

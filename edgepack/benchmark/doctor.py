@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.benchmark import energy, validity
-from edgepack.host import host_facts, load_facts
+from edgepack.benchmark.circumstances import facts
+from edgepack.host import host_facts
 from edgepack.specs import Diagnostic
 
 if TYPE_CHECKING:
@@ -29,9 +30,9 @@ def doctor_benchmark(
     An "error" would void a measurement made now, a "warning" makes it less repeatable, a "note" says what cannot be
     measured or judged here. Nothing is changed.
     """
-    before, began, cpu = load_facts(root), time.monotonic(), time.process_time()
+    before, began, cpu = facts(root), time.monotonic(), time.process_time()
     sleep(watch_s)
-    after = load_facts(root)
+    after = facts(root)
     run = validity.Run(max(time.monotonic() - began, watch_s), time.process_time() - cpu, os.cpu_count() or 1)
     host = host_facts(root)
     return (
@@ -53,20 +54,27 @@ def _now(before: Mapping[str, float], after: Mapping[str, float], run: validity.
         "swapped": "free some memory",
         "sensor read": "let it cool down",
         "clock fell": "let it cool down",
+        "for heat": "see to cooling, and let it cool down",
+        "under-voltage": "use a stronger power supply and a shorter cable",
+        "firmware": "see to cooling and to the power supply",
+        "over-current": "use a stronger power supply, or a lower power mode",
+        "memory limit": "raise the control group's memory limit, or free some memory",
+        "from swap": "free some memory",
+        "GPU": "end other work on the GPU; 'nvidia-smi -q -d PERFORMANCE' says what slows it",
     }
     for reason in validity.reasons(before, after, run):
         hint = next((text for key, text in hints.items() if key in reason), None)
         yield Diagnostic("error", f"now: {reason}", hint=hint)
 
 
-def _settings(root: Path, host: Host, facts: Mapping[str, float]) -> Iterator[Diagnostic]:
-    if facts.get("governor_performance") == 0:
+def _settings(root: Path, host: Host, known: Mapping[str, float]) -> Iterator[Diagnostic]:
+    if known.get("governor_performance") == 0:
         yield Diagnostic(
             "warning",
             f"the CPU frequency governor is not 'performance' ({host.power_mode or 'unknown'})",
             hint="sudo cpupower frequency-set --governor performance",
         )
-    if facts.get("turbo") == 1:
+    if known.get("turbo") == 1:
         intel = root / _CPUS / "intel_pstate/no_turbo"
         switch, value = (intel, 1) if intel.exists() else (root / _CPUS / "cpufreq/boost", 0)
         yield Diagnostic(
@@ -90,7 +98,7 @@ def _settings(root: Path, host: Host, facts: Mapping[str, float]) -> Iterator[Di
         )
 
 
-def _limits(root: Path, host: Host, facts: Mapping[str, float]) -> Iterator[Diagnostic]:
+def _limits(root: Path, host: Host, known: Mapping[str, float]) -> Iterator[Diagnostic]:
     cores = os.cpu_count() or 1
     if root == _ROOT and host.cores < cores:
         yield Diagnostic(
@@ -98,22 +106,28 @@ def _limits(root: Path, host: Host, facts: Mapping[str, float]) -> Iterator[Diag
             f"this process may use {host.cores} of the machine's {cores} cores; others may use the rest",
             hint="measure with --threads no larger than that",
         )
-    if facts.get("swap_used_bytes", 0) > validity.Bounds().swap_bytes:
+    if (limit := known.get("cgroup_cpu_cores")) is not None:
         yield Diagnostic(
             "warning",
-            f"{facts['swap_used_bytes'] / 1e6:.0f} MB are swapped out: bringing them back disturbs",
+            f"the control group may use {limit:g} cores: it is stopped when it takes more for a while",
+            hint=f"measure with --threads {max(1, int(limit))} or fewer, or raise the quota",
+        )
+    if known.get("swap_used_bytes", 0) > validity.Bounds().swap_bytes:
+        yield Diagnostic(
+            "warning",
+            f"{known['swap_used_bytes'] / 1e6:.0f} MB are swapped out: bringing them back disturbs",
             hint="free some memory, then: sudo swapoff -a && sudo swapon -a",
         )
-    if facts.get("throttle_count", 0) > 0:
+    if known.get("throttle_count", 0) > 0:
         yield Diagnostic(
             "note",
-            f"the CPU has throttled {facts['throttle_count']:.0f} times since it was started",
+            f"the CPU has throttled {known['throttle_count']:.0f} times since it was started",
             hint="long measurements may become hot: see to cooling",
         )
 
 
-def _sensors(root: Path, facts: Mapping[str, float]) -> Iterator[Diagnostic]:
-    if "cpu_pressure_total_us" not in facts:
+def _sensors(root: Path, known: Mapping[str, float]) -> Iterator[Diagnostic]:
+    if "cpu_pressure_total_us" not in known:
         yield Diagnostic(
             "note",
             "this kernel does not tell CPU pressure (/proc/pressure), so waiting is not noticed",

@@ -1,8 +1,8 @@
 """Energy of a piece of work from the sensors that this machine has: which they are, and the integration.
 
-Two kinds: counters of energy (RAPL), read now and then because they wrap round, and readings of power (INA3221 on a
-Jetson, a discharging battery), sampled by a thread and integrated. Files are read below ``root``, so that the readers
-are tested on recorded trees.
+Two kinds: counters of energy (RAPL, and NVML of a GPU), read now and then because they wrap round, and readings of
+power (INA3221 on a Jetson, a discharging battery), sampled by a thread and integrated. Files are read below ``root``, so
+that the readers are tested on recorded trees.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from edgepack.benchmark.nvml import Gpu
 
 _ROOT = Path("/")
 _COUNTER_EVERY_S = 10.0  # far below the minutes in which RAPL's counters wrap
@@ -42,7 +44,15 @@ class PowerSensor:
     divisor: int = 1
 
 
-Sensor = CounterSensor | PowerSensor
+@dataclass(frozen=True)
+class CallSensor:
+    """A function that returns µJ which only grow, or None when it stopped answering."""
+
+    source: str
+    read: Callable[[], int | None]
+
+
+Sensor: TypeAlias = "CounterSensor | PowerSensor | CallSensor"
 
 
 @dataclass
@@ -62,8 +72,14 @@ class Reading:
         return round(self.energy_uj * 1e9 / self.duration_ns)
 
 
-def find_sensor(root: Path = _ROOT) -> tuple[Sensor | None, str]:
-    """Return the best sensor of this machine and its name; or None and the reason why there is none."""
+def find_sensor(root: Path = _ROOT, gpu: Gpu | None = None) -> tuple[Sensor | None, str]:
+    """Return the best sensor of this machine and its name; or None and the reason why there is none.
+
+    With ``gpu`` its own counter goes before the others, for what runs on it; the rest of the machine is not in it.
+    """
+    if gpu is not None and gpu.energy_uj() is not None:
+        source = "NVML: the GPU's energy counter, the GPU alone"
+        return CallSensor(source, gpu.energy_uj), source
     reasons = []
     for find in (_find_rapl, _find_ina3221, _find_battery):
         sensor, text = find(root)
@@ -139,7 +155,7 @@ def record(sensor: Sensor | None, clock: Callable[[], int] = time.perf_counter_n
         yield reading
         return
     stop = threading.Event()
-    every_s = _COUNTER_EVERY_S if isinstance(sensor, CounterSensor) else _POWER_EVERY_S
+    every_s = _POWER_EVERY_S if isinstance(sensor, PowerSensor) else _COUNTER_EVERY_S
 
     def sample() -> None:
         while not stop.wait(every_s):
@@ -166,6 +182,11 @@ def rest(sensor: Sensor | None, seconds: float, sleep: Callable[[float], None] =
 
 
 def _take(sensor: Sensor, reading: Reading, clock: Callable[[], int]) -> None:
+    if isinstance(sensor, CallSensor):
+        if (counted := sensor.read()) is not None:
+            reading._times.append(clock())
+            reading._values.append((counted,))
+        return
     groups = tuple((path,) for path in sensor.files) if isinstance(sensor, CounterSensor) else sensor.files
     values = []
     for group in groups:
@@ -185,7 +206,9 @@ def _complete(sensor: Sensor, reading: Reading) -> None:
     if len(times) < 2:
         return
     reading.duration_ns = times[-1] - times[0]
-    if isinstance(sensor, CounterSensor):
+    if isinstance(sensor, CallSensor):
+        reading.energy_uj = values[-1][0] - values[0][0]
+    elif isinstance(sensor, CounterSensor):
         series = zip(*values, strict=True)
         reading.energy_uj = sum(counted_uj(s, most) for s, most in zip(series, sensor.ranges_uj, strict=True))
     else:

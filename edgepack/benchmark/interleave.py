@@ -18,10 +18,10 @@ import numpy as np
 
 from edgepack.benchmark import energy, session, summary, validity
 from edgepack.benchmark.bootstrap import mean_interval
+from edgepack.benchmark.circumstances import facts
 from edgepack.benchmark.worker import Block, Closing, Measured, Open, Opened
 from edgepack.benchmark.workers import Asked, Worker, close_all
 from edgepack.errors import EdgepackError
-from edgepack.host import load_facts
 from edgepack.specs import Memory, Progress, Result, RunOptions, Scenario, no_progress
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def measure_rows(
     scenario = Scenario("SingleStream", duration_ns, max(duration_ns // _WARMUP_SHARE, 1), seed=seed, launches=1)
     rows: dict[Path, Row] = {}
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        groups = groups_that_fit(bundles, load_facts().get("memory_available_bytes"))
+        groups = groups_that_fit(bundles, facts().get("memory_available_bytes"))
         for number, group in enumerate(groups):
 
             def start(bundle: Path, number: int = number) -> Worker:
@@ -128,7 +128,7 @@ def measure_group(
 
 def _run_rounds(turns: list[_Turn], scenario: Scenario, tell: Callable[[int, int], None]) -> summary.Circumstances:
     """Measure all rounds and return what surrounded them; what is each bundle's own is filled in by ``_row``."""
-    before, began, cpu = load_facts(), session.clock_s(), session.cpu_seconds()
+    before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
     measured_at = session.utc_now()
     _rounds(turns, scenario, tell)
     wall, own = session.clock_s() - began, session.cpu_seconds() - cpu
@@ -136,7 +136,7 @@ def _run_rounds(turns: list[_Turn], scenario: Scenario, tell: Callable[[int, int
     sensor, source = energy.find_sensor()
     return summary.Circumstances(
         before=before,
-        after=load_facts(),
+        after=facts(),
         run=validity.Run(wall, own, session.machine_cores()),
         measured_at=measured_at,
         warmup_queries=0,

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.benchmark import energy, session, summary, validity
+from edgepack.benchmark.circumstances import facts
+from edgepack.benchmark.nvml import this_gpu
 from edgepack.benchmark.worker import Block, Closing, Open
 from edgepack.benchmark.workers import Asked, Worker
-from edgepack.host import load_facts
+from edgepack.bundle.archive import open_bundle
 from edgepack.specs import Memory, Progress, Result, RunOptions, Scenario, no_progress
 
 if TYPE_CHECKING:
@@ -69,16 +71,30 @@ def benchmark_launches(
         def start(number: int) -> Worker:
             return Worker(Path(folder) / f"{number}.log")
 
-        return measure_launches(start, Open(bundle, _of_one_launch(scenario), options), scenario, progress)
+        request = Open(bundle, _of_one_launch(scenario), options)
+        return measure_launches(start, request, scenario, progress, on_gpu=_is_on_gpu(bundle, options))
+
+
+def _is_on_gpu(bundle: Path, options: RunOptions) -> bool:
+    device = options.device or open_bundle(bundle).manifest.payloads[0].device
+    return device not in ("CPU", "NPU")
 
 
 def measure_launches(
-    start: Callable[[int], Asked], request: Open, scenario: Scenario, progress: Progress = no_progress
+    start: Callable[[int], Asked],
+    request: Open,
+    scenario: Scenario,
+    progress: Progress = no_progress,
+    *,
+    on_gpu: bool = False,
 ) -> Result:
-    """``benchmark_launches`` with the processes that ``start`` makes and the request that opens the bundle."""
-    sensor, source = energy.find_sensor()
+    """``benchmark_launches`` with the processes that ``start`` makes and the request that opens the bundle.
+
+    ``on_gpu``: it runs on a GPU, whose energy is then taken where the GPU counts it.
+    """
+    sensor, source = energy.find_sensor(gpu=this_gpu() if on_gpu else None)
     idle = energy.rest(sensor, _IDLE_S)
-    before, began, cpu = load_facts(), session.clock_s(), session.cpu_seconds()
+    before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
     measured_at = session.utc_now()
     launches: list[Launch] = []
     for number in range(scenario.launches):
@@ -90,7 +106,7 @@ def measure_launches(
     own = session.cpu_seconds() - cpu + sum(launch.cpu_s for launch in launches)
     around = summary.Circumstances(
         before=before,
-        after=load_facts(),
+        after=facts(),
         run=validity.Run(session.clock_s() - began, own, session.machine_cores()),
         measured_at=measured_at,
         warmup_queries=sum(launch.opened.warmup.queries for launch in launches),

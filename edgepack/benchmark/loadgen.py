@@ -50,19 +50,19 @@ def benchmark_with_loadgen(
     They have no intervals, because LoadGen's summary keeps no single latencies.
     """
     from edgepack.benchmark import check_scenario, session, summary, validity
-    from edgepack.host import load_facts
+    from edgepack.benchmark.circumstances import facts
 
     check_scenario(scenario)
     loaded = session.open_session(bundle, scenario, options)
     try:
         warmup = session.warm_up(loaded, scenario)
-        before, began, cpu = load_facts(), session.clock_s(), session.cpu_seconds()
+        before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
         progress("LoadGen", 0, 0)
         found = run_loadgen(loaded.issue, loaded.queries, scenario, summary.samples_per_query(scenario))
         wall_s = session.clock_s() - began
         around = summary.Circumstances(
             before=before,
-            after=load_facts(),
+            after=facts(),
             run=validity.Run(wall_s, session.cpu_seconds() - cpu, session.machine_cores()),
             measured_at=session.utc_now(),
             warmup_queries=warmup.queries,

@@ -42,19 +42,19 @@ class Found:
 def benchmark_server(bundle: Path, scenario: Scenario, options: RunOptions, progress: Progress = no_progress) -> Result:
     """``benchmark`` for Server: search the rate with the bundle loaded in this process."""
     from edgepack.benchmark import session, summary, validity
-    from edgepack.host import load_facts
+    from edgepack.benchmark.circumstances import facts
 
     scenario = dataclasses.replace(scenario, launches=1)
     loaded = session.open_session(bundle, scenario, options)
     try:
         warmup = session.warm_up(loaded, scenario)
-        before, began, cpu = load_facts(), session.clock_s(), session.cpu_seconds()
+        before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
         measured_at = session.utc_now()
         found = find_rate(loaded.issue, loaded.queries, scenario, progress)
         run = validity.Run(session.clock_s() - began, session.cpu_seconds() - cpu, session.machine_cores())
         around = summary.Circumstances(
             before=before,
-            after=load_facts(),
+            after=facts(),
             run=run,
             measured_at=measured_at,
             warmup_queries=warmup.queries,

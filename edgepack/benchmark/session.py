@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.benchmark import loop, memory
 from edgepack.benchmark.feeds import batch_is_dynamic, check_batch, group_queries, make_queries
+from edgepack.benchmark.nvml import gpu_bytes
 from edgepack.benchmark.summary import SAMPLES_PER_QUERY, Subject
 from edgepack.host import host_facts
 
@@ -39,11 +40,15 @@ class Session:
 
 @dataclass(frozen=True)
 class Resident:
-    """Resident bytes before and after loading and the peak of loading; None where Linux does not tell."""
+    """Resident bytes before and after loading and the peak of loading; None where Linux does not tell.
+
+    ``gpu`` are the bytes of GPU memory after loading.
+    """
 
     before: int | None
     loaded: int | None
     load_peak: int | None
+    gpu: int | None = None
 
 
 def open_session(bundle: Path, scenario: Scenario, options: RunOptions) -> Session:
@@ -59,7 +64,7 @@ def open_session(bundle: Path, scenario: Scenario, options: RunOptions) -> Sessi
     from edgepack.runtime.load import load
 
     loaded = load(bundle, options)
-    resident = Resident(before, memory.resident_bytes(), memory.peak_bytes())
+    resident = Resident(before, memory.resident_bytes(), memory.peak_bytes(), _gpu_bytes(loaded.device))
     try:
         manifest = loaded.manifest
         if scenario.name == "Offline":
@@ -147,7 +152,19 @@ def used_memory(resident: Resident) -> Memory | None:
     now = memory.resident_bytes()
     if resident.before is None or resident.loaded is None or now is None:
         return None
-    return Memory(resident.before, resident.loaded, resident.load_peak, now, memory.peak_bytes())
+    return Memory(
+        before_bytes=resident.before,
+        load_bytes=resident.loaded,
+        load_peak_bytes=resident.load_peak,
+        infer_bytes=now,
+        infer_peak_bytes=memory.peak_bytes(),
+        gpu_load_bytes=resident.gpu,
+        gpu_infer_bytes=None if resident.gpu is None else gpu_bytes(),
+    )
+
+
+def _gpu_bytes(device: str) -> int | None:
+    return None if device == "CPU" else gpu_bytes()
 
 
 def cpu_seconds() -> float:

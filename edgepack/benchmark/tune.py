@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgepack import children
 from edgepack.benchmark import session, validity
+from edgepack.benchmark.circumstances import facts
 from edgepack.benchmark.compare import Comparison, compare_with, median_latency
 from edgepack.benchmark.feeds import batch_is_dynamic
 from edgepack.benchmark.halving import ROUNDS, Arm, better_half, run_rounds
@@ -26,7 +27,7 @@ from edgepack.benchmark.worker import Block, Measured, Open
 from edgepack.benchmark.workers import Asked, Worker
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError, EdgepackError
-from edgepack.host import host_facts, load_facts
+from edgepack.host import host_facts
 from edgepack.runtime.load import choose_payload
 from edgepack.runtime.tuning import TunedFor, Tuning, TuningTrial, device_facts, with_tuning, write_beside, write_into
 from edgepack.runtime.verify import verify
@@ -97,7 +98,7 @@ def tune(
         scenario=scenario,
         changes=changes(payload.backend, host.cores, scenario, free_batch=batch_is_dynamic(opened.manifest.inputs)),
         device=device_facts(host, payload, payload.device, versions),
-        most=_fitting(opened.size_bytes, load_facts().get("memory_available_bytes")),
+        most=_fitting(opened.size_bytes, facts().get("memory_available_bytes")),
     )
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
 
@@ -144,7 +145,7 @@ def tune_with(
 
     ``check`` says why options may not be taken, None if they may.
     """
-    began, tuned_at, before = clock(), session.utc_now(), load_facts()
+    began, tuned_at, before = clock(), session.utc_now(), facts()
 
     def left_s(share: float) -> float:
         passed = clock() - began
@@ -154,7 +155,7 @@ def tune_with(
     arms = _search(start, setting, seed, left_s, clock)
     own = sum(arm.cpu_s for arm in arms)
     run = validity.Run(clock() - began, own, session.machine_cores())
-    reasons = validity.reasons(before, load_facts(), run)
+    reasons = validity.reasons(before, facts(), run)
     default, others = arms[0], arms[1:]
     trials = tuple(_trial(arm, default) for arm in others)
     notes: list[str] = []

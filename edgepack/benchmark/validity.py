@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgepack.benchmark.nvml import REASONS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgepack.specs import Host
+
+
+# vcgencmd get_throttled (raspberrypi.com/documentation): the low bits are of now, the same 16 higher of since boot.
+_FIRMWARE = {1: "under-voltage", 2: "frequency capped", 4: "throttled", 8: "soft temperature limit"}
+_NOW, _SINCE_BOOT = 0xF, 16
+_POWER_CAP = 0x4  # of NVML's clock-event reasons
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,8 @@ class Bounds:
     swap_bytes: int = 1 << 20
     frequency_loss: float = 0.10
     hot_c: float = 95.0
+    gpu_limited: float = 0.01
+    gpu_hot_c: float = 90.0
 
 
 @dataclass(frozen=True)
@@ -37,15 +47,17 @@ def reasons(
 ) -> tuple[str, ...]:
     """Return why the run does not count, each with its figure and its bound; nothing when it does.
 
-    ``before`` and ``after`` are ``host.load_facts()``; a fact that this machine does not tell is not judged.
+    ``before`` and ``after`` are ``circumstances.facts()``; a fact that this machine does not tell is not judged.
     """
     limits = bounds or Bounds()
     growth = {key: after[key] - before[key] for key in before.keys() & after.keys()}
     found = [
         *_busy(growth, run, limits),
         *_throttled(growth),
+        *_slowed(before, after),
         *_swapped(growth, limits),
         *_clocked(before, after, limits),
+        *_gpu(growth, before, after, run, limits),
     ]
     return tuple(found)
 
@@ -70,12 +82,62 @@ def _throttled(growth: Mapping[str, float]) -> list[str]:
         found.append(f"the CPU throttled for heat or power {events:.0f} times")
     if (periods := growth.get("cgroup_throttled_count", 0.0)) > 0:
         found.append(f"the control group ran out of its CPU quota {periods:.0f} times")
+    if (events := growth.get("overcurrent_count", 0.0)) > 0:
+        found.append(f"the board lowered its clocks for over-current {events:.0f} times")
+    limits = growth.get("cgroup_memory_high_count", 0.0) + growth.get("cgroup_memory_max_count", 0.0)
+    if limits > 0:
+        found.append(f"the control group met its memory limit {limits:.0f} times")
+    return found
+
+
+def _slowed(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """Judge what small boards tell: cooling by a lower clock, and a Raspberry Pi's firmware."""
+    found = []
+    if (state := after.get("cooling_state", 0.0)) > 0:
+        found.append(f"the kernel lowered the CPU clock for heat (cooling state {state:.0f})")
+    bits, old = int(after.get("firmware_throttled", 0)), int(before.get("firmware_throttled", 0))
+    happened = (bits | (bits & ~old) >> _SINCE_BOOT) & _NOW
+    words = [text for bit, text in _FIRMWARE.items() if happened & bit]
+    if words:
+        found.append(f"the board's firmware lowered the clock: {', '.join(words)}")
     return found
 
 
 def _swapped(growth: Mapping[str, float], bounds: Bounds) -> list[str]:
-    swapped = growth.get("swap_used_bytes", 0.0)
-    return [f"{swapped / 1e6:.0f} MB were swapped out"] if swapped > bounds.swap_bytes else []
+    swapped = max(growth.get("swap_out_bytes", 0.0), growth.get("swap_used_bytes", 0.0))
+    back = growth.get("swap_in_bytes", 0.0)
+    found = [f"{swapped / 1e6:.0f} MB were swapped out"] if swapped > bounds.swap_bytes else []
+    return found + ([f"{back / 1e6:.0f} MB were read back from swap"] if back > bounds.swap_bytes else [])
+
+
+def _gpu(
+    growth: Mapping[str, float],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    run: Run,
+    bounds: Bounds,
+) -> list[str]:
+    found = []
+    for key, text in (("heat", "heat"), ("power", "its power limit"), ("board", "the board's limits")):
+        share = growth.get(f"gpu_{key}_limited_ns", 0.0) / 1e9 / max(run.wall_s, 1e-9)
+        if share > bounds.gpu_limited:
+            found.append(
+                f"the GPU's clock was lowered for {text} in {share:.1%} of the time ({bounds.gpu_limited:.0%})"
+            )
+    reasons = int(after.get("gpu_event_reasons", 0)) | int(before.get("gpu_event_reasons", 0))
+    words = [text for bit, text in REASONS.items() if reasons & bit and not (bit == _POWER_CAP and _tells_power(after))]
+    if words:
+        found.append(f"the GPU's clock was lowered by {', '.join(words)} when it was looked at")
+    if (heat := after.get("gpu_temperature_c", 0.0)) > bounds.gpu_hot_c:
+        found.append(f"the GPU read {heat:.0f} °C afterwards (bound {bounds.gpu_hot_c:.0f} °C)")
+    if (share := before.get("gpu_utilization", 0.0)) > bounds.other_load:
+        found.append(f"other work took {share:.0%} of the GPU before the measurement (bound {bounds.other_load:.0%})")
+    return found
+
+
+def _tells_power(facts: Mapping[str, float]) -> bool:
+    """Say whether the GPU counts how long its power limit held it, which says more than a look at two moments."""
+    return "gpu_power_limited_ns" in facts
 
 
 def _clocked(before: Mapping[str, float], after: Mapping[str, float], bounds: Bounds) -> list[str]:
@@ -98,4 +160,9 @@ def cautions(host: Host, facts: Mapping[str, float]) -> tuple[str, ...]:
         found.append("the machine runs on battery")
     if facts.get("turbo") == 1:
         found.append("turbo is on: the clock depends on heat and on the other cores")
+    if (cores := facts.get("cgroup_cpu_cores")) is not None:
+        found.append(f"the control group may use {cores:g} cores: it is stopped when it takes more for a while")
+    now, highest = facts.get("gpu_clock_hz"), facts.get("gpu_clock_max_hz")
+    if now and highest:
+        found.append(f"the GPU's clock was {now / 1e6:.0f} of {highest / 1e6:.0f} MHz afterwards")
     return tuple(found)

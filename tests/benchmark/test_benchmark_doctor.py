@@ -76,3 +76,22 @@ def test_what_would_void_a_measurement_now_is_an_error(tmp_path):
 
 def test_this_machine_has_an_answer():
     assert all(d.message for d in doctor_benchmark(watch_s=0.05))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words", "hint"),
+    [
+        ("sys/devices/platform/soc/soc:firmware/get_throttled", "1", "under-voltage", "power supply"),
+        ("sys/class/hwmon/hwmon1/oc2_event_cnt", "3", "over-current", "power mode"),
+    ],
+)
+def test_a_board_that_is_slowed_down_now_says_what_to_do(tmp_path, name, text, words, hint):
+    tree(tmp_path, {name: "0"})
+    found = one(said(tmp_path, sleep=lambda _: tree(tmp_path, {name: text})), words)
+    assert found.severity == "error"
+    assert hint in found.hint
+
+
+def test_a_quota_says_how_many_threads_fit(tmp_path):
+    files = {"proc/self/cgroup": "0::/", "sys/fs/cgroup/cpu.max": "250000 100000"}
+    assert "--threads 2" in one(said(tree(tmp_path, files)), "2.5 cores").hint
