@@ -29,7 +29,7 @@ def failed_row(
 
 def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
     """Return the row with accuracy and closeness filled in."""
-    close = evaluation.closeness
+    close, verification = evaluation.closeness, evaluation.verification
     notes = {k: v for k, v in row.notes.items() if k != "accuracy"}
     if evaluation.accuracy_reason is not None:
         notes["accuracy"] = evaluation.accuracy_reason
@@ -47,6 +47,8 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         sqnr_ci95_db=close.sqnr_ci95_db,
         cosine_ci95=close.cosine_ci95,
         agreement_ci95=close.agreement_ci95,
+        evaluated_with=f"{verification.engine} {', '.join(verification.versions.values())}",
+        evaluated_isa=verification.isa,
         notes=notes,
     )
 

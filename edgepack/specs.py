@@ -665,6 +665,8 @@ class BuildRow:
 
     ``exit_code`` is that of the error which ended a failed row (``errors.py``). Intervals are of 95 %. ``model`` is the
     build's name and ``source_sha256`` the digest of the model it began with: reports keep models apart by it.
+    ``evaluated_with`` is the engine, and its version, that accuracy and closeness were measured with, ``evaluated_isa``
+    the instruction set of that host.
     """
 
     target: str
@@ -691,6 +693,8 @@ class BuildRow:
     trials: tuple[Trial, ...] = ()
     model: str = ""
     source_sha256: str = ""
+    evaluated_with: str = ""
+    evaluated_isa: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ class Bar:
 class Chart:
     """One kind of bars; ``base`` is where a line marks the base of comparison, in per cent; ``left_out`` counts."""
 
+    key: str
     title: str
     caption: str
     bars: tuple[Bar, ...]
@@ -56,7 +57,7 @@ def _speedups(entries: Sequence[Entry], names: Sequence[str]) -> Chart | None:
         for i, value in shown
     )
     caption = "How many times as fast as the fp32 bundle of the same target; the line is fp32."
-    return Chart("Speed-up over fp32", caption, bars, 100 / longest, len(chosen) - len(shown))
+    return Chart("speedup", "Speed-up over fp32", caption, bars, 100 / longest, len(chosen) - len(shown))
 
 
 def _sizes(entries: Sequence[Entry], names: Sequence[str]) -> Chart | None:
@@ -70,7 +71,7 @@ def _sizes(entries: Sequence[Entry], names: Sequence[str]) -> Chart | None:
         for i, size in shown
     )
     caption = "The whole file, golden vectors included."
-    return Chart("Size of the bundle", caption, bars, None, len(chosen) - len(shown))
+    return Chart("size", "Size of the bundle", caption, bars, None, len(chosen) - len(shown))
 
 
 def _shown(entries: Sequence[Entry], chosen: list[tuple[int, T]]) -> list[tuple[int, T]]:

@@ -51,11 +51,14 @@ def quality_kind(entries: Sequence[Entry]) -> Kind:
 def default_limits(entries: Sequence[Entry]) -> Limits:
     """Return the limit that stands in the page when it opens: one point of drop, or 95 % agreement, or 10 dB.
 
-    A limit on SQNR or agreement is no statement about accuracy; the page says so beside it.
+    A limit on SQNR or agreement is no statement about accuracy; the page says so beside it. Disturbed measurements do
+    not count where there are others.
     """
     kind = quality_kind(entries)
     limit = {"accuracy": DEFAULT_DROP, "agreement": DEFAULT_AGREEMENT, "sqnr": DEFAULT_SQNR_DB}.get(kind)
-    return Limits(quality=limit)
+    counting = [e for e in entries if e.status == "ok" and latency_of(e) is not None]
+    undisturbed = any(e.disturbed for e in counting) and not all(e.disturbed for e in counting)
+    return Limits(quality=limit, undisturbed=undisturbed)
 
 
 def latency_of(entry: Entry) -> tuple[int, int, int] | None:

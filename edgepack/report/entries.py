@@ -115,7 +115,7 @@ def _with_one_metric(entries: Sequence[Entry]) -> tuple[Entry, ...]:
 def labels(entries: Sequence[Entry]) -> tuple[str, ...]:
     """Return for each entry what tells it from the others: target and precision, and of the rest what differs."""
     names = [f"{entry.target} {entry.precision}" for entry in entries]
-    for tell in (_host, _scenario, _threads, _digest, _duration):
+    for tell in _TELLS:
         details = [tell(entry) for entry in entries]
         names = [
             f"{name} {detail}" if detail and _differs(name, names, details) else name
@@ -124,6 +124,13 @@ def labels(entries: Sequence[Entry]) -> tuple[str, ...]:
     return tuple(
         f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)
     )
+
+
+def told_apart(entry: Entry, label: str) -> tuple[str, ...]:
+    """Return what of an entry's label is neither shown with a target's other circumstances nor target or precision."""
+    found = [tell(entry) for tell in (_tuned, _digest, _duration)]
+    number = re.search(r" (#[0-9]+)$", label)
+    return (*(detail for detail in found if detail and f" {detail}" in label), *(number.groups() if number else ()))
 
 
 def _differs(name: str, names: Sequence[str], details: Sequence[str]) -> bool:
@@ -144,12 +151,23 @@ def _threads(entry: Entry) -> str:
     return units.threads(entry.result.options.threads)
 
 
+def _tuned(entry: Entry) -> str:
+    return "tuned" if entry.result is not None and entry.result.tuned is not None else ""
+
+
+def _tool(entry: Entry) -> str:
+    return f"by {entry.result.imported.tool}" if entry.result is not None and entry.result.imported is not None else ""
+
+
 def _duration(entry: Entry) -> str:
     return f"over {units.duration(entry.result.scenario.duration_ns)}" if entry.result else ""
 
 
 def _digest(entry: Entry) -> str:
     return f"({entry.sha256[:8]})" if entry.sha256 else ""
+
+
+_TELLS = (_host, _scenario, _threads, _tuned, _tool, _digest, _duration)
 
 
 def short_cpu(name: str) -> str:

@@ -1,52 +1,52 @@
-"""The report as one self-contained HTML page: no request leaves it, and names in it are text, never markup."""
+"""The report as one self-contained HTML page: no request leaves it, and names in it are text, never markup.
+
+The plots are SVG of our own (``svg.py``, ``plots.py``) and not Vega-Lite's. Its three scripts are about 0.8 MB, which
+would be most of the page, and they make functions of text, which the page's policy (one script, named by its hash)
+forbids. Ours are there without any script, in a mail's preview and on paper, are the same bytes for the same results,
+and their points, colours and keys are the page's own. What must change with the limits, ``script/`` draws again.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edgepack import __version__
 from edgepack.files import write_text
-from edgepack.report import bars, plots, remarks, trials, units
+from edgepack.report import bars, plots, provenance, quality, remarks, roofline, trials, units
 from edgepack.report.baseline import WORDS, Both, compare_with_baseline
-from edgepack.report.choice import Choice, Kind, Limits, choose, default_limits, latency_of, quality_kind, quality_of
-from edgepack.report.entries import Entry, Group, labels, make_groups, short_cpu
+from edgepack.report.choice import Choice, choose, default_limits, keeps, latency_of, quality_kind
+from edgepack.report.entries import Group, labels, make_groups, short_cpu
+from edgepack.report.fields import Field, Preference, make_data, make_fields, preferences
 from edgepack.report.merging import bundles_apart, kept_apart
-from edgepack.report.sentences import among, caveat, nothing_found
-from edgepack.report.tables import MARKS, Table, make_table
+from edgepack.report.sentences import among, caveat, listed, nothing_found
+from edgepack.report.tables import MARKS, Table, column, make_table
 from edgepack.specs import BuildRow, Host, Result
 
 _FOLDER = Path(__file__).resolve().parent
 _MANY = 30  # rows, above which those outside the limits are hidden and not dimmed
 _SYMBOLS = {"measured": "✓", "disturbed": "!", "unmeasured": "○", "failed": "✕", "gate_missed": "▽"}
 
-_HEADLINES = (
-    ("p90", "p90 latency"),
-    ("speedup", "Speed-up over fp32"),
-    ("accuracy", ""),
-    ("drop", "Drop"),
-    ("agreement", "Agreement with fp32"),
-    ("size", ""),
-    ("memory", "Peak memory"),
-)
-
-
-@dataclass(frozen=True)
-class Field:
-    """A limit that the reader may set; ``factor`` turns what is typed into the unit of the page's data."""
-
-    key: str
-    title: str
-    unit: str
-    factor: float
-    value: str
-    least: bool
-    hint: str
+_SCRIPT = ("limits", "answer", "charts", "table", "keys", "start")
+_MOST_REMARKS = 12
+_MOST_NAMES = 10
+_SHORT_NAME = 20  # letters of a target that stand on one line of the table
+_MOST_HEADLINES = 6
+# The figures beside the recommendation, the most asked for first, with what they are called there.
+_HEADLINES = {
+    "p90": "p90 latency",
+    "speedup": "Speed-up over fp32",
+    "accuracy": "",
+    "drop": "Drop",
+    "agreement": "Agreement with fp32",
+    "energy": "Energy a sample",
+    "size": "",
+    "limit": "Of the host\u2019s limit",
+    "memory": "",
+}
 
 
 @dataclass(frozen=True)
@@ -60,22 +60,43 @@ class Section:
     nothing: str
     among: str
     caveat: str
-    stats: tuple[list[tuple[str, str, str]], ...]
+    ties: str
+    undisturbed: bool
+    kept: int
+    short: bool
+    quality_key: str
+    stats: tuple[tuple[str, str, str], ...]
     fields: tuple[Field, ...]
+    preferences: tuple[Preference, ...]
+    words: tuple[str, ...]
     data: str
     quality_plot: str | None
     energy_plot: str | None
     hide_others: bool
-    distribution: tuple[str, tuple[plots.Curve, ...]] | None
+    distribution: tuple[str, tuple[plots.Curve, ...], float] | None
     precisions: tuple[str, ...]
     bars: tuple[bars.Chart, ...]
+    stack_bars: bool
+    panels: tuple[roofline.Panel, ...]
+    panels_left_out: int
+    first_panel: int
+    quality: quality.ByEngine | None
     failures: tuple[remarks.Remark, ...]
     disturbances: tuple[remarks.Remark, ...]
     missing: tuple[remarks.Remark, ...]
     circumstances: tuple[remarks.Remark, ...]
     trials: tuple[trials.Tried, ...]
     bundles: tuple[str, ...]
-    provenances: tuple[remarks.Provenance, ...]
+
+    def figure(self, key: str) -> tuple[str, str]:
+        """Return a figure of the recommended row, with its unit, and its detail."""
+        found = column(self.table, key)
+        if self.choice.best is None or found is None or found.cells[self.choice.best].order is None:
+            return units.NONE, ""
+        cell = found.cells[self.choice.best]
+        return f"{cell.text}{found.sign}", cell.detail
+
+    provenances: tuple[provenance.Provenance, ...]
 
 
 def write_report(
@@ -100,7 +121,7 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    script = _script()
     hosts = _hosts(results)
     groups = make_groups(results, rows)
     sections = tuple(_section(group, hosts) for group in groups)
@@ -109,7 +130,7 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
         apart=kept_apart(groups),
         heading=_heading(sections),
         subtitle=_subtitle(sections, hosts),
-        hosts=[(_host_name(i), remarks.host_text(host), " ".join(host.isa)) for i, host in enumerate(hosts)],
+        hosts=[(_host_name(i), provenance.host_text(host), " ".join(host.isa)) for i, host in enumerate(hosts)],
         style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -118,10 +139,24 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
         changes=compare_with_baseline((results, rows), baseline) if baseline is not None else None,
         words=WORDS,
         trial_headings=trials.HEADINGS,
+        headline_titles=_HEADLINES,
+        ranks={key: rank for rank, key in enumerate(_HEADLINES)},
+        headlines=_MOST_HEADLINES,
+        most_remarks=_MOST_REMARKS,
+        most_names=_MOST_NAMES,
+        bounds=roofline.BOUNDS,
+        bound_swatch=lambda bound: Markup(roofline.swatch(bound)),
+        plot_area=" ".join(f"{v:g}" for v in (plots.AREA.x1, plots.AREA.x2, plots.AREA.y1, plots.AREA.y2)),
         marks=MARKS,
         symbols=_SYMBOLS,
         version=__version__,
     )
+
+
+def _script() -> str:
+    """Return the page's script: the parts share one function, so that nothing of them is global."""
+    parts = [(_FOLDER / "script" / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPT]
+    return '"use strict";\n(() => {\n' + "\n".join(parts) + "})();\n"
 
 
 def _heading(sections: Sequence[Section]) -> str:
@@ -159,10 +194,12 @@ def _host_name(index: int) -> str:
 def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
     entries = group.entries
     names, table, limits = labels(entries), make_table(group), default_limits(entries)
-    choice = choose(entries, limits)
-    stats = tuple(figures(table, i) for i in range(len(entries)))
-    fields = tuple(_fields(entries, limits))
+    choice, kind = choose(entries, limits), quality_kind(entries)
+    settable = make_fields(entries, limits)
     places = {host: _host_name(i) for i, host in enumerate(hosts)}
+    panels = roofline.panels(entries, names)
+    shown = [panel.index for panel in panels]
+    drawn = plots.quality_plot(entries), plots.energy_plot(entries), plots.distribution_plot(entries)
     return Section(
         group=group,
         table=table,
@@ -171,109 +208,43 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         nothing=nothing_found(entries),
         among=among(choice.candidates),
         caveat=caveat(entries),
-        stats=stats,
-        fields=fields,
-        data=_data(group, names, stats, fields),
-        quality_plot=plots.quality_plot(entries),
-        energy_plot=plots.energy_plot(entries),
+        ties=listed([names[i] for i in choice.ties]),
+        undisturbed=limits.undisturbed,
+        short=max((len(e.target) for e in entries), default=0) <= _SHORT_NAME,
+        kept=sum(keeps(entry, limits, kind) for entry in entries),
+        quality_key={"accuracy": "accuracy", "agreement": "agreement"}.get(kind, "sqnr"),
+        stats=headlines(table, choice.best) if choice.best is not None else (),
+        fields=settable,
+        preferences=preferences(settable),
+        words=tuple(dict.fromkeys([*(e.target for e in entries), *(e.precision for e in entries)])),
+        data=make_data(group, names, settable),
+        quality_plot=drawn[0],
+        energy_plot=drawn[1],
         hide_others=len(entries) > _MANY,
-        distribution=plots.distribution_plot(entries),
+        distribution=drawn[2],
         precisions=tuple(dict.fromkeys(e.precision for e in entries if latency_of(e))),
         bars=bars.charts(entries, names),
+        stack_bars=sum(plot is not None for plot in drawn) % 2 == 1,
+        panels=panels,
+        panels_left_out=roofline.left_out(entries, panels),
+        first_panel=choice.best if choice.best in shown else next(iter(shown), -1),
+        quality=quality.by_engine(entries),
         failures=remarks.failures(entries),
         disturbances=remarks.disturbances(entries),
         missing=remarks.not_measured(entries),
         circumstances=remarks.circumstances(entries),
         trials=trials.tried(entries),
         bundles=bundles_apart(group),
-        provenances=remarks.provenances(entries, places),
+        provenances=provenance.provenances(entries, places),
     )
 
 
-# --- limits and the data that the page's script filters by ------------------------------------------------------------
-
-
-def _fields(entries: Sequence[Entry], limits: Limits) -> list[Field]:
-    """Return the limits that can be set: those whose quantity was measured for some entry."""
-    latencies = [found[0] for e in entries if (found := latency_of(e))]
-    sizes = [e.size_bytes for e in entries if e.size_bytes]
-    memory = [e.result.memory_peak_bytes for e in entries if e.result and e.result.memory_peak_bytes]
-    energy = [e.result.energy_uj for e in entries if e.result and e.result.energy_uj]
-    fields = [
-        _field("latency", "Latency, p90", latencies, units.TIMES),
-        _quality_field(entries, limits),
-        _field("size", "Size", sizes, units.SIZES),
-        _field("memory", "Peak memory", memory, units.SIZES),
-        _field("energy", "Energy", energy, units.ENERGIES),
-    ]
-    return [f for f in fields if f is not None]
-
-
-def _field(key: str, title: str, values: Sequence[int], scales: tuple[units.Scale, ...]) -> Field | None:
-    if not values:
-        return None
-    scale = units.scale_for(values, scales)
-    low, high = scale.show(min(values)), scale.show(max(values))
-    return Field(key, title, scale.unit, scale.factor, "", least=False, hint=low if low == high else f"{low}–{high}")  # noqa: RUF001
-
-
-def _quality_field(entries: Sequence[Entry], limits: Limits) -> Field | None:
-    kind = quality_kind(entries)
-    if kind == "none":
-        return None
-    assert limits.quality is not None
-    if kind == "sqnr":
-        return Field("quality", "SQNR to fp32", "dB", 1.0, f"{limits.quality:g}", least=True, hint="")
-    value = f"{100 * limits.quality:g}"
-    if kind == "agreement":
-        return Field("quality", "Agreement with fp32", "%", 0.01, value, least=True, hint="")
-    metric = next(e.accuracy.metric for e in entries if e.accuracy)
-    if not units.is_fraction(metric):
-        return Field("quality", "Drop", "", 1.0, f"{limits.quality:g}", least=False, hint="")
-    return Field("quality", "Accuracy drop", "points", 0.01, value, least=False, hint="")
-
-
-def _data(
-    group: Group, names: Sequence[str], stats: Sequence[list[tuple[str, str, str]]], fields: Sequence[Field]
-) -> str:
-    """Return what the script needs, as JSON that cannot end the element it stands in."""
-    kind = quality_kind(group.entries)
-    value = {
-        "entries": [_datum(e, name, kind, s) for e, name, s in zip(group.entries, names, stats, strict=True)],
-        "least": [f.key for f in fields if f.least],
-        "nothing": nothing_found(group.entries),
-        "caveat": caveat(group.entries),
-    }
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _datum(entry: Entry, name: str, kind: Kind, stats: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
-    latency, result = latency_of(entry), entry.result
-    return {
-        "name": name,
-        "latency": latency[0] if latency else None,
-        "low": latency[1] if latency else None,
-        "high": latency[2] if latency else None,
-        "quality": quality_of(entry, kind),
-        "size": entry.size_bytes,
-        "memory": result.memory_peak_bytes if result else None,
-        "energy": result.energy_uj if result else None,
-        "failed": entry.status != "ok",
-        "good": entry.status == "ok" and latency is not None,
-        "disturbed": entry.disturbed,
-        "stats": stats if latency else [],
-    }
-
-
-def figures(table: Table, index: int) -> list[tuple[str, str, str]]:
+def headlines(table: Table, index: int) -> tuple[tuple[str, str, str], ...]:
     """Return the headline figures of an entry: (title, value with unit, detail)."""
     found = []
-    for key, title in _HEADLINES:
-        column = next((c for c in table.columns if c.key == key), None)
-        if column is None or column.cells[index].order is None:
-            continue
-        cell = column.cells[index]
-        unit = {"speedup": "", "agreement": " %"}.get(key, f" {column.unit}")
-        found.append((title or column.title, f"{cell.text}{unit}".strip(), cell.detail))
-    return found[:5]
+    for key, title in _HEADLINES.items():
+        shown = column(table, key)
+        if shown is not None and shown.cells[index].order is not None:
+            cell = shown.cells[index]
+            found.append((title or shown.title, f"{cell.text}{shown.sign}", cell.detail))
+    return tuple(found[:_MOST_HEADLINES])

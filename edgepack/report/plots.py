@@ -13,11 +13,11 @@ from edgepack.report.sentences import described
 
 WIDTH, HEIGHT = 520, 360
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 16, 14, 52
-_AREA = svg.Box(_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
+AREA = svg.Box(_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
 _LABELS = svg.Box(_LEFT + 2, 2, WIDTH, HEIGHT - _BOTTOM)
 _FONT = 12.5
 _MOST_LABELS = 14
-_MOST_CURVES = 8
+MOST_CURVES = 8
 _MOST_ERROR_BARS = 80  # of more points they hide each other
 SHAPES = {"fp32": "circle", "int8": "diamond", "fp16": "square", "bf16": "triangle"}
 _DASHES = ("", "7 3", "2 3", "9 3 2 3", "4 4", "12 4", "2 6", "6 2 2 2")
@@ -122,8 +122,8 @@ def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_
     crowded = len(points) > _MOST_ERROR_BARS
     if crowded:
         points = [Point(p.index, p.x, (p.x, p.x), p.y, (p.y, p.y)) for p in points]
-    x = svg.make_axis([v for p in points for v in (p.x, *p.x_ends)], _AREA.x1, _AREA.x2, pad=0.12)
-    y = svg.make_axis([v for p in points for v in (p.y, *p.y_ends)], _AREA.y2, _AREA.y1, log=False, pad=0.14)
+    x = svg.make_axis([v for p in points for v in (p.x, *p.x_ends)], AREA.x1, AREA.x2, pad=0.12)
+    y = svg.make_axis([v for p in points for v in (p.y, *p.y_ends)], AREA.y2, AREA.y1, log=False, pad=0.14)
     names = labels(entries)
     kind = quality_kind(entries)
     front = [points[i] for i in pareto([(p.x, p.y) for p in points])]
@@ -133,15 +133,16 @@ def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_
     spots = svg.place_labels(places, short, _LABELS, _FONT) if len(points) <= _MOST_LABELS else [None] * len(points)
     size = 4.0 if crowded else 5.5
     parts = [
-        *_frame(x, y, f"{x_title}  \u2190 faster" if "latency" in x_title else x_title, f"{y_title}  \u2192 better"),
+        *frame(x, y, f"{x_title}  \u2190 faster" if "latency" in x_title else x_title, f"{y_title}  \u2192 better"),
         svg.path([(x.place(p.x), y.place(p.y)) for p in front], "front", steps=True),
     ]
-    for point, (px, py), spot, name in zip(points, places, spots, short, strict=True):
+    for n, (point, (px, py), spot, name) in enumerate(zip(points, places, spots, short, strict=True)):
         entry = entries[point.index]
         tip = f"{names[point.index]}: {described(entry, kind)}"
         faded = " disturbed" if entry.disturbed else ""
         parts += [
-            f'<g class="point {escape(entry.precision)}{faded}" data-entry="{point.index}" tabindex="0" role="img" '
+            f'<g class="point {escape(entry.precision)}{faded}" data-entry="{point.index}" '
+            f'data-at="{svg.number(px)} {svg.number(py)}" tabindex="{0 if n == 0 else -1}" role="img" '
             f'aria-label="{escape(tip)}">',
             _error_bars(x, y, point),
             svg.marker(SHAPES.get(entry.precision, "circle"), px, py, size),
@@ -149,7 +150,7 @@ def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_
             "</g>",
         ]
     title = f"{y_title} against {x_title.lower()}"
-    return _figure(title, parts)
+    return figure(title, parts)
 
 
 def _error_bars(x: svg.Axis, y: svg.Axis, point: Point) -> str:
@@ -164,30 +165,37 @@ def _error_bars(x: svg.Axis, y: svg.Axis, point: Point) -> str:
     return "".join(bars)
 
 
-def _frame(x: svg.Axis, y: svg.Axis, x_title: str, y_title: str) -> list[str]:
-    """Return grid lines, ticks and axis titles."""
+def frame(x: svg.Axis, y: svg.Axis, x_title: str, y_title: str, *, rates: bool = False) -> list[str]:
+    """Return grid lines, ticks and axis titles; with ``rates`` the ticks of y are written as 2M, 5G."""
     parts = []
     x_ticks, y_ticks = x.ticks(), y.ticks()
     for value in y_ticks:
         place = y.place(value)
-        parts.append(svg.line(_AREA.x1, place, _AREA.x2, place, "grid"))
+        parts.append(svg.line(AREA.x1, place, AREA.x2, place, "grid"))
         parts.append(
-            svg.text(_AREA.x1 - 8, place + 4, svg.tick_text(value, y_ticks, log=y.log), kind="tick", anchor="end")
+            svg.text(
+                AREA.x1 - 8,
+                place + 4,
+                units.short(value) if rates else svg.tick_text(value, y_ticks, log=y.log),
+                kind="tick",
+                anchor="end",
+            )
         )
     for value in x_ticks:
         place = x.place(value)
-        parts.append(svg.line(place, _AREA.y2, place, _AREA.y2 + 5, "axis"))
+        parts.append(svg.line(place, AREA.y2, place, AREA.y2 + 5, "axis x"))
         parts.append(
-            svg.text(place, _AREA.y2 + 19, svg.tick_text(value, x_ticks, log=x.log), kind="tick", anchor="middle")
+            svg.text(place, AREA.y2 + 19, svg.tick_text(value, x_ticks, log=x.log), kind="tick x", anchor="middle")
         )
-    parts.append(svg.line(_AREA.x1, _AREA.y2, _AREA.x2, _AREA.y2, "axis"))
-    middle = (_AREA.x1 + _AREA.x2) / 2, (_AREA.y1 + _AREA.y2) / 2
+    parts.append(svg.line(AREA.x1, AREA.y2, AREA.x2, AREA.y2, "axis"))
+    middle = (AREA.x1 + AREA.x2) / 2, (AREA.y1 + AREA.y2) / 2
     parts.append(svg.text(middle[0], HEIGHT - 12, x_title, kind="title", anchor="middle"))
     parts.append(svg.text(14, middle[1], y_title, kind="title", anchor="middle", turn=True))
     return parts
 
 
-def _figure(title: str, parts: Sequence[str]) -> str:
+def figure(title: str, parts: Sequence[str]) -> str:
+    """Return the whole plot; ``title`` is what a screen reader says of it."""
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="group" aria-label="{escape(title)}">'
         + "".join(part for part in parts if part)
@@ -195,22 +203,22 @@ def _figure(title: str, parts: Sequence[str]) -> str:
     )
 
 
-def distribution_plot(entries: Sequence[Entry]) -> tuple[str, tuple[Curve, ...]] | None:
-    """Return the cumulative distributions of the fastest entries' latencies, and the legend; None without any."""
+def distribution_plot(entries: Sequence[Entry]) -> tuple[str, tuple[Curve, ...], float] | None:
+    """Return the cumulative distributions of the fastest entries' latencies, the legend, and the unit in ns."""
     measured = [
         (latency[0], i)
         for i, e in enumerate(entries)
         if e.result is not None and len(e.result.distribution_ns) > 1 and (latency := latency_of(e)) is not None
     ]
-    chosen = [i for _, i in sorted(measured)[:_MOST_CURVES]]
+    chosen = [i for _, i in sorted(measured)[:MOST_CURVES]]
     if not chosen:
         return None
     distributions = {i: result.distribution_ns for i in chosen if (result := entries[i].result) is not None}
     scale = units.scale_for([d[len(d) // 2] for d in distributions.values()], units.TIMES)
     ends = [v / scale.factor for d in distributions.values() for v in (d[0], d[-1])]
-    x = svg.make_axis([max(v, 1e-9) for v in ends], _AREA.x1, _AREA.x2, pad=0.03)
-    y = svg.Axis(0, 100, _AREA.y2, _AREA.y1)
-    names, parts, curves = labels(entries), _frame(x, y, f"Latency, {scale.unit}", "Queries at most this slow, %"), []
+    x = svg.make_axis([max(v, 1e-9) for v in ends], AREA.x1, AREA.x2, pad=0.03)
+    y = svg.Axis(0, 100, AREA.y2, AREA.y1)
+    names, parts, curves = labels(entries), frame(x, y, f"Latency, {scale.unit}", "Queries at most this slow, %"), []
     drawn: list[str] = []
     for i in chosen:
         values = distributions[i]
@@ -224,7 +232,7 @@ def distribution_plot(entries: Sequence[Entry]) -> tuple[str, tuple[Curve, ...]]
             + "</g>"
         )
         curves.append(Curve(i, names[i], entries[i].precision, dash))
-    return _figure("Distribution of latency", parts), tuple(curves)
+    return figure("Distribution of latency", parts), tuple(curves), scale.factor
 
 
 def swatch(precision: str, dash: str | None = None) -> str:

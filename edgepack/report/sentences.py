@@ -9,6 +9,8 @@ from edgepack.report.choice import Kind, Limits, choose, quality_kind
 from edgepack.report.entries import Entry, labels
 from edgepack.specs import Accuracy
 
+_MOST_NAMES = 6
+
 
 def recommendation(entries: Sequence[Entry], limits: Limits) -> str:
     """Return one or two sentences that answer which device and precision to take under the limits."""
@@ -17,9 +19,15 @@ def recommendation(entries: Sequence[Entry], limits: Limits) -> str:
         return nothing_found(entries)
     text = f"Take {names[choice.best]}: {described(entries[choice.best], quality_kind(entries))}."
     if choice.ties:
-        others = ", ".join(names[i] for i in choice.ties)
-        text += f" Its latency cannot be told from that of {others}."
+        text += f" Its latency cannot be told from that of {listed([names[i] for i in choice.ties])}."
     return f"{text} {caveat(entries)}".strip()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names joined, of many the first few and how many more there are."""
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more"
 
 
 def nothing_found(entries: Sequence[Entry]) -> str:

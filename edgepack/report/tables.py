@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgepack.report import units
 from edgepack.report.choice import Kind, quality_kind
-from edgepack.report.entries import Entry, Group, labels, short_cpu
+from edgepack.report.entries import Entry, Group, labels, short_cpu, told_apart
 from edgepack.specs import Percentile
 
 MARKS = {
@@ -42,6 +42,13 @@ class Column:
         """Return title and unit."""
         return f"{self.title}, {self.unit}" if self.unit else self.title
 
+    @property
+    def sign(self) -> str:
+        """Return what stands behind a figure that is shown outside the table."""
+        if self.key in ("speedup", "target", "precision") or not self.unit:
+            return ""
+        return f" {self.unit.removesuffix(' with fp32')}"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -55,20 +62,22 @@ class Table:
 
 def make_table(group: Group) -> Table:
     """Return the table of one model's entries."""
-    entries = group.entries
+    entries, names = group.entries, labels(group.entries)
+    places = [Cell(e.target, _place(e, name, entries)) for e, name in zip(entries, names, strict=True)]
     columns = [
-        _words("target", "Target", [Cell(e.target, _place(e, entries)) for e in entries]),
+        _words("target", "Target", places),
         _words("precision", "Precision", [Cell(e.precision) for e in entries]),
         *_latencies(entries),
         _throughput(entries),
         _speedup(entries),
         *_quality(entries),
         _bytes("size", "Size", [e.size_bytes for e in entries]),
-        _bytes("memory", "Peak memory", [e.result.memory_peak_bytes if e.result else None for e in entries]),
+        _memory(entries),
         _energy(entries),
+        _limit(entries),
     ]
     marks = tuple(mark(e) for e in entries)
-    return Table(labels(entries), marks, tuple(c for c in columns if c is not None), tuple(_footnotes(entries)))
+    return Table(names, marks, tuple(c for c in columns if c is not None), tuple(_footnotes(entries)))
 
 
 def mark(entry: Entry) -> str:
@@ -80,8 +89,8 @@ def mark(entry: Entry) -> str:
     return "disturbed" if entry.disturbed else "measured"
 
 
-def _place(entry: Entry, entries: Sequence[Entry]) -> str:
-    """Return the host and scenario below a target's name, where they differ within the table."""
+def _place(entry: Entry, label: str, entries: Sequence[Entry]) -> str:
+    """Return below a target's name what differs within the table, and all that tells the row from another."""
     if entry.result is None:
         return ""
     results = [e.result for e in entries if e.result is not None]
@@ -94,7 +103,9 @@ def _place(entry: Entry, entries: Sequence[Entry]) -> str:
     if len({r.options.threads for r in results}) > 1:
         threads = entry.result.options.threads
         parts.append(units.threads(threads))
-    return ", ".join(parts)
+    if entry.result.imported is not None:
+        parts.append(f"by {entry.result.imported.tool}")
+    return ", ".join([*parts, *(detail for detail in told_apart(entry, label) if detail not in parts)])
 
 
 def _words(key: str, title: str, cells: Sequence[Cell]) -> Column:
@@ -162,7 +173,7 @@ def _quality(entries: Sequence[Entry]) -> list[Column | None]:
     if kind == "agreement":
         cells = [Cell(units.percent(e.agreement), _percents(e.agreement_ci95), e.agreement) for e in entries]
         columns.append(_figures("agreement", "Agreement", "% with fp32", cells))
-    if any(e.sqnr_db is not None for e in entries):
+    if kind != "accuracy" and any(e.sqnr_db is not None for e in entries):
         cells = [Cell(units.digits(e.sqnr_db) if e.sqnr_db is not None else units.NONE, "", e.sqnr_db) for e in entries]
         columns.append(_figures("sqnr", "SQNR", "dB", cells))
     return columns
@@ -196,6 +207,31 @@ def _percents(ends: tuple[float, float] | None) -> str:
 def _bytes(key: str, title: str, values: Sequence[int | None]) -> Column | None:
     scale = units.scale_for(values, units.SIZES)
     return _figures(key, title, scale.unit, [Cell(scale.show(v), "", v) for v in values])
+
+
+def _memory(entries: Sequence[Entry]) -> Column | None:
+    """Return the peak, and below it what loading added: the rest is of inference and of Python itself."""
+    peaks = [e.result.memory_peak_bytes if e.result else None for e in entries]
+    loads = [e.result.memory_load_bytes if e.result else None for e in entries]
+    scale = units.scale_for(peaks, units.SIZES)
+    cells = [
+        Cell(scale.show(peak), f"load {scale.show(load)}" if peak is not None and load is not None else "", peak)
+        for peak, load in zip(peaks, loads, strict=True)
+    ]
+    return _figures("memory", "Peak memory", scale.unit, cells)
+
+
+def _limit(entries: Sequence[Entry]) -> Column | None:
+    """Return what share of the speed that the host allows was reached."""
+    cells = []
+    for entry in entries:
+        limit = entry.result.limit if entry.result else None
+        if limit is None:
+            cells.append(Cell(units.NONE))
+        else:
+            floor = units.quantity(limit.floor_ns, units.TIMES)
+            cells.append(Cell(units.percent(limit.fraction), f"floor {floor}", limit.fraction))
+    return _figures("limit", "Of the limit", "%", cells)
 
 
 def _energy(entries: Sequence[Entry]) -> Column | None:

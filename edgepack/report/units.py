@@ -72,6 +72,14 @@ def quantity(value: float | None, scales: tuple[Scale, ...]) -> str:
     return f"{scale.show(value)} {scale.unit}"
 
 
+def short(value: float) -> str:
+    """Return a large round number with the letter of its power: 20G."""
+    for letter, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= factor:
+            return f"{value / factor:g}{letter}"
+    return f"{value:g}"
+
+
 def count(value: int) -> str:
     """Return a whole number with thin spaces between thousands."""
     return f"{value:,}".replace(",", "\u202f")

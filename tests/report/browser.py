@@ -11,6 +11,8 @@ import shutil
 import subprocess
 import time
 
+_KEYS = {"Tab": 9, "End": 35, "Home": 36, "ArrowLeft": 37, "ArrowRight": 39}
+
 
 def find_chromium():
     """Return the command of an installed Chromium or Chrome, or None."""
@@ -54,18 +56,19 @@ class Browser:
         os.close(self._reading)
         os.close(self._writing)
 
-    def open(self, path, width=1280, height=900, dark=False, mobile=False):
-        """Show a file and wait until its script has run."""
+    def open(self, path, width=1280, height=900, dark=False, mobile=False, behind=""):
+        """Show a file and wait until its script has run; ``behind`` follows the # of its address."""
         self.errors.clear()
         self.requests.clear()
         features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.call("Emulation.setEmulatedMedia", features=features)
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         self.call("Page.navigate", url="about:blank")
-        url = path.resolve().as_uri()
+        url = path.resolve().as_uri() + (f"#{behind}" if behind else "")
         self.requests.clear()
         self.call("Page.navigate", url=url)
-        self.wait(f"location.href === {json.dumps(url)} && document.documentElement?.dataset.ready === 'yes'")
+        file = json.dumps(url.partition("#")[0])
+        self.wait(f"location.href.startsWith({file}) && document.documentElement?.dataset.ready === 'yes'")
 
     def wait(self, condition, limit_s=60.0):
         deadline = time.monotonic() + limit_s
@@ -89,9 +92,18 @@ class Browser:
 
     def press(self, key):
         for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode={"Tab": 9}.get(key, 0)
-            )
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=_KEYS.get(key, 0))
+
+    def tree(self):
+        """Return what a screen reader is told: (role, name) of every node that is not passed over."""
+        self.call("Accessibility.enable")
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        self.call("Accessibility.disable")
+        return [
+            (node.get("role", {}).get("value"), node.get("name", {}).get("value", ""))
+            for node in nodes
+            if not node.get("ignored")
+        ]
 
     def screenshot(self, path):
         data = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]

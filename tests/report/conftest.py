@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import made_up
 import pytest
+from browser import Browser
 
 _GOLDEN = Path(__file__).parent / "golden"
 
@@ -26,3 +28,23 @@ def golden(request: pytest.FixtureRequest):
         assert text == path.read_text(encoding="utf-8"), f"differs from {path.name}: look at it, then --update-golden"
 
     return compare
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory):
+    """Return a browser for all tests of pages; without Chromium the tests that ask for it must be skipped."""
+    found = Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="session")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a page of every made-up build."""
+    from edgepack.report.page import write_report
+
+    folder = tmp_path_factory.mktemp("pages")
+    for name in ("labelled_build", "unlabelled_build", "full_build", "many"):
+        write_report(*getattr(made_up, name)(), folder / f"{name}.html")
+    write_report(*made_up.many(devices=2, models=3), folder / "models.html")
+    return folder

@@ -9,14 +9,20 @@ import numpy as np
 from edgepack.benchmark.statistics import distribution, percentiles
 from edgepack.specs import (
     Accuracy,
+    Bandwidth,
     BuildRow,
     Host,
     Latency,
+    LayerLimit,
+    Limit,
     MeasuredAccuracy,
     Memory,
+    Peak,
     Result,
+    Roof,
     RunOptions,
     Scenario,
+    Tuned,
 )
 
 HOST = Host(
@@ -129,6 +135,74 @@ def row(target="host-openvino", precision="fp32", of=None, **changes):
     return BuildRow(**{**values, **changes})
 
 
+ROOF = Roof(
+    2,
+    (Peak("fp32", 90_000_000_000, "made-up MatMul 256"), Peak("int8", 300_000_000_000, "made-up MatMul 1024")),
+    (Bandwidth(262_144, 60_000_000_000, "copy of 512 KiB"), Bandwidth(67_108_864, 20_000_000_000, "copy of 32 MiB")),
+    {"onnxruntime": "1.2.3"},
+)
+BOUND_OF = {0: "compute", 1: "memory", 2: "overhead", 3: "precision"}
+
+
+def limit(p50_ns, precision="int8", layers=14):
+    """A limit whose layers go through all kinds of bounds."""
+    found = []
+    for i in range(layers):
+        ops, moved = 90_000 * (i + 1), 4_000 * (1 + (i * 5) % 7) ** 2
+        floor = 1_000 * (i + 1)
+        time = floor * (2 + i % 4)
+        bound = BOUND_OF[i % 4]
+        reason = f"{bound}: made up for layer {i}"
+        asked = "int8" if bound == "precision" else precision
+        found.append(
+            LayerLimit(
+                f"/layer{i}/Conv", "Conv", asked, precision, ops, moved, floor, time, floor / time, bound, reason
+            )
+        )
+    found.append(
+        LayerLimit("/pool/Mean", "ReduceMean", precision, precision, None, 4096, 10, 500, 0.02, "overhead", "o")
+    )
+    floor = sum(layer.floor_ns for layer in found)
+    costliest = sorted(found, key=lambda layer: -layer.time_ns)[:10]
+    return Limit(
+        floor_ns=floor,
+        fraction=floor / p50_ns,
+        samples=1,
+        ops=sum(layer.ops or 0 for layer in found),
+        moved_bytes=sum(layer.moved_bytes or 0 for layer in found),
+        roof=ROOF,
+        runs=100,
+        profiled_ns=sum(layer.time_ns for layer in found),
+        layers=tuple(found),
+        costliest=tuple(layer.name for layer in costliest),
+    )
+
+
+def full_build():
+    """Everything that a page can show: energy, limits, two instruction sets, disturbed and tuned rows."""
+    results, rows = labelled_build()
+    vnni = other_host("Made-up CPU V-9", isa=("avx2", "avx512_vnni", "avx512f"))
+    more = []
+    for i, found in enumerate(results):
+        quality = next(r.accuracy for r in rows if r.sha256 == found.bundle_sha256)
+        p50 = found.percentiles[0].value_ns
+        engine = f"{found.engine} 1.2.3"
+        energy = {"energy_uj": 9_000 + 2_500 * i, "energy_source": "a made-up sensor", "energy_idle_uw": 2_400_000}
+        first = MeasuredAccuracy(quality, 27.8, 0.999, 0.97, 5000, engine, ("avx2", "fma"), None)
+        more.append(dataclasses.replace(found, limit=limit(p50, found.precision), accuracy=first, **energy))
+        better = accuracy(0.9160, ci95=(0.0012, 0.0064)) if found.precision == "int8" else quality
+        there = MeasuredAccuracy(better, 27.8, 0.999, 0.97, 5000, engine, vnni.isa, None)
+        elsewhere = result(found.target, found.precision, p50 / 2.6e6, host=vnni, accuracy=there, **energy)
+        if found.precision == "fp32":
+            reasons = ("tasks waited for a CPU in 61.5% of the time (bound 5%)",)
+            elsewhere = dataclasses.replace(elsewhere, valid=False, invalid_reasons=reasons)
+        else:
+            tuned = Tuned("made-up key", "SingleStream", 0.91, (0.88, 0.95), "2026-01-02T03:00:00Z", 0)
+            elsewhere = dataclasses.replace(elsewhere, tuned=tuned, options=RunOptions(threads=2, spinning=False))
+        more.append(elsewhere)
+    return tuple(more), rows
+
+
 def labelled_build():
     """Two targets measured here, one only built, one that failed: results and rows."""
     results, rows = [], []
@@ -189,7 +263,7 @@ def unlabelled_build():
 
 
 def many(devices=40, models=1):
-    """Five hundred results or so: made-up devices with four precisions and three kinds of threads."""
+    """Five hundred results or so (480 by default): made-up devices with four precisions and three kinds of threads."""
     results = []
     random = np.random.default_rng(0)
     for model in range(models):

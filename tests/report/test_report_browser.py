@@ -1,13 +1,14 @@
+import itertools
 import json
+import re
 import time
 
-import made_up
+import numpy as np
 import pytest
-from browser import Browser, find_chromium
+from browser import find_chromium
 
-from edgepack.report.choice import Limits, choose
-from edgepack.report.entries import labels, make_groups
-from edgepack.report.page import write_report
+from edgepack.report.plots import SHAPES
+from edgepack.report.roofline import BOUNDS
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium")
 
@@ -44,23 +45,8 @@ CONTRAST = """(() => {
   return [least, where];
 })()"""
 WINNER = "document.querySelector('.winner').textContent"
-VISIBLE = "[...document.querySelectorAll('tbody tr')].filter((r) => r.getClientRects().length).length"
-DIMMED = "document.querySelectorAll('tbody tr.out').length"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    found = Browser(tmp_path_factory.mktemp("profile"))
-    yield found
-    found.close()
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    for name in ("labelled_build", "unlabelled_build", "many"):
-        write_report(*getattr(made_up, name)(), folder / f"{name}.html")
-    return folder
+VISIBLE = "[...document.querySelectorAll('table.rows tbody tr')].filter((r) => r.getClientRects().length).length"
+DIMMED = "document.querySelectorAll('table.rows tbody tr.out').length"
 
 
 @pytest.fixture
@@ -69,7 +55,7 @@ def page(browser, pages):
     return browser
 
 
-@pytest.mark.parametrize("name", ["labelled_build", "unlabelled_build", "many"])
+@pytest.mark.parametrize("name", ["labelled_build", "unlabelled_build", "full_build", "many", "models"])
 def test_it_loads_without_errors_and_asks_for_nothing(browser, pages, name):
     browser.open(pages / f"{name}.html")
     assert browser.errors == []
@@ -78,7 +64,7 @@ def test_it_loads_without_errors_and_asks_for_nothing(browser, pages, name):
 
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize(("width", "mobile"), [(1280, False), (900, False), (390, True), (320, True)])
-@pytest.mark.parametrize("name", ["labelled_build", "unlabelled_build"])
+@pytest.mark.parametrize("name", ["labelled_build", "full_build"])
 def test_nothing_overflows_or_overlaps(browser, pages, name, width, mobile, dark):
     browser.open(pages / f"{name}.html", width=width, mobile=mobile, dark=dark)
     assert browser.run(WIDER) <= 0
@@ -93,58 +79,6 @@ def test_texts_have_the_contrast_that_wcag_asks_for(browser, pages, dark):
     assert ratio >= 4.5, where
 
 
-def test_the_page_and_the_static_text_choose_the_same(page):
-    results, rows = made_up.labelled_build()
-    (group,) = make_groups(results, rows)
-    names = labels(group.entries)
-    for points in (1.0, 0.64, 0.5, 0.0):
-        page.type("input[name=quality]", str(points))
-        best = choose(group.entries, Limits(quality=points / 100 + 1e-9)).best
-        assert page.run(WINNER) == names[best]
-
-
-def test_limits_filter_while_typing(page):
-    assert page.run(WINNER) == "host-openvino int8"
-    page.type("input[name=quality]", "0.1")
-    assert page.run(WINNER) == "host-openvino fp32"
-    assert page.run(DIMMED) == 3
-    assert page.run(VISIBLE) == 6
-    page.run("document.querySelector('input[name=hide]').click()")
-    assert page.run(VISIBLE) == 3
-    assert page.run("document.querySelector('output').textContent") == "2 of 5 rows keep them"
-    page.type("input[name=latency]", "1")
-    assert page.run(WINNER) == "Nothing that was measured keeps these limits."
-    assert page.run("document.querySelectorAll('.stats div').length") == 0
-    page.run("document.querySelector('button[type=reset]').click()")
-    page.wait(f"{WINNER} === 'host-openvino int8'")
-
-
-def test_a_decimal_comma_is_taken_and_nonsense_is_marked(page):
-    page.type("input[name=quality]", "0,1")
-    assert page.run(WINNER) == "host-openvino fp32"
-    page.type("input[name=quality]", "banana")
-    assert page.run("document.querySelector('input[name=quality]').getAttribute('aria-invalid')") == "true"
-    assert page.run(WINNER) == "host-openvino int8"
-
-
-def test_disturbed_measurements_can_be_left_out(browser, pages):
-    browser.open(pages / "unlabelled_build.html")
-    assert "Accuracy was not measured" in browser.run("document.querySelector('.caveat').textContent")
-    browser.run("document.querySelector('input[name=undisturbed]').click()")
-    assert browser.run(WINNER) == "Nothing that was measured keeps these limits."
-
-
-def test_columns_sort_both_ways_with_what_is_missing_last(page):
-    column = "[...document.querySelectorAll('tbody tr')].map((r) => r.children[2].dataset.order ?? null)"
-    page.run("document.querySelectorAll('thead button')[2].click()")
-    up = page.run(column)
-    page.run("document.querySelectorAll('thead button')[2].click()")
-    down = page.run(column)
-    assert up[4:] == down[4:] == [None, None]
-    assert [float(v) for v in up[:4]] == sorted(float(v) for v in up[:4])
-    assert down[:4] == up[:4][::-1]
-
-
 def test_points_tell_their_figures_to_pointer_and_keyboard(page):
     page.run("document.querySelector('g.point').focus()")
     assert page.run("document.querySelector('.tip').hidden") is False
@@ -153,24 +87,106 @@ def test_points_tell_their_figures_to_pointer_and_keyboard(page):
     assert page.run("document.querySelector('.tip').hidden") is True
 
 
+@pytest.mark.parametrize("name", ["full_build", "many"])
+def test_a_plot_is_one_stop_of_the_keyboard_and_arrows_go_through_its_points(browser, pages, name):
+    browser.open(pages / f"{name}.html")
+    stops = "[...document.querySelectorAll('svg')].map((s) => s.querySelectorAll('g.point[tabindex=\"0\"]').length)"
+    assert set(browser.run(stops)) <= {0, 1}
+    browser.run("document.querySelector('svg g.point[tabindex=\"0\"]').focus()")
+    place = "document.activeElement.getBoundingClientRect().left"
+    browser.press("Home")
+    places = [browser.run(place)]
+    for _ in range(4):
+        browser.press("ArrowRight")
+        places.append(browser.run(place))
+    assert places == sorted(places)
+    assert places[0] < places[-1]
+    browser.press("End")
+    assert browser.run(place) >= places[-1]
+    assert browser.run("document.activeElement.classList.contains('out')") is False
+    assert set(browser.run(stops)) <= {0, 1}
+
+
 def test_every_control_can_be_reached_by_keyboard(page):
     reached = set()
     for _ in range(60):
         page.press("Tab")
         reached.add(page.run("(document.activeElement.name || document.activeElement.tagName.toLowerCase())"))
-    assert {"latency", "quality", "size", "undisturbed", "hide", "button", "g", "summary", "a"} <= reached
+    wanted = {"latency", "quality", "size", "prefer", "find", "undisturbed", "hide", "button", "g", "summary", "a"}
+    assert wanted <= reached
+
+
+@pytest.mark.parametrize(("name", "rows"), [("labelled_build", 6), ("full_build", 10)])
+@pytest.mark.parametrize(("width", "mobile"), [(1280, False), (390, True)])
+def test_a_screen_reader_is_told_names_and_tables(browser, pages, name, rows, width, mobile):
+    browser.open(pages / f"{name}.html", width=width, mobile=mobile)
+    tree = browser.tree()
+    controls = {"button", "textbox", "searchbox", "checkbox", "slider", "combobox", "link", "spinbutton"}
+    assert [node for node in tree if node[0] in controls and not node[1].strip()] == []
+    assert [node for node in tree if node[0] in ("table", "region", "form") and not node[1].strip()] == []
+    tables = [title for role, title in tree if role == "table"]
+    assert tables[0].startswith(f"resnet20: {rows} rows.")
+    assert len([1 for role, _ in tree if role == "rowheader"]) >= rows
+    assert ("columnheader", "p90 ms") in tree
+    assert next(title for role, title in tree if role == "heading") == "resnet20"
+    images = [title for role, title in tree if role == "image"]
+    assert any("p90" in title for title in images)
+    assert all(images)
+
+
+# Vision of people without one of the three kinds of cones, on linear RGB, for severity 1: Machado, Oliveira, Fernandes,
+# "A physiologically-based model for simulation of color vision deficiency" (IEEE TVCG 15, 2009), table 1.
+BLINDNESS = {
+    "none": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": ((0.152286, 1.052583, -0.204868), (0.114503, 0.786281, 0.099216), (-0.003882, -0.048116, 1.051998)),
+    "deuteranopia": ((0.367322, 0.860646, -0.227968), (0.280085, 0.672501, 0.047413), (-0.011820, 0.042940, 0.968881)),
+    "tritanopia": ((1.255528, -0.076749, -0.178779), (-0.078411, 0.930809, 0.147602), (0.004733, 0.691367, 0.303900)),
+}
+
+
+def lab(rgb, matrix):
+    """CIELAB (D65) of an sRGB colour (0 to 255) as it is seen with that vision."""
+    linear = np.array([v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in np.array(rgb) / 255])
+    linear = np.clip(np.array(matrix) @ linear, 0, 1)
+    xyz = np.array(((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))) @ linear
+    x, y, z = (v ** (1 / 3) if v > 0.008856 else 7.787 * v + 16 / 116 for v in xyz / (0.9505, 1, 1.089))
+    return np.array((116 * y - 16, 500 * (x - y), 200 * (y - z)))
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("vision", BLINDNESS)
+def test_colours_of_precisions_differ_for_colour_blind_readers(browser, pages, vision, dark):
+    """By at least 10 in CIELAB, where 2.3 is just noticeable; besides, each precision has a shape of its own."""
+    browser.open(pages / "many.html", dark=dark)
+    colours = {}
+    for precision in ("fp32", "fp16", "bf16", "int8"):
+        seen = browser.run(f"getComputedStyle(document.querySelector('g.point.{precision}')).fill")
+        colours[precision] = lab([int(v) for v in re.findall(r"\d+", seen)[:3]], BLINDNESS[vision])
+    for one, other in itertools.combinations(colours, 2):
+        assert np.linalg.norm(colours[one] - colours[other]) >= 10, (one, other)
+
+
+def test_precisions_and_bounds_have_shapes_of_their_own():
+    assert len(set(SHAPES.values())) == len(SHAPES) == 4
+    assert len({shape for shape, _ in BOUNDS.values()}) == len(BOUNDS) == 4
 
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_print_is_light_without_controls_and_fits_a_page(browser, pages, dark):
     """A4 at 96 dots an inch is 794 wide; margins of 1 cm leave 718."""
-    browser.open(pages / "labelled_build.html", width=718, dark=dark)
+    browser.open(pages / "full_build.html", width=718, dark=dark)
     features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
     browser.call("Emulation.setEmulatedMedia", media="print", features=features)
     assert browser.run("getComputedStyle(document.querySelector('.limits')).display") == "none"
     assert browser.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert browser.run(WIDER) <= 0
     table = "document.querySelector('.table')"
+    colour = browser.run("getComputedStyle(document.querySelector('.bars .fill')).printColorAdjust")
+    assert colour == "exact", "bars are backgrounds, which browsers leave out on paper"
+    assert browser.run("document.querySelector('.under').textContent") == (
+        "Limits: Accuracy drop \u2264 1 points; only undisturbed measurements."
+    )
+    assert browser.run("document.querySelector('.under').getClientRects().length") == 1
     assert browser.run(f"{table}.scrollWidth - {table}.clientWidth") <= 0
     browser.call("Emulation.setEmulatedMedia", media="")
 

@@ -50,7 +50,7 @@ def test_files_of_other_machines_merge_in_one_folder_and_models_that_differ_are_
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 0, done.output
     page = (tmp_path / "out" / "report.html").read_text()
-    assert page.count('<section class="model"') == 2
+    assert page.count('<section class="model') == 2
     assert page.count("2 different models are called resnet20") == 1
     assert "2 different models are called resnet20" in (tmp_path / "out" / "report.md").read_text()
     assert (tmp_path / "out" / "report.csv").read_text().count("resnet20") == 3

@@ -50,7 +50,7 @@ def fragment(page, start, end):
 
 
 def test_the_table_is_as_it_was(golden, labelled):
-    golden("labelled_build.table.html", fragment(labelled, "<table>", "</table>"))
+    golden("labelled_build.table.html", fragment(labelled, '<table class="rows', "</table>"))
 
 
 def test_the_answer_is_as_it_was(golden, labelled):
@@ -63,7 +63,7 @@ def test_the_plot_is_as_it_was(golden, labelled):
     golden("labelled_build.svg", fragment(labelled, '<svg viewBox="0 0 520', "</svg>").replace("><", ">\n<"))
 
 
-@pytest.mark.parametrize("build", ["labelled_build", "unlabelled_build", "many"])
+@pytest.mark.parametrize("build", ["labelled_build", "unlabelled_build", "full_build", "many"])
 def test_elements_nest(build):
     checked(to_html(*getattr(made_up, build)()))
 
@@ -77,7 +77,9 @@ def test_nothing_is_asked_from_the_network(labelled):
     links = [
         (tag, name, value) for tag, name, value in checker.attributes if name in ("href", "src", "action", "srcset")
     ]
-    assert {value for _, _, value in links} == {"data:,", "#main"}
+    ids = {value for _, name, value in checker.attributes if name == "id"}
+    assert {value for _, _, value in links} == {"data:,", "#main", "#row-1-4", "#row-1-5"}
+    assert {value[1:] for _, _, value in links if value.startswith("#")} <= ids
     assert "url(" not in labelled
     assert "@import" not in labelled
     assert "default-src 'none'" in labelled
@@ -131,6 +133,27 @@ def test_the_data_of_the_script_is_json_that_cannot_end_its_element():
     assert SCRIPT in json.loads(data)["entries"][0]["name"]
 
 
+def test_hostile_layers_are_text():
+    text = f"{SCRIPT}\"'&lt;</svg>--><!--"
+    results, rows = made_up.full_build()
+    limits = [
+        r.limit
+        and dataclasses.replace(
+            r.limit,
+            layers=tuple(dataclasses.replace(x, name=text, operator=text, reason=text) for x in r.limit.layers),
+            costliest=(text,),
+            roof=dataclasses.replace(
+                r.limit.roof, peaks=tuple(dataclasses.replace(p, kernel=text) for p in r.limit.roof.peaks)
+            ),
+        )
+        for r in results
+    ]
+    page = to_html(tuple(dataclasses.replace(r, limit=x) for r, x in zip(results, limits, strict=True)), rows)
+    assert checked(page).tags.count("script") == 2
+    assert SCRIPT not in page
+    assert "<!--" not in page
+
+
 def test_five_hundred_results_stay_below_two_megabytes():
     results, rows = made_up.many()
     assert len(results) == 480
@@ -165,8 +188,11 @@ def test_nothing_makes_a_page_that_says_so():
 
 def test_several_models_have_a_section_each():
     page = to_html((made_up.result(), made_up.result(bundle_name="lite0")), ())
-    assert page.count('<section class="model"') == 2
+    assert page.count('<section class="model') == 2
     assert "<h1>2 models</h1>" in page
+    overview = fragment(page, '<section class="block wide overview"', "</section>")
+    assert overview.count("<tr data-model=") == 2
+    assert '<a href="#model-2">resnet20</a>' in overview
 
 
 def test_the_page_is_written_whole(tmp_path):

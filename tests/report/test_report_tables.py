@@ -1,8 +1,6 @@
 # ruff: noqa: RUF001  the true minus and dash are what is tested
-import dataclasses
 
 import made_up
-import pytest
 
 from edgepack.report import remarks
 from edgepack.report.entries import make_groups
@@ -95,23 +93,3 @@ def test_remarks_say_each_reason_once_with_its_rows():
     assert len(disturbed.about) == 4
     (failure,) = remarks.failures(group.entries)
     assert failure.about == ("intel-n100 int8",)
-
-
-def test_commands_make_a_row_again():
-    (group,) = make_groups(*made_up.labelled_build())
-    verify, benchmark = remarks.provenances(group.entries, {})[0].commands
-    assert verify == "edgepack verify resnet20-host-openvino-fp32.edgepack"
-    assert benchmark == (
-        "edgepack benchmark resnet20-host-openvino-fp32.edgepack --scenario SingleStream --duration 2s "
-        "--warmup 400ms --seed 0 --threads 2"
-    )
-
-
-@pytest.mark.parametrize("name", ["$(reboot)", "a b; reboot", "`id`", "x\ny"])
-def test_a_name_in_a_command_is_quoted(name):
-    row = dataclasses.replace(made_up.labelled_build()[1][0], bundle=name)
-    (group,) = make_groups((), (row,))
-    command = remarks.provenances(group.entries, {})[0].commands[0]
-    import shlex
-
-    assert shlex.split(command)[-1] == name.rsplit("/", 1)[-1]

@@ -1,0 +1,57 @@
+import dataclasses
+import shlex
+
+import made_up
+import pytest
+
+from edgepack.report.entries import make_groups
+from edgepack.report.provenance import provenances
+
+
+def facts_of(results, rows, index=0):
+    (group,) = make_groups(results, rows)
+    return dict(provenances(group.entries, {})[index].facts)
+
+
+def test_commands_make_a_row_again():
+    (group,) = make_groups(*made_up.labelled_build())
+    verify, benchmark = provenances(group.entries, {})[0].commands
+    assert verify == "edgepack verify resnet20-host-openvino-fp32.edgepack"
+    assert benchmark == (
+        "edgepack benchmark resnet20-host-openvino-fp32.edgepack --scenario SingleStream --duration 2s "
+        "--warmup 400ms --seed 0 --threads 2"
+    )
+
+
+@pytest.mark.parametrize("name", ["$(reboot)", "a b; reboot", "`id`", "x\ny"])
+def test_a_name_in_a_command_is_quoted(name):
+    row = dataclasses.replace(made_up.labelled_build()[1][0], bundle=name)
+    (group,) = make_groups((), (row,))
+    command = provenances(group.entries, {})[0].commands[0]
+    assert shlex.split(command)[-1] == name.rsplit("/", 1)[-1]
+
+
+def test_a_row_says_why_it_failed_does_not_count_or_lacks_a_figure():
+    results, rows = made_up.unlabelled_build()
+    assert facts_of(results, rows, 5)["Failed"].startswith("openvino refused model.onnx")
+    assert "41.0%" in facts_of(results, rows)["Does not count"]
+    assert "no such device here" in facts_of(results, rows, 4)["Not measured"]
+
+
+def test_memory_of_loading_and_of_inference_are_told_apart():
+    text = facts_of((made_up.result(),), ())["Memory"]
+    assert text.startswith("30.0 MB added by loading, 5.00 MB by inference, 65.0 MB resident")
+
+
+def test_energy_says_what_was_taken_off():
+    results, rows = made_up.full_build()
+    assert facts_of(results, rows)["Energy"] == (
+        "9.00 mJ a sample, by a made-up sensor; at rest the machine takes 2.40 W, which is taken off"
+    )
+
+
+def test_tuned_options_and_their_gain_are_told():
+    results, rows = made_up.full_build()
+    facts = facts_of(results, rows, 3)
+    assert facts["Run options"] == "2 threads, latency hint, spinning off"
+    assert "0.910 (0.880\u20130.950) times the time of the engine's defaults" in facts["Tuned"]
