@@ -1,8 +1,8 @@
 """Energy of a piece of work from the sensors that this machine has: which they are, and the integration.
 
 Two kinds: counters of energy (RAPL, and NVML of a GPU), read now and then because they wrap round, and readings of
-power (INA3221 on a Jetson, a discharging battery), sampled by a thread and integrated. Files are read below ``root``, so
-that the readers are tested on recorded trees.
+power (INA3221 on a Jetson, a discharging battery), sampled by a thread and integrated. Files are read below ``root``,
+so that the readers are tested on recorded trees.
 """
 
 from __future__ import annotations

@@ -23,7 +23,10 @@ from edgepack.specs import Percentile, Progress, Result, RunOptions, Scenario, n
 
 _SUMMARY = "mlperf_log_summary.txt"
 _PERCENTILE = re.compile(r"^([0-9.]+) percentile latency \(ns\)\s*:\s*([0-9]+)$", re.MULTILINE)
-_THROUGHPUT = re.compile(r"^(?:Samples per second|QPS w/o loadgen overhead)\s*:\s*([0-9.e+]+)$", re.MULTILINE)
+_THROUGHPUT = re.compile(
+    r"^(?:Completed samples|Samples) per second\s*:\s*([0-9.e+]+)$|^QPS w/o loadgen overhead\s*:\s*([0-9.e+]+)$",
+    re.MULTILINE,
+)
 _MEAN = re.compile(r"^Mean latency \(ns\)\s*:\s*([0-9]+)$", re.MULTILINE)
 _NO_AUDIT = "no-audit.config"  # LoadGen looks for this file and finds none
 
@@ -135,7 +138,7 @@ def parse_summary(summary: str, queries: int, samples_per_query: int) -> Loadgen
         raise EdgepackError("LoadGen's summary holds no latencies", hint=summary.strip()[-300:] or "it is empty")
     throughput, mean = _THROUGHPUT.search(summary), _MEAN.search(summary)
     if throughput is not None:
-        rate: float | None = float(throughput[1])
+        rate: float | None = float(throughput[1] or throughput[2])
     else:
         rate = samples_per_query * 1e9 / int(mean[1]) if mean else None
     percentiles = tuple(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 SAMPLES_PER_QUERY = {"SingleStream": 1, "MultiStream": 8, "Server": 1}  # LoadGen's; Offline: the batch
-_MOST_LATENCIES = 65_536  # kept in a result's document
+MOST_LATENCIES = 65_536  # kept in a result's document
 _DRIFT = 1.10
 
 
@@ -115,7 +115,7 @@ def summarise(
         invalid_reasons=reasons,
         accuracy=subject.manifest.accuracy,
         size_bytes=subject.size_bytes,
-        latencies_ns=tuple(latencies.tolist()) if len(latencies) <= _MOST_LATENCIES else (),
+        latencies_ns=tuple(latencies.tolist()) if len(latencies) <= MOST_LATENCIES else (),
         distribution_ns=distribution(latencies),
         coefficient_of_variation=coefficient_of_variation(latencies),
         memory=memory,

@@ -237,6 +237,40 @@ def tune(bundle: Path, scenario: Any, duration: int, seed: int | None, into: Pat
     show_tuning(make_console(), found, path)
 
 
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--bundle", type=click.Path(path_type=Path), help="The bundle measured: it tells the next three.")
+@click.option("--name", help="The model's name; else that of the file.")
+@click.option("--target", help="The device's id.")
+@click.option("--precision", type=OneOf(("fp32", "fp16", "bf16", "int8")))
+@click.option("--cpu", help="The machine's CPU or board; --here where it is this one.")
+@click.option("--here", is_flag=True, help="It was measured on this machine.")
+@click.option("--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Samples a call (trtexec).")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Write the result (JSON) here.")
+def import_(
+    file: Path,
+    bundle: Path | None,
+    name: str | None,
+    target: str | None,
+    precision: Any,
+    cpu: str | None,
+    here: bool,
+    batch: int,
+    out: Path,
+) -> None:
+    """Make a result of what another tool measured, for 'edgepack report'.
+
+    FILE is benchmark_app's JSON, trtexec's exported times, or the folder of LoadGen's logs.
+    """
+    from edgepack.cli.display import make_console
+    from edgepack.cli.measure import import_file, write_results
+    from edgepack.cli.measured import show_results
+
+    result = import_file(file, bundle, name, target, precision, cpu, here=here, batch=batch)
+    write_results((result,), out)
+    show_results(make_console(), (result,))
+
+
 def _run_options(threads: int | None) -> RunOptions:
     from edgepack.specs import RunOptions
 
@@ -252,4 +286,4 @@ def _write_npz(out: Path, outputs: Any) -> None:
         np.savez(file, **outputs)
 
 
-COMMANDS = (inspect, verify, run, benchmark, compare, tune, report)
+COMMANDS = (inspect, verify, run, benchmark, compare, tune, import_, report)

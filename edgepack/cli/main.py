@@ -18,7 +18,7 @@ _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _SECTIONS = (
     ("The main job", ("demo", "init", "build", "report")),
     ("One stage each", ("export", "calibrate", "quantize", "compile", "pack")),
-    ("Bundles", ("inspect", "verify", "run", "benchmark", "compare", "tune")),
+    ("Bundles", ("inspect", "verify", "run", "benchmark", "compare", "tune", "import")),
     ("This installation", ("doctor", "targets", "recipes", "store", "schema")),
 )
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgepack.specs import Progress, Result, Roof, RunOptions, Scenario
+    from edgepack.benchmark.importing import Of
+    from edgepack.specs import Host, Precision, Progress, Result, Roof, RunOptions, Scenario
 
 _STARTUP_S = 600.0
 _FORMATS = (".html", ".md", ".csv", ".parquet", ".xml")
@@ -80,6 +81,54 @@ def _limited(results: list[Result], bundles: tuple[Path, ...], folder: Path, pro
             note = f"the limit was not measured: {error.message}"
             limited.append(dataclasses.replace(result, notes=(*result.notes, note)))
     return limited
+
+
+def import_file(
+    file: Path,
+    bundle: Path | None,
+    name: str | None,
+    target: str | None,
+    precision: Precision | None,
+    cpu: str | None,
+    *,
+    here: bool,
+    batch: int,
+) -> Result:
+    """Return what another tool measured as a result. Raises ``ConfigError`` when it is not said what was measured."""
+    from edgepack.benchmark.importing import Of, import_result, unknown_host
+    from edgepack.host import host_facts
+
+    if here and cpu is not None:
+        raise ConfigError("--here and --cpu name two machines", hint="give one of them")
+    host = host_facts() if here else unknown_host(cpu or "")
+    if bundle is not None:
+        if name or target or precision:
+            raise ConfigError("--bundle says name, target and precision already", hint="leave the others out")
+        of = _of_bundle(bundle, host, batch)
+    elif target is None or precision is None:
+        raise ConfigError("it is not said what was measured", hint="give --bundle, or --target and --precision")
+    else:
+        of = Of(name or file.stem, target, precision, host, batch=batch)
+    return import_result(file, of)
+
+
+def _of_bundle(bundle: Path, host: Host, batch: int) -> Of:
+    from edgepack.benchmark.importing import Of
+    from edgepack.bundle.archive import open_bundle
+
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
+    return Of(
+        name=manifest.name,
+        target=manifest.target,
+        precision=manifest.precision,
+        host=host,
+        sha256=opened.sha256,
+        size_bytes=opened.size_bytes,
+        source_sha256=manifest.source_sha256,
+        accuracy=manifest.accuracy,
+        batch=batch,
+    )
 
 
 def write_results(results: tuple[Result, ...], out: Path) -> None:
