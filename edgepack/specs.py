@@ -128,6 +128,41 @@ class SampleSet:
     preprocessing: Preprocessing | None = None
 
 
+LintCheck: TypeAlias = Literal["files", "copies", "overlap", "channels", "labels", "range", "preprocessing", "samples"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check of a calibration set found; a warning has a ``hint`` that says what to change."""
+
+    check: LintCheck
+    severity: Literal["warning", "note"]
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Lint:
+    """What was found about the samples of a calibration, warnings first; ``model_runs`` is what it cost.
+
+    ``eval_sha256`` and ``eval_samples`` are None where there was no other set to compare with.
+    """
+
+    model_sha256: str
+    data_sha256: str
+    eval_sha256: str | None
+    samples: int
+    eval_samples: int | None
+    observer: Observer
+    model_runs: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that call for a change."""
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+
 @dataclass(frozen=True)
 class TensorRange:
     """What was seen of one tensor and the range chosen for it.
@@ -699,7 +734,10 @@ class BuildRow:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What ``build`` returns, ``--json`` prints and ``build.json`` holds."""
+    """What ``build`` returns, ``--json`` prints and ``build.json`` holds.
+
+    ``lint`` is what was found about the calibration samples of an int8 build; its warnings are in ``warnings`` too.
+    """
 
     name: str
     rows: tuple[BuildRow, ...]
@@ -709,3 +747,4 @@ class BuildResult:
     versions: Mapping[str, str]
     stages_run: int
     stages_reused: int
+    lint: Lint | None = None

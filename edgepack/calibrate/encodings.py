@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgepack.specs import Array, Preprocessing
+
+_NEAR = 0.15  # of the span
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,18 @@ class Encoding:
         pixels: Array = ordered * np.asarray(self.std) + np.asarray(self.mean)
         return pixels
 
+    def near(self, other: Encoding) -> bool:
+        """Return whether a model can hardly tell the two apart: their values differ by little of the span.
+
+        So do ImageNet's and CIFAR-10's mean and std, or -1 to 1 and (x - 127) / 128.
+        """
+        if self.bgr != other.bgr:
+            return False
+        ends = np.array([0.0, 255.0])[:, None]
+        one, two = ((ends - np.asarray(e.mean)) / np.asarray(e.std) for e in (self, other))
+        span = np.minimum(np.abs(np.diff(one, axis=0)), np.abs(np.diff(two, axis=0)))
+        return bool((np.abs(one - two) < _NEAR * span).all())
+
 
 def _of_unit(mean: tuple[float, float, float], std: tuple[float, float, float]) -> tuple[tuple[float, ...], ...]:
     return tuple(255 * m for m in mean), tuple(255 * s for s in std)
@@ -55,6 +69,21 @@ PLAIN = (
     Encoding("Caffe means", (123.68, 116.779, 103.939), (1.0, 1.0, 1.0)),
 )
 USUAL = tuple(Encoding(e.name, e.mean, e.std, bgr) for e in PLAIN for bgr in (False, True))
+
+
+def alternatives(present: Encoding, *, by_place: bool = False) -> tuple[Encoding, ...]:
+    """Return the usual encodings that are worth trying beside ``present``: none that is near it or near one before.
+
+    With ``by_place`` the pixels are known from arrays alone, whose channels may have been swapped before they were
+    normalised: then ImageNet's numbers in BGR belong to the places of the channels, not to the colours.
+    """
+    found = [present]
+    for usual in USUAL:
+        reverse = by_place and usual.bgr and len(set(usual.std)) > 1
+        encoding = replace(usual, mean=usual.mean[::-1], std=usual.std[::-1]) if reverse else usual
+        if not any(encoding.near(other) for other in found):
+            found.append(encoding)
+    return tuple(found[1:])
 
 
 def encoding_of(preprocessing: Preprocessing) -> Encoding:

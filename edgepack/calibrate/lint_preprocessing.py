@@ -1,221 +1,155 @@
-"""Checks whether the samples' normalisation and order of channels fit the model, by trying the usual alternatives."""
+"""Judges whether the samples' normalisation and order of channels fit the model, by trying the usual alternatives."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from edgepack.calibrate.encodings import USUAL, Encoding, encoding_of, guess_encoding
-from edgepack.calibrate.pictures import list_pictures
-from edgepack.calibrate.preprocess import open_picture
-from edgepack.calibrate.samples import read_samples
-from edgepack.calibrate.survey import Survey, channel_axis, picture_input, to_pixels
-from edgepack.evaluate.metrics import paired_difference_ci95
-from edgepack.specs import Array, Diagnostic, OnnxModel, SampleSet, TensorSpec
+from edgepack.calibrate.encodings import Encoding, encoding_of, guess_encoding
+from edgepack.calibrate.lint_trials import Trial, Trials, try_encodings
+from edgepack.calibrate.survey import Survey, picture_input
+from edgepack.evaluate.metrics import mean_ci95, paired_difference_ci95, proportion_ci95
+from edgepack.specs import Array, Finding, OnnxModel, Progress, SampleSet
 
-FIRST_SAMPLES, MOST_SAMPLES = 64, 300
-_RESAMPLES = 1000
-# Without labels: a smaller gain in information than this, in nats, is not worth a warning. Measured: the right encoding
-# is 0.22 above ImageNet's for EfficientNet-Lite0, where that costs 40 % of the answers, and never 0.02 below another.
-_LEAST_GAIN = 0.05
+# With labels: an error rate of 5 % for all alternatives together, and a gain that is worth a word.
+_ERROR, _LEAST_GAIN = 0.05, 0.02
+# Without: the wrong encodings of EfficientNet-Lite0 and ResNet20 lose 5 % to 40 % of sharpness, but for those that cost
+# hardly any answer.
+_LEAST_SHARPER = 1.04
+_FEWEST, _FEWEST_CLASSES = 12, 4
+_SHOWN = 4
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What the model answered with one encoding, as probabilities [samples, classes]."""
+class PreprocessingCheck:
+    """What was found, whether the present encoding could be judged, and how often the model ran for it."""
 
-    encoding: Encoding
-    probabilities: Array
+    findings: tuple[Finding, ...]
+    judged: bool
+    model_runs: int
 
 
-def try_alternatives(
-    model: OnnxModel,
-    samples: SampleSet,
-    survey: Survey,
-    labels: Array | None,
-    tell: Callable[[int, int], None],
-) -> list[Diagnostic]:
+def check_preprocessing(
+    model: OnnxModel, samples: SampleSet, what: str, survey: Survey, labels: Array | None, progress: Progress
+) -> PreprocessingCheck:
     """Return how well the model answers with the usual encodings, and a warning when another one is better.
 
-    With labels an answer is right or wrong, and "better" means that the 95 % interval of the paired difference of
-    accuracies lies above 0. Without, what counts is how much the answers tell, ``information``, with a bootstrap
-    interval. A few samples choose the best alternative, more of them compare it with the present encoding. Empty for
-    models that do not classify colour pictures, and when the samples' own encoding cannot be told.
+    With ``labels`` (class numbers [samples]) an answer is right or wrong, and "better" is a sign test on the samples
+    that only one of two encodings gets right, divided by the number of alternatives (Bonferroni). Without labels, or
+    with too few, what counts is ``lint_trials.sharpness``, and the warning says "probably". Models that do not classify
+    colour pictures, and samples whose own encoding cannot be told, are not judged. ``what`` names the samples.
     """
     spec = picture_input(model)
     outputs = model.outputs[0].shape
-    if spec is None or len(outputs) != 2 or outputs[-1] in (0, 1):
-        return []
+    classes = outputs[1] if len(outputs) == 2 and isinstance(outputs[1], int) else 0
     present = _present(samples, survey)
-    if present is None:
+    too_few = len(samples.indices) < _FEWEST or classes < (2 if labels is not None else _FEWEST_CLASSES)
+    if spec is None or present is None or too_few:
+        return PreprocessingCheck((), judged=False, model_runs=0)
+    trials = try_encodings(model, spec, samples, present, labels, progress)
+    found = [_table(trials, what)]
+    best = trials.others[0]
+    without_looking = _without_looking(labels)
+    if len(best.sharpness) == len(trials.present.sharpness):
+        found += _judge(trials, best, without_looking, what, sure=samples.preprocessing is not None)
+    if labels is not None and len(found) == 1:
+        found += _judge_labels(trials.present, without_looking, what)
+    return PreprocessingCheck(tuple(found), judged=True, model_runs=trials.model_runs)
+
+
+def compare_encodings(calibration: Survey, evaluation: Survey) -> list[Finding]:
+    """Return a warning when arrays of pictures were plainly made in two ways; the order of channels does not show."""
+    told = [guess_encoding(s.channels[0].minima, s.channels[0].maxima) for s in (calibration, evaluation)]
+    if told[0] is None or told[1] is None or replace(told[0], bgr=False).near(replace(told[1], bgr=False)):
         return []
-    labels = labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
-    session = _session(model)
-    first = min(len(samples.indices), FIRST_SAMPLES)
-    encodings = [present, *(e for e in USUAL if (e.name, e.bgr) != (present.name, present.bgr))]
-    most = min(len(samples.indices), MOST_SAMPLES)
-    total = len(encodings) * first + 2 * (most - first)
-    count = _Counter(tell, total)
-    trials = _run(session, spec, encodings, _pixels(samples, spec, present, first), count)
-    scores = [_score(trial, labels) for trial in trials]
-    best = int(np.argmax(scores[1:])) + 1
-    found = [_table(trials, scores, labels, first)]
-    if scores[best] <= scores[0]:
-        return found
-    if most > first:
-        pair = [trials[0].encoding, trials[best].encoding]
-        pixels = _pixels(samples, spec, present, most)
-        rest = _run(session, spec, pair, (p for i, p in enumerate(pixels) if i >= first), count)
-        now, other = (_join(trials[k], rest[i]) for i, k in enumerate((0, best)))
-    else:
-        now, other = trials[0], trials[best]
-    low, high = _difference(now, other, labels)
-    if low > (0.0 if labels is not None else _LEAST_GAIN):
-        found.append(_warning(now, other, labels, (low, high), sure=samples.preprocessing is not None))
-    return found
-
-
-def information(probabilities: Array) -> float:
-    """Return how much the answers [samples, classes] tell about the samples, in nats.
-
-    The mutual information of sample and answer, H(mean p) - mean H(p): large when the model is sure of each sample and
-    answers differ between samples (Bridle, Heading, MacKay, "Unsupervised Classifiers", NIPS 1991). A wrong
-    normalisation makes it unsure, or sure of the same few classes.
-    """
-    return float(_entropy(probabilities.mean(axis=0)) - _entropy(probabilities).mean())
-
-
-def _entropy(p: Array) -> Array:
-    result: Array = -(p * np.log(np.maximum(p, 1e-12))).sum(axis=-1)
-    return result
+    text = f"as their values look, calibration samples are {told[0].name}, those for evaluation {told[1].name}"
+    return [Finding("preprocessing", "warning", text, "encode both as in training")]
 
 
 def _present(samples: SampleSet, survey: Survey) -> Encoding | None:
-    if samples.preprocessing is not None:
-        return encoding_of(samples.preprocessing) if samples.preprocessing.color != "L" else None
-    channels = survey.channels[0]
-    return guess_encoding(channels.minima, channels.maxima)
+    made = samples.preprocessing
+    if made is not None:
+        return encoding_of(made) if made.color != "L" and made.dtype == "float32" else None
+    if len(survey.channels) != 1 or len(survey.channels[0].minima) != 3:
+        return None
+    return guess_encoding(survey.channels[0].minima, survey.channels[0].maxima)
 
 
-def _pixels(samples: SampleSet, spec: TensorSpec, present: Encoding, count: int) -> Iterator[Array]:
-    """Yield the first samples as pixels 0..255, [height, width, 3] in RGB."""
-    if samples.preprocessing is not None:
-        made = replace(samples.preprocessing, color="RGB")
-        names = list_pictures(Path(samples.source)).names
-        for index in samples.indices[:count]:
-            path = Path(samples.source) / names[index]
-            yield open_picture(path.read_bytes(), str(path), made).astype(np.float64)
-        return
-    for index, feed in enumerate(read_samples(samples, (spec,))):
-        if index >= count:
-            return
-        yield present.decode(to_pixels(feed[spec.name], spec).astype(np.float64))
-
-
-def _session(model: OnnxModel) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
-
-
-class _Counter:
-    """Counts inferences for the progress."""
-
-    def __init__(self, tell: Callable[[int, int], None], total: int) -> None:
-        self._tell, self._total, self._done = tell, total, 0
-
-    def step(self) -> None:
-        self._done += 1
-        self._tell(min(self._done, self._total), self._total)
-
-
-def _run(
-    session: Any, spec: TensorSpec, encodings: list[Encoding], pixels: Iterator[Array], count: _Counter
-) -> list[Trial]:
-    name = session.get_outputs()[0].name
-    rows: list[list[Array]] = [[] for _ in encodings]
-    for picture in pixels:
-        for row, encoding in zip(rows, encodings, strict=True):
-            values = encoding.encode(picture)
-            values = values if channel_axis(spec) == 3 else values.transpose(2, 0, 1)
-            feed = {spec.name: np.ascontiguousarray(values[None], dtype=spec.dtype)}
-            row.append(np.asarray(session.run([name], feed)[0], dtype=np.float64)[0])
-            count.step()
-    return [Trial(e, _probabilities(np.stack(row))) for e, row in zip(encodings, rows, strict=True)]
-
-
-def _probabilities(scores: Array) -> Array:
-    """Return scores [samples, classes] as probabilities; those that already are stay as they are."""
-    scores = np.nan_to_num(scores, nan=0.0, posinf=1e30, neginf=-1e30)
-    if scores.min() >= 0 and np.abs(scores.sum(axis=1) - 1).max() < 1e-3:
-        return scores
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    result: Array = powers / powers.sum(axis=1, keepdims=True)
-    return result
-
-
-def _right(trial: Trial, labels: Array) -> Array:
-    right: Array = trial.probabilities.argmax(axis=1) == labels[: len(trial.probabilities)]
-    return right
-
-
-def _score(trial: Trial, labels: Array | None) -> float:
-    return float(_right(trial, labels).mean()) if labels is not None else information(trial.probabilities)
-
-
-def _join(one: Trial, more: Trial) -> Trial:
-    return Trial(one.encoding, np.concatenate([one.probabilities, more.probabilities]))
-
-
-def _difference(now: Trial, other: Trial, labels: Array | None) -> tuple[float, float]:
-    """Return the 95 % interval of what the other encoding gains."""
-    if labels is not None:
-        return paired_difference_ci95(_right(other, labels), _right(now, labels))
-    rng = np.random.default_rng(0)
-    gains = []
-    for _ in range(_RESAMPLES):
-        chosen = rng.integers(0, len(now.probabilities), len(now.probabilities))
-        gains.append(information(other.probabilities[chosen]) - information(now.probabilities[chosen]))
-    low, high = np.percentile(gains, [2.5, 97.5])
-    return float(low), float(high)
-
-
-def _table(trials: list[Trial], scores: list[float], labels: Array | None, count: int) -> Diagnostic:
-    order = np.argsort(scores)[::-1]
-    what = "top-1 accuracy" if labels is not None else "information in the answers, in nats,"
-    shown = [*order[:6], *([0] if 0 not in order[:6] else [])]
-    words = [f"{trials[i].encoding.title}: {scores[i]:.3f}" + (" (now)" if i == 0 else "") for i in shown]
-    return Diagnostic("note", f"{what} on {count} samples with the usual encodings: " + "; ".join(words))
-
-
-def _warning(
-    now: Trial, other: Trial, labels: Array | None, interval: tuple[float, float], *, sure: bool
-) -> Diagnostic:
-    count = len(now.probabilities)
+def _judge(trials: Trials, other: Trial, without_looking: float, what: str, *, sure: bool) -> list[Finding]:
+    """Return a warning when ``other`` is better: measured where labels prove it, else probable by its sharpness."""
+    now, count = trials.present, len(trials.present.sharpness)
     present = now.encoding.title if sure else f"{now.encoding.title.partition(', ')[2]} (as the values look)"
-    change = f"encode pixels as {other.encoding.title}"
-    if labels is not None:
-        before, after = _score(now, labels), _score(other, labels)
-        text = (
-            f"the preprocessing does not fit the model: top-1 is {before:.3f} with {present}, {after:.3f} with "
-            f"{other.encoding.title} (n={count}; 95 % interval of the gain {interval[0]:+.3f} to {interval[1]:+.3f})"
+    hint = f"encode pixels as {other.encoding.title}: {_recipe_keys(other.encoding)}"
+    accuracies = ""
+    if now.right is not None and other.right is not None:
+        before, after = float(now.right.mean()), float(other.right.mean())
+        # What is no better than always giving the same answer is no preprocessing that fits.
+        usable = proportion_ci95(int(other.right.sum()), count)[0] > without_looking
+        if not usable or after - before < _LEAST_GAIN:
+            return []
+        low, high = paired_difference_ci95(other.right, now.right)
+        accuracies = (
+            f"top-1 is {before:.3f} with {present}, {after:.3f} with {other.encoding.title} ({what}, n={count}; 95 % "
+            f"interval of the gain {low:+.3f} to {high:+.3f})"
         )
-    else:
-        text = (
-            f"the preprocessing probably does not fit the model: with {other.encoding.title} instead of {present} its "
-            f"answers tell {interval[0]:.2f} to {interval[1]:.2f} nats more (n={count}, no labels)"
-        )
-    return Diagnostic("warning", text, hint=f"{change}: {_how(other.encoding)}")
+        if _sign_test(other.right, now.right) <= _ERROR / len(trials.others):
+            text = f"the preprocessing does not fit the model: {accuracies}"
+            return [Finding("preprocessing", "warning", text, hint)]
+    interval = mean_ci95(other.sharpness - now.sharpness)
+    if interval is None or interval[0] <= 0 or other.score[1] < _LEAST_SHARPER * now.score[1]:
+        return []
+    reason = accuracies or (
+        f"its best answer stands out from the others by {now.score[1]:.2f} standard deviations with {present}, by "
+        f"{other.score[1]:.2f} with {other.encoding.title} ({what}, n={count}, no labels; 95 % interval of the gain "
+        f"{interval[0]:+.2f} to {interval[1]:+.2f})"
+    )
+    return [Finding("preprocessing", "warning", f"the preprocessing probably does not fit the model: {reason}", hint)]
 
 
-def _how(encoding: Encoding) -> str:
+def _judge_labels(now: Trial, without_looking: float, what: str) -> list[Finding]:
+    """Return a warning when the model gets surely less right than it would without looking."""
+    assert now.right is not None
+    count = len(now.right)
+    if proportion_ci95(int(now.right.sum()), count)[1] >= without_looking:
+        return []
+    text = (
+        f"the labels do not fit the model: top-1 is {now.score[0]:.3f} ({what}, n={count}), hardly better with other "
+        f"encodings"
+    )
+    hint = "check that the labels are in the order of the model's outputs: class folders count from 0 by their names"
+    return [Finding("labels", "warning", text, hint)]
+
+
+def _without_looking(labels: Array | None) -> float:
+    """Return the accuracy of always answering with the most frequent label; at most a half, lest one class rule."""
+    if labels is None:
+        return 0.0
+    return min(float(np.unique(labels, return_counts=True)[1].max()) / len(labels), 0.5)
+
+
+def _sign_test(first: Array, second: Array) -> float:
+    """Return how probable it is by chance that ``first`` is right where ``second`` is wrong this often (one-sided)."""
+    from scipy.special import bdtrc
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    return float(bdtrc(only_first - 1, only_first + only_second, 0.5)) if only_first > 0 else 1.0
+
+
+def _table(trials: Trials, what: str) -> Finding:
+    now = trials.present
+    kind = "top-1 accuracy" if now.right is not None else "how far the best answer stands out, in standard deviations,"
+    words = [f"{_figure(now)} now, with {now.encoding.title}"]
+    words += [f"{_figure(trial)} with {trial.encoding.title}" for trial in trials.others[:_SHOWN]]
+    return Finding("preprocessing", "note", f"{kind} of the {what}: " + "; ".join(words))
+
+
+def _figure(trial: Trial) -> str:
+    value = f"{trial.score[0]:.3f}" if trial.right is not None else f"{trial.score[1]:.2f}"
+    return f"{value} (n={len(trial.sharpness)})"
+
+
+def _recipe_keys(encoding: Encoding) -> str:
     """Return the encoding as a recipe's keys."""
     mean, std = (v[::-1] if encoding.bgr else v for v in (encoding.mean, encoding.std))
     numbers = [", ".join(f"{value:.6g}" for value in values) for values in (mean, std)]

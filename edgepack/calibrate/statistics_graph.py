@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.errors import ModelError
+from edgepack.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     import onnx
 
-    from edgepack.specs import OnnxModel
+    from edgepack.specs import Feeds, OnnxModel
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 _OWN_PREFIX = "edgepack/statistics"
@@ -66,6 +66,18 @@ def open_session(
     finally:
         if isinstance(source, str):
             Path(source).unlink(missing_ok=True)
+
+
+def run_session(session: Any, names: list[str], feed: Feeds) -> list[Any]:
+    """Return the outputs ``names`` of one sample. Raises ``DataError`` when ONNX Runtime cannot run the model on it."""
+    try:
+        outputs: list[Any] = session.run(names, feed)
+    except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+        raise DataError(
+            f"ONNX Runtime cannot run the model on a sample: {first_line(error)}",
+            hint="its shape or values do not suit the model: compare it with what the model was trained on",
+        ) from error
+    return outputs
 
 
 def first_line(error: BaseException) -> str:

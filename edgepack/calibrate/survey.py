@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from edgepack.calibrate.samples import read_samples, sample_names
+from edgepack.files import sha256_file
 from edgepack.specs import Array, Feeds, OnnxModel, SampleSet, TensorSpec
 
+MOST_DECODED = 2000  # pictures of one set that are decoded; of all others the files alone are compared
 _SIGNATURE_SIDE = 16
 _SMALLEST_PICTURE = 32  # sides below this have too little detail to tell near duplicates from alike pictures
 
@@ -23,46 +27,75 @@ class Channels:
     minima: Array
     maxima: Array
     all_equal: bool
+    rank: int
 
 
 @dataclass(frozen=True)
 class Survey:
     """What one reading of the samples showed.
 
-    ``digests`` are of the values that the model sees, one a sample. ``signatures`` [samples, 256] describe pictures,
-    see ``signature``; None for what is no picture. ``blank`` are samples whose float inputs are one single value.
+    ``digests``, one a sample, are of a picture's file, else of the values that the model sees. ``signatures`` [n, 256]
+    describe the pictures at the positions ``described`` [n], see ``signature``; None for what is no picture. ``blank``
+    are positions of samples whose float inputs are one single value.
     """
 
     names: tuple[str, ...]
     digests: tuple[str, ...]
     signatures: Array | None
+    described: tuple[int, ...]
     channels: tuple[Channels, ...]
     blank: tuple[int, ...]
 
 
 def survey_samples(model: OnnxModel, samples: SampleSet, tell: Callable[[int], None]) -> Survey:
-    """Read all samples once, one at a time; ``tell`` is called with the number read."""
-    digests: list[str] = []
+    """Read the samples once, one at a time; ``tell`` is called with the number read.
+
+    At most ``MOST_DECODED`` pictures, spread evenly, are decoded. Raises ``DataError`` as ``read_samples`` does.
+    """
+    names = sample_names(samples)
+    described = spread(len(names), MOST_DECODED)
+    files = samples.kind == "pictures"
+    read = described if files else tuple(range(len(names)))
+    chosen = frozenset(described)
+    digests = [sha256_file(Path(samples.source) / name) for name in names] if files else []
     signatures: list[Array] = []
     blank: list[int] = []
-    accumulators = [_ChannelAccumulator(spec) for spec in model.inputs if channel_axis(spec) is not None]
+    accumulators = [_ChannelAccumulator(spec) for spec in model.inputs if spec.dtype.startswith("float")]
     picture = picture_input(model)
-    for index, feed in enumerate(read_samples(samples, model.inputs)):
-        digests.append(_digest(feed))
+    for position, feed in zip(read, read_some(samples, model.inputs, read), strict=True):
+        if not files:
+            digests.append(_digest(feed))
         for accumulator in accumulators:
             accumulator.add(feed[accumulator.spec.name])
-        if all(feed[a.spec.name].min() == feed[a.spec.name].max() for a in accumulators) and accumulators:
-            blank.append(index)
-        if picture is not None and (described := signature(to_pixels(feed[picture.name], picture))) is not None:
-            signatures.append(described)
-        tell(index + 1)
+        if accumulators and all(feed[a.spec.name].min() == feed[a.spec.name].max() for a in accumulators):
+            blank.append(position)
+        if picture is not None and position in chosen:
+            found = signature(to_pixels(feed[picture.name], picture))
+            signatures += [found] if found is not None else []
+        tell(position + 1)
+    whole = bool(signatures) and len(signatures) == len(described)
     return Survey(
-        names=sample_names(samples),
+        names=names,
         digests=tuple(digests),
-        signatures=np.stack(signatures) if signatures and len(signatures) == len(digests) else None,
+        signatures=np.stack(signatures) if whole else None,
+        described=described if whole else (),
         channels=tuple(accumulator.result() for accumulator in accumulators),
         blank=tuple(blank),
     )
+
+
+def spread(total: int, most: int) -> tuple[int, ...]:
+    """Return at most ``most`` of the positions 0 to ``total - 1``, ascending and evenly spread."""
+    return tuple(range(total)) if total <= most else tuple(i * total // most for i in range(most))
+
+
+def read_some(samples: SampleSet, inputs: tuple[TensorSpec, ...], positions: Sequence[int]) -> Iterator[Feeds]:
+    """Yield the feeds of the samples at ``positions``, which ascend; see ``read_samples``."""
+    if len(positions) == len(samples.indices):
+        return read_samples(samples, inputs)
+    part = replace(samples, indices=tuple(samples.indices[p] for p in positions))
+    # What was chosen is not compared with a digest here, which only the whole set has: islice stops before that.
+    return itertools.islice(read_samples(part, inputs), len(positions))
 
 
 def channel_axis(spec: TensorSpec) -> int | None:
@@ -118,29 +151,38 @@ def _digest(feed: Feeds) -> str:
 
 
 class _ChannelAccumulator:
-    """Extremes of one input's channels, sample by sample."""
+    """Extremes of one input's channels, sample by sample; an input without a known axis of channels is one channel."""
 
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
-        self._axis = channel_axis(spec) or 1
+        self._axis = channel_axis(spec)
         self._minima: Array | None = None
         self._maxima: Array | None = None
         self._all_equal = True
 
     def add(self, array: Array) -> None:
-        rows = np.moveaxis(array, self._axis, 0)
+        rows = array[None] if self._axis is None else np.moveaxis(array, self._axis, 0)
         rows = rows.reshape(rows.shape[0], -1)
         minima, maxima = rows.min(axis=1), rows.max(axis=1)
-        self._minima = minima if self._minima is None else np.minimum(self._minima, minima)
-        self._maxima = maxima if self._maxima is None else np.maximum(self._maxima, maxima)
+        if self._minima is not None and self._maxima is not None:
+            if len(minima) != len(self._minima):  # as many features as the sample is long: one channel
+                minima, maxima = minima.min(keepdims=True), maxima.max(keepdims=True)
+                self._minima, self._maxima = self._minima.min(keepdims=True), self._maxima.max(keepdims=True)
+                self._axis = None
+            minima, maxima = np.minimum(self._minima, minima), np.maximum(self._maxima, maxima)
+        self._minima, self._maxima = minima, maxima
         if self._all_equal:
-            # A grey picture's channels differ by their normalisation only, so their shapes are compared.
-            spread = np.where(maxima > minima, maxima - minima, 1.0)[:, None]
-            scaled = (rows - minima[:, None]) / spread
-            self._all_equal = bool(np.abs(scaled - scaled[:1]).max() < 1e-3)
+            self._all_equal = _alike(rows)
 
     def result(self) -> Channels:
         empty = np.zeros(0)
         minima = empty if self._minima is None else self._minima.astype(np.float64)
         maxima = empty if self._maxima is None else self._maxima.astype(np.float64)
-        return Channels(self.spec.name, minima, maxima, self._all_equal and len(minima) > 1)
+        return Channels(self.spec.name, minima, maxima, self._all_equal and len(minima) > 1, len(self.spec.shape))
+
+
+def _alike(rows: Array) -> bool:
+    """Return whether the channels [channels, values] differ by their normalisation only."""
+    minima, maxima = rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True)
+    scaled = (rows - minima) / np.where(maxima > minima, maxima - minima, 1.0)
+    return bool(np.abs(scaled - scaled[:1]).max() < 1e-3)
