@@ -19,6 +19,7 @@ from edgepack.events import Events, Silent
 from edgepack.files import write_text
 from edgepack.gate import Attempt, hold_gate
 from edgepack.host import can_run, has_isa, host_facts, is_this_host, saturates
+from edgepack.linting import lint_before_use
 from edgepack.measuring import Measured, measure_step
 from edgepack.packing import deliver_bundle, pack_step
 from edgepack.quantize.corrected import Correction
@@ -28,7 +29,10 @@ from edgepack.settings import METRICS, BuildSettings, check_settings, parse_shap
 from edgepack.specs import (
     BuildResult,
     BuildRow,
+    Finding,
+    Lint,
     MeasuredAccuracy,
+    Observer,
     OnnxModel,
     Precision,
     QuantizationRules,
@@ -71,6 +75,9 @@ class Shared:
     golden: Path
     reference: StoredOutputs
     metric: str
+    observer: Observer
+    percentile: float
+    lint: Lint | None
 
 
 def build(settings: BuildSettings, store: Store | None = None, events: Events | None = None) -> BuildResult:
@@ -124,10 +131,15 @@ def share(settings: BuildSettings, shop: Workshop) -> Shared:
     selection = choose_step(shop, request, model.inputs)
     for note in selection.notes:
         shop.events.note(note)
+    observer = settings.observer or (recipe.observer if recipe else "minmax")
+    percentile = settings.percentile or (recipe.percentile if recipe else 99.99)
+    found = None
+    if selection.calibration is not None and ("int8" in settings.precisions or settings.strict):
+        found = lint_before_use(shop, model, selection, observer, percentile, strict=settings.strict)
     golden = _golden(shop, model, selection, random=settings.data is None and settings.eval is None)
     reference = reference_step(shop, model, selection.evaluation)
     metric = settings.metric or _default_metric(model, selection.evaluation)
-    return Shared(settings, recipe, source, model, selection, golden, reference, metric)
+    return Shared(settings, recipe, source, model, selection, golden, reference, metric, observer, percentile, found)
 
 
 def build_row(shared: Shared, target: Target, precision: Precision, shop: Workshop) -> BuildRow:
@@ -159,6 +171,8 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
         notes["corrections"] = "; ".join(
             f"{step.name} {step.sqnr_db:.1f} dB{'' if step.kept else ' (left out)'}" for step in attempt.steps
         )
+    if precision == "int8" and _warnings(shared):
+        notes["calibration"] = "; ".join(finding.message for finding in _warnings(shared))
     if trials:
         fewest = min(len(trial.left) for trial in trials if trial.passed)
         notes["gate"] = f"{fewest} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
@@ -179,9 +193,7 @@ def ranges_of(shared: Shared, target: Target, precision: Precision, shop: Worksh
         return None
     samples = shared.selection.calibration
     assert samples is not None, "check_settings asked for data"
-    observer = shared.settings.observer or (shared.recipe.observer if shared.recipe else "minmax")
-    percentile = shared.settings.percentile or (shared.recipe.percentile if shared.recipe else 99.99)
-    return calibrate_step(shop, shared.model, samples, observer, percentile)
+    return calibrate_step(shop, shared.model, samples, shared.observer, shared.percentile)
 
 
 def build_attempt(
@@ -364,15 +376,20 @@ def _finish(shared: Shared, rows: tuple[BuildRow, ...], measured: Measured, shop
     built = BuildResult(
         name=shared.settings.name,
         rows=finished,
-        warnings=shared.selection.notes,
+        warnings=(*shared.selection.notes, *(finding.message for finding in _warnings(shared))),
         out=str(out),
         report=str(report),
         versions=tool_versions(),
         stages_run=len(shop.store.ran),
         stages_reused=len(shop.store.reused),
+        lint=shared.lint,
     )
     write_text(out / "build.json", documents.to_json(built))
     return built
+
+
+def _warnings(shared: Shared) -> tuple[Finding, ...]:
+    return shared.lint.warnings if shared.lint is not None else ()
 
 
 def _with_measurement(row: BuildRow, measured: Measured) -> BuildRow:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from edgepack.settings import BuildSettings
-from edgepack.specs import BuildResult, Manifest, Ranges, Recipe, Result, Target
+from edgepack.specs import BuildResult, Lint, Manifest, Ranges, Recipe, Result, Target
 
 DOCUMENTS: dict[str, type] = {
     "build": BuildResult,
+    "lint": Lint,
     "manifest": Manifest,
     "ranges": Ranges,
     "recipe": Recipe,

@@ -26,7 +26,8 @@ class BuildSettings:
     """Everything that ``build`` may be told; the keys of ``edgepack.toml``.
 
     ``samples`` None takes the recipe's number, or as many as there are. ``max_drop`` is a fraction (0.01 is one
-    percentage point). ``shapes`` maps an input's name to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis.
+    percentage point). ``strict`` makes warnings about the calibration samples errors. ``shapes`` maps an input's name
+    to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis.
     """
 
     model: str
@@ -44,6 +45,7 @@ class BuildSettings:
     method: Literal["auto", "plain", "corrected"] = "auto"
     metric: str | None = None
     max_drop: float | None = None
+    strict: bool = False
     seed: int = 0
     out: str | None = None
     shapes: Mapping[str, str] = field(default_factory=dict)
@@ -110,6 +112,8 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
             "int8 needs samples to calibrate with",
             hint="add --data with a folder of pictures, a .npz or module:callable",
         )
+    if settings.strict and settings.data is None:
+        raise ConfigError("--strict needs calibration samples to check", hint="add --data, or leave --strict out")
     _check_numbers(settings)
     _check_metric(settings)
     name = settings.name or _name_of(settings.model)

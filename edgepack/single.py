@@ -1,7 +1,8 @@
-"""One stage alone, as the commands ``export``, ``calibrate``, ``quantize``, ``compile`` and ``pack`` run it."""
+"""One stage alone, as the commands ``export``, ``lint``, ``calibrate``, ``quantize``, ``compile``, ``pack`` run it."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from edgepack.calibrate.ranges import read_ranges
 from edgepack.calibrate.recipes import load_recipe
 from edgepack.choose import SampleRequest, Selection
 from edgepack.errors import ConfigError, VerificationError
+from edgepack.linting import lint_before_use, lint_step
 from edgepack.packing import pack_step
 from edgepack.specs import (
     CompiledModel,
+    Lint,
     MeasuredAccuracy,
     Observer,
     OnnxModel,
@@ -36,6 +39,8 @@ from edgepack.steps import (
 )
 from edgepack.targets import load_target
 from edgepack.workshop import Workshop, tool_versions
+
+_ALL = 10_000_000
 
 
 def load_step(shop: Workshop, path: Path) -> OnnxModel:
@@ -73,15 +78,51 @@ def calibrate_model(
     observer: Observer | None,
     percentile: float | None,
     seed: int,
+    *,
+    strict: bool = False,
 ) -> Ranges:
-    """Return the ranges of a .onnx on ``samples`` samples of ``data`` (all of them when None)."""
+    """Return the ranges of a .onnx on ``samples`` samples of ``data`` (all of them when None), which are checked."""
     recipe = load_recipe(recipe_name) if recipe_name else None
     model = load_step(shop, path)
     selection = _select(shop, model, data, recipe, samples, seed)
-    return calibrate_step(
-        shop,
-        model,
-        selection.evaluation,
+    chosen, share = _observer(recipe, observer, percentile)
+    lint_before_use(shop, model, _alone(selection), chosen, share, strict=strict)
+    return calibrate_step(shop, model, selection.evaluation, chosen, share)
+
+
+def lint_model(
+    shop: Workshop,
+    source: str,
+    data: str,
+    eval_data: str | None,
+    recipe_name: str | None,
+    samples: int | None,
+    observer: Observer | None,
+    percentile: float | None,
+    seed: int,
+) -> Lint:
+    """Return what should be changed about ``samples`` samples of ``data`` (all of them when None).
+
+    With ``eval_data`` all samples of that are compared with them. Raises what the checks raise.
+    """
+    recipe = load_recipe(recipe_name) if recipe_name else None
+    model = export_and_prepare(shop, source, {}, data, recipe_name)
+    if eval_data is None:
+        selection = _alone(_select(shop, model, data, recipe, samples, seed))
+    else:
+        preprocessing = recipe.preprocessing if recipe else None
+        request = SampleRequest(data, eval_data, preprocessing, samples=samples, default=_ALL, seed=seed)
+        selection = choose_step(shop, request, model.inputs)
+    return lint_step(shop, model, selection, *_observer(recipe, observer, percentile))
+
+
+def _alone(selection: Selection) -> Selection:
+    """Return samples that were selected for one purpose as calibration samples with no others to compare with."""
+    return dataclasses.replace(selection, calibration=selection.evaluation, unseen=False)
+
+
+def _observer(recipe: Recipe | None, observer: Observer | None, percentile: float | None) -> tuple[Observer, float]:
+    return (
         observer or (recipe.observer if recipe else "minmax"),
         percentile or (recipe.percentile if recipe else 99.99),
     )

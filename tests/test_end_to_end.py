@@ -64,6 +64,13 @@ def test_int8_is_smaller_and_differs_from_fp32(digits: tuple[BuildResult, Store]
     assert 15 < int8.sqnr_db < 60
 
 
+def test_the_check_of_good_samples_is_quiet(digits: tuple[BuildResult, Store]) -> None:
+    found = digits[0].lint
+    assert found is not None
+    assert found.warnings == ()
+    assert found.eval_samples == 600
+
+
 def test_bundles_prove_themselves(digits: tuple[BuildResult, Store]) -> None:
     for row in digits[0].rows:
         assert row.bundle is not None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option(
     "--max-drop", type=float, help="Largest drop of the metric against fp32 that passes, as a fraction: 0.01."
 )
-@options("seed", "shape")
+@options("strict", "seed", "shape")
 @click.option("--name", help="Name of the bundles.")
 @click.option("--version", help="Version written into the bundles.")
 @click.option("--out", help="Output folder [artifacts/NAME].")

@@ -68,6 +68,9 @@ _OPTIONS: dict[str, Any] = {
     "precision": click.option(
         "--precision", "precisions", type=OneOf(PRECISIONS), multiple=True, help="May be repeated."
     ),
+    "strict": click.option(
+        "--strict", is_flag=True, default=None, help="Warnings about calibration samples are errors (exit code 2)."
+    ),
     "compile_limit": click.option(
         "--compile-limit", "compile_limit_s", type=float, help="Seconds after which a stage is stopped [600]."
     ),

@@ -1,4 +1,4 @@
-"""``edgepack export | calibrate | quantize | compile | pack``: one stage each, the same functions as ``build``."""
+"""``edgepack export | lint | calibrate | quantize | compile | pack``: one stage each, as in ``build``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgepack.cli.lint import lint
 from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
 from edgepack.settings import PRECISIONS
 
@@ -42,7 +43,7 @@ def export(
 
 @click.command()
 @_onnx
-@options("data", "recipe", "samples", "observer", "percentile", "seed")
+@options("data", "recipe", "samples", "observer", "percentile", "strict", "seed")
 @_out
 @options("compile_limit", "store", "json")
 def calibrate(
@@ -52,6 +53,7 @@ def calibrate(
     samples: int | None,
     observer: Any,
     percentile: float | None,
+    strict: bool | None,
     seed: int | None,
     out: Path,
     compile_limit_s: float | None,
@@ -71,7 +73,9 @@ def calibrate(
         )
     refuse_folder(out)
     with workshop(store, compile_limit_s) as shop:
-        ranges = calibrate_model(shop, Path(model), data, recipe, samples, observer, percentile, seed or 0)
+        ranges = calibrate_model(
+            shop, Path(model), data, recipe, samples, observer, percentile, seed or 0, strict=bool(strict)
+        )
         write_text(out, to_json(ranges))
     if as_json:
         echo_json(ranges)
@@ -159,4 +163,4 @@ def pack(
         echo_json(open_bundle(out).manifest)
 
 
-COMMANDS = (export, calibrate, quantize, compile_, pack)
+COMMANDS = (export, lint, calibrate, quantize, compile_, pack)

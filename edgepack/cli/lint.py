@@ -1,0 +1,75 @@
+"""``edgepack lint``: what should be changed about calibration samples before they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgepack.cli.options import echo_json, options
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from edgepack.specs import Lint
+
+
+@click.command()
+@click.argument("model")
+@options("data")
+@click.option("--eval", "eval_data", help="Samples accuracy is measured on, to compare with.")
+@options("recipe", "samples", "observer", "percentile", "strict", "seed", "compile_limit")
+@options("store", "json")
+def lint(
+    model: str,
+    data: str | None,
+    eval_data: str | None,
+    recipe: str | None,
+    samples: int | None,
+    observer: Any,
+    percentile: float | None,
+    strict: bool | None,
+    seed: int | None,
+    compile_limit_s: float | None,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Check the calibration samples of MODEL: copies, range, preprocessing, channels, classes, and how many.
+
+    MODEL is as for 'edgepack build'. With --eval, samples are also compared with those accuracy is measured on. Exit
+    code 0 with or without warnings; with --strict, 2 when there is a warning.
+    """
+    from edgepack.cli.display import make_console
+    from edgepack.cli.stage import workshop
+    from edgepack.errors import ConfigError
+    from edgepack.linting import refuse_warnings
+    from edgepack.single import lint_model
+
+    if data is None:
+        raise ConfigError(
+            "there are no samples to check", hint="add --data with a folder of pictures, a .npz or module:callable"
+        )
+    with workshop(store, compile_limit_s) as shop:
+        found = lint_model(shop, model, data, eval_data, recipe, samples, observer, percentile, seed or 0)
+    if as_json:
+        echo_json(found)
+    _show(make_console(), found)
+    if strict:
+        refuse_warnings(found)
+
+
+def _show(console: Console, found: Lint) -> None:
+    from rich.markup import escape
+
+    for finding in found.findings:
+        mark = "[yellow]warning[/]" if finding.severity == "warning" else "[dim]note[/]"
+        console.print(f"{mark} [bold]{finding.check}[/]: {escape(finding.message)}")
+        if finding.hint:
+            console.print(f"  what to do: {escape(finding.hint)}")
+    others = f", {found.eval_samples} for evaluation" if found.eval_samples is not None else ""
+    count = len(found.warnings)
+    console.print(
+        f"{count or 'no'} warning{'' if count == 1 else 's'}: {found.samples} calibration samples{others}, "
+        f"{found.model_runs} runs of the model"
+    )
