@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench peers clean
+.PHONY: demo test check bench bench-report peers clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -31,6 +31,10 @@ check: $(READY)
 # Ratios against the bare engines, in one interleaved run; prints and writes artifacts/bench.json.
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py
+
+# A page of 500 made-up results of 40 devices in a headless Chromium: how long it takes to open and to filter.
+bench-report: $(READY)
+	$(BIN)/python tests/bench/report_page.py
 
 # Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
 # TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by tests/peers/NAME.txt; one that does not

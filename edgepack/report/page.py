@@ -97,6 +97,7 @@ class Section:
         return f"{cell.text}{found.sign}", cell.detail
 
     provenances: tuple[provenance.Provenance, ...]
+    shared: tuple[tuple[str, str], ...]
 
 
 def write_report(
@@ -197,7 +198,7 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
     choice, kind = choose(entries, limits), quality_kind(entries)
     settable = make_fields(entries, limits)
     places = {host: _host_name(i) for i, host in enumerate(hosts)}
-    panels = roofline.panels(entries, names)
+    panels, origins = roofline.panels(entries, names), provenance.provenances(entries, places)
     shown = [panel.index for panel in panels]
     drawn = plots.quality_plot(entries), plots.energy_plot(entries), plots.distribution_plot(entries)
     return Section(
@@ -235,7 +236,8 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         circumstances=remarks.circumstances(entries),
         trials=trials.tried(entries),
         bundles=bundles_apart(group),
-        provenances=provenance.provenances(entries, places),
+        provenances=origins,
+        shared=provenance.shared_facts(origins),
     )
 
 

@@ -34,6 +34,14 @@ def provenances(entries: Sequence[Entry], hosts: Mapping[Host, str]) -> tuple[Pr
     )
 
 
+def shared_facts(found: Sequence[Provenance]) -> tuple[tuple[str, str], ...]:
+    """Return the facts that are the same for every entry, to be said once; nothing for one entry alone."""
+    if len(found) < 2:
+        return ()
+    common = set(found[0].facts).intersection(*(each.facts for each in found[1:]))
+    return tuple(fact for fact in found[0].facts if fact in common)
+
+
 def _facts(entry: Entry, hosts: Mapping[Host, str]) -> Iterable[tuple[str, str]]:
     yield from _state(entry)
     if entry.sha256:

@@ -1,7 +1,6 @@
 import itertools
 import json
 import re
-import time
 
 import numpy as np
 import pytest
@@ -95,6 +94,7 @@ def test_a_plot_is_one_stop_of_the_keyboard_and_arrows_go_through_its_points(bro
     browser.run("document.querySelector('svg g.point[tabindex=\"0\"]').focus()")
     place = "document.activeElement.getBoundingClientRect().left"
     browser.press("Home")
+    assert "p90" in browser.run("document.activeElement.getAttribute('aria-label')")
     places = [browser.run(place)]
     for _ in range(4):
         browser.press("ArrowRight")
@@ -191,19 +191,23 @@ def test_print_is_light_without_controls_and_fits_a_page(browser, pages, dark):
     browser.call("Emulation.setEmulatedMedia", media="")
 
 
-@pytest.mark.slow
-def test_five_hundred_rows_filter_in_under_a_second(browser, pages):
-    """CPU time of the page's own work, as the browser counts it, so that a busy machine does not fail it."""
+def test_five_hundred_rows_filter_in_one_layout(browser, pages):
+    """Counts and no times, which depend on the machine: the times are measured and printed by ``make bench-report``."""
     browser.open(pages / "many.html")
-    browser.call("Performance.enable", timeDomain="threadTicks")
+    assert browser.run("document.querySelectorAll('table.rows tbody tr').length") == 500
+    browser.call("Performance.enable")
 
-    def busy():
-        metrics = {m["name"]: m["value"] for m in browser.call("Performance.getMetrics")["metrics"]}
-        return metrics["TaskDuration"]
+    def count(name):
+        return next(m["value"] for m in browser.call("Performance.getMetrics")["metrics"] if m["name"] == name)
 
-    before, began = busy(), time.monotonic()
-    browser.type("input[name=quality]", "0.3")
+    browser.run("document.querySelector('input[name=quality]').select()")
     browser.run("document.body.offsetHeight")
-    assert busy() - before < 1.0, f"{time.monotonic() - began:.2f} s of wall time"
+    before = {name: count(name) for name in ("LayoutCount", "RecalcStyleCount", "Nodes")}
+    browser.run(
+        "(() => { const i = document.querySelector('input[name=quality]'); i.value = '0.3';"
+        " i.dispatchEvent(new Event('input', {bubbles: true})); document.body.offsetHeight; })()"
+    )
+    assert count("LayoutCount") - before["LayoutCount"] <= 2
+    assert count("RecalcStyleCount") - before["RecalcStyleCount"] <= 3
     kept = json.loads(browser.run("JSON.stringify(document.querySelector('output').textContent.match(/\\d+/g))"))
-    assert 0 < int(kept[0]) < int(kept[1])
+    assert 0 < int(kept[0]) < int(kept[1]) == 500

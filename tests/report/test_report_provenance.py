@@ -5,7 +5,7 @@ import made_up
 import pytest
 
 from edgepack.report.entries import make_groups
-from edgepack.report.provenance import provenances
+from edgepack.report.provenance import provenances, shared_facts
 
 
 def facts_of(results, rows, index=0):
@@ -55,3 +55,14 @@ def test_tuned_options_and_their_gain_are_told():
     facts = facts_of(results, rows, 3)
     assert facts["Run options"] == "2 threads, latency hint, spinning off"
     assert "0.910 (0.880\u20130.950) times the time of the engine's defaults" in facts["Tuned"]
+
+
+def test_what_is_the_same_for_all_rows_is_said_once():
+    (group,) = make_groups(*made_up.many())
+    found = provenances(group.entries, {})
+    shared = dict(shared_facts(found))
+    assert shared["Scenario"] == "SingleStream, seed 0, 5 fresh processes"
+    assert "Bundle sha256" not in shared
+    assert shared_facts(found[:1]) == ()
+    (mixed,) = make_groups(*made_up.labelled_build())
+    assert shared_facts(provenances(mixed.entries, {})) == ()

@@ -235,9 +235,9 @@ def test_the_overview_follows_and_limits_can_be_set_for_all_models(browser, page
     assert browser.run(takes) == browser.run(winners)
     before = browser.run(kept)
     browser.type("form.limits input[name=find]", "fp32")
-    assert browser.run(kept) == ["6 of 24", *before[1:]]
+    assert browser.run(kept) == ["6 of 25", *before[1:]]
     browser.run("document.querySelector('button.everywhere').click()")
-    assert browser.run(kept) == ["6 of 24"] * 3
+    assert browser.run(kept) == ["6 of 25"] * 3
     assert browser.run(takes) == browser.run(winners)
     assert browser.run("location.hash") == "#find=fp32&2.find=fp32&3.find=fp32"
 

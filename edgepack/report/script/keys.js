@@ -6,7 +6,7 @@ let pointed = null;
 const placeTip = () => {
   tip.hidden = !pointed;
   if (!pointed) return;
-  tip.textContent = pointed.getAttribute("aria-label");
+  tip.textContent = nameOf(pointed);
   const at = pointed.getBoundingClientRect(), size = tip.getBoundingClientRect();
   const left = Math.min(Math.max(8, at.left + at.width / 2 - size.width / 2), window.innerWidth - size.width - 8);
   const above = at.top - size.height - 8;
@@ -15,6 +15,18 @@ const placeTip = () => {
 };
 
 const pointAt = (to) => { pointed = to; placeTip(); };
+
+// Of a crowded plot a point gets its name when it is come to, from the table.
+const nameOf = (point) => {
+  if (!point.hasAttribute("aria-label")) {
+    const section = point.closest("section.model"), index = point.dataset.entry;
+    const figures = figuresOf(section, index).map(([title, value]) => `${title} ${value}`);
+    point.setAttribute("aria-label", `${labelOf(section, index)}: ${figures.join(", ")}`);
+  }
+  return point.getAttribute("aria-label");
+};
+
+const labelOf = (section, index) => section.querySelector(`.origins details[data-entry="${index}"] summary`).textContent;
 
 // Left and right follow the horizontal axis, whatever the order of the points in the page; what is out is passed over.
 const goToPoint = (from, key) => {
@@ -26,6 +38,7 @@ const goToPoint = (from, key) => {
   const next = points[Math.min(Math.max(to, 0), last)];
   from.setAttribute("tabindex", "-1");
   next.setAttribute("tabindex", "0");
+  nameOf(next);
   next.focus();
   return true;
 };

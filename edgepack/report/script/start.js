@@ -42,7 +42,6 @@ const showLayers = (section, best) => {
 
 const wire = (one) => {
   const { section, form } = one;
-  for (const table of section.querySelectorAll("table")) nameParts(table);
   addSorter(section);
   for (const button of section.querySelectorAll("table.rows thead button")) {
     button.addEventListener("click", () => sortBy(section, button.closest("th")));
@@ -114,7 +113,10 @@ for (const one of sections) {
   wire(one);
   if (one.form) apply(one);
 }
-document.querySelectorAll(".overview table, .changes table").forEach(nameParts);
+const narrow = matchMedia("(max-width: 760px)");
+const nameTables = () => { if (narrow.matches) document.querySelectorAll("table").forEach(nameParts); };
+narrow.addEventListener("change", nameTables);
+nameTables();
 wireKeys();
 openTarget();
 document.documentElement.dataset.ready = "yes";
