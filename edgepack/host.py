@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 ROOT = Path("/")
 
 # The flags that decide which kernels an engine takes. Names as in /proc/cpuinfo: arch/x86/include/asm/cpufeatures.h
-# and arch/arm64/include/uapi/asm/hwcap.h of Linux.
+# and arch/arm64/include/uapi/asm/hwcap.h of Linux; the last line has RISC-V extensions (arch/riscv/kernel/cpu.c).
 FLAGS = {
     *("ssse3", "sse4_1", "sse4_2", "avx", "avx2", "fma", "f16c", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"),
     *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
     *("amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
     *("asimd", "asimdhp", "asimddp", "asimdfhm", "fphp", "i8mm", "bf16"),
     *("sve", "sve2", "svei8mm", "svebf16", "sme", "sme2"),
+    "v",
 }
 
 # MIDR_EL1.PartNum of cores that Arm designed (implementer 0x41), each from the core's Technical Reference Manual.
@@ -168,9 +169,19 @@ def _processors(root: Path) -> list[dict[str, str]]:
 
 def _isa(processors: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
     """Return the flags that every core has; the cores of one machine may differ."""
-    sets = [set((p.get("flags") or p.get("Features") or "").split()) for p in processors if "processor" in p]
+    sets = [
+        set((p.get("flags") or p.get("Features") or "").split()) | _riscv_extensions(p.get("isa", ""))
+        for p in processors
+        if "processor" in p
+    ]
     common = set.intersection(*sets) if sets else set()
     return tuple(sorted(common & FLAGS))
+
+
+def _riscv_extensions(isa: str) -> set[str]:
+    """Return the extensions in RISC-V's ``isa`` line: "rv64imafdcv_zba_zbb" is one letter each, then names."""
+    base, *names = isa.split("_")
+    return {*base[4:], *names} if base.startswith("rv64") else set()
 
 
 def _cpu_name(root: Path, processors: Iterable[Mapping[str, str]]) -> str:

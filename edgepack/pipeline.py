@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack import documents
-from edgepack.backends import SELF_CONTAINED, get_backend
+from edgepack.backends import FIXED_SHAPES, SELF_CONTAINED, get_backend
 from edgepack.bundle.layers import LayerRecords
 from edgepack.bundle.pack import BundleFacts
 from edgepack.calibrate.recipes import load_recipe
@@ -52,6 +52,7 @@ from edgepack.steps import (
     correct_step,
     evaluate_step,
     export_step,
+    freeze_step,
     golden_step,
     layers_step,
     prepare_step,
@@ -218,6 +219,10 @@ def build_attempt(
         graph = quantize_step(shop, graph, ranges, rules, title)
     elif precision != "fp32":
         graph = cast_step(shop, graph, precision, shared.selection.calibration or samples)
+    if target.backend in FIXED_SHAPES:
+        graph = freeze_step(
+            shop, graph, {name: parse_shape(name, text) for name, text in shared.settings.shapes.items()}
+        )
     compiled = compile_step(shop, graph, target, precision, title)
     key = {"reference": shared.model.sha256}
     evaluation = evaluate_step(

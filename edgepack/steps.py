@@ -20,6 +20,7 @@ from edgepack.evaluate import Evaluation, evaluate
 from edgepack.evaluate.outputs import StoredOutputs
 from edgepack.evaluate.reference import reference
 from edgepack.export import export
+from edgepack.graph.freeze import freeze
 from edgepack.graph.precision import cast
 from edgepack.graph.prepare import prepare
 from edgepack.host import host_facts
@@ -175,6 +176,14 @@ def quantize_step(shop: Workshop, model: OnnxModel, ranges: Ranges, rules: Quant
     """Return the model with Q/DQ nodes by a target's rules."""
     key = {"model": model.sha256, "ranges": ranges, "rules": rules}
     return shop.run("quantize", detail, key, quantize, model, ranges, rules)
+
+
+def freeze_step(shop: Workshop, model: OnnxModel, shapes: Mapping[str, tuple[int | str, ...]]) -> OnnxModel:
+    """Return the model with the sizes that the user gave for its inputs, for an engine that compiles for fixed ones."""
+    inputs = with_shapes(model.inputs, shapes)
+    if inputs == model.inputs:
+        return model
+    return shop.run("freeze", "sizes of --shape", {"model": model.sha256, "inputs": inputs}, freeze, model, inputs)
 
 
 def layers_step(

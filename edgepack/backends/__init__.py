@@ -63,6 +63,8 @@ BACKENDS = {
 }
 # Their bundles carry the engine: a device needs nothing installed, and has the versions that the bundle was built with.
 SELF_CONTAINED = frozenset({"tvm"})
+# They compile for shapes that are known, all but the batch: --shape says them.
+FIXED_SHAPES = frozenset({"tvm"})
 
 
 def get_backend(name: str) -> Backend:

@@ -1,0 +1,21 @@
+"""Fixtures for the tests around TVM; skipped with the reason where its packages are not installed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from edgepack.backends import get_backend
+from edgepack.errors import ToolchainError
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "backends"))
+
+
+@pytest.fixture(autouse=True)
+def needs_tvm() -> None:
+    try:
+        get_backend("tvm").versions()
+    except ToolchainError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
