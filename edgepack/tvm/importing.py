@@ -142,15 +142,18 @@ def _folded(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
 def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Write operators that TVM lacks, and that ONNX defines as functions of others, as those others."""
-    import onnx
+    import onnx.inliner
 
     known = supported_operators()
-    wanted = {
-        ("", node.op_type) for node in proto.graph.node if node.domain in ("", "ai.onnx") and node.op_type not in known
-    } - {("", name) for name in (*RECURRENT, *_EXPANDED_LATE)}
-    # Attention of opset 23 has the name of another operator that TVM knows.
-    wanted |= {("", node.op_type) for node in proto.graph.node if node.op_type == "Attention" and not node.domain}
-    wanted |= {(function.domain, function.name) for function in proto.functions}
+    lacking = {
+        node.op_type
+        for node in proto.graph.node
+        if node.domain in ("", "ai.onnx")
+        # Attention of opset 23 has the name of another operator that TVM knows.
+        and (node.op_type not in known or node.op_type == "Attention")
+        and node.op_type not in RECURRENT
+    }
+    wanted = {("", name) for name in lacking} | {(function.domain, function.name) for function in proto.functions}
     if not wanted:
         return proto
     try:

@@ -63,7 +63,8 @@ def why_not(node: onnx.NodeProto, shapes: Mapping[str, tuple[int | str, ...]]) -
         return f"{node.op_type} over a number of steps that is not fixed"
     if steps > MOST_STEPS:
         return f"{node.op_type} over {steps} steps (at most {MOST_STEPS} are unrolled)"
-    if wanted and wanted != list(_DEFAULTS[node.op_type]) * directions:
+    defaults = list(_DEFAULTS[node.op_type]) * directions
+    if wanted and wanted[: len(defaults)] != defaults:  # RNN's own default has two for one direction
         return f"{node.op_type} with the activations {', '.join(wanted)}"
     if optional(node, 4) or optional(node, 7):
         return f"{node.op_type} with {'sequence lengths' if optional(node, 4) else 'peepholes'}"

@@ -13,7 +13,11 @@ from edgepack.specs import TensorSpec
 from edgepack.tvm.interface import FORMAT, Interface, read_interface, write_interface
 
 GOOD = Interface(
-    inputs=(TensorSpec("a mask/0", "bool", (1, 6)), TensorSpec("x:0", "float32", ("?", 3)), TensorSpec("s", "int64", ())),
+    inputs=(
+        TensorSpec("a mask/0", "bool", (1, 6)),
+        TensorSpec("x:0", "float32", ("?", 3)),
+        TensorSpec("s", "int64", ()),
+    ),
     outputs=(TensorSpec("out 1", "float16", (1, 10)),),
     batch="looped",
     threads=4,

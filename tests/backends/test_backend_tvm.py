@@ -1,0 +1,82 @@
+"""What is TVM's alone: pinned versions, memory counted before, devices that this host is not."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import backend_models
+import numpy as np
+import pytest
+from backend_models import FLOAT, make, save
+from onnx import helper
+
+from edgepack.backends import tvm as backend
+from edgepack.errors import ToolchainError
+from edgepack.host import host_facts
+from edgepack.specs import Limits, RunOptions
+from edgepack.targets import load_target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def needs_tvm() -> None:
+    try:
+        backend.versions()
+    except ToolchainError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, tvm: str, ffi: str) -> None:
+    known = {"apache-tvm": tvm, "apache-tvm-ffi": ffi}
+    monkeypatch.setattr(backend, "engine_version", lambda *names: known[names[-1]])
+
+
+@pytest.mark.parametrize("version", ["0.1.15", "0.1.15.post1", "0.1.15.post2"])
+def test_an_ffi_that_is_known_to_crash_is_refused_with_the_pin(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "0.27.0.post1", version)
+    with pytest.raises(ToolchainError, match=f"apache-tvm-ffi {version} is known to crash") as caught:
+        backend.versions()
+    assert "'apache-tvm-ffi==0.1.14.post1'" in caught.value.hint
+
+
+def test_another_tvm_is_refused_with_the_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, "0.28.0", "0.1.14.post1")
+    with pytest.raises(ToolchainError, match=r"apache-tvm 0\.28\.0") as caught:
+        backend.versions()
+    assert "'apache-tvm==0.27.0.post1'" in caught.value.hint
+
+
+def test_a_model_that_does_not_fit_the_memory_is_refused_before_compiling(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Tile", ["x", "times"], ["wide"], "grow"),
+        helper.make_node("ReduceMean", ["wide"], ["y"], "shrink", axes=[1]),
+    ]
+    weights = {"times": np.array([1, 1 << 20])}
+    model = save(make(nodes, [("x", FLOAT, [1, 4])], [("y", FLOAT, [1, 1])], weights), tmp_path / "m.onnx")
+    target = load_target("host-tvm")
+    small = dataclasses.replace(target, limits=Limits(memory_bytes=16 << 20))
+    (found,) = backend.check(model, small)
+    assert (found.severity, found.node) == ("error", "grow")
+    assert "16.0 MiB for tensors" in found.message
+    assert backend.check(model, dataclasses.replace(target, limits=Limits(memory_bytes=32 << 20))) == []
+
+
+def test_for_a_device_with_other_instructions_numerics_are_checked_by_a_twin(tmp_path: Path) -> None:
+    """The device has an instruction that this host lacks; one of another architecture goes the same way."""
+    host = load_target("host-tvm")
+    lacking = "amx_fp16"
+    if lacking in host_facts().isa:
+        pytest.skip(f"this host has {lacking}")
+    target = dataclasses.replace(
+        host, id="other", compute=dataclasses.replace(host.compute, isa=(*host.compute.isa, lacking))
+    )
+    model = save(backend_models.conv(), tmp_path / "m.onnx")
+    compiled = backend.compile_model(model, target, "fp32", tmp_path / "out")
+    assert "host" not in {name.partition("/")[0] for name in compiled.files}
+    assert (tmp_path / "out" / "host" / "model.so").is_file()
+    runner = backend.load_model(compiled, RunOptions(threads=1))
+    assert runner.infer(backend_models.feeds("conv"))["scores"].shape == (1, 10)
+    runner.close()

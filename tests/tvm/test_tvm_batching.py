@@ -1,0 +1,52 @@
+"""Which models may be run sample by sample, and which may not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import backend_models
+import numpy as np
+import pytest
+from backend_models import FLOAT, make, save
+from onnx import helper
+
+from edgepack.tvm.batching import batch_kind
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("conv", "looped"), ("several", "looped"), ("quantized", "looped"), ("gemm", "fixed")]
+)
+def test_of_usual_models(name: str, kind: str, tmp_path: Path) -> None:
+    assert batch_kind(save(backend_models.MODELS[name](), tmp_path / "m.onnx")) == kind
+
+
+@pytest.mark.parametrize(("axis", "kind"), [(1, "looped"), (0, "free")])
+def test_a_softmax_over_the_batch_joins_its_samples(axis: int, kind: str, tmp_path: Path) -> None:
+    node = helper.make_node("Softmax", ["x"], ["y"], axis=axis)
+    proto = make([node], [("x", FLOAT, ["N", 4])], [("y", FLOAT, ["N", 4])])
+    assert batch_kind(save(proto, tmp_path / "m.onnx")) == kind
+
+
+def test_a_difference_from_the_mean_of_the_batch_is_seen(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], axes=[0]),
+        helper.make_node("Mul", ["mean", "small"], ["part"]),
+        helper.make_node("Sub", ["x", "part"], ["y"]),
+    ]
+    proto = make(nodes, [("x", FLOAT, ["N", 4])], [("y", FLOAT, ["N", 4])], {"small": np.float32(0.01).reshape(())})
+    assert batch_kind(save(proto, tmp_path / "m.onnx")) == "free"
+
+
+def test_a_batch_that_is_fixed_inside_stays_one(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Reshape", ["x", "shape"], ["y"])]
+    proto = make(nodes, [("x", FLOAT, ["N", 4])], [("y", FLOAT, [1, 4])], {"shape": np.array([1, 4])})
+    assert batch_kind(save(proto, tmp_path / "m.onnx")) == "fixed"
+
+
+def test_an_output_that_does_not_begin_with_the_batch_is_not_looped(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0])]
+    proto = make(nodes, [("x", FLOAT, ["N", 4])], [("y", FLOAT, [4, "N"])])
+    assert batch_kind(save(proto, tmp_path / "m.onnx")) == "free"

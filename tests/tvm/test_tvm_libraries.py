@@ -1,0 +1,87 @@
+"""Where the runtime libraries of a processor come from, and what is said where there are none."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from edgepack.backends.tvm import versions
+from edgepack.errors import ToolchainError
+from edgepack.host import host_facts
+from edgepack.tvm import libraries
+from edgepack.tvm.abi import FFI, RUNTIME
+from edgepack.tvm.elf import machine_of
+from edgepack.tvm.libraries import FOLDER_VARIABLE, runtime_files
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of the user's with libraries for this machine under the name riscv64."""
+    here = runtime_files(host_facts().arch, versions())
+    (tmp_path / "riscv64").mkdir()
+    for name in (FFI, RUNTIME):
+        shutil.copyfile(here[name], tmp_path / "riscv64" / name)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    return tmp_path / "riscv64"
+
+
+def as_riscv(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[18:20] = (243).to_bytes(2, "little")
+    path.write_bytes(data)
+
+
+def test_those_of_this_machine_come_from_the_installed_packages() -> None:
+    found = runtime_files(host_facts().arch, versions())
+    assert set(found) == set(libraries.FILES)
+    assert machine_of(found[RUNTIME]) == host_facts().arch
+    assert "Apache License" in found[libraries.LICENCE].read_text()
+
+
+def test_for_riscv64_the_user_is_told_to_supply_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    with pytest.raises(ToolchainError, match="you supply it") as caught:
+        runtime_files("riscv64", versions())
+    assert FOLDER_VARIABLE in caught.value.hint
+    assert caught.value.exit_code == 3
+
+
+def test_a_users_own_libraries_are_taken(own: Path) -> None:
+    for name in (FFI, RUNTIME):
+        as_riscv(own / name)
+    found = runtime_files("riscv64", versions())
+    assert (found[FFI], found[RUNTIME]) == (own / FFI, own / RUNTIME)
+
+
+def test_a_users_libraries_of_another_processor_are_refused(own: Path) -> None:
+    with pytest.raises(ToolchainError, match=rf"is for {host_facts().arch}, not riscv64"):
+        runtime_files("riscv64", versions())
+
+
+@pytest.mark.parametrize("data", [b"", b"text", b"\x7fELF\x02\x01" + bytes(100)])
+def test_files_that_are_no_libraries_are_refused(data: bytes, own: Path) -> None:
+    (own / FFI).write_bytes(data)
+    with pytest.raises(ToolchainError, match="is no library"):
+        runtime_files("riscv64", versions())
+
+
+def test_a_missing_one_is_named(own: Path) -> None:
+    as_riscv(own / FFI)
+    (own / RUNTIME).unlink()
+    with pytest.raises(ToolchainError, match=rf"{RUNTIME} is missing"):
+        runtime_files("riscv64", versions())
+
+
+def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "aarch64" if host_facts().arch == "x86_64" else "x86_64"
+    monkeypatch.setenv("EDGEPACK_TVM_CACHE", str(tmp_path))
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")  # nobody listens there
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", FOLDER_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ToolchainError, match=rf"runtime for {other} could not be fetched") as caught:
+        runtime_files(other, versions())
+    assert FOLDER_VARIABLE in caught.value.hint
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []

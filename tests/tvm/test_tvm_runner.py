@@ -1,0 +1,152 @@
+"""Both runners on this machine: the Python one without TVM's package, and the C++ one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import backend_models
+import numpy as np
+import pytest
+from backend_models import save
+from onnx.reference import ReferenceEvaluator
+
+from edgepack.backends import get_backend
+from edgepack.errors import CompileError, ToolchainError
+from edgepack.specs import CompiledModel, RunOptions
+from edgepack.targets import load_target
+from edgepack.tvm.interface import FILE
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
+    folder = tmp_path_factory.mktemp("several")
+    model = save(backend_models.several(), folder / "several.onnx")
+    return get_backend("tvm").compile_model(model, load_target("host-tvm"), "fp32", folder / "out")
+
+
+def expected() -> dict[str, np.ndarray]:
+    proto = backend_models.several()
+    names = [value.name for value in proto.graph.output]
+    return dict(zip(names, ReferenceEvaluator(proto).run(None, backend_models.feeds("several")), strict=True))
+
+
+@pytest.fixture
+def program(compiled: CompiledModel) -> Path:
+    path = compiled.folder / "runner"
+    path.chmod(0o755)
+    return path
+
+
+def call(program: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    command = [str(program), *(str(word) for word in words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def files(compiled: CompiledModel, folder: Path) -> list[Path]:
+    feeds = backend_models.feeds("several")
+    paths = []
+    for i, spec in enumerate(compiled.inputs):
+        paths.append(folder / f"in{i}.bin")
+        feeds[spec.name].tofile(paths[-1])
+    return paths
+
+
+def test_the_cpp_runner_gives_the_same_outputs(compiled: CompiledModel, program: Path, tmp_path: Path) -> None:
+    done = call(program, compiled.folder, *files(compiled, tmp_path), "--out", tmp_path / "out", "--times", 3)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(int(line) > 0 for line in done.stdout.split())
+    assert len(done.stdout.split()) == 3
+    for i, (name, wanted) in enumerate(expected().items()):
+        found = np.fromfile(tmp_path / f"out{i}.bin", wanted.dtype).reshape(wanted.shape)
+        np.testing.assert_allclose(found, wanted, atol=1e-6, err_msg=name)
+
+
+def test_the_cpp_runner_describes_the_model(compiled: CompiledModel, program: Path) -> None:
+    done = call(program, compiled.folder)
+    assert done.stdout.splitlines()[:3] == [
+        "input float32 1,6 x:0",
+        "input bool 1,6 a mask/0",
+        "input float32 - factor",
+    ]
+    assert "output int64 1 best" in done.stdout
+
+
+@pytest.mark.parametrize("what", ["short", "long", "missing", "fewer", "usage", "folder", "interface", "library"])
+def test_the_cpp_runner_says_what_is_wrong(what: str, compiled: CompiledModel, program: Path, tmp_path: Path) -> None:
+    paths, folder = files(compiled, tmp_path), compiled.folder
+    code, words = 1, ""
+    if what == "short":
+        paths[0].write_bytes(b"1234")
+        words = "has fewer than the 24 bytes"
+    elif what == "long":
+        paths[0].write_bytes(bytes(25))
+        words = "has more than the 24 bytes"
+    elif what == "missing":
+        paths[1].unlink()
+        words = "cannot open"
+    elif what == "fewer":
+        paths.pop()
+        words = "2 files for 3 inputs"
+    elif what == "usage":
+        paths, code, words = [Path("--what")], 2, "usage"
+    elif what == "folder":
+        folder, words = tmp_path / "nowhere", "cannot open"
+    else:
+        folder = tmp_path / "copy"
+        folder.mkdir()
+        for name in compiled.files:
+            (folder / name).write_bytes((compiled.folder / name).read_bytes())
+        if what == "interface":
+            (folder / FILE).write_text("edgepack-tvm 9\n")
+            words = "damaged or of another version"
+        else:
+            (folder / "libtvm_ffi.so").unlink()
+            words = "libtvm_ffi.so"
+    done = call(program, folder, *paths)
+    assert done.returncode == code
+    assert words in done.stderr
+
+
+def test_a_device_without_tvms_package_runs_the_bundle(compiled: CompiledModel) -> None:
+    code = """
+import sys
+from pathlib import Path
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("tvm", "tvm_ffi", "onnx", "onnxruntime", "click", "ziglang"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+import numpy as np
+from edgepack.specs import RunOptions
+from edgepack.tvm.interface import read_interface
+from edgepack.tvm.runner import load_runner
+folder = Path(sys.argv[1])
+about = read_interface((folder / "interface.txt").read_bytes())
+runner = load_runner(folder, about.inputs, about.outputs, RunOptions(threads=1))
+feeds = {"x:0": np.ones((1, 6), np.float32), "a mask/0": np.ones((1, 6), bool), "factor": np.array(3, np.float32)}
+print(runner.infer(feeds)["sum"])
+"""
+    done = subprocess.run([sys.executable, "-c", code, compiled.folder], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("[18.]\n", 0), done.stderr
+
+
+def test_code_for_another_processor_is_refused(compiled: CompiledModel, tmp_path: Path) -> None:
+    for name in compiled.files:
+        (tmp_path / name).write_bytes((compiled.folder / name).read_bytes())
+    data = bytearray((tmp_path / "model.so").read_bytes())
+    data[18:20] = (243).to_bytes(2, "little")
+    (tmp_path / "model.so").write_bytes(data)
+    moved = CompiledModel(**{**vars(compiled), "folder": tmp_path})
+    with pytest.raises(ToolchainError, match="machine code for riscv64"):
+        get_backend("tvm").load_model(moved, RunOptions())
+
+
+def test_a_library_that_is_no_model_is_refused_with_tvms_words(compiled: CompiledModel, tmp_path: Path) -> None:
+    for name in compiled.files:
+        (tmp_path / name).write_bytes((compiled.folder / name).read_bytes())
+    (tmp_path / "model.so").write_bytes((tmp_path / "runner").read_bytes())
+    moved = CompiledModel(**{**vars(compiled), "folder": tmp_path})
+    with pytest.raises(CompileError, match=r"TVM refused model\.so"):
+        get_backend("tvm").load_model(moved, RunOptions())
