@@ -28,9 +28,11 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q
 
-# Ratios against the bare engines, in one interleaved run; prints and writes artifacts/bench.json.
+# Ratios against the bare engines, in one interleaved run, then how far measurements can be believed here (about an hour:
+# tests/bench/believe.py says how to run a part). Prints, and writes artifacts/bench.json and artifacts/believe.json.
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py
+	$(BIN)/python tests/bench/believe.py
 
 # A page of 500 made-up results of 40 devices in a headless Chromium: how long it takes to open and to filter.
 bench-report: $(READY)

@@ -139,7 +139,7 @@ def compare_with(
     launches: list[Launch] = []
     planned, rounds = _LAUNCHES, _ROUNDS
     decision: Decision | None = None
-    while len(launches) < planned:
+    while len(launches) < planned and not _is_over(launches, duration_ns):
         reverse = (len(launches) + seed) % 2 == 1
         launches.append(_launch(start, pair, rounds, clock, costs or (median_latency, median_latency), reverse=reverse))
         if len(launches) == 1:
@@ -160,6 +160,12 @@ def compare_with(
         seed=seed,
         margin=margin,
     )
+
+
+def _is_over(launches: Sequence[Launch], duration_ns: int) -> bool:
+    """Say whether another launch would take too long: on a machine that became busy, they take longer than planned."""
+    passed = sum(launch.wall_ns for launch in launches)
+    return len(launches) >= verdict.LEAST_LAUNCHES and passed + launches[-1].wall_ns > duration_ns
 
 
 def _early(ratios: Sequence[float], planned: int, margin: float) -> Decision | None:

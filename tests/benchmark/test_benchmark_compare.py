@@ -132,3 +132,13 @@ def test_the_plan_fills_the_time():
     assert compare.plan_launches(60 * SECOND, launch, 8) == (12, 8)
     assert compare.plan_launches(120 * SECOND, launch, 8) == (12, 58)
     assert compare.plan_launches(1 * SECOND, launch, 8) == (3, 8)
+
+
+def test_a_machine_that_becomes_busy_does_not_make_it_take_longer():
+    """Launches take 5 s at first and 30 s from the third on: a minute is over before the twelve that were planned."""
+    steps = iter([0.0, 0.0, 5.0, 5.0, 10.0, 10.0, 40.0, *[float(t) for t in range(40, 4000, 30)]])
+    machine = Machine(0)
+    found = compare.compare_with(
+        lambda name: SimulatedWorker(machine, name), PAIR, 60 * SECOND, seed=0, clock=lambda: next(steps)
+    )
+    assert len(found.launches) <= 4
