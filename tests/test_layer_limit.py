@@ -86,6 +86,8 @@ def test_fewer_bytes_would_move_in_the_precision_asked_for() -> None:
 def test_what_neither_explains_is_overhead() -> None:
     layer = only(row(macs=100, moved_bytes=10, weight_bytes=0))
     assert (layer.bound, layer.reason) == ("overhead", "overhead: arithmetic and memory explain 0 % of its time")
+    softmax = only(row(macs=None, moved_bytes=10, weight_bytes=0))
+    assert softmax.reason == "overhead: its bytes explain 0 % of its time; its arithmetic is not counted"
 
 
 def test_the_model_is_the_sum_of_its_layers_and_ten_are_named() -> None:
@@ -204,3 +206,32 @@ def test_a_bundle_on_this_host(make: Any, scenario: Any, samples: int, tmp_path:
     assert conv.moved_bytes <= 2 * (weights + pictures + outputs)  # an engine pads channels for its vectors
     assert conv.time_ns > 0
     assert conv.floor_ns > 0
+
+
+def test_a_product_that_is_named_after_the_bias_added_to_it_has_its_operations(tmp_path: Path) -> None:
+    """torch writes Add(bias, MatMul); OpenVINO fuses both and names the node after the Add."""
+    random = np.random.default_rng(0)
+    values = {"m": random.standard_normal((48, 32), np.float32), "b": random.standard_normal(32, np.float32)}
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["f"], name="flat"),
+        helper.make_node("Gemm", ["f", "first"], ["h"], name="gemm"),
+        helper.make_node("MatMul", ["h", "m"], ["p"], name="matmul"),
+        helper.make_node("Add", ["b", "p"], ["sum"], name="add"),
+        helper.make_node("Relu", ["sum"], ["scores"], name="relu"),
+    ]
+    values["first"] = random.standard_normal((192, 48), np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "biased",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 32])],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    target = load_target("host-openvino")
+    compiled = get_backend("openvino").compile_model(load_model(path), target, "fp32", tmp_path / "ir")
+    golden = small_golden(path, tmp_path / "golden" / "golden.npz")
+    bundle = pack(compiled, golden, small_facts(target=target), tmp_path)
+    limit = measure_limit(bundle, Scenario("SingleStream", 1, 1), ONE, 10**6, ROOF)
+    assert limit.ops == 2 * (192 * 48 + 48 * 32)

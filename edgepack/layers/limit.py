@@ -111,4 +111,6 @@ def _reason(row: LayerRow, bound: Bound, ops: int | None, fraction: float | None
         )
     if bound == "memory":
         return f"memory-bound: {(row.moved_bytes or 0) / row.time_ns:.3g} GB a second, {share} of what this host can"
-    return f"overhead: arithmetic and memory explain {share} of its time" + (f"; {row.reason}" if row.reason else "")
+    known = "arithmetic and memory explain" if ops else "its bytes explain"
+    uncounted = "" if ops else "; its arithmetic is not counted"
+    return f"overhead: {known} {share} of its time{uncounted}" + (f"; {row.reason}" if row.reason else "")

@@ -144,6 +144,7 @@ def _records_of(model: LoadedModel) -> LayerRecords:
         known = {layer.name: layer for layer in describe(onnx_model).layers}
         macs = {name: layer.macs for name, layer in known.items()}
     records = []
+    made = {name for found in layers for name in found.makes}
     for found in layers:
         layer = found.layer
         facts = known.get(layer.name)
@@ -157,7 +158,7 @@ def _records_of(model: LoadedModel) -> LayerRecords:
                 weighted=layer.weighted,
                 asked=asked,
                 left=layer.reason,
-                reads=next(iter(found.reads), ""),
+                reads=next((name for name in found.reads if name in made), next(iter(found.reads), "")),
                 makes=next(iter(found.makes), ""),
                 macs=macs.get(layer.name),
                 weight_bytes=facts.weight_bytes if facts else None,
