@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgepack.runtime.tuning import Tunings
 from edgepack.settings import BuildSettings
 from edgepack.specs import BuildResult, Lint, Manifest, Ranges, Recipe, Result, Target
 
@@ -16,6 +17,7 @@ DOCUMENTS: dict[str, type] = {
     "result": Result,
     "settings": BuildSettings,
     "target": Target,
+    "tuning": Tunings,
 }
 
 

@@ -8,6 +8,8 @@ import click
 
 from edgepack.cli.options import OneOf, echo_json, options
 
+_DOCUMENTS = ("build", "lint", "manifest", "ranges", "recipe", "result", "settings", "target", "tuning")
+
 
 @click.command()
 @click.option(
@@ -113,7 +115,7 @@ def store(clear: bool, store: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("document", type=OneOf(("build", "manifest", "ranges", "recipe", "result", "settings", "target")))
+@click.argument("document", type=OneOf(_DOCUMENTS))
 def schema(document: str) -> None:
     """Print the JSON Schema of a DOCUMENT that edgepack reads or writes."""
     import json

@@ -44,3 +44,12 @@ def test_several_are_each_compared_with_the_first(bundle, tmp_path):
     assert "both are the same bundle" in done.stderr
     for one in found:
         assert ("cannot tell" in done.stderr) or one["verdict"] != "undecided"
+
+
+def test_every_document_has_a_schema():
+    from edgepack.cli.tools import _DOCUMENTS
+    from edgepack.schemas import DOCUMENTS
+
+    assert set(_DOCUMENTS) == set(DOCUMENTS)
+    schema = json.loads(run("schema", "tuning").stdout)
+    assert "payload_sha256" in json.dumps(schema)
