@@ -14,12 +14,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.benchmark.statistics import queries_needed
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
 from edgepack.specs import Percentile, Progress, Result, RunOptions, Scenario, no_progress
+
+if TYPE_CHECKING:
+    from edgepack.benchmark.session import Session
 
 _SUMMARY = "mlperf_log_summary.txt"
 _PERCENTILE = re.compile(r"^([0-9.]+) percentile latency \(ns\)\s*:\s*([0-9]+)$", re.MULTILINE)
@@ -50,7 +54,8 @@ def benchmark_with_loadgen(
 ) -> Result:
     """``benchmark`` with LoadGen in place of edgepack's own loop: percentiles and throughput are LoadGen's.
 
-    They have no intervals, because LoadGen's summary keeps no single latencies.
+    They have no intervals, because LoadGen's summary keeps no single latencies. For Server edgepack's own search finds
+    the rate, and LoadGen then tries that rate.
     """
     from edgepack.benchmark import check_scenario, session, summary, validity
     from edgepack.benchmark.circumstances import facts
@@ -60,8 +65,9 @@ def benchmark_with_loadgen(
     try:
         warmup = session.warm_up(loaded, scenario)
         before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
+        rate = _server_rate(loaded, scenario, progress) if scenario.name == "Server" else None
         progress("LoadGen", 0, 0)
-        found = run_loadgen(loaded.issue, loaded.queries, scenario, summary.samples_per_query(scenario))
+        found = run_loadgen(loaded.issue, loaded.queries, scenario, summary.samples_per_query(scenario), rate)
         wall_s = session.clock_s() - began
         around = summary.Circumstances(
             before=before,
@@ -86,16 +92,22 @@ def benchmark_with_loadgen(
 
 
 def run_loadgen(
-    issue: Callable[[Any], Any], queries: Sequence[Any], scenario: Scenario, samples_per_query: int
+    issue: Callable[[Any], Any],
+    queries: Sequence[Any],
+    scenario: Scenario,
+    samples_per_query: int,
+    server_rate: float | None = None,
 ) -> LoadgenRun:
     """Let LoadGen issue ``queries``, each of ``samples_per_query`` samples, by the scenario's own rules.
 
     LoadGen's sample number i stands for query i, and ``issue`` is called once for each query it issues (for Offline:
-    until all its samples are done). Raises ``ToolchainError`` without the package, ``ConfigError`` for Server, which
-    needs a rate that edgepack's own loop finds.
+    until all its samples are done). Server is tried at ``server_rate`` queries a second. Raises ``ToolchainError``
+    without the package, ``ConfigError`` for Server without a rate.
     """
-    if scenario.name == "Server":
-        raise ConfigError("LoadGen's Server needs a rate to try", hint="leave --loadgen out: edgepack finds the rate")
+    if scenario.name == "Server" and not server_rate:
+        raise ConfigError(
+            "LoadGen's Server needs a rate to try, and none keeps the bound", hint="give a longer --latency-bound"
+        )
     lg = _import_loadgen()
     rate = _probe(issue, queries[0], samples_per_query)
     latencies: list[int] = []
@@ -118,7 +130,7 @@ def run_loadgen(
             lg.ConstructQSL(len(queries), len(queries), _nothing, _nothing),
         )
         try:
-            settings, logs = _test_settings(lg, scenario, rate), _log_settings(lg, folder)
+            settings, logs = _test_settings(lg, scenario, rate, server_rate), _log_settings(lg, folder)
             lg.StartTestWithLogSettings(system, library, settings, logs, str(Path(folder) / _NO_AUDIT))
         finally:
             lg.DestroyQSL(library)
@@ -131,8 +143,6 @@ def run_loadgen(
 
 def parse_summary(summary: str, queries: int, samples_per_query: int) -> LoadgenRun:
     """Return what stands in ``mlperf_log_summary.txt``. Raises ``EdgepackError`` when it holds no latencies."""
-    from edgepack.benchmark.statistics import queries_needed
-
     found = {float(p): int(value) for p, value in _PERCENTILE.findall(summary)}
     if not found:
         raise EdgepackError("LoadGen's summary holds no latencies", hint=summary.strip()[-300:] or "it is empty")
@@ -155,13 +165,24 @@ def _probe(issue: Callable[[Any], Any], query: Any, samples_per_query: int) -> f
     return samples_per_query * 1e9 / max(time.perf_counter_ns() - began, 1)
 
 
-def _test_settings(lg: Any, scenario: Scenario, rate: float) -> Any:
+def _server_rate(loaded: Session, scenario: Scenario, progress: Progress) -> float:
+    from edgepack.benchmark.server import find_rate
+
+    return find_rate(loaded.issue, loaded.queries, scenario, progress).rate
+
+
+def _test_settings(lg: Any, scenario: Scenario, rate: float, server_rate: float | None) -> Any:
     settings = lg.TestSettings()
     settings.scenario = getattr(lg.TestScenario, scenario.name)
     settings.mode = lg.TestMode.PerformanceOnly
     settings.min_duration_ms = max(scenario.duration_ns // 1_000_000, 1)
     settings.min_query_count = scenario.queries
     settings.offline_expected_qps = rate
+    if server_rate is not None and scenario.latency_bound_ns is not None:
+        settings.server_target_qps = server_rate
+        settings.server_target_latency_ns = scenario.latency_bound_ns
+        settings.server_target_latency_percentile = 0.99
+        settings.min_query_count = max(scenario.queries, queries_needed(99.0))
     settings.sample_index_rng_seed = settings.schedule_rng_seed = settings.qsl_rng_seed = scenario.seed
     return settings
 

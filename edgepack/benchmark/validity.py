@@ -148,6 +148,9 @@ def _clocked(before: Mapping[str, float], after: Mapping[str, float], bounds: Bo
     steady = after.get("governor_performance") == 1  # other governors slow an idle clock down, which says nothing
     if steady and last < first * (1 - bounds.frequency_loss):
         found.append(f"the CPU clock fell from {first / 1e9:.2f} to {last / 1e9:.2f} GHz")
+    for key, what in (("governor_performance", "the CPU frequency governor"), ("turbo", "turbo")):
+        if key in before and key in after and before[key] != after[key]:
+            found.append(f"the setting of {what} was changed meanwhile")
     return found
 
 

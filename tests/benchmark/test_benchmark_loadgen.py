@@ -110,3 +110,13 @@ def test_loadgen_and_the_own_loop_agree_within_their_intervals(tmp_path):
     difference = statistics.median(theirs) - statistics.median(own)
     assert -max(0.1, spread) * statistics.median(own) <= difference
     assert difference <= max(0.1, spread) * statistics.median(own) + overhead_ns
+
+
+@installed
+def test_server_is_tried_at_the_rate_that_the_own_search_found(tmp_path):
+    scenario = Scenario("Server", 300_000_000, 10_000_000, latency_bound_ns=50_000_000)
+    found = loadgen.benchmark_with_loadgen(small_bundle(tmp_path), scenario, RunOptions(threads=1))
+    assert found.scenario.name == "Server"
+    assert found.queries >= 662
+    assert found.samples_per_second > 0
+    assert {p.p for p in found.percentiles if p.value_ns is not None} >= {50.0, 90.0, 99.0}

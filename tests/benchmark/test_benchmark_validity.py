@@ -40,6 +40,8 @@ def test_a_quiet_machine_gives_a_valid_run():
         ({"swap_used_bytes": 5e8 + 3e6}, "3 MB were swapped out"),
         ({"temperature_c": 98.0}, "98 °C"),
         ({"cpu_frequency_hz": 2.5e9}, "the CPU clock fell from 3.00 to 2.50 GHz"),
+        ({"governor_performance": 0.0}, "the setting of the CPU frequency governor was changed"),
+        ({"turbo": 1.0}, "the setting of turbo was changed"),
     ],
 )
 def test_each_disturbance_is_a_reason_of_its_own(changes, words):
@@ -56,7 +58,6 @@ def test_each_disturbance_is_a_reason_of_its_own(changes, words):
         {"swap_used_bytes": 4e8},
         {"temperature_c": 90.0},
         {"cpu_frequency_hz": 2.8e9},
-        {"cpu_frequency_hz": 1e9, "governor_performance": 0.0},
     ],
 )
 def test_what_is_within_bounds_is_none(changes):
@@ -94,3 +95,8 @@ def test_a_system_without_proc_tells_nothing(tmp_path):
 def test_this_process_has_memory():
     resident = memory.resident_bytes()
     assert resident is None or 1 << 20 < resident <= memory.peak_bytes()
+
+
+def test_a_clock_that_an_idle_governor_lowered_says_nothing():
+    saving = {"governor_performance": 0.0}
+    assert validity.reasons(QUIET | saving, after(cpu_frequency_hz=1e9) | saving, RUN) == ()
