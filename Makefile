@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-report peers test-aarch64 clean
+.PHONY: demo test check bench bench-report peers test-aarch64 test-tensorrt clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -70,6 +70,17 @@ $(AARCH64)/.ready: tests/aarch64/setup.sh
 test-aarch64: $(READY) $(AARCH64)/.ready
 	$(BIN)/python -m pytest -q -s tests/aarch64
 
+# The TensorRT parser and builder of tensorrt-rtx (91 MB), which need no GPU: real networks in three precisions, and ten
+# models that it must refuse. Without ../shared/assets the real networks are skipped, with the reason.
+test-tensorrt: .venv-tensorrt/.ready .venv-peers-minilm/.ready
+	.venv-tensorrt/bin/python -m pytest -q -s -m tensorrt_rtx tests/tensorrt_engine
+
+.venv-tensorrt/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-tensorrt
+	.venv-tensorrt/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[proxy]' \
+	  pytest pytest-timeout scikit-image scikit-learn
+	touch $@
+
 clean:
-	rm -rf artifacts/* .venv .venv-peers-* .aarch64 .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf artifacts/* .venv .venv-tensorrt .venv-peers-* .aarch64 .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	git checkout -q -- artifacts/README.md

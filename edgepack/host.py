@@ -121,7 +121,7 @@ def is_this_host(target: Target, host: Host | None = None, root: Path = ROOT) ->
         and target.os == host.os
         and re.search(pattern, host.cpu) is not None
         and not has_isa(target, host)
-        and _has_device(target.engine.device, root)
+        and (_is_tensorrt_host(target, host, root) if target.backend == "tensorrt" else _has_device(target, root))
     )
 
 
@@ -188,7 +188,7 @@ def _cpu_name(root: Path, processors: Iterable[Mapping[str, str]]) -> str:
     """Return the model name (x86), or the board and its core types (ARM)."""
     processors = list(processors)
     names = [p["model name"] for p in processors if p.get("model name")]
-    if names:
+    if names and not names[0].startswith("ARMv"):  # Jetson Linux shows "ARMv8 Processor rev 1", which tells nothing
         return " ".join(names[0].split())
     board = _text(root / "proc/device-tree/model").strip("\0\n ")
     cores = sorted({core for p in processors if (core := _arm_core(p))})
@@ -306,8 +306,44 @@ def _ask_nvidia_smi(tool: str) -> str | None:
     return ", ".join(names) or None
 
 
-def _has_device(device: str, root: Path) -> bool:
-    """Say whether the accelerator that OpenVINO calls ``device`` has its driver here; a CPU always has."""
+def _is_tensorrt_host(target: Target, host: Host, root: Path) -> bool:
+    """Say whether an NVIDIA driver is here, of the release and on a board of the memory that the profile states.
+
+    The kernel keeps up to a fifth of a Jetson's memory for itself, and its sizes differ by a factor of two.
+    """
+    if host.gpu is None:
+        return False
+    wanted, memory = target.engine.l4t, target.limits.memory_bytes
+    if wanted is not None and wanted != (l4t_release(root) or "").partition(".")[0]:
+        return False
+    return memory is None or 0.7 * memory <= host.memory_bytes <= memory
+
+
+def l4t_release(root: Path = ROOT) -> str | None:
+    """Return the release of Jetson Linux, as ``36.4.3``; None on other machines.
+
+    /etc/nv_tegra_release begins with "# R36 (release), REVISION: 4.3, ..." (NVIDIA Jetson Linux Developer Guide).
+    """
+    match = re.match(r"#\s*R(\d+)\s*\(release\),\s*REVISION:\s*([\d.]+)", _text(root / "etc/nv_tegra_release"))
+    return f"{match[1]}.{match[2]}" if match else None
+
+
+def nvidia_driver(root: Path = ROOT) -> str | None:
+    """Return the version of NVIDIA's kernel driver, as ``540.4.0``; None where it is not loaded."""
+    text = _text(root / "proc/driver/nvidia/version") or _text(root / "sys/module/nvidia/version")
+    match = re.search(r"\b(\d+\.\d+(?:\.\d+)*)\b", text)
+    return match[1] if match else None
+
+
+def nvpmodel(root: Path = ROOT) -> str | None:
+    """Return the number of the Jetson's power mode, which nvpmodel keeps; None on other machines."""
+    match = re.fullmatch(r"pmode:0*(\d+)\s*", _text(root / "var/lib/nvpmodel/status"))
+    return match[1] if match else None
+
+
+def _has_device(target: Target, root: Path) -> bool:
+    """Say whether the accelerator that OpenVINO calls by the profile's device has its driver here; a CPU always has."""
+    device = target.engine.device
     if device.startswith("GPU"):
         vendors = root.glob("sys/class/drm/renderD*/device/vendor")
         return any(_text(path).strip() == _PCI_INTEL for path in vendors)
@@ -322,8 +358,8 @@ def _power_mode(root: Path) -> str | None:
     parts = [f"governor {name}" for name in governors if name]
     if profile := _text(root / "sys/firmware/acpi/platform_profile").strip():
         parts.append(f"profile {profile}")
-    if match := re.fullmatch(r"pmode:0*(\d+)\s*", _text(root / "var/lib/nvpmodel/status")):
-        parts.append(f"nvpmodel {match[1]}")
+    if mode := nvpmodel(root):
+        parts.append(f"nvpmodel {mode}")
     mains = [kind.parent for kind in root.glob("sys/class/power_supply/*/type") if _text(kind).strip() == "Mains"]
     if mains and not any(online > 0 for online in _numbers(folder / "online" for folder in mains)):
         parts.append("on battery")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack import documents
-from edgepack.backends import FIXED_SHAPES, SELF_CONTAINED, get_backend
+from edgepack.backends import FIXED_SHAPES, SELF_CONTAINED
 from edgepack.bundle.layers import LayerRecords
 from edgepack.bundle.pack import BundleFacts
 from edgepack.calibrate.recipes import load_recipe
@@ -43,6 +43,7 @@ from edgepack.specs import (
     Target,
     Trial,
 )
+from edgepack.standin import LABEL, build_versions, measured_with
 from edgepack.steps import (
     calibrate_step,
     cast_step,
@@ -189,7 +190,7 @@ def ranges_of(shared: Shared, target: Target, precision: Precision, shop: Worksh
     if precision not in target.compute.precisions:
         known = ", ".join(target.compute.precisions)
         raise ConfigError(f"{target.id} does not offer {precision}", hint=f"its profile lists {known}")
-    get_backend(target.backend).versions()  # raises ToolchainError for a missing engine
+    build_versions(target)  # raises ToolchainError for a missing engine
     if precision != "int8":
         return None
     samples = shared.selection.calibration
@@ -293,6 +294,9 @@ def _where(target: Target) -> tuple[RunOptions, dict[str, str]]:
         "verification": f"numerics verified on host CPU ({host.cpu}); latency not measured: no such device here",
         "latency": "not measured: no such device here",
     }
+    if target.engine.build_on == "device":
+        notes["verification"] = f"{LABEL}, fp32 sums ({host.cpu}); the engine is built and verified on the device"
+        return RunOptions(device="CPU", optimization="off"), notes
     if target.quantization.saturates and not saturates(host):
         notes["saturation"] = (
             "the device adds int8 products in 16 bits, this host does not; weights are chosen so that none clips"
@@ -341,7 +345,7 @@ def _facts(shared: Shared, target: Target, attempt: Attempt, ranges: Ranges | No
         cosine=close.cosine,
         agreement=close.agreement,
         n=close.n,
-        engine=f"{compiled.model.backend} {', '.join(compiled.model.versions.values())}",
+        engine=measured_with(compiled.model, evaluation.verification),
         isa=evaluation.verification.isa,
         note=evaluation.accuracy_reason,
     )

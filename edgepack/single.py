@@ -25,6 +25,7 @@ from edgepack.specs import (
     Recipe,
     RunOptions,
 )
+from edgepack.standin import measured_with
 from edgepack.steps import (
     Compiled,
     calibrate_step,
@@ -179,7 +180,7 @@ def pack_folder(
         selection.evaluation,
         "agreement",
         seed,
-        RunOptions(),
+        RunOptions(device="CPU", optimization="off") if profile.engine.build_on == "device" else RunOptions(),
         {"fp32": model.sha256},
         f"{target} {compiled.precision}",
     )
@@ -201,7 +202,7 @@ def pack_folder(
             cosine=close.cosine,
             agreement=close.agreement,
             n=close.n,
-            engine=f"{compiled.backend} {', '.join(compiled.versions.values())}",
+            engine=measured_with(compiled, evaluation.verification),
             isa=evaluation.verification.isa,
             note="accuracy on labels was not measured by 'edgepack pack'",
         ),

@@ -199,6 +199,9 @@ class EngineFacts:
     """``[engine]``: the engine on the device. ``device`` is OpenVINO's device name or an execution provider.
 
     ``glibc`` is the oldest C library that machine code is linked for, as "2.31".
+    ``build_on`` "device": the engine's files fit one device only, so the device makes them when it installs.
+    For NVIDIA's devices ``cuda`` and ``python`` are the versions that their system brings and ``l4t`` is the major
+    release of Jetson Linux (/etc/nv_tegra_release), which tells two generations of one board apart.
     """
 
     version: str | None = None
@@ -206,6 +209,9 @@ class EngineFacts:
     max_opset: int | None = None
     build_on: Literal["host", "device"] = "host"
     glibc: str | None = None
+    cuda: str | None = None
+    python: str | None = None
+    l4t: str | None = None
 
 
 @dataclass(frozen=True)
@@ -213,6 +219,7 @@ class Compute:
     """``[compute]``: instruction set (names as in /proc/cpuinfo), cores, GPU compute capability, precisions.
 
     ``cpu_model`` is a regular expression that the host's CPU model must match for the host to be this device.
+    ``dla_cores`` counts NVIDIA's deep-learning accelerators; 0 says that there are none.
     """
 
     isa: tuple[str, ...] = ()
@@ -220,6 +227,7 @@ class Compute:
     gpu_sm: str | None = None
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     cpu_model: str | None = None
+    dla_cores: int | None = None
 
 
 @dataclass(frozen=True)
@@ -300,7 +308,10 @@ class Host:
 
 @dataclass(frozen=True)
 class CompiledModel:
-    """The engine's own native files. ``files`` are relative to ``folder``; ``entry`` is the one the engine opens."""
+    """The engine's own native files. ``files`` are relative to ``folder``; ``entry`` is the one the engine opens.
+
+    ``built`` is the folder in which a device keeps what its engine builds of them; None is the user's cache.
+    """
 
     backend: str
     precision: Precision
@@ -311,6 +322,7 @@ class CompiledModel:
     outputs: tuple[TensorSpec, ...]
     versions: Mapping[str, str]
     device: str = "CPU"
+    built: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -402,13 +414,17 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Payload:
-    """One engine's files in a bundle, in order of preference."""
+    """One engine's files in a bundle, in order of preference.
+
+    ``key`` holds facts that a device must have exactly, by name, for files that fit no other; empty: any device.
+    """
 
     backend: str
     device: str
     precision: Precision
     entry: str
     files: tuple[str, ...]
+    key: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

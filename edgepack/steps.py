@@ -40,6 +40,7 @@ from edgepack.specs import (
     Target,
     TensorSpec,
 )
+from edgepack.standin import build_versions, runs_here
 from edgepack.tracking import ReadFiles
 from edgepack.workshop import Workshop
 
@@ -216,7 +217,7 @@ def compile_for_target(model: OnnxModel, target: Target, precision: Precision, o
 
 def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Precision, detail: str) -> Compiled:
     """Return the engine's own files. Raises ``ToolchainError`` when the engine is not installed."""
-    versions = get_backend(target.backend).versions()
+    versions = build_versions(target)
     key = {"model": model.sha256, "target": target, "precision": precision, "versions": versions}
     compiled = shop.run("compile", detail, key, compile_for_target, model, target, precision)
     return Compiled(compiled, model.sha256 + precision + target.id)
@@ -236,11 +237,12 @@ def evaluate_step(
     detail: str,
 ) -> Evaluation:
     """Return numerics and accuracy of a compiled model on this host."""
+    model = runs_here(compiled.model, options)
     whole = {
         **key,
         "compiled": compiled.key,
         "target": target,
-        "versions": compiled.model.versions,
+        "versions": model.versions,
         "samples": samples.sha256,
         "metric": metric,
         "seed": seed,
@@ -248,7 +250,7 @@ def evaluate_step(
         "host": _host_key(),
     }
     detail = f"{detail} on {len(samples.indices)} samples"
-    arguments = (compiled.model, golden, stored, samples, metric, seed, options)
+    arguments = (model, golden, stored, samples, metric, seed, options)
     return shop.run("verify", detail, whole, evaluate, *arguments)
 
 

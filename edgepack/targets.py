@@ -19,8 +19,10 @@ from edgepack.errors import ConfigError
 from edgepack.specs import Compute, EngineFacts, Host, Precision, QuantizationRules, Target
 
 HOST_PREFIX = "host-"
-# The engines that this version has a backend for; ``backends.BACKENDS`` has the same keys (a test compares them).
+# The engines that compute on this host's CPU. ``backends.BACKENDS`` has the same keys (a test compares them), and
+# tensorrt, whose profile of this host is made where NVIDIA's driver is.
 HOST_ENGINES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO", "tvm": "TVM"}
+TENSORRT = "tensorrt"
 
 _ENGINES: tuple[str, ...] = typing.get_args(typing.get_type_hints(QuantizationRules)["engine"])
 _ARCHITECTURES = ("x86_64", "aarch64", "armv7l", "i686", "riscv64")
@@ -29,6 +31,9 @@ _X86 = ("x86_64", "i686")
 _VNNI = {"avx512_vnni", "avx_vnni"}
 _MOST_BYTES = 256 * 1024
 _MOST_TEXT = 500
+# What an engine takes at all, where that is less than the defaults of ``QuantizationRules``.
+_RULES = {TENSORRT: {"activation_type": "int8", "activation_symmetric": True, "quantize_bias": False}}
+_TENSORRT_DEVICES = ("GPU", "DLA", "DLA.0", "DLA.1")
 _IDENTIFIER = r"[a-z0-9][a-z0-9._-]{0,63}"
 _DEVICE = r"[A-Za-z0-9_.]{1,64}"
 
@@ -49,6 +54,11 @@ def load_target(name_or_path: str) -> Target:
     known = {target.id: target for target in host_targets()}
     if name_or_path in known:
         return known[name_or_path]
+    if name_or_path == HOST_PREFIX + TENSORRT:
+        raise ConfigError(
+            "host-tensorrt is made from this machine's NVIDIA GPU, and no NVIDIA driver was found here",
+            hint="for a device elsewhere give its profile, as --target jetson-orin-nano-jp6 or --target nvidia-gpu",
+        )
     shipped = {path.stem: path for path in sorted(resources.targets_folder().glob("*.toml"))}
     if name_or_path in shipped:
         return read_target(shipped[name_or_path])
@@ -64,13 +74,13 @@ def load_target(name_or_path: str) -> Target:
 def read_target(path: Path) -> Target:
     """Return the checked profile in a TOML file. Raises ``ConfigError``."""
     data = _read_toml(path)
-    rules = data.get("quantization")
-    if isinstance(rules, dict) and "engine" not in rules and isinstance(data.get("backend"), str):
-        data["quantization"] = {**rules, "engine": data["backend"]}
+    backend, rules = data.get("backend"), data.get("quantization", {})
+    if isinstance(rules, dict) and isinstance(backend, str):
+        _check_choice(backend, _ENGINES, f"{path}: backend")
+        data["quantization"] = {"engine": backend, **_RULES.get(backend, {}), **rules}
+    if backend == TENSORRT and isinstance(data.get("engine", {}), dict):
+        data["engine"] = {"device": "GPU", "build_on": "device", **data.get("engine", {})}
     target: Target = documents.decode(Target, data, str(path))
-    if rules is None:
-        _check_choice(target.backend, _ENGINES, f"{path}: backend")
-        target = dataclasses.replace(target, quantization=QuantizationRules(engine=target.backend))  # type: ignore[arg-type]
     check_target(target, str(path))
     return target
 
@@ -78,7 +88,29 @@ def read_target(path: Path) -> Target:
 def host_targets(machine: Host | None = None) -> tuple[Target, ...]:
     """Return one profile for each engine that edgepack drives, made from this machine's facts; none is imported."""
     machine = machine or host.host_facts()
-    return tuple(host_target(engine, machine) for engine in sorted(HOST_ENGINES))
+    found = [host_target(engine, machine) for engine in sorted(HOST_ENGINES)]
+    if machine.gpu is not None:
+        found.append(_host_gpu_target(machine, machine.gpu))
+    return tuple(found)
+
+
+def _host_gpu_target(machine: Host, gpu: str) -> Target:
+    """Return the profile of this machine's NVIDIA GPU; what its engine build needs more is asked when it is built."""
+    return Target(
+        id=HOST_PREFIX + TENSORRT,
+        title=f"this host ({gpu}), TensorRT",
+        backend=TENSORRT,
+        arch=machine.arch,
+        os=machine.os,
+        engine=EngineFacts(device="GPU", build_on="device"),
+        compute=Compute(precisions=("fp32", "fp16", "int8"), cpu_model=f"^{re.escape(machine.cpu)}$"),
+        quantization=QuantizationRules(engine="tensorrt", **_RULES[TENSORRT]),  # type: ignore[arg-type]
+        sources={
+            "compute.cpu_model": "/proc/cpuinfo of this host",
+            "compute.precisions": "TensorRT documentation, support matrix: fp16 and int8 from SM 6.1 on",
+            "quantization": "TensorRT documentation, Working with Quantized Types: symmetric int8 only",
+        },
+    )
 
 
 def host_target(engine: str, machine: Host) -> Target:
@@ -159,6 +191,13 @@ def _check_names(target: Target, where: str) -> None:
             f"{where}: engine: device = {target.engine.device[:80]!r}",
             hint="write CPU, GPU or NPU for OpenVINO, CPU or an execution provider for ONNX Runtime",
         )
+    if target.backend == TENSORRT:
+        _check_choice(target.engine.device, _TENSORRT_DEVICES, f"{where}: engine: device")
+        for key, version in (("version", target.engine.version), ("cuda", target.engine.cuda)):
+            if version is not None and not re.fullmatch(r"\d+(\.\d+){0,3}", version):
+                raise ConfigError(
+                    f"{where}: engine: {key} = {version[:40]!r} is not a version", hint="write it as 10.3"
+                )
     if target.backend == "openvino":
         _check_choice(target.engine.device.partition(".")[0], ("CPU", "GPU", "NPU"), f"{where}: engine: device")
 
@@ -217,6 +256,7 @@ def _check_numbers(target: Target, where: str) -> None:
     numbers: dict[str, float | int | None] = {
         "engine: max_opset": target.engine.max_opset,
         "compute: cores": target.compute.cores,
+        "compute: dla_cores": target.compute.dla_cores or None,  # 0 says that there are none
         "limits: memory_bytes": target.limits.memory_bytes,
         "limits: bandwidth_bytes_per_s": target.limits.bandwidth_bytes_per_s,
         "power: tdp_w": target.power.tdp_w,

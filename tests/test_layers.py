@@ -21,18 +21,31 @@ ROOT = Path(edgepack.__file__).resolve().parent
 
 # Each may import those of its own line and of the lines above it, also inside functions: never downward.
 LAYERS = (
-    "__init__ errors specs documents files resources callables events",
+    "__init__ errors specs documents files resources callables events versions",
     "host targets children store tracking settings",
     "codegen",
-    "backends",
+    "backends tensorrt",
     "graph calibrate export quantize bundle evaluate benchmark runtime choose",
-    "workshop steps gate measuring packing rows layers inspection single pipeline report schemas doctor",
+    "standin checking workshop steps gate measuring packing rows layers inspection single pipeline report schemas",
+    "doctor",
     "cli demo __main__",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
 # What runs on a device: numpy and the engine are there, nothing else.
-DEVICE = ("backends", "benchmark", "bundle", "runtime", "host", "targets", "children", "store", "doctor", "resources")
+DEVICE = (
+    "backends",
+    "tensorrt",
+    "benchmark",
+    "bundle",
+    "runtime",
+    "host",
+    "targets",
+    "children",
+    "store",
+    "doctor",
+    "resources",
+)
 # These do not even want numpy: a command line that answers at once imports them.
 PLAIN = ("errors", "specs", "documents", "files", "store", "children", "host", "targets", "resources")
 COMMAND_LINE = ("click", "rich")
@@ -187,7 +200,8 @@ for name in BACKENDS:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     hints = answer.stdout.split("\n")
-    for name in backends.BACKENDS:
+    assert any("JetPack" in hint or "cuda-runtime" in hint for hint in hints), "TensorRT's own words"
+    for name in set(backends.BACKENDS) - {"tensorrt"}:
         assert f"pip install 'edgepack[{name}]'" in hints
 
 

@@ -16,6 +16,7 @@ from edgepack import documents, resources, targets
 from edgepack.backends import BACKENDS
 from edgepack.errors import ConfigError
 from edgepack.host import FLAGS, host_facts, is_this_host, saturates
+from edgepack.quantize.rules import check_rules, rules_for
 from edgepack.specs import Host, Target
 
 if TYPE_CHECKING:
@@ -25,6 +26,13 @@ SHIPPED = sorted(path.stem for path in resources.targets_folder().glob("*.toml")
 VNNI = {"avx512_vnni", "avx_vnni"}
 # What names the profile or follows from another key; everything else is a fact that comes from somewhere.
 NOT_FACTS = {"id", "title", "backend", "arch", "os", "quantization.engine", "engine.build_on"}
+
+JETSONS = [
+    *(f"jetson-{board}-{jetpack}" for board in ("orin-nano", "orin-nx-8gb", "orin-nx-16gb", "agx-orin-32gb",
+      "agx-orin-64gb") for jetpack in ("jp5", "jp6", "jp7")),
+    *("jetson-orin-nano-super-jp6", "jetson-orin-nano-super-jp7", "jetson-agx-thor-jp7", "jetson-xavier-nx-jp5"),
+    "jetson-nano-jp4",
+]  # fmt: skip
 
 GOOD = """
 id = "my-board"
@@ -117,11 +125,70 @@ def test_the_promised_profiles_are_shipped() -> None:
     boards = {"raspberry-pi-4", "raspberry-pi-5", "rk3588", "generic-aarch64", "armv8.2-dotprod", "riscv64-rva22v"}
     computers = {"x86-64-v2", "x86-64-v3", "x86-64-v4"}
     wanted |= {f"{name}-tvm" for name in boards | computers}
-    assert wanted | {"amd-zen3", "raspberry-pi-5", "generic-aarch64"} <= set(SHIPPED)
+    assert wanted | {"amd-zen3", "raspberry-pi-5", "generic-aarch64", "nvidia-gpu"} <= set(SHIPPED)
+    assert set(JETSONS) <= set(SHIPPED)
+
+
+@pytest.mark.parametrize("name", JETSONS)
+def test_a_jetsons_rules_are_those_that_tensorrt_takes(name: str) -> None:
+    target = targets.load_target(name)
+    check_rules(rules_for(target))
+    assert (target.engine.build_on, target.engine.device, target.arch) == ("device", "GPU", "aarch64")
+    assert target.compute.gpu_sm == {"nano": "5.3", "xavier": "7.2", "agx-thor": "11.0"}.get(
+        next((k for k in ("agx-thor", "xavier", "orin", "nano") if k in name), ""), "8.7"
+    )
+    assert ("int8" in target.compute.precisions) == (target.compute.gpu_sm != "5.3")
+
+
+def test_a_profile_of_tensorrt_needs_no_rules_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text('id = "t"\ntitle = "T"\nbackend = "tensorrt"\narch = "aarch64"\n[engine]\ndevice = "DLA.1"\n')
+    rules = targets.load_target(str(path)).quantization
+    assert (rules.activation_type, rules.activation_symmetric, rules.quantize_bias) == ("int8", True, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('device = "TPU"', "'TPU' is not known"),
+        ('version = "latest"', "not a version"),
+        ('cuda = "12;rm"', "not a version"),
+    ],
+)
+def test_a_wrong_engine_of_tensorrt_is_refused(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "t.toml"
+    engine = line if line.startswith("device") else f'device = "GPU"\n{line}'
+    path.write_text(f'id = "t"\ntitle = "T"\nbackend = "tensorrt"\narch = "aarch64"\n[engine]\n{engine}\n')
+    with pytest.raises(ConfigError, match=message):
+        targets.load_target(str(path))
 
 
 def test_an_npu_offers_no_fp32() -> None:
     assert targets.load_target("intel-core-ultra-npu").compute.precisions == ("fp16", "int8")
+
+
+L4T = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8\n"
+BOARDS = {
+    "NVIDIA Jetson Orin Nano Developer Kit": ("jetson-orin-nano-jp6", 7_900_000_000),
+    "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super": ("jetson-orin-nano-super-jp6", 7_900_000_000),
+    "NVIDIA Jetson Orin NX Engineering Reference Developer Kit": ("jetson-orin-nx-16gb-jp6", 16_400_000_000),
+    "NVIDIA Orin NX Developer Kit": ("jetson-orin-nx-8gb-jp6", 7_900_000_000),
+    "NVIDIA Jetson AGX Orin Developer Kit": ("jetson-agx-orin-64gb-jp6", 65_000_000_000),
+}
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_jetson_recognises_its_board_memory_and_release(board: str, tmp_path: Path) -> None:
+    name, memory = BOARDS[board]
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "nv_tegra_release").write_text(L4T)
+    isa = ("asimd", "asimddp", "asimdhp", "fphp")
+    here = Host(f"{board} (Arm Cortex-A78AE)", "aarch64", isa, 6, memory, "linux", "5", "3.10", gpu="NVIDIA tegra234")
+    jp6 = [n for n in JETSONS if n.endswith("jp6") and is_this_host(targets.load_target(n), here, tmp_path)]
+    assert jp6 == [name]
+    for other in (n for n in JETSONS if not n.endswith(("jp6", "jp7"))):
+        assert not is_this_host(targets.load_target(other), here, tmp_path), other
+    assert not is_this_host(targets.load_target(name), dataclasses.replace(here, gpu=None), tmp_path)
 
 
 MACHINES = {
@@ -158,7 +225,7 @@ def test_a_xeon_without_amx_is_not_one_with_it(tmp_path: Path) -> None:
 # --- this host --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", sorted(BACKENDS))
+@pytest.mark.parametrize("engine", sorted(targets.HOST_ENGINES))
 def test_this_host_is_a_target_of_every_engine(engine: str) -> None:
     target, machine = targets.load_target(f"host-{engine}"), host_facts()
     assert (target.backend, target.arch, target.compute.isa) == (engine, machine.arch, machine.isa)
@@ -170,7 +237,15 @@ def test_this_host_is_a_target_of_every_engine(engine: str) -> None:
 
 
 def test_the_host_profiles_cover_exactly_the_backends() -> None:
-    assert set(targets.HOST_ENGINES) == set(BACKENDS)
+    assert {*targets.HOST_ENGINES, "tensorrt"} == set(BACKENDS)
+
+
+def test_a_gpu_makes_a_profile_of_this_host() -> None:
+    machine_with_gpu = dataclasses.replace(machine("avx2"), gpu="NVIDIA T4")
+    found = targets.host_targets(machine_with_gpu)[-1]
+    assert (found.id, found.engine.build_on, found.backend) == ("host-tensorrt", "device", "tensorrt")
+    check_rules(rules_for(found))
+    assert "host-tensorrt" not in [t.id for t in targets.host_targets(machine("avx2"))]
 
 
 def machine(flags: str, arch: str = "x86_64") -> Host:
@@ -211,8 +286,9 @@ def test_the_host_profile_of_a_cpu_without_vnni_saturates() -> None:
 
 def test_the_list_begins_with_this_host_and_has_every_profile() -> None:
     ids = [target.id for target in targets.list_targets()]
-    assert ids[: len(BACKENDS)] == [f"host-{engine}" for engine in sorted(BACKENDS)]
-    assert ids[len(BACKENDS) :] == SHIPPED
+    here = len(ids) - len(SHIPPED)
+    assert set(ids[:here]) - {"host-tensorrt"} == {f"host-{engine}" for engine in targets.HOST_ENGINES}
+    assert ids[here:] == SHIPPED
 
 
 # --- names ------------------------------------------------------------------------------------------------------------
@@ -234,9 +310,11 @@ def test_an_unknown_id_is_answered_with_the_near_one(name: str, hint: str) -> No
     assert hint in caught.value.hint
 
 
-def test_an_engine_without_a_backend_is_told_so() -> None:
-    with pytest.raises(ConfigError, match="no backend for tensorrt"):
+@pytest.mark.skipif(host_facts().gpu is not None, reason="there is an NVIDIA GPU here")
+def test_a_host_without_a_gpu_is_told_what_to_ask_for() -> None:
+    with pytest.raises(ConfigError, match="no NVIDIA driver") as caught:
         targets.load_target("host-tensorrt")
+    assert "jetson-orin-nano-jp6" in caught.value.hint
 
 
 def test_a_file_is_loaded_by_its_path(board: Path) -> None:

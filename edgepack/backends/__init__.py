@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from edgepack.specs import Array, CompiledModel, Diagnostic, OnnxModel, Precision, RunOptions, Target
+    from edgepack.specs import Array, CompiledModel, Diagnostic, OnnxModel, Precision, Progress, RunOptions, Target
 
 
 class Runner(Protocol):
@@ -56,15 +56,36 @@ class Backend(Protocol):
         ...
 
 
+class DeviceBuilder(Protocol):
+    """What a backend offers besides, whose engine is built on the device that runs it."""
+
+    def build_on_device(self, compiled: CompiledModel, progress: Progress) -> str:
+        """Build what loading needs, unless it was kept; say which, and why. Raises ``CompileError``."""
+        ...
+
+    def device_key(self, like: Mapping[str, str]) -> Mapping[str, str]:
+        """Return the facts of this device that a built engine fits, by the names of a payload's key ``like``."""
+        ...
+
+
 BACKENDS = {
     "onnxruntime": "edgepack.backends.onnxruntime",
     "openvino": "edgepack.backends.openvino",
+    "tensorrt": "edgepack.backends.tensorrt",
     "tvm": "edgepack.backends.tvm",
 }
 # Their bundles carry the engine: a device needs nothing installed, and has the versions that the bundle was built with.
 SELF_CONTAINED = frozenset({"tvm"})
 # They compile for shapes that are known, all but the batch: --shape says them.
 FIXED_SHAPES = frozenset({"tvm"})
+
+
+BUILT_ON_DEVICE = ("tensorrt",)
+
+
+def device_builder(name: str) -> DeviceBuilder | None:
+    """Return the backend ``name`` as what builds engines on the device; None for those that need no building."""
+    return cast("DeviceBuilder", importlib.import_module(BACKENDS[name])) if name in BUILT_ON_DEVICE else None
 
 
 def get_backend(name: str) -> Backend:

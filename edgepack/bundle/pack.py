@@ -37,6 +37,7 @@ from edgepack.specs import (
     Target,
     no_progress,
 )
+from edgepack.tensorrt.recipe import RECIPE
 
 
 @dataclass(frozen=True)
@@ -120,14 +121,6 @@ def _payload_files(compiled: CompiledModel) -> dict[str, Path]:
 
 
 def _manifest(compiled: CompiledModel, about: BundleFacts, sources: Mapping[str, Source]) -> Manifest:
-    prefix = f"{MODEL_FOLDER}{compiled.backend}/"
-    payload = Payload(
-        backend=compiled.backend,
-        device=compiled.device,
-        precision=compiled.precision,
-        entry=prefix + compiled.entry,
-        files=tuple(sorted(prefix + name for name in compiled.files)),
-    )
     return Manifest(
         format=FORMAT,
         name=about.name,
@@ -141,13 +134,29 @@ def _manifest(compiled: CompiledModel, about: BundleFacts, sources: Mapping[str,
         layers=about.layers,
         accuracy=about.accuracy,
         requirements=requirements(compiled, about.target),
-        payloads=(payload,),
+        payloads=_payloads(compiled),
         toolchain={**compiled.versions, **about.toolchain},
         source_sha256=about.source_sha256,
         calibration_sha256=about.calibration_sha256,
         files=_entries(sources),
         options=about.options,
     )
+
+
+def _payloads(compiled: CompiledModel) -> tuple[Payload, ...]:
+    """Return the payloads in order of preference: the engine's, then ONNX Runtime where its file is in there anyway."""
+    prefix = f"{MODEL_FOLDER}{compiled.backend}/"
+    payload = Payload(
+        backend=compiled.backend,
+        device=compiled.device,
+        precision=compiled.precision,
+        entry=prefix + compiled.entry,
+        files=tuple(sorted(prefix + name for name in compiled.files)),
+    )
+    if compiled.backend != "tensorrt":
+        return (payload,)
+    onnx = tuple(name for name in payload.files if not name.endswith(f"/{RECIPE}"))
+    return payload, dataclasses.replace(payload, backend="onnxruntime", device="CPU", files=onnx)
 
 
 def _entries(sources: Mapping[str, Source]) -> tuple[FileEntry, ...]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.specs import Requirements
+from edgepack.versions import parse_version, release
 
 if TYPE_CHECKING:
     from edgepack.specs import CompiledModel, Target
@@ -46,6 +47,8 @@ def requirements(compiled: CompiledModel, target: Target) -> Requirements:
 
 
 def _engine(compiled: CompiledModel, target: Target) -> dict[str, str]:
+    if compiled.backend == "tensorrt":
+        return _tensorrt(compiled)
     built = compiled.versions.get(compiled.backend)
     if built is None:
         return {}
@@ -60,6 +63,17 @@ def _engine(compiled: CompiledModel, target: Target) -> dict[str, str]:
     if stated and parse_version(stated) < parse_version(oldest):
         oldest = stated
     return {compiled.backend: oldest}
+
+
+def _tensorrt(compiled: CompiledModel) -> dict[str, str]:
+    """Return the oldest TensorRT of the recipe, and the oldest ONNX Runtime that runs the same file on the CPU."""
+    from edgepack.tensorrt.recipe import read_recipe
+
+    recipe = read_recipe(compiled.folder)
+    return {
+        "onnxruntime": _onnxruntime(compiled.folder / recipe.onnx, _ONNXRUNTIME[-1][0]),
+        "tensorrt": recipe.oldest,
+    }
 
 
 def _onnxruntime(path: Path, built: str) -> str:
@@ -88,21 +102,3 @@ def _openvino(path: Path, built: str) -> str:
         if max(numbers, default=1) <= highest:
             return version
     return release(built)
-
-
-def release(version: str) -> str:
-    """Return major and minor of a version: "2026.4.1-21435" gives "2026.4"."""
-    return ".".join(str(number) for number in parse_version(version)[:2]) or version
-
-
-def parse_version(version: str) -> tuple[int, ...]:
-    """Return the numbers a version begins with, for comparing: "1.31.1+cpu" gives (1, 31, 1)."""
-    match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in match[0].split(".")) if match else ()
-
-
-def is_older(version: str, oldest: str) -> bool:
-    """Return whether ``version`` is older than ``oldest``; trailing zeros do not count."""
-    found, least = parse_version(version), parse_version(oldest)
-    width = max(len(found), len(least))
-    return found + (0,) * (width - len(found)) < least + (0,) * (width - len(least))

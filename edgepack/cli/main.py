@@ -17,7 +17,7 @@ from edgepack.errors import EdgepackError, StorageError
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
 _SECTIONS = (
     ("The main job", ("demo", "init", "build", "report")),
-    ("One stage each", ("export", "lint", "calibrate", "quantize", "compile", "pack")),
+    ("One stage each", ("export", "lint", "calibrate", "quantize", "check", "compile", "pack")),
     ("Bundles", ("inspect", "verify", "run", "benchmark", "compare", "tune", "import")),
     ("This installation", ("doctor", "targets", "recipes", "store", "schema")),
 )

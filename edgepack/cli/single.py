@@ -1,4 +1,4 @@
-"""``edgepack export | lint | calibrate | quantize | compile | pack``: one stage each, as in ``build``."""
+"""``edgepack export | lint | calibrate | quantize | check | compile | pack``: one stage each, as in ``build``."""
 
 from __future__ import annotations
 
@@ -163,4 +163,25 @@ def pack(
         echo_json(open_bundle(out).manifest)
 
 
-COMMANDS = (export, lint, calibrate, quantize, compile_, pack)
+@click.command()
+@_onnx
+@click.option("--target", required=True, help="Device profile to check for.")
+@click.option(
+    "--proxy", is_flag=True, help="Also parse and build with tensorrt-rtx, which needs no GPU (TensorRT only)."
+)
+@options("json")
+def check(model: str, target: str, proxy: bool, as_json: bool) -> None:
+    """Say what a target will refuse of MODEL (a .onnx), by node and with what to do; exit code 4 on an error."""
+    from edgepack.checking import check_file
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tables import show_check
+
+    report = check_file(Path(model), target, proxy=proxy)
+    if as_json:
+        echo_json(report)
+    show_check(make_console(), report)
+    if not report.passed:
+        raise click.exceptions.Exit(4)
+
+
+COMMANDS = (export, lint, calibrate, quantize, check, compile_, pack)

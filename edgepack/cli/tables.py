@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from edgepack.checking import CheckReport
     from edgepack.specs import BuildResult, BuildRow, Diagnostic, Host, Recipe, Target, Verification
 
 _WRAP = (
@@ -161,15 +162,30 @@ def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:
 
 
 def show_diagnostics(console: Console, found: tuple[Diagnostic, ...]) -> None:
-    """Print what was found, worst first, with what to do."""
+    """Print what the doctor found about measuring here, worst first, with what to do."""
+    _print_diagnostics(console, found)
+    if not found:
+        console.print("nothing here disturbs measurements")
+
+
+def show_check(console: Console, report: CheckReport) -> None:
+    """Print what a target refuses of a model, and what the proxy said of it."""
+    _print_diagnostics(console, report.diagnostics)
+    if report.proxy is not None:
+        _print_diagnostics(console, report.proxy.diagnostics)
+        console.print(safe(report.proxy.summary))
+    verdict = "[green]nothing[/]" if report.passed else "[red]it[/]"
+    console.print(f"{safe(report.model)}: {safe(report.target)} will refuse {verdict}, as far as can be told here")
+
+
+def _print_diagnostics(console: Console, found: tuple[Diagnostic, ...]) -> None:
     colours = {"error": "red", "warning": "yellow", "note": "dim"}
     for severity, colour in colours.items():
         for item in (d for d in found if d.severity == severity):
-            console.print(f"[{colour}]{severity}[/]: {safe(item.message)}")
+            where = f" (node {safe(item.node)})" if item.node else ""
+            console.print(f"[{colour}]{severity}[/]: {safe(item.message)}{where}")
             if item.hint:
                 console.print(f"  [dim]{safe(item.hint)}[/]")
-    if not found:
-        console.print("nothing here disturbs measurements")
 
 
 def show_verification(console: Console, bundle: Path, result: Verification) -> None:

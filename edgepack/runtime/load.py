@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.backends import BACKENDS, SELF_CONTAINED, Sharing, get_backend
+from edgepack.backends import BACKENDS, SELF_CONTAINED, Sharing, device_builder, get_backend
 from edgepack.bundle.archive import Bundle, open_checked
-from edgepack.bundle.requirements import is_older
-from edgepack.errors import ConfigError, ToolchainError
-from edgepack.host import host_facts
+from edgepack.errors import CompileError, ConfigError, ToolchainError
+from edgepack.host import host_facts, saturates
 from edgepack.runtime.cache import Unpacked, unpack
 from edgepack.runtime.mapped import dropped_pages
 from edgepack.runtime.tuning import Tuning, device_facts, find_tuning
-from edgepack.specs import Array, CompiledModel, Host, Manifest, Payload, RunOptions, TensorSpec
+from edgepack.specs import (
+    Array,
+    CompiledModel,
+    Host,
+    Manifest,
+    Payload,
+    Progress,
+    RunOptions,
+    TensorSpec,
+    no_progress,
+)
+from edgepack.versions import is_older
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from edgepack.backends import Runner
+
+PLANS = "plans"  # the folder beside an installed bundle in which the device's own engines are kept
 
 
 @dataclass(frozen=True)
@@ -29,7 +43,8 @@ class LoadedModel:
 
     ``infer`` is the engine's runner's own bound method, so that a bundle costs nothing per call; it takes and returns
     arrays by name, and the memory of an output may be reused by the next call. ``skipped`` says why payloads that the
-    manifest prefers were passed over; ``options`` are those that it was loaded with.
+    manifest prefers were passed over, ``chosen`` why this one was taken where there was a choice; ``options`` are those
+    that it was loaded with.
     """
 
     bundle: Bundle
@@ -41,6 +56,7 @@ class LoadedModel:
     _runner: Runner
     _files: Unpacked
     options: RunOptions
+    chosen: str = ""
 
     @property
     def manifest(self) -> Manifest:
@@ -89,29 +105,66 @@ class LoadedModel:
         self.close()
 
 
-def load(bundle: Bundle | Path, options: RunOptions | None = None) -> LoadedModel:
+def load(bundle: Bundle | Path, options: RunOptions | None = None, progress: Progress = no_progress) -> LoadedModel:
     """Check ``bundle`` whole and load the first payload in its order of preference that this host can run.
 
     Without ``options`` it is loaded with what ``edgepack tune`` found for it on this device, else with the engine's
-    defaults, which ``RunOptions()`` asks for. Raises ``BundleError`` or ``IntegrityError`` when it is not to be
-    trusted, ``ConfigError`` when its tuning is not, ``ToolchainError`` when this host lacks what it needs,
-    ``CompileError`` when the engine refuses the files.
+    defaults, which ``RunOptions()`` asks for. A payload whose engine refuses the files gives way to the next one, with
+    the reason. Where the engine is built on the device, this is when: ``progress`` tells how far it is, and what was
+    built is kept in the folder ``plans`` beside the bundle when there is one, else in the user's cache.
+
+    Raises ``BundleError`` or ``IntegrityError`` when it is not to be trusted, ``ConfigError`` when its tuning is not,
+    ``ToolchainError`` when this host lacks what it needs, ``CompileError`` when the engine refuses the files.
     """
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     with open_checked(path) as (file, checked):
-        payload, versions, skipped = choose_payload(checked.manifest, host_facts())
-        if options is None:
-            options = tuned_options(checked, payload, versions)
-        files = unpack(checked, payload, file)
-    device = options.device or payload.device
-    try:
-        with dropped_pages(files.folder):
-            compiled = _compiled(checked.manifest, payload, files, versions)
-            runner = get_backend(payload.backend).load_model(compiled, options)
-    except BaseException:
-        files.release()
-        raise
-    return LoadedModel(checked, payload, device, versions, skipped, runner.infer, runner, files, options)
+        manifest, host = checked.manifest, host_facts()
+        passed_over: list[ToolchainError | CompileError] = []
+        for payload, versions in _usable(manifest, host, options, passed_over):
+            chosen = tuned_options(checked, payload, versions) if options is None else options
+            own, note = _own_options(manifest, payload, host, chosen)
+            files = unpack(checked, payload, file)
+            try:
+                runner, reason = _open(_compiled(manifest, payload, files, versions, path), own, progress)
+            except CompileError as error:
+                files.release()
+                passed_over.append(error)
+                continue
+            except BaseException:
+                files.release()
+                raise
+            skipped = tuple(error.message for error in passed_over)
+            device = own.device or payload.device
+            why = "; ".join(filter(None, (reason, note)))
+            return LoadedModel(checked, payload, device, versions, skipped, runner.infer, runner, files, own, why)
+    raise _none_left(passed_over)
+
+
+def _open(compiled: CompiledModel, options: RunOptions, progress: Progress) -> tuple[Runner, str]:
+    """Return the runner and, where its engine is built on the device, whether it was built now and why."""
+    builder = device_builder(compiled.backend)
+    chosen = builder.build_on_device(compiled, progress) if builder is not None else ""
+    with dropped_pages(compiled.folder):
+        return get_backend(compiled.backend).load_model(compiled, options), chosen
+
+
+def _own_options(manifest: Manifest, payload: Payload, host: Host, options: RunOptions) -> tuple[RunOptions, str]:
+    """Return the options for one payload; a GPU's int8 graph is not given to CPU kernels that clip its sums."""
+    if payload.backend != "onnxruntime" or manifest.payloads[0].backend == "onnxruntime":
+        return options, ""
+    options = dataclasses.replace(options, device="CPU")
+    if payload.precision == "int8" and saturates(host):
+        note = "int8 kernels of this CPU clip sums at 16 bits, so the graph is computed in float as it is written"
+        return dataclasses.replace(options, optimization="off"), note
+    return options, ""
+
+
+def _none_left(passed_over: list[ToolchainError | CompileError]) -> ToolchainError | CompileError:
+    """Return the one error to raise: an engine's refusal as it is, else everything that this host lacks."""
+    refused = [error for error in passed_over if isinstance(error, CompileError)]
+    if refused:
+        return refused[-1]
+    return ToolchainError("; ".join(error.message for error in passed_over), hint=passed_over[0].hint)
 
 
 def tuning_here(bundle: Path, scenario: str) -> Tuning | None:
@@ -136,6 +189,19 @@ def choose_payload(manifest: Manifest, host: Host) -> tuple[Payload, Mapping[str
 
     Raises ``ToolchainError`` with every reason when none can.
     """
+    passed_over: list[ToolchainError | CompileError] = []
+    for payload, versions in _usable(manifest, host, None, passed_over):
+        return payload, versions, tuple(error.message for error in passed_over)
+    raise _none_left(passed_over)
+
+
+def _usable(
+    manifest: Manifest, host: Host, options: RunOptions | None, passed_over: list[ToolchainError | CompileError]
+) -> Iterator[tuple[Payload, Mapping[str, str]]]:
+    """Yield each payload whose engine is here with its versions; add to ``passed_over`` why the others are not.
+
+    Raises ``ToolchainError`` when the machine itself is another one.
+    """
     needs = manifest.requirements
     if needs.arch and needs.arch != host.arch:
         raise ToolchainError(
@@ -147,15 +213,30 @@ def choose_payload(manifest: Manifest, host: Host) -> tuple[Payload, Mapping[str
             f"{manifest.name} needs the instructions {', '.join(missing)} that this CPU ({host.cpu}) does not have",
             hint="build a bundle for this machine: its profile lists the instruction set",
         )
-    skipped: list[str] = []
-    hints: list[str] = []
     for payload in manifest.payloads:
         try:
-            return payload, _engine_versions(payload, manifest), tuple(skipped)
+            if options is not None and options.device == "CPU" and payload.backend == "tensorrt":
+                raise ToolchainError("the CPU was asked for", hint="leave the device out")
+            versions = _engine_versions(payload, manifest)
+            _check_key(payload)
         except ToolchainError as error:
-            skipped.append(error.message)
-            hints.append(error.hint)
-    raise ToolchainError("; ".join(skipped), hint=hints[0])
+            passed_over.append(error)
+        else:
+            yield payload, versions
+
+
+def _check_key(payload: Payload) -> None:
+    """Raise ``ToolchainError`` where a payload's engine was built for another device than this one."""
+    if not payload.key:
+        return
+    builder = device_builder(payload.backend)
+    here = builder.device_key(payload.key) if builder is not None else {}
+    wrong = [f"{name} {value} (here {here.get(name, 'unknown')})" for name, value in sorted(payload.key.items())
+             if here.get(name) != value]  # fmt: skip
+    if wrong:
+        raise ToolchainError(
+            f"the packed engine was built for another device: {', '.join(wrong)}", hint="let this device build its own"
+        )
 
 
 def _engine_versions(payload: Payload, manifest: Manifest) -> Mapping[str, str]:
@@ -174,7 +255,10 @@ def _engine_versions(payload: Payload, manifest: Manifest) -> Mapping[str, str]:
     return versions
 
 
-def _compiled(manifest: Manifest, payload: Payload, files: Unpacked, versions: Mapping[str, str]) -> CompiledModel:
+def _compiled(
+    manifest: Manifest, payload: Payload, files: Unpacked, versions: Mapping[str, str], path: Path
+) -> CompiledModel:
+    plans = path.resolve().parent / PLANS
     return CompiledModel(
         backend=payload.backend,
         precision=payload.precision,
@@ -185,4 +269,5 @@ def _compiled(manifest: Manifest, payload: Payload, files: Unpacked, versions: M
         outputs=manifest.outputs,
         versions=versions,
         device=payload.device,
+        built=plans if plans.is_dir() else None,
     )

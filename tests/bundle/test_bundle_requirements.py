@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 from small_bundles import TARGET, small_compiled
 
-from edgepack.bundle.requirements import is_older, parse_version, release, requirements
+from edgepack.bundle.requirements import requirements
 from edgepack.specs import Compute, EngineFacts
+from edgepack.versions import is_older, parse_version, release
 
 
 def stamp(path, opset, ir):
@@ -55,13 +56,13 @@ def test_graphs_run_everywhere_and_code_does_not(tmp_path):
 
 
 def test_other_engines_need_the_release_that_compiled_or_the_older_one_that_the_profile_states(tmp_path):
-    versions = {"tensorrt": "10.13.2-abcdef"}
-    compiled = dataclasses.replace(small_compiled(tmp_path), backend="tensorrt", entry="model.plan", versions=versions)
-    assert requirements(compiled, TARGET).engine == {"tensorrt": "10.13"}
+    versions = {"tvm": "10.13.2-abcdef"}
+    compiled = dataclasses.replace(small_compiled(tmp_path), backend="tvm", entry="model.so", versions=versions)
+    assert requirements(compiled, TARGET).engine == {"tvm": "10.13"}
     older = dataclasses.replace(TARGET, engine=EngineFacts(version="10.3"))
-    assert requirements(compiled, older).engine == {"tensorrt": "10.3"}
+    assert requirements(compiled, older).engine == {"tvm": "10.3"}
     newer = dataclasses.replace(TARGET, engine=EngineFacts(version="11.0"))
-    assert requirements(compiled, newer).engine == {"tensorrt": "10.13"}
+    assert requirements(compiled, newer).engine == {"tvm": "10.13"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,23 @@
+"""Compares versions of engines and packages by the numbers that they begin with; standard library only."""
+
+from __future__ import annotations
+
+import re
+
+
+def release(version: str) -> str:
+    """Return major and minor of a version: "2026.4.1-21435" gives "2026.4"."""
+    return ".".join(str(number) for number in parse_version(version)[:2]) or version
+
+
+def parse_version(version: str) -> tuple[int, ...]:
+    """Return the numbers a version begins with, for comparing: "1.31.1+cpu" gives (1, 31, 1)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(number) for number in match[0].split(".")) if match else ()
+
+
+def is_older(version: str, oldest: str) -> bool:
+    """Return whether ``version`` is older than ``oldest``; trailing zeros do not count."""
+    found, least = parse_version(version), parse_version(oldest)
+    width = max(len(found), len(least))
+    return found + (0,) * (width - len(found)) < least + (0,) * (width - len(least))
