@@ -26,8 +26,8 @@ LAYERS = (
     "codegen",
     "backends tensorrt",
     "graph calibrate export quantize bundle evaluate benchmark runtime choose",
-    "standin checking workshop steps gate measuring packing rows layers inspection single pipeline report schemas",
-    "doctor",
+    "standin checking linting workshop steps gate measuring packing rows layers inspection single pipeline report",
+    "schemas doctor",
     "cli demo __main__",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
