@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from edgepack.linting import lint_before_use
 from edgepack.measuring import Measured, measure_step
 from edgepack.packing import deliver_bundle, pack_step
 from edgepack.quantize.corrected import Correction
+from edgepack.rebuild import build_command
 from edgepack.report.page import write_report
 from edgepack.rows import failed_row, with_evaluation, with_latency
 from edgepack.settings import METRICS, BuildSettings, check_settings, parse_shape
@@ -374,7 +377,10 @@ def _refuse_same_ids(targets: tuple[Target, ...]) -> None:
 def _finish(shared: Shared, rows: tuple[BuildRow, ...], measured: Measured, shop: Workshop, out: Path) -> BuildResult:
     """Write results, report and build.json; return the result."""
     assert shared.settings.name is not None
-    named = (dataclasses.replace(r, model=shared.settings.name, source_sha256=shared.source.sha256) for r in rows)
+    named = (
+        dataclasses.replace(row, model=shared.settings.name, source_sha256=shared.source.sha256, command=command)
+        for row, command in zip(rows, _commands(shared.settings), strict=True)
+    )
     finished = tuple(_with_measurement(row, measured) for row in named)
     results = tuple(row.result for row in measured.rows.values() if row.result is not None)
     for result in results:
@@ -395,6 +401,12 @@ def _finish(shared: Shared, rows: tuple[BuildRow, ...], measured: Measured, shop
     )
     write_text(out / "build.json", documents.to_json(built))
     return built
+
+
+def _commands(settings: BuildSettings) -> Iterator[tuple[str, ...]]:
+    """Yield the command that makes each row's bundle alone, in the order of the rows."""
+    for target, precision in itertools.product(settings.targets, settings.precisions):
+        yield build_command(dataclasses.replace(settings, targets=(target,), precisions=(precision,), out=None))
 
 
 def _warnings(shared: Shared) -> tuple[Finding, ...]:

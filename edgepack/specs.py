@@ -717,7 +717,8 @@ class BuildRow:
     ``exit_code`` is that of the error which ended a failed row (``errors.py``). Intervals are of 95 %. ``model`` is the
     build's name and ``source_sha256`` the digest of the model it began with: reports keep models apart by it.
     ``evaluated_with`` is the engine, and its version, that accuracy and closeness were measured with, ``evaluated_isa``
-    the instruction set of that host.
+    the instruction set of that host. ``command`` is what builds the row's bundle again, in words, from the
+    folder that the build ran in.
     """
 
     target: str
@@ -746,6 +747,7 @@ class BuildRow:
     source_sha256: str = ""
     evaluated_with: str = ""
     evaluated_isa: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import click
 from edgepack.cli.options import given
 from edgepack.errors import ConfigError
 from edgepack.files import write_text
+from edgepack.rebuild import build_command, changed
 from edgepack.settings import BuildSettings, check_settings
 
 
@@ -30,7 +31,10 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
     settings = BuildSettings(**found)
     check_settings(settings)
     write_text(path, _toml(settings))
-    click.echo(f"wrote {path}; it stands for:\n  {command(settings)}\nrun it with:\n  edgepack build", err=True)
+    click.echo(
+        f"wrote {path}; it stands for:\n  {shlex.join(build_command(settings))}\nrun it with:\n  edgepack build",
+        err=True,
+    )
 
 
 def _ask(found: dict[str, Any]) -> dict[str, Any]:
@@ -60,16 +64,9 @@ def _ask(found: dict[str, Any]) -> dict[str, Any]:
 
 def _toml(settings: BuildSettings) -> str:
     lines = ["# Built by 'edgepack build' in this folder; see 'edgepack build --help' for every key."]
-    for key, value in _changed(settings).items():
+    for key, value in changed(settings).items():
         lines.append(f"{key} = {_literal(value)}")
     return "\n".join(lines) + "\n"
-
-
-def _changed(settings: BuildSettings) -> dict[str, Any]:
-    default = BuildSettings(model="")
-    always = {"model": settings.model, "targets": settings.targets, "precisions": settings.precisions}
-    others = {k: v for k, v in vars(settings).items() if k not in always and v != getattr(default, k)}
-    return {**always, **others}
 
 
 def _literal(value: Any) -> str:
@@ -79,16 +76,3 @@ def _literal(value: Any) -> str:
         return "[" + ", ".join(_literal(v) for v in value) + "]"
     # A JSON string is a TOML basic string.
     return json.dumps(value, ensure_ascii=False)
-
-
-def command(settings: BuildSettings) -> str:
-    """Return the ``edgepack build`` command that does what the settings say."""
-    words = ["edgepack", "build", settings.model]
-    names = {"targets": "--target", "precisions": "--precision"}
-    for key, value in _changed(settings).items():
-        if key == "model":
-            continue
-        option = names.get(key, "--" + key.replace("_", "-"))
-        for item in value if isinstance(value, tuple) else (value,):
-            words += [option, str(item)]
-    return shlex.join(words)

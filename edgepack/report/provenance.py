@@ -12,7 +12,7 @@ from edgepack.report import units
 from edgepack.report.entries import Entry, labels
 from edgepack.report.quality import short_isa
 from edgepack.report.remarks import missing
-from edgepack.specs import Host, Memory, Result, RunOptions, Tuned
+from edgepack.specs import Host, Memory, Result, RunOptions, Scenario, Tuned
 
 _POWERS = (units.Scale("µW", 1), units.Scale("mW", 1e3), units.Scale("W", 1e6))
 
@@ -148,6 +148,9 @@ def host_text(host: Host) -> str:
 
 def _commands(entry: Entry) -> Iterable[str]:
     bundle = _bundle_name(entry)
+    # A document may hold anything: what a reader is offered to copy can only be a build, and each word is quoted.
+    if entry.row is not None and entry.row.command[:2] == ("edgepack", "build"):
+        yield shlex.join(entry.row.command)
     if bundle is None:
         return
     yield f"edgepack verify {bundle}"
@@ -167,7 +170,13 @@ def _commands(entry: Entry) -> Iterable[str]:
     ]
     words += ["--warmup", units.duration(scenario.warmup_ns), "--seed", str(scenario.seed)]
     words += ["--batch", str(scenario.batch)] if scenario.batch != 1 else []
-    words += ["--threads", str(result.options.threads)] if result.options.threads is not None else []
+    words += ["--launches", str(scenario.launches)] if scenario.launches != Scenario.launches else []
+    if scenario.latency_bound_ns is not None:
+        words += ["--latency-bound", units.duration(scenario.latency_bound_ns)]
+    if result.options.threads is not None:
+        words += ["--threads", str(result.options.threads)]
+    elif result.tuned is None:
+        words += ["--untuned"]
     yield " ".join(words)
 
 

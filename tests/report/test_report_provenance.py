@@ -66,3 +66,31 @@ def test_what_is_the_same_for_all_rows_is_said_once():
     assert shared_facts(found[:1]) == ()
     (mixed,) = make_groups(*made_up.labelled_build())
     assert shared_facts(provenances(mixed.entries, {})) == ()
+
+
+def test_a_row_of_a_build_begins_with_the_command_that_built_it():
+    words = ("edgepack", "build", "my model.onnx", "--target", "host-openvino", "--precision", "int8")
+    (group,) = make_groups((), (made_up.row(command=words),))
+    assert provenances(group.entries, {})[0].commands[0] == (
+        "edgepack build 'my model.onnx' --target host-openvino --precision int8"
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [("rm", "-rf", "/"), ("edgepack", "push", "x"), ("edgepack; reboot", "build"), ("edgepack",)]
+)
+def test_a_command_that_is_no_build_is_not_offered(words):
+    (group,) = make_groups((), (made_up.row(command=words),))
+    assert not any("rm" in c or "push" in c or "reboot" in c for c in provenances(group.entries, {})[0].commands)
+
+
+def test_words_that_would_run_something_are_quoted():
+    (group,) = make_groups((), (made_up.row(command=("edgepack", "build", "$(reboot)", "; reboot")),))
+    assert shlex.split(provenances(group.entries, {})[0].commands[0]) == ["edgepack", "build", "$(reboot)", "; reboot"]
+
+
+def test_settings_of_the_scenario_are_in_the_command():
+    scenario = made_up.Scenario("Server", 10**10, 10**9, latency_bound_ns=15_000_000, launches=2)
+    (group,) = make_groups((made_up.result(scenario=scenario, options=made_up.RunOptions()),), ())
+    benchmark = provenances(group.entries, {})[0].commands[1]
+    assert "--launches 2 --latency-bound 15ms --untuned" in benchmark

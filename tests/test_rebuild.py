@@ -1,0 +1,75 @@
+import dataclasses
+
+from click.testing import CliRunner
+
+from edgepack.cli.main import cli
+from edgepack.errors import ConfigError
+from edgepack.rebuild import build_command
+from edgepack.settings import BuildSettings
+
+FULL = BuildSettings(
+    model="my model.py:make",
+    targets=("host-onnxruntime", "board.toml"),
+    precisions=("fp32", "int8"),
+    name="net",
+    version="7",
+    data="pictures",
+    eval="more pictures",
+    recipe="digits.toml",
+    samples=32,
+    eval_samples=64,
+    observer="percentile",
+    percentile=99.9,
+    method="plain",
+    metric="top5",
+    max_drop=0.02,
+    strict=True,
+    seed=3,
+    out="there",
+    shapes={"input": "Nx3x8x8"},
+    compile_limit_s=30.0,
+    duration_s=0.5,
+    benchmark=False,
+)
+
+
+def parsed(words, monkeypatch):
+    """The settings that the command line makes of the words of a command."""
+    found = []
+
+    def capture(settings, *_):
+        found.append(settings)
+        raise ConfigError("not built in this test")
+
+    monkeypatch.setattr("edgepack.pipeline.build", capture)
+    done = CliRunner().invoke(cli, [*words[1:], "--store", "store"])
+    assert found, done.output
+    return found[0]
+
+
+def test_every_setting_differs_in_the_full_one():
+    default = BuildSettings(model="")
+    assert [f.name for f in dataclasses.fields(FULL) if getattr(FULL, f.name) == getattr(default, f.name)] == []
+
+
+def test_the_command_line_makes_the_same_settings_of_the_command(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert parsed(build_command(FULL), monkeypatch) == FULL
+
+
+def test_what_is_the_default_is_left_out(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    plain = BuildSettings(model="m.onnx")
+    assert build_command(plain) == (
+        *("edgepack", "build", "m.onnx", "--target", "host-onnxruntime", "--precision", "fp32"),
+    )
+    assert parsed(build_command(plain), monkeypatch) == plain
+
+
+def test_the_words_of_a_row_build_it_alone():
+    from edgepack.pipeline import _commands
+
+    commands = tuple(_commands(dataclasses.replace(FULL, strict=False)))
+    assert len(commands) == 4
+    assert commands[3][3:7] == ("--target", "board.toml", "--precision", "int8")
+    assert "--out" not in commands[3]
