@@ -28,7 +28,7 @@ from edgepack.specs import BuildRow, Host, Result
 
 _FOLDER = Path(__file__).resolve().parent
 _MANY = 30  # rows, above which those outside the limits are hidden and not dimmed
-_SYMBOLS = {"measured": "✓", "disturbed": "!", "unmeasured": "○", "failed": "✕", "gate_missed": "▽"}
+_SYMBOLS = {"measured": "✓", "disturbed": "!", "imported": "⇥", "unmeasured": "○", "failed": "✕", "gate_missed": "▽"}
 
 _SCRIPT = ("limits", "answer", "charts", "table", "keys", "start")
 _MOST_REMARKS = 12

@@ -153,6 +153,9 @@ def _commands(entry: Entry) -> Iterable[str]:
         yield shlex.join(entry.row.command)
     if bundle is None:
         return
+    if entry.result is not None and entry.result.imported is not None:
+        yield f"edgepack import {shlex.quote(entry.result.imported.file)} --bundle {bundle} --out result.json"
+        return
     yield f"edgepack verify {bundle}"
     result = entry.result
     if result is None:

@@ -13,6 +13,7 @@ from edgepack.specs import Percentile
 MARKS = {
     "measured": "measured",
     "disturbed": "disturbed",
+    "imported": "imported",
     "unmeasured": "not measured",
     "failed": "failed",
     "gate_missed": "gate missed",
@@ -86,7 +87,10 @@ def mark(entry: Entry) -> str:
         return entry.status
     if not entry.measured and (entry.result is None or entry.single_stream):
         return "unmeasured"
-    return "disturbed" if entry.disturbed else "measured"
+    if entry.disturbed:
+        return "disturbed"
+    # Whether the machine was quiet is not known of what another tool measured.
+    return "imported" if entry.result is not None and entry.result.imported is not None else "measured"
 
 
 def _place(entry: Entry, label: str, entries: Sequence[Entry]) -> str:

@@ -6,6 +6,8 @@ import pytest
 
 from edgepack.report.entries import make_groups
 from edgepack.report.provenance import provenances, shared_facts
+from edgepack.report.tables import make_table
+from edgepack.specs import Imported
 
 
 def facts_of(results, rows, index=0):
@@ -94,3 +96,17 @@ def test_settings_of_the_scenario_are_in_the_command():
     (group,) = make_groups((made_up.result(scenario=scenario, options=made_up.RunOptions()),), ())
     benchmark = provenances(group.entries, {})[0].commands[1]
     assert "--launches 2 --latency-bound 15ms --untuned" in benchmark
+
+
+def test_what_another_tool_measured_is_imported_again():
+    imported = Imported("benchmark_app", "2026.4", "its report.json", "ab" * 32)
+    (group,) = make_groups((made_up.result(imported=imported), made_up.result(median_ms=5.0)), ())
+    theirs = next(i for i, e in enumerate(group.entries) if e.result.imported)
+    found = provenances(group.entries, {})[theirs]
+    assert found.label == "host-openvino fp32 by benchmark_app"
+    assert found.commands == (
+        "edgepack import 'its report.json' --bundle resnet20-host-openvino-fp32.edgepack --out result.json",
+    )
+    assert dict(found.facts)["Imported"].startswith("benchmark_app 2026.4, its report.json (sha256 abab")
+    assert sorted(make_table(group).marks) == ["imported", "measured"]
+    assert make_table(group).columns[0].cells[theirs].detail == "by benchmark_app"
