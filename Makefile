@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-report peers test-aarch64 test-tensorrt clean
+.PHONY: demo test check bench bench-report peers test-aarch64 test-tensorrt tvm-models clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -55,6 +55,18 @@ peers: $(READY) $(PEERS:%=.venv-peers-%/.ready)
 	$(PYTHON) -m venv .venv-peers-$*
 	.venv-peers-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || { \
 	  echo "$* did not install; its rows will say so"; rm -rf .venv-peers-$*; }
+
+# Which published models TVM compiles and how far they are from ONNX Runtime: a table, artifacts/tvm-models.md. Fetches
+# the models inside the packages rapidocr and magika (43 MB, once).
+artifacts/models/.ready:
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+	  --dest artifacts/models rapidocr==3.10.0 magika==1.0.3
+	for wheel in artifacts/models/*.whl; do $(BIN)/python -m zipfile -e $$wheel $${wheel%.whl}; done
+	rm artifacts/models/*.whl
+	touch $@
+
+tvm-models: $(READY) artifacts/models/.ready
+	$(BIN)/python tests/bench/tvm_models.py artifacts/models | tee artifacts/tvm-models.md
 
 # Runs aarch64 bundles under qemu-user, with Debian's arm64 Python and with the C++ runner. Sets up .aarch64 from
 # Debian's packages (140 MB; nothing is installed) and fetches TVM's aarch64 runtime (97 MB, once). Proves numbers and

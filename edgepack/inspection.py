@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack import children
-from edgepack.bundle.archive import open_bundle
+from edgepack.bundle.archive import open_bundle, read_member
 from edgepack.errors import ConfigError, ModelError
 from edgepack.graph.describe import ModelDescription, describe
 from edgepack.graph.load import load_model
 from edgepack.layers.report import LayersReport, inspect_layers
 from edgepack.specs import Manifest, RunOptions
+from edgepack.tvm.interface import FUNCTIONS, read_functions
 
 _LIMIT_S = 300.0
+_FUNCTIONS_LIMIT_BYTES = 4 << 20
 _ZIP_MAGIC = b"PK"
 
 
 @dataclass(frozen=True)
 class BundleDescription:
-    """A bundle whose contents match its manifest."""
+    """A bundle whose contents match its manifest.
+
+    ``functions``: of machine code of ours (TVM), each function's name and the rule that made it, or "default" and why
+    it has TVM's own loops; empty for other engines.
+    """
 
     manifest: Manifest
     sha256: str
     size_bytes: int
+    functions: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_bundle(path: Path) -> bool:
@@ -40,7 +48,11 @@ def is_bundle(path: Path) -> bool:
 def inspect_bundle(path: Path) -> BundleDescription:
     """Open a bundle, checking every member, and return its manifest."""
     bundle = open_bundle(path)
-    return BundleDescription(bundle.manifest, bundle.sha256, path.stat().st_size)
+    functions: dict[str, str] = {}
+    for entry in bundle.manifest.files:
+        if entry.path.endswith(f"/{FUNCTIONS}") and entry.size_bytes <= _FUNCTIONS_LIMIT_BYTES:
+            functions = read_functions(read_member(bundle, entry.path))
+    return BundleDescription(bundle.manifest, bundle.sha256, path.stat().st_size, functions)
 
 
 def inspect_bundle_layers(path: Path, options: RunOptions) -> LayersReport:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli import format as show
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rich.console import Console
     from rich.table import Table
 
@@ -248,6 +251,15 @@ def _show_layers(console: Console, model: Any) -> None:
         console.print(f"[dim]{safe(key)}: {safe(value)[:200]}[/]")
 
 
+def _show_functions(console: Console, functions: Mapping[str, str]) -> None:
+    """Print how many functions each rule made, and those that have TVM's own loops, with the reason."""
+    kinds = Counter(rule.partition(":")[0] for rule in functions.values())
+    console.print("[bold]functions[/]: " + ", ".join(f"{n} {safe(kind)}" for kind, n in sorted(kinds.items())))
+    for name, rule in functions.items():
+        if rule.startswith("default"):
+            console.print(f"  {safe(name)} has TVM's own loops: {safe(rule.partition(': ')[2] or 'no rule takes it')}")
+
+
 def show_bundle(console: Console, bundle: Any) -> None:
     """Print what ``inspect`` found in a bundle."""
     manifest = bundle.manifest
@@ -277,6 +289,8 @@ def show_bundle(console: Console, bundle: Any) -> None:
     console.print(table)
     if manifest.layers:
         console.print("[bold]layers[/]: " + ", ".join(f"{n} {safe(p)}" for p, n in sorted(manifest.layers.items())))
+    if bundle.functions:
+        _show_functions(console, bundle.functions)
     tools = ", ".join(f"{k} {v}" for k, v in sorted(manifest.toolchain.items()))
     console.print(f"[dim]built with {safe(tools)}[/]")
     console.print(f"[dim]source model {manifest.source_sha256}, calibration {manifest.calibration_sha256 or 'none'}[/]")

@@ -31,8 +31,6 @@ TITLE = "TVM"
 MODEL = "model.so"
 PROGRAM = "runner"
 SOURCES = ("edgepack_tvm.h", "runner.cpp")
-# One line a function: its name, and the rule that made its code, or "default" and why no rule did.
-FUNCTIONS = "functions.txt"
 
 
 def compile_folder(
@@ -49,7 +47,7 @@ def compile_folder(
         about, rules = _compile(model, target, precision, versions, done / MODEL)
         _add_program(target, Path(scratch), done)
         write_text(done / interface.FILE, interface.write_interface(about))
-        write_text(done / FUNCTIONS, "".join(f"{name} {rule}\n" for name, rule in sorted(rules.items())))
+        write_text(done / interface.FUNCTIONS, interface.write_functions(rules))
         for name, path in libraries.items():
             shutil.copyfile(path, done / name)
         names = tuple(sorted(path.name for path in done.iterdir()))

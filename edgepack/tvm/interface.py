@@ -17,12 +17,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from edgepack.errors import CompileError
 from edgepack.specs import TensorSpec
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 FILE = "interface.txt"
+# One line a function: its name, and the rule that made its code, or "default" and why no rule did.
+FUNCTIONS = "functions.txt"
 FORMAT = "edgepack-tvm 1"
 Batch: TypeAlias = Literal["fixed", "looped", "free"]
 _LIMIT_BYTES = 1 << 20
@@ -104,6 +109,17 @@ def read_interface(data: bytes) -> Interface:
         tvm=facts["tvm"],
         ffi=facts["ffi"],
     )
+
+
+def write_functions(rules: Mapping[str, str]) -> str:
+    """Return the text of ``functions.txt``."""
+    return "".join(f"{name} {' '.join(rule.split())}\n" for name, rule in sorted(rules.items()))
+
+
+def read_functions(data: bytes) -> dict[str, str]:
+    """Return the rule of each function."""
+    lines = (line.partition(" ") for line in data.decode(errors="replace").splitlines())
+    return {name: rule for name, _, rule in lines if name}
 
 
 def _tensor(rest: str) -> TensorSpec:

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from edgepack.errors import CompileError
 from edgepack.specs import TensorSpec
-from edgepack.tvm.interface import FORMAT, Interface, read_interface, write_interface
+from edgepack.tvm.interface import (
+    FORMAT,
+    Interface,
+    read_functions,
+    read_interface,
+    write_functions,
+    write_interface,
+)
 
 GOOD = Interface(
     inputs=(
@@ -74,3 +81,12 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 def test_what_the_file_cannot_hold_is_refused_when_compiling(spec: TensorSpec, words: str) -> None:
     with pytest.raises(CompileError, match=words):
         write_interface(dataclasses.replace(GOOD, inputs=(spec,)))
+
+
+def test_functions_are_read_back_whatever_their_reasons_hold() -> None:
+    rules = {"a_conv": "window", "b_add": "default: it has\ntwo  lines", "c": "reduction"}
+    text = write_functions(rules)
+    assert len(text.splitlines()) == 3
+    assert read_functions(text.encode()) == {**rules, "b_add": "default: it has two lines"}
+    assert read_functions(b"") == {}
+    assert read_functions(b"\xff\n \nname\n") == {"\ufffd": "", "name": ""}
