@@ -26,7 +26,7 @@ def insert(
     rules: QuantizationRules,
 ) -> None:
     """Change ``proto`` in place; ``weights`` holds the integers of every layer of ``placement`` by the layer's name."""
-    writer = _Writer(proto.graph, _all_names(proto.graph))
+    writer = _Writer(proto.graph, Names(proto.graph))
     sites = {tensor: _write_site(writer, index, placement, tensor) for tensor in placement.scales}
     layers = {layer.node: layer for layer in placement.layers}
     nodes = [node for name, site in sites.items() if name in index.inputs for node in site.pair]
@@ -65,22 +65,33 @@ class _Site:
     pair: tuple[Any, Any]
 
 
+class Names:
+    """The names of a graph's tensors and nodes, those in bodies of control flow too, and new ones beside them."""
+
+    def __init__(self, graph: Any) -> None:
+        self._taken = _all_names(graph)
+
+    def new(self, wish: str) -> str:
+        """Return ``wish``, with a number behind it where that name is taken."""
+        name = wish
+        number = 0
+        while name in self._taken:
+            number += 1
+            name = f"{wish}_{number}"
+        self._taken.add(name)
+        return name
+
+
 @dataclass
 class _Writer:
     """Adds initializers under names that are not taken; equal contents are stored once."""
 
     graph: Any
-    taken: set[str]
+    names: Names
     stored: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def name(self, wish: str) -> str:
-        name = wish
-        number = 0
-        while name in self.taken:
-            number += 1
-            name = f"{wish}_{number}"
-        self.taken.add(name)
-        return name
+        return self.names.new(wish)
 
     def store(self, wish: str, values: Array) -> str:
         from onnx import numpy_helper

@@ -38,7 +38,7 @@ def replace_averages(proto: Any, numbers: frozenset[int]) -> bool:
     Over the whole picture: GlobalAveragePool. Else a depthwise convolution with equal weights, which int8 stores
     exactly. ONNX Runtime 1.31 takes 20 times as long for an int8 AveragePool as for a float one (48 x 46 x 46, 3 x 3).
     """
-    shapes = _shapes(proto)
+    shapes = shapes_of(proto)
     changed = False
     for number in sorted(numbers):
         node = proto.graph.node[number]
@@ -86,10 +86,10 @@ def _is_bias(index: GraphIndex, node: Any, name: str) -> bool:
 
 def _ranks(proto: Any) -> dict[str, int]:
     """Return the number of dimensions of the tensors for which the model says it."""
-    return {name: len(shape) for name, shape in _shapes(proto).items()}
+    return {name: len(shape) for name, shape in shapes_of(proto).items()}
 
 
-def _shapes(proto: Any) -> dict[str, list[int]]:
+def shapes_of(proto: Any) -> dict[str, list[int]]:
     """Return the shapes that the model states; a dimension that is not a number is 0."""
     values = [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]
     known = [v for v in values if v.type.tensor_type.HasField("shape")]
