@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from edgepack.errors import EdgepackError
 from edgepack.evaluate import Evaluation
-from edgepack.quantize.corrected import Correction
+from edgepack.quantize.corrected import Corrected
 from edgepack.quantize.search import best_found, choose, layer_costs, pareto_front, put_back_order, search
 from edgepack.quantize.sensitivity import Sensitivities, sensitivity
 from edgepack.specs import OnnxModel, QuantizationRules, Ranges, SampleSet, Trial
@@ -21,12 +21,17 @@ TRIALS = 12
 
 @dataclass(frozen=True)
 class Attempt:
-    """One int8 model as it was built and evaluated."""
+    """One model as it was built and evaluated.
+
+    ``source`` is the float model whose tensors those of ``graph`` stand for; ``corrected`` says what was tried on the
+    way, None where no corrections were asked for.
+    """
 
     graph: OnnxModel
+    source: OnnxModel
     compiled: Compiled
     evaluation: Evaluation
-    steps: tuple[Correction, ...] = ()
+    corrected: Corrected | None = None
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,9 @@ from edgepack.host import can_run, has_isa, host_facts, is_this_host, saturates
 from edgepack.linting import lint_before_use
 from edgepack.measuring import Measured, measure_step
 from edgepack.packing import deliver_bundle, pack_step
-from edgepack.quantize.corrected import Correction
 from edgepack.rebuild import build_command
 from edgepack.report.page import write_report
-from edgepack.rows import failed_row, with_evaluation, with_latency
+from edgepack.rows import failed_row, with_corrections, with_evaluation, with_latency
 from edgepack.settings import METRICS, BuildSettings, check_settings, parse_shape
 from edgepack.specs import (
     BuildResult,
@@ -172,10 +171,6 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's
         return failed_row(target.id, precision, error, evaluation, trials)
-    if attempt.steps:
-        notes["corrections"] = "; ".join(
-            f"{step.name} {step.sqnr_db:.1f} dB{'' if step.kept else ' (left out)'}" for step in attempt.steps
-        )
     if precision == "int8" and _warnings(shared):
         notes["calibration"] = "; ".join(finding.message for finding in _warnings(shared))
     if trials:
@@ -185,6 +180,8 @@ def build_row(shared: Shared, target: Target, precision: Precision, shop: Worksh
         target.id, precision, "ok", bundle=str(final), sha256=packed.sha256, size_bytes=packed.size_bytes, notes=notes,
         trials=trials,
     )  # fmt: skip
+    if attempt.corrected is not None:
+        row = with_corrections(row, attempt.corrected)
     return with_evaluation(row, evaluation)
 
 
@@ -214,11 +211,11 @@ def build_attempt(
     graph = shared.model
     samples = shared.selection.evaluation
     title = f"{target.id} {precision}" + (f", {detail}" if detail else "")
-    steps: tuple[Correction, ...] = ()
+    source, corrected = graph, None
     calibration = shared.selection.calibration
-    if ranges is not None and calibration is not None and shared.settings.method == "corrected":
+    if ranges is not None and calibration is not None and shared.settings.method == "auto":
         corrected = correct_step(shop, graph, ranges, rules, calibration, title)
-        graph, steps = corrected.model, corrected.steps
+        graph, source = corrected.model, corrected.source
     elif ranges is not None:
         graph = quantize_step(shop, graph, ranges, rules, title)
     elif precision != "fp32":
@@ -233,7 +230,7 @@ def build_attempt(
         shop, compiled, target, shared.golden, shared.reference, samples, shared.metric, shared.settings.seed,
         _where(target)[0], key, title,
     )  # fmt: skip
-    return Attempt(graph, compiled, evaluation, steps)
+    return Attempt(graph, source, compiled, evaluation, corrected)
 
 
 def _misses_gate(evaluation: Evaluation, settings: BuildSettings) -> bool:
@@ -260,7 +257,9 @@ def _layer_records(
 ) -> LayerRecords | None:
     """Return what ``inspect --layers`` shows; None, with a note why, where it cannot be measured: the row stands."""
     try:
-        return layers_step(shop, shared.model, attempt.graph, shared.selection.evaluation, f"SQNR of each, {target.id}")
+        return layers_step(
+            shop, attempt.source, attempt.graph, shared.selection.evaluation, f"SQNR of each, {target.id}"
+        )
     except EdgepackError as error:
         notes["layers"] = f"SQNR of each layer was not measured: {error.message}"
         return None

@@ -6,6 +6,7 @@ import dataclasses
 
 from edgepack.errors import EdgepackError, GateError
 from edgepack.evaluate import Evaluation
+from edgepack.quantize.corrected import Corrected
 from edgepack.specs import BuildRow, Latency, Precision, Result, Trial
 
 _NOT_BUILT = "not measured: the build failed"
@@ -51,6 +52,20 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         evaluated_isa=verification.isa,
         notes=notes,
     )
+
+
+def with_corrections(row: BuildRow, corrected: Corrected) -> BuildRow:
+    """Return the row with what the steps of ``--method auto`` brought, for programs and in words."""
+    if corrected.reason is not None:
+        return dataclasses.replace(row, notes={**row.notes, "corrections": corrected.reason})
+    words = []
+    for step in corrected.steps:
+        if step.sqnr_db is None:
+            words.append(f"{step.name}: nothing to do")
+        else:
+            words.append(f"{step.name} {step.sqnr_db:.1f} dB{'' if step.kept else ' (left out)'}")
+    text = "; ".join(words) + f" (SQNR on {corrected.judged_on} calibration samples that nothing was fitted on)"
+    return dataclasses.replace(row, corrections=corrected.steps, notes={**row.notes, "corrections": text})
 
 
 def with_latency(

@@ -42,7 +42,7 @@ class BuildSettings:
     eval_samples: int | None = None
     observer: Observer | None = None
     percentile: float | None = None
-    method: Literal["auto", "plain", "corrected"] = "auto"
+    method: Literal["auto", "plain"] = "auto"
     metric: str | None = None
     max_drop: float | None = None
     strict: bool = False

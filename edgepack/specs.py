@@ -711,6 +711,19 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """One step of ``--method auto`` that was tried on an int8 model: the SQNR with it, and whether it was kept.
+
+    SQNR is that of all outputs on calibration samples that no step was fitted on; None where the step had nothing to do
+    in this model.
+    """
+
+    name: str
+    sqnr_db: float | None
+    kept: bool
+
+
+@dataclass(frozen=True)
 class BuildRow:
     """One target and precision of a build; what was not measured is None, with the reason in ``notes``.
 
@@ -743,6 +756,7 @@ class BuildRow:
     exit_code: int = 0
     notes: Mapping[str, str] = field(default_factory=dict)
     trials: tuple[Trial, ...] = ()
+    corrections: tuple[Correction, ...] = ()
     model: str = ""
     source_sha256: str = ""
     evaluated_with: str = ""

@@ -129,7 +129,7 @@ def test_corrections_are_kept_only_where_they_help_on_unseen_samples(tmp_path: P
     x = np.random.default_rng(0).standard_normal((60, 3, 8, 8)).astype(np.float32)
     np.savez(tmp_path / "data.npz", x=x)
     rows = {}
-    for method in ("plain", "corrected"):
+    for method in ("plain", "auto"):
         settings = BuildSettings(
             model=str(small_conv), targets=("host-onnxruntime",), precisions=("int8",), data=str(tmp_path / "data.npz"),
             method=method, out=str(tmp_path / method), benchmark=False,
@@ -137,14 +137,16 @@ def test_corrections_are_kept_only_where_they_help_on_unseen_samples(tmp_path: P
         (rows[method],) = build(settings, Store(tmp_path / "store")).rows
         assert rows[method].status == "ok", rows[method].reason
     assert "corrections" not in rows["plain"].notes
-    tried = rows["corrected"].notes["corrections"].split("; ")
-    assert [words.rpartition(" dB")[0].rpartition(" ")[0] for words in tried] == [
-        "integers nearest to the weights", "integers nearest in the output", "biases corrected layer by layer",
+    assert "on 15 calibration samples that nothing was fitted on" in rows["auto"].notes["corrections"]
+    steps = rows["auto"].corrections
+    assert [step.name for step in steps] == [
+        "integers nearest to the weights", "channels scaled", "integers nearest in the output",
+        "biases corrected layer by layer",
     ]  # fmt: skip
-    kept = [float(words.split()[-2]) for words in tried if words.endswith("dB")]
+    kept = [step.sqnr_db for step in steps if step.kept]
     assert kept == sorted(kept)
     if len(kept) == 1:
-        assert rows["corrected"].sha256 == rows["plain"].sha256
+        assert rows["auto"].sha256 == rows["plain"].sha256
 
 
 # --- what a build must withstand --------------------------------------------------------------------------------------

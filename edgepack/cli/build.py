@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile")
 @click.option(
     "--method",
-    type=OneOf(("auto", "plain", "corrected")),
-    help="auto: layers go back to fp32 when --max-drop is missed; corrected: rounding and biases by samples; plain: "
-    "neither [auto].",
+    type=OneOf(("auto", "plain")),
+    help="auto: corrections that help on unseen samples are kept, and layers go back to fp32 when --max-drop is "
+    "missed; plain: neither [auto].",
 )
 @click.option("--metric", help="top1, top5, agreement, sqnr, cosine, or module:function(outputs, labels).")
 @click.option(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgepack.quantize.weights import IntegerWeights
     from edgepack.specs import Array, Feeds
 
-_BUDGET_BYTES = 256 << 20
+_BUDGET_BYTES = 128 << 20
 _FEWEST = 4
 
 
@@ -37,7 +37,7 @@ def correct_biases(
 ) -> dict[str, IntegerWeights]:
     """Return ``weights`` with biases such that each layer's mean output is that of the float model on ``feeds``.
 
-    As many of ``feeds`` are used as fit into 256 MiB of live tensors. A MatMul has no bias and is left as it is.
+    As many of ``feeds`` are used as fit into 128 MiB of live tensors. A MatMul has no bias and is left as it is.
     """
     quantized = copy_proto(plan.proto)
     insert(quantized, index_graph(quantized), plan.placement, weights, plan.rules)

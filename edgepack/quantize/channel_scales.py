@@ -27,8 +27,9 @@ _ORDER = 2.0**_SQUARINGS
 # No channel is scaled by more than this either way: the samples do not say so much.
 _MOST = 64.0
 _ITERATIONS = 60
-# Levels of an activation, and of a weight.
+# Levels of an activation, and of a weight. Where neighbours are limited (``saturation.py``) steps are wider by this.
 _ACTIVATION_LEVELS, _WEIGHT_LEVELS = 255.0, 127.0
+SATURATING_STEP = 1.3
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ _PASSING = frozenset(
         "Resize", "Upsample",
     }
 )  # fmt: skip
+_SPATIAL = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Resize", "Upsample"})
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
@@ -122,8 +123,9 @@ class _Finder:
             self._fix(name)
 
     def _pass(self, node: Node, numbers: Array | None) -> None:
-        if any(node.output[1:]) and node.op_type == "MaxPool":
-            self._fix_all(node)
+        spatial = node.op_type in _SPATIAL and numbers is not None and any(size > 1 for size in numbers.shape[2:])
+        if spatial or (any(node.output[1:]) and node.op_type == "MaxPool"):
+            self._fix_all(node)  # neighbours of different scales would be mixed
         elif numbers is not None:
             self.found.numbers[node.output[0]] = numbers
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.specs import OnnxModel, Progress, QuantizationRules, Ranges, SampleSet, no_progress
+from edgepack.specs import Correction, OnnxModel, Progress, QuantizationRules, Ranges, SampleSet, no_progress
 
 if TYPE_CHECKING:
     from edgepack.quantize.plan import Plan
@@ -19,28 +20,38 @@ if TYPE_CHECKING:
     Weights = Mapping[str, IntegerWeights]
 
 # The last quarter of the calibration samples, at most this many, judges; the others are fitted on, at most this many.
-_JUDGING, _FITTING = 32, 64
+_JUDGING, _FITTING = 32, 32
+_FEWEST = 4
 _SEED = 0
 # A step is kept when it raises the SQNR by at least this; less is within what other samples would change.
 _LEAST_GAIN_DB = 0.05
-
-
-@dataclass(frozen=True)
-class Correction:
-    """One step that was tried: the SQNR it gave on the samples that judge, and whether it was kept."""
-
-    name: str
-    sqnr_db: float
-    kept: bool
+# Weights of more than this are not corrected: several copies of them would have to be held at once.
+_MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """The int8 model, and what each step brought; ``judged_on`` samples none of which was fitted on."""
+    """The int8 model, and what each step brought; ``judged_on`` samples none of which was fitted on.
+
+    ``source`` is the float model whose tensors the int8 model's stand for: the one that was given, or one that computes
+    the same with scaled channels. ``reason`` says why nothing was tried.
+    """
 
     model: OnnxModel
+    source: OnnxModel
     steps: tuple[Correction, ...]
     judged_on: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where the steps have come to: the float model, what is quantized in it, its integers, and their SQNR in dB."""
+
+    source: OnnxModel
+    plan: Plan
+    weights: Weights
+    level: float = -math.inf
 
 
 def quantize_corrected(
@@ -53,44 +64,59 @@ def quantize_corrected(
 ) -> Corrected:
     """Quantize as ``quantize`` does, then try each correction and keep it when it raises the SQNR on unseen samples.
 
-    Steps: integers nearest to the weights in the output (second-order rounding with a searched scale, ``rounding.py``),
-    then biases corrected layer by layer (``bias.py``). SQNR is that of all outputs by ONNX Runtime on calibration
-    samples set apart from those that are fitted on. With fewer than 4 samples nothing is corrected. Same inputs, same
-    bytes. Raises what ``quantize`` raises.
+    Steps: channels scaled so that one step suits all of a tensor (``equalize.py``; the ranges are measured again, by
+    the same observer on the same samples), integers nearest to the weights in the output (second-order rounding with a
+    searched scale, ``rounding.py``), biases corrected layer by layer (``bias.py``). SQNR is that of all outputs by ONNX
+    Runtime on calibration samples set apart from those that are fitted on. With fewer than 4 samples, or weights of
+    more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize`` raises.
     """
-    from edgepack.quantize.bias import correct_biases
     from edgepack.quantize.plan import make_plan
 
     plan = make_plan(model, ranges, rules)
-    best = _plain(plan)
+    state = _State(model, plan, _plain(plan))
+    reason = _why_not(plan, samples)
+    if reason is not None:
+        return Corrected(_write(plan, state.weights, out), model, (), 0, reason)
     fitting, judging = _split(model, samples)
-    if not judging:
-        return Corrected(_write(plan, best, out), (), 0)
-    judge = _Judge(model, plan, judging, out)
-    level = judge(best)
-    steps = [Correction("integers nearest to the weights", level, kept=True)]
-    progress("corrections", 1, 3)
-    tries: tuple[tuple[str, Callable[[], dict[str, IntegerWeights]]], ...] = (
-        ("integers nearest in the output", lambda: _second_order(plan, best, fitting)),
-        ("biases corrected layer by layer", lambda: correct_biases(plan, best, fitting, lambda _a, _b: None)),
+    judge = _Judge(model, judging, out)
+    state = judge(state)
+    steps = [Correction("integers nearest to the weights", state.level, kept=True)]
+    tries: tuple[tuple[str, Callable[[_State], _State | None]], ...] = (
+        ("channels scaled", lambda s: _scale_channels(s, ranges, samples, fitting, out)),
+        ("integers nearest in the output", lambda s: _second_order(s, fitting)),
+        ("biases corrected layer by layer", lambda s: _correct_biases(s, fitting)),
     )
     for number, (name, correct) in enumerate(tries):
-        weights = correct()
-        found = judge(weights)
-        kept = found >= level + _LEAST_GAIN_DB
-        steps.append(Correction(name, found, kept))
+        progress("corrections", number, len(tries))
+        found = correct(state)
+        if found is None:
+            steps.append(Correction(name, None, kept=False))
+            continue
+        found = judge(found)
+        kept = found.level >= state.level + _LEAST_GAIN_DB
+        steps.append(Correction(name, found.level, kept))
         if kept:
-            best, level = weights, found
-        progress("corrections", number + 2, 3)
-    return Corrected(_write(plan, best, out), tuple(steps), len(judging))
+            state = found
+        elif found.source is not state.source:
+            shutil.rmtree(found.source.path.parent)
+    progress("corrections", len(tries), len(tries))
+    return Corrected(_write(state.plan, state.weights, out), state.source, tuple(steps), len(judging))
+
+
+def _why_not(plan: Plan, samples: SampleSet) -> str | None:
+    count = len(samples.indices)
+    if count < _FEWEST:
+        return f"corrections need at least {_FEWEST} calibration samples; there {'is' if count == 1 else 'are'} {count}"
+    size = sum(len(tensor.raw_data) for tensor in plan.proto.graph.initializer)
+    if size > _MOST_BYTES:
+        return f"corrections are for models of up to {_MOST_BYTES >> 30} GiB; this one has {size / 2**30:.1f} GiB"
+    return None
 
 
 def _split(model: OnnxModel, samples: SampleSet) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     from edgepack.calibrate.samples import read_samples, split_samples, take_samples
 
     total = len(samples.indices)
-    if total < 4:
-        return [], []
     first, rest = split_samples(samples, total - max(total // 4, 1), _SEED)
     fitting = take_samples(first, min(_FITTING, len(first.indices)), _SEED)
     judging = take_samples(rest, min(_JUDGING, len(rest.indices)), _SEED)
@@ -108,14 +134,44 @@ def _plain(plan: Plan) -> dict[str, IntegerWeights]:
     }
 
 
-def _second_order(plan: Plan, before: Weights, fitting: Sequence[dict[str, Any]]) -> dict[str, IntegerWeights]:
-    """Return ``before`` with new integers for every layer whose second moments can be measured."""
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def _scale_channels(
+    state: _State, ranges: Ranges, samples: SampleSet, fitting: Sequence[dict[str, Any]], out: Path
+) -> _State | None:
+    """Return the state of the float model with scaled channels; None where there is nothing to scale."""
+    from edgepack.calibrate import calibrate
+    from edgepack.graph.load import save_proto
+    from edgepack.quantize.equalize import equalize
+    from edgepack.quantize.plan import make_plan
+
+    found = equalize(state.plan, fitting)
+    if found is None:
+        return None
+    source = save_proto(found.proto, out / "source")
+    measured = calibrate(source, samples, ranges.observer, ranges.percentile or 100.0, out / "ranges")
+    shutil.rmtree(out / "ranges", ignore_errors=True)
+    plan = make_plan(source, measured, state.plan.rules)
+    return _State(source, plan, _plain(plan))
+
+
+def _correct_biases(state: _State, fitting: Sequence[dict[str, Any]]) -> _State:
+    from edgepack.quantize.bias import correct_biases
+
+    weights = correct_biases(state.plan, state.weights, fitting, lambda _done, _total: None)
+    return _State(state.source, state.plan, weights)
+
+
+def _second_order(state: _State, fitting: Sequence[dict[str, Any]]) -> _State | None:
+    """Return new integers for every layer whose second moments can be measured; None where there is none."""
     from edgepack.quantize.moments import can_measure, measure_moments
 
-    result = dict(before)
+    plan = state.plan
     if not plan.rules.weight_symmetric:
-        return result
+        return None
     layers = tuple(layer for layer in plan.placement.layers if can_measure(plan.index, layer))
+    result = dict(state.weights)
 
     def feeds() -> Iterator[dict[str, Any]]:
         return iter(fitting)
@@ -124,7 +180,7 @@ def _second_order(plan: Plan, before: Weights, fitting: Sequence[dict[str, Any]]
         if not moments.blocks:
             found = _round_layer(plan, layer, moments.matrix)
             result[layer.name] = found or result[layer.name]
-    return result
+    return _State(state.source, plan, result) if layers else None
 
 
 def _round_layer(plan: Plan, layer: Any, matrix: Array) -> IntegerWeights | None:
@@ -151,24 +207,26 @@ def _round_layer(plan: Plan, layer: Any, matrix: Array) -> IntegerWeights | None
     return stored(found.integers, scale, source, layer, plan.rules)
 
 
-class _Judge:
-    """Returns the SQNR in dB that weights give on the samples set apart."""
+# --- judging ----------------------------------------------------------------------------------------------------------
 
-    def __init__(self, model: OnnxModel, plan: Plan, feeds: Sequence[dict[str, Any]], out: Path) -> None:
+
+class _Judge:
+    """Returns a state with the SQNR in dB that its integers give on the samples set apart."""
+
+    def __init__(self, model: OnnxModel, feeds: Sequence[dict[str, Any]], out: Path) -> None:
         from edgepack.quantize.sensitivity import run_model
 
-        self._plan, self._feeds, self._folder = plan, list(feeds), out / "judged"
+        self._feeds, self._folder = list(feeds), out / "judged"
         self._expected = run_model(model, self._feeds)
 
-    def __call__(self, weights: Weights) -> float:
-        import math
-
+    def __call__(self, state: _State) -> _State:
         from edgepack.quantize.sensitivity import noise, run_model
 
-        written = _write(self._plan, weights, self._folder)
+        written = _write(state.plan, state.weights, self._folder)
         found = noise(self._expected, run_model(written, self._feeds))
         shutil.rmtree(self._folder)
-        return -10 * math.log10(max(found, 1e-20)) if math.isfinite(found) else -200.0
+        level = -10 * math.log10(max(found, 1e-20)) if math.isfinite(found) else -200.0
+        return _State(state.source, state.plan, state.weights, level)
 
 
 def _write(plan: Plan, weights: Weights, out: Path) -> OnnxModel:

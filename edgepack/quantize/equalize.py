@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.quantize.channel_scales import Reader, Site, choose_scales
+from edgepack.quantize.channel_scales import SATURATING_STEP, Reader, Site, choose_scales
 from edgepack.quantize.channels import FIXED, Channels, find_channels
 from edgepack.quantize.index import GraphIndex, attribute, index_graph
 from edgepack.quantize.insert import Names
@@ -73,7 +73,7 @@ def equalize(plan: Plan, feeds: Sequence[Feeds]) -> Equalized | None:
     scales[FIXED] = 1.0
     if np.allclose(scales, 1.0, rtol=0.02):
         return None
-    _apply(proto, index, channels, kept, plan.placement.layers, scales)
+    apply_scales(proto, index, channels, kept, plan.placement.layers, scales)
     return Equalized(proto, after / before)
 
 
@@ -127,7 +127,7 @@ def _measure(proto: Any, wanted: Mapping[str, Array], feeds: Iterable[Feeds]) ->
 
 def _of_sample(values: Array, numbers: Array) -> _Channel:
     axes = tuple(place for place, size in enumerate(numbers.shape) if size == 1)
-    square = np.mean(np.square(values, dtype=np.float32), axis=axes, keepdims=True, dtype=np.float64)
+    square = np.asarray(np.mean(np.square(values, dtype=np.float32), axis=axes, keepdims=True, dtype=np.float64))
     return _Channel(values.max(axis=axes, keepdims=True), values.min(axis=axes, keepdims=True), square)
 
 
@@ -163,7 +163,9 @@ def _noise_terms(
         signal = float((energy_of_weights * square).sum())
         if not np.isfinite(signal) or signal <= 0:
             continue
-        reader = Reader(numbers.reshape(groups, inputs), largest, square * positions * (outputs / largest.shape[1]) / signal)
+        wider = SATURATING_STEP if plan.rules.saturates else 1.0
+        energy = square * positions * (outputs / largest.shape[1]) * wider**2 / signal
+        reader = Reader(numbers.reshape(groups, inputs), largest, energy)
         gain = (energy_of_weights / signal).reshape(numbers.shape)
         gains[layer.data] = gains.get(layer.data, np.zeros(numbers.shape)) + gain
         readers.append(reader)
@@ -174,12 +176,11 @@ def _noise_terms(
         if numbers is None or name not in measured:
             continue
         found = measured[name]
-        gain = gains.get(name)
-        if gain is None:  # read by a product or a sum: every channel counts alike
-            signal = float(found.square.sum())
-            if signal <= 0:
-                continue
-            gain = np.full(numbers.shape, 1.0 / signal)
+        signal = float(found.square.sum())
+        if signal <= 0:
+            continue
+        # What is read by a product or a sum: every channel counts alike.
+        gain = gains[name] if name in gains else np.full(numbers.shape, 1.0 / signal)
         site = Site(
             numbers.ravel(),
             np.maximum(found.maximum, 0).astype(np.float64).ravel(),
@@ -221,7 +222,7 @@ def _helps(owner: tuple[Site, list[Reader]], scales: Array) -> bool:
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 
-def _apply(
+def apply_scales(
     proto: Any,
     index: GraphIndex,
     channels: Channels,
@@ -229,7 +230,10 @@ def _apply(
     layers: Sequence[Layer],
     scales: Array,
 ) -> None:
-    """Multiply the scales into weights, gains, offsets and constant terms of ``proto``; put multiplications in."""
+    """Multiply ``scales`` (by number) into weights, gains, offsets and constant terms of ``proto``, in place.
+
+    ``index`` is that of ``proto``. A multiplication is put in front of the layers that read a tensor of ``smoothed``.
+    """
     for number, numbers in channels.readers.items():
         node = index.nodes[number]
         _rescale(index, node.input[1], _over_inputs(node, index, 1 / scales[numbers]))

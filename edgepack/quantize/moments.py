@@ -20,7 +20,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 # Layers are measured in turns, so that their matrices together stay within this.
 _BUDGET_BYTES = 192 << 20
 # Positions looked at: this many for each term of a reduction, within these limits.
-_POSITIONS_PER_TERM, _LEAST_POSITIONS, _MOST_POSITIONS = 4, 4096, 16384
+_POSITIONS_PER_TERM, _LEAST_POSITIONS, _MOST_POSITIONS = 4, 1024, 5120
 # Longer reductions are cut into blocks of this many terms that are taken as independent.
 LONGEST_BLOCK = 2048
 
@@ -64,7 +64,10 @@ def measure_moments(
                 random = np.random.default_rng([layer.node, number])
                 rows = _input_rows(values[layer.data], index.nodes[layer.node], index, layer, samples, random)
                 product = np.matmul(rows.transpose(0, 2, 1), rows)
-                sums[layer.name] = product.astype(np.float64) + sums.get(layer.name, 0.0)
+                if layer.name in sums:
+                    sums[layer.name] += product
+                else:
+                    sums[layer.name] = product.astype(np.float64)
                 counts[layer.name] = counts.get(layer.name, 0) + rows.shape[1]
         for layer in turn:
             blocks = _terms(index, layer) > LONGEST_BLOCK

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _LEVELS = 127.0
 _BLOCK = 64
+# Factors of the scale that are tried for each channel.
+_TRIED = 2
 # Added to the diagonal, relative to its mean: directions in which the samples say nothing must not run away.
 _DAMPING = 0.01
 # Scales tried for each output channel, relative to the one at which its largest weight is 127.
@@ -30,7 +32,7 @@ SAFE_FACTORS = (0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.6, 1.8, 2.0)
 
 @dataclass(frozen=True)
 class Rounded:
-    """``integers`` [channels, terms] as float64 whole numbers; ``scale`` [channels]; ``error`` [channels]: mean square
+    """``integers`` [channels, terms] as whole numbers; ``scale`` [channels]; ``error`` [channels]: mean square
     of the change of the channel's output.
     """
 
@@ -45,42 +47,73 @@ def round_rows_second_order(
     """Return the best rounding of ``rows`` over ``factors`` times the scale ``largest`` [channels].
 
     ``moments`` [groups, terms, terms]; the channels are those of group after group. ``rows.pairs`` are kept within the
-    limit. With ``per_channel`` False one factor serves all channels.
+    limit. With ``per_channel`` False one factor serves all channels. Only the two factors that leave least error when
+    each weight is rounded alone are tried; the scale of what is found is then the one that leaves least error with
+    these integers.
     """
     groups, terms = moments.shape[0], moments.shape[1]
     channels = len(rows.rows) // groups
     real = rows.rows.astype(np.float64).reshape(groups, channels, terms)
-    scales = largest.reshape(groups, 1, channels) * np.asarray(factors)[:, None]  # [groups, factors, channels]
+    chosen = _promising(rows, moments, largest, np.asarray(factors), per_channel=per_channel)  # [tried, channels]
+    scales = (largest * chosen).reshape(len(chosen), groups, channels).transpose(1, 0, 2)  # [groups, tried, channels]
     flat = scales.reshape(groups, -1)
-    repeated = np.tile(real, (1, len(factors), 1))
+    repeated = np.tile(real, (1, len(chosen), 1))
     integers = _round_groups(repeated, moments, flat, rows.pairs)
     change = integers * flat[:, :, None] - repeated
-    error = np.einsum("gct,gct->gc", np.matmul(change, moments), change).reshape(groups, len(factors), channels)
+    error = np.einsum("gct,gct->gc", np.matmul(change, moments), change).reshape(groups, len(chosen), channels)
     together = np.full((groups, channels), int(error.sum(axis=(0, 2)).argmin()))
     best = error.argmin(axis=1) if per_channel else together
     group, channel = np.indices((groups, channels))
-    chosen = integers.reshape(groups, len(factors), channels, terms)[group, best, channel]
-    return Rounded(
-        chosen.reshape(groups * channels, terms),
-        scales[group, best, channel].reshape(-1),
-        error[group, best, channel].reshape(-1),
-    )
+    found = integers.reshape(groups, len(chosen), channels, terms)[group, best, channel]
+    scale = _fitted_scale(found, real, moments, scales[group, best, channel], per_channel=per_channel)
+    change = found * scale[:, :, None] - real
+    error = np.einsum("gct,gct->gc", np.matmul(change, moments), change)
+    return Rounded(found.reshape(groups * channels, terms), scale.reshape(-1), error.reshape(-1))
+
+
+def _promising(rows: Reduction, moments: Array, largest: Array, factors: Array, *, per_channel: bool) -> Array:
+    """Return for each channel the factors that leave least error without second moments: [tried, channels]."""
+    from edgepack.quantize.weights import squared_error
+
+    channels = len(rows.rows) // moments.shape[0]
+    importance = np.repeat(np.einsum("gtt->gt", moments), channels, axis=0)
+    errors = np.stack([squared_error(rows, largest * factor, importance) for factor in factors])
+    if not per_channel:
+        errors = np.broadcast_to(errors.sum(axis=1, keepdims=True), errors.shape)
+    order = np.argsort(errors, axis=0, kind="stable")[:_TRIED]
+    return np.asarray(factors[order])
+
+
+def _fitted_scale(integers: Array, real: Array, moments: Array, scale: Array, *, per_channel: bool) -> Array:
+    """Return the scale [groups, channels] at which ``integers`` are nearest to ``real`` in the output (least squares).
+
+    It stays within 2 % of ``scale``, for which the integers were made.
+    """
+    weighted = np.matmul(integers, moments)
+    top, bottom = (weighted * real).sum(axis=2), (weighted * integers).sum(axis=2)
+    if not per_channel:
+        top, bottom = np.full_like(top, top.sum()), np.full_like(bottom, bottom.sum())
+    fitted = top / np.where(bottom > 0, bottom, 1.0)
+    usable = (bottom > 0) & (np.abs(fitted / scale - 1) < 0.02)
+    if not per_channel and not usable.all():
+        return scale
+    return np.asarray(np.where(usable, fitted, scale).astype(np.float32).astype(np.float64))
 
 
 def _round_groups(real: Array, moments: Array, scale: Array, orders: tuple[Array, ...]) -> Array:
-    """Round ``real`` [groups, rows, terms] in units of ``scale`` [groups, rows]: whole numbers as float64."""
+    """Round ``real`` [groups, rows, terms] in units of ``scale`` [groups, rows]: whole numbers as float32."""
     order = _order_of_terms(moments, orders)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     partners = _partners(place, orders)
-    factor = _inverse_factor(moments[:, order][:, :, order])
-    left = (real / scale[:, :, None])[:, :, order]
+    factor = _inverse_factor(moments[:, order][:, :, order]).astype(np.float32)
+    left = (real / scale[:, :, None])[:, :, order].astype(np.float32)  # 24 bits are enough to round to 8
     result = np.zeros_like(left)
     terms = len(order)
     start = 0
     while start < terms:
         end = min(start + _BLOCK, terms)
-        residues = np.zeros((*left.shape[:2], end - start))
+        residues = np.zeros((*left.shape[:2], end - start), np.float32)
         for i in range(start, end):
             low, high = _limits(left, result, i, partners[i])
             result[:, :, i] = np.clip(np.rint(left[:, :, i]), low, high)
@@ -129,7 +162,7 @@ def _limits(left: Array, result: Array, i: int, partners: list[int]) -> tuple[Ar
 
     A neighbour that is rounded already leaves the rest of the limit; with one that is not, an excess is shared.
     """
-    low, high = np.full(left.shape[:2], -_LEVELS), np.full(left.shape[:2], _LEVELS)
+    low, high = np.full(left.shape[:2], -_LEVELS, np.float32), np.full(left.shape[:2], _LEVELS, np.float32)
     for other in partners:
         if other < i:
             fixed = result[:, :, other]

@@ -90,7 +90,7 @@ def run_model(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, A
     folder, entry = model.path.parent, model.path.name
     versions = backend.versions()
     compiled = CompiledModel("onnxruntime", "int8", folder, entry, files, model.inputs, model.outputs, versions)
-    runner = backend.load_model(compiled, RunOptions())
+    runner = backend.load_model(compiled, RunOptions(spinning=False))
     try:
         return [{name: value.copy() for name, value in runner.infer(feed).items()} for feed in feeds]
     finally:

@@ -25,6 +25,7 @@ def open_session(proto: Any, taps: list[str], *, optimized: bool = True) -> Sess
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between runs others compute
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

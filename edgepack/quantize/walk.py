@@ -65,6 +65,7 @@ class Walk:
         piece = onnx.ModelProto(ir_version=self._proto.ir_version, graph=graph, functions=self._proto.functions)
         piece.opset_import.extend(self._proto.opset_import)
         options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between runs others compute
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(piece.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,213 @@
+"""Corrections: each alone does what it says, and together they are kept only where they help on unseen samples."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+from quantize_models import initializers, random_feeds, run_onnxruntime, save, sqnr_db
+
+from edgepack.calibrate import calibrate
+from edgepack.calibrate.samples import find_samples
+from edgepack.quantize import quantize
+from edgepack.quantize.channel_scales import Reader, Site, choose_scales, noise_of
+from edgepack.quantize.corrected import Corrected, quantize_corrected
+from edgepack.quantize.reduction import Reduction
+from edgepack.quantize.rounding import FACTORS, SAFE_FACTORS, round_rows_second_order
+from edgepack.quantize.saturation import worst_pair
+from edgepack.quantize.weights import round_rows
+from edgepack.specs import OnnxModel, QuantizationRules, Ranges
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgepack.specs import Array
+
+RULES = QuantizationRules(engine="onnxruntime")
+
+
+def normal(*shape: int, seed: int = 1) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+# --- rounding ---------------------------------------------------------------------------------------------------------
+
+
+def output_error(integers: Array, scale: Array, rows: Array, moments: Array) -> float:
+    change = integers * scale[:, None] - rows
+    return float(np.einsum("ct,tu,cu->", change, moments, change))
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10_000), terms=st.integers(2, 80), pairs=st.booleans(), per_channel=st.booleans())
+def test_second_order_rounding_disturbs_the_output_less_than_rounding_to_nearest(
+    seed: int, terms: int, pairs: bool, per_channel: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    mixed = random.standard_normal((400, terms)) @ random.standard_normal((terms, terms))
+    moments = mixed.T @ mixed / len(mixed)
+    rows = random.standard_normal((6, terms)).astype(np.float32)
+    neighbours = (np.arange(terms // 2 * 2).reshape(-1, 2),) if pairs else ()
+    reduction = Reduction(rows, neighbours)
+    largest = np.abs(rows).max(axis=1).astype(np.float64) / 127
+    if not per_channel:
+        largest[:] = largest.max()
+    factors = SAFE_FACTORS if pairs else FACTORS
+    found = round_rows_second_order(reduction, moments[None], largest, factors, per_channel=per_channel)
+    assert np.abs(found.integers).max() <= 127
+    assert (found.integers == np.rint(found.integers)).all()
+    assert worst_pair(found.integers, neighbours) <= 128
+    if not per_channel:
+        assert len(np.unique(found.scale)) == 1
+    error = output_error(found.integers, found.scale, rows, moments)
+    assert error == pytest.approx(found.error.sum(), rel=1e-3)
+    nearest = min(
+        output_error(round_rows(reduction, largest * f), largest * f, rows, moments) for f in (1.0, 1.1, 1.3, 1.6, 2.0)
+    )
+    assert error <= nearest * 1.02  # it is greedy: on a handful of terms nearest may win by a little
+
+
+def test_groups_are_rounded_by_their_own_moments() -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((4, 9)).astype(np.float32)
+    samples = random.standard_normal((2, 50, 9)) * np.array([1.0, 5.0])[:, None, None]
+    moments = np.einsum("gnt,gnu->gtu", samples, samples) / 50
+    largest = np.abs(rows).max(axis=1).astype(np.float64) / 127
+    both = round_rows_second_order(Reduction(rows, ()), moments, largest, FACTORS, per_channel=True)
+    for group in (0, 1):
+        part = slice(2 * group, 2 * group + 2)
+        alone = round_rows_second_order(
+            Reduction(rows[part], ()), moments[group : group + 1], largest[part], FACTORS, per_channel=True
+        )
+        assert (alone.integers == both.integers[part]).all()
+
+
+# --- the noise model of channel scales --------------------------------------------------------------------------------
+
+
+def noise_terms(seed: int) -> tuple[list[Site], list[Reader], int]:
+    random = np.random.default_rng(seed)
+    numbers = np.array([1, 2, 0, 3, 4, 4])
+    site = Site(numbers, random.random(6) * 4, random.random(6), random.random(6))
+    reader = Reader(numbers.reshape(2, 3), random.random((2, 5, 3)), random.random((2, 3)))
+    return [site], [reader], 5
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_slope_of_the_modelled_noise_is_its_derivative(seed: int) -> None:
+    from edgepack.quantize import channel_scales
+
+    sites, readers, count = noise_terms(seed)
+    logs = np.random.default_rng(seed).normal(0, 0.5, count)
+    slope = np.zeros(count)
+    for site in sites:
+        channel_scales._site_noise(site, logs, slope)
+    for reader in readers:
+        channel_scales._reader_noise(reader, logs, slope)
+    for place in range(count):
+        step = np.zeros(count)
+        step[place] = 1e-5
+        up, down = (noise_of(sites, readers, np.exp(logs + sign * step)) for sign in (1, -1))
+        assert slope[place] == pytest.approx((up - down) / 2e-5, rel=1e-3, abs=1e-9)
+
+
+def test_scales_lower_the_noise_and_fixed_channels_stay() -> None:
+    sites, readers, count = noise_terms(3)
+    scales, before, after = choose_scales(sites, readers, count)
+    assert scales[0] == 1.0
+    assert after < before
+    assert noise_of(sites, readers, scales) == pytest.approx(after)
+    assert (scales == choose_scales(sites, readers, count)[0]).all()
+
+
+def test_a_silent_model_is_left_alone() -> None:
+    silent = Site(np.array([1, 2]), np.zeros(2), np.zeros(2), np.ones(2))
+    scales, _, _ = choose_scales([silent], [], 3)
+    assert (scales == 1.0).all()
+
+
+# --- together ---------------------------------------------------------------------------------------------------------
+
+
+def correct(model: OnnxModel, x: Array, out: Path, rules: QuantizationRules = RULES) -> tuple[Corrected, Ranges]:
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez(out / "data.npz", x=x)
+    samples = find_samples(str(out / "data.npz"), model.inputs, None)
+    ranges = calibrate(model, samples, "minmax", 99.99, out / "ranges")
+    return quantize_corrected(model, ranges, rules, samples, out / "corrected"), ranges
+
+
+def uneven(tmp_path: Path) -> OnnxModel:
+    sizes = np.geomspace(0.03, 30, 8).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "w2"], ["y"], name="second"),
+    ]
+    constants = {
+        "w1": normal(8, 3, 1, 1) * sizes[:, None, None, None],
+        "b1": normal(8, seed=3) * sizes,
+        "w2": normal(4, 8, 1, 1, seed=2) / sizes[None, :, None, None],
+    }
+    return save(nodes, constants, tmp_path / "m.onnx", inputs={"x": ["N", 3, 6, 6]})
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_uneven_channels_gain_many_decibels(tmp_path: Path, saturates: bool) -> None:
+    model = uneven(tmp_path)
+    rules = QuantizationRules(engine="onnxruntime", saturates=saturates)
+    found, ranges = correct(model, normal(40, 3, 6, 6, seed=5), tmp_path, rules)
+    steps = {step.name: step for step in found.steps}
+    assert steps["channels scaled"].kept
+    plain = quantize(model, ranges, rules, tmp_path / "plain")
+    feeds = random_feeds(model, 6, seed=9)
+    expected = run_onnxruntime(model, feeds, optimized=False)
+    before, after = (sqnr_db(expected, run_onnxruntime(m, feeds, optimized=False)) for m in (plain, found.model))
+    assert after > before + 10
+    assert sqnr_db(expected, run_onnxruntime(found.source, feeds)) > 80
+    if saturates:
+        for name, weight in initializers(found.model).items():
+            if name.startswith("w") and name.endswith("_quantized"):
+                rows = weight.reshape(len(weight), -1)
+                assert worst_pair(rows, (np.arange(rows.shape[1] // 2 * 2).reshape(-1, 2),)) <= 128
+
+
+def test_the_same_inputs_give_the_same_bytes(tmp_path: Path) -> None:
+    model, x = uneven(tmp_path), normal(24, 3, 6, 6, seed=5)
+    first, second = (correct(model, x, tmp_path / name)[0] for name in ("one", "two"))
+    assert first.model.sha256 == second.model.sha256
+    assert first.steps == second.steps
+
+
+def test_steps_that_do_not_help_are_left_out(tmp_path: Path) -> None:
+    """Nothing to correct: whole numbers as weights, on values that int8 stores exactly."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="only")]
+    weight = np.arange(-127, 128, 17, dtype=np.float32)[:12].reshape(4, 3, 1, 1)
+    weight[:, 0] = 127
+    model = save(nodes, {"w": weight / 127}, tmp_path / "m.onnx", inputs={"x": ["N", 3, 4, 4]})
+    x = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4)).astype(np.float32)
+    x[:, :, 0, 0], x[:, :, 0, 1] = 0, 255
+    found, ranges = correct(model, x, tmp_path)
+    assert [step.kept for step in found.steps] == [True, False, False, False]
+    assert found.model.sha256 == quantize(model, ranges, RULES, tmp_path / "plain").sha256
+    assert found.source.sha256 == model.sha256
+    assert not (tmp_path / "corrected" / "source").exists()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_too_few_samples_are_said(tmp_path: Path, count: int) -> None:
+    model = uneven(tmp_path)
+    found, _ = correct(model, normal(count, 3, 6, 6), tmp_path)
+    assert found.steps == ()
+    assert found.reason is not None
+    assert str(count) in found.reason
+
+
+def test_one_quarter_of_the_samples_judges(tmp_path: Path) -> None:
+    found, _ = correct(uneven(tmp_path), normal(40, 3, 6, 6, seed=5), tmp_path)
+    assert found.judged_on == 10
