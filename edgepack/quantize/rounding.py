@@ -51,6 +51,8 @@ def round_rows_second_order(
     each weight is rounded alone are tried; the scale of what is found is then the one that leaves least error with
     these integers.
     """
+    from edgepack.quantize.weights import round_rows
+
     groups, terms = moments.shape[0], moments.shape[1]
     channels = len(rows.rows) // groups
     real = rows.rows.astype(np.float64).reshape(groups, channels, terms)
@@ -58,13 +60,21 @@ def round_rows_second_order(
     scales = (largest * chosen).reshape(len(chosen), groups, channels).transpose(1, 0, 2)  # [groups, tried, channels]
     flat = scales.reshape(groups, -1)
     repeated = np.tile(real, (1, len(chosen), 1))
-    integers = _round_groups(repeated, moments, flat, rows.pairs)
-    change = integers * flat[:, :, None] - repeated
-    error = np.einsum("gct,gct->gc", np.matmul(change, moments), change).reshape(groups, len(chosen), channels)
+    # In short reductions the greedy order may do worse than rounding each weight alone, so that is a candidate too.
+    alone = np.stack([round_rows(rows, factor * largest) for factor in chosen]).reshape(
+        len(chosen), groups, channels, -1
+    )
+    integers = np.concatenate(
+        [_round_groups(repeated, moments, flat, rows.pairs), alone.transpose(1, 0, 2, 3).reshape(repeated.shape)],
+        axis=1,
+    )
+    scales = np.concatenate([scales, scales], axis=1)
+    change = integers * scales.reshape(groups, -1, 1) - np.tile(repeated, (1, 2, 1))
+    error = np.einsum("gct,gct->gc", np.matmul(change, moments), change).reshape(groups, -1, channels)
     together = np.full((groups, channels), int(error.sum(axis=(0, 2)).argmin()))
     best = error.argmin(axis=1) if per_channel else together
     group, channel = np.indices((groups, channels))
-    found = integers.reshape(groups, len(chosen), channels, terms)[group, best, channel]
+    found = integers.reshape(groups, -1, channels, terms)[group, best, channel]
     scale = _fitted_scale(found, real, moments, scales[group, best, channel], per_channel=per_channel)
     change = found * scale[:, :, None] - real
     error = np.einsum("gct,gct->gc", np.matmul(change, moments), change)
