@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from edgepack.backends import get_backend
 from edgepack.bundle.golden import make_golden
 from edgepack.bundle.layers import LayerRecords
 from edgepack.calibrate import calibrate
-from edgepack.calibrate.samples import find_samples, take_samples
+from edgepack.calibrate.samples import find_samples, read_samples, take_samples
 from edgepack.callables import is_callable_reference, load_callable
 from edgepack.choose import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs, with_shapes
 from edgepack.errors import CompileError
@@ -21,6 +22,7 @@ from edgepack.evaluate.outputs import StoredOutputs
 from edgepack.evaluate.reference import reference
 from edgepack.export import export
 from edgepack.graph.freeze import freeze
+from edgepack.graph import losses
 from edgepack.graph.precision import cast
 from edgepack.graph.prepare import prepare
 from edgepack.host import host_facts
@@ -33,12 +35,14 @@ from edgepack.specs import (
     OnnxModel,
     Precision,
     Preprocessing,
+    Progress,
     QuantizationRules,
     Ranges,
     RunOptions,
     SampleSet,
     Target,
     TensorSpec,
+    no_progress,
 )
 from edgepack.standin import build_versions, runs_here
 from edgepack.tracking import ReadFiles
@@ -167,10 +171,18 @@ def calibrate_step(
     return shop.run("calibrate", detail, key, calibrate, model, samples, observer, percentile)
 
 
+def cast_on_samples(
+    model: OnnxModel, precision: Precision, samples: SampleSet, out: Path, progress: Progress = no_progress
+) -> OnnxModel:
+    """Cast, looking at up to 16 of ``samples``."""
+    feeds = list(itertools.islice(read_samples(samples, model.inputs), losses.SAMPLES))
+    return cast(model, precision, feeds, out, progress)
+
+
 def cast_step(shop: Workshop, model: OnnxModel, precision: Precision, samples: SampleSet) -> OnnxModel:
     """Return the model in fp16 or bf16, with casts in the graph."""
     key = {"model": model.sha256, "precision": precision, "samples": samples.sha256}
-    return shop.run("cast", precision, key, cast, model, precision, samples)
+    return shop.run("cast", precision, key, cast_on_samples, model, precision, samples)
 
 
 def quantize_step(shop: Workshop, model: OnnxModel, ranges: Ranges, rules: QuantizationRules, detail: str) -> OnnxModel:

@@ -137,7 +137,7 @@ def test_corrections_are_kept_only_where_they_help_on_unseen_samples(tmp_path: P
         (rows[method],) = build(settings, Store(tmp_path / "store")).rows
         assert rows[method].status == "ok", rows[method].reason
     assert "corrections" not in rows["plain"].notes
-    assert "on 15 calibration samples that nothing was fitted on" in rows["auto"].notes["corrections"]
+    assert "on 7 calibration samples that nothing was fitted on" in rows["auto"].notes["corrections"]
     steps = rows["auto"].corrections
     assert [step.name for step in steps] == [
         "integers nearest to the weights", "channels scaled", "integers nearest in the output",

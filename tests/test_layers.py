@@ -23,10 +23,11 @@ ROOT = Path(edgepack.__file__).resolve().parent
 LAYERS = (
     "__init__ errors specs documents files resources callables events versions",
     "host targets children store tracking settings",
-    "codegen",
-    "backends tensorrt",
-    "graph calibrate export quantize bundle evaluate benchmark runtime choose",
-    "standin checking linting workshop steps gate measuring packing rows layers inspection single pipeline report",
+    "codegen graph",
+    "backends tensorrt tvm",
+    "calibrate export quantize bundle evaluate benchmark runtime choose",
+    "standin checking rebuild linting workshop steps gate measuring packing rows layers inspection single pipeline "
+    "report",
     "schemas doctor",
     "cli demo __main__",
 )

@@ -101,12 +101,8 @@ def find_losses(
     return found
 
 
-def read_feeds(model: OnnxModel, samples: SampleSet | None) -> list[dict[str, Array]]:
-    """Return up to 16 samples as feeds; without samples a random one. Raises ``ModelError`` when there is none."""
-    if samples is not None:
-        from edgepack.calibrate.samples import read_samples
-
-        return list(itertools.islice(read_samples(samples, model.inputs), SAMPLES))
+def invented(model: OnnxModel) -> list[Mapping[str, Array]]:
+    """Return one random input, for want of samples. Raises ``ModelError`` when the model accepts none."""
     feeds = invent_feeds(model, batch=1)
     if feeds is None:
         raise ModelError("no inputs could be invented that the model accepts", hint="give samples with --data")

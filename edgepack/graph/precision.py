@@ -12,10 +12,10 @@ from edgepack.graph import losses, passes
 from edgepack.graph.check import first_line
 from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.lowering import Low, lower, lowerable
-from edgepack.specs import OnnxModel, Precision, Progress, SampleSet, no_progress
+from edgepack.specs import OnnxModel, Precision, Progress, no_progress
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import onnx
 
@@ -29,12 +29,16 @@ _BF16_OPSET = 22
 
 
 def cast(
-    model: OnnxModel, precision: Precision, samples: SampleSet | None, out: Path, progress: Progress = no_progress
+    model: OnnxModel,
+    precision: Precision,
+    feeds: Sequence[Mapping[str, Array]],
+    out: Path,
+    progress: Progress = no_progress,
 ) -> OnnxModel:
     """Return ``model`` computing in ``precision`` ("fp16" or "bf16"), as ``out/model.onnx``.
 
     Weights are stored in it, the casts are nodes, inputs and outputs stay float32. Nodes that ``losses.py`` finds
-    wanting on up to 16 samples (on one random input without samples) stay in fp32; the metadata entry
+    wanting on ``feeds`` (on one random input without any) stay in fp32; the metadata entry
     ``edgepack_left_in_float`` holds them with the reason, ``edgepack.precision`` what was measured: the SQNR in dB of
     every output when all low values are rounded and sums are in fp32. (For EfficientNet-Lite0 that says 51.7 dB in fp16
     and 36.7 in bf16; OpenVINO 2026.4.1 on a Xeon with AMX gave 52.4 and 36.7, n=1 random input.) ONNX Runtime on a CPU
@@ -46,7 +50,8 @@ def cast(
     if passes.is_quantized(proto):
         raise ModelError(f"a quantized model cannot be cast to {low}", hint="give the fp32 model")
     proto = _ready(proto, low)
-    feeds = losses.read_feeds(model, samples)
+    samples = len(feeds)
+    feeds = feeds or losses.invented(model)
     obstacles = lowerable(proto, low)
     free = frozenset(name for name, obstacle in obstacles.items() if not obstacle)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as scratch:
@@ -56,7 +61,7 @@ def cast(
         sqnr = _measure(proto, model, chosen, low, feeds, Path(scratch))
     kept = {name: reason for name, reason in {**obstacles, **found}.items() if reason}
     result = lower(proto, chosen, low)
-    note = {"precision": low, "samples": len(feeds) if samples else 0, "lowered": len(chosen), "sqnr_db": sqnr}
+    note = {"precision": low, "samples": samples, "lowered": len(chosen), "sqnr_db": sqnr}
     passes.set_metadata(result, NOTE, json.dumps(note, sort_keys=True))
     passes.set_metadata(result, LEFT_KEY, json.dumps(kept, sort_keys=True))
     passes.set_versions(result)

@@ -25,7 +25,7 @@ FLOAT, FLOAT16, BFLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.B
 def lowered(proto: onnx.ModelProto, precision: str, tmp_path: Path) -> tuple[OnnxModel, onnx.ModelProto, dict, dict]:
     """Cast; return the model, its proto, what was kept and why, and what was measured."""
     source = load_model(write(proto, tmp_path / "source"))
-    result = cast(source, precision, None, tmp_path / precision)
+    result = cast(source, precision, [], tmp_path / precision)
     assert result.inputs == source.inputs
     assert [(s.name, s.dtype) for s in result.outputs] == [(s.name, s.dtype) for s in source.outputs]
     made = read_proto(result)
@@ -146,17 +146,14 @@ def test_operator_whose_rounded_input_loses_stays(tmp_path: Path) -> None:
 
 
 def test_samples_show_what_random_inputs_do_not(tmp_path: Path) -> None:
-    from edgepack.calibrate.samples import find_samples
-
     nodes = [
         helper.make_node("Mul", ["x", "x"], ["s"], name="square"),
         helper.make_node("Sqrt", ["s"], ["y"], name="root"),
     ]
     source = load_model(write(model(nodes, [value("x", ["N", 4])], [value("y", ["N", 4])]), tmp_path))
-    np.savez(tmp_path / "data.npz", x=np.linspace(0, 300, 40, dtype=np.float32).reshape(10, 4))
-    samples = find_samples(str(tmp_path / "data.npz"), source.inputs, None)
+    feeds = [{"x": row[None]} for row in np.linspace(0, 300, 40, dtype=np.float32).reshape(10, 4)]
     shown: list[tuple[str, int, int]] = []
-    result = cast(source, "fp16", samples, tmp_path / "out", lambda *step: shown.append(step))
+    result = cast(source, "fp16", feeds, tmp_path / "out", lambda *step: shown.append(step))
     metadata = {entry.key: json.loads(entry.value) for entry in read_proto(result).metadata_props}
     assert set(metadata[LEFT_KEY]) == {"square", "root"}
     assert metadata[NOTE]["samples"] == 10
@@ -254,19 +251,19 @@ def test_weights_used_in_both_precisions_are_stored_twice(tmp_path: Path) -> Non
 
 def test_same_bytes_every_time(tmp_path: Path) -> None:
     source = load_model(write(small_conv(), tmp_path))
-    first, second = (cast(source, "fp16", None, tmp_path / name) for name in "ab")
+    first, second = (cast(source, "fp16", [], tmp_path / name) for name in "ab")
     assert first.path.read_bytes() == second.path.read_bytes()
 
 
 def test_quantized_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="quantized"):
-        cast(load_model(write(quantized(), tmp_path)), "fp16", None, tmp_path / "out")
+        cast(load_model(write(quantized(), tmp_path)), "fp16", [], tmp_path / "out")
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp32", "fp8"])
 def test_other_precisions_are_refused(precision: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=precision):
-        cast(load_model(write(small_conv(), tmp_path)), precision, None, tmp_path / "out")
+        cast(load_model(write(small_conv(), tmp_path)), precision, [], tmp_path / "out")
 
 
 @pytest.mark.parametrize("name", ["resnet20_cifar10", "kws_dscnn", "fastestdet_352"])
@@ -274,7 +271,7 @@ def test_real_models(name: str, assets: Path, tmp_path: Path) -> None:
     from edgepack.graph.prepare import prepare
 
     source = prepare(load_model(assets / f"{name}.onnx"), tmp_path / "prepared")
-    result = cast(source, "fp16", None, tmp_path / "fp16")
+    result = cast(source, "fp16", [], tmp_path / "fp16")
     assert result.size_bytes < 0.62 * source.size_bytes
     feeds = invent_feeds(source, batch=1)
     before, after = run_model(source, feeds), run_model(result, feeds)

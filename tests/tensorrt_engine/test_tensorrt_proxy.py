@@ -16,7 +16,7 @@ from onnx import helper
 from violations import FLOAT, VIOLATIONS, lstm, make, quantized, resize
 
 from edgepack.calibrate import calibrate
-from edgepack.calibrate.samples import find_samples, take_samples
+from edgepack.calibrate.samples import find_samples, read_samples, take_samples
 from edgepack.checking import check_file
 from edgepack.graph.load import load_model
 from edgepack.graph.precision import cast
@@ -115,5 +115,5 @@ def _lowered(network: Path, model: OnnxModel, precision: str, target: Target, ou
     found = find_samples(str(network / "calibration.npz"), model.inputs, None)
     samples = take_samples(found, 20, 0)
     if precision == "fp16":
-        return cast(model, "fp16", samples, out)
+        return cast(model, "fp16", list(read_samples(samples, model.inputs)), out)
     return quantize(model, calibrate(model, samples, "minmax", 99.99, out), target.quantization, out)
