@@ -333,7 +333,8 @@ class RunOptions:
     the same time, for throughput. ``pinning`` binds threads to cores. ``spinning`` lets waiting threads burn CPU.
     ``optimization`` is how far the engine rewrites the graph when it loads it; "layout" and below it matter to ONNX
     Runtime only. ``arena`` keeps memory for the next inference. ``reuse_outputs`` writes outputs into the arrays of the
-    call before. An engine without such a setting leaves it out.
+    call before. ``fixed_batch`` loads a model whose batch is free for this one; others are then run by a second load.
+    An engine without such a setting leaves it out.
     """
 
     threads: int | None = None
@@ -345,6 +346,7 @@ class RunOptions:
     optimization: Literal["off", "basic", "extended", "layout", "all"] | None = None
     arena: bool | None = None
     reuse_outputs: bool | None = None
+    fixed_batch: int | None = None
 
 
 # --- verification and accuracy ----------------------------------------------------------------------------------------

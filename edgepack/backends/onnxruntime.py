@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from edgepack.backends.engine import engine_version, import_engine
 from edgepack.backends.feeds import engine_words, refuse
+from edgepack.backends.fixed import FixedBatchRunner, free_batch
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs import (
     Array,
@@ -172,12 +174,24 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     )
 
 
-def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunner:
+def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunner | FixedBatchRunner:
     """Load compiled files. Raises ``ToolchainError``, or ``CompileError`` when the engine refuses them."""
     path = compiled.folder / compiled.entry
     device = options.device or compiled.device
-    session = _open(path, compiled.entry, options, device)
+    batch = None
+    if options.fixed_batch is not None and free_batch(compiled.inputs):
+        batch = (str(compiled.inputs[0].shape[0]), options.fixed_batch)
+    session = _open(path, compiled.entry, options, device, batch)
     _check_names(session, compiled)
+    if options.fixed_batch is not None and free_batch(compiled.inputs):
+        general = dataclasses.replace(options, fixed_batch=None)
+        return FixedBatchRunner(
+            _runner(session, compiled, options, device), lambda: load_model(compiled, general), options.fixed_batch
+        )
+    return _runner(session, compiled, options, device)
+
+
+def _runner(session: Any, compiled: CompiledModel, options: RunOptions, device: str) -> OnnxRuntimeRunner:
     numbers = all(spec.dtype in _NUMBERS for spec in compiled.inputs)
     kind = ReusingRunner if options.reuse_outputs and device == "CPU" and numbers else OnnxRuntimeRunner
     return kind(session, compiled.inputs, compiled.outputs)
@@ -214,7 +228,7 @@ def _pin(session: Any, threads: int | None) -> None:
         session.add_session_config_entry("session.intra_op_thread_affinities", affinities)
 
 
-def _open(path: Path, name: str, options: RunOptions, device: str) -> Any:
+def _open(path: Path, name: str, options: RunOptions, device: str, batch: tuple[str, int] | None = None) -> Any:
     engine = import_engine(TITLE, _EXTRA, "onnxruntime")
     provider = _CPU if device == "CPU" else device
     if provider not in engine.get_available_providers():
@@ -226,7 +240,10 @@ def _open(path: Path, name: str, options: RunOptions, device: str) -> Any:
     if not path.is_file():
         raise CompileError(f"{path.name} is missing from the compiled model", hint="compile it again")
     try:
-        session = engine.InferenceSession(str(path), session_options(options), providers=[provider])
+        settings = session_options(options)
+        if batch is not None:
+            settings.add_free_dimension_override_by_name(*batch)
+        session = engine.InferenceSession(str(path), settings, providers=[provider])
     except Exception as error:
         _refused(name, error)
     if session.get_providers()[0] != provider:  # it falls back to the CPU when a provider does not start

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ import numpy as np
 
 from edgepack.backends.engine import engine_version, import_engine
 from edgepack.backends.feeds import check_feeds, engine_words, refuse
+from edgepack.backends.fixed import FixedBatchRunner, free_batch
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs import (
     Array,
@@ -194,7 +196,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     )
 
 
-def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner:
+def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner | FixedBatchRunner:
     """Load compiled files. Raises ``ToolchainError``, or ``CompileError`` when the engine refuses them."""
     engine = import_engine(TITLE, _EXTRA, "openvino")
     device = options.device or compiled.device
@@ -205,10 +207,16 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner:
     core = engine.Core()
     _check_device(core, device)
     try:
-        model = core.compile_model(str(path), device, device_settings(core, compiled.precision, device, options))
-        names = tuple(_spec_of(port, compiled.outputs).name for port in model.outputs)
+        settings = device_settings(core, compiled.precision, device, options)
         reuse = bool(options.reuse_outputs) and device == "CPU" and _inputs_tell_outputs(core, path)
-        return OpenVinoRunner(model, engine.Tensor, compiled.inputs, names, reuse=reuse)
+        fixed = _with_batch(core, path, options.fixed_batch) if free_batch(compiled.inputs) else None
+        model = core.compile_model(str(path) if fixed is None else fixed, device, settings)
+        names = tuple(_spec_of(port, compiled.outputs).name for port in model.outputs)
+        runner = OpenVinoRunner(model, engine.Tensor, compiled.inputs, names, reuse=reuse)
+        if fixed is None or options.fixed_batch is None:
+            return runner
+        general = dataclasses.replace(options, fixed_batch=None)
+        return FixedBatchRunner(runner, lambda: load_model(compiled, general), options.fixed_batch)
     except EdgepackError:
         raise
     except Exception as error:
@@ -233,6 +241,19 @@ def device_settings(core: Any, precision: Precision, device: str, options: RunOp
     if options.streams is not None:
         settings["NUM_STREAMS"] = str(options.streams)
     return settings
+
+
+def _with_batch(core: Any, path: Path, batch: int | None) -> Any:
+    """Return the model with its free batch fixed; None when none is asked for, or a layer does not take it."""
+    if batch is None:
+        return None
+    model = core.read_model(str(path))
+    try:
+        shapes = {i: list(port.get_partial_shape())[1:] for i, port in enumerate(model.inputs)}
+        model.reshape({i: [batch, *(size.get_length() for size in rest)] for i, rest in shapes.items()})
+    except RuntimeError:
+        return None
+    return model
 
 
 def _inputs_tell_outputs(core: Any, path: Path) -> bool:

@@ -38,13 +38,14 @@ def changes(backend: str, cores: int, scenario: TunedFor, *, free_batch: bool) -
 
     ``free_batch`` says that the model takes several samples at once. An engine that is not known has its threads.
     """
+    fixed = [("fixed_batch", 1)] if free_batch else []  # the batch that is measured
     threads = [("threads", n) for n in sorted({1, *_halves(cores), cores}, reverse=True)]
     common = _COMMON.get(backend, ())
     if scenario == "SingleStream":
-        return (*threads, *common, *_LATENCY.get(backend, ()))
+        return (*fixed, *threads, *common, *_LATENCY.get(backend, ()))
     streams = [("streams", n) for n in sorted({2, cores, 2 * cores})]
     batches = [("batch", n) for n in _BATCHES] if free_batch else []
-    return (*streams, *batches, *threads, *_THROUGHPUT.get(backend, ()), *common)
+    return (*streams, *batches, *fixed, *threads, *_THROUGHPUT.get(backend, ()), *common)
 
 
 # ONNX Runtime's layouts come with its optimization: "extended" leaves them out, and "layout" is without what follows.
@@ -72,6 +73,8 @@ def with_changes(made: Sequence[Change]) -> Candidate:
     """Return the defaults with these changes."""
     fields = dict(made)
     batch = fields.pop("batch", 1)
+    if "fixed_batch" in fields:
+        fields["fixed_batch"] = batch
     return Candidate(dataclasses.replace(RunOptions(), **fields), batch)
 
 

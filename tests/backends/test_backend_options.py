@@ -13,8 +13,8 @@ from backend_models import FLOAT, MODELS, make
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from edgepack.backends import Sharing
-from edgepack.errors import DataError, EdgepackError
+from edgepack.backends import Sharing, get_backend
+from edgepack.errors import DataError, EdgepackError, ToolchainError
 from edgepack.specs import RunOptions
 
 if TYPE_CHECKING:
@@ -34,9 +34,20 @@ OPTIONS = {
     "layout": RunOptions(threads=1, optimization="layout"),
     "no arena": RunOptions(threads=1, arena=False),
     "reused": RunOptions(threads=1, reuse_outputs=True),
-    "all of them": RunOptions(2, None, "latency", 1, True, False, "extended", False, True),
+    "fixed batch": RunOptions(threads=1, fixed_batch=1),
+    "all of them": RunOptions(2, None, "latency", 1, True, False, "extended", False, True, 3),
 }
 REUSED = RunOptions(threads=1, reuse_outputs=True)
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """The engines whose options are searched; of another one, ``tune`` changes what is common to all."""
+    try:
+        get_backend(request.param).versions()
+    except ToolchainError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+    return str(request.param)
 
 
 def expected(proto: Any, feeds: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +117,9 @@ def test_a_wrong_input_between_right_ones_is_refused_and_forgotten(load: Load) -
         )
 
 
-@pytest.mark.parametrize("options", [RunOptions(threads=1), REUSED], ids=["plain", "reused"])
+@pytest.mark.parametrize(
+    "options", [RunOptions(threads=1), REUSED, RunOptions(threads=1, fixed_batch=2)], ids=["plain", "reused", "fixed"]
+)
 def test_runners_of_one_model_infer_at_the_same_time(options: RunOptions, load: Load) -> None:
     first = load("conv", options=options)
     assert isinstance(first, Sharing)
@@ -151,3 +164,30 @@ def test_pinning_names_cores_that_this_process_may_use() -> None:
         assert settings.get_session_config_entry(key) == ";".join(str(core + 1) for core in cores[1:])
         assert settings.intra_op_num_threads == len(cores)
     assert isinstance(settings, onnxruntime.SessionOptions)
+
+
+def test_a_model_loaded_for_one_batch_refuses_wrong_inputs_without_loading_again(load: Load) -> None:
+    from edgepack.backends.fixed import FixedBatchRunner
+
+    runner = load("conv", options=RunOptions(threads=1, fixed_batch=2))
+    assert isinstance(runner, FixedBatchRunner)
+    feeds = backend_models.feeds("conv", 2)
+    (name,) = feeds
+    for wrong in ({}, {name: feeds[name].astype(np.float64)}, {name: feeds[name][:, :1]}):
+        with pytest.raises(DataError):
+            runner.infer(wrong)
+    assert runner._general is None
+    for batch in (2, 5, 2, 1):
+        feeds = backend_models.feeds("conv", batch)
+        found = runner.infer(feeds)["scores"]
+        np.testing.assert_allclose(found, expected(MODELS["conv"](), feeds)["scores"], atol=1e-5)
+    assert runner._general is not None
+
+
+def test_a_batch_that_is_not_free_is_left_alone(load: Load) -> None:
+    from edgepack.backends.fixed import FixedBatchRunner
+
+    proto = make([helper.make_node("Relu", ["x"], ["y"])], [("x", FLOAT, [1, 4])], [("y", FLOAT, [1, 4])])
+    runner = load(proto, options=RunOptions(threads=1, fixed_batch=1))
+    assert not isinstance(runner, FixedBatchRunner)
+    np.testing.assert_array_equal(runner.infer({"x": -np.ones((1, 4), np.float32)})["y"], np.zeros((1, 4)))

@@ -158,7 +158,8 @@ def test_what_is_tried_depends_on_engine_cores_and_scenario():
     throughput = space.changes("openvino", 2, "Offline", free_batch=True)
     assert {("streams", 2), ("streams", 4), ("batch", 32), ("hint", "throughput")} <= set(throughput)
     assert not any(name == "batch" for name, _ in space.changes("openvino", 2, "Offline", free_batch=False))
-    assert space.changes("another", 1, "SingleStream", free_batch=True) == (("threads", 1),)
+    assert space.changes("another", 1, "SingleStream", free_batch=False) == (("threads", 1),)
+    assert space.changes("openvino", 2, "SingleStream", free_batch=True)[0] == ("fixed_batch", 1)
 
 
 def test_combinations_take_one_value_of_each_option_and_the_best_promise_first():
@@ -177,6 +178,7 @@ def test_changes_in_words_and_as_options():
     assert describe_changes(()) == "defaults"
     candidate = with_changes(made)
     assert (candidate.options, candidate.batch) == (RunOptions(threads=1, spinning=False), 4)
+    assert with_changes((("fixed_batch", 1), ("batch", 8))).options.fixed_batch == 8, "the batch that is measured"
 
 
 # --- a real engine ----------------------------------------------------------------------------------------------------
