@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from edgepack import __version__
-from edgepack.cli import build, device, single, tools
+from edgepack.cli import build, device, install, single, tools
 from edgepack.errors import EdgepackError, StorageError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -19,6 +19,7 @@ _SECTIONS = (
     ("The main job", ("demo", "init", "build", "report")),
     ("One stage each", ("export", "lint", "calibrate", "quantize", "check", "compile", "pack")),
     ("Bundles", ("inspect", "verify", "run", "benchmark", "compare", "tune", "import")),
+    ("On a device", ("install", "status", "rollback", "adopt")),
     ("This installation", ("doctor", "targets", "recipes", "store", "schema")),
 )
 
@@ -102,6 +103,6 @@ def cli() -> None:
     """
 
 
-for module in (build, single, device, tools):
+for module in (build, single, device, install, tools):
     for command in module.COMMANDS:
         cli.add_command(command)

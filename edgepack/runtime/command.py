@@ -1,7 +1,7 @@
 """The device's command line, for machines with numpy and an engine only: argparse, the words of the full one.
 
-``edgepack verify | run | inspect | benchmark BUNDLE``: people's output on stderr, ``--json`` on stdout, exit codes of
-``errors.py``.
+``edgepack inspect | verify | run | benchmark | tune | install | adopt BUNDLE``, ``status``, ``rollback``: people's
+output on stderr, ``--json`` on stdout, exit codes of ``errors.py``.
 """
 
 from __future__ import annotations
@@ -112,6 +112,17 @@ def _parser() -> _Parser:
     tune.add_argument("--scenario", choices=("SingleStream", "Offline"), default="SingleStream")
     tune.add_argument("--duration", type=duration_ns, default="60s", help="how long to search (default: 60s)")
     tune.add_argument("--seed", type=int, default=0)
+    put = _add(commands, "install", "Check, copy, build, prove and activate a bundle below a folder.", "t")
+    put.add_argument("--root", type=Path, required=True, help="where versions, engines and the link 'current' are")
+    for name, text in (
+        ("status", "Say which version is in use below a folder, and on what it was proved."),
+        ("rollback", "Put the version before the present one in use again."),
+    ):
+        other = commands.add_parser(name, help=text, description=text)
+        other.add_argument("--root", type=Path, required=True)
+        other.add_argument("--json", dest="as_json", action="store_true", help="print the result as JSON on stdout")
+    take = _add(commands, "adopt", "Pack the engine that this device built into the bundle, for its twins.")
+    take.add_argument("-o", "--out", type=Path, required=True, help="the bundle to write")
     return parser
 
 
@@ -311,10 +322,58 @@ def _show_result(result: Result) -> None:
         _say(f"  {reason}")
 
 
+def _install(arguments: argparse.Namespace) -> int:
+    from edgepack.runtime.install import install
+
+    record = install(arguments.bundle, arguments.root, RunOptions(threads=arguments.threads), _show_progress)
+    return _show_record(arguments, record)
+
+
+def _rollback(arguments: argparse.Namespace) -> int:
+    from edgepack.runtime.install import rollback
+
+    return _show_record(arguments, rollback(arguments.root))
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from edgepack.runtime.install import describe_status, status
+
+    found = status(arguments.root)
+    if arguments.as_json:
+        _print_json(found)
+    for line in describe_status(found):
+        _say(line)
+    return 0 if found.problem is None else _UNVERIFIED
+
+
+def _show_record(arguments: argparse.Namespace, record: Any) -> int:
+    from edgepack.runtime.install import describe_record
+
+    if arguments.as_json:
+        _print_json(record)
+    for line in describe_record(record):
+        _say(line)
+    return 0
+
+
+def _adopt(arguments: argparse.Namespace) -> int:
+    from edgepack.runtime.adopt import adopt
+
+    payload = adopt(arguments.bundle, arguments.out, _show_progress)
+    if arguments.as_json:
+        _print_json(payload)
+    _say(f"wrote {arguments.out}: its engine fits " + ", ".join(f"{k} {v}" for k, v in sorted(payload.key.items())))
+    return 0
+
+
 _COMMANDS: Mapping[str, Callable[[argparse.Namespace], int]] = {
     "inspect": _inspect,
     "verify": _verify,
     "run": _run,
     "benchmark": _benchmark,
     "tune": _tune,
+    "install": _install,
+    "status": _status,
+    "rollback": _rollback,
+    "adopt": _adopt,
 }

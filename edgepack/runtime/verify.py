@@ -21,7 +21,7 @@ def verify(bundle: Path, options: RunOptions = RunOptions(), progress: Progress 
 
     Raises what ``load`` raises, and ``BundleError`` when the golden vectors are not of this model.
     """
-    with load(bundle, options) as model:
+    with load(bundle, options, progress) as model:
         return verify_loaded(model, progress)
 
 
@@ -49,7 +49,7 @@ def verify_loaded(model: LoadedModel, progress: Progress = no_progress) -> Verif
 
 def _note(model: LoadedModel, host: Host) -> str | None:
     """Say what a reader must know to judge the figures: another CPU than was measured on, an engine passed over."""
-    notes = [f"not used: {reason}" for reason in model.skipped]
+    notes = [f"not used: {reason}" for reason in model.skipped] + ([model.chosen] if model.chosen else [])
     measured = model.manifest.accuracy
     if measured is not None and measured.isa and model.manifest.precision != "fp32":
         lost = sorted(set(measured.isa) - set(host.isa))

@@ -78,6 +78,13 @@ def timing_path(folder: Path, device: Device) -> Path:
     return folder / f"{sha256_json(tied)[:32]}.timing"
 
 
+def find(folder: Path, key: PlanKey) -> KeptPlan | None:
+    """Return the kept plan of ``key``; None when there is none that is whole."""
+    plan = folder / f"{key.name}.plan"
+    record, reason = _kept(plan, key)
+    return None if record is None else KeptPlan(plan, record, built=False, reason=reason)
+
+
 def obtain(
     folder: Path, key: PlanKey, build: Callable[[Path], BuildFacts], progress: Progress, damaged: str = ""
 ) -> KeptPlan:

@@ -1,0 +1,126 @@
+"""Packs an engine that this device built into a bundle, for twins of the device: the same in every fact of its key."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack import documents
+from edgepack.bundle.archive import Bundle, Source, copy_member, measure, open_checked, read_member, write_archive
+from edgepack.bundle.manifest import MODEL_FOLDER, SBOM, manifest_bytes
+from edgepack.bundle.sbom import sbom_bytes
+from edgepack.errors import ConfigError, VerificationError
+from edgepack.runtime.load import PLANS, load
+from edgepack.runtime.verify import verify_loaded
+from edgepack.specs import FileEntry, Manifest, Payload, Progress, no_progress
+from edgepack.tensorrt import plans
+from edgepack.tensorrt.device import find_device, key_of
+from edgepack.tensorrt.loading import PLAN, RECORD
+from edgepack.tensorrt.plans import KeptPlan
+from edgepack.tensorrt.recipe import RECIPE, read_recipe
+
+if TYPE_CHECKING:
+    from typing import IO
+
+_FOLDER = "tensorrt-plan-"
+
+
+def adopt(bundle: Path, out: Path, progress: Progress = no_progress) -> Payload:
+    """Write ``out``: ``bundle`` with this device's engine as its first payload; return that payload.
+
+    The engine must have been built here before (by installing or running the bundle). The new bundle is loaded and its
+    golden vectors run before it gets its name. A signature is not taken over: the contents changed. Raises
+    ``ConfigError`` for a bundle without TensorRT, or without an engine of this device; ``VerificationError`` when the
+    new bundle does not prove itself.
+    """
+    with open_checked(bundle) as (file, checked):
+        payload = next((p for p in checked.manifest.payloads if p.backend == "tensorrt" and not p.key), None)
+        if payload is None:
+            raise ConfigError(
+                f"{bundle} has no TensorRT payload whose engine could be packed",
+                hint="give a bundle built for a Jetson",
+            )
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".adopt-", dir=out.parent) as scratch:
+            kept = _find_plan(checked, payload, file, Path(scratch))
+            made = Path(scratch) / out.name
+            new = _write(checked, payload, kept, file, Path(scratch), made)
+            _prove(made, progress)
+            made.replace(out)
+    return new
+
+
+def _find_plan(bundle: Bundle, payload: Payload, file: IO[bytes], scratch: Path) -> KeptPlan:
+    """Return this device's own engine of the payload, which must be kept already."""
+    name = next(name for name in payload.files if name.endswith(f"/{RECIPE}"))
+    with (scratch / RECIPE).open("wb") as copy:
+        copy_member(bundle, name, file, copy)
+    recipe = read_recipe(scratch)
+    key = plans.plan_key(recipe, find_device(recipe.dla_core))
+    beside = bundle.path.resolve().parent / PLANS
+    kept = plans.find(beside if beside.is_dir() else plans.default_folder(), key)
+    if kept is None:
+        raise ConfigError(
+            f"this device has not built an engine of {bundle.path} yet", hint="install or run the bundle here first"
+        )
+    return kept
+
+
+def _write(
+    bundle: Bundle, payload: Payload, kept: KeptPlan, file: IO[bytes], scratch: Path, out: Path
+) -> Payload:  # fmt: skip
+    prefix = f"{MODEL_FOLDER}{_FOLDER}{kept.record.key.name[:8]}/"
+    shutil.copyfile(kept.path, scratch / PLAN)
+    (scratch / RECORD).write_text(documents.to_json(kept.record))
+    sources = {prefix + name: measure(scratch / name) for name in (PLAN, RECORD, RECIPE)}
+    for entry in bundle.manifest.files:
+        if entry.path == SBOM or entry.path.startswith(prefix):
+            continue
+        place = scratch / "members" / entry.path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("wb") as copy:
+            copy_member(bundle, entry.path, file, copy)
+        sources[entry.path] = measure(place)
+    new = Payload(
+        backend="tensorrt",
+        device=payload.device,
+        precision=payload.precision,
+        entry=prefix + PLAN,
+        files=tuple(sorted(prefix + name for name in (PLAN, RECORD, RECIPE))),
+        key=key_of(kept.record.key.device),
+    )
+    others = tuple(p for p in bundle.manifest.payloads if p.key != new.key)
+    manifest = dataclasses.replace(bundle.manifest, payloads=(new, *others), files=_entries(sources))
+    (scratch / SBOM).write_bytes(sbom_bytes(manifest, _licence(bundle)))
+    sources[SBOM] = measure(scratch / SBOM)
+    listed: Manifest = dataclasses.replace(manifest, files=_entries(sources))
+    write_archive(out, manifest_bytes(listed), sources)
+    return new
+
+
+def _prove(made: Path, progress: Progress) -> None:
+    with load(made, None, progress) as model:
+        if not model.payload.key:
+            raise VerificationError(
+                f"the packed engine is not used here: {'; '.join(model.skipped)}", hint="install the bundle again"
+            )
+        result = verify_loaded(model, progress)
+    if not result.passed:
+        raise VerificationError("the packed engine computes wrong values here", hint="install the bundle again")
+
+
+def _entries(sources: dict[str, Source]) -> tuple[FileEntry, ...]:
+    return tuple(FileEntry(name, sources[name].sha256, sources[name].size_bytes) for name in sorted(sources))
+
+
+def _licence(bundle: Bundle) -> str | None:
+    """Return the licence that the old bill of materials states, None when it was not known."""
+    try:
+        component = json.loads(read_member(bundle, SBOM))["metadata"]["component"]
+        return str(component["licenses"][0]["license"]["name"])
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
