@@ -21,8 +21,8 @@ from edgepack.evaluate import Evaluation, evaluate
 from edgepack.evaluate.outputs import StoredOutputs
 from edgepack.evaluate.reference import reference
 from edgepack.export import export
-from edgepack.graph.freeze import freeze
 from edgepack.graph import losses
+from edgepack.graph.freeze import freeze
 from edgepack.graph.precision import cast
 from edgepack.graph.prepare import prepare
 from edgepack.host import host_facts

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import onnx
 
     from edgepack.graph.lowering import Low
-    from edgepack.specs import Array, OnnxModel, Progress, SampleSet
+    from edgepack.specs import Array, OnnxModel, Progress
 
 SAMPLES = 16
 _LARGEST = 65504.0
