@@ -52,11 +52,13 @@ def hold_gate(
     first: Attempt,
     max_drop: float,
     build: Callable[[QuantizationRules, str], Attempt],
+    time: Callable[[tuple[Attempt, ...]], tuple[int, ...]] | None = None,
 ) -> GateOutcome:
     """Search for the fewest layers to put back so that the drop is at most ``max_drop``.
 
     ``build`` quantizes by the given rules, compiles and evaluates on the engine that will run it. At most 12 models are
-    built besides ``first``; every one goes through the store, so an interrupted search goes on where it was.
+    built besides ``first``; every one goes through the store, so an interrupted search goes on where it was. ``time``
+    measures the median latencies of the attempts on this host, in ns; without it the front is by multiply-adds.
     """
     key = {"model": model.sha256, "ranges": ranges, "rules": rules, "samples": samples.sha256}
     found: Sensitivities = shop.run(
@@ -79,6 +81,9 @@ def hold_gate(
         return as_trial(left, attempt.evaluation, share(left), max_drop)
 
     trials = search(order, as_trial((), first.evaluation, 0.0, max_drop), passes, evaluate, TRIALS)
+    if time is not None:
+        measured = time(tuple(attempts[trial.left] for trial in trials))
+        trials = tuple(dataclasses.replace(t, p50_ns=p50) for t, p50 in zip(trials, measured, strict=True))
     best = choose(trials, passes)
     front = pareto_front(trials)
     marked = tuple(dataclasses.replace(trial, front=trial in front) for trial in trials)

@@ -61,6 +61,7 @@ from edgepack.steps import (
     prepare_step,
     quantize_step,
     reference_step,
+    times_step,
 )
 from edgepack.store import Store, default_folder
 from edgepack.targets import load_target
@@ -248,8 +249,15 @@ def _hold_gate(
     outcome = hold_gate(
         shop, shared.model, ranges, target.quantization, shared.selection.calibration, first, settings.max_drop,
         lambda rules, detail: build_attempt(shared, target, "int8", ranges, rules, detail, shop),
+        (lambda attempts: trial_times(shared, target, attempts, shop)) if is_this_host(target) else None,
     )  # fmt: skip
     return outcome.attempt or first, outcome.trials
+
+
+def trial_times(shared: Shared, target: Target, attempts: tuple[Attempt, ...], shop: Workshop) -> tuple[int, ...]:
+    """Return the median latency of each attempt on this host, in ns."""
+    models = tuple(attempt.compiled for attempt in attempts)
+    return times_step(shop, models, shared.golden, _where(target)[0], f"{len(models)} models in turn, {target.id}")
 
 
 def _layer_records(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.backends import get_backend
+from edgepack.benchmark.medians import median_latencies
 from edgepack.bundle.golden import make_golden
 from edgepack.bundle.layers import LayerRecords
 from edgepack.calibrate import calibrate
@@ -233,6 +234,15 @@ def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Pr
     key = {"model": model.sha256, "target": target, "precision": precision, "versions": versions}
     compiled = shop.run("compile", detail, key, compile_for_target, model, target, precision)
     return Compiled(compiled, model.sha256 + precision + target.id)
+
+
+def times_step(
+    shop: Workshop, models: tuple[Compiled, ...], golden: Path, options: RunOptions, detail: str
+) -> tuple[int, ...]:
+    """Return the median latency of each compiled model on this host, in ns."""
+    key = {"models": [compiled.key for compiled in models], "options": options, "host": _host_key()}
+    found = tuple(compiled.model for compiled in models)
+    return shop.run("latency", detail, key, median_latencies, found, golden, options)
 
 
 def evaluate_step(

@@ -122,6 +122,8 @@ def test_a_gate_that_cannot_be_kept_is_said_and_leaves_no_bundle(tmp_path: Path,
     assert "more than the 0 allowed" in row.reason
     assert row.accuracy is not None
     assert row.trials
+    assert all(trial.p50_ns is not None and trial.p50_ns > 0 for trial in row.trials)
+    assert any(trial.front for trial in row.trials)
     assert not list((tmp_path / "out").glob("*.edgepack"))
 
 
