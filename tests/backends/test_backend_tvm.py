@@ -12,10 +12,13 @@ from backend_models import FLOAT, make, save
 from onnx import helper
 
 from edgepack.backends import tvm as backend
+from edgepack.bundle.requirements import requirements
 from edgepack.errors import ToolchainError
 from edgepack.host import host_facts
 from edgepack.specs import Limits, RunOptions
 from edgepack.targets import load_target
+from edgepack.tvm.elf import machine_of
+from edgepack.tvm.libraries import FOLDER_VARIABLE, runtime_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,5 +81,26 @@ def test_for_a_device_with_other_instructions_numerics_are_checked_by_a_twin(tmp
     assert "host" not in {name.partition("/")[0] for name in compiled.files}
     assert (tmp_path / "out" / "host" / "model.so").is_file()
     runner = backend.load_model(compiled, RunOptions(threads=1))
+    assert runner.infer(backend_models.feeds("conv"))["scores"].shape == (1, 10)
+    runner.close()
+
+
+def test_riscv64_is_compiled_and_linked_where_the_user_supplies_the_runtime(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The libraries are this machine's with another processor in their headers: they are packed and not run."""
+    (tmp_path / "own" / "riscv64").mkdir(parents=True)
+    for name, path in runtime_files(host_facts().arch, backend.versions()).items():
+        data = bytearray(path.read_bytes())
+        data[18:20] = (243).to_bytes(2, "little")
+        (tmp_path / "own" / "riscv64" / name).write_bytes(data)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "own"))
+    model = save(backend_models.conv(), tmp_path / "m.onnx")
+    target = load_target("riscv64-rva22v-tvm")
+    compiled = backend.compile_model(model, target, "fp32", tmp_path / "out")
+    assert {machine_of(tmp_path / "out" / name) for name in ("model.so", "runner", "libtvm_ffi.so")} == {"riscv64"}
+    needs = requirements(compiled, target)
+    assert (needs.arch, needs.isa, dict(needs.engine)) == ("riscv64", ("v",), {})
+    runner = backend.load_model(compiled, RunOptions(threads=1))  # its twin for this host
     assert runner.infer(backend_models.feeds("conv"))["scores"].shape == (1, 10)
     runner.close()
