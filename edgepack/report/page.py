@@ -63,6 +63,7 @@ class Section:
     ties: str
     undisturbed: bool
     kept: int
+    built: int
     short: bool
     quality_key: str
     stats: tuple[tuple[str, str, str], ...]
@@ -212,7 +213,8 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         ties=listed([names[i] for i in choice.ties]),
         undisturbed=limits.undisturbed,
         short=max((len(e.target) for e in entries), default=0) <= _SHORT_NAME,
-        kept=sum(keeps(entry, limits, kind) for entry in entries),
+        kept=sum(entry.status == "ok" and keeps(entry, limits, kind) for entry in entries),
+        built=sum(entry.status == "ok" for entry in entries),
         quality_key={"accuracy": "accuracy", "agreement": "agreement"}.get(kind, "sqnr"),
         stats=headlines(table, choice.best) if choice.best is not None else (),
         fields=settable,

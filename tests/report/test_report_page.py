@@ -195,6 +195,13 @@ def test_several_models_have_a_section_each():
     assert '<a href="#model-2">resnet20</a>' in overview
 
 
+def test_the_overview_counts_the_rows_that_were_built():
+    results, rows = made_up.labelled_build()
+    page = to_html((*results, made_up.result(bundle_name="lite0")), rows)
+    overview = fragment(page, '<section class="block wide overview"', "</section>")
+    assert re.findall(r"(\d+) of (\d+)</td>", overview) == [("5", "5"), ("1", "1")]
+
+
 def test_the_page_is_written_whole(tmp_path):
     out = tmp_path / "new" / "report.html"
     write_report(*made_up.labelled_build(), out)

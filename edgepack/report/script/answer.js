@@ -87,12 +87,15 @@ const figuresOf = (section, index) => [...section.querySelectorAll("th[data-head
   .map((heading) => [heading.dataset.headline, figureOf(section, heading.dataset.key, index)])
   .filter(([, figure]) => figure).map(([title, figure]) => [title, ...figure]).slice(0, Number(section.dataset.headlines));
 
+const builtOf = (data) => data.entries.filter((entry) => !entry.failed).length;
+const leftOf = (data, kept) => data.entries.filter((entry, i) => kept[i] && !entry.failed).length;
+
 // The same in the line of the overview, where the page has several models.
 const showInOverview = (section, data, kept, best) => {
   const line = document.querySelector(`.overview tr[data-model="${section.dataset.model}"]`);
   if (!line) return;
   line.querySelector(".take").textContent = best < 0 ? "none" : data.entries[best].name;
-  line.querySelector(".kept").textContent = `${kept.filter(Boolean).length} of ${kept.length}`;
+  line.querySelector(".kept").textContent = `${leftOf(data, kept)} of ${builtOf(data)}`;
   for (const cell of line.querySelectorAll("[data-figure]")) {
     const [value, detail] = (best < 0 ? null : figureOf(section, cell.dataset.figure, best)) ?? ["\u2013", ""];
     cell.replaceChildren(value, ...(detail ? [element("small", detail)] : []));

@@ -23,9 +23,7 @@ const apply = ({ section, data, form }) => {
     if (part.tagName === "TR") part.classList.toggle("chosen", index === best);
   }
   section.classList.toggle("hiding", hide.checked);
-  const built = data.entries.filter((entry) => !entry.failed).length;
-  const left = data.entries.filter((entry, i) => kept[i] && !entry.failed).length;
-  form.querySelector("output").textContent = `${left} of ${built} rows keep them`;
+  form.querySelector("output").textContent = `${leftOf(data, kept)} of ${builtOf(data)} rows keep them`;
   showAnswer(section, data, kept, best, key);
   showInOverview(section, data, kept, best);
   showLayers(section, best);
