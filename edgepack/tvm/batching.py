@@ -24,7 +24,7 @@ _QUANTIZED_DISTANCE = 0.1
 def batch_kind(model: OnnxModel) -> Batch:
     """Return how to compile a model for its batch, the first extents where they are free.
 
-    "looped": all tensors share one free batch, and three random samples give in ONNX Runtime what each of them gives
+    "looped": only the first extents are free, and three random samples give in ONNX Runtime what each of them gives
     alone. "free": they do not, but the model takes three. "fixed": the batch is not free, or only one sample is taken.
     """
     if not any(isinstance(extent, str) for spec in model.inputs for extent in spec.shape):
@@ -40,6 +40,8 @@ def batch_kind(model: OnnxModel) -> Batch:
 def _are_independent(model: OnnxModel, feeds: Mapping[str, Array], whole: Mapping[str, Array]) -> bool:
     quantized = passes.is_quantized(read_proto(model, weights=False))
     batched = {spec.name for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    if any(array.shape[:1] != (_SAMPLES,) for array in whole.values()):
+        return False
     for i in range(_SAMPLES):
         single = {name: array[i : i + 1] if name in batched else array for name, array in feeds.items()}
         part = {name: array[i : i + 1] for name, array in whole.items()}
@@ -55,16 +57,10 @@ def _are_independent(model: OnnxModel, feeds: Mapping[str, Array], whole: Mappin
 
 
 def _has_batch(model: OnnxModel) -> bool:
-    """Say whether one free name is the first extent of every output and of every input with a free extent."""
-    free = {
-        (position, extent)
-        for spec in (*model.inputs, *model.outputs)
-        for position, extent in enumerate(spec.shape)
-        if isinstance(extent, str)
-    }
-    if len(free) != 1 or next(iter(free))[0] != 0:
-        return False
-    return all(spec.shape and isinstance(spec.shape[0], str) for spec in model.outputs)
+    """Say whether only first extents are free, of every output too; exporters may give one batch several names."""
+    tensors = (*model.inputs, *model.outputs)
+    free = {position for spec in tensors for position, extent in enumerate(spec.shape) if isinstance(extent, str)}
+    return free == {0} and all(spec.shape and isinstance(spec.shape[0], str) for spec in model.outputs)
 
 
 def _distinct(model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array]:

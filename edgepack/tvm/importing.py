@@ -30,6 +30,7 @@ TITLE = "TVM"
 HIGHEST_OPSET = 22
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _EXPANDED_LATE = frozenset({"ConvInteger"})
+_MOST_TURNS = 4
 _HINT = "replace the operator in the model, or use a target with another engine"
 
 Shapes = dict[str, tuple[int | str, ...]]
@@ -59,11 +60,12 @@ def ready(model: OnnxModel, batch: int | None = 1) -> Readied:
     proto = _inline_functions(proto)
     expand_qoperators(proto)
     with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
-        proto = _folded(proto, Path(scratch, "first"))
-        shapes = tensor_shapes(proto)
-        unrolled, merged = unroll_recurrent(proto, shapes), merge_branches(proto)
-        if unrolled or merged:
-            proto = _folded(proto, Path(scratch, "second"))
+        proto = _folded(proto, Path(scratch, "0"))
+        for turn in range(_MOST_TURNS):  # a branch that was merged may hold a layer to unroll, and that another branch
+            unrolled, merged = unroll_recurrent(proto, tensor_shapes(proto)), merge_branches(proto)
+            if not unrolled and not merged:
+                break
+            proto = _folded(proto, Path(scratch, str(turn + 1)))
     passes.constants_to_initializers(proto)
     return Readied(proto, tuple(_missing(proto, tensor_shapes(proto))))
 

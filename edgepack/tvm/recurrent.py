@@ -40,7 +40,7 @@ class _Cell:
 
 def unroll_recurrent(proto: onnx.ModelProto, shapes: Mapping[str, tuple[int | str, ...]]) -> bool:
     """Replace the nodes that can be unrolled; say whether there were any. ``shapes`` are of the graph's tensors."""
-    if not any(node.op_type in RECURRENT for node in proto.graph.node):
+    if not any(node.op_type in RECURRENT and why_not(node, shapes) is None for node in proto.graph.node):
         return False
     rewriter = Rewriter(proto.graph)
     for node in proto.graph.node:

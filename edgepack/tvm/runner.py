@@ -114,7 +114,9 @@ class TvmRunner:
             fixed = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self._interface.inputs)
             raise ValueError(f"it was compiled for {fixed}")
         looped = [(n, array, _has_batch(spec)) for (n, array), spec in zip(self._order, self._specs, strict=True)]
-        count = next(feeds[name].shape[0] for name, _, batched in looped if batched)
+        (count, *others) = {feeds[name].shape[0] for name, _, batched in looped if batched}
+        if others:
+            raise ValueError("the inputs have batches of different sizes")
         results = []
         for i in range(count):
             for name, array, batched in looped:

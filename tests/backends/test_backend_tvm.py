@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import TYPE_CHECKING
 
 import backend_models
@@ -104,3 +105,39 @@ def test_riscv64_is_compiled_and_linked_where_the_user_supplies_the_runtime(
     runner = backend.load_model(compiled, RunOptions(threads=1))  # its twin for this host
     assert runner.infer(backend_models.feeds("conv"))["scores"].shape == (1, 10)
     runner.close()
+
+
+def test_outputs_are_written_into_the_same_arrays_where_asked(tmp_path: Path) -> None:
+    model = save(backend_models.conv(), tmp_path / "m.onnx")
+    compiled = backend.compile_model(model, load_target("host-tvm"), "fp32", tmp_path / "out")
+    plain = backend.load_model(compiled, RunOptions(threads=1))
+    reusing = backend.load_model(compiled, RunOptions(threads=1, reuse_outputs=True))
+    feeds = backend_models.feeds("conv")
+    other = {name: 2 * value for name, value in feeds.items()}
+    first = reusing.infer(feeds)["scores"]
+    assert reusing.infer(other)["scores"] is first
+    np.testing.assert_array_equal(first, plain.infer(other)["scores"])
+    assert plain.infer(feeds)["scores"] is not plain.infer(feeds)["scores"]
+
+
+def test_another_runner_infers_in_another_thread(tmp_path: Path) -> None:
+    model = save(backend_models.conv(), tmp_path / "m.onnx")
+    compiled = backend.compile_model(model, load_target("host-tvm"), "fp32", tmp_path / "out")
+    runners = [backend.load_model(compiled, RunOptions(threads=1))]
+    runners += [runners[0].another() for _ in range(2)]
+    wanted = {n: runners[0].infer(backend_models.feeds("conv", n))["scores"] for n in (1, 2, 3)}
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for i in range(60):
+            batch = 1 + (number + i) % 3
+            found = runners[number].infer(backend_models.feeds("conv", batch))["scores"]
+            if not np.array_equal(found, wanted[batch]):
+                wrong.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(runners))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

@@ -35,13 +35,13 @@ from edgepack.targets import load_target
 AGREES = 1e-3
 SAMPLES = 2
 # Sizes for the free axes, as the packages themselves feed them.
+STATES = {"silero_vad_16k_op15": {"input": (1, 576), "state": (2, 1, 128)}}
 SHAPES = {
     "PP-OCRv6_det_small": (1, 3, 320, 320),
     "PP-OCRv6_rec_small": (1, 3, 48, 320),
     "ch_ppocr_mobile_v2.0_cls_mobile": (1, 3, 48, 192),
     "magika": (1, 2048),
     "minilm": (1, 64),
-    "silero_vad_16k_op15": (1, 576),
 }
 
 
@@ -60,8 +60,9 @@ def check(path: str, name: str, out: Path) -> Row:
     """Compile a model for this host and compare it with ONNX Runtime."""
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_utime + resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     model = load_model(Path(path))
-    if name in SHAPES:
-        shapes = {s.name: SHAPES[name] for s in model.inputs if len(s.shape) == len(SHAPES[name])}
+    if name in SHAPES or name in STATES:
+        common = SHAPES.get(name, ())
+        shapes = STATES.get(name) or {s.name: common for s in model.inputs if len(s.shape) == len(common)}
         model = freeze(model, with_shapes(model.inputs, shapes), out / "frozen")
     model = prepare(model, out / "prepared")
     backend, target = get_backend("tvm"), load_target("host-tvm")

@@ -50,3 +50,10 @@ def test_an_output_that_does_not_begin_with_the_batch_is_not_looped(tmp_path: Pa
     nodes = [helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0])]
     proto = make(nodes, [("x", FLOAT, ["N", 4])], [("y", FLOAT, [4, "N"])])
     assert batch_kind(save(proto, tmp_path / "m.onnx")) == "free"
+
+
+def test_a_batch_with_another_name_at_the_output_is_one(tmp_path: Path) -> None:
+    """Converters from other frameworks name each free extent anew."""
+    node = helper.make_node("Relu", ["x"], ["y"])
+    proto = make([node], [("x", FLOAT, ["unk__1", 4])], [("y", FLOAT, ["unk__2", 4])])
+    assert batch_kind(save(proto, tmp_path / "m.onnx")) == "looped"
