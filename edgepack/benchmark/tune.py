@@ -27,9 +27,19 @@ from edgepack.benchmark.worker import Block, Measured, Open
 from edgepack.benchmark.workers import Asked, Worker
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError, EdgepackError
+from edgepack.files import storage_errors
 from edgepack.host import host_facts
 from edgepack.runtime.load import choose_payload
-from edgepack.runtime.tuning import TunedFor, Tuning, TuningTrial, device_facts, with_tuning, write_beside, write_into
+from edgepack.runtime.tuning import (
+    TunedFor,
+    Tuning,
+    TuningTrial,
+    device_facts,
+    path_beside,
+    with_tuning,
+    write_beside,
+    write_into,
+)
 from edgepack.runtime.verify import verify
 from edgepack.specs import Progress, RunOptions, Scenario, no_progress
 
@@ -122,9 +132,15 @@ def tune_and_store(
 ) -> tuple[Tuning, Path]:
     """``tune``, and write the outcome where ``load`` finds it; return it and the file.
 
-    That is beside the bundle, or with ``into`` a copy of the bundle that carries it. Raises ``StorageError``.
+    That is beside the bundle, or with ``into`` a copy of the bundle that carries it. Raises ``StorageError``, before
+    the search, where that cannot be written.
     """
+    place = path_beside(bundle) if into is None else into
     opened = open_bundle(bundle)
+    with storage_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place.parent):
+            pass
     payload, _, _ = choose_payload(opened.manifest, host_facts())
     tuning = tune(bundle, scenario, duration_ns, seed, progress)
     tunings = with_tuning(opened, payload, tuning)

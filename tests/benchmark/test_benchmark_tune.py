@@ -202,3 +202,12 @@ def test_a_bundle_is_tuned_and_loaded_with_the_outcome(tmp_path):
     assert (found.verdict == "faster") == (found.ci95[1] < 1)
     with load(bundle) as model:
         assert model.options == RunOptions(), "it was tuned for throughput, not for latency"
+
+
+def test_a_place_that_cannot_be_written_is_said_before_the_search(tmp_path):
+    from edgepack.errors import StorageError
+
+    bundle = small_bundle(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        tune_and_store(bundle, duration_ns=3600 * SECOND, into=tmp_path / "file" / "copy.edgepack")
