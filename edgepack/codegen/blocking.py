@@ -66,8 +66,8 @@ def choose(height: int, width: int, channels: int, terms: int, machine: Machine,
             time = tiles * (cycles * terms + sums)  # each sum is finished and stored once
             if time < best_time:
                 best, best_time = Blocking(rows_high, rows_wide, vectors, lanes, False), time
-    weight_bytes = terms * channels * item_bytes
-    outer = weight_bytes > machine.l2_bytes // 2
+    # Either the weights go by once for every row of tiles, or the positions once for every column of tiles.
+    outer = terms * channels * item_bytes > machine.l2_bytes // 2 or channels >= 4 * height * width
     return Blocking(best.height, best.width, best.vectors, best.lanes, outer)
 
 

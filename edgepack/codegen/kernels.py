@@ -70,14 +70,17 @@ def pack_weights(weights: Array, channels: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(padded.reshape(tiles, channels, *rest), 1, -1))
 
 
-def pad(x: Tensor, window: Window, value: float = 0) -> Tensor:
-    """Return ``x`` [n, h, w, c] with the window's padding around it, or ``x`` itself when there is none."""
+def pad(x: Tensor, window: Window, value: float = 0, *, channels_first: bool = False) -> Tensor:
+    """Return ``x`` [n, h, w, c], or [n, c, h, w], with the window's padding around it, or itself when there is none."""
     from tvm import tirx, topi
 
     top, left, bottom, right = window.padding
     if not any(window.padding):
         return x
-    return topi.nn.pad(x, (0, top, left, 0), (0, bottom, right, 0), tirx.const(value, x.dtype), name="pad")
+    before, after = (0, top, left, 0), (0, bottom, right, 0)
+    if channels_first:
+        before, after = (0, 0, top, left), (0, 0, bottom, right)
+    return topi.nn.pad(x, before, after, tirx.const(value, x.dtype), name="pad")
 
 
 def pointwise(tile: Blocking, outputs: int) -> Build:
@@ -120,19 +123,19 @@ def pointwise(tile: Blocking, outputs: int) -> Build:
     return build
 
 
-def convolution(tile: Blocking, window: Window, outputs: int) -> Build:
+def convolution(tile: Blocking, window: Window, outputs: int, *, channels_first: bool = False) -> Build:
     """Return a direct convolution: [n, h, w, c] with packed weights -> [n, oh, ow, outputs].
 
-    With groups, a tile's channels are all of one group.
+    With groups, a tile's channels are all of one group. ``channels_first``: the input, not the output, is [n, c, h, w].
     """
     from tvm import te
 
     def build(x: Tensor, w: Tensor) -> Tensor:
-        batch, height, width, _ = (int(size) for size in x.shape)
-        high, wide = window.output(height, width)
+        batch, *sizes = (int(size) for size in x.shape)
+        high, wide = window.output(*(sizes[1:] if channels_first else sizes[:2]))
         tiles, kernel_high, kernel_wide, inputs, channels = (int(size) for size in w.shape)
         full_high, full_wide = -(-high // tile.height) * tile.height, -(-wide // tile.width) * tile.width
-        padded = pad(x, window)
+        padded = pad(x, window, channels_first=channels_first)
         tiles_a_group = tiles // window.groups
         i = te.reduce_axis((0, kernel_high), "i")
         j = te.reduce_axis((0, kernel_wide), "j")
@@ -144,7 +147,8 @@ def convolution(tile: Blocking, window: Window, outputs: int) -> Build:
             row = y * window.strides[0] + i * window.dilation[0]
             column = z * window.strides[1] + j * window.dilation[1]
             first = n // (channels * tiles_a_group) * inputs if window.groups > 1 else 0
-            return padded[b, row, column, first + k] * w[n // channels, i, j, k, n % channels]
+            place = (b, first + k, row, column) if channels_first else (b, row, column, first + k)
+            return padded[place] * w[n // channels, i, j, k, n % channels]
 
         sums = te.compute(
             (batch, full_high, full_wide, tiles * channels),

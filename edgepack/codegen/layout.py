@@ -19,6 +19,8 @@ _LAST = (0, 2, 3, 1)  # [n, c, h, w] -> [n, h, w, c]
 _FIRST = (0, 3, 1, 2)
 _AXIS = {0: 0, 1: 3, 2: 1, 3: 2}  # where an axis of [n, c, h, w] is in [n, h, w, c]
 
+_FEWEST_CHANNELS = 8
+
 _UNARY = frozenset(
     {
         "relax.abs", "relax.astype", "relax.ceil", "relax.clip", "relax.cos", "relax.erf", "relax.exp", "relax.floor",
@@ -114,15 +116,18 @@ def _conv2d(rewriter: Rewriter, call: Any) -> Any:
     attrs = call.attrs
     if weights is None or str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
         return None
+    # A kernel reads single values of its input, so that few channels may stay first; only its output must be in order.
+    as_it_is = not rewriter.is_last(x) and weights.shape[1] < _FEWEST_CHANNELS and int(attrs.groups) == 1
     return relax.op.nn.conv2d(
-        rewriter.channels_last(x),
+        rewriter.usual(x) if as_it_is else rewriter.channels_last(x),
         relax.const(np.ascontiguousarray(weights.transpose(0, 2, 3, 1))),
         strides=list(attrs.strides),
         padding=list(attrs.padding),
         dilation=list(attrs.dilation),
         groups=attrs.groups,
-        data_layout="NHWC",
+        data_layout="NCHW" if as_it_is else "NHWC",
         kernel_layout="OHWI",
+        out_layout="NHWC",
         out_dtype=attrs.out_dtype,
     )
 

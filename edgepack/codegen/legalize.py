@@ -3,37 +3,67 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from edgepack.codegen import blocking, kernels
+from edgepack.codegen import blocking, kernels, mathematics
 from edgepack.codegen.expressions import constant, shape_of
 from edgepack.codegen.kernels import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from edgepack.codegen.machine import Machine
 
+Legalization: TypeAlias = Callable[[Any, Any], Any]
 # tvm::relax::OpPatternKind: elementwise operators that follow may be computed on the result before it is stored.
 _OUT_ELEMENTWISE_FUSABLE = 4
 _FEWEST_COLUMNS = 4
 
 
-def legalizations(machine: Machine) -> Mapping[str, Callable[[Any, Any], Any]]:
+def legalizations(machine: Machine) -> Mapping[str, Legalization]:
     """Return what ``relax.transform.LegalizeOps`` takes: a function (builder, call) -> expression for each operator."""
-    from tvm.relax.transform.legalize_ops import linear_algebra, nn
+    rules: dict[str, Callable[[Any, Any], Any]] = {
+        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, machine),
+        "relax.matmul": lambda builder, call: _matmul(builder, call, machine),
+        "relax.nn.softmax": _softmax,
+        "relax.nn.layer_norm": _layer_norm,
+        **{name: functools.partial(_value, function) for name, function in mathematics.FUNCTIONS.items()},
+    }
+    return {name: functools.partial(_or_default, rule) for name, rule in rules.items()}
 
-    def conv2d(builder: Any, call: Any) -> Any:
-        made = _conv2d(builder, call, machine)
-        return nn._nn_conv2d(builder, call) if made is None else made
 
-    def matmul(builder: Any, call: Any) -> Any:
-        made = _matmul(builder, call, machine)
-        return linear_algebra._matmul(builder, call) if made is None else made
+def _or_default(rule: Legalization, builder: Any, call: Any) -> Any:
+    """Return what the rule makes of a call, or what TVM's own legalization does where it makes nothing."""
+    made = rule(builder, call)
+    return call.op.get_attr("FLegalize")(builder, call) if made is None else made
 
-    return {"relax.nn.conv2d": conv2d, "relax.matmul": matmul}
+
+def _value(function: Callable[[Any], Any], builder: Any, call: Any) -> Any:
+    if str(call.args[0].ty.dtype) != "float32":
+        return None
+    return builder.call_te(mathematics.elementwise(function), call.args[0], primfunc_name_hint="value")
+
+
+def _softmax(builder: Any, call: Any) -> Any:
+    x, shape = call.args[0], shape_of(call.args[0])
+    if str(x.ty.dtype) != "float32" or not shape:
+        return None
+    axis = int(call.attrs.axis) % len(shape)
+    return builder.call_te(mathematics.softmax, x, axis, primfunc_name_hint="softmax")
+
+
+def _layer_norm(builder: Any, call: Any) -> Any:
+    x, gamma, beta = call.args
+    attrs, shape = call.attrs, shape_of(x)
+    if str(x.ty.dtype) != "float32" or not shape or not (attrs.center and attrs.scale):
+        return None
+    axes = sorted(int(axis) % len(shape) for axis in attrs.axes)
+    if axes != list(range(len(shape) - len(axes), len(shape))):
+        return None
+    build = functools.partial(mathematics.layer_norm, axes=axes, epsilon=float(attrs.epsilon))
+    return builder.call_te(build, x, gamma, beta, primfunc_name_hint="layer_norm")
 
 
 def window_of(call: Any, kernel: tuple[int, int]) -> Window:
@@ -61,11 +91,14 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
     from tvm import relax
 
     x, weights = call.args[0], constant(call.args[1])
-    shape = shape_of(x)
-    if weights is None or shape is None or str(call.attrs.data_layout) != "NHWC" or weights.dtype != np.float32:
+    shape, attrs = shape_of(x), call.attrs
+    if weights is None or shape is None or weights.dtype != np.float32 or str(x.ty.dtype) != "float32":
         return None
-    if str(call.attrs.kernel_layout) != "OHWI":
+    if str(attrs.kernel_layout) != "OHWI" or str(attrs.out_layout) != "NHWC":
         return None
+    channels_first = str(attrs.data_layout) == "NCHW"
+    if channels_first:
+        shape = (shape[0], *shape[2:], shape[1])
     outputs, high, wide, inputs = weights.shape
     window = window_of(call, (high, wide))
     output_high, output_wide = window.output(shape[1], shape[2])
@@ -84,7 +117,7 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
             tile = dataclasses.replace(tile, vectors=tile.vectors - 1)
         if each % tile.channels:
             return None
-    elif window.pointwise:
+    elif window.pointwise and not channels_first:
         positions = shape[0] * shape[1] * shape[2]
         tile = blocking.choose(1, positions, outputs, terms, machine)
         packed = kernels.pack_weights(weights.reshape(outputs, inputs), tile.channels)
@@ -92,7 +125,8 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
     else:
         tile = blocking.choose(output_high, output_wide, outputs, terms, machine)
     packed = kernels.pack_weights(weights, tile.channels)
-    return emit(builder, kernels.convolution(tile, window, outputs), x, relax.const(packed), name="convolution")
+    build = kernels.convolution(tile, window, outputs, channels_first=channels_first)
+    return emit(builder, build, x, relax.const(packed), name="convolution")
 
 
 def _matmul(builder: Any, call: Any, machine: Machine) -> Any:

@@ -46,10 +46,10 @@ def _kernel(sch: Any, sums: Any, kind: str, tile: Blocking, machine: Machine) ->
     """Compute a tile of sums in registers, then everything that was fused behind it, then store once."""
     sch.unannotate(sums, KERNEL)
     last = _inline_behind(sch, sums)
-    _pads(sch, sums, machine)
+    pads = sch.get_producers(sums)
+    band: list[Any] = []  # loops that one padded part of the input is made for
     if kind == "flat":
-        lead = len(sch.get_loops(last)) - 1
-        _flatten(sch, last, lead)
+        _flatten(sch, last, len(sch.get_loops(last)) - 1)
         m, n = sch.get_loops(last)
         outer, rows = sch.split(m, [None, tile.width])
         spatial, inner = [outer], [rows]
@@ -59,25 +59,39 @@ def _kernel(sch: Any, sums: Any, kind: str, tile: Blocking, machine: Machine) ->
         spatial, inner = [*lead_loops, outer], [rows]
     else:
         b, y, z, n = sch.get_loops(last)
-        y_outer, y_inner = sch.split(y, [None, tile.height])
+        rows_of_tiles = _band(sch, pads, _extent(sch, y) or 1, tile, machine)
+        y_band, y_outer, y_inner = sch.split(y, [None, rows_of_tiles, tile.height])
         z_outer, z_inner = sch.split(z, [None, tile.width])
-        spatial, inner = [b, y_outer, z_outer], [y_inner, z_inner]
+        band, spatial, inner = [b, y_band], [y_outer, z_outer], [y_inner, z_inner]
     columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
-    if tile.weights_outer:
-        sch.reorder(columns, *spatial, *inner, vectors, lanes)
-        at = spatial[-1]
-    else:
-        sch.reorder(*spatial, columns, *inner, vectors, lanes)
-        at = columns
-    sch.compute_at(sums, at, preserve_unit_loops=True)
+    loops = [*band, columns, *spatial] if tile.weights_outer else [*band, *spatial, columns]
+    sch.reorder(*loops, *inner, vectors, lanes)
+    sch.compute_at(sums, loops[-1], preserve_unit_loops=True)
     sch.set_scope(sums, 0, "local")
     _registers(sch, sums, tile)
     for loop in (*inner, vectors):
         sch.unroll(loop)
     if _whole(sch, last, tile):
         sch.vectorize(lanes)
-    loops = [columns, *spatial] if tile.weights_outer else [*spatial, columns]
-    _parallel(sch, loops, machine)
+    for block in pads:
+        sch.compute_at(block, band[-1], preserve_unit_loops=True)
+        *_, last_loop = sch.get_loops(block)
+        width = _lanes(_extent(sch, last_loop) or 1, machine)
+        if width > 1:
+            sch.vectorize(sch.split(last_loop, [None, width])[1])
+    _parallel(sch, band if pads else loops, machine)
+
+
+def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machine) -> int:
+    """Return how many rows of tiles one padded part of the input is for: it stays in cache, each thread has one."""
+    tiles = -(-height // tile.height)
+    if not pads:
+        return tiles if tile.weights_outer else 1
+    item_bytes = 4
+    values = math.prod(int(v.dom.extent) for v in sch.get(pads[0]).iter_vars)
+    row_bytes = values * item_bytes / height
+    fitting = max(int(machine.l2_bytes / 4 / (row_bytes * tile.height)), 1)
+    return min(fitting, -(-tiles // machine.threads))
 
 
 def _registers(sch: Any, sums: Any, tile: Blocking) -> None:
@@ -112,11 +126,6 @@ def _inline_behind(sch: Any, sums: Any) -> Any:
     for block in producers:
         sch.compute_inline(block)
     return blocks[-1]
-
-
-def _pads(sch: Any, sums: Any, machine: Machine) -> None:
-    for block in sch.get_producers(sums):
-        _spatial(sch, block, machine)
 
 
 def _flatten(sch: Any, block: Any, lead: int) -> None:
@@ -160,7 +169,7 @@ def _generic(sch: Any, machine: Machine) -> str:
     """Inline what can be, vectorize elementwise blocks and reductions over outer dimensions."""
     root = sch.get_sblock("root")
     for block in sch.get_child_blocks(root)[:-1]:
-        if _reductions(sch, block):
+        if _reductions(sch, block) or _dear(sch, block):
             continue
         try:
             sch.compute_inline(block)
@@ -177,6 +186,11 @@ def _generic(sch: Any, machine: Machine) -> str:
     return named[0] if named else "elementwise"
 
 
+def _dear(sch: Any, block: Any) -> bool:
+    """Say whether a block is better computed once and stored than again by each of its readers."""
+    return sch.get(block).name_hint == "power" and len(sch.get_consumers(block)) > 1
+
+
 def _reductions(sch: Any, block: Any) -> bool:
     return any(int(v.iter_type) == _REDUCTION for v in sch.get(block).iter_vars)
 
@@ -190,6 +204,8 @@ def _spatial(sch: Any, block: Any, machine: Machine) -> None:
             sch.parallel(loops[0])
         return
     total = math.prod(size or 1 for size in sizes)
+    if _transposes(sch, block, loops, total, machine):
+        return
     if _lanes(sizes[-1] or 1, machine) < _FEWEST_LANES:
         if total < 4 * machine.lanes():
             return
@@ -201,6 +217,33 @@ def _spatial(sch: Any, block: Any, machine: Machine) -> None:
         last, inner = sch.split(last, [None, lanes])
         sch.vectorize(inner)
     _divide(sch, [*outer, last], total, machine)
+
+
+def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Machine) -> bool:
+    """Arrange a block that reads along another axis than it writes, in squares that stay in cache; say whether it is.
+
+    Without squares each value read is in another line, and often in another page.
+    """
+    inside = sch.get(block)
+    variables = [v.var for v in inside.iter_vars]
+    if len(variables) != len(loops) or len(inside.reads) == 0 or len(variables) < 2:
+        return False
+    region = inside.reads[0].region
+    along = [n for n, v in enumerate(variables) if len(region) > 0 and region[-1].min.same_as(v)]
+    if not along or along[0] == len(variables) - 1:
+        return False
+    side = machine.lanes()
+    place, size, last = along[0], _extent(sch, loops[along[0]]) or 1, _extent(sch, loops[-1]) or 1
+    lanes = _lanes(last, machine)
+    if lanes < _FEWEST_LANES or size < _FEWEST_LANES:
+        return False
+    rows, row = sch.split(loops[place], [None, _lanes(size, machine) if size % side else side])
+    columns, column = sch.split(loops[-1], [None, lanes])
+    others = [loop for n, loop in enumerate(loops[:-1]) if n != place]
+    sch.reorder(*others, rows, columns, row, column)
+    sch.vectorize(column)
+    _divide(sch, [*others, rows, columns], total, machine)
+    return True
 
 
 def _lanes(size: int, machine: Machine) -> int:
@@ -230,6 +273,10 @@ def _reduction(sch: Any, block: Any, machine: Machine) -> str:
     if not spatial:
         return "reduction"
     total = math.prod(_extent(sch, loop) or 1 for loop in loops)
+    size = _extent(sch, terms[-1]) or 1
+    lanes = _lanes(size, machine)
+    if _runs_along(sch, block) and lanes >= _FEWEST_LANES and size >= 2 * lanes:
+        return _across(sch, terms, lanes, total, machine)
     lanes = _lanes(_extent(sch, spatial[-1]) or 1, machine)
     outer = spatial
     if lanes >= _FEWEST_LANES:
@@ -243,6 +290,28 @@ def _reduction(sch: Any, block: Any, machine: Machine) -> str:
         sch.reorder(*outer, *terms)
     _divide(sch, outer, total, machine)
     return "vector reduction" if lanes >= _FEWEST_LANES else "reduction"
+
+
+def _runs_along(sch: Any, block: Any) -> bool:
+    """Say whether neighbouring terms of a reduction are neighbours in memory."""
+    block = sch.get(block)
+    own = block.writes[0].source
+    reads = [region for region in block.reads if not region.source.same_as(own)]
+    last = [v.var for v in block.iter_vars if int(v.iter_type) == _REDUCTION][-1]
+    return all(len(region.region) > 0 and region.region[-1].min.same_as(last) for region in reads)
+
+
+def _across(sch: Any, terms: list[Any], lanes: int, total: int, machine: Machine) -> str:
+    """Reduce ``lanes`` interleaved parts at once, then these."""
+    _, inner = sch.split(terms[-1], [None, lanes])
+    part = sch.rfactor(inner, 0)
+    loops = sch.get_loops(part)
+    outer, terms, lane = loops[: -1 - len(terms)], loops[-1 - len(terms) : -1], loops[-1]
+    sch.vectorize(lane)
+    start = sch.decompose_reduction(part, terms[0])
+    sch.vectorize(sch.get_loops(start)[-1])
+    _divide(sch, outer, total, machine)
+    return "row reduction"
 
 
 def _extent(sch: Any, loop: Any) -> int | None:

@@ -1,0 +1,180 @@
+"""exp, tanh, erf and what is made of them, in arithmetic that vectorizes: TVM calls libm's functions value by value.
+
+Errors against double precision are bounded by a test: 2 units in the last place for exp, 5 for erf, 6 for tanh. Infinite
+values and NaN give what ONNX asks for.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# Cephes Math Library 2.2, expf.c: exp(r) = 1 + r + r^2 P(r) for |r| <= ln(2) / 2, and ln(2) in two parts.
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
+# Below the first exp is 0 in float32, subnormal numbers included; above the second it is infinite.
+_EXP_LOW, _EXP_HIGH = -104.0, 89.0
+# Eigen 3.4, Core/MathFunctionsImpl.h (tanh) and unsupported SpecialFunctions (erf): odd rational functions, and from
+# where on the result is 1.
+_TANH = (
+    (-2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-08, 1.48572235717979e-05,
+     6.37261928875436e-04, 4.89352455891786e-03),
+    (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
+    7.90531110763549805,
+)  # fmt: skip
+_ERF = (
+    (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
+     -2.95459980854025e-03, -1.60960333262415e-02),
+    (-1.45660718464996e-05, -2.13374055278905e-04, -1.68282697438203e-03, -7.37332916720468e-03,
+     -1.42647390514189e-02),
+    4.0,
+)  # fmt: skip
+
+Scalar = Any  # a tirx expression of float32
+
+
+def _const(value: float) -> Scalar:
+    from tvm import tirx
+
+    return tirx.const(value, "float32")
+
+
+def _polynomial(x: Scalar, factors: Sequence[float]) -> Scalar:
+    total = _const(factors[0])
+    for factor in factors[1:]:
+        total = total * x + _const(factor)
+    return total
+
+
+def _clamp(x: Scalar, low: float, high: float) -> Scalar:
+    from tvm import te
+
+    return te.max(te.min(x, _const(high)), _const(low))
+
+
+def _keep_nan(x: Scalar, result: Scalar) -> Scalar:
+    """Return NaN where ``x`` is NaN: minimum and maximum lose it."""
+    from tvm import tirx
+
+    return tirx.Select(tirx.isnan(x), x, result)
+
+
+def exp(x: Scalar) -> Scalar:
+    """Return e to the power ``x``."""
+    from tvm import te, tirx
+
+    y = _clamp(x, _EXP_LOW, _EXP_HIGH)
+    n = te.floor(y * _const(1 / math.log(2)) + _const(0.5))
+    r = y - n * _const(_LN2_HIGH) - n * _const(_LN2_LOW)
+    fraction = _polynomial(r, _EXP) * r * r + r + _const(1)
+    whole = n.astype("int32")
+    half = whole >> 1  # in two steps, each of which is a normal number
+
+    def power(k: Any) -> Scalar:
+        return tirx.reinterpret("float32", (k + 127) << 23)
+
+    return _keep_nan(x, fraction * power(half) * power(whole - half))
+
+
+def _rational(x: Scalar, factors: tuple[Sequence[float], Sequence[float], float]) -> Scalar:
+    above, below, end = factors
+    y = _clamp(x, -end, end)
+    square = y * y
+    return _keep_nan(x, y * _polynomial(square, above) / _polynomial(square, below))
+
+
+def tanh(x: Scalar) -> Scalar:
+    """Return the hyperbolic tangent."""
+    return _rational(x, _TANH)
+
+
+def erf(x: Scalar) -> Scalar:
+    """Return the error function."""
+    return _rational(x, _ERF)
+
+
+def sigmoid(x: Scalar) -> Scalar:
+    """Return the logistic function."""
+    return _const(1) / (_const(1) + exp(-x))
+
+
+def silu(x: Scalar) -> Scalar:
+    """Return ``x`` times its logistic function."""
+    return x / (_const(1) + exp(-x))
+
+
+def gelu(x: Scalar) -> Scalar:
+    """Return ``x`` times the normal distribution's probability below it."""
+    return x * _const(0.5) * (_const(1) + erf(x * _const(math.sqrt(0.5))))
+
+
+def gelu_tanh(x: Scalar) -> Scalar:
+    """Return GELU by tanh (arXiv 1606.08415, section 2)."""
+    return x * _const(0.5) * (_const(1) + tanh(_const(math.sqrt(2 / math.pi)) * (x + _const(0.044715) * x * x * x)))
+
+
+FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
+    "relax.exp": exp,
+    "relax.tanh": tanh,
+    "relax.erf": erf,
+    "relax.sigmoid": sigmoid,
+    "relax.nn.silu": silu,
+    "relax.nn.gelu": gelu,
+    "relax.nn.gelu_tanh": gelu_tanh,
+}
+
+
+def elementwise(function: Callable[[Scalar], Scalar]) -> Callable[[Any], Any]:
+    """Return the tensor expression of a function of one value."""
+    from tvm import te
+
+    return lambda x: te.compute(x.shape, lambda *i: function(x[i]), name="value")
+
+
+def softmax(x: Any, axis: int) -> Any:
+    """Return exp(x - max) / sum(exp(x - max)) along an axis."""
+    from tvm import te
+
+    shape = list(x.shape)
+    rest = [*shape[:axis], *shape[axis + 1 :]]
+
+    def along(index: Sequence[Any], k: Any) -> tuple[Any, ...]:
+        return (*index[:axis], k, *index[axis:])
+
+    def without(index: Sequence[Any]) -> tuple[Any, ...]:
+        return (*index[:axis], *index[axis + 1 :])
+
+    k, j = te.reduce_axis((0, shape[axis]), "k"), te.reduce_axis((0, shape[axis]), "j")
+    top = te.compute(rest, lambda *i: te.max(x[along(i, k)], axis=k), name="top")
+    power = te.compute(shape, lambda *i: exp(x[i] - top[without(i)]), name="power")
+    total = te.compute(rest, lambda *i: te.sum(power[along(i, j)], axis=j), name="total")
+    return te.compute(shape, lambda *i: power[i] / total[without(i)], name="softmax")
+
+
+def layer_norm(x: Any, gamma: Any, beta: Any, axes: Sequence[int], epsilon: float) -> Any:
+    """Return (x - mean) / sqrt(variance + epsilon) * gamma + beta over the last axes, the variance about the mean.
+
+    TVM's own form takes the difference of two sums of squares, which cancels where the mean is large.
+    """
+    from tvm import te, tirx
+
+    shape, lead = list(x.shape), len(x.shape) - len(axes)
+    inner = shape[lead:]
+    count = _const(math.prod(int(size) for size in inner))
+
+    def sum_of(value: Callable[..., Scalar], name: str) -> Any:
+        terms = [te.reduce_axis((0, size), f"{name}{n}") for n, size in enumerate(inner)]
+        return te.compute(shape[:lead], lambda *i: te.sum(value(*i, *terms), axis=terms), name=name)
+
+    total = sum_of(lambda *i: x[i], "total")
+    mean = te.compute(shape[:lead], lambda *i: total[i] / count, name="mean")
+    squares = sum_of(lambda *i: (x[i] - mean[i[:lead]]) * (x[i] - mean[i[:lead]]), "squares")
+    factor = te.compute(
+        shape[:lead], lambda *i: _const(1) / tirx.sqrt(squares[i] / count + _const(epsilon)), name="factor"
+    )
+    return te.compute(
+        shape, lambda *i: (x[i] - mean[i[:lead]]) * factor[i[:lead]] * gamma[i[lead:]] + beta[i[lead:]], name="norm"
+    )
