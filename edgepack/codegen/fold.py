@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from edgepack.specs import Array
 
 
-def fold(module: Any) -> Any:
-    """Return the module with ``main``'s operators of constants evaluated.
+def fold(module: Any, keep: frozenset[str] = frozenset()) -> Any:
+    """Return the module with ``main``'s operators of constants evaluated, except those named in ``keep``.
 
     What the table here does not know is left as it is, and so is a function with branches.
     """
     if not is_straight(module["main"]):
         return module
-    return with_main(module, rebuilt(module["main"], _emit))
+    return with_main(module, rebuilt(module["main"], lambda builder, bindings: _emit(builder, bindings, keep)))
 
 
-def _emit(builder: Any, bindings: Any) -> Callable[[Any], Any]:
+def _emit(builder: Any, bindings: Any, keep: frozenset[str]) -> Callable[[Any], Any]:
     from tvm import relax
 
     made: dict[Any, Any] = {}
@@ -34,7 +34,8 @@ def _emit(builder: Any, bindings: Any) -> Callable[[Any], Any]:
 
     for binding in bindings:
         value = rewritten(binding.value, form)
-        found = _evaluate(value) if isinstance(value, relax.Call) else None
+        foldable = isinstance(value, relax.Call) and getattr(value.op, "name", "") not in keep
+        found = evaluate(value) if foldable else None
         if found is not None:
             made[binding.var] = relax.const(found)
         elif constant(value) is not None:
@@ -44,7 +45,7 @@ def _emit(builder: Any, bindings: Any) -> Callable[[Any], Any]:
     return form
 
 
-def _evaluate(call: Any) -> Array | None:
+def evaluate(call: Any) -> Array | None:
     """Return the value of a call whose arguments are all constants, or None."""
     from tvm import relax
 

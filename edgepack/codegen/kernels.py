@@ -7,6 +7,7 @@ is not full. The block that sums carries its tile in the annotation ``KERNEL``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from edgepack.specs import Array
 
 KERNEL = "edgepack.kernel"
+TERMS = 4  # bytes that one instruction multiplies and adds
 Tensor: TypeAlias = Any  # tvm.te.Tensor
 Build: TypeAlias = Callable[..., Tensor]
 
@@ -46,27 +48,33 @@ class Window:
         return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.padding)
 
 
-def tag(kind: str, tile: Blocking) -> dict[str, str]:
+def tag(kind: str, tile: Blocking, instruction: str | None = None) -> dict[str, str]:
     """Return the annotation of a block that sums; ``read_tag`` reads it."""
     numbers = (tile.height, tile.width, tile.vectors, tile.lanes, int(tile.weights_outer))
-    return {KERNEL: " ".join([kind, *map(str, numbers)])}
+    return {KERNEL: " ".join([kind, instruction or "-", *map(str, numbers)])}
 
 
-def read_tag(text: str) -> tuple[str, Blocking]:
-    """Return the kind of kernel and its tile."""
+def read_tag(text: str) -> tuple[str, str | None, Blocking]:
+    """Return the kind of kernel, the tensor intrinsic that it is made for, and its tile."""
     from edgepack.codegen.blocking import Blocking
 
-    kind, *numbers = text.split()
+    kind, instruction, *numbers = text.split()
     height, width, vectors, lanes, outer = map(int, numbers)
-    return kind, Blocking(height, width, vectors, lanes, bool(outer))
+    return kind, None if instruction == "-" else instruction, Blocking(height, width, vectors, lanes, bool(outer))
 
 
 def pack_weights(weights: Array, channels: int) -> Array:
-    """Return [tile, kernel height, kernel width, input, channel] of weights [output, height, width, input]."""
+    """Return [tile, kernel height, kernel width, input, channel] of weights [output, height, width, input].
+
+    Bytes come in fours of input channels: [tile, kernel height, kernel width, input / 4, channel, 4].
+    """
     outputs, *rest = weights.shape
     tiles = -(-outputs // channels)
     padded = np.zeros((tiles * channels, *rest), weights.dtype)
     padded[:outputs] = weights
+    if weights.dtype == np.int8:
+        padded = padded.reshape(tiles, channels, *rest[:-1], rest[-1] // TERMS, TERMS)
+        return np.ascontiguousarray(np.moveaxis(padded, 1, -2))
     return np.ascontiguousarray(np.moveaxis(padded.reshape(tiles, channels, *rest), 1, -1))
 
 
@@ -83,10 +91,26 @@ def pad(x: Tensor, window: Window, value: float = 0, *, channels_first: bool = F
     return topi.nn.pad(x, before, after, tirx.const(value, x.dtype), name="pad")
 
 
-def pointwise(tile: Blocking, outputs: int) -> Build:
+def _sum(axes: list[Any], x: Callable[[Any], Any], w: Callable[..., Any], inputs: int, *, integer: bool) -> Any:
+    """Return the sum over ``axes`` and the inputs of ``x(input)`` times ``w(input)``, or ``w(four, byte)``."""
+    from tvm import te
+
+    if not integer:
+        k = te.reduce_axis((0, inputs), "k")
+        return te.sum(_float(x(k)) * _float(w(k)), axis=[*axes, k])
+    four, byte = te.reduce_axis((0, inputs // TERMS), "four"), te.reduce_axis((0, TERMS), "byte")
+    product = x(four * TERMS + byte).astype("int32") * w(four, byte).astype("int32")
+    return te.sum(product, axis=[*axes, four, byte])
+
+
+def _float(value: Any) -> Any:
+    return value if str(value.dtype) == "float32" else value.astype("float32")
+
+
+def pointwise(tile: Blocking, outputs: int, instruction: str | None = None) -> Build:
     """Return a convolution of one position, or a product: [..., k] with [tiles, k, channels] -> [..., outputs].
 
-    All positions are one dimension, so that a tile may run over the ends of rows.
+    All positions are one dimension, so that a tile may run over the ends of rows. Packed bytes give sums in int32.
     """
     from tvm import te
 
@@ -95,7 +119,7 @@ def pointwise(tile: Blocking, outputs: int) -> Build:
         positions = int(np.prod(lead))
         rows, channels = tile.width, tile.channels
         full = -(-positions // rows) * rows
-        k = te.reduce_axis((0, terms), "k")
+        integer = len(w.shape) == 4
 
         def at(m: Any) -> tuple[Any, ...]:
             m = te.min(m, positions - 1) if full != positions else m
@@ -107,9 +131,15 @@ def pointwise(tile: Blocking, outputs: int) -> Build:
 
         sums = te.compute(
             (full, int(w.shape[0]) * channels),
-            lambda m, n: te.sum(x[(*at(m), k)] * w[n // channels, k, n % channels], axis=k),
+            lambda m, n: _sum(
+                [],
+                lambda k: x[(*at(m), k)],
+                lambda k, *byte: w[(n // channels, k, n % channels, *byte)],
+                terms,
+                integer=integer,
+            ),
             name="sums",
-            attrs=tag("flat", tile),
+            attrs=tag("flat", tile, instruction),
         )
 
         def result(*index: Any) -> Any:
@@ -123,38 +153,47 @@ def pointwise(tile: Blocking, outputs: int) -> Build:
     return build
 
 
-def convolution(tile: Blocking, window: Window, outputs: int, *, channels_first: bool = False) -> Build:
+def convolution(
+    tile: Blocking, window: Window, outputs: int, instruction: str | None = None, *, channels_first: bool = False
+) -> Build:
     """Return a direct convolution: [n, h, w, c] with packed weights -> [n, oh, ow, outputs].
 
-    With groups, a tile's channels are all of one group. ``channels_first``: the input, not the output, is [n, c, h, w].
+    Packed bytes give sums in int32. With groups, a tile's channels are all of one group. ``channels_first``: the input,
+    not the output, is [n, c, h, w].
     """
     from tvm import te
 
     def build(x: Tensor, w: Tensor) -> Tensor:
         batch, *sizes = (int(size) for size in x.shape)
         high, wide = window.output(*(sizes[1:] if channels_first else sizes[:2]))
-        tiles, kernel_high, kernel_wide, inputs, channels = (int(size) for size in w.shape)
+        tiles, kernel_high, kernel_wide, inputs, channels, *four = (int(size) for size in w.shape)
+        inputs *= math.prod(four)
         full_high, full_wide = -(-high // tile.height) * tile.height, -(-wide // tile.width) * tile.width
         padded = pad(x, window, channels_first=channels_first)
         tiles_a_group = tiles // window.groups
         i = te.reduce_axis((0, kernel_high), "i")
         j = te.reduce_axis((0, kernel_wide), "j")
-        k = te.reduce_axis((0, inputs), "k")
 
-        def term(b: Any, y: Any, z: Any, n: Any) -> Any:
+        def total(b: Any, y: Any, z: Any, n: Any) -> Any:
             y = te.min(y, high - 1) if full_high != high else y
             z = te.min(z, wide - 1) if full_wide != wide else z
             row = y * window.strides[0] + i * window.dilation[0]
             column = z * window.strides[1] + j * window.dilation[1]
             first = n // (channels * tiles_a_group) * inputs if window.groups > 1 else 0
-            place = (b, first + k, row, column) if channels_first else (b, row, column, first + k)
-            return padded[place] * w[n // channels, i, j, k, n % channels]
+
+            def value(k: Any) -> Any:
+                return padded[(b, first + k, row, column) if channels_first else (b, row, column, first + k)]
+
+            def weight(k: Any, *byte: Any) -> Any:
+                return w[(n // channels, i, j, k, n % channels, *byte)]
+
+            return _sum([i, j], value, weight, inputs, integer=bool(four))
 
         sums = te.compute(
             (batch, full_high, full_wide, tiles * channels),
-            lambda b, y, z, n: te.sum(term(b, y, z, n), axis=[i, j, k]),
+            total,
             name="sums",
-            attrs=tag("window", tile),
+            attrs=tag("window", tile, instruction),
         )
         return te.compute((batch, high, wide, outputs), lambda *index: sums[index], name="result")
 
@@ -177,7 +216,7 @@ def depthwise(tile: Blocking, window: Window) -> Build:
             z = te.min(z, wide - 1) if full_wide != wide else z
             row = y * window.strides[0] + i * window.dilation[0]
             column = z * window.strides[1] + j * window.dilation[1]
-            return padded[b, row, column, c] * w[i, j, c]
+            return _float(padded[b, row, column, c]) * _float(w[i, j, c])
 
         sums = te.compute(
             (batch, high, full_wide, channels),

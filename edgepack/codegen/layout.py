@@ -106,7 +106,10 @@ def _handler(name: str) -> Callable[[Any, Any], Any] | None:
         return _binary
     if name in _POOLS:
         return _pool
-    return {"relax.nn.conv2d": _conv2d, "relax.concat": _concat}.get(name)
+    return {
+        "relax.nn.conv2d": _conv2d, "relax.concat": _concat, "relax.quantize": _scaled, "relax.dequantize": _scaled,
+        "relax.nn.pad": _pad, "relax.mean": _mean,
+    }.get(name)  # fmt: skip
 
 
 def _conv2d(rewriter: Rewriter, call: Any) -> Any:
@@ -190,3 +193,39 @@ def _concat(rewriter: Rewriter, call: Any) -> Any:
         return None
     axis = int(call.attrs.axis)
     return relax.op.concat([rewriter.channels_last(part) for part in parts.fields], _AXIS[axis % 4])
+
+
+def _scaled(rewriter: Rewriter, call: Any) -> Any:
+    """Quantize and dequantize with one scale and zero point for the whole tensor."""
+    from tvm import relax
+
+    x, scale, zero = call.args
+    scalars = [constant(part) for part in (scale, zero)]
+    if not rewriter.is_last(x) or any(part is None or part.ndim for part in scalars):
+        return None
+    return relax.Call(call.op, [rewriter.channels_last(x), scale, zero], call.attrs, call.ty_args)
+
+
+def _pad(rewriter: Rewriter, call: Any) -> Any:
+    from tvm import relax
+
+    x, attrs = call.args[0], call.attrs
+    widths = [int(width) for width in attrs.pad_width]
+    shape = shape_of(x)
+    # What is not channels last yet becomes so here: only convolutions pad, and they want it.
+    if shape is None or len(shape) != 4 or len(widths) != 8 or str(attrs.pad_mode) != "constant":
+        return None
+    if not rewriter.is_last(x) and str(x.ty.dtype) not in ("uint8", "int8"):
+        return None
+    moved = [width for axis in _LAST for width in widths[2 * axis : 2 * axis + 2]]
+    return relax.op.nn.pad(rewriter.channels_last(x), moved, "constant", attrs.pad_value)
+
+
+def _mean(rewriter: Rewriter, call: Any) -> Any:
+    from tvm import relax
+
+    attrs = call.attrs
+    if not rewriter.is_last(call.args[0]) or not attrs.keepdims or attrs.axis is None:
+        return None
+    axes = [_AXIS[int(axis) % 4] for axis in attrs.axis]
+    return relax.op.mean(rewriter.channels_last(call.args[0]), axes, keepdims=True)

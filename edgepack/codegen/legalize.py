@@ -9,17 +9,26 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from edgepack.codegen import blocking, kernels, mathematics
+from edgepack.codegen import blocking, dot, kernels, mathematics
 from edgepack.codegen.expressions import constant, shape_of
 from edgepack.codegen.kernels import Window
+from edgepack.quantize.saturation import PAIR_LIMIT
 
 if TYPE_CHECKING:
+    from edgepack.codegen.blocking import Blocking
     from edgepack.codegen.machine import Machine
+    from edgepack.specs import Array
 
 Legalization: TypeAlias = Callable[[Any, Any], Any]
-# tvm::relax::OpPatternKind: elementwise operators that follow may be computed on the result before it is stored.
+# tvm::relax::OpPatternKind: elementwise operators that follow may be computed before the result is stored; or none.
 _OUT_ELEMENTWISE_FUSABLE = 4
+_OPAQUE = 8
 _FEWEST_COLUMNS = 4
+# Types of activations, weights and sums that the kernels take.
+_KINDS = frozenset(
+    {("float32", "float32", "float32")}
+    | {(activation, "int8", sums) for activation in ("uint8", "int8") for sums in ("int32", "float32")}
+)
 
 
 def legalizations(machine: Machine) -> Mapping[str, Legalization]:
@@ -27,6 +36,7 @@ def legalizations(machine: Machine) -> Mapping[str, Legalization]:
     rules: dict[str, Callable[[Any, Any], Any]] = {
         "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, machine),
         "relax.matmul": lambda builder, call: _matmul(builder, call, machine),
+        "relax.nn.pad": _pad,
         "relax.nn.softmax": _softmax,
         "relax.nn.layer_norm": _layer_norm,
         **{name: functools.partial(_value, function) for name, function in mathematics.FUNCTIONS.items()},
@@ -52,6 +62,23 @@ def _softmax(builder: Any, call: Any) -> Any:
         return None
     axis = int(call.attrs.axis) % len(shape)
     return builder.call_te(mathematics.softmax, x, axis, primfunc_name_hint="softmax")
+
+
+def _pad(builder: Any, call: Any) -> Any:
+    """Return the padding of a quantized tensor as a function of its own: what is fused must keep its maker's shape."""
+    from tvm import tirx, topi
+
+    x, attrs = call.args[0], call.attrs
+    dtype = str(x.ty.dtype)
+    if dtype not in ("uint8", "int8") or str(attrs.pad_mode) != "constant":
+        return None
+    widths = [int(width) for width in attrs.pad_width]
+    value = tirx.const(int(attrs.pad_value), dtype)
+
+    def build(data: Any) -> Any:
+        return topi.nn.pad(data, widths[::2], widths[1::2], value)
+
+    return builder.call_te(build, x, primfunc_name_hint="pad", primfunc_attrs={"op_pattern": _OPAQUE})
 
 
 def _layer_norm(builder: Any, call: Any) -> Any:
@@ -92,7 +119,8 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
 
     x, weights = call.args[0], constant(call.args[1])
     shape, attrs = shape_of(x), call.attrs
-    if weights is None or shape is None or weights.dtype != np.float32 or str(x.ty.dtype) != "float32":
+    kind = (str(x.ty.dtype), "" if weights is None else str(weights.dtype), str(call.ty.dtype))
+    if weights is None or shape is None or kind not in _KINDS:
         return None
     if str(attrs.kernel_layout) != "OHWI" or str(attrs.out_layout) != "NHWC":
         return None
@@ -101,32 +129,46 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
         shape = (shape[0], *shape[2:], shape[1])
     outputs, high, wide, inputs = weights.shape
     window = window_of(call, (high, wide))
-    output_high, output_wide = window.output(shape[1], shape[2])
     if window.groups > 1 and inputs == 1 and outputs == window.groups:
-        lanes = blocking.lanes_for(outputs, machine)
-        if outputs % lanes:
-            return None
-        tile = blocking.depthwise(output_wide, outputs, window.kernel, machine)
-        flat = np.ascontiguousarray(weights[..., 0].transpose(1, 2, 0))
-        return emit(builder, kernels.depthwise(tile, window), x, relax.const(flat), name="depthwise")
-    terms = inputs * high * wide
-    if window.groups > 1:
-        each = outputs // window.groups
-        tile = blocking.choose(output_high, output_wide, each, terms, machine)
-        while each % tile.channels and tile.vectors > 1:
-            tile = dataclasses.replace(tile, vectors=tile.vectors - 1)
-        if each % tile.channels:
-            return None
-    elif window.pointwise and not channels_first:
-        positions = shape[0] * shape[1] * shape[2]
-        tile = blocking.choose(1, positions, outputs, terms, machine)
-        packed = kernels.pack_weights(weights.reshape(outputs, inputs), tile.channels)
-        return emit(builder, kernels.pointwise(tile, outputs), x, relax.const(packed), name="convolution1x1")
-    else:
-        tile = blocking.choose(output_high, output_wide, outputs, terms, machine)
+        return _depthwise(builder, x, weights, window, window.output(*shape[1:3])[1], machine)
+    integer = kind[2] == "int32"
+    if kind[1] == "int8" and not integer:
+        weights = weights.astype(np.float32)  # few input channels: exact sums in float32
+    terms = inputs * high * wide // (kernels.TERMS if integer else 1)
+    each = outputs // window.groups
+    flat = window.pointwise and not channels_first and window.groups == 1
+    size = (1, int(np.prod(shape[:3]))) if flat else window.output(*shape[1:3])
+    tile = blocking.choose(*size, each, terms, machine)
+    while window.groups > 1 and each % tile.channels and tile.vectors > 1:
+        tile = dataclasses.replace(tile, vectors=tile.vectors - 1)
+    if window.groups > 1 and each % tile.channels:
+        return None
     packed = kernels.pack_weights(weights, tile.channels)
-    build = kernels.convolution(tile, window, outputs, channels_first=channels_first)
+    instruction = instruction_for(packed, tile, machine) if integer else None
+    if flat:
+        build = kernels.pointwise(tile, outputs, instruction)
+        return emit(builder, build, x, relax.const(packed[:, 0, 0]), name="convolution1x1")
+    build = kernels.convolution(tile, window, outputs, instruction, channels_first=channels_first)
     return emit(builder, build, x, relax.const(packed), name="convolution")
+
+
+def _depthwise(builder: Any, x: Any, weights: Array, window: Window, width: int, machine: Machine) -> Any:
+    from tvm import relax
+
+    channels = weights.shape[0]
+    tile = blocking.depthwise(width, channels, window.kernel, machine)
+    if channels % tile.lanes:
+        return None
+    flat = np.ascontiguousarray(weights[..., 0].transpose(1, 2, 0))
+    return emit(builder, kernels.depthwise(tile, window), x, relax.const(flat), name="depthwise")
+
+
+def instruction_for(packed: Array, tile: Blocking, machine: Machine) -> str | None:
+    """Return the tensor intrinsic for packed int8 weights [..., channel, 4], or None: then the sums are plain loops."""
+    pairs = packed.astype(np.int32).reshape(-1, 2)
+    same_sign = np.abs(pairs.sum(axis=1))
+    found = dot.dot_for(machine, tile.lanes, safe=int(same_sign.max(initial=0)) <= PAIR_LIMIT)
+    return None if found is None else dot.register(found)
 
 
 def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
@@ -135,15 +177,19 @@ def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
 
     a, b = call.args
     left, right = shape_of(a), shape_of(b)
-    if left is None or right is None or str(a.ty.dtype) != "float32" or len(left) < 2 or len(right) < 2:
+    kind = (str(a.ty.dtype), str(b.ty.dtype), str(call.ty.dtype))
+    if left is None or right is None or kind not in _KINDS or len(left) < 2 or len(right) < 2:
         return None
     weights = constant(b)
+    integer = kind[2] == "int32"
     if weights is not None and weights.ndim == 2 and weights.shape[1] >= _FEWEST_COLUMNS:
         terms, outputs = weights.shape
-        tile = blocking.choose(1, int(np.prod(left[:-1])), outputs, terms, machine)
-        packed = kernels.pack_weights(weights.T, tile.channels)
-        return emit(builder, kernels.pointwise(tile, outputs), a, relax.const(packed), name="product")
-    if left[:-2] != right[:-2] or right[-1] % _FEWEST_COLUMNS:
+        steps = terms // kernels.TERMS if integer else terms
+        tile = blocking.choose(1, int(np.prod(left[:-1])), outputs, steps, machine)
+        packed = kernels.pack_weights(np.ascontiguousarray(weights.T), tile.channels)
+        instruction = instruction_for(packed, tile, machine) if integer else None
+        return emit(builder, kernels.pointwise(tile, outputs, instruction), a, relax.const(packed), name="product")
+    if integer or kind[1] == "int8" or left[:-2] != right[:-2] or right[-1] % _FEWEST_COLUMNS:
         return None
     tile = blocking.choose(1, left[-2], right[-1], left[-1], machine)
     if right[-1] % tile.channels:

@@ -1,7 +1,6 @@
 """exp, tanh, erf and what is made of them, in arithmetic that vectorizes: TVM calls libm's functions value by value.
 
-Errors against double precision are bounded by a test: 2 units in the last place for exp, 5 for erf, 6 for tanh. Infinite
-values and NaN give what ONNX asks for.
+Errors against double precision are bounded by a test. Infinite values and NaN give what ONNX asks for.
 """
 
 from __future__ import annotations

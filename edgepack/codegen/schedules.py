@@ -32,8 +32,9 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
     if len(tagged) > 1:
         raise RuleError("two kernels in one function")
     if tagged:
-        kind, tile = read_tag(str(sch.get(tagged[0]).annotations[KERNEL]))
-        _kernel(sch, tagged[0], kind, tile, machine)
+        kind, instruction, tile = read_tag(str(sch.get(tagged[0]).annotations[KERNEL]))
+        _kernel(sch, tagged[0], kind, instruction, tile, machine)
+        kind = f"{kind} {instruction.split('.')[1]}" if instruction else kind
     else:
         kind = _generic(sch, machine)
     return sch.mod["main"], kind
@@ -42,7 +43,7 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
 # --- kernels ----------------------------------------------------------------------------------------------------------
 
 
-def _kernel(sch: Any, sums: Any, kind: str, tile: Blocking, machine: Machine) -> None:
+def _kernel(sch: Any, sums: Any, kind: str, instruction: str | None, tile: Blocking, machine: Machine) -> None:
     """Compute a tile of sums in registers, then everything that was fused behind it, then store once."""
     sch.unannotate(sums, KERNEL)
     last = _inline_behind(sch, sums)
@@ -68,7 +69,7 @@ def _kernel(sch: Any, sums: Any, kind: str, tile: Blocking, machine: Machine) ->
     sch.reorder(*loops, *inner, vectors, lanes)
     sch.compute_at(sums, loops[-1], preserve_unit_loops=True)
     sch.set_scope(sums, 0, "local")
-    _registers(sch, sums, tile)
+    _registers(sch, sums, instruction, tile)
     for loop in (*inner, vectors):
         sch.unroll(loop)
     if _whole(sch, last, tile):
@@ -94,22 +95,27 @@ def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machi
     return min(fitting, -(-tiles // machine.threads))
 
 
-def _registers(sch: Any, sums: Any, tile: Blocking) -> None:
+def _registers(sch: Any, sums: Any, instruction: str | None, tile: Blocking) -> None:
     """Arrange the loops of the sums: terms outside, positions and vectors of one tile unrolled inside."""
     variables = sch.get(sums).iter_vars
     loops = sch.get_loops(sums)[-len(variables) :]
     spatial = [loop for loop, v in zip(loops, variables, strict=True) if int(v.iter_type) == _SPATIAL]
     terms = [loop for loop, v in zip(loops, variables, strict=True) if int(v.iter_type) == _REDUCTION]
     vectors, lanes = sch.split(spatial[-1], [None, tile.lanes])
-    sch.reorder(*terms, *spatial[:-1], vectors, lanes)
+    bytes_inside = terms[-1:] if instruction else []
+    terms = terms[:-1] if instruction else terms
+    sch.reorder(*terms, *spatial[:-1], vectors, lanes, *bytes_inside)
     for loop in (*spatial[:-1], vectors):
         sch.unroll(loop)
-    sch.vectorize(lanes)
+    if not instruction:
+        sch.vectorize(lanes)
     start = sch.decompose_reduction(sums, terms[0])
     *positions, start_lanes = sch.get_loops(start)[-len(spatial) - 1 :]
     for loop in positions:
         sch.unroll(loop)
     sch.vectorize(start_lanes)
+    if instruction:
+        sch.tensorize(lanes, instruction)
 
 
 def _inline_behind(sch: Any, sums: Any) -> Any:

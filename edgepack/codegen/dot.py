@@ -1,0 +1,172 @@
+"""Sums of four products of bytes in one instruction: which there is on a machine, and how TVM is told to use it.
+
+Each is a tensor intrinsic: sums int32 [lanes] += activations [4] times weights int8 [lanes, 4].
+
+- VPDPBUSD (AVX512-VNNI, AVX-VNNI): activations uint8; exact.
+- VPMADDUBSW and VPMADDWD (AVX2, AVX512BW): activations uint8; exact only when two neighbouring weights cannot exceed 16
+  bits (``quantize/saturation.py``), which the caller checks on the weights themselves.
+- SDOT (Armv8.2 dot product): activations int8; exact.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from edgepack.codegen.machine import Machine
+
+TERMS = 4
+Instruction = Literal["vpdpbusd", "vpmaddubsw", "sdot"]
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One such instruction, for vectors of ``lanes`` sums; activations of type ``activations``."""
+
+    instruction: Instruction
+    lanes: int
+    activations: Literal["uint8", "int8"]
+
+    @property
+    def name(self) -> str:
+        """The name under which it is registered with TVM."""
+        return f"edgepack.{self.instruction}.{self.lanes}"
+
+
+def activation_type(machine: Machine) -> Literal["uint8", "int8"]:
+    """Return the type of activations that this machine's instructions multiply."""
+    return "int8" if machine.arch == "aarch64" else "uint8"
+
+
+def dot_for(machine: Machine, lanes: int, *, safe: bool) -> Dot | None:
+    """Return the instruction for vectors of ``lanes`` sums, or None.
+
+    ``safe``: no two neighbouring weights can exceed 16 bits together.
+    """
+    if machine.arch == "x86_64":
+        if machine.has_vnni:
+            return Dot("vpdpbusd", lanes, "uint8")
+        if safe and ((machine.has_avx512 and lanes == 16) or (machine.has_avx2 and lanes == 8)):
+            return Dot("vpmaddubsw", lanes, "uint8")
+        return None
+    if machine.has_dotprod and lanes == 4:
+        return Dot("sdot", lanes, "int8")
+    return None
+
+
+@functools.cache
+def register(dot: Dot) -> str:
+    """Register the intrinsic with TVM, once, and return its name."""
+    from tvm.s_tir import TensorIntrin
+
+    make = {"vpdpbusd": _vpdpbusd, "vpmaddubsw": _vpmaddubsw, "sdot": _sdot}[dot.instruction]
+    TensorIntrin.register(dot.name, _description(dot), make(dot.lanes), override=True)
+    return dot.name
+
+
+def _description(dot: Dot) -> Any:
+    """Return what the intrinsic computes, as plain loops."""
+    from tvm.script import tirx as T  # noqa: N812
+
+    lanes, kind = dot.lanes, dot.activations
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (4,), kind, offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (lanes, 4), "int8", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            for i in T.serial(0, lanes):
+                for k in T.serial(0, 4):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(B[vi, vk], "int32")
+
+    return description
+
+
+def _vpdpbusd(lanes: int) -> Any:
+    from tvm.script import tirx as T  # noqa: N812
+
+    intrinsic = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
+    wide = f"int32x{lanes}"
+    bytes_a, bytes_b = f"uint8x{lanes * 4}", f"int8x{lanes * 4}"
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (4,), "uint8", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (lanes, 4), "int8", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id(intrinsic),
+                C.vload([0], dtype=wide),
+                T.reinterpret(T.broadcast(T.reinterpret(A.vload([0], "uint8x4"), dtype="int32"), lanes), dtype=bytes_a),
+                B.vload([0, 0], dtype=bytes_b),
+                dtype=wide,
+            )
+
+    return implementation
+
+
+def _vpmaddubsw(lanes: int) -> Any:
+    from tvm.script import tirx as T  # noqa: N812
+
+    first, second = {
+        16: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
+        8: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
+    }[lanes]
+    wide, half = f"int32x{lanes}", f"int16x{lanes * 2}"
+    bytes_a, bytes_b = f"uint8x{lanes * 4}", f"int8x{lanes * 4}"
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (4,), "uint8", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (lanes, 4), "int8", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            C[T.ramp(T.int32(0), 1, lanes)] = C.vload([0], dtype=wide) + T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id(second),
+                T.call_llvm_pure_intrin(
+                    T.llvm_lookup_intrinsic_id(first),
+                    T.reinterpret(
+                        T.broadcast(T.reinterpret(A.vload([0], "uint8x4"), dtype="int32"), lanes), dtype=bytes_a
+                    ),
+                    B.vload([0, 0], dtype=bytes_b),
+                    dtype=half,
+                ),
+                T.broadcast(T.int16(1), lanes * 2),
+                dtype=wide,
+            )
+
+    return implementation
+
+
+def _sdot(lanes: int) -> Any:
+    from tvm.script import tirx as T  # noqa: N812
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (4,), "int8", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (lanes, 4), "int8", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id("llvm.aarch64.neon.sdot.v4i32.v16i8"),
+                C.vload([0], dtype="int32x4"),
+                T.reinterpret(T.broadcast(T.reinterpret(A.vload([0], "int8x4"), dtype="int32"), 4), dtype="int8x16"),
+                B.vload([0, 0], dtype="int8x16"),
+                dtype="int32x4",
+            )
+
+    return implementation

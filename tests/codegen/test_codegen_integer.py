@@ -1,0 +1,165 @@
+"""Quantized convolutions and products are computed in integers, exactly, by the instructions that the machine has."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from codegen_models import host_machine, import_model, model, run_ours
+from onnx import helper
+
+from edgepack.codegen.lower import lower
+from edgepack.codegen.machine import Machine, machine
+
+AVX512 = ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
+MACHINES = {
+    "vpdpbusd": machine("x86_64", (*AVX512, "avx512_vnni")),
+    "vpdpbusd of 256 bits": machine("x86_64", ("avx2", "fma", "avx_vnni")),
+    "vpmaddubsw": machine("x86_64", AVX512),
+    "vpmaddubsw of 256 bits": machine("x86_64", ("avx2", "fma")),
+    "sdot": machine("aarch64", ("asimddp",)),
+}
+X_SCALE, Y_SCALE = np.float32(0.0371), np.float32(0.213)
+
+
+def quantized(
+    operator: str, x: list[int], weights: np.ndarray, scales: np.ndarray, zero: int, *, relu: bool, **attributes: Any
+) -> tuple[onnx.ModelProto, np.ndarray]:
+    """Return a model with integers of input and output outside, and the integer bias."""
+    outputs = weights.shape[0] if operator == "Conv" else weights.shape[1]
+    bias = np.random.default_rng(3).integers(-2000, 2000, outputs).astype(np.int32)
+    values = {
+        "sx": X_SCALE, "zx": np.uint8(zero), "w": weights, "sw": scales.astype(np.float32),
+        "zw": np.zeros(outputs, np.int8), "bias": bias, "sb": (X_SCALE * scales).astype(np.float32),
+        "sy": Y_SCALE, "zy": np.uint8(113), "one": np.float32(1), "none": np.uint8(0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "none"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "sw", "zw"], ["wd"], axis=0 if operator == "Conv" else 1),
+        helper.make_node("DequantizeLinear", ["bias", "sb"], ["bd"], axis=0),
+    ]
+    if operator == "Conv":
+        nodes += [helper.make_node("Conv", ["xd", "wd", "bd"], ["c"], **attributes)]
+    else:
+        nodes += [helper.make_node("MatMul", ["xd", "wd"], ["p"]), helper.make_node("Add", ["p", "bd"], ["c"])]
+    if relu:
+        nodes += [helper.make_node("Relu", ["c"], ["r"])]
+    nodes += [
+        helper.make_node("QuantizeLinear", ["r" if relu else "c", "sy", "zy"], ["yq"]),
+        helper.make_node("DequantizeLinear", ["yq", "one", "none"], ["y"]),
+    ]
+    return model(nodes, {"x": x}, {k: np.asarray(v) for k, v in values.items()}, ("y",)), bias
+
+
+def reference(sums: np.ndarray, scales: np.ndarray, *, relu: bool, axis: int) -> np.ndarray:
+    """Requantize int64 sums as edgepack.codegen.integer says it is done."""
+    shape = [1] * sums.ndim
+    shape[axis] = -1
+    factor = (X_SCALE * scales.astype(np.float32)).astype(np.float32) / Y_SCALE
+    value = sums.astype(np.float32) * factor.astype(np.float32).reshape(shape)
+    value = np.maximum(value, np.float32(0)) if relu else value
+    return np.clip(np.rint(value) + 113, 0, 255).astype(np.float32)
+
+
+def convolved(x: np.ndarray, weights: np.ndarray, zero: int, stride: int, pad: int, groups: int) -> np.ndarray:
+    """Return the exact int64 sums of a convolution, with plain loops over the kernel."""
+    n, c, h, w = x.shape
+    outputs, inputs, high, wide = weights.shape
+    full = np.full((n, c, h + 2 * pad, w + 2 * pad), 0, np.int64)
+    full[:, :, pad : pad + h, pad : pad + w] = x.astype(np.int64) - zero
+    oh, ow = (full.shape[2] - high) // stride + 1, (full.shape[3] - wide) // stride + 1
+    total = np.zeros((n, outputs, oh, ow), np.int64)
+    each = outputs // groups
+    for o in range(outputs):
+        part = full[:, o // each * inputs : (o // each + 1) * inputs]
+        for i in range(high):
+            for j in range(wide):
+                window = part[:, :, i : i + stride * oh : stride, j : j + stride * ow : stride]
+                total[:, o] += (window * weights[o, :, i, j].astype(np.int64)[None, :, None, None]).sum(1)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights", "stride", "pad", "groups", "relu"),
+    [
+        ([1, 8, 7, 9], (16, 8, 3, 3), 1, 1, 1, True),
+        ([2, 16, 6, 5], (24, 16, 1, 1), 1, 0, 1, False),
+        ([1, 3, 9, 9], (32, 3, 3, 3), 2, 1, 1, True),
+        ([1, 10, 5, 5], (7, 10, 1, 1), 1, 0, 1, False),
+        ([1, 16, 8, 8], (16, 1, 3, 3), 1, 1, 16, True),
+        ([1, 1, 9, 9], (16, 1, 5, 5), 2, 2, 1, False),
+    ],
+)  # fmt: skip
+def test_convolution_is_exact(
+    shape: list[int], weights: tuple[int, ...], stride: int, pad: int, groups: int, relu: bool
+) -> None:
+    random = np.random.default_rng(0)
+    integers = random.integers(-127, 128, weights).astype(np.int8)
+    scales = random.uniform(0.001, 0.01, weights[0])
+    zero = 131
+    proto, bias = quantized(
+        "Conv", shape, integers, scales, zero, relu=relu, strides=[stride] * 2, pads=[pad] * 4, group=groups
+    )
+    x = random.integers(0, 256, shape).astype(np.float32)
+    ours, lowered = run_ours(proto, {"x": x}, precision="int8")
+    sums = convolved(x, integers, zero, stride, pad, groups) + bias[None, :, None, None]
+    np.testing.assert_array_equal(ours[0], reference(sums, scales, relu=relu, axis=1))
+    assert not [rule for rule in lowered.rules.values() if rule.startswith("default")]
+
+
+@pytest.mark.parametrize("name", [name for name, of in MACHINES.items() if of.arch == "x86_64"])
+def test_product_is_exact_on_each_machine_that_this_host_can_be(name: str) -> None:
+    of = MACHINES[name]
+    if not set(of.isa) <= set(host_machine().isa):
+        pytest.skip(f"this host lacks {', '.join(sorted(set(of.isa) - set(host_machine().isa)))}")
+    random = np.random.default_rng(1)
+    integers = random.integers(-64, 65, (22, 40)).astype(np.int8)  # no two of them saturate together
+    scales = random.uniform(0.001, 0.01, 40)
+    proto, bias = quantized("MatMul", [5, 22], integers, scales, 7, relu=False)
+    x = random.integers(0, 256, (5, 22)).astype(np.float32)
+    ours, lowered = run_ours(proto, {"x": x}, of, precision="int8")
+    sums = (x.astype(np.int64) - 7) @ integers.astype(np.int64) + bias
+    np.testing.assert_array_equal(ours[0], reference(sums, scales, relu=False, axis=1))
+    assert f"flat {name.split(maxsplit=1)[0]}" in lowered.rules.values()
+
+
+def assembly(proto: onnx.ModelProto, of: Machine) -> str:
+    """Return the assembly of all functions of a model for a machine."""
+    import tvm
+    from tvm import relax
+
+    target = tvm.target.Target(of.target())
+    code = tvm.compile(
+        lower(import_model(proto), of, "int8").module, target, relax_pipeline=relax.get_pipeline("default_build")
+    )
+    return str(code.mod.imports[0].inspect_source("asm") if code.mod.imports else code.mod.inspect_source("asm"))
+
+
+@pytest.mark.parametrize("name", list(MACHINES))
+def test_the_machine_code_has_the_instruction(name: str) -> None:
+    random = np.random.default_rng(1)
+    integers = random.integers(-64, 65, (32, 16, 3, 3)).astype(np.int8)
+    proto, _ = quantized(
+        "Conv", [1, 16, 8, 8], integers, random.uniform(0.001, 0.01, 32), 3, relu=True, pads=[1, 1, 1, 1]
+    )
+    text = assembly(proto, MACHINES[name])
+    assert len(re.findall(rf"\b{name.split(maxsplit=1)[0]}\b", text)) >= 8
+    if MACHINES[name].arch == "x86_64":
+        assert ("%zmm" in text) == (MACHINES[name].vector_bits == 512)
+
+
+def test_unsafe_weights_are_not_multiplied_by_the_saturating_instruction() -> None:
+    of = MACHINES["vpmaddubsw of 256 bits"]
+    integers = np.full((16, 8), 127, np.int8)
+    proto, bias = quantized("MatMul", [3, 16], integers, np.full(8, 0.001), 0, relu=False)
+    if not set(of.isa) <= set(host_machine().isa):
+        pytest.skip("this host has no AVX2")
+    x = np.full((3, 16), 255, np.float32)
+    ours, lowered = run_ours(proto, {"x": x}, of, precision="int8")
+    sums = np.full((3, 8), 255 * 127 * 16, np.int64) + bias
+    np.testing.assert_array_equal(ours[0], reference(sums, np.full(8, 0.001), relu=False, axis=1))
+    assert "flat" in lowered.rules.values()
