@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from edgepack.codegen.machine import Machine
 
-TERMS = 4
+# The largest sum of two neighbouring weights that VPMADDUBSW cannot saturate: 255 * 128 < 2^15. The quantizer keeps the
+# same limit where a target saturates (``quantize/saturation.py``, which is above this layer).
+PAIR_LIMIT = 128
 Instruction = Literal["vpdpbusd", "vpmaddubsw", "sdot"]
 
 

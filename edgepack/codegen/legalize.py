@@ -12,7 +12,6 @@ import numpy as np
 from edgepack.codegen import blocking, dot, kernels, mathematics
 from edgepack.codegen.expressions import constant, shape_of
 from edgepack.codegen.kernels import Window
-from edgepack.quantize.saturation import PAIR_LIMIT
 
 if TYPE_CHECKING:
     from edgepack.codegen.blocking import Blocking
@@ -167,7 +166,7 @@ def instruction_for(packed: Array, tile: Blocking, machine: Machine) -> str | No
     """Return the tensor intrinsic for packed int8 weights [..., channel, 4], or None: then the sums are plain loops."""
     pairs = packed.astype(np.int32).reshape(-1, 2)
     same_sign = np.abs(pairs.sum(axis=1))
-    found = dot.dot_for(machine, tile.lanes, safe=int(same_sign.max(initial=0)) <= PAIR_LIMIT)
+    found = dot.dot_for(machine, tile.lanes, safe=int(same_sign.max(initial=0)) <= dot.PAIR_LIMIT)
     return None if found is None else dot.register(found)
 
 
