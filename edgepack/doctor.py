@@ -70,7 +70,8 @@ class _Tool:
 _TOOLS = (
     _Tool("onnxruntime", ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"), "onnxruntime", "builds and runs"),
     _Tool("openvino", ("openvino",), "openvino", "builds and runs"),
-    _Tool("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-rtx"), "", "builds and runs"),
+    _Tool("tensorrt", ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "", "builds and runs"),
+    _Tool("tensorrt-rtx", ("tensorrt-rtx",), "proxy", "checks models for TensorRT without a GPU", "tensorrt_rtx"),
     _Tool("tvm", ("apache-tvm",), "tvm", "builds and runs"),
     _Tool("torch", ("torch",), "torch", "exports PyTorch models"),
     _Tool("onnxscript", ("onnxscript",), "torch", "is used by torch to export"),
@@ -93,10 +94,8 @@ def diagnose() -> tuple[EngineReport, ...]:
 
 def _examine(tool: _Tool, host: Host, folder: Path) -> EngineReport:
     version = _version(tool)
-    if not tool.extra:
-        state = "installed, but this" if version else "this"
-        summary = f"{state} version of edgepack has no backend for it"
-        return EngineReport(tool.name, version, works=False, summary=summary)
+    if tool.name == "tensorrt":
+        return _examine_tensorrt(version, folder)
     if version is None:
         install = f"pip install 'edgepack[{tool.extra}]'"
         return EngineReport(tool.name, None, works=False, summary=f"not installed: {install}", install=install)
@@ -108,6 +107,16 @@ def _examine(tool: _Tool, host: Host, folder: Path) -> EngineReport:
     if tool.name in BACKENDS:
         words += f"; {_int8(host)}" if "CPU" in probe.devices else ""
     return EngineReport(tool.name, version, True, words, probe.devices, probe.precisions)
+
+
+def _examine_tensorrt(version: str | None, folder: Path) -> EngineReport:
+    """TensorRT comes with a device's system, not with pip; bundles for it are built here without it all the same."""
+    try:
+        probe = children.call(probe_tensorrt, limit_s=_PROBE_LIMIT_S, log=folder / "tensorrt.log")
+    except EdgepackError as error:
+        words = f"builds bundles for Jetsons; runs none here ({error.message})"
+        return EngineReport("tensorrt", version, works=False, summary=words, install=error.hint, problem=error.message)
+    return EngineReport("tensorrt", version, True, probe.words, probe.devices, probe.precisions)
 
 
 def _version(tool: _Tool) -> str | None:
@@ -202,6 +211,17 @@ def probe_tvm() -> Probe:
         runner.close()
     probe = _engine_probe(("CPU",), native_precisions("tvm", host))
     return Probe(f"links for {', '.join(ARCHITECTURES)}; {probe.words}", probe.devices, probe.precisions)
+
+
+def probe_tensorrt() -> Probe:
+    """Ask for the GPU, its driver and TensorRT; nothing is computed, since that would take a build of minutes."""
+    from edgepack.tensorrt.device import find_device
+    from edgepack.tensorrt.surfaces import surface_of
+
+    found = find_device()
+    surface_of(found.tensorrt)
+    words = f"builds and runs on {found.device} (SM {found.sm}), TensorRT {found.tensorrt}, CUDA {found.cuda}"
+    return Probe(words, ("GPU",), ("fp32", "fp16", "int8"))
 
 
 def probe_torch() -> Probe:

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack import jetson
 from edgepack.specs import Host, Target
 
 if TYPE_CHECKING:
@@ -335,12 +336,6 @@ def nvidia_driver(root: Path = ROOT) -> str | None:
     return match[1] if match else None
 
 
-def nvpmodel(root: Path = ROOT) -> str | None:
-    """Return the number of the Jetson's power mode, which nvpmodel keeps; None on other machines."""
-    match = re.fullmatch(r"pmode:0*(\d+)\s*", _text(root / "var/lib/nvpmodel/status"))
-    return match[1] if match else None
-
-
 def _has_device(target: Target, root: Path) -> bool:
     """Say whether the accelerator that OpenVINO calls by the profile's device has its driver here; a CPU always has."""
     device = target.engine.device
@@ -358,8 +353,11 @@ def _power_mode(root: Path) -> str | None:
     parts = [f"governor {name}" for name in governors if name]
     if profile := _text(root / "sys/firmware/acpi/platform_profile").strip():
         parts.append(f"profile {profile}")
-    if mode := nvpmodel(root):
-        parts.append(f"nvpmodel {mode}")
+    if mode := jetson.power_mode(root):
+        name = jetson.power_mode_name(root)
+        parts.append(f"nvpmodel {mode}" + (f" ({name})" if name else ""))
+        if jetson.clocks_locked(root):
+            parts.append("jetson_clocks")
     mains = [kind.parent for kind in root.glob("sys/class/power_supply/*/type") if _text(kind).strip() == "Mains"]
     if mains and not any(online > 0 for online in _numbers(folder / "online" for folder in mains)):
         parts.append("on battery")

@@ -22,7 +22,7 @@ ROOT = Path(edgepack.__file__).resolve().parent
 # Each may import those of its own line and of the lines above it, also inside functions: never downward.
 LAYERS = (
     "__init__ errors specs documents files resources callables events versions",
-    "host targets children store tracking settings",
+    "host jetson targets children store tracking settings",
     "codegen graph",
     "backends tensorrt tvm",
     "calibrate export quantize bundle evaluate benchmark runtime choose",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.benchmark.nvml import gpu_facts, this_gpu
 from edgepack.host import ROOT, control_groups, load_facts
+from edgepack.jetson import jetson_facts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ def facts(root: Path = ROOT) -> Mapping[str, float]:
     - ``cgroup_memory_high_count``, ``cgroup_memory_max_count``: how often this control group met its memory limits.
     - ``cgroup_cpu_cores``: the CPU quota of this control group and those above, in cores.
     - ``gpu_*``: of NVIDIA's first GPU, see ``nvml.gpu_facts``; of a Jetson ``gpu_clock_hz`` and ``gpu_clock_max_hz``.
+    - ``power_<rail>_uw``, ``emc_clock_hz``, ``jetson_clocks``, ``nvpmodel``: of a Jetson, see ``jetson.jetson_facts``.
     """
     found = {
         **load_facts(root),
@@ -34,6 +36,7 @@ def facts(root: Path = ROOT) -> Mapping[str, float]:
         **_slowed(root),
         **_groups(root),
         **_jetson_gpu(root),
+        **jetson_facts(root),
         **(gpu_facts(this_gpu()) if root == ROOT else {}),
     }
     return dict(sorted(found.items()))

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ToolchainError
-from edgepack.host import l4t_release, nvidia_driver, nvpmodel
+from edgepack.host import l4t_release, nvidia_driver
+from edgepack.jetson import power_mode
 from edgepack.tensorrt.cuda import load_cuda
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def find_device(dla_core: int | None = None) -> Device:
         device=facts.name,
         l4t=l4t_release() or "none",
         dla="none" if dla_core is None else str(dla_core),
-        power_mode=nvpmodel() or "none",
+        power_mode=power_mode() or "none",
     )
 
 

@@ -160,7 +160,7 @@ def test_another_device_driver_or_version_builds_its_own(
     assert builds() == 2, "the first one is still there"
 
 
-@pytest.mark.parametrize("name", ["nvpmodel", "l4t_release", "nvidia_driver"])
+@pytest.mark.parametrize("name", ["power_mode", "l4t_release", "nvidia_driver"])
 def test_another_power_mode_release_or_driver_builds_its_own(
     name: str, device: Use, builds: Callable[[], int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
