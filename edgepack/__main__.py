@@ -1,4 +1,7 @@
-"""The ``edgepack`` program: the Click command line, or the device's own where Click is not installed."""
+"""The ``edgepack`` program: the Click command line, or the device's own where Click or Python 3.11 is not there.
+
+JetPack 6 brings Python 3.10, and its TensorRT is for that alone; what builds bundles needs 3.11 (tomllib).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import sys
 
 def main() -> None:
     """Run the program on ``sys.argv``."""
-    if importlib.util.find_spec("click") and importlib.util.find_spec("rich"):
+    if all(importlib.util.find_spec(name) for name in ("click", "rich", "tomllib")):
         from edgepack.cli.main import cli
 
         cli()

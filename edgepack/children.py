@@ -97,8 +97,7 @@ def _child(
             reading, writing = os.pipe()
             try:
                 process = subprocess.Popen(
-                    # -P: nothing in the current folder may stand in for a module of the standard library.
-                    [sys.executable, "-P", "-X", "faulthandler", "-m", __name__, str(writing), str(os.getpid())],
+                    [sys.executable, *_start(), str(writing), str(os.getpid())],
                     stdin=question,
                     stdout=output,
                     stderr=output,
@@ -118,6 +117,17 @@ def _child(
     finally:
         os.close(reading)
         _kill(process)
+
+
+def _start() -> list[str]:
+    """Return how Python runs this module with nothing of the current folder in place of the standard library.
+
+    Python has a flag for it since 3.11; the devices of JetPack 6 have 3.10.
+    """
+    if hasattr(sys.flags, "safe_path"):
+        return ["-P", "-X", "faulthandler", "-m", __name__]
+    code = f"import sys; del sys.path[0]; import runpy; runpy.run_module({__name__!r}, run_name='__main__')"
+    return ["-X", "faulthandler", "-c", code]
 
 
 def _import_path() -> dict[str, str]:

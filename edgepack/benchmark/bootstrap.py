@@ -51,7 +51,7 @@ def block_length(values: Array) -> int:
     if spectrum <= 0:
         return 1
     curvature = float(2 * (weights * lags).sum())
-    best = math.cbrt(2 * curvature**2 * n / (4 / 3 * spectrum**2))
+    best = float(np.cbrt(2 * curvature**2 * n / (4 / 3 * spectrum**2)))
     return max(1, min(math.ceil(best), math.ceil(min(3 * math.sqrt(n), n / 3))))
 
 
@@ -130,7 +130,7 @@ def between_launches(values: Sequence[float]) -> float:
 
 
 def _usable_block(n: int, wanted: int) -> int:
-    block = max(wanted, math.ceil(2 * math.cbrt(n)), math.ceil(n / _MOST_BLOCKS))
+    block = max(wanted, math.ceil(2 * float(np.cbrt(n))), math.ceil(n / _MOST_BLOCKS))
     return max(1, min(block, n // 6))
 
 

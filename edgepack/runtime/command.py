@@ -78,7 +78,7 @@ class _Parser(argparse.ArgumentParser):
     """Raises ``ConfigError`` where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
-        builder = "" if " " in self.prog else "; commands that build need: pip install 'edgepack[build]'"
+        builder = "" if " " in self.prog else "; commands that build need Python 3.11 and pip install 'edgepack[build]'"
         raise ConfigError(message, hint=f"see '{self.prog} --help'{builder}")
 
 
