@@ -62,8 +62,8 @@ def default_limits(entries: Sequence[Entry]) -> Limits:
 
 
 def latency_of(entry: Entry) -> tuple[int, int, int] | None:
-    """Return the latency by which entries are ranked, p90 or for want of it p50, with its interval in ns."""
-    found = entry.percentile(90.0) or entry.percentile(50.0)
+    """Return the latency by which entries are ranked (``ranked_by``), with its interval in ns."""
+    found = entry.percentile(entry.ranked_by)
     if found is None or found.value_ns is None or not entry.single_stream:
         return None
     low, high = found.ci95_ns or (found.value_ns, found.value_ns)

@@ -25,7 +25,8 @@ class Entry:
 
     ``latency_ns`` maps a percentile to its estimate. ``speedup`` is over the fp32 bundle of the same model, target and
     host; ``paired`` says whether both were measured in turn. ``other_accuracy`` is an accuracy by another metric than
-    most of the model's entries have: it cannot stand in one column with theirs.
+    most of the model's entries have: it cannot stand in one column with theirs. ``ranked_by`` is the percentile of
+    latency by which all entries of the model are compared: one's p50 says nothing beside another's p90.
     """
 
     model: str
@@ -49,6 +50,7 @@ class Entry:
     result: Result | None
     row: BuildRow | None
     other_accuracy: Accuracy | None = None
+    ranked_by: float = 90.0
 
     @property
     def measured(self) -> bool:
@@ -93,7 +95,7 @@ def make_groups(results: Sequence[Result], rows: Sequence[BuildRow]) -> tuple[Gr
         by_model.setdefault(_model_key(entry, entries), []).append(entry)
     titles = [title for title, _ in by_model]
     return tuple(
-        Group(_title(title, digest, titles.count(title) > 1), digest, _with_one_metric(members))
+        Group(_title(title, digest, titles.count(title) > 1), digest, _with_one_percentile(_with_one_metric(members)))
         for (title, digest), members in by_model.items()
     )
 
@@ -110,6 +112,14 @@ def _with_one_metric(entries: Sequence[Entry]) -> tuple[Entry, ...]:
         else e
         for e in entries
     )
+
+
+def _with_one_percentile(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Return the entries ranked by p90, or by p50 where fewer than half of the measured ones have a p90."""
+    measured = [e for e in entries if e.measured and e.single_stream]
+    if 2 * sum(e.percentile(90.0) is not None for e in measured) >= len(measured):
+        return entries
+    return tuple(dataclasses.replace(e, ranked_by=50.0) for e in entries)
 
 
 def labels(entries: Sequence[Entry]) -> tuple[str, ...]:

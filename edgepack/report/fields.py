@@ -61,9 +61,9 @@ def make_fields(entries: Sequence[Entry], limits: Limits) -> tuple[Field, ...]:
     sizes = [e.size_bytes for e in entries if e.size_bytes]
     memory = [e.result.memory_peak_bytes for e in entries if e.result and e.result.memory_peak_bytes]
     energy = [e.result.energy_uj for e in entries if e.result and e.result.energy_uj]
-    ranked_by_p90 = all(e.percentile(90.0) for e in entries if latency_of(e))
+    ranked_by = entries[0].ranked_by if entries else 90.0
     fields = [
-        _field("latency", "Latency, p90" if ranked_by_p90 else "Latency, p90 or p50", latencies, units.TIMES),
+        _field("latency", f"Latency, p{ranked_by:g}", latencies, units.TIMES),
         _quality_field(entries, limits),
         _field("size", "Size", sizes, units.SIZES),
         _field("memory", "Peak memory", memory, units.SIZES),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ _MOST_HEADLINES = 6
 # The figures beside the recommendation, the most asked for first, with what they are called there.
 _HEADLINES = {
     "p90": "p90 latency",
+    "p50": "p50 latency",
     "speedup": "Speed-up over fp32",
     "accuracy": "",
     "drop": "Drop",
@@ -66,6 +67,8 @@ class Section:
     built: int
     short: bool
     quality_key: str
+    latency_key: str
+    headline_titles: dict[str, str]
     stats: tuple[tuple[str, str, str], ...]
     fields: tuple[Field, ...]
     preferences: tuple[Preference, ...]
@@ -141,7 +144,6 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
         changes=compare_with_baseline((results, rows), baseline) if baseline is not None else None,
         words=WORDS,
         trial_headings=trials.HEADINGS,
-        headline_titles=_HEADLINES,
         ranks={key: rank for rank, key in enumerate(_HEADLINES)},
         headlines=_MOST_HEADLINES,
         most_remarks=_MOST_REMARKS,
@@ -199,6 +201,9 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
     choice, kind = choose(entries, limits), quality_kind(entries)
     settable = make_fields(entries, limits)
     places = {host: _host_name(i) for i, host in enumerate(hosts)}
+    latency_key = f"p{entries[0].ranked_by:g}"
+    # One latency stands beside the recommendation: the one that it is by.
+    titles = {key: title for key, title in _HEADLINES.items() if key not in ("p50", "p90") or key == latency_key}
     panels, origins = roofline.panels(entries, names), provenance.provenances(entries, places)
     shown = [panel.index for panel in panels]
     drawn = plots.quality_plot(entries), plots.energy_plot(entries), plots.distribution_plot(entries)
@@ -216,7 +221,9 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         kept=sum(entry.status == "ok" and keeps(entry, limits, kind) for entry in entries),
         built=sum(entry.status == "ok" for entry in entries),
         quality_key={"accuracy": "accuracy", "agreement": "agreement"}.get(kind, "sqnr"),
-        stats=headlines(table, choice.best) if choice.best is not None else (),
+        latency_key=latency_key,
+        headline_titles=titles,
+        stats=headlines(table, choice.best, titles) if choice.best is not None else (),
         fields=settable,
         preferences=preferences(settable),
         words=tuple(dict.fromkeys([*(e.target for e in entries), *(e.precision for e in entries)])),
@@ -243,10 +250,10 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
     )
 
 
-def headlines(table: Table, index: int) -> tuple[tuple[str, str, str], ...]:
+def headlines(table: Table, index: int, titles: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
     """Return the headline figures of an entry: (title, value with unit, detail)."""
     found = []
-    for key, title in _HEADLINES.items():
+    for key, title in titles.items():
         shown = column(table, key)
         if shown is not None and shown.cells[index].order is not None:
             cell = shown.cells[index]

@@ -52,10 +52,8 @@ def quality_plot(entries: Sequence[Entry]) -> str | None:
         return None
     scale = units.scale_for([p.x for p in points], units.TIMES)
     points = [_scaled(p, scale.factor) for p in points]
-    p90 = all(e.percentile(90.0) for e in entries if latency_of(e))
-    return _scatter(
-        entries, points, f"{'p90' if p90 else 'Median'} latency, {scale.unit}", _quality_title(entries, kind)
-    )
+    ranked_by = entries[0].ranked_by
+    return _scatter(entries, points, f"p{ranked_by:g} latency, {scale.unit}", _quality_title(entries, kind))
 
 
 def energy_plot(entries: Sequence[Entry]) -> str | None:

@@ -62,7 +62,8 @@ def described(entry: Entry, kind: Kind) -> str:
 
 
 def _latency(entry: Entry) -> list[str]:
-    name, found = ("p90", entry.percentile(90.0)) if entry.percentile(90.0) else ("p50", entry.percentile(50.0))
+    by = entry.ranked_by if entry.percentile(entry.ranked_by) else 50.0
+    name, found = f"p{by:g}", entry.percentile(by)
     if found is None or found.value_ns is None:
         return []
     scale = units.scale_for([found.value_ns], units.TIMES)

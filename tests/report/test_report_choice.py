@@ -5,6 +5,7 @@ import pytest
 
 from edgepack.report.choice import Limits, choose, default_limits, quality_kind
 from edgepack.report.entries import labels, make_groups
+from edgepack.report.page import to_html
 from edgepack.report.sentences import recommendation
 
 
@@ -96,3 +97,23 @@ def test_sqnr_is_the_last_resort():
     nothing = entries_of(((made_up.result(),), ()))
     assert quality_kind(nothing) == "none"
     assert chosen(nothing, quality=0.5) == "host-openvino fp32"
+
+
+def test_all_are_ranked_by_one_percentile():
+    """A row with too few queries for a p90 must not win by its p50; where most have none, all are ranked by p50."""
+    quick = made_up.result("a", median_ms=4.0, queries=40)
+    slow = [made_up.result(name, median_ms=5.0) for name in ("b", "c")]
+    (group,) = make_groups((quick, *slow), ())
+    assert group.entries[choose(group.entries, Limits()).best].target in ("b", "c")
+    assert "p90: not enough queries (40), so it is not compared" in to_html((quick, *slow), ())
+    few = [made_up.result(name, median_ms=5.0, queries=40) for name in ("b", "c")]
+    (group,) = make_groups((quick, *few[:1], slow[1]), ())
+    assert {e.ranked_by for e in group.entries} == {50.0}
+    assert group.entries[choose(group.entries, Limits()).best].target == "a"
+
+
+def test_the_latency_that_is_ranked_by_stands_beside_the_recommendation():
+    page = to_html((made_up.result("a", queries=40), made_up.result("b", queries=40)), ())
+    answer = page[page.index('class="stats"') :]
+    assert "<dt>p50 latency</dt>" in answer[: answer.index("</dl>")]
+    assert "Latency, p50" in page
