@@ -54,7 +54,7 @@ def _section(name: str, rows: list[dict[str, Any]], engines: dict[str, str]) -> 
 
 def _short(key: str) -> str:
     names = {
-        "onnxruntime": "ORT", "openvino": "OV", "openvino-avx2": "OV no VNNI", "onnxruntime-haswell": "ORT no VNNI"
+        "onnxruntime": "ORT", "openvino": "OV", "openvino-avx2": "OV no VNNI", "onnxruntime-avx2": "ORT no VNNI"
     }  # fmt: skip
     return names.get(key, key)
 
