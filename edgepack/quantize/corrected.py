@@ -66,9 +66,9 @@ def quantize_corrected(
 
     Steps: channels scaled so that one step suits all of a tensor (``equalize.py``; the ranges are measured again, by
     the same observer on the same samples), integers nearest to the weights in the output (second-order rounding with a
-    searched scale, ``rounding.py``), biases corrected layer by layer (``bias.py``). SQNR is that of all outputs by ONNX
-    Runtime on calibration samples set apart from those that are fitted on. With fewer than 4 samples, or weights of
-    more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize`` raises.
+    searched scale, ``rounding.py``), gains and biases corrected layer by layer (``affine.py``). SQNR is that of all
+    outputs by ONNX Runtime on calibration samples set apart from those that are fitted on. With fewer than 4 samples,
+    or weights of more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize`` raises.
     """
     from edgepack.quantize.plan import make_plan
 
@@ -84,7 +84,7 @@ def quantize_corrected(
     tries: tuple[tuple[str, Callable[[_State], _State | None]], ...] = (
         ("channels scaled", lambda s: _scale_channels(s, ranges, samples, fitting, out)),
         ("integers nearest in the output", lambda s: _second_order(s, fitting)),
-        ("biases corrected layer by layer", lambda s: _correct_biases(s, fitting)),
+        ("gains and biases corrected layer by layer", lambda s: _correct_outputs(s, fitting)),
     )
     for number, (name, correct) in enumerate(tries):
         progress("corrections", number, len(tries))
@@ -156,10 +156,10 @@ def _scale_channels(
     return _State(source, plan, _plain(plan))
 
 
-def _correct_biases(state: _State, fitting: Sequence[dict[str, Any]]) -> _State:
-    from edgepack.quantize.bias import correct_biases
+def _correct_outputs(state: _State, fitting: Sequence[dict[str, Any]]) -> _State:
+    from edgepack.quantize.affine import correct_outputs
 
-    weights = correct_biases(state.plan, state.weights, fitting, lambda _done, _total: None)
+    weights = correct_outputs(state.plan, state.weights, fitting, lambda _done, _total: None)
     return _State(state.source, state.plan, weights)
 
 
@@ -231,7 +231,7 @@ class _Judge:
 
 def _write(plan: Plan, weights: Weights, out: Path) -> OnnxModel:
     from edgepack.graph.load import save_proto
-    from edgepack.quantize.bias import copy_proto
+    from edgepack.quantize.affine import copy_proto
     from edgepack.quantize.executed import LEFT_KEY
     from edgepack.quantize.index import index_graph
     from edgepack.quantize.insert import insert, set_metadata

@@ -51,7 +51,7 @@ class _Channel:
 
 def equalize(plan: Plan, feeds: Sequence[Feeds]) -> Equalized | None:
     """Return ``plan``'s float graph with scaled channels; None when there is nothing to scale or nothing to gain."""
-    from edgepack.quantize.bias import copy_proto
+    from edgepack.quantize.affine import copy_proto
 
     proto = copy_proto(plan.proto)
     index = index_graph(proto)

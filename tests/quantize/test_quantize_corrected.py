@@ -226,3 +226,34 @@ def test_too_few_samples_are_said(tmp_path: Path, count: int) -> None:
 def test_one_quarter_of_the_samples_judges(tmp_path: Path) -> None:
     found, _ = correct(uneven(tmp_path), normal(40, 3, 6, 6, seed=5), tmp_path)
     assert found.judged_on == 10
+
+
+# --- gains and biases -------------------------------------------------------------------------------------------------
+
+
+def test_gains_and_biases_bring_every_output_channel_to_its_mean_and_size(tmp_path: Path) -> None:
+    """Integers that are all too small by 3 % and a bias that is off: both are made good behind them."""
+    import dataclasses
+
+    from edgepack.calibrate.samples import read_samples
+    from edgepack.quantize.affine import correct_outputs
+    from edgepack.quantize.corrected import _plain
+    from edgepack.quantize.plan import make_plan
+
+    model = uneven(tmp_path)
+    _, ranges = correct(model, normal(40, 3, 6, 6, seed=5), tmp_path / "x")
+    plan = make_plan(model, ranges, RULES)
+    samples = find_samples(str(tmp_path / "x" / "data.npz"), model.inputs, None)
+    plain = _plain(plan)
+    wrong = {
+        name: dataclasses.replace(
+            w, scale=(w.scale / 1.03).astype(np.float32), bias=None if w.bias is None else w.bias * 2
+        )
+        for name, w in plain.items()
+    }
+    feeds = list(read_samples(samples, model.inputs))
+    found = correct_outputs(plan, wrong, feeds, lambda _done, _total: None)
+    assert (found["first"].values == plain["first"].values).all()
+    np.testing.assert_allclose(found["first"].scale, plain["first"].scale, rtol=5e-3)
+    allowed = 0.01 * np.abs(plain["first"].bias).max()
+    np.testing.assert_allclose(found["first"].bias, plain["first"].bias, atol=float(allowed))
