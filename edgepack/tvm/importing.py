@@ -207,10 +207,12 @@ def _integer_convolutions(proto: onnx.ModelProto) -> None:
 
 def _free_extent(model: OnnxModel, name: str) -> CompileError:
     spec = next((spec for spec in model.inputs if spec.name == name), None)
-    shape = f"[{', '.join(str(extent) for extent in spec.shape)}]" if spec else "no shape"
+    shape = f"[{', '.join(str(extent) for extent in spec.shape)}]" if spec else "of no shape"
+    sizes = spec.shape if spec else (1, 3, 224, 224)
+    example = "x".join(str(e) if isinstance(e, int) else "N" if i == 0 else "128" for i, e in enumerate(sizes))
     return CompileError(
         f"TVM refused {model.path.name}: it compiles for fixed shapes, and the input {name!r} is {shape}",
-        hint=f"give its sizes with --shape {name}=1x3x224x224 (an N stays the batch)",
+        hint=f"give its sizes with --shape, as --shape {name}={example} (an N stays the batch)",
     )
 
 
