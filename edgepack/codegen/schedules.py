@@ -69,18 +69,18 @@ def _kernel(sch: Any, sums: Any, kind: str, instruction: str | None, tile: Block
     sch.reorder(*loops, *inner, vectors, lanes)
     sch.compute_at(sums, loops[-1], preserve_unit_loops=True)
     sch.set_scope(sums, 0, "local")
-    _registers(sch, sums, instruction, tile)
-    for loop in (*inner, vectors):
-        sch.unroll(loop)
-    if _whole(sch, last, tile):
-        sch.vectorize(lanes)
     for block in pads:
         sch.compute_at(block, band[-1], preserve_unit_loops=True)
         *_, last_loop = sch.get_loops(block)
         width = _lanes(_extent(sch, last_loop) or 1, machine)
         if width > 1:
             sch.vectorize(sch.split(last_loop, [None, width])[1])
-    _parallel(sch, band if pads else loops, machine)
+    _parallel(sch, band if pads else loops, machine)  # not once the start of the sums is a block of its own
+    _registers(sch, sums, instruction, tile)
+    for loop in (*inner, vectors):
+        sch.unroll(loop)
+    if _whole(sch, last, tile):
+        sch.vectorize(lanes)
 
 
 def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machine) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from codegen_models import assert_close, feeds, model, run_ours, run_reference
+from codegen_models import assert_close, feeds, host_machine, model, run_ours, run_reference
 from onnx import helper
 
 
@@ -69,3 +69,24 @@ def test_product_of_activations(left: list[int], right: list[int]) -> None:
     ours, lowered = run_ours(proto, inputs)
     assert_close(ours, run_reference(proto, inputs))
     assert rules(lowered) == {"batched"}
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize(
+    ("shape", "weights", "attributes", "rule"),
+    [
+        ([1, 8, 19, 17], (16, 8, 3, 3), {"pads": [1, 1, 1, 1]}, "window"),
+        ([1, 16, 27, 25], (40, 16, 1, 1), {}, "flat"),
+        ([1, 24, 29, 30], (24, 1, 3, 3), {"group": 24, "pads": [1, 1, 1, 1]}, "depthwise"),
+    ],
+)
+def test_the_rules_hold_for_several_threads(
+    shape: list[int], weights: tuple[int, ...], attributes: dict[str, Any], rule: str, threads: int
+) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], **attributes), helper.make_node("Relu", ["c"], ["y"])]
+    proto = model(nodes, {"x": shape}, {"w": normal(*weights), "b": normal(weights[0], seed=2)}, ("y",))
+    inputs = feeds(proto)
+    ours, lowered = run_ours(proto, inputs, host_machine(threads))
+    assert_close(ours, run_reference(proto, inputs))
+    assert rule in rules(lowered)
+    assert "default" not in rules(lowered)
