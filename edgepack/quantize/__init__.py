@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from edgepack.specs import OnnxModel, QuantizationRules, Ranges
@@ -16,17 +15,9 @@ def quantize(model: OnnxModel, ranges: Ranges, rules: QuantizationRules, out: Pa
     rules conflict or the ranges are another model's.
     """
     from edgepack.graph.load import save_proto
-    from edgepack.quantize.executed import LEFT_KEY
-    from edgepack.quantize.insert import insert, set_metadata
-    from edgepack.quantize.plan import make_plan
-    from edgepack.quantize.weights import integer_weights, read_weights
+    from edgepack.quantize.insert import insert
+    from edgepack.quantize.plan import make_plan, nearest_integers
 
     plan = make_plan(model, ranges, rules)
-    placement = plan.placement
-    weights = {
-        layer.name: integer_weights(read_weights(plan.index, layer), layer, placement.inputs[layer.name], rules)
-        for layer in placement.layers
-    }
-    insert(plan.proto, plan.index, placement, weights, rules)
-    set_metadata(plan.proto, LEFT_KEY, json.dumps(placement.left, sort_keys=True))
+    insert(plan.proto, plan.index, plan.placement, nearest_integers(plan), rules)
     return save_proto(plan.proto, out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -70,13 +69,17 @@ def quantize_corrected(
     outputs by ONNX Runtime on calibration samples set apart from those that are fitted on. With fewer than 4 samples,
     or weights of more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize`` raises.
     """
-    from edgepack.quantize.plan import make_plan
+    from edgepack.graph.load import save_proto
+    from edgepack.quantize.insert import insert
+    from edgepack.quantize.plan import make_plan, nearest_integers
 
     plan = make_plan(model, ranges, rules)
-    state = _State(model, plan, _plain(plan))
+    state = _State(model, plan, nearest_integers(plan))
     reason = _why_not(plan, samples)
     if reason is not None:
-        return Corrected(_write(plan, state.weights, out), model, (), 0, reason)
+        # Into the graph itself: a large one is not held twice.
+        insert(plan.proto, plan.index, plan.placement, state.weights, rules)
+        return Corrected(save_proto(plan.proto, out), model, (), 0, reason)
     fitting, judging = _split(model, samples)
     judge = _Judge(model, judging, out)
     state = judge(state)
@@ -123,17 +126,6 @@ def _split(model: OnnxModel, samples: SampleSet) -> tuple[list[dict[str, Any]], 
     return list(read_samples(fitting, model.inputs)), list(read_samples(judging, model.inputs))
 
 
-def _plain(plan: Plan) -> dict[str, IntegerWeights]:
-    from edgepack.quantize.weights import integer_weights, read_weights
-
-    return {
-        layer.name: integer_weights(
-            read_weights(plan.index, layer), layer, plan.placement.inputs[layer.name], plan.rules
-        )
-        for layer in plan.placement.layers
-    }
-
-
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
@@ -144,7 +136,7 @@ def _scale_channels(
     from edgepack.calibrate import calibrate
     from edgepack.graph.load import save_proto
     from edgepack.quantize.equalize import equalize
-    from edgepack.quantize.plan import make_plan
+    from edgepack.quantize.plan import make_plan, nearest_integers
 
     found = equalize(state.plan, fitting)
     if found is None:
@@ -153,7 +145,7 @@ def _scale_channels(
     measured = calibrate(source, samples, ranges.observer, ranges.percentile or 100.0, out / "ranges")
     shutil.rmtree(out / "ranges", ignore_errors=True)
     plan = make_plan(source, measured, state.plan.rules)
-    return _State(source, plan, _plain(plan))
+    return _State(source, plan, nearest_integers(plan))
 
 
 def _correct_outputs(state: _State, fitting: Sequence[dict[str, Any]]) -> _State:
@@ -232,11 +224,9 @@ class _Judge:
 def _write(plan: Plan, weights: Weights, out: Path) -> OnnxModel:
     from edgepack.graph.load import save_proto
     from edgepack.quantize.affine import copy_proto
-    from edgepack.quantize.executed import LEFT_KEY
     from edgepack.quantize.index import index_graph
-    from edgepack.quantize.insert import insert, set_metadata
+    from edgepack.quantize.insert import insert
 
     proto = copy_proto(plan.proto)
     insert(proto, index_graph(proto), plan.placement, weights, plan.rules)
-    set_metadata(proto, LEFT_KEY, json.dumps(plan.placement.left, sort_keys=True))
     return save_proto(proto, out)

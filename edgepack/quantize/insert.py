@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.quantize.executed import LEFT_KEY
 from edgepack.quantize.index import GraphIndex, drop_attribute
 from edgepack.quantize.normalise import drop_unused
 from edgepack.quantize.weights import IntegerWeights, integer_bias
@@ -25,7 +27,10 @@ def insert(
     weights: Mapping[str, IntegerWeights],
     rules: QuantizationRules,
 ) -> None:
-    """Change ``proto`` in place; ``weights`` holds the integers of every layer of ``placement`` by the layer's name."""
+    """Change ``proto`` in place; ``weights`` holds the integers of every layer of ``placement`` by the layer's name.
+
+    Its metadata say, under ``LEFT_KEY``, which nodes with weights stay in float, and why.
+    """
     writer = _Writer(proto.graph, Names(proto.graph))
     sites = {tensor: _write_site(writer, index, placement, tensor) for tensor in placement.scales}
     layers = {layer.node: layer for layer in placement.layers}
@@ -45,6 +50,7 @@ def insert(
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
     drop_unused(proto.graph)
+    set_metadata(proto, LEFT_KEY, json.dumps(placement.left, sort_keys=True))
 
 
 def set_metadata(proto: Any, key: str, value: str) -> None:

@@ -11,6 +11,7 @@ from edgepack.quantize.normalise import normalise
 from edgepack.quantize.placement import Placement, check_placement, place
 from edgepack.quantize.rewrite import join_biases, replace_averages
 from edgepack.quantize.rules import check_rules
+from edgepack.quantize.weights import IntegerWeights, integer_weights, read_weights
 
 if TYPE_CHECKING:
     from edgepack.specs import OnnxModel, QuantizationRules, Ranges
@@ -45,3 +46,13 @@ def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Pla
         placement = place(index, ranges, rules, table)
     check_placement(placement)
     return Plan(proto, index, placement, rules)
+
+
+def nearest_integers(plan: Plan) -> dict[str, IntegerWeights]:
+    """Return by its name every layer's integers, each nearest to its weight by the rules."""
+    return {
+        layer.name: integer_weights(
+            read_weights(plan.index, layer), layer, plan.placement.inputs[layer.name], plan.rules
+        )
+        for layer in plan.placement.layers
+    }

@@ -237,14 +237,13 @@ def test_gains_and_biases_bring_every_output_channel_to_its_mean_and_size(tmp_pa
 
     from edgepack.calibrate.samples import read_samples
     from edgepack.quantize.affine import correct_outputs
-    from edgepack.quantize.corrected import _plain
-    from edgepack.quantize.plan import make_plan
+    from edgepack.quantize.plan import make_plan, nearest_integers
 
     model = uneven(tmp_path)
     _, ranges = correct(model, normal(40, 3, 6, 6, seed=5), tmp_path / "x")
     plan = make_plan(model, ranges, RULES)
     samples = find_samples(str(tmp_path / "x" / "data.npz"), model.inputs, None)
-    plain = _plain(plan)
+    plain = nearest_integers(plan)
     wrong = {
         name: dataclasses.replace(
             w, scale=(w.scale / 1.03).astype(np.float32), bias=None if w.bias is None else w.bias * 2
