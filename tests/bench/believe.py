@@ -45,6 +45,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 SECOND = 10**9
 ONE = RunOptions(threads=1)
 SLOWDOWN = 0.03
+SCENARIOS = ("SingleStream", "Offline")
 
 
 def main() -> int:
@@ -56,7 +57,8 @@ def main() -> int:
     parser.add_argument("--comparisons", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=float, default=10.0, help="of one measurement")
-    parser.add_argument("--tune-seconds", type=float, default=60.0)
+    parser.add_argument("--tune-seconds", type=float, default=120.0)
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, default=SCENARIOS, help="to tune for")
     words = parser.parse_args()
     if unknown := set(words.names) - set(PARTS):
         parser.error(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
@@ -180,7 +182,7 @@ def tuning(bundles: list[Path], words: Any, folder: Path) -> list[dict[str, Any]
     """Tune each bundle for latency and for throughput; then tuned, default and benchmark_app's best hint in turn."""
     rows = []
     for bundle in bundles:
-        for scenario in ("SingleStream", "Offline"):
+        for scenario in words.scenarios:
             found = tune(bundle, scenario, round(words.tune_seconds * SECOND))  # type: ignore[arg-type]
             low, high = found.ci95
             _say(f"{bundle.stem} {scenario}: {found.verdict} {found.ratio:.3f} ({low:.3f}..{high:.3f}) {found.options}")
