@@ -43,6 +43,7 @@ LIMIT_S = 240
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.skipif(
         not (PLACE / "packages" / "numpy").is_dir(), reason="no aarch64 system in .aarch64: run 'make test-aarch64'"
     ),
