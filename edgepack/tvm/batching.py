@@ -24,7 +24,7 @@ _QUANTIZED_DISTANCE = 0.1
 def batch_kind(model: OnnxModel) -> Batch:
     """Return how to compile a model for its batch, the first extents where they are free.
 
-    "looped": only the first extents are free, and three random samples give in ONNX Runtime what each of them gives
+    "looped": only first extents are free, and three random samples give in ONNX Runtime what each of them gives
     alone. "free": they do not, but the model takes three. "fixed": the batch is not free, or only one sample is taken.
     """
     if not any(isinstance(extent, str) for spec in model.inputs for extent in spec.shape):
@@ -57,10 +57,11 @@ def _are_independent(model: OnnxModel, feeds: Mapping[str, Array], whole: Mappin
 
 
 def _has_batch(model: OnnxModel) -> bool:
-    """Say whether only first extents are free, of every output too; exporters may give one batch several names."""
-    tensors = (*model.inputs, *model.outputs)
-    free = {position for spec in tensors for position, extent in enumerate(spec.shape) if isinstance(extent, str)}
-    return free == {0} and all(spec.shape and isinstance(spec.shape[0], str) for spec in model.outputs)
+    """Say whether of the inputs only first extents are free; exporters may give one batch several names.
+
+    What the outputs' extents are is seen by running: inference often leaves names that stand for numbers.
+    """
+    return {p for spec in model.inputs for p, extent in enumerate(spec.shape) if isinstance(extent, str)} == {0}
 
 
 def _distinct(model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array]:

@@ -203,7 +203,7 @@ def _has_batch(spec: TensorSpec) -> bool:
 def _joined(spec: TensorSpec, pieces: list[Array]) -> Array:
     if pieces:
         return np.concatenate(pieces)
-    return np.empty((0, *(int(extent) for extent in spec.shape[1:])), spec.dtype)
+    return np.empty((0, *(extent if isinstance(extent, int) else 0 for extent in spec.shape[1:])), spec.dtype)
 
 
 def _closed(*_: object) -> NoReturn:

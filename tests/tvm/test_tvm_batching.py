@@ -57,3 +57,9 @@ def test_a_batch_with_another_name_at_the_output_is_one(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["x"], ["y"])
     proto = make([node], [("x", FLOAT, ["unk__1", 4])], [("y", FLOAT, ["unk__2", 4])])
     assert batch_kind(save(proto, tmp_path / "m.onnx")) == "looped"
+
+
+def test_an_extent_of_the_output_that_only_has_a_name_does_not_matter(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    proto = make([node], [("x", FLOAT, ["N", 4])], [("y", FLOAT, ["N", "computed"])])
+    assert batch_kind(save(proto, tmp_path / "m.onnx")) == "looped"
