@@ -20,6 +20,7 @@ from edgepack.quantize.index import GraphIndex, Node, attribute
 if TYPE_CHECKING:
     from edgepack.specs import Array
 
+_FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
 # The number of all channels that keep their scale.
 FIXED = 0
 _PASSING = frozenset(
@@ -122,6 +123,11 @@ class _Finder:
         for name in node.input:
             self._fix(name)
 
+    def _is_float(self, name: str) -> bool:
+        """Say whether ``name`` is a float32 constant of the main graph alone, which can be multiplied."""
+        tensor = self.index.constants.get(name)
+        return tensor is not None and tensor.data_type == _FLOAT32 and name not in self.index.inner
+
     def _pass(self, node: Node, numbers: Array | None) -> None:
         spatial = node.op_type in _SPATIAL and numbers is not None and any(size > 1 for size in numbers.shape[2:])
         if spatial or (any(node.output[1:]) and node.op_type == "MaxPool"):
@@ -142,8 +148,8 @@ class _Finder:
         sizes = _sizes(node, list(weight.dims))
         rank = len(self.shapes.get(node.input[0], ()))
         single = all(len(self.index.users(name)) == 1 for name in node.input[1:] if name)
-        constant = all(self.index.is_constant(name) for name in node.input[1:] if name)
-        if sizes is None or rank < 2 or not single or not constant or node.input[1] in self.index.inner:
+        constant = all(self._is_float(name) for name in node.input[1:] if name)
+        if sizes is None or rank < 2 or not single or not constant:
             self._fix_all(node)
             return
         axis = rank - 1 if node.op_type in ("Gemm", "MatMul") else 1
@@ -175,7 +181,7 @@ class _Finder:
         axis = rank - 1 if node.op_type == "LayerNormalization" else 1
         last = attribute(node, "axis", -1) in (-1, rank - 1) or node.op_type == "BatchNormalization"
         gains = [name for name in node.input[1:3] if name]
-        usable = all(self.index.is_constant(name) and len(self.index.users(name)) == 1 for name in gains)
+        usable = all(self._is_float(name) and len(self.index.users(name)) == 1 for name in gains)
         if rank < 2 or not last or not usable or len(gains) < 1 or any(node.output[1:]):
             return
         dims = list(self.index.constants[gains[0]].dims)
@@ -218,7 +224,7 @@ class _Finder:
         if numbers is None:
             return
         dims = list(self.index.constants[constant].dims)
-        fits = len(dims) <= numbers.ndim and len(self.index.users(constant)) == 1
+        fits = len(dims) <= numbers.ndim and len(self.index.users(constant)) == 1 and self._is_float(constant)
         if not fits or not self._grows_by(dims, numbers):
             self._fix(tensor)
             return

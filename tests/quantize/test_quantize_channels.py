@@ -268,3 +268,13 @@ def test_the_whole_step_on_random_graphs_leaves_the_float_model_as_it_was(
     if found is not None:
         changed = save_proto(found.proto, tmp_path / "out")
         assert sqnr_db(run_onnxruntime(model, feeds, optimized=False), run_onnxruntime(changed, feeds)) > 80
+
+
+def test_weights_in_double_precision_are_left_alone(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "w1"], "a"), node("Cast", ["a"], "d", to=TensorProto.DOUBLE), node("Add", ["d", "c"], "e"),
+        node("Cast", ["e"], "f", to=TensorProto.FLOAT), node("Conv", ["f", "w2"], "y"),
+    ]  # fmt: skip
+    constants = {"w1": normal(4, 3, 1, 1), "w2": normal(4, 4, 1, 1), "c": np.ones((1, 4, 1, 1))}
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": [1, 3, 5, 5]})
+    assert not names_scaled(check_unchanged(model, tmp_path / "out"))
