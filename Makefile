@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-report peers test-aarch64 test-tensorrt tvm-models clean
+.PHONY: demo test check bench bench-report bench-tvm peers test-aarch64 test-tensorrt tvm-models clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -37,6 +37,11 @@ bench: $(READY)
 # A page of 500 made-up results of 40 devices in a headless Chromium: how long it takes to open and to filter.
 bench-report: $(READY)
 	$(BIN)/python tests/bench/report_page.py
+
+# TVM's code by rule against ONNX Runtime on the same fp32 and int8 files, one process a measurement; prints and writes
+# artifacts/bench-tvm.json. A part of it: make bench-tvm ARGUMENTS="resnet18 --precision fp32 --threads 1".
+bench-tvm: $(READY)
+	$(BIN)/python tests/bench/tvm_speed.py $(ARGUMENTS)
 
 # Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
 # TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by tests/peers/NAME.txt; one that does not

@@ -63,16 +63,16 @@ def read_tag(text: str) -> tuple[str, str | None, Blocking]:
     return kind, None if instruction == "-" else instruction, Blocking(height, width, vectors, lanes, bool(outer))
 
 
-def pack_weights(weights: Array, channels: int) -> Array:
+def pack_weights(weights: Array, channels: int, *, fours: bool = False) -> Array:
     """Return [tile, kernel height, kernel width, input, channel] of weights [output, height, width, input].
 
-    Bytes come in fours of input channels: [tile, kernel height, kernel width, input / 4, channel, 4].
+    With ``fours`` the input channels come in fours: [tile, kernel height, kernel width, input / 4, channel, 4].
     """
     outputs, *rest = weights.shape
     tiles = -(-outputs // channels)
     padded = np.zeros((tiles * channels, *rest), weights.dtype)
     padded[:outputs] = weights
-    if weights.dtype == np.int8:
+    if fours:
         padded = padded.reshape(tiles, channels, *rest[:-1], rest[-1] // TERMS, TERMS)
         return np.ascontiguousarray(np.moveaxis(padded, 1, -2))
     return np.ascontiguousarray(np.moveaxis(padded.reshape(tiles, channels, *rest), 1, -1))
@@ -91,26 +91,27 @@ def pad(x: Tensor, window: Window, value: float = 0, *, channels_first: bool = F
     return topi.nn.pad(x, before, after, tirx.const(value, x.dtype), name="pad")
 
 
-def _sum(axes: list[Any], x: Callable[[Any], Any], w: Callable[..., Any], inputs: int, *, integer: bool) -> Any:
-    """Return the sum over ``axes`` and the inputs of ``x(input)`` times ``w(input)``, or ``w(four, byte)``."""
+def _sum(
+    axes: list[Any], x: Callable[[Any], Any], w: Callable[..., Any], inputs: int, sums: str, *, fours: bool
+) -> Any:
+    """Return the sum, of type ``sums``, of ``x(input)`` times ``w(input)``, or ``w(four, byte)``, over all inputs."""
     from tvm import te
 
-    if not integer:
+    if not fours:
         k = te.reduce_axis((0, inputs), "k")
-        return te.sum(_float(x(k)) * _float(w(k)), axis=[*axes, k])
+        return te.sum(_cast(x(k), sums) * _cast(w(k), sums), axis=[*axes, k])
     four, byte = te.reduce_axis((0, inputs // TERMS), "four"), te.reduce_axis((0, TERMS), "byte")
-    product = x(four * TERMS + byte).astype("int32") * w(four, byte).astype("int32")
-    return te.sum(product, axis=[*axes, four, byte])
+    return te.sum(_cast(x(four * TERMS + byte), sums) * _cast(w(four, byte), sums), axis=[*axes, four, byte])
 
 
-def _float(value: Any) -> Any:
-    return value if str(value.dtype) == "float32" else value.astype("float32")
+def _cast(value: Any, dtype: str) -> Any:
+    return value if str(value.dtype) == dtype else value.astype(dtype)
 
 
-def pointwise(tile: Blocking, outputs: int, instruction: str | None = None) -> Build:
+def pointwise(tile: Blocking, outputs: int, sums_type: str = "float32", instruction: str | None = None) -> Build:
     """Return a convolution of one position, or a product: [..., k] with [tiles, k, channels] -> [..., outputs].
 
-    All positions are one dimension, so that a tile may run over the ends of rows. Packed bytes give sums in int32.
+    All positions are one dimension, so that a tile may run over the ends of rows.
     """
     from tvm import te
 
@@ -119,7 +120,7 @@ def pointwise(tile: Blocking, outputs: int, instruction: str | None = None) -> B
         positions = int(np.prod(lead))
         rows, channels = tile.width, tile.channels
         full = -(-positions // rows) * rows
-        integer = len(w.shape) == 4
+        fours = len(w.shape) == 4
 
         def at(m: Any) -> tuple[Any, ...]:
             m = te.min(m, positions - 1) if full != positions else m
@@ -136,7 +137,8 @@ def pointwise(tile: Blocking, outputs: int, instruction: str | None = None) -> B
                 lambda k: x[(*at(m), k)],
                 lambda k, *byte: w[(n // channels, k, n % channels, *byte)],
                 terms,
-                integer=integer,
+                sums_type,
+                fours=fours,
             ),
             name="sums",
             attrs=tag("flat", tile, instruction),
@@ -154,11 +156,12 @@ def pointwise(tile: Blocking, outputs: int, instruction: str | None = None) -> B
 
 
 def convolution(
-    tile: Blocking, window: Window, outputs: int, instruction: str | None = None, *, channels_first: bool = False
-) -> Build:
+    tile: Blocking, window: Window, outputs: int, sums_type: str = "float32", instruction: str | None = None,
+    *, channels_first: bool = False,
+) -> Build:  # fmt: skip
     """Return a direct convolution: [n, h, w, c] with packed weights -> [n, oh, ow, outputs].
 
-    Packed bytes give sums in int32. With groups, a tile's channels are all of one group. ``channels_first``: the input,
+    With groups, a tile's channels are all of one group. ``channels_first``: the input,
     not the output, is [n, c, h, w].
     """
     from tvm import te
@@ -187,7 +190,7 @@ def convolution(
             def weight(k: Any, *byte: Any) -> Any:
                 return w[(n // channels, i, j, k, n % channels, *byte)]
 
-            return _sum([i, j], value, weight, inputs, integer=bool(four))
+            return _sum([i, j], value, weight, inputs, sums_type, fours=bool(four))
 
         sums = te.compute(
             (batch, full_high, full_wide, tiles * channels),
@@ -216,7 +219,7 @@ def depthwise(tile: Blocking, window: Window) -> Build:
             z = te.min(z, wide - 1) if full_wide != wide else z
             row = y * window.strides[0] + i * window.dilation[0]
             column = z * window.strides[1] + j * window.dilation[1]
-            return _float(padded[b, row, column, c]) * _float(w[i, j, c])
+            return _cast(padded[b, row, column, c], "float32") * _cast(w[i, j, c], "float32")
 
         sums = te.compute(
             (batch, high, full_wide, channels),

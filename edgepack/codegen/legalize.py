@@ -133,21 +133,20 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
     integer = kind[2] == "int32"
     if kind[1] == "int8" and not integer:
         weights = weights.astype(np.float32)  # few input channels: exact sums in float32
-    terms = inputs * high * wide // (kernels.TERMS if integer else 1)
+    terms = inputs * high * wide
     each = outputs // window.groups
     flat = window.pointwise and not channels_first and window.groups == 1
     size = (1, int(np.prod(shape[:3]))) if flat else window.output(*shape[1:3])
-    tile = blocking.choose(*size, each, terms, machine)
+    tile, instruction = _tile(weights, size, each, terms, machine)
     while window.groups > 1 and each % tile.channels and tile.vectors > 1:
         tile = dataclasses.replace(tile, vectors=tile.vectors - 1)
     if window.groups > 1 and each % tile.channels:
         return None
-    packed = kernels.pack_weights(weights, tile.channels)
-    instruction = instruction_for(packed, tile, machine) if integer else None
+    packed = kernels.pack_weights(weights, tile.channels, fours=instruction is not None)
     if flat:
-        build = kernels.pointwise(tile, outputs, instruction)
+        build = kernels.pointwise(tile, outputs, kind[2], instruction)
         return emit(builder, build, x, relax.const(packed[:, 0, 0]), name="convolution1x1")
-    build = kernels.convolution(tile, window, outputs, instruction, channels_first=channels_first)
+    build = kernels.convolution(tile, window, outputs, kind[2], instruction, channels_first=channels_first)
     return emit(builder, build, x, relax.const(packed), name="convolution")
 
 
@@ -162,12 +161,19 @@ def _depthwise(builder: Any, x: Any, weights: Array, window: Window, width: int,
     return emit(builder, kernels.depthwise(tile, window), x, relax.const(flat), name="depthwise")
 
 
-def instruction_for(packed: Array, tile: Blocking, machine: Machine) -> str | None:
-    """Return the tensor intrinsic for packed int8 weights [..., channel, 4], or None: then the sums are plain loops."""
-    pairs = packed.astype(np.int32).reshape(-1, 2)
-    same_sign = np.abs(pairs.sum(axis=1))
-    found = dot.dot_for(machine, tile.lanes, safe=int(same_sign.max(initial=0)) <= dot.PAIR_LIMIT)
-    return None if found is None else dot.register(found)
+def _tile(
+    weights: Array, size: tuple[int, int], outputs: int, terms: int, machine: Machine
+) -> tuple[Blocking, str | None]:
+    """Return the tile, and for int8 weights [output, ..., input] the tensor intrinsic; without one, plain loops."""
+    if weights.dtype != np.int8:
+        return blocking.choose(*size, outputs, terms, machine), None
+    tile = blocking.choose(*size, outputs, -(-terms // kernels.TERMS), machine, item_bytes=kernels.TERMS)
+    if weights.shape[-1] % kernels.TERMS:
+        return tile, None
+    pairs = weights.astype(np.int32).reshape(-1, 2)
+    safe = int(np.abs(pairs.sum(axis=1)).max(initial=0)) <= dot.PAIR_LIMIT
+    found = dot.dot_for(machine, tile.lanes, safe=safe)
+    return tile, None if found is None else dot.register(found)
 
 
 def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
@@ -183,11 +189,11 @@ def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
     integer = kind[2] == "int32"
     if weights is not None and weights.ndim == 2 and weights.shape[1] >= _FEWEST_COLUMNS:
         terms, outputs = weights.shape
-        steps = terms // kernels.TERMS if integer else terms
-        tile = blocking.choose(1, int(np.prod(left[:-1])), outputs, steps, machine)
-        packed = kernels.pack_weights(np.ascontiguousarray(weights.T), tile.channels)
-        instruction = instruction_for(packed, tile, machine) if integer else None
-        return emit(builder, kernels.pointwise(tile, outputs, instruction), a, relax.const(packed), name="product")
+        turned = np.ascontiguousarray(weights.T)
+        tile, instruction = _tile(turned, (1, int(np.prod(left[:-1]))), outputs, terms, machine)
+        packed = kernels.pack_weights(turned, tile.channels, fours=instruction is not None)
+        build = kernels.pointwise(tile, outputs, kind[2], instruction)
+        return emit(builder, build, a, relax.const(packed), name="product")
     if integer or kind[1] == "int8" or left[:-2] != right[:-2] or right[-1] % _FEWEST_COLUMNS:
         return None
     tile = blocking.choose(1, left[-2], right[-1], left[-1], machine)

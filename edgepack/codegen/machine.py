@@ -42,6 +42,9 @@ _RISCV_BASE = ("m", "a", "f", "d", "c")
 # manual).
 _L1_BYTES = 32 * 1024
 _L2_BYTES = 512 * 1024
+# No server or desktop core with AVX-512 has less (Skylake-SP, Zen 4, from their optimization guides).
+_L2_AVX512_BYTES = 1024 * 1024
+_AVX512_BITS = 512
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,7 @@ def machine(
         vector_bits=bits,
         registers=registers,
         l1_bytes=l1_bytes or _L1_BYTES,
-        l2_bytes=l2_bytes or _L2_BYTES,
+        l2_bytes=l2_bytes or (_L2_AVX512_BYTES if bits == _AVX512_BITS else _L2_BYTES),
         threads=max(threads, 1),
     )
 
@@ -153,7 +156,7 @@ def _vectors(arch: str, flags: set[str]) -> tuple[int, int]:
     """Return the width and the number of vector registers."""
     if arch == "x86_64":
         if {"avx512f", "avx512bw", "avx512vl", "avx512dq"} <= flags:
-            return 512, 32
+            return _AVX512_BITS, 32
         return (256, 16) if {"avx", "avx2", "fma"} & flags else (128, 16)
     if arch == "aarch64":
         return 128, 32  # SVE has at least these 128 bits, and NEON's instructions run on all of them
