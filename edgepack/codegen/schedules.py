@@ -289,12 +289,13 @@ def _reduction(sch: Any, block: Any, machine: Machine) -> str:
         rest, inner = sch.split(spatial[-1], [None, lanes])
         outer = [*spatial[:-1], rest]
         sch.reorder(*outer, *terms, inner)
+        _divide(sch, outer, total, machine)
         sch.vectorize(inner)
         start = sch.decompose_reduction(block, terms[0])
         sch.vectorize(sch.get_loops(start)[-1])
     else:
         sch.reorder(*outer, *terms)
-    _divide(sch, outer, total, machine)
+        _divide(sch, outer, total, machine)
     return "vector reduction" if lanes >= _FEWEST_LANES else "reduction"
 
 
@@ -313,10 +314,10 @@ def _across(sch: Any, terms: list[Any], lanes: int, total: int, machine: Machine
     part = sch.rfactor(inner, 0)
     loops = sch.get_loops(part)
     outer, terms, lane = loops[: -1 - len(terms)], loops[-1 - len(terms) : -1], loops[-1]
+    _divide(sch, outer, total, machine)
     sch.vectorize(lane)
     start = sch.decompose_reduction(part, terms[0])
     sch.vectorize(sch.get_loops(start)[-1])
-    _divide(sch, outer, total, machine)
     return "row reduction"
 
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from codegen_models import model, run_ours
+from codegen_models import host_machine, model, run_ours
 from onnx import helper
 
 SPECIAL = np.float32([0, -0.0, np.inf, -np.inf, np.nan, 88.7, 89.5, -87.4, -100, -103.9, 1e-30, 3e38, -3e38])
@@ -35,11 +35,12 @@ def test_function_within_units_in_the_last_place(name: str) -> None:
     assert error.max() <= most
 
 
-@pytest.mark.parametrize(("axis", "shape"), [(-1, [3, 5, 64]), (1, [2, 48, 5]), (-1, [4, 7])])
-def test_softmax(axis: int, shape: list[int]) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("axis", "shape"), [(-1, [3, 90, 128]), (1, [2, 48, 400]), (-1, [4, 7])])
+def test_softmax(axis: int, shape: list[int], threads: int) -> None:
     x = np.random.default_rng(0).normal(0, 20, shape).astype(np.float32)
     proto = model([helper.make_node("Softmax", ["x"], ["y"], axis=axis)], {"x": shape}, {}, ("y",))
-    ours, lowered = run_ours(proto, {"x": x})
+    ours, lowered = run_ours(proto, {"x": x}, host_machine(threads))
     power = np.exp(x.astype(np.float64) - x.max(axis, keepdims=True))
     np.testing.assert_allclose(ours[0], power / power.sum(axis, keepdims=True), rtol=1e-5, atol=1e-37)
     assert not [rule for rule in lowered.rules.values() if rule.startswith("default")]
