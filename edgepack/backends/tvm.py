@@ -53,6 +53,7 @@ def versions() -> Mapping[str, str]:
 
 def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
     """Return what TVM will refuse: an opset above the device's, operators it lacks, free shapes, too little memory."""
+    from edgepack.tvm.batching import batch_kind
     from edgepack.tvm.importing import ready
 
     found: list[Diagnostic] = []
@@ -69,7 +70,13 @@ def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
         readied = ready(model)
     except CompileError as error:
         return [*found, Diagnostic("error", error.message, hint=error.hint)]
-    return found + list(readied.missing) + _check_memory(readied, target)
+    found += list(readied.missing) + _check_memory(readied, target)
+    if not found and batch_kind(model) == "free":
+        words = (
+            "samples of a batch depend on each other, so that it is run by TVM's own loops, which are many times slower"
+        )
+        found.append(Diagnostic("warning", words, hint="fix the batch with --shape, as --shape NAME=1x3x224x224"))
+    return found
 
 
 def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:

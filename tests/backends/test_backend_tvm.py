@@ -141,3 +141,18 @@ def test_another_runner_infers_in_another_thread(tmp_path: Path) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_batch_whose_samples_depend_on_each_other_is_run_at_once_and_said_to_be_slow(tmp_path: Path) -> None:
+    proto = make(
+        [helper.make_node("Softmax", ["x"], ["y"], axis=0)], [("x", FLOAT, ["N", 4])], [("y", FLOAT, ["N", 4])]
+    )
+    model, target = save(proto, tmp_path / "m.onnx"), load_target("host-tvm")
+    (found,) = backend.check(model, target)
+    assert (found.severity, "slower" in found.message) == ("warning", True)
+    runner = backend.load_model(backend.compile_model(model, target, "fp32", tmp_path / "out"), RunOptions(threads=1))
+    for batch in (1, 3, 2):
+        x = np.random.default_rng(batch).standard_normal((batch, 4)).astype(np.float32)
+        wanted = np.exp(x) / np.exp(x).sum(0)
+        np.testing.assert_allclose(runner.infer({"x": x})["y"], wanted, atol=1e-6)
+    runner.close()
