@@ -163,3 +163,20 @@ def test_unsafe_weights_are_not_multiplied_by_the_saturating_instruction() -> No
     sums = np.full((3, 8), 255 * 127 * 16, np.int64) + bias
     np.testing.assert_array_equal(ours[0], reference(sums, np.full(8, 0.001), relu=False, axis=1))
     assert "flat" in lowered.rules.values()
+
+
+def test_activations_moved_to_int8_give_the_same_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What aarch64 multiplies, in plain loops on this host: the arithmetic is the same, the instructions are not."""
+    monkeypatch.setattr("edgepack.codegen.integer.activation_type", lambda _: "int8")
+    monkeypatch.setattr("edgepack.codegen.dot.dot_for", lambda *_, **__: None)
+    random = np.random.default_rng(0)
+    integers = random.integers(-127, 128, (16, 8, 3, 3)).astype(np.int8)
+    scales = random.uniform(0.001, 0.01, 16)
+    proto, bias = quantized("Conv", [1, 8, 6, 6], integers, scales, 131, relu=True, pads=[1, 1, 1, 1])
+    x = random.integers(0, 256, (1, 8, 6, 6)).astype(np.float32)
+    ours, lowered = run_ours(proto, {"x": x}, precision="int8")
+    sums = convolved(x, integers, 131, 1, 1, 1) + bias[None, :, None, None]
+    np.testing.assert_array_equal(ours[0], reference(sums, scales, relu=True, axis=1))
+    assert "window" in lowered.rules.values()
+    assert 'dtype="int8"' in lowered.module.script()
+    assert "uint8" not in lowered.module.script()
