@@ -120,7 +120,9 @@ def _conv2d(rewriter: Rewriter, call: Any) -> Any:
     if weights is None or str(attrs.data_layout) != "NCHW" or str(attrs.kernel_layout) != "OIHW":
         return None
     # A kernel reads single values of its input, so that few channels may stay first; only its output must be in order.
-    as_it_is = not rewriter.is_last(x) and weights.shape[1] < _FEWEST_CHANNELS and int(attrs.groups) == 1
+    # Only bytes are read four channels at a time.
+    few = weights.shape[1] < _FEWEST_CHANNELS and int(attrs.groups) == 1 and str(attrs.out_dtype) != "int32"
+    as_it_is = few and not rewriter.is_last(x)
     return relax.op.nn.conv2d(
         rewriter.usual(x) if as_it_is else rewriter.channels_last(x),
         relax.const(np.ascontiguousarray(weights.transpose(0, 2, 3, 1))),

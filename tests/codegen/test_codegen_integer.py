@@ -92,6 +92,7 @@ def convolved(x: np.ndarray, weights: np.ndarray, zero: int, stride: int, pad: i
         ([1, 10, 5, 5], (7, 10, 1, 1), 1, 0, 1, False),
         ([1, 16, 8, 8], (16, 1, 3, 3), 1, 1, 16, True),
         ([1, 1, 9, 9], (16, 1, 5, 5), 2, 2, 1, False),
+        ([1, 4, 6, 6], (16, 4, 3, 3), 1, 0, 1, False),
     ],
 )  # fmt: skip
 def test_convolution_is_exact(
