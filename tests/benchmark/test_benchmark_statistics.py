@@ -2,12 +2,13 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack.benchmark import statistics
 
 
+@settings(deadline=None)  # a busy machine takes its time
 @given(
     st.lists(st.integers(0, 10**12), min_size=1, max_size=200), st.sampled_from([1.0, 50.0, 90.0, 99.0, 99.9, 100.0])
 )
@@ -27,6 +28,7 @@ def test_the_least_number_of_queries_is_loadgens(p, needed):
     assert statistics.queries_needed(p) == needed
 
 
+@settings(deadline=None)  # a busy machine takes its time
 @given(st.integers(2, 5000), st.integers(0, 60), st.sampled_from([0.5, 0.1, 0.03, 0.01, 0.001]))
 def test_the_tail_equals_the_incomplete_beta_function(n, k, probability):
     from scipy.special import betainc
@@ -48,6 +50,7 @@ def test_one_query_less_than_needed_is_not_enough(p, over):
     assert betainc(n - over, over + 1, p / 100) <= 0.01 < betainc(n - 1 - over, over + 1, p / 100)
 
 
+@settings(deadline=None)  # a busy machine takes its time
 @given(st.integers(1, 3000), st.sampled_from([50.0, 90.0, 99.0]))
 def test_as_many_slow_queries_are_allowed_as_their_number_supports(n, p):
     over = statistics.allowed_over(n, p)

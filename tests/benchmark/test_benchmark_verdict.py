@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgepack.benchmark import verdict
@@ -28,6 +28,7 @@ def test_a_small_difference_within_the_margin_is_the_same():
     assert verdict.decide(launches, margin=0.0).verdict == "slower"
 
 
+@settings(deadline=None)  # a busy machine takes its time
 @given(LAUNCHES)
 def test_faster_and_slower_are_said_only_when_the_interval_excludes_one(launches):
     found = verdict.decide(launches)
@@ -43,6 +44,7 @@ def test_faster_and_slower_are_said_only_when_the_interval_excludes_one(launches
     assert (found.launches_needed is None) == (found.verdict != "undecided")
 
 
+@settings(deadline=None)  # a busy machine takes its time
 @given(LAUNCHES)
 def test_the_other_way_round_is_the_opposite(launches):
     there, back = verdict.decide(launches), verdict.decide([-x for x in launches])
