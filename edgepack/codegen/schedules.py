@@ -241,11 +241,18 @@ def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Mac
     side = machine.lanes()
     place, size, last = along[0], _extent(sch, loops[along[0]]) or 1, _extent(sch, loops[-1]) or 1
     lanes = _lanes(last, machine)
+    others = [loop for n, loop in enumerate(loops[:-1]) if n != place]
+    if last < _FEWEST_LANES and (wide := _lanes(size, machine)) >= _FEWEST_LANES:
+        # Few channels: vectors along the axis that is read in order, stored value by value.
+        rows, row = sch.split(loops[place], [None, wide])
+        sch.reorder(*others, rows, loops[-1], row)
+        sch.vectorize(row)
+        _divide(sch, [*others, rows], total, machine)
+        return True
     if lanes < _FEWEST_LANES or size < _FEWEST_LANES:
         return False
     rows, row = sch.split(loops[place], [None, _lanes(size, machine) if size % side else side])
     columns, column = sch.split(loops[-1], [None, lanes])
-    others = [loop for n, loop in enumerate(loops[:-1]) if n != place]
     sch.reorder(*others, rows, columns, row, column)
     sch.vectorize(column)
     _divide(sch, [*others, rows, columns], total, machine)
