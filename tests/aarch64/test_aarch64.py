@@ -140,6 +140,7 @@ def test_a_trained_networks_bundle_passes_its_golden_vectors(
             precisions=(precision,),
             data=str(tmp_path / "pictures.npz"),
             benchmark=False,
+            method="plain",  # the corrections take minutes, and what they do is not what is tested here
             out=str(tmp_path / "built"),
         )
     )
