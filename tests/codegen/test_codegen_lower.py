@@ -81,8 +81,14 @@ def test_product_of_activations(left: list[int], right: list[int]) -> None:
     ],
 )
 def test_the_rules_hold_for_several_threads(
-    shape: list[int], weights: tuple[int, ...], attributes: dict[str, Any], rule: str, threads: int
+    shape: list[int],
+    weights: tuple[int, ...],
+    attributes: dict[str, Any],
+    rule: str,
+    threads: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("edgepack.codegen.schedules._FEWEST_PRODUCTS_A_LANE", 0)  # these are too small to be divided
     nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], **attributes), helper.make_node("Relu", ["c"], ["y"])]
     proto = model(nodes, {"x": shape}, {"w": normal(*weights), "b": normal(weights[0], seed=2)}, ("y",))
     inputs = feeds(proto)
