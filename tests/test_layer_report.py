@@ -254,7 +254,7 @@ def test_a_measurement_that_fails_costs_a_note_not_the_row(monkeypatch: pytest.M
 
     monkeypatch.setattr(pipeline, "layers_step", fail)
     part: Any = SimpleNamespace(
-        model=None, graph=None, id="board", selection=SimpleNamespace(evaluation=None)
+        model=None, graph=None, source=None, id="board", selection=SimpleNamespace(evaluation=None)
     )  # stands for what is only handed on
     notes: dict[str, str] = {}
     assert pipeline._layer_records(part, part, part, part, notes) is None

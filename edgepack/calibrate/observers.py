@@ -29,6 +29,7 @@ _MAGNITUDE_STEPS = 128
 _SHARES = 2.0 ** -(np.arange(49) / 6.0)
 _FINE_SHARES = 2.0 ** (np.arange(-5, 6) / 36.0)
 _ROUNDS = 2
+_ROUNDING = 1e-12
 
 
 def choose_range(observer: Observer, statistics: Statistics, percentile: float) -> TensorRange:
@@ -114,9 +115,15 @@ def entropy_ends(histogram: Histogram, folded: Histogram, plain: TensorRange) ->
 def _best_magnitude(cost: Callable[[Array], Array], largest: float) -> float:
     """Return the end of least cost, tried coarsely from the largest downwards, then finely; ties go to the largest."""
     coarse = largest * _SHARES
-    best = coarse[int(np.argmin(cost(coarse)))]
+    best = coarse[_first_least(cost(coarse))]
     fine = np.minimum(best * _FINE_SHARES, largest)[::-1]
-    return float(fine[int(np.argmin(cost(fine)))])
+    return float(fine[_first_least(cost(fine))])
+
+
+def _first_least(costs: Array) -> int:
+    """Return the place of the first cost that is the least but for rounding, which must not decide among equals."""
+    least = costs.min()
+    return int(np.argmax(costs <= least + _ROUNDING * (abs(least) + np.abs(costs).max())))
 
 
 def _best_ends(costs: Costs, histogram: Histogram, plain: TensorRange, steps: int) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Writes artifacts/peers.md from artifacts/peers.json."""
+"""Writes artifacts/peers.md, and for the README its short form artifacts/peers-short.md, from artifacts/peers.json."""
 
 from __future__ import annotations
 
@@ -29,6 +29,39 @@ def main() -> None:
         *(_section(name, [r for r in data["rows"] if r["model"] == name], data["engines"]) for name in names),
     ]
     (ARTIFACTS / "peers.md").write_text("\n\n".join(parts) + "\n")
+    (ARTIFACTS / "peers-short.md").write_text(_short_form(data, names) + "\n")
+
+
+_SHORT_ENGINES = ("onnxruntime-avx2", "openvino-avx2")
+_OWN = "auto, onnxruntime rules, saturation-safe"
+
+
+def _short_form(data: dict[str, Any], names: list[str]) -> str:
+    """Return one table without VNNI: edgepack's default, and of every peer the way with the highest SQNR in each."""
+    titles = ["model", "tool", "CPU s", *(f"{_short(key)} {c}" for key in _SHORT_ENGINES for c in ("dB", "drop", "x"))]
+    table = [titles, ["---", "---", *["---:"] * (len(titles) - 2)]]
+    for name in names:
+        rows = [row for row in data["rows"] if row["model"] == name and row["file"] and row["tool"] != "fp32"]
+        own = [row for row in rows if row["tool"] == "edgepack" and row["way"] == _OWN]
+        tools = dict.fromkeys(row["tool"] for row in rows if row["tool"] != "edgepack")
+        for row in own + [_best([r for r in rows if r["tool"] == tool]) for tool in tools]:
+            cells = [name, f"{row['tool']} ({row['way']})", f"{row['cpu_s']:.1f}"]
+            for key in _SHORT_ENGINES:
+                found = row["engines"].get(key, {})
+                known = "sqnr_db" in found
+                loss = _cell("drop", found) if "drop" in found else f"same {_cell('same', found)}" if known else "-"
+                cells += [_cell("dB", found), loss if "agreement" in found else "-", _cell("x", found)]
+            table.append(cells)
+    return "\n".join(f"| {' | '.join(line)} |" for line in table)
+
+
+def _best(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the row with the highest SQNR in the first of the engines that it was measured in."""
+
+    def level(row: dict[str, Any]) -> tuple[float, ...]:
+        return tuple(row["engines"].get(key, {}).get("sqnr_db") or -99.0 for key in _SHORT_ENGINES)
+
+    return max(rows, key=level)
 
 
 def _versions(rows: list[dict[str, Any]]) -> dict[str, str]:
