@@ -40,11 +40,13 @@ def correct_outputs(
     weights: Mapping[str, IntegerWeights],
     feeds: Sequence[Feeds],
     progress: Callable[[int, int], None],
+    *,
+    gains: bool = True,
 ) -> dict[str, IntegerWeights]:
     """Return ``weights`` with scales and biases such that each layer's output is nearest to the float model's.
 
     As many of ``feeds`` are used as fit into 128 MiB of live tensors. A MatMul has no bias, its gain alone is
-    corrected; a layer with one scale for all channels keeps it.
+    corrected; a layer with one scale for all channels keeps it. Without ``gains`` biases alone are corrected.
     """
     quantized = copy_proto(plan.proto)
     insert(quantized, index_graph(quantized), plan.placement, weights, plan.rules)
@@ -61,7 +63,7 @@ def correct_outputs(
         pairs = [(one[expected], other[found]) for one, other in zip(exact.live, rough.live, strict=True)]
         moments = _moments(pairs, layer)
         gain = None
-        if before.axis is not None and layer.operator != "ConvTranspose":  # whose groups share their scales
+        if gains and before.axis is not None and layer.operator != "ConvTranspose":  # whose groups share their scales
             count = sum(found.size for _, found in pairs) // moments.found.shape[1]
             gain = _gain(moments, count, centred=layer.operator != "MatMul")
         shift = None if layer.operator == "MatMul" else _shift(moments, gain)

@@ -65,9 +65,10 @@ def quantize_corrected(
 
     Steps: channels scaled so that one step suits all of a tensor (``equalize.py``; the ranges are measured again, by
     the same observer on the same samples), integers nearest to the weights in the output (second-order rounding with a
-    searched scale, ``rounding.py``), gains and biases corrected layer by layer (``affine.py``). SQNR is that of all
-    outputs by ONNX Runtime on calibration samples set apart from those that are fitted on. With fewer than 4 samples,
-    or weights of more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize`` raises.
+    searched scale, ``rounding.py``), biases, or gains and biases, corrected layer by layer (``affine.py``). SQNR is
+    that of all outputs by ONNX Runtime on calibration samples set apart from those that are fitted on. With fewer than 4
+    samples, or weights of more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize``
+    raises.
     """
     from edgepack.graph.load import save_proto
     from edgepack.quantize.insert import insert
@@ -84,25 +85,27 @@ def quantize_corrected(
     judge = _Judge(model, judging, out)
     state = judge(state)
     steps = [Correction("integers nearest to the weights", state.level, kept=True)]
-    tries: tuple[tuple[str, Callable[[_State], _State | None]], ...] = (
-        ("channels scaled", lambda s: _scale_channels(s, ranges, samples, fitting, out)),
-        ("integers nearest in the output", lambda s: _second_order(s, fitting)),
-        ("gains and biases corrected layer by layer", lambda s: _correct_outputs(s, fitting)),
+    # Of the tries in one row, which start from the same state, the best is kept, if any.
+    rows: tuple[dict[str, Callable[[_State], _State | None]], ...] = (
+        {"channels scaled": lambda s: _scale_channels(s, ranges, samples, fitting, out)},
+        {"integers nearest in the output": lambda s: _second_order(s, fitting)},
+        {
+            "biases corrected layer by layer": lambda s: _correct_outputs(s, fitting, gains=False),
+            "gains and biases corrected layer by layer": lambda s: _correct_outputs(s, fitting, gains=True),
+        },
     )
-    for number, (name, correct) in enumerate(tries):
-        progress("corrections", number, len(tries))
-        found = correct(state)
-        if found is None:
-            steps.append(Correction(name, None, kept=False))
-            continue
-        found = judge(found)
-        kept = found.level >= state.level + _LEAST_GAIN_DB
-        steps.append(Correction(name, found.level, kept))
-        if kept:
-            state = found
-        elif found.source is not state.source:
-            shutil.rmtree(found.source.path.parent)
-    progress("corrections", len(tries), len(tries))
+    for number, row in enumerate(rows):
+        progress("corrections", number, len(rows))
+        made = {name: correct(state) for name, correct in row.items()}
+        found = {name: judge(other) for name, other in made.items() if other is not None}
+        best = max(found, key=lambda name: found[name].level, default="")
+        kept = best != "" and found[best].level >= state.level + _LEAST_GAIN_DB
+        steps += [Correction(n, found[n].level if n in found else None, kept=kept and n == best) for n in row]
+        for other in found.values():
+            if other.source is not state.source and not kept:
+                shutil.rmtree(other.source.path.parent)
+        state = found[best] if kept else state
+    progress("corrections", len(rows), len(rows))
     return Corrected(_write(state.plan, state.weights, out), state.source, tuple(steps), len(judging))
 
 
@@ -148,10 +151,10 @@ def _scale_channels(
     return _State(source, plan, nearest_integers(plan))
 
 
-def _correct_outputs(state: _State, fitting: Sequence[dict[str, Any]]) -> _State:
+def _correct_outputs(state: _State, fitting: Sequence[dict[str, Any]], *, gains: bool) -> _State:
     from edgepack.quantize.affine import correct_outputs
 
-    weights = correct_outputs(state.plan, state.weights, fitting, lambda _done, _total: None)
+    weights = correct_outputs(state.plan, state.weights, fitting, lambda _done, _total: None, gains=gains)
     return _State(state.source, state.plan, weights)
 
 

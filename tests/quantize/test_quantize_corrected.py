@@ -208,7 +208,7 @@ def test_steps_that_do_not_help_are_left_out(tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4)).astype(np.float32)
     x[:, :, 0, 0], x[:, :, 0, 1] = 0, 255
     found, ranges = correct(model, x, tmp_path)
-    assert [step.kept for step in found.steps] == [True, False, False, False]
+    assert [step.kept for step in found.steps] == [True, False, False, False, False]
     assert found.model.sha256 == quantize(model, ranges, RULES, tmp_path / "plain").sha256
     assert found.source.sha256 == model.sha256
     assert not (tmp_path / "corrected" / "source").exists()
