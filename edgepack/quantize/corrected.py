@@ -66,8 +66,8 @@ def quantize_corrected(
     Steps: channels scaled so that one step suits all of a tensor (``equalize.py``; the ranges are measured again, by
     the same observer on the same samples), integers nearest to the weights in the output (second-order rounding with a
     searched scale, ``rounding.py``), biases, or gains and biases, corrected layer by layer (``affine.py``). SQNR is
-    that of all outputs by ONNX Runtime on calibration samples set apart from those that are fitted on. With fewer than 4
-    samples, or weights of more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize``
+    that of all outputs by ONNX Runtime on calibration samples set apart from those that are fitted on. With fewer than
+    4 samples, or weights of more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize``
     raises.
     """
     from edgepack.graph.load import save_proto
