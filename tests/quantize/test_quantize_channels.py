@@ -267,7 +267,9 @@ def test_the_whole_step_on_random_graphs_leaves_the_float_model_as_it_was(
     found = equalize(make_plan(model, minmax_ranges(model, feeds), RULES), feeds)
     if found is not None:
         changed = save_proto(found.proto, tmp_path / "out")
-        assert sqnr_db(run_onnxruntime(model, feeds, optimized=False), run_onnxruntime(changed, feeds)) > 80
+        # Not optimized: ONNX Runtime 1.31 fuses a Pad with zeros into the MaxPool behind it, which pads with -infinity.
+        first, second = (run_onnxruntime(m, feeds, optimized=False) for m in (model, changed))
+        assert sqnr_db(first, second) > 80
 
 
 def test_weights_in_double_precision_are_left_alone(tmp_path: Path) -> None:
