@@ -256,3 +256,13 @@ def test_gains_and_biases_bring_every_output_channel_to_its_mean_and_size(tmp_pa
     np.testing.assert_allclose(found["first"].scale, plain["first"].scale, rtol=5e-3)
     allowed = 0.01 * np.abs(plain["first"].bias).max()
     np.testing.assert_allclose(found["first"].bias, plain["first"].bias, atol=float(allowed))
+
+
+def test_large_weights_are_quantized_without_corrections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgepack.quantize.corrected._MOST_BYTES", 10)  # stands for 1 GiB
+    model = uneven(tmp_path)
+    found, ranges = correct(model, normal(20, 3, 6, 6), tmp_path)
+    assert found.steps == ()
+    assert found.reason is not None
+    assert "corrections are for models of up to" in found.reason
+    assert found.model.sha256 == quantize(model, ranges, RULES, tmp_path / "plain").sha256
