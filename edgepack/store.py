@@ -8,7 +8,6 @@ processes may use one store at once.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -137,21 +136,14 @@ class Store:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         scratch.chmod(0o755)
-        for _ in range(10):
+        with _locked(final.parent):  # else a whole entry that appears after the question would be taken for a damaged one
             if is_made():
                 return
             if final.exists():  # a damaged entry makes room by a rename, as a reader must never meet half of one
-                with _scratch(final.parent, "old") as trash, contextlib.suppress(FileNotFoundError):
+                with _scratch(final.parent, "old") as trash:
                     final.replace(trash / "entry")
-            try:
-                scratch.replace(final)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-            else:
-                sync_folder(final.parent)
-                return
-        raise StorageError(f"{final} is being written by others again and again", hint="run again")
+            scratch.replace(final)
+            sync_folder(final.parent)
 
     def _read(self, folder: Path, kind: type[T]) -> T | None:
         """Return what a whole, unchanged entry holds, else None."""
@@ -172,6 +164,18 @@ class Store:
             except (OSError, ValueError, AttributeError, RecursionError):
                 self._digests = {}
         return self._digests
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads from publishing in ``folder``; without locks for folders, nothing is kept."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 @contextmanager
