@@ -333,8 +333,9 @@ class RunOptions:
     the same time, for throughput. ``pinning`` binds threads to cores. ``spinning`` lets waiting threads burn CPU.
     ``optimization`` is how far the engine rewrites the graph when it loads it; "layout" and below it matter to ONNX
     Runtime only. ``arena`` keeps memory for the next inference. ``reuse_outputs`` writes outputs into the arrays of the
-    call before. ``fixed_batch`` loads a model whose batch is free for this one; others are then run by a second load.
-    An engine without such a setting leaves it out.
+    call before. ``fixed_batch`` loads a model whose batch is free for this one, and others are then run by a second
+    load; 0 loads it for any. By default OpenVINO, which is slower where the batch is free, is loaded for the batch that
+    is measured, else 1, and other engines for any. An engine without such a setting leaves it out.
     """
 
     threads: int | None = None

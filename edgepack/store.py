@@ -136,7 +136,9 @@ class Store:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         scratch.chmod(0o755)
-        with _locked(final.parent):  # else a whole entry that appears after the question would be taken for a damaged one
+        with _locked(
+            final.parent
+        ):  # else a whole entry that appears after the question would be taken for a damaged one
             if is_made():
                 return
             if final.exists():  # a damaged entry makes room by a rename, as a reader must never meet half of one

@@ -110,3 +110,13 @@ def small_bundle(folder: Path, channels: int = 8, **changes: Any) -> Path:
     compiled = small_compiled(folder / "compiled", channels)
     golden = small_golden(compiled.folder / "model.onnx", folder / "golden" / "golden.npz")
     return pack(compiled, golden, small_facts(**changes), folder)
+
+
+def small_openvino_bundle(folder: Path) -> Path:
+    """Pack the small model, compiled by OpenVINO, into ``folder``."""
+    from edgepack.backends.openvino import compile_model
+    from edgepack.graph.load import load_model
+
+    model = load_model(small_onnx(folder / "onnx" / "model.onnx"))
+    compiled = compile_model(model, dataclasses.replace(TARGET, backend="openvino"), "fp32", folder / "compiled")
+    return pack(compiled, small_golden(model.path, folder / "golden.npz"), small_facts(), folder)

@@ -235,3 +235,5 @@ def test_a_product_that_is_named_after_the_bias_added_to_it_has_its_operations(t
     bundle = pack(compiled, golden, small_facts(target=target), tmp_path)
     limit = measure_limit(bundle, Scenario("SingleStream", 1, 1), ONE, 10**6, ROOF)
     assert limit.ops == 2 * (192 * 48 + 48 * 32)
+    free = measure_limit(bundle, Scenario("SingleStream", 1, 1), dataclasses.replace(ONE, fixed_batch=0), 10**6, ROOF)
+    assert free.ops == limit.ops, "for one sample OpenVINO runs both products in one node, else each in its own"

@@ -30,6 +30,8 @@ class FixedBatchRunner:
 
     def infer(self, feeds: Feeds, /) -> Mapping[str, Array]:
         """Return the outputs by name. Raises ``DataError`` for inputs that do not fit the model."""
+        if self._general is not None and self._is_other_batch(feeds):
+            return self._general.infer(feeds)  # without the refusal of the first, which takes longer than small models
         try:
             return self._infer(feeds)
         except DataError:
@@ -51,6 +53,8 @@ class FixedBatchRunner:
             self._general.close()
             self._general = None
 
-    def _is_other_batch(self, feeds: Feeds) -> bool:
+    def _is_other_batch(self, feeds: object) -> bool:
+        if not isinstance(feeds, Mapping):
+            return False
         sizes = {array.shape[0] if getattr(array, "ndim", 0) else 0 for array in feeds.values()}
         return len(sizes) == 1 and sizes != {self._batch}

@@ -179,11 +179,11 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
     path = compiled.folder / compiled.entry
     device = options.device or compiled.device
     batch = None
-    if options.fixed_batch is not None and free_batch(compiled.inputs):
+    if options.fixed_batch and free_batch(compiled.inputs):
         batch = (str(compiled.inputs[0].shape[0]), options.fixed_batch)
     session = _open(path, compiled.entry, options, device, batch)
     _check_names(session, compiled)
-    if options.fixed_batch is not None and free_batch(compiled.inputs):
+    if options.fixed_batch and free_batch(compiled.inputs):
         general = dataclasses.replace(options, fixed_batch=None)
         return FixedBatchRunner(
             _runner(session, compiled, options, device), lambda: load_model(compiled, general), options.fixed_batch

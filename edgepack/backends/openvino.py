@@ -209,14 +209,15 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner |
     try:
         settings = device_settings(core, compiled.precision, device, options)
         reuse = bool(options.reuse_outputs) and device == "CPU" and _inputs_tell_outputs(core, path)
-        fixed = _with_batch(core, path, options.fixed_batch) if free_batch(compiled.inputs) else None
+        batch = 1 if options.fixed_batch is None else options.fixed_batch
+        fixed = with_batch(core, path, compiled.inputs, batch)
         model = core.compile_model(str(path) if fixed is None else fixed, device, settings)
         names = tuple(_spec_of(port, compiled.outputs).name for port in model.outputs)
         runner = OpenVinoRunner(model, engine.Tensor, compiled.inputs, names, reuse=reuse)
-        if fixed is None or options.fixed_batch is None:
+        if fixed is None:
             return runner
-        general = dataclasses.replace(options, fixed_batch=None)
-        return FixedBatchRunner(runner, lambda: load_model(compiled, general), options.fixed_batch)
+        general = dataclasses.replace(options, fixed_batch=0)
+        return FixedBatchRunner(runner, lambda: load_model(compiled, general), batch)
     except EdgepackError:
         raise
     except Exception as error:
@@ -243,9 +244,12 @@ def device_settings(core: Any, precision: Precision, device: str, options: RunOp
     return settings
 
 
-def _with_batch(core: Any, path: Path, batch: int | None) -> Any:
-    """Return the model with its free batch fixed; None when none is asked for, or a layer does not take it."""
-    if batch is None:
+def with_batch(core: Any, path: Path, inputs: tuple[TensorSpec, ...], batch: int) -> Any:
+    """Return the model with its free batch fixed; None for batch 0, where it is not free, or a layer does not take it.
+
+    ``core`` is an ``openvino.Core``, ``path`` an IR with the inputs ``inputs``.
+    """
+    if not batch or not free_batch(inputs):
         return None
     model = core.read_model(str(path))
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.benchmark import loop, memory
 from edgepack.benchmark.feeds import batch_is_dynamic, check_batch, group_queries, make_queries
 from edgepack.benchmark.nvml import gpu_bytes
-from edgepack.benchmark.summary import SAMPLES_PER_QUERY, Subject
+from edgepack.benchmark.summary import SAMPLES_PER_QUERY, Subject, samples_per_query
 from edgepack.host import host_facts
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def open_session(bundle: Path, scenario: Scenario, options: RunOptions) -> Sessi
     from edgepack.bundle.manifest import GOLDEN
     from edgepack.runtime.load import load
 
-    loaded = load(bundle, options)
+    loaded = load(bundle, options, batch=samples_per_query(scenario))
     resident = Resident(before, memory.resident_bytes(), memory.peak_bytes(), _gpu_bytes(loaded.device))
     try:
         manifest = loaded.manifest

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.backends import FIXES_BATCH
 from edgepack.specs import RunOptions
 
 if TYPE_CHECKING:
@@ -38,7 +39,8 @@ def changes(backend: str, cores: int, scenario: TunedFor, *, free_batch: bool) -
 
     ``free_batch`` says that the model takes several samples at once. An engine that is not known has its threads.
     """
-    fixed = [("fixed_batch", 1)] if free_batch else []  # the batch that is measured
+    # The batch that is measured, or any: what the engine's default is not.
+    fixed = [("fixed_batch", 0 if backend in FIXES_BATCH else 1)] if free_batch else []
     threads = [("threads", n) for n in sorted({1, *_halves(cores), cores}, reverse=True)]
     common = _COMMON.get(backend, ())
     if scenario == "SingleStream":
@@ -73,7 +75,7 @@ def with_changes(made: Sequence[Change]) -> Candidate:
     """Return the defaults with these changes."""
     fields = dict(made)
     batch = fields.pop("batch", 1)
-    if "fixed_batch" in fields:
+    if fields.get("fixed_batch"):
         fields["fixed_batch"] = batch
     return Candidate(dataclasses.replace(RunOptions(), **fields), batch)
 
@@ -81,9 +83,15 @@ def with_changes(made: Sequence[Change]) -> Candidate:
 def describe_changes(made: Sequence[Change]) -> str:
     """Return changes in words, as ``threads 2, spinning off``; "defaults" for none."""
     words = {True: "on", False: "off"}
-    return ", ".join(
-        f"{name} {words.get(value, value) if isinstance(value, bool) else value}" for name, value in made
-    ) or ("defaults")
+    return (
+        ", ".join(
+            "batch left free"
+            if (name, value) == ("fixed_batch", 0)
+            else f"{name} {words.get(value, value) if isinstance(value, bool) else value}"
+            for name, value in made
+        )
+        or "defaults"
+    )
 
 
 def combinations(helped: Sequence[tuple[Change, float]], count: int, seed: int) -> list[tuple[Change, ...]]:

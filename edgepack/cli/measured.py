@@ -112,9 +112,10 @@ def show_tuning(console: Console, tuning: Tuning, path: Path) -> None:
 
 def _options(tuning: Tuning) -> str:
     """Return the options that differ from the defaults."""
+    from edgepack.benchmark.space import describe_changes
     from edgepack.documents import encode
     from edgepack.specs import RunOptions
 
     default = encode(RunOptions())
-    words = [f"{name} {value}" for name, value in encode(tuning.options).items() if value != default[name]]
-    return ", ".join([*words, *([f"batch {tuning.batch}"] if tuning.batch != 1 else [])])
+    made = [(name, value) for name, value in encode(tuning.options).items() if value != default[name]]
+    return describe_changes([*made, *([("batch", tuning.batch)] if tuning.batch != 1 else [])])

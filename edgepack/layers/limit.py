@@ -30,7 +30,7 @@ def measure_limit(bundle: Path, scenario: Scenario, options: RunOptions, p50_ns:
     ``ConfigError`` for an engine that does not tell its layers, ``CompileError``.
     """
     samples = samples_per_query(scenario)
-    with load(bundle, options) as model:
+    with load(bundle, options, batch=samples) as model:
         golden = read_golden(read_member(model.bundle, GOLDEN)).inputs
         together = samples if batch_is_dynamic(model.inputs) else 1
         report = report_loaded(model, make_queries(golden, model.inputs, together), options)
@@ -68,7 +68,8 @@ def _activations(row: LayerRow) -> int:
 
 
 def _layer(row: LayerRow, roof: Roof, touched: int, samples: int) -> LayerLimit:
-    ops = 2 * row.macs * samples if row.macs is not None else None
+    known = row.macs is not None or row.inside_macs > 0
+    ops = 2 * ((row.macs or 0) + row.inside_macs) * samples if known else None
     compute_ns = (ops or 0) * 1e9 / peak_of(roof, row.asked, row.executed)
     smaller = min(1.0, _BYTES.get(row.asked, 4) / _BYTES.get(row.executed, 4))
     weights = row.weight_bytes * 1e9 / bandwidth_of(roof, touched)

@@ -7,27 +7,40 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.backends.openvino import device_settings
+from edgepack.backends.fixed import free_batch
+from edgepack.backends.openvino import device_settings, with_batch
 from edgepack.errors import CompileError
 from edgepack.layers.profiled import EngineNode, Profile, repeat
 from edgepack.quantize.executed import openvino_facts
 from edgepack.specs import Precision, RunOptions
 
 if TYPE_CHECKING:
-    from edgepack.specs import Feeds
+    from edgepack.specs import Feeds, TensorSpec
 
 _CONVERSIONS = frozenset({"Convert", "FakeQuantize", "Reorder"})
 _BYTES = {"u8": 1, "i8": 1, "boolean": 1, "f16": 2, "bf16": 2, "f32": 4, "i32": 4, "f64": 8, "i64": 8}
 
 
-def profile(path: Path, feeds: Sequence[Feeds], precision: Precision, options: RunOptions, device: str) -> Profile:
-    """Run the IR in ``path`` with counters on and return its nodes. Raises ``CompileError``."""
+def profile(
+    path: Path,
+    feeds: Sequence[Feeds],
+    inputs: tuple[TensorSpec, ...],
+    precision: Precision,
+    options: RunOptions,
+    device: str,
+) -> Profile:
+    """Run the IR in ``path`` with counters on and return its nodes, loaded for the batch of ``feeds`` as runners are.
+
+    Raises ``CompileError``.
+    """
     import openvino
 
     core = openvino.Core()
     try:
         settings = device_settings(core, precision, device, options) | {"PERF_COUNT": True}
-        compiled = core.compile_model(str(path), device, settings)
+        batch = feeds[0][inputs[0].name].shape[0] if free_batch(inputs) else 0
+        fixed = with_batch(core, path, inputs, batch if options.fixed_batch in (None, batch) else 0)
+        compiled = core.compile_model(str(path) if fixed is None else fixed, device, settings)
         request = compiled.create_infer_request()
         request.infer(dict(feeds[0]))
         first = _times_us(request)

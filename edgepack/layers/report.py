@@ -41,7 +41,8 @@ class LayerRow:
 
     ``asked`` is the precision that its Q/DQ or its type ask for, ``executed`` the one that the engine runs it in here
     ("fused": inside another node; "unknown": the engine does not say). ``time_share`` is a fraction of the time of all
-    nodes. ``sqnr_db`` is None where ``identical``, and where the bundle does not hold it.
+    nodes. ``sqnr_db`` is None where ``identical``, and where the bundle does not hold it. ``macs`` are the operator's
+    own multiply-adds a sample, ``inside_macs`` those of others that the engine runs inside this one's node.
     """
 
     name: str
@@ -58,6 +59,7 @@ class LayerRow:
     moved_bytes: int | None
     reason: str | None
     weight_bytes: int = 0
+    inside_macs: int = 0
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def _profile(model: LoadedModel, feeds: Sequence[Feeds], options: RunOptions) ->
     if model.backend == "openvino":
         from edgepack.layers import profile_openvino
 
-        return profile_openvino.profile(path, feeds, model.payload.precision, options, model.device)
+        return profile_openvino.profile(path, feeds, model.inputs, model.payload.precision, options, model.device)
     from edgepack.layers import profile_onnxruntime
 
     return profile_onnxruntime.profile(path, feeds, options, model.device)
@@ -172,6 +174,7 @@ def _joined(model: LoadedModel, records: LayerRecords, profile: Profile) -> Laye
     total = profile.time_ns
     layers = records.layers[:_LAYERS_LIMIT]
     owners = _owners(layers, profile.nodes)
+    inside = _inside(layers, profile.nodes, owners)
     beside = _beside(profile.nodes)
     common = LayerFacts(
         engine=_TITLES[model.backend],
@@ -180,7 +183,9 @@ def _joined(model: LoadedModel, records: LayerRecords, profile: Profile) -> Laye
         saturates=saturates(host) and model.device == "CPU",
         among_int8=any(layer.asked == "int8" for layer in layers),
     )
-    rows = tuple(_row(layer, owners.get(i, ()), beside, total, common) for i, layer in enumerate(layers))
+    rows = tuple(
+        _row(layer, owners.get(i, ()), beside, total, common, inside.get(i, 0)) for i, layer in enumerate(layers)
+    )
     owned = {node.name for nodes in owners.values() for node in nodes}
     conversions = sum(node.time_ns for node in profile.nodes if node.conversion and node.name not in owned)
     others = sum(node.time_ns for node in profile.nodes if not node.conversion and node.name not in owned)
@@ -222,6 +227,20 @@ def _owners(layers: Sequence[LayerRecord], nodes: Iterable[EngineNode]) -> dict[
     return owners
 
 
+def _inside(
+    layers: Sequence[LayerRecord], nodes: Iterable[EngineNode], owners: Mapping[int, Sequence[EngineNode]]
+) -> dict[int, int]:
+    """Return by a layer's place the multiply-adds of the other layers in its nodes which have no node of their own."""
+    places = {layer.name: i for i, layer in reversed([*enumerate(layers)]) if layer.macs}
+    owner_of = {node.name: place for place, owned in owners.items() for node in owned}
+    found: dict[int, int] = {}
+    for node in nodes:
+        for place in {places[name] for name in node.originals if name in places} - owners.keys():
+            owner = owner_of[node.name]
+            found[owner] = found.get(owner, 0) + (layers[place].macs or 0)
+    return found
+
+
 def _behind(layers: Sequence[LayerRecord], places: Mapping[str, int], place: int) -> int:
     """Return the layer with weights that ``place`` is fused into; an engine may name both after what the last makes."""
     found = place
@@ -240,6 +259,7 @@ def _row(
     beside: Mapping[str, int],
     total: int,
     common: LayerFacts,
+    inside_macs: int,
 ) -> LayerRow:
     time_ns = sum(node.time_ns for node in nodes)
     main = max(nodes, key=lambda node: (node.time_ns, not node.conversion), default=None)
@@ -272,6 +292,7 @@ def _row(
         moved_bytes=facts.moved_bytes,
         reason=printable(found) if (found := reason(facts)) else None,
         weight_bytes=stored,
+        inside_macs=inside_macs,
     )
 
 

@@ -104,7 +104,8 @@ def _options(options: RunOptions) -> Iterable[str]:
         value = getattr(options, field.name)
         if value is not None and field.name not in ("threads", "hint"):
             shown = ("on" if value else "off") if isinstance(value, bool) else str(value)
-            yield f"{field.name.replace('_', ' ')} {shown}"
+            free = (field.name, value) == ("fixed_batch", 0)
+            yield "batch left free" if free else f"{field.name.replace('_', ' ')} {shown}"
 
 
 def _tuned(tuned: Tuned) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.backends import BACKENDS, SELF_CONTAINED, Sharing, device_builder, get_backend
+from edgepack.backends import BACKENDS, FIXES_BATCH, SELF_CONTAINED, Sharing, device_builder, get_backend
 from edgepack.bundle.archive import Bundle, open_checked
 from edgepack.errors import CompileError, ConfigError, ToolchainError
 from edgepack.host import host_facts, saturates
@@ -105,13 +105,17 @@ class LoadedModel:
         self.close()
 
 
-def load(bundle: Bundle | Path, options: RunOptions | None = None, progress: Progress = no_progress) -> LoadedModel:
+def load(
+    bundle: Bundle | Path, options: RunOptions | None = None, progress: Progress = no_progress, *, batch: int = 1
+) -> LoadedModel:
     """Check ``bundle`` whole and load the first payload in its order of preference that this host can run.
 
     Without ``options`` it is loaded with what ``edgepack tune`` found for it on this device, else with the engine's
     defaults, which ``RunOptions()`` asks for. A payload whose engine refuses the files gives way to the next one, with
     the reason. Where the engine is built on the device, this is when: ``progress`` tells how far it is, and what was
-    built is kept in the folder ``plans`` beside the bundle when there is one, else in the user's cache.
+    built is kept in the folder ``plans`` beside the bundle when there is one, else in the user's cache. ``batch`` says
+    how many samples most calls will have: an engine that is faster for one batch is loaded for it, unless ``options``
+    say which.
 
     Raises ``BundleError`` or ``IntegrityError`` when it is not to be trusted, ``ConfigError`` when its tuning is not,
     ``ToolchainError`` when this host lacks what it needs, ``CompileError`` when the engine refuses the files.
@@ -122,7 +126,7 @@ def load(bundle: Bundle | Path, options: RunOptions | None = None, progress: Pro
         passed_over: list[ToolchainError | CompileError] = []
         for payload, versions in _usable(manifest, host, options, passed_over):
             chosen = tuned_options(checked, payload, versions) if options is None else options
-            own, note = _own_options(manifest, payload, host, chosen)
+            own, note = _own_options(manifest, payload, host, chosen, batch)
             files = unpack(checked, payload, file)
             try:
                 runner, reason = _open(_compiled(manifest, payload, files, versions, path), own, progress)
@@ -148,8 +152,12 @@ def _open(compiled: CompiledModel, options: RunOptions, progress: Progress) -> t
         return get_backend(compiled.backend).load_model(compiled, options), chosen
 
 
-def _own_options(manifest: Manifest, payload: Payload, host: Host, options: RunOptions) -> tuple[RunOptions, str]:
+def _own_options(
+    manifest: Manifest, payload: Payload, host: Host, options: RunOptions, batch: int
+) -> tuple[RunOptions, str]:
     """Return the options for one payload; a GPU's int8 graph is not given to CPU kernels that clip its sums."""
+    if batch > 1 and options.fixed_batch is None and payload.backend in FIXES_BATCH:
+        options = dataclasses.replace(options, fixed_batch=batch)
     if payload.backend != "onnxruntime" or manifest.payloads[0].backend == "onnxruntime":
         return options, ""
     options = dataclasses.replace(options, device="CPU")

@@ -236,7 +236,7 @@ def read_tunings(text: bytes, where: str) -> Tunings:
 def _problems(key: str, tuning: Tuning) -> Sequence[str]:
     options = tuning.options
     counts = [("threads", options.threads, _MOST_THREADS), ("streams", options.streams, _MOST_THREADS)]
-    counts += [("batch", tuning.batch, _MOST_BATCH), ("fixed_batch", options.fixed_batch, _MOST_BATCH)]
+    counts += [("batch", tuning.batch, _MOST_BATCH), ("fixed_batch", options.fixed_batch or None, _MOST_BATCH)]
     problems = [f"{n} {name} make no sense" for name, n, most in counts if n is not None and not 1 <= n <= most]
     if options.device is not None:
         problems.append("a tuning does not choose another device")

@@ -1,4 +1,4 @@
-"""What is particular to OpenVINO: precisions, devices with fixed shapes, errors that it loses."""
+"""What is particular to OpenVINO: precisions, devices with fixed shapes, the batch, errors that it loses."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest
 from backend_models import BFLOAT16, FLOAT, FLOAT16, MODELS, make, save
 
 from edgepack.backends import openvino
+from edgepack.backends.fixed import FixedBatchRunner
 from edgepack.errors import CompileError, DataError, ToolchainError
 from edgepack.specs import CompiledModel, EngineFacts, RunOptions, Target
 
@@ -163,6 +164,41 @@ def test_an_npu_refuses_free_dimensions_but_the_batch(tmp_path: Path) -> None:
     with pytest.raises(CompileError, match="takes fixed shapes only, and x has"):
         openvino.compile_model(model, NPU, "fp16", tmp_path / "out")
     assert openvino.check(model, CPU) == []
+
+
+# --- the batch --------------------------------------------------------------------------------------------------------
+
+
+def shape_of(runner: Any) -> str:
+    """Return the shape of the first input that a runner's engine was compiled for."""
+    return str(runner._compiled.inputs[0].get_partial_shape())
+
+
+def test_a_free_batch_is_loaded_for_one_sample_and_again_only_when_another_comes(tmp_path: Path) -> None:
+    compiled = compile_conv(tmp_path, CPU)
+    runner = openvino.load_model(compiled, RunOptions(threads=1))
+    assert isinstance(runner, FixedBatchRunner)
+    assert shape_of(runner._fixed) == "[1,3,12,12]"
+    one = runner.infer(backend_models.feeds("conv"))["scores"]
+    assert runner._general is None
+    three = runner.infer(backend_models.feeds("conv", 3))["scores"]
+    assert shape_of(runner._general) == "[?,3,12,12]"
+    assert (one.shape, three.shape) == ((1, 10), (3, 10))
+    free = openvino.load_model(compiled, RunOptions(threads=1, fixed_batch=0))
+    assert not isinstance(free, FixedBatchRunner)
+    assert shape_of(free) == "[?,3,12,12]"
+    np.testing.assert_allclose(three, free.infer(backend_models.feeds("conv", 3))["scores"], atol=1e-6)
+
+
+def test_a_model_that_does_not_take_one_sample_is_loaded_for_any_batch(tmp_path: Path) -> None:
+    """Its samples are taken in pairs."""
+    node = backend_models.helper.make_node("Reshape", ["x", "pairs"], ["y"])
+    proto = make([node], [("x", FLOAT, ["N", 3])], [("y", FLOAT, ["M", 2, 3])], {"pairs": np.array([-1, 2, 3])})
+    compiled = openvino.compile_model(save(proto, tmp_path / "m.onnx"), CPU, "fp32", tmp_path / "out")
+    runner = openvino.load_model(compiled, RunOptions(threads=1))
+    assert not isinstance(runner, FixedBatchRunner)
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.testing.assert_array_equal(runner.infer({"x": x})["y"], x.reshape(2, 2, 3))
 
 
 # --- errors that the engine loses -------------------------------------------------------------------------------------

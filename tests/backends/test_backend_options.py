@@ -35,6 +35,7 @@ OPTIONS = {
     "no arena": RunOptions(threads=1, arena=False),
     "reused": RunOptions(threads=1, reuse_outputs=True),
     "fixed batch": RunOptions(threads=1, fixed_batch=1),
+    "free batch": RunOptions(threads=1, fixed_batch=0),
     "all of them": RunOptions(2, None, "latency", 1, True, False, "extended", False, True, 3),
 }
 REUSED = RunOptions(threads=1, reuse_outputs=True)
@@ -182,6 +183,27 @@ def test_a_model_loaded_for_one_batch_refuses_wrong_inputs_without_loading_again
         found = runner.infer(feeds)["scores"]
         np.testing.assert_allclose(found, expected(MODELS["conv"](), feeds)["scores"], atol=1e-5)
     assert runner._general is not None
+
+
+def test_other_batches_are_loaded_once_and_then_run_without_asking_the_fixed_one(load: Load) -> None:
+    from edgepack.backends.fixed import FixedBatchRunner
+
+    runner = load("conv", options=RunOptions(threads=1, fixed_batch=2))
+    assert isinstance(runner, FixedBatchRunner)
+    feeds = {batch: backend_models.feeds("conv", batch) for batch in (2, 5)}
+    runner.infer(feeds[5])
+    general = runner._general
+
+    def refused(_: object) -> None:
+        raise AssertionError("this batch is not for the fixed model")
+
+    answers, runner._infer = runner._infer, refused  # type: ignore[assignment]
+    wanted = expected(MODELS["conv"](), feeds[5])["scores"]
+    np.testing.assert_allclose(runner.infer(feeds[5])["scores"], wanted, atol=1e-5)
+    with pytest.raises(AssertionError):
+        runner.infer(feeds[2])
+    runner._infer = answers
+    assert runner._general is general
 
 
 def test_a_batch_that_is_not_free_is_left_alone(load: Load) -> None:

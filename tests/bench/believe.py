@@ -155,7 +155,7 @@ def slowdown(bundles: list[Path], _words: Any, folder: Path) -> list[dict[str, A
 def benchmark_app(bundles: list[Path], words: Any, folder: Path) -> list[dict[str, Any]]:
     """Measure each OpenVINO bundle by benchmark_app and by ``benchmark`` in turn, both with the hint for latency.
 
-    benchmark_app loads the model for a batch of 1, so ``benchmark`` does too: a free batch takes longer.
+    Both load the model for a batch of 1.
     """
     rows = []
     for bundle in bundles:
@@ -167,7 +167,7 @@ def benchmark_app(bundles: list[Path], words: Any, folder: Path) -> list[dict[st
         for number in range(words.rounds):
             for who in ("ours", "theirs") if number % 2 else ("theirs", "ours"):
                 if who == "ours":
-                    ours.append(_ours(bundle, seconds, folder, "SingleStream", RunOptions(fixed_batch=1))[0])
+                    ours.append(_ours(bundle, seconds, folder, "SingleStream", RunOptions())[0])
                 else:
                     theirs.append(_theirs(model, bundle, seconds, folder, "latency")[0])
         ratio, low, high = _paired(ours, theirs)

@@ -140,7 +140,7 @@ def overhead_child(engine: str, bundle: str, bare_first: str) -> dict[str, Any]:
 
 
 def bare_call(engine: str, model: Any, options: Any, feeds: dict[str, Any]) -> Callable[[], Any]:
-    """Return the plainest call of the same files by the engine's own API with the same settings."""
+    """Return the plainest call of the same files by the engine's own API with the same settings and batch."""
     files = model.folder
     entry = files / model.payload.entry
     if engine == "onnxruntime":
@@ -154,7 +154,10 @@ def bare_call(engine: str, model: Any, options: Any, feeds: dict[str, Any]) -> C
     import openvino
 
     properties = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(str(entry), "CPU", properties)
+    core = openvino.Core()
+    network = core.read_model(str(entry))
+    network.reshape([1, *(size.get_length() for size in list(network.input().get_partial_shape())[1:])])
+    compiled = core.compile_model(network, "CPU", properties)
     request = compiled.create_infer_request()
     return lambda: request.infer(feeds)
 

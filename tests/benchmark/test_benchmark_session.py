@@ -1,7 +1,7 @@
 """A bundle opened for measuring on a real engine."""
 
 import pytest
-from small_bundles import small_bundle
+from small_bundles import small_bundle, small_openvino_bundle
 
 from edgepack.benchmark import session
 from edgepack.benchmark.launches import benchmark_launches
@@ -27,6 +27,32 @@ def test_streams_are_runners_of_their_own_for_throughput_alone(bundle, name, opt
     assert any("3 queries ran at once" in note for note in opened.notes) == (others > 0)
     timed = session.measure(opened, 20_000_000, minimum_queries=6, maximum_ns=None, first=0)
     assert len(timed.latencies) >= 6
+    opened.close()
+
+
+@pytest.mark.parametrize(
+    ("scenario", "samples"),
+    [(Scenario("SingleStream", 1, 1), 1), (Scenario("MultiStream", 1, 1), 8), (Scenario("Offline", 1, 1, batch=5), 5)],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_openvino_is_measured_as_loaded_for_the_batch_of_the_scenario(scenario, samples, tmp_path, monkeypatch):
+    pytest.importorskip("openvino")
+    from edgepack.backends import openvino
+    from edgepack.backends.fixed import FixedBatchRunner
+
+    made, load_model = [], openvino.load_model
+
+    def seen(compiled, options):
+        made.append(load_model(compiled, options))
+        return made[-1]
+
+    monkeypatch.setattr(openvino, "load_model", seen)
+    opened = session.open_session(small_openvino_bundle(tmp_path), scenario, RunOptions(threads=1))
+    opened.issue(opened.queries[0])
+    (runner,) = made  # no second load was needed
+    assert isinstance(runner, FixedBatchRunner)
+    assert runner._batch == samples == len(opened.queries[0]["image"])
+    assert opened.subject.options == RunOptions(threads=1), "the result says what was asked for"
     opened.close()
 
 

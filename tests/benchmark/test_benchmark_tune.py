@@ -159,7 +159,9 @@ def test_what_is_tried_depends_on_engine_cores_and_scenario():
     assert {("streams", 2), ("streams", 4), ("batch", 32), ("hint", "throughput")} <= set(throughput)
     assert not any(name == "batch" for name, _ in space.changes("openvino", 2, "Offline", free_batch=False))
     assert space.changes("another", 1, "SingleStream", free_batch=False) == (("threads", 1),)
-    assert space.changes("openvino", 2, "SingleStream", free_batch=True)[0] == ("fixed_batch", 1)
+    assert latency[0] == ("fixed_batch", 1)
+    assert space.changes("openvino", 2, "SingleStream", free_batch=True)[0] == ("fixed_batch", 0), "1 is its default"
+    assert not any(name == "fixed_batch" for name, _ in space.changes("openvino", 2, "Offline", free_batch=False))
 
 
 def test_combinations_take_one_value_of_each_option_and_the_best_promise_first():
@@ -179,6 +181,8 @@ def test_changes_in_words_and_as_options():
     candidate = with_changes(made)
     assert (candidate.options, candidate.batch) == (RunOptions(threads=1, spinning=False), 4)
     assert with_changes((("fixed_batch", 1), ("batch", 8))).options.fixed_batch == 8, "the batch that is measured"
+    assert with_changes((("fixed_batch", 0), ("batch", 8))).options.fixed_batch == 0
+    assert describe_changes((("fixed_batch", 0), ("batch", 8))) == "batch left free, batch 8"
 
 
 # --- a real engine ----------------------------------------------------------------------------------------------------

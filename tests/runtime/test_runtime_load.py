@@ -10,7 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_bundles import onnx_outputs, small_bundle, small_compiled, small_facts, small_golden
+from small_bundles import (
+    onnx_outputs,
+    small_bundle,
+    small_compiled,
+    small_facts,
+    small_golden,
+    small_onnx,
+    small_openvino_bundle,
+)
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import BundleError, CompileError, DataError, EdgepackError, IntegrityError, ToolchainError
@@ -44,19 +52,36 @@ def test_a_call_is_the_runners_own(bundle_path):
 
 def test_openvino_runs_a_bundle_too(tmp_path, feed):
     pytest.importorskip("openvino")
-    from small_bundles import TARGET
-
-    from edgepack.backends.openvino import compile_model
-    from edgepack.bundle.pack import pack
-    from edgepack.graph.load import load_model
-
-    model = load_model(small_compiled(tmp_path / "onnx").folder / "model.onnx")
-    compiled = compile_model(model, dataclasses.replace(TARGET, backend="openvino"), "fp32", tmp_path / "compiled")
-    golden = small_golden(model.path, tmp_path / "golden.npz")
-    with load(pack(compiled, golden, small_facts(), tmp_path)) as loaded:
+    with load(small_openvino_bundle(tmp_path)) as loaded:
         found = loaded.infer(feed)
         assert loaded.backend == "openvino"
-        np.testing.assert_allclose(found["scores"], onnx_outputs(model.path, feed)["scores"], rtol=1e-4)
+        wanted = onnx_outputs(small_onnx(tmp_path / "same.onnx"), feed)
+        np.testing.assert_allclose(found["scores"], wanted["scores"], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "batch", "asked"),
+    [
+        (RunOptions(), 1, None),
+        (RunOptions(), 4, 4),
+        (None, 4, 4),
+        (RunOptions(fixed_batch=0), 4, 0),
+        (RunOptions(fixed_batch=2), 4, 2),
+    ],
+)
+def test_openvino_is_loaded_for_the_batch_that_most_calls_have(tmp_path, options, batch, asked):
+    pytest.importorskip("openvino")
+    with load(small_openvino_bundle(tmp_path), options, batch=batch) as loaded:
+        assert loaded.options.fixed_batch == asked
+        for samples in (1, 4, 2):
+            feed = {"image": np.random.default_rng(samples).standard_normal((samples, 3, 8, 8), np.float32)}
+            wanted = onnx_outputs(small_onnx(tmp_path / "same.onnx"), feed)["scores"]
+            np.testing.assert_allclose(loaded.infer(feed)["scores"], wanted, rtol=1e-4)
+
+
+def test_other_engines_take_any_batch_whatever_most_calls_have(bundle_path):
+    with load(bundle_path, batch=4) as loaded:
+        assert loaded.options.fixed_batch is None
 
 
 def test_a_closed_model_cannot_be_used(bundle_path, feed):
