@@ -19,14 +19,17 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	EDGEPACK_STORE=artifacts/store $(BIN)/edgepack demo
 
+# In two processes, each file in one of them.
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
 test: $(READY)
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 check: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
 
 # Ratios against the bare engines, in one interleaved run, then how far measurements can be believed here (about an hour:
 # tests/bench/believe.py says how to run a part). Prints, and writes artifacts/bench.json and artifacts/believe.json.

@@ -8,6 +8,15 @@ from pathlib import Path
 import pytest
 
 
+# These take minutes each: they begin first, so that no process is left with one of them when the others have ended.
+_LONGEST = ("test_readme.py", "test_end_to_end.py", "test_benchmark_server.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first."""
+    items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the store and the unpacked bundles of the tests out of the user's own cache."""
