@@ -109,6 +109,30 @@ def load_facts(root: Path = ROOT) -> Mapping[str, float]:
     return dict(sorted(facts.items()))
 
 
+def cache_facts(root: Path = ROOT) -> Mapping[str, int]:
+    """Return ``l1_bytes``, ``l2_bytes`` and ``l2_cores`` of the first core, each absent where Linux does not tell it.
+
+    They are the keys of a profile's ``[compute]``: the data cache, the next one, and how many cores share that
+    (Documentation/ABI/testing/sysfs-devices-system-cpu; where a core runs two threads, each counts as a core).
+    """
+    facts: dict[str, int] = {}
+    for folder in sorted(root.glob("sys/devices/system/cpu/cpu0/cache/index*")):
+        level, kind = _text(folder / "level").strip(), _text(folder / "type").strip()
+        size = re.fullmatch(r"(\d+)([KM])", _text(folder / "size").strip())
+        if level not in ("1", "2") or kind not in ("Data", "Unified") or size is None or int(size[1]) == 0:
+            continue
+        facts[f"l{level}_bytes"] = int(size[1]) << (10 if size[2] == "K" else 20)
+        if level == "2" and (sharing := _count(_text(folder / "shared_cpu_list").strip())):
+            facts["l2_cores"] = sharing
+    return facts
+
+
+def _count(ranges: str) -> int:
+    """Return how many numbers a list like "0-3,8" holds; 0 when it is none."""
+    parts = [re.fullmatch(r"(\d+)(?:-(\d+))?", part) for part in ranges.split(",")]
+    return sum(int(part[2] or part[1]) - int(part[1]) + 1 for part in parts if part) if all(parts) else 0
+
+
 def is_this_host(target: Target, host: Host | None = None, root: Path = ROOT) -> bool:
     """Say whether this machine is the device that ``target`` describes, its accelerator included.
 

@@ -220,6 +220,8 @@ class Compute:
 
     ``cpu_model`` is a regular expression that the host's CPU model must match for the host to be this device.
     ``dla_cores`` counts NVIDIA's deep-learning accelerators; 0 says that there are none.
+    ``l1_bytes`` is a core's data cache, ``l2_bytes`` the next one, which ``l2_cores`` of the cores share (absent: one);
+    TVM's code is blocked for them.
     """
 
     isa: tuple[str, ...] = ()
@@ -228,6 +230,9 @@ class Compute:
     precisions: tuple[Precision, ...] = ("fp32", "int8")
     cpu_model: str | None = None
     dla_cores: int | None = None
+    l1_bytes: int | None = None
+    l2_bytes: int | None = None
+    l2_cores: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import re
 import stat
 import tomllib
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +88,9 @@ def read_target(path: Path) -> Target:
 
 def host_targets(machine: Host | None = None) -> tuple[Target, ...]:
     """Return one profile for each engine that edgepack drives, made from this machine's facts; none is imported."""
+    caches = host.cache_facts() if machine is None else {}
     machine = machine or host.host_facts()
-    found = [host_target(engine, machine) for engine in sorted(HOST_ENGINES)]
+    found = [host_target(engine, machine, caches) for engine in sorted(HOST_ENGINES)]
     if machine.gpu is not None:
         found.append(_host_gpu_target(machine, machine.gpu))
     return tuple(found)
@@ -113,9 +115,13 @@ def _host_gpu_target(machine: Host, gpu: str) -> Target:
     )
 
 
-def host_target(engine: str, machine: Host) -> Target:
-    """Return the profile of ``machine`` for one of the engines in ``HOST_ENGINES``."""
+def host_target(engine: str, machine: Host, caches: Mapping[str, int] | None = None) -> Target:
+    """Return the profile of ``machine`` for one of the engines in ``HOST_ENGINES``.
+
+    ``caches``: what ``host.cache_facts`` says of it; only TVM's code depends on them.
+    """
     title = HOST_ENGINES[engine]
+    known = dict(caches or {}) if engine == "tvm" else {}
     saturates = host.saturates(machine)
     return Target(
         id=HOST_PREFIX + engine,
@@ -129,6 +135,7 @@ def host_target(engine: str, machine: Host) -> Target:
             cores=machine.cores,
             precisions=native_precisions(engine, machine),
             cpu_model=f"^{re.escape(machine.cpu)}$",
+            **known,  # type: ignore[arg-type]
         ),
         quantization=QuantizationRules(saturates=saturates, engine=engine),  # type: ignore[arg-type]
         sources={
@@ -136,6 +143,7 @@ def host_target(engine: str, machine: Host) -> Target:
             "compute.cores": "affinity and control group of this process",
             "compute.precisions": f"what {title} has CPU kernels for, by the instruction set",
             "compute.cpu_model": "/proc/cpuinfo of this host",
+            **{f"compute.{key}": "/sys/devices/system/cpu/cpu0/cache of this host" for key in known},
             "quantization.saturates": "x86 without VNNI" if saturates else "the instruction set",
         },
     )
@@ -256,6 +264,9 @@ def _check_numbers(target: Target, where: str) -> None:
     numbers: dict[str, float | int | None] = {
         "engine: max_opset": target.engine.max_opset,
         "compute: cores": target.compute.cores,
+        "compute: l1_bytes": target.compute.l1_bytes,
+        "compute: l2_bytes": target.compute.l2_bytes,
+        "compute: l2_cores": target.compute.l2_cores,
         "compute: dla_cores": target.compute.dla_cores or None,  # 0 says that there are none
         "limits: memory_bytes": target.limits.memory_bytes,
         "limits: bandwidth_bytes_per_s": target.limits.bandwidth_bytes_per_s,

@@ -394,3 +394,33 @@ def test_titles_lose_trade_marks(name: str, short: str) -> None:
 
 def test_flag_names_are_those_of_the_kernel() -> None:
     assert all(re.fullmatch(r"[a-z0-9_]+", flag) for flag in host.FLAGS)
+
+
+# --- caches -----------------------------------------------------------------------------------------------------------
+
+
+def caches(*rows: tuple[str, str, str, str]) -> dict[str, str]:
+    names = ("level", "type", "size", "shared_cpu_list")
+    place = "sys/devices/system/cpu/cpu0/cache/index"
+    return {f"{place}{n}/{k}": f"{v}\n" for n, row in enumerate(rows) for k, v in zip(names, row, strict=True)}
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        (
+            caches(("1", "Data", "48K", "0"), ("1", "Instruction", "32K", "0"), ("2", "Unified", "2048K", "0,4-5"),
+                   ("3", "Unified", "300M", "0-7")),
+            {"l1_bytes": 48 << 10, "l2_bytes": 2 << 20, "l2_cores": 3},
+        ),
+        (caches(("1", "Data", "32K", "0"), ("2", "Unified", "1M", "0-3")),
+         {"l1_bytes": 32 << 10, "l2_bytes": 1 << 20, "l2_cores": 4}),
+        (caches(("2", "Unified", "512K", "garbage")), {"l2_bytes": 512 << 10}),
+        (caches(("1", "Data", "", "0"), ("2", "Unified", "0K", "0")), {}),
+        ({}, {}),
+    ],
+)  # fmt: skip
+def test_cache_sizes_are_read_and_what_is_not_told_is_absent(
+    files: dict[str, str], wanted: dict[str, int], tmp_path: Path
+) -> None:
+    assert host.cache_facts(tree(tmp_path, files)) == wanted

@@ -114,6 +114,15 @@ def test_a_shipped_profiles_rules_fit_its_instruction_set(name: str) -> None:
         assert target.compute.isa
 
 
+def test_the_hosts_caches_are_facts_of_its_tvm_profile_alone() -> None:
+    known = {"l1_bytes": 48 << 10, "l2_bytes": 2 << 20, "l2_cores": 2}
+    for engine in ("tvm", "onnxruntime"):
+        found = targets.host_target(engine, host_facts(), known)
+        told = {k: v for k in known if (v := getattr(found.compute, k)) is not None}
+        assert told == (known if engine == "tvm" else {})
+        assert {f"compute.{k}" for k in told} == {k for k in found.sources if k.startswith("compute.l")}
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_profile_survives_a_document(name: str) -> None:
     target = targets.load_target(name)

@@ -84,7 +84,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
 
     For a device that this host is not, the folder ``host`` holds the same for this host; it is not part of the model.
     """
-    from edgepack.host import can_run, host_facts
+    from edgepack.host import cache_facts, can_run, host_facts
     from edgepack.targets import host_target
     from edgepack.tvm.compiling import compile_folder
 
@@ -92,7 +92,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     host = host_facts()
     files = compile_folder(model, target, precision, known, out)
     if not can_run(target, host):
-        compile_folder(model, host_target("tvm", host), precision, known, out / _TWIN)
+        compile_folder(model, host_target("tvm", host, cache_facts()), precision, known, out / _TWIN)
     return CompiledModel(
         backend="tvm",
         precision=precision,

@@ -71,6 +71,30 @@ def choose(height: int, width: int, channels: int, terms: int, machine: Machine,
     return Blocking(best.height, best.width, best.vectors, best.lanes, outer)
 
 
+def pairs(positions: int, channels: int, terms: int, machine: Machine) -> Blocking:
+    """Return the tile of SMMLA, which multiplies two positions by two channels: positions come in twos.
+
+    ``terms`` are the eights of products in a sum, each of one byte by one byte.
+    """
+    lanes = _NARROWEST_BITS // 32
+    best, best_time = Blocking(1, 2, 1, lanes, False), float("inf")
+    for vectors in range(1, 7):
+        tile_channels = vectors * lanes
+        if vectors > 1 and tile_channels >= channels + tile_channels // vectors:
+            continue
+        for rows in range(2, _MOST_ROWS, 2):
+            sums = rows * vectors  # registers: each holds two positions by two channels
+            if sums + rows // 2 + 1 > machine.registers:
+                continue
+            tiles = -(-positions // rows) * -(-channels // tile_channels)
+            cycles = max(sums / 2, (rows / 2 + tile_channels / 2) / 2, _SUMS_IN_FLIGHT / 2)
+            time = tiles * (cycles * terms + sums)
+            if time < best_time:
+                best, best_time = Blocking(1, rows, vectors, lanes, False), time
+    outer = terms * 8 * channels > machine.l2_bytes // 2 or channels >= 4 * positions
+    return Blocking(1, best.width, best.vectors, best.lanes, outer)
+
+
 def _tiles(height: int, width: int) -> list[tuple[int, int]]:
     """Return the tiles to try: parts of one row, and several whole rows where a row is short."""
     found = [(1, part) for part in range(1, min(width, _MOST_ROWS) + 1)]

@@ -1,11 +1,13 @@
 """Sums of four products of bytes in one instruction: which there is on a machine, and how TVM is told to use it.
 
-Each is a tensor intrinsic: sums int32 [lanes] += activations [4] times weights int8 [lanes, 4].
+Each is a tensor intrinsic: sums int32 [lanes] += activations [4] times weights int8 [lanes, 4]; SMMLA's is
+sums int32 [2, 2] += activations int8 [2, 8] times weights int8 [2, 8], transposed.
 
 - VPDPBUSD (AVX512-VNNI, AVX-VNNI): activations uint8; exact.
 - VPMADDUBSW and VPMADDWD (AVX2, AVX512BW): activations uint8; exact only when two neighbouring weights cannot exceed 16
   bits (``quantize/saturation.py``), which the caller checks on the weights themselves.
 - SDOT (Armv8.2 dot product): activations int8; exact.
+- SMMLA (Armv8.6 int8 matrix multiplication): activations int8; exact.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 # The largest sum of two neighbouring weights that VPMADDUBSW cannot saturate: 255 * 128 < 2^15. The quantizer keeps the
 # same limit where a target saturates (``quantize/saturation.py``, which is above this layer).
 PAIR_LIMIT = 128
+SMMLA = "edgepack.smmla"
 Instruction = Literal["vpdpbusd", "vpmaddubsw", "sdot"]
 
 
@@ -66,6 +69,15 @@ def register(dot: Dot) -> str:
     make = {"vpdpbusd": _vpdpbusd, "vpmaddubsw": _vpmaddubsw, "sdot": _sdot}[dot.instruction]
     TensorIntrin.register(dot.name, _description(dot), make(dot.lanes), override=True)
     return dot.name
+
+
+@functools.cache
+def register_smmla() -> str:
+    """Register SMMLA with TVM, once, and return its name."""
+    from tvm.s_tir import TensorIntrin
+
+    TensorIntrin.register(SMMLA, *_smmla(), override=True)
+    return SMMLA
 
 
 def _description(dot: Dot) -> Any:
@@ -172,3 +184,40 @@ def _sdot(lanes: int) -> Any:
             )
 
     return implementation
+
+
+def _smmla() -> tuple[Any, Any]:
+    from tvm.script import tirx as T  # noqa: N812
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (2, 8), "int8", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (2, 8), "int8", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (2, 2), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:2, 0:2], A[0:2, 0:8], B[0:2, 0:8])
+            T.writes(C[0:2, 0:2])
+            for i in T.serial(0, 2):
+                for j in T.serial(0, 2):
+                    for k in T.serial(0, 8):
+                        with T.sblock("update"):
+                            vi, vj, vk = T.axis.remap("SSR", [i, j, k])
+                            C[vi, vj] = C[vi, vj] + T.cast(A[vi, vk], "int32") * T.cast(B[vj, vk], "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (2, 8), "int8", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (2, 8), "int8", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (2, 2), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:2, 0:2], A[0:2, 0:8], B[0:2, 0:8])
+            T.writes(C[0:2, 0:2])
+            C[0, T.ramp(T.int32(0), 1, 4)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id("llvm.aarch64.neon.smmla.v4i32.v16i8"),
+                C.vload([0, 0], dtype="int32x4"),
+                A.vload([0, 0], dtype="int8x16"),
+                B.vload([0, 0], dtype="int8x16"),
+                dtype="int32x4",
+            )
+
+    return description, implementation

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 KERNEL = "edgepack.kernel"
 TERMS = 4  # bytes that one instruction multiplies and adds
+EIGHT = 8  # bytes of each row of the matrices that SMMLA multiplies
 Tensor: TypeAlias = Any  # tvm.te.Tensor
 Build: TypeAlias = Callable[..., Tensor]
 
@@ -61,6 +62,15 @@ def read_tag(text: str) -> tuple[str, str | None, Blocking]:
     kind, instruction, *numbers = text.split()
     height, width, vectors, lanes, outer = map(int, numbers)
     return kind, None if instruction == "-" else instruction, Blocking(height, width, vectors, lanes, bool(outer))
+
+
+def pack_eights(weights: Array, channels: int) -> Array:
+    """Return [tile, kernel height * kernel width * input / 8, channel, 8] of weights [output, ..., input]."""
+    outputs = weights.shape[0]
+    tiles = -(-outputs // channels)
+    padded = np.zeros((tiles * channels, weights[0].size // EIGHT, EIGHT), weights.dtype)
+    padded[:outputs] = weights.reshape(outputs, -1, EIGHT)
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(tiles, channels, -1, EIGHT), 1, 2))
 
 
 def pack_weights(weights: Array, channels: int, *, fours: bool = False) -> Array:
@@ -199,6 +209,62 @@ def convolution(
             attrs=tag("window", tile, instruction),
         )
         return te.compute((batch, high, wide, outputs), lambda *index: sums[index], name="result")
+
+    return build
+
+
+def matrix(tile: Blocking, window: Window, outputs: int, instruction: str) -> Build:
+    """Return a convolution, or a product, of bytes by SMMLA: [n, h, w, k], or [..., k] -> [..., outputs].
+
+    Positions are one dimension and come in twos. What each of them multiplies is put in order first, eight bytes of
+    one and eight of the next; weights are [tiles, kernel height * kernel width * k / 8, channels, 8].
+    """
+    from tvm import te
+
+    def build(x: Tensor, w: Tensor) -> Tensor:
+        *lead, inputs = (int(size) for size in x.shape)
+        if not window.pointwise:
+            lead = [lead[0], *window.output(lead[1], lead[2])]
+        positions, rows, channels = int(np.prod(lead)), tile.width, tile.channels
+        pairs = -(-positions // rows) * rows // 2
+        eights = inputs // EIGHT
+
+        def value(pair: Any, chunk: Any, one: Any, byte: Any) -> Any:
+            m = pair * 2 + one
+            m = te.min(m, positions - 1) if 2 * pairs != positions else m
+            index = []
+            for size in reversed(lead):
+                index.append(m % size)
+                m = m // size
+            index.reverse()
+            if window.pointwise:
+                return x[(*index, chunk * EIGHT + byte)]
+            place = chunk // eights
+            b, y, z = index
+            row = y * window.strides[0] + place // window.kernel[1] * window.dilation[0]
+            column = z * window.strides[1] + place % window.kernel[1] * window.dilation[1]
+            return x[b, row, column, chunk % eights * EIGHT + byte]
+
+        ordered = te.compute((pairs, int(w.shape[1]), 2, EIGHT), value, name="ordered")
+        chunk, byte = te.reduce_axis((0, int(w.shape[1])), "chunk"), te.reduce_axis((0, EIGHT), "byte")
+        sums = te.compute(
+            (2 * pairs, int(w.shape[0]) * channels),
+            lambda m, n: te.sum(
+                _cast(ordered[m // 2, chunk, m % 2, byte], "int32")
+                * _cast(w[n // channels, chunk, n % channels, byte], "int32"),
+                axis=[chunk, byte],
+            ),
+            name="sums",
+            attrs=tag("matrix", tile, instruction),
+        )
+
+        def result(*index: Any) -> Any:
+            m: Any = 0
+            for i, size in zip(index[:-1], lead, strict=True):
+                m = m * size + i
+            return sums[m, index[-1]]
+
+        return te.compute((*lead, outputs), result, name="result")
 
     return build
 

@@ -23,6 +23,7 @@ Legalization: TypeAlias = Callable[[Any, Any], Any]
 _OUT_ELEMENTWISE_FUSABLE = 4
 _OPAQUE = 8
 _FEWEST_COLUMNS = 4
+_NO_WINDOW = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1)
 # Types of activations, weights and sums that the kernels take.
 _KINDS = frozenset(
     {("float32", "float32", "float32")}
@@ -133,6 +134,8 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
     integer = kind[2] == "int32"
     if kind[1] == "int8" and not integer:
         weights = weights.astype(np.float32)  # few input channels: exact sums in float32
+    if integer and not channels_first and (made := _matrix(builder, x, weights, window, machine)) is not None:
+        return made
     terms = inputs * high * wide
     each = outputs // window.groups
     flat = window.pointwise and not channels_first and window.groups == 1
@@ -148,6 +151,22 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
         return emit(builder, build, x, relax.const(packed[:, 0, 0]), name="convolution1x1")
     build = kernels.convolution(tile, window, outputs, kind[2], instruction, channels_first=channels_first)
     return emit(builder, build, x, relax.const(packed), name="convolution")
+
+
+def _matrix(builder: Any, x: Any, weights: Array, window: Window, machine: Machine) -> Any:
+    """Return a convolution or product of int8 by SMMLA, for int8 weights [output, ..., input]; None without it."""
+    from tvm import relax
+
+    shape = shape_of(x)
+    if not machine.has_smmla or window.groups != 1 or weights.shape[-1] % kernels.EIGHT or shape is None:
+        return None
+    if str(x.ty.dtype) != "int8" or weights.dtype != np.int8:
+        return None
+    sizes = shape[:-1] if window.pointwise else (shape[0], *window.output(*shape[1:3]))
+    outputs, terms = weights.shape[0], weights[0].size // kernels.EIGHT
+    tile = blocking.pairs(int(np.prod(sizes)), outputs, terms, machine)
+    build = kernels.matrix(tile, window, outputs, dot.register_smmla())
+    return emit(builder, build, x, relax.const(kernels.pack_eights(weights, tile.channels)), name="matrix")
 
 
 def _depthwise(builder: Any, x: Any, weights: Array, window: Window, width: int, machine: Machine) -> Any:
@@ -190,6 +209,8 @@ def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
     if weights is not None and weights.ndim == 2 and weights.shape[1] >= _FEWEST_COLUMNS:
         terms, outputs = weights.shape
         turned = np.ascontiguousarray(weights.T)
+        if integer and (made := _matrix(builder, a, turned, _NO_WINDOW, machine)) is not None:
+            return made
         tile, instruction = _tile(turned, (1, int(np.prod(left[:-1]))), outputs, terms, machine)
         packed = kernels.pack_weights(turned, tile.channels, fours=instruction is not None)
         build = kernels.pointwise(tile, outputs, kind[2], instruction)

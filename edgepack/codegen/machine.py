@@ -53,7 +53,8 @@ class Machine:
 
     ``arch`` is x86_64, aarch64 or riscv64. ``cpu`` and ``features`` are LLVM's ``-mcpu`` and ``-mattr`` (each with its
     sign). ``isa`` holds flags as in /proc/cpuinfo, sorted. ``vector_bits`` is the width of the vector registers that
-    are used, ``registers`` how many of them there are. ``threads`` is what loops are divided for.
+    are used, ``registers`` how many of them there are. ``threads`` is what loops are divided for; ``l2_cores`` of them
+    share a second-level cache.
     """
 
     arch: str
@@ -64,11 +65,17 @@ class Machine:
     registers: int
     l1_bytes: int = _L1_BYTES
     l2_bytes: int = _L2_BYTES
+    l2_cores: int = 1
     threads: int = 1
 
     def has(self, *flags: str) -> bool:
         """Say whether all these flags are there."""
         return set(flags) <= set(self.isa)
+
+    @property
+    def l2_share_bytes(self) -> int:
+        """What a core has of its second-level cache while the others work too."""
+        return self.l2_bytes // max(min(self.l2_cores, self.threads), 1)
 
     def lanes(self, bits: int = 32) -> int:
         """Return how many values of ``bits`` bits a vector register holds."""
@@ -122,6 +129,7 @@ def machine(
     cpu: str | None = None,
     l1_bytes: int | None = None,
     l2_bytes: int | None = None,
+    l2_cores: int | None = None,
     threads: int = 1,
 ) -> Machine:
     """Return the machine of an architecture with these /proc/cpuinfo flags; a flag that is not named is not used.
@@ -148,6 +156,7 @@ def machine(
         registers=registers,
         l1_bytes=l1_bytes or _L1_BYTES,
         l2_bytes=l2_bytes or (_L2_AVX512_BYTES if bits == _AVX512_BITS else _L2_BYTES),
+        l2_cores=l2_cores or 1,
         threads=max(threads, 1),
     )
 

@@ -17,6 +17,7 @@ _FEWEST_FOR_THREADS = 16384
 # The same for products, which go by in vectors: about a tenth of a millisecond on each machine.
 _FEWEST_PRODUCTS_A_LANE = 1 << 18
 _FEWEST_LANES = 4
+_KEPT = ("pad", "ordered")  # parts of the input that a kernel reads often
 
 
 class RuleError(Exception):
@@ -48,6 +49,9 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
 def _kernel(sch: Any, sums: Any, kind: str, instruction: str | None, tile: Blocking, machine: Machine) -> None:
     """Compute a tile of sums in registers, then everything that was fused behind it, then store once."""
     sch.unannotate(sums, KERNEL)
+    if kind == "matrix":
+        _matrix(sch, sums, str(instruction), tile, machine)
+        return
     last = _inline_behind(sch, sums)
     pads = sch.get_producers(sums)
     band: list[Any] = []  # loops that one padded part of the input is made for
@@ -87,6 +91,45 @@ def _kernel(sch: Any, sums: Any, kind: str, instruction: str | None, tile: Block
         sch.vectorize(lanes)
 
 
+def _matrix(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Machine) -> None:
+    """The same where one instruction multiplies two positions by two channels, from an input put in order for it."""
+    last = _inline_behind(sch, sums)
+    (ordered,) = sch.get_producers(sums)
+    _flatten(sch, last, len(sch.get_loops(last)) - 1)
+    m, n = sch.get_loops(last)
+    outer, rows = sch.split(m, [None, tile.width])
+    columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
+    loops = [columns, outer] if tile.weights_outer else [outer, columns]
+    sch.reorder(*loops, rows, vectors, lanes)
+    sch.compute_at(sums, loops[-1], preserve_unit_loops=True)
+    sch.set_scope(sums, 0, "local")
+    if not tile.weights_outer:  # else it is ordered once, before all tiles
+        sch.compute_at(ordered, outer, preserve_unit_loops=True)
+    *_, last_loop = sch.get_loops(ordered)
+    sch.vectorize(last_loop)
+    sch.transform_layout(sums, ("write", 0), lambda m, n: (m // 2, n // 2, m % 2, n % 2))
+    positions, channels, chunk, byte = sch.get_loops(sums)[-4:]
+    pairs, two = sch.split(positions, [None, 2])
+    channel_pairs, channel = sch.split(channels, [None, 2])
+    sch.reorder(chunk, pairs, channel_pairs, two, channel, byte)
+    products = math.prod(int(v.dom.extent) for v in sch.get(sums).iter_vars)
+    if products >= _FEWEST_PRODUCTS_A_LANE * machine.lanes():
+        if tile.weights_outer:
+            _parallel(sch, [sch.get_loops(ordered)[0]], machine)
+        _parallel(sch, [outer] if not tile.weights_outer else loops, machine)
+    for loop in (pairs, channel_pairs):
+        sch.unroll(loop)
+    start = sch.decompose_reduction(sums, chunk)
+    for loop in sch.get_loops(start)[-4:-2]:
+        sch.unroll(loop)
+    sch.vectorize(sch.fuse(*sch.get_loops(start)[-2:]))
+    sch.tensorize(two, instruction)
+    for loop in (rows, vectors):
+        sch.unroll(loop)
+    if _whole(sch, last, tile):
+        sch.vectorize(lanes)
+
+
 def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machine) -> int:
     """Return how many rows of tiles one padded part of the input is for: it stays in cache, each thread has one."""
     tiles = -(-height // tile.height)
@@ -95,7 +138,7 @@ def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machi
     item_bytes = 4
     values = math.prod(int(v.dom.extent) for v in sch.get(pads[0]).iter_vars)
     row_bytes = values * item_bytes / height
-    fitting = max(int(machine.l2_bytes / 4 / (row_bytes * tile.height)), 1)
+    fitting = max(int(machine.l2_share_bytes / 4 / (row_bytes * tile.height)), 1)
     return min(fitting, -(-tiles // machine.threads))
 
 
@@ -132,7 +175,7 @@ def _inline_behind(sch: Any, sums: Any) -> Any:
         raise RuleError("more than one output")
     for block in blocks[place + 1 : -1]:
         sch.compute_inline(block)
-    producers = [b for b, n in zip(blocks[:place], names[:place], strict=True) if not n.startswith("pad")]
+    producers = [b for b, n in zip(blocks[:place], names[:place], strict=True) if not n.startswith(_KEPT)]
     for block in producers:
         sch.compute_inline(block)
     return blocks[-1]

@@ -25,6 +25,7 @@ from edgepack.tvm.linking import build_program, link_library
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgepack.codegen.machine import Machine
     from edgepack.specs import OnnxModel, Precision, Target
 
 TITLE = "TVM"
@@ -104,7 +105,7 @@ def compile_library(
     """
     tvm = import_engine(TITLE, "tvm", "tvm")
     relax = import_engine(TITLE, "tvm", "tvm.relax")
-    processor = machine(target.arch, target.compute.isa, threads=target.compute.cores or 1)
+    processor = processor_of(target)
     rules: Mapping[str, str] = {}
     try:
         built_for = tvm.target.Target(processor.target())
@@ -130,6 +131,19 @@ def compile_library(
             hint="replace the operator it names in the model, or use a target with another engine",
         ) from error
     return rules
+
+
+def processor_of(target: Target) -> Machine:
+    """Return the processor that a target's code is generated for."""
+    compute = target.compute
+    return machine(
+        target.arch,
+        compute.isa,
+        l1_bytes=compute.l1_bytes,
+        l2_bytes=compute.l2_bytes,
+        l2_cores=compute.l2_cores,
+        threads=compute.cores or 1,
+    )
 
 
 def _add_program(target: Target, scratch: Path, out: Path) -> None:

@@ -24,8 +24,10 @@ from edgepack.bundle.golden import read_golden
 from edgepack.errors import ToolchainError
 from edgepack.targets import load_target
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "backends"))
+for place in ("backends", "codegen"):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / place))
 import backend_models
+from test_codegen_integer import convolved, quantized, reference
 
 if TYPE_CHECKING:
     from edgepack.specs import OnnxModel
@@ -38,6 +40,7 @@ PROCESSORS = {
     "raspberry-pi-5-tvm": "cortex-a76",
     "rk3588-tvm": "cortex-a76",
     "armv8.2-dotprod-tvm": "max",
+    "armv8.6-i8mm-tvm": "max",
 }
 LIMIT_S = 240
 
@@ -118,6 +121,55 @@ def test_both_runners_give_the_reference_outputs(name: str, target: str, cpu: st
         np.testing.assert_allclose(got, want, atol=tolerance, rtol=1e-5)
     raw = Device(cpu).program(folder, ordered, tmp_path)
     assert raw == [np.ascontiguousarray(array).tobytes() for array in found]
+
+
+INTEGER_TARGETS = {  # what the rules of the kernels are then called
+    "raspberry-pi-4-tvm": "window",
+    "raspberry-pi-5-tvm": "window sdot",
+    "armv8.6-i8mm-tvm": "matrix smmla",
+}
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights", "stride", "pad"),
+    [
+        ([1, 16, 9, 7], (24, 16, 3, 3), 1, 1),
+        ([2, 8, 6, 5], (10, 8, 3, 3), 2, 1),
+        ([1, 24, 5, 5], (40, 24, 1, 1), 1, 0),
+        ([1, 64, 4, 4], (136, 64, 3, 3), 1, 1),  # the weights go by once, not the positions
+    ],
+)
+@pytest.mark.parametrize("target", list(INTEGER_TARGETS))
+def test_integer_convolutions_are_exact(
+    target: str, shape: list[int], weights: tuple[int, ...], stride: int, pad: int, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    integers = random.integers(-128, 128, weights).astype(np.int8)
+    scales = random.uniform(0.001, 0.01, weights[0])
+    proto, bias = quantized("Conv", shape, integers, scales, 131, relu=True, strides=[stride] * 2, pads=[pad] * 4)
+    x = random.integers(0, 256, shape).astype(np.float32)
+    folder = compiled(backend_models.save(proto, tmp_path / "model.onnx"), target, "int8", tmp_path / "out")
+    rules = (folder / "functions.txt").read_text()
+    flat = INTEGER_TARGETS[target].replace("window", "flat") if weights[2] == 1 else INTEGER_TARGETS[target]
+    assert flat in rules, rules
+    (found,) = Device(PROCESSORS[target]).python(folder, [x], tmp_path)
+    sums = convolved(x, integers, 131, stride, pad, 1) + bias[None, :, None, None]
+    np.testing.assert_array_equal(found, reference(sums, scales, relu=True, axis=1))
+
+
+@pytest.mark.parametrize("rows", [1, 6, 7])
+def test_integer_products_are_exact_by_smmla(rows: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    integers = random.integers(-128, 128, (40, 22)).astype(np.int8)
+    scales = random.uniform(0.001, 0.01, 22)
+    proto, bias = quantized("MatMul", [rows, 40], integers, scales, 7, relu=False)
+    x = random.integers(0, 256, (rows, 40)).astype(np.float32)
+    model = backend_models.save(proto, tmp_path / "model.onnx")
+    folder = compiled(model, "armv8.6-i8mm-tvm", "int8", tmp_path / "out")
+    assert "matrix smmla" in (folder / "functions.txt").read_text()
+    (found,) = Device("max").python(folder, [x], tmp_path)
+    sums = (x.astype(np.int64) - 7) @ integers.astype(np.int64) + bias
+    np.testing.assert_array_equal(found, reference(sums, scales, relu=False, axis=1))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

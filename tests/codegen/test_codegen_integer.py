@@ -21,6 +21,7 @@ MACHINES = {
     "vpmaddubsw": machine("x86_64", AVX512),
     "vpmaddubsw of 256 bits": machine("x86_64", ("avx2", "fma")),
     "sdot": machine("aarch64", ("asimddp",)),
+    "smmla": machine("aarch64", ("asimddp", "i8mm")),
 }
 X_SCALE, Y_SCALE = np.float32(0.0371), np.float32(0.213)
 
