@@ -311,7 +311,7 @@ def batched(tile: Blocking) -> Build:
         def term(*index: Any) -> Any:
             *outer, m, n = index
             m = te.min(m, rows - 1) if full_rows != rows else m
-            return a[(*outer, m, k)] * b[(*outer, k, n)]
+            return _cast(a[(*outer, m, k)], "float32") * _cast(b[(*outer, k, n)], "float32")
 
         sums = te.compute(
             (*lead, full_rows, columns),

@@ -26,7 +26,7 @@ _FEWEST_COLUMNS = 4
 _NO_WINDOW = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1)
 # Types of activations, weights and sums that the kernels take.
 _KINDS = frozenset(
-    {("float32", "float32", "float32")}
+    {("float32", "float32", "float32"), ("float16", "float16", "float32")}
     | {(activation, "int8", sums) for activation in ("uint8", "int8") for sums in ("int32", "float32")}
 )
 

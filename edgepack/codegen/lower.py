@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.codegen import schedules
 from edgepack.codegen.fold import fold
 from edgepack.codegen.frontend import raise_calls
+from edgepack.codegen.half import wide_sums
 from edgepack.codegen.integer import integer_arithmetic
 from edgepack.codegen.layout import channels_last
 from edgepack.codegen.legalize import legalizations
@@ -61,7 +62,7 @@ def lower(module: Any, machine: Machine, precision: Precision) -> Lowered:  # no
     )
     with Target(machine.target()):
         module = raise_calls(fold(before(module), keep=frozenset({"relax.dequantize"})))
-        module = after(channels_last(fold(integer_arithmetic(module, machine))))
+        module = after(channels_last(fold(integer_arithmetic(wide_sums(module), machine))))
         rules: dict[str, str] = {}
         for variable, function in module.functions_items():
             if not isinstance(function, tirx.PrimFunc):

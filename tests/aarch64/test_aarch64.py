@@ -24,9 +24,11 @@ from edgepack.bundle.golden import read_golden
 from edgepack.errors import ToolchainError
 from edgepack.targets import load_target
 
-for place in ("backends", "codegen"):
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / place))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "backends"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "codegen"))
 import backend_models
+import codegen_models
+import test_codegen_half
 from test_codegen_integer import convolved, quantized, reference
 
 if TYPE_CHECKING:
@@ -218,6 +220,20 @@ def test_a_trained_networks_bundle_passes_its_golden_vectors(
     distance = distances(vectors.outputs, found, vectors.tolerance)
     print(f"\n{target} {precision} under qemu -cpu {PROCESSORS[target]}: {documents.to_json(distance[0])}")
     assert all(output.passed for output in distance)
+
+
+@pytest.mark.parametrize("name", sorted(test_codegen_half.MODELS))
+@pytest.mark.parametrize("target", ["raspberry-pi-5-tvm", "armv8.6-i8mm-tvm"])
+def test_float16_adds_in_float32(target: str, name: str, tmp_path: Path) -> None:
+    proto = test_codegen_half.MODELS[name]()
+    feeds = codegen_models.feeds(proto)
+    (wanted,) = codegen_models.run_reference(proto, feeds)
+    model = backend_models.save(test_codegen_half.halves(proto), tmp_path / "model.onnx")
+    folder = compiled(model, target, "fp16", tmp_path / "out")
+    (found,) = Device(PROCESSORS[target]).python(folder, [feeds["x"]], tmp_path)
+    distance = np.abs(found - wanted).max() / np.abs(wanted).max()
+    print(f"\n{target} {name} fp16 under qemu -cpu {PROCESSORS[target]}: {distance:.1e} of the largest value from fp32")
+    assert distance <= 4 * test_codegen_half.STEP
 
 
 def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:
