@@ -25,10 +25,13 @@ Cost: TypeAlias = "Callable[[Measured], float]"
 FORMAT = 1
 DEFAULT_DURATION_NS = 60_000_000_000
 _LEAST_DURATION_NS = 1_000_000_000
-_BLOCK_NS = 50_000_000
+# Short turns: the less time there is between two that are compared, the more of what disturbs them is the same.
+_BLOCK_NS = 10_000_000
+_REFRESH_NS = 3_000_000
 _BLOCK_QUERIES = 2
-_ROUNDS = 8  # of one launch, at least
+_ROUNDS = 32  # of one launch, at least
 _LAUNCHES = 12  # planned, where the duration allows
+_LAUNCH_NS = 5_000_000_000  # of a longer duration: then more of them, since the interval is made of launches
 _WARMUP_NS = 200_000_000
 _LONGEST_BLOCK_NS = 10_000_000_000
 
@@ -82,13 +85,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Launch:
-    """The rounds of one pair of fresh processes: median latency in ns of A and of B, and what the pair took."""
+    """The rounds of one pair of fresh processes: median latency in ns of A and of B, and what the pair took.
+
+    ``round_ns`` is what a round of both took.
+    """
 
     rounds: tuple[tuple[float, float], ...]
     opened: tuple[Opened, Opened]
     queries: tuple[int, int]
     cpu_s: float
     wall_ns: int
+    round_ns: int = 2 * (_BLOCK_NS + _REFRESH_NS)
 
 
 def compare(
@@ -187,13 +194,12 @@ def check_settings(duration_ns: int, margin: float) -> None:
 def plan_launches(duration_ns: int, first: Launch, rounds: int) -> tuple[int, int]:
     """Return how many launches fit, at least three, and the rounds of each that fill the time.
 
-    ``first`` tells what a launch of ``rounds`` rounds takes.
+    ``first`` tells what a launch of ``rounds`` rounds takes. A longer duration has more launches, not longer ones.
     """
     fits = duration_ns // max(first.wall_ns, 1)
-    planned = max(verdict.LEAST_LAUNCHES, min(_LAUNCHES, fits))
+    planned = max(verdict.LEAST_LAUNCHES, min(max(_LAUNCHES, duration_ns // _LAUNCH_NS), fits))
     spare = (duration_ns - planned * first.wall_ns) / planned
-    round_ns = 2 * _BLOCK_NS
-    return int(planned), rounds + max(0, int(spare / round_ns))
+    return int(planned), rounds + max(0, int(spare / first.round_ns))
 
 
 def median_latency(block: Measured) -> float:
@@ -218,9 +224,9 @@ def _launch(
         workers = [start("a"), start("b")]
         opened = {side: workers[side].ask(pair[side]) for side in order}
         cpu_s = sum(one.cpu_s for one in opened.values())
-        request = Block(_BLOCK_NS, _BLOCK_QUERIES, _LONGEST_BLOCK_NS)
+        request = Block(_BLOCK_NS, _BLOCK_QUERIES, _LONGEST_BLOCK_NS, _REFRESH_NS)
         measured: list[tuple[float, float]] = []
-        queries = [0, 0]
+        queries, passed_ns = [0, 0], 0
         for number in range(rounds):
             medians = [0.0, 0.0]
             for side in order if number % 2 == 0 else order[::-1]:
@@ -228,11 +234,13 @@ def _launch(
                 medians[side] = max(costs[side](block), 1.0)
                 queries[side] += len(block.latencies_ns)
                 cpu_s += block.cpu_s + block.waiting_cpu_s
+                passed_ns += block.duration_ns + _REFRESH_NS
             measured.append((medians[0], medians[1]))
     finally:
         close_all(workers)
     wall_ns = round((clock() - began) * 1e9)
-    return Launch(tuple(measured), (opened[0], opened[1]), (queries[0], queries[1]), cpu_s, wall_ns)
+    round_ns = max(passed_ns // rounds, 1)
+    return Launch(tuple(measured), (opened[0], opened[1]), (queries[0], queries[1]), cpu_s, wall_ns, round_ns)
 
 
 def _comparison(

@@ -6,6 +6,7 @@ The end of the input is the end of the process, so a parent that dies leaves not
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -121,6 +122,9 @@ class Holder:
         if request.spin_ns:
             opened = session.prolonged(opened, request.spin_ns)
         self._session = opened
+        # What loading left behind need not be searched for garbage at the begin of each block, which takes as long.
+        gc.collect()
+        gc.freeze()
         warmup = session.warm_up(opened, request.scenario)
         self._issued = warmup.queries
         return Opened(opened.subject, warmup, session.cpu_seconds(), opened.notes)

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,3 +69,25 @@ def test_a_stray_round_does_not_move_a_launch():
 def test_rounds_cancel_what_slows_both():
     rounds = [(100.0 * k, 103.0 * k) for k in (1, 2, 5, 1.5, 0.7)]
     assert verdict.launch_ratio(rounds) == pytest.approx(math.log(1.03))
+
+
+def rounds_of(ratios):
+    return [(1e6, 1e6 * math.exp(ratio)) for ratio in ratios]
+
+
+def test_the_ratio_of_a_launch_is_the_median_of_the_means_of_all_pairs_of_rounds():
+    """0, 1 and 5 have the means 0, 0.5, 1, 2.5, 3 and 5."""
+    assert verdict.launch_ratio(rounds_of([5.0, 0.0, 1.0])) == pytest.approx(1.75)
+    assert verdict.launch_ratio(rounds_of([0.2])) == pytest.approx(0.2)
+
+
+def test_disturbed_rounds_hardly_move_the_ratio_of_a_launch():
+    quiet = [0.02 + 0.001 * (i % 5 - 2) for i in range(80)]
+    assert verdict.launch_ratio(rounds_of([*quiet, *[1.5] * 12, *[-1.0] * 8])) == pytest.approx(0.02, abs=0.001)
+
+
+def test_the_ratio_of_a_launch_is_nearer_than_the_median_of_its_rounds():
+    random = np.random.default_rng(0)
+    launches = random.normal(0, 0.02, (300, 60))
+    ours = [verdict.launch_ratio(rounds_of(launch)) for launch in launches]
+    assert np.std(ours) < 0.9 * np.std(np.median(launches, axis=1))
