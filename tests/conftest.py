@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-
 # These take minutes each: they begin first, so that no process is left with one of them when the others have ended.
 _LONGEST = ("test_readme.py", "test_end_to_end.py", "test_benchmark_server.py")
 

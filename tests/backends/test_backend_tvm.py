@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 import threading
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import backend_models
 import numpy as np
@@ -20,9 +23,6 @@ from edgepack.specs import Limits, RunOptions
 from edgepack.targets import load_target
 from edgepack.tvm.elf import machine_of
 from edgepack.tvm.libraries import FOLDER_VARIABLE, runtime_files
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +156,30 @@ def test_a_batch_whose_samples_depend_on_each_other_is_run_at_once_and_said_to_b
         wanted = np.exp(x) / np.exp(x).sum(0)
         np.testing.assert_allclose(runner.infer({"x": x})["y"], wanted, atol=1e-6)
     runner.close()
+
+
+@pytest.mark.parametrize("signal", ["SIGSEGV", "SIGABRT"])
+def test_a_crash_inside_llvm_ends_with_one_error(signal: str, tmp_path: Path) -> None:
+    """The crash is a test double's, in the child process, at the call that generates code: crashing_llvm.py."""
+    model = save(backend_models.conv(), tmp_path / "model.onnx")
+    (tmp_path / "sitecustomize.py").write_text(
+        "import edgepack.backends\nedgepack.backends.BACKENDS.update(tvm='crashing_llvm')\n"
+    )
+    out = tmp_path / "out"
+    words = [sys.executable, "-m", "edgepack", "compile", model.path, "--target", "host-tvm", "-o", out]
+    here = [tmp_path, Path(__file__).parent, Path(backend.__file__).parent.parent.parent]
+    environment = {
+        **os.environ, "PYTHONPATH": os.pathsep.join(map(str, here)), "CRASHING_LLVM": signal,
+        "EDGEPACK_STORE": str(tmp_path / "store"),
+    }  # fmt: skip
+    done = subprocess.run(
+        [*map(str, words)], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+    )
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 4, said
+    assert f"crashed (killed by {signal})" in said
+    assert "its last words are in" in said
+    assert "Traceback" not in said
+    logs = [path.read_text() for path in (tmp_path / "store" / "logs").glob("compile-*.log")]
+    assert any("LLVM ERROR (test double): cannot select" in text for text in logs)
+    assert not out.exists()

@@ -1,0 +1,29 @@
+"""TEST DOUBLE: TVM's backend, whose code generation ends the process by a signal, as LLVM does when it crashes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+from edgepack.backends.tvm import check, load_model, versions
+from edgepack.specs import CompiledModel, OnnxModel, Precision, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["check", "compile_model", "load_model", "versions"]
+
+
+def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
+    """Compile as ``edgepack.backends.tvm`` does, up to the call that generates machine code."""
+    from tvm import relax
+
+    from edgepack.backends import tvm as real
+
+    def crash(module: Any, *_: Any, **__: Any) -> None:
+        print(f"LLVM ERROR (test double): cannot select, {len(module.functions_items())} functions", flush=True)
+        os.kill(os.getpid(), getattr(signal, os.environ["CRASHING_LLVM"]))
+
+    relax.build = crash
+    return real.compile_model(model, target, precision, out)
