@@ -42,9 +42,11 @@ bench-report: $(READY)
 	$(BIN)/python tests/bench/report_page.py
 
 # TVM's code by rule against ONNX Runtime on the same fp32 and int8 files, one process a measurement; prints and writes
-# artifacts/bench-tvm.json. A part of it: make bench-tvm ARGUMENTS="resnet18 --precision fp32 --threads 1".
+# artifacts/bench-tvm.json; then the size of a device's folder, and how soon it answers. A part of the first:
+# make bench-tvm ARGUMENTS="resnet18 --precision fp32 --threads 1".
 bench-tvm: $(READY)
 	$(BIN)/python tests/bench/tvm_speed.py $(ARGUMENTS)
+	$(BIN)/python tests/bench/tvm_folder.py
 
 # Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
 # TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by tests/peers/NAME.txt; one that does not
