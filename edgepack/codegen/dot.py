@@ -1,6 +1,7 @@
 """Sums of four products of bytes in one instruction: which there is on a machine, and how TVM is told to use it.
 
-Each is a tensor intrinsic: sums int32 [lanes] += activations [4] times weights int8 [lanes, 4]; SMMLA's is
+Each is a tensor intrinsic: sums int32 [lanes] += activations [4] times weights int8 [lanes, 4], or, where the second
+factor is put in order while running, four of its bytes in each int32 [lanes] (``words``); SMMLA's is
 sums int32 [2, 2] += activations int8 [2, 8] times weights int8 [2, 8], transposed.
 
 - VPDPBUSD (AVX512-VNNI, AVX-VNNI): activations uint8; exact.
@@ -33,11 +34,17 @@ class Dot:
     instruction: Instruction
     lanes: int
     activations: Literal["uint8", "int8"]
+    words: bool = False
 
     @property
     def name(self) -> str:
         """The name under which it is registered with TVM."""
-        return f"edgepack.{self.instruction}.{self.lanes}"
+        return f"edgepack.{self.instruction}.{self.lanes}{'.words' if self.words else ''}"
+
+
+def multiplies_activations(machine: Machine) -> bool:
+    """Say whether the machine multiplies bytes that are both only known while running: exactly, whatever they are."""
+    return machine.has_vnni or (machine.arch == "aarch64" and machine.has_dotprod)
 
 
 def activation_type(machine: Machine) -> Literal["uint8", "int8"]:
@@ -66,6 +73,9 @@ def register(dot: Dot) -> str:
     """Register the intrinsic with TVM, once, and return its name."""
     from tvm.s_tir import TensorIntrin
 
+    if dot.words:
+        TensorIntrin.register(dot.name, *_words(dot), override=True)
+        return dot.name
     make = {"vpdpbusd": _vpdpbusd, "vpmaddubsw": _vpmaddubsw, "sdot": _sdot}[dot.instruction]
     TensorIntrin.register(dot.name, _description(dot), make(dot.lanes), override=True)
     return dot.name
@@ -101,6 +111,53 @@ def _description(dot: Dot) -> Any:
                         C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(B[vi, vk], "int32")
 
     return description
+
+
+def _words(dot: Dot) -> tuple[Any, Any]:
+    """Return the description and the implementation with four bytes of the second factor in each int32."""
+    from tvm.script import tirx as T  # noqa: N812
+
+    lanes, kind = dot.lanes, dot.activations
+    wide, part = f"int32x{lanes}", f"{kind}x4"
+    bytes_a, bytes_b = f"{kind}x{lanes * 4}", f"int8x{lanes * 4}"
+    intrinsic = {
+        "vpdpbusd": f"llvm.x86.avx512.vpdpbusd.{lanes * 32}",
+        "sdot": "llvm.aarch64.neon.sdot.v4i32.v16i8",
+    }[dot.instruction]
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (4,), kind, offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (lanes,), "int32", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:4], B[0:lanes])
+            T.writes(C[0:lanes])
+            for i in T.serial(0, lanes):
+                for k in T.serial(T.int64(0), T.int64(4)):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(A[vk], "int32") * T.cast(
+                            T.cast(T.shift_right(B[vi], T.cast(vk * T.int64(8), "int32")), "int8"), "int32"
+                        )
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (4,), kind, offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (lanes,), "int32", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:4], B[0:lanes])
+            T.writes(C[0:lanes])
+            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id(intrinsic),
+                C.vload([0], dtype=wide),
+                T.reinterpret(T.broadcast(T.reinterpret(A.vload([0], part), dtype="int32"), lanes), dtype=bytes_a),
+                T.reinterpret(B.vload([0], dtype=wide), dtype=bytes_b),
+                dtype=wide,
+            )
+
+    return description, implementation
 
 
 def _vpdpbusd(lanes: int) -> Any:

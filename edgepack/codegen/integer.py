@@ -8,6 +8,12 @@ What is computed, exactly, for each output channel c:
 with the bounds of a ReLU or Clip between them applied before rounding. Where no QuantizeLinear follows, y is
 float32(sum) * scale_x * scale_w[c]. Activations get the type that the machine multiplies (``dot.activation_type``): a
 quantized tensor that only DequantizeLinear reads moves its zero point by 128, which changes no value.
+
+Products of two quantized activations a and b of k terms are integers too where the machine multiplies such bytes:
+
+    sum = sum(a * b) - zero_b * sum(a) - zero_a * sum(b) + k * zero_a * zero_b      in int32
+
+The second factor, where nothing else reads it, is int8.
 """
 
 from __future__ import annotations
@@ -17,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.codegen.dot import activation_type
+from edgepack.codegen.dot import activation_type, multiplies_activations
 from edgepack.codegen.expressions import constant, is_straight, rebuilt, rewritten, shape_of, with_main
 from edgepack.codegen.fold import evaluate
 
@@ -29,6 +35,8 @@ if TYPE_CHECKING:
 
 # Sums of whole numbers below this are exact in float32.
 _EXACT_FLOAT = 1 << 24
+# Products of two activations of more terms could exceed int32 with what their zero points add.
+_MOST_TERMS = 1 << 14
 _FEWEST_INPUTS = 3  # a convolution of fewer input channels would mostly multiply padding, four at a time
 
 
@@ -54,25 +62,30 @@ class Plan:
     last: Any  # the variable that the last step gives
     bounds: list[tuple[str, float]] = field(default_factory=list)
     output: Any = None  # the call of quantize, when there is one
+    second: Quantized | None = None  # the other activation, where there are no weights
 
 
 def integer_arithmetic(module: Any, machine: Machine) -> Any:
     """Return the module with ``main``'s quantized convolutions and products in integers; others stay as they are."""
     if not is_straight(module["main"]):
         return module
-    wanted = activation_type(machine)
-    main = rebuilt(module["main"], lambda builder, bindings: _one_type(builder, bindings, wanted))
-    return with_main(module, rebuilt(main, _emit))
+    wanted, both = activation_type(machine), multiplies_activations(machine)
+    main = rebuilt(module["main"], lambda builder, bindings: _one_type(builder, bindings, wanted, both=both))
+    return with_main(module, rebuilt(main, lambda builder, bindings: _emit(builder, bindings, both=both)))
 
 
 # --- one type of activations ------------------------------------------------------------------------------------------
 
 
-def _one_type(builder: Any, bindings: Any, wanted: str) -> Callable[[Any], Any]:
-    """Emit the bindings with every quantized tensor that only ``dequantize`` reads in the type wanted."""
+def _one_type(builder: Any, bindings: Any, usual: str, *, both: bool) -> Callable[[Any], Any]:
+    """Emit the bindings with every quantized tensor that only ``dequantize`` reads in the type wanted.
+
+    That is the ``usual`` one; with ``both`` int8 for what is only the second factor of products.
+    """
     from tvm import relax
 
     readers = _readers(bindings)
+    seconds = _seconds(bindings, readers) if both else set()
     made: dict[Any, Any] = {}
     moved: set[Any] = set()
 
@@ -81,6 +94,7 @@ def _one_type(builder: Any, bindings: Any, wanted: str) -> Callable[[Any], Any]:
 
     for binding in bindings:
         value = rewritten(binding.value, form)
+        wanted = "int8" if binding.var in seconds else usual
         if _is(value, "relax.quantize") and str(value.attrs.out_dtype) != wanted:
             users = readers.get(binding.var, [])
             zero = constant(value.args[2])
@@ -92,10 +106,25 @@ def _one_type(builder: Any, bindings: Any, wanted: str) -> Callable[[Any], Any]:
             x, scale, zero_point = value.args
             zero = np.asarray(constant(zero_point))
             value = relax.op.dequantize(
-                x, scale, _moved(zero, wanted), int(value.attrs.axis), str(value.attrs.out_dtype)
+                x, scale, _moved(zero, str(x.ty.dtype)), int(value.attrs.axis), str(value.attrs.out_dtype)
             )
         made[binding.var] = builder.emit(value)
     return form
+
+
+def _seconds(bindings: Any, readers: dict[Any, list[Any]]) -> set[Any]:
+    """Return the quantized tensors that are read, through ``dequantize``, as the second factor of products alone."""
+    dequantized: dict[Any, list[Any]] = {}
+    for binding in bindings:
+        if _is(binding.value, "relax.dequantize"):
+            dequantized.setdefault(binding.value.args[0], []).append(binding.var)
+    return {
+        variable
+        for variable, views in dequantized.items()
+        if all(_is(user, "relax.matmul") for view in views for user in readers.get(view, [None]))
+        and all(user.args[1] is view or user.args[1].same_as(view) for view in views for user in readers[view])
+        and not any(user.args[0].same_as(view) for view in views for user in readers[view])
+    }
 
 
 def _moved(zero: Array, wanted: str) -> Any:
@@ -131,7 +160,8 @@ def _readers(bindings: Any) -> dict[Any, list[Any]]:
 class _Matcher:
     """Finds the plans of a function's bindings."""
 
-    def __init__(self, bindings: Any) -> None:
+    def __init__(self, bindings: Any, *, both: bool) -> None:
+        self._both = both
         self._value = {b.var: b.value for b in bindings}
         self._readers = _readers(bindings)
         self._variables = [(b.value, b.var) for b in bindings]
@@ -183,6 +213,11 @@ class _Matcher:
         x = self.source(value.args[0])
         if x is None or x.scale.ndim or str(x.integers.ty.dtype) not in ("uint8", "int8"):
             return None
+        if not convolution and (second := self._second(value, x)) is not None:
+            factor = np.asarray(x.scale.astype(np.float32) * second.scale.astype(np.float32), np.float32)
+            plan = Plan(value, x, np.zeros(0, np.int8), factor, np.zeros(0, np.int32), variable, second=second)
+            self._take_end(plan)
+            return plan
         found = self._weights(value.args[1], 0 if convolution else 1)
         if found is None or (convolution and not _covered(value, found[0], x)):
             return None
@@ -200,6 +235,16 @@ class _Matcher:
         plan.bias = plan.bias.astype(np.int32)
         self._take_end(plan)
         return plan
+
+    def _second(self, call: Any, x: Quantized) -> Quantized | None:
+        """Return the second factor of a product of two activations that there is a kernel for."""
+        found = self.source(call.args[1]) if self._both else None
+        left, right = shape_of(x.integers), shape_of(call.args[1])
+        if found is None or found.scale.ndim or left is None or right is None or len(left) < 2:
+            return None
+        if str(found.integers.ty.dtype) != "int8" or self.values(found.integers) is not None:
+            return None
+        return found if left[:-2] == right[:-2] and left[-1] <= _MOST_TERMS else None
 
     def _weights(self, expression: Any, axis: int) -> tuple[Array, Array] | None:
         """Return int8 weights and their scale, a scalar or one for each channel of ``axis``; zero points are zero."""
@@ -307,13 +352,13 @@ def _covered(call: Any, weights: Array, x: Quantized) -> bool:
 # --- emitting ---------------------------------------------------------------------------------------------------------
 
 
-def _emit(builder: Any, bindings: Any) -> Callable[[Any], Any]:
+def _emit(builder: Any, bindings: Any, *, both: bool) -> Callable[[Any], Any]:
     made: dict[Any, Any] = {}
 
     def form(variable: Any) -> Any:
         return made.get(variable, variable)
 
-    plans = {plan.last: plan for plan in _Matcher(bindings).plans().values()}
+    plans = {plan.last: plan for plan in _Matcher(bindings, both=both).plans().values()}
     for binding in bindings:
         plan = plans.get(binding.var)
         value = rewritten(binding.value, form) if plan is None else _emit_plan(builder, plan, form)
@@ -326,11 +371,14 @@ def _emit_plan(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:
     from tvm import relax
 
     convolution = _is(plan.call, "relax.nn.conv2d")
-    sums = _convolution(builder, plan, form) if convolution else _product(builder, plan, form)
     along = (1, -1, 1, 1) if convolution else (-1,)
-    kind = np.float32 if str(sums.ty.dtype) == "float32" else np.int32
-    value = builder.emit(relax.op.add(sums, relax.const(plan.bias.astype(kind).reshape(along))))
-    if kind is np.int32:
+    if plan.second is not None:
+        value = _activations(builder, plan, plan.second, form)
+    else:
+        sums = _convolution(builder, plan, form) if convolution else _product(builder, plan, form)
+        bias = plan.bias.astype(str(sums.ty.dtype)).reshape(along)
+        value = builder.emit(relax.op.add(sums, relax.const(bias)))
+    if str(value.ty.dtype) == "int32":
         value = builder.emit(relax.op.astype(value, "float32"))
     scale = np.asarray(constant(plan.output.args[1]), np.float32) if plan.output is not None else np.float32(1)
     factor = np.asarray(plan.factor / scale, np.float32)
@@ -380,3 +428,36 @@ def _product(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:
         x = builder.emit(relax.op.nn.pad(x, widths, "constant", int(plan.x.zero)))
         weights = np.pad(weights, ((0, more), (0, 0)))
     return builder.emit(relax.op.matmul(x, relax.const(weights), out_dtype="int32"))
+
+
+def _activations(builder: Any, plan: Plan, second: Quantized, form: Callable[[Any], Any]) -> Any:
+    """Emit the sums of a product of two activations; zeros fill up fours."""
+    from tvm import relax
+
+    a, b = form(plan.x.integers), form(second.integers)
+    *lead, terms = shape_of(a) or ()
+    zero_a, zero_b = int(plan.x.zero), int(second.zero)
+    corrections = []
+    if zero_b:
+        corrections.append(_total(builder, a, -1, -zero_b))
+    if zero_a:
+        corrections.append(_total(builder, b, -2, -zero_a))
+    if zero_a and zero_b:
+        corrections.append(relax.const(np.int32(terms * zero_a * zero_b)))
+    if more := -terms % 4:
+        none = [0, 0] * (len(lead) - 1)
+        a = builder.emit(relax.op.nn.pad(a, [*none, 0, 0, 0, more], "constant", 0))
+        b = builder.emit(relax.op.nn.pad(b, [*none, 0, more, 0, 0], "constant", 0))
+    value = builder.emit(relax.op.matmul(a, b, out_dtype="int32"))
+    for correction in corrections:
+        value = builder.emit(relax.op.add(value, correction))
+    return value
+
+
+def _total(builder: Any, integers: Any, axis: int, factor: int) -> Any:
+    """Emit the sum along an axis, times a whole number."""
+    from tvm import relax
+
+    wide = builder.emit(relax.op.astype(integers, "int32"))
+    total = builder.emit(relax.op.sum(wide, axis=[axis], keepdims=True))
+    return builder.emit(relax.op.multiply(total, relax.const(np.int32(factor))))

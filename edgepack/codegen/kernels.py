@@ -213,6 +213,51 @@ def convolution(
     return build
 
 
+def batched_bytes(tile: Blocking, instruction: str) -> Build:
+    """Return ``batched`` of bytes with int8, in int32: [..., m, k] with [..., k, n], k a multiple of four.
+
+    The second factor is put in order first: four bytes of each column in one int32, tile by tile.
+    """
+    from tvm import te, tirx
+
+    def build(a: Tensor, b: Tensor) -> Tensor:
+        *lead, rows, terms = (int(size) for size in a.shape)
+        columns, channels = int(b.shape[-1]), tile.channels
+        full_rows, tiles = -(-rows // tile.width) * tile.width, -(-columns // channels)
+
+        def word(*index: Any) -> Any:
+            *outer, t, four, c = index
+            n = t * channels + c
+            n = te.min(n, columns - 1) if tiles * channels != columns else n
+            total = b[(*outer, four * TERMS + TERMS - 1, n)].astype("int32")
+            for byte in range(TERMS - 2, -1, -1):
+                total = (total << 8) | (b[(*outer, four * TERMS + byte, n)].astype("int32") & 255)
+            return total
+
+        ordered = te.compute((*lead, tiles, terms // TERMS, channels), word, name="ordered")
+        # The number of a byte is of 64 bits, as sizes are, or the word would be widened to be shifted by it.
+        four, byte = (
+            te.reduce_axis((0, terms // TERMS), "four"),
+            te.reduce_axis((0, tirx.const(TERMS, "int64")), "byte"),
+        )
+
+        def term(*index: Any) -> Any:
+            *outer, m, n = index
+            m = te.min(m, rows - 1) if full_rows != rows else m
+            second = (ordered[(*outer, n // channels, four, n % channels)] >> (byte * 8).astype("int32")).astype("int8")
+            return a[(*outer, m, four * TERMS + byte)].astype("int32") * second.astype("int32")
+
+        sums = te.compute(
+            (*lead, full_rows, tiles * channels),
+            lambda *index: te.sum(term(*index), axis=[four, byte]),
+            name="sums",
+            attrs=tag("activations", tile, instruction),
+        )
+        return te.compute((*lead, rows, columns), lambda *index: sums[index], name="result")
+
+    return build
+
+
 def matrix(tile: Blocking, window: Window, outputs: int, instruction: str) -> Build:
     """Return a convolution, or a product, of bytes by SMMLA: [n, h, w, k], or [..., k] -> [..., outputs].
 

@@ -195,6 +195,19 @@ def _tile(
     return tile, None if found is None else dot.register(found)
 
 
+def _batched_bytes(builder: Any, a: Any, b: Any, machine: Machine) -> Any:
+    """Return a product of two activations in int32, or None where the machine has no instruction for it."""
+    left, right = shape_of(a) or (), shape_of(b) or ()
+    if not dot.multiplies_activations(machine) or str(a.ty.dtype) != dot.activation_type(machine):
+        return None
+    tile = blocking.choose(1, left[-2], right[-1], left[-1] // kernels.TERMS, machine, item_bytes=kernels.TERMS)
+    found = dot.dot_for(machine, tile.lanes, safe=False)
+    if found is None:
+        return None
+    build = kernels.batched_bytes(tile, dot.register(dataclasses.replace(found, words=True)))
+    return emit(builder, build, a, b, name="batched_product")
+
+
 def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
     """Return a product by our kernels, or None where they do not cover it."""
     from tvm import relax
@@ -215,6 +228,8 @@ def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
         packed = kernels.pack_weights(turned, tile.channels, fours=instruction is not None)
         build = kernels.pointwise(tile, outputs, kind[2], instruction)
         return emit(builder, build, a, relax.const(packed), name="product")
+    if integer and weights is None and left[:-2] == right[:-2] and left[-1] % kernels.TERMS == 0:
+        return _batched_bytes(builder, a, b, machine)
     if integer or kind[1] == "int8" or left[:-2] != right[:-2] or right[-1] % _FEWEST_COLUMNS:
         return None
     tile = blocking.choose(1, left[-2], right[-1], left[-1], machine)

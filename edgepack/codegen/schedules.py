@@ -49,8 +49,8 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
 def _kernel(sch: Any, sums: Any, kind: str, instruction: str | None, tile: Blocking, machine: Machine) -> None:
     """Compute a tile of sums in registers, then everything that was fused behind it, then store once."""
     sch.unannotate(sums, KERNEL)
-    if kind == "matrix":
-        _matrix(sch, sums, str(instruction), tile, machine)
+    if kind in ("matrix", "activations"):
+        (_matrix if kind == "matrix" else _activations)(sch, sums, str(instruction), tile, machine)
         return
     last = _inline_behind(sch, sums)
     pads = sch.get_producers(sums)
@@ -124,6 +124,28 @@ def _matrix(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Mach
         sch.unroll(loop)
     sch.vectorize(sch.fuse(*sch.get_loops(start)[-2:]))
     sch.tensorize(two, instruction)
+    for loop in (rows, vectors):
+        sch.unroll(loop)
+    if _whole(sch, last, tile):
+        sch.vectorize(lanes)
+
+
+def _activations(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Machine) -> None:
+    """The same for bytes of two activations; a tile of the second factor is put in order once and serves all rows."""
+    last = _inline_behind(sch, sums)
+    (ordered,) = (block for block in sch.get_producers(sums) if sch.get(block).name_hint == "ordered")
+    *lead, m, n = sch.get_loops(last)
+    outer, rows = sch.split(m, [None, tile.width])
+    columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
+    sch.reorder(*lead, columns, outer, rows, vectors, lanes)
+    sch.compute_at(sums, outer, preserve_unit_loops=True)
+    sch.set_scope(sums, 0, "local")
+    sch.compute_at(ordered, columns, preserve_unit_loops=True)
+    sch.vectorize(sch.split(sch.get_loops(ordered)[-1], [None, tile.lanes])[1])
+    products = math.prod(int(v.dom.extent) for v in sch.get(sums).iter_vars)
+    if products >= _FEWEST_PRODUCTS_A_LANE * machine.lanes():
+        _parallel(sch, [*lead, columns], machine)
+    _registers(sch, sums, instruction, tile)
     for loop in (rows, vectors):
         sch.unroll(loop)
     if _whole(sch, last, tile):

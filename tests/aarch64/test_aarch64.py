@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "codegen"))
 import backend_models
 import codegen_models
 import test_codegen_half
-from test_codegen_integer import convolved, quantized, reference
+from test_codegen_integer import convolved, products_of_activations, quantized, reference, requantized
 
 if TYPE_CHECKING:
     from edgepack.specs import OnnxModel
@@ -172,6 +172,19 @@ def test_integer_products_are_exact_by_smmla(rows: int, tmp_path: Path) -> None:
     (found,) = Device("max").python(folder, [x], tmp_path)
     sums = (x.astype(np.int64) - 7) @ integers.astype(np.int64) + bias
     np.testing.assert_array_equal(found, reference(sums, scales, relu=False, axis=1))
+
+
+def test_integer_products_of_activations_are_exact(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    shapes, zeros = ([2, 7, 22], [2, 22, 20]), (131, 117)
+    x, w = (random.integers(0, 256, shape).astype(np.float32) for shape in shapes)
+    proto = products_of_activations(*shapes, zeros, end=True)
+    model = backend_models.save(proto, tmp_path / "model.onnx")
+    folder = compiled(model, "raspberry-pi-5-tvm", "int8", tmp_path / "out")
+    assert "activations sdot" in (folder / "functions.txt").read_text()
+    (found,) = Device("cortex-a76").python(folder, [x, w], tmp_path)
+    sums = (x.astype(np.int64) - zeros[0]) @ (w.astype(np.int64) - zeros[1])
+    np.testing.assert_array_equal(found, requantized(sums, end=True))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

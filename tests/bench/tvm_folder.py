@@ -1,8 +1,8 @@
 """How large a device's folder is and how soon it answers: MobileNetV2 in int8 (part of ``make bench-tvm``).
 
 The size is of all that a device gets: library, TVM's two runtime libraries, C++ runner, its source, licences. The time
-is from starting the C++ runner on this host to its end, one answer written, each time in a new process, with the files in
-the page cache. Wanted: library, runtime and runner in 10 MB, and 50 ms. Weights are random.
+is from starting the C++ runner on this host to its end, one answer written, each time in a new process, with the files
+in the page cache. Wanted: library, runtime and runner in 10 MB, and 50 ms. Weights are random.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ MACHINES = {
     "smmla": machine("aarch64", ("asimddp", "i8mm")),
 }
 X_SCALE, Y_SCALE = np.float32(0.0371), np.float32(0.213)
+W_SCALE, PRODUCT_SCALE = np.float32(0.0127), np.float32(0.91)
 
 
 def quantized(
@@ -152,6 +153,80 @@ def test_the_machine_code_has_the_instruction(name: str) -> None:
     assert len(re.findall(rf"\b{name.split(maxsplit=1)[0]}\b", text)) >= 8
     if MACHINES[name].arch == "x86_64":
         assert ("%zmm" in text) == (MACHINES[name].vector_bits == 512)
+
+
+def products_of_activations(left: list[int], right: list[int], zeros: tuple[int, int], *, end: bool) -> onnx.ModelProto:
+    """Return a model of a product of two quantized inputs; with ``end`` its output is quantized too."""
+    values = {
+        "sx": X_SCALE, "zx": np.uint8(zeros[0]), "sw": W_SCALE, "zw": np.uint8(zeros[1]), "sy": PRODUCT_SCALE,
+        "zy": np.uint8(113), "one": np.float32(1), "none": np.uint8(0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "none"], ["xq"]),
+        helper.make_node("QuantizeLinear", ["w", "one", "none"], ["wq"]),
+        helper.make_node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["wq", "sw", "zw"], ["wd"]),
+        helper.make_node("MatMul", ["xd", "wd"], ["p" if end else "y"]),
+    ]
+    if end:
+        nodes += [
+            helper.make_node("QuantizeLinear", ["p", "sy", "zy"], ["yq"]),
+            helper.make_node("DequantizeLinear", ["yq", "one", "none"], ["y"]),
+        ]
+    return model(nodes, {"x": left, "w": right}, {k: np.asarray(v) for k, v in values.items()}, ("y",))
+
+
+@pytest.mark.parametrize("name", ["vpdpbusd", "vpdpbusd of 256 bits"])
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize(
+    ("left", "right", "zeros"),
+    [
+        ([2, 3, 7, 16], [2, 3, 16, 32], (131, 117)),
+        ([4, 9, 8], [4, 8, 20], (0, 128)),
+        ([1, 2, 5, 10], [1, 2, 10, 7], (3, 0)),
+        ([5, 22], [22, 40], (255, 1)),
+        ([2, 64, 64], [2, 64, 64], (0, 255)),
+    ],
+)
+def test_a_product_of_two_activations_is_exact(
+    left: list[int], right: list[int], zeros: tuple[int, int], end: bool, name: str
+) -> None:
+    of = MACHINES[name]
+    if not set(of.isa) <= set(host_machine().isa):
+        pytest.skip(f"this host lacks {', '.join(sorted(set(of.isa) - set(host_machine().isa)))}")
+    random = np.random.default_rng(5)
+    x, w = (random.integers(0, 256, shape).astype(np.float32) for shape in (left, right))
+    x.flat[0], w.flat[0] = 255, 0
+    proto = products_of_activations(left, right, zeros, end=end)
+    (found,), lowered = run_ours(proto, {"x": x, "w": w}, of, precision="int8")
+    sums = (x.astype(np.int64) - zeros[0]) @ (w.astype(np.int64) - zeros[1])
+    np.testing.assert_array_equal(found, requantized(sums, end=end))
+    assert "activations vpdpbusd" in lowered.rules.values()
+    assert not [rule for rule in lowered.rules.values() if rule.startswith("default")]
+
+
+@pytest.mark.parametrize("name", ["vpdpbusd", "sdot", "smmla"])
+def test_the_machine_code_of_a_product_of_activations_has_the_instruction(name: str) -> None:
+    proto = products_of_activations([2, 8, 16], [2, 16, 16], (131, 117), end=True)
+    instruction = "sdot" if name == "smmla" else name  # no kernel puts both factors in order for it
+    assert len(re.findall(rf"\b{instruction}\b", assembly(proto, MACHINES[name]))) >= 2
+
+
+def requantized(sums: np.ndarray, *, end: bool) -> np.ndarray:
+    """Return what becomes of the sums of a product of activations."""
+    factor = np.float32(X_SCALE * W_SCALE)
+    if not end:
+        return sums.astype(np.float32) * factor
+    return np.clip(np.rint(sums.astype(np.float32) * np.float32(factor / PRODUCT_SCALE)) + 113, 0, 255).astype(
+        np.float32
+    )
+
+
+def test_without_an_instruction_for_it_a_product_of_activations_stays_in_float() -> None:
+    of = MACHINES["vpmaddubsw of 256 bits"]
+    lowered = lower(import_model(products_of_activations([2, 8, 16], [2, 16, 8], (7, 9), end=True)), of, "int8")
+    assert "batched" in lowered.rules.values()
+    assert not [rule for rule in lowered.rules.values() if "activations" in rule]
 
 
 def test_unsafe_weights_are_not_multiplied_by_the_saturating_instruction() -> None:
