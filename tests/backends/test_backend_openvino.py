@@ -166,6 +166,37 @@ def test_an_npu_refuses_free_dimensions_but_the_batch(tmp_path: Path) -> None:
     assert openvino.check(model, CPU) == []
 
 
+# --- threads ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("threads", "call"), [(1, "infer"), (2, "start_async")])
+@pytest.mark.parametrize("reuse", [False, True])
+def test_the_callers_thread_waits_where_the_engine_has_several(
+    threads: int, call: str, reuse: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino as engine
+
+    seen: list[str] = []
+    for name in ("infer", "start_async"):
+        real = getattr(engine.InferRequest, name)
+        monkeypatch.setattr(
+            engine.InferRequest, name, lambda *a, name=name, real=real, **k: (seen.append(name), real(*a, **k))[1]
+        )
+    options = RunOptions(threads=threads, reuse_outputs=reuse)
+    runner = openvino.load_model(compile_conv(tmp_path, CPU), options)
+    assert isinstance(runner, FixedBatchRunner)
+    one, other = backend_models.feeds("conv"), {"image": np.ones((1, 3, 12, 12), np.float32)}
+    free = openvino.load_model(compile_conv(tmp_path / "f", CPU), RunOptions(threads=1, fixed_batch=0))
+    wanted = [np.array(free.infer(feeds)["scores"]) for feeds in (one, other)]
+    np.array(runner.infer(one)["scores"])  # the first call of a shape is always waited for
+    for each in (runner, runner.another()):
+        each.infer(one)
+        seen.clear()
+        found = [np.array(each.infer(feeds)["scores"]) for feeds in (one, other)]
+        assert seen == [call, call]
+        np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 # --- the batch --------------------------------------------------------------------------------------------------------
 
 
@@ -204,13 +235,14 @@ def test_a_model_that_does_not_take_one_sample_is_loaded_for_any_batch(tmp_path:
 # --- errors that the engine loses -------------------------------------------------------------------------------------
 
 
-def test_two_inputs_that_do_not_fit_each_other_are_refused_on_one_thread(tmp_path: Path) -> None:
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_inputs_that_do_not_fit_each_other_are_refused(threads: int, tmp_path: Path) -> None:
     """On one thread OpenVINO 2026.4 returns memory that nobody wrote, and no error."""
     node = backend_models.helper.make_node("Add", ["a", "b"], ["y"])
     values = [("a", FLOAT, ["N", 4]), ("b", FLOAT, ["M", 4])]
     model = save(make([node], values, [("y", FLOAT, ["K", 4])]), tmp_path / "m.onnx")
     compiled = openvino.compile_model(model, CPU, "fp32", tmp_path / "out")
-    runner = openvino.load_model(compiled, RunOptions(threads=1))
+    runner = openvino.load_model(compiled, RunOptions(threads=threads))
     two, three = np.ones((2, 4), np.float32), np.ones((3, 4), np.float32)
     for _ in range(3):
         np.testing.assert_array_equal(runner.infer({"a": two, "b": two})["y"], two * 2)
