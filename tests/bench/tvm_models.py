@@ -3,9 +3,9 @@
     python tests/bench/tvm_models.py FOLDER [--only NAME] [--limit SECONDS]
 
 FOLDER holds the models of the packages rapidocr and magika as 'make tvm-models' unpacks them. The light models are
-those of the onnx package; ../shared/assets is taken too where it is. Each model is prepared, compiled for this host and
-run on two random inputs in a child process. Distances are the largest absolute difference over the largest absolute
-value; for outputs of whole numbers the share that differs.
+those of the onnx package with random weights (light_models.py); ../shared/assets is taken too where it is. Each model
+is prepared, compiled for this host and run on two random inputs in a child process. Distances are the largest absolute
+difference over the largest absolute value; for outputs of whole numbers the share that differs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from light_models import LIGHT, expand
 
 from edgepack import children
 from edgepack.backends import get_backend
@@ -59,7 +60,8 @@ class Row:
 def check(path: str, name: str, out: Path) -> Row:
     """Compile a model for this host and compare it with ONNX Runtime."""
     begin = resource.getrusage(resource.RUSAGE_SELF).ru_utime + resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-    model = load_model(Path(path))
+    given = Path(path)
+    model = load_model(expand(given, out / given.name) if given.parent == LIGHT else given)
     if name in SHAPES or name in STATES:
         common = SHAPES.get(name, ())
         shapes = STATES.get(name) or {s.name: common for s in model.inputs if len(s.shape) == len(common)}
@@ -85,11 +87,8 @@ def check(path: str, name: str, out: Path) -> Row:
 
 def find_models(folder: Path) -> dict[str, Path]:
     """Return the models by name."""
-    import onnx
-
-    light = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
     assets = Path(__file__).resolve().parent.parent.parent.parent / "shared" / "assets"
-    found = {path.stem: path for path in sorted(light.glob("*.onnx"))}
+    found = {path.stem: path for path in sorted(LIGHT.glob("*.onnx"))}
     found |= {path.stem: path for path in sorted(assets.glob("*.onnx"))}
     for path in sorted(folder.rglob("*.onnx")):
         found["magika" if "magika" in path.parts else path.stem] = path
