@@ -187,8 +187,11 @@ def test_integer_products_of_activations_are_exact(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, requantized(sums, end=True))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
-@pytest.mark.parametrize("target", ["raspberry-pi-4-tvm", "raspberry-pi-5-tvm"])
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [(target, precision) for target in ("raspberry-pi-4-tvm", "raspberry-pi-5-tvm") for precision in ("fp32", "int8")]
+    + [("raspberry-pi-5-tvm", "fp16"), ("armv8.6-i8mm-tvm", "int8")],
+)
 def test_a_trained_networks_bundle_passes_its_golden_vectors(
     target: str, precision: str, assets: Path, tmp_path: Path
 ) -> None:

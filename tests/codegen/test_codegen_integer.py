@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from codegen_models import host_machine, import_model, model, run_ours
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from edgepack.codegen.lower import lower
 from edgepack.codegen.machine import Machine, machine
@@ -240,6 +240,60 @@ def test_unsafe_weights_are_not_multiplied_by_the_saturating_instruction() -> No
     sums = np.full((3, 8), 255 * 127 * 16, np.int64) + bias
     np.testing.assert_array_equal(ours[0], reference(sums, np.full(8, 0.001), relu=False, axis=1))
     assert "flat" in lowered.rules.values()
+
+
+def test_the_bounds_of_a_clip_hold_before_rounding() -> None:
+    random = np.random.default_rng(6)
+    integers, scales = random.integers(-127, 128, (16, 8, 1, 1)).astype(np.int8), random.uniform(0.001, 0.01, 16)
+    proto, bias = quantized("Conv", [1, 8, 6, 6], integers, scales, 131, relu=True)
+    low, high = np.float32(-1), np.float32(6)
+    (relu,) = (node for node in proto.graph.node if node.op_type == "Relu")
+    relu.op_type = "Clip"
+    for name, value in (("low", low), ("high", high)):
+        relu.input.append(name)
+        proto.graph.initializer.append(numpy_helper.from_array(value, name))
+    x = random.integers(0, 256, (1, 8, 6, 6)).astype(np.float32)
+    (found,), lowered = run_ours(proto, {"x": x}, precision="int8")
+    sums = convolved(x, integers, 131, 1, 0, 1) + bias[None, :, None, None]
+    factor = (X_SCALE * scales.astype(np.float32)).astype(np.float32) / Y_SCALE
+    value = np.clip(sums.astype(np.float32) * factor[None, :, None, None], low / Y_SCALE, high / Y_SCALE)
+    np.testing.assert_array_equal(found, np.rint(value) + 113)
+    assert {found.min(), found.max()} == {113 + np.rint(low / Y_SCALE), 113 + np.rint(high / Y_SCALE)}
+    assert not [rule for rule in lowered.rules.values() if rule.startswith("default")]
+
+
+def test_a_bias_that_is_no_whole_number_of_the_products_scale_is_not_rounded_to_one() -> None:
+    random = np.random.default_rng(4)
+    integers, scales = random.integers(-127, 128, (16, 8, 1, 1)).astype(np.int8), random.uniform(0.001, 0.01, 16)
+    factor = (X_SCALE * scales.astype(np.float32)).astype(np.float32)
+    bias = ((random.integers(-50, 50, 16) + 0.5) * factor).astype(np.float32)
+    values = {
+        "sx": X_SCALE, "zx": np.uint8(3), "w": integers, "sw": scales.astype(np.float32), "zw": np.zeros(16, np.int8),
+        "bias": bias, "one": np.float32(1), "none": np.uint8(0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "none"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "sw", "zw"], ["wd"], axis=0),
+        helper.make_node("Conv", ["xd", "wd", "bias"], ["y"]),
+    ]
+    proto = model(nodes, {"x": [1, 8, 4, 4]}, {k: np.asarray(v) for k, v in values.items()}, ("y",))
+    x = random.integers(0, 256, (1, 8, 4, 4)).astype(np.float32)
+    (found,), _ = run_ours(proto, {"x": x}, precision="int8")
+    sums = convolved(x, integers, 3, 1, 0, 1)
+    wanted = sums * factor.astype(np.float64)[None, :, None, None] + bias.astype(np.float64)[None, :, None, None]
+    assert np.abs(found - wanted).max() <= 0.05 * float(factor.min())  # half a step would be 0.5
+
+
+@pytest.mark.parametrize(("side", "integers"), [(21, True), (23, False)])
+def test_depthwise_sums_that_float32_does_not_hold_are_not_taken_for_exact(side: int, integers: bool) -> None:
+    """The largest sum is side * side * 127 * 255, and float32 holds whole numbers up to 2^24."""
+    weights = np.full((8, 1, side, side), 127, np.int8)
+    proto, _ = quantized("Conv", [1, 8, 32, 32], weights, np.full(8, 0.001), 0, relu=False, group=8)
+    text = lower(import_model(proto), host_machine(), "int8").module.script()
+    kind = re.search(rf"T.Buffer\(\(T.int64\({side}\), T.int64\({side}\), T.int64\(8\)\), \"(\w+)\"\)", text)
+    assert kind is not None
+    assert kind[1] == ("int8" if integers else "float32")
 
 
 def test_activations_moved_to_int8_give_the_same_integers(monkeypatch: pytest.MonkeyPatch) -> None:
