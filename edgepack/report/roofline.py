@@ -20,6 +20,7 @@ from edgepack.specs import LayerLimit, Limit, Roof
 
 MOST_PANELS = 12  # entries whose layers are in the page, the fastest: a report of one bundle alone always has its own
 _MOST_POINTS = 60
+_MOST_ROWS = 300  # of the table of one entry's other layers
 _FONT = 12.0
 _RATES = (units.Scale("op/s", 1), units.Scale("kop/s", 1e3), units.Scale("Mop/s", 1e6), units.Scale("Gop/s", 1e9),
           units.Scale("Top/s", 1e12))  # fmt: skip
@@ -48,7 +49,10 @@ class LayerBar:
 
 @dataclass(frozen=True)
 class Panel:
-    """The layers of one entry; ``others`` says what the layers that are not shown took."""
+    """The layers of one entry; ``others`` says what those without a bar took, which ``rest`` lists in a table.
+
+    A row of it is name, operator, time, share of the time in per cent, and what bounds it.
+    """
 
     index: int
     name: str
@@ -56,6 +60,7 @@ class Panel:
     roof: str
     bars: tuple[LayerBar, ...]
     others: str
+    rest: tuple[tuple[str, str, str, str, str], ...]
     plot: str | None
     bounds: tuple[str, ...]
 
@@ -95,13 +100,40 @@ def _panel(index: int, name: str, limit: Limit) -> Panel:
         )
         for layer in shown
     )
-    rest = [layer for layer in limit.layers if layer not in shown]
-    taken = units.quantity(sum(layer.time_ns for layer in rest), units.TIMES)
-    others = f"{len(rest)} more layers took {taken} together." if rest else ""
+    rest = sorted((layer for layer in limit.layers if layer not in shown), key=lambda layer: -layer.time_ns)
     plot = _plot(limit)
     used = {layer.bound for layer in limit.layers}
     return Panel(
-        index, name, _summary(limit), roof_text(limit.roof), bars, others, plot, tuple(b for b in BOUNDS if b in used)
+        index=index,
+        name=name,
+        summary=_summary(limit),
+        roof=roof_text(limit.roof),
+        bars=bars,
+        others=_others(rest),
+        rest=_rows(rest[:_MOST_ROWS], sum(layer.time_ns for layer in limit.layers)),
+        plot=plot,
+        bounds=tuple(b for b in BOUNDS if b in used),
+    )
+
+
+def _others(rest: Sequence[LayerLimit]) -> str:
+    if not rest:
+        return ""
+    taken = units.quantity(sum(layer.time_ns for layer in rest), units.TIMES)
+    layers = "1 more layer" if len(rest) == 1 else f"{len(rest)} more layers"
+    return f"{layers} took {taken} together" + (f"; the costliest {_MOST_ROWS}" if len(rest) > _MOST_ROWS else "")
+
+
+def _rows(rest: Sequence[LayerLimit], total_ns: int) -> tuple[tuple[str, str, str, str, str], ...]:
+    return tuple(
+        (
+            layer.name,
+            layer.operator,
+            units.quantity(layer.time_ns, units.TIMES),
+            units.percent(layer.time_ns / max(total_ns, 1)),
+            BOUNDS[layer.bound][1],
+        )
+        for layer in rest
     )
 
 

@@ -106,3 +106,11 @@ def test_student_quantiles(freedom, probability):
     expected = float(stats.t.ppf(probability, freedom))
     assert bootstrap.student_quantile(freedom, z) == pytest.approx(expected, rel=0.02)
     assert bootstrap.student_975(freedom) == pytest.approx(float(stats.t.ppf(0.975, freedom)), rel=2e-3)
+
+
+@pytest.mark.parametrize("n", [8, 12, 24])
+def test_intervals_of_few_values_are_wide_enough(n):
+    """With few blocks the bootstrap alone covers in 86 to 89 of 100 cases."""
+    random = np.random.default_rng(1)
+    found = [bootstrap.mean_interval(random.normal(0, 1, n), seed).ends for seed in range(400)]
+    assert np.mean([low <= 0 <= high for low, high in found]) >= 0.915

@@ -130,3 +130,13 @@ def test_junit_of_hostile_names_is_well_formed():
     case = ElementTree.fromstring(text.encode())[0][0]
     assert '<a b="c">&' in case.get("name")
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(
+    ("comparison", "outcome"), [(">", "passed"), (">=", "failed"), ("<", "passed"), ("<=", "failed")]
+)
+def test_a_figure_at_the_bound_fails_where_the_comparison_includes_it(comparison, outcome):
+    row = dataclasses.replace(made_up.row(), size_bytes=5_000_000)
+    text = f"size {comparison} 5MB"
+    found = findings(((), (row,)), text)
+    assert [f.outcome for (_, condition), f in found.items() if condition == text] == [outcome]

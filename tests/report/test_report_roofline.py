@@ -4,6 +4,7 @@ import re
 import made_up
 import pytest
 
+from edgepack.report import roofline
 from edgepack.report.entries import labels, make_groups
 from edgepack.report.roofline import MOST_PANELS, left_out, panels, roof_text
 
@@ -30,7 +31,36 @@ def test_the_ten_costliest_layers_have_bars_with_their_floor(panel):
         assert bar.floor == pytest.approx(100 * layer.floor_ns / longest)
         assert bar.reason == layer.reason
     rest = sum(layer.time_ns for layer in limit.layers if layer.name not in limit.costliest)
-    assert panel.others == f"5 more layers took {rest / 1000:.1f} µs together."
+    assert panel.others == f"5 more layers took {rest / 1000:.1f} µs together"
+
+
+def test_every_other_layer_has_a_row_the_costliest_first(panel):
+    limit = made_up.limit(2_000_000)
+    others = {layer.name: layer for layer in limit.layers if layer.name not in limit.costliest}
+    assert {row[0] for row in panel.rest} == others.keys()
+    assert {row[0] for row in panel.rest} | {bar.name for bar in panel.bars} == {layer.name for layer in limit.layers}
+    times = [others[row[0]].time_ns for row in panel.rest]
+    assert times == sorted(times, reverse=True)
+    name, operator, time, share, bound = panel.rest[0]
+    assert (operator, time) == (others[name].operator, f"{times[0] / 1000:.1f} µs")
+    assert float(share) == pytest.approx(100 * times[0] / sum(layer.time_ns for layer in limit.layers), abs=0.06)
+    assert bound == roofline.BOUNDS[others[name].bound][1]
+
+
+def test_of_very_many_layers_the_costliest_have_rows_and_the_page_says_so():
+    limit = made_up.limit(2_000_000)
+    layer = limit.layers[0]
+    many = tuple(dataclasses.replace(layer, name=f"/l{i}", time_ns=i + 1) for i in range(1000))
+    (panel,) = of(made_up.result(limit=dataclasses.replace(limit, layers=many, costliest=())))
+    assert [row[0] for row in panel.rest] == [f"/l{i}" for i in range(989, 689, -1)]
+    assert panel.others.startswith("990 more layers took ")
+    assert panel.others.endswith("; the costliest 300")
+
+
+def test_no_table_where_every_layer_has_a_bar():
+    limit = made_up.limit(2_000_000)
+    (panel,) = of(made_up.result(limit=dataclasses.replace(limit, layers=limit.layers[:3], costliest=())))
+    assert (panel.others, panel.rest) == ("", ())
 
 
 def test_a_floor_above_the_time_does_not_leave_its_bar():
