@@ -8,6 +8,7 @@ sums int32 [2, 2] += activations int8 [2, 8] times weights int8 [2, 8], transpos
 - VPMADDUBSW and VPMADDWD (AVX2, AVX512BW): activations uint8; exact only when two neighbouring weights cannot exceed 16
   bits (``quantize/saturation.py``), which the caller checks on the weights themselves.
 - SDOT (Armv8.2 dot product): activations int8; exact.
+- FMLAL (Armv8.2 FP16FML): sums float32 [8] += an activation float16 times weights float16 [8], rounded once.
 - SMMLA (Armv8.6 int8 matrix multiplication): activations int8; exact.
 """
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 # same limit where a target saturates (``quantize/saturation.py``, which is above this layer).
 PAIR_LIMIT = 128
 SMMLA = "edgepack.smmla"
+FMLAL = "edgepack.fmlal"
+FMLAL_LANES = 8
 Instruction = Literal["vpdpbusd", "vpmaddubsw", "sdot"]
 
 
@@ -88,6 +91,15 @@ def register_smmla() -> str:
 
     TensorIntrin.register(SMMLA, *_smmla(), override=True)
     return SMMLA
+
+
+@functools.cache
+def register_fmlal() -> str:
+    """Register FMLAL and FMLAL2 with TVM, once, as one, and return its name."""
+    from tvm.s_tir import TensorIntrin
+
+    TensorIntrin.register(FMLAL, *_fmlal(), override=True)
+    return FMLAL
 
 
 def _description(dot: Dot) -> Any:
@@ -275,6 +287,50 @@ def _smmla() -> tuple[Any, Any]:
                 A.vload([0, 0], dtype="int8x16"),
                 B.vload([0, 0], dtype="int8x16"),
                 dtype="int32x4",
+            )
+
+    return description, implementation
+
+
+def _fmlal() -> tuple[Any, Any]:
+    from tvm.script import tirx as T  # noqa: N812
+
+    low, high = (f"llvm.aarch64.neon.{name}.v4f32.v8f16" for name in ("fmlal", "fmlal2"))
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (1,), "float16", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (8,), "float16", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (8,), "float32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:8], A[0:1], B[0:8])
+            T.writes(C[0:8])
+            for i in T.serial(0, 8):
+                with T.sblock("update"):
+                    vi = T.axis.spatial(8, i)
+                    C[vi] = C[vi] + T.cast(A[0], "float32") * T.cast(B[vi], "float32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (1,), "float16", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (8,), "float16", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (8,), "float32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:8], A[0:1], B[0:8])
+            T.writes(C[0:8])
+            C[T.ramp(T.int32(0), 1, 4)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id(low),
+                C.vload([0], dtype="float32x4"),
+                T.broadcast(A[0], 8),
+                B.vload([0], dtype="float16x8"),
+                dtype="float32x4",
+            )
+            C[T.ramp(T.int32(4), 1, 4)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id(high),
+                C.vload([4], dtype="float32x4"),
+                T.broadcast(A[0], 8),
+                B.vload([0], dtype="float16x8"),
+                dtype="float32x4",
             )
 
     return description, implementation

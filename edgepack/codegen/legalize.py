@@ -145,7 +145,7 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
         tile = dataclasses.replace(tile, vectors=tile.vectors - 1)
     if window.groups > 1 and each % tile.channels:
         return None
-    packed = kernels.pack_weights(weights, tile.channels, fours=instruction is not None)
+    packed = kernels.pack_weights(weights, tile.channels, fours=instruction not in (None, dot.FMLAL))
     if flat:
         build = kernels.pointwise(tile, outputs, kind[2], instruction)
         return emit(builder, build, x, relax.const(packed[:, 0, 0]), name="convolution1x1")
@@ -183,7 +183,13 @@ def _depthwise(builder: Any, x: Any, weights: Array, window: Window, width: int,
 def _tile(
     weights: Array, size: tuple[int, int], outputs: int, terms: int, machine: Machine
 ) -> tuple[Blocking, str | None]:
-    """Return the tile, and for int8 weights [output, ..., input] the tensor intrinsic; without one, plain loops."""
+    """Return the tile, and for weights [output, ..., input] the tensor intrinsic; without one, plain loops."""
+    if weights.dtype == np.float16 and machine.has_fmlal:
+        # It works on two registers of sums at once.
+        double = dataclasses.replace(machine, vector_bits=2 * machine.vector_bits, registers=machine.registers // 2)
+        tile = blocking.choose(*size, outputs, terms, double, item_bytes=2)
+        if tile.lanes == dot.FMLAL_LANES:
+            return tile, dot.register_fmlal()
     if weights.dtype != np.int8:
         return blocking.choose(*size, outputs, terms, machine), None
     tile = blocking.choose(*size, outputs, -(-terms // kernels.TERMS), machine, item_bytes=kernels.TERMS)
@@ -225,7 +231,7 @@ def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
         if integer and (made := _matrix(builder, a, turned, _NO_WINDOW, machine)) is not None:
             return made
         tile, instruction = _tile(turned, (1, int(np.prod(left[:-1]))), outputs, terms, machine)
-        packed = kernels.pack_weights(turned, tile.channels, fours=instruction is not None)
+        packed = kernels.pack_weights(turned, tile.channels, fours=instruction not in (None, dot.FMLAL))
         build = kernels.pointwise(tile, outputs, kind[2], instruction)
         return emit(builder, build, a, relax.const(packed), name="product")
     if integer and weights is None and left[:-2] == right[:-2] and left[-1] % kernels.TERMS == 0:

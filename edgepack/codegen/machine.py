@@ -27,6 +27,7 @@ _ARM_FEATURES = {
     "asimd": "neon",
     "asimdhp": "fullfp16",
     "fphp": "fullfp16",
+    "asimdfhm": "fp16fml",
     "asimddp": "dotprod",
     "i8mm": "i8mm",
 }
@@ -110,6 +111,11 @@ class Machine:
     def has_fp16(self) -> bool:
         """Arithmetic on float16 vectors (Armv8.2)."""
         return self.has("asimdhp")
+
+    @property
+    def has_fmlal(self) -> bool:
+        """FMLAL: products of float16 added to float32 (FEAT_FHM of Armv8.2)."""
+        return self.has("asimdfhm", "asimdhp")
 
     def target(self) -> dict[str, Any]:
         """Return TVM's target of this machine, for ``tvm.target.Target``."""

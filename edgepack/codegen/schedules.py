@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from edgepack.codegen.dot import FMLAL
 from edgepack.codegen.kernels import KERNEL, read_tag
 
 if TYPE_CHECKING:
@@ -171,8 +172,9 @@ def _registers(sch: Any, sums: Any, instruction: str | None, tile: Blocking) -> 
     spatial = [loop for loop, v in zip(loops, variables, strict=True) if int(v.iter_type) == _SPATIAL]
     terms = [loop for loop, v in zip(loops, variables, strict=True) if int(v.iter_type) == _REDUCTION]
     vectors, lanes = sch.split(spatial[-1], [None, tile.lanes])
-    bytes_inside = terms[-1:] if instruction else []
-    terms = terms[:-1] if instruction else terms
+    fours = instruction is not None and instruction != FMLAL
+    bytes_inside = terms[-1:] if fours else []
+    terms = terms[:-1] if fours else terms
     sch.reorder(*terms, *spatial[:-1], vectors, lanes, *bytes_inside)
     for loop in (*spatial[:-1], vectors):
         sch.unroll(loop)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
 from codegen_models import feeds, import_model, model, run_ours, run_reference
 from onnx import TensorProto, helper, numpy_helper
+from test_codegen_integer import assembly
 
 from edgepack.codegen.lower import lower
 from edgepack.codegen.machine import machine
@@ -105,6 +108,15 @@ def test_the_mean_of_large_values_does_not_overflow() -> None:
     x = np.full((1, 8, 16, 16), 1000, np.float32)  # the sum is four times float16's largest number
     (ours,), _ = run_ours(halves(proto), {"x": x}, precision="fp16")
     np.testing.assert_array_equal(ours, np.full((1, 8, 1, 1), 1000, np.float32))
+
+
+def test_products_are_added_by_fmlal_where_there_is_one() -> None:
+    proto = halves(convolutions())
+    for flags, least in ((("asimdhp", "fphp"), 0), (("asimdfhm", "asimdhp", "fphp"), 8)):
+        of = machine("aarch64", flags)
+        found = len(re.findall(r"\bfmlal2?\b", assembly(proto, of)))
+        assert (found >= least) if least else found == 0
+    assert {"window fmlal", "flat fmlal"} <= set(lower(import_model(proto), of, "fp16").rules.values())
 
 
 def test_weights_are_stored_in_float16_and_added_in_float32() -> None:
