@@ -48,3 +48,9 @@ def test_a_padded_part_of_the_input_is_smaller_where_cores_share_the_cache() -> 
 def test_code_is_generated_for_the_profiles_caches(name: str, caches: tuple[int, int, int]) -> None:
     of = processor_of(load_target(name))
     assert (of.l1_bytes, of.l2_bytes, of.l2_cores) == caches
+
+
+def test_a_named_processors_own_features_are_taken_away_unless_the_profile_has_them() -> None:
+    of = machine("aarch64", ("asimddp",), cpu="cortex-a76")
+    assert {"+neon", "+dotprod", "-fullfp16", "-i8mm"} <= set(of.features)
+    assert not {"-neon", "-dotprod", "+fullfp16", "+i8mm"} & set(of.features)

@@ -242,6 +242,27 @@ def test_unsafe_weights_are_not_multiplied_by_the_saturating_instruction() -> No
     assert "flat" in lowered.rules.values()
 
 
+def test_weights_with_a_zero_point_are_computed_in_float() -> None:
+    random = np.random.default_rng(7)
+    integers = random.integers(0, 256, (12, 16)).astype(np.uint8)
+    values = {
+        "sx": X_SCALE, "zx": np.uint8(131), "w": integers, "sw": W_SCALE, "zw": np.uint8(120), "one": np.float32(1),
+        "none": np.uint8(0),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "one", "none"], ["xq"]),
+        helper.make_node("DequantizeLinear", ["xq", "sx", "zx"], ["xd"]),
+        helper.make_node("DequantizeLinear", ["w", "sw", "zw"], ["wd"]),
+        helper.make_node("MatMul", ["xd", "wd"], ["y"]),
+    ]
+    proto = model(nodes, {"x": [5, 12]}, {k: np.asarray(v) for k, v in values.items()}, ("y",))
+    x = random.integers(0, 256, (5, 12)).astype(np.float32)
+    (found,), lowered = run_ours(proto, {"x": x}, precision="int8")
+    wanted = (x.astype(np.float64) - 131) @ (integers.astype(np.float64) - 120) * float(X_SCALE) * float(W_SCALE)
+    assert np.abs(found - wanted).max() <= 1e-5 * np.abs(wanted).max()
+    assert "flat" in lowered.rules.values()
+
+
 def test_the_bounds_of_a_clip_hold_before_rounding() -> None:
     random = np.random.default_rng(6)
     integers, scales = random.integers(-127, 128, (16, 8, 1, 1)).astype(np.int8), random.uniform(0.001, 0.01, 16)

@@ -96,3 +96,18 @@ def test_the_rules_hold_for_several_threads(
     assert_close(ours, run_reference(proto, inputs))
     assert rule in rules(lowered)
     assert "default" not in rules(lowered)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_pictures_are_joined_along_each_axis(axis: int) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Concat", ["a", "b"], ["c"], axis=axis),
+        helper.make_node("ReduceMean", ["c"], ["m"], axes=[3], keepdims=1),
+        helper.make_node("Add", ["c", "m"], ["y"]),
+    ]
+    proto = model(nodes, {"x": [1, 8, 5, 9]}, {"w": normal(16, 8, 3, 3)}, ("y",))
+    inputs = feeds(proto)
+    ours, _ = run_ours(proto, inputs)
+    assert_close(ours, run_reference(proto, inputs))
