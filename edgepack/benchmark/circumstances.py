@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.benchmark.nvml import gpu_facts, this_gpu
+from edgepack.benchmark.nvml import gpu_facts, these_gpus
 from edgepack.host import ROOT, control_groups, load_facts
 from edgepack.jetson import jetson_facts
 
@@ -27,7 +27,8 @@ def facts(root: Path = ROOT) -> Mapping[str, float]:
     - ``overcurrent_count``: a Jetson's over-current throttling events (Jetson Linux Developer Guide, oc<n>_event_cnt).
     - ``cgroup_memory_high_count``, ``cgroup_memory_max_count``: how often this control group met its memory limits.
     - ``cgroup_cpu_cores``: the CPU quota of this control group and those above, in cores.
-    - ``gpu_*``: of NVIDIA's first GPU, see ``nvml.gpu_facts``; of a Jetson ``gpu_clock_hz`` and ``gpu_clock_max_hz``.
+    - ``gpu_*``: of NVIDIA's GPUs, of the second ``gpu1_*``, see ``nvml.gpu_facts``; of a Jetson ``gpu_clock_hz`` and
+      ``gpu_clock_max_hz``.
     - ``power_<rail>_uw``, ``emc_clock_hz``, ``jetson_clocks``, ``nvpmodel``: of a Jetson, see ``jetson.jetson_facts``.
     """
     found = {
@@ -37,7 +38,7 @@ def facts(root: Path = ROOT) -> Mapping[str, float]:
         **_groups(root),
         **_jetson_gpu(root),
         **jetson_facts(root),
-        **(gpu_facts(this_gpu()) if root == ROOT else {}),
+        **(gpu_facts(these_gpus()) if root == ROOT else {}),
     }
     return dict(sorted(found.items()))
 

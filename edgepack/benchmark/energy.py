@@ -12,8 +12,11 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from edgepack.benchmark.nvml import energy_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -72,14 +75,16 @@ class Reading:
         return round(self.energy_uj * 1e9 / self.duration_ns)
 
 
-def find_sensor(root: Path = _ROOT, gpu: Gpu | None = None) -> tuple[Sensor | None, str]:
+def find_sensor(root: Path = _ROOT, gpus: Sequence[Gpu] = ()) -> tuple[Sensor | None, str]:
     """Return the best sensor of this machine and its name; or None and the reason why there is none.
 
-    With ``gpu`` its own counter goes before the others, for what runs on it; the rest of the machine is not in it.
+    With ``gpus`` their own counters go before the others, for what runs on one; the rest of the machine is not in it.
     """
-    if gpu is not None and gpu.energy_uj() is not None:
+    if energy_of(gpus) is not None:
         source = "NVML: the GPU's energy counter, the GPU alone"
-        return CallSensor(source, gpu.energy_uj), source
+        if len(gpus) > 1:
+            source = f"NVML: the energy counters of {len(gpus)} GPUs, the GPUs alone"
+        return CallSensor(source, partial(energy_of, gpus)), source
     reasons = []
     for find in (_find_rapl, _find_ina3221, _find_battery):
         sensor, text = find(root)

@@ -13,7 +13,7 @@ import numpy as np
 
 from edgepack.benchmark import energy, session, summary, validity
 from edgepack.benchmark.circumstances import facts
-from edgepack.benchmark.nvml import this_gpu
+from edgepack.benchmark.nvml import these_gpus
 from edgepack.benchmark.worker import Block, Closing, Open
 from edgepack.benchmark.workers import Asked, Worker
 from edgepack.bundle.archive import open_bundle
@@ -92,7 +92,7 @@ def measure_launches(
 
     ``on_gpu``: it runs on a GPU, whose energy is then taken where the GPU counts it.
     """
-    sensor, source = energy.find_sensor(gpu=this_gpu() if on_gpu else None)
+    sensor, source = energy.find_sensor(gpus=these_gpus() if on_gpu else ())
     idle = energy.rest(sensor, _IDLE_S)
     before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
     measured_at = session.utc_now()

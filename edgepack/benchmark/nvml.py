@@ -1,4 +1,4 @@
-"""NVIDIA's management library by ctypes: clocks, clock-event reasons, heat, energy and memory of the first GPU.
+"""NVIDIA's management library by ctypes: clocks, clock-event reasons, heat, energy and memory of all GPUs.
 
 Nothing is needed but the driver, which brings ``libnvidia-ml.so.1``; without it, and on Jetsons, whose library knows
 none of this, every fact is absent. Functions, structures and constants are those of nvml.h (NVML API Reference, "Device
@@ -10,13 +10,14 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any
 
 _LIBRARY = "libnvidia-ml.so.1"
 _SUCCESS = 0
 _GRAPHICS_CLOCK = 0  # nvmlClockType_t
 _CORE_TEMPERATURE = 0  # nvmlTemperatureSensors_t
-_POLICIES = {"gpu_power_limited_ns": 0, "gpu_heat_limited_ns": 1, "gpu_board_limited_ns": 3}  # nvmlPerfPolicyType_t
+_POLICIES = {"power_limited_ns": 0, "heat_limited_ns": 1, "board_limited_ns": 3}  # nvmlPerfPolicyType_t
 _MOST_PROCESSES = 1024
 
 # What lowers the clock though there is work. Idle (1), settings by the user (2, 0x100) and SyncBoost (0x10) are none.
@@ -51,7 +52,7 @@ class _Process(ctypes.Structure):
 
 
 class Gpu:
-    """The first GPU of a loaded ``library``; every method returns None for what this GPU does not tell."""
+    """One GPU of a loaded ``library``; every method returns None for what this GPU does not tell."""
 
     def __init__(self, library: Any, handle: Any) -> None:
         self._library, self._handle = library, handle
@@ -119,41 +120,67 @@ class Gpu:
 
 
 @functools.cache
-def this_gpu() -> Gpu | None:
-    """Return the first GPU of this machine; None without NVIDIA's driver. The library stays loaded."""
+def these_gpus() -> tuple[Gpu, ...]:
+    """Return the GPUs of this machine; none without NVIDIA's driver. The library stays loaded."""
     try:
-        return find_gpu(ctypes.CDLL(_LIBRARY))
+        return find_gpus(ctypes.CDLL(_LIBRARY))
     except OSError:
-        return None
+        return ()
 
 
-def find_gpu(library: Any) -> Gpu | None:
-    """Return the first GPU that ``library`` knows; None when there is none or the driver does not start."""
-    handle = ctypes.c_void_p()
+def find_gpus(library: Any) -> tuple[Gpu, ...]:
+    """Return the GPUs that ``library`` knows and lets this user ask, in its order; none where no driver starts."""
+    count = ctypes.c_uint()
     try:
-        started = library.nvmlInit_v2() == _SUCCESS
-        found = started and library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(handle)) == _SUCCESS
+        if library.nvmlInit_v2() != _SUCCESS or library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != _SUCCESS:
+            return ()
+        found = []
+        for index in range(count.value):
+            handle = ctypes.c_void_p()
+            if library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(handle)) == _SUCCESS:
+                found.append(Gpu(library, handle))
     except AttributeError:  # it is another library of that name
-        return None
-    return Gpu(library, handle) if found else None
+        return ()
+    return tuple(found)
 
 
-def gpu_facts(gpu: Gpu | None) -> dict[str, float]:
-    """Return what slows or loads the GPU now, under keys as in ``circumstances.facts``; nothing without one."""
-    if gpu is None:
-        return {}
+def gpu_facts(gpus: Sequence[Gpu]) -> dict[str, float]:
+    """Return what slows or loads the GPUs now, under keys as in ``circumstances.facts``; nothing without one.
+
+    The keys of the first begin with ``gpu_``, those of the others with ``gpu1_``, ``gpu2_`` and so on.
+    """
+    return {f"gpu{i or ''}_{key}": value for i, gpu in enumerate(gpus) for key, value in _facts_of(gpu).items()}
+
+
+def _facts_of(gpu: Gpu) -> dict[str, float]:
     found = {
-        "gpu_clock_hz": gpu.clock_hz(),
-        "gpu_clock_max_hz": gpu.clock_max_hz(),
-        "gpu_event_reasons": gpu.event_reasons(),
-        "gpu_temperature_c": gpu.temperature_c(),
-        "gpu_utilization": gpu.utilization(),
+        "clock_hz": gpu.clock_hz(),
+        "clock_max_hz": gpu.clock_max_hz(),
+        "event_reasons": gpu.event_reasons(),
+        "temperature_c": gpu.temperature_c(),
+        "utilization": gpu.utilization(),
         **{key: gpu.limited_ns(policy) for key, policy in _POLICIES.items()},
     }
     return {key: float(value) for key, value in found.items() if value is not None}
 
 
 def gpu_bytes() -> int | None:
-    """Return the GPU memory of this process; None where there is no GPU or nothing is told."""
-    gpu = this_gpu()
-    return None if gpu is None else gpu.process_bytes(os.getpid())
+    """Return the memory of this process on all GPUs; None where there is none or one does not tell."""
+    return bytes_of(these_gpus(), os.getpid())
+
+
+def bytes_of(gpus: Sequence[Gpu], pid: int) -> int | None:
+    """Return the memory of a process on ``gpus``; None where there are none or one does not tell."""
+    told = [gpu.process_bytes(pid) for gpu in gpus]
+    known = [value for value in told if value is not None]
+    return sum(known) if told and len(known) == len(told) else None
+
+
+def energy_of(gpus: Sequence[Gpu]) -> int | None:
+    """Return the energy of ``gpus`` together since the driver was loaded; None where there are none or one is silent.
+
+    What the idle ones among them take is subtracted as that of an idle machine is.
+    """
+    told = [gpu.energy_uj() for gpu in gpus]
+    known = [value for value in told if value is not None]
+    return sum(known) if told and len(known) == len(told) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,7 +58,7 @@ def reasons(
         *_slowed(before, after),
         *_swapped(growth, limits),
         *_clocked(before, after, limits),
-        *_gpu(growth, before, after, run, limits),
+        *(text for name in _gpus({**before, **after}) for text in _gpu(name, growth, before, after, run, limits)),
     ]
     return tuple(found)
 
@@ -110,7 +111,17 @@ def _swapped(growth: Mapping[str, float], bounds: Bounds) -> list[str]:
     return found + ([f"{back / 1e6:.0f} MB were read back from swap"] if back > bounds.swap_bytes else [])
 
 
+def _gpus(facts: Mapping[str, float]) -> list[str]:
+    """Return what the keys of each GPU's facts begin with: gpu, gpu1, gpu2, ..."""
+    return sorted({match[1] for key in facts if (match := re.match(r"(gpu\d*)_", key))})
+
+
+def _called(name: str) -> str:
+    return "the GPU" if name == "gpu" else f"GPU {name.removeprefix('gpu')}"
+
+
 def _gpu(
+    name: str,
     growth: Mapping[str, float],
     before: Mapping[str, float],
     after: Mapping[str, float],
@@ -118,26 +129,22 @@ def _gpu(
     bounds: Bounds,
 ) -> list[str]:
     found = []
+    gpu = _called(name)
     for key, text in (("heat", "heat"), ("power", "its power limit"), ("board", "the board's limits")):
-        share = growth.get(f"gpu_{key}_limited_ns", 0.0) / 1e9 / max(run.wall_s, 1e-9)
+        share = growth.get(f"{name}_{key}_limited_ns", 0.0) / 1e9 / max(run.wall_s, 1e-9)
         if share > bounds.gpu_limited:
-            found.append(
-                f"the GPU's clock was lowered for {text} in {share:.1%} of the time ({bounds.gpu_limited:.0%})"
-            )
-    reasons = int(after.get("gpu_event_reasons", 0)) | int(before.get("gpu_event_reasons", 0))
-    words = [text for bit, text in REASONS.items() if reasons & bit and not (bit == _POWER_CAP and _tells_power(after))]
+            found.append(f"{gpu}'s clock was lowered for {text} in {share:.1%} of the time ({bounds.gpu_limited:.0%})")
+    reasons = int(after.get(f"{name}_event_reasons", 0)) | int(before.get(f"{name}_event_reasons", 0))
+    # That the GPU counts how long its power limit held it says more than a look at two moments.
+    counted = _POWER_CAP if f"{name}_power_limited_ns" in after else 0
+    words = [text for bit, text in REASONS.items() if reasons & bit and bit != counted]
     if words:
-        found.append(f"the GPU's clock was lowered by {', '.join(words)} when it was looked at")
-    if (heat := after.get("gpu_temperature_c", 0.0)) > bounds.gpu_hot_c:
-        found.append(f"the GPU read {heat:.0f} °C afterwards (bound {bounds.gpu_hot_c:.0f} °C)")
-    if (share := before.get("gpu_utilization", 0.0)) > bounds.other_load:
-        found.append(f"other work took {share:.0%} of the GPU before the measurement (bound {bounds.other_load:.0%})")
+        found.append(f"{gpu}'s clock was lowered by {', '.join(words)} when it was looked at")
+    if (heat := after.get(f"{name}_temperature_c", 0.0)) > bounds.gpu_hot_c:
+        found.append(f"{gpu} read {heat:.0f} °C afterwards (bound {bounds.gpu_hot_c:.0f} °C)")
+    if (share := before.get(f"{name}_utilization", 0.0)) > bounds.other_load:
+        found.append(f"other work took {share:.0%} of {gpu} before the measurement (bound {bounds.other_load:.0%})")
     return found
-
-
-def _tells_power(facts: Mapping[str, float]) -> bool:
-    """Say whether the GPU counts how long its power limit held it, which says more than a look at two moments."""
-    return "gpu_power_limited_ns" in facts
 
 
 def _clocked(before: Mapping[str, float], after: Mapping[str, float], bounds: Bounds) -> list[str]:
@@ -165,7 +172,8 @@ def cautions(host: Host, facts: Mapping[str, float]) -> tuple[str, ...]:
         found.append("turbo is on: the clock depends on heat and on the other cores")
     if (cores := facts.get("cgroup_cpu_cores")) is not None:
         found.append(f"the control group may use {cores:g} cores: it is stopped when it takes more for a while")
-    now, highest = facts.get("gpu_clock_hz"), facts.get("gpu_clock_max_hz")
-    if now and highest:
-        found.append(f"the GPU's clock was {now / 1e6:.0f} of {highest / 1e6:.0f} MHz afterwards")
+    for name in _gpus(facts):
+        now, highest = facts.get(f"{name}_clock_hz"), facts.get(f"{name}_clock_max_hz")
+        if now and highest:
+            found.append(f"{_called(name)}'s clock was {now / 1e6:.0f} of {highest / 1e6:.0f} MHz afterwards")
     return tuple(found)

@@ -9,12 +9,19 @@ NOT_SUPPORTED = 3
 
 
 class FakeNvml:
-    """``answers`` maps a function to what it writes through its last pointer; others are not supported."""
+    """``answers`` maps a function to what it writes through its last pointer; others are not supported.
 
-    def __init__(self, processes=(), **answers):
-        self.processes, self.answers, self.asked = processes, answers, []
+    ``others`` are the answers of further GPUs. ``processes`` are those of every GPU.
+    """
+
+    def __init__(self, processes=(), others=(), **answers):
+        self.processes, self.answers, self.asked = processes, [answers, *others], []
 
     def nvmlInit_v2(self):
+        return 0
+
+    def nvmlDeviceGetCount_v2(self, count):
+        count._obj.value = len(self.answers)
         return 0
 
     def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
@@ -32,10 +39,10 @@ class FakeNvml:
             raise AttributeError(name)
 
         def function(handle, *words):
-            assert handle.value == 0xABC
+            number = handle.value - 0xABC
             *choices, target = words
             self.asked.append((name, *choices))
-            answer = self.answers.get(name)
+            answer = self.answers[number].get(name)
             if isinstance(answer, dict):
                 answer = answer.get(choices[0])
             if answer is None:

@@ -89,7 +89,7 @@ class Steady:
 def test_energy_is_shared_by_all_queries_also_those_that_are_not_timed(monkeypatch, refreshed):
     """For a slow model every timed query has an untimed one before it, whose energy must not be put on it."""
     steady = Steady()
-    monkeypatch.setattr(energy, "find_sensor", lambda gpu=None: (None, "made up"))
+    monkeypatch.setattr(energy, "find_sensor", lambda gpus=(): (None, "made up"))
     monkeypatch.setattr(energy, "rest", steady.rest)
     monkeypatch.setattr(energy, "record", steady.record)
     found, machine, _ = measure(Scenario("SingleStream", 1, 0, queries=1, launches=1), refreshed=refreshed)

@@ -19,11 +19,12 @@ ANSWERS = {
 
 
 def gpu(**answers):
-    return nvml.find_gpu(FakeNvml(**(answers or ANSWERS)))
+    (found,) = nvml.find_gpus(FakeNvml(**(answers or ANSWERS)))
+    return found
 
 
 def test_every_fact_is_read_in_its_unit():
-    assert nvml.gpu_facts(gpu()) == {
+    assert nvml.gpu_facts([gpu()]) == {
         "gpu_clock_hz": 1.41e9,
         "gpu_clock_max_hz": 1.98e9,
         "gpu_event_reasons": 0x24,
@@ -35,8 +36,8 @@ def test_every_fact_is_read_in_its_unit():
 
 
 def test_what_a_gpu_does_not_support_is_absent():
-    assert nvml.gpu_facts(gpu(nvmlDeviceGetTemperature={0: 50})) == {"gpu_temperature_c": 50.0}
-    assert nvml.gpu_facts(None) == {}
+    assert nvml.gpu_facts([gpu(nvmlDeviceGetTemperature={0: 50})]) == {"gpu_temperature_c": 50.0}
+    assert nvml.gpu_facts(()) == {}
 
 
 def test_an_older_driver_has_the_reasons_under_their_older_name():
@@ -52,22 +53,22 @@ def test_a_library_without_a_gpu_or_of_another_kind_is_none():
         def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
             return 2
 
-    assert nvml.find_gpu(NoDriver()) is None
-    assert nvml.find_gpu(NoGpu()) is None
-    assert nvml.find_gpu(object()) is None
+    assert nvml.find_gpus(NoDriver()) == ()
+    assert nvml.find_gpus(NoGpu()) == ()
+    assert nvml.find_gpus(object()) == ()
 
 
 def test_memory_is_that_of_the_process_asked_for():
-    found = nvml.find_gpu(FakeNvml(processes=((1, 10), (42, 100), (42, 5))))
+    (found,) = nvml.find_gpus(FakeNvml(processes=((1, 10), (42, 100), (42, 5))))
     assert found.process_bytes(42) == 105
     assert found.process_bytes(7) == 0
-    unknown = nvml.find_gpu(FakeNvml(processes=((42, 2**64 - 1),)))
+    (unknown,) = nvml.find_gpus(FakeNvml(processes=((42, 2**64 - 1),)))
     assert unknown.process_bytes(42) is None
 
 
 def test_this_machine_has_an_answer():
-    found = nvml.this_gpu()
-    assert found is None or nvml.gpu_facts(found)
+    found = nvml.these_gpus()
+    assert bool(found) == bool(nvml.gpu_facts(found))
     assert nvml.gpu_bytes() is None or nvml.gpu_bytes() >= 0
     assert os.getpid() > 0
 
@@ -76,7 +77,7 @@ def test_the_energy_of_a_gpu_is_the_growth_of_its_counter():
     """A made-up counter in mJ: it grows by 250 mJ at each look, of which there are two."""
     values = iter([1000, 1000, 1250])
     found = gpu(nvmlDeviceGetTotalEnergyConsumption=lambda: next(values))
-    sensor, source = energy.find_sensor(gpu=found)
+    sensor, source = energy.find_sensor(gpus=[found])
     assert source == "NVML: the GPU's energy counter, the GPU alone"
     with energy.record(sensor) as reading:
         pass
@@ -85,9 +86,42 @@ def test_the_energy_of_a_gpu_is_the_growth_of_its_counter():
 
 
 def test_a_gpu_that_does_not_count_leaves_the_other_sensors(tmp_path):
-    sensor, reason = energy.find_sensor(tmp_path, gpu(nvmlDeviceGetTemperature={0: 50}))
+    sensor, reason = energy.find_sensor(tmp_path, [gpu(nvmlDeviceGetTemperature={0: 50})])
     assert sensor is None
     assert reason.startswith("no sensor")
+
+
+# --- several GPUs -----------------------------------------------------------------------------------------------------
+
+
+def test_every_gpu_has_its_facts_under_its_number():
+    found = nvml.find_gpus(FakeNvml(others=({"nvmlDeviceGetTemperature": {0: 80}}, {}), **ANSWERS))
+    assert len(found) == 3
+    facts = nvml.gpu_facts(found)
+    assert (facts["gpu_temperature_c"], facts["gpu1_temperature_c"]) == (61.0, 80.0)
+    assert {key for key in facts if not key.startswith("gpu_")} == {"gpu1_temperature_c"}
+
+
+def test_a_gpu_that_this_user_may_not_ask_is_left_out():
+    class Closed(FakeNvml):
+        def nvmlDeviceGetHandleByIndex_v2(self, index, handle):
+            return 4 if index == 0 else super().nvmlDeviceGetHandleByIndex_v2(index, handle)  # NO_PERMISSION
+
+    (found,) = nvml.find_gpus(Closed(others=({"nvmlDeviceGetTemperature": {0: 80}},)))
+    assert found.temperature_c() == 80
+
+
+def test_memory_and_energy_are_of_all_gpus_or_not_told():
+    energies = [{"nvmlDeviceGetTotalEnergyConsumption": value} for value in (10, 200)]
+    both = nvml.find_gpus(FakeNvml(((42, 100),), energies[1:], **energies[0]))
+    assert nvml.bytes_of(both, 42) == 200, "the double has the same processes on each"
+    assert nvml.energy_of(both) == 210_000
+    sensor, source = energy.find_sensor(gpus=both)
+    assert (sensor.read(), source) == (210_000, "NVML: the energy counters of 2 GPUs, the GPUs alone")
+    silent = nvml.find_gpus(FakeNvml(others=({},), **energies[0]))
+    assert nvml.energy_of(silent) is None
+    assert nvml.bytes_of((), 42) is None
+    assert nvml.energy_of(()) is None
 
 
 # --- validity ---------------------------------------------------------------------------------------------------------
@@ -126,3 +160,15 @@ def test_a_power_limit_that_held_for_less_than_a_hundredth_of_the_time_voids_not
     before = QUIET | {"gpu_power_limited_ns": 0.0}
     after = QUIET | {"gpu_power_limited_ns": 5e7, "gpu_event_reasons": float(0x4)}
     assert validity.reasons(before, after, RUN) == ()
+
+
+def test_another_gpu_that_is_slowed_is_named():
+    before = QUIET | {key.replace("gpu_", "gpu1_"): value for key, value in QUIET.items()}
+    after = before | {"gpu1_temperature_c": 95.0}
+    assert validity.reasons(before, after, RUN) == ("GPU 1 read 95 °C afterwards (bound 90 °C)",)
+    before["gpu1_power_limited_ns"] = 0.0
+    after |= {"gpu1_power_limited_ns": 5e9, "gpu1_temperature_c": 60.0, "gpu_event_reasons": 4.0}
+    assert validity.reasons(before, after, RUN) == (
+        "the GPU's clock was lowered by its power limit when it was looked at",
+        "GPU 1's clock was lowered for its power limit in 50.0% of the time (1%)",
+    )

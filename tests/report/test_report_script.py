@@ -2,11 +2,13 @@
 
 import math
 import re
+from pathlib import Path
 
 import made_up
 import pytest
 from browser import find_chromium
 
+from edgepack import report
 from edgepack.report import units
 from edgepack.report.choice import Limits, choose, latency_of
 from edgepack.report.entries import labels, make_groups, pareto
@@ -259,3 +261,34 @@ def test_a_narrow_page_sorts_by_a_list(browser, pages):
     assert chosen == "p50, ms, rising"
     browser.run("document.querySelector('.sorter select').dispatchEvent(new Event('change', {bubbles: true}))")
     assert browser.run("document.querySelector('table.rows tbody tr').dataset.entry") == "1"
+
+
+def part(browser, name, call):
+    """Call a function of one part of the script, which are not global in the page."""
+    text = (Path(report.__file__).parent / "script" / f"{name}.js").read_text(encoding="utf-8")
+    return browser.run(f"(() => {{ {text}\nreturn {call}; }})()")
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [
+        ("[]", True),
+        ("[['latency', 6], ['size', 12]]", True),
+        ("[['latency', 6], ['size', 9]]", False),
+        ("[['size', 12], ['latency', 4]]", False),
+        ("[['agreement', 0.9], ['latency', 6]]", True),
+        ("[['latency', 6], ['agreement', 0.99]]", False),
+        ("[['latency', 6], ['energy', 1]]", False),
+    ],
+)
+def test_a_row_is_kept_when_it_keeps_every_limit(page, limits, kept):
+    row = "{latency: [5, 4, 6], size: [10, 10, 10], agreement: [0.95, 0.9, 0.97], find: ''}"
+    assert part(page, "limits", f"keeps({row}, {limits}, new Set(['agreement']), false, [])") is kept
+
+
+@pytest.mark.parametrize(("key", "best"), [("latency", 1), ("agreement", 2), ("size", 0)])
+def test_less_is_better_but_of_agreement_more_is(page, key, best):
+    row = "{good: true, latency: [%g], agreement: [%g], size: [%g]}"
+    rows = ", ".join(row % values for values in ((5, 0.9, 1), (4, 0.8, 3), (6, 0.99, 2), (1, 1, 0.5)))
+    kept = "[true, true, true, false]"
+    assert part(page, "answer", f"chooseBest([{rows}], {kept}, '{key}', new Set(['agreement']))") == best
