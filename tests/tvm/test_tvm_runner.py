@@ -9,11 +9,12 @@ from pathlib import Path
 import backend_models
 import numpy as np
 import pytest
-from backend_models import save
+from backend_models import FLOAT, make, save
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from edgepack.backends import get_backend
-from edgepack.errors import CompileError, ToolchainError
+from edgepack.errors import CompileError, DataError, ToolchainError
 from edgepack.specs import CompiledModel, RunOptions
 from edgepack.targets import load_target
 from edgepack.tvm.interface import FILE
@@ -150,3 +151,19 @@ def test_a_library_that_is_no_model_is_refused_with_tvms_words(compiled: Compile
     moved = CompiledModel(**{**vars(compiled), "folder": tmp_path})
     with pytest.raises(CompileError, match=r"TVM refused model\.so"):
         get_backend("tvm").load_model(moved, RunOptions())
+
+
+def test_batches_of_several_sizes_are_refused_and_equal_ones_joined(tmp_path: Path) -> None:
+    """Exporters give one batch several names, so that only the arrays tell that they do not belong together."""
+    sides = [("a", FLOAT, ["N", 3]), ("b", FLOAT, ["M", 3])]
+    proto = make([helper.make_node("Add", ["a", "b"], ["y"])], sides, [("y", FLOAT, ["N", 3])], {})
+    backend = get_backend("tvm")
+    compiled = backend.compile_model(
+        save(proto, tmp_path / "m.onnx"), load_target("host-tvm"), "fp32", tmp_path / "out"
+    )
+    runner = backend.load_model(compiled, RunOptions(threads=1))
+    a = np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(runner.infer({"a": a, "b": a + 1})["y"], 2 * a + 1)
+    with pytest.raises(DataError, match="batches of different sizes"):
+        runner.infer({"a": a, "b": np.ones((4, 3), np.float32)})
+    runner.close()
