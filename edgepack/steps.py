@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.backends import get_backend
+from edgepack.backends import get_backend, tvm
 from edgepack.benchmark.medians import median_latencies
 from edgepack.bundle.golden import make_golden
 from edgepack.bundle.layers import LayerRecords
@@ -231,9 +231,10 @@ def compile_for_target(model: OnnxModel, target: Target, precision: Precision, o
 def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Precision, detail: str) -> Compiled:
     """Return the engine's own files. Raises ``ToolchainError`` when the engine is not installed."""
     versions = build_versions(target)
-    key = {"model": model.sha256, "target": target, "precision": precision, "versions": versions}
+    tuned = tvm.tuned_digest(target) if target.backend == "tvm" else None
+    key = {"model": model.sha256, "target": target, "precision": precision, "versions": versions, "tuned": tuned}
     compiled = shop.run("compile", detail, key, compile_for_target, model, target, precision)
-    return Compiled(compiled, model.sha256 + precision + target.id)
+    return Compiled(compiled, model.sha256 + precision + target.id + (tuned or ""))
 
 
 def times_step(

@@ -24,10 +24,10 @@ LAYERS = (
     "__init__ errors specs documents files resources callables events versions",
     "host jetson targets children store tracking settings",
     "codegen graph",
-    "backends tensorrt tvm",
+    "backends tensorrt tvm tuning",
     "calibrate export quantize bundle evaluate benchmark runtime choose",
     "standin checking rebuild linting workshop steps gate measuring packing rows layers inspection single pipeline "
-    "report",
+    "kernels report",
     "schemas doctor",
     "cli demo __main__",
 )

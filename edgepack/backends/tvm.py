@@ -20,6 +20,7 @@ from edgepack.specs import CompiledModel, Diagnostic, OnnxModel, Precision, RunO
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgepack.tuning.records import Records
     from edgepack.tvm.importing import Readied
     from edgepack.tvm.runner import TvmRunner
 
@@ -86,11 +87,12 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     """
     from edgepack.host import cache_facts, can_run, host_facts
     from edgepack.targets import host_target
+    from edgepack.tuning.nearness import chooser
     from edgepack.tvm.compiling import compile_folder
 
     known = versions()
     host = host_facts()
-    files = compile_folder(model, target, precision, known, out)
+    files = compile_folder(model, target, precision, known, out, chooser(tuned_records(target, known)))
     if not can_run(target, host):
         compile_folder(model, host_target("tvm", host, cache_facts()), precision, known, out / _TWIN)
     return CompiledModel(
@@ -104,6 +106,23 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
         versions=known,
         device=target.engine.device,
     )
+
+
+def tuned_digest(target: Target) -> str | None:
+    """Return the sha256 of what was measured of kernels on the target, None where nothing was."""
+    from edgepack.tuning.records import digest_of, path_of
+    from edgepack.tvm.compiling import processor_of
+
+    return digest_of(path_of(target.id, processor_of(target), versions()["apache-tvm"]))
+
+
+def tuned_records(target: Target, known: Mapping[str, str]) -> Records:
+    """Return what was measured of kernels on the target. Raises ``ConfigError`` where the file is damaged."""
+    from edgepack.tuning.records import load_records, path_of
+    from edgepack.tvm.compiling import processor_of
+
+    machine = processor_of(target)
+    return load_records(path_of(target.id, machine, known["apache-tvm"]), machine, known["apache-tvm"])
 
 
 def load_model(compiled: CompiledModel, options: RunOptions) -> TvmRunner:

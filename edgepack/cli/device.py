@@ -9,6 +9,7 @@ import click
 
 from edgepack.cli.options import OneOf, echo_json, options
 from edgepack.cli.quantity import DURATION
+from edgepack.cli.tune import tune
 
 if TYPE_CHECKING:
     from edgepack.specs import RunOptions
@@ -201,40 +202,6 @@ def report(
         click.echo(f"{click.style('failed:', fg='red', bold=True)} {text}", err=True)
     if violated:
         raise click.exceptions.Exit(5)
-
-
-@click.command()
-@_bundle
-@click.option(
-    "--scenario",
-    type=OneOf(("SingleStream", "Offline")),
-    default="SingleStream",
-    show_default=True,
-    help="What to make fast: the latency of one sample, or the throughput of many.",
-)
-@click.option("--duration", type=DURATION, default="60s", show_default=True, help="How long to search and compare.")
-@options("seed")
-@click.option(
-    "--into",
-    type=click.Path(path_type=Path),
-    help="Write a copy of BUNDLE that carries the outcome (without a signature).",
-)
-@options("json")
-def tune(bundle: Path, scenario: Any, duration: int, seed: int | None, into: Path | None, as_json: bool) -> None:
-    """Find the run options with which BUNDLE is fastest on this machine, and keep them for it.
-
-    They are written to BUNDLE.tuning.json, beside the bundle, for this device alone; 'run', 'benchmark' and programs
-    that load the bundle take them from there. The engine's defaults stay unless something is measurably faster.
-    """
-    from edgepack.benchmark.tune import tune_and_store
-    from edgepack.cli.display import Bar, make_console
-    from edgepack.cli.measured import show_tuning
-
-    with Bar(make_console(), "tune") as bar:
-        found, path = tune_and_store(bundle, scenario, duration, seed or 0, bar, into=into)
-    if as_json:
-        echo_json(found)
-    show_tuning(make_console(), found, path)
 
 
 @click.command("import")

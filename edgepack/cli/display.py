@@ -65,10 +65,11 @@ class Display:
         self._stage, self._detail, self._began = stage, detail, time.monotonic()
         self._task = self._bars.add_task(_escape(detail), stage=stage, total=None)
 
-    def progress(self, _what: str, done: int, total: int, /) -> None:
-        """Advance the bar of the running stage."""
+    def progress(self, what: str, done: int, total: int, /) -> None:
+        """Advance the bar of the running stage; a ``what`` of several words stands beside it."""
         if self._task is not None:
-            self._bars.update(self._task, completed=done, total=total or None)
+            words = f"{self._detail}: {what}" if " " in what and self._detail else what if " " in what else self._detail
+            self._bars.update(self._task, completed=done, total=total or None, description=_escape(words))
 
     def end(self, outcome: Outcome, detail: str) -> None:
         """Replace the bar by a line."""

@@ -55,17 +55,14 @@ def choose(height: int, width: int, channels: int, terms: int, machine: Machine,
         tile_channels = vectors * lanes
         if vectors > 1 and tile_channels >= channels + tile_channels // vectors:
             continue
-        columns = -(-channels // tile_channels)
         for rows_high, rows_wide in _tiles(height, width):
             rows = rows_high * rows_wide
-            sums = rows * vectors
-            if sums + vectors + 1 > machine.registers:
+            if rows * vectors + vectors + 1 > machine.registers:
                 continue
-            tiles = -(-height // rows_high) * -(-width // rows_wide) * columns
-            cycles = max(sums / 2, (rows + vectors) / 2, _SUMS_IN_FLIGHT / 2)
-            time = tiles * (cycles * terms + sums)  # each sum is finished and stored once
+            tile = Blocking(rows_high, rows_wide, vectors, lanes, False)
+            time = cycles(tile, height, width, channels, terms)
             if time < best_time:
-                best, best_time = Blocking(rows_high, rows_wide, vectors, lanes, False), time
+                best, best_time = tile, time
     # Either the weights go by once for every row of tiles, or the positions once for every column of tiles.
     outer = terms * channels * item_bytes > machine.l2_bytes // 2 or channels >= 4 * height * width
     return Blocking(best.height, best.width, best.vectors, best.lanes, outer)
@@ -93,6 +90,14 @@ def pairs(positions: int, channels: int, terms: int, machine: Machine) -> Blocki
                 best, best_time = Blocking(1, rows, vectors, lanes, False), time
     outer = terms * 8 * channels > machine.l2_bytes // 2 or channels >= 4 * positions
     return Blocking(1, best.width, best.vectors, best.lanes, outer)
+
+
+def cycles(tile: Blocking, height: int, width: int, channels: int, terms: int) -> float:
+    """Return the cycles that all sums take, by a count of instructions: two multiply-adds or loads in each."""
+    rows, sums = tile.height * tile.width, tile.height * tile.width * tile.vectors
+    tiles = -(-height // tile.height) * -(-width // tile.width) * -(-channels // tile.channels)
+    each = max(sums / 2, (rows + tile.vectors) / 2, _SUMS_IN_FLIGHT / 2)
+    return tiles * (each * terms + sums)  # each sum is finished and stored once
 
 
 def _tiles(height: int, width: int) -> list[tuple[int, int]]:

@@ -16,6 +16,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from edgepack.codegen.blocking import Blocking
+    from edgepack.codegen.workload import Choice
     from edgepack.specs import Array
 
 KERNEL = "edgepack.kernel"
@@ -49,19 +50,31 @@ class Window:
         return self.kernel == (1, 1) and self.strides == (1, 1) and not any(self.padding)
 
 
-def tag(kind: str, tile: Blocking, instruction: str | None = None) -> dict[str, str]:
+def tag(kind: str, choice: Choice, instruction: str | None = None) -> dict[str, str]:
     """Return the annotation of a block that sums; ``read_tag`` reads it."""
+    tile = choice.tile
     numbers = (tile.height, tile.width, tile.vectors, tile.lanes, int(tile.weights_outer))
-    return {KERNEL: " ".join([kind, instruction or "-", *map(str, numbers)])}
+    return {KERNEL: " ".join([kind, choice.origin, instruction or "-", *map(str, numbers)])}
 
 
-def read_tag(text: str) -> tuple[str, str | None, Blocking]:
-    """Return the kind of kernel, the tensor intrinsic that it is made for, and its tile."""
+@dataclass(frozen=True)
+class Tag:
+    """What ``tag`` wrote: the kind of kernel, who chose its tile, the tensor intrinsic that it is for, the tile."""
+
+    kind: str
+    origin: str
+    instruction: str | None
+    tile: Blocking
+
+
+def read_tag(text: str) -> Tag:
+    """Return what the annotation of a block that sums says."""
     from edgepack.codegen.blocking import Blocking
 
-    kind, instruction, *numbers = text.split()
+    kind, origin, instruction, *numbers = text.split()
     height, width, vectors, lanes, outer = map(int, numbers)
-    return kind, None if instruction == "-" else instruction, Blocking(height, width, vectors, lanes, bool(outer))
+    tile = Blocking(height, width, vectors, lanes, bool(outer))
+    return Tag(kind, origin, None if instruction == "-" else instruction, tile)
 
 
 def pack_eights(weights: Array, channels: int) -> Array:
@@ -118,12 +131,14 @@ def _cast(value: Any, dtype: str) -> Any:
     return value if str(value.dtype) == dtype else value.astype(dtype)
 
 
-def pointwise(tile: Blocking, outputs: int, sums_type: str = "float32", instruction: str | None = None) -> Build:
+def pointwise(choice: Choice, outputs: int, sums_type: str = "float32", instruction: str | None = None) -> Build:
     """Return a convolution of one position, or a product: [..., k] with [tiles, k, channels] -> [..., outputs].
 
     All positions are one dimension, so that a tile may run over the ends of rows.
     """
     from tvm import te
+
+    tile = choice.tile
 
     def build(x: Tensor, w: Tensor) -> Tensor:
         *lead, terms = (int(size) for size in x.shape)
@@ -151,7 +166,7 @@ def pointwise(tile: Blocking, outputs: int, sums_type: str = "float32", instruct
                 fours=fours,
             ),
             name="sums",
-            attrs=tag("flat", tile, instruction),
+            attrs=tag("flat", choice, instruction),
         )
 
         def result(*index: Any) -> Any:
@@ -166,7 +181,7 @@ def pointwise(tile: Blocking, outputs: int, sums_type: str = "float32", instruct
 
 
 def convolution(
-    tile: Blocking, window: Window, outputs: int, sums_type: str = "float32", instruction: str | None = None,
+    choice: Choice, window: Window, outputs: int, sums_type: str = "float32", instruction: str | None = None,
     *, channels_first: bool = False,
 ) -> Build:  # fmt: skip
     """Return a direct convolution: [n, h, w, c] with packed weights -> [n, oh, ow, outputs].
@@ -175,6 +190,8 @@ def convolution(
     not the output, is [n, c, h, w].
     """
     from tvm import te
+
+    tile = choice.tile
 
     def build(x: Tensor, w: Tensor) -> Tensor:
         batch, *sizes = (int(size) for size in x.shape)
@@ -206,19 +223,21 @@ def convolution(
             (batch, full_high, full_wide, tiles * channels),
             total,
             name="sums",
-            attrs=tag("window", tile, instruction),
+            attrs=tag("window", choice, instruction),
         )
         return te.compute((batch, high, wide, outputs), lambda *index: sums[index], name="result")
 
     return build
 
 
-def batched_bytes(tile: Blocking, instruction: str) -> Build:
+def batched_bytes(choice: Choice, instruction: str) -> Build:
     """Return ``batched`` of bytes with int8, in int32: [..., m, k] with [..., k, n], k a multiple of four.
 
     The second factor is put in order first: four bytes of each column in one int32, tile by tile.
     """
     from tvm import te, tirx
+
+    tile = choice.tile
 
     def build(a: Tensor, b: Tensor) -> Tensor:
         *lead, rows, terms = (int(size) for size in a.shape)
@@ -251,20 +270,22 @@ def batched_bytes(tile: Blocking, instruction: str) -> Build:
             (*lead, full_rows, tiles * channels),
             lambda *index: te.sum(term(*index), axis=[four, byte]),
             name="sums",
-            attrs=tag("activations", tile, instruction),
+            attrs=tag("activations", choice, instruction),
         )
         return te.compute((*lead, rows, columns), lambda *index: sums[index], name="result")
 
     return build
 
 
-def matrix(tile: Blocking, window: Window, outputs: int, instruction: str) -> Build:
+def matrix(choice: Choice, window: Window, outputs: int, instruction: str) -> Build:
     """Return a convolution, or a product, of bytes by SMMLA: [n, h, w, k], or [..., k] -> [..., outputs].
 
     Positions are one dimension and come in twos. What each of them multiplies is put in order first, eight bytes of
     one and eight of the next; weights are [tiles, kernel height * kernel width * k / 8, channels, 8].
     """
     from tvm import te
+
+    tile = choice.tile
 
     def build(x: Tensor, w: Tensor) -> Tensor:
         *lead, inputs = (int(size) for size in x.shape)
@@ -300,7 +321,7 @@ def matrix(tile: Blocking, window: Window, outputs: int, instruction: str) -> Bu
                 axis=[chunk, byte],
             ),
             name="sums",
-            attrs=tag("matrix", tile, instruction),
+            attrs=tag("matrix", choice, instruction),
         )
 
         def result(*index: Any) -> Any:
@@ -314,9 +335,11 @@ def matrix(tile: Blocking, window: Window, outputs: int, instruction: str) -> Bu
     return build
 
 
-def depthwise(tile: Blocking, window: Window) -> Build:
+def depthwise(choice: Choice, window: Window) -> Build:
     """Return a depthwise convolution: [n, h, w, c] with weights [kernel height, kernel width, c] -> [n, oh, ow, c]."""
     from tvm import te
+
+    tile = choice.tile
 
     def build(x: Tensor, w: Tensor) -> Tensor:
         batch, height, width, channels = (int(size) for size in x.shape)
@@ -336,16 +359,18 @@ def depthwise(tile: Blocking, window: Window) -> Build:
             (batch, high, full_wide, channels),
             lambda b, y, z, c: te.sum(term(b, y, z, c), axis=[i, j]),
             name="sums",
-            attrs=tag("depthwise", tile),
+            attrs=tag("depthwise", choice),
         )
         return te.compute((batch, high, wide, channels), lambda *index: sums[index], name="result")
 
     return build
 
 
-def batched(tile: Blocking) -> Build:
+def batched(choice: Choice) -> Build:
     """Return a product of two activations: [..., m, k] with [..., k, n] -> [..., m, n], leading dimensions alike."""
     from tvm import te
+
+    tile = choice.tile
 
     def build(a: Tensor, b: Tensor) -> Tensor:
         *lead, rows, terms = (int(size) for size in a.shape)
@@ -362,7 +387,7 @@ def batched(tile: Blocking) -> Build:
             (*lead, full_rows, columns),
             lambda *index: te.sum(term(*index), axis=k),
             name="sums",
-            attrs=tag("batched", tile),
+            attrs=tag("batched", choice),
         )
         return te.compute((*lead, rows, columns), lambda *index: sums[index], name="result")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -12,10 +13,12 @@ import numpy as np
 from edgepack.codegen import blocking, dot, kernels, mathematics
 from edgepack.codegen.expressions import constant, shape_of
 from edgepack.codegen.kernels import Window
+from edgepack.codegen.workload import Choice, Workload, by_rule, instruction
 
 if TYPE_CHECKING:
     from edgepack.codegen.blocking import Blocking
     from edgepack.codegen.machine import Machine
+    from edgepack.codegen.workload import Choose
     from edgepack.specs import Array
 
 Legalization: TypeAlias = Callable[[Any, Any], Any]
@@ -31,17 +34,42 @@ _KINDS = frozenset(
 )
 
 
-def legalizations(machine: Machine) -> Mapping[str, Legalization]:
-    """Return what ``relax.transform.LegalizeOps`` takes: a function (builder, call) -> expression for each operator."""
+def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str, Legalization]:
+    """Return what ``relax.transform.LegalizeOps`` takes: a function (builder, call) -> expression for each operator.
+
+    ``choose`` gives each kernel's tile; without it the rule does.
+    """
+    maker = Maker(machine, choose or by_rule(machine))
     rules: dict[str, Callable[[Any, Any], Any]] = {
-        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, machine),
-        "relax.matmul": lambda builder, call: _matmul(builder, call, machine),
+        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, maker),
+        "relax.matmul": lambda builder, call: _matmul(builder, call, maker),
         "relax.nn.pad": _pad,
         "relax.nn.softmax": _softmax,
         "relax.nn.layer_norm": _layer_norm,
         **{name: functools.partial(_value, function) for name, function in mathematics.FUNCTIONS.items()},
     }
     return {name: functools.partial(_or_default, rule) for name, rule in rules.items()}
+
+
+@dataclass(frozen=True)
+class Maker:
+    """The machine, and who chooses the tiles."""
+
+    machine: Machine
+    choose: Choose
+
+    def __call__(self, workload: Workload) -> tuple[Choice, str | None, bool]:
+        """Return the tile, the tensor intrinsic that it is for, and whether that takes weights in fours."""
+        choice = self.choose(workload)
+        return choice, *intrinsic(workload, choice.tile, self.machine)
+
+
+def intrinsic(workload: Workload, tile: Blocking, machine: Machine) -> tuple[str | None, bool]:
+    """Return the name of the tensor intrinsic, registered with TVM, and whether it takes weights in fours."""
+    found = instruction(workload, tile, machine)
+    if isinstance(found, dot.Dot):
+        return dot.register(found), True
+    return (None if found is None else dot.register_fmlal()), False
 
 
 def _or_default(rule: Legalization, builder: Any, call: Any) -> Any:
@@ -113,7 +141,7 @@ def emit(builder: Any, build: kernels.Build, *inputs: Any, name: str) -> Any:
     )
 
 
-def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
+def _conv2d(builder: Any, call: Any, maker: Maker) -> Any:
     """Return a convolution by our kernels, or None where they do not cover it."""
     from tvm import relax
 
@@ -129,27 +157,31 @@ def _conv2d(builder: Any, call: Any, machine: Machine) -> Any:
         shape = (shape[0], *shape[2:], shape[1])
     outputs, high, wide, inputs = weights.shape
     window = window_of(call, (high, wide))
+    batch, size = int(shape[0]), window.output(*shape[1:3])
     if window.groups > 1 and inputs == 1 and outputs == window.groups:
-        return _depthwise(builder, x, weights, window, window.output(*shape[1:3])[1], machine)
-    integer = kind[2] == "int32"
-    if kind[1] == "int8" and not integer:
+        return _depthwise(builder, x, weights, window, (batch, *size), kind, maker)
+    if kind[1] == "int8" and kind[2] != "int32":
         weights = weights.astype(np.float32)  # few input channels: exact sums in float32
-    if integer and not channels_first and (made := _matrix(builder, x, weights, window, machine)) is not None:
-        return made
-    terms = inputs * high * wide
-    each = outputs // window.groups
-    flat = window.pointwise and not channels_first and window.groups == 1
-    size = (1, int(np.prod(shape[:3]))) if flat else window.output(*shape[1:3])
-    tile, instruction = _tile(weights, size, each, terms, machine)
-    while window.groups > 1 and each % tile.channels and tile.vectors > 1:
-        tile = dataclasses.replace(tile, vectors=tile.vectors - 1)
-    if window.groups > 1 and each % tile.channels:
-        return None
-    packed = kernels.pack_weights(weights, tile.channels, fours=instruction not in (None, dot.FMLAL))
-    if flat:
-        build = kernels.pointwise(tile, outputs, kind[2], instruction)
+        kind = (kind[0], "float32", kind[2])
+    if kind[2] == "int32" and not channels_first:
+        made = _matrix(builder, x, weights, window, maker.machine)
+        if made is not None:
+            return made
+    if window.pointwise and not channels_first and window.groups == 1:
+        work = Workload("flat", kind, 1, 1, int(np.prod(shape[:3])), inputs, outputs, safe=_safe(weights))
+        choice, intrinsic, fours = maker(work)
+        packed = kernels.pack_weights(weights, choice.tile.channels, fours=fours)
+        build = kernels.pointwise(choice, outputs, kind[2], intrinsic)
         return emit(builder, build, x, relax.const(packed[:, 0, 0]), name="convolution1x1")
-    build = kernels.convolution(tile, window, outputs, kind[2], instruction, channels_first=channels_first)
+    work = Workload(
+        "window", kind, batch, *size, inputs, outputs, window.kernel, window.strides, window.padding, window.dilation,
+        window.groups, channels_first, _safe(weights),
+    )  # fmt: skip
+    choice, intrinsic, fours = maker(work)
+    if window.groups > 1 and outputs // window.groups % choice.tile.channels:
+        return None
+    packed = kernels.pack_weights(weights, choice.tile.channels, fours=fours)
+    build = kernels.convolution(choice, window, outputs, kind[2], intrinsic, channels_first=channels_first)
     return emit(builder, build, x, relax.const(packed), name="convolution")
 
 
@@ -165,40 +197,33 @@ def _matrix(builder: Any, x: Any, weights: Array, window: Window, machine: Machi
     sizes = shape[:-1] if window.pointwise else (shape[0], *window.output(*shape[1:3]))
     outputs, terms = weights.shape[0], weights[0].size // kernels.EIGHT
     tile = blocking.pairs(int(np.prod(sizes)), outputs, terms, machine)
-    build = kernels.matrix(tile, window, outputs, dot.register_smmla())
+    build = kernels.matrix(Choice(tile), window, outputs, dot.register_smmla())
     return emit(builder, build, x, relax.const(kernels.pack_eights(weights, tile.channels)), name="matrix")
 
 
-def _depthwise(builder: Any, x: Any, weights: Array, window: Window, width: int, machine: Machine) -> Any:
+def _depthwise(
+    builder: Any, x: Any, weights: Array, window: Window, size: tuple[int, int, int], kind: tuple[str, str, str],
+    maker: Maker,
+) -> Any:  # fmt: skip
     from tvm import relax
 
     channels = weights.shape[0]
-    tile = blocking.depthwise(width, channels, window.kernel, machine)
-    if channels % tile.lanes:
+    work = Workload(
+        "depthwise", kind, *size, 1, channels, window.kernel, window.strides, window.padding, window.dilation, channels
+    )
+    choice, _, _ = maker(work)
+    if channels % choice.tile.channels:
         return None
     flat = np.ascontiguousarray(weights[..., 0].transpose(1, 2, 0))
-    return emit(builder, kernels.depthwise(tile, window), x, relax.const(flat), name="depthwise")
+    return emit(builder, kernels.depthwise(choice, window), x, relax.const(flat), name="depthwise")
 
 
-def _tile(
-    weights: Array, size: tuple[int, int], outputs: int, terms: int, machine: Machine
-) -> tuple[Blocking, str | None]:
-    """Return the tile, and for weights [output, ..., input] the tensor intrinsic; without one, plain loops."""
-    if weights.dtype == np.float16 and machine.has_fmlal:
-        # It works on two registers of sums at once.
-        double = dataclasses.replace(machine, vector_bits=2 * machine.vector_bits, registers=machine.registers // 2)
-        tile = blocking.choose(*size, outputs, terms, double, item_bytes=2)
-        if tile.lanes == dot.FMLAL_LANES:
-            return tile, dot.register_fmlal()
-    if weights.dtype != np.int8:
-        return blocking.choose(*size, outputs, terms, machine), None
-    tile = blocking.choose(*size, outputs, -(-terms // kernels.TERMS), machine, item_bytes=kernels.TERMS)
-    if weights.shape[-1] % kernels.TERMS:
-        return tile, None
+def _safe(weights: Array) -> bool:
+    """Say whether no two neighbouring int8 weights [output, ..., input] can exceed 16 bits with uint8 activations."""
+    if weights.dtype != np.int8 or weights.shape[-1] % kernels.TERMS:
+        return False
     pairs = weights.astype(np.int32).reshape(-1, 2)
-    safe = int(np.abs(pairs.sum(axis=1)).max(initial=0)) <= dot.PAIR_LIMIT
-    found = dot.dot_for(machine, tile.lanes, safe=safe)
-    return tile, None if found is None else dot.register(found)
+    return int(np.abs(pairs.sum(axis=1)).max(initial=0)) <= dot.PAIR_LIMIT
 
 
 def _batched_bytes(builder: Any, a: Any, b: Any, machine: Machine) -> Any:
@@ -210,11 +235,11 @@ def _batched_bytes(builder: Any, a: Any, b: Any, machine: Machine) -> Any:
     found = dot.dot_for(machine, tile.lanes, safe=False)
     if found is None:
         return None
-    build = kernels.batched_bytes(tile, dot.register(dataclasses.replace(found, words=True)))
+    build = kernels.batched_bytes(Choice(tile), dot.register(dataclasses.replace(found, words=True)))
     return emit(builder, build, a, b, name="batched_product")
 
 
-def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
+def _matmul(builder: Any, call: Any, maker: Maker) -> Any:
     """Return a product by our kernels, or None where they do not cover it."""
     from tvm import relax
 
@@ -224,21 +249,21 @@ def _matmul(builder: Any, call: Any, machine: Machine) -> Any:
     if left is None or right is None or kind not in _KINDS or len(left) < 2 or len(right) < 2:
         return None
     weights = constant(b)
-    integer = kind[2] == "int32"
     if weights is not None and weights.ndim == 2 and weights.shape[1] >= _FEWEST_COLUMNS:
         terms, outputs = weights.shape
         turned = np.ascontiguousarray(weights.T)
-        if integer and (made := _matrix(builder, a, turned, _NO_WINDOW, machine)) is not None:
+        if kind[2] == "int32" and (made := _matrix(builder, a, turned, _NO_WINDOW, maker.machine)) is not None:
             return made
-        tile, instruction = _tile(turned, (1, int(np.prod(left[:-1]))), outputs, terms, machine)
-        packed = kernels.pack_weights(turned, tile.channels, fours=instruction not in (None, dot.FMLAL))
-        build = kernels.pointwise(tile, outputs, kind[2], instruction)
+        work = Workload("flat", kind, 1, 1, int(np.prod(left[:-1])), terms, outputs, safe=_safe(turned))
+        choice, intrinsic, fours = maker(work)
+        packed = kernels.pack_weights(turned, choice.tile.channels, fours=fours)
+        build = kernels.pointwise(choice, outputs, kind[2], intrinsic)
         return emit(builder, build, a, relax.const(packed), name="product")
+    integer = kind[2] == "int32"
     if integer and weights is None and left[:-2] == right[:-2] and left[-1] % kernels.TERMS == 0:
-        return _batched_bytes(builder, a, b, machine)
+        return _batched_bytes(builder, a, b, maker.machine)
     if integer or kind[1] == "int8" or left[:-2] != right[:-2] or right[-1] % _FEWEST_COLUMNS:
         return None
-    tile = blocking.choose(1, left[-2], right[-1], left[-1], machine)
-    if right[-1] % tile.channels:
-        tile = dataclasses.replace(tile, vectors=1)
-    return emit(builder, kernels.batched(tile), a, b, name="batched_product")
+    batch = int(np.prod(left[:-2]))
+    choice, _, _ = maker(Workload("batched", kind, batch, 1, left[-2], left[-1], right[-1]))
+    return emit(builder, kernels.batched(choice), a, b, name="batched_product")

@@ -16,6 +16,7 @@ from edgepack.codegen.legalize import legalizations
 
 if TYPE_CHECKING:
     from edgepack.codegen.machine import Machine
+    from edgepack.codegen.workload import Choose
     from edgepack.specs import Precision
 
 DEFAULT = "default"
@@ -33,10 +34,13 @@ class Lowered:
     rules: Mapping[str, str]
 
 
-def lower(module: Any, machine: Machine, precision: Precision) -> Lowered:  # noqa: ARG001
+def lower(
+    module: Any, machine: Machine, precision: Precision, choose: Choose | None = None  # noqa: ARG001
+) -> Lowered:  # fmt: skip
     """Return the module with every operator lowered to loops, by our rules where one covers it.
 
     ``module`` is what the relax ONNX frontend made of a model with frozen shapes, its weights inside as constants.
+    ``choose`` gives each kernel's tile; without it the rule does.
     """
     from tvm import relax, tirx
     from tvm import transform as tvm_transform
@@ -53,7 +57,7 @@ def lower(module: Any, machine: Machine, precision: Precision) -> Lowered:  # no
         [
             passes.CanonicalizeBindings(),
             passes.DeadCodeElimination(),
-            passes.LegalizeOps(dict(legalizations(machine))),
+            passes.LegalizeOps(dict(legalizations(machine, choose))),
             passes.AnnotateTIROpPattern(),
             passes.FuseOps(),
             passes.FuseTIR(),

@@ -36,9 +36,10 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
     if len(tagged) > 1:
         raise RuleError("two kernels in one function")
     if tagged:
-        kind, instruction, tile = read_tag(str(sch.get(tagged[0]).annotations[KERNEL]))
-        _kernel(sch, tagged[0], kind, instruction, tile, machine)
-        kind = f"{kind} {instruction.split('.')[1]}" if instruction else kind
+        tag = read_tag(str(sch.get(tagged[0]).annotations[KERNEL]))
+        _kernel(sch, tagged[0], tag.kind, tag.instruction, tag.tile, machine)
+        kind = f"{tag.kind} {tag.instruction.split('.')[1]}" if tag.instruction else tag.kind
+        kind += f" ({tag.origin})" if tag.origin != "rule" else ""
     else:
         kind = _generic(sch, machine)
     return sch.mod["main"], kind

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgepack.codegen.machine import Machine
+    from edgepack.codegen.workload import Choose
     from edgepack.specs import OnnxModel, Precision, Target
 
 TITLE = "TVM"
@@ -35,17 +36,23 @@ SOURCES = ("edgepack_tvm.h", "runner.cpp")
 
 
 def compile_folder(
-    model: OnnxModel, target: Target, precision: Precision, versions: Mapping[str, str], out: Path
+    model: OnnxModel,
+    target: Target,
+    precision: Precision,
+    versions: Mapping[str, str],
+    out: Path,
+    choose: Choose | None = None,
 ) -> tuple[str, ...]:
     """Write everything that runs ``model`` on ``target`` into ``out`` and return the names of the files.
 
-    Nothing is written unless all of it can be. Raises ``CompileError``, or ``ToolchainError`` when a tool is missing.
+    ``choose`` gives the tile of each kernel; without it the rule does. Nothing is written unless all of it can be.
+    Raises ``CompileError``, or ``ToolchainError`` when a tool is missing.
     """
     libraries = runtime_files(target.arch, versions)
     with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
         done = Path(scratch, "done")
         done.mkdir()
-        about, rules = _compile(model, target, precision, versions, done / MODEL)
+        about, rules = _compile(model, target, precision, versions, done / MODEL, choose)
         _add_program(target, Path(scratch), done)
         write_text(done / interface.FILE, interface.write_interface(about))
         write_text(done / interface.FUNCTIONS, interface.write_functions(rules))
@@ -59,7 +66,12 @@ def compile_folder(
 
 
 def _compile(
-    model: OnnxModel, target: Target, precision: Precision, versions: Mapping[str, str], out: Path
+    model: OnnxModel,
+    target: Target,
+    precision: Precision,
+    versions: Mapping[str, str],
+    out: Path,
+    choose: Choose | None,
 ) -> tuple[Interface, Mapping[str, str]]:
     """Write the library; return its interface and the rules of its functions.
 
@@ -77,7 +89,7 @@ def _compile(
         else:
             return _interface(model, readied, target, versions, kind), rules
     readied = ready(model)
-    rules = compile_library(import_graph(model, readied), target, precision, name, out)
+    rules = compile_library(import_graph(model, readied), target, precision, name, out, choose=choose)
     return _interface(model, readied, target, versions, kind), rules
 
 
@@ -96,7 +108,14 @@ def _interface(
 
 
 def compile_library(
-    module: Any, target: Target, precision: Precision, name: str, out: Path, *, free: bool = False
+    module: Any,
+    target: Target,
+    precision: Precision,
+    name: str,
+    out: Path,
+    *,
+    free: bool = False,
+    choose: Choose | None = None,
 ) -> Mapping[str, str]:
     """Generate machine code, link it as ``out``, and return the rule that made each function.
 
@@ -112,7 +131,7 @@ def compile_library(
         if free:
             executable = relax.build(module, built_for)
         else:
-            lowered = lower(module, processor, precision)
+            lowered = lower(module, processor, precision, choose)
             rules = lowered.rules
             executable = relax.build(lowered.module, built_for, relax_pipeline="default_build")
         with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:

@@ -1,0 +1,132 @@
+"""``edgepack tune``: the run options of a bundle on this device, or the kernels of a model for a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
+from edgepack.cli.quantity import DURATION
+
+_BUNDLE_NS = 60_000_000_000
+_MINUTES = 10.0
+
+
+@click.command()
+@click.argument("source", required=False)
+@click.option("--target", help="Tune the kernels of a model for this TVM target, not the run options of a bundle.")
+@click.option("--minutes", type=click.FloatRange(0.01, 1440), help="With --target: how long to measure [10].")
+@click.option("--ssh", "board", help="With --target: measure on this board, USER@HOST, which has TVM.")
+@options("shape")
+@click.option("--export", type=click.Path(path_type=Path, dir_okay=False), help="With --target: write its records.")
+@click.option("--merge", type=click.Path(path_type=Path), help="With --target: take over the records of this file.")
+@click.option(
+    "--scenario",
+    type=OneOf(("SingleStream", "Offline")),
+    help="For a bundle: make fast the latency of one sample, or the throughput of many [SingleStream].",
+)
+@click.option("--duration", type=DURATION, help="For a bundle: how long to search and compare [60s].")
+@options("seed")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path),
+    help="For a bundle: write a copy that carries the outcome (without a signature).",
+)
+@options("compile_limit", "store", "json")
+def tune(
+    source: str | None,
+    target: str | None,
+    minutes: float | None,
+    board: str | None,
+    shapes: tuple[tuple[str, str], ...],
+    export: Path | None,
+    merge: Path | None,
+    scenario: Any,
+    duration: int | None,
+    seed: int | None,
+    into: Path | None,
+    compile_limit_s: float | None,
+    store: Path | None,
+    as_json: bool,
+) -> None:
+    """Find with what SOURCE is fastest, and keep it.
+
+    A bundle: the run options on this machine. They are written to BUNDLE.tuning.json, beside the bundle, for this
+    device alone; 'run', 'benchmark' and programs that load the bundle take them from there. The engine's defaults stay
+    unless something is measurably faster.
+
+    A model with --target: the tiles of its kernels, measured here or with --ssh on a board. They are kept in one file
+    a target, serve every later build for it, of other models too, and can be exported, merged and shipped.
+    """
+    if target is None:
+        _refuse("--target", minutes=minutes, ssh=board, shape=shapes or None, export=export, merge=merge)
+        if source is None:
+            raise click.UsageError("name a bundle, or with --target a model")
+        _tune_bundle(Path(source), scenario or "SingleStream", duration or _BUNDLE_NS, seed, into, as_json=as_json)
+        return
+    _refuse("a bundle", scenario=scenario, duration=duration, into=into)
+    if source is None:
+        _refuse("a model", minutes=minutes, ssh=board, shape=shapes or None)
+    else:
+        _tune_model(source, target, minutes, board, shapes, seed, compile_limit_s, store, as_json=as_json)
+    if source is None or export is not None or merge is not None:
+        _show_records(target, merge, export, as_json=as_json and source is None)
+
+
+def _refuse(needed: str, **given: Any) -> None:
+    """Raise a usage error for options that only make sense with something that was not given."""
+    for name, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} is for {needed}")
+
+
+def _tune_bundle(
+    bundle: Path, scenario: Any, duration: int, seed: int | None, into: Path | None, *, as_json: bool
+) -> None:
+    from edgepack.benchmark.tune import tune_and_store
+    from edgepack.cli.display import Bar, make_console
+    from edgepack.cli.measured import show_tuning
+
+    with Bar(make_console(), "tune") as bar:
+        found, path = tune_and_store(bundle, scenario, duration, seed or 0, bar, into=into)
+    if as_json:
+        echo_json(found)
+    show_tuning(make_console(), found, path)
+
+
+def _tune_model(
+    source: str,
+    target: str,
+    minutes: float | None,
+    board: str | None,
+    shapes: tuple[tuple[str, str], ...],
+    seed: int | None,
+    compile_limit_s: float | None,
+    store: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    from edgepack.cli.display import make_console
+    from edgepack.cli.stage import workshop
+    from edgepack.cli.tuned import show_kernel_tuning
+    from edgepack.kernels import tune_kernels
+
+    budget_ns = round((_MINUTES if minutes is None else minutes) * 60e9)
+    with workshop(store, compile_limit_s) as shop:
+        found = tune_kernels(shop, source, target, parse_shapes(shapes), budget_ns, seed or 0, board)
+    if as_json:
+        echo_json(found)
+    show_kernel_tuning(make_console(), found)
+
+
+def _show_records(target: str, merge: Path | None, export: Path | None, *, as_json: bool) -> None:
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tuned import show_kernel_records
+    from edgepack.kernels import kernel_records
+
+    found = kernel_records(target, merge, export)
+    if as_json:
+        echo_json(found)
+    show_kernel_records(make_console(), found, merge, export)
