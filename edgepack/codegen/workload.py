@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -82,6 +83,7 @@ def by_rule(machine: Machine) -> Choose:
     return lambda workload: Choice(rule(workload, machine))
 
 
+@functools.lru_cache(maxsize=4096)
 def rule(workload: Workload, machine: Machine) -> Blocking:
     """Return the tile that a count of instructions says is best."""
     outputs = workload.outputs // workload.groups

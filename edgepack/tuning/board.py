@@ -7,9 +7,12 @@ is sent to it, and what it answers is only numbers here.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import tempfile
@@ -74,12 +77,18 @@ def serving(host: str, target: Target, *, ssh: str = "ssh", log: Path) -> Iterat
         _wait(process, host, port, log)
         yield Server(port, cpu)
     finally:
-        process.terminate()
-        try:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End ssh, and with its terminal the server on the board."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _words(ssh: str) -> list[str]:
@@ -140,7 +149,7 @@ def _wait(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> 
             break
         try:
             _session(port).close()
-        except (OSError, EdgepackError):
+        except EdgepackError:
             time.sleep(0.2)
         else:
             return
@@ -156,10 +165,10 @@ class _Session:
     """A connection that is known to answer."""
 
     def __init__(self, port: int) -> None:
-        with socket.create_connection(("127.0.0.1", port), timeout=5):
-            pass
         rpc = import_engine(TITLE, "tvm", "tvm.rpc")
         try:
+            with socket.create_connection(("127.0.0.1", port), timeout=5):
+                pass  # TVM itself would try for a minute
             self.remote = rpc.connect("127.0.0.1", port, session_timeout=_CALL_S)
         except Exception as error:  # TVM's errors have no common base
             raise ToolchainError(

@@ -22,6 +22,8 @@ from edgepack.codegen.workload import Choice, fits, rule
 from edgepack.tuning.records import trials_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from edgepack.codegen.blocking import Blocking
     from edgepack.codegen.workload import Choose, Workload
     from edgepack.specs import Array
@@ -60,17 +62,24 @@ class Model:
             level = float(raw.mean())
             self._known[name] = (places, raw - level, level)
 
-    def log_ns(self, workload: Workload, tile: Blocking) -> tuple[float, float]:
-        """Return the logarithm of the nanoseconds predicted, up to a constant, and what the neighbours weigh."""
-        counted = math.log(_counted(workload, tile))
+    def log_ns(self, workload: Workload, listed: Sequence[Blocking]) -> tuple[Array, Array]:
+        """Return the logarithms of the nanoseconds predicted for tiles, up to a constant, and what neighbours weigh."""
+        counted = np.array([math.log(_counted(workload, tile)) for tile in listed])
         known = self._known.get(family(workload))
-        if known is None:
-            return counted, 0.0
+        if known is None or not listed:
+            return counted, np.zeros(len(listed))
         places, residuals, level = known
-        distance = np.abs(places - np.array([*_sizes(workload), *_shape(tile)])).sum(axis=1)
-        weights = np.exp(-distance)
-        total = float(weights.sum())
-        return counted + level + float(weights @ residuals) / (_SHRINK + total), total
+        sizes = _sizes(workload)
+        asked = np.array([[*sizes, *_shape(tile)] for tile in listed])
+        away = np.abs(asked[:, None, :] - places[None, :, :]).sum(axis=2)
+        weights = np.exp(-away)
+        total = weights.sum(axis=1)
+        return counted + level + weights @ residuals / (_SHRINK + total), total
+
+    def by_time(self, workload: Workload, listed: Sequence[Blocking]) -> list[Blocking]:
+        """Return tiles by the time predicted for them, the shortest first."""
+        values, _ = self.log_ns(workload, listed)
+        return [listed[n] for n in np.argsort(values, kind="stable")]
 
     def tiles_of_family(self, workload: Workload) -> list[Blocking]:
         """Return the tiles that were measured for kernels of the family and that this one can have too."""
@@ -78,13 +87,13 @@ class Model:
 
     def transferred(self, workload: Workload) -> Blocking | None:
         """Return a tile that measured neighbours say is faster than the rule's, or None."""
-        by_rule, _ = self.log_ns(workload, rule(workload, self._machine))
-        best, best_log = None, by_rule + math.log(_TRANSFER_RATIO)
-        for tile in self.tiles_of_family(workload):
-            value, weight = self.log_ns(workload, tile)
-            if value < best_log and weight >= _LEAST_WEIGHT:
-                best, best_log = tile, value
-        return best
+        listed = self.tiles_of_family(workload)
+        (by_rule,), _ = self.log_ns(workload, [rule(workload, self._machine)])
+        values, weights = self.log_ns(workload, listed)
+        good = (values < by_rule + math.log(_TRANSFER_RATIO)) & (weights >= _LEAST_WEIGHT)
+        if not good.any():
+            return None
+        return listed[int(np.argmin(np.where(good, values, np.inf)))]
 
 
 def chooser(records: Records) -> Choose:
@@ -102,6 +111,11 @@ def chooser(records: Records) -> Choose:
         return Choice(rule(workload, machine)) if tile is None else Choice(tile, "transferred")
 
     return choose
+
+
+def distance(a: Blocking, b: Blocking) -> float:
+    """Return how far two tiles are apart: doubling the positions, or the channels, is 1."""
+    return sum(abs(left - right) for left, right in zip(_shape(a), _shape(b), strict=True))
 
 
 def _counted(workload: Workload, tile: Blocking) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -200,6 +201,8 @@ def read_records(path: Path) -> Records:
             if document is None:
                 raise ConfigError("no JSON", hint="")
             record = documents.decode(Record, document, f"{path}:{number}")
+            if not all(math.isfinite(v) and v > 0 for v in (record.rule_ns, *(t.ratio for t in record.trials))):
+                raise ConfigError("a time that cannot be", hint="")
         except ConfigError as error:
             raise _damaged(path, f"is damaged at line {number}") from error
         records.by_workload[record.workload] = record

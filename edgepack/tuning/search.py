@@ -2,7 +2,8 @@
 
 For each kernel the rule's tile is measured in turns with tiles that records of other kernels point to, tiles that the
 prediction likes, and some drawn at random; while time is left, the best found is refined, the costliest kernel first.
-A tile is used when it was faster than the rule's in nearly every round. Every record is kept as soon as it is made, so
+A tile is used when it was faster than the rule's in nearly every round, and so again alone with it in another process.
+Every record is kept as soon as it is made, so
 that an interrupted search goes on where it was.
 """
 
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from edgepack.codegen.workload import Workload, rule, tiles
 from edgepack.errors import ChildError
 from edgepack.specs import Progress, no_progress
-from edgepack.tuning.nearness import Model
+from edgepack.tuning.nearness import Model, distance
 from edgepack.tuning.records import Record, Records, Trial
 from edgepack.tuning.trial import ROUNDS, Timed
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from edgepack.codegen.machine import Machine
 
 _TRANSFERRED, _PREDICTED, _RANDOM = 3, 8, 3
-_REFINED = 8
+_NEIGHBOURS, _REFINED = 4, 4
 _MOST_REFINEMENTS = 3
 _LEAST_SHARE = 0.01  # of the model's time: less is not worth a refinement
 # Faster than the rule's tile: by more than its share that noise explains, and in so many of the rounds; by chance alone
@@ -151,7 +152,8 @@ def search(
 
 def before_cost(model: Model, workload: Workload, machine: Machine) -> float:
     """Return the predicted cost of a kernel with the rule's tile, up to a constant factor."""
-    return math.exp(model.log_ns(workload, rule(workload, machine))[0])
+    (value,), _ = model.log_ns(workload, [rule(workload, machine)])
+    return math.exp(value)
 
 
 def _refine(tuner: _Tuner, ordered: Sequence[Used], left: Callable[[], bool]) -> bool:
@@ -207,9 +209,7 @@ class _Tuner:
         machine, model = self.records.machine, Model(self.records)
         by_rule = rule(workload, machine)
         space = [t for t in tiles(workload, machine) if t != by_rule]
-        near = sorted(
-            (t for t in model.tiles_of_family(workload) if t != by_rule), key=lambda t: model.log_ns(workload, t)[0]
-        )
+        near = model.by_time(workload, [t for t in model.tiles_of_family(workload) if t != by_rule])
         proposed = model.transferred(workload)
         chosen = [] if proposed is None else [proposed]
         chosen += near[:_TRANSFERRED]
@@ -230,7 +230,10 @@ class _Tuner:
         space = [t for t in tiles(workload, machine) if t not in tried]
         if not space:
             return False
-        chosen = self._liked(model, workload, space, _REFINED - 1, 1, len(tried))
+        best = record.best or record.rule
+        near = sorted(space, key=lambda t: distance(t, best))[:_NEIGHBOURS]
+        rest = [t for t in space if t not in near]
+        chosen = near + self._liked(model, workload, rest, _REFINED, 1, len(tried))
         if record.best is not None:
             chosen.insert(0, record.best)
         before = record.best
@@ -241,7 +244,7 @@ class _Tuner:
         self, model: Model, workload: Workload, space: list[Blocking], best: int, drawn: int, turn: int
     ) -> list[Blocking]:
         """Return the tiles with the least time predicted, and some others at random."""
-        ordered = sorted(space, key=lambda t: model.log_ns(workload, t)[0])
+        ordered = model.by_time(workload, space)
         draw = random.Random(f"{self._seed} {turn} {workload}")
         rest = ordered[best:]
         return ordered[:best] + draw.sample(rest, min(drawn, len(rest)))
@@ -257,11 +260,12 @@ class _Tuner:
         ratios = {t.tile: _ratios(t, base) for t in timed[1:] if t.ns}
         trials = {trial.tile: trial.ratio for trial in known.trials} if known else {}
         trials |= {tile: statistics.median(of) for tile, of in ratios.items()}
-        faster = {tile: trials[tile] for tile, of in ratios.items() if is_faster(of)}
+        kept = None
         if known is not None and known.best in ratios and trials[known.best] < 1:
-            # It was clearly faster once and is not slower now: noise may hide it today.
-            faster[known.best] = trials[known.best] = math.sqrt(known.ratio * trials[known.best])
-        best = min(faster, key=lambda tile: faster[tile]) if faster else None
+            # It was clearly faster twice and is not slower now: noise may hide it today.
+            kept = known.best
+            trials[kept] = math.sqrt(known.ratio * trials[kept])
+        best = self._confirmed(workload, by_rule, ratios, trials, kept)
         failed = {t.tile for t in timed[1:] if not t.ns} | set(known.failed if known else ())
         self.records.add(
             Record(
@@ -277,6 +281,33 @@ class _Tuner:
                 at=self._now(),
             )
         )
+
+    def _confirmed(
+        self,
+        workload: Workload,
+        by_rule: Blocking,
+        ratios: dict[Blocking, list[float]],
+        trials: dict[Blocking, float],
+        kept: Blocking | None,
+    ) -> Blocking | None:
+        """Return the fastest tile if it is faster again, alone with the rule's; else the one that is ``kept``.
+
+        The least of many noisy times is too small; that of the second measurement, which is noted, is not.
+        """
+        faster = [tile for tile, of in ratios.items() if tile != kept and is_faster(of)]
+        if not faster:
+            return kept
+        best = min(faster, key=lambda tile: trials[tile])
+        if kept is not None and trials[best] >= trials[kept]:
+            return kept
+        again = self._timed(workload, (by_rule, best))
+        if not again[0].ns or not again[1].ns:
+            return kept
+        found = _ratios(again[1], again[0])
+        trials[best] = statistics.median(found)
+        if not is_faster(found) or (kept is not None and trials[best] >= trials[kept]):
+            return kept
+        return best
 
     def _timed(self, workload: Workload, chosen: tuple[Blocking, ...]) -> list[Timed]:
         """Return the times; where the process crashes, those of halves, until the tile that does it is alone."""

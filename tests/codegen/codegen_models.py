@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.codegen.lower import Lowered, lower
 from edgepack.codegen.machine import Machine, machine
+from edgepack.codegen.workload import Choose
 from edgepack.host import host_facts
 
 Arrays = dict[str, np.ndarray]
@@ -64,14 +65,18 @@ def import_model(proto: onnx.ModelProto) -> Any:
 
 
 def run_ours(
-    proto: onnx.ModelProto, inputs: Arrays, of: Machine | None = None, precision: Any = "fp32"
+    proto: onnx.ModelProto,
+    inputs: Arrays,
+    of: Machine | None = None,
+    precision: Any = "fp32",
+    choose: Choose | None = None,
 ) -> tuple[list[np.ndarray], Lowered]:
     """Return what our code makes of the model, and how it was lowered."""
     import tvm
     from tvm import relax
 
     of = of or host_machine()
-    lowered = lower(import_model(proto), of, precision)
+    lowered = lower(import_model(proto), of, precision, choose)
     code = tvm.compile(
         lowered.module, tvm.target.Target(of.target()), relax_pipeline=relax.get_pipeline("default_build")
     )

@@ -1,0 +1,26 @@
+"""Fixtures for the tests of tuning; those that need TVM are skipped with the reason where it is not installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgepack.backends import get_backend
+from edgepack.errors import ToolchainError
+
+
+@pytest.fixture
+def needs_tvm() -> None:
+    try:
+        get_backend("tvm").versions()
+    except ToolchainError as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+
+
+@pytest.fixture(autouse=True)
+def tuning_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep records out of the user's own cache."""
+    folder = tmp_path / "tuning"
+    monkeypatch.setenv("EDGEPACK_TUNING", str(folder))
+    return folder
