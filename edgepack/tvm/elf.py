@@ -16,7 +16,7 @@ _HEADER_BYTES = 64
 _PROGRAM_HEADER = struct.Struct("<IIQQQQQQ")
 
 
-def processor_of(path: Path) -> str:
+def machine_of(path: Path) -> str:
     """Return the architecture of a 64-bit little-endian ELF file. Raises ``CompileError`` for anything else.
 
     A file that ends before its segments or its section headers do is refused too.

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from edgepack.errors import CompileError, ToolchainError
 from edgepack.host import host_facts
 from edgepack.tvm.abi import FFI, RUNTIME
-from edgepack.tvm.elf import processor_of
+from edgepack.tvm.elf import machine_of
 from edgepack.tvm.linking import cache_folder
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def _checked(files: dict[str, Path], arch: str) -> dict[str, Path]:
         if not path.is_file():
             raise ToolchainError(f"{path} is missing", hint=f"put TVM's {name} for {arch} there")
         try:
-            found = processor_of(path)
+            found = machine_of(path)
         except CompileError as error:
             raise ToolchainError(f"{path} is no library: {error.message}", hint="build or copy it again") from None
         if found != arch:

@@ -13,7 +13,7 @@ from edgepack.backends.feeds import check_feeds, engine_words, refuse
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.host import host_facts
 from edgepack.tvm.abi import Handle, InputTensor, Runtime, TvmError, find_runtime
-from edgepack.tvm.elf import processor_of
+from edgepack.tvm.elf import machine_of
 from edgepack.tvm.interface import FILE, Interface, read_interface
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def load_runner(
     interface = _read(folder)
     _check_names(interface, inputs, outputs)
     host = host_facts()
-    found = processor_of(folder / MODEL)
+    found = machine_of(folder / MODEL)
     if found != host.arch:
         raise ToolchainError(
             f"{MODEL} is machine code for {found}; this machine is {host.arch}",

@@ -13,7 +13,6 @@ from edgepack.codegen.blocking import Blocking
 from edgepack.codegen.machine import Machine, machine
 from edgepack.codegen.workload import Choice, Workload, fits, rule, tiles
 
-
 FLOAT = ("float32", "float32", "float32")
 ARM = machine("aarch64", ("asimd", "asimddp"))
 X86 = machine("x86_64", ("avx", "avx2", "fma"))
