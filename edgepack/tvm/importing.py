@@ -16,7 +16,7 @@ from edgepack.backends.engine import import_engine
 from edgepack.backends.feeds import engine_words
 from edgepack.errors import CompileError, EdgepackError
 from edgepack.graph import lowering, passes
-from edgepack.graph.basic import optimize_basic
+from edgepack.graph.basic import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.load import read_proto, save_proto
 from edgepack.specs import Diagnostic, OnnxModel
 from edgepack.tvm.branches import merge_branches
@@ -134,12 +134,32 @@ def _inferred(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _folded(proto: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
-    """Return the graph with constants folded by ONNX Runtime; as it was where that does not load it."""
+    """Return the graph with constants folded by ONNX Runtime; as it was where that does not load it.
+
+    A graph in float16 is left to onnxslim: ONNX Runtime's CPU has few kernels for it, and what it saves computes in
+    float32 between casts.
+    """
     folder.mkdir()
     try:
-        return read_proto(optimize_basic(save_proto(proto, folder, durable=False), folder))
+        saved = save_proto(proto, folder, durable=False)
+        if _has_half(proto):
+            import onnxslim
+
+            return onnxslim.slim(str(saved.path), size_threshold=FOLD_LIMIT_BYTES)
+        return read_proto(optimize_basic(saved, folder))
     except Exception:  # an operator that only others know; TVM may know it, and says which if not
         return proto
+
+
+def _has_half(proto: onnx.ModelProto) -> bool:
+    """Say whether weights or results are float16."""
+    import onnx
+
+    half = onnx.TensorProto.FLOAT16
+    return any(tensor.data_type == half for tensor in proto.graph.initializer) or any(
+        node.op_type == "Cast" and any(a.name == "to" and a.i == half for a in node.attribute)
+        for node in proto.graph.node
+    )
 
 
 def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -246,6 +246,7 @@ def test_float16_adds_in_float32(target: str, name: str, tmp_path: Path) -> None
     (wanted,) = codegen_models.run_reference(proto, feeds)
     model = backend_models.save(test_codegen_half.halves(proto), tmp_path / "model.onnx")
     folder = compiled(model, target, "fp16", tmp_path / "out")
+    assert ("fmlal" in (folder / "functions.txt").read_text()) is (target == "armv8.6-i8mm-tvm")
     (found,) = Device(PROCESSORS[target]).python(folder, [feeds["x"]], tmp_path)
     distance = np.abs(found - wanted).max() / np.abs(wanted).max()
     print(f"\n{target} {name} fp16 under qemu -cpu {PROCESSORS[target]}: {distance:.1e} of the largest value from fp32")

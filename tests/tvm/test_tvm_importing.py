@@ -10,10 +10,10 @@ import onnx
 import onnxruntime
 import pytest
 from backend_models import FLOAT, INT64, UINT8, make, save
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import CompileError
-from edgepack.tvm.importing import HIGHEST_OPSET, import_graph, ready, supported_operators, tensor_shapes
+from edgepack.tvm.importing import HIGHEST_OPSET, import_graph, ready, supported_operators, tensor_shapes, tensor_types
 from edgepack.tvm.recurrent import MOST_STEPS
 
 if TYPE_CHECKING:
@@ -298,3 +298,23 @@ def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
     proto = make(nodes, [("x", INT64, ["N"])], [("y", INT64, ["N"])], {"one": np.array([1])})
     model = save(proto, tmp_path / "m.onnx")
     assert "int64" in str(import_graph(model, ready(model)))
+
+
+def test_a_graph_in_float16_stays_in_float16(tmp_path: Path) -> None:
+    """ONNX Runtime's CPU has no float16 convolution: the graph that it saves computes in float32 between casts."""
+    value, half = helper.make_tensor_value_info, TensorProto.FLOAT16
+    nodes = [
+        helper.make_node("Cast", ["x"], ["h"], to=half),
+        helper.make_node("Conv", ["h", "w"], ["c"]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Cast", ["r"], ["y"], to=TensorProto.FLOAT),
+    ]
+    weights = [numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float16), "w")]
+    sides = [[value(name, TensorProto.FLOAT, [1, channels, 5, 5])] for name, channels in (("x", 3), ("y", 4))]
+    graph = helper.make_graph(nodes, "graph", *sides, weights)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = ready(save(proto, tmp_path / "m.onnx"))
+    assert [node.op_type for node in found.proto.graph.node] == ["Cast", "Conv", "Relu", "Cast"]
+    kinds = tensor_types(found.proto)
+    (convolution,) = (node for node in found.proto.graph.node if node.op_type == "Conv")
+    assert {kinds[name] for name in (*convolution.input, *convolution.output)} == {half}
