@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-report bench-tvm peers test-aarch64 test-tensorrt tvm-models clean
+.PHONY: demo test check bench bench-report bench-tvm bench-tvm-tuning peers test-aarch64 test-tensorrt tvm-models clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -47,6 +47,11 @@ bench-report: $(READY)
 bench-tvm: $(READY)
 	$(BIN)/python tests/bench/tvm_speed.py $(ARGUMENTS)
 	$(BIN)/python tests/bench/tvm_folder.py
+
+# What an hour of tuning brings: each model for 7 minutes, one memory for all (artifacts/tuning, which a second run goes
+# on from). A part of it: make bench-tvm-tuning ARGUMENTS="mobilenetv2 lite0 --minutes 2".
+bench-tvm-tuning: $(READY)
+	$(BIN)/python tests/bench/tvm_tuning.py $(ARGUMENTS)
 
 # Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
 # TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by tests/peers/NAME.txt; one that does not

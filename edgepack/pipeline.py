@@ -62,6 +62,7 @@ from edgepack.steps import (
     quantize_step,
     reference_step,
     times_step,
+    tune_step,
 )
 from edgepack.store import Store, default_folder
 from edgepack.targets import load_target
@@ -225,6 +226,8 @@ def build_attempt(
         graph = freeze_step(
             shop, graph, {name: parse_shape(name, text) for name, text in shared.settings.shapes.items()}
         )
+    if shared.settings.tune_minutes and not detail:
+        tune_step(shop, graph, target, precision, shared.settings.tune_minutes, shared.settings.seed)
     compiled = compile_step(shop, graph, target, precision, title)
     key = {"reference": shared.model.sha256}
     evaluation = evaluate_step(

@@ -26,7 +26,8 @@ class BuildSettings:
     """Everything that ``build`` may be told; the keys of ``edgepack.toml``.
 
     ``samples`` None takes the recipe's number, or as many as there are. ``max_drop`` is a fraction (0.01 is one
-    percentage point). ``strict`` makes warnings about the calibration samples errors. ``shapes`` maps an input's name
+    percentage point). ``strict`` makes warnings about the calibration samples errors. ``tune_minutes`` is
+    for the kernels of each TVM row. ``shapes`` maps an input's name
     to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis.
     """
 
@@ -50,6 +51,7 @@ class BuildSettings:
     out: str | None = None
     shapes: Mapping[str, str] = field(default_factory=dict)
     compile_limit_s: float = 600.0
+    tune_minutes: float = 0.0
     duration_s: float = 2.0
     benchmark: bool = True
 
@@ -131,6 +133,7 @@ def _check_numbers(settings: BuildSettings) -> None:
         ("percentile", settings.percentile, 50.0, 100.0),
         ("max-drop", settings.max_drop, 0.0, 1.0),
         ("compile-limit", settings.compile_limit_s, 1.0, 86_400.0),
+        ("tune-minutes", settings.tune_minutes, 0.0, 1440.0),
         ("duration", settings.duration_s, 0.05, 3600.0),
         ("seed", settings.seed, 0, 2**32 - 1),
     )

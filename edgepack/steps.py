@@ -47,6 +47,7 @@ from edgepack.specs import (
 )
 from edgepack.standin import build_versions, runs_here
 from edgepack.tracking import ReadFiles
+from edgepack.tuning.run import can_measure_here, tune_model
 from edgepack.workshop import Workshop
 
 GOLDEN_SAMPLES = 4
@@ -226,6 +227,21 @@ def compile_for_target(model: OnnxModel, target: Target, precision: Precision, o
         where = f" at node {first.node}" if first.node else ""
         raise CompileError(f"{target.id} will refuse the model: {first.message}{where}{more}", hint=first.hint)
     return backend.compile_model(model, target, precision, out)
+
+
+def tune_step(
+    shop: Workshop, model: OnnxModel, target: Target, precision: Precision, minutes: float, seed: int
+) -> None:
+    """Measure the kernels of a TVM row, for this build and later ones; what cannot be measured here is told."""
+    if target.backend != "tvm":
+        return
+    if not can_measure_here(target):
+        shop.events.note(
+            f"{target.id}: not tuned, as this machine cannot run its code: edgepack tune MODEL --target {target.id} "
+            "--ssh USER@HOST does it on a board"
+        )
+        return
+    tune_model(model, target, precision, round(minutes * 60e9), seed, shop.logs / "tune.log", shop.events)
 
 
 def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Precision, detail: str) -> Compiled:

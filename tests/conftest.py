@@ -18,10 +18,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep the store and the unpacked bundles of the tests out of the user's own cache."""
+    """Keep the store, the unpacked bundles and the tuning records of the tests out of the user's own cache."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EDGEPACK_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("EDGEPACK_STORE", str(tmp_path_factory.mktemp("store")))
+        patch.setenv("EDGEPACK_TUNING", str(tmp_path_factory.mktemp("tuning")))
         yield
 
 

@@ -28,6 +28,7 @@ FULL = BuildSettings(
     out="there",
     shapes={"input": "Nx3x8x8"},
     compile_limit_s=30.0,
+    tune_minutes=2.5,
     duration_s=0.5,
     benchmark=False,
 )

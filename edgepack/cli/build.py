@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 @click.option("--out", help="Output folder [artifacts/NAME].")
 @click.option("--no-benchmark", is_flag=True, help="Do not measure latency at the end.")
 @click.option("--duration", "duration_s", type=float, help="Seconds each bundle is measured [2].")
+@click.option("--tune-minutes", type=float, help="For TVM targets: measure kernels so long for each bundle [0].")
 @options("compile_limit", "store", "json")
 def build(model: str | None, store: Path | None, as_json: bool, **words: Any) -> None:
     """Build verified bundles of MODEL for every target and precision.

@@ -111,11 +111,11 @@ def _tune_model(
     from edgepack.cli.display import make_console
     from edgepack.cli.stage import workshop
     from edgepack.cli.tuned import show_kernel_tuning
-    from edgepack.kernels import tune_kernels
+    from edgepack.kernels import tunable, tune_kernels
 
     budget_ns = round((_MINUTES if minutes is None else minutes) * 60e9)
     with workshop(store, compile_limit_s) as shop:
-        found = tune_kernels(shop, source, target, parse_shapes(shapes), budget_ns, seed or 0, board)
+        found = tune_kernels(shop, source, tunable(target), parse_shapes(shapes), budget_ns, seed or 0, board)
     if as_json:
         echo_json(found)
     show_kernel_tuning(make_console(), found)

@@ -202,7 +202,7 @@ def time_child(engine: str, path: str, folder: str, threads: str, seconds: str) 
 
     model = load_model(Path(path))
     files = tuple(sorted(p.name for p in Path(folder).iterdir()))
-    entry = "model.onnx" if engine == "onnxruntime" else next(f for f in files if f == "model.so")
+    entry = {"onnxruntime": "model.onnx", "tvm": "model.so", "openvino": "model.xml"}[engine]
     compiled = CompiledModel(engine, "fp32", Path(folder), entry, files, model.inputs, model.outputs, {})  # type: ignore[arg-type]
     runner = get_backend(engine).load_model(compiled, RunOptions(threads=int(threads)))
     random = np.random.default_rng(0)

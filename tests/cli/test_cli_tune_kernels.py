@@ -113,6 +113,17 @@ def test_a_build_uses_the_records_and_is_made_again_when_they_change(model: Path
     assert "✓ compile" not in third.stderr, "nothing changed, so that nothing is compiled"
 
 
+def test_a_build_tunes_its_own_kernels(model: Path, tmp_path: Path) -> None:
+    words = ("--target", "host-tvm", "--target", "raspberry-pi-4-tvm", "--precision", "fp32", "--tune-minutes", "0.02")
+    done = run("build", model, *words, "--no-benchmark", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.stderr
+    assert "tune      2 kernels of host-tvm fp32" in done.stderr
+    assert "raspberry-pi-4-tvm: not tuned" in done.stderr
+    (records,) = (tmp_path / "tuning").glob("*.jsonl")
+    assert records.name.startswith("host-tvm-")
+    assert len(records.read_text().splitlines()) >= 2
+
+
 def test_records_are_exported_merged_and_counted(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     remember(model, 0.7)
     out = tmp_path / "shipped.jsonl"
