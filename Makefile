@@ -31,11 +31,12 @@ check: $(READY)
 	$(BIN)/mypy
 	$(PYTEST)
 
-# Ratios against the bare engines, in one interleaved run, then how far measurements can be believed here (about an hour:
-# tests/bench/believe.py says how to run a part). Prints, and writes artifacts/bench.json and artifacts/believe.json.
+# Ratios against the bare engines, in one interleaved run, then how far measurements can be believed here (about an hour
+# and a half on a quiet machine). Prints, and writes artifacts/bench.json and artifacts/believe.json. Parts of the second
+# (tests/bench/believe.py) and other models: make bench BELIEVE="tune --models resnet20 lite0".
 bench: $(READY)
 	$(BIN)/python tests/bench/run.py
-	$(BIN)/python tests/bench/believe.py
+	$(BIN)/python tests/bench/believe.py $(BELIEVE)
 
 # A page of 500 made-up results of 40 devices in a headless Chromium: how long it takes to open and to filter.
 bench-report: $(READY)
