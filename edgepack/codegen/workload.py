@@ -89,7 +89,7 @@ def rule(workload: Workload, machine: Machine) -> Blocking:
     """Return the tile that a count of instructions says is best."""
     outputs = workload.outputs // workload.groups
     if workload.kind == "depthwise":
-        return blocking.depthwise(workload.width, workload.outputs, workload.kernel, machine)
+        return blocking.depthwise(workload.width, workload.outputs, machine)
     terms, item_bytes = workload.terms, 4
     if _by_fmlal(workload, machine):
         tile = blocking.choose(workload.height, workload.width, outputs, terms, _doubled(machine), item_bytes=2)
@@ -97,7 +97,8 @@ def rule(workload: Workload, machine: Machine) -> Blocking:
             return tile
     if workload.integer:
         terms, item_bytes = -(-terms // TERMS), TERMS
-    tile = blocking.choose(workload.height, workload.width, outputs, terms, machine, item_bytes=item_bytes)
+    whole = workload.kind == "batched" or workload.groups > 1
+    tile = blocking.choose(workload.height, workload.width, outputs, terms, machine, item_bytes=item_bytes, whole=whole)
     vectors = tile.vectors
     if workload.kind == "batched" and outputs % tile.channels:
         vectors = 1

@@ -54,6 +54,10 @@ class Model:
         families: dict[tuple[object, ...], list[tuple[Workload, Blocking, float]]] = {}
         for workload, tile, ns in trials_of(records.by_workload.values()):
             families.setdefault(family(workload), []).append((workload, tile, ns))
+        self._best: dict[tuple[object, ...], list[Blocking]] = {}
+        for record in records.by_workload.values():
+            if record.best is not None:
+                self._best.setdefault(family(record.workload), []).append(record.best)
         self._tiles = {name: list(dict.fromkeys(t for _, t, _ in trials)) for name, trials in families.items()}
         self._known: dict[tuple[object, ...], tuple[Array, Array, float]] = {}
         for name, trials in families.items():
@@ -86,8 +90,14 @@ class Model:
         return [t for t in self._tiles.get(family(workload), []) if fits(t, workload, self._machine)]
 
     def transferred(self, workload: Workload) -> Blocking | None:
-        """Return a tile that measured neighbours say is faster than the rule's, or None."""
-        listed = self.tiles_of_family(workload)
+        """Return the tile of a neighbour that is predicted to be faster than the rule's here too, or None.
+
+        Only tiles that a neighbour uses come into question: they were measured twice, the others in few rounds.
+        """
+        best = dict.fromkeys(self._best.get(family(workload), []))
+        listed = [tile for tile in best if fits(tile, workload, self._machine)]
+        if not listed:
+            return None
         (by_rule,), _ = self.log_ns(workload, [rule(workload, self._machine)])
         values, weights = self.log_ns(workload, listed)
         good = (values < by_rule + math.log(_TRANSFER_RATIO)) & (weights >= _LEAST_WEIGHT)
@@ -104,9 +114,10 @@ def chooser(records: Records) -> Choose:
     def choose(workload: Workload) -> Choice:
         record = records.by_workload.get(workload)
         if record is not None:
-            if record.best is not None and fits(record.best, workload, machine):
-                return Choice(record.best, "tuned")
-            return Choice(rule(workload, machine))
+            measured, own = record.best or record.rule, rule(workload, machine)  # the rule may have changed since
+            if measured != own and fits(measured, workload, machine):
+                return Choice(measured, "tuned")
+            return Choice(own)
         tile = model.transferred(workload)
         return Choice(rule(workload, machine)) if tile is None else Choice(tile, "transferred")
 
