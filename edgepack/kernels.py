@@ -59,8 +59,12 @@ def tune_kernels(
     budget_ns: int,
     seed: int,
     board: str | None,
+    data: str | None = None,
+    recipe: str | None = None,
 ) -> KernelTuning:
     """Measure the kernels of a model (any that ``build`` takes, or an ONNX file quantized for the target).
+
+    ``data`` and ``recipe`` tell the shapes of a model's inputs, as for ``export``.
 
     Raises ``ConfigError`` where the target cannot be reached; what building raises.
     """
@@ -69,7 +73,7 @@ def tune_kernels(
             f"this machine cannot run code for {target.id}, so that nothing can be measured here",
             hint="name a board of that kind: --ssh USER@HOST; it needs TVM (see the README)",
         )
-    model = _model(shop, source, shapes)
+    model = _model(shop, source, shapes, data, recipe)
     precision: Precision = "int8" if is_quantized(read_proto(model)) else "fp32"
     log = shop.logs / "tune.log"
     tuned = tune_model(model, target, precision, budget_ns, seed, log, shop.events, board)
@@ -128,7 +132,9 @@ def kernel_records(target_name: str, merge: Path | None = None, export: Path | N
     )
 
 
-def _model(shop: Workshop, source: str, shapes: Mapping[str, tuple[int | str, ...]]) -> OnnxModel:
+def _model(
+    shop: Workshop, source: str, shapes: Mapping[str, tuple[int | str, ...]], data: str | None, recipe: str | None
+) -> OnnxModel:
     """Return the model as the compiler will see it: a quantized file as it is, anything else prepared as by a build."""
     path = Path(source)
     if path.suffix == ".edgepack":
@@ -137,4 +143,4 @@ def _model(shop: Workshop, source: str, shapes: Mapping[str, tuple[int | str, ..
         model = load_step(shop, path)
         if is_quantized(read_proto(model)):
             return model
-    return export_and_prepare(shop, source, shapes, None, None)
+    return export_and_prepare(shop, source, shapes, data, recipe)

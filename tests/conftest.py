@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,11 @@ import pytest
 
 # These take minutes each: they begin first, so that no process is left with one of them when the others have ended.
 _LONGEST = ("test_readme.py", "test_end_to_end.py", "test_benchmark_server.py")
+
+
+def pytest_configure() -> None:
+    """Let the tests' processes be interrupted, also where a shell started the tests with SIGINT ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

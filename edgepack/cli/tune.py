@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
 from edgepack.cli.quantity import DURATION
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from edgepack.kernels import KernelTuning
+    from edgepack.workshop import Workshop
 
 _BUNDLE_NS = 60_000_000_000
 _MINUTES = 10.0
@@ -19,7 +25,7 @@ _MINUTES = 10.0
 @click.option("--target", help="Tune the kernels of a model for this TVM target, not the run options of a bundle.")
 @click.option("--minutes", type=click.FloatRange(0.01, 1440), help="With --target: how long to measure [10].")
 @click.option("--ssh", "board", help="With --target: measure on this board, USER@HOST, which has TVM.")
-@options("shape")
+@options("data", "recipe", "shape")
 @click.option("--export", type=click.Path(path_type=Path, dir_okay=False), help="With --target: write its records.")
 @click.option("--merge", type=click.Path(path_type=Path), help="With --target: take over the records of this file.")
 @click.option(
@@ -40,6 +46,8 @@ def tune(
     target: str | None,
     minutes: float | None,
     board: str | None,
+    data: str | None,
+    recipe: str | None,
     shapes: tuple[tuple[str, str], ...],
     export: Path | None,
     merge: Path | None,
@@ -61,16 +69,24 @@ def tune(
     a target, serve every later build for it, of other models too, and can be exported, merged and shipped.
     """
     if target is None:
-        _refuse("--target", minutes=minutes, ssh=board, shape=shapes or None, export=export, merge=merge)
+        _refuse(
+            "--target", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None, export=export,
+            merge=merge,
+        )  # fmt: skip
         if source is None:
             raise click.UsageError("name a bundle, or with --target a model")
         _tune_bundle(Path(source), scenario or "SingleStream", duration or _BUNDLE_NS, seed, into, as_json=as_json)
         return
     _refuse("a bundle", scenario=scenario, duration=duration, into=into)
     if source is None:
-        _refuse("a model", minutes=minutes, ssh=board, shape=shapes or None)
+        _refuse("a model", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None)
     else:
-        _tune_model(source, target, minutes, board, shapes, seed, compile_limit_s, store, as_json=as_json)
+        budget_ns = round((_MINUTES if minutes is None else minutes) * 60e9)
+        with _shop(store, compile_limit_s) as shop:
+            found = _tune_model(shop, source, target, budget_ns, board, data, recipe, shapes, seed)
+        if as_json:
+            echo_json(found)
+        _show_tuning(found)
     if source is None or export is not None or merge is not None:
         _show_records(target, merge, export, as_json=as_json and source is None)
 
@@ -96,28 +112,32 @@ def _tune_bundle(
     show_tuning(make_console(), found, path)
 
 
+def _shop(store: Path | None, compile_limit_s: float | None) -> AbstractContextManager[Workshop]:
+    from edgepack.cli.stage import workshop
+
+    return workshop(store, compile_limit_s)
+
+
 def _tune_model(
+    shop: Workshop,
     source: str,
     target: str,
-    minutes: float | None,
+    budget_ns: int,
     board: str | None,
+    data: str | None,
+    recipe: str | None,
     shapes: tuple[tuple[str, str], ...],
     seed: int | None,
-    compile_limit_s: float | None,
-    store: Path | None,
-    *,
-    as_json: bool,
-) -> None:
-    from edgepack.cli.display import make_console
-    from edgepack.cli.stage import workshop
-    from edgepack.cli.tuned import show_kernel_tuning
+) -> KernelTuning:
     from edgepack.kernels import tunable, tune_kernels
 
-    budget_ns = round((_MINUTES if minutes is None else minutes) * 60e9)
-    with workshop(store, compile_limit_s) as shop:
-        found = tune_kernels(shop, source, tunable(target), parse_shapes(shapes), budget_ns, seed or 0, board)
-    if as_json:
-        echo_json(found)
+    return tune_kernels(shop, source, tunable(target), parse_shapes(shapes), budget_ns, seed or 0, board, data, recipe)
+
+
+def _show_tuning(found: KernelTuning) -> None:
+    from edgepack.cli.display import make_console
+    from edgepack.cli.tuned import show_kernel_tuning
+
     show_kernel_tuning(make_console(), found)
 
 
