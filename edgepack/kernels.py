@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.backends import tvm
+from edgepack.backends import OWN_KERNELS, tvm
 from edgepack.errors import ConfigError
 from edgepack.graph.load import read_proto
 from edgepack.graph.passes import is_quantized
@@ -100,7 +100,7 @@ def tune_kernels(
 def tunable(target_name: str) -> Target:
     """Return a target whose code edgepack generates. Raises ``ConfigError`` for another."""
     target = load_target(target_name)
-    if target.backend != "tvm":
+    if target.backend not in OWN_KERNELS:
         raise ConfigError(
             f"{target.id} runs with {target.backend}, whose kernels are its own",
             hint="tune the bundle's run options on the device: edgepack tune NAME.edgepack",
@@ -117,13 +117,7 @@ def kernel_records(target_name: str, merge: Path | None = None, export: Path | N
     records = tvm.tuned_records(target, tvm.versions())
     merged = 0
     if merge is not None:
-        other = read_records(merge)
-        if other.tvm != records.tvm:
-            raise ConfigError(
-                f"{merge} was measured with TVM {other.tvm}, and this is TVM {records.tvm}",
-                hint="measure again, or use the TVM that it was measured with",
-            )
-        merged = records.merge(other)
+        merged = records.merge(read_records(merge))
     if export is not None:
         records.write(export)
     known = records.by_workload.values()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgepack.backends import get_backend, tvm
+from edgepack.backends import OWN_KERNELS, get_backend, tvm
 from edgepack.benchmark.medians import median_latencies
 from edgepack.bundle.golden import make_golden
 from edgepack.bundle.layers import LayerRecords
@@ -233,7 +233,7 @@ def tune_step(
     shop: Workshop, model: OnnxModel, target: Target, precision: Precision, minutes: float, seed: int
 ) -> None:
     """Measure the kernels of a TVM row, for this build and later ones; what cannot be measured here is told."""
-    if target.backend != "tvm":
+    if target.backend not in OWN_KERNELS:
         return
     if not can_measure_here(target):
         shop.events.note(
@@ -247,7 +247,7 @@ def tune_step(
 def compile_step(shop: Workshop, model: OnnxModel, target: Target, precision: Precision, detail: str) -> Compiled:
     """Return the engine's own files. Raises ``ToolchainError`` when the engine is not installed."""
     versions = build_versions(target)
-    tuned = tvm.tuned_digest(target) if target.backend == "tvm" else None
+    tuned = tvm.tuned_digest(target) if target.backend in OWN_KERNELS else None
     key = {"model": model.sha256, "target": target, "precision": precision, "versions": versions, "tuned": tuned}
     compiled = shop.run("compile", detail, key, compile_for_target, model, target, precision)
     return Compiled(compiled, model.sha256 + precision + target.id + (tuned or ""))

@@ -78,6 +78,8 @@ BACKENDS = {
 SELF_CONTAINED = frozenset({"tvm"})
 # They compile for shapes that are known, all but the batch: --shape says them.
 FIXED_SHAPES = frozenset({"tvm"})
+# Their kernels are edgepack's own, so that their tiles can be tuned ('edgepack tune --target').
+OWN_KERNELS = frozenset({"tvm"})
 # A free batch costs them time: they are loaded for one batch, 1 unless told, and once more when another one comes.
 FIXES_BATCH = frozenset({"openvino"})
 

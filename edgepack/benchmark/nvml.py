@@ -171,9 +171,7 @@ def gpu_bytes() -> int | None:
 
 def bytes_of(gpus: Sequence[Gpu], pid: int) -> int | None:
     """Return the memory of a process on ``gpus``; None where there are none or one does not tell."""
-    told = [gpu.process_bytes(pid) for gpu in gpus]
-    known = [value for value in told if value is not None]
-    return sum(known) if told and len(known) == len(told) else None
+    return _together([gpu.process_bytes(pid) for gpu in gpus])
 
 
 def energy_of(gpus: Sequence[Gpu]) -> int | None:
@@ -181,6 +179,10 @@ def energy_of(gpus: Sequence[Gpu]) -> int | None:
 
     What the idle ones among them take is subtracted as that of an idle machine is.
     """
-    told = [gpu.energy_uj() for gpu in gpus]
+    return _together([gpu.energy_uj() for gpu in gpus])
+
+
+def _together(told: Sequence[int | None]) -> int | None:
+    """Return the sum, None where there is nothing to add or one is not told."""
     known = [value for value in told if value is not None]
     return sum(known) if told and len(known) == len(told) else None

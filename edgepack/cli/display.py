@@ -68,8 +68,9 @@ class Display:
     def progress(self, what: str, done: int, total: int, /) -> None:
         """Advance the bar of the running stage; a ``what`` of several words stands beside it."""
         if self._task is not None:
-            words = f"{self._detail}: {what}" if " " in what and self._detail else what if " " in what else self._detail
-            self._bars.update(self._task, completed=done, total=total or None, description=_escape(words))
+            words = [self._detail, what] if " " in what else [self._detail]
+            text = ": ".join(filter(None, words))
+            self._bars.update(self._task, completed=done, total=total or None, description=_escape(text))
 
     def end(self, outcome: Outcome, detail: str) -> None:
         """Replace the bar by a line."""

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
 from edgepack.cli.quantity import DURATION
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from edgepack.kernels import KernelTuning
-    from edgepack.workshop import Workshop
 
 _BUNDLE_NS = 60_000_000_000
 _MINUTES = 10.0
@@ -81,12 +75,17 @@ def tune(
     if source is None:
         _refuse("a model", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None)
     else:
-        budget_ns = round((_MINUTES if minutes is None else minutes) * 60e9)
-        with _shop(store, compile_limit_s) as shop:
-            found = _tune_model(shop, source, target, budget_ns, board, data, recipe, shapes, seed)
+        from edgepack.cli.display import make_console
+        from edgepack.cli.stage import workshop
+        from edgepack.cli.tuned import show_kernel_tuning
+        from edgepack.kernels import tunable, tune_kernels
+
+        profile, budget_ns = tunable(target), round((_MINUTES if minutes is None else minutes) * 60e9)
+        with workshop(store, compile_limit_s) as shop:
+            found = tune_kernels(shop, source, profile, parse_shapes(shapes), budget_ns, seed or 0, board, data, recipe)
         if as_json:
             echo_json(found)
-        _show_tuning(found)
+        show_kernel_tuning(make_console(), found)
     if source is None or export is not None or merge is not None:
         _show_records(target, merge, export, as_json=as_json and source is None)
 
@@ -110,35 +109,6 @@ def _tune_bundle(
     if as_json:
         echo_json(found)
     show_tuning(make_console(), found, path)
-
-
-def _shop(store: Path | None, compile_limit_s: float | None) -> AbstractContextManager[Workshop]:
-    from edgepack.cli.stage import workshop
-
-    return workshop(store, compile_limit_s)
-
-
-def _tune_model(
-    shop: Workshop,
-    source: str,
-    target: str,
-    budget_ns: int,
-    board: str | None,
-    data: str | None,
-    recipe: str | None,
-    shapes: tuple[tuple[str, str], ...],
-    seed: int | None,
-) -> KernelTuning:
-    from edgepack.kernels import tunable, tune_kernels
-
-    return tune_kernels(shop, source, tunable(target), parse_shapes(shapes), budget_ns, seed or 0, board, data, recipe)
-
-
-def _show_tuning(found: KernelTuning) -> None:
-    from edgepack.cli.display import make_console
-    from edgepack.cli.tuned import show_kernel_tuning
-
-    show_kernel_tuning(make_console(), found)
 
 
 def _show_records(target: str, merge: Path | None, export: Path | None, *, as_json: bool) -> None:

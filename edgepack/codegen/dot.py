@@ -79,8 +79,8 @@ def register(dot: Dot) -> str:
     if dot.words:
         TensorIntrin.register(dot.name, *_words(dot), override=True)
         return dot.name
-    make = {"vpdpbusd": _vpdpbusd, "vpmaddubsw": _vpmaddubsw, "sdot": _sdot}[dot.instruction]
-    TensorIntrin.register(dot.name, _description(dot), make(dot.lanes), override=True)
+    made = _vpmaddubsw(dot.lanes) if dot.instruction == "vpmaddubsw" else _exact(dot)
+    TensorIntrin.register(dot.name, _description(dot), made, override=True)
     return dot.name
 
 
@@ -132,10 +132,7 @@ def _words(dot: Dot) -> tuple[Any, Any]:
     lanes, kind = dot.lanes, dot.activations
     wide, part = f"int32x{lanes}", f"{kind}x4"
     bytes_a, bytes_b = f"{kind}x{lanes * 4}", f"int8x{lanes * 4}"
-    intrinsic = {
-        "vpdpbusd": f"llvm.x86.avx512.vpdpbusd.{lanes * 32}",
-        "sdot": "llvm.aarch64.neon.sdot.v4i32.v16i8",
-    }[dot.instruction]
+    intrinsic = _llvm(dot)
 
     @T.prim_func(s_tir=True)
     def description(a: T.handle, b: T.handle, c: T.handle) -> None:
@@ -172,16 +169,24 @@ def _words(dot: Dot) -> tuple[Any, Any]:
     return description, implementation
 
 
-def _vpdpbusd(lanes: int) -> Any:
+def _llvm(dot: Dot) -> str:
+    """Return LLVM's name of VPDPBUSD or SDOT for vectors of so many sums."""
+    if dot.instruction == "vpdpbusd":
+        return f"llvm.x86.avx512.vpdpbusd.{dot.lanes * 32}"
+    return "llvm.aarch64.neon.sdot.v4i32.v16i8"
+
+
+def _exact(dot: Dot) -> Any:
+    """Return the implementation where one instruction does all: VPDPBUSD, SDOT."""
     from tvm.script import tirx as T  # noqa: N812
 
-    intrinsic = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
-    wide = f"int32x{lanes}"
-    bytes_a, bytes_b = f"uint8x{lanes * 4}", f"int8x{lanes * 4}"
+    lanes, kind, intrinsic = dot.lanes, dot.activations, _llvm(dot)
+    wide, part = f"int32x{lanes}", f"{kind}x4"
+    bytes_a, bytes_b = f"{kind}x{lanes * 4}", f"int8x{lanes * 4}"
 
     @T.prim_func(s_tir=True)
     def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (4,), "uint8", offset_factor=1)  # noqa: N806
+        A = T.match_buffer(a, (4,), kind, offset_factor=1)  # noqa: N806
         B = T.match_buffer(b, (lanes, 4), "int8", offset_factor=1)  # noqa: N806
         C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
         with T.sblock("root"):
@@ -190,7 +195,7 @@ def _vpdpbusd(lanes: int) -> Any:
             C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
                 T.llvm_lookup_intrinsic_id(intrinsic),
                 C.vload([0], dtype=wide),
-                T.reinterpret(T.broadcast(T.reinterpret(A.vload([0], "uint8x4"), dtype="int32"), lanes), dtype=bytes_a),
+                T.reinterpret(T.broadcast(T.reinterpret(A.vload([0], part), dtype="int32"), lanes), dtype=bytes_a),
                 B.vload([0, 0], dtype=bytes_b),
                 dtype=wide,
             )
@@ -228,28 +233,6 @@ def _vpmaddubsw(lanes: int) -> Any:
                 ),
                 T.broadcast(T.int16(1), lanes * 2),
                 dtype=wide,
-            )
-
-    return implementation
-
-
-def _sdot(lanes: int) -> Any:
-    from tvm.script import tirx as T  # noqa: N812
-
-    @T.prim_func(s_tir=True)
-    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
-        A = T.match_buffer(a, (4,), "int8", offset_factor=1)  # noqa: N806
-        B = T.match_buffer(b, (lanes, 4), "int8", offset_factor=1)  # noqa: N806
-        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
-        with T.sblock("root"):
-            T.reads(C[0:lanes], A[0:4], B[0:lanes, 0:4])
-            T.writes(C[0:lanes])
-            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
-                T.llvm_lookup_intrinsic_id("llvm.aarch64.neon.sdot.v4i32.v16i8"),
-                C.vload([0], dtype="int32x4"),
-                T.reinterpret(T.broadcast(T.reinterpret(A.vload([0], "int8x4"), dtype="int32"), 4), dtype="int8x16"),
-                B.vload([0, 0], dtype="int8x16"),
-                dtype="int32x4",
             )
 
     return implementation

@@ -131,6 +131,32 @@ def _cast(value: Any, dtype: str) -> Any:
     return value if str(value.dtype) == dtype else value.astype(dtype)
 
 
+def _place(m: Any, lead: list[int], full: int) -> tuple[Any, ...]:
+    """Return the index in dimensions ``lead`` of the ``m``-th of ``full`` positions; past the end it is the last."""
+    from tvm import te
+
+    positions = math.prod(lead)
+    m = te.min(m, positions - 1) if full != positions else m
+    index = []
+    for size in reversed(lead):
+        index.append(m % size)
+        m = m // size
+    return tuple(reversed(index))
+
+
+def _as_positions(sums: Tensor, lead: list[int], outputs: int) -> Tensor:
+    """Return sums [position, channel] as [*lead, outputs]."""
+    from tvm import te
+
+    def result(*index: Any) -> Any:
+        m: Any = 0
+        for i, size in zip(index[:-1], lead, strict=True):
+            m = m * size + i
+        return sums[m, index[-1]]
+
+    return te.compute((*lead, outputs), result, name="result")
+
+
 def pointwise(choice: Choice, outputs: int, sums_type: str = "float32", instruction: str | None = None) -> Build:
     """Return a convolution of one position, or a product: [..., k] with [tiles, k, channels] -> [..., outputs].
 
@@ -147,19 +173,11 @@ def pointwise(choice: Choice, outputs: int, sums_type: str = "float32", instruct
         full = -(-positions // rows) * rows
         fours = len(w.shape) == 4
 
-        def at(m: Any) -> tuple[Any, ...]:
-            m = te.min(m, positions - 1) if full != positions else m
-            index = []
-            for size in reversed(lead):
-                index.append(m % size)
-                m = m // size
-            return tuple(reversed(index))
-
         sums = te.compute(
             (full, int(w.shape[0]) * channels),
             lambda m, n: _sum(
                 [],
-                lambda k: x[(*at(m), k)],
+                lambda k: x[(*_place(m, lead, full), k)],
                 lambda k, *byte: w[(n // channels, k, n % channels, *byte)],
                 terms,
                 sums_type,
@@ -169,13 +187,7 @@ def pointwise(choice: Choice, outputs: int, sums_type: str = "float32", instruct
             attrs=tag("flat", choice, instruction),
         )
 
-        def result(*index: Any) -> Any:
-            m: Any = 0
-            for i, size in zip(index[:-1], lead, strict=True):
-                m = m * size + i
-            return sums[m, index[-1]]
-
-        return te.compute((*lead, outputs), result, name="result")
+        return _as_positions(sums, lead, outputs)
 
     return build
 
@@ -296,13 +308,7 @@ def matrix(choice: Choice, window: Window, outputs: int, instruction: str) -> Bu
         eights = inputs // EIGHT
 
         def value(pair: Any, chunk: Any, one: Any, byte: Any) -> Any:
-            m = pair * 2 + one
-            m = te.min(m, positions - 1) if 2 * pairs != positions else m
-            index = []
-            for size in reversed(lead):
-                index.append(m % size)
-                m = m // size
-            index.reverse()
+            index = _place(pair * 2 + one, lead, 2 * pairs)
             if window.pointwise:
                 return x[(*index, chunk * EIGHT + byte)]
             place = chunk // eights
@@ -324,13 +330,7 @@ def matrix(choice: Choice, window: Window, outputs: int, instruction: str) -> Bu
             attrs=tag("matrix", choice, instruction),
         )
 
-        def result(*index: Any) -> Any:
-            m: Any = 0
-            for i, size in zip(index[:-1], lead, strict=True):
-                m = m * size + i
-            return sums[m, index[-1]]
-
-        return te.compute((*lead, outputs), result, name="result")
+        return _as_positions(sums, lead, outputs)
 
     return build
 

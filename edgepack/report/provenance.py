@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from edgepack.benchmark.space import describe_changes
 from edgepack.report import units
 from edgepack.report.entries import Entry, labels
 from edgepack.report.quality import short_isa
@@ -103,9 +104,7 @@ def _options(options: RunOptions) -> Iterable[str]:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if value is not None and field.name not in ("threads", "hint"):
-            shown = ("on" if value else "off") if isinstance(value, bool) else str(value)
-            free = (field.name, value) == ("fixed_batch", 0)
-            yield "batch left free" if free else f"{field.name.replace('_', ' ')} {shown}"
+            yield describe_changes(((field.name, value),)).replace("_", " ")
 
 
 def _tuned(tuned: Tuned) -> str:

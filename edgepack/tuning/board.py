@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.backends.engine import import_engine
 from edgepack.codegen.blocking import Blocking
-from edgepack.codegen.machine import Machine
 from edgepack.codegen.workload import Workload
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
 from edgepack.specs import Target
@@ -148,7 +147,7 @@ def _wait(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> 
         if process.poll() is not None:
             break
         try:
-            _session(port).close()
+            _connect(port)
         except EdgepackError:
             time.sleep(0.2)
         else:
@@ -161,26 +160,17 @@ def _wait(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> 
     )
 
 
-class _Session:
-    """A connection that is known to answer."""
-
-    def __init__(self, port: int) -> None:
-        rpc = import_engine(TITLE, "tvm", "tvm.rpc")
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=5):
-                pass  # TVM itself would try for a minute
-            self.remote = rpc.connect("127.0.0.1", port, session_timeout=_CALL_S)
-        except Exception as error:  # TVM's errors have no common base
-            raise ToolchainError(
-                f"TVM's RPC server does not answer: {error}", hint="use the same TVM on the board"
-            ) from error
-
-    def close(self) -> None:
-        self.remote = None
-
-
-def _session(port: int) -> _Session:
-    return _Session(port)
+def _connect(port: int) -> Any:
+    """Return a connection (``tvm.rpc.RPCSession``) that is known to answer. Raises ``ToolchainError``."""
+    rpc = import_engine(TITLE, "tvm", "tvm.rpc")
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass  # TVM itself would try for a minute
+        return rpc.connect("127.0.0.1", port, session_timeout=_CALL_S)
+    except Exception as error:  # TVM's errors have no common base
+        raise ToolchainError(
+            f"TVM's RPC server does not answer: {error}", hint="use the same TVM on the board"
+        ) from error
 
 
 class Board:
@@ -209,7 +199,7 @@ class Board:
         module = self._remote.load_module(path.name)
         path.unlink()
         device = self._remote.cpu(0)
-        arguments = [runtime.tensor(values(shape, dtype, small=True), device) for shape, dtype in shapes]
+        arguments = [runtime.tensor(values(shape, dtype), device) for shape, dtype in shapes]
 
         def run(calls: int) -> float:
             evaluate = module.time_evaluator(NAME, device, number=calls, repeat=1)
@@ -221,11 +211,8 @@ class Board:
         return run
 
 
-def time_on_board(
-    workload: Workload, tiles: tuple[Blocking, ...], machine: Machine, target: Target, port: int
-) -> tuple[Timed, ...]:
+def time_on_board(workload: Workload, tiles: tuple[Blocking, ...], target: Target, port: int) -> tuple[Timed, ...]:
     """``time_tiles`` on the board behind ``port``; to be called in a child process."""
-    assert machine == processor_of(target)
-    session = _session(port)
+    remote = _connect(port)
     with tempfile.TemporaryDirectory(prefix="edgepack-tuning-") as scratch:
-        return time_tiles(workload, tiles, machine, Board(session.remote, target, Path(scratch)))
+        return time_tiles(workload, tiles, processor_of(target), Board(remote, target, Path(scratch)))

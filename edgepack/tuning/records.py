@@ -93,12 +93,11 @@ class Records:
         self.by_workload[record.workload] = record
 
     def merge(self, other: Records) -> int:
-        """Take over the other's records, the newer of two of one kernel; return how many were taken."""
-        if _identity(other.machine) != _identity(self.machine):
-            raise ConfigError(
-                f"{other.path} was measured for another processor: {_words(other.machine)}, not {_words(self.machine)}",
-                hint="measure again here: which tile is fastest depends on the processor",
-            )
+        """Take over the other's records, the newer of two of one kernel; return how many were taken.
+
+        Raises ``ConfigError`` when they are of another processor or TVM.
+        """
+        _refuse_other(other, self.machine, self.tvm)
         taken = 0
         for workload, record in other.by_workload.items():
             own = self.by_workload.get(workload)
@@ -159,18 +158,21 @@ def load_records(path: Path, machine: Machine, tvm: str) -> Records:
     if not path.exists():
         return records
     found = read_records(path)
-    if found.tvm != tvm:
-        raise ConfigError(
-            f"{path} was measured with TVM {found.tvm}, and this is TVM {tvm}",
-            hint="remove the file, or install the TVM that it was measured with",
-        )
-    if _identity(found.machine) != _identity(machine):
-        raise ConfigError(
-            f"{path} was measured for another processor ({_words(found.machine)}) than {_words(machine)}",
-            hint="remove the file, or name the target that it was measured for",
-        )
+    _refuse_other(found, machine, tvm)
     records.by_workload, records.cut = found.by_workload, found.cut
     return records
+
+
+def _refuse_other(found: Records, machine: Machine, tvm: str) -> None:
+    """Raise ``ConfigError`` for what was measured with another TVM or for another processor."""
+    hint = "measure again: which tile is fastest depends on the processor and on the code that TVM makes"
+    if found.tvm != tvm:
+        raise ConfigError(f"{found.path} was measured with TVM {found.tvm}, and this is TVM {tvm}", hint=hint)
+    if _identity(found.machine) != _identity(machine):
+        raise ConfigError(
+            f"{found.path} was measured for another processor: {_words(found.machine)}, not {_words(machine)}",
+            hint=hint,
+        )
 
 
 def read_records(path: Path) -> Records:

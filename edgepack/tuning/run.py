@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack import children
-from edgepack.backends import tvm
+from edgepack.backends import OWN_KERNELS, tvm
 from edgepack.events import Events
 from edgepack.host import can_run, host_facts
 from edgepack.specs import OnnxModel, Precision, Target
@@ -41,7 +41,7 @@ class Tuned:
 
 def can_measure_here(target: Target) -> bool:
     """Say whether kernels for a target can be timed on this host."""
-    return target.backend == "tvm" and can_run(target, host_facts())
+    return target.backend in OWN_KERNELS and can_run(target, host_facts())
 
 
 def tune_model(
@@ -60,6 +60,8 @@ def tune_model(
     the target's or cannot be reached.
     """
     records = tvm.tuned_records(target, tvm.versions())
+    if records.cut:
+        events.note(f"{records.path}: its last line was cut short and is left out")
     with _stage(events, "kernels", f"{target.id} {precision}"):
         used = children.call(kernels_of, model, target, precision, limit_s=_BUILD_LIMIT_S, log=log)
     detail = f"{len(used)} kernels of {target.id} {precision}"
@@ -85,9 +87,7 @@ def _measuring(records: Records, target: Target, board: str | None, log: Path) -
     with serving(board, target, log=log) as server:
 
         def there(workload: Workload, tiles: tuple[Blocking, ...]) -> tuple[Timed, ...]:
-            return children.call(
-                time_on_board, workload, tiles, machine, target, server.port, limit_s=_KERNEL_LIMIT_S, log=log
-            )
+            return children.call(time_on_board, workload, tiles, target, server.port, limit_s=_KERNEL_LIMIT_S, log=log)
 
         yield there, server.cpu
 

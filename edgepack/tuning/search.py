@@ -119,7 +119,7 @@ def search(
     machine = records.machine
     began = clock_ns()
     before = Model(records)
-    ordered = sorted(used, key=lambda u: -u.count * before_cost(before, u.workload, machine))
+    ordered = sorted(used, key=lambda u: -u.count * predicted_cost(before, u.workload, machine))
     states: dict[Workload, State] = {}
     for use in ordered:
         known = use.workload in records.by_workload
@@ -150,7 +150,7 @@ def search(
     )
 
 
-def before_cost(model: Model, workload: Workload, machine: Machine) -> float:
+def predicted_cost(model: Model, workload: Workload, machine: Machine) -> float:
     """Return the predicted cost of a kernel with the rule's tile, up to a constant factor."""
     (value,), _ = model.log_ns(workload, [rule(workload, machine)])
     return math.exp(value)

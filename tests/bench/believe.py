@@ -18,7 +18,6 @@ so that a busy machine slows both. A machine that others use too gives disturbed
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import shutil
@@ -107,18 +106,14 @@ def _resnet20(folder: Path) -> list[Path]:
 
 def _built(name: str, folder: Path) -> list[Path]:
     """Build fp32 bundles of a trained model for both engines."""
+    from beside import peers_models
+
     from edgepack.pipeline import build
     from edgepack.settings import BuildSettings
     from edgepack.store import Store
 
     place = folder / name
-    spec = importlib.util.spec_from_file_location("peers_models", ROOT / "tests" / "peers" / "models.py")
-    assert spec is not None
-    assert spec.loader is not None
-    peers = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = peers
-    spec.loader.exec_module(peers)
-    peers.set_up(name, place / "model")
+    peers_models().set_up(name, place / "model")
     settings = BuildSettings(
         model=str(place / "model" / "model.onnx"), targets=tuple(f"host-{engine}" for engine in ENGINES),
         data=str(place / "model" / "calibration.npz"), out=str(place / "out"), benchmark=False, name=name,

@@ -8,7 +8,6 @@ TVM (ranges from random inputs: for speed, not accuracy). ResNet18, ResNet50 and
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import math
 import os
@@ -173,14 +172,9 @@ def source_of(name: str, folder: Path) -> Path | None:
     if name == "minilm":
         if not (ROOT / ".venv-peers-minilm" / ".ready").exists():
             return None
-        # By its path: a module here has the same name.
-        spec = importlib.util.spec_from_file_location("peers_models", ROOT / "tests" / "peers" / "models.py")
-        assert spec is not None
-        assert spec.loader is not None
-        peers = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = peers
-        spec.loader.exec_module(peers)
-        peers.set_up("minilm", folder / "minilm")
+        from beside import peers_models
+
+        peers_models().set_up("minilm", folder / "minilm")
         return folder / "minilm" / "source.onnx"
     path = ASSETS / FILES[name]
     return path if path.is_file() else None

@@ -70,9 +70,7 @@ def test_kernels_are_timed_on_a_board(tmp_path: Path) -> None:
     listed = (rule(POINTWISE, machine), *tiles(POINTWISE, machine)[:2])
     with serving("user@board", of, ssh=ssh, log=log) as server:
         assert server.cpu == "A board's CPU"
-        timed = children.call(
-            time_on_board, POINTWISE, listed, machine, of, server.port, limit_s=120, log=tmp_path / "child"
-        )
+        timed = children.call(time_on_board, POINTWISE, listed, of, server.port, limit_s=120, log=tmp_path / "child")
     assert [len(t.ns) for t in timed] == [ROUNDS] * 3
     assert all(1e4 < ns < 1e9 for t in timed for ns in t.ns)
     last = (tmp_path / "seen").read_text().splitlines()[-1]
@@ -131,5 +129,5 @@ def test_a_server_that_ends_while_it_measures_is_an_error(tmp_path: Path) -> Non
         port = server.port
     with pytest.raises(ToolchainError, match="does not answer"):
         children.call(
-            time_on_board, POINTWISE, (rule(POINTWISE, machine),), machine, of, port, limit_s=60, log=tmp_path / "child"
+            time_on_board, POINTWISE, (rule(POINTWISE, machine),), of, port, limit_s=60, log=tmp_path / "child"
         )

@@ -44,9 +44,9 @@ def computed(workload: Workload, tile: Blocking) -> np.ndarray:
 
     function, shapes = function_of(workload, Choice(tile), here())
     library = tvm.compile(tvm.IRModule({NAME: function}), target=tvm.target.Target(here().target()))
-    arrays = [values(shape, dtype, small=True) for shape, dtype in shapes]
+    arrays = [values(shape, dtype) for shape, dtype in shapes]
     if workload.kind in ("flat", "window"):
-        plain = values((workload.outputs, *workload.kernel, workload.inputs), workload.types[1], small=True)
+        plain = values((workload.outputs, *workload.kernel, workload.inputs), workload.types[1])
         four = len(shapes[1][0]) == (4 if workload.kind == "flat" else 6)
         packed = kernels.pack_weights(plain, tile.channels, fours=four)
         arrays[1] = packed.reshape(shapes[1][0])
