@@ -171,10 +171,23 @@ def test_a_damaged_entry_is_made_again(kept: Store, damage: Callable[[Path], obj
 # --- many processes ---------------------------------------------------------------------------------------------------
 
 
+class Hesitant(Store):
+    """A store that waits a moment when it finds no entry, so that another one's appears meanwhile."""
+
+    def _read(self, folder: Path, kind: Any) -> Any:
+        found = super()._read(folder, kind)
+        if found is None:
+            time.sleep(MOMENTS.random() * 0.003)
+        return found
+
+
+MOMENTS = random.Random(20261126)
+
+
 def test_two_builds_of_one_entry_end_with_one_that_both_can_read(kept: Store) -> None:
     """Many times, as the moment counts: the second must not take what the first just made for a damaged entry."""
-    times = 150
-    both = threading.Barrier(2, timeout=60)
+    times = 60
+    both = threading.Barrier(2, timeout=10)
     outputs: dict[str, list[Output]] = {"one!": [], "two!": []}
 
     def build(text: str) -> None:
@@ -184,7 +197,7 @@ def test_two_builds_of_one_entry_end_with_one_that_both_can_read(kept: Store) ->
             return output
 
         for n in range(times):
-            outputs[text].append(Store(kept.folder).run("stage", 1, {"n": n}, Output, function))
+            outputs[text].append(Hesitant(kept.folder).run("stage", 1, {"n": n}, Output, function))
 
     threads = [threading.Thread(target=build, args=(text,)) for text in outputs]
     for thread in threads:

@@ -54,6 +54,12 @@ def test_a_kernel_far_from_all_measured_ones_has_the_rules(tmp_path: Path, chang
     assert chooser(with_records(tmp_path, record(POINTWISE, {BETTER: 0.7})))(other).origin == "rule"
 
 
+def test_a_neighbour_that_is_far_is_not_believed_whatever_it_gained(tmp_path: Path) -> None:
+    choose = chooser(with_records(tmp_path, record(POINTWISE, {BETTER: 0.02})))
+    assert choose(replace(POINTWISE, outputs=320)).origin == "transferred"
+    assert choose(replace(POINTWISE, outputs=2048)).origin == "rule"
+
+
 def test_a_gain_that_is_small_is_not_transferred(tmp_path: Path) -> None:
     assert (
         chooser(with_records(tmp_path, record(POINTWISE, {BETTER: 0.97})))(replace(POINTWISE, outputs=320)).origin

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -141,24 +142,34 @@ def test_the_same_records_are_exported_as_the_same_bytes(tmp_path: Path) -> None
     assert load(tmp_path / "a.jsonl").by_workload == a.by_workload
 
 
-def add_many(folder: str, first: int) -> None:
+def test_a_shorter_record_leaves_nothing_of_the_line_that_was_cut(tmp_path: Path) -> None:
+    path = filled(tmp_path).path
+    path.write_bytes(path.read_bytes()[:-2])
+    load(path).add(record(DEPTHWISE, {}))
+    assert not load(path).cut
+    assert set(load(path).by_workload) == {POINTWISE, WINDOW, DEPTHWISE}
+
+
+def add_many(folder: str, first: int, together: Any) -> None:
     records = empty(Path(folder))
-    for n in range(first, first + 40):
+    together.wait(60)
+    for n in range(first, first + 200):
         records.add(record(replace(POINTWISE, outputs=n)))
 
 
 def test_several_processes_add_to_one_file(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=add_many, args=(str(tmp_path), 1000 * n)) for n in range(1, 4)]
+    together = context.Barrier(3)
+    workers = [context.Process(target=add_many, args=(str(tmp_path), 1000 * n, together)) for n in range(1, 4)]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
     lines = (tmp_path / "records.jsonl").read_text().splitlines()
-    assert len(lines) == 121
+    assert len(lines) == 601
     assert sum("edgepack_tuning" in json.loads(line) for line in lines) == 1
-    assert len(load(tmp_path / "records.jsonl").by_workload) == 120
+    assert len(load(tmp_path / "records.jsonl").by_workload) == 600
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
