@@ -16,7 +16,7 @@ def main() -> None:
 
         cli()
     else:
-        from edgepack.runtime.command import main as device
+        from edgepack.cli.device_only import main as device
 
         sys.exit(device(sys.argv[1:]))
 

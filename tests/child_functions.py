@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from edgepack import children
 from edgepack.errors import ChildError, CompileError, DataError, StorageError
+from edgepack.execution import child as children
 from edgepack.specs import Precision, Progress, no_progress
 
 

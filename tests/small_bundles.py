@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.bundle.golden import Golden, write_golden
 from edgepack.bundle.pack import BundleFacts, pack
-from edgepack.bundle.tolerance import tolerance
 from edgepack.specs import CompiledModel, Target, TensorSpec
+from edgepack.verify.golden import Golden, write_golden
+from edgepack.verify.tolerance import tolerance
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,7 +114,7 @@ def small_bundle(folder: Path, channels: int = 8, **changes: Any) -> Path:
 
 def small_openvino_bundle(folder: Path) -> Path:
     """Pack the small model, compiled by OpenVINO, into ``folder``."""
-    from edgepack.backends.openvino import compile_model
+    from edgepack.engines.openvino.engine import compile_model
     from edgepack.graph.load import load_model
 
     model = load_model(small_onnx(folder / "onnx" / "model.onnx"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.callables import is_callable_reference, load_callable
+from edgepack.base.user_functions import is_callable_reference, load_callable
 from edgepack.errors import ConfigError
 
 

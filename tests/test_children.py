@@ -16,9 +16,9 @@ import crashing_backend
 import pytest
 from child_functions import Item
 
-from edgepack import children
-from edgepack.backends import onnxruntime
+from edgepack.engines.onnxruntime import engine as onnxruntime
 from edgepack.errors import ChildError, CompileError, ConfigError, DataError, EdgepackError, StorageError
+from edgepack.execution import child as children
 from edgepack.specs import CompiledModel, OnnxModel, Target, TensorSpec
 
 
@@ -302,8 +302,8 @@ import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import child_functions
-from edgepack import children
-children.call(child_functions.hang_deaf, Path(sys.argv[2]), limit_s=600, log=Path(sys.argv[3]))
+from edgepack.execution import child
+child.call(child_functions.hang_deaf, Path(sys.argv[2]), limit_s=600, log=Path(sys.argv[3]))
 """
 
 

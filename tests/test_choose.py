@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepack.choose import SampleRequest, choose_samples, random_inputs, with_shapes
+from edgepack.data.split import SampleRequest, choose_samples, random_inputs, with_shapes
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs import TensorSpec
 

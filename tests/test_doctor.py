@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgepack import doctor, documents
-from edgepack.backends import BACKENDS, get_backend
-from edgepack.doctor import EngineReport, diagnose
+from edgepack.base import documents
+from edgepack.engines import BACKENDS, doctor, get_backend
+from edgepack.engines.doctor import EngineReport, diagnose
 from edgepack.errors import ToolchainError
 from edgepack.specs import Host
 

@@ -19,7 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepack import documents, specs
+from edgepack import specs
+from edgepack.base import documents
 from edgepack.errors import ConfigError
 from edgepack.specs import BuildRow, Manifest, Preprocessing, Recipe, Result, Target, TensorSpec
 
@@ -277,7 +278,9 @@ def test_the_near_word_is_suggested(word: Any, known: list[Any], expected: str) 
 
 
 def test_documents_need_the_standard_library_only() -> None:
-    code = "import sys, edgepack.documents, edgepack.specs; print('numpy' in sys.modules, 'msgspec' in sys.modules)"
+    code = (
+        "import sys, edgepack.base.documents, edgepack.specs; print('numpy' in sys.modules, 'msgspec' in sys.modules)"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["False", "False"]
 

@@ -18,14 +18,14 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.build.pipeline import build
+from edgepack.build.settings import BuildSettings
 from edgepack.bundle.archive import open_bundle
 from edgepack.demo.job import demo
-from edgepack.pipeline import build
+from edgepack.execution.store import Store
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
-from edgepack.settings import BuildSettings
 from edgepack.specs import BuildResult, RunOptions
-from edgepack.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +216,8 @@ def test_a_killed_build_leaves_whole_bundles_or_none_and_the_next_one_goes_on(tm
 
 
 _ENGINES = """
-import edgepack.backends
-edgepack.backends.BACKENDS.update(tensorrt="crashing_engine", tvm="hanging_engine")
+import edgepack.engines
+edgepack.engines.BACKENDS.update(tensorrt="crashing_engine", tvm="hanging_engine")
 """
 _ENGINE = '''
 """A test double of an engine that {does} while compiling."""

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack import files
+from edgepack.base import files
 from edgepack.errors import StorageError
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     """The full disk is simulated by a limit on the size of files: the same write fails, with EFBIG for ENOSPC."""
     code = f"""
 import resource, pathlib
-from edgepack import files
+from edgepack.base import files
 from edgepack.errors import StorageError
 path = pathlib.Path({str(tmp_path / "f")!r})
 files.write_text(path, "old")
@@ -192,7 +192,7 @@ def test_a_really_full_disk_leaves_the_old_file(small_disk: Path) -> None:
 def test_a_killed_process_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:
     code = f"""
 import pathlib
-from edgepack import files
+from edgepack.base import files
 path = pathlib.Path({str(tmp_path / "f")!r})
 for n in range(100000):
     files.write_text(path, str(n % 10) * 50000)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgepack import host
+from edgepack.device import host
 from edgepack.specs import Compute, EngineFacts, Host, Target
 
 if TYPE_CHECKING:
@@ -93,13 +93,13 @@ def test_busy_time_grows() -> None:
 
 def test_affinity_limits_the_cores() -> None:
     one = min(os.sched_getaffinity(0))
-    code = f"import os, edgepack.host as h; os.sched_setaffinity(0, {{{one}}}); print(h.host_facts().cores)"
+    code = f"import os, edgepack.device.host as h; os.sched_setaffinity(0, {{{one}}}); print(h.host_facts().cores)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "1"
 
 
 def test_no_engine_and_no_numpy_is_imported() -> None:
-    code = "import sys, edgepack.host as h; h.host_facts(); h.load_facts(); print('numpy' in sys.modules)"
+    code = "import sys, edgepack.device.host as h; h.host_facts(); h.load_facts(); print('numpy' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
 

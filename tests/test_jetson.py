@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from edgepack.benchmark.circumstances import facts
-from edgepack.host import host_facts, l4t_release, nvidia_driver
-from edgepack.jetson import clocks_locked, jetson_facts, parse_tegrastats, power_mode, power_mode_name
+from edgepack.benchmark.machine.state import facts
+from edgepack.device.host import host_facts, l4t_release, nvidia_driver
+from edgepack.device.jetson import clocks_locked, jetson_facts, parse_tegrastats, power_mode, power_mode_name
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,15 +11,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from small_bundles import small_bundle, small_facts, small_golden, small_onnx
 
-from edgepack.backends import get_backend
 from edgepack.bundle.pack import pack
+from edgepack.device.profiles import load_target
+from edgepack.engines import get_backend
+from edgepack.engines.openvino.macs import ir_macs
 from edgepack.graph.describe import describe
 from edgepack.graph.load import load_model
-from edgepack.layers.ir_macs import ir_macs
-from edgepack.layers.limit import limit_of, measure_limit
-from edgepack.layers.report import LayerRow, LayersReport
+from edgepack.profiling.layers import LayerRow, LayersReport
+from edgepack.profiling.roofline import limit_of, measure_limit
 from edgepack.specs import Bandwidth, Peak, Roof, RunOptions, Scenario
-from edgepack.targets import load_target
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from edgepack.layers.reasons import LayerFacts, reason
+from edgepack.profiling.reasons import LayerFacts, reason
 
 GOOD = LayerFacts(
     engine="OpenVINO",

@@ -14,23 +14,23 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from small_bundles import small_bundle, small_compiled, small_facts, small_golden, small_onnx
 
-from edgepack import pipeline
-from edgepack.backends import get_backend
+from edgepack.build import pipeline
 from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.layers import LayerRecord, LayerRecords, read_layers
 from edgepack.bundle.pack import pack
 from edgepack.calibrate import calibrate
-from edgepack.calibrate.samples import find_samples
 from edgepack.cli.main import cli
+from edgepack.data.samples import find_samples
+from edgepack.device.profiles import load_target
+from edgepack.engines import get_backend
 from edgepack.errors import BundleError, ChildError, ConfigError
 from edgepack.graph.load import load_model
-from edgepack.layers.report import report_layers
+from edgepack.profiling.layers import report_layers
 from edgepack.quantize import quantize
-from edgepack.quantize.executed import executed_precision
-from edgepack.quantize.layer_noise import layer_sqnr
+from edgepack.quantize.layer_sqnr import layer_sqnr
+from edgepack.quantize.requested import executed_precision
 from edgepack.quantize.rules import rules_for
 from edgepack.specs import OnnxModel, RunOptions, SampleSet
-from edgepack.targets import load_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,7 +84,7 @@ def run_dequantized(model: OnnxModel, feeds: list[Any], tensor: str) -> list[Any
 
 def test_sqnr_of_each_layer_is_that_of_its_output(made: Made) -> None:
     """Computed here by hand, for the convolution with its activation, on the samples that were chosen."""
-    from edgepack.calibrate.samples import take_samples
+    from edgepack.data.samples import take_samples
 
     images = np.load(made.samples.source)["image"]
     feeds = [images[i] for i in take_samples(made.samples, 8, 0).indices]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import edgepack
-from edgepack import backends
+from edgepack import engines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,14 +183,14 @@ def test_a_device_needs_numpy_only_to_import_its_modules() -> None:
         [sys.executable, "-c", BLOCKER, *DEVICE], capture_output=True, text=True, check=False, timeout=120
     )
     assert answer.returncode == 0, answer.stderr
-    assert {"edgepack.backends.onnxruntime", "edgepack.backends.openvino"} <= set(answer.stdout.split())
+    assert {"edgepack.engines.onnxruntime.engine", "edgepack.engines.openvino.engine"} <= set(answer.stdout.split())
 
 
 def test_a_device_without_an_engine_is_told_what_to_install() -> None:
     code = (
         BLOCKER
         + """
-from edgepack.backends import BACKENDS, get_backend
+from edgepack.engines import BACKENDS, get_backend
 from edgepack.errors import ToolchainError
 for name in BACKENDS:
     try:
@@ -202,7 +202,7 @@ for name in BACKENDS:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     hints = answer.stdout.split("\n")
     assert any("JetPack" in hint for hint in hints), "TensorRT's own words"
-    for name in set(backends.BACKENDS) - {"tensorrt"}:
+    for name in set(engines.BACKENDS) - {"tensorrt"}:
         assert f"pip install 'edgepack[{name}]'" in hints
 
 

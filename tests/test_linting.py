@@ -17,14 +17,14 @@ import onnx
 import onnx.parser
 import pytest
 
-from edgepack import documents
+from edgepack.base import documents
+from edgepack.build.pipeline import build
+from edgepack.build.settings import BuildSettings, check_settings, read_settings
 from edgepack.cli.main import cli
 from edgepack.errors import ConfigError, DataError
-from edgepack.events import Silent
-from edgepack.pipeline import build
-from edgepack.settings import BuildSettings, check_settings, read_settings
+from edgepack.execution.events import Silent
+from edgepack.execution.store import Store
 from edgepack.specs import BuildResult, Lint
-from edgepack.store import Store
 
 Run = Callable[..., tuple[int, str, str]]
 

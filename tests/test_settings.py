@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.build.settings import BuildSettings, check_settings, parse_shape, read_settings
 from edgepack.errors import ConfigError
-from edgepack.settings import BuildSettings, check_settings, parse_shape, read_settings
 
 
 def settings(**changes: object) -> BuildSettings:

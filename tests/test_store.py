@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from edgepack import files, store
+from edgepack.base import files
 from edgepack.errors import DataError, StorageError
-from edgepack.store import Store
+from edgepack.execution import store
+from edgepack.execution.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -226,7 +227,7 @@ import random, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_store import Output
-from edgepack.store import Store
+from edgepack.execution.store import Store
 
 def function(out):
     (out / "deep").mkdir()
@@ -324,7 +325,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_store import Output
 from edgepack.errors import StorageError
-from edgepack.store import Store
+from edgepack.execution.store import Store
 store = Store(Path({str(tmp_path / "store")!r}))
 def function(out):
     (out / "big").write_bytes(b"x" * 50_000)

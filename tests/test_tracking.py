@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from edgepack.files import sha256_file
-from edgepack.tracking import read_files
+from edgepack.base.files import sha256_file
+from edgepack.execution.reads import read_files
 
 _CODE = """
 import sys
 from pathlib import Path
-from edgepack.callables import load_callable
+from edgepack.base.user_functions import load_callable
 from edgepack.tracking import ReadFiles
 reads = ReadFiles()
 load_callable(sys.argv[1])()

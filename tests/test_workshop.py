@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.choose import RANDOM_INPUTS, SampleRequest, random_inputs
+from edgepack.build.stages import choose_step, fingerprint, short
+from edgepack.data.split import RANDOM_INPUTS, SampleRequest, random_inputs
 from edgepack.errors import DataError
-from edgepack.events import Outcome
+from edgepack.execution.events import Outcome
+from edgepack.execution.runner import Workshop, code_digest
+from edgepack.execution.store import Store
 from edgepack.specs import TensorSpec
-from edgepack.steps import choose_step, fingerprint, short
-from edgepack.store import Store
-from edgepack.workshop import Workshop, code_digest
 
 INPUTS = (TensorSpec("x", "float32", ("N", 3)),)
 

@@ -23,10 +23,10 @@ def benchmark(bundle: Path, scenario: Scenario, options: RunOptions, progress: P
     """
     check_scenario(scenario)
     if scenario.name == "Server":
-        from edgepack.benchmark.server import benchmark_server
+        from edgepack.benchmark.measure.server import benchmark_server
 
         return benchmark_server(bundle, scenario, options, progress)
-    from edgepack.benchmark.launches import benchmark_launches
+    from edgepack.benchmark.measure.launches import benchmark_launches
 
     return benchmark_launches(bundle, scenario, options, progress)
 

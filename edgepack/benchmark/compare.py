@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from edgepack.benchmark import session, validity, verdict
-from edgepack.benchmark.circumstances import facts
-from edgepack.benchmark.verdict import Decision, Verdict
-from edgepack.benchmark.worker import Block, Measured, Open, Opened
-from edgepack.benchmark.workers import Asked, Worker, close_all
+from edgepack.benchmark.machine import validity
+from edgepack.benchmark.machine.state import facts
+from edgepack.benchmark.measure import session
+from edgepack.benchmark.measure.worker import Block, Measured, Open, Opened
+from edgepack.benchmark.measure.worker_pool import Asked, Worker, close_all
+from edgepack.benchmark.statistics import verdict
+from edgepack.benchmark.statistics.verdict import Decision, Verdict
 from edgepack.errors import ConfigError
 from edgepack.specs import Host, Progress, RunOptions, Scenario, no_progress
 

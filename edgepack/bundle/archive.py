@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
+from edgepack.base.files import atomic_write, sha256_file
 from edgepack.bundle.layout import MANIFEST, SIGNATURE, LayoutError, Member, in_order, lay_out, read_layout
 from edgepack.bundle.manifest import MANIFEST_LIMIT_BYTES, read_manifest
 from edgepack.errors import BundleError, EdgepackError, IntegrityError, StorageError
-from edgepack.files import atomic_write, sha256_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

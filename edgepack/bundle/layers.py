@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgepack import documents
+from edgepack.base import documents
 from edgepack.bundle.archive import Bundle, file_entry, read_member
 from edgepack.bundle.manifest import LAYERS
 from edgepack.errors import BundleError, ConfigError

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from edgepack import documents
+from edgepack.base import documents
 from edgepack.bundle.layout import MANIFEST, MEMBER_LIMIT, SIGNATURE, name_problem, names_problem
 from edgepack.errors import BundleError, ConfigError
 from edgepack.specs import Manifest, Payload, TensorSpec

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack.bundle.archive import Source, measure, write_archive
-from edgepack.bundle.golden import check_golden, read_golden
 from edgepack.bundle.layers import LayerRecords, write_layers
 from edgepack.bundle.layout import name_problem, names_problem
 from edgepack.bundle.manifest import (
@@ -24,6 +23,7 @@ from edgepack.bundle.manifest import (
 )
 from edgepack.bundle.requirements import requirements
 from edgepack.bundle.sbom import sbom_bytes
+from edgepack.engines.tensorrt.recipe import RECIPE
 from edgepack.errors import BundleError, ConfigError
 from edgepack.specs import (
     CompiledModel,
@@ -37,7 +37,7 @@ from edgepack.specs import (
     Target,
     no_progress,
 )
-from edgepack.tensorrt.recipe import RECIPE
+from edgepack.verify.golden import check_golden, read_golden
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.versions import parse_version, release
 from edgepack.specs import Requirements
-from edgepack.versions import parse_version, release
 
 if TYPE_CHECKING:
     from edgepack.specs import CompiledModel, Target
@@ -67,7 +67,7 @@ def _engine(compiled: CompiledModel, target: Target) -> dict[str, str]:
 
 def _tensorrt(compiled: CompiledModel) -> dict[str, str]:
     """Return the oldest TensorRT of the recipe, and the oldest ONNX Runtime that runs the same file on the CPU."""
-    from edgepack.tensorrt.recipe import read_recipe
+    from edgepack.engines.tensorrt.recipe import read_recipe
 
     recipe = read_recipe(compiled.folder)
     return {

@@ -10,7 +10,7 @@ import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from edgepack.files import sha256_json
+from edgepack.base.files import sha256_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.files import sha256_json
 from edgepack.errors import DataError
-from edgepack.files import sha256_json
 from edgepack.specs import Observer, OnnxModel, Progress, Ranges, SampleSet, TensorRange, no_progress
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def calibrate(
     import onnxruntime
 
     from edgepack.calibrate.observers import choose_range
-    from edgepack.calibrate.recipes import check_percentile
     from edgepack.calibrate.tensors import make_plan, read_structure
+    from edgepack.data.recipes import check_percentile
 
     if not samples.indices:
         raise DataError("there are no samples to calibrate with", hint="give at least one; a few hundred are usual")

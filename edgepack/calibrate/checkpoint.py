@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgepack.base.files import atomic_write
 from edgepack.calibrate.histogram import Counts
 from edgepack.calibrate.statistics import Statistics
-from edgepack.files import atomic_write
 from edgepack.specs import Array
 
 

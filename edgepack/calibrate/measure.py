@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.calibrate.samples import read_samples, sample_names
+from edgepack.calibrate.instrument import first_line, open_session, reduced_names
 from edgepack.calibrate.statistics import Extremes, Statistics, extremes_of
-from edgepack.calibrate.statistics_graph import first_line, open_session, reduced_names
+from edgepack.data.samples import read_samples, sample_names
 from edgepack.errors import DataError
 from edgepack.specs import Array
 

@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from edgepack.calibrate.errors_of_ranges import entropy_costs, squared_errors
 from edgepack.calibrate.histogram import Histogram, fold_counts, to_histogram
+from edgepack.calibrate.range_error import entropy_costs, squared_errors
 from edgepack.calibrate.statistics import Statistics
 from edgepack.specs import Array, Observer, TensorRange
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgepack import documents
+from edgepack.base import documents
+from edgepack.base.files import write_text
 from edgepack.errors import ConfigError, DataError
-from edgepack.files import write_text
 from edgepack.specs import Ranges, TensorRange
 
 _HINT = "measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'"

@@ -11,9 +11,9 @@ import click
 from edgepack.cli.options import OneOf, echo_json, given, options
 
 if TYPE_CHECKING:
-    from edgepack.settings import BuildSettings
+    from edgepack.build.settings import BuildSettings
+    from edgepack.execution.store import Store
     from edgepack.specs import BuildResult
-    from edgepack.store import Store
 
 
 @click.command()
@@ -43,8 +43,8 @@ def build(model: str | None, store: Path | None, as_json: bool, **words: Any) ->
     MODEL is a .onnx, a .pt2, package.module:callable or file.py:callable that returns a torch module; or an
     edgepack.toml. Without MODEL, the edgepack.toml of this folder is built; options override what it says.
     """
-    from edgepack.cli.display import Display, make_console
-    from edgepack.pipeline import build as run
+    from edgepack.build.pipeline import build as run
+    from edgepack.cli.show.progress import Display, make_console
 
     settings = _settings(model, words)
     console = make_console()
@@ -63,7 +63,7 @@ def demo(model: Any, out: str | None, store: Path | None, as_json: bool) -> None
     efficientnet-lite0: ImageNet network, photographs without labels. digits: a small network trained here in under a
     minute, with labels, so that accuracy is measured.
     """
-    from edgepack.cli.display import Display, make_console
+    from edgepack.cli.show.progress import Display, make_console
     from edgepack.demo.job import demo as run
 
     with Display(make_console()) as display:
@@ -87,8 +87,8 @@ def init(out: Path, yes: bool, force: bool, **words: Any) -> None:
 
 
 def _settings(model: str | None, words: dict[str, Any]) -> BuildSettings:
+    from edgepack.build.settings import BuildSettings, read_settings
     from edgepack.errors import ConfigError
-    from edgepack.settings import BuildSettings, read_settings
 
     changes = given(words)
     if changes.pop("no_benchmark", False):
@@ -109,15 +109,15 @@ def _settings(model: str | None, words: dict[str, Any]) -> BuildSettings:
 
 
 def _store(folder: Path | None) -> Store:
-    from edgepack.store import Store, default_folder
+    from edgepack.execution.store import Store, default_folder
 
     return Store(folder or default_folder())
 
 
 def _show(result: BuildResult, as_json: bool) -> None:
-    from edgepack.cli.display import make_console
-    from edgepack.cli.tables import show_build
-    from edgepack.pipeline import exit_code
+    from edgepack.build.pipeline import exit_code
+    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.tables import show_build
 
     if as_json:
         echo_json(result)

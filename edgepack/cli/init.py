@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from edgepack.base.files import write_text
+from edgepack.build.command_line import build_command, changed
+from edgepack.build.settings import BuildSettings, check_settings
 from edgepack.cli.options import given
 from edgepack.errors import ConfigError
-from edgepack.files import write_text
-from edgepack.rebuild import build_command, changed
-from edgepack.settings import BuildSettings, check_settings
 
 
 def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool) -> None:
@@ -38,8 +38,8 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
 
 
 def _ask(found: dict[str, Any]) -> dict[str, Any]:
-    from edgepack.calibrate.recipes import list_recipes
-    from edgepack.targets import list_targets
+    from edgepack.data.recipes import list_recipes
+    from edgepack.device.profiles import list_targets
 
     answers = dict(found)
     if "model" not in answers:

@@ -40,11 +40,11 @@ def lint(
     MODEL is as for 'edgepack build'. With --eval, samples are also compared with those accuracy is measured on. Exit
     code 0 with or without warnings; with --strict, 2 when there is a warning.
     """
-    from edgepack.cli.display import make_console
-    from edgepack.cli.stage import workshop
+    from edgepack.build.single_stage import lint_model
+    from edgepack.build.stages.lint import refuse_warnings
+    from edgepack.cli.outputs import workshop
+    from edgepack.cli.show.progress import make_console
     from edgepack.errors import ConfigError
-    from edgepack.linting import refuse_warnings
-    from edgepack.single import lint_model
 
     if data is None:
         raise ConfigError(

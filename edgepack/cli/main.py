@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 import click
 
 from edgepack import __version__
-from edgepack.cli import build, device, install, single, tools
+from edgepack.cli import build, bundle, stages, tools
+from edgepack.cli import device as install
 from edgepack.errors import EdgepackError, StorageError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
@@ -103,6 +104,6 @@ def cli() -> None:
     """
 
 
-for module in (build, single, device, install, tools):
+for module in (build, stages, bundle, install, tools):
     for command in module.COMMANDS:
         cli.add_command(command)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgepack.benchmark.importing import Of
+    from edgepack.benchmark.imported import Of
     from edgepack.specs import Host, Precision, Progress, Result, Roof, RunOptions, Scenario
 
 _STARTUP_S = 600.0
@@ -32,10 +32,10 @@ def measure(
     With ``limit`` each says how near it comes to what this host can do. Without ``options`` a bundle runs with those
     that were tuned for it here, else with its engine's defaults.
     """
-    from edgepack import children
     from edgepack.benchmark import benchmark
-    from edgepack.benchmark.chosen import plan_of, told
-    from edgepack.benchmark.loadgen import benchmark_with_loadgen
+    from edgepack.benchmark.measure.loadgen import benchmark_with_loadgen
+    from edgepack.benchmark.tune.options import plan_of, told
+    from edgepack.execution import child
 
     function = benchmark_with_loadgen if loadgen else benchmark
     results = []
@@ -44,7 +44,7 @@ def measure(
             limit_s = _STARTUP_S + 3 * (scenario.duration_ns + scenario.warmup_ns) / 1e9
             log = Path(folder) / "benchmark.log"
             plan, chosen, tuning = plan_of(bundle, scenario, options)
-            found = children.call(function, bundle, plan, chosen, limit_s=limit_s, log=log, progress=progress)
+            found = child.call(function, bundle, plan, chosen, limit_s=limit_s, log=log, progress=progress)
             results.append(told(found, tuning))
         if limit:
             results = _limited(results, bundles, Path(folder), progress)
@@ -53,10 +53,10 @@ def measure(
 
 def _limited(results: list[Result], bundles: tuple[Path, ...], folder: Path, progress: Progress) -> list[Result]:
     """Return the results with their limits; where one cannot be had, with a note that says why."""
-    from edgepack import children
-    from edgepack.benchmark.roof import measure_roof
     from edgepack.errors import EdgepackError
-    from edgepack.layers.limit import measure_limit
+    from edgepack.execution import child
+    from edgepack.profiling.peaks import measure_roof
+    from edgepack.profiling.roofline import measure_limit
 
     log = folder / "limit.log"
     precisions = tuple(sorted({result.precision for result in results}))
@@ -69,11 +69,11 @@ def _limited(results: list[Result], bundles: tuple[Path, ...], folder: Path, pro
                 raise ConfigError("it needs a median latency without waiting", hint="measure another scenario, longer")
             options, scenario = result.options, result.scenario
             if options.threads not in roofs:
-                roofs[options.threads] = children.call(
+                roofs[options.threads] = child.call(
                     measure_roof, precisions, options.threads, limit_s=_STARTUP_S, log=log, progress=progress
                 )
             roof = roofs[options.threads]
-            found = children.call(
+            found = child.call(
                 measure_limit, bundle.absolute(), scenario, options, median, roof, limit_s=_STARTUP_S, log=log
             )
             limited.append(dataclasses.replace(result, limit=found))
@@ -95,8 +95,8 @@ def import_file(
     batch: int,
 ) -> Result:
     """Return what another tool measured as a result. Raises ``ConfigError`` when it is not said what was measured."""
-    from edgepack.benchmark.importing import Of, import_result, unknown_host
-    from edgepack.host import host_facts
+    from edgepack.benchmark.imported import Of, import_result, unknown_host
+    from edgepack.device.host import host_facts
 
     if here and cpu is not None:
         raise ConfigError("--here and --cpu name two machines", hint="give one of them")
@@ -113,7 +113,7 @@ def import_file(
 
 
 def _of_bundle(bundle: Path, host: Host, batch: int) -> Of:
-    from edgepack.benchmark.importing import Of
+    from edgepack.benchmark.imported import Of
     from edgepack.bundle.archive import open_bundle
 
     opened = open_bundle(bundle)
@@ -133,8 +133,8 @@ def _of_bundle(bundle: Path, host: Host, batch: int) -> Of:
 
 def write_results(results: tuple[Result, ...], out: Path) -> None:
     """Write one result to the file ``out``, or several into the folder ``out``."""
-    from edgepack.documents import to_json
-    from edgepack.files import write_text
+    from edgepack.base.documents import to_json
+    from edgepack.base.files import write_text
 
     if len(results) == 1 and not out.is_dir():
         write_text(out, to_json(results[0]))
@@ -152,14 +152,14 @@ def write_reports(
 
     All are made before the first is written. Returns in words which of the ``--fail-if`` conditions hold.
     """
-    from edgepack.files import atomic_write
-    from edgepack.report.conditions import parse_condition
-    from edgepack.report.csv import to_csv
-    from edgepack.report.junit import to_junit, violations
-    from edgepack.report.markdown import to_markdown
-    from edgepack.report.page import to_html
-    from edgepack.report.parquet import to_parquet
-    from edgepack.report.reading import read_results
+    from edgepack.base.files import atomic_write
+    from edgepack.report.entries.read import read_results
+    from edgepack.report.formats.csv import to_csv
+    from edgepack.report.formats.junit import to_junit, violations
+    from edgepack.report.formats.markdown import to_markdown
+    from edgepack.report.formats.parquet import to_parquet
+    from edgepack.report.html.page import to_html
+    from edgepack.report.text.conditions import parse_condition
 
     for out in outs:
         if out.suffix not in _FORMATS:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from edgepack.documents import suggestion
-from edgepack.settings import PRECISIONS
+from edgepack.base.documents import suggestion
+from edgepack.build.settings import PRECISIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,13 +98,13 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 
 def echo_json(value: Any) -> None:
     """Print a frozen value as JSON on stdout."""
-    from edgepack.documents import to_json
+    from edgepack.base.documents import to_json
 
     click.echo(to_json(value), nl=False)
 
 
 def parse_shapes(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[int | str, ...]]:
     """Return the shapes of ``--shape`` options by input name."""
-    from edgepack.settings import parse_shape
+    from edgepack.build.settings import parse_shape
 
     return {name: parse_shape(name, text) for name, text in pairs}

@@ -21,10 +21,10 @@ def doctor(measuring: bool, as_json: bool) -> None:
     if measuring:
         _doctor_benchmark(as_json)
         return
-    from edgepack.cli.display import make_console
-    from edgepack.cli.tables import show_doctor
-    from edgepack.doctor import diagnose
-    from edgepack.host import host_facts
+    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.tables import show_doctor
+    from edgepack.device.host import host_facts
+    from edgepack.engines.doctor import diagnose
 
     host, reports = host_facts(), diagnose()
     if as_json:
@@ -33,9 +33,9 @@ def doctor(measuring: bool, as_json: bool) -> None:
 
 
 def _doctor_benchmark(as_json: bool) -> None:
-    from edgepack.benchmark.doctor import doctor_benchmark
-    from edgepack.cli.display import make_console
-    from edgepack.cli.tables import show_diagnostics
+    from edgepack.benchmark.machine.advice import doctor_benchmark
+    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.tables import show_diagnostics
 
     found = doctor_benchmark()
     if as_json:
@@ -55,9 +55,9 @@ def targets(context: click.Context) -> None:
 @options("json")
 def list_(as_json: bool) -> None:
     """List the device profiles."""
-    from edgepack.cli.display import make_console
-    from edgepack.cli.tables import show_targets
-    from edgepack.targets import list_targets
+    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.tables import show_targets
+    from edgepack.device.profiles import list_targets
 
     found = list_targets()
     if as_json:
@@ -71,9 +71,9 @@ def list_(as_json: bool) -> None:
 @options("json")
 def show(target: str, as_json: bool) -> None:
     """Show one profile with the source of every fact. TARGET is an id or a .toml."""
-    from edgepack.cli.display import make_console
-    from edgepack.cli.tables import show_target
-    from edgepack.targets import load_target
+    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.tables import show_target
+    from edgepack.device.profiles import load_target
 
     found = load_target(target)
     if as_json:
@@ -86,9 +86,9 @@ def show(target: str, as_json: bool) -> None:
 @options("json")
 def recipes(as_json: bool) -> None:
     """List the recipes of preprocessing and calibration."""
-    from edgepack.calibrate.recipes import list_recipes, load_recipe
-    from edgepack.cli.display import make_console
-    from edgepack.cli.tables import show_recipes
+    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.tables import show_recipes
+    from edgepack.data.recipes import list_recipes, load_recipe
 
     found = tuple(load_recipe(name) for name in list_recipes())
     if as_json:
@@ -102,7 +102,7 @@ def recipes(as_json: bool) -> None:
 @options("store", "json")
 def store(clear: bool, store: Path | None, as_json: bool) -> None:
     """Say where stage outputs are stored and how large they are."""
-    from edgepack.store import Store, default_folder
+    from edgepack.execution.store import Store, default_folder
 
     opened = Store(store or default_folder())
     size = opened.size_bytes()
@@ -120,7 +120,7 @@ def schema(document: str) -> None:
     """Print the JSON Schema of a DOCUMENT that edgepack reads or writes."""
     import json
 
-    from edgepack.schemas import schema_of
+    from edgepack.cli.json_schema import schema_of
 
     click.echo(json.dumps(schema_of(document), indent=2))
 

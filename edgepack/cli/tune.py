@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from edgepack.cli.duration import DURATION
 from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
-from edgepack.cli.quantity import DURATION
 
 _BUNDLE_NS = 60_000_000_000
 _MINUTES = 10.0
@@ -75,10 +75,10 @@ def tune(
     if source is None:
         _refuse("a model", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None)
     else:
-        from edgepack.cli.display import make_console
-        from edgepack.cli.stage import workshop
-        from edgepack.cli.tuned import show_kernel_tuning
-        from edgepack.kernels import tunable, tune_kernels
+        from edgepack.build.tune_kernels import tunable, tune_kernels
+        from edgepack.cli.outputs import workshop
+        from edgepack.cli.show.progress import make_console
+        from edgepack.cli.show.tuned import show_kernel_tuning
 
         profile, budget_ns = tunable(target), round((_MINUTES if minutes is None else minutes) * 60e9)
         with workshop(store, compile_limit_s) as shop:
@@ -101,8 +101,8 @@ def _tune_bundle(
     bundle: Path, scenario: Any, duration: int, seed: int | None, into: Path | None, *, as_json: bool
 ) -> None:
     from edgepack.benchmark.tune import tune_and_store
-    from edgepack.cli.display import Bar, make_console
-    from edgepack.cli.measured import show_tuning
+    from edgepack.cli.show.measured import show_tuning
+    from edgepack.cli.show.progress import Bar, make_console
 
     with Bar(make_console(), "tune") as bar:
         found, path = tune_and_store(bundle, scenario, duration, seed or 0, bar, into=into)
@@ -112,9 +112,9 @@ def _tune_bundle(
 
 
 def _show_records(target: str, merge: Path | None, export: Path | None, *, as_json: bool) -> None:
-    from edgepack.cli.display import make_console
-    from edgepack.cli.tuned import show_kernel_records
-    from edgepack.kernels import kernel_records
+    from edgepack.build.tune_kernels import kernel_records
+    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.tuned import show_kernel_records
 
     found = kernel_records(target, merge, export)
     if as_json:

@@ -6,15 +6,15 @@ import importlib.util
 from pathlib import Path
 from typing import Literal
 
+from edgepack.build.pipeline import build
+from edgepack.build.settings import BuildSettings, check_settings
 from edgepack.demo.digits import write_digits
 from edgepack.demo.photos import write_photos
 from edgepack.errors import ToolchainError
-from edgepack.events import Events, Silent
-from edgepack.pipeline import build
-from edgepack.settings import BuildSettings, check_settings
+from edgepack.execution.events import Events, Silent
+from edgepack.execution.runner import Workshop, code_digest
+from edgepack.execution.store import Store, default_folder
 from edgepack.specs import BuildResult
-from edgepack.store import Store, default_folder
-from edgepack.workshop import Workshop, code_digest
 
 DemoModel = Literal["efficientnet-lite0", "digits"]
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol, cast
 
-from edgepack.callables import is_callable_reference
-from edgepack.documents import suggestion
+from edgepack.base.documents import suggestion
+from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ConfigError, ModelError
 from edgepack.specs import OnnxModel, SampleSet, TensorSpec
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.files import atomic_write
+from edgepack.base.files import atomic_write
 from edgepack.graph.load import load_model
 
 if TYPE_CHECKING:

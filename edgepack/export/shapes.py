@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.documents import suggestion
+from edgepack.base.documents import suggestion
 from edgepack.errors import ConfigError, DataError, ModelError
 from edgepack.specs import TensorSpec
 
@@ -129,7 +129,7 @@ def _from_samples(arguments: Arguments, samples: SampleSet) -> dict[str, KnownIn
 
 
 def _from_pictures(arguments: Arguments, samples: SampleSet) -> dict[str, KnownInput]:
-    from edgepack.calibrate.preprocess import picture_shape
+    from edgepack.data.preprocess import picture_shape
 
     preprocessing = samples.preprocessing
     if preprocessing is None or len(arguments.required) != 1:

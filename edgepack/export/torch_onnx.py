@@ -154,7 +154,7 @@ def _feeds(model: OnnxModel, samples: SampleSet | None) -> Iterator[Mapping[str,
 
 
 def _samples(model: OnnxModel, samples: SampleSet) -> Iterator[Mapping[str, Array]]:
-    from edgepack.calibrate.samples import read_samples
+    from edgepack.data.samples import read_samples
 
     yield from itertools.islice(read_samples(samples, model.inputs), _COMPARED)
 

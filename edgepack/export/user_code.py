@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.callables import load_callable
+from edgepack.base.user_functions import load_callable
 from edgepack.errors import EdgepackError, ModelError
 
 if TYPE_CHECKING:

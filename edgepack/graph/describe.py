@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.graph.basic import optimize_basic
 from edgepack.graph.check import check_graph, propagate_shapes
 from edgepack.graph.external import tensor_bytes
+from edgepack.graph.fold import optimize_basic
 from edgepack.graph.load import light_proto, read_proto
 from edgepack.graph.macs import Shape, count_macs, multiplies
 from edgepack.graph.passes import is_quantized

@@ -1,7 +1,7 @@
 """Loads and checks an ONNX file that nobody vouches for, and reads and writes its protobuf message.
 
 The weights are not read to check a model: see ``wire.py``. The C++ checkers of onnx run in this process, so a command
-calls these functions in a child process (``edgepack.children``), as every stage.
+calls these functions in a child process (``edgepack.execution.child``), as every stage.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from edgepack.base.files import atomic_write, sha256_file, sha256_json, storage_errors
 from edgepack.errors import ModelError
-from edgepack.files import atomic_write, sha256_file, sha256_json, storage_errors
 from edgepack.graph import check, external, save, wire
 from edgepack.graph.operators import check_operators, check_opsets, opsets
 from edgepack.graph.walk import all_tensors, is_external

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-from edgepack.documents import suggestion
+from edgepack.base.documents import suggestion
 from edgepack.errors import ModelError
 from edgepack.graph.walk import all_nodes, describe_node
 from edgepack.specs import Diagnostic, OnnxModel

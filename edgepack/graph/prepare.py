@@ -34,9 +34,9 @@ from typing import TYPE_CHECKING
 
 from edgepack.errors import ModelError
 from edgepack.graph import passes
-from edgepack.graph.basic import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.check import first_line
 from edgepack.graph.compare import differences, invent_feeds, run_model
+from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.walk import all_nodes
 from edgepack.specs import Feeds, OnnxModel

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ModelError
-from edgepack.quantize.index import GraphIndex, Node, attribute
+from edgepack.quantize.graph.index import GraphIndex, Node, attribute
 from edgepack.quantize.rules import COMPUTES, FIXED_RANGES, MOVES, WEIGHTED, EngineTable
 from edgepack.quantize.scales import ActivationScale, activation_scale, fixed_range, join_ranges
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ConfigError
-from edgepack.quantize.index import GraphIndex, index_graph
-from edgepack.quantize.normalise import normalise
+from edgepack.quantize.graph.index import GraphIndex, index_graph
+from edgepack.quantize.graph.normalise import normalise
+from edgepack.quantize.graph.rewrite import join_biases, replace_averages
 from edgepack.quantize.placement import Placement, check_placement, place
-from edgepack.quantize.rewrite import join_biases, replace_averages
 from edgepack.quantize.rules import check_rules
 from edgepack.quantize.weights import IntegerWeights, integer_weights, read_weights
 

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from edgepack.documents import suggestion
+from edgepack.base.documents import suggestion
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:

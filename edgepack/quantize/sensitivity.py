@@ -45,7 +45,7 @@ def sensitivity(
     Noise is the energy of the difference to the fp32 outputs over the energy of these, summed over all outputs and up
     to 16 samples. One model is in ``out`` at a time.
     """
-    from edgepack.calibrate.samples import read_samples, take_samples
+    from edgepack.data.samples import read_samples, take_samples
     from edgepack.graph.describe import describe
     from edgepack.graph.load import read_proto
     from edgepack.quantize import quantize
@@ -83,7 +83,7 @@ def quantized_layers(proto: Any) -> tuple[str, ...]:
 
 def run_model(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the outputs of an ONNX model for each feed, by ONNX Runtime."""
-    from edgepack.backends import get_backend
+    from edgepack.engines import get_backend
 
     backend = get_backend("onnxruntime")
     files = (model.path.name, *model.external)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 import numpy as np
 
 from edgepack.errors import ModelError
-from edgepack.quantize.reduction import Reduction, from_rows, reduction
 from edgepack.quantize.saturation import limit_pairs
 from edgepack.quantize.scales import SMALLEST_SCALE, ActivationScale, integer_limits
+from edgepack.quantize.weight_rows import Reduction, from_rows, reduction
 
 if TYPE_CHECKING:
-    from edgepack.quantize.index import GraphIndex
+    from edgepack.quantize.graph.index import GraphIndex
     from edgepack.quantize.placement import Layer
     from edgepack.specs import Array, QuantizationRules
 

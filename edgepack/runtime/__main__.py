@@ -2,7 +2,7 @@
 
 import sys
 
-from edgepack.runtime.command import main
+from edgepack.cli.device_only import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

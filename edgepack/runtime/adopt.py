@@ -9,19 +9,19 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack import documents
+from edgepack.base import documents
 from edgepack.bundle.archive import Bundle, Source, copy_member, measure, open_checked, read_member, write_archive
 from edgepack.bundle.manifest import MODEL_FOLDER, SBOM, manifest_bytes
 from edgepack.bundle.sbom import sbom_bytes
+from edgepack.engines.tensorrt import plan_cache
+from edgepack.engines.tensorrt.device import find_device, key_of
+from edgepack.engines.tensorrt.load import PLAN, RECORD
+from edgepack.engines.tensorrt.plan_cache import KeptPlan
+from edgepack.engines.tensorrt.recipe import RECIPE, read_recipe
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.runtime.load import PLANS, load
 from edgepack.runtime.verify import verify_loaded
 from edgepack.specs import FileEntry, Manifest, Payload, Progress, no_progress
-from edgepack.tensorrt import plans
-from edgepack.tensorrt.device import find_device, key_of
-from edgepack.tensorrt.loading import PLAN, RECORD
-from edgepack.tensorrt.plans import KeptPlan
-from edgepack.tensorrt.recipe import RECIPE, read_recipe
 
 if TYPE_CHECKING:
     from typing import IO
@@ -60,9 +60,9 @@ def _find_plan(bundle: Bundle, payload: Payload, file: IO[bytes], scratch: Path)
     with (scratch / RECIPE).open("wb") as copy:
         copy_member(bundle, name, file, copy)
     recipe = read_recipe(scratch)
-    key = plans.plan_key(recipe, find_device(recipe.dla_core))
+    key = plan_cache.plan_key(recipe, find_device(recipe.dla_core))
     beside = bundle.path.resolve().parent / PLANS
-    kept = plans.find(beside if beside.is_dir() else plans.default_folder(), key)
+    kept = plan_cache.find(beside if beside.is_dir() else plan_cache.default_folder(), key)
     if kept is None:
         raise ConfigError(
             f"this device has not built an engine of {bundle.path} yet", hint="install or run the bundle here first"

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from edgepack.base.files import sha256_file, sha256_json, storage_errors, sync_folder, write_text
 from edgepack.bundle.archive import copy_member, file_entry
 from edgepack.errors import ConfigError, StorageError
-from edgepack.files import sha256_file, sha256_json, storage_errors, sync_folder, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -18,11 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack import children, documents
+from edgepack.base import documents
+from edgepack.base.files import atomic_write, storage_errors, sync_folder, write_text
 from edgepack.bundle.archive import Bundle, open_bundle
+from edgepack.device.host import host_facts
 from edgepack.errors import ChildError, ConfigError, EdgepackError, IntegrityError, StorageError, VerificationError
-from edgepack.files import atomic_write, storage_errors, sync_folder, write_text
-from edgepack.host import host_facts
+from edgepack.execution import child
 from edgepack.runtime.load import PLANS, load
 from edgepack.runtime.verify import verify_loaded
 from edgepack.specs import Host, Precision, Progress, RunOptions, Verification, no_progress
@@ -216,9 +217,7 @@ def _prove(bundle: Bundle, folder: Path, options: RunOptions, progress: Progress
     with tempfile.TemporaryDirectory(prefix="edgepack-install-") as scratch:
         log = Path(scratch) / "install.log"
         try:
-            proof = children.call(
-                prove, (folder / name).absolute(), options, limit_s=_LIMIT_S, log=log, progress=progress
-            )
+            proof = child.call(prove, (folder / name).absolute(), options, limit_s=_LIMIT_S, log=log, progress=progress)
         except ChildError as error:
             words = error.log.strip().splitlines()
             raise VerificationError(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.backends import BACKENDS, FIXES_BATCH, SELF_CONTAINED, Sharing, device_builder, get_backend
+from edgepack.base.versions import is_older
 from edgepack.bundle.archive import Bundle, open_checked
+from edgepack.device.host import host_facts, saturates
+from edgepack.engines import BACKENDS, FIXES_BATCH, SELF_CONTAINED, Sharing, device_builder, get_backend
 from edgepack.errors import CompileError, ConfigError, ToolchainError
-from edgepack.host import host_facts, saturates
 from edgepack.runtime.cache import Unpacked, unpack
 from edgepack.runtime.mapped import dropped_pages
 from edgepack.runtime.tuning import Tuning, device_facts, find_tuning
@@ -26,13 +27,12 @@ from edgepack.specs import (
     TensorSpec,
     no_progress,
 )
-from edgepack.versions import is_older
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from edgepack.backends import Runner
+    from edgepack.engines import Runner
 
 PLANS = "plans"  # the folder beside an installed bundle in which the device's own engines are kept
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.backends.feeds import check_feeds
+from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
 from edgepack.runtime.load import load
 from edgepack.specs import Array, Manifest, RunOptions, TensorSpec
@@ -107,7 +107,7 @@ def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
 
 
 def _read_picture(source: Path, manifest: Manifest) -> dict[str, Array]:
-    from edgepack.calibrate.preprocess import read_picture
+    from edgepack.data.preprocess import read_picture
 
     if manifest.preprocessing is None or len(manifest.inputs) != 1:
         why = "has no preprocessing for pictures" if manifest.preprocessing is None else "has more than one input"

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgepack import documents
+from edgepack.base import documents
+from edgepack.base.files import sha256_json, write_text
 from edgepack.bundle.archive import (
     Bundle,
     Source,
@@ -30,7 +31,6 @@ from edgepack.bundle.archive import (
 )
 from edgepack.bundle.manifest import TUNING, manifest_bytes
 from edgepack.errors import BundleError, ConfigError, StorageError
-from edgepack.files import sha256_json, write_text
 from edgepack.specs import FileEntry, Host, Manifest, Payload, RunOptions, Tuned
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from edgepack.engines.tvm.interface import FILE, read_interface
+from edgepack.engines.tvm.runner import load_runner
 from edgepack.specs import RunOptions
-from edgepack.tvm.interface import FILE, read_interface
-from edgepack.tvm.runner import load_runner
 
 
 def main(folder: Path, inputs: Path, outputs: Path) -> None:

@@ -17,12 +17,12 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from edgepack import documents
-from edgepack.backends import get_backend
+from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle, read_member
-from edgepack.bundle.golden import read_golden
+from edgepack.device.profiles import load_target
+from edgepack.engines import get_backend
 from edgepack.errors import ToolchainError
-from edgepack.targets import load_target
+from edgepack.verify.golden import read_golden
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "backends"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "codegen"))
@@ -195,9 +195,9 @@ def test_integer_products_of_activations_are_exact(tmp_path: Path) -> None:
 def test_a_trained_networks_bundle_passes_its_golden_vectors(
     target: str, precision: str, assets: Path, tmp_path: Path
 ) -> None:
-    from edgepack.pipeline import build
-    from edgepack.runtime.distance import distances
-    from edgepack.settings import BuildSettings
+    from edgepack.build.pipeline import build
+    from edgepack.build.settings import BuildSettings
+    from edgepack.verify.distance import distances
 
     with np.load(assets / "cifar10_test_b.npz") as data:
         pictures = data["x"][:64].astype(np.float32) / 255

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import backend_models
 import pytest
 
-from edgepack.backends import BACKENDS, Backend, Runner, get_backend
+from edgepack.engines import BACKENDS, Backend, Runner, get_backend
 from edgepack.errors import ToolchainError
 from edgepack.specs import EngineFacts, OnnxModel, Precision, RunOptions, Target
 

@@ -6,7 +6,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
-from edgepack.backends.tvm import check, load_model, versions
+from edgepack.engines.tvm.engine import check, load_model, versions
 from edgepack.specs import CompiledModel, OnnxModel, Precision, Target
 
 if TYPE_CHECKING:
@@ -16,10 +16,10 @@ __all__ = ["check", "compile_model", "load_model", "versions"]
 
 
 def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
-    """Compile as ``edgepack.backends.tvm`` does, up to the call that generates machine code."""
+    """Compile as ``edgepack.engines.tvm.engine`` does, up to the call that generates machine code."""
     from tvm import relax
 
-    from edgepack.backends import tvm as real
+    from edgepack.engines.tvm import engine as real
 
     def crash(module: Any, *_: Any, **__: Any) -> None:
         print(f"LLVM ERROR (test double): cannot select, {len(module.functions_items())} functions", flush=True)

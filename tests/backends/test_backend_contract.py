@@ -14,7 +14,7 @@ from backend_models import FLOAT, MODELS, make, save
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from edgepack import documents
+from edgepack.base import documents
 from edgepack.errors import CompileError, DataError, EdgepackError, ToolchainError
 from edgepack.specs import CompiledModel, EngineFacts, RunOptions, Target
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edgepack.backends import Backend, Runner
+    from edgepack.engines import Backend, Runner
 
     Load = Callable[..., Runner]
 

@@ -12,8 +12,10 @@ import pytest
 from backend_models import BFLOAT16, FLOAT, FLOAT16, INT64, MODELS, make, save
 from onnx import helper
 
-from edgepack.backends import engine, get_backend, onnxruntime, weights
-from edgepack.backends.kernels import missing_kernels
+from edgepack.engines import get_backend
+from edgepack.engines.common import installed, weights
+from edgepack.engines.onnxruntime import engine as onnxruntime
+from edgepack.engines.onnxruntime.supported import missing_kernels
 from edgepack.errors import CompileError, ConfigError, ToolchainError
 from edgepack.specs import EngineFacts, OnnxModel, RunOptions, Target
 
@@ -35,13 +37,13 @@ def test_an_unknown_backend_is_answered_with_the_near_one() -> None:
 
 def test_an_engine_that_is_not_there_is_told_with_its_command() -> None:
     with pytest.raises(ToolchainError, match="Nothing is not installed") as caught:
-        engine.engine_version("Nothing", "nothing", "no_such_module_here", "no-such-distribution")
+        installed.engine_version("Nothing", "nothing", "no_such_module_here", "no-such-distribution")
     assert caught.value.hint == "pip install 'edgepack[nothing]'"
     assert caught.value.exit_code == 3
 
 
 def test_a_version_is_known_without_metadata() -> None:
-    assert engine.engine_version("NumPy", "x", "numpy", "no-such-distribution") == np.__version__
+    assert installed.engine_version("NumPy", "x", "numpy", "no-such-distribution") == np.__version__
 
 
 def test_an_engine_whose_library_is_missing_is_told_to_be_installed_again(
@@ -52,7 +54,7 @@ def test_an_engine_whose_library_is_missing_is_told_to_be_installed_again(
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in ("broken_engine_a", "broken_engine_b"):
         with pytest.raises(ToolchainError, match="installed but does not load") as caught:
-            engine.import_engine("Broken", "broken", name)
+            installed.import_engine("Broken", "broken", name)
         assert "--force-reinstall" in caught.value.hint
 
 

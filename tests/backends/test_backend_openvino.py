@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from backend_models import BFLOAT16, FLOAT, FLOAT16, MODELS, make, save
 
-from edgepack.backends import openvino
-from edgepack.backends.fixed import FixedBatchRunner
+from edgepack.engines.common.fixed_batch import FixedBatchRunner
+from edgepack.engines.openvino import engine as openvino
 from edgepack.errors import CompileError, DataError, ToolchainError
 from edgepack.specs import CompiledModel, EngineFacts, RunOptions, Target
 
@@ -289,7 +289,7 @@ import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from backend_models import MODELS, save
-from edgepack.backends import openvino
+from edgepack.engines.openvino import engine as openvino
 from edgepack.specs import Target
 model = save(MODELS["several"](), Path({str(tmp_path / "n.onnx")!r}))
 openvino.compile_model(model, Target("u", "u", "openvino", "aarch64"), "fp32", Path({str(tmp_path / "other")!r}))

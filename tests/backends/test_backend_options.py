@@ -13,14 +13,14 @@ from backend_models import FLOAT, MODELS, make
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from edgepack.backends import Sharing, get_backend
+from edgepack.engines import Sharing, get_backend
 from edgepack.errors import DataError, EdgepackError, ToolchainError
 from edgepack.specs import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgepack.backends import Runner
+    from edgepack.engines import Runner
 
     Load = Callable[..., Runner]
 
@@ -156,7 +156,7 @@ def test_a_closed_runner_with_arrays_says_so(load: Load) -> None:
 def test_pinning_names_cores_that_this_process_may_use() -> None:
     """A container may have cores 3 and 5 only: those are named, counted from 1, but for the caller's own thread."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
-    from edgepack.backends.onnxruntime import session_options
+    from edgepack.engines.onnxruntime.engine import session_options
 
     cores = sorted(os.sched_getaffinity(0))
     settings = session_options(RunOptions(pinning=True))
@@ -168,7 +168,7 @@ def test_pinning_names_cores_that_this_process_may_use() -> None:
 
 
 def test_a_model_loaded_for_one_batch_refuses_wrong_inputs_without_loading_again(load: Load) -> None:
-    from edgepack.backends.fixed import FixedBatchRunner
+    from edgepack.engines.common.fixed_batch import FixedBatchRunner
 
     runner = load("conv", options=RunOptions(threads=1, fixed_batch=2))
     assert isinstance(runner, FixedBatchRunner)
@@ -186,7 +186,7 @@ def test_a_model_loaded_for_one_batch_refuses_wrong_inputs_without_loading_again
 
 
 def test_other_batches_are_loaded_once_and_then_run_without_asking_the_fixed_one(load: Load) -> None:
-    from edgepack.backends.fixed import FixedBatchRunner
+    from edgepack.engines.common.fixed_batch import FixedBatchRunner
 
     runner = load("conv", options=RunOptions(threads=1, fixed_batch=2))
     assert isinstance(runner, FixedBatchRunner)
@@ -207,7 +207,7 @@ def test_other_batches_are_loaded_once_and_then_run_without_asking_the_fixed_one
 
 
 def test_a_batch_that_is_not_free_is_left_alone(load: Load) -> None:
-    from edgepack.backends.fixed import FixedBatchRunner
+    from edgepack.engines.common.fixed_batch import FixedBatchRunner
 
     proto = make([helper.make_node("Relu", ["x"], ["y"])], [("x", FLOAT, [1, 4])], [("y", FLOAT, [1, 4])])
     runner = load(proto, options=RunOptions(threads=1, fixed_batch=1))

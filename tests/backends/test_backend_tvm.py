@@ -15,14 +15,14 @@ import pytest
 from backend_models import FLOAT, make, save
 from onnx import helper
 
-from edgepack.backends import tvm as backend
 from edgepack.bundle.requirements import requirements
+from edgepack.device.host import host_facts
+from edgepack.device.profiles import load_target
+from edgepack.engines.tvm import engine as backend
+from edgepack.engines.tvm.elf import machine_of
+from edgepack.engines.tvm.libraries import FOLDER_VARIABLE, runtime_files
 from edgepack.errors import ToolchainError
-from edgepack.host import host_facts
 from edgepack.specs import Limits, RunOptions
-from edgepack.targets import load_target
-from edgepack.tvm.elf import machine_of
-from edgepack.tvm.libraries import FOLDER_VARIABLE, runtime_files
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +163,7 @@ def test_a_crash_inside_llvm_ends_with_one_error(signal: str, tmp_path: Path) ->
     """The crash is a test double's, in the child process, at the call that generates code: crashing_llvm.py."""
     model = save(backend_models.conv(), tmp_path / "model.onnx")
     (tmp_path / "sitecustomize.py").write_text(
-        "import edgepack.backends\nedgepack.backends.BACKENDS.update(tvm='crashing_llvm')\n"
+        "import edgepack.engines\nedgepack.engines.BACKENDS.update(tvm='crashing_llvm')\n"
     )
     out = tmp_path / "out"
     words = [sys.executable, "-m", "edgepack", "compile", model.path, "--target", "host-tvm", "-o", out]

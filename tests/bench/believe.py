@@ -30,20 +30,20 @@ from typing import Any
 
 import numpy as np
 
-from edgepack import children
 from edgepack.benchmark import benchmark
-from edgepack.benchmark.circumstances import facts
 from edgepack.benchmark.compare import compare, compare_with
-from edgepack.benchmark.importing import Of, import_result
-from edgepack.benchmark.statistics import nearest_rank
+from edgepack.benchmark.imported import Of, import_result
+from edgepack.benchmark.machine.state import facts
+from edgepack.benchmark.measure.worker import Block, Open
+from edgepack.benchmark.measure.worker_pool import Worker
+from edgepack.benchmark.statistics.percentiles import nearest_rank
 from edgepack.benchmark.tune import tune
-from edgepack.benchmark.worker import Block, Open
-from edgepack.benchmark.workers import Worker
 from edgepack.bundle.archive import copy_member, open_bundle, open_checked, read_member
-from edgepack.bundle.golden import read_golden
 from edgepack.bundle.manifest import GOLDEN
-from edgepack.host import host_facts
+from edgepack.device.host import host_facts
+from edgepack.execution import child
 from edgepack.specs import RunOptions, Scenario
+from edgepack.verify.golden import read_golden
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SECOND = 10**9
@@ -108,9 +108,9 @@ def _built(name: str, folder: Path) -> list[Path]:
     """Build fp32 bundles of a trained model for both engines."""
     from beside import peers_models
 
-    from edgepack.pipeline import build
-    from edgepack.settings import BuildSettings
-    from edgepack.store import Store
+    from edgepack.build.pipeline import build
+    from edgepack.build.settings import BuildSettings
+    from edgepack.execution.store import Store
 
     place = folder / name
     peers_models().set_up(name, place / "model")
@@ -136,7 +136,7 @@ def coverage(bundles: list[Path], words: Any, folder: Path) -> list[dict[str, An
     for pair in range(words.pairs):
         scenario = Scenario("SingleStream", round(words.seconds * SECOND), SECOND, seed=pair)
         both = [
-            children.call(benchmark, bundles[0], scenario, ONE, limit_s=900.0, log=folder / "coverage.log")
+            child.call(benchmark, bundles[0], scenario, ONE, limit_s=900.0, log=folder / "coverage.log")
             for _ in range(2)
         ]
         pooled = nearest_rank(np.sort(np.concatenate([r.latencies_ns or r.distribution_ns for r in both])), 50.0)
@@ -264,7 +264,7 @@ def _ours(
 ) -> tuple[float, float]:
     """Return the median latency and the time of a sample, in ns, of one process."""
     plan = Scenario(scenario, round(seconds * SECOND), SECOND // 2, batch=batch, launches=1)  # type: ignore[arg-type]
-    found = children.call(benchmark, bundle, plan, options, limit_s=600.0, log=folder / "ours.log")
+    found = child.call(benchmark, bundle, plan, options, limit_s=600.0, log=folder / "ours.log")
     median = nearest_rank(np.sort(np.array(found.latencies_ns or found.distribution_ns)), 50.0)
     return float(median), 1e9 / found.samples_per_second
 

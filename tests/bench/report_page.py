@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT / "tests" / "report"))
 import made_up  # noqa: E402
 from browser import Browser, find_chromium  # noqa: E402
 
-from edgepack.host import host_facts  # noqa: E402
-from edgepack.report.page import write_report  # noqa: E402
+from edgepack.device.host import host_facts  # noqa: E402
+from edgepack.report.html.page import write_report  # noqa: E402
 
 OPENINGS, FILTERS = 15, 30
 BOUND_S = 1.0

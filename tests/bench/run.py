@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from models import gigabyte, resnet20
 
-from edgepack.backends import get_backend
-from edgepack.host import host_facts
+from edgepack.device.host import host_facts
+from edgepack.engines import get_backend
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BLOCKS = 60
@@ -77,9 +77,9 @@ def child(*words: str, environment: dict[str, str] | None = None) -> Any:
 
 def build_bundles(folder: Path) -> dict[str, Path]:
     """Build fp32 bundles of ResNet20 for both engines, once."""
-    from edgepack.pipeline import build
-    from edgepack.settings import BuildSettings
-    from edgepack.store import Store
+    from edgepack.build.pipeline import build
+    from edgepack.build.settings import BuildSettings
+    from edgepack.execution.store import Store
 
     out = folder / "resnet20"
     if not out.is_dir():
@@ -146,7 +146,7 @@ def bare_call(engine: str, model: Any, options: Any, feeds: dict[str, Any]) -> C
     if engine == "onnxruntime":
         import onnxruntime
 
-        from edgepack.backends.onnxruntime import session_options
+        from edgepack.engines.onnxruntime.engine import session_options
 
         session = onnxruntime.InferenceSession(str(entry), session_options(options), providers=["CPUExecutionProvider"])
         names = [o.name for o in session.get_outputs()]
@@ -204,7 +204,7 @@ def commands(folder: Path) -> list[dict[str, Any]]:
         "--duration", "0.5",
     ]  # fmt: skip
     cpu_of(words, folder)
-    imports = [sys.executable, "-c", "import edgepack.cli.display, edgepack.pipeline, rich.progress"]
+    imports = [sys.executable, "-c", "import edgepack.cli.show.progress, edgepack.build.pipeline, rich.progress"]
     pairs = [(cpu_of(words, folder), cpu_of(imports, folder)) for _ in range(7)]
     more = float(np.median([a - b for a, b in pairs]))
     return [
@@ -272,8 +272,8 @@ def golden_child(model: str, folder: str) -> dict[str, Any]:
     """Make golden vectors of the model with ONNX Runtime."""
     import onnxruntime
 
-    from edgepack.bundle.golden import Golden, write_golden
-    from edgepack.bundle.tolerance import tolerance
+    from edgepack.verify.golden import Golden, write_golden
+    from edgepack.verify.tolerance import tolerance
 
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     feeds = {"input": np.random.default_rng(0).standard_normal((1, 4096)).astype(np.float32)}

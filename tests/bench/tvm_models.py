@@ -20,18 +20,18 @@ from pathlib import Path
 import numpy as np
 from light_models import LIGHT, expand
 
-from edgepack import children
-from edgepack.backends import get_backend
-from edgepack.choose import with_shapes
+from edgepack.data.split import with_shapes
+from edgepack.device.host import host_facts, short_cpu_name
+from edgepack.device.profiles import load_target
+from edgepack.engines import get_backend
 from edgepack.errors import EdgepackError
+from edgepack.execution import child
 from edgepack.graph.compare import relative_distance, run_model
 from edgepack.graph.feeds import random_feeds
 from edgepack.graph.freeze import freeze
 from edgepack.graph.load import load_model, read_proto
 from edgepack.graph.prepare import prepare
-from edgepack.host import host_facts, short_cpu_name
 from edgepack.specs import RunOptions
-from edgepack.targets import load_target
 
 AGREES = 1e-3
 SAMPLES = 2
@@ -113,7 +113,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="edgepack-models-") as scratch:
             log = Path(scratch, "log")
             try:
-                row = children.call(check, str(path), name, Path(scratch), limit_s=options.limit, log=log)
+                row = child.call(check, str(path), name, Path(scratch), limit_s=options.limit, log=log)
             except EdgepackError as error:
                 failed += 1
                 print(f"| {name} | | | | | | not compiled: {error.message[:300]} |", flush=True)

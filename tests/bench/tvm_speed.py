@@ -65,8 +65,8 @@ def main() -> int:
 
 def circumstances() -> dict[str, Any]:
     """Return the host and the engines' versions."""
-    from edgepack.backends import get_backend
-    from edgepack.host import host_facts
+    from edgepack.device.host import host_facts
+    from edgepack.engines import get_backend
 
     host = host_facts()
     versions = {**get_backend("tvm").versions(), **get_backend("onnxruntime").versions()}
@@ -134,12 +134,12 @@ def prepare_child(name: str, precision: str, folder: str) -> dict[str, Any]:
     """Write the ONNX file, quantized or not, and compile it for both engines."""
     from quantize_models import minmax_ranges, random_feeds
 
-    from edgepack.backends import get_backend
+    from edgepack.device.profiles import load_target
+    from edgepack.engines import get_backend
     from edgepack.graph.load import load_model
     from edgepack.graph.prepare import prepare
     from edgepack.quantize import quantize
     from edgepack.quantize.rules import rules_for
-    from edgepack.targets import load_target
 
     out = Path(folder)
     out.mkdir(parents=True)
@@ -196,7 +196,7 @@ def one_sample(source: Path, path: Path) -> Path:
 
 def time_child(engine: str, path: str, folder: str, threads: str, seconds: str) -> dict[str, Any]:
     """Call the compiled model for some seconds; return the medians of a call."""
-    from edgepack.backends import get_backend
+    from edgepack.engines import get_backend
     from edgepack.graph.load import load_model
     from edgepack.specs import CompiledModel, RunOptions
 

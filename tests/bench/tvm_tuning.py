@@ -63,17 +63,18 @@ def main() -> int:
 
 def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
     """Tune a model and compile it by rule, tuned, and from another's records; return what the search told."""
-    from edgepack.backends import get_backend, tvm
-    from edgepack.cli.display import Display, make_console
+    from edgepack.build.tune_kernels import tune_kernels
+    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.device.profiles import load_target
+    from edgepack.engines import get_backend
+    from edgepack.engines.tvm import engine as tvm
+    from edgepack.engines.tvm.compile import compile_folder
+    from edgepack.engines.tvm.cost_model import chooser
+    from edgepack.engines.tvm.records import Records, load_records
+    from edgepack.execution.runner import Workshop, code_digest
+    from edgepack.execution.store import Store
     from edgepack.graph.load import load_model
     from edgepack.graph.prepare import prepare
-    from edgepack.kernels import tune_kernels
-    from edgepack.store import Store
-    from edgepack.targets import load_target
-    from edgepack.tuning.nearness import chooser
-    from edgepack.tuning.records import Records, load_records
-    from edgepack.tvm.compiling import compile_folder
-    from edgepack.workshop import Workshop, code_digest
 
     source = source_of(name, place)
     if source is None:

@@ -1,6 +1,7 @@
 """A test double of NVIDIA's management library: functions that ctypes would find, with made-up answers.
 
-No GPU was asked. The names, argument orders and structures are those of nvml.h, as in ``edgepack.benchmark.nvml``.
+No GPU was asked. The names, argument orders and structures are those of nvml.h, as in
+``edgepack.benchmark.machine.nvml``.
 """
 
 from __future__ import annotations

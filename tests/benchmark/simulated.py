@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from edgepack.benchmark.loop import Warmup
-from edgepack.benchmark.summary import Subject
-from edgepack.benchmark.worker import Block, Closed, Measured, Open, Opened
+from edgepack.benchmark.measure.loop import Warmup
+from edgepack.benchmark.measure.summary import Subject
+from edgepack.benchmark.measure.worker import Block, Closed, Measured, Open, Opened
 from edgepack.errors import ChildError
 from edgepack.specs import Host, Manifest, Memory, Payload, Requirements, RunOptions, TensorSpec
 

@@ -3,9 +3,9 @@ import dataclasses
 import pytest
 from small_bundles import small_bundle
 
-from edgepack import children
 from edgepack.benchmark import benchmark
 from edgepack.errors import BundleError, ConfigError
+from edgepack.execution import child
 from edgepack.specs import RunOptions, Scenario
 
 SECOND = 10**9
@@ -20,7 +20,7 @@ def bundle(tmp_path_factory):
 def test_single_stream_in_a_fresh_process(bundle, tmp_path):
     steps = []
     scenario = Scenario("SingleStream", SECOND // 5, SECOND // 20, launches=2)
-    found = children.call(
+    found = child.call(
         benchmark,
         bundle,
         scenario,

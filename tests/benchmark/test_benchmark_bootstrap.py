@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from edgepack.benchmark import bootstrap, statistics
+from edgepack.benchmark.statistics import bootstrap, percentiles
 
 
 def series(generator, n, dependence):
@@ -35,7 +35,7 @@ def test_intervals_of_percentiles_cover_the_truth(dependence, n, p, least):
     generator, runs, covered = np.random.default_rng(5), 200, 0
     true = 1e6 * math.exp(0.5 * stats.norm.ppf(p / 100))
     for seed in range(runs):
-        found = statistics.percentile(series(generator, n, dependence), p, seed).ci95_ns
+        found = percentiles.percentile(series(generator, n, dependence), p, seed).ci95_ns
         covered += found is None or found[0] <= true <= found[1]
     assert covered / runs >= least - 3 * math.sqrt(least * (1 - least) / runs)
 
@@ -94,7 +94,7 @@ def test_a_rank_whose_interval_leaves_the_data_has_none():
 
 def test_constant_latencies_have_a_closed_interval():
     assert bootstrap.mean_interval(np.full(50, 7.0), 0).ends == (7.0, 7.0)
-    assert statistics.percentile(np.full(100, 7), 50.0, 0).ci95_ns == (7, 7)
+    assert percentiles.percentile(np.full(100, 7), 50.0, 0).ci95_ns == (7, 7)
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 5, 10, 100])

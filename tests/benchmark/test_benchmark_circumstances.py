@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from edgepack.benchmark import validity
-from edgepack.benchmark.circumstances import facts
+from edgepack.benchmark.machine import validity
+from edgepack.benchmark.machine.state import facts
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 COOLING = "sys/class/thermal/cooling_device"

@@ -7,7 +7,7 @@ import pytest
 from simulated import Machine, SimulatedWorker, subject
 
 from edgepack.benchmark import compare
-from edgepack.benchmark.worker import Open
+from edgepack.benchmark.measure.worker import Open
 from edgepack.errors import BundleError, ConfigError
 from edgepack.specs import RunOptions, Scenario
 

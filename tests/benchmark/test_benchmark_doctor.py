@@ -1,6 +1,6 @@
 import pytest
 
-from edgepack.benchmark.doctor import doctor_benchmark
+from edgepack.benchmark.machine.advice import doctor_benchmark
 
 CPUS = "sys/devices/system/cpu"
 

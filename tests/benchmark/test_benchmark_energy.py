@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from edgepack.benchmark import energy
+from edgepack.benchmark.machine import energy
 
 
 def tree(root, files):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgepack.benchmark import feeds
+from edgepack.benchmark.measure import queries as feeds
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs import TensorSpec
 

@@ -17,8 +17,8 @@ from click.testing import CliRunner
 from simulated import HOST
 from small_bundles import small_bundle
 
-from edgepack import documents
-from edgepack.benchmark.importing import Of, import_result, unknown_host
+from edgepack.base import documents
+from edgepack.benchmark.imported import Of, import_result, unknown_host
 from edgepack.bundle.archive import open_bundle
 from edgepack.cli.main import cli
 from edgepack.errors import ConfigError, StorageError

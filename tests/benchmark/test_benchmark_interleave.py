@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from simulated import Machine, SimulatedWorker, subject
 
-from edgepack.benchmark import interleave
+from edgepack.benchmark.measure import interleave
 from edgepack.specs import RunOptions, Scenario
 
 SECOND = 10**9

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from simulated import Machine, SimulatedWorker
 
-from edgepack.benchmark import energy
-from edgepack.benchmark.launches import measure_launches
-from edgepack.benchmark.worker import Open
+from edgepack.benchmark.machine import energy
+from edgepack.benchmark.measure.launches import measure_launches
+from edgepack.benchmark.measure.worker import Open
 from edgepack.errors import ChildError
 from edgepack.specs import RunOptions, Scenario
 

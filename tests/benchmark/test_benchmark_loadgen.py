@@ -1,7 +1,7 @@
 import pytest
 from small_bundles import small_bundle
 
-from edgepack.benchmark import loadgen
+from edgepack.benchmark.measure import loadgen
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
 from edgepack.specs import RunOptions, Scenario
 
@@ -92,9 +92,9 @@ def test_loadgen_and_the_own_loop_agree_within_their_intervals(tmp_path):
     """Both in turn, five times: the medians' ratio is within the spread that the own loop has with itself, or 10 %."""
     import statistics
 
-    from edgepack.benchmark.loop import closed_loop
-    from edgepack.benchmark.session import open_session
-    from edgepack.benchmark.statistics import percentile
+    from edgepack.benchmark.measure.loop import closed_loop
+    from edgepack.benchmark.measure.session import open_session
+    from edgepack.benchmark.statistics.percentiles import percentile
 
     scenario = Scenario("SingleStream", 150_000_000, 50_000_000, queries=64)
     loaded = open_session(small_bundle(tmp_path), scenario, RunOptions(threads=1))

@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from edgepack.benchmark import loop
+from edgepack.benchmark.measure import loop
 
 
 class FakeTime:

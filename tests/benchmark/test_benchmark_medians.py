@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
-from edgepack.backends import get_backend
-from edgepack.benchmark.medians import median_latencies
-from edgepack.bundle.golden import Golden, write_golden
+from edgepack.benchmark.measure.rank import median_latencies
+from edgepack.device.profiles import load_target
+from edgepack.engines import get_backend
 from edgepack.graph.load import load_model
 from edgepack.specs import CompiledModel, RunOptions
-from edgepack.targets import load_target
+from edgepack.verify.golden import Golden, write_golden
 
 
 def network(folder: Path, layers: int) -> CompiledModel:

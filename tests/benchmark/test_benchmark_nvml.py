@@ -5,7 +5,7 @@ import os
 import pytest
 from fake_nvml import FakeNvml
 
-from edgepack.benchmark import energy, nvml, validity
+from edgepack.benchmark.machine import energy, nvml, validity
 
 ANSWERS = {
     "nvmlDeviceGetClockInfo": {0: 1410},

@@ -2,9 +2,9 @@ import itertools
 
 import pytest
 
-from edgepack.benchmark import roof
-from edgepack.benchmark.roof import Trial
 from edgepack.errors import ToolchainError
+from edgepack.profiling import peaks as roof
+from edgepack.profiling.peaks import Trial
 from edgepack.specs import Bandwidth, Peak, Roof
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -106,12 +106,12 @@ def test_the_kernels_of_this_host_make_a_roof(monkeypatch):
 
 def test_torch_is_tried_where_openvino_is_not():
     pytest.importorskip("torch", reason="torch is not installed")
-    from edgepack.benchmark import probe_torch
+    from edgepack.profiling import peak_torch
 
     with pytest.raises(ToolchainError, match="same kernels"):
-        probe_torch.versions({"openvino": "1"})
-    assert "torch" in probe_torch.versions({})
-    trials = list(itertools.islice(probe_torch.trials(("fp32", "int8", "bf16"), 1, (KIB,)), 10))
+        peak_torch.versions({"openvino": "1"})
+    assert "torch" in peak_torch.versions({})
+    trials = list(itertools.islice(peak_torch.trials(("fp32", "int8", "bf16"), 1, (KIB,)), 10))
     assert [trial.precision for trial in trials] == ["fp32"] * 3 + ["bf16"] * 3 + [None]
     trials[0].call()
     trials[-1].call()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgepack.benchmark import server
+from edgepack.benchmark.measure import server
 from edgepack.specs import Scenario
 
 

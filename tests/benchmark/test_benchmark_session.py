@@ -3,8 +3,8 @@
 import pytest
 from small_bundles import small_bundle, small_openvino_bundle
 
-from edgepack.benchmark import session
-from edgepack.benchmark.launches import benchmark_launches
+from edgepack.benchmark.measure import session
+from edgepack.benchmark.measure.launches import benchmark_launches
 from edgepack.specs import RunOptions, Scenario
 
 
@@ -37,8 +37,8 @@ def test_streams_are_runners_of_their_own_for_throughput_alone(bundle, name, opt
 )
 def test_openvino_is_measured_as_loaded_for_the_batch_of_the_scenario(scenario, samples, tmp_path, monkeypatch):
     pytest.importorskip("openvino")
-    from edgepack.backends import openvino
-    from edgepack.backends.fixed import FixedBatchRunner
+    from edgepack.engines.common.fixed_batch import FixedBatchRunner
+    from edgepack.engines.openvino import engine as openvino
 
     made, load_model = [], openvino.load_model
 

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from simulated import subject
 
-from edgepack import documents
-from edgepack.benchmark import summary, validity
+from edgepack.base import documents
+from edgepack.benchmark.machine import validity
+from edgepack.benchmark.measure import summary
 from edgepack.specs import Memory, Result, Scenario
 
 SECOND = 10**9

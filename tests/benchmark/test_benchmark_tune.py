@@ -9,10 +9,9 @@ import pytest
 from simulated import Machine, SimulatedWorker
 from small_bundles import small_bundle
 
-from edgepack.benchmark import space
-from edgepack.benchmark.space import combinations, describe_changes, with_changes
-from edgepack.benchmark.tune import Setting, tune, tune_and_store, tune_with
-from edgepack.benchmark.worker import Open
+from edgepack.benchmark.measure.worker import Open
+from edgepack.benchmark.tune import Setting, space, tune, tune_and_store, tune_with
+from edgepack.benchmark.tune.space import combinations, describe_changes, with_changes
 from edgepack.errors import CompileError, ConfigError
 from edgepack.runtime.load import load, tuning_here
 from edgepack.runtime.tuning import path_beside

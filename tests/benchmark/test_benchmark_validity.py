@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 from simulated import HOST
 
-from edgepack.benchmark import memory, validity
+from edgepack.benchmark.machine import validity
+from edgepack.benchmark.measure import memory
 
 QUIET = {
     "cpu_pressure_total_us": 1e6,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepack.benchmark import verdict
+from edgepack.benchmark.statistics import verdict
 
 LAUNCHES = st.lists(st.floats(-2, 2), min_size=2, max_size=20)
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from small_bundles import INPUTS, OUTPUTS, onnx_outputs, small_onnx
 
-from edgepack.bundle.golden import Golden, check_golden, make_golden, read_golden, with_tolerance, write_golden
-from edgepack.bundle.tolerance import Tolerance
-from edgepack.calibrate.samples import find_samples
+from edgepack.data.samples import find_samples
 from edgepack.errors import BundleError, ConfigError, DataError, ModelError, VerificationError
 from edgepack.graph.load import load_model
 from edgepack.specs import OutputDistance, TensorSpec, Verification
+from edgepack.verify.golden import Golden, check_golden, make_golden, read_golden, with_tolerance, write_golden
+from edgepack.verify.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,12 +11,12 @@ import time
 import pytest
 from small_bundles import small_compiled, small_facts, small_golden
 
-from edgepack import children
 from edgepack.bundle.archive import open_bundle, read_member
-from edgepack.bundle.golden import read_golden
 from edgepack.bundle.pack import pack
 from edgepack.errors import BundleError, ConfigError
+from edgepack.execution import child
 from edgepack.specs import Preprocessing
+from edgepack.verify.golden import read_golden
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_files_in_folders_and_empty_files(parts, tmp_path):
 
 def test_it_is_a_stage_that_runs_in_a_child(parts, tmp_path):
     compiled, golden = parts
-    path = children.call(pack, compiled, golden, small_facts(), tmp_path / "out", limit_s=60, log=tmp_path / "log")
+    path = child.call(pack, compiled, golden, small_facts(), tmp_path / "out", limit_s=60, log=tmp_path / "log")
     assert open_bundle(path).manifest.name == "small"
 
 

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from small_bundles import TARGET, small_compiled
 
+from edgepack.base.versions import is_older, parse_version, release
 from edgepack.bundle.requirements import requirements
 from edgepack.specs import Compute, EngineFacts
-from edgepack.versions import is_older, parse_version, release
 
 
 def stamp(path, opset, ir):
@@ -89,7 +89,7 @@ def test_openvino_graphs_need_the_release_that_knows_their_operators(tmp_path, i
 
 def test_what_openvino_writes_is_understood(tmp_path):
     pytest.importorskip("openvino")
-    from edgepack.backends.openvino import compile_model
+    from edgepack.engines.openvino.engine import compile_model
     from edgepack.graph.load import load_model
 
     model = load_model(small_compiled(tmp_path / "onnx").folder / "model.onnx")

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from edgepack.bundle.tolerance import INT8_MARGIN_DB, rounding_sqnr_db, tolerance
 from edgepack.specs import OutputDistance
+from edgepack.verify.tolerance import INT8_MARGIN_DB, rounding_sqnr_db, tolerance
 
 
 def measured(sqnr_db=None, max_abs=0.0, mismatch=None):

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgepack.calibrate
-from edgepack import children
 from edgepack.calibrate import calibrate, measure, tensors
-from edgepack.calibrate.samples import find_samples, take_samples
+from edgepack.data.samples import find_samples, take_samples
 from edgepack.errors import ConfigError, DataError, ModelError
+from edgepack.execution import child
 from edgepack.graph.load import load_model
 
 OBSERVERS = ["minmax", "percentile", "entropy", "mse"]
@@ -158,7 +158,7 @@ def test_a_checkpoint_of_other_data_or_damaged_is_not_used(conv_model, save_npz,
 def test_it_runs_in_a_child_process(conv_model, save_npz, tmp_path, observer):
     found = find_samples(save_npz(image=random_images(4)), conv_model.inputs, None)
     steps = []
-    ranges = children.call(
+    ranges = child.call(
         calibrate,
         *(conv_model, found, observer, 99.9, tmp_path / "child"),
         limit_s=60,

@@ -9,7 +9,7 @@ from calibrate_inputs import IMAGE_INPUT, random_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepack.calibrate.samples import find_samples, read_labels, read_samples, take_samples
+from edgepack.data.samples import find_samples, read_labels, read_samples, take_samples
 from edgepack.errors import DataError
 from edgepack.specs import TensorSpec
 

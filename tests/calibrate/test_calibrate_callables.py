@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from calibrate_inputs import IMAGE_INPUT
 
-from edgepack.calibrate.samples import find_samples, read_labels, read_samples, take_samples
+from edgepack.data.samples import find_samples, read_labels, read_samples, take_samples
 from edgepack.errors import ConfigError, DataError
 
 
@@ -132,9 +132,9 @@ def test_missing_file_and_module(tmp_path):
 
 
 def test_a_callable_without_end_is_stopped(source, monkeypatch):
-    from edgepack.calibrate import callables
+    from edgepack.data import generator
 
-    monkeypatch.setattr(callables, "_MOST_SAMPLES", 50)
+    monkeypatch.setattr(generator, "_MOST_SAMPLES", 50)
     body = f"def make():\n    while True:\n        yield {{'image': {ZEROS}}}\n"
     with pytest.raises(DataError, match="still yields samples after 50"):
         find_samples(source(body), IMAGE_INPUT, None)

@@ -3,8 +3,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from edgepack.calibrate.encodings import PLAIN, USUAL, alternatives, encoding_of, guess_encoding
-from edgepack.calibrate.recipes import list_recipes, load_recipe
+from edgepack.data.recipes import list_recipes, load_recipe
+from edgepack.lint.encodings import PLAIN, USUAL, alternatives, encoding_of, guess_encoding
 
 
 @pytest.mark.parametrize("name", list_recipes())

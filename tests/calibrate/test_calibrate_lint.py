@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgepack import children
-from edgepack.calibrate.encodings import PLAIN, USUAL
-from edgepack.calibrate.lint import lint
-from edgepack.calibrate.lint_trials import sharpness
-from edgepack.calibrate.samples import find_samples
-from edgepack.calibrate.survey import signature
+from edgepack.data.samples import find_samples
+from edgepack.execution import child
+from edgepack.lint import lint
+from edgepack.lint.encodings import PLAIN, USUAL
+from edgepack.lint.survey import signature
+from edgepack.lint.trials import sharpness
 from edgepack.specs import Preprocessing
 
 SIDE = 40
@@ -361,7 +361,7 @@ def test_it_runs_in_a_child_process(classifier, pixels, save_npz, tmp_path):
     images = np.stack([IMAGENET.encode(p).transpose(2, 0, 1) for p in pixels[0][:12]])
     found = find_samples(save_npz(image=images), classifier.inputs, None)
     arguments = (classifier, found, None, "minmax", 99.9, tmp_path / "out")
-    assert children.call(lint, *arguments, limit_s=60, log=tmp_path / "log") == lint(*arguments)
+    assert child.call(lint, *arguments, limit_s=60, log=tmp_path / "log") == lint(*arguments)
 
 
 def test_sharpness_knows_no_scale_and_no_habit():

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepack.calibrate.encodings import PLAIN
-from edgepack.calibrate.lint import lint
-from edgepack.calibrate.recipes import load_recipe
-from edgepack.calibrate.samples import find_samples, read_samples
+from edgepack.data.recipes import load_recipe
+from edgepack.data.samples import find_samples, read_samples
 from edgepack.graph.load import load_model
 from edgepack.graph.prepare import prepare
+from edgepack.lint import lint
+from edgepack.lint.encodings import PLAIN
 from edgepack.specs import Lint, OnnxModel
 
 

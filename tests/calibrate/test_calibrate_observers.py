@@ -4,9 +4,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from edgepack.calibrate.errors_of_ranges import squared_errors
 from edgepack.calibrate.histogram import Counts, to_histogram
 from edgepack.calibrate.observers import choose_range
+from edgepack.calibrate.range_error import squared_errors
 from edgepack.calibrate.statistics import Statistics, extremes_of
 
 COUNT = 60_000

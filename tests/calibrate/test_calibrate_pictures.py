@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from calibrate_inputs import IMAGE_INPUT
 
-from edgepack.calibrate.pictures import list_pictures
-from edgepack.calibrate.preprocess import read_picture
-from edgepack.calibrate.samples import find_samples, read_labels, read_samples
+from edgepack.data.image_folder import list_pictures
+from edgepack.data.preprocess import read_picture
+from edgepack.data.samples import find_samples, read_labels, read_samples
 from edgepack.errors import DataError
 from edgepack.specs import Preprocessing, TensorSpec
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgepack.calibrate import preprocess
-from edgepack.calibrate.preprocess import decode_picture, picture_shape, read_picture
+from edgepack.data import preprocess
+from edgepack.data.preprocess import decode_picture, picture_shape, read_picture
 from edgepack.errors import DataError
 from edgepack.specs import Preprocessing
 

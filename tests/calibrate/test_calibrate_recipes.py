@@ -1,6 +1,6 @@
 import pytest
 
-from edgepack.calibrate.recipes import list_recipes, load_recipe
+from edgepack.data.recipes import list_recipes, load_recipe
 from edgepack.errors import ConfigError
 
 

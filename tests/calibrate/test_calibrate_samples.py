@@ -6,7 +6,7 @@ from calibrate_inputs import IMAGE_INPUT, random_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepack.calibrate.samples import (
+from edgepack.data.samples import (
     find_samples,
     ignored_files,
     read_labels,

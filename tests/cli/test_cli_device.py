@@ -47,8 +47,8 @@ def test_several_are_each_compared_with_the_first(bundle, tmp_path):
 
 
 def test_every_document_has_a_schema():
+    from edgepack.cli.json_schema import DOCUMENTS
     from edgepack.cli.tools import _DOCUMENTS
-    from edgepack.schemas import DOCUMENTS
 
     assert set(_DOCUMENTS) == set(DOCUMENTS)
     schema = json.loads(run("schema", "tuning").stdout)

@@ -12,16 +12,17 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.backends import get_backend, tvm
 from edgepack.cli.main import cli
-from edgepack.codegen.blocking import Blocking
-from edgepack.codegen.workload import Workload, rule, tiles
+from edgepack.device.host import host_facts
+from edgepack.device.profiles import load_target
+from edgepack.engines import get_backend
+from edgepack.engines.tvm import engine as tvm
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.workload import Workload, rule, tiles
+from edgepack.engines.tvm.interface import FUNCTIONS, read_functions
+from edgepack.engines.tvm.records import Record, Trial
+from edgepack.engines.tvm.tuning.workloads import kernels_of
 from edgepack.errors import ToolchainError
-from edgepack.host import host_facts
-from edgepack.targets import load_target
-from edgepack.tuning.kernels import kernels_of
-from edgepack.tuning.records import Record, Trial
-from edgepack.tvm.interface import FUNCTIONS, read_functions
 
 
 @pytest.fixture(autouse=True)

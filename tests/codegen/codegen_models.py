@@ -9,10 +9,10 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.codegen.lower import Lowered, lower
-from edgepack.codegen.machine import Machine, machine
-from edgepack.codegen.workload import Choose
-from edgepack.host import host_facts
+from edgepack.device.host import host_facts
+from edgepack.engines.tvm.codegen.lower import Lowered, lower
+from edgepack.engines.tvm.codegen.machine import Machine, machine
+from edgepack.engines.tvm.codegen.workload import Choose
 
 Arrays = dict[str, np.ndarray]
 

@@ -6,11 +6,11 @@ import pytest
 from codegen_models import import_model, model
 from onnx import helper
 
-from edgepack.codegen import blocking
-from edgepack.codegen.lower import lower
-from edgepack.codegen.machine import machine
-from edgepack.targets import load_target
-from edgepack.tvm.compiling import processor_of
+from edgepack.device.profiles import load_target
+from edgepack.engines.tvm.codegen import tile as blocking
+from edgepack.engines.tvm.codegen.lower import lower
+from edgepack.engines.tvm.codegen.machine import machine
+from edgepack.engines.tvm.compile import processor_of
 
 
 def test_weights_that_do_not_fit_half_the_cache_go_by_once() -> None:

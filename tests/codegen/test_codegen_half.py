@@ -11,8 +11,8 @@ from codegen_models import feeds, import_model, model, run_ours, run_reference
 from onnx import TensorProto, helper, numpy_helper
 from test_codegen_integer import assembly
 
-from edgepack.codegen.lower import lower
-from edgepack.codegen.machine import machine
+from edgepack.engines.tvm.codegen.lower import lower
+from edgepack.engines.tvm.codegen.machine import machine
 
 # The distance of neighbouring float16 numbers, relative to the larger.
 STEP = 2.0**-10

@@ -11,8 +11,8 @@ import pytest
 from codegen_models import host_machine, import_model, model, run_ours
 from onnx import helper, numpy_helper
 
-from edgepack.codegen.lower import lower
-from edgepack.codegen.machine import Machine, machine
+from edgepack.engines.tvm.codegen.lower import lower
+from edgepack.engines.tvm.codegen.machine import Machine, machine
 
 AVX512 = ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
 MACHINES = {
@@ -58,7 +58,7 @@ def quantized(
 
 
 def reference(sums: np.ndarray, scales: np.ndarray, *, relu: bool, axis: int) -> np.ndarray:
-    """Requantize int64 sums as edgepack.codegen.integer says it is done."""
+    """Requantize int64 sums as edgepack.engines.tvm.codegen.integer_pass says it is done."""
     shape = [1] * sums.ndim
     shape[axis] = -1
     factor = (X_SCALE * scales.astype(np.float32)).astype(np.float32) / Y_SCALE
@@ -319,8 +319,8 @@ def test_depthwise_sums_that_float32_does_not_hold_are_not_taken_for_exact(side:
 
 def test_activations_moved_to_int8_give_the_same_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     """What aarch64 multiplies, in plain loops on this host: the arithmetic is the same, the instructions are not."""
-    monkeypatch.setattr("edgepack.codegen.integer.activation_type", lambda _: "int8")
-    monkeypatch.setattr("edgepack.codegen.dot.dot_for", lambda *_, **__: None)
+    monkeypatch.setattr("edgepack.engines.tvm.codegen.integer_pass.activation_type", lambda _: "int8")
+    monkeypatch.setattr("edgepack.engines.tvm.codegen.intrinsics.dot_for", lambda *_, **__: None)
     random = np.random.default_rng(0)
     integers = random.integers(-127, 128, (16, 8, 3, 3)).astype(np.int8)
     scales = random.uniform(0.001, 0.01, 16)

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgepack.codegen.lower import lower
-from edgepack.codegen.machine import Machine, machine
+from edgepack.engines.tvm.codegen.lower import lower
+from edgepack.engines.tvm.codegen.machine import Machine, machine
 from edgepack.errors import ConfigError
 
 

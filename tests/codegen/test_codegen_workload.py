@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgepack.codegen.blocking import Blocking
-from edgepack.codegen.machine import Machine, machine
-from edgepack.codegen.workload import Choice, Workload, fits, rule, tiles
+from edgepack.engines.tvm.codegen.machine import Machine, machine
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.workload import Choice, Workload, fits, rule, tiles
 
 FLOAT = ("float32", "float32", "float32")
 ARM = machine("aarch64", ("asimd", "asimddp"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepack.evaluate.closeness import ClosenessSums
+from edgepack.verify.closeness import ClosenessSums
 
 
 def test_the_worst_output_is_reported() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from edgepack.evaluate import metrics
+from edgepack.verify import metrics
 
 
 def test_top_k_counts_a_label_among_the_k_highest() -> None:

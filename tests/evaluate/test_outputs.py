@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from edgepack.errors import DataError
-from edgepack.evaluate import outputs as module
-from edgepack.evaluate.outputs import OutputReader, OutputWriter
+from edgepack.verify import outputs as module
+from edgepack.verify.outputs import OutputReader, OutputWriter
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

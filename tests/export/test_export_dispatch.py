@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from edgepack import children
 from edgepack.errors import ConfigError, EdgepackError, ModelError
+from edgepack.execution import child
 from edgepack.export import export, find_inputs
 from edgepack.graph.load import load_model, save_proto
 from edgepack.specs import OnnxModel
@@ -79,7 +79,7 @@ def test_what_is_no_model(name: str, kind: type[EdgepackError], words: str, hint
 
 def test_runs_as_a_stage_in_a_child_process(tmp_path: Path) -> None:
     source = save_proto(product(), tmp_path / "source")
-    made = children.call(export, str(source.path), None, {}, tmp_path / "out", limit_s=60, log=tmp_path / "log")
+    made = child.call(export, str(source.path), None, {}, tmp_path / "out", limit_s=60, log=tmp_path / "log")
     assert made == load_model(tmp_path / "out" / "model.onnx")
     assert typing.get_type_hints(export)["return"] is OnnxModel
 
@@ -87,6 +87,6 @@ def test_runs_as_a_stage_in_a_child_process(tmp_path: Path) -> None:
 def test_a_crash_in_the_users_code_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "crash.py").write_text("import os\ndef make():\n    os.kill(os.getpid(), 11)\n")
     with pytest.raises(EdgepackError, match="SIGSEGV"):
-        children.call(
+        child.call(
             export, f"{tmp_path / 'crash.py'}:make", None, {}, tmp_path / "out", limit_s=60, log=tmp_path / "log"
         )

@@ -240,7 +240,7 @@ def test_missing_module(tmp_path: Path) -> None:
 
 
 def npz_samples(tmp_path: Path, **arrays: np.ndarray) -> SampleSet:
-    from edgepack.calibrate.samples import find_samples
+    from edgepack.data.samples import find_samples
 
     np.savez(tmp_path / "data.npz", **arrays)
     return find_samples(str(tmp_path / "data.npz"), None, None)

@@ -11,7 +11,7 @@ from graph_models import model, small_conv, value, write
 from mutations import quantized
 from onnx import TensorProto, helper
 
-from edgepack import documents
+from edgepack.base import documents
 from edgepack.graph.describe import LayerDescription, ModelDescription, describe, layer_precisions
 from edgepack.graph.load import load_model
 from edgepack.graph.macs import count_macs

@@ -1,6 +1,6 @@
 """Damaged ONNX files end as a ModelError or as a model; a crash of onnx's own code is counted, and must be rare.
 
-Commands load models in a child process, where a crash is reported as an error (edgepack.children).
+Commands load models in a child process, where a crash is reported as an error (edgepack.execution.child).
 """
 
 from __future__ import annotations

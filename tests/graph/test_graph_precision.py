@@ -14,9 +14,9 @@ from mutations import quantized
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import ConfigError, ModelError
+from edgepack.graph.cast import LEFT_KEY, NOTE, cast
 from edgepack.graph.compare import invent_feeds, run_model
 from edgepack.graph.load import load_model, read_proto
-from edgepack.graph.precision import LEFT_KEY, NOTE, cast
 from edgepack.specs import OnnxModel
 
 FLOAT, FLOAT16, BFLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16

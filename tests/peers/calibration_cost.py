@@ -206,7 +206,7 @@ def where() -> dict[str, Any]:
     """Return the circumstances of the figures."""
     import importlib.metadata
 
-    from edgepack.host import host_facts
+    from edgepack.device.host import host_facts
 
     host = host_facts()
     versions = {name: importlib.metadata.version(name) for name in ("onnxruntime", "numpy", "pillow", "onnx")}
@@ -221,14 +221,14 @@ def where() -> dict[str, Any]:
 
 def samples_of(model: str, pictures: str, count: str) -> tuple[Any, Any]:
     """Return the loaded model and its first samples, the same for both tools."""
-    from edgepack.calibrate.recipes import load_recipe
-    from edgepack.calibrate.samples import find_samples
+    from edgepack.data.recipes import load_recipe
+    from edgepack.data.samples import find_samples
     from edgepack.graph.load import load_model
 
     loaded = load_model(Path(model))
     found = find_samples(pictures, loaded.inputs, load_recipe(RECIPE).preprocessing)
     if int(count) < len(found.indices):
-        from edgepack.calibrate.samples import take_samples
+        from edgepack.data.samples import take_samples
 
         found = take_samples(found, int(count), 0)
     return loaded, found
@@ -250,7 +250,7 @@ def theirs(model: str, pictures: str, observer: str, count: str) -> None:
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
 
-    from edgepack.calibrate.samples import read_samples
+    from edgepack.data.samples import read_samples
 
     loaded, found = samples_of(model, pictures, count)
     plain = onnxruntime.SessionOptions
@@ -285,7 +285,7 @@ def loaded(model: str, pictures: str, _observer: str, count: str) -> None:
     import onnxruntime
 
     import edgepack.calibrate.measure  # noqa: F401  # what a calibrating process imports
-    from edgepack.calibrate.samples import read_samples
+    from edgepack.data.samples import read_samples
 
     described, found = samples_of(model, pictures, count)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])

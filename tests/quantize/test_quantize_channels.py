@@ -14,11 +14,11 @@ from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, save, 
 from random_graphs import GraphMaker, graphs
 
 from edgepack.graph.load import load_model, read_proto, save_proto
-from edgepack.quantize.channels import FIXED, Channels, find_channels, reshape_numbers
-from edgepack.quantize.equalize import apply_scales, equalize
-from edgepack.quantize.index import index_graph
+from edgepack.quantize.correct.channel_groups import FIXED, Channels, find_channels, reshape_numbers
+from edgepack.quantize.correct.equalize import apply_scales, equalize
+from edgepack.quantize.graph.index import index_graph
+from edgepack.quantize.graph.rewrite import shapes_of
 from edgepack.quantize.plan import make_plan
-from edgepack.quantize.rewrite import shapes_of
 from edgepack.specs import OnnxModel, QuantizationRules
 
 if TYPE_CHECKING:

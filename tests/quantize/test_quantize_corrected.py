@@ -12,13 +12,13 @@ from onnx import helper
 from quantize_models import initializers, random_feeds, run_onnxruntime, save, sqnr_db
 
 from edgepack.calibrate import calibrate
-from edgepack.calibrate.samples import find_samples
+from edgepack.data.samples import find_samples
 from edgepack.quantize import quantize
-from edgepack.quantize.channel_scales import Reader, Site, choose_scales, noise_of
-from edgepack.quantize.corrected import Corrected, quantize_corrected
-from edgepack.quantize.reduction import Reduction
-from edgepack.quantize.rounding import FACTORS, SAFE_FACTORS, round_rows_second_order
+from edgepack.quantize.correct import Corrected, quantize_corrected
+from edgepack.quantize.correct.noise_model import Reader, Site, choose_scales, noise_of
+from edgepack.quantize.correct.rounding import FACTORS, SAFE_FACTORS, round_rows_second_order
 from edgepack.quantize.saturation import worst_pair
+from edgepack.quantize.weight_rows import Reduction
 from edgepack.quantize.weights import round_rows
 from edgepack.specs import OnnxModel, QuantizationRules, Ranges
 
@@ -115,15 +115,15 @@ def noise_terms(seed: int) -> tuple[list[Site], list[Reader], int]:
 @given(seed=st.integers(0, 1000))
 @settings(max_examples=20, deadline=None)
 def test_the_slope_of_the_modelled_noise_is_its_derivative(seed: int) -> None:
-    from edgepack.quantize import channel_scales
+    from edgepack.quantize.correct import noise_model
 
     sites, readers, count = noise_terms(seed)
     logs = np.random.default_rng(seed).normal(0, 0.5, count)
     slope = np.zeros(count)
     for site in sites:
-        channel_scales._site_noise(site, logs, slope)
+        noise_model._site_noise(site, logs, slope)
     for reader in readers:
-        channel_scales._reader_noise(reader, logs, slope)
+        noise_model._reader_noise(reader, logs, slope)
     for place in range(count):
         step = np.zeros(count)
         step[place] = 1e-5
@@ -235,8 +235,8 @@ def test_gains_and_biases_bring_every_output_channel_to_its_mean_and_size(tmp_pa
     """Integers that are all too small by 3 % and a bias that is off: both are made good behind them."""
     import dataclasses
 
-    from edgepack.calibrate.samples import read_samples
-    from edgepack.quantize.affine import correct_outputs
+    from edgepack.data.samples import read_samples
+    from edgepack.quantize.correct.gain_bias import correct_outputs
     from edgepack.quantize.plan import make_plan, nearest_integers
 
     model = uneven(tmp_path)
@@ -259,7 +259,7 @@ def test_gains_and_biases_bring_every_output_channel_to_its_mean_and_size(tmp_pa
 
 
 def test_large_weights_are_quantized_without_corrections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgepack.quantize.corrected._MOST_BYTES", 10)  # stands for 1 GiB
+    monkeypatch.setattr("edgepack.quantize.correct._MOST_BYTES", 10)  # stands for 1 GiB
     model = uneven(tmp_path)
     found, ranges = correct(model, normal(20, 3, 6, 6), tmp_path)
     assert found.steps == ()

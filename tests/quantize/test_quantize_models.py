@@ -25,7 +25,7 @@ from quantize_models import (
 from edgepack.errors import ConfigError, ModelError
 from edgepack.graph.load import load_model, read_proto, save_proto
 from edgepack.quantize import quantize
-from edgepack.quantize.executed import LEFT_KEY, executed_precision
+from edgepack.quantize.requested import LEFT_KEY, executed_precision
 from edgepack.specs import OnnxModel, QuantizationRules, TensorRange
 
 if TYPE_CHECKING:

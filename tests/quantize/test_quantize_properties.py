@@ -16,7 +16,7 @@ from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, run_op
 from random_graphs import GraphMaker, graphs
 
 from edgepack.quantize import quantize
-from edgepack.quantize.executed import executed_precision
+from edgepack.quantize.requested import executed_precision
 from edgepack.quantize.rules import MOVES
 from edgepack.specs import OnnxModel, QuantizationRules
 

@@ -17,9 +17,9 @@ from onnx import helper
 from quantize_models import save
 
 from edgepack.quantize.placement import Layer
-from edgepack.quantize.reduction import from_rows, reduction
 from edgepack.quantize.saturation import PAIR_LIMIT, simulate_saturating_product, worst_pair
 from edgepack.quantize.scales import ActivationScale
+from edgepack.quantize.weight_rows import from_rows, reduction
 from edgepack.quantize.weights import LayerWeights, integer_weights
 from edgepack.specs import QuantizationRules
 

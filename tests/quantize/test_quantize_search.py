@@ -5,7 +5,15 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.quantize.search import LayerCost, best_found, choose, layer_costs, pareto_front, put_back_order, search
+from edgepack.quantize.mixed_precision import (
+    LayerCost,
+    best_found,
+    choose,
+    layer_costs,
+    pareto_front,
+    put_back_order,
+    search,
+)
 from edgepack.specs import Trial
 
 ALL = tuple(f"conv{i}" for i in range(40))

@@ -41,7 +41,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="session")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with a page of every made-up build."""
-    from edgepack.report.page import write_report
+    from edgepack.report.html.page import write_report
 
     folder = tmp_path_factory.mktemp("pages")
     for name in ("labelled_build", "unlabelled_build", "full_build", "many"):

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from edgepack.benchmark.statistics import distribution, percentiles
+from edgepack.benchmark.statistics.percentiles import distribution, percentiles
 from edgepack.specs import (
     Accuracy,
     Bandwidth,

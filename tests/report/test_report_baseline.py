@@ -3,9 +3,9 @@ import dataclasses
 import made_up
 import pytest
 
-from edgepack.report.baseline import compare_with_baseline
-from edgepack.report.markdown import to_markdown
-from edgepack.report.page import to_html
+from edgepack.report.entries.baseline import compare_with_baseline
+from edgepack.report.formats.markdown import to_markdown
+from edgepack.report.html.page import to_html
 
 
 def only(result):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from browser import find_chromium
 
-from edgepack.report.plots import SHAPES
-from edgepack.report.roofline import BOUNDS
+from edgepack.report.figures.plots import SHAPES
+from edgepack.report.figures.roofline import BOUNDS
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium")
 

@@ -3,10 +3,10 @@ import dataclasses
 import made_up
 import pytest
 
-from edgepack.report.choice import Limits, choose, default_limits, quality_kind
 from edgepack.report.entries import labels, make_groups
-from edgepack.report.page import to_html
-from edgepack.report.sentences import recommendation
+from edgepack.report.entries.choice import Limits, choose, default_limits, quality_kind
+from edgepack.report.html.page import to_html
+from edgepack.report.text.sentences import recommendation
 
 
 def entries_of(build):

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.errors import ConfigError
-from edgepack.report.conditions import judge, parse_condition
 from edgepack.report.entries import make_groups
-from edgepack.report.junit import to_junit, violations
+from edgepack.report.formats.junit import to_junit, violations
+from edgepack.report.text.conditions import judge, parse_condition
 
 
 def findings(build, *texts):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.report.entries import labels, make_groups, pareto
-from edgepack.report.ratios import unpaired_ratio
+from edgepack.report.entries.ratios import unpaired_ratio
 from edgepack.specs import Percentile, RunOptions, Scenario
 
 

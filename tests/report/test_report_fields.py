@@ -4,9 +4,9 @@ import math
 import made_up
 import pytest
 
-from edgepack.report.choice import Limits, default_limits, quality_kind, quality_of
 from edgepack.report.entries import labels, make_groups
-from edgepack.report.fields import CURVE_POINTS, make_data, make_fields, preferences
+from edgepack.report.entries.choice import Limits, default_limits, quality_kind, quality_of
+from edgepack.report.html.filters import CURVE_POINTS, make_data, make_fields, preferences
 
 
 def group_of(build):

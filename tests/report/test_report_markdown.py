@@ -5,8 +5,8 @@ import re
 import made_up
 import pytest
 
-from edgepack.report.csv import to_csv
-from edgepack.report.markdown import to_markdown
+from edgepack.report.formats.csv import to_csv
+from edgepack.report.formats.markdown import to_markdown
 
 HOSTILE = "<script>alert(1)</script>|`x`[a](http://b)\n# *c*"
 

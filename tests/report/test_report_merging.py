@@ -1,12 +1,12 @@
 import made_up
 from click.testing import CliRunner
 
-from edgepack import documents
+from edgepack.base import documents
 from edgepack.cli.main import cli
 from edgepack.report.entries import make_groups
-from edgepack.report.markdown import to_markdown
-from edgepack.report.merging import bundles_apart, kept_apart
-from edgepack.report.page import to_html
+from edgepack.report.entries.merging import bundles_apart, kept_apart
+from edgepack.report.formats.markdown import to_markdown
+from edgepack.report.html.page import to_html
 
 
 def test_nothing_is_said_of_one_build():

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import made_up
 import pytest
 
-from edgepack.report.page import to_html, write_report
+from edgepack.report.html.page import to_html, write_report
 
 VOID = {"meta", "link", "br", "input", "circle", "polygon", "path"}
 SCRIPT = "<script>alert(1)</script>"

@@ -5,11 +5,11 @@ import made_up
 import pytest
 from click.testing import CliRunner
 
-from edgepack import documents
+from edgepack.base import documents
 from edgepack.cli.main import cli
 from edgepack.errors import ConfigError, ToolchainError
-from edgepack.report.parquet import to_parquet
-from edgepack.report.records import make_records
+from edgepack.report.formats.parquet import to_parquet
+from edgepack.report.formats.records import make_records
 
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (the extra 'parquet')")
 

@@ -5,8 +5,8 @@ import made_up
 import pytest
 
 from edgepack.report.entries import make_groups
-from edgepack.report.provenance import provenances, shared_facts
-from edgepack.report.tables import make_table
+from edgepack.report.text.provenance import provenances, shared_facts
+from edgepack.report.text.table import make_table
 from edgepack.specs import Imported
 
 

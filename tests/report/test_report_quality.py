@@ -4,7 +4,7 @@ import made_up
 import pytest
 
 from edgepack.report.entries import make_groups
-from edgepack.report.quality import by_engine, saturates, short_isa
+from edgepack.report.entries.quality import by_engine, saturates, short_isa
 
 
 def of(results, rows=()):
@@ -63,10 +63,10 @@ def test_nothing_known_is_no_table():
 
 
 def test_evaluation_of_a_build_fills_in_engine_and_instruction_set():
-    from edgepack.evaluate import Evaluation
-    from edgepack.evaluate.closeness import Closeness
-    from edgepack.rows import with_evaluation
+    from edgepack.build.rows import with_evaluation
     from edgepack.specs import Verification
+    from edgepack.verify.closeness import Closeness
+    from edgepack.verify.evaluate import Evaluation
 
     fields = {f.name: None for f in dataclasses.fields(Closeness)}
     verification = Verification(True, (), 4, "onnxruntime", {"onnxruntime": "1.2.3"}, ("avx2",))

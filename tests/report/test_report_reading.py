@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgepack import documents
+from edgepack.base import documents
 from edgepack.errors import ConfigError, EdgepackError, StorageError
-from edgepack.report.reading import read_results
+from edgepack.report.entries.read import read_results
 from edgepack.specs import BuildResult
 
 
@@ -109,9 +109,9 @@ def test_nothing_found_is_an_error(tmp_path):
 
 
 def test_a_huge_file_is_refused(tmp_path, monkeypatch):
-    from edgepack.report import reading
+    from edgepack.report.entries import read
 
-    monkeypatch.setattr(reading, "_LIMIT_BYTES", 10)
+    monkeypatch.setattr(read, "_LIMIT_BYTES", 10)
     path = tmp_path / "huge.json"
     path.write_text(documents.to_json(made_up.result()))
     with pytest.raises(ConfigError, match="larger than"):

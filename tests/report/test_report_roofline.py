@@ -4,9 +4,9 @@ import re
 import made_up
 import pytest
 
-from edgepack.report import roofline
 from edgepack.report.entries import labels, make_groups
-from edgepack.report.roofline import MOST_PANELS, left_out, panels, roof_text
+from edgepack.report.figures import roofline
+from edgepack.report.figures.roofline import MOST_PANELS, left_out, panels, roof_text
 
 
 def of(*results):

@@ -8,10 +8,9 @@ import made_up
 import pytest
 from browser import find_chromium
 
-from edgepack import report
-from edgepack.report import units
-from edgepack.report.choice import Limits, choose, latency_of
+from edgepack.report import html, units
 from edgepack.report.entries import labels, make_groups, pareto
+from edgepack.report.entries.choice import Limits, choose, latency_of
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium")
 
@@ -265,7 +264,7 @@ def test_a_narrow_page_sorts_by_a_list(browser, pages):
 
 def part(browser, name, call):
     """Call a function of one part of the script, which are not global in the page."""
-    text = (Path(report.__file__).parent / "script" / f"{name}.js").read_text(encoding="utf-8")
+    text = (Path(html.__file__).parent / "script" / f"{name}.js").read_text(encoding="utf-8")
     return browser.run(f"(() => {{ {text}\nreturn {call}; }})()")
 
 

@@ -2,9 +2,9 @@
 
 import made_up
 
-from edgepack.report import remarks
 from edgepack.report.entries import make_groups
-from edgepack.report.tables import column, make_table
+from edgepack.report.text import remarks
+from edgepack.report.text.table import column, make_table
 from edgepack.specs import Scenario
 
 

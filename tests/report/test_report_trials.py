@@ -3,8 +3,8 @@ import dataclasses
 import made_up
 
 from edgepack.report.entries import make_groups
-from edgepack.report.page import to_html
-from edgepack.report.trials import HEADINGS, tried
+from edgepack.report.html.page import to_html
+from edgepack.report.text.trials import HEADINGS, tried
 from edgepack.specs import Trial
 
 TRIALS = (

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from small_bundles import small_bundle
 
-from edgepack import __version__, documents
+from edgepack import __version__
+from edgepack.base import documents
 from edgepack.benchmark import benchmark
 from edgepack.bundle.archive import open_bundle
+from edgepack.cli import device_only
+from edgepack.cli.device_only import duration_ns, main
 from edgepack.errors import EdgepackError
-from edgepack.runtime import command
-from edgepack.runtime.command import duration_ns, main
 from edgepack.specs import Manifest, Result, Verification
 
 assert benchmark
@@ -133,7 +134,7 @@ def test_errors_are_one_message_unless_debugged(error, code, words, capsys, monk
     def fail(_):
         raise error
 
-    monkeypatch.setattr(command, "_COMMANDS", {"inspect": fail})
+    monkeypatch.setattr(device_only, "_COMMANDS", {"inspect": fail})
     assert main(["inspect", "x"]) == code
     shown = capsys.readouterr().err
     assert words in shown

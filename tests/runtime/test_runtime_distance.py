@@ -10,9 +10,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgepack.bundle.tolerance import Tolerance
-from edgepack.documents import to_json
-from edgepack.runtime.distance import distance, distances
+from edgepack.base.documents import to_json
+from edgepack.verify.distance import distance, distances
+from edgepack.verify.tolerance import Tolerance
 
 LOOSE = Tolerance(sqnr_db=0.0, max_abs=0.5, mismatch=0.25)
 floats = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 from small_bundles import small_bundle, small_compiled, small_facts
 
-from edgepack.bundle.golden import read_golden, write_golden
+from edgepack.base.files import sha256_file
 from edgepack.bundle.pack import pack
+from edgepack.cli.device_only import main
 from edgepack.errors import ConfigError, IntegrityError, StorageError, VerificationError
-from edgepack.files import sha256_file
-from edgepack.runtime.command import main
 from edgepack.runtime.install import install, rollback, status
 from edgepack.runtime.load import load
+from edgepack.verify.golden import read_golden, write_golden
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,8 +21,8 @@ from small_bundles import (
 )
 
 from edgepack.bundle.archive import open_bundle
+from edgepack.device.host import host_facts
 from edgepack.errors import BundleError, CompileError, DataError, EdgepackError, IntegrityError, ToolchainError
-from edgepack.host import host_facts
 from edgepack.runtime.load import choose_payload, load
 from edgepack.specs import Payload, Requirements, RunOptions
 
@@ -44,7 +44,7 @@ def test_it_gives_what_the_engine_gives(bundle_path, feed, tmp_path):
 
 def test_a_call_is_the_runners_own(bundle_path):
     """Nothing stands between the caller and the engine's runner, so that a bundle costs nothing per call."""
-    from edgepack.backends.onnxruntime import OnnxRuntimeRunner
+    from edgepack.engines.onnxruntime.engine import OnnxRuntimeRunner
 
     with load(bundle_path) as model:
         assert model.infer.__func__ is OnnxRuntimeRunner.infer
@@ -110,7 +110,7 @@ def test_nothing_of_a_damaged_bundle_reaches_the_engine(bundle_path, tmp_path, m
     def engine(*_):
         pytest.fail("the engine was given a file")
 
-    monkeypatch.setattr("edgepack.backends.onnxruntime.load_model", engine)
+    monkeypatch.setattr("edgepack.engines.onnxruntime.engine.load_model", engine)
     monkeypatch.setattr("edgepack.runtime.load.unpack", engine)
     bundle = open_bundle(bundle_path)
     for name in ("golden.npz", "sbom.cdx.json", "model/onnxruntime/model.onnx"):
@@ -175,7 +175,7 @@ def test_the_first_payload_that_can_run_is_taken_and_why_is_said(manifest, monke
     def absent():
         raise ToolchainError("OpenVINO is not installed", hint="pip install 'edgepack[openvino]'")
 
-    monkeypatch.setattr("edgepack.backends.openvino.versions", absent)
+    monkeypatch.setattr("edgepack.engines.openvino.engine.versions", absent)
     others = [Payload(name, "CPU", "fp32", "model/x", ("model/x",)) for name in ("dreamengine", "openvino")]
     several = dataclasses.replace(manifest, payloads=(*others, *manifest.payloads))
     payload, versions, skipped = choose_payload(several, host_facts())
@@ -190,7 +190,7 @@ def test_no_engine_is_installed(bundle_path, monkeypatch):
     def absent():
         raise ToolchainError("ONNX Runtime is not installed", hint="pip install 'edgepack[onnxruntime]'")
 
-    monkeypatch.setattr("edgepack.backends.onnxruntime.versions", absent)
+    monkeypatch.setattr("edgepack.engines.onnxruntime.engine.versions", absent)
     with pytest.raises(ToolchainError, match="not installed") as caught:
         load(bundle_path)
     assert (caught.value.exit_code, caught.value.hint) == (3, "pip install 'edgepack[onnxruntime]'")

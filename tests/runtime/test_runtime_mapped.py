@@ -66,11 +66,11 @@ def test_a_large_model_is_verified_in_less_than_one_and_a_half_times_its_size(ba
     import onnx
     from small_bundles import TARGET, onnx_outputs, small_facts
 
-    from edgepack.backends import get_backend
-    from edgepack.bundle.golden import Golden, write_golden
     from edgepack.bundle.pack import pack
-    from edgepack.bundle.tolerance import tolerance
+    from edgepack.engines import get_backend
     from edgepack.graph.load import load_model
+    from edgepack.verify.golden import Golden, write_golden
+    from edgepack.verify.tolerance import tolerance
 
     random = np.random.default_rng(0)
     weights = [random.standard_normal((2048, 2048), np.float32) for _ in range(16)]  # 256 MiB

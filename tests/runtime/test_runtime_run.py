@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from small_bundles import CLASSES, onnx_outputs, small_bundle, small_compiled, small_facts, small_golden
 
+from edgepack.base.documents import to_json
 from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.pack import pack
-from edgepack.documents import to_json
 from edgepack.errors import DataError
 from edgepack.runtime.run import Answer, read_feeds, run
 from edgepack.specs import Preprocessing, TensorSpec
@@ -59,8 +59,8 @@ def test_more_samples_than_the_models_fixed_batch(tmp_path, image):
     onnx.save(proto, path)
     inputs, outputs = (TensorSpec("image", "float32", (2, 3, 8, 8)),), (TensorSpec("scores", "float32", (2, 5)),)
     compiled = dataclasses.replace(compiled, inputs=inputs, outputs=outputs)
-    from edgepack.bundle.golden import Golden, write_golden
-    from edgepack.bundle.tolerance import tolerance
+    from edgepack.verify.golden import Golden, write_golden
+    from edgepack.verify.tolerance import tolerance
 
     vectors = Golden((two,), (onnx_outputs(path, two),), {"scores": tolerance("fp32")})
     bundle = pack(compiled, write_golden(vectors, tmp_path / "g.npz"), small_facts(), tmp_path)
@@ -150,7 +150,7 @@ def test_the_summary_is_json_whatever_comes_out():
 
 def test_golden_inputs_can_be_run(bundle_path, tmp_path):
     from edgepack.bundle.archive import read_member
-    from edgepack.bundle.golden import read_golden
+    from edgepack.verify.golden import read_golden
 
     vectors = read_golden(read_member(open_bundle(bundle_path), "golden.npz"))
     answer = run(bundle_path, saved(tmp_path, **vectors.inputs[1]))

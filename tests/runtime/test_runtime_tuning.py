@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from small_bundles import small_bundle
 
-from edgepack import documents
-from edgepack.benchmark.chosen import plan_of
+from edgepack.base import documents
+from edgepack.benchmark.tune.options import plan_of
 from edgepack.bundle.archive import open_bundle
+from edgepack.device.host import host_facts
 from edgepack.errors import BundleError, ConfigError
-from edgepack.host import host_facts
 from edgepack.runtime import tuning
 from edgepack.runtime.load import choose_payload, load, tuning_here
 from edgepack.runtime.verify import verify

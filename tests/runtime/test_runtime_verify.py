@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from small_bundles import TARGET, small_bundle, small_compiled, small_facts, small_golden
 
-from edgepack import children
-from edgepack.backends import get_backend
-from edgepack.bundle.golden import Golden, read_golden, with_tolerance, write_golden
 from edgepack.bundle.pack import pack
+from edgepack.device.host import host_facts
+from edgepack.engines import get_backend
 from edgepack.errors import BundleError
+from edgepack.execution import child
 from edgepack.graph.load import load_model
-from edgepack.host import host_facts
-from edgepack.runtime.distance import distances
 from edgepack.runtime.verify import verify
 from edgepack.specs import MeasuredAccuracy, RunOptions, Verification
+from edgepack.verify.distance import distances
+from edgepack.verify.golden import Golden, read_golden, with_tolerance, write_golden
 
 
 def repack(tmp_path, golden, **facts):
@@ -37,7 +37,7 @@ def test_a_good_bundle(bundle_path):
 
 
 def test_it_is_a_stage_that_runs_in_a_child(bundle_path, tmp_path):
-    assert children.call(verify, bundle_path, RunOptions(), limit_s=60, log=tmp_path / "log").passed
+    assert child.call(verify, bundle_path, RunOptions(), limit_s=60, log=tmp_path / "log").passed
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -121,8 +121,8 @@ def test_a_bundle_made_for_another_board_is_verified_here(tmp_path):
 def test_real_models_on_both_engines(assets, tmp_path):
     """fp32 on two engines is within the tolerance on trained networks."""
     pytest.importorskip("openvino")
-    from edgepack.bundle.golden import make_golden
-    from edgepack.calibrate.samples import find_samples
+    from edgepack.data.samples import find_samples
+    from edgepack.verify.golden import make_golden
 
     model = load_model(assets / "resnet20_cifar10.onnx")
     with np.load(assets / "cifar10_test_b.npz") as data:

@@ -14,9 +14,9 @@ import onnx
 import pytest
 from jetson_bundles import DOUBLES
 
+from edgepack.device.profiles import load_target
+from edgepack.engines.tensorrt.cuda import load_cuda
 from edgepack.graph.load import load_model
-from edgepack.targets import load_target
-from edgepack.tensorrt.cuda import load_cuda
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

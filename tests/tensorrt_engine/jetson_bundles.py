@@ -15,13 +15,13 @@ from onnx import helper
 from small_bundles import small_facts
 from violations import FLOAT, INT64, make, quantized
 
-from edgepack.backends.tensorrt import compile_model
-from edgepack.bundle.golden import Golden, write_golden
 from edgepack.bundle.pack import pack
-from edgepack.bundle.tolerance import tolerance
+from edgepack.device.profiles import load_target
+from edgepack.engines.tensorrt.engine import compile_model
 from edgepack.graph.load import load_model
 from edgepack.specs import CompiledModel, Precision
-from edgepack.targets import load_target
+from edgepack.verify.golden import Golden, write_golden
+from edgepack.verify.tolerance import tolerance
 
 if TYPE_CHECKING:
     from edgepack.specs import Array

@@ -10,12 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 from violations import DOUBLE, FLOAT, INT64, VIOLATIONS, lstm, make, quantized, resize
 
-from edgepack.checking import check_file
+from edgepack.build.check import check_file
+from edgepack.engines.tensorrt import proxy
+from edgepack.engines.tensorrt.api_versions import SURFACES, surface_of
+from edgepack.engines.tensorrt.check import check_model
+from edgepack.engines.tensorrt.operators import operator_since, takes_operator
 from edgepack.errors import ConfigError, ModelError, ToolchainError
-from edgepack.tensorrt import proxy
-from edgepack.tensorrt.check import check_model
-from edgepack.tensorrt.operators import operator_since, takes_operator
-from edgepack.tensorrt.surfaces import SURFACES, surface_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +167,7 @@ def test_a_dla_takes_fixed_shapes_only(save: Save, jetson: Target) -> None:
 
 
 def test_a_version_that_is_too_old_is_refused_for_the_old_nano(save: Save) -> None:
-    from edgepack.targets import load_target
+    from edgepack.device.profiles import load_target
 
     found = check_model(save(quantized()), load_target("jetson-nano-jp4"))
     assert "8.2" in found[0].message

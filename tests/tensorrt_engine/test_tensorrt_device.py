@@ -21,16 +21,16 @@ import numpy as np
 import pytest
 from jetson_bundles import MODELS, SURFACES, compiled_model, double_environment, feeds_for, reference
 
-from edgepack import children
-from edgepack.backends.tensorrt import load_model, versions
+from edgepack.engines.tensorrt import plan_cache
+from edgepack.engines.tensorrt.builder import choose_workspace
+from edgepack.engines.tensorrt.cuda import load_cuda
+from edgepack.engines.tensorrt.device import find_device, import_tensorrt
+from edgepack.engines.tensorrt.engine import load_model, versions
+from edgepack.engines.tensorrt.load import ensure_engine
+from edgepack.engines.tensorrt.recipe import read_recipe
 from edgepack.errors import CompileError, DataError, EdgepackError, StorageError, ToolchainError
+from edgepack.execution import child
 from edgepack.specs import RunOptions
-from edgepack.tensorrt import plans
-from edgepack.tensorrt.builder import choose_workspace
-from edgepack.tensorrt.cuda import load_cuda
-from edgepack.tensorrt.device import find_device, import_tensorrt
-from edgepack.tensorrt.loading import ensure_engine
-from edgepack.tensorrt.recipe import read_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -166,7 +166,7 @@ def test_another_power_mode_release_or_driver_builds_its_own(
 ) -> None:
     compiled = compiled_model("static-int8", tmp_path)
     run(compiled, "static-int8")
-    monkeypatch.setattr(f"edgepack.tensorrt.device.{name}", lambda: "2")
+    monkeypatch.setattr(f"edgepack.engines.tensorrt.device.{name}", lambda: "2")
     run(compiled, "static-int8")
     assert builds() == 2
 
@@ -176,8 +176,8 @@ def test_another_recipe_or_model_builds_its_own(device: Use, tmp_path: Path) -> 
     one = read_recipe(compiled_model("static-int8", tmp_path / "a").folder)
     other = read_recipe(compiled_model("static-int8", tmp_path / "b", "jetson-orin-nano-jp6").folder)
     third = read_recipe(compiled_model("dynamic-fp32", tmp_path / "c").folder)
-    assert len({plans.plan_key(recipe, here).name for recipe in (one, other, third)}) == 3
-    assert plans.plan_key(one, here) == plans.plan_key(one, find_device())
+    assert len({plan_cache.plan_key(recipe, here).name for recipe in (one, other, third)}) == 3
+    assert plan_cache.plan_key(one, here) == plan_cache.plan_key(one, find_device())
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "no-sidecar", "junk-sidecar", "other-sidecar"])
@@ -283,7 +283,7 @@ def test_a_parser_error_names_the_node(device: Use, tmp_path: Path) -> None:
     proto.graph.node[-1].op_type = "Det"
     onnx.save(proto, compiled.folder / "model.onnx")
     recipe = json.loads((compiled.folder / "recipe.json").read_text())
-    recipe["files"]["model.onnx"] = plans.sha256_file(compiled.folder / "model.onnx")
+    recipe["files"]["model.onnx"] = plan_cache.sha256_file(compiled.folder / "model.onnx")
     (compiled.folder / "recipe.json").write_text(json.dumps(recipe))
     with pytest.raises(CompileError, match="at node conv"):
         load_model(compiled, OPTIONS)
@@ -322,14 +322,14 @@ def test_a_full_disk_is_one_error_and_leaves_no_plan(device: Use, tmp_path: Path
     """Simulated by RLIMIT_FSIZE: no file may grow over 600 bytes, as on a disk that is full."""
     compiled = compiled_model("static-int8", tmp_path)
     code = (
-        "import sys; from edgepack import documents; from edgepack.specs import CompiledModel, RunOptions\n"
-        "from edgepack.backends.tensorrt import load_model\n"
+        "import sys; from edgepack.base import documents; from edgepack.specs import CompiledModel, RunOptions\n"
+        "from edgepack.engines.tensorrt.engine import load_model\n"
         "from edgepack.errors import EdgepackError\n"
         "compiled = documents.from_json(CompiledModel, sys.stdin.read(), 'compiled')\n"
         "try:\n    load_model(compiled, RunOptions())\n"
         "except EdgepackError as error:\n    print(type(error).__name__, error.message)\n"
     )
-    from edgepack import documents
+    from edgepack.base import documents
 
     done = subprocess.run(
         [sys.executable, "-c", code], input=documents.to_json(compiled), capture_output=True, text=True, check=True,
@@ -343,15 +343,15 @@ def test_a_full_disk_is_one_error_and_leaves_no_plan(device: Use, tmp_path: Path
 # --- two processes, and one that is killed ----------------------------------------------------------------------------
 
 _LOAD = (
-    "import sys; from edgepack import documents; from edgepack.specs import CompiledModel, RunOptions\n"
-    "from edgepack.backends.tensorrt import load_model\n"
+    "import sys; from edgepack.base import documents; from edgepack.specs import CompiledModel, RunOptions\n"
+    "from edgepack.engines.tensorrt.engine import load_model\n"
     "compiled = documents.from_json(CompiledModel, sys.stdin.read(), 'compiled')\n"
     "load_model(compiled, RunOptions()).close(); print('loaded')\n"
 )
 
 
 def start(compiled: CompiledModel, tmp_path: Path, **more: str) -> subprocess.Popen[bytes]:
-    from edgepack import documents
+    from edgepack.base import documents
 
     environment = double_environment(
         Path(os.environ["EDGEPACK_CUDART"]), EDGEPACK_PLANS=str(tmp_path / "plans"), DOUBLE_LOG=str(tmp_path / "log"),
@@ -573,10 +573,10 @@ def test_a_changed_model_file_is_refused(device: Use, tmp_path: Path) -> None:
 
 def test_the_child_of_a_build_answers_through_the_same_protocol(device: Use, tmp_path: Path) -> None:
     """The builder's arguments and answer survive the way through JSON."""
-    from edgepack.tensorrt.builder import build_plan
+    from edgepack.engines.tensorrt.builder import build_plan
 
     compiled = compiled_model("static-int8", tmp_path)
-    facts = children.call(
+    facts = child.call(
         build_plan, compiled.folder, read_recipe(compiled.folder), tmp_path / "t.timing", tmp_path / "e.plan",
         limit_s=60, log=tmp_path / "build.log",
     )  # fmt: skip

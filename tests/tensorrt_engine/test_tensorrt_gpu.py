@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from jetson_bundles import MODELS, compiled_model, feeds_for, jetson_bundle, reference
 
-from edgepack.backends.tensorrt import load_model, versions
+from edgepack.device.profiles import load_target
+from edgepack.engines.tensorrt.device import find_device
+from edgepack.engines.tensorrt.engine import load_model, versions
 from edgepack.runtime.install import install
 from edgepack.runtime.verify import verify
 from edgepack.specs import RunOptions
-from edgepack.targets import load_target
-from edgepack.tensorrt.device import find_device
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,10 +14,10 @@ import pytest
 from jetson_bundles import feeds_for, jetson_bundle, reference
 
 from edgepack.bundle.archive import open_bundle
+from edgepack.cli.device_only import main
+from edgepack.device.host import host_facts, saturates
 from edgepack.errors import CompileError, ConfigError, VerificationError
-from edgepack.host import host_facts, saturates
 from edgepack.runtime.adopt import adopt
-from edgepack.runtime.command import main
 from edgepack.runtime.install import install, status
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
@@ -89,7 +89,7 @@ def test_a_build_that_fails_gives_way_to_the_cpu_with_its_reason(how: str, devic
 def test_where_nothing_is_left_the_engines_refusal_is_told(
     device: Use, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edgepack.backends import onnxruntime
+    from edgepack.engines.onnxruntime import engine as onnxruntime
 
     def absent() -> Any:
         from edgepack.errors import ToolchainError

@@ -15,14 +15,14 @@ import pytest
 from onnx import helper
 from violations import FLOAT, VIOLATIONS, lstm, make, quantized, resize
 
+from edgepack.build.check import check_file
 from edgepack.calibrate import calibrate
-from edgepack.calibrate.samples import find_samples, read_samples, take_samples
-from edgepack.checking import check_file
+from edgepack.data.samples import find_samples, read_samples, take_samples
+from edgepack.engines.tensorrt.check import check_model
+from edgepack.engines.tensorrt.proxy import check_by_proxy
+from edgepack.graph.cast import cast
 from edgepack.graph.load import load_model
-from edgepack.graph.precision import cast
 from edgepack.quantize import quantize
-from edgepack.tensorrt.check import check_model
-from edgepack.tensorrt.proxy import check_by_proxy
 
 if TYPE_CHECKING:
     from edgepack.specs import OnnxModel, Target

@@ -11,15 +11,15 @@ import pytest
 from onnx import helper
 from violations import FLOAT, make, quantized
 
-from edgepack import documents
-from edgepack.backends.tensorrt import compile_model
+from edgepack.base import documents
+from edgepack.base.files import sha256_file
 from edgepack.bundle.requirements import requirements
+from edgepack.device.profiles import list_targets, load_target
+from edgepack.engines.tensorrt.engine import compile_model
+from edgepack.engines.tensorrt.recipe import RECIPE, EngineRecipe, check_version, read_recipe
+from edgepack.engines.tensorrt.shapes import input_shapes
 from edgepack.errors import BundleError, CompileError, ToolchainError
-from edgepack.files import sha256_file
 from edgepack.specs import TensorSpec
-from edgepack.targets import list_targets, load_target
-from edgepack.tensorrt.recipe import RECIPE, EngineRecipe, check_version, read_recipe
-from edgepack.tensorrt.shapes import input_shapes
 
 if TYPE_CHECKING:
     from pathlib import Path

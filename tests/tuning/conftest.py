@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.backends import get_backend
+from edgepack.engines import get_backend
 from edgepack.errors import ToolchainError
 
 

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 from tuning_cases import POINTWISE
 
-from edgepack import children
-from edgepack.codegen.workload import rule, tiles
+from edgepack.device.host import host_facts
+from edgepack.device.profiles import load_target
+from edgepack.engines.tvm.codegen.workload import rule, tiles
+from edgepack.engines.tvm.compile import processor_of
+from edgepack.engines.tvm.tuning.remote import serving, time_on_board
+from edgepack.engines.tvm.tuning.timing import ROUNDS
 from edgepack.errors import ConfigError, ToolchainError
-from edgepack.host import host_facts
+from edgepack.execution import child
 from edgepack.specs import Target
-from edgepack.targets import load_target
-from edgepack.tuning.board import serving, time_on_board
-from edgepack.tuning.trial import ROUNDS
-from edgepack.tvm.compiling import processor_of
 
 pytestmark = pytest.mark.usefixtures("needs_tvm")
 STAND_IN = """#!{python}
@@ -70,7 +70,7 @@ def test_kernels_are_timed_on_a_board(tmp_path: Path) -> None:
     listed = (rule(POINTWISE, machine), *tiles(POINTWISE, machine)[:2])
     with serving("user@board", of, ssh=ssh, log=log) as server:
         assert server.cpu == "A board's CPU"
-        timed = children.call(time_on_board, POINTWISE, listed, of, server.port, limit_s=120, log=tmp_path / "child")
+        timed = child.call(time_on_board, POINTWISE, listed, of, server.port, limit_s=120, log=tmp_path / "child")
     assert [len(t.ns) for t in timed] == [ROUNDS] * 3
     assert all(1e4 < ns < 1e9 for t in timed for ns in t.ns)
     last = (tmp_path / "seen").read_text().splitlines()[-1]
@@ -128,6 +128,4 @@ def test_a_server_that_ends_while_it_measures_is_an_error(tmp_path: Path) -> Non
     with serving("board", of, ssh=ssh, log=tmp_path / "log") as server:
         port = server.port
     with pytest.raises(ToolchainError, match="does not answer"):
-        children.call(
-            time_on_board, POINTWISE, (rule(POINTWISE, machine),), of, port, limit_s=60, log=tmp_path / "child"
-        )
+        child.call(time_on_board, POINTWISE, (rule(POINTWISE, machine),), of, port, limit_s=60, log=tmp_path / "child")

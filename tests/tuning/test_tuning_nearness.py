@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from tuning_cases import DEPTHWISE, POINTWISE, WIDE, WINDOW, Simulated, empty, optimum, record
 
-from edgepack.codegen.blocking import Blocking
-from edgepack.codegen.workload import Choice, rule, tiles
-from edgepack.tuning.nearness import Model, chooser
-from edgepack.tuning.records import Record, Records, Trial
-from edgepack.tuning.search import Used, search
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.workload import Choice, rule, tiles
+from edgepack.engines.tvm.cost_model import Model, chooser
+from edgepack.engines.tvm.records import Record, Records, Trial
+from edgepack.engines.tvm.tuning.search import Used, search
 
 BETTER = Blocking(1, 8, 2, 16, False)
 

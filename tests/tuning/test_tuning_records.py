@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tuning_cases import DEPTHWISE, POINTWISE, WIDE, WINDOW, empty, record
 
-from edgepack.codegen.blocking import Blocking
-from edgepack.codegen.machine import machine
+from edgepack.engines.tvm.codegen.machine import machine
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.records import Records, Trial, digest_of, load_records, path_of, read_records
 from edgepack.errors import ConfigError, StorageError
-from edgepack.tuning.records import Records, Trial, digest_of, load_records, path_of, read_records
 
 
 def filled(folder: Path) -> Records:

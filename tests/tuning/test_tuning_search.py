@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tuning_cases import DEPTHWISE, POINTWISE, WIDE, WINDOW, Simulated, empty, optimum, record
 
-from edgepack.codegen.blocking import Blocking
-from edgepack.codegen.workload import Workload, rule, tiles
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.workload import Workload, rule, tiles
+from edgepack.engines.tvm.records import Records, load_records
+from edgepack.engines.tvm.tuning.search import Search, Used, describe, is_faster, search
+from edgepack.engines.tvm.tuning.timing import ROUNDS, Timed
 from edgepack.errors import ChildError
-from edgepack.tuning.records import Records, load_records
-from edgepack.tuning.search import Search, Used, describe, is_faster, search
-from edgepack.tuning.trial import ROUNDS, Timed
 
 USED = [Used(POINTWISE, 3), Used(WINDOW, 2), Used(DEPTHWISE, 1)]
 LONG_NS = 600_000_000_000

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from tuning_cases import DEPTHWISE, FLOAT, POINTWISE, WINDOW
 
-from edgepack import children
-from edgepack.codegen.blocking import Blocking
-from edgepack.codegen.machine import Machine, machine
-from edgepack.codegen.workload import Choice, Workload, rule, tiles
-from edgepack.host import host_facts
-from edgepack.tuning.trial import NAME, ROUNDS, Here, function_of, time_here, time_tiles, values
+from edgepack.device.host import host_facts
+from edgepack.engines.tvm.codegen.machine import Machine, machine
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.workload import Choice, Workload, rule, tiles
+from edgepack.engines.tvm.tuning.timing import NAME, ROUNDS, Here, function_of, time_here, time_tiles, values
+from edgepack.execution import child
 
 pytestmark = pytest.mark.usefixtures("needs_tvm")
 BYTES = ("uint8", "int8", "int32")
@@ -40,7 +40,7 @@ def computed(workload: Workload, tile: Blocking) -> np.ndarray:
     """Return what the kernel makes of fixed values, its weights packed for the tile from the same plain ones."""
     import tvm
 
-    from edgepack.codegen import kernels
+    from edgepack.engines.tvm.codegen import compute
 
     function, shapes = function_of(workload, Choice(tile), here())
     library = tvm.compile(tvm.IRModule({NAME: function}), target=tvm.target.Target(here().target()))
@@ -48,7 +48,7 @@ def computed(workload: Workload, tile: Blocking) -> np.ndarray:
     if workload.kind in ("flat", "window"):
         plain = values((workload.outputs, *workload.kernel, workload.inputs), workload.types[1])
         four = len(shapes[1][0]) == (4 if workload.kind == "flat" else 6)
-        packed = kernels.pack_weights(plain, tile.channels, fours=four)
+        packed = compute.pack_weights(plain, tile.channels, fours=four)
         arrays[1] = packed.reshape(shapes[1][0])
     tensors = [tvm.runtime.tensor(array) for array in arrays]
     library[NAME](*tensors)
@@ -106,7 +106,7 @@ def test_it_runs_in_a_child_process(tmp_path: Path) -> None:
     of = here()
     listed = (rule(POINTWISE, of), rule(POINTWISE, of))
     environment = {"TVM_NUM_THREADS": "1"}
-    timed = children.call(time_here, POINTWISE, listed, of, limit_s=120, log=tmp_path / "log", environment=environment)
+    timed = child.call(time_here, POINTWISE, listed, of, limit_s=120, log=tmp_path / "log", environment=environment)
     assert [len(t.ns) for t in timed] == [ROUNDS, ROUNDS]
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edgepack.codegen.blocking import Blocking
-from edgepack.codegen.machine import machine
-from edgepack.codegen.workload import Workload, rule
-from edgepack.tuning.records import Record, Records, Trial
-from edgepack.tuning.trial import ROUNDS, Timed
+from edgepack.engines.tvm.codegen.machine import machine
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.workload import Workload, rule
+from edgepack.engines.tvm.records import Record, Records, Trial
+from edgepack.engines.tvm.tuning.timing import ROUNDS, Timed
 
 FLOAT = ("float32", "float32", "float32")
 WIDE = machine("x86_64", ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.backends import get_backend
+from edgepack.engines import get_backend
 from edgepack.errors import ToolchainError
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "backends"))

@@ -10,7 +10,7 @@ import pytest
 from backend_models import FLOAT, make, save
 from onnx import helper
 
-from edgepack.tvm.batching import batch_kind
+from edgepack.engines.tvm.batching import batch_kind
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.tvm.branches import merge_branches
+from edgepack.engines.tvm.onnx.if_nodes import merge_branches
 
 
 def branch(operator: str, name: str) -> onnx.GraphProto:

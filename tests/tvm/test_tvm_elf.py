@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.device.host import host_facts
+from edgepack.engines.tvm.elf import machine_of
 from edgepack.errors import CompileError
-from edgepack.host import host_facts
-from edgepack.tvm.elf import machine_of
 
 
 @pytest.fixture

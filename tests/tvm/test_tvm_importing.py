@@ -12,9 +12,16 @@ import pytest
 from backend_models import FLOAT, INT64, UINT8, make, save
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.engines.tvm.import_onnx import (
+    HIGHEST_OPSET,
+    import_graph,
+    ready,
+    supported_operators,
+    tensor_shapes,
+    tensor_types,
+)
+from edgepack.engines.tvm.onnx.recurrent import MOST_STEPS
 from edgepack.errors import CompileError
-from edgepack.tvm.importing import HIGHEST_OPSET, import_graph, ready, supported_operators, tensor_shapes, tensor_types
-from edgepack.tvm.recurrent import MOST_STEPS
 
 if TYPE_CHECKING:
     from pathlib import Path

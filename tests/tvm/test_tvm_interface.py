@@ -8,9 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.errors import CompileError
-from edgepack.specs import TensorSpec
-from edgepack.tvm.interface import (
+from edgepack.engines.tvm.interface import (
     FORMAT,
     Interface,
     read_functions,
@@ -18,6 +16,8 @@ from edgepack.tvm.interface import (
     write_functions,
     write_interface,
 )
+from edgepack.errors import CompileError
+from edgepack.specs import TensorSpec
 
 GOOD = Interface(
     inputs=(

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.backends.tvm import versions
+from edgepack.device.host import host_facts
+from edgepack.engines.tvm import libraries
+from edgepack.engines.tvm.elf import machine_of
+from edgepack.engines.tvm.engine import versions
+from edgepack.engines.tvm.libraries import FOLDER_VARIABLE, runtime_files
+from edgepack.engines.tvm.runtime_abi import FFI, RUNTIME
 from edgepack.errors import ToolchainError
-from edgepack.host import host_facts
-from edgepack.tvm import libraries
-from edgepack.tvm.abi import FFI, RUNTIME
-from edgepack.tvm.elf import machine_of
-from edgepack.tvm.libraries import FOLDER_VARIABLE, runtime_files
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.engines.tvm import linking
+from edgepack.engines.tvm.elf import machine_of
+from edgepack.engines.tvm.linking import build_program
 from edgepack.errors import CompileError, ToolchainError
-from edgepack.tvm import linking
-from edgepack.tvm.elf import machine_of
-from edgepack.tvm.linking import build_program
 
 SOURCE = """
 #include <dlfcn.h>

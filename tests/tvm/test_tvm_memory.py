@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.tvm.importing import tensor_shapes, tensor_types
-from edgepack.tvm.memory import Need, memory_need
+from edgepack.engines.tvm.import_onnx import tensor_shapes, tensor_types
+from edgepack.engines.tvm.memory import Need, memory_need
 
 
 def need(nodes: list[onnx.NodeProto], outputs: dict[str, list[int]], size: int = 256) -> Need:

@@ -13,11 +13,11 @@ from backend_models import FLOAT, make, save
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from edgepack.backends import get_backend
+from edgepack.device.profiles import load_target
+from edgepack.engines import get_backend
+from edgepack.engines.tvm.interface import FILE
 from edgepack.errors import CompileError, DataError, ToolchainError
 from edgepack.specs import CompiledModel, RunOptions
-from edgepack.targets import load_target
-from edgepack.tvm.interface import FILE
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,8 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 import numpy as np
 from edgepack.specs import RunOptions
-from edgepack.tvm.interface import read_interface
-from edgepack.tvm.runner import load_runner
+from edgepack.engines.tvm.interface import read_interface
+from edgepack.engines.tvm.runner import load_runner
 folder = Path(sys.argv[1])
 about = read_interface((folder / "interface.txt").read_bytes())
 runner = load_runner(folder, about.inputs, about.outputs, RunOptions(threads=1))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from edgepack.calibrate import calibrate
-from edgepack.calibrate.samples import find_samples
+from edgepack.data.samples import find_samples
 from edgepack.graph.load import load_model
 from edgepack.quantize import quantize
 from edgepack.specs import QuantizationRules
@@ -19,7 +19,7 @@ def main(model_path: str, calibration: str, out: str, options: str) -> None:
     rules = QuantizationRules(saturates=words["saturates"], engine=words["engine"])
     ranges = calibrate(model, samples, words.get("observer", "minmax"), words.get("percentile", 99.99), folder)
     if words.get("method", "plain") == "auto":
-        from edgepack.quantize.corrected import quantize_corrected
+        from edgepack.quantize.correct import quantize_corrected
 
         corrected = quantize_corrected(model, ranges, rules, samples, folder)
         print(corrected.steps)

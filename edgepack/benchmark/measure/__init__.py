@@ -1,0 +1,1 @@
+"""Loops, processes and scenarios: from a bundle to raw latencies to a result."""

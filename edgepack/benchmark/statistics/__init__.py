@@ -1,0 +1,1 @@
+"""Percentiles, intervals and verdicts; pure functions."""

@@ -1,0 +1,1 @@
+"""The pipeline: from settings to bundles, results and a report."""

@@ -1,0 +1,106 @@
+"""Keeps the promise of ``--max-drop``: puts the fewest and cheapest layers back to fp32 until the gate holds."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edgepack.build.stages import Compiled
+from edgepack.errors import EdgepackError
+from edgepack.execution.runner import Workshop
+from edgepack.quantize.correct import Corrected
+from edgepack.quantize.mixed_precision import best_found, choose, layer_costs, pareto_front, put_back_order, search
+from edgepack.quantize.sensitivity import Sensitivities, sensitivity
+from edgepack.specs import OnnxModel, QuantizationRules, Ranges, SampleSet, Trial
+from edgepack.verify.evaluate import Evaluation
+
+TRIALS = 12
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One model as it was built and evaluated.
+
+    ``source`` is the float model whose tensors those of ``graph`` stand for; ``corrected`` says what was tried on the
+    way, None where no corrections were asked for.
+    """
+
+    graph: OnnxModel
+    source: OnnxModel
+    compiled: Compiled
+    evaluation: Evaluation
+    corrected: Corrected | None = None
+
+
+@dataclass(frozen=True)
+class GateOutcome:
+    """Every trial, with the Pareto front marked; ``attempt`` is the chosen one, None when nothing passed."""
+
+    trials: tuple[Trial, ...]
+    attempt: Attempt | None
+    best: Trial
+
+
+def hold_gate(
+    shop: Workshop,
+    model: OnnxModel,
+    ranges: Ranges,
+    rules: QuantizationRules,
+    samples: SampleSet,
+    first: Attempt,
+    max_drop: float,
+    build: Callable[[QuantizationRules, str], Attempt],
+    time: Callable[[tuple[Attempt, ...]], tuple[int, ...]] | None = None,
+) -> GateOutcome:
+    """Search for the fewest layers to put back so that the drop is at most ``max_drop``.
+
+    ``build`` quantizes by the given rules, compiles and evaluates on the engine that will run it. At most 12 models are
+    built besides ``first``; every one goes through the store, so an interrupted search goes on where it was. ``time``
+    measures the median latencies of the attempts on this host, in ns; without it the front is by multiply-adds.
+    """
+    key = {"model": model.sha256, "ranges": ranges, "rules": rules, "samples": samples.sha256}
+    found: Sensitivities = shop.run(
+        "sensitivity", "noise of each layer", key, sensitivity, model, ranges, rules, samples
+    )
+    order = put_back_order(layer_costs(found.noises, found.macs))
+    total = sum(found.macs.values()) or 1
+    attempts: dict[tuple[str, ...], Attempt] = {(): first}
+
+    def share(left: tuple[str, ...]) -> float:
+        return sum(found.macs.get(name, 0) for name in left) / total
+
+    def passes(trial: Trial) -> bool:
+        return trial.passed
+
+    def evaluate(left: tuple[str, ...]) -> Trial:
+        chosen = dataclasses.replace(rules, leave=(*rules.leave, *(glob.escape(name) for name in left)))
+        attempt = build(chosen, f"{len(left)} layers in fp32")
+        attempts[left] = attempt
+        return as_trial(left, attempt.evaluation, share(left), max_drop)
+
+    trials = search(order, as_trial((), first.evaluation, 0.0, max_drop), passes, evaluate, TRIALS)
+    if time is not None:
+        measured = time(tuple(attempts[trial.left] for trial in trials))
+        trials = tuple(dataclasses.replace(t, p50_ns=p50) for t, p50 in zip(trials, measured, strict=True))
+    best = choose(trials, passes)
+    front = pareto_front(trials)
+    marked = tuple(dataclasses.replace(trial, front=trial in front) for trial in trials)
+    return GateOutcome(marked, attempts[best.left] if best else None, best_found(trials))
+
+
+def as_trial(left: tuple[str, ...], evaluation: Evaluation, macs_share: float, max_drop: float) -> Trial:
+    """Return what the search keeps of an evaluated model."""
+    found = evaluation.accuracy
+    if found is None:
+        raise EdgepackError(f"the gate --max-drop cannot be checked: {evaluation.accuracy_reason}")
+    return Trial(
+        left=left,
+        metric=found.metric,
+        value=found.value,
+        drop=found.drop,
+        sqnr_db=evaluation.closeness.sqnr_db,
+        macs_share=macs_share,
+        passed=found.drop <= max_drop and all(o.passed for o in evaluation.verification.outputs),
+    )

@@ -1,0 +1,91 @@
+"""Rows of a build's result, from what its stages returned."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from edgepack.errors import EdgepackError, GateError
+from edgepack.quantize.correct import Corrected
+from edgepack.specs import BuildRow, Latency, Precision, Result, Trial
+from edgepack.verify.evaluate import Evaluation
+
+_NOT_BUILT = "not measured: the build failed"
+
+
+def failed_row(
+    target: str, precision: Precision, error: EdgepackError, evaluation: Evaluation | None, trials: tuple[Trial, ...]
+) -> BuildRow:
+    """Return the row of a target that failed, with what was measured before it did."""
+    row = BuildRow(
+        target,
+        precision,
+        "gate_missed" if isinstance(error, GateError) else "failed",
+        reason=f"{error.message} ({error.hint})" if error.hint else error.message,
+        exit_code=error.exit_code,
+        notes={"accuracy": _NOT_BUILT, "latency": _NOT_BUILT},
+        trials=trials,
+    )
+    return with_evaluation(row, evaluation) if evaluation is not None else row
+
+
+def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
+    """Return the row with accuracy and closeness filled in."""
+    close, verification = evaluation.closeness, evaluation.verification
+    notes = {k: v for k, v in row.notes.items() if k != "accuracy"}
+    if evaluation.accuracy_reason is not None:
+        notes["accuracy"] = evaluation.accuracy_reason
+    if close.sqnr_db is None:
+        notes["sqnr_db"] = "the outputs are identical to the fp32 model's"
+    if close.agreement is None:
+        notes["agreement"] = "the first output is not class scores [batch, classes]"
+    return dataclasses.replace(
+        row,
+        accuracy=evaluation.accuracy,
+        sqnr_db=close.sqnr_db,
+        cosine=close.cosine,
+        agreement=close.agreement,
+        n=close.n,
+        sqnr_ci95_db=close.sqnr_ci95_db,
+        cosine_ci95=close.cosine_ci95,
+        agreement_ci95=close.agreement_ci95,
+        evaluated_with=f"{verification.engine} {', '.join(verification.versions.values())}",
+        evaluated_isa=verification.isa,
+        notes=notes,
+    )
+
+
+def with_corrections(row: BuildRow, corrected: Corrected) -> BuildRow:
+    """Return the row with what the steps of ``--method auto`` brought, for programs and in words."""
+    if corrected.reason is not None:
+        return dataclasses.replace(row, notes={**row.notes, "corrections": corrected.reason})
+    words = []
+    for step in corrected.steps:
+        if step.sqnr_db is None:
+            words.append(f"{step.name}: nothing to do")
+        else:
+            words.append(f"{step.name} {step.sqnr_db:.1f} dB{'' if step.kept else ' (left out)'}")
+    text = "; ".join(words) + f" (SQNR on {corrected.judged_on} calibration samples that nothing was fitted on)"
+    return dataclasses.replace(row, corrections=corrected.steps, notes={**row.notes, "corrections": text})
+
+
+def with_latency(
+    row: BuildRow, result: Result, speedup: float | None, ci95: tuple[float, float] | None, why_none: str | None
+) -> BuildRow:
+    """Return the row with its measured latency; ``why_none`` says why there is no speed-up."""
+    values = {p.p: p.value_ns for p in result.percentiles}
+    notes = {k: v for k, v in row.notes.items() if k != "latency"}
+    p50 = values.get(50.0)
+    if not result.valid:
+        notes["latency"] = "disturbed: " + "; ".join(result.invalid_reasons)
+    if values.get(90.0) is None:
+        notes["p90"] = f"not enough queries ({result.queries})"
+    if speedup is None and why_none:
+        notes["speedup_over_fp32"] = why_none
+    return dataclasses.replace(
+        row,
+        latency_ns=Latency(p50, values.get(90.0)) if p50 is not None else None,
+        speedup_over_fp32=speedup,
+        speedup_ci95=ci95,
+        measured_on=f"{result.host.cpu}, {result.engine} {', '.join(result.versions.values())}",
+        notes=notes,
+    )

@@ -1,0 +1,69 @@
+"""Measures the bundles of a build on this host, in turn, and their speed-up over fp32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepack.benchmark.measure.interleave import Row, measure_rows
+from edgepack.build.settings import BuildSettings
+from edgepack.device.host import host_facts, is_this_host
+from edgepack.errors import EdgepackError
+from edgepack.execution.runner import Workshop
+from edgepack.specs import BuildRow, Progress, RunOptions, Target, no_progress
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Measurements by "target precision"; ``reason`` says why there are none."""
+
+    rows: Mapping[str, Row] = field(default_factory=dict)
+    reason: str | None = None
+
+
+def measure_bundles(
+    names: tuple[str, ...],
+    bundles: tuple[Path, ...],
+    duration_ns: int,
+    seed: int,
+    _out: Path,
+    progress: Progress = no_progress,
+) -> Measured:
+    """Measure every bundle; each has a process of its own, one works at a time."""
+    rows = measure_rows(bundles, duration_ns, RunOptions(), seed, progress)
+    return Measured(dict(zip(names, rows, strict=True)))
+
+
+def measure_step(
+    shop: Workshop, targets: tuple[Target, ...], rows: tuple[BuildRow, ...], settings: BuildSettings
+) -> Measured:
+    """Return the measurements of the rows whose device is this host; a failure to measure is a reason, not an error."""
+    here = {target.id for target in targets if is_this_host(target)}
+    chosen = [row for row in rows if row.bundle is not None and row.target in here]
+    if not chosen:
+        return Measured()
+    names = tuple(f"{row.target} {row.precision}" for row in chosen)
+    bundles = tuple(Path(row.bundle or "") for row in chosen)
+    duration_ns = int(settings.duration_s * 1e9)
+    host = host_facts()
+    key = {
+        "names": names,
+        "bundles": [row.sha256 for row in chosen],
+        "duration_ns": duration_ns,
+        "seed": settings.seed,
+        "host": [host.cpu, host.cores, host.isa, host.kernel],
+    }
+    try:
+        return shop.run(
+            "benchmark",
+            f"{len(chosen)} bundles in turn",
+            key,
+            measure_bundles,
+            names,
+            bundles,
+            duration_ns,
+            settings.seed,
+        )
+    except EdgepackError as error:
+        return Measured(reason=f"not measured: {error.message}")

@@ -1,0 +1,32 @@
+"""JSON Schemas of edgepack's documents, exported by msgspec from the same frozen values that the code uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgepack.build.settings import BuildSettings
+from edgepack.runtime.tuning import Tunings
+from edgepack.specs import BuildResult, Lint, Manifest, Ranges, Recipe, Result, Target
+
+DOCUMENTS: dict[str, type] = {
+    "build": BuildResult,
+    "lint": Lint,
+    "manifest": Manifest,
+    "ranges": Ranges,
+    "recipe": Recipe,
+    "result": Result,
+    "settings": BuildSettings,
+    "target": Target,
+    "tuning": Tunings,
+}
+
+
+def schema_of(document: str) -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of one of ``DOCUMENTS``; unknown keys are refused, as when reading."""
+    import msgspec
+
+    schema = msgspec.json.schema(DOCUMENTS[document])
+    for part in schema.get("$defs", {}).values():
+        if part.get("type") == "object" and "properties" in part:
+            part["additionalProperties"] = False
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,59 @@
+"""Runs one stage for a command: in a child process, through the store, with a bar."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgepack.base.files import atomic_write, storage_errors
+from edgepack.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edgepack.execution.runner import Workshop
+    from edgepack.specs import OnnxModel
+
+
+@contextmanager
+def workshop(store: Path | None, limit_s: float | None) -> Iterator[Workshop]:
+    """Yield a ``Workshop`` that shows its stages on stderr and keeps its logs in the store's folder."""
+    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.execution.runner import Workshop, code_digest
+    from edgepack.execution.store import Store, default_folder
+
+    opened = Store(store or default_folder())
+    with Display(make_console()) as display:
+        try:
+            yield Workshop(opened, opened.folder / "logs", display, limit_s or 600.0, code_digest(opened))
+        finally:
+            opened.save()
+
+
+def deliver(model: OnnxModel, out: Path) -> None:
+    """Copy an ONNX file to ``out``; its external data goes beside it under the names that the file holds."""
+    refuse_folder(out)
+    for name in model.external:
+        copy_file(model.path.parent / name, out.parent / name)
+    copy_file(model.path, out)
+
+
+def copy_file(source: Path, out: Path) -> None:
+    """Copy a file so that it appears whole or not at all."""
+    with atomic_write(out) as file, source.open("rb") as opened:
+        shutil.copyfileobj(opened, file, 1 << 20)
+
+
+def copy_folder(source: Path, names: tuple[str, ...], out: Path) -> None:
+    """Copy the files ``names`` below ``source`` into the folder ``out``."""
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        copy_file(source / name, out / name)
+
+
+def refuse_folder(out: Path) -> None:
+    """Raise ``ConfigError`` when ``out`` is a folder where a file must be named."""
+    if out.is_dir():
+        raise ConfigError(f"{out} is a folder", hint="name the file to write, as in -o model.onnx")

@@ -1,0 +1,97 @@
+"""Reads and checks recipes: how pictures are preprocessed and calibrated for a family of models."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from edgepack.base import documents, resources
+from edgepack.errors import ConfigError
+from edgepack.specs import Preprocessing, Recipe
+
+_MOST_PIXELS_A_SIDE = 8192
+
+
+def list_recipes() -> tuple[str, ...]:
+    """Return the names of the recipes that come with edgepack, sorted."""
+    return tuple(sorted(path.stem for path in resources.calibration_folder().glob("*.toml")))
+
+
+def load_recipe(name_or_path: str) -> Recipe:
+    """Return the recipe of that name, or in that TOML file. Raises ``ConfigError`` naming the file and the key."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        if name_or_path not in list_recipes():
+            hint = documents.suggestion(name_or_path, list_recipes())
+            raise ConfigError(f"there is no recipe {name_or_path!r}", hint=f"{hint}; or give a path to a .toml file")
+        path = resources.calibration_folder() / f"{name_or_path}.toml"
+    return read_recipe(path)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe in a TOML file; its name is the file's. Raises ``ConfigError``."""
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the recipe {path}: {error.strerror}", hint="check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(
+            f"{path} is not valid TOML: {error}", hint="see the recipes in the calibration folder"
+        ) from error
+    if data.setdefault("name", path.stem) != path.stem:
+        raise ConfigError(
+            f"{path}: its name is {data['name']!r}", hint=f"a recipe is named like its file: {path.stem!r}"
+        )
+    recipe: Recipe = documents.decode(Recipe, data, str(path))
+    if recipe.samples < 1:
+        raise ConfigError(f"{path}: samples = {recipe.samples}", hint="write 1 or more")
+    check_percentile(recipe.percentile, str(path))
+    if recipe.preprocessing is not None:
+        check_preprocessing(recipe.preprocessing, f"{path}: preprocessing")
+    return recipe
+
+
+def check_percentile(percentile: float, where: str) -> None:
+    """Raise ``ConfigError`` unless a percentile of a tensor's values can be a range."""
+    if not 50.0 < percentile <= 100.0:
+        raise ConfigError(
+            f"{where}: percentile = {percentile}", hint="write more than 50 and at most 100, such as 99.99"
+        )
+
+
+def check_preprocessing(made: Preprocessing, where: str) -> None:
+    """Raise ``ConfigError`` for settings that contradict each other or make no picture."""
+    if made.resize is not None and made.resize_short is not None:
+        raise ConfigError(f"{where}: both resize and resize_short are given", hint="keep one of them")
+    sides = [*(made.resize or ()), *(made.crop or ()), *([made.resize_short] if made.resize_short is not None else [])]
+    for side in sides:
+        if not 1 <= side <= _MOST_PIXELS_A_SIDE:
+            raise ConfigError(f"{where}: a side of {side} pixels", hint=f"write 1 to {_MOST_PIXELS_A_SIDE}")
+    _check_crop(made, where)
+    channels = 1 if made.color == "L" else 3
+    for key, values in (("mean", made.mean), ("std", made.std)):
+        if len(values) != channels and not (channels == 1 and set(values) in ({0.0}, {1.0})):
+            raise ConfigError(
+                f"{where}: {key} has {len(values)} numbers, {made.color} has {channels} channels",
+                hint=f"write {channels} number{'s' if channels > 1 else ''}, in the order of color",
+            )
+    if not all(value > 0 for value in (*made.std, made.scale)):
+        raise ConfigError(f"{where}: std and scale must be greater than 0", hint="write 1.0 where nothing is divided")
+    plain = made.scale == 1.0 and not any(made.mean) and set(made.std) == {1.0}
+    if made.dtype == "uint8" and not plain:
+        raise ConfigError(
+            f"{where}: dtype uint8 cannot hold scaled or normalised pixels",
+            hint="remove scale, mean and std, or write dtype = 'float32'",
+        )
+
+
+def _check_crop(made: Preprocessing, where: str) -> None:
+    if made.crop is None:
+        return
+    if made.resize is not None and (made.crop[0] > made.resize[0] or made.crop[1] > made.resize[1]):
+        raise ConfigError(f"{where}: the crop {made.crop} is larger than resize {made.resize}", hint="make it smaller")
+    if made.resize_short is not None and max(made.crop) > made.resize_short:
+        raise ConfigError(
+            f"{where}: the crop {made.crop} is larger than resize_short = {made.resize_short}", hint="make it smaller"
+        )

@@ -1,0 +1,141 @@
+"""Chooses which samples calibrate and which evaluate; the two never share one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepack.base.documents import suggestion
+from edgepack.base.user_functions import is_callable_reference
+from edgepack.data.samples import find_samples, split_samples, take_samples
+from edgepack.errors import ConfigError, DataError
+from edgepack.execution.reads import ReadFiles
+from edgepack.specs import Preprocessing, SampleSet, TensorSpec
+
+DEFAULT_SAMPLES = 256
+RANDOM_INPUTS = 8
+
+
+@dataclass(frozen=True)
+class Selection:
+    """``calibration`` is None without calibration data; ``unseen`` is False when it is evaluated on itself."""
+
+    calibration: SampleSet | None
+    evaluation: SampleSet
+    unseen: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SampleRequest:
+    """What was asked for. ``samples`` None takes ``default``, or as many as there are; ``eval_samples`` None all.
+
+    ``shapes`` are the sizes of random inputs, which are used when there is no data at all.
+    """
+
+    data: str | None
+    eval_data: str | None
+    preprocessing: Preprocessing | None = None
+    samples: int | None = None
+    default: int = DEFAULT_SAMPLES
+    eval_samples: int | None = None
+    seed: int = 0
+    shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+
+
+def choose_samples(request: SampleRequest, inputs: tuple[TensorSpec, ...], out: Path) -> Selection:
+    """Return the calibration and the evaluation samples; what user code read is kept in ``out``.
+
+    Without evaluation data the data is split once by the seed. Raises ``DataError`` when there are fewer samples than
+    were asked for.
+    """
+    callables = any(s is not None and is_callable_reference(s) for s in (request.data, request.eval_data))
+    reads = ReadFiles() if callables else None
+    selection = _with_evaluation(request, inputs) if request.eval_data is not None else _split(request, inputs)
+    if reads is not None:
+        reads.write(out)
+    return selection
+
+
+def _with_evaluation(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
+    assert request.eval_data is not None
+    found = find_samples(request.eval_data, inputs, request.preprocessing)
+    evaluation = _limit(found, request.eval_samples, request.seed, "--eval-samples")
+    if request.data is None:
+        return Selection(None, evaluation, True, ())
+    notes: list[str] = []
+    found = find_samples(request.data, inputs, request.preprocessing)
+    wanted = _wanted(len(found.indices), request, notes)
+    return Selection(_limit(found, wanted, request.seed, "--samples"), evaluation, True, tuple(notes))
+
+
+def _split(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
+    assert request.data is not None, "without data the caller makes random inputs"
+    found = find_samples(request.data, inputs, request.preprocessing)
+    total = len(found.indices)
+    if total == 1 or (request.samples == total and not found.labelled):
+        note = "accuracy figures are from the calibration samples themselves: give --eval for unseen ones"
+        return Selection(found, _limit(found, request.eval_samples, request.seed, "--eval-samples"), False, (note,))
+    if request.samples is not None and request.samples >= total:
+        raise DataError(
+            f"asked for {request.samples} calibration samples of {total}, which leaves none to measure accuracy on",
+            hint=f"give --samples {max(total // 2, 1)}, more data, or a separate --eval",
+        )
+    notes: list[str] = []
+    calibration, rest = split_samples(found, _wanted(total // 2, request, notes), request.seed)
+    return Selection(
+        calibration, _limit(rest, request.eval_samples, request.seed, "--eval-samples"), True, tuple(notes)
+    )
+
+
+def _wanted(available: int, request: SampleRequest, notes: list[str]) -> int:
+    if request.samples is not None:
+        return request.samples
+    if available < request.default:
+        notes.append(f"calibration has {available} samples; {request.default} or more give steadier ranges")
+    return min(request.default, available)
+
+
+def _limit(found: SampleSet, count: int | None, seed: int, option: str) -> SampleSet:
+    if count is None:
+        return found
+    if count > len(found.indices):
+        raise DataError(
+            f"{found.source} has {len(found.indices)} samples, fewer than the {count} asked for",
+            hint=f"give {option} {len(found.indices)}, or more data",
+        )
+    return take_samples(found, count, seed)
+
+
+def with_shapes(inputs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int | str, ...]]) -> tuple[TensorSpec, ...]:
+    """Return the inputs with the sizes that the user gave for them. Raises ``ConfigError`` for one that cannot be."""
+    found = {spec.name: spec for spec in inputs}
+    for name, shape in shapes.items():
+        if name not in found:
+            raise ConfigError(f"--shape {name}: the model has no such input", hint=suggestion(name, found))
+        fixed = found[name].shape
+        fits = len(shape) == len(fixed) and all(
+            isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(shape, fixed, strict=True)
+        )
+        if not fits:
+            raise ConfigError(f"--shape {name}: {list(shape)} does not fit the model's {list(fixed)}")
+        found[name] = dataclasses.replace(found[name], shape=shape)
+    return tuple(found.values())
+
+
+def random_inputs(inputs: tuple[TensorSpec, ...], seed: int, out: Path) -> Path:
+    """Write 8 seeded random inputs (standard normal, or 0 and 1 for whole numbers) as a .npz; dynamic axes are 1."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    arrays = {}
+    for spec in inputs:
+        stacked = [RANDOM_INPUTS, *(d if isinstance(d, int) and d > 0 else 1 for d in spec.shape)]
+        if np.dtype(spec.dtype).kind == "f":
+            arrays[spec.name] = generator.standard_normal(stacked).astype(spec.dtype)
+        else:
+            arrays[spec.name] = generator.integers(0, 2, stacked).astype(spec.dtype)
+    np.savez(out / "random_inputs.npz", **arrays)  # type: ignore[arg-type]
+    return out / "random_inputs.npz"

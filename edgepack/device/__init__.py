@@ -1,0 +1,1 @@
+"""The machines: this host, and the profiles of targets."""

@@ -1,0 +1,1 @@
+"""ONNX Runtime: the reference, and a target of its own."""

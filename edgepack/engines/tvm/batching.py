@@ -1,0 +1,78 @@
+"""Says how a batch of any size can be run: sample by sample, or only all at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgepack.graph import passes
+from edgepack.graph.compare import differences, relative_distance, run_model
+from edgepack.graph.feeds import random_feeds
+from edgepack.graph.load import read_proto
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.engines.tvm.interface import Batch
+    from edgepack.specs import Array, OnnxModel
+
+_SAMPLES = 3
+# A sum that ONNX Runtime adds in another order for another batch may round to the next step of 1/255 in a quantized
+# model, and later layers carry that on; samples that depend on each other differ by about the outputs themselves.
+_QUANTIZED_DISTANCE = 0.1
+
+
+def batch_kind(model: OnnxModel) -> Batch:
+    """Return how to compile a model for its batch, the first extents where they are free.
+
+    "looped": only first extents are free, and three random samples give in ONNX Runtime what each of them gives
+    alone. "free": they do not, but the model takes three. "fixed": the batch is not free, or only one sample is taken.
+    """
+    if not any(isinstance(extent, str) for spec in model.inputs for extent in spec.shape):
+        return "fixed"
+    try:
+        feeds = _distinct(model, random_feeds(model.inputs, batch=_SAMPLES, seed=1))
+        whole = run_model(model, feeds)
+    except Exception:  # ONNX Runtime's errors have no common base: it does not take three samples
+        return "fixed"
+    return "looped" if _has_batch(model) and _are_independent(model, feeds, whole) else "free"
+
+
+def _are_independent(model: OnnxModel, feeds: Mapping[str, Array], whole: Mapping[str, Array]) -> bool:
+    quantized = passes.is_quantized(read_proto(model, weights=False))
+    batched = {spec.name for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    if any(array.shape[:1] != (_SAMPLES,) for array in whole.values()):
+        return False
+    for i in range(_SAMPLES):
+        single = {name: array[i : i + 1] if name in batched else array for name, array in feeds.items()}
+        part = {name: array[i : i + 1] for name, array in whole.items()}
+        try:
+            alone = run_model(model, single)
+        except Exception:  # as above
+            return False
+        if quantized and all(relative_distance(part[name], alone[name]) <= _QUANTIZED_DISTANCE for name in part):
+            continue
+        if differences(alone, part):
+            return False
+    return True
+
+
+def _has_batch(model: OnnxModel) -> bool:
+    """Say whether of the inputs only first extents are free; exporters may give one batch several names.
+
+    What the outputs' extents are is seen by running: inference often leaves names that stand for numbers.
+    """
+    return {p for spec in model.inputs for p, extent in enumerate(spec.shape) if isinstance(extent, str)} == {0}
+
+
+def _distinct(model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Return floats scaled differently for each sample: samples alike would hide that they depend on each other."""
+    import numpy as np
+
+    factors = np.linspace(0.5, 1.5, _SAMPLES)
+    result = {}
+    for spec in model.inputs:
+        array = feeds[spec.name]
+        if spec.shape and isinstance(spec.shape[0], str) and array.dtype.kind == "f":
+            array = (array * factors.reshape(-1, *([1] * (array.ndim - 1)))).astype(array.dtype)
+        result[spec.name] = array
+    return result

@@ -1,0 +1,405 @@
+"""How the loops of each function are arranged: one rule a kind of function, each checked by whether it applies."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from edgepack.engines.tvm.codegen.compute import KERNEL, read_tag
+from edgepack.engines.tvm.codegen.intrinsics import FMLAL
+
+if TYPE_CHECKING:
+    from edgepack.engines.tvm.codegen.machine import Machine
+    from edgepack.engines.tvm.codegen.tile import Blocking
+
+_SPATIAL, _REDUCTION = 0, 2  # tvm.tirx.IterVar.DataPar and CommReduce
+# A loop of fewer operations is not divided among threads: waking them costs some microseconds.
+_FEWEST_FOR_THREADS = 16384
+# The same for products, which go by in vectors: about a tenth of a millisecond on each machine.
+_FEWEST_PRODUCTS_A_LANE = 1 << 18
+_FEWEST_LANES = 4
+_KEPT = ("pad", "ordered")  # parts of the input that a kernel reads often
+
+
+class RuleError(Exception):
+    """Raised where a rule does not cover a function, which then keeps the default."""
+
+
+def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
+    """Return the function with its loops arranged, and the name of the rule. Raises ``RuleError``."""
+    import tvm
+    from tvm.s_tir import Schedule
+
+    sch = Schedule(tvm.IRModule({"main": function}), debug_mask="none")
+    blocks = sch.get_child_blocks(sch.get_sblock("root"))
+    tagged = [b for b in blocks if KERNEL in sch.get(b).annotations]
+    if len(tagged) > 1:
+        raise RuleError("two kernels in one function")
+    if tagged:
+        tag = read_tag(str(sch.get(tagged[0]).annotations[KERNEL]))
+        _kernel(sch, tagged[0], tag.kind, tag.instruction, tag.tile, machine)
+        kind = f"{tag.kind} {tag.instruction.split('.')[1]}" if tag.instruction else tag.kind
+        kind += f" ({tag.origin})" if tag.origin != "rule" else ""
+    else:
+        kind = _generic(sch, machine)
+    return sch.mod["main"], kind
+
+
+# --- kernels ----------------------------------------------------------------------------------------------------------
+
+
+def _kernel(sch: Any, sums: Any, kind: str, instruction: str | None, tile: Blocking, machine: Machine) -> None:
+    """Compute a tile of sums in registers, then everything that was fused behind it, then store once."""
+    sch.unannotate(sums, KERNEL)
+    if kind in ("matrix", "activations"):
+        (_matrix if kind == "matrix" else _activations)(sch, sums, str(instruction), tile, machine)
+        return
+    last = _inline_behind(sch, sums)
+    pads = sch.get_producers(sums)
+    band: list[Any] = []  # loops that one padded part of the input is made for
+    if kind == "flat":
+        _flatten(sch, last, len(sch.get_loops(last)) - 1)
+        m, n = sch.get_loops(last)
+        outer, rows = sch.split(m, [None, tile.width])
+        spatial, inner = [outer], [rows]
+    elif kind == "batched":
+        *lead_loops, m, n = sch.get_loops(last)
+        outer, rows = sch.split(m, [None, tile.width])
+        spatial, inner = [*lead_loops, outer], [rows]
+    else:
+        b, y, z, n = sch.get_loops(last)
+        rows_of_tiles = _band(sch, pads, _extent(sch, y) or 1, tile, machine)
+        y_band, y_outer, y_inner = sch.split(y, [None, rows_of_tiles, tile.height])
+        z_outer, z_inner = sch.split(z, [None, tile.width])
+        band, spatial, inner = [b, y_band], [y_outer, z_outer], [y_inner, z_inner]
+    columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
+    loops = [*band, columns, *spatial] if tile.weights_outer else [*band, *spatial, columns]
+    sch.reorder(*loops, *inner, vectors, lanes)
+    sch.compute_at(sums, loops[-1], preserve_unit_loops=True)
+    sch.set_scope(sums, 0, "local")
+    for block in pads:
+        sch.compute_at(block, band[-1], preserve_unit_loops=True)
+        *_, last_loop = sch.get_loops(block)
+        width = _lanes(_extent(sch, last_loop) or 1, machine)
+        if width > 1:
+            sch.vectorize(sch.split(last_loop, [None, width])[1])
+    products = math.prod(int(v.dom.extent) for v in sch.get(sums).iter_vars)
+    if products >= _FEWEST_PRODUCTS_A_LANE * machine.lanes():
+        _parallel(sch, band if pads else loops, machine)  # not once the start of the sums is a block of its own
+    _registers(sch, sums, instruction, tile)
+    for loop in (*inner, vectors):
+        sch.unroll(loop)
+    if _whole(sch, last, tile):
+        sch.vectorize(lanes)
+
+
+def _matrix(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Machine) -> None:
+    """The same where one instruction multiplies two positions by two channels, from an input put in order for it."""
+    last = _inline_behind(sch, sums)
+    (ordered,) = sch.get_producers(sums)
+    _flatten(sch, last, len(sch.get_loops(last)) - 1)
+    m, n = sch.get_loops(last)
+    outer, rows = sch.split(m, [None, tile.width])
+    columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
+    loops = [columns, outer] if tile.weights_outer else [outer, columns]
+    sch.reorder(*loops, rows, vectors, lanes)
+    sch.compute_at(sums, loops[-1], preserve_unit_loops=True)
+    sch.set_scope(sums, 0, "local")
+    if not tile.weights_outer:  # else it is ordered once, before all tiles
+        sch.compute_at(ordered, outer, preserve_unit_loops=True)
+    *_, last_loop = sch.get_loops(ordered)
+    sch.vectorize(last_loop)
+    sch.transform_layout(sums, ("write", 0), lambda m, n: (m // 2, n // 2, m % 2, n % 2))
+    positions, channels, chunk, byte = sch.get_loops(sums)[-4:]
+    pairs, two = sch.split(positions, [None, 2])
+    channel_pairs, channel = sch.split(channels, [None, 2])
+    sch.reorder(chunk, pairs, channel_pairs, two, channel, byte)
+    products = math.prod(int(v.dom.extent) for v in sch.get(sums).iter_vars)
+    if products >= _FEWEST_PRODUCTS_A_LANE * machine.lanes():
+        if tile.weights_outer:
+            _parallel(sch, [sch.get_loops(ordered)[0]], machine)
+        _parallel(sch, [outer] if not tile.weights_outer else loops, machine)
+    for loop in (pairs, channel_pairs):
+        sch.unroll(loop)
+    start = sch.decompose_reduction(sums, chunk)
+    for loop in sch.get_loops(start)[-4:-2]:
+        sch.unroll(loop)
+    sch.vectorize(sch.fuse(*sch.get_loops(start)[-2:]))
+    sch.tensorize(two, instruction)
+    for loop in (rows, vectors):
+        sch.unroll(loop)
+    if _whole(sch, last, tile):
+        sch.vectorize(lanes)
+
+
+def _activations(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Machine) -> None:
+    """The same for bytes of two activations; a tile of the second factor is put in order once and serves all rows."""
+    last = _inline_behind(sch, sums)
+    (ordered,) = (block for block in sch.get_producers(sums) if sch.get(block).name_hint == "ordered")
+    *lead, m, n = sch.get_loops(last)
+    outer, rows = sch.split(m, [None, tile.width])
+    columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
+    sch.reorder(*lead, columns, outer, rows, vectors, lanes)
+    sch.compute_at(sums, outer, preserve_unit_loops=True)
+    sch.set_scope(sums, 0, "local")
+    sch.compute_at(ordered, columns, preserve_unit_loops=True)
+    sch.vectorize(sch.split(sch.get_loops(ordered)[-1], [None, tile.lanes])[1])
+    products = math.prod(int(v.dom.extent) for v in sch.get(sums).iter_vars)
+    if products >= _FEWEST_PRODUCTS_A_LANE * machine.lanes():
+        _parallel(sch, [*lead, columns], machine)
+    _registers(sch, sums, instruction, tile)
+    for loop in (rows, vectors):
+        sch.unroll(loop)
+    if _whole(sch, last, tile):
+        sch.vectorize(lanes)
+
+
+def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machine) -> int:
+    """Return how many rows of tiles one padded part of the input is for: it stays in cache, each thread has one."""
+    tiles = -(-height // tile.height)
+    if not pads:
+        return tiles if tile.weights_outer else 1
+    item_bytes = 4
+    values = math.prod(int(v.dom.extent) for v in sch.get(pads[0]).iter_vars)
+    row_bytes = values * item_bytes / height
+    fitting = max(int(machine.l2_share_bytes / 4 / (row_bytes * tile.height)), 1)
+    return min(fitting, -(-tiles // machine.threads))
+
+
+def _registers(sch: Any, sums: Any, instruction: str | None, tile: Blocking) -> None:
+    """Arrange the loops of the sums: terms outside, positions and vectors of one tile unrolled inside."""
+    variables = sch.get(sums).iter_vars
+    loops = sch.get_loops(sums)[-len(variables) :]
+    spatial = [loop for loop, v in zip(loops, variables, strict=True) if int(v.iter_type) == _SPATIAL]
+    terms = [loop for loop, v in zip(loops, variables, strict=True) if int(v.iter_type) == _REDUCTION]
+    vectors, lanes = sch.split(spatial[-1], [None, tile.lanes])
+    fours = instruction is not None and instruction != FMLAL
+    bytes_inside = terms[-1:] if fours else []
+    terms = terms[:-1] if fours else terms
+    sch.reorder(*terms, *spatial[:-1], vectors, lanes, *bytes_inside)
+    for loop in (*spatial[:-1], vectors):
+        sch.unroll(loop)
+    if not instruction:
+        sch.vectorize(lanes)
+    start = sch.decompose_reduction(sums, terms[0])
+    *positions, start_lanes = sch.get_loops(start)[-len(spatial) - 1 :]
+    for loop in positions:
+        sch.unroll(loop)
+    sch.vectorize(start_lanes)
+    if instruction:
+        sch.tensorize(lanes, instruction)
+
+
+def _inline_behind(sch: Any, sums: Any) -> Any:
+    """Inline what lies between the sums and the last block of the function; return the last."""
+    blocks = sch.get_child_blocks(sch.get_sblock("root"))
+    names = [sch.get(b).name_hint for b in blocks]
+    place = names.index(sch.get(sums).name_hint)
+    outputs = {sch.get(b).name_hint for b in sch.get_output_blocks(sch.get_sblock("root"))}
+    if len(outputs) != 1 or names[-1] not in outputs or place == len(blocks) - 1:
+        raise RuleError("more than one output")
+    for block in blocks[place + 1 : -1]:
+        sch.compute_inline(block)
+    producers = [b for b, n in zip(blocks[:place], names[:place], strict=True) if not n.startswith(_KEPT)]
+    for block in producers:
+        sch.compute_inline(block)
+    return blocks[-1]
+
+
+def _flatten(sch: Any, block: Any, lead: int) -> None:
+    """Make one iteration variable of the first ``lead`` ones of a block."""
+    from tvm.tirx import IndexMap
+
+    extents = [int(v.dom.extent) for v in sch.get(block).iter_vars][:lead]
+
+    def flat(*index: Any) -> tuple[Any, Any]:
+        m: Any = 0
+        for i, size in zip(index[:lead], extents, strict=True):
+            m = m * size + i
+        return m, index[lead]
+
+    sch.transform_block_layout(block, IndexMap.from_func(flat, ndim=lead + 1))
+
+
+def _whole(sch: Any, block: Any, tile: Blocking) -> bool:
+    """Say whether the last block's channels fill its tiles, so that no lane is left out."""
+    return int(sch.get(block).iter_vars[-1].dom.extent) % tile.lanes == 0
+
+
+def _parallel(sch: Any, loops: list[Any], machine: Machine) -> None:
+    """Divide the outermost loops among threads, as few of them as give every thread the same."""
+    if machine.threads == 1:
+        return
+    count, chosen = 1, 0
+    for loop in loops:
+        count *= int(sch.get(loop).extent)
+        chosen += 1
+        if count >= 4 * machine.threads:
+            break
+    loop = sch.fuse(*loops[:chosen]) if chosen > 1 else loops[0]
+    sch.parallel(loop)
+
+
+# --- everything else --------------------------------------------------------------------------------------------------
+
+
+def _generic(sch: Any, machine: Machine) -> str:
+    """Inline what can be, vectorize elementwise blocks and reductions over outer dimensions."""
+    root = sch.get_sblock("root")
+    for block in sch.get_child_blocks(root)[:-1]:
+        if _reductions(sch, block) or _dear(sch, block):
+            continue
+        try:
+            sch.compute_inline(block)
+        except Exception:  # an output, or read by a reduction: it stays a loop of its own
+            continue
+    kinds = []
+    for block in sch.get_child_blocks(root):
+        if _reductions(sch, block):
+            kinds.append(_reduction(sch, block, machine))
+        else:
+            _spatial(sch, block, machine)
+            kinds.append("elementwise")
+    named = [kind for kind in kinds if kind != "elementwise"]
+    return named[0] if named else "elementwise"
+
+
+def _dear(sch: Any, block: Any) -> bool:
+    """Say whether a block is better computed once and stored than again by each of its readers."""
+    return sch.get(block).name_hint == "power" and len(sch.get_consumers(block)) > 1
+
+
+def _reductions(sch: Any, block: Any) -> bool:
+    return any(int(v.iter_type) == _REDUCTION for v in sch.get(block).iter_vars)
+
+
+def _spatial(sch: Any, block: Any, machine: Machine) -> None:
+    """Vectorize the innermost loop, or all of them as one where it is short, and divide the others among threads."""
+    loops = sch.get_loops(block)
+    sizes = [_extent(sch, loop) for loop in loops]
+    if not loops or None in sizes:
+        if loops:
+            sch.parallel(loops[0])
+        return
+    total = math.prod(size or 1 for size in sizes)
+    if _transposes(sch, block, loops, total, machine):
+        return
+    if _lanes(sizes[-1] or 1, machine) < _FEWEST_LANES:
+        if total < 4 * machine.lanes():
+            return
+        loops = [sch.fuse(*loops) if len(loops) > 1 else loops[0]]
+        sizes = [total]
+    *outer, last = loops
+    lanes = _lanes(sizes[-1] or 1, machine)
+    if lanes > 1:
+        last, inner = sch.split(last, [None, lanes])
+        sch.vectorize(inner)
+    _divide(sch, [*outer, last], total, machine)
+
+
+def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Machine) -> bool:
+    """Arrange a block that reads along another axis than it writes, in squares that stay in cache; say whether it is.
+
+    Without squares each value read is in another line, and often in another page.
+    """
+    inside = sch.get(block)
+    variables = [v.var for v in inside.iter_vars]
+    if len(variables) != len(loops) or len(inside.reads) == 0 or len(variables) < 2:
+        return False
+    region = inside.reads[0].region
+    along = [n for n, v in enumerate(variables) if len(region) > 0 and region[-1].min.same_as(v)]
+    if not along or along[0] == len(variables) - 1:
+        return False
+    side = machine.lanes()
+    place, size, last = along[0], _extent(sch, loops[along[0]]) or 1, _extent(sch, loops[-1]) or 1
+    lanes = _lanes(last, machine)
+    others = [loop for n, loop in enumerate(loops[:-1]) if n != place]
+    if last < _FEWEST_LANES and (wide := _lanes(size, machine)) >= _FEWEST_LANES:
+        # Few channels: vectors along the axis that is read in order, stored value by value.
+        rows, row = sch.split(loops[place], [None, wide])
+        sch.reorder(*others, rows, loops[-1], row)
+        sch.vectorize(row)
+        _divide(sch, [*others, rows], total, machine)
+        return True
+    if lanes < _FEWEST_LANES or size < _FEWEST_LANES:
+        return False
+    rows, row = sch.split(loops[place], [None, _lanes(size, machine) if size % side else side])
+    columns, column = sch.split(loops[-1], [None, lanes])
+    sch.reorder(*others, rows, columns, row, column)
+    sch.vectorize(column)
+    _divide(sch, [*others, rows, columns], total, machine)
+    return True
+
+
+def _lanes(size: int, machine: Machine) -> int:
+    """Return the most lanes of a vector that divide ``size``."""
+    lanes = machine.lanes()
+    while size % lanes:
+        lanes //= 2
+    return lanes
+
+
+def _divide(sch: Any, loops: list[Any], total: int, machine: Machine) -> None:
+    if machine.threads > 1 and total >= _FEWEST_FOR_THREADS:
+        sch.parallel(sch.fuse(*loops) if len(loops) > 1 else loops[0])
+
+
+def _reduction(sch: Any, block: Any, machine: Machine) -> str:
+    """Vectorize over the last output dimension when it is long enough, or leave the sums as they are."""
+    variables = sch.get(block).iter_vars
+    loops = sch.get_loops(block)
+    if len(variables) != len(loops) or any(_extent(sch, loop) is None for loop in loops):
+        raise RuleError("loops that are not the block's own")
+    kinds = [int(v.iter_type) for v in variables]
+    if set(kinds) - {_SPATIAL, _REDUCTION}:
+        raise RuleError("an iteration that is neither spatial nor a reduction")
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == _SPATIAL]
+    terms = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == _REDUCTION]
+    if not spatial:
+        return "reduction"
+    total = math.prod(_extent(sch, loop) or 1 for loop in loops)
+    size = _extent(sch, terms[-1]) or 1
+    lanes = _lanes(size, machine)
+    if _runs_along(sch, block) and lanes >= _FEWEST_LANES and size >= 2 * lanes:
+        return _across(sch, terms, lanes, total, machine)
+    lanes = _lanes(_extent(sch, spatial[-1]) or 1, machine)
+    outer = spatial
+    if lanes >= _FEWEST_LANES:
+        rest, inner = sch.split(spatial[-1], [None, lanes])
+        outer = [*spatial[:-1], rest]
+        sch.reorder(*outer, *terms, inner)
+        _divide(sch, outer, total, machine)
+        sch.vectorize(inner)
+        start = sch.decompose_reduction(block, terms[0])
+        sch.vectorize(sch.get_loops(start)[-1])
+    else:
+        sch.reorder(*outer, *terms)
+        _divide(sch, outer, total, machine)
+    return "vector reduction" if lanes >= _FEWEST_LANES else "reduction"
+
+
+def _runs_along(sch: Any, block: Any) -> bool:
+    """Say whether neighbouring terms of a reduction are neighbours in memory."""
+    block = sch.get(block)
+    own = block.writes[0].source
+    reads = [region for region in block.reads if not region.source.same_as(own)]
+    last = [v.var for v in block.iter_vars if int(v.iter_type) == _REDUCTION][-1]
+    return all(len(region.region) > 0 and region.region[-1].min.same_as(last) for region in reads)
+
+
+def _across(sch: Any, terms: list[Any], lanes: int, total: int, machine: Machine) -> str:
+    """Reduce ``lanes`` interleaved parts at once, then these."""
+    _, inner = sch.split(terms[-1], [None, lanes])
+    part = sch.rfactor(inner, 0)
+    loops = sch.get_loops(part)
+    outer, terms, lane = loops[: -1 - len(terms)], loops[-1 - len(terms) : -1], loops[-1]
+    _divide(sch, outer, total, machine)
+    sch.vectorize(lane)
+    start = sch.decompose_reduction(part, terms[0])
+    sch.vectorize(sch.get_loops(start)[-1])
+    return "row reduction"
+
+
+def _extent(sch: Any, loop: Any) -> int | None:
+    extent = sch.get(loop).extent
+    return int(extent) if hasattr(extent, "value") else None

@@ -1,0 +1,184 @@
+"""What one kernel computes, as a value: what a tile is chosen for, and what measured tiles are kept under."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from edgepack.engines.tvm.codegen import intrinsics
+from edgepack.engines.tvm.codegen import tile as blocking
+from edgepack.engines.tvm.codegen.compute import TERMS, Window
+from edgepack.engines.tvm.codegen.tile import Blocking
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from edgepack.engines.tvm.codegen.machine import Machine
+
+Kind = Literal["flat", "window", "depthwise", "batched"]
+Origin = Literal["rule", "tuned", "transferred"]
+_MOST_VECTORS = 8
+_MOST_ROWS = 32
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One convolution or product: ``batch`` x ``height`` x ``width`` output positions of ``outputs`` channels.
+
+    Each sum has ``inputs`` terms at every place of the kernel (of its own group). ``flat``: a convolution of one
+    position, or a product with weights, all positions in ``width``; ``batched``: ``batch`` products of two activations.
+    ``types`` are those of the activations, the weights and the sums; ``safe``: int8 weights of which no two neighbours
+    exceed 16 bits together with activations (``dot.PAIR_LIMIT``).
+    """
+
+    kind: Kind
+    types: tuple[str, str, str]
+    batch: int
+    height: int
+    width: int
+    inputs: int
+    outputs: int
+    kernel: tuple[int, int] = (1, 1)
+    strides: tuple[int, int] = (1, 1)
+    padding: tuple[int, int, int, int] = (0, 0, 0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    channels_first: bool = False
+    safe: bool = False
+
+    @property
+    def terms(self) -> int:
+        """How many products one sum has."""
+        return self.inputs * self.kernel[0] * self.kernel[1]
+
+    @property
+    def products(self) -> int:
+        """How many products there are in all."""
+        return self.batch * self.height * self.width * self.outputs * self.terms
+
+    @property
+    def window(self) -> Window:
+        """The attributes of the convolution."""
+        return Window(self.kernel, self.strides, self.padding, self.dilation, self.groups)
+
+    @property
+    def integer(self) -> bool:
+        """Whether the weights are int8 while they are multiplied."""
+        return self.types[1] == "int8"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The tile of a kernel and who chose it."""
+
+    tile: Blocking
+    origin: Origin = "rule"
+
+
+Choose: TypeAlias = "Callable[[Workload], Choice]"
+
+
+def by_rule(machine: Machine) -> Choose:
+    """Return the choice by the rule of ``blocking.py``, from the machine and the sizes alone."""
+    return lambda workload: Choice(rule(workload, machine))
+
+
+@functools.lru_cache(maxsize=4096)
+def rule(workload: Workload, machine: Machine) -> Blocking:
+    """Return the tile that a count of instructions says is best."""
+    outputs = workload.outputs // workload.groups
+    if workload.kind == "depthwise":
+        return blocking.depthwise(workload.width, workload.outputs, machine)
+    terms, item_bytes = workload.terms, 4
+    if _by_fmlal(workload, machine):
+        tile = blocking.choose(workload.height, workload.width, outputs, terms, _doubled(machine), item_bytes=2)
+        if tile.lanes == intrinsics.FMLAL_LANES:
+            return tile
+    if workload.integer:
+        terms, item_bytes = -(-terms // TERMS), TERMS
+    whole = workload.kind == "batched" or workload.groups > 1
+    tile = blocking.choose(workload.height, workload.width, outputs, terms, machine, item_bytes=item_bytes, whole=whole)
+    vectors = tile.vectors
+    if workload.kind == "batched" and outputs % tile.channels:
+        vectors = 1
+    while workload.groups > 1 and outputs % (vectors * tile.lanes) and vectors > 1:
+        vectors -= 1
+    return Blocking(tile.height, tile.width, vectors, tile.lanes, tile.weights_outer)
+
+
+def _by_fmlal(workload: Workload, machine: Machine) -> bool:
+    """Say whether float16 is multiplied by FMLAL, which works on two registers of sums at once."""
+    kinds = workload.kind in ("flat", "window") and workload.groups == 1
+    return kinds and workload.types[1] == "float16" and machine.has_fmlal
+
+
+def _doubled(machine: Machine) -> Machine:
+    """Return the machine as FMLAL sees it: half as many registers, twice as wide."""
+    return dataclasses.replace(machine, vector_bits=2 * machine.vector_bits, registers=machine.registers // 2)
+
+
+def instruction(workload: Workload, tile: Blocking, machine: Machine) -> intrinsics.Dot | str | None:
+    """Return the instruction for four products of bytes, or FMLAL; None where the sums are plain multiply-adds."""
+    if _by_fmlal(workload, machine) and tile.lanes == intrinsics.FMLAL_LANES:
+        return intrinsics.FMLAL
+    if not workload.integer or workload.inputs % TERMS or workload.kind in ("depthwise", "batched"):
+        return None
+    return intrinsics.dot_for(machine, tile.lanes, safe=workload.safe)
+
+
+def fits(tile: Blocking, workload: Workload, machine: Machine) -> bool:
+    """Say whether a kernel with this tile can be made, and whether its sums stay in registers."""
+    high, wide, vectors, lanes = tile.height, tile.width, tile.vectors, tile.lanes
+    of = _doubled(machine) if _by_fmlal(workload, machine) and lanes == intrinsics.FMLAL_LANES else machine
+    if min(high, wide, vectors) < 1 or high * wide > _MOST_ROWS or vectors > _MOST_VECTORS:
+        return False
+    if lanes not in (4, 8, 16) or lanes > of.lanes() or high > workload.height or wide > workload.width:
+        return False
+    if high > 1 and (workload.kind != "window" or wide != workload.width):
+        return False
+    each, kernel = workload.outputs // workload.groups, workload.kernel
+    sums = high * wide * vectors
+    if workload.kind == "depthwise":
+        return workload.outputs % tile.channels == 0 and sums + vectors + kernel[1] <= of.registers
+    if (workload.kind == "batched" or workload.groups > 1) and each % tile.channels:
+        return False
+    if tile.channels >= each + lanes and vectors > 1:
+        return False  # a whole vector of nothing
+    best = instruction(workload, rule(workload, machine), machine)
+    if best is not None and instruction(workload, tile, machine) is None:
+        return False
+    return sums + vectors + 1 <= of.registers
+
+
+def tiles(workload: Workload, machine: Machine) -> tuple[Blocking, ...]:
+    """Return every tile worth trying, without the ones that compute much outside the output, in a fixed order."""
+    found = []
+    for lanes in (16, 8, 4):
+        for vectors in range(1, _MOST_VECTORS + 1):
+            for high, wide in _rows(workload):
+                for outer in (False, True):
+                    tile = Blocking(high, wide, vectors, lanes, outer)
+                    if fits(tile, workload, machine) and _waste(tile, workload) <= _MOST_WASTE:
+                        found.append(tile)
+    return tuple(found)
+
+
+_MOST_WASTE = 1.34
+
+
+def _rows(workload: Workload) -> list[tuple[int, int]]:
+    rows = [(1, wide) for wide in range(1, min(workload.width, _MOST_ROWS) + 1)]
+    if workload.kind == "window" and workload.width < _MOST_ROWS:
+        most = min(workload.height, _MOST_ROWS // workload.width)
+        rows += [(high, workload.width) for high in range(2, most + 1)]
+    return rows
+
+
+def _waste(tile: Blocking, workload: Workload) -> float:
+    """Return how many times the sums that are needed are computed, against the fewest that vectors allow."""
+    each = workload.outputs // workload.groups
+    rows = -(-workload.height // tile.height) * tile.height * -(-workload.width // tile.width) * tile.width
+    channels = -(-each // tile.channels) * tile.channels
+    return rows * channels / (workload.height * workload.width * max(each, tile.lanes))

@@ -1,0 +1,175 @@
+"""From an ONNX model to a folder that a device runs: machine code, interface, runtime libraries, a C++ runner."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.base import resources
+from edgepack.base.files import write_text
+from edgepack.engines.common.inputs import engine_words
+from edgepack.engines.common.installed import import_engine
+from edgepack.engines.tvm import interface
+from edgepack.engines.tvm.batching import batch_kind
+from edgepack.engines.tvm.codegen.lower import lower
+from edgepack.engines.tvm.codegen.machine import machine
+from edgepack.engines.tvm.import_onnx import Readied, import_graph, ready, tensor_shapes
+from edgepack.engines.tvm.interface import Batch, Interface
+from edgepack.engines.tvm.libraries import runtime_files
+from edgepack.engines.tvm.linking import build_program, link_library
+from edgepack.errors import CompileError, EdgepackError
+from edgepack.specs import TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from edgepack.engines.tvm.codegen.machine import Machine
+    from edgepack.engines.tvm.codegen.workload import Choose
+    from edgepack.specs import OnnxModel, Precision, Target
+
+TITLE = "TVM"
+MODEL = "model.so"
+PROGRAM = "runner"
+SOURCES = ("edgepack_tvm.h", "runner.cpp")
+
+
+def compile_folder(
+    model: OnnxModel,
+    target: Target,
+    precision: Precision,
+    versions: Mapping[str, str],
+    out: Path,
+    choose: Choose | None = None,
+) -> tuple[str, ...]:
+    """Write everything that runs ``model`` on ``target`` into ``out`` and return the names of the files.
+
+    ``choose`` gives the tile of each kernel; without it the rule does. Nothing is written unless all of it can be.
+    Raises ``CompileError``, or ``ToolchainError`` when a tool is missing.
+    """
+    libraries = runtime_files(target.arch, versions)
+    with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
+        done = Path(scratch, "done")
+        done.mkdir()
+        about, rules = _compile(model, target, precision, versions, done / MODEL, choose)
+        _add_program(target, Path(scratch), done)
+        write_text(done / interface.FILE, interface.write_interface(about))
+        write_text(done / interface.FUNCTIONS, interface.write_functions(rules))
+        for name, path in libraries.items():
+            shutil.copyfile(path, done / name)
+        names = tuple(sorted(path.name for path in done.iterdir()))
+        out.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copyfile(done / name, out / name)
+    return names
+
+
+def _compile(
+    model: OnnxModel,
+    target: Target,
+    precision: Precision,
+    versions: Mapping[str, str],
+    out: Path,
+    choose: Choose | None,
+) -> tuple[Interface, Mapping[str, str]]:
+    """Write the library; return its interface and the rules of its functions.
+
+    The batch, where it is free: one sample at a time where they do not depend on each other, else any number by slower
+    code, else, where TVM cannot compile that, one.
+    """
+    name = model.path.name
+    kind = batch_kind(model)
+    if kind == "free":
+        try:
+            readied = ready(model, batch=None)
+            rules = compile_library(import_graph(model, readied), target, precision, name, out, free=True)
+        except CompileError:
+            kind = "fixed"
+        else:
+            return _interface(model, readied, target, versions, kind), rules
+    readied = ready(model)
+    rules = compile_library(import_graph(model, readied), target, precision, name, out, choose=choose)
+    return _interface(model, readied, target, versions, kind), rules
+
+
+def _interface(
+    model: OnnxModel, readied: Readied, target: Target, versions: Mapping[str, str], batch: Batch
+) -> Interface:
+    shapes = tensor_shapes(readied.proto)
+    return Interface(
+        inputs=tuple(TensorSpec(s.name, s.dtype, shapes.get(s.name, s.shape)) for s in model.inputs),
+        outputs=tuple(TensorSpec(s.name, s.dtype, shapes.get(s.name, s.shape)) for s in model.outputs),
+        batch=batch,
+        threads=target.compute.cores or 0,
+        tvm=versions["apache-tvm"],
+        ffi=versions["apache-tvm-ffi"],
+    )
+
+
+def compile_library(
+    module: Any,
+    target: Target,
+    precision: Precision,
+    name: str,
+    out: Path,
+    *,
+    free: bool = False,
+    choose: Choose | None = None,
+) -> Mapping[str, str]:
+    """Generate machine code, link it as ``out``, and return the rule that made each function.
+
+    With ``free`` extents, TVM's own loops are taken for all functions: ours are for shapes that are known. Raises
+    ``CompileError``.
+    """
+    tvm = import_engine(TITLE, "tvm", "tvm")
+    relax = import_engine(TITLE, "tvm", "tvm.relax")
+    processor = processor_of(target)
+    rules: Mapping[str, str] = {}
+    try:
+        built_for = tvm.target.Target(processor.target())
+        if free:
+            executable = relax.build(module, built_for)
+        else:
+            lowered = lower(module, processor, precision, choose)
+            rules = lowered.rules
+            executable = relax.build(lowered.module, built_for, relax_pipeline="default_build")
+        with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
+            executable.export_library(
+                str(out),
+                workspace_dir=scratch,
+                fcompile=lambda path, objects, **_: link_library(
+                    [Path(item) for item in objects], Path(path), target.arch, target.engine.glibc
+                ),
+            )
+    except EdgepackError:
+        raise
+    except Exception as error:  # its errors have no common base
+        raise CompileError(
+            f"TVM refused {name}: {engine_words(error)}",
+            hint="replace the operator it names in the model, or use a target with another engine",
+        ) from error
+    return rules
+
+
+def processor_of(target: Target) -> Machine:
+    """Return the processor that a target's code is generated for."""
+    compute = target.compute
+    return machine(
+        target.arch,
+        compute.isa,
+        l1_bytes=compute.l1_bytes,
+        l2_bytes=compute.l2_bytes,
+        l2_cores=compute.l2_cores,
+        threads=compute.cores or 1,
+    )
+
+
+def _add_program(target: Target, scratch: Path, out: Path) -> None:
+    """Build the C++ runner for the target, and put its source beside it for users' own programs."""
+    source = scratch / "source"
+    source.mkdir()
+    for name in SOURCES:
+        shutil.copyfile(resources.package_folder() / "engines" / "tvm" / "cpp" / name, source / name)
+        shutil.copyfile(source / name, out / name)
+    build_program(source / "runner.cpp", out / PROGRAM, target.arch, target.engine.glibc)

@@ -1,0 +1,132 @@
+"""Finds TVM's two runtime libraries for a device's processor: in a folder of yours, in the packages here, or on PyPI.
+
+The Apache project publishes wheels for x86-64 and aarch64 Linux. Those of another processor than this machine's are
+fetched once by pip, of the very versions that are installed here, and kept in the user's cache.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from edgepack.device.host import host_facts
+from edgepack.engines.tvm.elf import machine_of
+from edgepack.engines.tvm.linking import cache_folder
+from edgepack.engines.tvm.runtime_abi import FFI, RUNTIME
+from edgepack.errors import CompileError, ToolchainError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FOLDER_VARIABLE = "EDGEPACK_TVM_LIBRARIES"
+# The bundle carries them under these names, so the licence asks that its text goes along.
+LICENCE = "TVM-LICENSE.txt"
+NOTICE = "TVM-NOTICE.txt"
+_MEMBERS = {
+    FFI: "tvm_ffi/lib/libtvm_ffi.so",
+    RUNTIME: "tvm/lib/libtvm_runtime.so",
+    LICENCE: "tvm/LICENSE",
+    NOTICE: "tvm/NOTICE",
+}
+FILES = tuple(sorted(_MEMBERS))
+_PLATFORMS = {"aarch64": "manylinux_2_28_aarch64", "x86_64": "manylinux_2_28_x86_64"}
+_LIMIT_S = 900.0
+
+
+def runtime_files(arch: str, versions: Mapping[str, str]) -> dict[str, Path]:
+    """Return the runtime libraries for ``arch``, and their licence, by the names that they have in a bundle.
+
+    ``versions`` are those of the packages apache-tvm and apache-tvm-ffi. Raises ``ToolchainError`` that says what to
+    do where there are none.
+    """
+    here = _installed()
+    if given := os.environ.get(FOLDER_VARIABLE):
+        folder = Path(given) / arch
+        if folder.is_dir():
+            return _checked({**here, **{name: folder / name for name in (FFI, RUNTIME)}}, arch)
+    if arch == host_facts().arch:
+        return _checked(here, arch)
+    if arch not in _PLATFORMS:
+        _tell_to_bring(arch, versions)
+    folder = cache_folder() / f"runtime-{versions['apache-tvm']}-{versions['apache-tvm-ffi']}" / arch
+    if not folder.is_dir():
+        _fetch(arch, versions, folder)
+    return _checked({**here, **{name: folder / name for name in (FFI, RUNTIME)}}, arch)
+
+
+def _installed() -> dict[str, Path]:
+    """Return where the packages here keep the files."""
+    found = {}
+    for name, member in _MEMBERS.items():
+        package, _, rest = member.partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ToolchainError("TVM is not installed", hint="pip install 'edgepack[tvm]'")
+        found[name] = Path(next(iter(spec.submodule_search_locations))) / rest
+    return found
+
+
+def _checked(files: dict[str, Path], arch: str) -> dict[str, Path]:
+    for name in (FFI, RUNTIME):
+        path = files[name]
+        if not path.is_file():
+            raise ToolchainError(f"{path} is missing", hint=f"put TVM's {name} for {arch} there")
+        try:
+            found = machine_of(path)
+        except CompileError as error:
+            raise ToolchainError(f"{path} is no library: {error.message}", hint="build or copy it again") from None
+        if found != arch:
+            raise ToolchainError(f"{path} is for {found}, not {arch}", hint=f"put the {name} built for {arch} there")
+    return files
+
+
+def _fetch(arch: str, versions: Mapping[str, str], folder: Path) -> None:
+    """Download the wheels for ``arch`` and keep their libraries as ``folder``, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".wheels.", dir=folder.parent) as scratch:
+        wanted = [f"{name}=={versions[name]}" for name in ("apache-tvm", "apache-tvm-ffi")]
+        command = [
+            *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
+            *("--only-binary=:all:", "--platform", _PLATFORMS[arch], "--python-version", "3.11"),
+            *("--dest", scratch, *wanted),
+        ]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
+            words = " ".join(done.stderr.split())[-400:] if done.returncode else ""
+        except (OSError, subprocess.TimeoutExpired) as error:
+            words = str(error)[:400]
+        wheels = sorted(Path(scratch).glob("*.whl"))
+        if words or len(wheels) != 2:
+            raise ToolchainError(
+                f"TVM's runtime for {arch} could not be fetched: {words or 'pip downloaded nothing'}",
+                hint=f"on a machine with a network, pip download {' '.join(wanted)} for {_PLATFORMS[arch]}, unpack "
+                f"{FFI} and {RUNTIME} into FOLDER/{arch} and set {FOLDER_VARIABLE}=FOLDER",
+            )
+        ready = Path(scratch, arch)
+        ready.mkdir()
+        for wheel in wheels:
+            with zipfile.ZipFile(wheel) as archive:
+                for name in (FFI, RUNTIME):
+                    if _MEMBERS[name] in archive.namelist():
+                        with archive.open(_MEMBERS[name]) as source, (ready / name).open("wb") as out:
+                            shutil.copyfileobj(source, out)
+        try:
+            ready.rename(folder)
+        except OSError:  # another process was faster
+            if not folder.is_dir():
+                raise
+
+
+def _tell_to_bring(arch: str, versions: Mapping[str, str]) -> NoReturn:
+    raise ToolchainError(
+        f"there is no TVM runtime for {arch} on PyPI: you supply it",
+        hint=f"build {FFI} {versions['apache-tvm-ffi']} and {RUNTIME} {versions['apache-tvm']} for {arch} from source, "
+        f"put them into FOLDER/{arch} and set {FOLDER_VARIABLE}=FOLDER",
+    )

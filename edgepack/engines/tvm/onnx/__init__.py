@@ -1,0 +1,1 @@
+"""ONNX graphs rewritten into what TVM reads."""

@@ -1,0 +1,218 @@
+"""Times kernels on another machine through TVM's own RPC server, which is started there over ssh.
+
+The board needs Python with the packages apache-tvm and apache-tvm-ffi of the versions here. The server listens on the
+board's loopback address only and is reached through ssh's tunnel; it ends with the connection. TVM's RPC runs whatever
+is sent to it, and what it answers is only numbers here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import re
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.engines.common.installed import import_engine
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.workload import Workload
+from edgepack.engines.tvm.compile import processor_of
+from edgepack.engines.tvm.linking import link_library
+from edgepack.engines.tvm.tuning.timing import NAME, TITLE, Timed, time_tiles, values
+from edgepack.errors import ConfigError, EdgepackError, ToolchainError
+from edgepack.specs import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# A user, a host or an alias of ssh's configuration, a port apart: nothing that ssh could take for an option.
+_HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]*")
+_PORTS = range(20000, 60000)
+_START_S = 60.0
+_CALL_S = 600
+_TAIL_CHARACTERS = 500
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running RPC server: its port on this machine's loopback address, and the board's processor."""
+
+    port: int
+    cpu: str
+
+
+@contextmanager
+def serving(host: str, target: Target, *, ssh: str = "ssh", log: Path) -> Iterator[Server]:
+    """Start TVM's RPC server on ``host`` over ssh and yield how to reach it; it ends with the block.
+
+    Raises ``ConfigError`` when the board is not what the target says, ``ToolchainError`` when it cannot be reached or
+    lacks TVM.
+    """
+    if not _HOST.fullmatch(host):
+        raise ConfigError(f"{host!r} is no host for ssh", hint="write for example pi@raspberrypi.local")
+    cpu = _check_board(host, target, ssh)
+    port = random.SystemRandom().choice(_PORTS)
+    threads = target.compute.cores or 1
+    tunnel = f"127.0.0.1:{port}:127.0.0.1:{port}"
+    remote = [
+        "env", f"TVM_NUM_THREADS={threads}", "python3", "-m", "tvm.exec.rpc_server",
+        "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1),
+    ]  # fmt: skip
+    words = [*_words(ssh), "-tt", "-o", "ExitOnForwardFailure=yes", "-L", tunnel, "--", host, *remote]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+    try:
+        _wait(process, host, port, log)
+        yield Server(port, cpu)
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End ssh, and with its terminal the server on the board."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+    if process.stdin is not None:
+        process.stdin.close()
+
+
+def _words(ssh: str) -> list[str]:
+    return [ssh, "-o", "BatchMode=yes", "-o", "ConnectTimeout=15"]
+
+
+def _ask(host: str, ssh: str, *command: str) -> str:
+    """Return what a command prints on the board. Raises ``ToolchainError``."""
+    try:
+        done = subprocess.run(
+            [*_words(ssh), "--", host, *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_START_S,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise ToolchainError(f"there is no {ssh} here", hint="install OpenSSH's client") from error
+    except subprocess.TimeoutExpired as error:
+        raise ToolchainError(
+            f"{host} did not answer in {_START_S:.0f} s", hint=f"check it with: {ssh} {host}"
+        ) from error
+    if done.returncode:
+        words = done.stderr.strip()[-_TAIL_CHARACTERS:]
+        raise ToolchainError(
+            f"ssh {host} {' '.join(command)} failed: {words or f'exit code {done.returncode}'}",
+            hint=f"check it with: {ssh} {host}; keys or an agent are needed, passwords are not asked for",
+        )
+    return done.stdout
+
+
+def _check_board(host: str, target: Target, ssh: str) -> str:
+    """Return the board's processor. Raises ``ConfigError`` when code for the target would not run there."""
+    arch = _ask(host, ssh, "uname", "-m").strip()
+    if arch != target.arch:
+        raise ConfigError(
+            f"{host} is {arch[:40]!r}, and {target.id} is {target.arch}", hint="name the board's own target"
+        )
+    facts: dict[str, str] = {}
+    for line in _ask(host, ssh, "cat", "/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        facts.setdefault(name.strip(), value.strip())
+    flags = set(facts.get("flags", facts.get("Features", "")).split())
+    lacking = sorted(set(target.compute.isa) - flags) if flags else []
+    if lacking:
+        raise ConfigError(
+            f"{host} lacks {', '.join(lacking)}, which {target.id} uses", hint="name the board's own target"
+        )
+    return facts.get("model name") or facts.get("Model") or arch
+
+
+def _wait(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            _connect(port)
+        except EdgepackError:
+            time.sleep(0.2)
+        else:
+            return
+    tail = log.read_bytes()[-_TAIL_CHARACTERS:].decode(errors="replace").strip()
+    raise ToolchainError(
+        f"TVM's RPC server did not start on {host}: {tail or 'it said nothing'}",
+        hint="install it on the board: python3 -m pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1 "
+        "cloudpickle tornado psutil",
+    )
+
+
+def _connect(port: int) -> Any:
+    """Return a connection (``tvm.rpc.RPCSession``) that is known to answer. Raises ``ToolchainError``."""
+    rpc = import_engine(TITLE, "tvm", "tvm.rpc")
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass  # TVM itself would try for a minute
+        return rpc.connect("127.0.0.1", port, session_timeout=_CALL_S)
+    except Exception as error:  # TVM's errors have no common base
+        raise ToolchainError(
+            f"TVM's RPC server does not answer: {error}", hint="use the same TVM on the board"
+        ) from error
+
+
+class Board:
+    """A machine behind an RPC server: the same library is sent there, and TVM's own evaluator times it."""
+
+    def __init__(self, remote: Any, target: Target, folder: Path) -> None:
+        self._remote, self._target, self._folder = remote, target, folder
+        self._count = 0
+
+    def load(self, library: Any, shapes: list[tuple[tuple[int, ...], str]], copies: int) -> Callable[[int], float]:  # noqa: ARG002
+        """Return a function that calls the kernel so often and returns the nanoseconds of one call.
+
+        All calls read the same weights: the evaluator gives each call the same arguments.
+        """
+        runtime = import_engine(TITLE, "tvm", "tvm.runtime")
+        self._count += 1
+        path = self._folder / f"kernel{self._count}.so"
+        library.export_library(
+            str(path),
+            workspace_dir=str(self._folder),
+            fcompile=lambda out, objects, **_: link_library(
+                [Path(item) for item in objects], Path(out), self._target.arch, self._target.engine.glibc
+            ),
+        )
+        self._remote.upload(str(path))
+        module = self._remote.load_module(path.name)
+        path.unlink()
+        device = self._remote.cpu(0)
+        arguments = [runtime.tensor(values(shape, dtype), device) for shape, dtype in shapes]
+
+        def run(calls: int) -> float:
+            evaluate = module.time_evaluator(NAME, device, number=calls, repeat=1)
+            mean_s = float(evaluate(*arguments).mean)
+            if not math.isfinite(mean_s) or mean_s <= 0:
+                raise EdgepackError("the board told a time that cannot be", hint="run again")
+            return mean_s * 1e9
+
+        return run
+
+
+def time_on_board(workload: Workload, tiles: tuple[Blocking, ...], target: Target, port: int) -> tuple[Timed, ...]:
+    """``time_tiles`` on the board behind ``port``; to be called in a child process."""
+    remote = _connect(port)
+    with tempfile.TemporaryDirectory(prefix="edgepack-tuning-") as scratch:
+        return time_tiles(workload, tiles, processor_of(target), Board(remote, target, Path(scratch)))

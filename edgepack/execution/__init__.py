@@ -1,0 +1,1 @@
+"""How a stage runs: cached, in a child process, watched."""

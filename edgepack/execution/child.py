@@ -1,0 +1,297 @@
+"""Runs a function in a child process with a time limit, so that an engine that crashes or hangs costs one call.
+
+The function's arguments and its return value travel as JSON documents, decoded by its type annotations. A parameter
+named ``progress`` is filled by the child with one that reports to the parent. What the child prints goes to a log.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from select import select
+from typing import Any, TypeVar
+
+from edgepack import errors
+from edgepack.base import documents
+from edgepack.base.files import DISK_FULL, storage_errors
+from edgepack.base.resources import package_folder
+from edgepack.specs import Progress, no_progress
+
+T = TypeVar("T")
+
+_LOG_TAIL_BYTES = 2000
+_PIECE_BYTES = 1 << 20
+_LOOK_S = 0.1  # how often the parent looks whether the child is still alive: a grandchild may hold its pipe open
+_GRACE_S = 2.0  # for a child that has answered to end by itself
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def call(
+    function: Callable[..., T],
+    *arguments: Any,
+    limit_s: float,
+    log: Path,
+    progress: Progress = no_progress,
+    environment: Mapping[str, str] | None = None,
+) -> T:
+    """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
+
+    The function must be importable by its module and name. Whatever happens, no process of the child's group is left.
+    Raises the ``EdgepackError`` that the function raised; ``ChildError`` when the process crashed or took longer than
+    ``limit_s`` seconds; ``StorageError`` on a full disk; ``EdgepackError`` for any other exception.
+    """
+    name = f"{function.__module__}:{function.__qualname__}"
+    request = {"function": name, "path": sys.path, "arguments": [documents.encode(a) for a in arguments]}
+    deadline = time.monotonic() + limit_s
+    with _child(request, log, environment) as (process, reading):
+        try:
+            answer = _listen(process, reading, deadline, progress)
+        except _TooLong:
+            raise errors.ChildError(
+                f"{_title(function)} took longer than {limit_s:.0f} s and was stopped",
+                log=_tail(log),
+                hint=f"allow more time with --compile-limit, or see the log {log}",
+            ) from None
+        if answer is not None:
+            _wait(process, _GRACE_S)
+    if answer is None:
+        raise errors.ChildError(
+            f"{_title(function)} crashed ({_how(process.returncode)})",
+            log=_tail(log),
+            hint=f"the engine failed inside its own code; its last words are in {log}",
+        )
+    if "error" in answer:
+        raise _rebuild(answer["error"], log)
+    return documents.decode(_return_type(function), answer["result"], name)  # type: ignore[no-any-return]
+
+
+# --- the parent's side ------------------------------------------------------------------------------------------------
+
+
+class _TooLong(Exception):  # noqa: N818  (not an error that leaves this module)
+    """The child did not answer before its deadline."""
+
+
+@contextmanager
+def _child(
+    request: Mapping[str, Any], log: Path, environment: Mapping[str, str] | None
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Start the child and yield it with the pipe that it answers through; kill its whole group in the end."""
+    with storage_errors(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output, tempfile.TemporaryFile() as question:
+            question.write(json.dumps(request).encode())  # a file, as a pipe would block until the child reads it
+            question.seek(0)
+            reading, writing = os.pipe()
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, *_start(), str(writing), str(os.getpid())],
+                    stdin=question,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=(writing,),
+                    start_new_session=True,
+                    env={**os.environ, **_import_path(), **(environment or {})},
+                )
+            except OSError as error:
+                os.close(reading)
+                raise errors.EdgepackError(
+                    f"cannot start a process: {error.strerror}", hint="free some memory, or stop other processes"
+                ) from error
+            finally:
+                os.close(writing)
+    try:
+        yield process, reading
+    finally:
+        os.close(reading)
+        _kill(process)
+
+
+def _start() -> list[str]:
+    """Return how Python runs this module with nothing of the current folder in place of the standard library.
+
+    Python has a flag for it since 3.11; the devices of JetPack 6 have 3.10.
+    """
+    if hasattr(sys.flags, "safe_path"):
+        return ["-P", "-X", "faulthandler", "-m", __name__]
+    code = f"import sys; del sys.path[0]; import runpy; runpy.run_module({__name__!r}, run_name='__main__')"
+    return ["-X", "faulthandler", "-c", code]
+
+
+def _import_path() -> dict[str, str]:
+    """Let the child import this very edgepack, also when it is not installed."""
+    root = str(package_folder().parent)
+    known = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": root if not known else root + os.pathsep + known}
+
+
+def _listen(
+    process: subprocess.Popen[bytes], reading: int, deadline: float, progress: Progress
+) -> dict[str, Any] | None:
+    """Return the child's answer; None when it ended without one. Raises ``_TooLong`` at the deadline."""
+    for line in _lines(process, reading, deadline):
+        message = json.loads(line)
+        if "progress" not in message:
+            return dict(message)
+        progress(*message["progress"])
+    return None
+
+
+def _lines(process: subprocess.Popen[bytes], reading: int, deadline: float) -> Iterator[bytes]:
+    """Yield the lines that the child writes until it ends."""
+    begun = bytearray()
+    while True:
+        ended = process.poll() is not None  # asked before reading, so that its last words are not missed
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _TooLong
+        ready, _, _ = select([reading], [], [], 0 if ended else min(left, _LOOK_S))
+        if not ready and not ended:
+            continue
+        piece = os.read(reading, _PIECE_BYTES) if ready else b""
+        if not piece:
+            return
+        *whole, rest = piece.split(b"\n")
+        for line in whole:
+            yield bytes(begun) + line
+            begun.clear()
+        begun += rest
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        pass
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the child and everything in its process group."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.wait()
+
+
+def _rebuild(error: Mapping[str, str], log: Path) -> errors.EdgepackError:
+    kind = getattr(errors, error["kind"], None)
+    if isinstance(kind, type) and issubclass(kind, errors.EdgepackError):
+        return kind(error["message"], hint=error["hint"])
+    return errors.EdgepackError(f"{error['kind']}: {error['message']}", hint=f"the traceback is in {log}")
+
+
+def _return_type(function: Callable[..., Any]) -> Any:
+    return typing.get_type_hints(function)["return"]
+
+
+def _title(function: Callable[..., Any]) -> str:
+    return function.__qualname__.replace("_", " ").strip()
+
+
+def _how(status: int | None) -> str:
+    if status is None or status >= 0:
+        return f"exit status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return f"killed by {name}" + (", as when memory runs out" if -status == signal.SIGKILL else "")
+
+
+def _tail(log: Path) -> str:
+    """Return the end of the log."""
+    try:
+        with log.open("rb") as file:
+            file.seek(-min(_LOG_TAIL_BYTES, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
+
+
+# --- the child's side -------------------------------------------------------------------------------------------------
+
+
+class _Channel:
+    """Sends messages to the parent, one a line, whole ones from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        os.set_inheritable(descriptor, False)
+        self._file = os.fdopen(descriptor, "wb")
+        self._lock = threading.Lock()
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        line = json.dumps(message).encode() + b"\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+
+def _die_with(parent: int) -> None:
+    """Ask Linux to kill this process when its parent dies, so that a killed build leaves nothing running."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before we asked
+            os._exit(1)
+
+
+def _serve(descriptor: int, parent: int) -> None:
+    """Read the request, run the function, send the answer, and end without running anybody's destructors."""
+    _die_with(parent)
+    channel = _Channel(descriptor)
+    request = json.loads(sys.stdin.buffer.read())
+    sys.path[:] = request["path"]
+    try:
+        result = _run(request, channel)
+    except BaseException as error:
+        traceback.print_exc()
+        channel.send({"error": _describe(error)})
+    else:
+        channel.send({"result": result})
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(0)  # engines' own threads and destructors must not turn an answer into a crash
+
+
+def _describe(error: BaseException) -> dict[str, str]:
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        error = errors.StorageError(f"no space left while writing {error.filename or 'a file'}")
+    if isinstance(error, errors.EdgepackError):
+        return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+    return {"kind": type(error).__name__, "message": str(error)[:2000], "hint": ""}
+
+
+def _run(request: Mapping[str, Any], channel: _Channel) -> Any:
+    """Return the encoded result of the function that the request names."""
+    module, _, name = request["function"].partition(":")
+    function: Any = importlib.import_module(module)
+    for part in name.split("."):
+        function = getattr(function, part)
+    hints = typing.get_type_hints(function)
+    names = [p for p in inspect.signature(function).parameters if p != "progress"]
+    arguments = request["arguments"]
+    if len(arguments) > len(names):
+        raise TypeError(f"{name} takes {len(names)} arguments, not {len(arguments)}")
+    values = [documents.decode(hints[n], a, n) for n, a in zip(names, arguments, strict=False)]
+    extra = {"progress": lambda *p: channel.send({"progress": p})} if "progress" in hints else {}
+    return documents.encode(function(*values, **extra))
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,234 @@
+"""The store of stage outputs: each under the digest of all its inputs, so that nothing is done twice.
+
+An entry is a folder ``<stage>/<digest>/`` with what the stage wrote and ``_value.json``: what it returned, and size,
+time and sha256 of each file. It appears whole by a rename or not at all, also when the process is killed, and several
+processes may use one store at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgepack.base import documents
+from edgepack.base.files import sha256_file, sha256_json, storage_errors, sync_folder, write_text
+from edgepack.errors import ConfigError, StorageError
+
+T = TypeVar("T")
+
+_VALUE = "_value.json"
+_DIGESTS = "digests.json"
+_MOST_DIGESTS = 20_000
+# A file changed within this time of being hashed may change again without a new mtime, so its digest is not kept.
+_RACY_NS = 2_000_000_000
+
+
+def default_folder() -> Path:
+    """Return ``$EDGEPACK_STORE``, else ``edgepack/store`` in the user's cache folder."""
+    if folder := os.environ.get("EDGEPACK_STORE"):
+        return Path(folder)
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "edgepack" / "store"
+
+
+class Store:
+    """Stage outputs in ``folder``; ``ran`` and ``reused`` name the stages that were, and were not, run through it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.ran: list[str] = []
+        self.reused: list[str] = []
+        self._digests: dict[str, list[Any]] | None = None
+        self._digests_changed = False
+
+    def run(
+        self,
+        stage: str,
+        version: int,
+        inputs: Mapping[str, Any],
+        kind: type[T],
+        function: Callable[[Path], T],
+        fresh: Callable[[Path], bool] = lambda _: True,
+    ) -> T:
+        """Return the stored output for ``inputs``, else call ``function`` with an empty folder and store its result.
+
+        ``inputs`` must name everything the output depends on: digests of files, options, versions of tools. A stored
+        entry whose files are missing or changed is made again, and so is one for whose folder ``fresh`` says no.
+        Raises ``StorageError`` on a full disk.
+        """
+        key = sha256_json(documents.encode({"stage": stage, "version": version, "inputs": inputs}))
+        final = self.folder / stage / key[:32]
+        stored = self._read(final, kind)
+        if stored is not None and fresh(final):
+            self.reused.append(stage)
+            return stored
+        self.ran.append(stage)
+        with storage_errors(final):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(final.parent)
+            with _scratch(final.parent, key[:8]) as scratch:
+                value = function(scratch)
+                document = {
+                    "stage": stage,
+                    "version": version,
+                    "files": _describe(scratch),
+                    "value": documents.encode(value, scratch),
+                }
+                write_text(scratch / _VALUE, json.dumps(document, indent=1))
+                self._publish(scratch, final, lambda: self._read(final, kind) is not None and fresh(final))
+        result = self._read(final, kind)
+        if result is None:
+            raise StorageError(f"{final} vanished while it was used", hint="do not clear the store during a build")
+        return result
+
+    def sha256(self, path: Path) -> str:
+        """Return the sha256 of a file, from the last time when its size, times and inode are unchanged."""
+        known = self._load_digests()
+        name, status = str(path.absolute()), path.stat()
+        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        entry = known.get(name)
+        if entry is not None and entry[:4] == mark:
+            return str(entry[4])
+        digest = sha256_file(path)
+        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _RACY_NS:
+            known[name] = [*mark, digest]
+            self._digests_changed = True
+        return digest
+
+    def save(self) -> None:
+        """Keep the file digests for the next run."""
+        if not self._digests_changed or self._digests is None:
+            return
+        if len(self._digests) > _MOST_DIGESTS:
+            self._digests = {name: entry for name, entry in self._digests.items() if os.path.lexists(name)}
+        write_text(self.folder / _DIGESTS, json.dumps(self._digests))
+        self._digests_changed = False
+
+    def size_bytes(self) -> int:
+        """Return the bytes of all files in the store."""
+        total = 0
+        for path in self.folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # another process may be at work
+                total += path.stat().st_size if path.is_file() else 0
+        return total
+
+    def clear(self) -> None:
+        """Remove everything that was stored. Raises ``StorageError`` when that is not allowed."""
+        self._digests = None
+        with storage_errors(self.folder), contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.folder)
+
+    def _publish(self, scratch: Path, final: Path, is_made: Callable[[], bool]) -> None:
+        """Move a finished entry to its place, unless another process was first; its files are on disk before."""
+        for path in [*scratch.rglob("*"), scratch]:
+            if path.is_dir():
+                sync_folder(path)
+            elif path.name != _VALUE:
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
+        scratch.chmod(0o755)
+        with _locked(
+            final.parent
+        ):  # else a whole entry that appears after the question would be taken for a damaged one
+            if is_made():
+                return
+            if final.exists():  # a damaged entry makes room by a rename, as a reader must never meet half of one
+                with _scratch(final.parent, "old") as trash:
+                    final.replace(trash / "entry")
+            scratch.replace(final)
+            sync_folder(final.parent)
+
+    def _read(self, folder: Path, kind: type[T]) -> T | None:
+        """Return what a whole, unchanged entry holds, else None."""
+        try:
+            document = json.loads((folder / _VALUE).read_bytes())
+            if not all(_is_unchanged(folder / name, mark) for name, mark in document["files"].items()):
+                return None
+            value = documents.decode(kind, document["value"], str(folder), folder)
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, ConfigError):
+            return None
+        return value  # type: ignore[no-any-return]
+
+    def _load_digests(self) -> dict[str, list[Any]]:
+        if self._digests is None:
+            try:
+                loaded = json.loads((self.folder / _DIGESTS).read_bytes())
+                self._digests = {str(k): v for k, v in loaded.items() if _is_digest(v)}
+            except (OSError, ValueError, AttributeError, RecursionError):
+                self._digests = {}
+        return self._digests
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes and threads from publishing in ``folder``; without locks for folders, nothing is kept."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _scratch(parent: Path, name: str) -> Iterator[Path]:
+    """Yield a new hidden folder that is locked as long as its process lives, and removed at the end if still there."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=parent))
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems do not lock folders; nothing is swept there
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sweep(parent: Path) -> None:
+    """Remove the hidden folders of processes that were killed."""
+    for folder in parent.glob(".*"):
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            continue  # its process lives, or nothing can be said
+        else:
+            # Between being made and being locked a folder is empty and fresh, and must be left alone.
+            if time.time() - os.fstat(lock).st_mtime > 60:
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _describe(folder: Path) -> dict[str, list[Any]]:
+    """Return [size, mtime, sha256] of every file below ``folder`` by its relative name."""
+    files: dict[str, list[Any]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            status = path.stat()
+            files[path.relative_to(folder).as_posix()] = [status.st_size, status.st_mtime_ns, sha256_file(path)]
+    return files
+
+
+def _is_unchanged(path: Path, mark: list[Any]) -> bool:
+    """Say whether a file is as it was: by size and time, or by contents where only the time differs (a copy)."""
+    status = path.stat()
+    size, mtime_ns, digest = mark
+    return bool(status.st_size == size and (status.st_mtime_ns == mtime_ns or sha256_file(path) == digest))
+
+
+def _is_digest(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 5 and isinstance(entry[4], str)

@@ -1,0 +1,156 @@
+"""Judges whether the samples' normalisation and order of channels fit the model, by trying the usual alternatives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edgepack.lint.encodings import Encoding, encoding_of, guess_encoding
+from edgepack.lint.survey import Survey, picture_input
+from edgepack.lint.trials import Trial, Trials, try_encodings
+from edgepack.specs import Array, Finding, OnnxModel, Progress, SampleSet
+from edgepack.verify.metrics import mean_ci95, paired_difference_ci95, proportion_ci95
+
+# With labels: an error rate of 5 % for all alternatives together, and a gain that is worth a word.
+_ERROR, _LEAST_GAIN = 0.05, 0.02
+# Without: the wrong encodings of EfficientNet-Lite0 and ResNet20 lose 5 % to 40 % of sharpness, but for those that cost
+# hardly any answer.
+_LEAST_SHARPER = 1.04
+_FEWEST, _FEWEST_CLASSES = 12, 4
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class PreprocessingCheck:
+    """What was found, whether the present encoding could be judged, and how often the model ran for it."""
+
+    findings: tuple[Finding, ...]
+    judged: bool
+    model_runs: int
+
+
+def check_preprocessing(
+    model: OnnxModel, samples: SampleSet, what: str, survey: Survey, labels: Array | None, progress: Progress
+) -> PreprocessingCheck:
+    """Return how well the model answers with the usual encodings, and a warning when another one is better.
+
+    With ``labels`` (class numbers [samples]) an answer is right or wrong, and "better" is a sign test on the samples
+    that only one of two encodings gets right, divided by the number of alternatives (Bonferroni). Without labels, or
+    with too few, what counts is ``lint_trials.sharpness``, and the warning says "probably". Models that do not classify
+    colour pictures, and samples whose own encoding cannot be told, are not judged. ``what`` names the samples.
+    """
+    spec = picture_input(model)
+    outputs = model.outputs[0].shape
+    classes = outputs[1] if len(outputs) == 2 and isinstance(outputs[1], int) else 0
+    present = _present(samples, survey)
+    too_few = len(samples.indices) < _FEWEST or classes < (2 if labels is not None else _FEWEST_CLASSES)
+    if spec is None or present is None or too_few:
+        return PreprocessingCheck((), judged=False, model_runs=0)
+    trials = try_encodings(model, spec, samples, present, labels, progress)
+    found = [_table(trials, what)]
+    best = trials.others[0]
+    without_looking = _without_looking(labels)
+    if len(best.sharpness) == len(trials.present.sharpness):
+        found += _judge(trials, best, without_looking, what, sure=samples.preprocessing is not None)
+    if labels is not None and len(found) == 1:
+        found += _judge_labels(trials.present, without_looking, what)
+    return PreprocessingCheck(tuple(found), judged=True, model_runs=trials.model_runs)
+
+
+def compare_encodings(calibration: Survey, evaluation: Survey) -> list[Finding]:
+    """Return a warning when arrays of pictures were plainly made in two ways; the order of channels does not show."""
+    told = [guess_encoding(s.channels[0].minima, s.channels[0].maxima) for s in (calibration, evaluation)]
+    if told[0] is None or told[1] is None or replace(told[0], bgr=False).near(replace(told[1], bgr=False)):
+        return []
+    text = f"as their values look, calibration samples are {told[0].name}, those for evaluation {told[1].name}"
+    return [Finding("preprocessing", "warning", text, "encode both as in training")]
+
+
+def _present(samples: SampleSet, survey: Survey) -> Encoding | None:
+    made = samples.preprocessing
+    if made is not None:
+        return encoding_of(made) if made.color != "L" and made.dtype == "float32" else None
+    if len(survey.channels) != 1 or len(survey.channels[0].minima) != 3:
+        return None
+    return guess_encoding(survey.channels[0].minima, survey.channels[0].maxima)
+
+
+def _judge(trials: Trials, other: Trial, without_looking: float, what: str, *, sure: bool) -> list[Finding]:
+    """Return a warning when ``other`` is better: measured where labels prove it, else probable by its sharpness."""
+    now, count = trials.present, len(trials.present.sharpness)
+    present = now.encoding.title if sure else f"{now.encoding.title.partition(', ')[2]} (as the values look)"
+    hint = f"encode pixels as {other.encoding.title}: {_recipe_keys(other.encoding)}"
+    accuracies = ""
+    if now.right is not None and other.right is not None:
+        before, after = float(now.right.mean()), float(other.right.mean())
+        # What is no better than always giving the same answer is no preprocessing that fits.
+        usable = proportion_ci95(int(other.right.sum()), count)[0] > without_looking
+        if not usable or after - before < _LEAST_GAIN:
+            return []
+        low, high = paired_difference_ci95(other.right, now.right)
+        accuracies = (
+            f"top-1 is {before:.3f} with {present}, {after:.3f} with {other.encoding.title} ({what}, n={count}; 95 % "
+            f"interval of the gain {low:+.3f} to {high:+.3f})"
+        )
+        if _sign_test(other.right, now.right) <= _ERROR / len(trials.others):
+            text = f"the preprocessing does not fit the model: {accuracies}"
+            return [Finding("preprocessing", "warning", text, hint)]
+    interval = mean_ci95(other.sharpness - now.sharpness)
+    if interval is None or interval[0] <= 0 or other.score[1] < _LEAST_SHARPER * now.score[1]:
+        return []
+    reason = accuracies or (
+        f"its best answer stands out from the others by {now.score[1]:.2f} standard deviations with {present}, by "
+        f"{other.score[1]:.2f} with {other.encoding.title} ({what}, n={count}, no labels; 95 % interval of the gain "
+        f"{interval[0]:+.2f} to {interval[1]:+.2f})"
+    )
+    return [Finding("preprocessing", "warning", f"the preprocessing probably does not fit the model: {reason}", hint)]
+
+
+def _judge_labels(now: Trial, without_looking: float, what: str) -> list[Finding]:
+    """Return a warning when the model gets surely less right than it would without looking."""
+    assert now.right is not None
+    count = len(now.right)
+    if proportion_ci95(int(now.right.sum()), count)[1] >= without_looking:
+        return []
+    text = (
+        f"the labels do not fit the model: top-1 is {now.score[0]:.3f} ({what}, n={count}), hardly better with other "
+        f"encodings"
+    )
+    hint = "check that the labels are in the order of the model's outputs: class folders count from 0 by their names"
+    return [Finding("labels", "warning", text, hint)]
+
+
+def _without_looking(labels: Array | None) -> float:
+    """Return the accuracy of always answering with the most frequent label; at most a half, lest one class rule."""
+    if labels is None:
+        return 0.0
+    return min(float(np.unique(labels, return_counts=True)[1].max()) / len(labels), 0.5)
+
+
+def _sign_test(first: Array, second: Array) -> float:
+    """Return how probable it is by chance that ``first`` is right where ``second`` is wrong this often (one-sided)."""
+    from scipy.special import bdtrc
+
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    return float(bdtrc(only_first - 1, only_first + only_second, 0.5)) if only_first > 0 else 1.0
+
+
+def _table(trials: Trials, what: str) -> Finding:
+    now = trials.present
+    kind = "top-1 accuracy" if now.right is not None else "how far the best answer stands out, in standard deviations,"
+    words = [f"{_figure(now)} now, with {now.encoding.title}"]
+    words += [f"{_figure(trial)} with {trial.encoding.title}" for trial in trials.others[:_SHOWN]]
+    return Finding("preprocessing", "note", f"{kind} of the {what}: " + "; ".join(words))
+
+
+def _figure(trial: Trial) -> str:
+    value = f"{trial.score[0]:.3f}" if trial.right is not None else f"{trial.score[1]:.2f}"
+    return f"{value} (n={len(trial.sharpness)})"
+
+
+def _recipe_keys(encoding: Encoding) -> str:
+    """Return the encoding as a recipe's keys."""
+    mean, std = (v[::-1] if encoding.bgr else v for v in (encoding.mean, encoding.std))
+    numbers = [", ".join(f"{value:.6g}" for value in values) for values in (mean, std)]
+    return f'color = "{"BGR" if encoding.bgr else "RGB"}", scale = 1.0, mean = [{numbers[0]}], std = [{numbers[1]}]'

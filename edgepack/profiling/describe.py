@@ -1,0 +1,75 @@
+"""What ``inspect`` shows of an ONNX file or a bundle."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgepack.bundle.archive import open_bundle, read_member
+from edgepack.engines.tvm.interface import FUNCTIONS, read_functions
+from edgepack.errors import ConfigError, ModelError
+from edgepack.execution import child
+from edgepack.graph.describe import ModelDescription, describe
+from edgepack.graph.load import load_model
+from edgepack.profiling.layers import LayersReport, inspect_layers
+from edgepack.specs import Manifest, RunOptions
+
+_LIMIT_S = 300.0
+_FUNCTIONS_LIMIT_BYTES = 4 << 20
+_ZIP_MAGIC = b"PK"
+
+
+@dataclass(frozen=True)
+class BundleDescription:
+    """A bundle whose contents match its manifest.
+
+    ``functions``: of machine code of ours (TVM), each function's name and the rule that made it, or "default" and why
+    it has TVM's own loops; empty for other engines.
+    """
+
+    manifest: Manifest
+    sha256: str
+    size_bytes: int
+    functions: Mapping[str, str] = field(default_factory=dict)
+
+
+def is_bundle(path: Path) -> bool:
+    """Say whether ``path`` is to be read as a bundle: by its name, else by its first bytes."""
+    if not path.is_file():
+        raise ModelError(f"there is no file {path}", hint="give a .onnx or a .edgepack file")
+    if path.suffix in (".edgepack", ".onnx"):
+        return path.suffix == ".edgepack"
+    with path.open("rb") as file:
+        return file.read(2) == _ZIP_MAGIC
+
+
+def inspect_bundle(path: Path) -> BundleDescription:
+    """Open a bundle, checking every member, and return its manifest."""
+    bundle = open_bundle(path)
+    functions: dict[str, str] = {}
+    for entry in bundle.manifest.files:
+        if entry.path.endswith(f"/{FUNCTIONS}") and entry.size_bytes <= _FUNCTIONS_LIMIT_BYTES:
+            functions = read_functions(read_member(bundle, entry.path))
+    return BundleDescription(bundle.manifest, bundle.sha256, path.stat().st_size, functions)
+
+
+def inspect_bundle_layers(path: Path, options: RunOptions) -> LayersReport:
+    """Run a bundle on this host and return its layers. Raises ``ConfigError`` for an ONNX file: it has no engine."""
+    if not is_bundle(path):
+        raise ConfigError(
+            f"--layers shows what an engine makes of a bundle, and {path} is none",
+            hint="build it first: edgepack build MODEL --target host-onnxruntime, then inspect the .edgepack",
+        )
+    return inspect_layers(path, options)
+
+
+def inspect_model(path: Path) -> ModelDescription:
+    """Load, check and describe an ONNX file, in a child process because the file may be hostile."""
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        return child.call(_describe, path.absolute(), limit_s=_LIMIT_S, log=Path(folder) / "inspect.log")
+
+
+def _describe(path: Path) -> ModelDescription:
+    return describe(load_model(path))

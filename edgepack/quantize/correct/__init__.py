@@ -1,0 +1,235 @@
+"""int8 by the target's rules, with those corrections that help on samples which they were not fitted on."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.specs import Correction, OnnxModel, Progress, QuantizationRules, Ranges, SampleSet, no_progress
+
+if TYPE_CHECKING:
+    from edgepack.quantize.plan import Plan
+    from edgepack.quantize.weights import IntegerWeights
+    from edgepack.specs import Array
+
+    Weights = Mapping[str, IntegerWeights]
+
+# The last quarter of the calibration samples, at most this many, judges; the others are fitted on, at most this many.
+_JUDGING, _FITTING = 32, 32
+_FEWEST = 4
+_SEED = 0
+# A step is kept when it raises the SQNR by at least this; less is within what other samples would change.
+_LEAST_GAIN_DB = 0.05
+# Weights of more than this are not corrected: several copies of them would have to be held at once.
+_MOST_BYTES = 1 << 30
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The int8 model, and what each step brought; ``judged_on`` samples none of which was fitted on.
+
+    ``source`` is the float model whose tensors the int8 model's stand for: the one that was given, or one that computes
+    the same with scaled channels. ``reason`` says why nothing was tried.
+    """
+
+    model: OnnxModel
+    source: OnnxModel
+    steps: tuple[Correction, ...]
+    judged_on: int
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class _State:
+    """Where the steps have come to: the float model, what is quantized in it, its integers, and their SQNR in dB."""
+
+    source: OnnxModel
+    plan: Plan
+    weights: Weights
+    level: float = -math.inf
+
+
+def quantize_corrected(
+    model: OnnxModel,
+    ranges: Ranges,
+    rules: QuantizationRules,
+    samples: SampleSet,
+    out: Path,
+    progress: Progress = no_progress,
+) -> Corrected:
+    """Quantize as ``quantize`` does, then try each correction and keep it when it raises the SQNR on unseen samples.
+
+    Steps: channels scaled so that one step suits all of a tensor (``equalize.py``; the ranges are measured again, by
+    the same observer on the same samples), integers nearest to the weights in the output (second-order rounding with a
+    searched scale, ``rounding.py``), biases, or gains and biases, corrected layer by layer (``affine.py``). SQNR is
+    that of all outputs by ONNX Runtime on calibration samples set apart from those that are fitted on. With fewer than
+    4 samples, or weights of more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize``
+    raises.
+    """
+    from edgepack.graph.load import save_proto
+    from edgepack.quantize.insert import insert
+    from edgepack.quantize.plan import make_plan, nearest_integers
+
+    plan = make_plan(model, ranges, rules)
+    state = _State(model, plan, nearest_integers(plan))
+    reason = _why_not(plan, samples)
+    if reason is not None:
+        # Into the graph itself: a large one is not held twice.
+        insert(plan.proto, plan.index, plan.placement, state.weights, rules)
+        return Corrected(save_proto(plan.proto, out), model, (), 0, reason)
+    fitting, judging = _split(model, samples)
+    judge = _Judge(model, judging, out)
+    state = judge(state)
+    steps = [Correction("integers nearest to the weights", state.level, kept=True)]
+    # Of the tries in one row, which start from the same state, the best is kept, if any.
+    rows: tuple[dict[str, Callable[[_State], _State | None]], ...] = (
+        {"channels scaled": lambda s: _scale_channels(s, ranges, samples, fitting, out)},
+        {"integers nearest in the output": lambda s: _second_order(s, fitting)},
+        {
+            "biases corrected layer by layer": lambda s: _correct_outputs(s, fitting, gains=False),
+            "gains and biases corrected layer by layer": lambda s: _correct_outputs(s, fitting, gains=True),
+        },
+    )
+    for number, row in enumerate(rows):
+        progress("corrections", number, len(rows))
+        made = {name: correct(state) for name, correct in row.items()}
+        found = {name: judge(other) for name, other in made.items() if other is not None}
+        best = max(found, key=lambda name: found[name].level, default="")
+        kept = best != "" and found[best].level >= state.level + _LEAST_GAIN_DB
+        steps += [Correction(n, found[n].level if n in found else None, kept=kept and n == best) for n in row]
+        for other in found.values():
+            if other.source is not state.source and not kept:
+                shutil.rmtree(other.source.path.parent)
+        state = found[best] if kept else state
+    progress("corrections", len(rows), len(rows))
+    return Corrected(_write(state.plan, state.weights, out), state.source, tuple(steps), len(judging))
+
+
+def _why_not(plan: Plan, samples: SampleSet) -> str | None:
+    count = len(samples.indices)
+    if count < _FEWEST:
+        return f"corrections need at least {_FEWEST} calibration samples; there {'is' if count == 1 else 'are'} {count}"
+    size = sum(len(tensor.raw_data) for tensor in plan.proto.graph.initializer)
+    if size > _MOST_BYTES:
+        return f"corrections are for models of up to {_MOST_BYTES >> 30} GiB; this one has {size / 2**30:.1f} GiB"
+    return None
+
+
+def _split(model: OnnxModel, samples: SampleSet) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    from edgepack.data.samples import read_samples, split_samples, take_samples
+
+    total = len(samples.indices)
+    first, rest = split_samples(samples, total - max(total // 4, 1), _SEED)
+    fitting = take_samples(first, min(_FITTING, len(first.indices)), _SEED)
+    judging = take_samples(rest, min(_JUDGING, len(rest.indices)), _SEED)
+    return list(read_samples(fitting, model.inputs)), list(read_samples(judging, model.inputs))
+
+
+# --- steps ------------------------------------------------------------------------------------------------------------
+
+
+def _scale_channels(
+    state: _State, ranges: Ranges, samples: SampleSet, fitting: Sequence[dict[str, Any]], out: Path
+) -> _State | None:
+    """Return the state of the float model with scaled channels; None where there is nothing to scale."""
+    from edgepack.calibrate import calibrate
+    from edgepack.graph.load import save_proto
+    from edgepack.quantize.correct.equalize import equalize
+    from edgepack.quantize.plan import make_plan, nearest_integers
+
+    found = equalize(state.plan, fitting)
+    if found is None:
+        return None
+    source = save_proto(found.proto, out / "source")
+    measured = calibrate(source, samples, ranges.observer, ranges.percentile or 100.0, out / "ranges")
+    shutil.rmtree(out / "ranges", ignore_errors=True)
+    plan = make_plan(source, measured, state.plan.rules)
+    return _State(source, plan, nearest_integers(plan))
+
+
+def _correct_outputs(state: _State, fitting: Sequence[dict[str, Any]], *, gains: bool) -> _State:
+    from edgepack.quantize.correct.gain_bias import correct_outputs
+
+    weights = correct_outputs(state.plan, state.weights, fitting, lambda _done, _total: None, gains=gains)
+    return _State(state.source, state.plan, weights)
+
+
+def _second_order(state: _State, fitting: Sequence[dict[str, Any]]) -> _State | None:
+    """Return new integers for every layer whose second moments can be measured; None where there is none."""
+    from edgepack.quantize.correct.moments import can_measure, measure_moments
+
+    plan = state.plan
+    if not plan.rules.weight_symmetric:
+        return None
+    layers = tuple(layer for layer in plan.placement.layers if can_measure(plan.index, layer))
+    result = dict(state.weights)
+
+    def feeds() -> Iterator[dict[str, Any]]:
+        return iter(fitting)
+
+    for layer, moments in measure_moments(plan.proto, plan.index, layers, feeds, len(fitting)):
+        if not moments.blocks:
+            found = _round_layer(plan, layer, moments.matrix)
+            result[layer.name] = found or result[layer.name]
+    return _State(state.source, plan, result) if layers else None
+
+
+def _round_layer(plan: Plan, layer: Any, matrix: Array) -> IntegerWeights | None:
+    """Return a layer's integers by second-order rounding; None where the scale it finds cannot be stored."""
+    import numpy as np
+
+    from edgepack.quantize.correct.rounding import FACTORS, SAFE_FACTORS, round_rows_second_order
+    from edgepack.quantize.weight_rows import Reduction, reduction
+    from edgepack.quantize.weights import read_weights, stored, usable_scale
+
+    source = read_weights(plan.index, layer)
+    rows = reduction(source.weight, layer)
+    rows = rows if plan.rules.saturates else Reduction(rows.rows, ())
+    largest = np.abs(rows.rows).max(axis=1).astype(np.float64) / 127
+    if layer.axis is None:
+        largest = np.full_like(largest, largest.max())
+    if not (largest > 0).all():
+        return None  # a channel of zeros: nothing to round
+    factors = SAFE_FACTORS if rows.pairs else FACTORS
+    found = round_rows_second_order(rows, matrix, largest, factors, per_channel=layer.axis is not None)
+    scale = usable_scale(found.scale, source.bias, layer, plan.placement.inputs[layer.name])
+    if not np.allclose(scale, found.scale, rtol=1e-5):
+        return None  # raised for the bias: these integers were not made for it
+    return stored(found.integers, scale, source, layer, plan.rules)
+
+
+# --- judging ----------------------------------------------------------------------------------------------------------
+
+
+class _Judge:
+    """Returns a state with the SQNR in dB that its integers give on the samples set apart."""
+
+    def __init__(self, model: OnnxModel, feeds: Sequence[dict[str, Any]], out: Path) -> None:
+        from edgepack.quantize.sensitivity import run_model
+
+        self._feeds, self._folder = list(feeds), out / "judged"
+        self._expected = run_model(model, self._feeds)
+
+    def __call__(self, state: _State) -> _State:
+        from edgepack.quantize.sensitivity import noise, run_model
+
+        written = _write(state.plan, state.weights, self._folder)
+        found = noise(self._expected, run_model(written, self._feeds))
+        shutil.rmtree(self._folder)
+        level = -10 * math.log10(max(found, 1e-20)) if math.isfinite(found) else -200.0
+        return _State(state.source, state.plan, state.weights, level)
+
+
+def _write(plan: Plan, weights: Weights, out: Path) -> OnnxModel:
+    from edgepack.graph.load import save_proto
+    from edgepack.quantize.correct.gain_bias import copy_proto
+    from edgepack.quantize.graph.index import index_graph
+    from edgepack.quantize.insert import insert
+
+    proto = copy_proto(plan.proto)
+    insert(proto, index_graph(proto), plan.placement, weights, plan.rules)
+    return save_proto(proto, out)

@@ -1,0 +1,1 @@
+"""The graph that is quantized: index, normal form, rewrites, replay."""

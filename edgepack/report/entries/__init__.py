@@ -1,0 +1,326 @@
+"""One entry a line of the report: build rows and results of the same bundle brought together."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgepack.report import units
+from edgepack.report.entries.ratios import unpaired_ratio
+from edgepack.specs import Accuracy, BuildRow, Percentile, Result
+
+Interval = tuple[float, float]
+
+NOT_LABELLED = "accuracy was not measured: no labels"
+_SHORT = 12
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A bundle on a device, and all that is known of it; ``result`` and ``row`` are where that is from.
+
+    ``latency_ns`` maps a percentile to its estimate. ``speedup`` is over the fp32 bundle of the same model, target and
+    host; ``paired`` says whether both were measured in turn. ``other_accuracy`` is an accuracy by another metric than
+    most of the model's entries have: it cannot stand in one column with theirs. ``ranked_by`` is the percentile of
+    latency by which all entries of the model are compared: one's p50 says nothing beside another's p90.
+    """
+
+    model: str
+    source_sha256: str
+    target: str
+    precision: str
+    status: str
+    reason: str | None
+    sha256: str | None
+    size_bytes: int | None
+    accuracy: Accuracy | None
+    agreement: float | None
+    agreement_ci95: Interval | None
+    sqnr_db: float | None
+    n: int | None
+    latency_ns: dict[float, Percentile]
+    speedup: float | None
+    speedup_ci95: Interval | None
+    paired: bool
+    measured_on: str | None
+    result: Result | None
+    row: BuildRow | None
+    other_accuracy: Accuracy | None = None
+    ranked_by: float = 90.0
+
+    @property
+    def measured(self) -> bool:
+        """Say whether latency was measured."""
+        return self.percentile(50.0) is not None
+
+    @property
+    def disturbed(self) -> bool:
+        """Say whether the measurement does not count."""
+        return self.result is not None and not self.result.valid
+
+    @property
+    def single_stream(self) -> bool:
+        """Say whether the latencies are of single samples, one after another."""
+        return self.result is None or self.result.scenario.name == "SingleStream"
+
+    def percentile(self, p: float) -> Percentile | None:
+        """Return a percentile of latency that has a value."""
+        found = self.latency_ns.get(p)
+        return found if found is not None and found.value_ns is not None else None
+
+
+@dataclass(frozen=True)
+class Group:
+    """The entries of one model. ``title`` tells models of the same name apart by their digests."""
+
+    title: str
+    source_sha256: str
+    entries: tuple[Entry, ...]
+
+
+def make_groups(results: Sequence[Result], rows: Sequence[BuildRow]) -> tuple[Group, ...]:
+    """Return the entries of each model, in the order of the rows, then by target and precision.
+
+    A row and results of the same bundle (sha256) make one entry each result. Models are kept apart by the digest of
+    the model that was built from; rows that do not tell it go with the results of their build.
+    """
+    entries = [*_from_rows(results, rows), *_from_results_alone(results, rows)]
+    entries = _with_unpaired_speedups(entries)
+    by_model: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        by_model.setdefault(_model_key(entry, entries), []).append(entry)
+    titles = [title for title, _ in by_model]
+    return tuple(
+        Group(_title(title, digest, titles.count(title) > 1), digest, _with_one_percentile(_with_one_metric(members)))
+        for (title, digest), members in by_model.items()
+    )
+
+
+def _with_one_metric(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    """Return the entries with one metric as their accuracy: that of most of them."""
+    metrics = Counter(e.accuracy.metric for e in entries if e.accuracy)
+    if len(metrics) < 2:
+        return tuple(entries)
+    (main, _), *_rest = metrics.most_common()
+    return tuple(
+        dataclasses.replace(e, accuracy=None, other_accuracy=e.accuracy)
+        if e.accuracy and e.accuracy.metric != main
+        else e
+        for e in entries
+    )
+
+
+def _with_one_percentile(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Return the entries ranked by p90, or by p50 where fewer than half of the measured ones have a p90."""
+    measured = [e for e in entries if e.measured and e.single_stream]
+    if 2 * sum(e.percentile(90.0) is not None for e in measured) >= len(measured):
+        return entries
+    return tuple(dataclasses.replace(e, ranked_by=50.0) for e in entries)
+
+
+def labels(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """Return for each entry what tells it from the others: target and precision, and of the rest what differs."""
+    names = [f"{entry.target} {entry.precision}" for entry in entries]
+    for tell in _TELLS:
+        details = [tell(entry) for entry in entries]
+        names = [
+            f"{name} {detail}" if detail and _differs(name, names, details) else name
+            for name, detail in zip(names, details, strict=True)
+        ]
+    return tuple(
+        f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)
+    )
+
+
+def told_apart(entry: Entry, label: str) -> tuple[str, ...]:
+    """Return what of an entry's label is neither shown with a target's other circumstances nor target or precision."""
+    found = [tell(entry) for tell in (_tuned, _digest, _duration)]
+    number = re.search(r" (#[0-9]+)$", label)
+    return (*(detail for detail in found if detail and f" {detail}" in label), *(number.groups() if number else ()))
+
+
+def _differs(name: str, names: Sequence[str], details: Sequence[str]) -> bool:
+    return len({detail for other, detail in zip(names, details, strict=True) if other == name}) > 1
+
+
+def _host(entry: Entry) -> str:
+    return f"on {short_cpu(entry.result.host.cpu)}" if entry.result else ""
+
+
+def _scenario(entry: Entry) -> str:
+    return entry.result.scenario.name if entry.result else ""
+
+
+def _threads(entry: Entry) -> str:
+    if entry.result is None:
+        return ""
+    return units.threads(entry.result.options.threads)
+
+
+def _tuned(entry: Entry) -> str:
+    return "tuned" if entry.result is not None and entry.result.tuned is not None else ""
+
+
+def _tool(entry: Entry) -> str:
+    return f"by {entry.result.imported.tool}" if entry.result is not None and entry.result.imported is not None else ""
+
+
+def _duration(entry: Entry) -> str:
+    return f"over {units.duration(entry.result.scenario.duration_ns)}" if entry.result else ""
+
+
+def _digest(entry: Entry) -> str:
+    return f"({entry.sha256[:8]})" if entry.sha256 else ""
+
+
+_TELLS = (_host, _scenario, _threads, _tuned, _tool, _digest, _duration)
+
+
+def short_cpu(name: str) -> str:
+    """Return a CPU's name without trade marks and spare words."""
+    cleaned = re.sub(r"\((R|TM|r|tm)\)|\bCPU\b|\bProcessor\b|@.*", " ", name)
+    return " ".join(cleaned.split()) or name
+
+
+def _from_rows(results: Sequence[Result], rows: Sequence[BuildRow]) -> list[Entry]:
+    entries = []
+    for row in rows:
+        mine = [r for r in results if row.sha256 is not None and r.bundle_sha256 == row.sha256]
+        entries += [_merged(row, result) for result in mine] or [_merged(row, None)]
+    return entries
+
+
+def _from_results_alone(results: Sequence[Result], rows: Sequence[BuildRow]) -> list[Entry]:
+    known = {row.sha256 for row in rows}
+    alone = [result for result in results if result.bundle_sha256 not in known]
+    order = {"fp32": 0, "bf16": 1, "fp16": 2, "int8": 3}
+    alone.sort(key=lambda r: (r.bundle_name, r.target, order[r.precision], r.scenario.name, r.measured_at))
+    return [_from_result(result) for result in alone]
+
+
+def _merged(row: BuildRow, result: Result | None) -> Entry:
+    # The row's speed-up belongs to the measurement that the row was filled from, not to later ones of the same bundle.
+    own = result is None or row.latency_ns is None or row.latency_ns.p50 == _median(result)
+    latency: dict[float, Percentile] = {}
+    if result is not None:
+        latency = {p.p: p for p in result.percentiles}
+    elif row.latency_ns is not None:
+        latency = {
+            50.0: Percentile(50.0, row.latency_ns.p50, None, 0),
+            90.0: Percentile(90.0, row.latency_ns.p90, None, 0),
+        }
+    return Entry(
+        model=row.model or (result.bundle_name if result else ""),
+        source_sha256=row.source_sha256 or (result.source_sha256 if result else ""),
+        target=row.target,
+        precision=row.precision,
+        status=row.status,
+        reason=row.reason,
+        sha256=row.sha256,
+        size_bytes=row.size_bytes,
+        accuracy=row.accuracy,
+        agreement=row.agreement,
+        agreement_ci95=row.agreement_ci95,
+        sqnr_db=row.sqnr_db,
+        n=row.accuracy.n if row.accuracy else row.n,
+        latency_ns=latency,
+        speedup=row.speedup_over_fp32 if own else None,
+        speedup_ci95=row.speedup_ci95 if own else None,
+        paired=own and row.speedup_over_fp32 is not None,
+        measured_on=row.measured_on or (_measured_on(result) if result else None),
+        result=result,
+        row=row,
+    )
+
+
+def _median(result: Result) -> int | None:
+    return next((p.value_ns for p in result.percentiles if p.p == 50.0), None)
+
+
+def _from_result(result: Result) -> Entry:
+    quality = result.accuracy
+    return Entry(
+        model=result.bundle_name,
+        source_sha256=result.source_sha256,
+        target=result.target,
+        precision=result.precision,
+        status="ok",
+        reason=None,
+        sha256=result.bundle_sha256,
+        size_bytes=result.size_bytes,
+        accuracy=quality.accuracy if quality else None,
+        agreement=quality.agreement if quality else None,
+        agreement_ci95=None,
+        sqnr_db=quality.sqnr_db if quality else None,
+        n=quality.n if quality else None,
+        latency_ns={p.p: p for p in result.percentiles},
+        speedup=None,
+        speedup_ci95=None,
+        paired=False,
+        measured_on=_measured_on(result),
+        result=result,
+        row=None,
+    )
+
+
+def _measured_on(result: Result) -> str:
+    return f"{result.host.cpu}, {result.engine} {', '.join(result.versions.values())}"
+
+
+def _with_unpaired_speedups(entries: list[Entry]) -> list[Entry]:
+    """Return the entries with speed-ups over fp32 filled in from separate measurements of the same circumstances."""
+    filled = []
+    for entry in entries:
+        found = _unpaired(entry, entries) if entry.speedup is None else None
+        filled.append(dataclasses.replace(entry, speedup=found[0], speedup_ci95=found[1]) if found else entry)
+    return filled
+
+
+def _unpaired(entry: Entry, entries: Sequence[Entry]) -> tuple[float, Interval | None] | None:
+    mine = entry.percentile(50.0)
+    if entry.result is None or mine is None or not entry.single_stream:
+        return None
+    for other in entries:
+        if other.precision == "fp32" and other.result is not None and _circumstances(other) == _circumstances(entry):
+            base = other.percentile(50.0)
+            if base is None:
+                continue
+            return (1.0, None) if other is entry else unpaired_ratio(base, mine)
+    return None
+
+
+def _circumstances(entry: Entry) -> tuple[object, ...]:
+    result = entry.result
+    assert result is not None
+    return (entry.model, entry.source_sha256, entry.target, result.host, result.scenario, result.options)
+
+
+def _model_key(entry: Entry, entries: Sequence[Entry]) -> tuple[str, str]:
+    """Return name and digest of an entry's model; a row that tells no digest takes the only one of its name."""
+    if entry.source_sha256:
+        return entry.model, entry.source_sha256
+    digests = {e.source_sha256 for e in entries if e.source_sha256 and (e.model == entry.model or not entry.model)}
+    names = {e.model for e in entries if e.source_sha256 in digests}
+    if len(digests) == 1:
+        return (entry.model or next(iter(names))), digests.pop()
+    return entry.model, ""
+
+
+def _title(name: str, digest: str, ambiguous: bool) -> str:
+    shown = name or "model"
+    return f"{shown} ({digest[:_SHORT] or 'digest unknown'})" if ambiguous else shown
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of points (cost, quality) than which no other is both cheaper and better, by cost."""
+    order = sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1]))
+    front, best = [], -math.inf
+    for i in order:
+        if points[i][1] > best:
+            front.append(i)
+            best = points[i][1]
+    return front

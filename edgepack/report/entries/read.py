@@ -1,0 +1,128 @@
+"""Reads results and builds from files and folders: documents of strangers, so everything is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgepack.base import documents
+from edgepack.errors import ConfigError, StorageError
+from edgepack.specs import BuildResult, BuildRow, Result
+
+RESULT_FORMAT = 1
+_LIMIT_BYTES = 64 << 20
+_MOST_FILES = 10_000
+_HINT = "give files written by 'edgepack benchmark --out' or build.json of a build, or folders of them"
+
+
+def read_results(paths: Sequence[Path]) -> tuple[tuple[Result, ...], tuple[BuildRow, ...]]:
+    """Return all results and build rows in ``paths``: JSON files, or folders that are searched for them.
+
+    A file that is named must be one of both; in a folder other JSON files are passed over. The same result or row
+    found twice counts once. Raises ``ConfigError`` naming the file, also when nothing is found.
+    """
+    results: dict[str, Result] = {}
+    rows: dict[str, BuildRow] = {}
+    for path, named in _files(paths):
+        found = _read(path, named=named)
+        if isinstance(found, Result):
+            results.setdefault(_identity(found), found)
+        elif found is not None:
+            for row in found.rows:
+                known = row if row.model else dataclasses.replace(row, model=found.name)
+                rows.setdefault(_identity(known), known)
+    if not results and not rows:
+        where = ", ".join(str(path) for path in paths)
+        raise ConfigError(f"{where}: no results there", hint=_HINT)
+    return tuple(results.values()), tuple(rows.values())
+
+
+def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
+    """Yield each JSON file once, and whether it was named itself."""
+    seen: set[Path] = set()
+    for path in paths:
+        if path.is_dir():
+            found = [(p, False) for p in sorted(path.rglob("*.json")) if p.is_file()]
+        elif path.is_file():
+            found = [(path, True)]
+        else:
+            raise ConfigError(f"there is no file or folder {path}", hint=_HINT)
+        for file, named in found:
+            place = file.resolve()
+            if place not in seen:
+                seen.add(place)
+                yield file, named
+        if len(seen) > _MOST_FILES:
+            raise ConfigError(
+                f"{path}: more than {_MOST_FILES} JSON files", hint="name the folder of the results alone"
+            )
+
+
+def _read(path: Path, *, named: bool) -> Result | BuildResult | None:
+    """Return what a file holds; None for another document that was not asked for by name."""
+    data = _load(path, named=named)
+    if isinstance(data, dict) and "bundle_sha256" in data and "scenario" in data:
+        _check_format(data, path)
+        return documents.decode(Result, data, str(path))  # type: ignore[no-any-return]
+    if isinstance(data, dict) and "rows" in data and "stages_run" in data:
+        return documents.decode(BuildResult, data, str(path))  # type: ignore[no-any-return]
+    if named:
+        raise ConfigError(f"{path} is neither a result nor a build", hint=_HINT)
+    return None
+
+
+def _load(path: Path, *, named: bool) -> Any:
+    try:
+        if path.stat().st_size > _LIMIT_BYTES:
+            raise ConfigError(f"{path} is larger than {_LIMIT_BYTES >> 20} MiB: not a result", hint=_HINT)
+        text = path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}", hint="make it readable") from None
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+        _check_strings(data)
+    except (ValueError, RecursionError) as error:
+        if not named and not _claims_to_be_ours(text):
+            return None
+        raise ConfigError(f"{path}: not valid JSON: {str(error)[:200]}", hint="copy the file again") from None
+    return data
+
+
+def _claims_to_be_ours(text: bytes) -> bool:
+    """Say whether damaged text was one of our documents, whose loss must not pass in silence."""
+    return b'"bundle_sha256"' in text or b'"stages_run"' in text
+
+
+def _check_format(data: dict[str, Any], path: Path) -> None:
+    found = data.get("format")
+    if type(found) is int and found > RESULT_FORMAT:
+        raise ConfigError(
+            f"{path} has result format {found}; this edgepack reads up to {RESULT_FORMAT}",
+            hint="pip install --upgrade edgepack",
+        )
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not a number that a document may hold")
+
+
+def _check_strings(data: Any) -> None:
+    """Refuse text that would act on a terminal or cannot be written: control characters and lone surrogates."""
+    pending = [data]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, str):
+            if any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in item):
+                raise ValueError(f"text with control characters: {item[:60]!a}")
+        elif isinstance(item, dict):
+            pending += item.keys()
+            pending += item.values()
+        elif isinstance(item, list):
+            pending += item
+
+
+def _identity(value: Result | BuildRow) -> str:
+    return json.dumps(documents.encode(value), sort_keys=True)

@@ -1,0 +1,1 @@
+"""The report for programs: CSV, JUnit, Markdown, Parquet."""

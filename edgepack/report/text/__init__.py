@@ -1,0 +1,1 @@
+"""The report in words: conditions, remarks, sentences, tables of text."""

@@ -1,0 +1,277 @@
+"""The report's table: entries to columns of figures with their intervals; a pure function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgepack.report import units
+from edgepack.report.entries import Entry, Group, labels, short_cpu, told_apart
+from edgepack.report.entries.choice import Kind, quality_kind
+from edgepack.specs import Percentile
+
+MARKS = {
+    "measured": "measured",
+    "disturbed": "disturbed",
+    "imported": "imported",
+    "unmeasured": "not measured",
+    "failed": "failed",
+    "gate_missed": "gate missed",
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A figure; ``detail`` is its interval or what a reader must know of it, ``order`` what a column is sorted by."""
+
+    text: str
+    detail: str = ""
+    order: float | str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """``unit`` is said once, in the heading. ``key`` names the column in the page and in tests."""
+
+    key: str
+    title: str
+    unit: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def heading(self) -> str:
+        """Return title and unit."""
+        return f"{self.title}, {self.unit}" if self.unit else self.title
+
+    @property
+    def sign(self) -> str:
+        """Return what stands behind a figure that is shown outside the table."""
+        if self.key in ("speedup", "target", "precision") or not self.unit:
+            return ""
+        return f" {self.unit.removesuffix(' with fp32')}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length; a column in which nothing was measured is left out. ``marks`` are keys of ``MARKS``."""
+
+    labels: tuple[str, ...]
+    marks: tuple[str, ...]
+    columns: tuple[Column, ...]
+    footnotes: tuple[str, ...]
+
+
+def make_table(group: Group) -> Table:
+    """Return the table of one model's entries."""
+    entries, names = group.entries, labels(group.entries)
+    places = [Cell(e.target, _place(e, name, entries)) for e, name in zip(entries, names, strict=True)]
+    columns = [
+        _words("target", "Target", places),
+        _words("precision", "Precision", [Cell(e.precision) for e in entries]),
+        *_latencies(entries),
+        _throughput(entries),
+        _speedup(entries),
+        *_quality(entries),
+        _bytes("size", "Size", [e.size_bytes for e in entries]),
+        _memory(entries),
+        _energy(entries),
+        _limit(entries),
+    ]
+    marks = tuple(mark(e) for e in entries)
+    return Table(names, marks, tuple(c for c in columns if c is not None), tuple(_footnotes(entries)))
+
+
+def mark(entry: Entry) -> str:
+    """Return how far an entry got: a key of ``MARKS``."""
+    if entry.status != "ok":
+        return entry.status
+    if not entry.measured and (entry.result is None or entry.single_stream):
+        return "unmeasured"
+    if entry.disturbed:
+        return "disturbed"
+    # Whether the machine was quiet is not known of what another tool measured.
+    return "imported" if entry.result is not None and entry.result.imported is not None else "measured"
+
+
+def _place(entry: Entry, label: str, entries: Sequence[Entry]) -> str:
+    """Return below a target's name what differs within the table, and all that tells the row from another."""
+    if entry.result is None:
+        return ""
+    results = [e.result for e in entries if e.result is not None]
+    parts = []
+    if len({r.host.cpu for r in results}) > 1:
+        parts.append(short_cpu(entry.result.host.cpu))
+    if len({(r.scenario.name, r.scenario.batch) for r in results}) > 1:
+        batch = entry.result.scenario.batch
+        parts.append(entry.result.scenario.name + (f", batch {batch}" if batch > 1 else ""))
+    if len({r.options.threads for r in results}) > 1:
+        threads = entry.result.options.threads
+        parts.append(units.threads(threads))
+    if entry.result.imported is not None:
+        parts.append(f"by {entry.result.imported.tool}")
+    return ", ".join([*parts, *(detail for detail in told_apart(entry, label) if detail not in parts)])
+
+
+def _words(key: str, title: str, cells: Sequence[Cell]) -> Column:
+    return Column(key, title, "", tuple(Cell(c.text, c.detail, c.text) for c in cells))
+
+
+def _latencies(entries: Sequence[Entry]) -> list[Column | None]:
+    """Return p50, p90 and p99 in one unit. Only single samples are shown: a batch's latency is another quantity."""
+    alone = [e if e.single_stream else None for e in entries]
+    found = {p: [e.percentile(p) if e else None for e in alone] for p in (50.0, 90.0, 99.0)}
+    scale = units.scale_for([q.value_ns for q in found[50.0] if q], units.TIMES)
+    return [
+        _figures(
+            f"p{p:g}", f"p{p:g}", scale.unit, [_latency(q, e, p, scale) for q, e in zip(found[p], alone, strict=True)]
+        )
+        for p in found
+    ]
+
+
+def _latency(found: Percentile | None, entry: Entry | None, p: float, scale: units.Scale) -> Cell:
+    if found is not None and found.value_ns is not None:
+        return Cell(scale.show(found.value_ns), scale.interval(found.ci95_ns), float(found.value_ns))
+    wanted = entry.latency_ns.get(p) if entry else None
+    if entry is not None and entry.result is not None and wanted is not None and wanted.queries_needed:
+        return Cell(units.NONE, f"{units.count(wanted.queries_needed - entry.result.queries)} more queries")
+    return Cell(units.NONE)
+
+
+def _throughput(entries: Sequence[Entry]) -> Column | None:
+    """Return samples per second where some entry's scenario is about it."""
+    if all(e.single_stream for e in entries):
+        return None
+    plain = units.Scale("", 1)
+    cells = []
+    for entry in entries:
+        if entry.result is None:
+            cells.append(Cell(units.NONE))
+        else:
+            rate = entry.result.samples_per_second
+            cells.append(Cell(units.digits(rate), plain.interval(entry.result.samples_per_second_ci95), rate))
+    return _figures("throughput", "Throughput", "samples/s", cells)
+
+
+def _speedup(entries: Sequence[Entry]) -> Column | None:
+    plain = units.Scale("", 1)
+    cells = []
+    for e in entries:
+        base = e.precision == "fp32" and e.speedup is not None
+        detail = "the base" if base else plain.interval(e.speedup_ci95)
+        if _apart(e):
+            detail = f"{detail} †".strip()
+        cells.append(Cell(units.ratio(e.speedup), detail, e.speedup))
+    if all(e.precision == "fp32" or e.speedup is None for e in entries):
+        return None
+    return _figures("speedup", "Speed\u2011up", "over fp32", cells)
+
+
+def _quality(entries: Sequence[Entry]) -> list[Column | None]:
+    kind = quality_kind(entries)
+    columns: list[Column | None] = []
+    if kind == "accuracy":
+        metric = next(e.accuracy.metric for e in entries if e.accuracy)
+        fraction = units.is_fraction(metric)
+        columns += [_metric(entries, metric, fraction=fraction), _drop(entries, fraction=fraction)]
+    if kind == "agreement":
+        cells = [Cell(units.percent(e.agreement), _percents(e.agreement_ci95), e.agreement) for e in entries]
+        columns.append(_figures("agreement", "Agreement", "% with fp32", cells))
+    if kind != "accuracy" and any(e.sqnr_db is not None for e in entries):
+        cells = [Cell(units.digits(e.sqnr_db) if e.sqnr_db is not None else units.NONE, "", e.sqnr_db) for e in entries]
+        columns.append(_figures("sqnr", "SQNR", "dB", cells))
+    return columns
+
+
+def _metric(entries: Sequence[Entry], metric: str, *, fraction: bool) -> Column | None:
+    cells = []
+    for e in entries:
+        value = e.accuracy.value if e.accuracy else None
+        text = units.percent(value) if fraction else (units.digits(value, 4) if value is not None else units.NONE)
+        cells.append(Cell(text, f"n = {units.count(e.accuracy.n)}" if e.accuracy else "", value))
+    return _figures("accuracy", units.metric_title(metric).capitalize(), "%" if fraction else "", cells)
+
+
+def _drop(entries: Sequence[Entry], *, fraction: bool) -> Column | None:
+    factor = 100.0 if fraction else 1.0
+    cells = []
+    for e in entries:
+        if e.accuracy is None:
+            cells.append(Cell(units.NONE))
+            continue
+        low, high = (units.signed(factor * end) for end in e.accuracy.ci95)
+        cells.append(Cell(units.signed(factor * e.accuracy.drop), f"{low} to {high}", e.accuracy.drop))
+    return _figures("drop", "Drop", "points" if fraction else "", cells)
+
+
+def _percents(ends: tuple[float, float] | None) -> str:
+    return "" if ends is None else units.between(units.percent(ends[0]), units.percent(ends[1]))
+
+
+def _bytes(key: str, title: str, values: Sequence[int | None]) -> Column | None:
+    scale = units.scale_for(values, units.SIZES)
+    return _figures(key, title, scale.unit, [Cell(scale.show(v), "", v) for v in values])
+
+
+def _memory(entries: Sequence[Entry]) -> Column | None:
+    """Return the peak, and below it what loading added: the rest is of inference and of Python itself."""
+    peaks = [e.result.memory_peak_bytes if e.result else None for e in entries]
+    loads = [e.result.memory_load_bytes if e.result else None for e in entries]
+    scale = units.scale_for(peaks, units.SIZES)
+    cells = [
+        Cell(scale.show(peak), f"load {scale.show(load)}" if peak is not None and load is not None else "", peak)
+        for peak, load in zip(peaks, loads, strict=True)
+    ]
+    return _figures("memory", "Peak memory", scale.unit, cells)
+
+
+def _limit(entries: Sequence[Entry]) -> Column | None:
+    """Return what share of the speed that the host allows was reached."""
+    cells = []
+    for entry in entries:
+        limit = entry.result.limit if entry.result else None
+        if limit is None:
+            cells.append(Cell(units.NONE))
+        else:
+            floor = units.quantity(limit.floor_ns, units.TIMES)
+            cells.append(Cell(units.percent(limit.fraction), f"floor {floor}", limit.fraction))
+    return _figures("limit", "Of the limit", "%", cells)
+
+
+def _energy(entries: Sequence[Entry]) -> Column | None:
+    values = [e.result.energy_uj if e.result else None for e in entries]
+    scale = units.scale_for(values, units.ENERGIES)
+    return _figures("energy", "Energy", scale.unit, [Cell(scale.show(v), "", v) for v in values])
+
+
+def _figures(key: str, title: str, unit: str, cells: Sequence[Cell]) -> Column | None:
+    return Column(key, title, unit, tuple(cells)) if any(c.order is not None for c in cells) else None
+
+
+def _apart(entry: Entry) -> bool:
+    """Say whether a speed-up is of measurements that were not made in turn."""
+    return entry.speedup is not None and not entry.paired and entry.precision != "fp32"
+
+
+def _footnotes(entries: Sequence[Entry]) -> list[str]:
+    notes = ["Intervals are of 95 %."]
+    kind: Kind = quality_kind(entries)
+    if kind == "accuracy":
+        notes.append("The interval of a drop is of the paired difference to fp32 on the same samples.")
+    elif kind == "agreement":
+        n = next((e.n for e in entries if e.n), None)
+        number = f" (n = {units.count(n)})" if n else ""
+        notes.append(
+            f"Agreement{number} is how often the same class comes first as with fp32; "
+            "accuracy was not measured: no labels."
+        )
+    elif kind == "none":
+        notes.append("Neither accuracy nor agreement with fp32 is known.")
+    if any(_apart(e) for e in entries):
+        notes.append("† compares measurements made one after the other, not in turn.")
+    return notes
+
+
+def column(table: Table, key: str) -> Column | None:
+    """Return a table's column by its key."""
+    return next((c for c in table.columns if c.key == key), None)

@@ -1,0 +1,89 @@
+"""How close a model's outputs are to the fp32 model's, without labels: SQNR, cosine, agreement; summed as they come."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgepack.specs import Array
+from edgepack.verify import metrics
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """Label-free closeness over ``n`` samples with 95 % intervals; of several outputs the worst one's.
+
+    ``sqnr_db`` is None when the outputs are identical. ``agreement`` is None without an output of class scores.
+    """
+
+    n: int
+    sqnr_db: float | None
+    sqnr_ci95_db: tuple[float, float] | None
+    cosine: float
+    cosine_ci95: tuple[float, float] | None
+    agreement: float | None
+    agreement_ci95: tuple[float, float] | None
+
+
+class ClosenessSums:
+    """Adds up samples one by one; memory is a few numbers a sample."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+        self._signal: dict[str, list[float]] = {name: [] for name in names}
+        self._noise: dict[str, list[float]] = {name: [] for name in names}
+        self._cosine: dict[str, list[float]] = {name: [] for name in names}
+        self._agree: list[bool] = []
+        self._scores = True
+
+    def add(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> None:
+        """Compare one sample's outputs; an output of another shape or with NaN counts as pure noise."""
+        import numpy as np
+
+        for name in self._names:
+            first = np.asarray(expected[name], np.float64).ravel()
+            second = np.asarray(found[name], np.float64).ravel()
+            usable = first.shape == second.shape and bool(np.isfinite(second).all())
+            second = second if usable else np.zeros_like(first)
+            signal, energy = float(first @ first), float(second @ second)
+            noise = float(np.square(first - second).sum())
+            self._signal[name].append(signal)
+            self._noise[name].append(noise)
+            self._cosine[name].append(_cosine(float(first @ second), signal, energy))
+        name = self._names[0]
+        fp32, scores = expected[name], found[name]
+        if fp32.ndim == 2 and fp32.shape[-1] >= 2 and fp32.dtype.kind == "f" and fp32.shape == scores.shape:
+            self._agree.extend(bool(x) for x in metrics.agreement(fp32, scores))
+        else:
+            self._scores = False
+
+    def result(self, seed: int) -> Closeness:
+        """Return the figures; ``seed`` fixes the bootstrap."""
+        import numpy as np
+
+        n = len(self._signal[self._names[0]])
+        worst, db = self._names[0], math.inf
+        for name in self._names:
+            value = metrics.sqnr_db(np.array(self._signal[name]), np.array(self._noise[name]))
+            if value is not None and value < db:
+                worst, db = name, value
+        least = min(self._names, key=lambda name: float(np.mean(self._cosine[name])))
+        cosines = np.array(self._cosine[least])
+        agree = np.array(self._agree, bool)
+        scores = self._scores and len(agree) > 0
+        return Closeness(
+            n=len(agree) if scores else n,
+            sqnr_db=db if math.isfinite(db) else None,
+            sqnr_ci95_db=metrics.sqnr_ci95_db(np.array(self._signal[worst]), np.array(self._noise[worst]), seed),
+            cosine=float(np.mean(cosines)),
+            cosine_ci95=metrics.mean_ci95(cosines),
+            agreement=float(agree.mean()) if scores else None,
+            agreement_ci95=metrics.proportion_ci95(int(agree.sum()), len(agree)) if scores else None,
+        )
+
+
+def _cosine(product: float, first: float, second: float) -> float:
+    if first == 0 and second == 0:
+        return 1.0
+    return product / math.sqrt(first * second) if first > 0 and second > 0 else 0.0

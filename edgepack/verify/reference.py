@@ -1,0 +1,34 @@
+"""The fp32 model's outputs on the evaluation samples, by ONNX Runtime: computed once for all targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgepack.data.samples import read_samples
+from edgepack.engines import get_backend
+from edgepack.specs import CompiledModel, OnnxModel, Progress, RunOptions, SampleSet, no_progress
+from edgepack.verify.outputs import OutputWriter, StoredOutputs
+
+
+def reference(model: OnnxModel, samples: SampleSet, out: Path, progress: Progress = no_progress) -> StoredOutputs:
+    """Run ``model`` on every sample and keep its outputs in ``out``."""
+    backend = get_backend("onnxruntime")
+    compiled = CompiledModel(
+        backend="onnxruntime",
+        precision="fp32",
+        folder=model.path.parent,
+        entry=model.path.name,
+        files=(model.path.name, *model.external),
+        inputs=model.inputs,
+        outputs=model.outputs,
+        versions=backend.versions(),
+    )
+    runner = backend.load_model(compiled, RunOptions())
+    try:
+        with OutputWriter(out, tuple(o.name for o in model.outputs)) as writer:
+            for i, feeds in enumerate(read_samples(samples, model.inputs)):
+                writer.add(runner.infer(feeds))
+                progress("reference", i + 1, len(samples.indices))
+            return writer.finish()
+    finally:
+        runner.close()
