@@ -33,29 +33,29 @@ check: $(READY)
 
 # Ratios against the bare engines, in one interleaved run, then how far measurements can be believed here (about an hour
 # and a half on a quiet machine). Prints, and writes artifacts/bench.json and artifacts/believe.json. Parts of the second
-# (tests/bench/believe.py) and other models: make bench BELIEVE="tune --models resnet20 lite0".
+# (benchmarks/believe.py) and other models: make bench BELIEVE="tune --models resnet20 lite0".
 bench: $(READY)
-	$(BIN)/python tests/bench/run.py
-	$(BIN)/python tests/bench/believe.py $(BELIEVE)
+	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/believe.py $(BELIEVE)
 
 # A page of 500 made-up results of 40 devices in a headless Chromium: how long it takes to open and to filter.
 bench-report: $(READY)
-	$(BIN)/python tests/bench/report_page.py
+	$(BIN)/python benchmarks/report_page.py
 
 # TVM's code by rule against ONNX Runtime on the same fp32 and int8 files, one process a measurement; prints and writes
 # artifacts/bench-tvm.json; then the size of a device's folder, and how soon it answers. A part of the first:
 # make bench-tvm ARGUMENTS="resnet18 --precision fp32 --threads 1".
 bench-tvm: $(READY)
-	$(BIN)/python tests/bench/tvm_speed.py $(ARGUMENTS)
-	$(BIN)/python tests/bench/tvm_folder.py
+	$(BIN)/python benchmarks/tvm_speed.py $(ARGUMENTS)
+	$(BIN)/python benchmarks/tvm_folder.py
 
 # What an hour of tuning brings: each model for 7 minutes, one memory for all (artifacts/tuning, which a second run goes
 # on from). A part of it: make bench-tvm-tuning ARGUMENTS="mobilenetv2 lite0 --minutes 2".
 bench-tvm-tuning: $(READY)
-	$(BIN)/python tests/bench/tvm_tuning.py $(ARGUMENTS)
+	$(BIN)/python benchmarks/tvm_tuning.py $(ARGUMENTS)
 
 # Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
-# TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by tests/peers/NAME.txt; one that does not
+# TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by benchmarks/peers/NAME.txt; one that does not
 # install is a row that says so. modelopt's takes 2 GB.
 MODELS ?= resnet20,keywords,lite0,fastestdet,minilm
 TOOLS ?= edgepack,onnxruntime,nncf,modelopt
@@ -63,10 +63,10 @@ comma := ,
 PEERS := $(filter nncf modelopt minilm,$(subst $(comma), ,$(TOOLS),$(MODELS)))
 
 peers: $(READY) $(PEERS:%=.venv-peers-%/.ready)
-	$(BIN)/python tests/peers/run.py --models "$(MODELS)" --tools "$(TOOLS)"
-	$(BIN)/python tests/peers/calibration_cost.py --large 0 --rounds 1 --json artifacts/calibration.json
+	$(BIN)/python benchmarks/peers/run.py --models "$(MODELS)" --tools "$(TOOLS)"
+	$(BIN)/python benchmarks/peers/calibration_cost.py --large 0 --rounds 1 --json artifacts/calibration.json
 
-.venv-peers-%/.ready: tests/peers/%.txt
+.venv-peers-%/.ready: benchmarks/peers/%.txt
 	@echo "Setting up .venv-peers-$* from $<"
 	$(PYTHON) -m venv .venv-peers-$*
 	.venv-peers-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || { \
@@ -82,7 +82,7 @@ artifacts/models/.ready:
 	touch $@
 
 tvm-models: $(READY) artifacts/models/.ready
-	$(BIN)/python tests/bench/tvm_models.py artifacts/models | tee artifacts/tvm-models.md
+	$(BIN)/python benchmarks/tvm_models.py artifacts/models | tee artifacts/tvm-models.md
 
 # Runs aarch64 bundles under qemu-user, with Debian's arm64 Python and with the C++ runner. Sets up .aarch64 from
 # Debian's packages (140 MB; nothing is installed) and fetches TVM's aarch64 runtime (97 MB, once). Proves numbers and
@@ -101,7 +101,7 @@ test-aarch64: $(READY) $(AARCH64)/.ready
 # The TensorRT parser and builder of tensorrt-rtx (91 MB), which need no GPU: real networks in three precisions, and ten
 # models that it must refuse. Without ../shared/assets the real networks are skipped, with the reason.
 test-tensorrt: .venv-tensorrt/.ready .venv-peers-minilm/.ready
-	.venv-tensorrt/bin/python -m pytest -q -s -m tensorrt_rtx tests/tensorrt_engine
+	.venv-tensorrt/bin/python -m pytest -q -s -m tensorrt_rtx tests/engines/tensorrt
 
 .venv-tensorrt/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-tensorrt

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from small_bundles import small_bundle
+
+pytest_plugins = ["sample_fixtures"]
 
 # These take minutes each: they begin first, so that no process is left with one of them when the others have ended.
-_LONGEST = ("test_readme.py", "test_end_to_end.py", "test_benchmark_server.py")
+_LONGEST = ("test_readme.py", "test_end_to_end.py", "test_server.py")
 
 
 def pytest_configure() -> None:
@@ -30,6 +33,12 @@ def user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("EDGEPACK_STORE", str(tmp_path_factory.mktemp("store")))
         patch.setenv("EDGEPACK_TUNING", str(tmp_path_factory.mktemp("tuning")))
         yield
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that no test may change."""
+    return small_bundle(tmp_path_factory.mktemp("bundle"))
 
 
 @pytest.fixture(scope="session")

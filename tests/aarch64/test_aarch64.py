@@ -8,14 +8,17 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import backend_models
+import codegen_models
+import half_models
 import numpy as np
 import onnxruntime
 import pytest
+from integer_models import convolved, products_of_activations, quantized, reference, requantized
 
 from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle, read_member
@@ -23,13 +26,6 @@ from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
 from edgepack.errors import ToolchainError
 from edgepack.verify.golden import read_golden
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "backends"))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "codegen"))
-import backend_models
-import codegen_models
-import test_codegen_half
-from test_codegen_integer import convolved, products_of_activations, quantized, reference, requantized
 
 if TYPE_CHECKING:
     from edgepack.specs import OnnxModel
@@ -238,19 +234,19 @@ def test_a_trained_networks_bundle_passes_its_golden_vectors(
     assert all(output.passed for output in distance)
 
 
-@pytest.mark.parametrize("name", sorted(test_codegen_half.MODELS))
+@pytest.mark.parametrize("name", sorted(half_models.MODELS))
 @pytest.mark.parametrize("target", ["raspberry-pi-5-tvm", "armv8.6-i8mm-tvm"])
 def test_float16_adds_in_float32(target: str, name: str, tmp_path: Path) -> None:
-    proto = test_codegen_half.MODELS[name]()
+    proto = half_models.MODELS[name]()
     feeds = codegen_models.feeds(proto)
     (wanted,) = codegen_models.run_reference(proto, feeds)
-    model = backend_models.save(test_codegen_half.halves(proto), tmp_path / "model.onnx")
+    model = backend_models.save(half_models.halves(proto), tmp_path / "model.onnx")
     folder = compiled(model, target, "fp16", tmp_path / "out")
     assert ("fmlal" in (folder / "functions.txt").read_text()) is (target == "armv8.6-i8mm-tvm")
     (found,) = Device(PROCESSORS[target]).python(folder, [feeds["x"]], tmp_path)
     distance = np.abs(found - wanted).max() / np.abs(wanted).max()
     print(f"\n{target} {name} fp16 under qemu -cpu {PROCESSORS[target]}: {distance:.1e} of the largest value from fp32")
-    assert distance <= 4 * test_codegen_half.STEP
+    assert distance <= 4 * half_models.STEP
 
 
 def test_compiling_twice_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -1,0 +1,295 @@
+"""Installing on real files with ONNX Runtime: whole or not at all, proved before use, and back again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from small_bundles import small_bundle, small_compiled, small_facts
+
+from edgepack.base.files import sha256_file
+from edgepack.bundle.pack import pack
+from edgepack.cli.device_only import main
+from edgepack.errors import ConfigError, IntegrityError, StorageError, VerificationError
+from edgepack.runtime.install import install, rollback, status
+from edgepack.runtime.load import load
+from edgepack.verify.golden import read_golden, write_golden
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
+
+
+def bundle(folder: Path, channels: int, version: str) -> Path:
+    return small_bundle(folder / version, channels, version=version)
+
+
+def wrong_bundle(folder: Path) -> Path:
+    """A whole bundle whose golden vectors are another model's."""
+    compiled = small_compiled(folder / "compiled")
+    from small_bundles import small_golden
+
+    path = small_golden(compiled.folder / "model.onnx", folder / "golden.npz")
+    golden = read_golden(path)
+    outputs = tuple({name: -value for name, value in sample.items()} for sample in golden.outputs)
+    write_golden(dataclasses.replace(golden, outputs=outputs), path)
+    return pack(compiled, path, small_facts(version="9"), folder)
+
+
+def in_use(root: Path) -> str:
+    return (root / "current").resolve().name
+
+
+def test_an_installed_bundle_is_whole_proved_and_in_use(tmp_path: Path) -> None:
+    one = bundle(tmp_path, 8, "1")
+    record = install(one, tmp_path / "root")
+    installed = tmp_path / "root" / "current" / "small.edgepack"
+    assert installed.read_bytes() == one.read_bytes()
+    assert (record.version, record.verification.passed, record.engine) == ("1", True, "onnxruntime")
+    assert record.sha256 == sha256_file(one)
+    found = status(tmp_path / "root")
+    assert found.current == record
+    assert (found.problem, found.previous, len(found.versions)) == (None, None, 1)
+    one.unlink()
+    with load(installed) as model:
+        assert model.infer({"image": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def test_a_second_version_comes_in_use_and_goes_back(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = install(bundle(tmp_path, 8, "1"), root)
+    second = install(bundle(tmp_path, 6, "2"), root)
+    assert in_use(root) == second.id
+    assert status(root).previous == first.id
+    assert rollback(root).id == first.id
+    assert in_use(root) == first.id
+    assert rollback(root).id == second.id, "a rollback can be taken back"
+
+
+def test_the_same_bundle_again_changes_nothing_but_its_proof(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    one = bundle(tmp_path, 8, "1")
+    first, again = install(one, root), install(one, root)
+    assert first.id == again.id
+    assert len(list((root / "versions").iterdir())) == 1
+
+
+def test_old_versions_are_removed_but_never_those_in_use(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    ids = [install(bundle(tmp_path, 3 + i, str(i)), root).id for i in range(5)]
+    left = {path.name for path in (root / "versions").iterdir()}
+    assert left == set(ids[-3:])
+
+
+def test_a_bundle_that_computes_wrong_values_is_not_put_in_use(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = install(bundle(tmp_path, 8, "1"), root)
+    with pytest.raises(VerificationError, match="not put in use"):
+        install(wrong_bundle(tmp_path / "wrong"), root)
+    assert in_use(root) == first.id
+    assert [path.name for path in (root / "versions").iterdir()] == [first.id]
+
+
+def test_a_damaged_bundle_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    one = bundle(tmp_path, 8, "1")
+    data = bytearray(one.read_bytes())
+    data[len(data) // 2] ^= 1
+    one.write_bytes(data)
+    with pytest.raises(IntegrityError):
+        install(one, tmp_path / "root")
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_damaged_version_in_use_is_told_and_mended(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    one = bundle(tmp_path, 8, "1")
+    install(one, root)
+    installed = root / "current" / "small.edgepack"
+    installed.chmod(0o644)
+    installed.write_bytes(one.read_bytes()[:-10])
+    assert status(root).problem is not None
+    assert main(["status", "--root", str(root)]) == 5
+    install(one, root)
+    assert status(root).problem is None
+
+
+def test_a_damaged_earlier_version_is_not_gone_back_to(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = install(bundle(tmp_path, 8, "1"), root)
+    second = install(bundle(tmp_path, 6, "2"), root)
+    (root / "versions" / first.id / "small.edgepack").write_bytes(b"")
+    with pytest.raises(Exception, match=r"small\.edgepack"):
+        rollback(root)
+    assert in_use(root) == second.id
+
+
+def test_what_was_never_installed_is_told(tmp_path: Path) -> None:
+    for call in (status, rollback):
+        with pytest.raises(ConfigError, match="nothing was ever installed"):
+            call(tmp_path / "nowhere")
+    install(bundle(tmp_path, 8, "1"), tmp_path / "root")
+    with pytest.raises(ConfigError, match="no earlier version"):
+        rollback(tmp_path / "root")
+
+
+def test_junk_in_the_root_is_one_error_or_overlooked(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    record = install(bundle(tmp_path, 8, "1"), root)
+    (root / "history.json").write_text("{")
+    (root / "versions" / "junk").mkdir()
+    assert status(root).current == record
+    (root / "versions" / record.id / "install.json").write_text("[]")
+    with pytest.raises(ConfigError):
+        status(root)
+
+
+def test_two_installations_at_once_take_turns(tmp_path: Path) -> None:
+    import fcntl
+
+    root = tmp_path / "root"
+    install(bundle(tmp_path, 8, "1"), root)
+    with (root / ".lock").open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="another process"):
+            install(bundle(tmp_path, 6, "2"), root)
+
+
+def test_a_full_disk_leaves_the_version_in_use(tmp_path: Path) -> None:
+    """Simulated by RLIMIT_FSIZE: no file may grow over 3 kB, as on a disk that is full."""
+    root = tmp_path / "root"
+    first = install(bundle(tmp_path, 8, "1"), root)
+    second = bundle(tmp_path, 200, "2")
+    done = subprocess.run(
+        [sys.executable, "-m", "edgepack.runtime", "install", str(second), "--root", str(root)],
+        capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert "no space left" in done.stderr
+    assert in_use(root) == first.id
+    assert [path.name for path in (root / "versions").iterdir()] == [first.id]
+
+
+_STOP = """
+import os, sys
+
+count, target, seen = 0, int(sys.argv[1]), [0]
+names = ("rename", "mkdir", "symlink", "unlink", "replace", "fsync", "open")
+
+def watch(event, arguments):
+    # Every file operation of this process: the process ends itself, as by a power cut, before the given one.
+    if event in ("os.rename", "os.mkdir", "os.symlink", "os.remove", "os.chmod", "open", "shutil.rmtree"):
+        place = str(arguments[0])
+        if sys.argv[2] in place or (event == "os.rename" and sys.argv[2] in str(arguments[1])):
+            seen[0] += 1
+            if seen[0] == target:
+                os.kill(os.getpid(), 9)
+
+sys.addaudithook(watch)
+from edgepack.files import sha256_file
+from edgepack.runtime.command import main
+code = main(["install", sys.argv[3], "--root", sys.argv[2]])
+print("steps", seen[0])
+sys.exit(code)
+"""
+
+
+def test_a_process_killed_at_any_step_leaves_a_version_that_runs(tmp_path: Path) -> None:
+    """SIGKILL before each file operation below the root in turn; the version in use is the old one or the new one."""
+    root = tmp_path / "root"
+    first = install(bundle(tmp_path, 8, "1"), root)
+    shutil.copytree(root, tmp_path / "saved", symlinks=True)
+    second = bundle(tmp_path, 6, "2")
+    script = tmp_path / "stop.py"
+    script.write_text(_STOP)
+
+    def run(step: int) -> subprocess.CompletedProcess[str]:
+        words = [sys.executable, str(script), str(step), str(root), str(second)]
+        return subprocess.run(words, capture_output=True, text=True, check=False)
+
+    whole = run(10**9)
+    assert whole.returncode == 0, whole.stderr
+    steps = int(whole.stdout.split()[-1])
+    assert steps > 15
+    seen = set()
+    for step in range(1, steps + 1, max(1, steps // 6)):
+        shutil.rmtree(root)
+        shutil.copytree(tmp_path / "saved", root, symlinks=True)
+        assert run(step).returncode == -signal.SIGKILL
+        found = status(root)
+        assert found.problem is None
+        assert found.current is not None
+        seen.add(found.current.version)
+    assert install(second, root).version == "2"
+    assert not [path for path in (root / "versions").iterdir() if path.name.startswith(".")]
+    assert "1" in seen
+    assert first.version == "1"
+
+
+def test_a_killed_proof_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The child that loads and verifies is killed, as by the kernel when memory runs out."""
+    (tmp_path / "double").mkdir()
+    (tmp_path / "double" / "onnxruntime.py").write_text(
+        "# A test double of an engine that the kernel kills.\nimport os\nos.kill(os.getpid(), 9)\n"
+    )
+    root = tmp_path / "root"
+    monkeypatch.syspath_prepend(str(tmp_path / "double"))
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    one = bundle_without_engine(tmp_path)
+    with pytest.raises(VerificationError, match="SIGKILL"):
+        install(one, root)
+    assert not (root / "current").exists()
+
+
+def bundle_without_engine(folder: Path) -> Path:
+    """Make the bundle in another process, where the real engine is."""
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+        "from small_bundles import small_bundle; print(small_bundle(Path(sys.argv[1])))"
+    )
+    words = [sys.executable, "-c", code, str(folder / "made"), str(HELPERS)]
+    return Path(subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip())
+
+
+# --- the device's command line ----------------------------------------------------------------------------------------
+
+
+def call(arguments: Sequence[object], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main([str(word) for word in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_devices_commands_install_show_and_go_back(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    code, out, err = call(["install", bundle(tmp_path, 8, "1"), "--root", root, "--json"], capsys)
+    assert code == 0, err
+    assert json.loads(out)["verification"]["passed"] is True
+    assert "proved by 2 golden vectors" in err
+    call(["install", bundle(tmp_path, 6, "2"), "--root", root], capsys)
+    code, out, err = call(["status", "--root", root, "--json"], capsys)
+    assert (code, len(json.loads(out)["versions"])) == (0, 2)
+    assert "rollback goes here" in err
+    code, _, err = call(["rollback", "--root", root], capsys)
+    assert code == 0
+    assert "small 1" in err
+    assert call(["status", "--root", tmp_path / "nowhere"], capsys)[0] == 2
+    assert call(["install", tmp_path / "nothing.edgepack", "--root", root], capsys)[0] == 2
+
+
+def test_a_clock_is_in_utc(tmp_path: Path) -> None:
+    record = install(bundle(tmp_path, 8, "1"), tmp_path / "root")
+    stated = time.strptime(record.installed_at, "%Y-%m-%dT%H:%M:%SZ")
+    assert abs(time.mktime(stated) - time.timezone - time.time()) < 4000
+    assert str((tmp_path / "root" / "current").readlink()) == f"versions/{record.id}"
