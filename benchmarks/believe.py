@@ -39,11 +39,10 @@ from edgepack.benchmark.measure.worker_pool import Worker
 from edgepack.benchmark.statistics.percentiles import nearest_rank
 from edgepack.benchmark.tune import tune
 from edgepack.bundle.archive import copy_member, open_bundle, open_checked, read_member
-from edgepack.bundle.manifest import GOLDEN
 from edgepack.device.host import host_facts
 from edgepack.execution import child
 from edgepack.specs import RunOptions, Scenario
-from edgepack.verify.golden import read_golden
+from edgepack.verify.golden import GOLDEN, read_golden
 
 ROOT = Path(__file__).resolve().parent.parent
 SECOND = 10**9

@@ -20,6 +20,8 @@ else:
     Array = Feeds = Any
 
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+Asked: TypeAlias = Literal["int8", "fp32", "fp16", "bf16"]
+Ran: TypeAlias = Literal["int8", "fp32", "fp16", "bf16", "fused", "unknown"]
 Observer: TypeAlias = Literal["minmax", "percentile", "entropy", "mse"]
 Severity: TypeAlias = Literal["note", "warning", "error"]
 
@@ -788,3 +790,36 @@ class BuildResult:
     stages_run: int
     stages_reused: int
     lint: Lint | None = None
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """One operator of the int8 model: its name and operator in the ONNX graph, and what its Q/DQ ask for.
+
+    ``left`` says why a layer with weights was left in float. ``reads`` and ``makes`` are its first input and output
+    tensor, by which an engine may name it. ``sqnr_db`` is of its output against the fp32 model's, in the whole int8
+    model: it holds the noise of all layers before. It is None where ``identical`` is true, and where it was not
+    measured. ``macs`` and ``weight_bytes`` are for a batch of 1.
+    """
+
+    name: str
+    operator: str
+    weighted: bool
+    asked: Asked
+    left: str | None = None
+    reads: str = ""
+    makes: str = ""
+    sqnr_db: float | None = None
+    identical: bool = False
+    macs: int | None = None
+    weight_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class LayerRecords:
+    """The operators in graph order. ``samples`` were run by ``engine``, with Q/DQ computed as they are written."""
+
+    samples: int
+    engine: str
+    layers: tuple[LayerRecord, ...]
+    format: int = 1

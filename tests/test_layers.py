@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 import tomllib
@@ -15,40 +16,32 @@ import edgepack
 from edgepack import engines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Container, Iterator
 
 ROOT = Path(edgepack.__file__).resolve().parent
 
-# Each may import those of its own line and of the lines above it, also inside functions: never downward.
+# Each line may import from the lines above it only: the names of one line do not import each other.
 LAYERS = (
-    "__init__ errors specs documents files resources callables events versions",
-    "host jetson targets children store tracking settings",
-    "codegen graph",
-    "backends tensorrt tvm tuning",
-    "calibrate export quantize bundle evaluate benchmark runtime choose",
-    "standin checking rebuild linting workshop steps gate measuring packing rows layers inspection single pipeline "
-    "kernels report",
-    "schemas doctor",
-    "cli demo __main__",
+    "__init__ errors specs",
+    "base",
+    "device execution graph",
+    "engines data",
+    "export calibrate verify",
+    "quantize lint bundle",
+    "runtime",
+    "benchmark",
+    "profiling report",
+    "build",
+    "demo",
+    "cli",
+    "__main__",
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
 # What runs on a device: numpy and the engine are there, nothing else.
-DEVICE = (
-    "backends",
-    "tensorrt",
-    "benchmark",
-    "bundle",
-    "runtime",
-    "host",
-    "targets",
-    "children",
-    "store",
-    "doctor",
-    "resources",
-)
+DEVICE = ("base", "device", "execution", "engines", "verify", "bundle", "runtime", "benchmark")
 # These do not even want numpy: a command line that answers at once imports them.
-PLAIN = ("errors", "specs", "documents", "files", "store", "children", "host", "targets", "resources")
+PLAIN = ("errors", "specs", "base", "execution", "device")
 COMMAND_LINE = ("click", "rich")
 
 
@@ -57,9 +50,9 @@ def modules() -> list[Path]:
 
 
 def part(path: Path) -> str:
-    """Return which part of the house a module belongs to: its top folder, or its own name."""
+    """Return which part of the house a module belongs to: its top folder, or its own name; programs are on top."""
     first = path.relative_to(ROOT).parts[0]
-    return first.removesuffix(".py")
+    return "__main__" if path.stem == "__main__" else first.removesuffix(".py")
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -99,6 +92,17 @@ def outside(names: Iterator[str]) -> set[str]:
     return tops - set(sys.stdlib_module_names) - {"edgepack"}
 
 
+def dotted(path: Path) -> str:
+    """Return a module's full name."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def module_of(names: Container[str]) -> Callable[[str], str | None]:
+    """Return a function from what is imported to edgepack's module that is loaded for it."""
+    return lambda name: next((n for n in (name, name.rpartition(".")[0]) if n in names), None)
+
+
 def identifier(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -112,12 +116,20 @@ def test_every_module_has_its_layer(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", modules(), ids=identifier)
-def test_no_module_imports_from_a_layer_above(path: Path) -> None:
+def test_no_module_imports_sideways_or_upward(path: Path) -> None:
     for name in imports(parsed(path)):
-        if name.startswith("edgepack."):
-            other = name.split(".")[1]
-            if other in RANK:  # else a name of edgepack/__init__.py
-                assert RANK[other] <= RANK[part(path)], f"{part(path)} imports {name}"
+        other = name.split(".")[1] if name.startswith("edgepack.") else ""
+        if other in RANK and other != part(path):  # else a name of edgepack/__init__.py, or of the same part
+            assert RANK[other] < RANK[part(path)], f"{part(path)} imports {name}"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {dotted(path): path for path in modules()}
+    graph = {name: {m for m in map(module_of(names), imports(parsed(path))) if m} for name, path in names.items()}
+    try:
+        graphlib.TopologicalSorter({name: others - {name} for name, others in graph.items()}).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
 @pytest.mark.parametrize("path", modules(), ids=identifier)

@@ -35,7 +35,6 @@ from edgepack.build.stages import (
 from edgepack.build.stages.benchmark import Measured, measure_step
 from edgepack.build.stages.lint import lint_before_use
 from edgepack.build.stages.pack import deliver_bundle, pack_step
-from edgepack.bundle.layers import LayerRecords
 from edgepack.bundle.pack import BundleFacts
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest, Selection
@@ -52,6 +51,7 @@ from edgepack.specs import (
     BuildResult,
     BuildRow,
     Finding,
+    LayerRecords,
     Lint,
     MeasuredAccuracy,
     Observer,

@@ -3,51 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from edgepack.base import documents
 from edgepack.bundle.archive import Bundle, file_entry, read_member
 from edgepack.bundle.manifest import LAYERS
 from edgepack.errors import BundleError, ConfigError
+from edgepack.specs import LayerRecords
 
 LIMIT_BYTES = 16 << 20
 _FORMAT = 1
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class LayerRecord:
-    """One operator of the int8 model: its name and operator in the ONNX graph, and what its Q/DQ ask for.
-
-    ``left`` says why a layer with weights was left in float. ``reads`` and ``makes`` are its first input and output
-    tensor, by which an engine may name it. ``sqnr_db`` is of its output against the fp32 model's, in the whole int8
-    model: it holds the noise of all layers before. It is None where ``identical`` is true, and where it was not
-    measured. ``macs`` and ``weight_bytes`` are for a batch of 1.
-    """
-
-    name: str
-    operator: str
-    weighted: bool
-    asked: Literal["int8", "fp32", "fp16", "bf16"]
-    left: str | None = None
-    reads: str = ""
-    makes: str = ""
-    sqnr_db: float | None = None
-    identical: bool = False
-    macs: int | None = None
-    weight_bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class LayerRecords:
-    """The operators in graph order. ``samples`` were run by ``engine``, with Q/DQ computed as they are written."""
-
-    samples: int
-    engine: str
-    layers: tuple[LayerRecord, ...]
-    format: int = _FORMAT
 
 
 def write_layers(records: LayerRecords, out: Path) -> Path:

@@ -10,12 +10,12 @@ from edgepack.base import documents
 from edgepack.bundle.layout import MANIFEST, MEMBER_LIMIT, SIGNATURE, name_problem, names_problem
 from edgepack.errors import BundleError, ConfigError
 from edgepack.specs import Manifest, Payload, TensorSpec
+from edgepack.verify.golden import GOLDEN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 FORMAT = 1
-GOLDEN = "golden.npz"
 SBOM = "sbom.cdx.json"
 LAYERS = "layers.json"
 TUNING = "tuning.json"

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack.bundle.archive import Source, measure, write_archive
-from edgepack.bundle.layers import LayerRecords, write_layers
+from edgepack.bundle.layers import write_layers
 from edgepack.bundle.layout import name_problem, names_problem
 from edgepack.bundle.manifest import (
     FORMAT,
-    GOLDEN,
     LAYERS,
     MODEL_FOLDER,
     SBOM,
@@ -28,6 +27,7 @@ from edgepack.errors import BundleError, ConfigError
 from edgepack.specs import (
     CompiledModel,
     FileEntry,
+    LayerRecords,
     Manifest,
     MeasuredAccuracy,
     Payload,
@@ -37,7 +37,7 @@ from edgepack.specs import (
     Target,
     no_progress,
 )
-from edgepack.verify.golden import check_golden, read_golden
+from edgepack.verify.golden import GOLDEN, check_golden, read_golden
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgepack.base.documents import suggestion
 from edgepack.errors import ModelError
 from edgepack.graph.walk import all_nodes, describe_node
-from edgepack.specs import Diagnostic, OnnxModel
+from edgepack.specs import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
 _SURE_OPSET = 21
 _CONTRIBUTED = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 _SHOWN = 5
-
-
-def unsupported(model: OnnxModel) -> tuple[Diagnostic, ...]:
-    """Return one error for every node of ``model`` whose operator neither onnx nor ONNX Runtime knows."""
-    from edgepack.graph.load import read_proto
-
-    return find_unknown(read_proto(model, weights=False))
 
 
 def find_unknown(proto: onnx.ModelProto) -> tuple[Diagnostic, ...]:

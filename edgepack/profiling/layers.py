@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.bundle.archive import read_member
-from edgepack.bundle.layers import LayerRecord, LayerRecords, read_layers
-from edgepack.bundle.manifest import GOLDEN
+from edgepack.bundle.layers import read_layers
 from edgepack.device.host import host_facts, saturates
 from edgepack.engines.common.profile import EngineNode, Profile
 from edgepack.errors import ConfigError
 from edgepack.execution import child
 from edgepack.profiling.reasons import LayerFacts, reason
-from edgepack.quantize.requested import Asked, Ran
 from edgepack.runtime.load import LoadedModel, load
-from edgepack.specs import RunOptions
-from edgepack.verify.golden import check_golden, read_golden
+from edgepack.specs import Asked, LayerRecord, LayerRecords, Ran, RunOptions
+from edgepack.verify.golden import GOLDEN, check_golden, read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -130,9 +128,10 @@ def _profile(model: LoadedModel, feeds: Sequence[Feeds], options: RunOptions) ->
 
 def _records_of(model: LoadedModel) -> LayerRecords:
     """Return the operators as the payload itself tells them, without SQNR."""
+    from edgepack.engines.openvino.ir import asked_of_ir
     from edgepack.graph.describe import describe
     from edgepack.graph.load import load_model
-    from edgepack.quantize.requested import asked_of_ir, asked_of_onnx
+    from edgepack.quantize.requested import asked_of_onnx
 
     path = model.folder / model.payload.entry
     if model.backend == "openvino":

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.profiling.peaks import Trial
+from edgepack.engines.common.peak import Trial
 
 if TYPE_CHECKING:
     from edgepack.specs import Precision

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepack.engines.common.installed import engine_version, import_engine
+from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
-from edgepack.profiling.peaks import Trial
 
 if TYPE_CHECKING:
     from edgepack.specs import Precision

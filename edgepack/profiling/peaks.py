@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import importlib
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.device.host import host_facts, load_facts
+from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
 from edgepack.specs import Bandwidth, Peak, Precision, Progress, Roof, no_progress
 
@@ -34,17 +34,6 @@ _PROBES = (
     "edgepack.profiling.peak_torch",
     "edgepack.profiling.peak_copy",
 )
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Something to time: ``call`` does ``amount`` operations in a precision, or moves ``amount`` bytes of a set."""
-
-    kernel: str
-    amount: int
-    call: Callable[[], Any]
-    precision: Precision | None = None
-    working_set_bytes: int | None = None
 
 
 def measure_roof(

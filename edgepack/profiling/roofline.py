@@ -8,12 +8,11 @@ from typing import Literal
 from edgepack.benchmark.measure.queries import batch_is_dynamic, make_queries
 from edgepack.benchmark.measure.summary import samples_per_query
 from edgepack.bundle.archive import read_member
-from edgepack.bundle.manifest import GOLDEN
 from edgepack.profiling.layers import LayerRow, LayersReport, report_loaded
 from edgepack.profiling.peaks import bandwidth_of, peak_of
 from edgepack.runtime.load import load
 from edgepack.specs import LayerLimit, Limit, Roof, RunOptions, Scenario
-from edgepack.verify.golden import read_golden
+from edgepack.verify.golden import GOLDEN, read_golden
 
 Bound = Literal["compute", "memory", "overhead", "precision"]
 

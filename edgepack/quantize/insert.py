@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.engines.common.requested import LEFT_KEY
 from edgepack.quantize.graph.index import GraphIndex, drop_attribute
 from edgepack.quantize.graph.normalise import drop_unused
-from edgepack.quantize.requested import LEFT_KEY
 from edgepack.quantize.weights import IntegerWeights, integer_bias
 
 if TYPE_CHECKING:

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgepack.bundle.layers import LayerRecord, LayerRecords
-from edgepack.specs import OnnxModel, Progress, SampleSet, no_progress
+from edgepack.specs import LayerRecord, LayerRecords, OnnxModel, Progress, SampleSet, no_progress
 
 if TYPE_CHECKING:
     from edgepack.quantize.graph.index import GraphIndex

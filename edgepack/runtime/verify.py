@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.bundle.archive import read_member
-from edgepack.bundle.manifest import GOLDEN
 from edgepack.device.host import host_facts
 from edgepack.runtime.load import LoadedModel, load
 from edgepack.runtime.mapped import dropped_pages
 from edgepack.specs import Host, Progress, RunOptions, Verification, no_progress
 from edgepack.verify.distance import distances
-from edgepack.verify.golden import check_golden, read_golden
+from edgepack.verify.golden import GOLDEN, check_golden, read_golden
 
 
 def verify(bundle: Path, options: RunOptions = RunOptions(), progress: Progress = no_progress) -> Verification:  # noqa: B008

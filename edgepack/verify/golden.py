@@ -20,7 +20,6 @@ import numpy as np
 
 from edgepack.base import documents
 from edgepack.base.files import atomic_write
-from edgepack.bundle.manifest import GOLDEN
 from edgepack.engines import get_backend
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import BundleError, ConfigError, DataError, EdgepackError, ModelError, VerificationError
@@ -38,6 +37,8 @@ from edgepack.specs import (
     no_progress,
 )
 from edgepack.verify.tolerance import Tolerance, tolerance
+
+GOLDEN = "golden.npz"  # its name in a bundle
 
 DEFAULT_COUNT = 4
 # The first vector is always kept; further ones while all stay below this and below a quarter of the model.

@@ -11,12 +11,13 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from executed import executed_precision
 from onnx import TensorProto, helper, numpy_helper
 from small_bundles import small_bundle, small_compiled, small_facts, small_golden, small_onnx
 
 from edgepack.build import pipeline
 from edgepack.bundle.archive import open_bundle
-from edgepack.bundle.layers import LayerRecord, LayerRecords, read_layers
+from edgepack.bundle.layers import read_layers
 from edgepack.bundle.pack import pack
 from edgepack.calibrate import calibrate
 from edgepack.cli.main import cli
@@ -28,9 +29,8 @@ from edgepack.graph.load import load_model
 from edgepack.profiling.layers import report_layers
 from edgepack.quantize import quantize
 from edgepack.quantize.layer_sqnr import layer_sqnr
-from edgepack.quantize.requested import executed_precision
 from edgepack.quantize.rules import rules_for
-from edgepack.specs import OnnxModel, RunOptions, SampleSet
+from edgepack.specs import LayerRecord, LayerRecords, OnnxModel, RunOptions, SampleSet
 
 if TYPE_CHECKING:
     from pathlib import Path

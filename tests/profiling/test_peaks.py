@@ -2,9 +2,9 @@ import itertools
 
 import pytest
 
+from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
 from edgepack.profiling import peaks as roof
-from edgepack.profiling.peaks import Trial
 from edgepack.specs import Bandwidth, Peak, Roof
 
 KIB, MIB = 1 << 10, 1 << 20

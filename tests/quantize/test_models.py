@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+from executed import executed_precision
 from onnx import TensorProto, helper, numpy_helper
 from quantize_models import (
     find_node,
@@ -22,10 +23,10 @@ from quantize_models import (
     sqnr_db,
 )
 
+from edgepack.engines.common.requested import LEFT_KEY
 from edgepack.errors import ConfigError, ModelError
 from edgepack.graph.load import load_model, read_proto, save_proto
 from edgepack.quantize import quantize
-from edgepack.quantize.requested import LEFT_KEY, executed_precision
 from edgepack.specs import OnnxModel, QuantizationRules, TensorRange
 
 if TYPE_CHECKING:

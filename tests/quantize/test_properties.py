@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from executed import executed_precision
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
@@ -16,7 +17,6 @@ from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, run_op
 from random_graphs import GraphMaker, graphs
 
 from edgepack.quantize import quantize
-from edgepack.quantize.requested import executed_precision
 from edgepack.quantize.rules import MOVES
 from edgepack.specs import OnnxModel, QuantizationRules
 

@@ -59,9 +59,8 @@ def open_session(bundle: Path, scenario: Scenario, options: RunOptions) -> Sessi
     before = memory.resident_bytes()
     memory.reset_peak()
     from edgepack.bundle.archive import read_member
-    from edgepack.bundle.manifest import GOLDEN
     from edgepack.runtime.load import load
-    from edgepack.verify.golden import read_golden
+    from edgepack.verify.golden import GOLDEN, read_golden
 
     loaded = load(bundle, options, batch=samples_per_query(scenario))
     resident = Resident(before, memory.resident_bytes(), memory.peak_bytes(), _gpu_bytes(loaded.device))

@@ -11,7 +11,6 @@ from typing import Any
 
 from edgepack.base.user_functions import is_callable_reference, load_callable
 from edgepack.benchmark.measure.rank import median_latencies
-from edgepack.bundle.layers import LayerRecords
 from edgepack.calibrate import calibrate
 from edgepack.data.samples import find_samples, read_samples, take_samples
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs, with_shapes
@@ -33,6 +32,7 @@ from edgepack.quantize.correct import Corrected, quantize_corrected
 from edgepack.quantize.layer_sqnr import layer_sqnr
 from edgepack.specs import (
     CompiledModel,
+    LayerRecords,
     Observer,
     OnnxModel,
     Precision,

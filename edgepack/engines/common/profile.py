@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edgepack.quantize.requested import Ran
+from edgepack.specs import Ran
 
 if TYPE_CHECKING:
     from edgepack.specs import Feeds

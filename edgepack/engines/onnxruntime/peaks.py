@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepack.engines.common.installed import engine_version, import_engine
+from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
-from edgepack.profiling.peaks import Trial
 
 if TYPE_CHECKING:
     from edgepack.specs import Precision

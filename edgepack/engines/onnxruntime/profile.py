@@ -13,8 +13,18 @@ from typing import TYPE_CHECKING, Any
 from edgepack.engines.common.profile import EngineNode, Profile, repeat
 from edgepack.engines.onnxruntime.engine import session_options
 from edgepack.errors import CompileError, EdgepackError
-from edgepack.quantize.requested import INTEGER_OPERATORS, Ran
-from edgepack.specs import RunOptions
+from edgepack.specs import Ran, RunOptions
+
+INTEGER_OPERATORS = frozenset(
+    {
+        "QGemm",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "ConvInteger",
+        "DynamicQuantizeMatMul",
+        "QEmbedLayerNormalization",
+    }
+)
 
 if TYPE_CHECKING:
     from edgepack.specs import Feeds

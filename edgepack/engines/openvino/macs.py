@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edgepack.engines.openvino.ir import original_name
 from edgepack.errors import CompileError
-from edgepack.quantize.requested import original_name
 
 Shape = Sequence[int]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgepack.engines.common.fixed_batch import free_batch
 from edgepack.engines.common.profile import EngineNode, Profile, repeat
 from edgepack.engines.openvino.engine import device_settings, with_batch
+from edgepack.engines.openvino.ir import openvino_facts
 from edgepack.errors import CompileError
-from edgepack.quantize.requested import openvino_facts
 from edgepack.specs import Precision, RunOptions
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen.compute import TERMS
 from edgepack.engines.tvm.codegen.tile import cycles
+from edgepack.engines.tvm.codegen.window import TERMS
 from edgepack.engines.tvm.codegen.workload import Choice, fits, rule
 from edgepack.engines.tvm.records import trials_of
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from edgepack.engines.tvm.codegen import approximations, compute, intrinsics
 from edgepack.engines.tvm.codegen import tile as blocking
-from edgepack.engines.tvm.codegen.compute import Window
 from edgepack.engines.tvm.codegen.relax_util import constant, shape_of
+from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
 from edgepack.engines.tvm.codegen.workload import Choice, Workload, by_rule, instruction
 
 if TYPE_CHECKING:
@@ -191,12 +191,12 @@ def _matrix(builder: Any, x: Any, weights: Array, window: Window, machine: Machi
     from tvm import relax
 
     shape = shape_of(x)
-    if not machine.has_smmla or window.groups != 1 or weights.shape[-1] % compute.EIGHT or shape is None:
+    if not machine.has_smmla or window.groups != 1 or weights.shape[-1] % EIGHT or shape is None:
         return None
     if str(x.ty.dtype) != "int8" or weights.dtype != np.int8:
         return None
     sizes = shape[:-1] if window.pointwise else (shape[0], *window.output(*shape[1:3]))
-    outputs, terms = weights.shape[0], weights[0].size // compute.EIGHT
+    outputs, terms = weights.shape[0], weights[0].size // EIGHT
     tile = blocking.pairs(int(np.prod(sizes)), outputs, terms, machine)
     build = compute.matrix(Choice(tile), window, outputs, intrinsics.register_smmla())
     return emit(builder, build, x, relax.const(compute.pack_eights(weights, tile.channels)), name="matrix")
@@ -221,7 +221,7 @@ def _depthwise(
 
 def _safe(weights: Array) -> bool:
     """Say whether no two neighbouring int8 weights [output, ..., input] can exceed 16 bits with uint8 activations."""
-    if weights.dtype != np.int8 or weights.shape[-1] % compute.TERMS:
+    if weights.dtype != np.int8 or weights.shape[-1] % TERMS:
         return False
     pairs = weights.astype(np.int32).reshape(-1, 2)
     return int(np.abs(pairs.sum(axis=1)).max(initial=0)) <= intrinsics.PAIR_LIMIT
@@ -232,7 +232,7 @@ def _batched_bytes(builder: Any, a: Any, b: Any, machine: Machine) -> Any:
     left, right = shape_of(a) or (), shape_of(b) or ()
     if not intrinsics.multiplies_activations(machine) or str(a.ty.dtype) != intrinsics.activation_type(machine):
         return None
-    tile = blocking.choose(1, left[-2], right[-1], left[-1] // compute.TERMS, machine, item_bytes=compute.TERMS)
+    tile = blocking.choose(1, left[-2], right[-1], left[-1] // TERMS, machine, item_bytes=TERMS)
     found = intrinsics.dot_for(machine, tile.lanes, safe=False)
     if found is None:
         return None
@@ -261,7 +261,7 @@ def _matmul(builder: Any, call: Any, maker: Maker) -> Any:
         build = compute.pointwise(choice, outputs, kind[2], intrinsic)
         return emit(builder, build, a, relax.const(packed), name="product")
     integer = kind[2] == "int32"
-    if integer and weights is None and left[:-2] == right[:-2] and left[-1] % compute.TERMS == 0:
+    if integer and weights is None and left[:-2] == right[:-2] and left[-1] % TERMS == 0:
         return _batched_bytes(builder, a, b, maker.machine)
     if integer or kind[1] == "int8" or left[:-2] != right[:-2] or right[-1] % _FEWEST_COLUMNS:
         return None

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgepack.engines.tvm.codegen import intrinsics
 from edgepack.engines.tvm.codegen import tile as blocking
-from edgepack.engines.tvm.codegen.compute import TERMS, Window
 from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.window import TERMS, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
