@@ -52,8 +52,9 @@ class Table(Generic[T]):
             return cast("T", _load(entry.value))
         except Exception as error:  # code of strangers: whatever it raises
             package = entry.dist.name if entry.dist else entry.value
+            why = f"{type(error).__name__}: {error}"
             raise ToolchainError(
-                f"the {self.kind} {name!r} of the package {package} cannot be imported: {type(error).__name__}: {error}",
+                f"the {self.kind} {name!r} of the package {package} cannot be imported: {why}",
                 hint=f"update or remove {package}",
             ) from error
 
