@@ -65,13 +65,14 @@ def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
     """Tune a model and compile it by rule, tuned, and from another's records; return what the search told."""
     from edgepack.build.tune_kernels import tune_kernels
     from edgepack.cli.show.progress import Display, make_console
+    from edgepack.device.host import host_facts
     from edgepack.device.profiles import load_target
     from edgepack.engines import get_backend
     from edgepack.engines.tvm import engine as tvm
     from edgepack.engines.tvm.compile import compile_folder
     from edgepack.engines.tvm.cost_model import chooser
     from edgepack.engines.tvm.records import Records, load_records
-    from edgepack.execution.runner import Workshop, code_digest
+    from edgepack.execution.runner import StageRunner
     from edgepack.execution.store import Store
     from edgepack.graph.load import load_model
     from edgepack.graph.prepare import prepare
@@ -89,10 +90,10 @@ def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
         compile_folder(model, target, "fp32", known, place / "served", chooser(records))
     store = Store(place / "store")
     with Display(make_console()) as display:
-        shop = Workshop(store, place / "logs", display, 600.0, code_digest(store))
+        runner = StageRunner(store, place / "logs", display, 600.0, host_facts())
         path = place / "model.onnx"
         shutil.copyfile(model.path, path)
-        found = tune_kernels(shop, str(path), target, {}, round(minutes * 60e9), 0, None)
+        found = tune_kernels(runner, str(path), target, {}, round(minutes * 60e9), 0, None)
     after = tvm.tuned_records(target, known)
     if name in SERVED.values():
         alone = Records(after.machine, after.tvm, MEMORY / f"{name}.snapshot")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 else:
     Array = Feeds = Any
 
+# What a user named: a file, a folder, or "module:function" or "file.py:function". A stage that takes it depends on what
+# is there, see execution/stage.py.
+USER_SOURCE = "a user's file, folder or function"
+UserSource: TypeAlias = Annotated[str, USER_SOURCE]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Asked: TypeAlias = Literal["int8", "fp32", "fp16", "bf16"]
 Ran: TypeAlias = Literal["int8", "fp32", "fp16", "bf16", "fused", "unknown"]

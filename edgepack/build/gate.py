@@ -1,4 +1,4 @@
-"""Keeps the promise of ``--max-drop``: puts the fewest and cheapest layers back to fp32 until the gate holds."""
+"""Meets the accuracy gate ``--max-drop``: puts the fewest and cheapest layers back to fp32 until the drop allows it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import glob
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edgepack.build.stages import Compiled
 from edgepack.errors import EdgepackError
-from edgepack.execution.runner import Workshop
+from edgepack.execution.runner import StageRunner
 from edgepack.quantize.correct import Corrected
 from edgepack.quantize.mixed_precision import best_found, choose, layer_costs, pareto_front, put_back_order, search
-from edgepack.quantize.sensitivity import Sensitivities, sensitivity
-from edgepack.specs import OnnxModel, QuantizationRules, Ranges, SampleSet, Trial
+from edgepack.quantize.sensitivity import sensitivity
+from edgepack.specs import CompiledModel, OnnxModel, QuantizationRules, Ranges, SampleSet, Trial
 from edgepack.verify.evaluate import Evaluation
 
 TRIALS = 12
@@ -29,7 +28,7 @@ class Attempt:
 
     graph: OnnxModel
     source: OnnxModel
-    compiled: Compiled
+    compiled: CompiledModel
     evaluation: Evaluation
     corrected: Corrected | None = None
 
@@ -43,8 +42,8 @@ class GateOutcome:
     best: Trial
 
 
-def hold_gate(
-    shop: Workshop,
+def meet_gate(
+    runner: StageRunner,
     model: OnnxModel,
     ranges: Ranges,
     rules: QuantizationRules,
@@ -60,10 +59,7 @@ def hold_gate(
     built besides ``first``; every one goes through the store, so an interrupted search goes on where it was. ``time``
     measures the median latencies of the attempts on this host, in ns; without it the front is by multiply-adds.
     """
-    key = {"model": model.sha256, "ranges": ranges, "rules": rules, "samples": samples.sha256}
-    found: Sensitivities = shop.run(
-        "sensitivity", "noise of each layer", key, sensitivity, model, ranges, rules, samples
-    )
+    found = runner.run(sensitivity, model, ranges, rules, samples, title="noise of each layer")
     order = put_back_order(layer_costs(found.noises, found.macs))
     total = sum(found.macs.values()) or 1
     attempts: dict[tuple[str, ...], Attempt] = {(): first}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 
+from edgepack.build.stages.pack import Packed
 from edgepack.errors import EdgepackError, GateError
 from edgepack.quantize.correct import Corrected
 from edgepack.specs import BuildRow, Latency, Precision, Result, Trial
@@ -26,6 +29,30 @@ def failed_row(
         trials=trials,
     )
     return with_evaluation(row, evaluation) if evaluation is not None else row
+
+
+def built_row(
+    target: str,
+    precision: Precision,
+    bundle: Path,
+    packed: Packed,
+    evaluation: Evaluation,
+    corrected: Corrected | None,
+    trials: tuple[Trial, ...],
+    notes: Mapping[str, str],
+) -> BuildRow:
+    """Return the row of a bundle that was built."""
+    notes = dict(notes)
+    if trials:
+        fewest = min(len(trial.left) for trial in trials if trial.passed)
+        notes["gate"] = f"{fewest} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
+    row = BuildRow(
+        target, precision, "ok", bundle=str(bundle), sha256=packed.sha256, size_bytes=packed.size_bytes, notes=notes,
+        trials=trials,
+    )  # fmt: skip
+    if corrected is not None:
+        row = with_corrections(row, corrected)
+    return with_evaluation(row, evaluation)
 
 
 def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:

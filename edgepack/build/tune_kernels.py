@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.build.single_stage import export_and_prepare, load_step
+from edgepack.build.stages.export import export_and_prepare, load_onnx
 from edgepack.device.profiles import load_target
 from edgepack.engines import OWN_KERNELS
 from edgepack.engines.tvm import engine as tvm
@@ -15,7 +15,7 @@ from edgepack.engines.tvm.tuning.search import Search
 from edgepack.engines.tvm.tuning.tune import can_measure_here, tune_model
 from edgepack.engines.tvm.tuning.whole_model import Whole, measure_whole
 from edgepack.errors import ConfigError
-from edgepack.execution.runner import Workshop
+from edgepack.execution.runner import StageRunner
 from edgepack.graph.load import read_proto
 from edgepack.graph.passes import is_quantized
 from edgepack.specs import OnnxModel, Precision, Target
@@ -53,7 +53,7 @@ class KernelRecords:
 
 
 def tune_kernels(
-    shop: Workshop,
+    runner: StageRunner,
     source: str,
     target: Target,
     shapes: Mapping[str, tuple[int | str, ...]],
@@ -74,16 +74,16 @@ def tune_kernels(
             f"this machine cannot run code for {target.id}, so that nothing can be measured here",
             hint="name a board of that kind: --ssh USER@HOST; it needs TVM (see the README)",
         )
-    model = _model(shop, source, shapes, data, recipe)
+    model = _model(runner, source, shapes, data, recipe)
     precision: Precision = "int8" if is_quantized(read_proto(model)) else "fp32"
-    log = shop.logs / "tune.log"
-    tuned = tune_model(model, target, precision, budget_ns, seed, log, shop.events, board)
+    log = runner.logs / "tune.log"
+    tuned = tune_model(model, target, precision, budget_ns, seed, log, runner.events, board)
     whole = None
     if board is None:
         detail = "the whole model with and without"
-        shop.events.begin("compare", detail)
-        whole = measure_whole(model, target, precision, log, shop.events.progress)
-        shop.events.end("done", detail)
+        runner.events.begin("compare", detail)
+        whole = measure_whole(model, target, precision, log, runner.events.progress)
+        runner.events.end("done", detail)
     return KernelTuning(
         target=target.id,
         precision=precision,
@@ -128,14 +128,14 @@ def kernel_records(target_name: str, merge: Path | None = None, export: Path | N
 
 
 def _model(
-    shop: Workshop, source: str, shapes: Mapping[str, tuple[int | str, ...]], data: str | None, recipe: str | None
+    runner: StageRunner, source: str, shapes: Mapping[str, tuple[int | str, ...]], data: str | None, recipe: str | None
 ) -> OnnxModel:
     """Return the model as the compiler will see it: a quantized file as it is, anything else prepared as by a build."""
     path = Path(source)
     if path.suffix == ".edgepack":
         raise ConfigError(f"{path} is a bundle, which holds machine code", hint="name the model that it was built from")
     if path.suffix == ".onnx":
-        model = load_step(shop, path)
+        model = load_onnx(runner, path)
         if is_quantized(read_proto(model)):
             return model
-    return export_and_prepare(shop, source, shapes, data, recipe)
+    return export_and_prepare(runner, source, shapes, data, recipe)

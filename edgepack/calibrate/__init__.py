@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.files import sha256_json
+from edgepack.base.stage import stage
 from edgepack.errors import DataError
 from edgepack.specs import Observer, OnnxModel, Progress, Ranges, SampleSet, TensorRange, no_progress
 
@@ -21,6 +22,7 @@ _VERSION = 1
 _BYTES_A_PASS = 256 << 20
 
 
+@stage("calibrate")
 def calibrate(
     model: OnnxModel,
     samples: SampleSet,

@@ -10,7 +10,7 @@ import click
 
 from edgepack.base.files import write_text
 from edgepack.build.command_line import build_command, changed
-from edgepack.build.settings import BuildSettings, check_settings
+from edgepack.build.settings import BuildSettings, resolve
 from edgepack.cli.options import given
 from edgepack.errors import ConfigError
 
@@ -29,7 +29,7 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
     if "eval_data" in found:
         found["eval"] = found.pop("eval_data")
     settings = BuildSettings(**found)
-    check_settings(settings)
+    resolve(settings)
     write_text(path, _toml(settings))
     click.echo(
         f"wrote {path}; it stands for:\n  {shlex.join(build_command(settings))}\nrun it with:\n  edgepack build",

@@ -42,7 +42,7 @@ def lint(
     """
     from edgepack.build.single_stage import lint_model
     from edgepack.build.stages.lint import refuse_warnings
-    from edgepack.cli.outputs import workshop
+    from edgepack.cli.outputs import stage_runner
     from edgepack.cli.show.progress import make_console
     from edgepack.errors import ConfigError
 
@@ -50,8 +50,8 @@ def lint(
         raise ConfigError(
             "there are no samples to check", hint="add --data with a folder of pictures, a .npz or module:callable"
         )
-    with workshop(store, compile_limit_s) as shop:
-        found = lint_model(shop, model, data, eval_data, recipe, samples, observer, percentile, seed or 0)
+    with stage_runner(store, compile_limit_s) as runner:
+        found = lint_model(runner, model, data, eval_data, recipe, samples, observer, percentile, seed or 0)
     if as_json:
         echo_json(found)
     _show(make_console(), found)

@@ -12,21 +12,22 @@ from edgepack.base.files import atomic_write, storage_errors
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgepack.execution.runner import Workshop
+    from edgepack.execution.runner import StageRunner
     from edgepack.specs import OnnxModel
 
 
 @contextmanager
-def workshop(store: Path | None, limit_s: float | None) -> Iterator[Workshop]:
-    """Yield a ``Workshop`` that shows its stages on stderr and keeps its logs in the store's folder."""
+def stage_runner(store: Path | None, limit_s: float | None) -> Iterator[StageRunner]:
+    """Yield a ``StageRunner`` that shows its stages on stderr and keeps its logs in the store's folder."""
     from edgepack.cli.show.progress import Display, make_console
-    from edgepack.execution.runner import Workshop, code_digest
+    from edgepack.device.host import host_facts
+    from edgepack.execution.runner import StageRunner
     from edgepack.execution.store import Store, default_folder
 
     opened = Store(store or default_folder())
     with Display(make_console()) as display:
         try:
-            yield Workshop(opened, opened.folder / "logs", display, limit_s or 600.0, code_digest(opened))
+            yield StageRunner(opened, opened.folder / "logs", display, limit_s or 600.0, host_facts())
         finally:
             opened.save()
 

@@ -31,11 +31,11 @@ def export(
     as_json: bool,
 ) -> None:
     """Export MODEL to a checked, simplified fp32 ONNX file."""
-    from edgepack.build.single_stage import export_and_prepare
-    from edgepack.cli.outputs import deliver, workshop
+    from edgepack.build.stages.export import export_and_prepare
+    from edgepack.cli.outputs import deliver, stage_runner
 
-    with workshop(store, compile_limit_s) as shop:
-        result = export_and_prepare(shop, model, parse_shapes(shapes), data, recipe)
+    with stage_runner(store, compile_limit_s) as runner:
+        result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe)
         deliver(result, out)
     if as_json:
         echo_json(result)
@@ -64,7 +64,7 @@ def calibrate(
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
     from edgepack.build.single_stage import calibrate_model
-    from edgepack.cli.outputs import refuse_folder, workshop
+    from edgepack.cli.outputs import refuse_folder, stage_runner
     from edgepack.errors import ConfigError
 
     if data is None:
@@ -72,9 +72,9 @@ def calibrate(
             "calibration needs samples", hint="add --data with a folder of pictures, a .npz or module:callable"
         )
     refuse_folder(out)
-    with workshop(store, compile_limit_s) as shop:
+    with stage_runner(store, compile_limit_s) as runner:
         ranges = calibrate_model(
-            shop, Path(model), data, recipe, samples, observer, percentile, seed or 0, strict=bool(strict)
+            runner, Path(model), data, recipe, samples, observer, percentile, seed or 0, strict=bool(strict)
         )
         write_text(out, to_json(ranges))
     if as_json:
@@ -92,10 +92,10 @@ def quantize(
 ) -> None:
     """Quantize MODEL (a .onnx) to int8 with Q/DQ nodes by the rules of a target."""
     from edgepack.build.single_stage import quantize_model
-    from edgepack.cli.outputs import deliver, workshop
+    from edgepack.cli.outputs import deliver, stage_runner
 
-    with workshop(store, compile_limit_s) as shop:
-        result = quantize_model(shop, Path(model), ranges, target)
+    with stage_runner(store, compile_limit_s) as runner:
+        result = quantize_model(runner, Path(model), ranges, target)
         deliver(result, out)
     if as_json:
         echo_json(result)
@@ -116,10 +116,10 @@ def compile_(
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
     from edgepack.build.single_stage import compile_file
-    from edgepack.cli.outputs import copy_folder, workshop
+    from edgepack.cli.outputs import copy_folder, stage_runner
 
-    with workshop(store, compile_limit_s) as shop:
-        compiled = compile_file(shop, Path(model), target, precision)
+    with stage_runner(store, compile_limit_s) as runner:
+        compiled = compile_file(runner, Path(model), target, precision)
         copy_folder(compiled.folder, compiled.files, out)
         write_text(out / "compiled.json", to_json(compiled, compiled.folder))
     if as_json:
@@ -151,11 +151,11 @@ def pack(
 ) -> None:
     """Verify the folder COMPILED against its fp32 model and pack it into one .edgepack file."""
     from edgepack.build.single_stage import pack_folder
-    from edgepack.cli.outputs import copy_file, refuse_folder, workshop
+    from edgepack.cli.outputs import copy_file, refuse_folder, stage_runner
 
     refuse_folder(out)
-    with workshop(store, compile_limit_s) as shop:
-        bundle = pack_folder(shop, compiled, Path(model), target, data, recipe, seed or 0, name, version)
+    with stage_runner(store, compile_limit_s) as runner:
+        bundle = pack_folder(runner, compiled, Path(model), target, data, recipe, seed or 0, name, version)
         copy_file(bundle, out)
     if as_json:
         from edgepack.bundle.archive import open_bundle

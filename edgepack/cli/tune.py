@@ -76,13 +76,15 @@ def tune(
         _refuse("a model", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None)
     else:
         from edgepack.build.tune_kernels import tunable, tune_kernels
-        from edgepack.cli.outputs import workshop
+        from edgepack.cli.outputs import stage_runner
         from edgepack.cli.show.progress import make_console
         from edgepack.cli.show.tuned import show_kernel_tuning
 
         profile, budget_ns = tunable(target), round((_MINUTES if minutes is None else minutes) * 60e9)
-        with workshop(store, compile_limit_s) as shop:
-            found = tune_kernels(shop, source, profile, parse_shapes(shapes), budget_ns, seed or 0, board, data, recipe)
+        with stage_runner(store, compile_limit_s) as runner:
+            found = tune_kernels(
+                runner, source, profile, parse_shapes(shapes), budget_ns, seed or 0, board, data, recipe
+            )
         if as_json:
             echo_json(found)
         show_kernel_tuning(make_console(), found)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack.base.documents import suggestion
+from edgepack.base.stage import stage
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.samples import find_samples, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
-from edgepack.execution.reads import ReadFiles
-from edgepack.specs import Preprocessing, SampleSet, TensorSpec
+from edgepack.specs import Preprocessing, SampleSet, TensorSpec, UserSource
 
 DEFAULT_SAMPLES = 256
 RANDOM_INPUTS = 8
@@ -35,8 +35,8 @@ class SampleRequest:
     ``shapes`` are the sizes of random inputs, which are used when there is no data at all.
     """
 
-    data: str | None
-    eval_data: str | None
+    data: UserSource | None
+    eval_data: UserSource | None
     preprocessing: Preprocessing | None = None
     samples: int | None = None
     default: int = DEFAULT_SAMPLES
@@ -45,18 +45,18 @@ class SampleRequest:
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
 
 
-def choose_samples(request: SampleRequest, inputs: tuple[TensorSpec, ...], out: Path) -> Selection:
-    """Return the calibration and the evaluation samples; what user code read is kept in ``out``.
+def _runs_user_code(request: SampleRequest, *_others: object) -> bool:
+    return any(s is not None and is_callable_reference(s) for s in (request.data, request.eval_data))
+
+
+@stage("samples", tracks=_runs_user_code)
+def choose_samples(request: SampleRequest, inputs: tuple[TensorSpec, ...], out: Path) -> Selection:  # noqa: ARG001
+    """Return the calibration and the evaluation samples; nothing is written into ``out``.
 
     Without evaluation data the data is split once by the seed. Raises ``DataError`` when there are fewer samples than
     were asked for.
     """
-    callables = any(s is not None and is_callable_reference(s) for s in (request.data, request.eval_data))
-    reads = ReadFiles() if callables else None
-    selection = _with_evaluation(request, inputs) if request.eval_data is not None else _split(request, inputs)
-    if reads is not None:
-        reads.write(out)
-    return selection
+    return _with_evaluation(request, inputs) if request.eval_data is not None else _split(request, inputs)
 
 
 def _with_evaluation(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
@@ -125,6 +125,7 @@ def with_shapes(inputs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int |
     return tuple(found.values())
 
 
+@stage("data")
 def random_inputs(inputs: tuple[TensorSpec, ...], seed: int, out: Path) -> Path:
     """Write 8 seeded random inputs (standard normal, or 0 and 1 for whole numbers) as a .npz; dynamic axes are 1."""
     import numpy as np

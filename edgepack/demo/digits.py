@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.stage import stage
+
 if TYPE_CHECKING:
     from edgepack.specs import Array
 
@@ -61,6 +63,7 @@ def _block(inputs: int, outputs: int) -> tuple[Any, ...]:
     return nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()
 
 
+@stage("data")
 def write_digits(out: Path) -> Path:
     """Write ``calibration.npz`` (256 of the training digits) and ``evaluation.npz`` (600 others, labelled)."""
     import numpy as np

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 from typing import Literal
 
 from edgepack.build.pipeline import build
-from edgepack.build.settings import BuildSettings, check_settings
+from edgepack.build.settings import BuildSettings
 from edgepack.demo.digits import write_digits
 from edgepack.demo.photos import write_photos
+from edgepack.device.host import host_facts
 from edgepack.errors import ToolchainError
 from edgepack.execution.events import Events, Silent
-from edgepack.execution.runner import Workshop, code_digest
+from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store, default_folder
 from edgepack.specs import BuildResult
 
@@ -43,29 +45,20 @@ def demo(
         targets.append("host-openvino")
     else:
         events.note("OpenVINO is not installed, so the demonstration leaves it out: pip install 'edgepack[openvino]'")
-    name = "efficientnet-lite0" if model == "efficientnet-lite0" else "digits"
-    settings = check_settings(
-        BuildSettings(
-            model=f"edgepack.demo.{'photos' if model != 'digits' else 'digits'}:make_model",
-            name=name,
-            targets=tuple(targets),
-            precisions=("fp32", "int8"),
-            data="to be written",
-            out=out or f"artifacts/demo-{name}",
-        )
+    settings = BuildSettings(
+        model=f"edgepack.demo.{'photos' if model != 'digits' else 'digits'}:make_model",
+        name=model,
+        targets=tuple(targets),
+        precisions=("fp32", "int8"),
+        out=out or f"artifacts/demo-{model}",
     )
-    assert settings.out is not None
-    shop = Workshop(store, Path(settings.out) / "logs", events, 600.0, code_digest(store))
+    runner = StageRunner(store, Path(str(settings.out)) / "logs", events, settings.compile_limit_s, host_facts())
     write = write_digits if model == "digits" else write_photos
-    folder = shop.run("data", "real samples from installed packages", {"model": model}, write, kind=Path)
+    folder = runner.run(write, title="real samples from installed packages")
     if model == "digits":
-        settings = _replace(settings, data=str(folder / "calibration.npz"), eval=str(folder / "evaluation.npz"))
-        return build(_replace(settings, metric="top1"), store, events)
-    settings = _replace(settings, data=str(folder / "calibration"), eval=str(folder / "evaluation"))
-    return build(_replace(settings, recipe="efficientnet-lite"), store, events)
-
-
-def _replace(settings: BuildSettings, **changes: str) -> BuildSettings:
-    import dataclasses
-
-    return dataclasses.replace(settings, **changes)  # type: ignore[arg-type]
+        calibration, evaluation = folder / "calibration.npz", folder / "evaluation.npz"
+        settings = dataclasses.replace(settings, metric="top1")
+    else:
+        calibration, evaluation = folder / "calibration", folder / "evaluation"
+        settings = dataclasses.replace(settings, recipe="efficientnet-lite")
+    return build(dataclasses.replace(settings, data=str(calibration), eval=str(evaluation)), store, events)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.stage import stage
+
 # Calibration and evaluation use different photographs, so that no part of one is in the other.
 _CALIBRATION = ("astronaut.png", "coffee.png", "motorcycle_left.png", "china.jpg", "rocket.jpg", "gravel.png")
 _EVALUATION = ("chelsea.png", "flower.jpg", "camera.png", "coins.png", "grass.png", "brick.png")
@@ -27,6 +29,7 @@ def make_model() -> Any:
     return model
 
 
+@stage("data")
 def write_photos(out: Path) -> Path:
     """Write ``calibration`` and ``evaluation``, folders of 96 square crops each, and return the folder of both."""
     import numpy as np

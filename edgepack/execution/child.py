@@ -29,6 +29,7 @@ from edgepack import errors
 from edgepack.base import documents
 from edgepack.base.files import DISK_FULL, storage_errors
 from edgepack.base.resources import package_folder
+from edgepack.execution.reads import ReadFiles
 from edgepack.specs import Progress, no_progress
 
 T = TypeVar("T")
@@ -47,15 +48,22 @@ def call(
     log: Path,
     progress: Progress = no_progress,
     environment: Mapping[str, str] | None = None,
+    track: Path | None = None,
 ) -> T:
     """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
 
-    The function must be importable by its module and name. Whatever happens, no process of the child's group is left.
+    The function must be importable by its module and name. ``track`` is a folder in which the child keeps what files
+    the function read (see ``reads.py``). Whatever happens, no process of the child's group is left.
     Raises the ``EdgepackError`` that the function raised; ``ChildError`` when the process crashed or took longer than
     ``limit_s`` seconds; ``StorageError`` on a full disk; ``EdgepackError`` for any other exception.
     """
     name = f"{function.__module__}:{function.__qualname__}"
-    request = {"function": name, "path": sys.path, "arguments": [documents.encode(a) for a in arguments]}
+    request = {
+        "function": name,
+        "path": sys.path,
+        "arguments": [documents.encode(a) for a in arguments],
+        "track": str(track) if track is not None else None,
+    }
     deadline = time.monotonic() + limit_s
     with _child(request, log, environment) as (process, reading):
         try:
@@ -279,6 +287,7 @@ def _describe(error: BaseException) -> dict[str, str]:
 
 def _run(request: Mapping[str, Any], channel: _Channel) -> Any:
     """Return the encoded result of the function that the request names."""
+    reads = ReadFiles() if request["track"] is not None else None
     module, _, name = request["function"].partition(":")
     function: Any = importlib.import_module(module)
     for part in name.split("."):
@@ -290,7 +299,10 @@ def _run(request: Mapping[str, Any], channel: _Channel) -> Any:
         raise TypeError(f"{name} takes {len(names)} arguments, not {len(arguments)}")
     values = [documents.decode(hints[n], a, n) for n, a in zip(names, arguments, strict=False)]
     extra = {"progress": lambda *p: channel.send({"progress": p})} if "progress" in hints else {}
-    return documents.encode(function(*values, **extra))
+    result = function(*values, **extra)
+    if reads is not None:
+        reads.write(Path(request["track"]))
+    return documents.encode(result)
 
 
 if __name__ == "__main__":

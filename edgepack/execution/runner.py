@@ -1,82 +1,65 @@
-"""Runs a stage: from the store when its inputs are unchanged, else in a child process."""
+"""Runs a stage: from the store when nothing that it depends on has changed, else in a child process."""
 
 from __future__ import annotations
 
-import importlib.metadata
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgepack.base.files import sha256_json
-from edgepack.base.resources import package_folder
+from edgepack.base.stage import Stage, stage_of
 from edgepack.errors import EdgepackError
 from edgepack.execution import child, reads
 from edgepack.execution.events import Events
+from edgepack.execution.key import key_of
+from edgepack.execution.modules import version
 from edgepack.execution.store import Store
+from edgepack.specs import Host
 
 T = TypeVar("T")
 
-_CODE_FILES = ("*.py", "*.jinja", "*.html", "*.css", "*.js")
-
 
 @dataclass(frozen=True)
-class Workshop:
-    """Where stages run: the store, the folder of logs, whom to tell, and the time limit of one stage in seconds."""
+class StageRunner:
+    """Where stages run: the store, the folder of logs, whom to tell, the limit of one stage in seconds, this host."""
 
     store: Store
     logs: Path
     events: Events
     limit_s: float
-    code: str
+    host: Host
 
-    def run(
-        self,
-        stage: str,
-        detail: str,
-        inputs: Mapping[str, Any],
-        function: Callable[..., T],
-        *arguments: Any,
-        kind: Any = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> T:
-        """Return ``function(*arguments, out)``, from the store if it ran before with the same ``inputs``.
+    def run(self, function: Callable[..., T], *arguments: Any, title: str = "") -> T:
+        """Return ``function(*arguments, out)`` of a stage, from the store if nothing that it depends on has changed.
 
-        ``inputs`` holds what the output depends on; edgepack's own code and the versions of the tools are added here.
-        ``kind`` is the function's return type where its annotation does not tell. Raises what the function raises.
+        ``title`` says to people on what the stage works. Raises what the function raises.
         """
-        key = {"inputs": inputs, "code": self.code, "tools": tool_versions()}
-        log = self.logs / f"{stage}-{sha256_json({'stage': stage, 'detail': detail})[:8]}.log"
-        self.events.begin(stage, detail)
+        known = stage_of(function)
+        log = self.logs / f"{known.name}-{sha256_json({'stage': known.name, 'title': title})[:8]}.log"
+        self.events.begin(known.name, title)
         try:
             ran_before = len(self.store.ran)
             value: T = self.store.run(
-                stage,
-                1,
-                key,
-                kind or typing.get_type_hints(function)["return"],
-                lambda out: self._child(function, arguments, out, log, environment),
+                known.name,
+                known.version,
+                key_of(function, arguments, self.store, self.host),
+                typing.get_type_hints(function)["return"],
+                lambda out: self._child(known, function, arguments, out, log),
                 fresh=self._unchanged,
             )
         except EdgepackError as error:
-            self.events.end("failed", f"{detail}: {error.message}" if detail else error.message)
+            self.events.end("failed", f"{title}: {error.message}" if title else error.message)
             raise
         except BaseException:
-            self.events.end("failed", detail)
+            self.events.end("failed", title)
             raise
         reused = len(self.store.ran) == ran_before
-        self.events.end("reused" if reused else "done", detail)
+        self.events.end("reused" if reused else "done", title)
         return value
 
-    def _child(
-        self,
-        function: Callable[..., T],
-        arguments: tuple[Any, ...],
-        out: Path,
-        log: Path,
-        environment: Mapping[str, str] | None,
-    ) -> T:
+    def _child(self, known: Stage, function: Callable[..., T], arguments: tuple[Any, ...], out: Path, log: Path) -> T:
         log.unlink(missing_ok=True)
         return child.call(
             function,
@@ -85,7 +68,7 @@ class Workshop:
             limit_s=self.limit_s,
             log=log,
             progress=self.events.progress,
-            environment=environment,
+            track=out if known.tracks is not None and known.tracks(*arguments) else None,
         )
 
     def _unchanged(self, folder: Path) -> bool:
@@ -98,18 +81,6 @@ class Workshop:
 
 
 def tool_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that a stage's output may depend on."""
-    found = {}
-    for name in ("numpy", "onnx", "onnxruntime", "onnxslim", "onnxscript", "openvino", "pillow", "scipy", "torch"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def code_digest(store: Store) -> str:
-    """Return a digest of edgepack's own source, so that outputs of an older edgepack are not taken for its own."""
-    package = package_folder()
-    paths = sorted(p for pattern in _CODE_FILES for p in package.rglob(pattern))
-    return sha256_json({p.relative_to(package).as_posix(): store.sha256(p) for p in paths})
+    """Return the installed versions of the packages that a bundle may have been built with."""
+    names = ("numpy", "onnx", "onnxruntime", "onnxslim", "onnxscript", "openvino", "pillow", "scipy", "torch")
+    return {name: found for name in names if (found := version(name)) is not None}

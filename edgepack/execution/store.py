@@ -25,7 +25,7 @@ from edgepack.errors import ConfigError, StorageError
 
 T = TypeVar("T")
 
-_VALUE = "_value.json"
+VALUE = "_value.json"
 _DIGESTS = "digests.json"
 _MOST_DIGESTS = 20_000
 # A file changed within this time of being hashed may change again without a new mtime, so its digest is not kept.
@@ -83,7 +83,7 @@ class Store:
                     "files": _describe(scratch),
                     "value": documents.encode(value, scratch),
                 }
-                write_text(scratch / _VALUE, json.dumps(document, indent=1))
+                write_text(scratch / VALUE, json.dumps(document, indent=1))
                 self._publish(scratch, final, lambda: self._read(final, kind) is not None and fresh(final))
         result = self._read(final, kind)
         if result is None:
@@ -132,7 +132,7 @@ class Store:
         for path in [*scratch.rglob("*"), scratch]:
             if path.is_dir():
                 sync_folder(path)
-            elif path.name != _VALUE:
+            elif path.name != VALUE:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
         scratch.chmod(0o755)
@@ -150,7 +150,7 @@ class Store:
     def _read(self, folder: Path, kind: type[T]) -> T | None:
         """Return what a whole, unchanged entry holds, else None."""
         try:
-            document = json.loads((folder / _VALUE).read_bytes())
+            document = json.loads((folder / VALUE).read_bytes())
             if not all(_is_unchanged(folder / name, mark) for name, mark in document["files"].items()):
                 return None
             value = documents.decode(kind, document["value"], str(folder), folder)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from edgepack.base.documents import suggestion
+from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ConfigError, ModelError
-from edgepack.specs import OnnxModel, SampleSet, TensorSpec
+from edgepack.specs import OnnxModel, SampleSet, TensorSpec, UserSource
 
 FRAMEWORKS = {
     ".onnx": "edgepack.export.onnx_file",
@@ -46,7 +47,10 @@ class Framework(Protocol):
         ...
 
 
-def export(source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path) -> OnnxModel:
+@stage("export", tracks=always)
+def export(
+    source: UserSource, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path
+) -> OnnxModel:
     """Return the model named by ``source`` as a checked ONNX model in the folder ``out``.
 
     A torch module is exported with the names of its forward's arguments and a free batch, and compared in ONNX Runtime

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
+from edgepack.base.stage import stage
 from edgepack.graph import passes
 from edgepack.graph.load import read_proto, save_proto
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from edgepack.specs import OnnxModel, TensorSpec
+from edgepack.specs import OnnxModel, TensorSpec
 
 
+@stage("freeze")
 def freeze(model: OnnxModel, inputs: tuple[TensorSpec, ...], out: Path) -> OnnxModel:
     """Return ``model`` with the shapes of ``inputs`` as ``out/model.onnx``; an extent that is a name stays free.
 

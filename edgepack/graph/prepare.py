@@ -32,6 +32,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.stage import stage
 from edgepack.errors import ModelError
 from edgepack.graph import passes
 from edgepack.graph.check import first_line
@@ -55,6 +56,7 @@ NOTE = "edgepack.prepare"
 _LARGE_BYTES = 256 << 20
 
 
+@stage("prepare")
 def prepare(model: OnnxModel, out: Path) -> OnnxModel:
     """Return ``model`` simplified, as ``out/model.onnx``; it computes the same, with the same inputs and outputs.
 

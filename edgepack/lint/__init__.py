@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from edgepack.base.stage import stage
 from edgepack.data.samples import ignored_files, read_labels
 from edgepack.errors import DataError
 from edgepack.lint.channels import check_channels, check_scale
@@ -17,6 +18,7 @@ from edgepack.lint.survey import Survey, picture_input, survey_samples
 from edgepack.specs import Array, Finding, Lint, Observer, OnnxModel, Progress, SampleSet, no_progress
 
 
+@stage("lint")
 def lint(
     model: OnnxModel,
     calibration: SampleSet,

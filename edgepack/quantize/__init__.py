@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgepack.base.stage import stage
 from edgepack.specs import OnnxModel, QuantizationRules, Ranges
 
 
+@stage("quantize")
 def quantize(model: OnnxModel, ranges: Ranges, rules: QuantizationRules, out: Path) -> OnnxModel:
     """Write ``model`` with Q/DQ and integer weights into the folder ``out``, by the rules of one target.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.stage import stage
 from edgepack.specs import LayerRecord, LayerRecords, OnnxModel, Progress, SampleSet, no_progress
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ _FUSED_STEPS = 3
 _SEED = 0
 
 
+@stage("layers")
 def layer_sqnr(
     model: OnnxModel, quantized: OnnxModel, samples: SampleSet, out: Path, progress: Progress = no_progress
 ) -> LayerRecords:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.stage import stage
 from edgepack.specs import (
     CompiledModel,
     OnnxModel,
@@ -32,6 +33,7 @@ class Sensitivities:
     macs: Mapping[str, int]
 
 
+@stage("sensitivity")
 def sensitivity(
     model: OnnxModel,
     ranges: Ranges,

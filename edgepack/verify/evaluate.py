@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.base.stage import stage
 from edgepack.data.samples import read_labels, read_samples
 from edgepack.device.host import host_facts
 from edgepack.engines import get_backend
@@ -39,12 +40,19 @@ class Evaluation:
     closeness: Closeness
 
 
+def _engine_here(compiled: CompiledModel, *_others: object) -> Mapping[str, str]:
+    """Return the versions of the engine that runs ``compiled`` on this machine, whatever it was compiled with."""
+    return get_backend(compiled.backend).versions()
+
+
+@stage("verify", host="numbers", depends=_engine_here)
 def evaluate(
     compiled: CompiledModel,
     golden: Path,
     reference: StoredOutputs,
     samples: SampleSet,
     metric: str,
+    code: Path | None,  # noqa: ARG001
     seed: int,
     options: RunOptions,
     out: Path,
@@ -52,6 +60,7 @@ def evaluate(
 ) -> Evaluation:
     """Run ``compiled`` on the golden vectors and on every sample, and compare with the fp32 outputs.
 
+    ``code`` is what ``user_metric_code`` returned of a metric of the user, so that another code of it counts.
     ``metric`` is one of ``METRICS`` or the user's ``module:function(outputs, labels) -> float``. Raises ``DataError``
     when the metric does not fit the model's outputs or the labels.
     """

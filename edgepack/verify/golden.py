@@ -20,6 +20,7 @@ import numpy as np
 
 from edgepack.base import documents
 from edgepack.base.files import atomic_write
+from edgepack.base.stage import stage
 from edgepack.engines import get_backend
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import BundleError, ConfigError, DataError, EdgepackError, ModelError, VerificationError
@@ -67,6 +68,7 @@ class _Tolerances:
     outputs: Mapping[str, Tolerance]
 
 
+@stage("golden", host="numbers")
 def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, progress: Progress = no_progress) -> Path:
     """Run the fp32 ``model`` on up to ``count`` of the samples by ONNX Runtime; return ``out/golden.npz``.
 

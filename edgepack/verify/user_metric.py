@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import load_callable, user_error
 from edgepack.errors import DataError
-from edgepack.specs import Accuracy, Array
+from edgepack.specs import Accuracy, Array, UserSource
 from edgepack.verify.outputs import OutputReader
 
 _RESAMPLES = 400
+
+
+@stage("metric", tracks=always)
+def user_metric_code(reference: UserSource, out: Path) -> Path:
+    """Import the user's metric, so that what is wrong with it is said before any work. Raises ``ConfigError``.
+
+    The folder that is returned stands for its code: the digests of the files that it read are kept in it.
+    """
+    load_callable(reference)
+    return out
 
 
 def user_metric(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.build.settings import BuildSettings, check_settings, parse_shape, read_settings
+from edgepack.build.settings import BuildSettings, parse_shape, read_settings, resolve
 from edgepack.errors import ConfigError
 
 
@@ -13,10 +13,10 @@ def settings(**changes: object) -> BuildSettings:
 
 
 def test_the_name_comes_from_the_model() -> None:
-    assert check_settings(settings()).name == "net"
-    assert check_settings(settings(model="folder/my net.py:make")).name == "my-net"
-    assert check_settings(settings(model="pack.age:make")).name == "pack.age"
-    assert check_settings(settings()).out == "artifacts/net"
+    assert resolve(settings()).name == "net"
+    assert resolve(settings(model="folder/my net.py:make")).name == "my-net"
+    assert resolve(settings(model="pack.age:make")).name == "pack.age"
+    assert resolve(settings()).out == Path("artifacts/net")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_the_name_comes_from_the_model() -> None:
 )
 def test_what_cannot_be_meant_is_refused(changes: dict[str, object], message: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=message) as caught:
-        check_settings(settings(**changes))
+        resolve(settings(**changes))
     assert hint in caught.value.hint
 
 

@@ -12,7 +12,7 @@ _CODE = """
 import sys
 from pathlib import Path
 from edgepack.base.user_functions import load_callable
-from edgepack.tracking import ReadFiles
+from edgepack.execution.reads import ReadFiles
 reads = ReadFiles()
 load_callable(sys.argv[1])()
 reads.write(Path(sys.argv[2]))

@@ -248,14 +248,13 @@ def test_an_onnx_file_has_no_engine(made: Made) -> None:
 # --- the build --------------------------------------------------------------------------------------------------------
 
 
-def test_a_measurement_that_fails_costs_a_note_not_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> LayerRecords:
+def test_a_measurement_that_fails_costs_a_note_not_the_row() -> None:
+    def fail(*_: object, **__: object) -> LayerRecords:
         raise ChildError("layer_sqnr crashed")
 
-    monkeypatch.setattr(pipeline, "layers_step", fail)
     part: Any = SimpleNamespace(
-        model=None, graph=None, source=None, id="board", selection=SimpleNamespace(evaluation=None)
-    )  # stands for what is only handed on
+        model=None, graph=None, source=None, id="board", selection=SimpleNamespace(evaluation=None), run=fail
+    )  # stands for what is only handed on, and for the runner
     notes: dict[str, str] = {}
     assert pipeline._layer_records(part, part, part, part, notes) is None
     assert notes == {"layers": "SQNR of each layer was not measured: layer_sqnr crashed"}

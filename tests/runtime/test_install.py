@@ -197,8 +197,8 @@ def watch(event, arguments):
                 os.kill(os.getpid(), 9)
 
 sys.addaudithook(watch)
-from edgepack.files import sha256_file
-from edgepack.runtime.command import main
+from edgepack.base.files import sha256_file
+from edgepack.cli.device_only import main
 code = main(["install", sys.argv[3], "--root", sys.argv[2]])
 print("steps", seen[0])
 sys.exit(code)

@@ -209,7 +209,7 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 from pathlib import Path
 from edgepack.runtime.verify import verify
-from edgepack.runtime.command import main
+from edgepack.cli.device_only import main
 assert verify(Path(sys.argv[1])).passed
 assert main(["inspect", sys.argv[1]]) == 0
 print(sorted(set(banned) & set(sys.modules)))

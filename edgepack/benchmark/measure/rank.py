@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.stage import stage
 from edgepack.specs import CompiledModel, Progress, RunOptions, no_progress
 
 if TYPE_CHECKING:
@@ -19,6 +20,13 @@ _WARM_UP = 3
 _QUERIES, _LONGEST_NS = (10, 200), 300_000_000
 
 
+def _engines_here(models: tuple[CompiledModel, ...], *_others: object) -> list[Mapping[str, str]]:
+    from edgepack.engines import get_backend
+
+    return [get_backend(model.backend).versions() for model in models]
+
+
+@stage("latency", host="speed", depends=_engines_here)
 def median_latencies(
     models: tuple[CompiledModel, ...],
     golden: Path,

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgepack.base.stage import stage
 from edgepack.benchmark.measure.interleave import Row, measure_rows
-from edgepack.build.settings import BuildSettings
-from edgepack.device.host import host_facts, is_this_host
+from edgepack.device.host import is_this_host
 from edgepack.errors import EdgepackError
-from edgepack.execution.runner import Workshop
+from edgepack.execution.runner import StageRunner, tool_versions
 from edgepack.specs import BuildRow, Progress, RunOptions, Target, no_progress
 
 
@@ -22,12 +22,18 @@ class Measured:
     reason: str | None = None
 
 
+def _installed_engines(*_arguments: object) -> dict[str, str]:
+    """Return the versions of all engines that are installed: bundles say only which kind they need."""
+    return tool_versions()
+
+
+@stage("benchmark", host="speed", depends=_installed_engines)
 def measure_bundles(
     names: tuple[str, ...],
     bundles: tuple[Path, ...],
     duration_ns: int,
     seed: int,
-    _out: Path,
+    out: Path,  # noqa: ARG001
     progress: Progress = no_progress,
 ) -> Measured:
     """Measure every bundle; each has a process of its own, one works at a time."""
@@ -35,8 +41,8 @@ def measure_bundles(
     return Measured(dict(zip(names, rows, strict=True)))
 
 
-def measure_step(
-    shop: Workshop, targets: tuple[Target, ...], rows: tuple[BuildRow, ...], settings: BuildSettings
+def measure_rows_here(
+    runner: StageRunner, targets: tuple[Target, ...], rows: tuple[BuildRow, ...], duration_s: float, seed: int
 ) -> Measured:
     """Return the measurements of the rows whose device is this host; a failure to measure is a reason, not an error."""
     here = {target.id for target in targets if is_this_host(target)}
@@ -45,25 +51,9 @@ def measure_step(
         return Measured()
     names = tuple(f"{row.target} {row.precision}" for row in chosen)
     bundles = tuple(Path(row.bundle or "") for row in chosen)
-    duration_ns = int(settings.duration_s * 1e9)
-    host = host_facts()
-    key = {
-        "names": names,
-        "bundles": [row.sha256 for row in chosen],
-        "duration_ns": duration_ns,
-        "seed": settings.seed,
-        "host": [host.cpu, host.cores, host.isa, host.kernel],
-    }
     try:
-        return shop.run(
-            "benchmark",
-            f"{len(chosen)} bundles in turn",
-            key,
-            measure_bundles,
-            names,
-            bundles,
-            duration_ns,
-            settings.seed,
+        return runner.run(
+            measure_bundles, names, bundles, int(duration_s * 1e9), seed, title=f"{len(chosen)} bundles in turn"
         )
     except EdgepackError as error:
         return Measured(reason=f"not measured: {error.message}")

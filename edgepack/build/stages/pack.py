@@ -9,12 +9,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.files import atomic_write, sha256_file
-from edgepack.build.stages import Compiled
+from edgepack.base.stage import stage
 from edgepack.bundle.pack import BundleFacts, pack
-from edgepack.execution.runner import Workshop
+from edgepack.engines.fallback import measured_with
+from edgepack.execution.runner import tool_versions
 from edgepack.execution.store import Store
 from edgepack.graph.describe import describe
-from edgepack.specs import CompiledModel, OnnxModel, Precision, Verification
+from edgepack.specs import (
+    CompiledModel,
+    LayerRecords,
+    MeasuredAccuracy,
+    OnnxModel,
+    Precision,
+    Ranges,
+    SampleSet,
+    Target,
+    Verification,
+)
 from edgepack.verify.evaluate import Evaluation
 from edgepack.verify.golden import with_tolerance
 
@@ -28,6 +39,45 @@ class Packed:
     size_bytes: int
 
 
+def facts_of(
+    name: str,
+    version: str,
+    target: Target,
+    compiled: CompiledModel,
+    evaluation: Evaluation,
+    samples: SampleSet,
+    source: OnnxModel,
+    ranges: Ranges | None,
+    records: LayerRecords | None,
+) -> BundleFacts:
+    """Return what a bundle's manifest says of a compiled model that was evaluated on ``samples``."""
+    close = evaluation.closeness
+    return BundleFacts(
+        name=name,
+        version=version,
+        target=target,
+        precision=compiled.precision,
+        preprocessing=samples.preprocessing,
+        classes=samples.classes,
+        layers={},
+        accuracy=MeasuredAccuracy(
+            accuracy=evaluation.accuracy,
+            sqnr_db=close.sqnr_db,
+            cosine=close.cosine,
+            agreement=close.agreement,
+            n=close.n,
+            engine=measured_with(compiled, evaluation.verification),
+            isa=evaluation.verification.isa,
+            note=evaluation.accuracy_reason,
+        ),
+        toolchain=tool_versions(),
+        source_sha256=source.sha256,
+        calibration_sha256=ranges.data_sha256 if ranges else None,
+        records=records,
+    )
+
+
+@stage("pack")
 def pack_bundle(
     compiled: CompiledModel,
     golden: Path,
@@ -47,20 +97,6 @@ def pack_bundle(
     path = pack(compiled, vectors, facts, out)
     vectors.unlink()
     return Packed(path, sha256_file(path), path.stat().st_size)
-
-
-def pack_step(
-    shop: Workshop,
-    compiled: Compiled,
-    golden: Path,
-    evaluation: Evaluation,
-    facts: BundleFacts,
-    graph: OnnxModel | None,
-) -> Packed:
-    """Return the packed bundle."""
-    key = {"compiled": compiled.key, "evaluation": evaluation, "facts": facts, "graph": graph.sha256 if graph else None}
-    detail = f"{facts.target.id} {facts.precision}"
-    return shop.run("pack", detail, key, pack_bundle, compiled.model, golden, evaluation.verification, facts, graph)
 
 
 def deliver_bundle(packed: Packed, final: Path, store: Store) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.stage import stage
 from edgepack.specs import Correction, OnnxModel, Progress, QuantizationRules, Ranges, SampleSet, no_progress
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class _State:
     level: float = -math.inf
 
 
+@stage("quantize")
 def quantize_corrected(
     model: OnnxModel,
     ranges: Ranges,

@@ -19,7 +19,7 @@ import pytest
 
 from edgepack.base import documents
 from edgepack.build.pipeline import build
-from edgepack.build.settings import BuildSettings, check_settings, read_settings
+from edgepack.build.settings import BuildSettings, read_settings, resolve
 from edgepack.cli.main import cli
 from edgepack.errors import ConfigError, DataError
 from edgepack.execution.events import Silent
@@ -113,7 +113,7 @@ def test_warnings_are_told_and_stored_with_the_build(settings: BuildSettings, ba
     told = Told()
     result = build(dataclasses.replace(settings, data=str(bad)), Store(tmp_path / "store"), told)
     channel = "1 of 3 channels of 'image' never change: 1"
-    assert any(note.startswith(f"{channel}. What to do: check how") for note in told.notes)
+    assert any(note.startswith(f"{channel}. Hint: check how") for note in told.notes)
     assert any("10 of 64 samples repeat others exactly" in note for note in told.notes)
     assert channel in result.warnings
     assert result.rows[0].status == "ok"
@@ -156,7 +156,7 @@ def test_strict_is_a_key_of_the_file(tmp_path: Path) -> None:
 
 def test_strict_without_samples_is_refused() -> None:
     with pytest.raises(ConfigError, match="--strict needs calibration samples"):
-        check_settings(BuildSettings("model.onnx", strict=True))
+        resolve(BuildSettings("model.onnx", strict=True))
 
 
 def test_a_build_that_does_not_calibrate_checks_on_demand_only(

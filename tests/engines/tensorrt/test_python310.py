@@ -12,8 +12,8 @@ import pytest
 import edgepack
 
 ROOT = Path(edgepack.__file__).resolve().parent
-DEVICE = ("backends", "tensorrt", "benchmark", "bundle", "runtime")
-SINGLE = ("children", "documents", "errors", "files", "host", "jetson", "specs", "versions", "__main__")
+DEVICE = ("base", "engines", "execution", "verify", "bundle", "runtime", "benchmark")
+SINGLE = ("errors", "specs", "device/host", "device/jetson", "__main__")
 FILES = [
     *(path for name in DEVICE for path in sorted((ROOT / name).rglob("*.py"))),
     *(ROOT / f"{n}.py" for n in SINGLE),

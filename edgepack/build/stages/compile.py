@@ -1,0 +1,49 @@
+"""Compiles a model for a target, and measures the kernels of engines whose kernels are edgepack's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from edgepack.base.stage import stage
+from edgepack.engines import OWN_KERNELS, get_backend
+from edgepack.engines.fallback import build_versions
+from edgepack.engines.tvm import engine as tvm
+from edgepack.engines.tvm.tuning.tune import can_measure_here, tune_model
+from edgepack.errors import CompileError
+from edgepack.execution.runner import StageRunner
+from edgepack.specs import CompiledModel, OnnxModel, Precision, Target
+
+
+def _toolchain(_model: OnnxModel, target: Target, _precision: Precision) -> dict[str, Any]:
+    """Return the versions of the engine that compiles here, and the digest of what was measured of its kernels."""
+    tuned = tvm.tuned_digest(target) if target.backend in OWN_KERNELS else None
+    return {"versions": build_versions(target), "tuned": tuned}
+
+
+@stage("compile", depends=_toolchain)
+def compile_for_target(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
+    """Compile, after asking the backend what it will refuse. Raises ``CompileError`` naming the first such node."""
+    backend = get_backend(target.backend)
+    refused = [d for d in backend.check(model, target) if d.severity == "error"]
+    if refused:
+        first = refused[0]
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        where = f" at node {first.node}" if first.node else ""
+        raise CompileError(f"{target.id} will refuse the model: {first.message}{where}{more}", hint=first.hint)
+    return backend.compile_model(model, target, precision, out)
+
+
+def tune_kernels_of(
+    runner: StageRunner, model: OnnxModel, target: Target, precision: Precision, minutes: float, seed: int
+) -> None:
+    """Measure the kernels of a row's model, for this build and later ones; what cannot be measured here is reported."""
+    if target.backend not in OWN_KERNELS:
+        return
+    if not can_measure_here(target):
+        runner.events.note(
+            f"{target.id}: not tuned, as this machine cannot run its code: edgepack tune MODEL --target {target.id} "
+            "--ssh USER@HOST does it on a board"
+        )
+        return
+    tune_model(model, target, precision, round(minutes * 60e9), seed, runner.logs / "tune.log", runner.events)

@@ -1,0 +1,77 @@
+"""From what the user named to a checked, simplified fp32 ONNX model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgepack.base.stage import stage
+from edgepack.base.user_functions import is_callable_reference
+from edgepack.data.recipes import load_recipe
+from edgepack.data.samples import find_samples, take_samples
+from edgepack.data.split import with_shapes
+from edgepack.errors import ModelError
+from edgepack.execution.runner import StageRunner
+from edgepack.export import export
+from edgepack.graph.freeze import freeze
+from edgepack.graph.prepare import prepare
+from edgepack.specs import OnnxModel, Preprocessing, SampleSet, UserSource
+
+Shapes = Mapping[str, tuple[int | str, ...]]
+
+_SAMPLES = 4
+_SHOWN = 50
+
+
+def _runs_user_code(data: str, *_others: object) -> bool:
+    return is_callable_reference(data)
+
+
+@stage("samples", tracks=_runs_user_code)
+def find_for_export(data: UserSource, preprocessing: Preprocessing | None, seed: int, out: Path) -> SampleSet:  # noqa: ARG001
+    """Return a few samples of ``data``, which give an exported module its input shapes and are compared on."""
+    found = find_samples(data, None, preprocessing)
+    return take_samples(found, min(_SAMPLES, len(found.indices)), seed)
+
+
+def export_model(
+    runner: StageRunner,
+    source: str,
+    data: str | None = None,
+    preprocessing: Preprocessing | None = None,
+    shapes: Shapes | None = None,
+    seed: int = 0,
+) -> OnnxModel:
+    """Return the exported ONNX model of a trained model; one that is not an ONNX file yet is compared on samples."""
+    samples = None
+    if data is not None and not source.endswith(".onnx"):
+        title = f"{short(data)} for the export"
+        samples = runner.run(find_for_export, data, preprocessing, seed, title=title)
+    return runner.run(export, source, samples, shapes or {}, title=short(source))
+
+
+def export_and_prepare(
+    runner: StageRunner, source: str, shapes: Shapes, data: str | None, recipe: str | None
+) -> OnnxModel:
+    """Return the checked, simplified fp32 model; ``recipe`` is the name or file of one."""
+    preprocessing = load_recipe(recipe).preprocessing if recipe else None
+    exported = export_model(runner, source, data, preprocessing, shapes)
+    return runner.run(prepare, exported, title=f"opset {exported.opset}")
+
+
+def load_onnx(runner: StageRunner, path: Path) -> OnnxModel:
+    """Return the checked ONNX file of a user; it is loaded in a child process because it may be hostile."""
+    if path.suffix != ".onnx":
+        raise ModelError(f"{path} is not an ONNX file", hint="make one with 'edgepack export MODEL -o model.onnx'")
+    return export_model(runner, str(path))
+
+
+def freeze_shapes(runner: StageRunner, model: OnnxModel, shapes: Shapes) -> OnnxModel:
+    """Return the model with the sizes that the user gave for its inputs, for an engine that compiles for fixed ones."""
+    inputs = with_shapes(model.inputs, shapes)
+    return model if inputs == model.inputs else runner.run(freeze, model, inputs, title="sizes of --shape")
+
+
+def short(place: str) -> str:
+    """Return a path or reference as it is shown beside a stage: the last part of a long one."""
+    return place if len(place) <= _SHOWN else "…/" + place.rstrip("/").rpartition("/")[2]

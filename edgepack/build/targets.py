@@ -1,0 +1,35 @@
+"""How the files of a target are run on this host, and what its row must say when this host is not the device."""
+
+from __future__ import annotations
+
+from edgepack.device.host import can_run, has_isa, host_facts, is_this_host, saturates
+from edgepack.engines import SELF_CONTAINED
+from edgepack.engines.fallback import LABEL
+from edgepack.specs import RunOptions, Target
+
+
+def how_to_run(target: Target) -> tuple[RunOptions, dict[str, str]]:
+    """Return how to run a target's files here, and what the row must say when this host is not the device."""
+    if is_this_host(target):
+        return RunOptions(), {}
+    host = host_facts()
+    notes = {
+        "verification": f"numerics verified on host CPU ({host.cpu}); latency not measured: no such device here",
+        "latency": "not measured: no such device here",
+    }
+    if target.engine.build_on == "device":
+        notes["verification"] = f"{LABEL}, fp32 sums ({host.cpu}); the engine is built and verified on the device"
+        return RunOptions(device="CPU", optimization="off"), notes
+    if target.quantization.saturates and not saturates(host):
+        notes["saturation"] = (
+            "the device adds int8 products in 16 bits, this host does not; weights are chosen so that none clips"
+        )
+    missing = has_isa(target, host)
+    if missing and target.arch == host.arch:
+        notes["isa"] = f"this host lacks {', '.join(missing)}"
+    if target.backend in SELF_CONTAINED and not can_run(target, host):
+        notes["code"] = (
+            "what was run here is the same graph, compiled by the same rules for this host; the machine code in the "
+            "bundle is the device's and was not run"
+        )
+    return RunOptions(device="CPU"), notes

@@ -1,0 +1,149 @@
+"""What a module of edgepack is made of: the modules that it imports, however deep, and the packages that these use.
+
+A stored output depends on the code that made it and on nothing else of edgepack, so the imports are read from the
+source text, those inside functions too. A string such as ``"edgepack.export.onnx_file"`` counts as an import: tables
+name modules so. One too many may be found, never one too few.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from edgepack.base.resources import package_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_PACKAGE = "edgepack"
+_IMPORT = re.compile(
+    r"^[ \t]*(?:import[ \t]+([\w., \t]+)|from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n(]+))", re.M
+)
+_COMMENT = re.compile(r"#.*")
+_REFERENCE = re.compile(r"[\"'](edgepack(?:\.\w+)+)(?::\w+)?[\"']")
+# Where the name of a distribution is not that of the module in it.
+_DISTRIBUTIONS = MappingProxyType({"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"})
+
+
+@functools.cache
+def closure(module: str) -> frozenset[str]:
+    """Return the names of edgepack's modules that ``module``, one of them or not, may load: itself among them."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found.add(name)
+        waiting += [package for package in _packages(name) if _path(package) is not None]
+        waiting += _imports(name)[0]
+    return frozenset(name for name in found if _path(name) is not None)
+
+
+@functools.cache
+def code_digest(module: str) -> str:
+    """Return a digest of the source of ``module``'s closure and of the files beside it that are not Python."""
+    digest = hashlib.sha256()
+    for name in sorted(closure(module)):
+        path = _path(name)
+        assert path is not None, "closure() keeps modules only"
+        for file in (path, *_data_files(path)):
+            content = file.read_bytes()
+            digest.update(f"{name}/{file.name}:{len(content)};".encode() + content)
+    return digest.hexdigest()
+
+
+@functools.cache
+def packages(module: str) -> Mapping[str, str]:
+    """Return the versions of the installed packages that ``module``'s closure imports, by distribution."""
+    names = {top for name in closure(module) for top in _imports(name)[1]}
+    versions = {name: version(_DISTRIBUTIONS.get(name, name)) for name in names}
+    return {_DISTRIBUTIONS.get(name, name): text for name, text in sorted(versions.items()) if text is not None}
+
+
+def extensions() -> dict[str, str]:
+    """Return the versions of the installed packages that add something to edgepack by entry points."""
+    found = importlib.metadata.entry_points()
+    added = (
+        entry.dist for group in found.groups if group.startswith("edgepack.") for entry in found.select(group=group)
+    )
+    return dict(sorted({dist.name: dist.version for dist in added if dist is not None}.items()))
+
+
+@functools.cache
+def version(distribution: str) -> str | None:
+    """Return the installed version of a distribution; None where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.cache
+def _imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return what a module imports: modules of edgepack, and the top names of packages that are not Python's own."""
+    path = _path(module)
+    if path is None:
+        return frozenset(), frozenset()
+    text = path.read_text(encoding="utf-8")
+    names = set(_imported(text))
+    names |= {m.group(1) for m in _REFERENCE.finditer(text)}
+    own = {found for name in names if name.partition(".")[0] == _PACKAGE and (found := _module(name))}
+    tops = {name.partition(".")[0] for name in names}
+    return frozenset(own), frozenset(tops - {_PACKAGE} - set(sys.stdlib_module_names))
+
+
+def _imported(text: str) -> Iterator[str]:
+    """Yield the full name of everything that a source text imports, whether module or not."""
+    for match in _IMPORT.finditer(text):
+        plain, source, names = match.groups()
+        for part in _COMMENT.sub("", plain or names).strip("() \t\n").split(","):
+            words = part.split()
+            if words:
+                yield words[0] if plain else f"{source}.{words[0]}"
+
+
+def _module(name: str) -> str | None:
+    """Return the module that holds what ``name`` names: itself, or the one before its last dot."""
+    return next((found for found in (name, name.rpartition(".")[0]) if _path(found) is not None), None)
+
+
+def _packages(module: str) -> Iterator[str]:
+    """Yield the packages around a module, which Python loads before it."""
+    while "." in module:
+        module = module.rpartition(".")[0]
+        yield module
+
+
+@functools.cache
+def _path(module: str) -> Path | None:
+    """Return the source of a module: edgepack's by its place, another one (a test's, a plug-in's) as it was loaded."""
+    if module.partition(".")[0] == _PACKAGE:
+        place = package_folder().parent.joinpath(*module.split("."))
+        return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
+    known = sys.modules.get(module)
+    origin = getattr(known, "__file__", None) if known else None
+    return Path(origin) if origin and origin.endswith(".py") else None
+
+
+def _data_files(path: Path) -> list[Path]:
+    """Return the files beside a package's ``__init__.py`` that are not Python, also in folders that are no packages."""
+    if path.name != "__init__.py":
+        return []
+    found: list[Path] = []
+    folders = [path.parent]
+    while folders:
+        for entry in sorted(folders.pop().iterdir()):
+            if entry.is_dir():
+                if entry.name != "__pycache__" and not (entry / "__init__.py").exists():
+                    folders.append(entry)
+            elif entry.suffix not in (".py", ".pyc"):
+                found.append(entry)
+    return sorted(found)

@@ -1,0 +1,99 @@
+"""What a stage's code is: the modules that it loads, and no others."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import edgepack
+from edgepack.execution import modules
+
+PACKAGE = Path(edgepack.__file__).resolve().parent
+
+# Run with a copy of the package first on the path: prints the digest of the code of each module that is named.
+DIGESTS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from edgepack.execution import modules
+assert modules.__file__.startswith(sys.argv[1])
+for name in sys.argv[2:]:
+    print(modules.code_digest(name))
+"""
+STAGES = ("edgepack.calibrate", "edgepack.quantize", "edgepack.verify.evaluate", "edgepack.report.html.page")
+
+
+def digests(folder: Path) -> dict[str, str]:
+    command = [sys.executable, "-c", DIGESTS, str(folder), *STAGES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    return dict(zip(STAGES, done.stdout.split(), strict=True))
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(PACKAGE, tmp_path / "edgepack", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("report/html/page.css", {"edgepack.report.html.page"}),
+        ("report/html/script/table.js", {"edgepack.report.html.page"}),
+        ("cli/options.py", set()),
+        ("calibrate/histogram.py", {"edgepack.calibrate"}),
+        ("quantize/insert.py", {"edgepack.quantize"}),
+        (
+            "engines/tvm/cpp/runner.cpp",
+            {"edgepack.quantize", "edgepack.verify.evaluate"},
+        ),  # behind the table of engines
+        ("errors.py", set(STAGES)),
+        ("base/documents.py", set(STAGES)),
+    ],
+)
+def test_a_changed_file_changes_the_code_of_those_that_load_it(copy: Path, file: str, changed: set[str]) -> None:
+    before = digests(copy)
+    path = copy / "edgepack" / file
+    path.write_text(path.read_text() + "\n")
+    after = digests(copy)
+    assert {name for name in STAGES if before[name] != after[name]} == changed
+
+
+def test_what_python_loads_is_in_the_closure() -> None:
+    """Python itself is the judge: whatever importing a module loads of edgepack is found in its source."""
+    code = "import importlib, sys; importlib.import_module(sys.argv[1]); print(*sys.modules)"
+    for name in ("edgepack.calibrate", "edgepack.verify.evaluate", "edgepack.build.pipeline", "edgepack.runtime.load"):
+        done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=True)
+        loaded = {module for module in done.stdout.split() if module.partition(".")[0] == "edgepack"}
+        assert loaded <= modules.closure(name), name
+
+
+def test_tables_name_modules_by_text() -> None:
+    assert "edgepack.export.torch_module" in modules.closure("edgepack.export")
+
+
+def test_the_versions_of_what_the_code_imports_are_known() -> None:
+    import onnx
+    import onnxruntime
+
+    found = modules.packages("edgepack.calibrate")
+    assert found["onnx"] == onnx.__version__
+    assert found["onnxruntime"] == onnxruntime.__version__
+    assert "jinja2" not in {name.lower() for name in found}
+    assert "edgepack" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("import a.b, c as d\n", {"a.b", "c"}),
+        ("from a import (\n    b,  # why\n    c as d,\n)\n", {"a.b", "a.c"}),
+        ("def f():\n    from a.b import c\n    import e\n", {"a.b.c", "e"}),
+        ("# import a\nx = 'from a import b'\n", set()),
+    ],
+)
+def test_imports_are_read_from_the_text(text: str, names: set[str]) -> None:
+    assert set(modules._imported(text)) == names
