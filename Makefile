@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check bench bench-report bench-tvm bench-tvm-tuning peers test-aarch64 test-tensorrt tvm-models clean
+.PHONY: demo test check dist bench bench-report bench-tvm bench-tvm-tuning peers test-aarch64 test-tensorrt tvm-models clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -30,6 +30,12 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(PYTEST)
+
+# What an index would get, with the checks that it makes itself: dist/*.tar.gz, and the wheel built from that.
+dist: $(READY)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 # Ratios against the bare engines, in one interleaved run, then how far measurements can be believed here (about an hour
 # and a half on a quiet machine). Prints, and writes artifacts/bench.json and artifacts/believe.json. Parts of the second
@@ -110,5 +116,5 @@ test-tensorrt: .venv-tensorrt/.ready .venv-peers-minilm/.ready
 	touch $@
 
 clean:
-	rm -rf artifacts/* .venv .venv-tensorrt .venv-peers-* .aarch64 .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf artifacts/* dist .venv .venv-tensorrt .venv-peers-* .aarch64 .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	git checkout -q -- artifacts/README.md
