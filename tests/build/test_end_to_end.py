@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import resource
 import signal
 import subprocess
@@ -199,19 +198,23 @@ def test_a_killed_build_leaves_whole_bundles_or_none_and_the_next_one_goes_on(tm
         "build", small_conv, "--target", "host-onnxruntime", "--precision", "fp32", "--precision", "int8",
         "--data", data_file(tmp_path), "--out", out, "--store", store, "--no-benchmark", "--json",
     )  # fmt: skip
-    clock = random.Random(5)
-    for _ in range(6):
+    hits = []  # stages whose output stood in the store when the build was killed
+    for wanted in (0, 1, 3, 5, 7, 9):
         process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        time.sleep(clock.uniform(0.2, 2.5))
+        while process.poll() is None and len(list(store.glob("*/[!.]*/_value.json"))) < wanted:
+            time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        hits.append(len(list(store.glob("*/[!.]*/_value.json"))) if process.wait() == -signal.SIGKILL else None)
         for bundle in out.glob("*.edgepack"):
             open_bundle(bundle)
         assert not [p for p in out.glob("*.edgepack*") if p.suffix != ".edgepack"]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     result = json.loads(done.stdout)
     assert [row["status"] for row in result["rows"]] == ["ok", "ok"]
-    assert result["stages_reused"] > 0
+    kept = [n for n in hits if n is not None]
+    assert len(kept) >= 5, "the build ended before it was killed"
+    assert kept == sorted(kept)
+    assert result["stages_reused"] >= kept[-1], "what a killed build had finished is not done again"
     assert not list(store.rglob("*.tmp"))
 
 

@@ -6,7 +6,6 @@ import dataclasses
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from small_bundles import small_compiled, small_facts, small_golden
@@ -113,10 +112,15 @@ def test_golden_vectors_without_a_tolerance(parts, tmp_path):
 
 
 def test_a_killed_process_leaves_no_bundle_or_a_whole_one(parts, tmp_path):
-    """Kill the packing of 50 MB at eight moments; what stands under the final name is always whole."""
+    """Kill the packing of 50 MB after eight shares of it; what stands under the final name is always whole."""
     compiled, _ = parts
     with (compiled.folder / "weights.bin").open("wb") as file:
         file.truncate(50_000_000)
+
+    def written() -> int:
+        """Return the bytes of the bundle that is being written under another name."""
+        return sum(path.stat().st_size for path in (tmp_path / "out").glob(".*.tmp") if path.exists())
+
     code = """
 import dataclasses, sys
 from pathlib import Path
@@ -128,16 +132,20 @@ compiled = dataclasses.replace(small_compiled(folder / "compiled"), files=("mode
 print("ready", flush=True)
 pack(compiled, folder / "golden.npz", small_facts(), folder / "out")
 """
-    for moment in range(8):
+    cut = 0  # kills that left a part of the bundle
+    for eighth in range(8):
         process = subprocess.Popen([sys.executable, "-c", code, tmp_path, repr(sys.path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(0.03 * moment)
+        while process.poll() is None and written() < eighth * 50_000_000 / 8:
+            pass
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        cut += written() > 0
         path = tmp_path / "out" / "small.edgepack"
         if path.exists():
             open_bundle(path)
             path.unlink()
         for left in (tmp_path / "out").glob(".*.tmp"):
             left.unlink()
+    assert cut >= 4
