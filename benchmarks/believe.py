@@ -107,9 +107,9 @@ def _built(name: str, folder: Path) -> list[Path]:
     """Build fp32 bundles of a trained model for both engines."""
     from beside import peers_models
 
-    from edgepack.build.pipeline import build
-    from edgepack.build.settings import BuildSettings
     from edgepack.execution.store import Store
+    from edgepack.pipeline.build import build
+    from edgepack.pipeline.settings import BuildSettings
 
     place = folder / name
     peers_models().set_up(name, place / "model")

@@ -77,9 +77,9 @@ def child(*words: str, environment: dict[str, str] | None = None) -> Any:
 
 def build_bundles(folder: Path) -> dict[str, Path]:
     """Build fp32 bundles of ResNet20 for both engines, once."""
-    from edgepack.build.pipeline import build
-    from edgepack.build.settings import BuildSettings
     from edgepack.execution.store import Store
+    from edgepack.pipeline.build import build
+    from edgepack.pipeline.settings import BuildSettings
 
     out = folder / "resnet20"
     if not out.is_dir():
@@ -204,7 +204,7 @@ def commands(folder: Path) -> list[dict[str, Any]]:
         "--duration", "0.5",
     ]  # fmt: skip
     cpu_of(words, folder)
-    imports = [sys.executable, "-c", "import edgepack.cli.show.progress, edgepack.build.pipeline, rich.progress"]
+    imports = [sys.executable, "-c", "import edgepack.cli.show.progress, edgepack.pipeline.build, rich.progress"]
     pairs = [(cpu_of(words, folder), cpu_of(imports, folder)) for _ in range(7)]
     more = float(np.median([a - b for a, b in pairs]))
     return [

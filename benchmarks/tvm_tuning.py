@@ -63,7 +63,6 @@ def main() -> int:
 
 def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
     """Tune a model and compile it by rule, tuned, and from another's records; return what the search told."""
-    from edgepack.build.tune_kernels import tune_kernels
     from edgepack.cli.show.progress import Display, make_console
     from edgepack.device.host import host_facts
     from edgepack.device.profiles import load_target
@@ -76,6 +75,7 @@ def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
     from edgepack.execution.store import Store
     from edgepack.graph.load import load_model
     from edgepack.graph.prepare import prepare
+    from edgepack.pipeline.tune_kernels import tune_kernels
 
     source = source_of(name, place)
     if source is None:

@@ -1,8 +1,8 @@
 """From an ONNX file and arrays to fp32 and int8 bundles, in Python. Run make_files.py first."""
 
-from edgepack import build
+from edgepack import pipeline
 
-result = build(
+result = pipeline(
     "stripes.onnx",
     targets=("host-onnxruntime",),
     precisions=("fp32", "int8"),

@@ -3,7 +3,7 @@
 import torch
 from stripes import CLASSES, make_pictures, to_input
 
-from edgepack import build
+from edgepack import pipeline
 
 
 def make():
@@ -30,7 +30,7 @@ def make():
 
 
 if __name__ == "__main__":
-    result = build(
+    result = pipeline(
         "torch_to_int8.py:make",
         targets=("host-onnxruntime",),
         precisions=("fp32", "int8"),

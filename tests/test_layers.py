@@ -31,7 +31,7 @@ LAYERS = (
     "runtime",
     "benchmark",
     "profiling report",
-    "build",
+    "pipeline",
     "demo",
     "cli",
     "__main__",

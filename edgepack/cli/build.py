@@ -11,8 +11,8 @@ import click
 from edgepack.cli.options import OneOf, echo_json, given, options
 
 if TYPE_CHECKING:
-    from edgepack.build.settings import BuildSettings
     from edgepack.execution.store import Store
+    from edgepack.pipeline.settings import BuildSettings
     from edgepack.specs import BuildResult
 
 
@@ -43,8 +43,8 @@ def build(model: str | None, store: Path | None, as_json: bool, **words: Any) ->
     MODEL is a .onnx, a .pt2, package.module:callable or file.py:callable that returns a torch module; or an
     edgepack.toml. Without MODEL, the edgepack.toml of this folder is built; options override what it says.
     """
-    from edgepack.build.pipeline import build as run
     from edgepack.cli.show.progress import Display, make_console
+    from edgepack.pipeline.build import build as run
 
     settings = _settings(model, words)
     console = make_console()
@@ -87,8 +87,8 @@ def init(out: Path, yes: bool, force: bool, **words: Any) -> None:
 
 
 def _settings(model: str | None, words: dict[str, Any]) -> BuildSettings:
-    from edgepack.build.settings import BuildSettings, read_settings
     from edgepack.errors import ConfigError
+    from edgepack.pipeline.settings import BuildSettings, read_settings
 
     changes = given(words)
     if changes.pop("no_benchmark", False):
@@ -115,9 +115,9 @@ def _store(folder: Path | None) -> Store:
 
 
 def _show(result: BuildResult, as_json: bool) -> None:
-    from edgepack.build.pipeline import exit_code
     from edgepack.cli.show.progress import make_console
     from edgepack.cli.show.tables import show_build
+    from edgepack.pipeline.build import exit_code
 
     if as_json:
         echo_json(result)

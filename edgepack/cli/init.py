@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from edgepack.base.files import write_text
-from edgepack.build.command_line import build_command, changed
-from edgepack.build.settings import BuildSettings, resolve
 from edgepack.cli.options import given
 from edgepack.errors import ConfigError
+from edgepack.pipeline.command_line import build_command, changed
+from edgepack.pipeline.settings import BuildSettings, resolve
 
 
 def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgepack.build.settings import BuildSettings
+from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.tuning import Tunings
 from edgepack.specs import BuildResult, Lint, Manifest, Ranges, Recipe, Result, Target
 

@@ -40,11 +40,11 @@ def lint(
     MODEL is as for 'edgepack build'. With --eval, samples are also compared with those accuracy is measured on. Exit
     code 0 with or without warnings; with --strict, 2 when there is a warning.
     """
-    from edgepack.build.single_stage import lint_model
-    from edgepack.build.stages.lint import refuse_warnings
     from edgepack.cli.outputs import stage_runner
     from edgepack.cli.show.progress import make_console
     from edgepack.errors import ConfigError
+    from edgepack.pipeline.single_stage import lint_model
+    from edgepack.pipeline.stages.lint import refuse_warnings
 
     if data is None:
         raise ConfigError(

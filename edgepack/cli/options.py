@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from edgepack.base.documents import suggestion
-from edgepack.build.settings import PRECISIONS
+from edgepack.pipeline.settings import PRECISIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,6 +105,6 @@ def echo_json(value: Any) -> None:
 
 def parse_shapes(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[int | str, ...]]:
     """Return the shapes of ``--shape`` options by input name."""
-    from edgepack.build.settings import parse_shape
+    from edgepack.pipeline.settings import parse_shape
 
     return {name: parse_shape(name, text) for name, text in pairs}

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from edgepack.build.settings import PRECISIONS
 from edgepack.cli.lint import lint
 from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
+from edgepack.pipeline.settings import PRECISIONS
 
 _out = click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="What to write.")
 _onnx = click.argument("model")
@@ -31,8 +31,8 @@ def export(
     as_json: bool,
 ) -> None:
     """Export MODEL to a checked, simplified fp32 ONNX file."""
-    from edgepack.build.stages.export import export_and_prepare
     from edgepack.cli.outputs import deliver, stage_runner
+    from edgepack.pipeline.stages.export import export_and_prepare
 
     with stage_runner(store, compile_limit_s) as runner:
         result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe)
@@ -63,9 +63,9 @@ def calibrate(
     """Measure activation ranges of MODEL (a .onnx) on samples; writes a ranges document (JSON)."""
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
-    from edgepack.build.single_stage import calibrate_model
     from edgepack.cli.outputs import refuse_folder, stage_runner
     from edgepack.errors import ConfigError
+    from edgepack.pipeline.single_stage import calibrate_model
 
     if data is None:
         raise ConfigError(
@@ -91,8 +91,8 @@ def quantize(
     model: str, ranges: Path, target: str, out: Path, compile_limit_s: float | None, store: Path | None, as_json: bool
 ) -> None:
     """Quantize MODEL (a .onnx) to int8 with Q/DQ nodes by the rules of a target."""
-    from edgepack.build.single_stage import quantize_model
     from edgepack.cli.outputs import deliver, stage_runner
+    from edgepack.pipeline.single_stage import quantize_model
 
     with stage_runner(store, compile_limit_s) as runner:
         result = quantize_model(runner, Path(model), ranges, target)
@@ -115,8 +115,8 @@ def compile_(
     """Compile MODEL (a .onnx of that precision) to the engine's own files, in a folder."""
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
-    from edgepack.build.single_stage import compile_file
     from edgepack.cli.outputs import copy_folder, stage_runner
+    from edgepack.pipeline.single_stage import compile_file
 
     with stage_runner(store, compile_limit_s) as runner:
         compiled = compile_file(runner, Path(model), target, precision)
@@ -150,8 +150,8 @@ def pack(
     as_json: bool,
 ) -> None:
     """Verify the folder COMPILED against its fp32 model and pack it into one .edgepack file."""
-    from edgepack.build.single_stage import pack_folder
     from edgepack.cli.outputs import copy_file, refuse_folder, stage_runner
+    from edgepack.pipeline.single_stage import pack_folder
 
     refuse_folder(out)
     with stage_runner(store, compile_limit_s) as runner:
@@ -172,9 +172,9 @@ def pack(
 @options("json")
 def check(model: str, target: str, proxy: bool, as_json: bool) -> None:
     """Say what a target will refuse of MODEL (a .onnx), by node and with what to do; exit code 4 on an error."""
-    from edgepack.build.check import check_file
     from edgepack.cli.show.progress import make_console
     from edgepack.cli.show.tables import show_check
+    from edgepack.pipeline.check import check_file
 
     report = check_file(Path(model), target, proxy=proxy)
     if as_json:

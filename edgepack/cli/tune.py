@@ -75,10 +75,10 @@ def tune(
     if source is None:
         _refuse("a model", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None)
     else:
-        from edgepack.build.tune_kernels import tunable, tune_kernels
         from edgepack.cli.outputs import stage_runner
         from edgepack.cli.show.progress import make_console
         from edgepack.cli.show.tuned import show_kernel_tuning
+        from edgepack.pipeline.tune_kernels import tunable, tune_kernels
 
         profile, budget_ns = tunable(target), round((_MINUTES if minutes is None else minutes) * 60e9)
         with stage_runner(store, compile_limit_s) as runner:
@@ -114,9 +114,9 @@ def _tune_bundle(
 
 
 def _show_records(target: str, merge: Path | None, export: Path | None, *, as_json: bool) -> None:
-    from edgepack.build.tune_kernels import kernel_records
     from edgepack.cli.show.progress import make_console
     from edgepack.cli.show.tuned import show_kernel_records
+    from edgepack.pipeline.tune_kernels import kernel_records
 
     found = kernel_records(target, merge, export)
     if as_json:

@@ -7,8 +7,6 @@ import importlib.util
 from pathlib import Path
 from typing import Literal
 
-from edgepack.build.pipeline import build
-from edgepack.build.settings import BuildSettings
 from edgepack.demo.digits import write_digits
 from edgepack.demo.photos import write_photos
 from edgepack.device.host import host_facts
@@ -16,6 +14,8 @@ from edgepack.errors import ToolchainError
 from edgepack.execution.events import Events, Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store, default_folder
+from edgepack.pipeline.build import build
+from edgepack.pipeline.settings import BuildSettings
 from edgepack.specs import BuildResult
 
 DemoModel = Literal["efficientnet-lite0", "digits"]

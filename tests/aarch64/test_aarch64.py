@@ -191,8 +191,8 @@ def test_integer_products_of_activations_are_exact(tmp_path: Path) -> None:
 def test_a_trained_networks_bundle_passes_its_golden_vectors(
     target: str, precision: str, assets: Path, tmp_path: Path
 ) -> None:
-    from edgepack.build.pipeline import build
-    from edgepack.build.settings import BuildSettings
+    from edgepack.pipeline.build import build
+    from edgepack.pipeline.settings import BuildSettings
     from edgepack.verify.distance import distances
 
     with np.load(assets / "cifar10_test_b.npz") as data:

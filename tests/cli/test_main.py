@@ -111,7 +111,7 @@ def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monk
     ran = edgepack("init", "--yes", "--model", "net.py:make", "--data", "pictures", "--recipe", "imagenet")
     assert ran.code == 0
     assert "edgepack build net.py:make --target host-onnxruntime" in ran.err
-    from edgepack.build.settings import read_settings
+    from edgepack.pipeline.settings import read_settings
 
     assert read_settings(Path("edgepack.toml")).model == "net.py:make"
     again = edgepack("init", "--yes", "--model", "other.py:make")

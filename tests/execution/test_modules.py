@@ -65,7 +65,7 @@ def test_a_changed_file_changes_the_code_of_those_that_load_it(copy: Path, file:
 def test_what_python_loads_is_in_the_closure() -> None:
     """Python itself is the judge: whatever importing a module loads of edgepack is found in its source."""
     code = "import importlib, sys; importlib.import_module(sys.argv[1]); print(*sys.modules)"
-    for name in ("edgepack.calibrate", "edgepack.verify.evaluate", "edgepack.build.pipeline", "edgepack.runtime.load"):
+    for name in ("edgepack.calibrate", "edgepack.verify.evaluate", "edgepack.pipeline.build", "edgepack.runtime.load"):
         done = subprocess.run([sys.executable, "-c", code, name], capture_output=True, text=True, check=True)
         loaded = {module for module in done.stdout.split() if module.partition(".")[0] == "edgepack"}
         assert loaded <= modules.closure(name), name

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.build.stages.samples import select_samples
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, random_inputs
 from edgepack.device.host import host_facts
 from edgepack.errors import DataError
 from edgepack.execution.events import Outcome
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
+from edgepack.pipeline.stages.samples import select_samples
 from edgepack.specs import TensorSpec
 
 INPUTS = (TensorSpec("x", "float32", ("N", 3)),)

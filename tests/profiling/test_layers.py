@@ -15,7 +15,6 @@ from executed import executed_precision
 from onnx import TensorProto, helper, numpy_helper
 from small_bundles import small_bundle, small_compiled, small_facts, small_golden, small_onnx
 
-from edgepack.build import pipeline
 from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.layers import read_layers
 from edgepack.bundle.pack import pack
@@ -26,6 +25,7 @@ from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
 from edgepack.errors import BundleError, ChildError, ConfigError
 from edgepack.graph.load import load_model
+from edgepack.pipeline import build
 from edgepack.profiling.layers import report_layers
 from edgepack.quantize import quantize
 from edgepack.quantize.layer_sqnr import layer_sqnr
@@ -256,5 +256,5 @@ def test_a_measurement_that_fails_costs_a_note_not_the_row() -> None:
         model=None, graph=None, source=None, id="board", selection=SimpleNamespace(evaluation=None), run=fail
     )  # stands for what is only handed on, and for the runner
     notes: dict[str, str] = {}
-    assert pipeline._layer_records(part, part, part, part, notes) is None
+    assert build._layer_records(part, part, part, part, notes) is None
     assert notes == {"layers": "SQNR of each layer was not measured: layer_sqnr crashed"}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from edgepack.build.check import CheckReport
+    from edgepack.pipeline.check import CheckReport
     from edgepack.specs import BuildResult, BuildRow, Diagnostic, Host, Recipe, Target, Verification
 
 _WRAP = (

@@ -12,8 +12,8 @@ from edgepack.engines.tvm.tuning.search import describe
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from edgepack.build.tune_kernels import KernelRecords, KernelTuning
     from edgepack.engines.tvm.tuning.search import TunedKernel
+    from edgepack.pipeline.tune_kernels import KernelRecords, KernelTuning
 
 _MOST_ROWS = 15
 

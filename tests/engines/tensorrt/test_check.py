@@ -10,12 +10,12 @@ import pytest
 from onnx import TensorProto, helper
 from violations import DOUBLE, FLOAT, INT64, VIOLATIONS, lstm, make, quantized, resize
 
-from edgepack.build.check import check_file
 from edgepack.engines.tensorrt import proxy
 from edgepack.engines.tensorrt.api_versions import SURFACES, surface_of
 from edgepack.engines.tensorrt.check import check_model
 from edgepack.engines.tensorrt.operators import operator_since, takes_operator
 from edgepack.errors import ConfigError, ModelError, ToolchainError
+from edgepack.pipeline.check import check_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,13 +15,13 @@ import pytest
 from onnx import helper
 from violations import FLOAT, VIOLATIONS, lstm, make, quantized, resize
 
-from edgepack.build.check import check_file
 from edgepack.calibrate import calibrate
 from edgepack.data.samples import find_samples, read_samples, take_samples
 from edgepack.engines.tensorrt.check import check_model
 from edgepack.engines.tensorrt.proxy import check_by_proxy
 from edgepack.graph.cast import cast
 from edgepack.graph.load import load_model
+from edgepack.pipeline.check import check_file
 from edgepack.quantize import quantize
 
 if TYPE_CHECKING:

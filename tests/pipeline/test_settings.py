@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.build.settings import BuildSettings, parse_shape, read_settings, resolve
 from edgepack.errors import ConfigError
+from edgepack.pipeline.settings import BuildSettings, parse_shape, read_settings, resolve
 
 
 def settings(**changes: object) -> BuildSettings:

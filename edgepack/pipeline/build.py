@@ -10,18 +10,6 @@ from pathlib import Path
 from edgepack.base import documents
 from edgepack.base.files import write_text
 from edgepack.benchmark.measure.rank import median_latencies
-from edgepack.build.command_line import build_command
-from edgepack.build.gate import Attempt, meet_gate
-from edgepack.build.rows import built_row, failed_row, with_latency
-from edgepack.build.settings import METRICS, BuildPlan, BuildSettings, resolve
-from edgepack.build.stages.benchmark import Measured, measure_rows_here
-from edgepack.build.stages.compile import compile_for_target, tune_kernels_of
-from edgepack.build.stages.export import export_model, freeze_shapes
-from edgepack.build.stages.lint import lint_before_use
-from edgepack.build.stages.pack import deliver_bundle, facts_of, pack_bundle
-from edgepack.build.stages.quantize import cast_on_samples
-from edgepack.build.stages.samples import golden_vectors, select_samples
-from edgepack.build.targets import how_to_run
 from edgepack.calibrate import calibrate
 from edgepack.data.split import Selection
 from edgepack.device.host import host_facts, is_this_host
@@ -32,6 +20,18 @@ from edgepack.execution.events import Events, Silent
 from edgepack.execution.runner import StageRunner, tool_versions
 from edgepack.execution.store import Store, default_folder
 from edgepack.graph.prepare import prepare
+from edgepack.pipeline.command_line import build_command
+from edgepack.pipeline.gate import Attempt, meet_gate
+from edgepack.pipeline.rows import built_row, failed_row, with_latency
+from edgepack.pipeline.settings import METRICS, BuildPlan, BuildSettings, resolve
+from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
+from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
+from edgepack.pipeline.stages.export import export_model, freeze_shapes
+from edgepack.pipeline.stages.lint import lint_before_use
+from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
+from edgepack.pipeline.stages.quantize import cast_on_samples
+from edgepack.pipeline.stages.samples import golden_vectors, select_samples
+from edgepack.pipeline.targets import how_to_run
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import quantize_corrected
 from edgepack.quantize.layer_sqnr import layer_sqnr

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from edgepack.build.stages.export import short
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs, with_shapes
 from edgepack.errors import DataError
 from edgepack.execution.runner import StageRunner
+from edgepack.pipeline.stages.export import short
 from edgepack.specs import OnnxModel, TensorSpec
 from edgepack.verify.golden import make_golden
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgepack.build.stages.export import short
+from edgepack.pipeline.stages.export import short
 
 
 def test_long_places_are_shown_short() -> None:

@@ -18,12 +18,12 @@ import onnx.parser
 import pytest
 
 from edgepack.base import documents
-from edgepack.build.pipeline import build
-from edgepack.build.settings import BuildSettings, read_settings, resolve
 from edgepack.cli.main import cli
 from edgepack.errors import ConfigError, DataError
 from edgepack.execution.events import Silent
 from edgepack.execution.store import Store
+from edgepack.pipeline.build import build
+from edgepack.pipeline.settings import BuildSettings, read_settings, resolve
 from edgepack.specs import BuildResult, Lint
 
 Run = Callable[..., tuple[int, str, str]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from edgepack.build.settings import BuildSettings
+from edgepack.pipeline.settings import BuildSettings
 
 _NAMES = {
     "targets": "--target",

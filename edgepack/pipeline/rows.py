@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgepack.build.stages.pack import Packed
 from edgepack.errors import EdgepackError, GateError
+from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
 from edgepack.specs import BuildRow, Latency, Precision, Result, Trial
 from edgepack.verify.evaluate import Evaluation

@@ -17,11 +17,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.build.pipeline import build
-from edgepack.build.settings import BuildSettings
 from edgepack.bundle.archive import open_bundle
 from edgepack.demo.job import demo
 from edgepack.execution.store import Store
+from edgepack.pipeline.build import build
+from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
 from edgepack.specs import BuildResult, RunOptions

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.build.stages.export import export_and_prepare, load_onnx
 from edgepack.device.profiles import load_target
 from edgepack.engines import OWN_KERNELS
 from edgepack.engines.tvm import engine as tvm
@@ -18,6 +17,7 @@ from edgepack.errors import ConfigError
 from edgepack.execution.runner import StageRunner
 from edgepack.graph.load import read_proto
 from edgepack.graph.passes import is_quantized
+from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
 from edgepack.specs import OnnxModel, Precision, Target
 
 

@@ -6,13 +6,6 @@ import dataclasses
 from pathlib import Path
 
 from edgepack.base import documents
-from edgepack.build.settings import choose_observer
-from edgepack.build.stages.compile import compile_for_target
-from edgepack.build.stages.export import export_and_prepare, load_onnx
-from edgepack.build.stages.lint import lint_before_use, lint_selection
-from edgepack.build.stages.pack import facts_of, pack_bundle
-from edgepack.build.stages.samples import golden_vectors, select_samples
-from edgepack.build.targets import how_to_run
 from edgepack.calibrate import calibrate
 from edgepack.calibrate.ranges import read_ranges
 from edgepack.data.recipes import load_recipe
@@ -21,6 +14,13 @@ from edgepack.device.profiles import load_target
 from edgepack.engines.fallback import runs_here
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.execution.runner import StageRunner
+from edgepack.pipeline.settings import choose_observer
+from edgepack.pipeline.stages.compile import compile_for_target
+from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
+from edgepack.pipeline.stages.lint import lint_before_use, lint_selection
+from edgepack.pipeline.stages.pack import facts_of, pack_bundle
+from edgepack.pipeline.stages.samples import golden_vectors, select_samples
+from edgepack.pipeline.targets import how_to_run
 from edgepack.quantize import quantize
 from edgepack.specs import (
     CompiledModel,

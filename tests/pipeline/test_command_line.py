@@ -2,10 +2,10 @@ import dataclasses
 
 from click.testing import CliRunner
 
-from edgepack.build.command_line import build_command
-from edgepack.build.settings import BuildSettings
 from edgepack.cli.main import cli
 from edgepack.errors import ConfigError
+from edgepack.pipeline.command_line import build_command
+from edgepack.pipeline.settings import BuildSettings
 
 FULL = BuildSettings(
     model="my model.py:make",
@@ -42,7 +42,7 @@ def parsed(words, monkeypatch):
         found.append(settings)
         raise ConfigError("not built in this test")
 
-    monkeypatch.setattr("edgepack.build.pipeline.build", capture)
+    monkeypatch.setattr("edgepack.pipeline.build.build", capture)
     done = CliRunner().invoke(cli, [*words[1:], "--store", "store"])
     assert found, done.output
     return found[0]
@@ -68,7 +68,7 @@ def test_what_is_the_default_is_left_out(monkeypatch, tmp_path):
 
 
 def test_the_words_of_a_row_build_it_alone():
-    from edgepack.build.pipeline import _commands
+    from edgepack.pipeline.build import _commands
 
     commands = tuple(_commands(dataclasses.replace(FULL, strict=False)))
     assert len(commands) == 4
