@@ -6,6 +6,7 @@ inside a value is relative to the folder that the value's document stands in. Un
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -737,7 +738,10 @@ class Correction:
     kept: bool
 
 
-@dataclass(frozen=True)
+_ROW_COLUMNS = ("target", "precision", "status", "MB", "accuracy", "drop (points)", "SQNR (dB)", "p50 (ms)")
+
+
+@dataclass(frozen=True, repr=False)
 class BuildRow:
     """One target and precision of a build; what was not measured is None, with the reason in ``notes``.
 
@@ -777,8 +781,26 @@ class BuildRow:
     evaluated_isa: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
 
+    def cells(self) -> tuple[str, ...]:
+        """Return target, precision, status with the reason, size, accuracy, drop, SQNR and p50 as short texts."""
+        accuracy, p50 = self.accuracy, self.latency_ns.p50 if self.latency_ns else None
+        return (
+            self.target,
+            self.precision,
+            self.status if self.reason is None else f"{self.status}: {self.reason}",
+            "" if self.size_bytes is None else f"{self.size_bytes / 1e6:.2f}",
+            "" if accuracy is None else f"{accuracy.metric} {accuracy.value:.4g} (n={accuracy.n})",
+            "" if accuracy is None else f"{100 * accuracy.drop:+.2f}",
+            "" if self.sqnr_db is None else f"{self.sqnr_db:.1f}",
+            "" if p50 is None else f"{p50 / 1e6:.3f}",
+        )
 
-@dataclass(frozen=True)
+    def __repr__(self) -> str:
+        cells = (f"{name} {cell}" for name, cell in zip(_ROW_COLUMNS[3:], self.cells()[3:], strict=True) if cell)
+        return f"<BuildRow {' '.join(self.cells()[:3])}; {', '.join(cells)}>"
+
+
+@dataclass(frozen=True, repr=False)
 class BuildResult:
     """What ``build`` returns, ``--json`` prints and ``build.json`` holds.
 
@@ -794,6 +816,17 @@ class BuildResult:
     stages_run: int
     stages_reused: int
     lint: Lint | None = None
+
+    def __repr__(self) -> str:
+        rows = "".join(f"\n  {row!r}" for row in self.rows)
+        return f"<BuildResult {self.name}: {len(self.rows)} rows in {self.out}{rows}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the rows, which notebooks show."""
+        head = "".join(f"<th>{name}</th>" for name in _ROW_COLUMNS)
+        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()) for row in self.rows)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        return f"<table><caption>{html.escape(self.name)}</caption><tr>{head}</tr>{body}</table>"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from edgepack.base.files import write_text
 from edgepack.cli.options import given
 from edgepack.errors import ConfigError
 from edgepack.pipeline.command_line import build_command, changed
-from edgepack.pipeline.settings import BuildSettings, resolve
+from edgepack.pipeline.plan import resolve
+from edgepack.pipeline.settings import BuildSettings
 
 
 def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool) -> None:

@@ -90,7 +90,7 @@ def version(distribution: str) -> str | None:
 def _imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return what a module imports: modules of edgepack, and the top names of packages that are not Python's own."""
     path = _path(module)
-    if path is None:
+    if path is None or module == _PACKAGE:  # the package itself only names what programs may ask it for
         return frozenset(), frozenset()
     text = path.read_text(encoding="utf-8")
     names = set(_imported(text))

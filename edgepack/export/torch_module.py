@@ -42,13 +42,37 @@ def export(source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[in
     import_torch()
     with users_callable(source) as function:
         module, examples = _make(function, source)
-        inputs, feeds = _settle(module, _known(module, samples, shapes, examples))
-        outputs = name_outputs(_run(module, feeds), tuple(feeds))
-        check_tensors(outputs)
-        program = _trace(module, source, inputs, feeds)
-        model = write_onnx(program, inputs, tuple(outputs), out)
-        compare(model, lambda values: _reference(module, values), samples)
-        return model
+        return _export(module, source, samples, shapes, examples, out)
+
+
+def export_module(
+    module: Any, title: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path
+) -> OnnxModel:
+    """Return a module that is in memory as ``out/model.onnx``, compared with itself; the module is left as it was.
+
+    ``title`` is what errors call it. Raises as ``export``.
+    """
+    import copy
+
+    own, examples = _make(copy.deepcopy(module), title)
+    return _export(own, title, samples, shapes, examples, out)
+
+
+def _export(
+    module: Any,
+    title: str,
+    samples: SampleSet | None,
+    shapes: Mapping[str, tuple[int | str, ...]],
+    examples: Any,
+    out: Path,
+) -> OnnxModel:
+    inputs, feeds = _settle(module, _known(module, samples, shapes, examples))
+    outputs = name_outputs(_run(module, feeds), tuple(feeds))
+    check_tensors(outputs)
+    program = _trace(module, title, inputs, feeds)
+    model = write_onnx(program, inputs, tuple(outputs), out)
+    compare(model, lambda values: _reference(module, values), samples)
+    return model
 
 
 def _make(function: Any, source: str) -> tuple[Any, Any]:

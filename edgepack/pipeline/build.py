@@ -22,8 +22,9 @@ from edgepack.execution.store import Store, default_folder
 from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, meet_gate
+from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.rows import built_row, failed_row, with_latency
-from edgepack.pipeline.settings import METRICS, BuildPlan, BuildSettings, resolve
+from edgepack.pipeline.settings import METRICS, BuildSettings
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.export import export_model, freeze_shapes

@@ -14,7 +14,7 @@ from edgepack.device.profiles import load_target
 from edgepack.engines.fallback import runs_here
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.execution.runner import StageRunner
-from edgepack.pipeline.settings import choose_observer
+from edgepack.pipeline.plan import choose_observer
 from edgepack.pipeline.stages.compile import compile_for_target
 from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
 from edgepack.pipeline.stages.lint import lint_before_use, lint_selection

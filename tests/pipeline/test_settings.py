@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import ConfigError
-from edgepack.pipeline.settings import BuildSettings, parse_shape, read_settings, resolve
+from edgepack.pipeline.plan import resolve
+from edgepack.pipeline.settings import BuildSettings, parse_shape, read_settings
 
 
 def settings(**changes: object) -> BuildSettings:

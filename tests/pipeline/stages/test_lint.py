@@ -23,7 +23,8 @@ from edgepack.errors import ConfigError, DataError
 from edgepack.execution.events import Silent
 from edgepack.execution.store import Store
 from edgepack.pipeline.build import build
-from edgepack.pipeline.settings import BuildSettings, read_settings, resolve
+from edgepack.pipeline.plan import resolve
+from edgepack.pipeline.settings import BuildSettings, read_settings
 from edgepack.specs import BuildResult, Lint
 
 Run = Callable[..., tuple[int, str, str]]

@@ -1,0 +1,141 @@
+"""What ``from edgepack import ...`` gives to programs and notebooks: the same stages as the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from edgepack.base.documents import suggestion
+from edgepack.errors import ConfigError
+from edgepack.execution.events import Events
+from edgepack.runtime.load import LoadedModel
+from edgepack.runtime.load import load as load_bundle
+from edgepack.specs import BuildResult, RunOptions
+
+_LISTS = ("targets", "precisions")
+_PATHS = ("data", "eval", "recipe", "out")
+
+
+def build(
+    model: Any,
+    *,
+    targets: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
+    precisions: str | Sequence[str] | None = None,
+    data: str | os.PathLike[str] | None = None,
+    store: str | os.PathLike[str] | None = None,
+    events: Events | None = None,
+    **settings: Any,
+) -> BuildResult:
+    """Build bundles of a model and return one row for each target and precision.
+
+    ``model`` is a path (``.onnx``, ``.pt2``), a reference (``"file.py:make"``), a ``torch.nn.Module``, or
+    ``BuildSettings``. ``targets`` and ``precisions`` are one name or several; a target is an id or the path of a
+    profile. ``data`` is a folder of pictures, a ``.npz`` or a reference; int8 needs it. ``settings`` are the other
+    fields of ``BuildSettings``. ``store`` is the folder in which the outputs of stages are kept. Progress is shown on a
+    terminal and in a notebook, unless ``events`` takes it.
+
+    A module is exported to ONNX in this process, to ``NAME.onnx`` in the folder of the bundles, and compared with
+    itself. A target that fails is a row with its reason. Raises ``EdgepackError``: ``ConfigError`` for arguments that
+    cannot be meant, ``ModelError`` or ``DataError`` when nothing can be built at all.
+    """
+    from edgepack.execution.store import Store, default_folder
+    from edgepack.pipeline.build import build as run
+    from edgepack.pipeline.settings import BuildSettings
+
+    given = {"targets": targets, "precisions": precisions, "data": data, **settings}
+    changes = {key: _argument(key, value) for key, value in given.items() if value is not None}
+    if isinstance(model, BuildSettings):
+        asked = dataclasses.replace(model, **_known(changes, BuildSettings))
+    elif _is_torch_module(model):
+        asked = _export(model, BuildSettings("", **_known(changes, BuildSettings)))
+    else:
+        asked = BuildSettings(_text("model", model), **_known(changes, BuildSettings))
+    opened = Store(Path(store) if store is not None else default_folder())
+    with _shown(events) as display:
+        return run(asked, opened, display)
+
+
+def load(bundle: str | os.PathLike[str], options: RunOptions | None = None, *, batch: int = 1) -> LoadedModel:
+    """Return a bundle, checked and in its engine, as a context manager.
+
+    ``with load("net.edgepack") as model: outputs = model.infer({"input": array})`` gives arrays by name.
+    ``options`` say how the engine runs it; without them, what ``edgepack tune`` found on this device, else the engine's
+    defaults. ``batch`` is how many samples most calls will have. Raises ``EdgepackError`` when the bundle is damaged,
+    or this machine cannot run it.
+    """
+    return load_bundle(Path(_text("bundle", bundle)), options, batch=batch)
+
+
+def _known(changes: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(kind)} - {"model"}
+    for key in changes:
+        if key not in names:
+            raise ConfigError(f"build() has no setting {key!r}", hint=suggestion(key, names))
+    return changes
+
+
+def _argument(key: str, value: Any) -> Any:
+    """Return a setting as ``BuildSettings`` holds it. Raises ``ConfigError`` for a value of another kind."""
+    if key in _LISTS:
+        if isinstance(value, str | os.PathLike):
+            return (os.fspath(value),)
+        if not isinstance(value, Sequence) or not all(isinstance(item, str | os.PathLike) for item in value):
+            raise ConfigError(
+                f"{key} must be a name or a list of names, not {_kind(value)}", hint=f'write {key}="..." or [...]'
+            )
+        return tuple(os.fspath(item) for item in value)
+    return _text(key, value) if key in _PATHS else value
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        what = " or a torch.nn.Module" if key == "model" else ""
+        raise ConfigError(f"{key} must be a path{what}, not {_kind(value)}", hint=f'write {key}="..."')
+    return os.fspath(cast("os.PathLike[str]", value))
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}"
+
+
+def _is_torch_module(model: Any) -> bool:
+    torch = sys.modules.get("torch")  # who has a module has imported torch
+    return torch is not None and isinstance(model, torch.nn.Module)
+
+
+def _export(module: Any, settings: Any) -> Any:
+    """Write the module as ONNX into the build's folder and return settings that name the file."""
+    from edgepack.data.recipes import load_recipe
+    from edgepack.export.torch_module import export_module
+    from edgepack.pipeline.settings import parse_shape
+    from edgepack.pipeline.stages.export import find_for_export
+
+    name = settings.name or type(module).__name__.lower()
+    folder = Path(settings.out or f"artifacts/{name}")
+    folder.mkdir(parents=True, exist_ok=True)
+    data = settings.data or settings.eval
+    samples = None
+    if data is not None:
+        preprocessing = load_recipe(settings.recipe).preprocessing if settings.recipe else None
+        samples = find_for_export(data, preprocessing, settings.seed, folder)
+    shapes = {key: parse_shape(key, text) for key, text in settings.shapes.items()}
+    exported = export_module(module, f"the {type(module).__name__}", samples, shapes, folder)
+    path = exported.path.replace(folder / f"{name}.onnx")
+    return dataclasses.replace(settings, model=str(path), name=name, out=str(folder), shapes={})
+
+
+@contextlib.contextmanager
+def _shown(events: Events | None) -> Iterator[Events | None]:
+    """Show the stages where somebody watches: a terminal, or a notebook."""
+    if events is not None or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        yield events
+        return
+    from edgepack.cli.show.progress import Display, make_console
+
+    with Display(make_console()) as display:
+        yield display

@@ -1,0 +1,95 @@
+"""What the settings of a build come to: everything that they name was found, and nothing is left open."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.data.recipes import load_recipe
+from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
+from edgepack.device.profiles import load_target
+from edgepack.errors import ConfigError
+from edgepack.pipeline.settings import BuildSettings, check_settings, parse_shape
+from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target
+
+DEFAULT_OBSERVER: Observer = "minmax"
+DEFAULT_PERCENTILE = 99.99
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """Settings as a build works by them; ``settings`` are those that were given, with their name filled in."""
+
+    settings: BuildSettings
+    name: str
+    out: Path
+    targets: tuple[Target, ...]
+    recipe: Recipe | None
+    shapes: Mapping[str, tuple[int | str, ...]]
+    observer: Observer
+    percentile: float
+
+    @property
+    def preprocessing(self) -> Preprocessing | None:
+        """How pictures become the model's input."""
+        return self.recipe.preprocessing if self.recipe else None
+
+    @property
+    def request(self) -> SampleRequest:
+        """Which samples the build asks for."""
+        return SampleRequest(
+            data=self.settings.data,
+            eval_data=self.settings.eval,
+            preprocessing=self.preprocessing,
+            samples=self.settings.samples,
+            default=self.recipe.samples if self.recipe else DEFAULT_SAMPLES,
+            eval_samples=self.settings.eval_samples,
+            seed=self.settings.seed,
+            shapes=self.shapes,
+        )
+
+    def rows(self) -> Iterator[tuple[Target, Precision]]:
+        """Yield the rows in their order."""
+        return itertools.product(self.targets, self.settings.precisions)
+
+    def bundle(self, target: Target, precision: Precision) -> Path:
+        """Return where the bundle of a row goes."""
+        return self.out / f"{self.name}-{target.id}-{precision}.edgepack"
+
+
+def resolve(settings: BuildSettings) -> BuildPlan:
+    """Return the plan of a build. What cannot be meant is refused before any work starts.
+
+    Raises ``ConfigError`` with what to write instead.
+    """
+    settings = check_settings(settings)
+    name = str(settings.name)
+    targets = tuple(load_target(target) for target in settings.targets)
+    ids = [target.id for target in targets]
+    for target in ids:
+        if ids.count(target) > 1:
+            raise ConfigError(f"two targets have the id {target!r}", hint="give each profile an id of its own")
+    recipe = load_recipe(settings.recipe) if settings.recipe else None
+    observer, percentile = choose_observer(recipe, settings.observer, settings.percentile)
+    return BuildPlan(
+        settings=settings,
+        name=name,
+        out=Path(settings.out or f"artifacts/{name}"),
+        targets=targets,
+        recipe=recipe,
+        shapes={key: parse_shape(key, text) for key, text in settings.shapes.items()},
+        observer=observer,
+        percentile=percentile,
+    )
+
+
+def choose_observer(
+    recipe: Recipe | None, observer: Observer | None, percentile: float | None
+) -> tuple[Observer, float]:
+    """Return the observer and its percentile: those asked for, else the recipe's, else the defaults."""
+    return (
+        observer or (recipe.observer if recipe else DEFAULT_OBSERVER),
+        percentile or (recipe.percentile if recipe else DEFAULT_PERCENTILE),
+    )
