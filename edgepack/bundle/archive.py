@@ -1,6 +1,6 @@
 """Writes and opens bundles: one stored zip in one possible layout, checked whole before anything is given to an engine.
 
-The format is described in FORMAT.md beside this file. Standard library and numpy only: devices open bundles with it.
+The format is described in docs/bundle-format.md. Standard library and numpy only: devices open bundles with it.
 """
 
 from __future__ import annotations
