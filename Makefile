@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check dist bench bench-report bench-tvm bench-tvm-tuning peers test-aarch64 test-tensorrt tvm-models clean
+.PHONY: demo test check docs dist bench bench-report bench-tvm bench-tvm-tuning peers test-aarch64 test-tensorrt \
+  tvm-models clean
 .DELETE_ON_ERROR:
 
 $(READY): pyproject.toml constraints.txt
@@ -30,6 +31,16 @@ check: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(PYTEST)
+
+# The documentation as a site, in site/; a warning is an error. 'make docs SERVE=1' shows it while it is written.
+# (The variable silences a notice on every build: Material for MkDocs is supported until 5 May 2027.)
+docs: .venv-docs/.ready
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs $(if $(SERVE),serve,build --strict)
+
+.venv-docs/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
 
 # What an index would get, with the checks that it makes itself: dist/*.tar.gz, and the wheel built from that.
 dist: $(READY)
@@ -116,5 +127,6 @@ test-tensorrt: .venv-tensorrt/.ready .venv-peers-minilm/.ready
 	touch $@
 
 clean:
-	rm -rf artifacts/* dist .venv .venv-tensorrt .venv-peers-* .aarch64 .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf artifacts/* dist site .venv .venv-docs .venv-tensorrt .venv-peers-* .aarch64 .pytest_cache .mypy_cache \
+	  .ruff_cache .hypothesis
 	git checkout -q -- artifacts/README.md

@@ -12,7 +12,7 @@ from small_bundles import small_bundle
 pytest_plugins = ["sample_fixtures"]
 
 # These take minutes each: they begin first, so that no process is left with one of them when the others have ended.
-_LONGEST = ("test_readme.py", "test_build.py", "test_server.py")
+_LONGEST = ("test_docs.py", "test_readme.py", "test_build.py", "test_server.py")
 
 
 def pytest_configure() -> None:

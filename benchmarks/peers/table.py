@@ -1,4 +1,4 @@
-"""Writes artifacts/peers.md, and for the README its short form artifacts/peers-short.md, from artifacts/peers.json."""
+"""Writes artifacts/peers.md, and its short form for docs/results.md (peers-short.md), from artifacts/peers.json."""
 
 from __future__ import annotations
 
