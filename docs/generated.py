@@ -13,17 +13,14 @@ from typing import Any
 
 import click
 
+import edgepack
 from edgepack.cli.main import _SECTIONS, cli
 
 TARGETS = Path(__file__).resolve().parent.parent / "targets"
 
-# What ``import edgepack`` promises, by where each is defined.
-API = {
-    "build": "edgepack.build.pipeline.build",
-    "BuildSettings": "edgepack.build.settings.BuildSettings",
-    "load": "edgepack.runtime.load.load",
-    "LoadedModel": "edgepack.runtime.load.LoadedModel",
-}
+# What ``import edgepack`` promises; LoadedModel is what ``load`` returns.
+PROMISED = ("build", "BuildSettings", "load")
+RETURNED = {"LoadedModel": "edgepack.runtime.load.LoadedModel"}
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -38,9 +35,12 @@ def generate(markdown: str) -> str:
 
 
 def api() -> str:
-    """Return a directive of mkdocstrings for each promised name."""
+    """Return a directive of mkdocstrings for each promised name, by where it is defined."""
+    values = {name: getattr(edgepack, name) for name in PROMISED}
+    places = {name: f"{value.__module__}.{value.__qualname__}" for name, value in values.items()}
     return "\n\n".join(
-        f"::: {place}\n    options:\n      heading: {name}\n      toc_label: {name}" for name, place in API.items()
+        f"::: {place}\n    options:\n      heading: {name}\n      toc_label: {name}"
+        for name, place in {**places, **RETURNED}.items()
     )
 
 
