@@ -18,9 +18,8 @@ from edgepack.cli.main import _SECTIONS, cli
 
 TARGETS = Path(__file__).resolve().parent.parent / "targets"
 
-# What ``import edgepack`` promises; LoadedModel is what ``load`` returns.
-PROMISED = ("build", "BuildSettings", "load")
-RETURNED = {"LoadedModel": "edgepack.runtime.load.LoadedModel"}
+# What ``import edgepack`` promises.
+PROMISED = tuple(edgepack._PUBLIC)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -40,7 +39,7 @@ def api() -> str:
     places = {name: f"{value.__module__}.{value.__qualname__}" for name, value in values.items()}
     return "\n\n".join(
         f"::: {place}\n    options:\n      heading: {name}\n      toc_label: {name}"
-        for name, place in {**places, **RETURNED}.items()
+        for name, place in places.items()
     )
 
 
