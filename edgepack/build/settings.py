@@ -13,6 +13,7 @@ from typing import Any, Literal
 from edgepack.base import documents
 from edgepack.base.documents import suggestion
 from edgepack.base.user_functions import is_callable_reference
+from edgepack.calibrate.observers import check_observer, check_percentile_goes_with, choose_observer
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
 from edgepack.device.profiles import load_target
@@ -21,8 +22,6 @@ from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 METRICS = ("top1", "top5", "agreement", "sqnr", "cosine")
-DEFAULT_OBSERVER: Observer = "minmax"
-DEFAULT_PERCENTILE = 99.99
 _MAX_TOML_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -75,6 +74,8 @@ def read_settings(path: Path) -> BuildSettings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="correct that line") from None
     settings: BuildSettings = documents.decode(BuildSettings, data, str(path))
+    if settings.observer is not None:
+        check_observer(settings.observer, str(path))
     return _rebase(settings, path.parent)
 
 
@@ -191,16 +192,6 @@ def resolve(settings: BuildSettings) -> BuildPlan:
     )
 
 
-def choose_observer(
-    recipe: Recipe | None, observer: Observer | None, percentile: float | None
-) -> tuple[Observer, float]:
-    """Return the observer and its percentile: those asked for, else the recipe's, else the defaults."""
-    return (
-        observer or (recipe.observer if recipe else DEFAULT_OBSERVER),
-        percentile or (recipe.percentile if recipe else DEFAULT_PERCENTILE),
-    )
-
-
 def _check_numbers(settings: BuildSettings) -> None:
     bounds: tuple[tuple[str, Any, float, float], ...] = (
         ("samples", settings.samples, 1, 10_000_000),
@@ -218,10 +209,10 @@ def _check_numbers(settings: BuildSettings) -> None:
             if name == "max-drop" and value > 1:
                 hint += f"; it is a fraction: {value:g} percentage points is {value / 100:g}"
             raise ConfigError(f"--{name} {value:g} is out of range", hint=hint)
-    if settings.percentile is not None and settings.observer not in (None, "percentile"):
-        raise ConfigError(
-            f"--percentile does not go with --observer {settings.observer}", hint="use --observer percentile"
-        )
+    if settings.observer is not None:
+        check_observer(settings.observer)
+        if settings.percentile is not None:
+            check_percentile_goes_with(settings.observer)
 
 
 def _check_metric(settings: BuildSettings) -> None:

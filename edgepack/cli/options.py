@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 import click
 
 from edgepack.base.documents import suggestion
+from edgepack.base.extensions import Table
 from edgepack.build.settings import PRECISIONS
+from edgepack.calibrate.observers import OBSERVERS
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-OBSERVERS = ("minmax", "percentile", "entropy", "mse")
 
 
 class OneOf(click.Choice[str]):
@@ -25,6 +25,19 @@ class OneOf(click.Choice[str]):
             name = param.name if param and param.name else "value"
             self.fail(f"there is no {name.removesuffix('s')} {value!r}; {suggestion(value, self.choices)}", param, ctx)
         return str(value)
+
+
+class RowOf(OneOf):
+    """A row of a table, by its name; names are asked for when they are needed, as installed packages may add some."""
+
+    def __init__(self, table: Table[Any]) -> None:
+        self._table = table
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of the table."""
+        return self._table.names()
 
 
 class ShapeType(click.ParamType[tuple[str, str]]):
@@ -56,7 +69,7 @@ _OPTIONS: dict[str, Any] = {
     ),
     "samples": click.option("--samples", type=int, help="Number of calibration samples."),
     "eval_samples": click.option("--eval-samples", type=int, help="Number of evaluation samples."),
-    "observer": click.option("--observer", type=OneOf(OBSERVERS), help="How activation ranges are chosen."),
+    "observer": click.option("--observer", type=RowOf(OBSERVERS), help="How activation ranges are chosen."),
     "percentile": click.option("--percentile", type=float, help="For --observer percentile: 50 to 100."),
     "seed": click.option("--seed", type=int, default=None, help="Fixes every random choice [0]."),
     "shape": click.option(

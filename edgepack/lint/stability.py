@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.calibrate import calibrate
+from edgepack.calibrate.observers import OBSERVERS
 from edgepack.data.samples import split_samples, take_samples
 from edgepack.specs import Finding, Observer, OnnxModel, Progress, Ranges, SampleSet
 
@@ -49,7 +50,8 @@ def check_stability(
     if median < _UNSTEADY or taken < count:
         return [Finding("samples", "note", text)], runs
     factor = 4 if median >= _VERY_UNSTEADY else 2
-    steadier = " or an observer that ignores single extremes, such as mse" if observer == "minmax" else ""
+    by_extremes = not OBSERVERS.get(observer).needs_counts
+    steadier = " or an observer that ignores single extremes, such as mse" if by_extremes else ""
     hint = f"give about {factor * count} samples{steadier}"
     return [Finding("samples", "warning", f"too few samples: {text}", hint)], runs
 
