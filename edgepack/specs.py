@@ -403,7 +403,7 @@ class Accuracy:
     """A metric measured on the same samples for fp32 and for this precision.
 
     ``drop`` = fp32 - value, as a fraction; ``ci95`` is the interval of that *paired* difference.
-    ``metric`` is top1, top5, agreement, sqnr, cosine or the user's module:function.
+    ``metric`` is a name in verify/metrics or the user's module:function.
     """
 
     metric: str

@@ -7,9 +7,11 @@ for example. One that cannot be imported is a warning with its name; a name of e
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
@@ -91,15 +93,21 @@ class Table(Generic[T]):
 
     def _added(self) -> dict[str, EntryPoint]:
         """Return the rows of installed packages; the first of one name counts, as with modules."""
-        from importlib.metadata import entry_points  # a command line that needs no table does not wait for it
-
         found: dict[str, EntryPoint] = {}
-        for entry in entry_points(group=self.group):
+        for entry in _entry_points(self.group, tuple(sys.path)):
             if entry.name in self.own:
                 _LOG.warning("%s: the entry point %r is ignored: edgepack has this name", self.group, entry.name)
             else:
                 found.setdefault(entry.name, entry)
         return found
+
+
+@functools.lru_cache(maxsize=64)
+def _entry_points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group; looked for once, as that reads the metadata of all installed packages."""
+    from importlib.metadata import entry_points  # a command line that needs no table does not wait for it
+
+    return tuple(entry_points(group=group))
 
 
 def extension_sources() -> tuple[Path, ...]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepack.base import documents
-from edgepack.base.documents import suggestion
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.calibrate.observers import check_observer, check_percentile_goes_with, choose_observer
 from edgepack.data.recipes import load_recipe
@@ -19,9 +18,9 @@ from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
 from edgepack.device.profiles import load_target
 from edgepack.errors import ConfigError
 from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target
+from edgepack.verify.metrics import find_metric
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
-METRICS = ("top1", "top5", "agreement", "sqnr", "cosine")
 _MAX_TOML_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -100,7 +99,7 @@ def _rebase(settings: BuildSettings, folder: Path) -> BuildSettings:
         out=place(settings.out),
         recipe=data_file(settings.recipe) if settings.recipe else None,
         targets=tuple(data_file(t) for t in settings.targets),
-        metric=place(settings.metric) if settings.metric and settings.metric not in METRICS else settings.metric,
+        metric=place(settings.metric) if is_callable_reference(settings.metric or "") else settings.metric,
     )
 
 
@@ -217,10 +216,10 @@ def _check_numbers(settings: BuildSettings) -> None:
 
 def _check_metric(settings: BuildSettings) -> None:
     metric = settings.metric
-    if metric is not None and metric not in METRICS and not is_callable_reference(metric):
-        raise ConfigError(f"there is no metric {metric!r}", hint=suggestion(metric, METRICS) + "; or module:function")
-    if metric == "sqnr" and settings.max_drop is not None:
-        raise ConfigError("--max-drop has no meaning for sqnr, which is in dB", hint="use --metric agreement or top1")
+    found = find_metric(metric) if metric is not None else None
+    if found is not None and not found.has_drop and settings.max_drop is not None:
+        unit = f", which is in {found.unit}" if found.unit else ""
+        raise ConfigError(f"--max-drop has no meaning for {metric}{unit}", hint="use --metric agreement or top1")
     if metric is not None and settings.data is None and settings.eval is None:
         raise ConfigError(f"--metric {metric} needs samples", hint="add --eval or --data")
     if settings.max_drop is not None and settings.data is None and settings.eval is None:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from edgepack.base.intervals import mean_ci95, paired_difference_ci95, proportion_ci95
 from edgepack.lint.encodings import Encoding, encoding_of, guess_encoding
 from edgepack.lint.survey import Survey, picture_input
 from edgepack.lint.trials import Trial, Trials, try_encodings
 from edgepack.specs import Array, Finding, OnnxModel, Progress, SampleSet
-from edgepack.verify.metrics import mean_ci95, paired_difference_ci95, proportion_ci95
 
 # With labels: an error rate of 5 % for all alternatives together, and a gain that is worth a word.
 _ERROR, _LEAST_GAIN = 0.05, 0.02
