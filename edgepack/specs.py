@@ -134,14 +134,15 @@ class SampleSet:
     preprocessing: Preprocessing | None = None
 
 
-LintCheck: TypeAlias = Literal["files", "copies", "overlap", "channels", "labels", "range", "preprocessing", "samples"]
-
-
 @dataclass(frozen=True)
 class Finding:
-    """What one check of a calibration set found; a warning has a ``hint`` that says what to change."""
+    """What one check of a calibration set found; a warning has a ``hint`` that says what to change.
 
-    check: LintCheck
+    ``check`` is what it is about: files, copies, overlap, channels, labels, range, preprocessing, samples, or what a
+    check of another package names.
+    """
+
+    check: str
     severity: Literal["warning", "note"]
     message: str
     hint: str | None = None

@@ -81,6 +81,11 @@ class Table(Generic[T]):
             _LOG.warning("%s", error.message)
             return None
 
+    def package(self, name: str) -> str:
+        """Return which package adds the row ``name``; edgepack's own are of edgepack."""
+        entry = self._added().get(name)
+        return _package(entry) if entry is not None else "edgepack"
+
     def all(self) -> Iterator[tuple[str, T]]:
         """Yield every name with what it stands for; one of another package that cannot be imported is warned of."""
         for name in self.names():
@@ -134,10 +139,14 @@ def extension_sources() -> tuple[Path, ...]:
 
 
 def _unusable(table: Table[T], entry: EntryPoint, why: str) -> ToolchainError:
-    package = entry.dist.name if entry.dist else entry.value
+    package = _package(entry)
     return ToolchainError(
         f"the {table.kind} {entry.name!r} of the package {package} {why}", hint=f"update or remove {package}"
     )
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.value
 
 
 def _load(reference: str) -> object:
