@@ -17,6 +17,7 @@ from edgepack.data.recipes import load_recipe
 from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
 from edgepack.device.profiles import load_target
 from edgepack.errors import ConfigError
+from edgepack.export import name_of
 from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target
 from edgepack.verify.metrics import find_metric
 
@@ -227,9 +228,7 @@ def _check_metric(settings: BuildSettings) -> None:
 
 
 def _name_of(model: str) -> str:
-    place = model.rpartition(":")[0] if is_callable_reference(model) else model
-    stem = Path(place).stem if place.endswith((".py", ".onnx", ".pt2")) else place
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "model"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(model)).strip("-._") or "model"
 
 
 def parse_shape(name: str, text: str) -> tuple[int | str, ...]:
