@@ -10,6 +10,7 @@ import click
 
 from edgepack.base.documents import suggestion
 from edgepack.base.extensions import Table
+from edgepack.base.run_options import RUN_OPTIONS, flag_of
 from edgepack.build.settings import PRECISIONS
 from edgepack.calibrate.observers import OBSERVERS
 
@@ -87,9 +88,11 @@ _OPTIONS: dict[str, Any] = {
     "compile_limit": click.option(
         "--compile-limit", "compile_limit_s", type=float, help="Seconds after which a stage is stopped [600]."
     ),
-    "threads": click.option(
-        "--threads", type=click.IntRange(1, 1024), help="Threads of the engine; else its own default."
-    ),
+    **{
+        option.name: click.option(flag_of(option), type=click.IntRange(option.least, option.most), help=option.help)
+        for option in RUN_OPTIONS.values()
+        if option.flag
+    },
 }
 
 
