@@ -8,18 +8,20 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgepack.base import documents
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.calibrate.observers import check_observer, check_percentile_goes_with, choose_observer
 from edgepack.data.recipes import load_recipe
-from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
 from edgepack.device.profiles import load_target
 from edgepack.errors import ConfigError
 from edgepack.export import name_of
 from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target
 from edgepack.verify.metrics import find_metric
+
+if TYPE_CHECKING:
+    from edgepack.data.split import SampleRequest
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 _MAX_TOML_BYTES = 1 << 20
@@ -128,6 +130,8 @@ class BuildPlan:
     @property
     def request(self) -> SampleRequest:
         """Which samples the build asks for."""
+        from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest  # numpy, which --help does without
+
         return SampleRequest(
             data=self.settings.data,
             eval_data=self.settings.eval,
