@@ -38,8 +38,7 @@ def api() -> str:
     values = {name: getattr(edgepack, name) for name in PROMISED}
     places = {name: f"{value.__module__}.{value.__qualname__}" for name, value in values.items()}
     return "\n\n".join(
-        f"::: {place}\n    options:\n      heading: {name}\n      toc_label: {name}"
-        for name, place in places.items()
+        f"::: {place}\n    options:\n      heading: {name}\n      toc_label: {name}" for name, place in places.items()
     )
 
 

@@ -27,7 +27,7 @@ UserSource: TypeAlias = Annotated[str, USER_SOURCE]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Asked: TypeAlias = Literal["int8", "fp32", "fp16", "bf16"]
 Ran: TypeAlias = Literal["int8", "fp32", "fp16", "bf16", "fused", "unknown"]
-Observer: TypeAlias = Literal["minmax", "percentile", "entropy", "mse"]
+Observer: TypeAlias = str  # a name in calibrate/observers, checked where it is read
 Severity: TypeAlias = Literal["note", "warning", "error"]
 
 
@@ -135,14 +135,15 @@ class SampleSet:
     preprocessing: Preprocessing | None = None
 
 
-LintCheck: TypeAlias = Literal["files", "copies", "overlap", "channels", "labels", "range", "preprocessing", "samples"]
-
-
 @dataclass(frozen=True)
 class Finding:
-    """What one check of a calibration set found; a warning has a ``hint`` that says what to change."""
+    """What one check of a calibration set found; a warning has a ``hint`` that says what to change.
 
-    check: LintCheck
+    ``check`` is what it is about: files, copies, overlap, channels, labels, range, preprocessing, samples, or what a
+    check of another package names.
+    """
+
+    check: str
     severity: Literal["warning", "note"]
     message: str
     hint: str | None = None
@@ -339,27 +340,49 @@ class CompiledModel:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to load a compiled model. ``threads`` None leaves the engine's default; ``device`` None the bundle's.
+    """How to load a compiled model; ``tune`` searches all but ``device``. None is the engine's default.
 
-    The others, which ``tune`` searches, are None for the engine's default too. ``streams`` are inferences that run at
-    the same time, for throughput. ``pinning`` binds threads to cores. ``spinning`` lets waiting threads burn CPU.
-    ``optimization`` is how far the engine rewrites the graph when it loads it; "layout" and below it matter to ONNX
-    Runtime only. ``arena`` keeps memory for the next inference. ``reuse_outputs`` writes outputs into the arrays of the
-    call before. ``fixed_batch`` loads a model whose batch is free for this one, and others are then run by a second
-    load; 0 loads it for any. By default OpenVINO, which is slower where the batch is free, is loaded for the batch that
-    is measured, else 1, and other engines for any. An engine without such a setting leaves it out.
+    An engine without such a setting leaves it out. What else is known of an option stands in its ``metadata``, which
+    ``base/run_options.py`` reads: ``help`` says what it does, ``least`` and ``most`` are its bounds, ``words`` are
+    values that are said otherwise than by name and value, and ``flag`` says that the command line has it.
     """
 
-    threads: int | None = None
-    device: str | None = None
-    hint: Literal["latency", "throughput"] = "latency"
-    streams: int | None = None
-    pinning: bool | None = None
-    spinning: bool | None = None
-    optimization: Literal["off", "basic", "extended", "layout", "all"] | None = None
-    arena: bool | None = None
-    reuse_outputs: bool | None = None
-    fixed_batch: int | None = None
+    threads: int | None = field(
+        default=None,
+        metadata={"help": "Threads of the engine; else its own default.", "least": 1, "most": 1024, "flag": True},
+    )
+    device: str | None = field(default=None, metadata={"help": "The engine's name of a device; else the bundle's."})
+    hint: Literal["latency", "throughput"] = field(
+        default="latency", metadata={"help": "What the engine arranges its threads for."}
+    )
+    streams: int | None = field(
+        default=None,
+        metadata={"help": "Inferences that run at the same time, for throughput.", "least": 1, "most": 1024},
+    )
+    pinning: bool | None = field(default=None, metadata={"help": "Bind threads to cores."})
+    spinning: bool | None = field(default=None, metadata={"help": "Let waiting threads burn CPU."})
+    optimization: Literal["off", "basic", "extended", "layout", "all"] | None = field(
+        default=None,
+        metadata={
+            "help": "How far the engine rewrites the graph when it loads it; 'layout' and below it matter to ONNX "
+            "Runtime only."
+        },
+    )
+    arena: bool | None = field(default=None, metadata={"help": "Keep memory for the next inference."})
+    reuse_outputs: bool | None = field(
+        default=None, metadata={"help": "Write outputs into the arrays of the call before."}
+    )
+    fixed_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Load a model whose batch is free for this one, and others are then run by a second load; 0 loads "
+            "it for any. By default OpenVINO, which is slower where the batch is free, is loaded for the batch that is "
+            "measured, else 1, and other engines for any.",
+            "least": 0,
+            "most": 65_536,
+            "words": {0: "batch left free"},
+        },
+    )
 
 
 # --- verification and accuracy ----------------------------------------------------------------------------------------
@@ -404,7 +427,7 @@ class Accuracy:
     """A metric measured on the same samples for fp32 and for this precision.
 
     ``drop`` = fp32 - value, as a fraction; ``ci95`` is the interval of that *paired* difference.
-    ``metric`` is top1, top5, agreement, sqnr, cosine or the user's module:function.
+    ``metric`` is a name in verify/metrics or the user's module:function.
     """
 
     metric: str

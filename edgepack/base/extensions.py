@@ -7,28 +7,39 @@ for example. One that cannot be imported is a warning with its name; a name of e
 
 from __future__ import annotations
 
+import functools
 import importlib
-import importlib.metadata
+import importlib.util
 import logging
+import sys
 from collections.abc import Iterator, Mapping
-from typing import Generic, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from edgepack.base.documents import suggestion
 from edgepack.errors import ConfigError, ToolchainError
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 T = TypeVar("T")
 
 _LOG = logging.getLogger("edgepack")
+_GROUPS = "edgepack."
 
 
 class Table(Generic[T]):
     """Named modules or objects of one kind: edgepack's own, in order, then those of installed packages by name."""
 
-    def __init__(self, kind: str, group: str, own: Mapping[str, str]) -> None:
-        """Make a table of ``kind`` ("observer"), which entry points in ``group`` add to."""
+    def __init__(self, kind: str, group: str, own: Mapping[str, str], of: type[T] | None = None) -> None:
+        """Make a table of ``kind`` ("observer"), which entry points in ``group`` add to.
+
+        With ``of`` a row of another package must be an instance of that class.
+        """
         self.kind = kind
         self.group = group
         self.own = own
+        self.of = of
 
     def names(self) -> tuple[str, ...]:
         """Return every name, without importing what it stands for."""
@@ -40,7 +51,8 @@ class Table(Generic[T]):
     def get(self, name: str) -> T:
         """Return what ``name`` stands for, imported.
 
-        Raises ``ConfigError`` for an unknown name; ``ToolchainError`` when another package's cannot be imported.
+        Raises ``ConfigError`` for an unknown name; ``ToolchainError`` when another package's cannot be imported, or is
+        something else.
         """
         if name in self.own:
             return cast("T", _load(self.own[name]))
@@ -49,14 +61,30 @@ class Table(Generic[T]):
             raise ConfigError(f"unknown {self.kind} {name!r}", hint=suggestion(name, self.names()))
         entry = added[name]
         try:
-            return cast("T", _load(entry.value))
+            found = _load(entry.value)
         except Exception as error:  # code of strangers: whatever it raises
-            package = entry.dist.name if entry.dist else entry.value
-            why = f"{type(error).__name__}: {error}"
-            raise ToolchainError(
-                f"the {self.kind} {name!r} of the package {package} cannot be imported: {why}",
-                hint=f"update or remove {package}",
-            ) from error
+            raise _unusable(self, entry, f"cannot be imported: {type(error).__name__}: {error}") from error
+        if self.of is not None and not isinstance(found, self.of):
+            raise _unusable(self, entry, f"is a {type(found).__name__}, not a {self.of.__name__}")
+        return cast("T", found)
+
+    def find(self, name: str) -> T | None:
+        """Return what ``name`` stands for; None for an unknown name, and, with a warning, for an unusable one.
+
+        For names out of documents, which may have been written where other packages are installed.
+        """
+        if name not in self:
+            return None
+        try:
+            return self.get(name)
+        except ToolchainError as error:
+            _LOG.warning("%s", error.message)
+            return None
+
+    def package(self, name: str) -> str:
+        """Return which package adds the row ``name``; edgepack's own are of edgepack."""
+        entry = self._added().get(name)
+        return _package(entry) if entry is not None else "edgepack"
 
     def all(self) -> Iterator[tuple[str, T]]:
         """Yield every name with what it stands for; one of another package that cannot be imported is warned of."""
@@ -68,15 +96,57 @@ class Table(Generic[T]):
                     raise
                 _LOG.warning("%s", error.message)
 
-    def _added(self) -> dict[str, importlib.metadata.EntryPoint]:
+    def _added(self) -> dict[str, EntryPoint]:
         """Return the rows of installed packages; the first of one name counts, as with modules."""
-        found: dict[str, importlib.metadata.EntryPoint] = {}
-        for entry in importlib.metadata.entry_points(group=self.group):
+        found: dict[str, EntryPoint] = {}
+        for entry in _entry_points(self.group, tuple(sys.path)):
             if entry.name in self.own:
                 _LOG.warning("%s: the entry point %r is ignored: edgepack has this name", self.group, entry.name)
             else:
                 found.setdefault(entry.name, entry)
         return found
+
+
+@functools.lru_cache(maxsize=64)
+def _entry_points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group; looked for once, as that reads the metadata of all installed packages."""
+    from importlib.metadata import entry_points  # a command line that needs no table does not wait for it
+
+    return tuple(entry_points(group=group))
+
+
+def extension_sources() -> tuple[Path, ...]:
+    """Return the Python files of the packages that add rows to any table of edgepack's, sorted; none is imported."""
+    from importlib.metadata import distributions
+
+    names = {
+        entry.value.partition(":")[0].partition(".")[0]
+        for distribution in distributions()
+        for entry in distribution.entry_points
+        if entry.group.startswith(_GROUPS)
+    }
+    found: set[Path] = set()
+    for name in names:
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+        if spec is not None and not folders and spec.origin is not None and Path(spec.origin).is_file():
+            found.add(Path(spec.origin))
+        found |= {path for folder in folders for path in Path(folder).rglob("*.py")}
+    return tuple(sorted(found))
+
+
+def _unusable(table: Table[T], entry: EntryPoint, why: str) -> ToolchainError:
+    package = _package(entry)
+    return ToolchainError(
+        f"the {table.kind} {entry.name!r} of the package {package} {why}", hint=f"update or remove {package}"
+    )
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else entry.value
 
 
 def _load(reference: str) -> object:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgepack.base.files import sha256_json
 from edgepack.base.stage import stage
 from edgepack.errors import DataError
-from edgepack.specs import Observer, OnnxModel, Progress, Ranges, SampleSet, TensorRange, no_progress
+from edgepack.specs import OnnxModel, Progress, Ranges, SampleSet, TensorRange, no_progress
 
 if TYPE_CHECKING:
     import onnx
@@ -26,42 +26,44 @@ _BYTES_A_PASS = 256 << 20
 def calibrate(
     model: OnnxModel,
     samples: SampleSet,
-    observer: Observer,
+    observer: str,
     percentile: float,
     out: Path,
     progress: Progress = no_progress,
 ) -> Ranges:
     """Return the ranges of the model's float32 activations over ``samples``.
 
-    ``percentile`` matters to that observer alone. ``out`` keeps a checkpoint while samples are counted: called again
-    with the same arguments after an interruption, it goes on, with the same result bit for bit. The order of the
-    samples does not matter. A tensor that never holds a value has no range. Raises ``DataError`` for no samples and
-    for NaN or infinite values, naming tensor and sample; ``ModelError`` for a model that is quantized already.
+    ``observer`` is one of ``OBSERVERS``; ``percentile`` matters to those that take it. ``out`` keeps a checkpoint while
+    samples are counted: called again with the same arguments after an interruption, it goes on, with the same result
+    bit for bit. The order of the samples does not matter. A tensor that never holds a value has no range. Raises
+    ``DataError`` for no samples and for NaN or infinite values, naming tensor and sample; ``ModelError`` for a model
+    that is quantized already.
     """
     import onnxruntime
 
-    from edgepack.calibrate.observers import choose_range
+    from edgepack.calibrate.observers import OBSERVERS, choose_range
     from edgepack.calibrate.tensors import make_plan, read_structure
     from edgepack.data.recipes import check_percentile
 
     if not samples.indices:
         raise DataError("there are no samples to calibrate with", hint="give at least one; a few hundred are usual")
     check_percentile(percentile, "calibrate")
+    chosen = OBSERVERS.get(observer)
     proto = read_structure(model)
     plan = make_plan(proto)
-    statistics = _all_statistics(model, proto, plan, samples, observer != "minmax", out, progress)
+    statistics = _all_statistics(model, proto, plan, samples, chosen.needs_counts, out, progress)
     tensors: dict[str, TensorRange] = {}
     same = {d.tensor: d.sources[0] for d in plan.derived if d.is_copy}
     for name, found in statistics.items():
         if name in same and same[name] in tensors:
             tensors[name] = tensors[same[name]]
         elif found.minimum <= found.maximum:
-            tensors[name] = choose_range(observer, found, percentile)
+            tensors[name] = choose_range(chosen, found, percentile)
     return Ranges(
         model_sha256=model.sha256,
         data_sha256=samples.sha256,
         observer=observer,
-        percentile=percentile if observer == "percentile" else None,
+        percentile=percentile if "percentile" in chosen.parameters else None,
         samples=len(samples.indices),
         tensors=dict(sorted(tensors.items())),
         tools={"onnxruntime": onnxruntime.__version__},

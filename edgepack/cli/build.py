@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepack.cli.options import OneOf, echo_json, given, options
+from edgepack.verify.metrics import metrics_in_words
 
 if TYPE_CHECKING:
     from edgepack.execution.store import Store
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     help="auto: corrections that help on unseen samples are kept, and layers go back to fp32 when --max-drop is "
     "missed; plain: neither [auto].",
 )
-@click.option("--metric", help="top1, top5, agreement, sqnr, cosine, or module:function(outputs, labels).")
+@click.option("--metric", help=f"{metrics_in_words()}(outputs, labels).")
 @click.option(
     "--max-drop", type=float, help="Largest drop of the metric against fp32 that passes, as a fraction: 0.01."
 )

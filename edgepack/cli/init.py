@@ -11,6 +11,7 @@ import click
 from edgepack.base.files import write_text
 from edgepack.cli.options import given
 from edgepack.errors import ConfigError
+from edgepack.export import sources_in_words
 from edgepack.pipeline.command_line import build_command, changed
 from edgepack.pipeline.plan import resolve
 from edgepack.pipeline.settings import BuildSettings
@@ -24,7 +25,7 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
     if ask:
         found = _ask(found)
     if "model" not in found:
-        raise ConfigError("no model was given", hint="add --model with a .onnx, a .pt2 or file.py:callable")
+        raise ConfigError("no model was given", hint=f"add --model with {sources_in_words()}")
     found.setdefault("targets", ("host-onnxruntime",))
     found.setdefault("precisions", ("fp32", "int8") if "data" in found else ("fp32",))
     if "eval_data" in found:
@@ -44,7 +45,7 @@ def _ask(found: dict[str, Any]) -> dict[str, Any]:
 
     answers = dict(found)
     if "model" not in answers:
-        answers["model"] = click.prompt("Trained model (.onnx, .pt2, file.py:callable)", err=True)
+        answers["model"] = click.prompt(f"Trained model ({sources_in_words()})", err=True)
     if "targets" not in answers:
         click.echo("Targets: " + ", ".join(t.id for t in list_targets()), err=True)
         words = click.prompt("Targets, separated by spaces", default="host-onnxruntime", err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgepack.base.run_options import RUN_OPTIONS
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.tuning import Tunings
 from edgepack.specs import BuildResult, Lint, Manifest, Ranges, Recipe, Result, Target
@@ -29,4 +30,6 @@ def schema_of(document: str) -> dict[str, Any]:
     for part in schema.get("$defs", {}).values():
         if part.get("type") == "object" and "properties" in part:
             part["additionalProperties"] = False
+    for name, found in schema.get("$defs", {}).get("RunOptions", {}).get("properties", {}).items():
+        found["description"] = RUN_OPTIONS[name].help
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

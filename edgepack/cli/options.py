@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 import click
 
 from edgepack.base.documents import suggestion
+from edgepack.base.extensions import Table
+from edgepack.base.run_options import RUN_OPTIONS, flag_of
+from edgepack.calibrate.observers import OBSERVERS
 from edgepack.pipeline.settings import PRECISIONS
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-OBSERVERS = ("minmax", "percentile", "entropy", "mse")
 
 
 class OneOf(click.Choice[str]):
@@ -25,6 +26,19 @@ class OneOf(click.Choice[str]):
             name = param.name if param and param.name else "value"
             self.fail(f"there is no {name.removesuffix('s')} {value!r}; {suggestion(value, self.choices)}", param, ctx)
         return str(value)
+
+
+class RowOf(OneOf):
+    """A row of a table, by its name; names are asked for when they are needed, as installed packages may add some."""
+
+    def __init__(self, table: Table[Any]) -> None:
+        self._table = table
+        self.case_sensitive = True
+
+    @property
+    def choices(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names of the table."""
+        return self._table.names()
 
 
 class ShapeType(click.ParamType[tuple[str, str]]):
@@ -56,7 +70,7 @@ _OPTIONS: dict[str, Any] = {
     ),
     "samples": click.option("--samples", type=int, help="Number of calibration samples."),
     "eval_samples": click.option("--eval-samples", type=int, help="Number of evaluation samples."),
-    "observer": click.option("--observer", type=OneOf(OBSERVERS), help="How activation ranges are chosen."),
+    "observer": click.option("--observer", type=RowOf(OBSERVERS), help="How activation ranges are chosen."),
     "percentile": click.option("--percentile", type=float, help="For --observer percentile: 50 to 100."),
     "seed": click.option("--seed", type=int, default=None, help="Fixes every random choice [0]."),
     "shape": click.option(
@@ -74,9 +88,11 @@ _OPTIONS: dict[str, Any] = {
     "compile_limit": click.option(
         "--compile-limit", "compile_limit_s", type=float, help="Seconds after which a stage is stopped [600]."
     ),
-    "threads": click.option(
-        "--threads", type=click.IntRange(1, 1024), help="Threads of the engine; else its own default."
-    ),
+    **{
+        option.name: click.option(flag_of(option), type=click.IntRange(option.least, option.most), help=option.help)
+        for option in RUN_OPTIONS.values()
+        if option.flag
+    },
 }
 
 

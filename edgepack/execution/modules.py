@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from edgepack.base.extensions import extension_sources
 from edgepack.base.resources import package_folder
 
 if TYPE_CHECKING:
@@ -69,12 +70,20 @@ def packages(module: str) -> Mapping[str, str]:
 
 
 def extensions() -> dict[str, str]:
-    """Return the versions of the installed packages that add something to edgepack by entry points."""
+    """Return the versions of the installed packages that add something to edgepack by entry points.
+
+    A digest of their source is with them, as a package that is being worked on keeps its version.
+    """
     found = importlib.metadata.entry_points()
     added = (
         entry.dist for group in found.groups if group.startswith("edgepack.") for entry in found.select(group=group)
     )
-    return dict(sorted({dist.name: dist.version for dist in added if dist is not None}.items()))
+    versions = {dist.name: dist.version for dist in added if dist is not None}
+    digest = hashlib.sha256()
+    for path in extension_sources():
+        content = path.read_bytes()
+        digest.update(f"{path.name}:{len(content)};".encode() + content)
+    return {**dict(sorted(versions.items())), "their source": digest.hexdigest()} if versions else {}
 
 
 @functools.cache

@@ -1,50 +1,78 @@
-"""The source frameworks: what each module offers, and the dict of them.
+"""The source frameworks: which models each reads, and how it makes ONNX of them, one module each.
 
-A model is named by a path that ends in ``.onnx`` or ``.pt2``, or by ``module:callable`` or ``file.py:callable``. To add
-a framework, add a module with the two functions of ``Framework`` and a line to ``FRAMEWORKS``.
+To add one, add a module with a ``Framework`` and a line to ``FRAMEWORKS``, which nothing else names; an installed
+package adds its own by an entry point in the group ``edgepack.frameworks``.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
 from edgepack.base.documents import suggestion
+from edgepack.base.extensions import Table
 from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ConfigError, ModelError
 from edgepack.specs import OnnxModel, SampleSet, TensorSpec, UserSource
 
-FRAMEWORKS = {
-    ".onnx": "edgepack.export.onnx_file",
-    ".pt2": "edgepack.export.torch_program",
-    ":callable": "edgepack.export.torch_module",
-}
-_ADVICE = {
-    ".pt": "write a file with a function that returns the module with its weights loaded: my_model.py:make",
-    ".tflite": "convert it first: python -m tf2onnx.convert --tflite model.tflite --output model.onnx",
-    ".py": "name the function in it that returns the module",
-}
-_ADVICE |= {".pth": _ADVICE[".pt"], ".ckpt": _ADVICE[".pt"], ".safetensors": _ADVICE[".pt"], ".bin": _ADVICE[".pt"]}
-_ADVICE |= dict.fromkeys((".h5", ".keras", ".pb"), "convert it to ONNX first, with tf2onnx or keras' export")
 
+class FindInputs(Protocol):
+    """``Framework.find_inputs``."""
 
-class Framework(Protocol):
-    """What every module of this package offers."""
-
-    def find_inputs(
-        self, source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]]
+    def __call__(
+        self, source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], /
     ) -> tuple[TensorSpec, ...]:
-        """Return the inputs that the exported model will have, without exporting it. Raises as ``export``."""
+        """Return the inputs that the exported model will have, without exporting it. Raises as ``Export``."""
         ...
 
-    def export(
-        self, source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path
+
+class Export(Protocol):
+    """``Framework.export``."""
+
+    def __call__(
+        self, source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path, /
     ) -> OnnxModel:
         """Write ``out/model.onnx`` and return it. Raises ``ModelError``, ``ConfigError`` or ``ToolchainError``."""
         ...
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One source framework.
+
+    ``title`` is what a user gives, in words. It takes files by their ``suffixes``, in lower case, and what has the
+    ``form`` of its models otherwise: a folder, an address, a callable. ``advice`` says what to do instead with files of
+    other suffixes, by suffix. ``uses_samples`` says that samples give inputs their shapes, and that the export is
+    compared on them.
+    """
+
+    title: str
+    find_inputs: FindInputs
+    export: Export
+    suffixes: tuple[str, ...] = ()
+    form: Callable[[str], bool] | None = None
+    advice: Mapping[str, str] = field(default_factory=dict)
+    uses_samples: bool = True
+
+    def takes(self, source: str) -> bool:
+        """Say whether ``source`` is one of its models, by how it is written."""
+        return Path(source).suffix.lower() in self.suffixes or (self.form is not None and self.form(source))
+
+
+# In the order in which they are asked; those of other packages come last.
+FRAMEWORKS: Table[Framework] = Table(
+    "source framework",
+    "edgepack.frameworks",
+    {
+        "onnx": "edgepack.export.onnx_file:FRAMEWORK",
+        "torch_program": "edgepack.export.torch_program:FRAMEWORK",
+        "torch_module": "edgepack.export.torch_module:FRAMEWORK",
+    },
+    Framework,
+)
 
 
 @stage("export", tracks=always)
@@ -68,18 +96,47 @@ def find_inputs(
     return _framework(source).find_inputs(source, samples, shapes)
 
 
+def find_framework(source: str) -> Framework | None:
+    """Return the framework that takes ``source``; None where there is none."""
+    return next((framework for _, framework in FRAMEWORKS.all() if framework.takes(source)), None)
+
+
+def is_onnx(path: Path) -> bool:
+    """Say whether a file is an ONNX file, by its name."""
+    return FRAMEWORKS.get("onnx").takes(str(path))
+
+
+def require_onnx(path: Path) -> None:
+    """Raise ``ModelError`` unless a file is an ONNX file, by its name."""
+    if not is_onnx(path):
+        raise ModelError(f"{path} is not an ONNX file", hint="make one with 'edgepack export MODEL -o model.onnx'")
+
+
+def name_of(source: str) -> str:
+    """Return what to call a model: its file's name without the suffix, or the module that a callable stands in."""
+    place = source.rpartition(":")[0] if is_callable_reference(source) else source
+    suffixes = {".py", *(suffix for _, framework in FRAMEWORKS.all() for suffix in framework.suffixes)}
+    return Path(place).stem if Path(place).suffix.lower() in suffixes else place
+
+
+def sources_in_words() -> str:
+    """Return what models may be given as, in words."""
+    *titles, last = (framework.title for _, framework in FRAMEWORKS.all())
+    return f"{', '.join(titles)} or {last}"
+
+
 def _framework(source: str) -> Framework:
+    found = find_framework(source)
+    if found is not None:
+        return found
     path = Path(source)
     suffix = path.suffix.lower()
-    if suffix in FRAMEWORKS:
-        return cast("Framework", importlib.import_module(FRAMEWORKS[suffix]))
-    if is_callable_reference(source):
-        return cast("Framework", importlib.import_module(FRAMEWORKS[":callable"]))
+    advice = {key: text for _, framework in FRAMEWORKS.all() for key, text in framework.advice.items()}
     if path.is_dir():
         raise ModelError(f"{source} is a folder, not a model", hint="give the .onnx file inside it")
-    if suffix in _ADVICE:
-        raise ConfigError(f"{source} is not a model that edgepack reads", hint=_ADVICE[suffix])
+    if suffix in advice:
+        raise ConfigError(f"{source} is not a model that edgepack reads", hint=advice[suffix])
     if not path.exists():
         near = suggestion(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise ModelError(f"there is no model {source}", hint=near if near.startswith("did") else "check the path")
-    raise ConfigError(f"{source} is not a model that edgepack reads", hint="give .onnx, .pt2 or file.py:callable")
+    raise ConfigError(f"{source} is not a model that edgepack reads", hint=f"give {sources_in_words()}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.files import atomic_write
+from edgepack.export import Framework
 from edgepack.graph.load import load_model
 
 if TYPE_CHECKING:
@@ -36,3 +37,16 @@ def export(
 def _copy(source: Path, target: Path) -> None:
     with source.open("rb") as reading, atomic_write(target) as writing:
         shutil.copyfileobj(reading, writing, 1 << 20)
+
+
+FRAMEWORK = Framework(
+    title=".onnx",
+    find_inputs=find_inputs,
+    export=export,
+    suffixes=(".onnx",),
+    advice={
+        ".tflite": "convert it first: python -m tf2onnx.convert --tflite model.tflite --output model.onnx",
+        **dict.fromkeys((".h5", ".keras", ".pb"), "convert it to ONNX first, with tf2onnx or keras' export"),
+    },
+    uses_samples=False,
+)

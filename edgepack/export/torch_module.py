@@ -7,7 +7,9 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ModelError
+from edgepack.export import Framework
 from edgepack.export import shapes as known_shapes
 from edgepack.export.outputs import check_tensors, name_outputs
 from edgepack.export.torch_onnx import compare, explain, import_torch, quiet, write_onnx
@@ -195,3 +197,18 @@ def _cannot_trace(error: Exception, source: str, inputs: tuple[TensorSpec, ...])
         hint="control flow that depends on values needs torch.where or torch.cond; or export the model yourself and "
         "give the .onnx file",
     )
+
+
+FRAMEWORK = Framework(
+    title="file.py:callable",
+    find_inputs=find_inputs,
+    export=export,
+    form=is_callable_reference,
+    advice={
+        ".py": "name the function in it that returns the module",
+        **dict.fromkeys(
+            (".pt", ".pth", ".ckpt", ".safetensors", ".bin"),
+            "write a file with a function that returns the module with its weights loaded: my_model.py:make",
+        ),
+    },
+)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ConfigError, ModelError
+from edgepack.export import Framework
 from edgepack.export.outputs import check_tensors, name_outputs
 from edgepack.export.torch_archive import check_archive
 from edgepack.export.torch_onnx import compare, explain, import_torch, quiet, write_onnx
@@ -112,3 +113,6 @@ def _reference(program: Any, module: Any, feeds: Mapping[str, Array]) -> dict[st
         ) from error
     check_tensors(outputs)
     return {name: tensor.detach().numpy() for name, tensor in outputs.items()}
+
+
+FRAMEWORK = Framework(title=".pt2", find_inputs=find_inputs, export=export, suffixes=(".pt2",))

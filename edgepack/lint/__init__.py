@@ -1,21 +1,83 @@
-"""Looks at a calibration set before it is used: what would make ranges wrong, or accuracy look better than it is."""
+"""Looks at a calibration set before it is used: what would make ranges wrong, or accuracy look better than it is.
+
+To add a check, add a module with a function from ``Inspected`` to ``Found`` and a line to ``CHECKS``, which nothing
+else names; an installed package adds its own by an entry point in the group ``edgepack.lint_checks``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
+from edgepack.base.extensions import Table
 from edgepack.base.stage import stage
-from edgepack.data.samples import ignored_files, read_labels
-from edgepack.errors import DataError
-from edgepack.lint.channels import check_channels, check_scale
-from edgepack.lint.copies import find_duplicates, find_overlap
-from edgepack.lint.first_layer import check_first_layer
-from edgepack.lint.labels import check_labels, class_labels
-from edgepack.lint.preprocessing import PreprocessingCheck, check_preprocessing, compare_encodings
-from edgepack.lint.stability import check_stability
-from edgepack.lint.survey import Survey, picture_input, survey_samples
-from edgepack.specs import Array, Finding, Lint, Observer, OnnxModel, Progress, SampleSet, no_progress
+from edgepack.errors import DataError, EdgepackError
+from edgepack.specs import Finding, Lint, Observer, OnnxModel, Progress, SampleSet, no_progress
+
+if TYPE_CHECKING:
+    from edgepack.lint.survey import Survey
+    from edgepack.specs import Array
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """Samples with what one reading of them showed; ``title`` names them.
+
+    ``labels`` are class numbers [samples]; None without labels, and for labels of another kind.
+    """
+
+    title: str
+    samples: SampleSet
+    survey: Survey
+    labels: Array | None
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What every check is given: the prepared fp32 model, the samples, and how ranges will be chosen on them.
+
+    ``evaluation`` are the samples that accuracy is measured on, None where there are none to compare with. ``scratch``
+    is a folder for a check's own files; ``progress`` is told of work that takes long.
+    """
+
+    model: OnnxModel
+    calibration: Surveyed
+    evaluation: Surveyed | None
+    observer: Observer
+    percentile: float
+    scratch: Path
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check found, and how often it ran the model for it."""
+
+    findings: tuple[Finding, ...] = ()
+    model_runs: int = 0
+
+
+Check: TypeAlias = Callable[[Inspected], Found]
+
+# In the order in which they run and their findings are shown, warnings first.
+CHECKS: Table[Check] = Table(
+    "lint check",
+    "edgepack.lint_checks",
+    {
+        "files": "edgepack.lint.files:check",
+        "copies": "edgepack.lint.copies:check",
+        "overlap": "edgepack.lint.overlap:check",
+        "scale": "edgepack.lint.scale:check",
+        "same_encoding": "edgepack.lint.same_encoding:check",
+        "channels": "edgepack.lint.channels:check",
+        "labels": "edgepack.lint.labels:check",
+        "preprocessing": "edgepack.lint.preprocessing:check",
+        "first_layer": "edgepack.lint.first_layer:check",
+        "stability": "edgepack.lint.stability:check",
+    },
+)
 
 
 @stage("lint")
@@ -35,34 +97,23 @@ def lint(
     order of channels, by trying the usual ones; whether the samples are enough for ``observer``. The model runs at most
     so often, however many samples there are: 11 x 16 + 4 x 32 + 2 x 208 times with other encodings (a third of that
     when the present one is good), 16 for the first layer, 64 + 256 for halves (64 when they agree). Every sample is
-    read once, of pictures at most 2000 of each set are decoded. ``out`` is a folder for scratch files. Raises
-    ``DataError`` as ``read_samples`` and ``calibrate`` do.
+    read once, of pictures at most 2000 of each set are decoded. ``out`` is a folder for scratch files. A check of
+    another package that fails is a warning. Raises ``DataError`` as ``read_samples`` and ``calibrate`` do.
     """
     if not calibration.indices:
         raise DataError("there are no samples to check", hint="give at least one; a few hundred are usual")
-    findings = _ignored(calibration)
-    survey = survey_samples(model, calibration, _step(progress, "lint: calibration samples", calibration))
-    findings += find_duplicates(survey)
-    labels = _labels(calibration)
-    other, other_labels = None, None
-    if evaluation is not None:
-        other = survey_samples(model, evaluation, _step(progress, "lint: evaluation samples", evaluation))
-        other_labels = _labels(evaluation)
-        findings += [*find_overlap(survey, other), *check_scale(survey, other)]
-        if calibration.preprocessing is None and picture_input(model) is not None:
-            findings += compare_encodings(survey, other)
-    findings += check_channels(survey, other)
-    if labels is not None:
-        findings += check_labels(model, calibration, labels, other_labels)
-    fit = _preprocessing(model, (calibration, survey, labels), (evaluation, other, other_labels), progress)
-    findings += fit.findings
-    runs = fit.model_runs
-    if not fit.judged:
-        found, more = check_first_layer(model, calibration, out)
-        findings += found
-        runs += more
-    found, more = check_stability(model, calibration, observer, percentile, out, progress)
+    inspected = Inspected(
+        model=model,
+        calibration=_survey(model, calibration, "calibration samples", progress),
+        evaluation=_survey(model, evaluation, "evaluation samples", progress) if evaluation is not None else None,
+        observer=observer,
+        percentile=percentile,
+        scratch=out,
+        progress=progress,
+    )
+    found = [_run(name, inspected) for name in CHECKS.names()]
     order = {"warning": 0, "note": 1}
+    findings = [finding for one in found for finding in one.findings]
     return Lint(
         model_sha256=model.sha256,
         data_sha256=calibration.sha256,
@@ -70,39 +121,33 @@ def lint(
         samples=len(calibration.indices),
         eval_samples=len(evaluation.indices) if evaluation is not None else None,
         observer=observer,
-        model_runs=runs + more,
-        findings=tuple(sorted(findings + found, key=lambda finding: order[finding.severity])),
+        model_runs=sum(one.model_runs for one in found),
+        findings=tuple(sorted(findings, key=lambda finding: order[finding.severity])),
     )
 
 
-def _preprocessing(
-    model: OnnxModel,
-    calibration: tuple[SampleSet, Survey, Array | None],
-    evaluation: tuple[SampleSet | None, Survey | None, Array | None],
-    progress: Progress,
-) -> PreprocessingCheck:
-    """Check the calibration samples, or those for evaluation when only these have labels: both are encoded alike."""
-    samples, survey, labels = evaluation
-    if calibration[2] is None and samples is not None and survey is not None and labels is not None:
-        return check_preprocessing(model, samples, "evaluation samples", survey, labels, progress)
-    samples, survey, labels = calibration
-    return check_preprocessing(model, samples, "calibration samples", survey, labels, progress)
+def _run(name: str, inspected: Inspected) -> Found:
+    """Run one check; one of another package that fails, or cannot be imported, is a warning of its own."""
+    if name in CHECKS.own:
+        return CHECKS.get(name)(inspected)
+    try:
+        found = CHECKS.get(name)(inspected)
+        if not isinstance(found, Found):
+            raise TypeError(f"it returned a {type(found).__name__}, not a Found")
+    except EdgepackError as error:
+        return Found((Finding(name, "warning", error.message, error.hint),))
+    except Exception as error:  # code of strangers: whatever it raises
+        package = CHECKS.package(name)
+        text = f"the lint check {name!r} of the package {package} failed: {type(error).__name__}: {error}"
+        return Found((Finding(name, "warning", text, f"update or remove {package}"),))
+    return found
 
 
-def _labels(samples: SampleSet) -> Array | None:
-    return class_labels(read_labels(samples)) if samples.labelled else None
+def _survey(model: OnnxModel, samples: SampleSet, title: str, progress: Progress) -> Surveyed:
+    from edgepack.data.samples import read_labels
+    from edgepack.lint.survey import class_labels, survey_samples
 
-
-def _step(progress: Progress, what: str, samples: SampleSet) -> Callable[[int], None]:
     total = len(samples.indices)
-    return lambda done: progress(what, done, total)
-
-
-def _ignored(samples: SampleSet) -> list[Finding]:
-    names = ignored_files(samples)
-    if not names:
-        return []
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return [
-        Finding("files", "note", f"{len(names)} files in {samples.source} are no samples and were ignored: {shown}")
-    ]
+    survey = survey_samples(model, samples, lambda done: progress(f"lint: {title}", done, total))
+    labels = class_labels(read_labels(samples)) if samples.labelled else None
+    return Surveyed(title, samples, survey, labels)

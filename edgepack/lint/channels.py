@@ -1,20 +1,21 @@
-"""Checks the values of a calibration set: constant channels, blank samples, another range than for evaluation."""
+"""Checks the values of a calibration set: constant channels, blank samples, grey pictures."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from edgepack.lint import Found, Inspected
 from edgepack.lint.survey import Channels, Survey
 from edgepack.specs import Finding
 
 _SHOWN = 3
 _SHOWN_CHANNELS = 8
-# Far above what two samples of the same data differ by, far below 255.
-_OTHER_SCALE = 20.0
 
 
-def check_channels(survey: Survey, evaluation: Survey | None) -> list[Finding]:
+def check(inspected: Inspected) -> Found:
     """Return constant channels, blank samples, and pictures that are grey where those for evaluation are not."""
+    survey = inspected.calibration.survey
+    evaluation = inspected.evaluation.survey if inspected.evaluation is not None else None
     found = []
     whole = [c for c in survey.channels if len(c.minima) and (c.minima == c.maxima).all()]
     for channels in survey.channels:
@@ -32,7 +33,7 @@ def check_channels(survey: Survey, evaluation: Survey | None) -> list[Finding]:
         more = ", ..." if len(survey.blank) > _SHOWN else ""
         text = f"{len(survey.blank)} of {len(survey.names)} samples are blank, one single value: {names}{more}"
         found.append(Finding("channels", "warning", text, "remove them, unless the device sees such inputs"))
-    return found
+    return Found(tuple(found))
 
 
 def _constant_channels(channels: Channels) -> list[Finding]:
@@ -55,19 +56,3 @@ def _grey(channels: Channels, evaluation: Survey | None) -> list[Finding]:
     text += ", those for evaluation have colour" if coloured else ""
     hint = "calibrate with colour pictures if the device will see colour"
     return [Finding("channels", "warning" if coloured else "note", text, hint)]
-
-
-def check_scale(survey: Survey, evaluation: Survey) -> list[Finding]:
-    """Return a warning for an input whose values are of another size in the evaluation set: 0 to 255 and 0 to 1."""
-    found = []
-    others = {channels.name: channels for channels in evaluation.channels}
-    for channels in survey.channels:
-        other = others.get(channels.name)
-        if other is None or not len(channels.minima) or not len(other.minima):
-            continue
-        sizes = [float(np.maximum(np.abs(c.minima), np.abs(c.maxima)).max()) for c in (channels, other)]
-        if min(sizes) > 0 and max(sizes) >= _OTHER_SCALE * min(sizes):
-            spans = [f"{c.minima.min():.3g} to {c.maxima.max():.3g}" for c in (channels, other)]
-            text = f"{channels.name!r} spans {spans[0]} in the calibration set and {spans[1]} in the evaluation set"
-            found.append(Finding("range", "warning", text, "scale both as in training"))
-    return found

@@ -1,4 +1,4 @@
-"""Finds copies, exact and near, within a calibration set and between it and the evaluation set."""
+"""Finds copies, exact and near, within a calibration set."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from edgepack.lint import Found, Inspected
 from edgepack.lint.survey import Survey
 from edgepack.specs import Finding
 
@@ -15,13 +16,14 @@ _NEAR = 0.985
 _BLOCK = 512
 _SHOWN = 3
 # Of the samples: fewer copies change neither ranges nor accuracy. (CIFAR-10's own sets share some pictures.)
-_SOME, _SOME_NEAR = 0.01, 0.02
+SOME, SOME_NEAR = 0.01, 0.02
 # Where this many pictures look alike (a fixed camera, a video), likeness does not tell a copy.
 _ALIKE = 0.25
 
 
-def find_duplicates(survey: Survey) -> list[Finding]:
+def check(inspected: Inspected) -> Found:
     """Return the samples that stand in the set more than once, exactly or nearly; a warning where they are many."""
+    survey = inspected.calibration.survey
     first: dict[str, int] = {}
     pairs = []
     for index, digest in enumerate(survey.digests):
@@ -31,54 +33,30 @@ def find_duplicates(survey: Survey) -> list[Finding]:
     total = len(survey.digests)
     found = []
     if pairs:
-        text = f"{len(pairs)} of {total} samples repeat others exactly: {_show(pairs)}"
+        text = f"{len(pairs)} of {total} samples repeat others exactly: {show(pairs)}"
         hint = "remove the copies: they weigh twice and add nothing"
-        found.append(Finding("copies", _severity(len(pairs), total, _SOME), text, hint))
-    near = _near_pairs(survey, survey, same_set=True)
-    if near and _look_alike(survey, near):
+        found.append(Finding("copies", severity(len(pairs), total, SOME), text, hint))
+    near = near_pairs(survey, survey, same_set=True)
+    if near and look_alike(survey, near):
         text = f"{len(near)} of {len(survey.described)} pictures nearly repeat others: a fixed camera or a video?"
         found.append(Finding("copies", "note", text, "pictures of other moments and places show more of the range"))
     elif near:
-        text = f"{len(near)} of {total} samples nearly repeat others (re-encoded, scaled, brightened): {_show(near)}"
-        found.append(
-            Finding("copies", _severity(len(near), len(survey.described), _SOME_NEAR), text, "keep one of each")
-        )
-    return found
+        text = f"{len(near)} of {total} samples nearly repeat others (re-encoded, scaled, brightened): {show(near)}"
+        found.append(Finding("copies", severity(len(near), len(survey.described), SOME_NEAR), text, "keep one of each"))
+    return Found(tuple(found))
 
 
-def find_overlap(calibration: Survey, evaluation: Survey) -> list[Finding]:
-    """Return the calibration samples that are in the evaluation set: a warning where they are a share of either."""
-    known = dict(zip(evaluation.digests, evaluation.names, strict=True))
-    pairs = [
-        (name, known[digest])
-        for name, digest in zip(calibration.names, calibration.digests, strict=True)
-        if digest in known
-    ]
-    found = []
-    total = len(calibration.digests)
-    fewer = min(total, len(evaluation.digests))
-    hint = "remove them from the calibration set: accuracy would be measured on what the ranges were fitted to"
-    if pairs:
-        text = f"{len(pairs)} of {total} calibration samples are in the evaluation set: {_show(pairs)}"
-        found.append(Finding("overlap", _severity(len(pairs), fewer, _SOME), text, hint))
-    near = _near_pairs(calibration, evaluation, same_set=False)
-    if near:
-        alike = _look_alike(calibration, _near_pairs(calibration, calibration, same_set=True))
-        text = f"{len(near)} of {total} calibration samples are nearly in the evaluation set: {_show(near)}"
-        fewer = min(len(calibration.described), len(evaluation.described))
-        found.append(Finding("overlap", "note" if alike else _severity(len(near), fewer, _SOME_NEAR), text, hint))
-    return found
-
-
-def _look_alike(survey: Survey, near: list[tuple[str, str]]) -> bool:
+def look_alike(survey: Survey, near: list[tuple[str, str]]) -> bool:
+    """Say whether so many pictures are near that likeness does not tell a copy."""
     return len(near) >= _ALIKE * len(survey.described)
 
 
-def _severity(count: int, total: int, share: float) -> Literal["warning", "note"]:
+def severity(count: int, total: int, share: float) -> Literal["warning", "note"]:
+    """Return how much ``count`` of ``total`` samples matter: from the ``share`` on they are a warning."""
     return "warning" if count >= share * total else "note"
 
 
-def _near_pairs(one: Survey, other: Survey, *, same_set: bool) -> list[tuple[str, str]]:
+def near_pairs(one: Survey, other: Survey, *, same_set: bool) -> list[tuple[str, str]]:
     """Return the pairs of near but not exact copies, each sample of ``one`` at most once."""
     if one.signatures is None or other.signatures is None:
         return []
@@ -94,6 +72,7 @@ def _near_pairs(one: Survey, other: Survey, *, same_set: bool) -> list[tuple[str
     return pairs
 
 
-def _show(pairs: list[tuple[str, str]]) -> str:
+def show(pairs: list[tuple[str, str]]) -> str:
+    """Return the first pairs in words."""
     shown = "; ".join(f"{one} = {other}" for one, other in pairs[:_SHOWN])
     return shown + ("; ..." if len(pairs) > _SHOWN else "")

@@ -9,8 +9,10 @@ import numpy as np
 from edgepack.calibrate.instrument import open_session, run_session
 from edgepack.calibrate.tensors import read_structure
 from edgepack.graph.load import read_tensor
+from edgepack.lint import Found, Inspected
+from edgepack.lint.preprocessing import can_judge
 from edgepack.lint.survey import read_some, spread
-from edgepack.specs import Array, Finding, OnnxModel, SampleSet
+from edgepack.specs import Array, Finding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,26 +29,30 @@ _LEAST, _MOST = 0.07, 25.0
 _PIXELS, _TINY = 100.0, 0.05
 
 
-def check_first_layer(model: OnnxModel, samples: SampleSet, scratch: Path) -> tuple[list[Finding], int]:
-    """Return a warning when the samples are probably far too large or too small for the first layer; and model runs.
+def check(inspected: Inspected) -> Found:
+    """Return a warning when the samples are probably far too large or too small for the first layer.
 
     Judged by its bias, which training made as large as the signals it is added to: the median over the channels of
     |bias| / standard deviation of the layer's output. Models whose first layer has no bias, or one near zero, are not
-    judged; batch normalisation must have been folded into it (``prepare``).
+    judged; batch normalisation must have been folded into it (``prepare``). Where trying other encodings tells more,
+    this is left out.
     """
+    if can_judge(inspected):
+        return Found()
+    model, samples = inspected.model, inspected.calibration.samples
     structure = read_structure(model)
     layer = _first_layer(structure)
     bias = _constant(structure, layer.input[2], model.path.parent) if layer is not None else None
     if layer is None or bias is None or np.median(np.abs(bias)) == 0.0:
-        return [], 0
+        return Found()
     output = layer.output[0]
-    session = open_session(model, structure, (output,), reduce=False, threads=1, scratch=scratch)
+    session = open_session(model, structure, (output,), reduce=False, threads=1, scratch=inspected.scratch)
     spreads: list[tuple[Array, Array]] = []
     low, high = np.inf, -np.inf
     for feed in read_some(samples, model.inputs, spread(len(samples.indices), SAMPLES)):
         values = np.asarray(run_session(session, [output], dict(feed))[0], dtype=np.float64)
         if values.ndim < 2 or values.shape[1] != len(bias):
-            return [], len(spreads) + 1  # a Gemm whose bias is no row of outputs
+            return Found((), len(spreads) + 1)  # a Gemm whose bias is no row of outputs
         rows = np.moveaxis(values, 1, 0).reshape(len(bias), -1)
         spreads.append((rows.mean(axis=1), rows.var(axis=1)))
         floats = [array for array in feed.values() if array.dtype.kind == "f"]
@@ -56,22 +62,22 @@ def check_first_layer(model: OnnxModel, samples: SampleSet, scratch: Path) -> tu
     deviation = np.sqrt(np.stack([variance for _, variance in spreads]).mean(axis=0) + means.var(axis=0))
     usable = deviation > 0
     if not usable.any():
-        return [], len(spreads)
+        return Found((), len(spreads))
     ratio = float(np.median(np.abs(bias[usable]) / deviation[usable]))
-    return _judge(ratio, low, high), len(spreads)
+    return Found(_judge(ratio, low, high), len(spreads))
 
 
-def _judge(ratio: float, low: float, high: float) -> list[Finding]:
+def _judge(ratio: float, low: float, high: float) -> tuple[Finding, ...]:
     span = f"the inputs, {low:.3g} to {high:.3g}, are probably"
     if ratio < _LEAST and low >= 0 and high >= _PIXELS:
         text = f"{span} too large for the model: the first layer's signals are {1 / ratio:.0f} times its bias"
         hint = "the model was probably trained on pixels divided by 255 or normalised: scale the samples so"
-        return [Finding("range", "warning", text, hint)]
+        return (Finding("range", "warning", text, hint),)
     if ratio > _MOST and max(-low, high) <= _TINY:
         text = f"{span} too small for the model: the first layer's bias is {ratio:.0f} times its signals"
         hint = "the samples were probably divided by 255 twice, or the model takes pixels from 0 to 255"
-        return [Finding("range", "warning", text, hint)]
-    return []
+        return (Finding("range", "warning", text, hint),)
+    return ()
 
 
 def _first_layer(structure: onnx.ModelProto) -> onnx.NodeProto | None:

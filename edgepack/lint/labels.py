@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgepack.specs import Array, Finding, OnnxModel, SampleSet
+from edgepack.lint import Found, Inspected
+from edgepack.specs import Array, Finding, SampleSet
 
 _IMBALANCE = 10.0
 _LEAST_DOMINANT = 20
@@ -13,18 +14,14 @@ _SHOWN = 8
 _CHANCE = 0.01
 
 
-def class_labels(labels: Array | None) -> Array | None:
-    """Return labels that are class numbers [samples]; None for any others."""
-    return labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
-
-
-def check_labels(model: OnnxModel, samples: SampleSet, labels: Array, evaluation: Array | None) -> list[Finding]:
-    """Return what is odd about class labels [samples] of the calibration set; ``evaluation`` are the other set's.
-
-    Labels must be class numbers, see ``class_labels``.
-    """
+def check(inspected: Inspected) -> Found:
+    """Return what is odd about the class labels of the calibration set; nothing where labels are of another kind."""
+    samples, labels = inspected.calibration.samples, inspected.calibration.labels
+    if labels is None:
+        return Found()
+    evaluation = inspected.evaluation.labels if inspected.evaluation is not None else None
     found = []
-    outputs = model.outputs[0].shape
+    outputs = inspected.model.outputs[0].shape
     answers = outputs[1] if len(outputs) == 2 and isinstance(outputs[1], int) and outputs[1] > 1 else None
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or (answers is not None and high >= answers):
@@ -35,7 +32,7 @@ def check_labels(model: OnnxModel, samples: SampleSet, labels: Array, evaluation
     counts = np.bincount(labels[labels >= 0].astype(np.int64))
     shares = _expected_shares(samples, counts, evaluation, answers)
     counts = np.pad(counts, (0, max(0, len(shares) - len(counts))))
-    return found + _missing(samples, counts, shares) + _uneven(samples, counts)
+    return Found((*found, *_missing(samples, counts, shares), *_uneven(samples, counts)))
 
 
 def _expected_shares(samples: SampleSet, counts: Array, evaluation: Array | None, answers: int | None) -> Array:

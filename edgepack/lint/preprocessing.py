@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import numpy as np
 
+from edgepack.base.intervals import mean_ci95, paired_difference_ci95, proportion_ci95
+from edgepack.lint import Found, Inspected, Surveyed
 from edgepack.lint.encodings import Encoding, encoding_of, guess_encoding
-from edgepack.lint.survey import Survey, picture_input
+from edgepack.lint.survey import picture_input
 from edgepack.lint.trials import Trial, Trials, try_encodings
-from edgepack.specs import Array, Finding, OnnxModel, Progress, SampleSet
-from edgepack.verify.metrics import mean_ci95, paired_difference_ci95, proportion_ci95
+from edgepack.specs import Array, Finding
 
 # With labels: an error rate of 5 % for all alternatives together, and a gain that is worth a word.
 _ERROR, _LEAST_GAIN = 0.05, 0.02
@@ -21,33 +20,20 @@ _FEWEST, _FEWEST_CLASSES = 12, 4
 _SHOWN = 4
 
 
-@dataclass(frozen=True)
-class PreprocessingCheck:
-    """What was found, whether the present encoding could be judged, and how often the model ran for it."""
-
-    findings: tuple[Finding, ...]
-    judged: bool
-    model_runs: int
-
-
-def check_preprocessing(
-    model: OnnxModel, samples: SampleSet, what: str, survey: Survey, labels: Array | None, progress: Progress
-) -> PreprocessingCheck:
+def check(inspected: Inspected) -> Found:
     """Return how well the model answers with the usual encodings, and a warning when another one is better.
 
-    With ``labels`` (class numbers [samples]) an answer is right or wrong, and "better" is a sign test on the samples
-    that only one of two encodings gets right, divided by the number of alternatives (Bonferroni). Without labels, or
-    with too few, what counts is ``lint_trials.sharpness``, and the warning says "probably". Models that do not classify
-    colour pictures, and samples whose own encoding cannot be told, are not judged. ``what`` names the samples.
+    The calibration samples are judged, or those for evaluation when only these have labels: both are encoded alike.
+    With labels an answer is right or wrong, and "better" is a sign test on the samples that only one of two encodings
+    gets right, divided by the number of alternatives (Bonferroni). Without labels, or with too few, what counts is
+    ``trials.sharpness``, and the warning says "probably".
     """
-    spec = picture_input(model)
-    outputs = model.outputs[0].shape
-    classes = outputs[1] if len(outputs) == 2 and isinstance(outputs[1], int) else 0
-    present = _present(samples, survey)
-    too_few = len(samples.indices) < _FEWEST or classes < (2 if labels is not None else _FEWEST_CLASSES)
-    if spec is None or present is None or too_few:
-        return PreprocessingCheck((), judged=False, model_runs=0)
-    trials = try_encodings(model, spec, samples, present, labels, progress)
+    judged = _judged(inspected)
+    spec, present = picture_input(inspected.model), _present(judged)
+    if spec is None or present is None or not can_judge(inspected):
+        return Found()
+    samples, what, labels = judged.samples, judged.title, judged.labels
+    trials = try_encodings(inspected.model, spec, samples, present, labels, inspected.progress)
     found = [_table(trials, what)]
     best = trials.others[0]
     without_looking = _without_looking(labels)
@@ -55,20 +41,30 @@ def check_preprocessing(
         found += _judge(trials, best, without_looking, what, sure=samples.preprocessing is not None)
     if labels is not None and len(found) == 1:
         found += _judge_labels(trials.present, without_looking, what)
-    return PreprocessingCheck(tuple(found), judged=True, model_runs=trials.model_runs)
+    return Found(tuple(found), trials.model_runs)
 
 
-def compare_encodings(calibration: Survey, evaluation: Survey) -> list[Finding]:
-    """Return a warning when arrays of pictures were plainly made in two ways; the order of channels does not show."""
-    told = [guess_encoding(s.channels[0].minima, s.channels[0].maxima) for s in (calibration, evaluation)]
-    if told[0] is None or told[1] is None or replace(told[0], bgr=False).near(replace(told[1], bgr=False)):
-        return []
-    text = f"as their values look, calibration samples are {told[0].name}, those for evaluation {told[1].name}"
-    return [Finding("preprocessing", "warning", text, "encode both as in training")]
+def can_judge(inspected: Inspected) -> bool:
+    """Say whether encodings can be tried: not on models that do not classify colour pictures, nor on a few samples.
+
+    Nor where the samples' own encoding cannot be told.
+    """
+    judged = _judged(inspected)
+    outputs = inspected.model.outputs[0].shape
+    classes = outputs[1] if len(outputs) == 2 and isinstance(outputs[1], int) else 0
+    enough = len(judged.samples.indices) >= _FEWEST
+    enough = enough and classes >= (2 if judged.labels is not None else _FEWEST_CLASSES)
+    return enough and picture_input(inspected.model) is not None and _present(judged) is not None
 
 
-def _present(samples: SampleSet, survey: Survey) -> Encoding | None:
-    made = samples.preprocessing
+def _judged(inspected: Inspected) -> Surveyed:
+    other = inspected.evaluation
+    only_other = inspected.calibration.labels is None and other is not None and other.labels is not None
+    return other if only_other and other is not None else inspected.calibration
+
+
+def _present(judged: Surveyed) -> Encoding | None:
+    made, survey = judged.samples.preprocessing, judged.survey
     if made is not None:
         return encoding_of(made) if made.color != "L" and made.dtype == "float32" else None
     if len(survey.channels) != 1 or len(survey.channels[0].minima) != 3:

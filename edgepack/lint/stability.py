@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from edgepack.calibrate import calibrate
+from edgepack.calibrate.observers import OBSERVERS
 from edgepack.data.samples import split_samples, take_samples
-from edgepack.specs import Finding, Observer, OnnxModel, Progress, Ranges, SampleSet
+from edgepack.lint import Found, Inspected
+from edgepack.specs import Finding, Ranges, SampleSet
 
 # Disagreement of halves in the median tensor, relative to the range; 7.5 % more range is 0.6 dB more rounding noise.
 # Measured on EfficientNet-Lite0, minmax and mse: 4 samples 0.09, 8 0.06, 32 0.04, 128 0.04 and 0.015; on ResNet20:
@@ -19,26 +19,25 @@ _FEW = 8
 ROUNDS = (64, 256)
 
 
-def check_stability(
-    model: OnnxModel, samples: SampleSet, observer: Observer, percentile: float, out: Path, progress: Progress
-) -> tuple[list[Finding], int]:
-    """Return how far the ranges of two random halves differ, as a note, or a warning when that is much; and model runs.
+def check(inspected: Inspected) -> Found:
+    """Return how far the ranges of two random halves differ, as a note, or a warning when that is much.
 
     With more samples than the last of ``ROUNDS`` there is no warning: halves of some of them are less steady than all.
     """
+    samples, observer = inspected.calibration.samples, inspected.observer
     count = len(samples.indices)
     if count < _FEW:
         text = f"there are only {count} samples" if count > 1 else "there is only one sample"
-        return [Finding("samples", "warning", text, "give at least 50")], 0
+        return Found((Finding("samples", "warning", text, "give at least 50"),))
     runs = 0
     for most in ROUNDS:
         taken = min(count, most)
         halves = split_samples(take_samples(samples, taken, seed=0), taken // 2, seed=0)
-        first, second = (calibrate(model, half, observer, percentile, out, progress) for half in halves)
+        first, second = (_ranges(inspected, half) for half in halves)
         runs += taken
         differences = range_differences(first, second)
         if not len(differences):
-            return [], runs
+            return Found((), runs)
         median, worst = float(np.median(differences)), float(np.percentile(differences, 90))
         if median < _UNSTEADY or taken == count:
             break
@@ -47,11 +46,17 @@ def check_stability(
         f"{worst:.1%} in the worst tenth"
     )
     if median < _UNSTEADY or taken < count:
-        return [Finding("samples", "note", text)], runs
+        return Found((Finding("samples", "note", text),), runs)
     factor = 4 if median >= _VERY_UNSTEADY else 2
-    steadier = " or an observer that ignores single extremes, such as mse" if observer == "minmax" else ""
+    by_extremes = not OBSERVERS.get(observer).needs_counts
+    steadier = " or an observer that ignores single extremes, such as mse" if by_extremes else ""
     hint = f"give about {factor * count} samples{steadier}"
-    return [Finding("samples", "warning", f"too few samples: {text}", hint)], runs
+    return Found((Finding("samples", "warning", f"too few samples: {text}", hint),), runs)
+
+
+def _ranges(inspected: Inspected, samples: SampleSet) -> Ranges:
+    observer, percentile = inspected.observer, inspected.percentile
+    return calibrate(inspected.model, samples, observer, percentile, inspected.scratch, inspected.progress)
 
 
 def range_differences(first: Ranges, second: Ranges) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -142,6 +142,11 @@ def signature(pixels: Array) -> Array | None:
     return result
 
 
+def class_labels(labels: Array | None) -> Array | None:
+    """Return labels that are class numbers [samples]; None for any others."""
+    return labels if labels is not None and labels.ndim == 1 and labels.dtype.kind in "iu" else None
+
+
 def _digest(feed: Feeds) -> str:
     digest = hashlib.sha256()
     for name in sorted(feed):

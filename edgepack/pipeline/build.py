@@ -24,7 +24,7 @@ from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, meet_gate
 from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.rows import built_row, failed_row, with_latency
-from edgepack.pipeline.settings import METRICS, BuildSettings
+from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.export import export_model, freeze_shapes
@@ -52,9 +52,10 @@ from edgepack.specs import (
     Trial,
 )
 from edgepack.verify.evaluate import Evaluation, evaluate
+from edgepack.verify.metrics import METRICS, default_metric
+from edgepack.verify.metrics.user_function import user_metric_code
 from edgepack.verify.outputs import StoredOutputs
 from edgepack.verify.reference import reference
-from edgepack.verify.user_metric import user_metric_code
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     golden = golden_vectors(runner, model, selection, random=data is None)
     samples = selection.evaluation
     outputs = runner.run(reference, model, samples, title=f"fp32 on {len(samples.indices)} samples")
-    metric = settings.metric or _default_metric(model, samples)
+    metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled)
     return Original(source, model, selection, golden, outputs, metric, code, found)
 
 
@@ -258,18 +259,6 @@ def _layer_records(
     except EdgepackError as error:
         notes["layers"] = f"SQNR of each layer was not measured: {error.message}"
         return None
-
-
-def _default_metric(model: OnnxModel, samples: SampleSet) -> str:
-    if not samples.labelled:
-        return "top1"  # _accuracy says that it was not measured, for want of labels
-    shape = model.outputs[0].shape
-    if len(shape) != 2 or shape[1] == 1:
-        raise ConfigError(
-            "the samples have labels, but the model's first output is not class scores [batch, classes]",
-            hint="add --metric module:function(outputs, labels) -> float, or --metric sqnr",
-        )
-    return "top1"
 
 
 def _check(evaluation: Evaluation, settings: BuildSettings, precision: Precision, tried: int) -> None:

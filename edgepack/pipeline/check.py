@@ -9,8 +9,9 @@ from pathlib import Path
 from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
 from edgepack.engines.tensorrt.proxy import ProxyReport, check_by_proxy, proxy_version
-from edgepack.errors import ConfigError, ModelError
+from edgepack.errors import ConfigError
 from edgepack.execution import child
+from edgepack.export import require_onnx
 from edgepack.graph.load import load_model
 from edgepack.specs import Diagnostic, OnnxModel, Target
 
@@ -46,8 +47,7 @@ def check_file(path: Path, target_name: str, *, proxy: bool = False) -> CheckRep
                 f"--proxy stands in for TensorRT, and {target.id} runs {target.backend}", hint="leave --proxy out"
             )
         proxy_version()
-    if path.suffix != ".onnx":
-        raise ModelError(f"{path} is no .onnx file", hint="make one with 'edgepack export MODEL -o model.onnx'")
+    require_onnx(path)
     with tempfile.TemporaryDirectory(prefix="edgepack-check-") as folder:
         log = Path(folder) / "check.log"
         found = child.call(check_loaded, path.absolute(), target, limit_s=_LIMIT_S, log=log)

@@ -7,15 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.calibrate.observers import choose_observer
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
 from edgepack.device.profiles import load_target
 from edgepack.errors import ConfigError
 from edgepack.pipeline.settings import BuildSettings, check_settings, parse_shape
 from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target
-
-DEFAULT_OBSERVER: Observer = "minmax"
-DEFAULT_PERCENTILE = 99.99
 
 
 @dataclass(frozen=True)
@@ -82,14 +80,4 @@ def resolve(settings: BuildSettings) -> BuildPlan:
         shapes={key: parse_shape(key, text) for key, text in settings.shapes.items()},
         observer=observer,
         percentile=percentile,
-    )
-
-
-def choose_observer(
-    recipe: Recipe | None, observer: Observer | None, percentile: float | None
-) -> tuple[Observer, float]:
-    """Return the observer and its percentile: those asked for, else the recipe's, else the defaults."""
-    return (
-        observer or (recipe.observer if recipe else DEFAULT_OBSERVER),
-        percentile or (recipe.percentile if recipe else DEFAULT_PERCENTILE),
     )

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepack.base import documents
-from edgepack.base.documents import suggestion
 from edgepack.base.user_functions import is_callable_reference
+from edgepack.calibrate.observers import check_observer, check_percentile_goes_with
 from edgepack.errors import ConfigError
+from edgepack.export import name_of
 from edgepack.specs import Observer, Precision
+from edgepack.verify.metrics import find_metric
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
-METRICS = ("top1", "top5", "agreement", "sqnr", "cosine")
 _MAX_TOML_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -69,6 +70,8 @@ def read_settings(path: Path) -> BuildSettings:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="correct that line") from None
     settings: BuildSettings = documents.decode(BuildSettings, data, str(path))
+    if settings.observer is not None:
+        check_observer(settings.observer, str(path))
     return _rebase(settings, path.parent)
 
 
@@ -93,7 +96,7 @@ def _rebase(settings: BuildSettings, folder: Path) -> BuildSettings:
         out=place(settings.out),
         recipe=data_file(settings.recipe) if settings.recipe else None,
         targets=tuple(data_file(t) for t in settings.targets),
-        metric=place(settings.metric) if settings.metric and settings.metric not in METRICS else settings.metric,
+        metric=place(settings.metric) if is_callable_reference(settings.metric or "") else settings.metric,
     )
 
 
@@ -142,18 +145,18 @@ def _check_numbers(settings: BuildSettings) -> None:
             if name == "max-drop" and value > 1:
                 hint += f"; it is a fraction: {value:g} percentage points is {value / 100:g}"
             raise ConfigError(f"--{name} {value:g} is out of range", hint=hint)
-    if settings.percentile is not None and settings.observer not in (None, "percentile"):
-        raise ConfigError(
-            f"--percentile does not go with --observer {settings.observer}", hint="use --observer percentile"
-        )
+    if settings.observer is not None:
+        check_observer(settings.observer)
+        if settings.percentile is not None:
+            check_percentile_goes_with(settings.observer)
 
 
 def _check_metric(settings: BuildSettings) -> None:
     metric = settings.metric
-    if metric is not None and metric not in METRICS and not is_callable_reference(metric):
-        raise ConfigError(f"there is no metric {metric!r}", hint=suggestion(metric, METRICS) + "; or module:function")
-    if metric == "sqnr" and settings.max_drop is not None:
-        raise ConfigError("--max-drop has no meaning for sqnr, which is in dB", hint="use --metric agreement or top1")
+    found = find_metric(metric) if metric is not None else None
+    if found is not None and not found.has_drop and settings.max_drop is not None:
+        unit = f", which is in {found.unit}" if found.unit else ""
+        raise ConfigError(f"--max-drop has no meaning for {metric}{unit}", hint="use --metric agreement or top1")
     if metric is not None and settings.data is None and settings.eval is None:
         raise ConfigError(f"--metric {metric} needs samples", hint="add --eval or --data")
     if settings.max_drop is not None and settings.data is None and settings.eval is None:
@@ -161,9 +164,7 @@ def _check_metric(settings: BuildSettings) -> None:
 
 
 def _name_of(model: str) -> str:
-    place = model.rpartition(":")[0] if is_callable_reference(model) else model
-    stem = Path(place).stem if place.endswith((".py", ".onnx", ".pt2")) else place
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "model"
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name_of(model)).strip("-._") or "model"
 
 
 def parse_shape(name: str, text: str) -> tuple[int | str, ...]:

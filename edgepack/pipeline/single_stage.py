@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edgepack.base import documents
 from edgepack.calibrate import calibrate
+from edgepack.calibrate.observers import choose_observer
 from edgepack.calibrate.ranges import read_ranges
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import SampleRequest, Selection
@@ -14,7 +15,6 @@ from edgepack.device.profiles import load_target
 from edgepack.engines.fallback import runs_here
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.execution.runner import StageRunner
-from edgepack.pipeline.plan import choose_observer
 from edgepack.pipeline.stages.compile import compile_for_target
 from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
 from edgepack.pipeline.stages.lint import lint_before_use, lint_selection
@@ -60,9 +60,9 @@ def calibrate_model(
 ) -> Ranges:
     """Return the ranges of a .onnx on ``samples`` samples of ``data`` (all of them when None), which are checked."""
     recipe = load_recipe(recipe_name) if recipe_name else None
+    chosen, share = choose_observer(recipe, observer, percentile)
     model = load_onnx(runner, path)
     selection = _select(runner, model, data, recipe, samples, seed)
-    chosen, share = choose_observer(recipe, observer, percentile)
     lint_before_use(runner, model, _alone(selection), chosen, share, strict=strict)
     title = f"{chosen} ranges on {len(selection.evaluation.indices)} samples"
     return runner.run(calibrate, model, selection.evaluation, chosen, share, title=title)
@@ -84,6 +84,7 @@ def lint_model(
     With ``eval_data`` all samples of that are compared with them. Raises what the checks raise.
     """
     recipe = load_recipe(recipe_name) if recipe_name else None
+    chosen, share = choose_observer(recipe, observer, percentile)
     model = export_and_prepare(runner, source, {}, data, recipe_name)
     if eval_data is None:
         selection = _alone(_select(runner, model, data, recipe, samples, seed))
@@ -91,7 +92,7 @@ def lint_model(
         preprocessing = recipe.preprocessing if recipe else None
         request = SampleRequest(data, eval_data, preprocessing, samples=samples, default=_ALL, seed=seed)
         selection = select_samples(runner, request, model.inputs)
-    return lint_selection(runner, model, selection, *choose_observer(recipe, observer, percentile))
+    return lint_selection(runner, model, selection, chosen, share)
 
 
 def _alone(selection: Selection) -> Selection:

@@ -15,6 +15,7 @@ from edgepack.engines.tvm.tuning.tune import can_measure_here, tune_model
 from edgepack.engines.tvm.tuning.whole_model import Whole, measure_whole
 from edgepack.errors import ConfigError
 from edgepack.execution.runner import StageRunner
+from edgepack.export import is_onnx
 from edgepack.graph.load import read_proto
 from edgepack.graph.passes import is_quantized
 from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
@@ -134,7 +135,7 @@ def _model(
     path = Path(source)
     if path.suffix == ".edgepack":
         raise ConfigError(f"{path} is a bundle, which holds machine code", hint="name the model that it was built from")
-    if path.suffix == ".onnx":
+    if is_onnx(path):
         model = load_onnx(runner, path)
         if is_quantized(read_proto(model)):
             return model

@@ -11,6 +11,7 @@ from edgepack.bundle.archive import open_bundle, read_member
 from edgepack.engines.tvm.interface import FUNCTIONS, read_functions
 from edgepack.errors import ConfigError, ModelError
 from edgepack.execution import child
+from edgepack.export import is_onnx
 from edgepack.graph.describe import ModelDescription, describe
 from edgepack.graph.load import load_model
 from edgepack.profiling.layers import LayersReport, inspect_layers
@@ -39,7 +40,7 @@ def is_bundle(path: Path) -> bool:
     """Say whether ``path`` is to be read as a bundle: by its name, else by its first bytes."""
     if not path.is_file():
         raise ModelError(f"there is no file {path}", hint="give a .onnx or a .edgepack file")
-    if path.suffix in (".edgepack", ".onnx"):
+    if path.suffix == ".edgepack" or is_onnx(path):
         return path.suffix == ".edgepack"
     with path.open("rb") as file:
         return file.read(2) == _ZIP_MAGIC

@@ -6,16 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from edgepack.verify.metrics import METRICS
+
 NONE = "–"  # noqa: RUF001
 _MINUS = "−"  # noqa: RUF001  the minus sign, as wide as a digit
-_FRACTION_METRICS = ("top1", "top5", "agreement")
-_TITLES = {
-    "top1": "top-1 accuracy",
-    "top5": "top-5 accuracy",
-    "agreement": "agreement",
-    "sqnr": "SQNR",
-    "cosine": "cosine",
-}
 
 
 @dataclass(frozen=True)
@@ -112,12 +106,14 @@ def threads(number: int | None) -> str:
 
 def is_fraction(metric: str) -> bool:
     """Say whether a metric is a fraction that is read as per cent."""
-    return metric in _FRACTION_METRICS
+    found = METRICS.find(metric)
+    return found is not None and found.unit == "%"
 
 
 def metric_title(metric: str) -> str:
     """Return a metric's name in words; a user's ``module:function`` is its own name."""
-    return _TITLES.get(metric, metric)
+    found = METRICS.find(metric)
+    return (found.title if found is not None else "") or metric
 
 
 def duration(nanoseconds: int) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 
 from edgepack.base import documents
 from edgepack.base.files import sha256_json, write_text
+from edgepack.base.run_options import out_of_bounds
 from edgepack.bundle.archive import (
     Bundle,
     Source,
@@ -40,7 +41,6 @@ FORMAT = 1
 SUFFIX = ".tuning.json"
 LIMIT_BYTES = 4 << 20
 TunedFor = Literal["SingleStream", "Offline"]
-_MOST_THREADS = 1024
 _MOST_BATCH = 65_536
 _HINT = "tune again with 'edgepack tune BUNDLE', or remove the file"
 
@@ -235,9 +235,9 @@ def read_tunings(text: bytes, where: str) -> Tunings:
 
 def _problems(key: str, tuning: Tuning) -> Sequence[str]:
     options = tuning.options
-    counts = [("threads", options.threads, _MOST_THREADS), ("streams", options.streams, _MOST_THREADS)]
-    counts += [("batch", tuning.batch, _MOST_BATCH), ("fixed_batch", options.fixed_batch or None, _MOST_BATCH)]
-    problems = [f"{n} {name} make no sense" for name, n, most in counts if n is not None and not 1 <= n <= most]
+    problems = list(out_of_bounds(options))
+    if not 1 <= tuning.batch <= _MOST_BATCH:
+        problems.append(f"{tuning.batch} batch make no sense")
     if options.device is not None:
         problems.append("a tuning does not choose another device")
     if key != key_of(tuning.device, tuning.scenario):

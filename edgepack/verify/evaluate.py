@@ -20,14 +20,11 @@ from edgepack.specs import (
     Verification,
     no_progress,
 )
-from edgepack.verify import metrics
 from edgepack.verify.closeness import Closeness, ClosenessSums
 from edgepack.verify.distance import distances
 from edgepack.verify.golden import read_golden
+from edgepack.verify.metrics import Compared, Metric, find_metric
 from edgepack.verify.outputs import OutputReader, OutputWriter, StoredOutputs
-from edgepack.verify.user_metric import user_metric
-
-METRICS = ("top1", "top5", "agreement", "sqnr", "cosine")
 
 
 @dataclass(frozen=True)
@@ -62,8 +59,9 @@ def evaluate(
 
     ``code`` is what ``user_metric_code`` returned of a metric of the user, so that another code of it counts.
     ``metric`` is one of ``METRICS`` or the user's ``module:function(outputs, labels) -> float``. Raises ``DataError``
-    when the metric does not fit the model's outputs or the labels.
+    when the metric does not fit the model's outputs or the labels, ``ConfigError`` for a metric that is not known.
     """
+    record = find_metric(metric)
     runner = get_backend(compiled.backend).load_model(compiled, options)
     try:
         verification = _verify(compiled, golden, runner.infer)
@@ -79,7 +77,9 @@ def evaluate(
     finally:
         runner.close()
     closeness = sums.result(seed)
-    accuracy, reason = _accuracy(metric, closeness, expected, OutputReader(stored), reference.names, samples, seed)
+    accuracy, reason = _accuracy(
+        record, metric, closeness, expected, OutputReader(stored), reference.names, samples, seed
+    )
     _discard(stored)
     return Evaluation(verification, accuracy, reason, closeness)
 
@@ -111,6 +111,7 @@ def _verify(compiled: CompiledModel, golden: Path, infer: object) -> Verificatio
 
 
 def _accuracy(
+    record: Metric,
     metric: str,
     closeness: Closeness,
     expected: OutputReader,
@@ -119,42 +120,8 @@ def _accuracy(
     samples: SampleSet,
     seed: int,
 ) -> tuple[Accuracy | None, str | None]:
-    if metric == "sqnr":
-        return None, "sqnr is a ratio in dB and has no drop; see sqnr_db"
-    if metric == "cosine":
-        low, high = closeness.cosine_ci95 or (closeness.cosine, closeness.cosine)
-        value = closeness.cosine
-        return Accuracy("cosine", closeness.n, 1.0, value, 1 - value, (1 - high, 1 - low)), None
-    if metric == "agreement":
-        if closeness.agreement is None or closeness.agreement_ci95 is None:
-            return None, "agreement needs an output of class scores [batch, classes]; this model has none"
-        low, high = closeness.agreement_ci95
-        value = closeness.agreement
-        return Accuracy("agreement", closeness.n, 1.0, value, 1 - value, (1 - high, 1 - low)), None
-    if not samples.labelled:
+    if record.needs_labels and not samples.labelled:
         return None, "no labels were given: accuracy was not measured"
-    labels = read_labels(samples)
-    if metric in ("top1", "top5"):
-        return _top_k(metric, expected.whole(names[0]), found.whole(names[0]), labels), None
-    return user_metric(metric, expected, found, names, labels, seed), None
-
-
-def _top_k(metric: str, fp32: Array, scores: Array, labels: Array) -> Accuracy:
-    from edgepack.errors import DataError
-
-    if fp32.ndim != 2 or fp32.shape[1] < 2 or len(fp32) != len(labels):
-        raise DataError(
-            f"{metric} needs a first output of class scores [n, classes] for {len(labels)} labels; it is {fp32.shape}",
-            hint="choose --metric agreement, sqnr, cosine, or your own module:function(outputs, labels)",
-        )
-    if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.min() < 0 or labels.max() >= fp32.shape[1]:
-        raise DataError(
-            f"{metric} needs whole-number labels from 0 to {fp32.shape[1] - 1}; they are {labels.dtype} "
-            f"from {labels.min()} to {labels.max()}",
-            hint="the class folders or labels must be in the order of the model's classes",
-        )
-    k = 1 if metric == "top1" else min(5, fp32.shape[1])
-    before, after = metrics.top_k_correct(fp32, labels, k), metrics.top_k_correct(scores, labels, k)
-    ci95 = metrics.paired_difference_ci95(before, after)
-    first, second = float(before.mean()), float(after.mean())
-    return Accuracy(metric, len(labels), first, second, first - second, ci95)
+    labels = read_labels(samples) if record.needs_labels else None
+    answer = record.measure(Compared(metric, closeness, expected, found, names, labels, seed))
+    return (None, answer) if isinstance(answer, str) else (answer, None)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.base.extensions import Table
+from edgepack.base.extensions import Table, extension_sources
 from edgepack.errors import ConfigError, ToolchainError
 
 OWN = {"first": "json", "second": "json:dumps"}
@@ -73,3 +73,34 @@ def test_a_package_cannot_take_a_name_of_edgepack(
         assert table.get("first") is json
         assert table.names() == ("first", "second")
     assert "ignored" in caplog.text
+
+
+def test_a_row_of_another_package_must_be_of_the_tables_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    table = Table("trial", "edgepack.tests", {}, int)
+    install(tmp_path, "wrong_trial", "third = wrong_trial:VALUE\nfourth = wrong_trial:GOOD", "VALUE, GOOD = 'a', 4\n")
+    with pytest.raises(ToolchainError, match="'third' of the package wrong_trial is a str, not a int") as caught:
+        table.get("third")
+    assert caught.value.hint == "update or remove wrong_trial"
+    with caplog.at_level(logging.WARNING, "edgepack"):
+        assert table.find("third") is None
+    assert "'third'" in caplog.text
+    assert table.find("fourth") == 4
+    assert table.find("fifth") is None
+
+
+def test_the_source_of_added_packages_is_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not [path for path in extension_sources() if path.is_relative_to(tmp_path)]
+    install(tmp_path, "single_trial", "third = single_trial", "raise SystemExit\n")
+    install(tmp_path, "folder_trial", "fourth = folder_trial.inner:VALUE")
+    (tmp_path / "folder_trial.py").unlink()
+    (tmp_path / "folder_trial").mkdir()
+    for name in ("__init__", "inner"):
+        (tmp_path / "folder_trial" / f"{name}.py").write_text("raise SystemExit\n")
+    found = [path.relative_to(tmp_path).as_posix() for path in extension_sources() if path.is_relative_to(tmp_path)]
+    assert found == ["folder_trial/__init__.py", "folder_trial/inner.py", "single_trial.py"]

@@ -5,9 +5,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from edgepack.calibrate.histogram import Counts, to_histogram
-from edgepack.calibrate.observers import choose_range
+from edgepack.calibrate.observers import OBSERVERS, check_percentile_goes_with, choose_observer, choose_range
 from edgepack.calibrate.range_error import squared_errors
 from edgepack.calibrate.statistics import Statistics, extremes_of
+from edgepack.errors import ConfigError
+from edgepack.specs import Recipe
 
 COUNT = 60_000
 
@@ -42,7 +44,7 @@ def statistics_of(values):
 
 
 def choose(observer, values, percentile=99.99):
-    return choose_range(observer, statistics_of(values), percentile)
+    return choose_range(OBSERVERS.get(observer), statistics_of(values), percentile)
 
 
 def quantize_asymmetric(values, low, high, steps=255):
@@ -61,7 +63,7 @@ def error(values, quantized):
     return float(((values.astype(np.float64) - quantized) ** 2).sum())
 
 
-@pytest.mark.parametrize("observer", ["minmax", "percentile", "entropy", "mse"])
+@pytest.mark.parametrize("observer", list(OBSERVERS.own))
 @pytest.mark.parametrize("name", NAMES)
 def test_every_range_holds_zero_and_stays_within_the_extremes(observer, name):
     values = samples_of(name)
@@ -231,3 +233,42 @@ def test_ranges_scale_with_the_values(seed, factor):
         one, other = choose(observer, values, 99.0), choose(observer, values * np.float32(factor), 99.0)
         assert other.high == pytest.approx(one.high * factor, rel=1e-6)
         assert other.magnitude == pytest.approx(one.magnitude * factor, rel=1e-6)
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_an_observer_says_which_statistics_it_needs():
+    assert {name for name, observer in OBSERVERS.all() if not observer.needs_counts} == {"minmax"}
+    assert {name for name, observer in OBSERVERS.all() if observer.parameters} == {"percentile"}
+    only_extremes = Statistics()
+    only_extremes.add(extremes_of(np.array([-1.0, 3.0], np.float32), False))
+    assert choose_range(OBSERVERS.get("minmax"), only_extremes, 99.99).high == 3.0
+
+
+def test_what_was_asked_for_goes_before_the_recipe():
+    recipe = Recipe(name="mine", title="", observer="entropy", percentile=99.0)
+    assert choose_observer(None, None, None) == ("minmax", 99.99)
+    assert choose_observer(recipe, None, None) == ("entropy", 99.0)
+    assert choose_observer(recipe, "mse", 98.0) == ("mse", 98.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "message"),
+    [
+        ("mes", None, "unknown observer 'mes'"),
+        (None, Recipe(name="mine", title="", observer="mes"), "the recipe 'mine': unknown observer 'mes'"),
+    ],
+)
+def test_an_unknown_observer_is_answered_with_the_nearest(name, recipe, message):
+    with pytest.raises(ConfigError) as caught:
+        choose_observer(recipe, name, None)
+    assert caught.value.message == message
+    assert "did you mean 'mse'" in caught.value.hint
+
+
+def test_a_percentile_goes_with_observers_that_take_it():
+    check_percentile_goes_with("percentile")
+    with pytest.raises(ConfigError, match="does not go with --observer mse") as caught:
+        check_percentile_goes_with("mse")
+    assert caught.value.hint == "use --observer percentile"

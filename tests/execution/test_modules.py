@@ -95,3 +95,18 @@ def test_the_versions_of_what_the_code_imports_are_known() -> None:
 )
 def test_imports_are_read_from_the_text(text: str, names: set[str]) -> None:
     assert set(modules._imported(text)) == names
+
+
+def test_the_source_of_a_package_that_extends_edgepack_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without = modules.extensions()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    info = tmp_path / "adding-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: adding\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[edgepack.observers]\nadded = adding:OBSERVER\n")
+    (tmp_path / "adding.py").write_text("OBSERVER = 1\n")
+    first = modules.extensions()
+    assert first["adding"] == "1.0"
+    assert first != without
+    (tmp_path / "adding.py").write_text("OBSERVER = 2\n")
+    assert modules.extensions()["their source"] != first["their source"]

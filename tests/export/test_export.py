@@ -12,7 +12,15 @@ from onnx import helper, numpy_helper
 
 from edgepack.errors import ConfigError, EdgepackError, ModelError
 from edgepack.execution import child
-from edgepack.export import export, find_inputs
+from edgepack.export import (
+    FRAMEWORKS,
+    export,
+    find_framework,
+    find_inputs,
+    name_of,
+    require_onnx,
+    sources_in_words,
+)
 from edgepack.graph.load import load_model, save_proto
 from edgepack.specs import OnnxModel
 
@@ -90,3 +98,42 @@ def test_a_crash_in_the_users_code_is_an_error(tmp_path: Path) -> None:
         child.call(
             export, f"{tmp_path / 'crash.py'}:make", None, {}, tmp_path / "out", limit_s=60, log=tmp_path / "log"
         )
+
+
+# --- the table --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("dir/Net.ONNX", "onnx"),
+        ("net.pt2", "torch_program"),
+        ("my_model.py:make", "torch_module"),
+        ("package.module:Net", "torch_module"),
+    ],
+)
+def test_each_source_has_its_framework(source: str, name: str) -> None:
+    assert find_framework(source) is FRAMEWORKS.get(name)
+
+
+@pytest.mark.parametrize("source", ["net.pt", "folder", "net", "C:/net.tflite"])
+def test_other_sources_have_none(source: str) -> None:
+    assert find_framework(source) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [("dir/net.onnx", "net"), ("net.pt2", "net"), ("dir/my_net.py:make", "my_net"), ("pkg.nets:Small", "pkg.nets")],
+)
+def test_a_model_is_named_by_its_file_or_module(source: str, name: str) -> None:
+    assert name_of(source) == name
+
+
+def test_what_may_be_given_is_said_in_words() -> None:
+    assert sources_in_words() == ".onnx, .pt2 or file.py:callable"
+
+
+def test_a_command_that_wants_an_onnx_file_says_so() -> None:
+    require_onnx(Path("net.onnx"))
+    with pytest.raises(ModelError, match=r"net\.pt2 is not an ONNX file"):
+        require_onnx(Path("net.pt2"))

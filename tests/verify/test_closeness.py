@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from edgepack.verify import closeness
 from edgepack.verify.closeness import ClosenessSums
 
 
@@ -47,3 +52,32 @@ def test_every_row_of_a_batch_counts() -> None:
     result = sums.result(seed=0)
     assert result.n == 4
     assert result.agreement == 0
+
+
+def test_models_agree_where_they_give_the_same_class_and_no_nan() -> None:
+    scores = np.array([[np.nan, 1.0], [0.0, 1.0]], np.float32)
+    assert closeness.agreement(np.array([[0.0, 1.0], [0.0, 1.0]]), scores).tolist() == [False, True]
+
+
+@given(st.floats(-60, 60))
+def test_sqnr_is_the_ratio_of_energies_in_db(db: float) -> None:
+    signal = np.array([4.0, 6.0])
+    noise = signal * 10 ** (-db / 10)
+    assert closeness.sqnr_db(signal, noise) == pytest.approx(db, abs=1e-6)
+
+
+def test_sqnr_of_identical_outputs_has_no_number() -> None:
+    assert closeness.sqnr_db(np.ones(3), np.zeros(3)) is None
+    assert closeness.sqnr_ci95_db(np.ones(3), np.zeros(3), 0) is None
+
+
+def test_the_sqnr_interval_holds_the_figure_and_is_reproducible() -> None:
+    generator = np.random.default_rng(3)
+    signal, noise = generator.gamma(2, 1, 80), generator.gamma(2, 0.01, 80)
+    interval = closeness.sqnr_ci95_db(signal, noise, 5)
+    figure = closeness.sqnr_db(signal, noise)
+    assert interval is not None
+    assert figure is not None
+    assert interval[0] < figure < interval[1]
+    assert interval == closeness.sqnr_ci95_db(signal, noise, 5)
+    assert math.isfinite(interval[0])

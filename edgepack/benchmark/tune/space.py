@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.run_options import RUN_OPTIONS, RunOption
 from edgepack.engines import FIXES_BATCH
 from edgepack.specs import RunOptions
 
@@ -82,16 +83,9 @@ def with_changes(made: Sequence[Change]) -> Candidate:
 
 def describe_changes(made: Sequence[Change]) -> str:
     """Return changes in words, as ``threads 2, spinning off``; "defaults" for none."""
-    words = {True: "on", False: "off"}
-    return (
-        ", ".join(
-            "batch left free"
-            if (name, value) == ("fixed_batch", 0)
-            else f"{name} {words.get(value, value) if isinstance(value, bool) else value}"
-            for name, value in made
-        )
-        or "defaults"
-    )
+    # The batch goes with the options, and is none of them.
+    described = [(RUN_OPTIONS.get(name) or RunOption(name, help=""), value) for name, value in made]
+    return ", ".join(option.describe(value) for option, value in described) or "defaults"
 
 
 def combinations(helped: Sequence[tuple[Change, float]], count: int, seed: int) -> list[tuple[Change, ...]]:

@@ -10,9 +10,8 @@ from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.recipes import load_recipe
 from edgepack.data.samples import find_samples, take_samples
 from edgepack.data.split import with_shapes
-from edgepack.errors import ModelError
 from edgepack.execution.runner import StageRunner
-from edgepack.export import export
+from edgepack.export import export, find_framework, require_onnx
 from edgepack.graph.freeze import freeze
 from edgepack.graph.prepare import prepare
 from edgepack.specs import OnnxModel, Preprocessing, SampleSet, UserSource
@@ -44,7 +43,8 @@ def export_model(
 ) -> OnnxModel:
     """Return the exported ONNX model of a trained model; one that is not an ONNX file yet is compared on samples."""
     samples = None
-    if data is not None and not source.endswith(".onnx"):
+    framework = find_framework(source)
+    if data is not None and (framework is None or framework.uses_samples):
         title = f"{short(data)} for the export"
         samples = runner.run(find_for_export, data, preprocessing, seed, title=title)
     return runner.run(export, source, samples, shapes or {}, title=short(source))
@@ -61,8 +61,7 @@ def export_and_prepare(
 
 def load_onnx(runner: StageRunner, path: Path) -> OnnxModel:
     """Return the checked ONNX file of a user; it is loaded in a child process because it may be hostile."""
-    if path.suffix != ".onnx":
-        raise ModelError(f"{path} is not an ONNX file", hint="make one with 'edgepack export MODEL -o model.onnx'")
+    require_onnx(path)
     return export_model(runner, str(path))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from edgepack.base.run_options import command_words
 from edgepack.benchmark.tune.space import describe_changes
 from edgepack.report import units
 from edgepack.report.entries import Entry, labels
@@ -176,10 +177,8 @@ def _commands(entry: Entry) -> Iterable[str]:
     words += ["--launches", str(scenario.launches)] if scenario.launches != Scenario.launches else []
     if scenario.latency_bound_ns is not None:
         words += ["--latency-bound", units.duration(scenario.latency_bound_ns)]
-    if result.options.threads is not None:
-        words += ["--threads", str(result.options.threads)]
-    elif result.tuned is None:
-        words += ["--untuned"]
+    asked = command_words(result.options)
+    words += asked or (["--untuned"] if result.tuned is None else [])
     yield " ".join(words)
 
 

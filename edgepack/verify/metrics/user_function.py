@@ -11,7 +11,7 @@ from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import load_callable, user_error
 from edgepack.errors import DataError
 from edgepack.specs import Accuracy, Array, UserSource
-from edgepack.verify.outputs import OutputReader
+from edgepack.verify.metrics import Compared, Metric
 
 _RESAMPLES = 400
 
@@ -26,9 +26,7 @@ def user_metric_code(reference: UserSource, out: Path) -> Path:
     return out
 
 
-def user_metric(
-    metric: str, expected: OutputReader, found: OutputReader, names: tuple[str, ...], labels: Array, seed: int
-) -> Accuracy:
+def _measure(compared: Compared) -> Accuracy:
     """Return the user's metric of both models and the interval of their paired difference.
 
     The function gets ``outputs``, an array [n, ...] (a dict of arrays when the model has several outputs), and
@@ -37,15 +35,17 @@ def user_metric(
     """
     import numpy as np
 
+    metric, names, labels = compared.metric, compared.names, compared.labels
+    assert labels is not None, "it says that it needs labels"
     function = load_callable(metric)
-    before = {name: expected.whole(name) for name in names}
-    after = {name: found.whole(name) for name in names}
+    before = {name: compared.expected.whole(name) for name in names}
+    after = {name: compared.found.whole(name) for name in names}
     n = len(labels)
     if any(len(value) != n for value in before.values()):
         raise DataError(f"{metric}: there are {n} labels for {len(before[names[0]])} outputs")
     whole = np.arange(n)
     first, second = _value(function, metric, before, labels, whole), _value(function, metric, after, labels, whole)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(compared.seed)
     differences = []
     for _ in range(_RESAMPLES):
         chosen = generator.integers(0, n, n)
@@ -66,3 +66,6 @@ def _value(function: Callable[..., Any], metric: str, outputs: dict[str, Array],
     if not math.isfinite(number):
         raise DataError(f"{metric} returned {number}", hint="the metric must be a finite number, higher is better")
     return number
+
+
+METRIC = Metric(_measure, needs_labels=True)

@@ -1,0 +1,109 @@
+"""The metrics: what is measured of a compiled model beside the fp32 model on the same samples, one module each.
+
+To add one, add a module with a ``Metric`` and a line to ``METRICS``, which nothing else names; an installed package
+adds its own by an entry point in the group ``edgepack.metrics``. Names are known without importing numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from edgepack.base.documents import suggestion
+from edgepack.base.extensions import Table
+from edgepack.base.user_functions import is_callable_reference
+from edgepack.errors import ConfigError
+from edgepack.specs import Accuracy, TensorSpec
+
+if TYPE_CHECKING:
+    from edgepack.specs import Array
+    from edgepack.verify.closeness import Closeness
+    from edgepack.verify.outputs import OutputReader
+
+DEFAULT = "top1"
+_USER = "module:function"  # stands for any reference to the user's own
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A compiled model beside the fp32 model: what was summed of both, and all outputs, on the same samples.
+
+    ``metric`` is the name that was asked for. ``labels`` [n, ...] are there for metrics that need them. ``seed`` fixes
+    whatever is drawn at random.
+    """
+
+    metric: str
+    closeness: Closeness
+    expected: OutputReader
+    found: OutputReader
+    names: tuple[str, ...]
+    labels: Array | None
+    seed: int
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric; more is better.
+
+    ``measure`` returns the figures of both models with the interval of their paired difference, or, as a text, why
+    there are none; it raises ``DataError`` when outputs or labels do not fit. ``title`` is the metric in words, empty
+    for its own name. ``unit`` "%" says that it is a fraction, which is read as per cent. ``needs_scores`` says that the
+    first output must be class scores [batch, classes]. ``has_drop`` says that a drop against fp32 has a meaning, which
+    --max-drop can limit.
+    """
+
+    measure: Callable[[Compared], Accuracy | str]
+    title: str = ""
+    unit: str = ""
+    needs_labels: bool = False
+    needs_scores: bool = False
+    has_drop: bool = True
+
+
+METRICS: Table[Metric] = Table(
+    "metric",
+    "edgepack.metrics",
+    {
+        "top1": "edgepack.verify.metrics.top_k:TOP1",
+        "top5": "edgepack.verify.metrics.top_k:TOP5",
+        "agreement": "edgepack.verify.metrics.agreement:METRIC",
+        "sqnr": "edgepack.verify.metrics.sqnr:METRIC",
+        "cosine": "edgepack.verify.metrics.cosine:METRIC",
+        _USER: "edgepack.verify.metrics.user_function:METRIC",
+    },
+    Metric,
+)
+
+
+def metrics_in_words() -> str:
+    """Return edgepack's own metrics as a list in words, the user's function last."""
+    *names, user = METRICS.own
+    return f"{', '.join(names)}, or {user}"
+
+
+def find_metric(name: str) -> Metric:
+    """Return the metric ``name``, a name of the table or a reference to the user's function.
+
+    Raises ``ConfigError`` for any other; ``ToolchainError`` when another package's cannot be imported.
+    """
+    if name not in METRICS and is_callable_reference(name):
+        return METRICS.get(_USER)
+    if name not in METRICS:
+        names = [known for known in METRICS.names() if known != _USER]
+        raise ConfigError(f"there is no metric {name!r}", hint=f"{suggestion(name, names)}; or {_USER}")
+    return METRICS.get(name)
+
+
+def default_metric(outputs: Sequence[TensorSpec], *, labelled: bool) -> str:
+    """Return the metric of a build that names none; without labels it is said later that it was not measured.
+
+    Raises ``ConfigError`` for labelled samples when the model's first output does not suit it.
+    """
+    shape = outputs[0].shape
+    if labelled and METRICS.get(DEFAULT).needs_scores and (len(shape) != 2 or shape[1] == 1):
+        raise ConfigError(
+            "the samples have labels, but the model's first output is not class scores [batch, classes]",
+            hint="add --metric module:function(outputs, labels) -> float, or --metric sqnr",
+        )
+    return DEFAULT

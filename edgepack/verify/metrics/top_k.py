@@ -1,0 +1,54 @@
+"""top1 and top5: the share of samples whose label is the highest class score, or among the five highest."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from edgepack.base.intervals import paired_difference_ci95
+from edgepack.errors import DataError
+from edgepack.specs import Accuracy
+from edgepack.verify.metrics import Compared, Metric
+
+if TYPE_CHECKING:
+    from edgepack.specs import Array
+
+
+def _measure(most: int, compared: Compared) -> Accuracy:
+    metric, labels = compared.metric, compared.labels
+    assert labels is not None, "it says that it needs labels"
+    fp32, scores = compared.expected.whole(compared.names[0]), compared.found.whole(compared.names[0])
+    if fp32.ndim != 2 or fp32.shape[1] < 2 or len(fp32) != len(labels):
+        raise DataError(
+            f"{metric} needs a first output of class scores [n, classes] for {len(labels)} labels; it is {fp32.shape}",
+            hint="choose --metric agreement, sqnr, cosine, or your own module:function(outputs, labels)",
+        )
+    if labels.dtype.kind not in "iu" or labels.ndim != 1 or labels.min() < 0 or labels.max() >= fp32.shape[1]:
+        raise DataError(
+            f"{metric} needs whole-number labels from 0 to {fp32.shape[1] - 1}; they are {labels.dtype} "
+            f"from {labels.min()} to {labels.max()}",
+            hint="the class folders or labels must be in the order of the model's classes",
+        )
+    k = min(most, fp32.shape[1])
+    before, after = top_k_correct(fp32, labels, k), top_k_correct(scores, labels, k)
+    first, second = float(before.mean()), float(after.mean())
+    return Accuracy(metric, len(labels), first, second, first - second, paired_difference_ci95(before, after))
+
+
+def top_k_correct(scores: Array, labels: Array, k: int) -> Array:
+    """Return for each sample whether its label is among the k highest scores.
+
+    ``scores`` is [n, classes], ``labels`` [n] of integers; the result is bool [n]. Of equal scores the lower class
+    counts as higher, so that a constant output is not called right. A sample with a NaN score is wrong.
+    """
+    import numpy as np
+
+    of_label = np.take_along_axis(scores, labels.astype(np.int64)[:, None], axis=1)
+    position = np.arange(scores.shape[1])[None, :]
+    before = (scores > of_label) | ((scores == of_label) & (position < labels[:, None]))
+    result: Array = (before.sum(axis=1) < k) & np.isfinite(scores).all(axis=1)
+    return result
+
+
+TOP1 = Metric(partial(_measure, 1), title="top-1 accuracy", unit="%", needs_labels=True, needs_scores=True)
+TOP5 = Metric(partial(_measure, 5), title="top-5 accuracy", unit="%", needs_labels=True, needs_scores=True)
