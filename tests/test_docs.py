@@ -250,7 +250,7 @@ def test_every_observer_is_explained() -> None:
 
 def test_every_metric_is_explained() -> None:
     text = read_page("docs/quantization.md").text
-    assert all(f"`{name}`" in text for name in METRICS.names())
+    assert all(f"`{name}`" in text for name in METRICS.names() if ":" not in name)
 
 
 def expanded(text: str) -> list[str]:
