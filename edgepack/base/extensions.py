@@ -43,13 +43,13 @@ class Table(Generic[T]):
         Raises ``ConfigError`` for an unknown name; ``ToolchainError`` when another package's cannot be imported.
         """
         if name in self.own:
-            return cast("T", _load(self.own[name]))
+            return cast("T", load_reference(self.own[name]))
         added = self._added()
         if name not in added:
             raise ConfigError(f"unknown {self.kind} {name!r}", hint=suggestion(name, self.names()))
         entry = added[name]
         try:
-            return cast("T", _load(entry.value))
+            return cast("T", load_reference(entry.value))
         except Exception as error:  # code of strangers: whatever it raises
             package = entry.dist.name if entry.dist else entry.value
             why = f"{type(error).__name__}: {error}"
@@ -79,7 +79,8 @@ class Table(Generic[T]):
         return found
 
 
-def _load(reference: str) -> object:
+def load_reference(reference: str) -> object:
+    """Import what ``module`` or ``module:attribute`` names. Raises whatever importing it raises."""
     module, _, attribute = reference.partition(":")
     found: object = importlib.import_module(module)
     for part in filter(None, attribute.split(".")):

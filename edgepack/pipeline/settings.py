@@ -15,7 +15,7 @@ from edgepack.base.documents import suggestion
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
-from edgepack.device.profiles import load_target
+from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError
 from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target
 
