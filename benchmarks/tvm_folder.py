@@ -42,8 +42,8 @@ def main() -> int:
 
 def compile_for(model: Path, name: str, out: Path) -> None:
     """Compile the quantized model for a board."""
-    from edgepack.device.profiles import load_target
     from edgepack.engines import get_backend
+    from edgepack.engines.targets import load_target
     from edgepack.graph.load import load_model
 
     get_backend("tvm").compile_model(load_model(model), load_target(name), "int8", out)

@@ -22,8 +22,8 @@ from light_models import LIGHT, expand
 
 from edgepack.data.split import with_shapes
 from edgepack.device.host import host_facts, short_cpu_name
-from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
+from edgepack.engines.targets import load_target
 from edgepack.errors import EdgepackError
 from edgepack.execution import child
 from edgepack.graph.compare import relative_distance, run_model

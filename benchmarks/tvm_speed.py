@@ -134,8 +134,8 @@ def prepare_child(name: str, precision: str, folder: str) -> dict[str, Any]:
     """Write the ONNX file, quantized or not, and compile it for both engines."""
     from quantize_models import minmax_ranges, random_feeds
 
-    from edgepack.device.profiles import load_target
     from edgepack.engines import get_backend
+    from edgepack.engines.targets import load_target
     from edgepack.graph.load import load_model
     from edgepack.graph.prepare import prepare
     from edgepack.quantize import quantize

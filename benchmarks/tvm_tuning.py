@@ -65,8 +65,8 @@ def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
     """Tune a model and compile it by rule, tuned, and from another's records; return what the search told."""
     from edgepack.cli.show.progress import Display, make_console
     from edgepack.device.host import host_facts
-    from edgepack.device.profiles import load_target
     from edgepack.engines import get_backend
+    from edgepack.engines.targets import load_target
     from edgepack.engines.tvm import engine as tvm
     from edgepack.engines.tvm.compile import compile_folder
     from edgepack.engines.tvm.cost_model import chooser

@@ -248,9 +248,9 @@ class QuantizationRules:
     """``[quantization]``: how this target's engine wants its int8 models.
 
     ``saturates``: int8 multiply-adds clip sums of two products at 16 bits (x86 without VNNI).
-    ``operators``: operator types to quantize; empty means the engine's default list (``quantize/rules.py``).
+    ``operators``: operator types to quantize; empty means the engine's default list (``engines/int8.py``).
     ``leave``: operator types or node-name patterns (fnmatch) never quantized.
-    ``engine``: whose fusion patterns and weight packing are followed (``quantize/rules.py``); it follows the backend.
+    ``engine``: whose fusion patterns and weight packing are followed (``engines/int8.py``); it follows the backend.
     """
 
     activation_type: Literal["uint8", "int8"] = "uint8"
@@ -262,7 +262,7 @@ class QuantizationRules:
     saturates: bool = False
     operators: tuple[str, ...] = ()
     leave: tuple[str, ...] = ()
-    engine: Literal["onnxruntime", "openvino", "tensorrt", "tvm"] = "onnxruntime"
+    engine: str = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -383,6 +383,9 @@ class RunOptions:
             "words": {0: "batch left free"},
         },
     )
+
+
+Change = tuple[str, Any]  # a field of RunOptions, or "batch", and a value of it
 
 
 # --- verification and accuracy ----------------------------------------------------------------------------------------

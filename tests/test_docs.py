@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from packaging.requirements import Requirement
 from pages import README, ROOT, Command, generated, git_host_anchor, mkdocs_anchor, page_names, read_page
 
 import edgepack
-from edgepack.cli.main import cli
 from edgepack.calibrate.observers import OBSERVERS
+from edgepack.cli.main import cli
 from edgepack.errors import EdgepackError
 from edgepack.verify.metrics import METRICS
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 import edgepack
-from edgepack import engines
+from edgepack.base.extensions import load_reference
+from edgepack.engines import ENGINES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterator
@@ -43,6 +44,20 @@ DEVICE = ("base", "device", "execution", "engines", "verify", "bundle", "runtime
 # These do not even want numpy: a command line that answers at once imports them.
 PLAIN = ("errors", "specs", "base", "execution", "device")
 COMMAND_LINE = ("click", "rich")
+
+
+# Strings that are an engine's name outside engines/, each with why it may stand there.
+NAMES_AN_ENGINE = {
+    "specs.py": "the default of a profile's key is data, and specs import nothing",
+    "execution/runner.py": "packages whose versions a bundle records, of which two are engines'",
+    "calibrate/__init__.py": "the package that computed the ranges, written into them",
+    "benchmark/imported.py": "other tools' files, each of one engine",
+}
+# Modules of one engine that are imported outside engines/, each with why.
+IMPORTS_AN_ENGINE = {
+    "pipeline/tune_kernels.py": "what was found of TVM's kernels is a document of its own",
+    "cli/show/tuned.py": "prints that document",
+}
 
 
 def modules() -> list[Path]:
@@ -139,6 +154,56 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
         pytest.fail(f"a circle of imports: {' -> '.join(error.args[1])}")
 
 
+# --- engines ----------------------------------------------------------------------------------------------------------
+
+
+def engines_named(tree: ast.AST) -> set[str]:
+    """Return the engines whose name is a string of ``tree``."""
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in ENGINES.own}
+
+
+def engines_imported(tree: ast.AST) -> set[str]:
+    """Return the engines of which ``tree`` imports a module."""
+    parts = (name.split(".") for name in imports(tree) if name.startswith("edgepack.engines."))
+    return {found for _, _, found, *_ in parts if found in ENGINES.own}
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if part(p) != "engines"], ids=identifier)
+def test_no_engine_is_named_or_imported_outside_engines(path: Path) -> None:
+    tree, name = parsed(path), identifier(path)
+    assert bool(engines_named(tree)) == (name in NAMES_AN_ENGINE)
+    assert bool(engines_imported(tree)) == (name in IMPORTS_AN_ENGINE)
+
+
+def test_an_engine_is_one_folder_and_one_line() -> None:
+    folders = {path.parent.name for path in (ROOT / "engines").glob("*/facts.py")}
+    assert folders == set(ENGINES.own)
+    for name in folders:
+        assert ENGINES.own[name] == f"edgepack.engines.{name}.facts:ENGINE"
+        assert outside(imports(parsed(ROOT / "engines" / name / "facts.py"))) == set()
+
+
+def test_every_reference_of_an_engines_record_is_there() -> None:
+    references = {
+        value
+        for name in ENGINES.own
+        for value in vars(ENGINES.get(name)).values()
+        if isinstance(value, str) and value.startswith("edgepack.")
+    }
+    assert len(references) > 10
+    for reference in references:
+        assert load_reference(reference) is not None
+
+
+def test_the_rules_for_engines_would_see_a_violation() -> None:
+    tree = ast.parse("from edgepack.engines.tvm import engine\nif name == 'openvino':\n    pass")
+    assert engines_imported(tree) == {"tvm"}
+    assert engines_named(tree) == {"openvino"}
+
+
+# --- third-party packages ---------------------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("path", modules(), ids=identifier)
 def test_third_party_packages_are_imported_where_they_are_used(path: Path) -> None:
     allowed = {"numpy"} | (set(COMMAND_LINE) if part(path) in ("cli", "demo") else set())
@@ -209,9 +274,9 @@ def test_a_device_without_an_engine_is_told_what_to_install() -> None:
     code = (
         BLOCKER
         + """
-from edgepack.engines import BACKENDS, get_backend
+from edgepack.engines import ENGINES, get_backend
 from edgepack.errors import ToolchainError
-for name in BACKENDS:
+for name in ENGINES.own:
     try:
         get_backend(name).versions()
     except ToolchainError as error:
@@ -221,7 +286,7 @@ for name in BACKENDS:
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     hints = answer.stdout.split("\n")
     assert any("JetPack" in hint for hint in hints), "TensorRT's own words"
-    for name in set(engines.BACKENDS) - {"tensorrt"}:
+    for name in set(ENGINES.own) - {"tensorrt"}:
         assert f"pip install 'edgepack[{name}]'" in hints
 
 

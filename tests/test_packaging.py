@@ -169,5 +169,5 @@ def test_a_command_of_the_builder_on_a_device(device, tmp_path):
 
 
 def test_profiles_and_recipes_are_found_where_they_were_installed(device, tmp_path):
-    code = "from edgepack.device.profiles import list_targets; print(len(list_targets()) > 3)"
+    code = "from edgepack.engines.targets import list_targets; print(len(list_targets()) > 3)"
     assert on_device(device, tmp_path, "-c", code).stdout == "True\n"

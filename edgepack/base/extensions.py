@@ -55,13 +55,13 @@ class Table(Generic[T]):
         something else.
         """
         if name in self.own:
-            return cast("T", _load(self.own[name]))
+            return cast("T", load_reference(self.own[name]))
         added = self._added()
         if name not in added:
             raise ConfigError(f"unknown {self.kind} {name!r}", hint=suggestion(name, self.names()))
         entry = added[name]
         try:
-            found = _load(entry.value)
+            found = load_reference(entry.value)
         except Exception as error:  # code of strangers: whatever it raises
             raise _unusable(self, entry, f"cannot be imported: {type(error).__name__}: {error}") from error
         if self.of is not None and not isinstance(found, self.of):
@@ -149,7 +149,8 @@ def _package(entry: EntryPoint) -> str:
     return entry.dist.name if entry.dist else entry.value
 
 
-def _load(reference: str) -> object:
+def load_reference(reference: str) -> object:
+    """Import what ``module`` or ``module:attribute`` names. Raises whatever importing it raises."""
     module, _, attribute = reference.partition(":")
     found: object = importlib.import_module(module)
     for part in filter(None, attribute.split(".")):

@@ -22,7 +22,7 @@ from edgepack.bundle.manifest import (
 )
 from edgepack.bundle.requirements import requirements
 from edgepack.bundle.sbom import sbom_bytes
-from edgepack.engines.tensorrt.recipe import RECIPE
+from edgepack.engines import engine_of, part_of
 from edgepack.errors import BundleError, ConfigError
 from edgepack.specs import (
     CompiledModel,
@@ -144,7 +144,7 @@ def _manifest(compiled: CompiledModel, about: BundleFacts, sources: Mapping[str,
 
 
 def _payloads(compiled: CompiledModel) -> tuple[Payload, ...]:
-    """Return the payloads in order of preference: the engine's, then ONNX Runtime where its file is in there anyway."""
+    """Return the payloads in order of preference: the engine's, then those of engines that run the same files."""
     prefix = f"{MODEL_FOLDER}{compiled.backend}/"
     payload = Payload(
         backend=compiled.backend,
@@ -153,10 +153,10 @@ def _payloads(compiled: CompiledModel) -> tuple[Payload, ...]:
         entry=prefix + compiled.entry,
         files=tuple(sorted(prefix + name for name in compiled.files)),
     )
-    if compiled.backend != "tensorrt":
+    engine = engine_of(compiled.backend)
+    if engine is None or not engine.companions:
         return (payload,)
-    onnx = tuple(name for name in payload.files if not name.endswith(f"/{RECIPE}"))
-    return payload, dataclasses.replace(payload, backend="onnxruntime", device="CPU", files=onnx)
+    return payload, *part_of(compiled.backend, engine.companions)(payload)
 
 
 def _entries(sources: Mapping[str, Source]) -> tuple[FileEntry, ...]:

@@ -41,7 +41,7 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
 
 def _ask(found: dict[str, Any]) -> dict[str, Any]:
     from edgepack.data.recipes import list_recipes
-    from edgepack.device.profiles import list_targets
+    from edgepack.engines.targets import list_targets
 
     answers = dict(found)
     if "model" not in answers:

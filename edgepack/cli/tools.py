@@ -57,7 +57,7 @@ def list_(as_json: bool) -> None:
     """List the device profiles."""
     from edgepack.cli.show.progress import make_console
     from edgepack.cli.show.tables import show_targets
-    from edgepack.device.profiles import list_targets
+    from edgepack.engines.targets import list_targets
 
     found = list_targets()
     if as_json:
@@ -73,7 +73,7 @@ def show(target: str, as_json: bool) -> None:
     """Show one profile with the source of every fact. TARGET is an id or a .toml."""
     from edgepack.cli.show.progress import make_console
     from edgepack.cli.show.tables import show_target
-    from edgepack.device.profiles import load_target
+    from edgepack.engines.targets import load_target
 
     found = load_target(target)
     if as_json:

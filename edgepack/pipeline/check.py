@@ -5,10 +5,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from edgepack.device.profiles import load_target
-from edgepack.engines import get_backend
-from edgepack.engines.tensorrt.proxy import ProxyReport, check_by_proxy, proxy_version
+from edgepack.engines import ENGINES, get_backend, part_of
+from edgepack.engines.common.proxy import Proxy, ProxyReport
+from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError
 from edgepack.execution import child
 from edgepack.export import require_onnx
@@ -41,18 +42,26 @@ def check_file(path: Path, target_name: str, *, proxy: bool = False) -> CheckRep
     file that is no model; ``ToolchainError`` when the engine that checks is not installed.
     """
     target = load_target(target_name)
-    if proxy:
-        if target.backend != "tensorrt":
-            raise ConfigError(
-                f"--proxy stands in for TensorRT, and {target.id} runs {target.backend}", hint="leave --proxy out"
-            )
-        proxy_version()
+    stand_in = _proxy_of(target) if proxy else None
     require_onnx(path)
     with tempfile.TemporaryDirectory(prefix="edgepack-check-") as folder:
         log = Path(folder) / "check.log"
         found = child.call(check_loaded, path.absolute(), target, limit_s=_LIMIT_S, log=log)
-    answer = check_by_proxy(found.model) if proxy else None
+    answer = stand_in.check_by_proxy(found.model) if stand_in else None
     return CheckReport(path.name, target.id, found.diagnostics, answer)
+
+
+def _proxy_of(target: Target) -> Proxy:
+    """Return what stands in for the target's engine, which must be installed."""
+    reference = ENGINES.get(target.backend).proxy
+    if not reference:
+        titles = " or ".join(engine.title for _, engine in ENGINES.all() if engine.proxy)
+        raise ConfigError(
+            f"--proxy stands in for {titles}, and {target.id} runs {target.backend}", hint="leave --proxy out"
+        )
+    found = cast("Proxy", part_of(target.backend, reference))
+    found.proxy_version()
+    return found
 
 
 @dataclass(frozen=True)

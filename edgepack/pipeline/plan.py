@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepack.calibrate.observers import choose_observer
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
-from edgepack.device.profiles import load_target
+from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError
 from edgepack.pipeline.settings import BuildSettings, check_settings, parse_shape
 from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target

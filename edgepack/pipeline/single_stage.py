@@ -11,8 +11,8 @@ from edgepack.calibrate.observers import choose_observer
 from edgepack.calibrate.ranges import read_ranges
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import SampleRequest, Selection
-from edgepack.device.profiles import load_target
 from edgepack.engines.fallback import runs_here
+from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.stages.compile import compile_for_target

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from edgepack.device.host import can_run, has_isa, host_facts, is_this_host, saturates
-from edgepack.engines import SELF_CONTAINED
+from edgepack.device.host import can_run, has_isa, host_facts, saturates
+from edgepack.engines import ENGINES
 from edgepack.engines.fallback import LABEL
+from edgepack.engines.targets import is_this_host
 from edgepack.specs import RunOptions, Target
 
 
@@ -27,7 +28,7 @@ def how_to_run(target: Target) -> tuple[RunOptions, dict[str, str]]:
     missing = has_isa(target, host)
     if missing and target.arch == host.arch:
         notes["isa"] = f"this host lacks {', '.join(missing)}"
-    if target.backend in SELF_CONTAINED and not can_run(target, host):
+    if ENGINES.get(target.backend).self_contained and not can_run(target, host):
         notes["code"] = (
             "what was run here is the same graph, compiled by the same rules for this host; the machine code in the "
             "bundle is the device's and was not run"

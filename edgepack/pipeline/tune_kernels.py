@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.device.profiles import load_target
-from edgepack.engines import OWN_KERNELS
+from edgepack.engines import ENGINES
+from edgepack.engines.targets import load_target
 from edgepack.engines.tvm import engine as tvm
 from edgepack.engines.tvm.records import read_records
 from edgepack.engines.tvm.tuning.search import Search
@@ -102,7 +102,7 @@ def tune_kernels(
 def tunable(target_name: str) -> Target:
     """Return a target whose code edgepack generates. Raises ``ConfigError`` for another."""
     target = load_target(target_name)
-    if target.backend not in OWN_KERNELS:
+    if not ENGINES.get(target.backend).kernels:
         raise ConfigError(
             f"{target.id} runs with {target.backend}, whose kernels are its own",
             hint="tune the bundle's run options on the device: edgepack tune NAME.edgepack",

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepack.bundle.archive import open_bundle, read_member
-from edgepack.engines.tvm.interface import FUNCTIONS, read_functions
+from edgepack.bundle.archive import Bundle, open_bundle, read_member
+from edgepack.engines import engine_of, part_of
 from edgepack.errors import ConfigError, ModelError
 from edgepack.execution import child
 from edgepack.export import is_onnx
@@ -49,11 +49,22 @@ def is_bundle(path: Path) -> bool:
 def inspect_bundle(path: Path) -> BundleDescription:
     """Open a bundle, checking every member, and return its manifest."""
     bundle = open_bundle(path)
-    functions: dict[str, str] = {}
-    for entry in bundle.manifest.files:
-        if entry.path.endswith(f"/{FUNCTIONS}") and entry.size_bytes <= _FUNCTIONS_LIMIT_BYTES:
-            functions = read_functions(read_member(bundle, entry.path))
-    return BundleDescription(bundle.manifest, bundle.sha256, path.stat().st_size, functions)
+    return BundleDescription(bundle.manifest, bundle.sha256, path.stat().st_size, _functions(bundle))
+
+
+def _functions(bundle: Bundle) -> dict[str, str]:
+    """Return what the payloads tell of their machine code's functions."""
+    found: dict[str, str] = {}
+    sizes = {entry.path: entry.size_bytes for entry in bundle.manifest.files}
+    for payload in bundle.manifest.payloads:
+        engine = engine_of(payload.backend)
+        if engine is None or not engine.functions:
+            continue
+        module = part_of(payload.backend, engine.functions)
+        for name in payload.files:
+            if name.endswith(f"/{module.FUNCTIONS}") and sizes[name] <= _FUNCTIONS_LIMIT_BYTES:
+                found |= module.read_functions(read_member(bundle, name))
+    return found
 
 
 def inspect_bundle_layers(path: Path, options: RunOptions) -> LayersReport:

@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from edgepack.bundle.archive import read_member
 from edgepack.bundle.layers import read_layers
 from edgepack.device.host import host_facts, saturates
-from edgepack.engines.common.profile import EngineNode, Profile
+from edgepack.engines import ENGINES, part_of
+from edgepack.engines.common.profile import EngineNode, LayerProfiler, Profile
 from edgepack.errors import ConfigError
 from edgepack.execution import child
 from edgepack.profiling.reasons import LayerFacts, reason
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from edgepack.specs import Feeds
 
 _LIMIT_S = 600.0
-_TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 _LAYERS_LIMIT = 100_000
 _WEIGHTED_KERNEL = re.compile("(Fused|QLinear)?(Conv|Gemm|MatMul)|FullyConnected|Deconvolution|QGemm")
 _FUSED_STEPS = 3
@@ -107,43 +107,37 @@ def report_layers(bundle: Path, options: RunOptions) -> LayersReport:
 
 def report_loaded(model: LoadedModel, feeds: Sequence[Feeds], options: RunOptions) -> LayersReport:
     """Run a loaded bundle on ``feeds`` with the engine's profiler on, and return its layers."""
-    if model.backend not in _TITLES:
-        raise ConfigError(
-            f"{model.backend} does not tell what it executes", hint="layers are known of onnxruntime and openvino"
-        )
+    if not ENGINES.get(model.backend).layers:
+        known = " and ".join(name for name, engine in ENGINES.all() if engine.layers)
+        raise ConfigError(f"{model.backend} does not tell what it executes", hint=f"layers are known of {known}")
     records = read_layers(model.bundle) or _records_of(model)
     return _joined(model, records, _profile(model, feeds, options))
 
 
+def _profiler(model: LoadedModel) -> LayerProfiler:
+    return cast("LayerProfiler", part_of(model.backend, ENGINES.get(model.backend).layers))
+
+
 def _profile(model: LoadedModel, feeds: Sequence[Feeds], options: RunOptions) -> Profile:
     path = model.folder / model.payload.entry
-    if model.backend == "openvino":
-        from edgepack.engines.openvino import profile as profile_openvino
-
-        return profile_openvino.profile(path, feeds, model.inputs, model.payload.precision, options, model.device)
-    from edgepack.engines.onnxruntime import profile as profile_onnxruntime
-
-    return profile_onnxruntime.profile(path, feeds, options, model.device)
+    return _profiler(model).profile(path, feeds, model.inputs, model.payload.precision, options, model.device)
 
 
 def _records_of(model: LoadedModel) -> LayerRecords:
     """Return the operators as the payload itself tells them, without SQNR."""
-    from edgepack.engines.openvino.ir import asked_of_ir
     from edgepack.graph.describe import describe
     from edgepack.graph.load import load_model
     from edgepack.quantize.requested import asked_of_onnx
 
     path = model.folder / model.payload.entry
-    if model.backend == "openvino":
-        from edgepack.engines.openvino.macs import ir_macs
-
-        layers = asked_of_ir(path)
-        known, macs = {}, ir_macs(path)
-    else:
+    if path.suffix == ".onnx":
         onnx_model = load_model(path)
         layers = asked_of_onnx(onnx_model)
         known = {layer.name: layer for layer in describe(onnx_model).layers}
         macs = {name: layer.macs for name, layer in known.items()}
+    else:
+        profiler = _profiler(model)
+        layers, known, macs = profiler.asked_of(path), {}, profiler.macs_of(path)
     records = []
     made = {name for found in layers for name in found.makes}
     for found in layers:
@@ -176,7 +170,7 @@ def _joined(model: LoadedModel, records: LayerRecords, profile: Profile) -> Laye
     inside = _inside(layers, profile.nodes, owners)
     beside = _beside(profile.nodes)
     common = LayerFacts(
-        engine=_TITLES[model.backend],
+        engine=ENGINES.get(model.backend).title,
         asked="fp32",
         executed="fused",
         saturates=saturates(host) and model.device == "CPU",

@@ -1,10 +1,11 @@
-"""Trials of torch's CPU kernels, where OpenVINO is not installed: importing torch takes seconds and 200 MB."""
+"""Trials of torch's CPU kernels, where no engine has the same ones: importing torch takes seconds and 200 MB."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from edgepack.engines import engine_of
 from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
@@ -18,9 +19,10 @@ _ROW = 1024
 
 
 def versions(known: Mapping[str, str]) -> Mapping[str, str]:
-    """Return torch's version. Raises ``ToolchainError`` without it, and where OpenVINO was tried already."""
-    if "openvino" in known:
-        raise ToolchainError("OpenVINO has the same kernels", hint="nothing to do")
+    """Return torch's version. Raises ``ToolchainError`` without it, and where an engine with its kernels was tried."""
+    for engine in filter(None, map(engine_of, known)):
+        if "torch" in engine.same_kernels:
+            raise ToolchainError(f"{engine.title} has the same kernels", hint="nothing to do")
     return {"torch": engine_version("torch", "torch", "torch", "torch")}
 
 

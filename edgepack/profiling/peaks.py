@@ -9,12 +9,13 @@ Sousa (2014), "Cache-aware Roofline model: Upgrading the loft", IEEE Computer Ar
 
 from __future__ import annotations
 
-import importlib
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.extensions import load_reference
 from edgepack.device.host import host_facts, load_facts
+from edgepack.engines import ENGINES, part_of
 from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
 from edgepack.specs import Bandwidth, Peak, Precision, Progress, Roof, no_progress
@@ -28,12 +29,8 @@ _KIB, _MIB = 1 << 10, 1 << 20
 _CACHES = "sys/devices/system/cpu/cpu0/cache"
 _SMALLEST_SET, _LARGEST_SET = 256 * _KIB, 64 * _MIB
 _MEMORY_SHARE = 8  # of the free memory, for the largest working set
-_PROBES = (
-    "edgepack.engines.openvino.peaks",
-    "edgepack.engines.onnxruntime.peaks",
-    "edgepack.profiling.peak_torch",
-    "edgepack.profiling.peak_copy",
-)
+# Beside the engines' own kernels: torch, where no engine has the same, and plain copies.
+_OTHERS = ("edgepack.profiling.peak_torch", "edgepack.profiling.peak_copy")
 
 
 def measure_roof(
@@ -50,16 +47,17 @@ def measure_roof(
     sets = working_sets(cache_bytes(Path("/")), load_facts().get("memory_available_bytes"))
     trials: list[tuple[Trial, float]] = []
     versions: dict[str, str] = {}
-    for number, name in enumerate(_PROBES):
-        module = importlib.import_module(name)
+    probes = (*((name, engine.peaks) for name, engine in ENGINES.all() if engine.peaks), *(("", p) for p in _OTHERS))
+    for number, (name, reference) in enumerate(probes):
         try:
+            module: Any = part_of(name, reference) if name else load_reference(reference)
             found = module.versions(versions)
         except ToolchainError:
             continue
         versions |= found
         for trial in module.trials(wanted, threads, sets):
             trials.append((trial, fastest_s(trial.call)))
-            progress("roof", number, len(_PROBES))
+            progress("roof", number, len(probes))
     return roof_of(trials, threads, versions)
 
 

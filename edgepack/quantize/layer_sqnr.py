@@ -75,8 +75,8 @@ def layer_sqnr(
 
 def _compared(expected: Any, found: Any) -> dict[str, tuple[str, str]]:
     """Return by a layer's name the tensor of the fp32 model and that of the int8 model to compare it with."""
+    from edgepack.engines.int8 import WEIGHTED
     from edgepack.quantize.graph.index import index_graph
-    from edgepack.quantize.rules import WEIGHTED
 
     known = {name for node in expected.graph.node for name in node.output if name}
     index = index_graph(found)

@@ -7,9 +7,10 @@ import fnmatch
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from edgepack.engines.int8 import COMPUTES, MOVES, WEIGHTED, EngineTable
 from edgepack.errors import ModelError
 from edgepack.quantize.graph.index import GraphIndex, Node, attribute
-from edgepack.quantize.rules import COMPUTES, FIXED_RANGES, MOVES, WEIGHTED, EngineTable
+from edgepack.quantize.rules import FIXED_RANGES
 from edgepack.quantize.scales import ActivationScale, activation_scale, fixed_range, join_ranges
 
 if TYPE_CHECKING:

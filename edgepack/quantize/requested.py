@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from edgepack.engines.common.requested import LEFT_KEY, AskedLayer, ExecutedLayer, left_in_float
+from edgepack.engines.int8 import MOVES, WEIGHTED
 from edgepack.quantize.graph.index import GraphIndex, index_graph
-from edgepack.quantize.rules import MOVES, WEIGHTED
 from edgepack.specs import Asked, OnnxModel
 
 

@@ -73,7 +73,7 @@ def sensitivity(
 
 def quantized_layers(proto: Any) -> tuple[str, ...]:
     """Return the names of the nodes whose weights come out of a DequantizeLinear, in graph order."""
-    from edgepack.quantize.rules import WEIGHTED
+    from edgepack.engines.int8 import WEIGHTED
 
     dequantized = {node.output[0] for node in proto.graph.node if node.op_type == "DequantizeLinear"}
     return tuple(
@@ -85,13 +85,13 @@ def quantized_layers(proto: Any) -> tuple[str, ...]:
 
 def run_model(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the outputs of an ONNX model for each feed, by ONNX Runtime."""
-    from edgepack.engines import get_backend
+    from edgepack.engines import REFERENCE, get_backend
 
-    backend = get_backend("onnxruntime")
+    backend = get_backend(REFERENCE)
     files = (model.path.name, *model.external)
     folder, entry = model.path.parent, model.path.name
     versions = backend.versions()
-    compiled = CompiledModel("onnxruntime", "int8", folder, entry, files, model.inputs, model.outputs, versions)
+    compiled = CompiledModel(REFERENCE, "int8", folder, entry, files, model.inputs, model.outputs, versions)
     runner = backend.load_model(compiled, RunOptions(spinning=False))
     try:
         return [{name: value.copy() for name, value in runner.infer(feed).items()} for feed in feeds]

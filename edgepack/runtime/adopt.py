@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.base import documents
 from edgepack.bundle.archive import Bundle, Source, copy_member, measure, open_checked, read_member, write_archive
 from edgepack.bundle.manifest import MODEL_FOLDER, SBOM, manifest_bytes
 from edgepack.bundle.sbom import sbom_bytes
-from edgepack.engines.tensorrt import plan_cache
-from edgepack.engines.tensorrt.device import find_device, key_of
-from edgepack.engines.tensorrt.load import PLAN, RECORD
-from edgepack.engines.tensorrt.plan_cache import KeptPlan
-from edgepack.engines.tensorrt.recipe import RECIPE, read_recipe
+from edgepack.engines import ENGINES, KeptEngine, device_builder, is_built_on_device
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.runtime.load import PLANS, load
 from edgepack.runtime.verify import verify_loaded
@@ -26,27 +20,26 @@ from edgepack.specs import FileEntry, Manifest, Payload, Progress, no_progress
 if TYPE_CHECKING:
     from typing import IO
 
-_FOLDER = "tensorrt-plan-"
-
 
 def adopt(bundle: Path, out: Path, progress: Progress = no_progress) -> Payload:
     """Write ``out``: ``bundle`` with this device's engine as its first payload; return that payload.
 
     The engine must have been built here before (by installing or running the bundle). The new bundle is loaded and its
     golden vectors run before it gets its name. A signature is not taken over: the contents changed. Raises
-    ``ConfigError`` for a bundle without TensorRT, or without an engine of this device; ``VerificationError`` when the
-    new bundle does not prove itself.
+    ``ConfigError`` for a bundle whose engine no device builds, or that this device has not built; ``VerificationError``
+    when the new bundle does not prove itself.
     """
     with open_checked(bundle) as (file, checked):
-        payload = next((p for p in checked.manifest.payloads if p.backend == "tensorrt" and not p.key), None)
+        payload = next((p for p in checked.manifest.payloads if is_built_on_device(p.backend) and not p.key), None)
         if payload is None:
+            titles = " or ".join(engine.title for _, engine in ENGINES.all() if engine.built_on_device)
             raise ConfigError(
-                f"{bundle} has no TensorRT payload whose engine could be packed",
+                f"{bundle} has no {titles} payload whose engine could be packed",
                 hint="give a bundle built for a Jetson",
             )
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".adopt-", dir=out.parent) as scratch:
-            kept = _find_plan(checked, payload, file, Path(scratch))
+            kept = _find_kept(checked, payload, file, Path(scratch))
             made = Path(scratch) / out.name
             new = _write(checked, payload, kept, file, Path(scratch), made)
             _prove(made, progress)
@@ -54,15 +47,16 @@ def adopt(bundle: Path, out: Path, progress: Progress = no_progress) -> Payload:
     return new
 
 
-def _find_plan(bundle: Bundle, payload: Payload, file: IO[bytes], scratch: Path) -> KeptPlan:
-    """Return this device's own engine of the payload, which must be kept already."""
-    name = next(name for name in payload.files if name.endswith(f"/{RECIPE}"))
-    with (scratch / RECIPE).open("wb") as copy:
+def _find_kept(bundle: Bundle, payload: Payload, file: IO[bytes], scratch: Path) -> KeptEngine:
+    """Return this device's own engine of the payload, which must be kept already; its files are in ``scratch``."""
+    builder = device_builder(payload.backend)
+    assert builder is not None
+    recipe = builder.recipe_file()
+    name = next(name for name in payload.files if name.endswith(f"/{recipe}"))
+    with (scratch / recipe).open("wb") as copy:
         copy_member(bundle, name, file, copy)
-    recipe = read_recipe(scratch)
-    key = plan_cache.plan_key(recipe, find_device(recipe.dla_core))
     beside = bundle.path.resolve().parent / PLANS
-    kept = plan_cache.find(beside if beside.is_dir() else plan_cache.default_folder(), key)
+    kept = builder.kept_engine(scratch, beside if beside.is_dir() else None)
     if kept is None:
         raise ConfigError(
             f"this device has not built an engine of {bundle.path} yet", hint="install or run the bundle here first"
@@ -71,12 +65,10 @@ def _find_plan(bundle: Bundle, payload: Payload, file: IO[bytes], scratch: Path)
 
 
 def _write(
-    bundle: Bundle, payload: Payload, kept: KeptPlan, file: IO[bytes], scratch: Path, out: Path
+    bundle: Bundle, payload: Payload, kept: KeptEngine, file: IO[bytes], scratch: Path, out: Path
 ) -> Payload:  # fmt: skip
-    prefix = f"{MODEL_FOLDER}{_FOLDER}{kept.record.key.name[:8]}/"
-    shutil.copyfile(kept.path, scratch / PLAN)
-    (scratch / RECORD).write_text(documents.to_json(kept.record))
-    sources = {prefix + name: measure(scratch / name) for name in (PLAN, RECORD, RECIPE)}
+    prefix = f"{MODEL_FOLDER}{kept.folder}/"
+    sources = {prefix + name: measure(scratch / name) for name in kept.files}
     for entry in bundle.manifest.files:
         if entry.path == SBOM or entry.path.startswith(prefix):
             continue
@@ -86,12 +78,12 @@ def _write(
             copy_member(bundle, entry.path, file, copy)
         sources[entry.path] = measure(place)
     new = Payload(
-        backend="tensorrt",
+        backend=payload.backend,
         device=payload.device,
         precision=payload.precision,
-        entry=prefix + PLAN,
-        files=tuple(sorted(prefix + name for name in (PLAN, RECORD, RECIPE))),
-        key=key_of(kept.record.key.device),
+        entry=prefix + kept.entry,
+        files=tuple(sorted(prefix + name for name in kept.files)),
+        key=kept.key,
     )
     others = tuple(p for p in bundle.manifest.payloads if p.key != new.key)
     manifest = dataclasses.replace(bundle.manifest, payloads=(new, *others), files=_entries(sources))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from edgepack.base.versions import is_older
 from edgepack.bundle.archive import Bundle, open_checked
 from edgepack.device.host import host_facts, saturates
-from edgepack.engines import BACKENDS, FIXES_BATCH, SELF_CONTAINED, Sharing, device_builder, get_backend
+from edgepack.engines import ENGINES, REFERENCE, Sharing, device_builder, get_backend
 from edgepack.errors import CompileError, ConfigError, ToolchainError
 from edgepack.runtime.cache import Unpacked, unpack
 from edgepack.runtime.mapped import dropped_pages
@@ -156,9 +156,9 @@ def _own_options(
     manifest: Manifest, payload: Payload, host: Host, options: RunOptions, batch: int
 ) -> tuple[RunOptions, str]:
     """Return the options for one payload; a GPU's int8 graph is not given to CPU kernels that clip its sums."""
-    if batch > 1 and options.fixed_batch is None and payload.backend in FIXES_BATCH:
+    if batch > 1 and options.fixed_batch is None and ENGINES.get(payload.backend).fixes_batch:
         options = dataclasses.replace(options, fixed_batch=batch)
-    if payload.backend != "onnxruntime" or manifest.payloads[0].backend == "onnxruntime":
+    if payload.backend != REFERENCE or manifest.payloads[0].backend == REFERENCE:
         return options, ""
     options = dataclasses.replace(options, device="CPU")
     if payload.precision == "int8" and saturates(host):
@@ -223,9 +223,7 @@ def _usable(
         )
     for payload in manifest.payloads:
         try:
-            if options is not None and options.device == "CPU" and payload.backend == "tensorrt":
-                raise ToolchainError("the CPU was asked for", hint="leave the device out")
-            versions = _engine_versions(payload, manifest)
+            versions = _engine_versions(payload, manifest, options)
             _check_key(payload)
         except ToolchainError as error:
             passed_over.append(error)
@@ -247,10 +245,13 @@ def _check_key(payload: Payload) -> None:
         )
 
 
-def _engine_versions(payload: Payload, manifest: Manifest) -> Mapping[str, str]:
-    if payload.backend not in BACKENDS:
+def _engine_versions(payload: Payload, manifest: Manifest, options: RunOptions | None) -> Mapping[str, str]:
+    if payload.backend not in ENGINES:
         raise ToolchainError(f"this edgepack has no backend {payload.backend!r}", hint="pip install --upgrade edgepack")
-    if payload.backend in SELF_CONTAINED:
+    engine = ENGINES.get(payload.backend)
+    if options is not None and options.device == "CPU" and not engine.on_cpu:
+        raise ToolchainError("the CPU was asked for", hint="leave the device out")
+    if engine.self_contained:
         return {name: version for name, version in manifest.toolchain.items() if payload.backend in name}
     versions = get_backend(payload.backend).versions()
     for package, needed in manifest.requirements.engine.items():

@@ -21,7 +21,7 @@ import numpy as np
 from edgepack.base import documents
 from edgepack.base.files import atomic_write
 from edgepack.base.stage import stage
-from edgepack.engines import get_backend
+from edgepack.engines import REFERENCE, get_backend
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import BundleError, ConfigError, DataError, EdgepackError, ModelError, VerificationError
 from edgepack.specs import (
@@ -93,7 +93,7 @@ def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, pro
 def _run(
     model: OnnxModel, feeds: Iterator[dict[str, Array]], count: int, progress: Progress
 ) -> tuple[tuple[Mapping[str, Array], ...], tuple[Mapping[str, Array], ...]]:
-    engine = get_backend("onnxruntime")
+    engine = get_backend(REFERENCE)
     runner = engine.load_model(_as_compiled(model, engine.versions()), RunOptions(threads=1))  # one order of summation
     inputs: list[Mapping[str, Array]] = []
     outputs: list[Mapping[str, Array]] = []
@@ -116,7 +116,7 @@ def _run(
 def _as_compiled(model: OnnxModel, versions: Mapping[str, str]) -> CompiledModel:
     files = (model.path.name, *model.external)
     return CompiledModel(
-        backend="onnxruntime",
+        backend=REFERENCE,
         precision="fp32",
         folder=model.path.parent,
         entry=model.path.name,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edgepack.base.stage import stage
 from edgepack.data.samples import read_samples
-from edgepack.engines import get_backend
+from edgepack.engines import REFERENCE, get_backend
 from edgepack.specs import CompiledModel, OnnxModel, Progress, RunOptions, SampleSet, no_progress
 from edgepack.verify.outputs import OutputWriter, StoredOutputs
 
@@ -14,9 +14,9 @@ from edgepack.verify.outputs import OutputWriter, StoredOutputs
 @stage("reference", host="numbers")
 def reference(model: OnnxModel, samples: SampleSet, out: Path, progress: Progress = no_progress) -> StoredOutputs:
     """Run ``model`` on every sample and keep its outputs in ``out``."""
-    backend = get_backend("onnxruntime")
+    backend = get_backend(REFERENCE)
     compiled = CompiledModel(
-        backend="onnxruntime",
+        backend=REFERENCE,
         precision="fp32",
         folder=model.path.parent,
         entry=model.path.name,

@@ -22,8 +22,8 @@ from integer_models import convolved, products_of_activations, quantized, refere
 
 from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle, read_member
-from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
+from edgepack.engines.targets import load_target
 from edgepack.errors import ToolchainError
 from edgepack.verify.golden import read_golden
 

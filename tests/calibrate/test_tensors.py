@@ -5,8 +5,8 @@ import onnx.parser
 import pytest
 
 from edgepack.calibrate.tensors import OBSERVED, Derivation, make_plan, read_structure, tensors_to_observe
+from edgepack.engines import ENGINES, int8
 from edgepack.errors import ModelError
-from edgepack.quantize import rules
 
 
 def plan_of(body, head="float[N,4] x", out="float[N,4] y", opset=17, **constants):
@@ -36,8 +36,8 @@ def test_what_follows_from_another_tensor_is_not_measured(conv_model):
 
 
 def test_observed_operators_cover_what_any_engine_quantizes():
-    wanted = rules.WEIGHTED | rules.MOVES | rules.COMPUTES
-    for table in rules.ENGINES.values():
+    wanted = int8.WEIGHTED | int8.MOVES | int8.COMPUTES
+    for table in (ENGINES.get(name).int8 for name in ENGINES.own):
         wanted = wanted | table.operators | table.activations
     assert wanted <= OBSERVED
 

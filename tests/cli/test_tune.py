@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.cli.main import cli
 from edgepack.device.host import host_facts
-from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
+from edgepack.engines.targets import load_target
 from edgepack.engines.tvm import engine as tvm
 from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.workload import Workload, rule, tiles

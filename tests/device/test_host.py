@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from edgepack.device import host
+from edgepack.engines.targets import is_this_host
 from edgepack.specs import Compute, EngineFacts, Host, Target
 
 if TYPE_CHECKING:
@@ -349,7 +350,7 @@ def _target(**compute: object) -> Target:
 
 def test_a_target_is_this_host_when_model_and_flags_fit(tmp_path: Path) -> None:
     machine = dataclasses.replace(x86("avx2"), cpu="Intel(R) N100")
-    assert host.is_this_host(_target(cpu_model=r"\bN100\b", isa=("avx2",)), machine, tmp_path)
+    assert is_this_host(_target(cpu_model=r"\bN100\b", isa=("avx2",)), machine, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +367,7 @@ def test_a_target_is_this_host_when_model_and_flags_fit(tmp_path: Path) -> None:
 )
 def test_a_target_is_not_this_host_when_anything_differs(tmp_path: Path, target: Target) -> None:
     machine = dataclasses.replace(x86("avx2"), cpu="Intel(R) N200")
-    assert not host.is_this_host(target, machine, tmp_path)
+    assert not is_this_host(target, machine, tmp_path)
 
 
 def test_accelerators_are_found_by_their_drivers(tmp_path: Path) -> None:
@@ -377,7 +378,7 @@ def test_accelerators_are_found_by_their_drivers(tmp_path: Path) -> None:
     )
     for device in ("GPU", "NPU", "CPU"):
         target = dataclasses.replace(_target(cpu_model="Core.*Ultra"), engine=EngineFacts(device=device))
-        assert host.is_this_host(target, machine, root)
+        assert is_this_host(target, machine, root)
 
 
 @pytest.mark.parametrize(

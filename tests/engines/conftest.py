@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import backend_models
 import pytest
 
-from edgepack.engines import BACKENDS, Backend, Runner, get_backend
+from edgepack.engines import ENGINES, Backend, Runner, get_backend
 from edgepack.errors import ToolchainError
 from edgepack.specs import EngineFacts, OnnxModel, Precision, RunOptions, Target
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Load = Callable[..., Runner]
 
 
-@pytest.fixture(params=sorted(BACKENDS))
+@pytest.fixture(params=sorted(ENGINES.own))
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of each engine in turn; skipped with the reason when it is not installed."""
     try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from edgepack.engines.tvm import facts
 from edgepack.engines.tvm.engine import check, load_model, versions
 from edgepack.specs import CompiledModel, OnnxModel, Precision, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+ENGINE = dataclasses.replace(facts.ENGINE, backend=__name__)
 
 __all__ = ["check", "compile_model", "load_model", "versions"]
 

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 
 from edgepack.engines.common.requested import ExecutedLayer
+from edgepack.engines.int8 import MOVES
 from edgepack.engines.onnxruntime.profile import INTEGER_OPERATORS
 from edgepack.engines.openvino.ir import asked_of_ir, call_openvino, openvino_facts
 from edgepack.quantize.requested import asked_of_onnx
-from edgepack.quantize.rules import MOVES
 from edgepack.specs import OnnxModel, Ran
 
 

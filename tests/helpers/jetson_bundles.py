@@ -16,7 +16,7 @@ from small_bundles import small_facts
 from violations import FLOAT, INT64, make, quantized
 
 from edgepack.bundle.pack import pack
-from edgepack.device.profiles import load_target
+from edgepack.engines.targets import load_target
 from edgepack.engines.tensorrt.engine import compile_model
 from edgepack.graph.load import load_model
 from edgepack.specs import CompiledModel, Precision

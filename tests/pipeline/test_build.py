@@ -220,11 +220,13 @@ def test_a_killed_build_leaves_whole_bundles_or_none_and_the_next_one_goes_on(tm
 
 _ENGINES = """
 import edgepack.engines
-edgepack.engines.BACKENDS.update(tensorrt="crashing_engine", tvm="hanging_engine")
+edgepack.engines.ENGINES.own.update(tensorrt="crashing_engine:ENGINE", tvm="hanging_engine:ENGINE")
 """
 _ENGINE = '''
 """A test double of an engine that {does} while compiling."""
 import ctypes, time
+from edgepack.engines import Engine
+ENGINE = Engine("a double", __name__)
 def versions(): return {{"double": "1"}}
 def check(model, target): return []
 def compile_model(model, target, precision, out):
@@ -244,7 +246,8 @@ def test_an_engine_that_crashes_or_hangs_costs_one_row(tmp_path: Path, small_con
         "--target", "host-onnxruntime", "--out", tmp_path / "out", "--store", tmp_path / "store", "--no-benchmark",
         "--compile-limit", "8", "--json",
     )  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    path = [str(tmp_path), os.environ.get("PYTHONPATH")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, path))}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 4, done.stderr
     crashed, hung, fine = json.loads(done.stdout)["rows"]

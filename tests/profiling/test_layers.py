@@ -21,8 +21,8 @@ from edgepack.bundle.pack import pack
 from edgepack.calibrate import calibrate
 from edgepack.cli.main import cli
 from edgepack.data.samples import find_samples
-from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
+from edgepack.engines.targets import load_target
 from edgepack.errors import BundleError, ChildError, ConfigError
 from edgepack.graph.load import load_model
 from edgepack.pipeline import build

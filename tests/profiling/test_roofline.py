@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 from small_bundles import small_bundle, small_facts, small_golden, small_onnx
 
 from edgepack.bundle.pack import pack
-from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
 from edgepack.engines.openvino.macs import ir_macs
+from edgepack.engines.targets import load_target
 from edgepack.graph.describe import describe
 from edgepack.graph.load import load_model
 from edgepack.profiling.layers import LayerRow, LayersReport

@@ -16,8 +16,8 @@ from onnx import numpy_helper
 from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, run_openvino, sqnr_db
 from random_graphs import GraphMaker, graphs
 
+from edgepack.engines.int8 import MOVES
 from edgepack.quantize import quantize
-from edgepack.quantize.rules import MOVES
 from edgepack.specs import OnnxModel, QuantizationRules
 
 CAREFUL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)

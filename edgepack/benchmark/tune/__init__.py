@@ -24,8 +24,9 @@ from edgepack.benchmark.measure import session
 from edgepack.benchmark.measure.queries import batch_is_dynamic
 from edgepack.benchmark.measure.worker import Block, Measured, Open
 from edgepack.benchmark.measure.worker_pool import Asked, Worker
+from edgepack.benchmark.tune.candidates import changes
 from edgepack.benchmark.tune.halving import ROUNDS, Arm, better_half, run_rounds
-from edgepack.benchmark.tune.space import Change, changes, combinations, describe_changes, with_changes
+from edgepack.benchmark.tune.space import combinations, describe_changes, with_changes
 from edgepack.bundle.archive import open_bundle
 from edgepack.device.host import host_facts
 from edgepack.errors import ConfigError, EdgepackError
@@ -42,7 +43,7 @@ from edgepack.runtime.tuning import (
     write_into,
 )
 from edgepack.runtime.verify import verify
-from edgepack.specs import Progress, RunOptions, Scenario, no_progress
+from edgepack.specs import Change, Progress, RunOptions, Scenario, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgepack.errors import EdgepackError
+from edgepack.specs import Change
 
 if TYPE_CHECKING:
     from edgepack.benchmark.measure.worker import Block, Measured
     from edgepack.benchmark.measure.worker_pool import Asked
-    from edgepack.benchmark.tune.space import Change
 
 ROUNDS = 4  # of the first rung
 

@@ -1,26 +1,17 @@
-"""What ``tune`` tries: each engine's run options with the values that make sense on this many cores.
-
-A search begins with single changes of the engine's defaults; those that help are then combined (``combinations``).
-"""
+"""Ways of running a bundle: changes of an engine's defaults, in words and combined."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgepack.base.run_options import RUN_OPTIONS, RunOption
-from edgepack.engines import FIXES_BATCH
-from edgepack.specs import RunOptions
+from edgepack.specs import Change, RunOptions
 
-if TYPE_CHECKING:
-    from edgepack.runtime.tuning import TunedFor
-
-_BATCHES = (2, 4, 8, 16, 32)
 _MOST_CHANGES = 4  # of one combination
 
 
@@ -30,46 +21,6 @@ class Candidate:
 
     options: RunOptions
     batch: int = 1
-
-
-Change = tuple[str, Any]
-
-
-def changes(backend: str, cores: int, scenario: TunedFor, *, free_batch: bool) -> tuple[Change, ...]:
-    """Return the single changes of an engine's defaults to try, those first that help most often.
-
-    ``free_batch`` says that the model takes several samples at once. An engine that is not known has its threads.
-    """
-    # The batch that is measured, or any: what the engine's default is not.
-    fixed = [("fixed_batch", 0 if backend in FIXES_BATCH else 1)] if free_batch else []
-    threads = [("threads", n) for n in sorted({1, *_halves(cores), cores}, reverse=True)]
-    common = _COMMON.get(backend, ())
-    if scenario == "SingleStream":
-        return (*fixed, *threads, *common, *_LATENCY.get(backend, ()))
-    streams = [("streams", n) for n in sorted({2, cores, 2 * cores})]
-    batches = [("batch", n) for n in _BATCHES] if free_batch else []
-    return (*streams, *batches, *fixed, *threads, *_THROUGHPUT.get(backend, ()), *common)
-
-
-# ONNX Runtime's layouts come with its optimization: "extended" leaves them out, and "layout" is without what follows.
-_COMMON: Mapping[str, tuple[Change, ...]] = {
-    "onnxruntime": (
-        ("spinning", False),
-        ("reuse_outputs", True),
-        ("optimization", "extended"),
-        ("pinning", True),
-        ("arena", False),
-        ("optimization", "layout"),
-        ("optimization", "basic"),
-    ),
-    "openvino": (("pinning", False), ("pinning", True), ("reuse_outputs", True)),
-}
-_LATENCY: Mapping[str, tuple[Change, ...]] = {"openvino": (("hint", "throughput"), ("streams", 1))}
-_THROUGHPUT: Mapping[str, tuple[Change, ...]] = {"openvino": (("hint", "throughput"),)}
-
-
-def _halves(cores: int) -> tuple[int, ...]:
-    return tuple(cores >> i for i in range(1, cores.bit_length()) if cores >> i > 1)
 
 
 def with_changes(made: Sequence[Change]) -> Candidate:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgepack.specs import Ran
 
 if TYPE_CHECKING:
-    from edgepack.specs import Feeds
+    from pathlib import Path
+
+    from edgepack.engines.common.requested import AskedLayer
+    from edgepack.specs import Feeds, Precision, RunOptions, TensorSpec
 
 _LEAST_RUNS, _MOST_RUNS = 5, 100
 _DURATION_S = 1.0
@@ -49,6 +52,30 @@ class Profile:
     def time_ns(self) -> int:
         """The time of all nodes in one inference."""
         return sum(node.time_ns for node in self.nodes)
+
+
+class LayerProfiler(Protocol):
+    """What a module offers that tells what an engine executes (``Engine.layers``)."""
+
+    def profile(
+        self,
+        path: Path,
+        feeds: Sequence[Feeds],
+        inputs: tuple[TensorSpec, ...],
+        precision: Precision,
+        options: RunOptions,
+        device: str,
+    ) -> Profile:
+        """Run the compiled model in ``path`` with the engine's profiler on. Raises ``CompileError``."""
+        ...
+
+    def asked_of(self, path: Path) -> list[AskedLayer]:
+        """Return the operators that the file has, in graph order; not asked for ONNX files."""
+        ...
+
+    def macs_of(self, path: Path) -> dict[str, int | None]:
+        """Return the multiply-adds of the operators that have any, by name; not asked for ONNX files."""
+        ...
 
 
 def repeat(infer: Callable[[Feeds], Any], feeds: Sequence[Feeds]) -> int:

@@ -20,6 +20,8 @@ import numpy as np
 from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
+from edgepack.engines.common.refusals import closed, opset_too_high, require_files
+from edgepack.engines.onnxruntime.facts import ENGINE
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs import (
     Array,
@@ -33,10 +35,9 @@ from edgepack.specs import (
     TensorSpec,
 )
 
-TITLE = "ONNX Runtime"
+TITLE = ENGINE.title
 ENTRY = "model.onnx"
-_EXTRA = "onnxruntime"
-_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn", "onnxruntime-directml")
+_EXTRA = ENGINE.extra
 _CPU = "CPUExecutionProvider"
 _NUMBERS = frozenset(
     {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
@@ -82,7 +83,7 @@ class OnnxRuntimeRunner:
     def close(self) -> None:
         """Free the session."""
         self._session = None
-        self._run = _closed
+        self._run = closed
 
 
 class ReusingRunner(OnnxRuntimeRunner):
@@ -127,26 +128,17 @@ class ReusingRunner(OnnxRuntimeRunner):
     def close(self) -> None:
         """Free the session and the arrays."""
         super().close()
-        self._plain, self._binding = _closed, None
+        self._plain, self._binding = closed, None
 
 
 def versions() -> Mapping[str, str]:
     """Return ONNX Runtime's version; the engine is not imported. Raises ``ToolchainError``."""
-    return {"onnxruntime": engine_version(TITLE, _EXTRA, "onnxruntime", *_DISTRIBUTIONS)}
+    return {"onnxruntime": engine_version(TITLE, _EXTRA, "onnxruntime", *ENGINE.distributions)}
 
 
 def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
     """Return what ONNX Runtime will refuse: an opset above the device's, operators or types without a kernel."""
-    found: list[Diagnostic] = []
-    highest = target.engine.max_opset
-    if highest is not None and model.opset > highest:
-        found.append(
-            Diagnostic(
-                "error",
-                f"the model uses opset {model.opset}; {TITLE} on {target.id} knows opsets up to {highest}",
-                hint=f"export the model with opset {highest} or lower",
-            )
-        )
+    found = opset_too_high(TITLE, model, target)
     if target.engine.device == "CPU":
         found += _check_kernels(model)
     return found
@@ -237,8 +229,7 @@ def _open(path: Path, name: str, options: RunOptions, device: str, batch: tuple[
             f"this {TITLE} has no {device}; it has {here}",
             hint="use one of these devices, or install the package of ONNX Runtime that brings it",
         )
-    if not path.is_file():
-        raise CompileError(f"{path.name} is missing from the compiled model", hint="compile it again")
+    require_files(path.parent, path.name)
     try:
         settings = session_options(options)
         if batch is not None:
@@ -283,7 +274,3 @@ def _check_kernels(model: OnnxModel) -> list[Diagnostic]:
         except CompileError:
             return missing
     return []
-
-
-def _closed(*_: object) -> NoReturn:
-    raise EdgepackError("this runner was closed", hint="load the model again")

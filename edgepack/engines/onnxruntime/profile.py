@@ -27,7 +27,7 @@ INTEGER_OPERATORS = frozenset(
 )
 
 if TYPE_CHECKING:
-    from edgepack.specs import Feeds
+    from edgepack.specs import Feeds, Precision, TensorSpec
 
 _CONVERSIONS = frozenset({"Cast", "DequantizeLinear", "QuantizeLinear", "ReorderInput", "ReorderOutput"})
 # What the optimizers add to the name of a node or tensor that they replace: layouts, fusions, a counter.
@@ -36,7 +36,14 @@ _FLOATS: dict[str, Ran] = {"float": "fp32", "double": "fp32", "float16": "fp16",
 _EVENT = "_kernel_time"
 
 
-def profile(path: Path, feeds: Sequence[Feeds], options: RunOptions, device: str) -> Profile:
+def profile(
+    path: Path,
+    feeds: Sequence[Feeds],
+    _inputs: tuple[TensorSpec, ...],
+    _precision: Precision,
+    options: RunOptions,
+    device: str,
+) -> Profile:
     """Run the ONNX model in ``path`` with profiling on and return its nodes. Raises ``CompileError``."""
     import onnx
     import onnxruntime

@@ -20,6 +20,8 @@ import numpy as np
 from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
+from edgepack.engines.common.refusals import closed, opset_too_high, require_files
+from edgepack.engines.openvino.facts import ENGINE
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs import (
     Array,
@@ -33,10 +35,10 @@ from edgepack.specs import (
     TensorSpec,
 )
 
-TITLE = "OpenVINO"
+TITLE = ENGINE.title
 ENTRY = "model.xml"
 _WEIGHTS = "model.bin"
-_EXTRA = "openvino"
+_EXTRA = ENGINE.extra
 
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _REFUSED_NODES = ("ONNXFrameworkNode", "NotSupportedONNXNode")  # what the reader leaves where it cannot convert
@@ -113,7 +115,7 @@ class OpenVinoRunner:
         """Free the request and the compiled model."""
         self._request = self._compiled = None
         self._arrays = []
-        self._infer = self._set = self._tensor = _closed
+        self._infer = self._set = self._tensor = closed
 
     def _infer_new(self, feeds: Feeds, shapes: list[tuple[int, ...]]) -> Any:
         """Infer inputs of other shapes than before; from then on these are known to work, unless inputs make shapes.
@@ -168,16 +170,7 @@ def versions() -> Mapping[str, str]:
 
 def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
     """Return what OpenVINO will refuse: an opset above the device's, operators that it does not read, free shapes."""
-    found: list[Diagnostic] = []
-    highest = target.engine.max_opset
-    if highest is not None and model.opset > highest:
-        found.append(
-            Diagnostic(
-                "error",
-                f"the model uses opset {model.opset}; {TITLE} on {target.id} knows opsets up to {highest}",
-                hint=f"export the model with opset {highest} or lower",
-            )
-        )
+    found = opset_too_high(TITLE, model, target)
     if _is_npu(target.engine.device):
         found += _check_shapes(model)
     return found + _check_nodes(model)
@@ -226,9 +219,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner |
     engine = import_engine(TITLE, _EXTRA, "openvino")
     device = options.device or compiled.device
     path = compiled.folder / compiled.entry
-    for name in compiled.files:
-        if not (compiled.folder / name).is_file():
-            raise CompileError(f"{name} is missing from the compiled model", hint="compile it again")
+    require_files(compiled.folder, *compiled.files)
     core = engine.Core()
     _check_device(core, device)
     try:
@@ -425,7 +416,3 @@ def _refused(name: str, error: Exception) -> NoReturn:
         f"{TITLE} refused {name}: {engine_words(error)}",
         hint="replace the operator it names in the model, or use a target with another engine",
     ) from error
-
-
-def _closed(*_: object, **__: object) -> NoReturn:
-    raise EdgepackError("this runner was closed", hint="load the model again")

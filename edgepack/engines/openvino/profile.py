@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from edgepack.engines.common.fixed_batch import free_batch
 from edgepack.engines.common.profile import EngineNode, Profile, repeat
 from edgepack.engines.openvino.engine import device_settings, with_batch
-from edgepack.engines.openvino.ir import openvino_facts
+from edgepack.engines.openvino.ir import asked_of_ir, openvino_facts
+from edgepack.engines.openvino.macs import ir_macs
 from edgepack.errors import CompileError
 from edgepack.specs import Precision, RunOptions
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 _CONVERSIONS = frozenset({"Convert", "FakeQuantize", "Reorder"})
 _BYTES = {"u8": 1, "i8": 1, "boolean": 1, "f16": 2, "bf16": 2, "f32": 4, "i32": 4, "f64": 8, "i64": 8}
+
+
+asked_of = asked_of_ir
+macs_of = ir_macs
 
 
 def profile(

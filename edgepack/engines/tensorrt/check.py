@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgepack.engines.common.refusals import opset_too_high
 from edgepack.engines.tensorrt import restrictions
 from edgepack.engines.tensorrt.api_versions import OLDEST, SURFACES, Surface, surface_of
+from edgepack.engines.tensorrt.facts import ENGINE
 from edgepack.engines.tensorrt.footprint import measure_footprint
 from edgepack.engines.tensorrt.graph_view import GraphView, read_view
 from edgepack.engines.tensorrt.operators import operator_since, takes_operator, takes_type
@@ -54,16 +56,10 @@ def _too_old(version: str, target: Target) -> Diagnostic:
     )
 
 
-def _check_opset(model: OnnxModel, target: Target, surface: Surface) -> Iterator[Diagnostic]:
-    highest = min(target.engine.max_opset or surface.max_opset, surface.max_opset)
-    if model.opset > highest:
-        yield Diagnostic(
-            "error",
-            f"the model uses opset {model.opset}; TensorRT {target.engine.version or ''} on {target.id} knows up to "
-            f"{highest}",
-            hint=f"export the model with opset {highest} or lower"
-            + (" (bf16 needs opset 22: use fp16)" if model.opset == 22 else ""),
-        )
+def _check_opset(model: OnnxModel, target: Target, surface: Surface) -> list[Diagnostic]:
+    advice = " (bf16 needs opset 22: use fp16)" if model.opset == 22 else ""
+    title = f"{ENGINE.title} {target.engine.version or ''}".rstrip()
+    return opset_too_high(title, model, target, surface.max_opset, advice)
 
 
 def _check_operators(view: GraphView, version: str, target: Target) -> Iterator[Diagnostic]:

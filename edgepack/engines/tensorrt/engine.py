@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgepack.engines.tensorrt.facts import ENGINE
 from edgepack.specs import CompiledModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from edgepack.engines import KeptEngine
     from edgepack.engines.tensorrt.runner import TensorRtRunner
     from edgepack.specs import Diagnostic, OnnxModel, Precision, Progress, RunOptions, Target
 
-TITLE = "TensorRT"
+TITLE = ENGINE.title
 
 
 def versions() -> Mapping[str, str]:
@@ -67,6 +69,20 @@ def build_on_device(compiled: CompiledModel, progress: Progress) -> str:
     from edgepack.engines.tensorrt.load import ensure_engine
 
     return ensure_engine(compiled, progress)
+
+
+def recipe_file() -> str:
+    """Return the name of the shipped file by which the device builds its engine."""
+    from edgepack.engines.tensorrt.recipe import RECIPE
+
+    return RECIPE
+
+
+def kept_engine(folder: Path, place: Path | None) -> KeptEngine | None:
+    """Add to ``folder``, which has the recipe, the engine that this device built; None where it built none."""
+    from edgepack.engines.tensorrt.adopt import kept_engine as find
+
+    return find(folder, place)
 
 
 def device_key(like: Mapping[str, str]) -> Mapping[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.base import documents
 from edgepack.base.files import sha256_file
+from edgepack.engines.common.refusals import require_files
 from edgepack.engines.tensorrt import plan_cache
 from edgepack.engines.tensorrt.builder import BuildFacts, build_plan
 from edgepack.engines.tensorrt.device import find_device
@@ -111,8 +112,6 @@ def _open_packed(compiled: CompiledModel, recipe: EngineRecipe, folder: Path, ke
 
 def _check_files(folder: Path, recipe: EngineRecipe) -> None:
     for name, digest in recipe.files.items():
-        path = folder / name
-        if not path.is_file():
-            raise CompileError(f"{name} is missing from the compiled model", hint="compile it again")
-        if sha256_file(path) != digest:
+        require_files(folder, name)
+        if sha256_file(folder / name) != digest:
             raise IntegrityError(f"{name} is not the file that the recipe was made for")

@@ -16,42 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.engines.common.installed import import_engine
+from edgepack.engines.common.proxy import ProxyBuild, ProxyReport
 from edgepack.engines.tensorrt.recipe import InputShapes
 from edgepack.engines.tensorrt.shapes import input_shapes
 from edgepack.errors import ChildError, CompileError, EdgepackError, ToolchainError
 from edgepack.execution import child
 from edgepack.specs import Diagnostic, OnnxModel
 
+PACKAGE = "tensorrt-rtx"
 MODULE = "tensorrt_rtx"
 SMS = ("8.6", "8.9")
 _LIMIT_S = 300.0
 _MOST_MESSAGES = 20
-
-
-@dataclass(frozen=True)
-class ProxyBuild:
-    """One build: for which SM, how large the engine is and how many seconds it took."""
-
-    sm: str
-    engine_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
-class ProxyReport:
-    """What the proxy said. ``summary`` is one line; a refusal or a crash is an error among ``diagnostics``."""
-
-    version: str
-    builds: tuple[ProxyBuild, ...]
-    diagnostics: tuple[Diagnostic, ...]
-
-    @property
-    def summary(self) -> str:
-        """Return what may be said of the model: never that it was verified on a Jetson."""
-        if any(d.severity == "error" for d in self.diagnostics):
-            return f"refused by tensorrt-rtx {self.version} (proxy)"
-        sms = " and ".join(build.sm for build in self.builds)
-        return f"checked with tensorrt-rtx {self.version} for SM {sms} (proxy)"
 
 
 @dataclass(frozen=True)
@@ -90,12 +66,12 @@ def check_by_proxy(model: OnnxModel, sms: tuple[str, ...] = SMS) -> ProxyReport:
             found = Diagnostic(
                 "error", reason, hint="it may be a defect of the proxy alone: try the model on the device"
             )
-            return ProxyReport(version, (), (found,))
+            return ProxyReport(version, (), (found,), PACKAGE)
         except ToolchainError:
             raise
         except EdgepackError as error:
-            return ProxyReport(version, (), (Diagnostic("error", error.message, hint=error.hint),))
-    return ProxyReport(version, built.builds, built.messages)
+            return ProxyReport(version, (), (Diagnostic("error", error.message, hint=error.hint),), PACKAGE)
+    return ProxyReport(version, built.builds, built.messages, PACKAGE)
 
 
 # --- in the child process ---------------------------------------------------------------------------------------------

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base import documents
 from edgepack.base.files import sha256_json
-from edgepack.base.versions import is_older
+from edgepack.base.versions import is_older, release
+from edgepack.engines import REFERENCE
 from edgepack.errors import BundleError, CompileError, ConfigError, ToolchainError
-from edgepack.specs import Precision, TensorSpec
+from edgepack.specs import CompiledModel, Payload, Precision, TensorSpec
 
 RECIPE = "recipe.json"
 FORMAT = 1
@@ -99,6 +101,21 @@ def read_recipe(folder: Path, inputs: tuple[TensorSpec, ...] | None = None) -> E
     if problem := _problem(recipe, inputs):
         raise BundleError(f"{RECIPE}: {problem}", hint="build the bundle again")
     return recipe
+
+
+def oldest_versions(compiled: CompiledModel) -> Mapping[str, str]:
+    """Return the oldest TensorRT of the recipe, and the oldest ONNX Runtime that runs the same file on the CPU."""
+    from edgepack.engines.onnxruntime.oldest import NEWEST_KNOWN, oldest
+
+    recipe = read_recipe(compiled.folder)
+    onnx = oldest(compiled.folder / recipe.onnx)
+    return {REFERENCE: onnx or release(NEWEST_KNOWN), compiled.backend: recipe.oldest}
+
+
+def companions(payload: Payload) -> tuple[Payload, ...]:
+    """Return how ONNX Runtime runs a payload: its ONNX file is in there anyway."""
+    files = tuple(name for name in payload.files if not name.endswith(f"/{RECIPE}"))
+    return (dataclasses.replace(payload, backend=REFERENCE, device="CPU", files=files),)
 
 
 def check_version(recipe: EngineRecipe, version: str) -> None:

@@ -11,11 +11,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
 from edgepack.engines.common.inputs import check_feeds
+from edgepack.engines.common.refusals import closed
 from edgepack.engines.tensorrt.builder import make_logger
 from edgepack.engines.tensorrt.cuda import Cuda, CudaError, load_cuda
 from edgepack.engines.tensorrt.device import import_tensorrt
@@ -113,7 +114,7 @@ class TensorRtRunner:
         self._inputs, self._outputs, self._launchable, self._stream = [], [], 0, 0
         self._context = self._engine = None
         self._keep = ()
-        self.infer = _closed  # type: ignore[method-assign]
+        self.infer = closed  # type: ignore[method-assign]
 
     # --- buffers ------------------------------------------------------------------------------------------------------
 
@@ -271,7 +272,3 @@ def _check_range(tensor: _Tensor, array: Array) -> None:
 def _as_wanted(tensor: _Tensor) -> Array:
     array = tensor.view()
     return array if tensor.dtype == tensor.wanted else array.astype(tensor.wanted)
-
-
-def _closed(*_: object) -> NoReturn:
-    raise EdgepackError("this runner was closed", hint="load the model again")

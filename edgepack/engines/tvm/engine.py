@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.engines.common.installed import engine_version
+from edgepack.engines.common.refusals import opset_too_high, require_files
+from edgepack.engines.tvm.facts import ENGINE
 from edgepack.errors import CompileError, ToolchainError
 from edgepack.specs import CompiledModel, Diagnostic, OnnxModel, Precision, RunOptions, Target
 
@@ -24,9 +26,9 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.records import Records
     from edgepack.engines.tvm.runner import TvmRunner
 
-TITLE = "TVM"
+TITLE = ENGINE.title
 ENTRY = "model.so"
-_EXTRA = "tvm"
+_EXTRA = ENGINE.extra
 PINS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 # These end the process while tuning (every commit of a JSONDatabase, in ToJSONGraph) and are what pip chooses unpinned.
 CRASHING_FFI = ("0.1.15", "0.1.15.post1", "0.1.15.post2")
@@ -57,16 +59,7 @@ def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
     from edgepack.engines.tvm.batching import batch_kind
     from edgepack.engines.tvm.import_onnx import ready
 
-    found: list[Diagnostic] = []
-    highest = target.engine.max_opset
-    if highest is not None and model.opset > highest:
-        found.append(
-            Diagnostic(
-                "error",
-                f"the model uses opset {model.opset}; {TITLE} on {target.id} knows opsets up to {highest}",
-                hint=f"export the model with opset {highest} or lower",
-            )
-        )
+    found = opset_too_high(TITLE, model, target)
     try:
         readied = ready(model)
     except CompileError as error:
@@ -86,7 +79,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     For a device that this host is not, the folder ``host`` holds the same for this host; it is not part of the model.
     """
     from edgepack.device.host import cache_facts, can_run, host_facts
-    from edgepack.device.profiles import host_target
+    from edgepack.engines.targets import host_target
     from edgepack.engines.tvm.compile import compile_folder
     from edgepack.engines.tvm.cost_model import chooser
 
@@ -134,9 +127,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> TvmRunner:
 
     if (device := options.device or compiled.device) != "CPU":
         raise ToolchainError(f"this {TITLE} has no {device}; it has CPU", hint="leave the device out")
-    for name in compiled.files:
-        if not (compiled.folder / name).is_file():
-            raise CompileError(f"{name} is missing from the compiled model", hint="compile it again")
+    require_files(compiled.folder, *compiled.files)
     entry = compiled.folder / compiled.entry
     twin = entry.parent / _TWIN
     return load_runner(twin if twin.is_dir() else entry.parent, compiled.inputs, compiled.outputs, options)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from edgepack.device.host import host_facts
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
+from edgepack.engines.common.refusals import closed, require_files
 from edgepack.engines.tvm.elf import machine_of
+from edgepack.engines.tvm.facts import ENGINE
 from edgepack.engines.tvm.interface import FILE, Interface, read_interface
 from edgepack.engines.tvm.runtime_abi import Handle, InputTensor, Runtime, TvmError, find_runtime
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgepack.specs import Array, Feeds, RunOptions, TensorSpec
 
-TITLE = "TVM"
+TITLE = ENGINE.title
 MODEL = "model.so"
 _CPU = 1
 _POOLED = 2  # tvm/runtime/memory/memory_manager.h: AllocatorType::kPooled
@@ -99,7 +101,7 @@ class TvmRunner:
         """Free the virtual machine and the inputs."""
         self._main = None
         self._tensors.clear()
-        self.infer = _closed  # type: ignore[method-assign]
+        self.infer = closed  # type: ignore[method-assign]
 
     def _call(self, packed: tuple[Any, ...]) -> dict[str, Array]:
         arrays = self._runtime.arrays(self._runtime.run(self._main, *packed), self._kept)
@@ -173,9 +175,7 @@ def load_runner(
 
 
 def _read(folder: Path) -> Interface:
-    for name in (MODEL, FILE):
-        if not (folder / name).is_file():
-            raise CompileError(f"{name} is missing from the compiled model", hint="compile it again")
+    require_files(folder, MODEL, FILE)
     return read_interface((folder / FILE).read_bytes())
 
 
@@ -204,7 +204,3 @@ def _joined(spec: TensorSpec, pieces: list[Array]) -> Array:
     if pieces:
         return np.concatenate(pieces)
     return np.empty((0, *(extent if isinstance(extent, int) else 0 for extent in spec.shape[1:])), spec.dtype)
-
-
-def _closed(*_: object) -> NoReturn:
-    raise EdgepackError("this runner was closed", hint="load the model again")

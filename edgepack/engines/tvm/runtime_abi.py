@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.errors import CompileError, ToolchainError
+from edgepack.engines.common.refusals import require_files
+from edgepack.errors import ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -253,8 +254,7 @@ def _load(path: Path) -> ctypes.CDLL:
         return ctypes.CDLL(path.name, mode=os.RTLD_NOLOAD | os.RTLD_GLOBAL | os.RTLD_NOW)
     except OSError:
         pass
-    if not path.is_file():
-        raise CompileError(f"{path.name} is missing from the compiled model", hint="compile it again")
+    require_files(path.parent, path.name)
     try:
         return ctypes.CDLL(str(path), mode=os.RTLD_GLOBAL | os.RTLD_NOW)
     except OSError as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgepack.base.stage import stage
 from edgepack.benchmark.measure.interleave import Row, measure_rows
-from edgepack.device.host import is_this_host
+from edgepack.engines.targets import is_this_host
 from edgepack.errors import EdgepackError
 from edgepack.execution.runner import StageRunner, tool_versions
 from edgepack.specs import BuildRow, Progress, RunOptions, Target, no_progress

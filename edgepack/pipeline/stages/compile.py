@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.stage import stage
-from edgepack.engines import OWN_KERNELS, get_backend
+from edgepack.engines import get_backend, kernel_tuner
 from edgepack.engines.fallback import build_versions
-from edgepack.engines.tvm import engine as tvm
-from edgepack.engines.tvm.tuning.tune import can_measure_here, tune_model
 from edgepack.errors import CompileError
 from edgepack.execution.runner import StageRunner
 from edgepack.specs import CompiledModel, OnnxModel, Precision, Target
@@ -17,8 +15,8 @@ from edgepack.specs import CompiledModel, OnnxModel, Precision, Target
 
 def _toolchain(_model: OnnxModel, target: Target, _precision: Precision) -> dict[str, Any]:
     """Return the versions of the engine that compiles here, and the digest of what was measured of its kernels."""
-    tuned = tvm.tuned_digest(target) if target.backend in OWN_KERNELS else None
-    return {"versions": build_versions(target), "tuned": tuned}
+    tuner = kernel_tuner(target.backend)
+    return {"versions": build_versions(target), "tuned": tuner.tuned_digest(target) if tuner is not None else None}
 
 
 @stage("compile", depends=_toolchain)
@@ -38,12 +36,13 @@ def tune_kernels_of(
     runner: StageRunner, model: OnnxModel, target: Target, precision: Precision, minutes: float, seed: int
 ) -> None:
     """Measure the kernels of a row's model, for this build and later ones; what cannot be measured here is reported."""
-    if target.backend not in OWN_KERNELS:
+    tuner = kernel_tuner(target.backend)
+    if tuner is None:
         return
-    if not can_measure_here(target):
+    if not tuner.can_measure_here(target):
         runner.events.note(
             f"{target.id}: not tuned, as this machine cannot run its code: edgepack tune MODEL --target {target.id} "
             "--ssh USER@HOST does it on a board"
         )
         return
-    tune_model(model, target, precision, round(minutes * 60e9), seed, runner.logs / "tune.log", runner.events)
+    tuner.tune_model(model, target, precision, round(minutes * 60e9), seed, runner.logs / "tune.log", runner.events)

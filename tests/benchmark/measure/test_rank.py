@@ -6,8 +6,8 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper, save
 
 from edgepack.benchmark.measure.rank import median_latencies
-from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
+from edgepack.engines.targets import load_target
 from edgepack.graph.load import load_model
 from edgepack.specs import CompiledModel, RunOptions
 from edgepack.verify.golden import Golden, write_golden

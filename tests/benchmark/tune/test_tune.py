@@ -10,7 +10,8 @@ from simulated import Machine, SimulatedWorker
 from small_bundles import small_bundle
 
 from edgepack.benchmark.measure.worker import Open
-from edgepack.benchmark.tune import Setting, space, tune, tune_and_store, tune_with
+from edgepack.benchmark.tune import Setting, tune, tune_and_store, tune_with
+from edgepack.benchmark.tune.candidates import changes
 from edgepack.benchmark.tune.space import combinations, describe_changes, with_changes
 from edgepack.errors import CompileError, ConfigError
 from edgepack.runtime.load import load, tuning_here
@@ -150,17 +151,17 @@ def test_few_processes_are_held_where_memory_is_short():
 
 
 def test_what_is_tried_depends_on_engine_cores_and_scenario():
-    latency = space.changes("onnxruntime", 8, "SingleStream", free_batch=True)
+    latency = changes("onnxruntime", 8, "SingleStream", free_batch=True)
     assert [value for name, value in latency if name == "threads"] == [8, 4, 2, 1]
     assert ("optimization", "extended") in latency
     assert not any(name in ("batch", "streams") for name, _ in latency)
-    throughput = space.changes("openvino", 2, "Offline", free_batch=True)
+    throughput = changes("openvino", 2, "Offline", free_batch=True)
     assert {("streams", 2), ("streams", 4), ("batch", 32), ("hint", "throughput")} <= set(throughput)
-    assert not any(name == "batch" for name, _ in space.changes("openvino", 2, "Offline", free_batch=False))
-    assert space.changes("another", 1, "SingleStream", free_batch=False) == (("threads", 1),)
+    assert not any(name == "batch" for name, _ in changes("openvino", 2, "Offline", free_batch=False))
+    assert changes("another", 1, "SingleStream", free_batch=False) == (("threads", 1),)
     assert latency[0] == ("fixed_batch", 1)
-    assert space.changes("openvino", 2, "SingleStream", free_batch=True)[0] == ("fixed_batch", 0), "1 is its default"
-    assert not any(name == "fixed_batch" for name, _ in space.changes("openvino", 2, "Offline", free_batch=False))
+    assert changes("openvino", 2, "SingleStream", free_batch=True)[0] == ("fixed_batch", 0), "1 is its default"
+    assert not any(name == "fixed_batch" for name, _ in changes("openvino", 2, "Offline", free_batch=False))
 
 
 def test_combinations_take_one_value_of_each_option_and_the_best_promise_first():

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import backend_models
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 from backend_models import BFLOAT16, FLOAT, FLOAT16, INT64, MODELS, make, save
 from onnx import helper

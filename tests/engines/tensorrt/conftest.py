@@ -14,7 +14,7 @@ import onnx
 import pytest
 from jetson_bundles import DOUBLES
 
-from edgepack.device.profiles import load_target
+from edgepack.engines.targets import load_target
 from edgepack.engines.tensorrt.cuda import load_cuda
 from edgepack.graph.load import load_model
 

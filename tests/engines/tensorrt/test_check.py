@@ -167,7 +167,7 @@ def test_a_dla_takes_fixed_shapes_only(save: Save, jetson: Target) -> None:
 
 
 def test_a_version_that_is_too_old_is_refused_for_the_old_nano(save: Save) -> None:
-    from edgepack.device.profiles import load_target
+    from edgepack.engines.targets import load_target
 
     found = check_model(save(quantized()), load_target("jetson-nano-jp4"))
     assert "8.2" in found[0].message

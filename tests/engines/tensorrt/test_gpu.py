@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jetson_bundles import MODELS, compiled_model, feeds_for, jetson_bundle, reference
 
-from edgepack.device.profiles import load_target
+from edgepack.engines.targets import load_target
 from edgepack.engines.tensorrt.device import find_device
 from edgepack.engines.tensorrt.engine import load_model, versions
 from edgepack.runtime.install import install

@@ -14,7 +14,7 @@ from violations import FLOAT, make, quantized
 from edgepack.base import documents
 from edgepack.base.files import sha256_file
 from edgepack.bundle.requirements import requirements
-from edgepack.device.profiles import list_targets, load_target
+from edgepack.engines.targets import list_targets, load_target
 from edgepack.engines.tensorrt.engine import compile_model
 from edgepack.engines.tensorrt.recipe import RECIPE, EngineRecipe, check_version, read_recipe
 from edgepack.engines.tensorrt.shapes import input_shapes

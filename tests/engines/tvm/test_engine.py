@@ -17,7 +17,7 @@ from onnx import helper
 
 from edgepack.bundle.requirements import requirements
 from edgepack.device.host import host_facts
-from edgepack.device.profiles import load_target
+from edgepack.engines.targets import load_target
 from edgepack.engines.tvm import engine as backend
 from edgepack.engines.tvm.elf import machine_of
 from edgepack.engines.tvm.libraries import FOLDER_VARIABLE, runtime_files
@@ -165,11 +165,11 @@ def test_a_crash_inside_llvm_ends_with_one_error(signal: str, tmp_path: Path) ->
     """The crash is a test double's, in the child process, at the call that generates code: crashing_llvm.py."""
     model = save(backend_models.conv(), tmp_path / "model.onnx")
     (tmp_path / "sitecustomize.py").write_text(
-        "import edgepack.engines\nedgepack.engines.BACKENDS.update(tvm='crashing_llvm')\n"
+        "import edgepack.engines\nedgepack.engines.ENGINES.own.update(tvm='crashing_llvm:ENGINE')\n"
     )
     out = tmp_path / "out"
     words = [sys.executable, "-m", "edgepack", "compile", model.path, "--target", "host-tvm", "-o", out]
-    here = [tmp_path, HELPERS, Path(backend.__file__).parent.parent.parent]
+    here = [tmp_path, HELPERS, Path(backend.__file__).parents[3]]
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join(map(str, here)), "CRASHING_LLVM": signal,
         "EDGEPACK_STORE": str(tmp_path / "store"),

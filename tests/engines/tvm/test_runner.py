@@ -13,8 +13,8 @@ from backend_models import FLOAT, make, save
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from edgepack.device.profiles import load_target
 from edgepack.engines import get_backend
+from edgepack.engines.targets import load_target
 from edgepack.engines.tvm.interface import FILE
 from edgepack.errors import CompileError, DataError, ToolchainError
 from edgepack.specs import CompiledModel, RunOptions

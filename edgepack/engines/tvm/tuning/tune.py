@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.device.host import can_run, host_facts
-from edgepack.engines import OWN_KERNELS
+from edgepack.engines import ENGINES
 from edgepack.engines.tvm import engine as tvm
 from edgepack.engines.tvm.records import Records
 from edgepack.engines.tvm.tuning.remote import serving, time_on_board
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.tuning.search import Measure
     from edgepack.engines.tvm.tuning.timing import Timed
 
+tuned_digest = tvm.tuned_digest
+
 _KERNEL_LIMIT_S = 300.0
 _BUILD_LIMIT_S = 600.0
 
@@ -42,7 +44,7 @@ class Tuned:
 
 def can_measure_here(target: Target) -> bool:
     """Say whether kernels for a target can be timed on this host."""
-    return target.backend in OWN_KERNELS and can_run(target, host_facts())
+    return ENGINES.get(target.backend).kernels == __name__ and can_run(target, host_facts())
 
 
 def tune_model(

@@ -6,7 +6,7 @@ import pytest
 from codegen_models import import_model, model
 from onnx import helper
 
-from edgepack.device.profiles import load_target
+from edgepack.engines.targets import load_target
 from edgepack.engines.tvm.codegen import tile as blocking
 from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import machine

@@ -15,7 +15,7 @@ import pytest
 from tuning_cases import POINTWISE
 
 from edgepack.device.host import host_facts
-from edgepack.device.profiles import load_target
+from edgepack.engines.targets import load_target
 from edgepack.engines.tvm.codegen.workload import rule, tiles
 from edgepack.engines.tvm.compile import processor_of
 from edgepack.engines.tvm.tuning.remote import serving, time_on_board

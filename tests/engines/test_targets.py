@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edgepack.base import documents, resources
-from edgepack.device import profiles
-from edgepack.device.host import FLAGS, host_facts, is_this_host, saturates
-from edgepack.engines import BACKENDS
+from edgepack.device.host import FLAGS, host_facts, saturates
+from edgepack.engines import ENGINES, targets
+from edgepack.engines.targets import is_this_host
 from edgepack.errors import ConfigError
 from edgepack.quantize.rules import check_rules, rules_for
 from edgepack.specs import Host, Target
@@ -27,6 +27,8 @@ SHIPPED = sorted(path.stem for path in resources.targets_folder().glob("*.toml")
 VNNI = {"avx512_vnni", "avx_vnni"}
 # What names the profile or follows from another key; everything else is a fact that comes from somewhere.
 NOT_FACTS = {"id", "title", "backend", "arch", "os", "quantization.engine", "engine.build_on"}
+
+ON_CPU = [name for name in ENGINES.own if ENGINES.get(name).on_cpu]
 
 JETSONS = [
     *(f"jetson-{board}-{jetpack}" for board in ("orin-nano", "orin-nx-8gb", "orin-nx-16gb", "agx-orin-32gb",
@@ -84,12 +86,12 @@ def facts(target: Target) -> Iterator[tuple[str, Any, Any]]:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_profile_loads_under_its_files_name(name: str) -> None:
-    assert profiles.load_target(name).id == name
+    assert targets.load_target(name).id == name
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_fact_of_a_shipped_profile_has_a_source(name: str) -> None:
-    target = profiles.load_target(name)
+    target = targets.load_target(name)
     for path, value, default in facts(target):
         is_fact = path not in NOT_FACTS and (value != default or path == "compute.precisions")
         if is_fact:
@@ -98,7 +100,7 @@ def test_every_fact_of_a_shipped_profile_has_a_source(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_source_of_a_shipped_profile_belongs_to_a_fact_that_is_there(name: str) -> None:
-    target = profiles.load_target(name)
+    target = targets.load_target(name)
     values = {path: value for path, value, _ in facts(target)}
     for path in target.sources:
         assert values.get(path) not in (None, (), {}), path
@@ -106,9 +108,9 @@ def test_every_source_of_a_shipped_profile_belongs_to_a_fact_that_is_there(name:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_profiles_rules_fit_its_instruction_set(name: str) -> None:
-    target = profiles.load_target(name)
+    target = targets.load_target(name)
     assert target.quantization.engine == target.backend
-    assert target.backend in BACKENDS
+    assert target.backend in ENGINES
     is_x86_cpu = target.arch == "x86_64" and target.engine.device == "CPU"
     assert target.quantization.saturates == (is_x86_cpu and not VNNI & set(target.compute.isa))
     if target.engine.device == "CPU":
@@ -118,7 +120,7 @@ def test_a_shipped_profiles_rules_fit_its_instruction_set(name: str) -> None:
 def test_the_hosts_caches_are_facts_of_its_tvm_profile_alone() -> None:
     known = {"l1_bytes": 48 << 10, "l2_bytes": 2 << 20, "l2_cores": 2}
     for engine in ("tvm", "onnxruntime"):
-        found = profiles.host_target(engine, host_facts(), known)
+        found = targets.host_target(engine, host_facts(), known)
         told = {k: v for k in known if (v := getattr(found.compute, k)) is not None}
         assert told == (known if engine == "tvm" else {})
         assert {f"compute.{k}" for k in told} == {k for k in found.sources if k.startswith("compute.l")}
@@ -126,7 +128,7 @@ def test_the_hosts_caches_are_facts_of_its_tvm_profile_alone() -> None:
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_a_shipped_profile_survives_a_document(name: str) -> None:
-    target = profiles.load_target(name)
+    target = targets.load_target(name)
     assert documents.from_json(Target, documents.to_json(target), name) == target
 
 
@@ -142,7 +144,7 @@ def test_the_promised_profiles_are_shipped() -> None:
 
 @pytest.mark.parametrize("name", JETSONS)
 def test_a_jetsons_rules_are_those_that_tensorrt_takes(name: str) -> None:
-    target = profiles.load_target(name)
+    target = targets.load_target(name)
     check_rules(rules_for(target))
     assert (target.engine.build_on, target.engine.device, target.arch) == ("device", "GPU", "aarch64")
     assert target.compute.gpu_sm == {"nano": "5.3", "xavier": "7.2", "agx-thor": "11.0"}.get(
@@ -154,7 +156,7 @@ def test_a_jetsons_rules_are_those_that_tensorrt_takes(name: str) -> None:
 def test_a_profile_of_tensorrt_needs_no_rules_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "t.toml"
     path.write_text('id = "t"\ntitle = "T"\nbackend = "tensorrt"\narch = "aarch64"\n[engine]\ndevice = "DLA.1"\n')
-    rules = profiles.load_target(str(path)).quantization
+    rules = targets.load_target(str(path)).quantization
     assert (rules.activation_type, rules.activation_symmetric, rules.quantize_bias) == ("int8", True, False)
 
 
@@ -171,11 +173,11 @@ def test_a_wrong_engine_of_tensorrt_is_refused(tmp_path: Path, line: str, messag
     engine = line if line.startswith("device") else f'device = "GPU"\n{line}'
     path.write_text(f'id = "t"\ntitle = "T"\nbackend = "tensorrt"\narch = "aarch64"\n[engine]\n{engine}\n')
     with pytest.raises(ConfigError, match=message):
-        profiles.load_target(str(path))
+        targets.load_target(str(path))
 
 
 def test_an_npu_offers_no_fp32() -> None:
-    assert profiles.load_target("intel-core-ultra-npu").compute.precisions == ("fp16", "int8")
+    assert targets.load_target("intel-core-ultra-npu").compute.precisions == ("fp16", "int8")
 
 
 L4T = "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: Wed Jan  8\n"
@@ -195,11 +197,11 @@ def test_a_jetson_recognises_its_board_memory_and_release(board: str, tmp_path: 
     (tmp_path / "etc" / "nv_tegra_release").write_text(L4T)
     isa = ("asimd", "asimddp", "asimdhp", "fphp")
     here = Host(f"{board} (Arm Cortex-A78AE)", "aarch64", isa, 6, memory, "linux", "5", "3.10", gpu="NVIDIA tegra234")
-    jp6 = [n for n in JETSONS if n.endswith("jp6") and is_this_host(profiles.load_target(n), here, tmp_path)]
+    jp6 = [n for n in JETSONS if n.endswith("jp6") and is_this_host(targets.load_target(n), here, tmp_path)]
     assert jp6 == [name]
     for other in (n for n in JETSONS if not n.endswith(("jp6", "jp7"))):
-        assert not is_this_host(profiles.load_target(other), here, tmp_path), other
-    assert not is_this_host(profiles.load_target(name), dataclasses.replace(here, gpu=None), tmp_path)
+        assert not is_this_host(targets.load_target(other), here, tmp_path), other
+    assert not is_this_host(targets.load_target(name), dataclasses.replace(here, gpu=None), tmp_path)
 
 
 MACHINES = {
@@ -219,7 +221,7 @@ MACHINES = {
 
 @pytest.mark.parametrize(("cpu", "name"), MACHINES.items())
 def test_a_device_recognises_itself(cpu: str, name: str, tmp_path: Path) -> None:
-    target = profiles.load_target(name)
+    target = targets.load_target(name)
     machine = Host(cpu, target.arch, target.compute.isa, 4, 1 << 30, "linux", "6", "3.11")
     assert is_this_host(target, machine, tmp_path)
     for other in ("Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz", "AMD Ryzen 9 7950X 16-Core Processor"):
@@ -230,15 +232,15 @@ def test_a_device_recognises_itself(cpu: str, name: str, tmp_path: Path) -> None
 
 def test_a_xeon_without_amx_is_not_one_with_it(tmp_path: Path) -> None:
     old = Host("Intel(R) Xeon(R) Gold 6148", "x86_64", ("avx2", "avx512f"), 4, 1 << 30, "linux", "6", "3.11")
-    assert not is_this_host(profiles.load_target("xeon-amx"), old, tmp_path)
+    assert not is_this_host(targets.load_target("xeon-amx"), old, tmp_path)
 
 
 # --- this host --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("engine", sorted(profiles.HOST_ENGINES))
+@pytest.mark.parametrize("engine", ON_CPU)
 def test_this_host_is_a_target_of_every_engine(engine: str) -> None:
-    target, machine = profiles.load_target(f"host-{engine}"), host_facts()
+    target, machine = targets.load_target(f"host-{engine}"), host_facts()
     assert (target.backend, target.arch, target.compute.isa) == (engine, machine.arch, machine.isa)
     assert target.compute.cores == machine.cores
     assert target.quantization.saturates == saturates(machine)
@@ -247,16 +249,12 @@ def test_this_host_is_a_target_of_every_engine(engine: str) -> None:
     assert is_this_host(target)
 
 
-def test_the_host_profiles_cover_exactly_the_backends() -> None:
-    assert {*profiles.HOST_ENGINES, "tensorrt"} == set(BACKENDS)
-
-
 def test_a_gpu_makes_a_profile_of_this_host() -> None:
     machine_with_gpu = dataclasses.replace(machine("avx2"), gpu="NVIDIA T4")
-    found = profiles.host_targets(machine_with_gpu)[-1]
+    found = targets.host_targets(machine_with_gpu)[-1]
     assert (found.id, found.engine.build_on, found.backend) == ("host-tensorrt", "device", "tensorrt")
     check_rules(rules_for(found))
-    assert "host-tensorrt" not in [t.id for t in profiles.host_targets(machine("avx2"))]
+    assert "host-tensorrt" not in [t.id for t in targets.host_targets(machine("avx2"))]
 
 
 def machine(flags: str, arch: str = "x86_64") -> Host:
@@ -279,26 +277,26 @@ def machine(flags: str, arch: str = "x86_64") -> Host:
     ],
 )
 def test_precisions_follow_the_instruction_set(engine: str, flags: str, precisions: str) -> None:
-    assert profiles.native_precisions(engine, machine(flags)) == tuple(precisions.split())
+    assert targets.native_precisions(engine, machine(flags)) == tuple(precisions.split())
 
 
 def test_what_openvino_says_of_this_cpu_agrees() -> None:
     openvino = pytest.importorskip("openvino")
     offered = set(openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-    native = profiles.native_precisions("openvino", host_facts())
+    native = targets.native_precisions("openvino", host_facts())
     assert ("FP16" in offered) == ("fp16" in native)
     assert ("BF16" in offered) == ("bf16" in native)
 
 
 def test_the_host_profile_of_a_cpu_without_vnni_saturates() -> None:
-    assert all(target.quantization.saturates for target in profiles.host_targets(machine("avx2")))
-    assert not any(target.quantization.saturates for target in profiles.host_targets(machine("asimd", "aarch64")))
+    assert all(target.quantization.saturates for target in targets.host_targets(machine("avx2")))
+    assert not any(target.quantization.saturates for target in targets.host_targets(machine("asimd", "aarch64")))
 
 
 def test_the_list_begins_with_this_host_and_has_every_profile() -> None:
-    ids = [target.id for target in profiles.list_targets()]
+    ids = [target.id for target in targets.list_targets()]
     here = len(ids) - len(SHIPPED)
-    assert set(ids[:here]) - {"host-tensorrt"} == {f"host-{engine}" for engine in profiles.HOST_ENGINES}
+    assert set(ids[:here]) - {"host-tensorrt"} == {f"host-{engine}" for engine in ON_CPU}
     assert ids[here:] == SHIPPED
 
 
@@ -317,19 +315,19 @@ def test_the_list_begins_with_this_host_and_has_every_profile() -> None:
 )
 def test_an_unknown_id_is_answered_with_the_near_one(name: str, hint: str) -> None:
     with pytest.raises(ConfigError, match="there is no target") as caught:
-        profiles.load_target(name)
+        targets.load_target(name)
     assert hint in caught.value.hint
 
 
 @pytest.mark.skipif(host_facts().gpu is not None, reason="there is an NVIDIA GPU here")
 def test_a_host_without_a_gpu_is_told_what_to_ask_for() -> None:
     with pytest.raises(ConfigError, match="no NVIDIA driver") as caught:
-        profiles.load_target("host-tensorrt")
+        targets.load_target("host-tensorrt")
     assert "jetson-orin-nano-jp6" in caught.value.hint
 
 
 def test_a_file_is_loaded_by_its_path(board: Path) -> None:
-    target = profiles.load_target(str(board))
+    target = targets.load_target(str(board))
     assert (target.id, target.compute.cores, target.quantization.saturates) == ("my-board", 4, False)
     assert target.engine.max_opset == 21
 
@@ -338,7 +336,7 @@ def test_rules_follow_the_backend(tmp_path: Path) -> None:
     for rules in ("", "[quantization]\nper_channel = false\n"):
         path = tmp_path / "t.toml"
         path.write_text(f'id = "t"\ntitle = "T"\nbackend = "openvino"\narch = "aarch64"\n{rules}')
-        assert profiles.load_target(str(path)).quantization.engine == "openvino"
+        assert targets.load_target(str(path)).quantization.engine == "openvino"
 
 
 # --- wrong files ------------------------------------------------------------------------------------------------------
@@ -389,7 +387,7 @@ def test_a_wrong_profile_is_refused_with_what_to_write(
     assert old in GOOD
     board.write_text(GOOD.replace(old, new, 1))
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
-        profiles.load_target(str(board))
+        targets.load_target(str(board))
     assert hint in caught.value.hint
     assert caught.value.exit_code == 2
     assert str(board) in caught.value.message
@@ -398,10 +396,10 @@ def test_a_wrong_profile_is_refused_with_what_to_write(
 def test_openvino_devices_are_checked(board: Path) -> None:
     text = GOOD.replace('"onnxruntime"', '"openvino"')
     board.write_text(text.replace("[engine]", '[engine]\ndevice = "GPU.1"'))
-    assert profiles.load_target(str(board)).engine.device == "GPU.1"
+    assert targets.load_target(str(board)).engine.device == "GPU.1"
     board.write_text(text.replace("[engine]", '[engine]\ndevice = "VPU"'))
     with pytest.raises(ConfigError, match="'VPU' is not known"):
-        profiles.load_target(str(board))
+        targets.load_target(str(board))
 
 
 @pytest.mark.parametrize(
@@ -420,26 +418,26 @@ def test_openvino_devices_are_checked(board: Path) -> None:
 def test_a_broken_file_is_refused_with_its_line(board: Path, text: str, message: str) -> None:
     board.write_text(text)
     with pytest.raises(ConfigError, match=message):
-        profiles.load_target(str(board))
+        targets.load_target(str(board))
 
 
 def test_bytes_that_are_not_text_are_refused(board: Path) -> None:
     board.write_bytes(b"\xff\xfe\x00\x01" * 20)
     with pytest.raises(ConfigError, match="not valid TOML"):
-        profiles.load_target(str(board))
+        targets.load_target(str(board))
 
 
 def test_a_huge_file_is_not_read(board: Path) -> None:
     with board.open("ab") as file:
         file.truncate(1 << 40)
     with pytest.raises(ConfigError, match="bytes"):
-        profiles.load_target(str(board))
+        targets.load_target(str(board))
 
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "no/such/place.toml", "a\0b.toml", "x" * 300 + ".toml"])
 def test_a_path_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot read the target"):
-        profiles.load_target(str(tmp_path / name) if "\0" not in name else name)
+        targets.load_target(str(tmp_path / name) if "\0" not in name else name)
 
 
 def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
@@ -449,7 +447,7 @@ def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     for path in (folder, pipe, Path("/dev/zero")):
         with pytest.raises(ConfigError, match="not a file"):
-            profiles.load_target(str(path))
+            targets.load_target(str(path))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -461,7 +459,7 @@ def test_a_mutated_profile_loads_or_is_refused(board: Path, data: st.DataObject)
         text[at : at + data.draw(st.integers(0, 30))] = data.draw(st.binary(max_size=6))
     board.write_bytes(bytes(text))
     try:
-        target = profiles.load_target(str(board))
+        target = targets.load_target(str(board))
     except ConfigError:
         return
     assert set(target.compute.isa) <= FLAGS

@@ -1,0 +1,41 @@
+"""What every engine refuses in the same words: an opset that is too high, files that are not there, closed runners."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NoReturn
+
+from edgepack.errors import CompileError, EdgepackError
+from edgepack.specs import Diagnostic
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgepack.specs import OnnxModel, Target
+
+
+def opset_too_high(
+    title: str, model: OnnxModel, target: Target, highest: int | None = None, advice: str = ""
+) -> list[Diagnostic]:
+    """Return an error where the model's opset is above the one that the profile states, or ``highest`` known here."""
+    known = [limit for limit in (target.engine.max_opset, highest) if limit is not None]
+    if not known or model.opset <= min(known):
+        return []
+    return [
+        Diagnostic(
+            "error",
+            f"the model uses opset {model.opset}; {title} on {target.id} knows opsets up to {min(known)}",
+            hint=f"export the model with opset {min(known)} or lower{advice}",
+        )
+    ]
+
+
+def require_files(folder: Path, *names: str) -> None:
+    """Raise ``CompileError`` for the first of a compiled model's files that is not in ``folder``."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise CompileError(f"{name} is missing from the compiled model", hint="compile it again")
+
+
+def closed(*_: object, **__: object) -> NoReturn:
+    """Stand in for the functions of a runner that was closed."""
+    raise EdgepackError("this runner was closed", hint="load the model again")

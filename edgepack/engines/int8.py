@@ -1,0 +1,43 @@
+"""What engines compute in int8, in the words that each engine's table is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Operators that only move values or choose among them: output and input have one scale.
+MOVES = frozenset(
+    {
+        "DepthToSpace", "Expand", "Flatten", "Gather", "MaxPool", "Pad", "Reshape", "Resize", "Slice", "SpaceToDepth",
+        "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+COMPUTES = frozenset({"Add", "AveragePool", "GlobalAveragePool", "LeakyRelu", "Mul", "Sigmoid", "Sub"})
+POINTWISE = frozenset(
+    {"Clip", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "PRelu", "Relu", "Sigmoid", "Tanh"}
+)
+
+
+@dataclass(frozen=True)
+class EngineTable:
+    """How one engine recognises int8.
+
+    ``operators``: quantized by default. ``needs_output``: run in int8 only when their output is quantized too.
+    ``activations``: computed inside the operator before them, so that nothing is put between.
+    ``wraps_moves``: operators that move values need Q/DQ on both sides; else the engine passes int8 through them.
+    ``same_scale_concat``: all inputs of a Concat must have one scale.
+    ``residual``: of an addition's inputs one stays unquantized, to be added inside the convolution that makes it.
+    ``symmetric_products``: products of two activations run in int8 only with zero points of zero, the second as int8.
+    ``demands``: rules without which the engine refuses the model, by their key, and ``demand`` says so in words.
+    """
+
+    operators: frozenset[str]
+    needs_output: frozenset[str]
+    activations: frozenset[str]
+    wraps_moves: bool
+    same_scale_concat: bool
+    residual: bool
+    symmetric_products: bool
+    demands: Mapping[str, object] = field(default_factory=dict)
+    demand: str = ""

@@ -1,0 +1,48 @@
+"""What is known of ONNX Runtime without importing it."""
+
+from __future__ import annotations
+
+from edgepack.engines import Engine, RunSpace
+from edgepack.engines.int8 import COMPUTES, MOVES, EngineTable
+
+_MOVES = MOVES - {"DepthToSpace", "SpaceToDepth"}
+_COMPUTES = COMPUTES - {"Sub"}
+# qdq_selectors.cc and relu/clip_quant_fusion.cc as seen in optimized models of 1.31.
+INT8 = EngineTable(
+    operators=frozenset({"Conv", "Gemm", "MatMul", "Concat"}) | _MOVES | _COMPUTES,
+    needs_output=frozenset({"Conv", "Concat"}) | _MOVES | _COMPUTES,
+    activations=frozenset({"Clip", "Relu"}),
+    wraps_moves=True,
+    same_scale_concat=False,
+    residual=False,
+    symmetric_products=False,
+)
+
+ENGINE = Engine(
+    title="ONNX Runtime",
+    backend="edgepack.engines.onnxruntime.engine",
+    package="onnxruntime",
+    distributions=(
+        "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-qnn", "onnxruntime-directml",
+    ),
+    extra="onnxruntime",
+    portable=(".onnx",),
+    oldest="edgepack.engines.onnxruntime.oldest:oldest_versions",
+    int8=INT8,
+    # The layouts come with the optimization: "extended" leaves them out, and "layout" is without what follows.
+    run_options=RunSpace(
+        common=(
+            ("spinning", False),
+            ("reuse_outputs", True),
+            ("optimization", "extended"),
+            ("pinning", True),
+            ("arena", False),
+            ("optimization", "layout"),
+            ("optimization", "basic"),
+        )
+    ),
+    peaks="edgepack.engines.onnxruntime.peaks",
+    layers="edgepack.engines.onnxruntime.profile",
+    probe="edgepack.engines.onnxruntime.probe:probe",
+    precisions="edgepack.engines.targets:half_on_arm",
+)  # fmt: skip

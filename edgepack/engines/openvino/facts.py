@@ -1,0 +1,38 @@
+"""What is known of OpenVINO without importing it."""
+
+from __future__ import annotations
+
+from edgepack.engines import Engine, RunSpace
+from edgepack.engines.int8 import MOVES, POINTWISE, WEIGHTED, EngineTable
+
+ENGINE = Engine(
+    title="OpenVINO",
+    backend="edgepack.engines.openvino.engine",
+    package="openvino",
+    distributions=("openvino",),
+    extra="openvino",
+    portable=(".xml",),
+    oldest="edgepack.engines.openvino.oldest:oldest_versions",
+    # As seen in runtime models of 2026.4.
+    int8=EngineTable(
+        operators=WEIGHTED | MOVES | {"Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul"},
+        needs_output=MOVES | {"Add", "AveragePool", "Concat", "GlobalAveragePool", "Mul"},
+        activations=POINTWISE,
+        wraps_moves=True,
+        same_scale_concat=False,
+        residual=False,
+        symmetric_products=True,
+    ),
+    fixes_batch=True,
+    run_options=RunSpace(
+        common=(("pinning", False), ("pinning", True), ("reuse_outputs", True)),
+        latency=(("hint", "throughput"), ("streams", 1)),
+        throughput=(("hint", "throughput"),),
+    ),
+    peaks="edgepack.engines.openvino.peaks",
+    same_kernels=("torch",),  # both have oneDNN's
+    layers="edgepack.engines.openvino.profile",
+    probe="edgepack.engines.openvino.probe:probe",
+    precisions="edgepack.engines.openvino.target:native_precisions",
+    check_profile="edgepack.engines.openvino.target:check_profile",
+)

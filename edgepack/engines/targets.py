@@ -1,0 +1,139 @@
+"""Targets: the profiles that come with edgepack, those in TOML files, and ``host-ENGINE``, made of the host's facts."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgepack.base import documents, resources
+from edgepack.device import host
+from edgepack.device.host import ROOT
+from edgepack.device.profiles import HOST_PREFIX, check_choice, check_target, read_profile
+from edgepack.engines import ENGINES, part_of
+from edgepack.errors import ConfigError, ToolchainError
+from edgepack.specs import Compute, EngineFacts, Host, Precision, QuantizationRules, Target
+
+_LOG = logging.getLogger("edgepack")
+
+
+def list_targets() -> tuple[Target, ...]:
+    """Return the profiles of this host, then those that come with edgepack, each sorted by id."""
+    names = sorted(path.stem for path in resources.targets_folder().glob("*.toml"))
+    return (*host_targets(), *(load_target(name) for name in names))
+
+
+def load_target(name_or_path: str) -> Target:
+    """Return the profile of that id, of this host (``host-ENGINE``), or in that TOML file.
+
+    Raises ``ConfigError`` that names the file, the key and what to write there.
+    """
+    if name_or_path.endswith(".toml") or "/" in name_or_path:
+        return read_target(Path(name_or_path))
+    engine = name_or_path.removeprefix(HOST_PREFIX)
+    if name_or_path.startswith(HOST_PREFIX) and engine in ENGINES:
+        return host_target(engine, host.host_facts(), host.cache_facts())
+    shipped = {path.stem: path for path in sorted(resources.targets_folder().glob("*.toml"))}
+    if name_or_path in shipped:
+        return read_target(shipped[name_or_path])
+    hint = documents.suggestion(name_or_path, [*(target.id for target in host_targets()), *shipped])
+    raise ConfigError(f"there is no target {name_or_path!r}", hint=f"{hint} Or give the path of a .toml file")
+
+
+def read_target(path: Path) -> Target:
+    """Return the checked profile in a TOML file. Raises ``ConfigError``."""
+    data = read_profile(path)
+    backend, rules = data.get("backend"), data.get("quantization", {})
+    if isinstance(backend, str) and isinstance(rules, dict):
+        check_choice(backend, ENGINES.names(), f"{path}: backend")
+        defaults = ENGINES.get(backend).defaults
+        data["quantization"] = {"engine": backend, **defaults.get("quantization", {}), **rules}
+        if isinstance(data.get("engine", {}), dict):
+            data["engine"] = {**defaults.get("engine", {}), **data.get("engine", {})}
+    target: Target = documents.decode(Target, data, str(path))
+    check_target(target, str(path))
+    if check := ENGINES.get(target.backend).check_profile:
+        part_of(target.backend, check)(target, str(path))
+    return target
+
+
+def host_targets(machine: Host | None = None) -> tuple[Target, ...]:
+    """Return one profile for each engine that computes on this machine, from its facts; no engine is imported."""
+    caches = host.cache_facts() if machine is None else {}
+    machine = machine or host.host_facts()
+    found = []
+    for name, engine in ENGINES.all():
+        try:
+            found.append(host_target(name, machine, caches))
+        except ConfigError:
+            if not engine.host:
+                raise
+        except ToolchainError as error:
+            if name in ENGINES.own:
+                raise
+            _LOG.warning("%s", error.message)
+    return tuple(found)
+
+
+def host_target(name: str, machine: Host, caches: Mapping[str, int] | None = None) -> Target:
+    """Return the profile of ``machine`` for the engine ``name``.
+
+    ``caches``: what ``host.cache_facts`` says of it; few engines' code depends on them. Raises ``ConfigError`` where
+    the engine does not compute on this machine.
+    """
+    engine = ENGINES.get(name)
+    if engine.host:
+        made: Target = part_of(name, engine.host)(machine)
+        return made
+    known = dict(caches or {}) if engine.reads_caches else {}
+    saturates = host.saturates(machine)
+    return Target(
+        id=HOST_PREFIX + name,
+        title=f"this host ({host.short_cpu_name(machine)}), {engine.title}",
+        backend=name,
+        arch=machine.arch,
+        os=machine.os,
+        engine=EngineFacts(device="CPU"),
+        compute=Compute(
+            isa=machine.isa,
+            cores=machine.cores,
+            precisions=native_precisions(name, machine),
+            cpu_model=f"^{re.escape(machine.cpu)}$",
+            **known,  # type: ignore[arg-type]
+        ),
+        quantization=QuantizationRules(saturates=saturates, engine=name),
+        sources={
+            "compute.isa": "/proc/cpuinfo of this host",
+            "compute.cores": "affinity and control group of this process",
+            "compute.precisions": f"what {engine.title} has CPU kernels for, by the instruction set",
+            "compute.cpu_model": "/proc/cpuinfo of this host",
+            **{f"compute.{key}": "/sys/devices/system/cpu/cpu0/cache of this host" for key in known},
+            "quantization.saturates": "x86 without VNNI" if saturates else "the instruction set",
+        },
+    )
+
+
+def native_precisions(name: str, machine: Host) -> tuple[Precision, ...]:
+    """Return the precisions that an engine's CPU kernels compute in on ``machine``, not counting emulation."""
+    engine = ENGINES.get(name)
+    if engine.precisions:
+        found: tuple[Precision, ...] = part_of(name, engine.precisions)(machine)
+        return found
+    return ("fp32",) if engine.int8 is None else ("fp32", "int8")
+
+
+def half_on_arm(machine: Host) -> tuple[Precision, ...]:
+    """Return float32 and int8, and float16 on ARM with half precision, as ONNX Runtime computes (``core/mlas``)."""
+    return ("fp32", "fp16", "int8") if {"fphp", "asimdhp"} <= set(machine.isa) else ("fp32", "int8")
+
+
+def is_this_host(target: Target, machine: Host | None = None, root: Path = ROOT) -> bool:
+    """Say whether this machine is the device that ``target`` describes, its accelerator included.
+
+    A profile without ``cpu_model`` names no machine, so it is never this one.
+    """
+    machine = machine or host.host_facts(root)
+    if not host.is_cpu_of(target, machine):
+        return False
+    return bool(part_of(target.backend, ENGINES.get(target.backend).has_device)(target, machine, root))
