@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.cli.builder import BuildCommand
 from edgepack.cli.options import OneOf, echo_json, given, options
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from edgepack.specs import BuildResult
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.argument("model", required=False)
 @options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile")
 @click.option(
@@ -44,7 +45,8 @@ def build(model: str | None, store: Path | None, as_json: bool, **words: Any) ->
     edgepack.toml. Without MODEL, the edgepack.toml of this folder is built; options override what it says.
     """
     from edgepack.build.pipeline import build as run
-    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Display
 
     settings = _settings(model, words)
     console = make_console()
@@ -53,7 +55,7 @@ def build(model: str | None, store: Path | None, as_json: bool, **words: Any) ->
     _show(result, as_json)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.option("--model", type=OneOf(("efficientnet-lite0", "digits")), default="efficientnet-lite0", show_default=True)
 @click.option("--out", help="Output folder.")
 @options("store", "json")
@@ -63,7 +65,8 @@ def demo(model: Any, out: str | None, store: Path | None, as_json: bool) -> None
     efficientnet-lite0: ImageNet network, photographs without labels. digits: a small network trained here in under a
     minute, with labels, so that accuracy is measured.
     """
-    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Display
     from edgepack.demo.job import demo as run
 
     with Display(make_console()) as display:
@@ -116,7 +119,7 @@ def _store(folder: Path | None) -> Store:
 
 def _show(result: BuildResult, as_json: bool) -> None:
     from edgepack.build.pipeline import exit_code
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_build
 
     if as_json:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
 from edgepack.cli.options import OneOf, echo_json, options
-from edgepack.cli.tune import tune
 
 if TYPE_CHECKING:
     from edgepack.specs import RunOptions
@@ -26,8 +26,8 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @options("threads", "json")
 def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> None:
     """Show inputs, operators, precision of each layer, sizes and provenance of a .onnx or .edgepack file."""
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layer_table import show_layers
-    from edgepack.cli.show.progress import make_console
     from edgepack.cli.show.tables import show_bundle, show_model
     from edgepack.profiling.describe import inspect_bundle, inspect_bundle_layers, inspect_model, is_bundle
 
@@ -38,6 +38,7 @@ def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> Non
         bundle = inspect_bundle(path)
         echo_json(bundle) if as_json else show_bundle(make_console(), bundle)
     else:
+        require_builder("edgepack inspect MODEL")
         model = inspect_model(path)
         echo_json(model) if as_json else show_model(make_console(), model)
 
@@ -47,7 +48,7 @@ def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> Non
 @options("threads", "json")
 def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
     """Run the golden vectors of BUNDLE on this machine; exit code 5 when an output is too far off."""
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_verification
     from edgepack.runtime.verify import verify as run
 
@@ -68,7 +69,7 @@ def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
 @options("threads", "json")
 def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_json: bool) -> None:
     """Run BUNDLE on one input and show what comes out."""
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_outputs
     from edgepack.runtime.run import run as infer
 
@@ -129,8 +130,9 @@ def benchmark(
     (highest rate whose p99 keeps --latency-bound), Offline (throughput).
     """
     from edgepack.cli.measure import measure, write_results
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_results
-    from edgepack.cli.show.progress import Bar, make_console
+    from edgepack.cli.show.progress import Bar
     from edgepack.specs import Scenario
 
     duration = 600_000_000_000 if official_length else duration
@@ -160,8 +162,9 @@ def compare(
     Of several B each is compared with A; with --json they are then a list.
     """
     from edgepack.benchmark.compare import compare as run
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_comparison
-    from edgepack.cli.show.progress import Bar, make_console
+    from edgepack.cli.show.progress import Bar
 
     found = []
     for other in others:
@@ -230,8 +233,8 @@ def import_(
     FILE is benchmark_app's JSON, trtexec's exported times, or the folder of LoadGen's logs.
     """
     from edgepack.cli.measure import import_file, write_results
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_results
-    from edgepack.cli.show.progress import make_console
 
     result = import_file(file, bundle, name, target, precision, cpu, here=here, batch=batch)
     write_results((result,), out)
@@ -253,4 +256,4 @@ def _write_npz(out: Path, outputs: Any) -> None:
         np.savez(file, **outputs)
 
 
-COMMANDS = (inspect, verify, run, benchmark, compare, tune, import_, report)
+COMMANDS = (inspect, verify, run, benchmark, compare, import_, report)

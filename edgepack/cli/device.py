@@ -24,7 +24,8 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @options("threads", "json")
 def install(bundle: Path, root: Path, threads: int | None, as_json: bool) -> None:
     """Check BUNDLE, copy it below --root, build its engine, prove it by its golden vectors, and put it in use."""
-    from edgepack.cli.show.progress import Bar, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Bar
     from edgepack.runtime.install import describe_record
     from edgepack.runtime.install import install as run
     from edgepack.specs import RunOptions
@@ -72,7 +73,8 @@ def rollback(root: Path, as_json: bool) -> None:
 @options("json")
 def adopt(bundle: Path, out: Path, as_json: bool) -> None:
     """Pack the TensorRT engine that this device built of BUNDLE into a bundle for twins of this device."""
-    from edgepack.cli.show.progress import Bar, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Bar
     from edgepack.runtime.adopt import adopt as run
 
     with Bar(make_console(), "adopt") as bar:

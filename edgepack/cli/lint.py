@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.cli.builder import BuildCommand
 from edgepack.cli.options import echo_json, options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from edgepack.cli.show.console import Console
     from edgepack.specs import Lint
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.argument("model")
 @options("data")
 @click.option("--eval", "eval_data", help="Samples accuracy is measured on, to compare with.")
@@ -43,7 +43,7 @@ def lint(
     from edgepack.build.single_stage import lint_model
     from edgepack.build.stages.lint import refuse_warnings
     from edgepack.cli.outputs import workshop
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.errors import ConfigError
 
     if data is None:
@@ -60,16 +60,19 @@ def lint(
 
 
 def _show(console: Console, found: Lint) -> None:
-    from rich.markup import escape
+    from edgepack.cli.show.console import safe
 
     for finding in found.findings:
         mark = "[yellow]warning[/]" if finding.severity == "warning" else "[dim]note[/]"
-        console.print(f"{mark} [bold]{finding.check}[/]: {escape(finding.message)}")
+        console.print(f"{mark} [bold]{finding.check}[/]: {safe(finding.message)}")
         if finding.hint:
-            console.print(f"  what to do: {escape(finding.hint)}")
+            console.print(f"  what to do: {safe(finding.hint)}")
     others = f", {found.eval_samples} for evaluation" if found.eval_samples is not None else ""
     count = len(found.warnings)
     console.print(
         f"{count or 'no'} warning{'' if count == 1 else 's'}: {found.samples} calibration samples{others}, "
         f"{found.model_runs} runs of the model"
     )
+
+
+COMMANDS = (lint,)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from edgepack.base.documents import suggestion
-from edgepack.build.settings import PRECISIONS
+from edgepack.specs import Observer, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-OBSERVERS = ("minmax", "percentile", "entropy", "mse")
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+OBSERVERS: tuple[Observer, ...] = get_args(Observer)
 
 
 class OneOf(click.Choice[str]):

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @contextmanager
 def workshop(store: Path | None, limit_s: float | None) -> Iterator[Workshop]:
     """Yield a ``Workshop`` that shows its stages on stderr and keeps its logs in the store's folder."""
-    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Display
     from edgepack.execution.runner import Workshop, code_digest
     from edgepack.execution.store import Store, default_folder
 

@@ -7,15 +7,14 @@ from typing import Any
 
 import click
 
-from edgepack.build.settings import PRECISIONS
-from edgepack.cli.lint import lint
-from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
+from edgepack.cli.builder import BuildCommand
+from edgepack.cli.options import PRECISIONS, OneOf, echo_json, options, parse_shapes
 
 _out = click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="What to write.")
 _onnx = click.argument("model")
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.argument("model")
 @options("data", "recipe", "shape")
 @_out
@@ -41,7 +40,7 @@ def export(
         echo_json(result)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @_onnx
 @options("data", "recipe", "samples", "observer", "percentile", "strict", "seed")
 @_out
@@ -81,7 +80,7 @@ def calibrate(
         echo_json(ranges)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @_onnx
 @click.option("--ranges", type=click.Path(path_type=Path), required=True, help="What 'edgepack calibrate' wrote.")
 @click.option("--target", required=True, help="Device profile whose rules are followed.")
@@ -101,7 +100,7 @@ def quantize(
         echo_json(result)
 
 
-@click.command("compile")
+@click.command("compile", cls=BuildCommand)
 @_onnx
 @click.option("--target", required=True, help="Device profile to compile for.")
 @click.option(
@@ -126,7 +125,7 @@ def compile_(
         echo_json(compiled)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.argument("compiled", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="The fp32 .onnx that the compiled model must agree with.")
 @click.option("--target", required=True, help="Device profile it was compiled for.")
@@ -163,7 +162,7 @@ def pack(
         echo_json(open_bundle(out).manifest)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @_onnx
 @click.option("--target", required=True, help="Device profile to check for.")
 @click.option(
@@ -173,7 +172,7 @@ def pack(
 def check(model: str, target: str, proxy: bool, as_json: bool) -> None:
     """Say what a target will refuse of MODEL (a .onnx), by node and with what to do; exit code 4 on an error."""
     from edgepack.build.check import check_file
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_check
 
     report = check_file(Path(model), target, proxy=proxy)
@@ -184,4 +183,4 @@ def check(model: str, target: str, proxy: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(4)
 
 
-COMMANDS = (export, lint, calibrate, quantize, check, compile_, pack)
+COMMANDS = (export, calibrate, quantize, check, compile_, pack)

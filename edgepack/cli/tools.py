@@ -21,7 +21,7 @@ def doctor(measuring: bool, as_json: bool) -> None:
     if measuring:
         _doctor_benchmark(as_json)
         return
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_doctor
     from edgepack.device.host import host_facts
     from edgepack.engines.doctor import diagnose
@@ -34,7 +34,7 @@ def doctor(measuring: bool, as_json: bool) -> None:
 
 def _doctor_benchmark(as_json: bool) -> None:
     from edgepack.benchmark.machine.advice import doctor_benchmark
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_diagnostics
 
     found = doctor_benchmark()
@@ -55,7 +55,7 @@ def targets(context: click.Context) -> None:
 @options("json")
 def list_(as_json: bool) -> None:
     """List the device profiles."""
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_targets
     from edgepack.device.profiles import list_targets
 
@@ -71,7 +71,7 @@ def list_(as_json: bool) -> None:
 @options("json")
 def show(target: str, as_json: bool) -> None:
     """Show one profile with the source of every fact. TARGET is an id or a .toml."""
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_target
     from edgepack.device.profiles import load_target
 
@@ -86,7 +86,7 @@ def show(target: str, as_json: bool) -> None:
 @options("json")
 def recipes(as_json: bool) -> None:
     """List the recipes of preprocessing and calibration."""
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_recipes
     from edgepack.data.recipes import list_recipes, load_recipe
 

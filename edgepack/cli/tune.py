@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
 from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
 
@@ -71,13 +72,14 @@ def tune(
             raise click.UsageError("name a bundle, or with --target a model")
         _tune_bundle(Path(source), scenario or "SingleStream", duration or _BUNDLE_NS, seed, into, as_json=as_json)
         return
+    require_builder("edgepack tune --target")
     _refuse("a bundle", scenario=scenario, duration=duration, into=into)
     if source is None:
         _refuse("a model", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None)
     else:
         from edgepack.build.tune_kernels import tunable, tune_kernels
         from edgepack.cli.outputs import workshop
-        from edgepack.cli.show.progress import make_console
+        from edgepack.cli.show.console import make_console
         from edgepack.cli.show.tuned import show_kernel_tuning
 
         profile, budget_ns = tunable(target), round((_MINUTES if minutes is None else minutes) * 60e9)
@@ -101,8 +103,9 @@ def _tune_bundle(
     bundle: Path, scenario: Any, duration: int, seed: int | None, into: Path | None, *, as_json: bool
 ) -> None:
     from edgepack.benchmark.tune import tune_and_store
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_tuning
-    from edgepack.cli.show.progress import Bar, make_console
+    from edgepack.cli.show.progress import Bar
 
     with Bar(make_console(), "tune") as bar:
         found, path = tune_and_store(bundle, scenario, duration, seed or 0, bar, into=into)
@@ -113,10 +116,13 @@ def _tune_bundle(
 
 def _show_records(target: str, merge: Path | None, export: Path | None, *, as_json: bool) -> None:
     from edgepack.build.tune_kernels import kernel_records
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tuned import show_kernel_records
 
     found = kernel_records(target, merge, export)
     if as_json:
         echo_json(found)
     show_kernel_records(make_console(), found, merge, export)
+
+
+COMMANDS = (tune,)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import stat
-import tomllib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
@@ -318,6 +317,6 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except ValueError as error:  # a path with a zero byte
         raise ConfigError(f"cannot read the target {path!s}: {error}", hint="check the path") from None
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        return documents.parse_toml(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, which names the line, is a ValueError
         raise ConfigError(f"{path} is not valid TOML: {error}", hint="see 'edgepack targets show ID'") from None

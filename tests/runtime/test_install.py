@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from program import main
 from small_bundles import small_bundle, small_compiled, small_facts
 
 from edgepack.base.files import sha256_file
 from edgepack.bundle.pack import pack
-from edgepack.cli.device_only import main
 from edgepack.errors import ConfigError, IntegrityError, StorageError, VerificationError
 from edgepack.runtime.install import install, rollback, status
 from edgepack.runtime.load import load
@@ -197,11 +197,12 @@ def watch(event, arguments):
                 os.kill(os.getpid(), 9)
 
 sys.addaudithook(watch)
-from edgepack.files import sha256_file
-from edgepack.runtime.command import main
-code = main(["install", sys.argv[3], "--root", sys.argv[2]])
-print("steps", seen[0])
-sys.exit(code)
+from edgepack.base.files import sha256_file
+from edgepack.cli.main import cli
+try:
+    cli.main(["install", sys.argv[3], "--root", sys.argv[2]])
+finally:
+    print("steps", seen[0])
 """
 
 

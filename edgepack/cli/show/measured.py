@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.show import format as show
-from edgepack.cli.show.tables import make_table, safe
+from edgepack.cli.show.console import Console, safe
+from edgepack.cli.show.tables import make_table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgepack.runtime.tuning import Tuning
     from edgepack.specs import Result
 

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.show import format as show
+from edgepack.cli.show.console import Console, Table, safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.console import Console
-    from rich.table import Table
 
     from edgepack.build.check import CheckReport
     from edgepack.specs import BuildResult, BuildRow, Diagnostic, Host, Recipe, Target, Verification
@@ -35,27 +33,7 @@ _STATUS = {"ok": "[green]ok[/]", "failed": "[red]failed[/]", "gate_missed": "[ye
 
 def make_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     """Return an empty table; the columns in ``right`` hold figures."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        wraps = column in _WRAP
-        table.add_column(
-            column,
-            justify="right" if column in right else "left",
-            overflow="fold",
-            no_wrap=not wraps,
-            min_width=12 if wraps else None,
-        )
-    return table
-
-
-def safe(text: Any) -> str:
-    """Return text as it is shown, whatever marks of rich are in it."""
-    from rich.markup import escape
-
-    return escape(str(text))
+    return Table(columns, right, tuple(column for column in columns if column in _WRAP))
 
 
 def show_build(console: Console, result: BuildResult) -> None:

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.cli.show import format as show
-from edgepack.cli.show.tables import make_table, safe
+from edgepack.cli.show.console import Console, safe
+from edgepack.cli.show.tables import make_table
 from edgepack.engines.tvm.tuning.search import describe
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgepack.build.tune_kernels import KernelRecords, KernelTuning
     from edgepack.engines.tvm.tuning.search import TunedKernel
 
