@@ -50,7 +50,7 @@ class Table(Generic[T]):
         entry = added[name]
         try:
             return cast("T", _load(entry.value))
-        except Exception as error:  # code of strangers: whatever it raises
+        except Exception as error:  # untrusted code: whatever it raises
             package = entry.dist.name if entry.dist else entry.value
             why = f"{type(error).__name__}: {error}"
             raise ToolchainError(

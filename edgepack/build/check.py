@@ -43,11 +43,11 @@ def check_file(path: Path, target_name: str, *, proxy: bool = False) -> CheckRep
     if proxy:
         if target.backend != "tensorrt":
             raise ConfigError(
-                f"--proxy stands in for TensorRT, and {target.id} runs {target.backend}", hint="leave --proxy out"
+                f"--proxy checks for TensorRT, but {target.id} uses {target.backend}", hint="leave --proxy out"
             )
         proxy_version()
     if path.suffix != ".onnx":
-        raise ModelError(f"{path} is no .onnx file", hint="make one with 'edgepack export MODEL -o model.onnx'")
+        raise ModelError(f"{path} is not an ONNX file", hint="make one with 'edgepack export MODEL -o model.onnx'")
     with tempfile.TemporaryDirectory(prefix="edgepack-check-") as folder:
         log = Path(folder) / "check.log"
         found = child.call(check_loaded, path.absolute(), target, limit_s=_LIMIT_S, log=log)

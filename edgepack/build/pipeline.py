@@ -329,7 +329,9 @@ def _check(evaluation: Evaluation, settings: BuildSettings, precision: Precision
     """Raise ``VerificationError`` or ``GateError`` when the row must not become a bundle."""
     wrong = [o for o in evaluation.verification.outputs if not o.passed]
     if wrong:
-        raise VerificationError(f"{precision}: the output {wrong[0].name!r} is wrong: {wrong[0].note or 'too far off'}")
+        raise VerificationError(
+            f"{precision}: the output {wrong[0].name!r} is wrong: {wrong[0].note or 'out of tolerance'}"
+        )
     if settings.max_drop is None:
         return
     found = evaluation.accuracy
@@ -381,7 +383,7 @@ def _refuse_same_ids(targets: tuple[Target, ...]) -> None:
     ids = [target.id for target in targets]
     for name in ids:
         if ids.count(name) > 1:
-            raise ConfigError(f"two targets have the id {name!r}", hint="give each profile an id of its own")
+            raise ConfigError(f"two targets have the id {name!r}", hint="give each profile its own id")
 
 
 def _finish(shared: Shared, rows: tuple[BuildRow, ...], measured: Measured, shop: Workshop, out: Path) -> BuildResult:

@@ -1,4 +1,4 @@
-"""What a build is asked to do: one frozen value from options or from ``edgepack.toml``, resolved before work starts."""
+"""The settings of a build: one frozen value from options or from ``edgepack.toml``, resolved before work starts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """Everything that ``build`` may be told; the keys of ``edgepack.toml``.
+    """All settings of ``build``; the keys of ``edgepack.toml``.
 
     ``samples`` None takes the recipe's number, or as many as there are. ``max_drop`` is a fraction (0.01 is one
     percentage point). ``strict`` makes warnings about the calibration samples errors. ``tune_minutes`` is
@@ -104,7 +104,7 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
     Raises ``ConfigError`` with what to write instead.
     """
     if not settings.targets:
-        raise ConfigError("no target was given", hint="add --target host-onnxruntime; 'edgepack targets' lists them")
+        raise ConfigError("no target given", hint="add --target host-onnxruntime; 'edgepack targets' lists them")
     for kind, values in (("target", settings.targets), ("precision", settings.precisions)):
         twice = {v for v in values if values.count(v) > 1}
         if twice:
@@ -145,16 +145,16 @@ def _check_numbers(settings: BuildSettings) -> None:
             raise ConfigError(f"--{name} {value:g} is out of range", hint=hint)
     if settings.percentile is not None and settings.observer not in (None, "percentile"):
         raise ConfigError(
-            f"--percentile does not go with --observer {settings.observer}", hint="use --observer percentile"
+            f"--percentile cannot be used with --observer {settings.observer}", hint="use --observer percentile"
         )
 
 
 def _check_metric(settings: BuildSettings) -> None:
     metric = settings.metric
     if metric is not None and metric not in METRICS and not is_callable_reference(metric):
-        raise ConfigError(f"there is no metric {metric!r}", hint=suggestion(metric, METRICS) + "; or module:function")
+        raise ConfigError(f"unknown metric {metric!r}", hint=suggestion(metric, METRICS) + "; or module:function")
     if metric == "sqnr" and settings.max_drop is not None:
-        raise ConfigError("--max-drop has no meaning for sqnr, which is in dB", hint="use --metric agreement or top1")
+        raise ConfigError("--max-drop does not apply to sqnr, which is in dB", hint="use --metric agreement or top1")
     if metric is not None and settings.data is None and settings.eval is None:
         raise ConfigError(f"--metric {metric} needs samples", hint="add --eval or --data")
     if settings.max_drop is not None and settings.data is None and settings.eval is None:
@@ -176,5 +176,5 @@ def parse_shape(name: str, text: str) -> tuple[int | str, ...]:
         elif re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", part):
             result.append(part)
         else:
-            raise ConfigError(f"--shape {name}={text}: {part!r} is no size", hint="write for example input=Nx3x224x224")
+            raise ConfigError(f"--shape {name}={text}: {part!r} is not a size", hint="for example input=Nx3x224x224")
     return tuple(result)

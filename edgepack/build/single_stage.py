@@ -49,7 +49,7 @@ def load_step(shop: Workshop, path: Path) -> OnnxModel:
     from edgepack.errors import ModelError
 
     if path.suffix != ".onnx":
-        raise ModelError(f"{path} is no .onnx file", hint="make one with 'edgepack export MODEL -o model.onnx'")
+        raise ModelError(f"{path} is not an ONNX file", hint="make one with 'edgepack export MODEL -o model.onnx'")
     return export_step(shop, str(path), None, None, {}, 0)
 
 
@@ -136,7 +136,7 @@ def quantize_model(shop: Workshop, path: Path, ranges: Path, target: str) -> Onn
     model = load_step(shop, path)
     if found.model_sha256 != model.sha256:
         raise ConfigError(
-            f"{ranges} was measured on another model than {path}", hint="run 'edgepack calibrate' on this very file"
+            f"{ranges} was measured on a different model than {path}", hint="run 'edgepack calibrate' on this file"
         )
     return quantize_step(shop, model, found, rules, target)
 
@@ -186,7 +186,7 @@ def pack_folder(
     )
     wrong = [o for o in evaluation.verification.outputs if not o.passed]
     if wrong:
-        raise VerificationError(f"the output {wrong[0].name!r} is wrong: {wrong[0].note or 'too far off'}")
+        raise VerificationError(f"the output {wrong[0].name!r} is wrong: {wrong[0].note or 'out of tolerance'}")
     close = evaluation.closeness
     facts = BundleFacts(
         name=name or model_path.stem,

@@ -43,7 +43,7 @@ def calibrate(
     from edgepack.data.recipes import check_percentile
 
     if not samples.indices:
-        raise DataError("there are no samples to calibrate with", hint="give at least one; a few hundred are usual")
+        raise DataError("no samples to calibrate with", hint="give at least one; a few hundred are typical")
     check_percentile(percentile, "calibrate")
     proto = read_structure(model)
     plan = make_plan(proto)

@@ -99,7 +99,7 @@ def explain(error: BaseException) -> tuple[str, str, int]:
         case click.ClickException():
             path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edgepack"
             message = error.format_message()
-            return message[:1].lower() + message[1:], f"see '{path} --help'", error.exit_code
+            return message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'", error.exit_code
         case KeyboardInterrupt() | click.Abort():
             return "interrupted", "run the same command again; finished stages are kept", _INTERRUPTED
         case MemoryError():

@@ -1,4 +1,4 @@
-"""Runs one stage for a command: in a child process, through the store, with a bar."""
+"""Opens the stage runner of a command that runs single stages, and writes their outputs."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def workshop(store: Path | None, limit_s: float | None) -> Iterator[Workshop]:
-    """Yield a ``Workshop`` that shows its stages on stderr and keeps its logs in the store's folder."""
+def stage_runner(store: Path | None, limit_s: float | None) -> Iterator[Workshop]:
+    """Yield the runner of stages: it shows them on stderr and writes logs into the store's folder."""
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Display
     from edgepack.execution.runner import Workshop, code_digest
@@ -57,4 +57,4 @@ def copy_folder(source: Path, names: tuple[str, ...], out: Path) -> None:
 def refuse_folder(out: Path) -> None:
     """Raise ``ConfigError`` when ``out`` is a folder where a file must be named."""
     if out.is_dir():
-        raise ConfigError(f"{out} is a folder", hint="name the file to write, as in -o model.onnx")
+        raise ConfigError(f"{out} is a folder", hint="give the name of the file to write, as in -o model.onnx")

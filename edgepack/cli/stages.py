@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgepack.cli.builder import BuildCommand
-from edgepack.cli.options import PRECISIONS, OneOf, echo_json, options, parse_shapes
+from edgepack.cli.options import PRECISIONS, F, OneOf, echo_json, options, parse_shapes
 
-_out = click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="What to write.")
 _onnx = click.argument("model")
+
+
+def _out(written: str) -> Callable[[F], F]:
+    return click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help=f"{written} to write.")
 
 
 @click.command(cls=BuildCommand)
 @click.argument("model")
 @options("data", "recipe", "shape")
-@_out
+@_out("ONNX file")
 @options("compile_limit", "store", "json")
 def export(
     model: str,
@@ -29,12 +33,15 @@ def export(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Export MODEL to a checked, simplified fp32 ONNX file."""
-    from edgepack.build.single_stage import export_and_prepare
-    from edgepack.cli.outputs import deliver, workshop
+    """Export a model to a checked, simplified fp32 ONNX file.
 
-    with workshop(store, compile_limit_s) as shop:
-        result = export_and_prepare(shop, model, parse_shapes(shapes), data, recipe)
+    MODEL is as for 'edgepack build'.
+    """
+    from edgepack.build.single_stage import export_and_prepare
+    from edgepack.cli.outputs import deliver, stage_runner
+
+    with stage_runner(store, compile_limit_s) as runner:
+        result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe)
         deliver(result, out)
     if as_json:
         echo_json(result)
@@ -43,7 +50,7 @@ def export(
 @click.command(cls=BuildCommand)
 @_onnx
 @options("data", "recipe", "samples", "observer", "percentile", "strict", "seed")
-@_out
+@_out("JSON file")
 @options("compile_limit", "store", "json")
 def calibrate(
     model: str,
@@ -59,11 +66,14 @@ def calibrate(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure activation ranges of MODEL (a .onnx) on samples; writes a ranges document (JSON)."""
+    """Measure the activation ranges of an ONNX model on samples.
+
+    Writes a ranges document (JSON) for 'edgepack quantize'.
+    """
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
     from edgepack.build.single_stage import calibrate_model
-    from edgepack.cli.outputs import refuse_folder, workshop
+    from edgepack.cli.outputs import refuse_folder, stage_runner
     from edgepack.errors import ConfigError
 
     if data is None:
@@ -71,9 +81,9 @@ def calibrate(
             "calibration needs samples", hint="add --data with a folder of pictures, a .npz or module:callable"
         )
     refuse_folder(out)
-    with workshop(store, compile_limit_s) as shop:
+    with stage_runner(store, compile_limit_s) as runner:
         ranges = calibrate_model(
-            shop, Path(model), data, recipe, samples, observer, percentile, seed or 0, strict=bool(strict)
+            runner, Path(model), data, recipe, samples, observer, percentile, seed or 0, strict=bool(strict)
         )
         write_text(out, to_json(ranges))
     if as_json:
@@ -82,19 +92,24 @@ def calibrate(
 
 @click.command(cls=BuildCommand)
 @_onnx
-@click.option("--ranges", type=click.Path(path_type=Path), required=True, help="What 'edgepack calibrate' wrote.")
-@click.option("--target", required=True, help="Device profile whose rules are followed.")
-@_out
+@click.option(
+    "--ranges", type=click.Path(path_type=Path), required=True, help="Ranges document of 'edgepack calibrate'."
+)
+@click.option("--target", required=True, help="Device profile whose quantization rules are used.")
+@_out("ONNX file")
 @options("compile_limit", "store", "json")
 def quantize(
     model: str, ranges: Path, target: str, out: Path, compile_limit_s: float | None, store: Path | None, as_json: bool
 ) -> None:
-    """Quantize MODEL (a .onnx) to int8 with Q/DQ nodes by the rules of a target."""
-    from edgepack.build.single_stage import quantize_model
-    from edgepack.cli.outputs import deliver, workshop
+    """Quantize an ONNX model to int8 by the rules of a target.
 
-    with workshop(store, compile_limit_s) as shop:
-        result = quantize_model(shop, Path(model), ranges, target)
+    Writes an ONNX model with QuantizeLinear and DequantizeLinear nodes.
+    """
+    from edgepack.build.single_stage import quantize_model
+    from edgepack.cli.outputs import deliver, stage_runner
+
+    with stage_runner(store, compile_limit_s) as runner:
+        result = quantize_model(runner, Path(model), ranges, target)
         deliver(result, out)
     if as_json:
         echo_json(result)
@@ -103,22 +118,20 @@ def quantize(
 @click.command("compile", cls=BuildCommand)
 @_onnx
 @click.option("--target", required=True, help="Device profile to compile for.")
-@click.option(
-    "--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of the graph given."
-)
-@_out
+@click.option("--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of MODEL.")
+@_out("Folder")
 @options("compile_limit", "store", "json")
 def compile_(
     model: str, target: str, precision: Any, out: Path, compile_limit_s: float | None, store: Path | None, as_json: bool
 ) -> None:
-    """Compile MODEL (a .onnx of that precision) to the engine's own files, in a folder."""
+    """Compile an ONNX model to the files of a target's engine."""
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
     from edgepack.build.single_stage import compile_file
-    from edgepack.cli.outputs import copy_folder, workshop
+    from edgepack.cli.outputs import copy_folder, stage_runner
 
-    with workshop(store, compile_limit_s) as shop:
-        compiled = compile_file(shop, Path(model), target, precision)
+    with stage_runner(store, compile_limit_s) as runner:
+        compiled = compile_file(runner, Path(model), target, precision)
         copy_folder(compiled.folder, compiled.files, out)
         write_text(out / "compiled.json", to_json(compiled, compiled.folder))
     if as_json:
@@ -127,12 +140,12 @@ def compile_(
 
 @click.command(cls=BuildCommand)
 @click.argument("compiled", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="The fp32 .onnx that the compiled model must agree with.")
-@click.option("--target", required=True, help="Device profile it was compiled for.")
+@click.option("--model", required=True, help="fp32 ONNX file that the compiled model must agree with.")
+@click.option("--target", required=True, help="Device profile that it was compiled for.")
 @options("data", "recipe", "seed")
-@click.option("--name", help="Name of the bundle.")
-@click.option("--version", default="1", show_default=True, help="Version written into the bundle.")
-@_out
+@click.option("--name", help="Name of the bundle  [default: the model's]")
+@click.option("--version", default="1", show_default=True, help="Version of the bundle.")
+@_out("Bundle")
 @options("compile_limit", "store", "json")
 def pack(
     compiled: Path,
@@ -148,13 +161,16 @@ def pack(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify the folder COMPILED against its fp32 model and pack it into one .edgepack file."""
+    """Verify a compiled model and pack it into a bundle.
+
+    COMPILED is the folder that 'edgepack compile' wrote.
+    """
     from edgepack.build.single_stage import pack_folder
-    from edgepack.cli.outputs import copy_file, refuse_folder, workshop
+    from edgepack.cli.outputs import copy_file, refuse_folder, stage_runner
 
     refuse_folder(out)
-    with workshop(store, compile_limit_s) as shop:
-        bundle = pack_folder(shop, compiled, Path(model), target, data, recipe, seed or 0, name, version)
+    with stage_runner(store, compile_limit_s) as runner:
+        bundle = pack_folder(runner, compiled, Path(model), target, data, recipe, seed or 0, name, version)
         copy_file(bundle, out)
     if as_json:
         from edgepack.bundle.archive import open_bundle
@@ -166,11 +182,14 @@ def pack(
 @_onnx
 @click.option("--target", required=True, help="Device profile to check for.")
 @click.option(
-    "--proxy", is_flag=True, help="Also parse and build with tensorrt-rtx, which needs no GPU (TensorRT only)."
+    "--proxy", is_flag=True, help="TensorRT targets: also parse and build with tensorrt-rtx, which needs no GPU."
 )
 @options("json")
 def check(model: str, target: str, proxy: bool, as_json: bool) -> None:
-    """Say what a target will refuse of MODEL (a .onnx), by node and with what to do; exit code 4 on an error."""
+    """Find what a target will refuse in an ONNX model.
+
+    Lists each problem with its node and a hint. Exit code 4 when the target will refuse the model.
+    """
     from edgepack.build.check import check_file
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_check

@@ -23,7 +23,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     if path.suffix != ".toml":
         if name_or_path not in list_recipes():
             hint = documents.suggestion(name_or_path, list_recipes())
-            raise ConfigError(f"there is no recipe {name_or_path!r}", hint=f"{hint}; or give a path to a .toml file")
+            raise ConfigError(f"unknown recipe {name_or_path!r}", hint=f"{hint}; or give a path to a .toml file")
         path = resources.calibration_folder() / f"{name_or_path}.toml"
     return read_recipe(path)
 

@@ -69,7 +69,7 @@ def load_target(name_or_path: str) -> Target:
             f"this version of edgepack has no backend for {engine}", hint=f"use one of {', '.join(sorted(known))}"
         )
     hint = documents.suggestion(name_or_path, [*known, *shipped])
-    raise ConfigError(f"there is no target {name_or_path!r}", hint=f"{hint} Or give the path of a .toml file")
+    raise ConfigError(f"unknown target {name_or_path!r}", hint=f"{hint} Or give the path of a .toml file")
 
 
 def read_target(path: Path) -> Target:
@@ -184,10 +184,10 @@ def check_target(target: Target, where: str) -> None:
 def _check_names(target: Target, where: str) -> None:
     if not re.fullmatch(_IDENTIFIER, target.id):
         raise ConfigError(
-            f"{where}: id = {target.id[:80]!r} cannot be an id", hint="write lower-case letters, digits and - . _"
+            f"{where}: id = {target.id[:80]!r} is not a valid id", hint="write lower-case letters, digits and - . _"
         )
     if target.id.startswith(HOST_PREFIX):
-        raise ConfigError(f"{where}: ids that begin with {HOST_PREFIX} are made by edgepack", hint="choose another id")
+        raise ConfigError(f"{where}: ids that begin with {HOST_PREFIX} are reserved", hint="choose another id")
     for key, text in (("title", target.title), *((f"sources: {k}", v) for k, v in target.sources.items())):
         if not text or len(text) > _MOST_TEXT or not text.isprintable():
             raise ConfigError(f"{where}: {key} is not one line of text", hint=f"write 1 to {_MOST_TEXT} characters")
@@ -214,10 +214,10 @@ def _check_compute(compute: Compute, where: str) -> None:
     for flag in compute.isa:
         _check_choice(flag, sorted(host.FLAGS), f"{where}: compute: isa")
     if not compute.precisions:
-        raise ConfigError(f"{where}: compute: precisions is empty", hint='write ["fp32", "int8"], say')
+        raise ConfigError(f"{where}: compute: precisions is empty", hint='for example ["fp32", "int8"]')
     for key, values in (("isa", compute.isa), ("precisions", compute.precisions)):
         if len(set(values)) != len(values):
-            raise ConfigError(f"{where}: compute: {key} names one twice", hint="write each once")
+            raise ConfigError(f"{where}: compute: {key} has a duplicate", hint="list each once")
     if compute.cpu_model is not None:
         _check_pattern(compute.cpu_model, f"{where}: compute: cpu_model")
 
@@ -244,7 +244,7 @@ def _check_rules(target: Target, where: str) -> None:
         )
     if target.engine.device != "CPU":
         if rules.saturates:
-            raise ConfigError(f"{where}: quantization: saturates is of x86 CPUs only", hint="leave it out")
+            raise ConfigError(f"{where}: quantization: saturates applies to x86 CPUs only", hint="leave it out")
         return
     flags = set(target.compute.isa)
     if rules.saturates and (target.arch not in _X86 or _VNNI & flags):

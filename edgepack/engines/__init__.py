@@ -95,5 +95,5 @@ def device_builder(name: str) -> DeviceBuilder | None:
 def get_backend(name: str) -> Backend:
     """Return the module that drives the engine ``name``; the engine itself is imported by its functions."""
     if name not in BACKENDS:
-        raise ConfigError(f"there is no backend {name!r}", hint=suggestion(name, BACKENDS))
+        raise ConfigError(f"unknown backend {name!r}", hint=suggestion(name, BACKENDS))
     return cast("Backend", importlib.import_module(BACKENDS[name]))

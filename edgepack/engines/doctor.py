@@ -1,4 +1,4 @@
-"""Says what this machine can build and run with each engine and tool, and what to install for the rest.
+"""Reports what this machine can build and run with each engine and tool, and what to install for the rest.
 
 Each one is imported and tried in a child process, so that a broken installation is a line of the report. Nothing is
 installed or changed.
@@ -110,11 +110,11 @@ def _examine(tool: _Tool, host: Host, folder: Path) -> EngineReport:
 
 
 def _examine_tensorrt(version: str | None, folder: Path) -> EngineReport:
-    """TensorRT comes with a device's system, not with pip; bundles for it are built here without it all the same."""
+    """TensorRT comes with a device's system, not with pip; bundles for it are built here without it."""
     try:
         probe = child.call(probe_tensorrt, limit_s=_PROBE_LIMIT_S, log=folder / "tensorrt.log")
     except EdgepackError as error:
-        words = f"builds bundles for Jetsons; runs none here ({error.message})"
+        words = f"builds bundles for Jetson; cannot run them here ({error.message})"
         return EngineReport("tensorrt", version, works=False, summary=words, install=error.hint, problem=error.message)
     return EngineReport("tensorrt", version, True, probe.words, probe.devices, probe.precisions)
 
@@ -147,11 +147,11 @@ def _broken(tool: _Tool, version: str, error: EdgepackError) -> EngineReport:
 def _int8(host: Host) -> str:
     """Say what int8 is worth on this CPU."""
     if saturates(host):
-        return "int8 sums saturate at 16 bits on this CPU (x86 without VNNI), and the host's profile allows for it"
+        return (
+            "int8 sums saturate at 16 bits on this CPU (x86 without VNNI); the host's profile takes this into account"
+        )
     flags = [flag for flag in ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp") if flag in host.isa]
-    return (
-        f"int8 has instructions of its own on this CPU ({', '.join(flags)})" if flags else "int8 by plain instructions"
-    )
+    return f"this CPU has int8 instructions ({', '.join(flags)})" if flags else "this CPU has no int8 instructions"
 
 
 # --- run in child processes -------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ _PROBES = {"onnxruntime": probe_onnxruntime, "openvino": probe_openvino, "torch"
 
 def _engine_probe(devices: tuple[str, ...], precisions: tuple[str, ...]) -> Probe:
     if not devices:
-        raise EdgepackError("it finds no device to compute on", hint="install it again")
+        raise EdgepackError("it finds no device", hint="install it again")
     return Probe(f"builds and runs on {', '.join(devices)} in {', '.join(precisions)}", devices, precisions)
 
 

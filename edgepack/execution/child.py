@@ -72,7 +72,7 @@ def call(
         raise errors.ChildError(
             f"{_title(function)} crashed ({_how(process.returncode)})",
             log=_tail(log),
-            hint=f"the engine failed inside its own code; its last words are in {log}",
+            hint=f"the engine failed inside its own code; its last output is in {log}",
         )
     if "error" in answer:
         raise _rebuild(answer["error"], log)

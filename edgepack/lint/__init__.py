@@ -37,7 +37,7 @@ def lint(
     ``DataError`` as ``read_samples`` and ``calibrate`` do.
     """
     if not calibration.indices:
-        raise DataError("there are no samples to check", hint="give at least one; a few hundred are usual")
+        raise DataError("no samples to check", hint="give at least one; a few hundred are typical")
     findings = _ignored(calibration)
     survey = survey_samples(model, calibration, _step(progress, "lint: calibration samples", calibration))
     findings += find_duplicates(survey)
@@ -102,5 +102,5 @@ def _ignored(samples: SampleSet) -> list[Finding]:
         return []
     shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return [
-        Finding("files", "note", f"{len(names)} files in {samples.source} are no samples and were ignored: {shown}")
+        Finding("files", "note", f"{len(names)} files in {samples.source} are not samples and were ignored: {shown}")
     ]

@@ -38,7 +38,7 @@ def check_preprocessing(
     With ``labels`` (class numbers [samples]) an answer is right or wrong, and "better" is a sign test on the samples
     that only one of two encodings gets right, divided by the number of alternatives (Bonferroni). Without labels, or
     with too few, what counts is ``lint_trials.sharpness``, and the warning says "probably". Models that do not classify
-    colour pictures, and samples whose own encoding cannot be told, are not judged. ``what`` names the samples.
+    colour pictures, and samples whose own encoding is unclear, are not judged. ``what`` names the samples.
     """
     spec = picture_input(model)
     outputs = model.outputs[0].shape

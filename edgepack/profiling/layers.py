@@ -109,7 +109,8 @@ def report_loaded(model: LoadedModel, feeds: Sequence[Feeds], options: RunOption
     """Run a loaded bundle on ``feeds`` with the engine's profiler on, and return its layers."""
     if model.backend not in _TITLES:
         raise ConfigError(
-            f"{model.backend} does not tell what it executes", hint="layers are known of onnxruntime and openvino"
+            f"{model.backend} does not report what it executes",
+            hint="layers are available for onnxruntime and openvino",
         )
     records = read_layers(model.bundle) or _records_of(model)
     return _joined(model, records, _profile(model, feeds, options))
@@ -127,7 +128,7 @@ def _profile(model: LoadedModel, feeds: Sequence[Feeds], options: RunOptions) ->
 
 
 def _records_of(model: LoadedModel) -> LayerRecords:
-    """Return the operators as the payload itself tells them, without SQNR."""
+    """Return the operators as the payload itself reports them, without SQNR."""
     from edgepack.engines.openvino.ir import asked_of_ir
     from edgepack.graph.describe import describe
     from edgepack.graph.load import load_model

@@ -73,7 +73,7 @@ def check_callable(reference: str, out: Path) -> bool:
 
 
 def fingerprint(source: str | None) -> Any:
-    """Return what tells cheaply that a file or folder is unchanged: names, sizes and times; a callable's name alone."""
+    """Return a cheap fingerprint of a file or folder: names, sizes and times; a callable's name alone."""
     if source is None or is_callable_reference(source):
         return source
     path = Path(source)
@@ -233,7 +233,7 @@ def compile_for_target(model: OnnxModel, target: Target, precision: Precision, o
 def tune_step(
     shop: Workshop, model: OnnxModel, target: Target, precision: Precision, minutes: float, seed: int
 ) -> None:
-    """Measure the kernels of a TVM row, for this build and later ones; what cannot be measured here is told."""
+    """Measure the kernels of a TVM row, for this build and later ones; what cannot be measured here is reported."""
     if target.backend not in OWN_KERNELS:
         return
     if not can_measure_here(target):

@@ -1,4 +1,4 @@
-"""The check of the calibration samples as a stage: stored like the others, its warnings told, errors on demand."""
+"""The check of the calibration samples as a stage: stored like the others, its warnings reported, errors on demand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lint_step(shop: Workshop, model: OnnxModel, selection: Selection, observer: 
 def lint_before_use(
     shop: Workshop, model: OnnxModel, selection: Selection, observer: Observer, percentile: float, *, strict: bool
 ) -> Lint | None:
-    """Return what ``lint_step`` finds; each warning is told at once, and ``strict`` raises ``DataError`` for them.
+    """Return what ``lint_step`` finds; each warning is reported at once, and ``strict`` raises ``DataError`` for them.
 
     Work goes on without it when it fails: what is wrong with a sample or the model, the next stages say of their rows.
     Not so with ``strict``, which raises what it failed with.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _LOG_COLUMNS = 140
 _MARK = re.compile(r"(\\*)(\[[a-z#/@][^[]*?\])")  # as in rich/markup.py
 _GAP = "  "
+_LEAST_WRAPPED = 12  # columns of long text
 
 
 @dataclass
@@ -88,6 +89,33 @@ def plain(text: str) -> str:
     return _MARK.sub(shown, text)
 
 
+def _columns() -> int:
+    """Return how wide output for people is: as the terminal, and 140 columns in a log file."""
+    return shutil.get_terminal_size().columns if sys.stderr.isatty() or "COLUMNS" in os.environ else _LOG_COLUMNS
+
+
+def _fits(table: Table) -> bool:
+    """Say whether every column of a table has room for its text, wrapped ones for some of it."""
+    cells = zip(table.columns, *table.rows, strict=True)
+    widths = [max(len(line) for cell in column for line in plain(cell).split("\n")) for column in cells]
+    least = [
+        min(width, _LEAST_WRAPPED) if name in table.wrapped else width
+        for name, width in zip(table.columns, widths, strict=True)
+    ]
+    return sum(least) + len(_GAP) * (len(least) - 1) <= _columns()
+
+
+def _records(table: Table) -> list[str]:
+    """Return a table that is wider than the terminal as one block a row: a line for each cell, after its column."""
+    width = max(map(len, table.columns))
+    lines = []
+    for row in table.rows:
+        named = zip(table.columns, (cell.replace("\n", " ") for cell in row), strict=True)
+        lines += [f"{name:<{width}}{_GAP}{cell}" for name, cell in named if cell]
+        lines.append("")
+    return lines[:-1]
+
+
 # --- without rich -----------------------------------------------------------------------------------------------------
 
 
@@ -96,7 +124,10 @@ class PlainConsole:
 
     def print(self, what: str | Table = "") -> None:
         """Print a line of marked text, or a table."""
-        lines = _aligned(what) if isinstance(what, Table) else [plain(what)]
+        if isinstance(what, Table):
+            lines = _aligned(what) if _fits(what) else [plain(line) for line in _records(what)]
+        else:
+            lines = [plain(what)]
         sys.stderr.write("".join(f"{line}\n" for line in lines))
 
     def status_line(self) -> StatusLine:
@@ -104,20 +135,17 @@ class PlainConsole:
         return _PlainStatusLine()
 
 
-def _columns() -> int:
-    """Return how wide output for people is: as the terminal, and 140 columns in a log file."""
-    return shutil.get_terminal_size().columns if sys.stderr.isatty() or "COLUMNS" in os.environ else _LOG_COLUMNS
-
-
 def _aligned(table: Table) -> list[str]:
-    """Return the lines of a table: its head, a rule, and each row, as many lines high as its highest cell."""
+    """Return the lines of a table: its head, a rule, and its rows; the widest column of long text is wrapped."""
     rows = [[plain(cell).split("\n") for cell in row] for row in (table.columns, *table.rows)]
     widths = [max(len(line) for row in rows for line in row[i]) for i in range(len(table.columns))]
-    if table.columns[-1] in table.wrapped:
-        room = _columns() - sum(widths[:-1]) - len(_GAP) * (len(widths) - 1)
+    if wrapped := [i for i, name in enumerate(table.columns) if name in table.wrapped]:
+        widest = max(wrapped, key=widths.__getitem__)
+        others = sum(widths) - widths[widest] + len(_GAP) * (len(widths) - 1)
+        room = max(_columns() - others, _LEAST_WRAPPED)
         for row in rows:
-            row[-1] = [part for line in row[-1] for part in textwrap.wrap(line, max(room, 20)) or [""]]
-        widths[-1] = max(len(line) for row in rows for line in row[-1])
+            row[widest] = [part for line in row[widest] for part in textwrap.wrap(line, room) or [""]]
+        widths[widest] = max(len(line) for row in rows for line in row[widest])
     lines = []
     for row in rows:
         for cells in zip_longest(*row, fillvalue=""):
@@ -177,7 +205,12 @@ class RichConsole:
 
     def print(self, what: str | Table = "") -> None:
         """Print a line of marked text, or a table."""
-        self._rich.print(_rich_table(what) if isinstance(what, Table) else what)
+        if not isinstance(what, Table):
+            self._rich.print(what)
+        elif _fits(what):
+            self._rich.print(_rich_table(what))
+        else:
+            self._rich.print("\n".join(_records(what)))
 
     def status_line(self) -> StatusLine:
         """Return a bar with the time left."""
@@ -188,7 +221,7 @@ def _rich_table(table: Table) -> Any:
     from rich import box
     from rich.table import Table as RichTable
 
-    shown = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
     for column in table.columns:
         wraps = column in table.wrapped
         shown.add_column(
@@ -196,7 +229,7 @@ def _rich_table(table: Table) -> Any:
             justify="right" if column in table.right else "left",
             overflow="fold",
             no_wrap=not wraps,
-            min_width=12 if wraps else None,
+            min_width=_LEAST_WRAPPED if wraps else None,
         )
     for row in table.rows:
         shown.add_row(*row)

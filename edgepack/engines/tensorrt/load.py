@@ -44,7 +44,7 @@ def open_engine(compiled: CompiledModel, progress: Progress = no_progress) -> Te
         runner = open_runner(kept.path, recipe, compiled)
     if runner is None:
         raise CompileError(
-            "TensorRT does not load the engine that it has just built", hint="see its words with 'dmesg' and --debug"
+            "TensorRT does not load the engine that it has just built", hint="see 'dmesg', and run again with --debug"
         )
     return runner
 
@@ -93,7 +93,7 @@ def build_in_child(folder: Path, recipe: EngineRecipe, timing: Path, out: Path, 
 
 
 def _open_packed(compiled: CompiledModel, recipe: EngineRecipe, folder: Path, key: PlanKey) -> TensorRtRunner:
-    """Open a plan that was built on a twin of this device; its record must name exactly this one."""
+    """Open a plan that was built on an identical device; its record must name exactly this one."""
     path = folder / Path(compiled.entry).name
     try:
         record = documents.from_json(plan_cache.PlanRecord, (folder / RECORD).read_bytes(), RECORD)

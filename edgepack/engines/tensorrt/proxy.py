@@ -68,7 +68,7 @@ def proxy_version() -> str:
         return importlib.metadata.version("tensorrt-rtx")
     except importlib.metadata.PackageNotFoundError:
         raise ToolchainError(
-            "tensorrt-rtx, the stand-in for TensorRT on machines without a GPU, is not installed",
+            "tensorrt-rtx, which replaces TensorRT on machines without a GPU, is not installed",
             hint="pip install 'edgepack[proxy]' (91 MB)",
         ) from None
 
@@ -87,9 +87,7 @@ def check_by_proxy(model: OnnxModel, sms: tuple[str, ...] = SMS) -> ProxyReport:
         except ChildError as error:
             words = error.log.strip().splitlines()
             reason = f"tensorrt-rtx {error.message}" + (f"; its last words: {words[-1][:300]}" if words else "")
-            found = Diagnostic(
-                "error", reason, hint="it may be a defect of the proxy alone: try the model on the device"
-            )
+            found = Diagnostic("error", reason, hint="it may be a bug of the proxy only: try the model on the device")
             return ProxyReport(version, (), (found,))
         except ToolchainError:
             raise

@@ -55,3 +55,17 @@ def test_progress_on_a_log_file_is_the_lines_that_stay(capsys: pytest.CaptureFix
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("✓ compile   host-openvino fp32  ")
     assert lines[1:] == ["! a [note]"]
+
+
+def test_a_table_that_does_not_fit_loses_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "19")
+    table = Table(("bundle", "p50", "p90"), right=("p50", "p90"))
+    table.add_row("[bold]small[/]", "1.6 µs\n[dim]1..2[/]", "")
+    table.add_row("other", "1 ms", "2 ms")
+    for console in (PlainConsole(), make_console()):
+        console.print(table)
+        assert capsys.readouterr().err.split("\n") == [
+            "bundle  small", "p50     1.6 µs 1..2", "", "bundle  other", "p50     1 ms", "p90     2 ms", "",
+        ]  # fmt: skip
