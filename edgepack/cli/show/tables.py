@@ -28,7 +28,7 @@ _WRAP = (
     "first values",
     "capabilities, or how to install",
 )
-_STATUS = {"ok": "[green]ok[/]", "failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]"}
+_STATUS = {"failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]"}
 
 
 def make_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
@@ -41,8 +41,8 @@ def show_build(console: Console, result: BuildResult) -> None:
     measured = any(row.accuracy for row in result.rows)
     metric = next((row.accuracy.metric for row in result.rows if row.accuracy), "agreement")
     quality = metric if measured else "agreement"
-    figures = ("size", quality, "drop", "SQNR", "p50", "p90", "speed-up")
-    table = make_table("target", "precision", "status", *figures, right=figures)
+    figures = ("size", quality, "drop", "SQNR", "p50", "p90", "speed")
+    table = make_table("target", *figures, right=figures)
     for row in result.rows:
         table.add_row(*_build_cells(row, measured))
     console.print()
@@ -71,9 +71,10 @@ def _build_cells(row: BuildRow, measured: bool) -> list[str]:
     latency = row.latency_ns
     speed = f"{row.speedup_over_fp32:.2f}x" if row.speedup_over_fp32 is not None else "-"
     sqnr = show.decibel(row.sqnr_db) if row.sqnr_db is not None or row.status == "failed" else "exact"
+    name = f"{safe(row.target)} {row.precision}" + (f"\n{_STATUS[row.status]}" if row.status != "ok" else "")
     return [
-        safe(row.target), row.precision, _STATUS[row.status], show.size(row.size_bytes), value, drop, sqnr,
-        show.time_ns(latency.p50 if latency else None), show.time_ns(latency.p90 if latency else None), speed,
+        name, show.size(row.size_bytes), value, drop, sqnr, show.time_ns(latency.p50 if latency else None),
+        show.time_ns(latency.p90 if latency else None), speed,
     ]  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def build_in_child(folder: Path, recipe: EngineRecipe, timing: Path, out: Path, 
             return child.call(build_plan, *arguments, limit_s=BUILD_LIMIT_S, log=log, progress=progress)
         except ChildError as error:
             words = error.log.strip().splitlines()
-            last = f"; its last words: {words[-1][:300]}" if words else ""
+            last = f"; its last output: {words[-1][:300]}" if words else ""
             raise CompileError(
                 f"the TensorRT build died: {error.message}{last}",
                 hint="when memory ran out, stop other programs or add swap; the kernel's reason is in 'dmesg'",

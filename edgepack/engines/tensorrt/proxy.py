@@ -86,7 +86,7 @@ def check_by_proxy(model: OnnxModel, sms: tuple[str, ...] = SMS) -> ProxyReport:
             built = child.call(build_by_proxy, model.path.absolute(), shapes, sms, limit_s=_LIMIT_S, log=log)
         except ChildError as error:
             words = error.log.strip().splitlines()
-            reason = f"tensorrt-rtx {error.message}" + (f"; its last words: {words[-1][:300]}" if words else "")
+            reason = f"tensorrt-rtx {error.message}" + (f"; its last output: {words[-1][:300]}" if words else "")
             found = Diagnostic("error", reason, hint="it may be a bug of the proxy only: try the model on the device")
             return ProxyReport(version, (), (found,))
         except ToolchainError:
