@@ -135,7 +135,8 @@ def _shown(events: Events | None) -> Iterator[Events | None]:
     if events is not None or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
         yield events
         return
-    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Display
 
     with Display(make_console()) as display:
         yield display

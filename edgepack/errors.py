@@ -1,4 +1,4 @@
-"""The error tree. One class per remedy; each has an exit code, and every error says what to do.
+"""The error tree. One class per remedy; each has an exit code, and every error has a hint.
 
 EdgepackError                 1   something else went wrong
 ├── ConfigError               2   an option, a TOML file or a target profile is wrong
@@ -20,7 +20,7 @@ from __future__ import annotations
 class EdgepackError(Exception):
     """Base of every error that a user is meant to see.
 
-    ``hint`` says what to do, in one sentence or command.
+    ``hint`` is the remedy, in one sentence or command.
     """
 
     exit_code = 1
@@ -71,7 +71,7 @@ class CompileError(EdgepackError):
     """An engine refused the model, crashed, or ran out of time."""
 
     exit_code = 4
-    default_hint = "the engine's own words are in the log; try --precision fp32 or another target"
+    default_hint = "the engine's messages are in the log; try --precision fp32 or another target"
 
 
 class ChildError(CompileError):

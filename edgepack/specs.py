@@ -73,7 +73,7 @@ class OnnxModel:
 
 @dataclass(frozen=True)
 class Diagnostic:
-    """Something found while checking: what, where (``node`` is a node's name), and what to do."""
+    """Something found while checking: what, where (``node`` is a node's name), and a hint."""
 
     severity: Severity
     message: str
@@ -209,7 +209,7 @@ class EngineFacts:
     ``glibc`` is the oldest C library that machine code is linked for, as "2.31".
     ``build_on`` "device": the engine's files fit one device only, so the device makes them when it installs.
     For NVIDIA's devices ``cuda`` and ``python`` are the versions that their system brings and ``l4t`` is the major
-    release of Jetson Linux (/etc/nv_tegra_release), which tells two generations of one board apart.
+    release of Jetson Linux (/etc/nv_tegra_release), which distinguishes two generations of one board.
     """
 
     version: str | None = None

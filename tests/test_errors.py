@@ -38,5 +38,5 @@ def test_every_error_is_of_the_tree() -> None:
 
 
 def test_a_dead_child_carries_its_log() -> None:
-    assert ChildError("it died", log="last words").log == "last words"
+    assert ChildError("it died", log="last output").log == "last output"
     assert ChildError("it died").log == ""

@@ -39,11 +39,10 @@ LAYERS = (
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
-# What runs on a device: numpy and the engine are there, nothing else.
+# What runs on a device. It has numpy, Click and the engine; only the command line needs Click.
 DEVICE = ("base", "device", "execution", "engines", "verify", "bundle", "runtime", "benchmark")
 # These do not even want numpy: a command line that answers at once imports them.
 PLAIN = ("errors", "specs", "base", "execution", "device")
-COMMAND_LINE = ("click", "rich")
 
 
 # Strings that are an engine's name outside engines/, each with why it may stand there.
@@ -206,7 +205,7 @@ def test_the_rules_for_engines_would_see_a_violation() -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=identifier)
 def test_third_party_packages_are_imported_where_they_are_used(path: Path) -> None:
-    allowed = {"numpy"} | (set(COMMAND_LINE) if part(path) in ("cli", "demo") else set())
+    allowed = {"numpy", "click"} if part(path) == "cli" else {"numpy"}
     assert outside(module_level(parsed(path))) <= allowed
 
 
@@ -217,8 +216,8 @@ def test_the_lowest_modules_import_the_standard_library_only(path: Path) -> None
 
 @pytest.mark.parametrize("path", modules(), ids=identifier)
 def test_only_the_command_line_knows_click(path: Path) -> None:
-    if part(path) not in ("cli", "demo"):
-        assert not outside(imports(parsed(path))) & {"click"}
+    if part(path) != "cli":
+        assert not outside(imports(parsed(path))) & {"click", "rich"}
 
 
 @pytest.mark.parametrize("path", [p for p in modules() if p.name == "__init__.py"], ids=identifier)
@@ -243,18 +242,20 @@ def test_the_linter_bans_the_engines_from_module_level() -> None:
 BLOCKER = """
 import importlib, pkgutil, sys
 
+installed = (*sys.argv[1].split(","), "edgepack")
+
 class Blocker:
-    \"\"\"Nothing but the standard library, numpy and edgepack is installed, as on a device before its engine.\"\"\"
+    \"\"\"Only the standard library, edgepack and the packages named are there, as on a device.\"\"\"
 
     def find_spec(self, name, path=None, target=None):
         top = name.partition(".")[0]
-        if top not in sys.stdlib_module_names and top not in ("numpy", "edgepack"):
+        if top not in sys.stdlib_module_names and top not in installed:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocker())
 import edgepack
 
-for name in sys.argv[1:]:
+for name in sys.argv[2:]:
     module = importlib.import_module(f"edgepack.{name}")
     for inner in pkgutil.walk_packages(getattr(module, "__path__", []), f"edgepack.{name}."):
         importlib.import_module(inner.name)
@@ -264,10 +265,18 @@ for name in sys.argv[1:]:
 
 def test_a_device_needs_numpy_only_to_import_its_modules() -> None:
     answer = subprocess.run(
-        [sys.executable, "-c", BLOCKER, *DEVICE], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", BLOCKER, "numpy", *DEVICE], capture_output=True, text=True, check=False, timeout=120
     )
     assert answer.returncode == 0, answer.stderr
     assert {"edgepack.engines.onnxruntime.engine", "edgepack.engines.openvino.engine"} <= set(answer.stdout.split())
+
+
+def test_the_command_line_needs_numpy_and_click_only() -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", BLOCKER, "numpy,click", "cli"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert {"edgepack.cli.main", "edgepack.cli.show.console"} <= set(answer.stdout.split())
 
 
 def test_a_device_without_an_engine_is_told_what_to_install() -> None:
@@ -283,7 +292,7 @@ for name in ENGINES.own:
         print(error.hint)
 """
     )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-c", code, "numpy"], capture_output=True, text=True, check=True)
     hints = answer.stdout.split("\n")
     assert any("JetPack" in hint for hint in hints), "TensorRT's own words"
     for name in set(ENGINES.own) - {"tensorrt"}:
@@ -304,7 +313,9 @@ print("IMPORTED", *sorted(banned & set(sys.modules)))
 """
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["build", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["build", "--help"], ["verify", "--help"]], ids=" ".join
+)
 def test_help_imports_no_engine(arguments: list[str]) -> None:
     answer = subprocess.run(
         [sys.executable, "-c", HELP, *arguments], capture_output=True, text=True, check=False, timeout=120
@@ -312,3 +323,19 @@ def test_help_imports_no_engine(arguments: list[str]) -> None:
     assert answer.returncode == 0, answer.stderr
     imported = answer.stdout.rpartition("IMPORTED")[2].split()
     assert imported == []
+
+
+def test_a_command_imports_its_own_module_only() -> None:
+    """What a device reads from its disk before it does anything: Click and a few modules of ours."""
+    code = HELP.replace(
+        'print("IMPORTED"', 'banned = {m for m in sys.modules if m.startswith("edgepack.")}\nprint("IMPORTED"'
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "verify", "--help"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert answer.returncode == 0, answer.stderr
+    imported = set(answer.stdout.rpartition("IMPORTED")[2].split())
+    assert imported <= {
+        "edgepack.base", "edgepack.base.documents", "edgepack.cli", "edgepack.cli.builder", "edgepack.cli.bundle",
+        "edgepack.cli.duration", "edgepack.cli.main", "edgepack.cli.options", "edgepack.errors", "edgepack.specs",
+    }  # fmt: skip

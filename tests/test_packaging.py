@@ -1,7 +1,7 @@
 """The wheel: what is in it, and that a device needs nothing of the builder's.
 
-The wheel is built without a network. Installing needs a package index for numpy and ONNX Runtime; without one those
-tests are skipped with pip's words.
+The wheel is built without a network. Installing needs a package index for numpy, Click and ONNX Runtime; without one
+those tests are skipped with pip's words.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from small_bundles import small_bundle
 
 ROOT = Path(__file__).resolve().parent.parent
-BUILDERS = ("click", "rich", "onnx", "torch", "scipy", "msgspec", "jinja2", "onnxslim", "PIL", "openvino")
+BUILDERS = ("rich", "onnx", "torch", "scipy", "msgspec", "jinja2", "onnxslim", "PIL", "openvino")
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -36,7 +36,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def device(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of an empty environment with the wheel, numpy and ONNX Runtime."""
+    """The Python of an empty environment with the wheel, numpy, Click and ONNX Runtime."""
     folder = tmp_path_factory.mktemp("device") / "venv"
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
@@ -44,7 +44,7 @@ def device(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         last = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"exit status {done.returncode}"
-        pytest.skip(f"numpy and ONNX Runtime could not be installed: {last}")
+        pytest.skip(f"numpy, Click and ONNX Runtime could not be installed: {last}")
     return python
 
 
@@ -95,12 +95,12 @@ def test_no_path_of_this_machine_is_in_the_wheel(wheel):
             assert str(ROOT).encode() not in archive.read(name), name
 
 
-def test_installing_it_asks_for_numpy_only(wheel):
+def test_installing_it_asks_for_numpy_and_click_only(wheel):
     with zipfile.ZipFile(wheel) as archive:
         name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
         lines = archive.read(name).decode().splitlines()
     needed = [line for line in lines if line.startswith("Requires-Dist:") and "extra ==" not in line]
-    assert needed == ["Requires-Dist: numpy>=1.24"]
+    assert sorted(needed) == ["Requires-Dist: click>=8.2", "Requires-Dist: numpy>=1.24"]
     assert any(line == "License-Expression: Apache-2.0" for line in lines)
 
 
@@ -157,13 +157,13 @@ def test_a_damaged_bundle_on_a_device(device, bundle, tmp_path):
     (tmp_path / "damaged.edgepack").write_bytes(data)
     done = on_device(device, tmp_path, "-m", "edgepack", "verify", tmp_path / "damaged.edgepack")
     assert done.returncode in (2, 5)
-    assert "what to do: " in done.stderr
+    assert "hint: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_a_command_of_the_builder_on_a_device(device, tmp_path):
     done = on_device(device, tmp_path, "-m", "edgepack", "build", "model.onnx")
-    assert done.returncode == 2
+    assert done.returncode == 3
     assert "pip install 'edgepack[build]'" in done.stderr
     assert "Traceback" not in done.stderr
 

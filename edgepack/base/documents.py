@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgepack.errors import ConfigError
+from edgepack.errors import ConfigError, ToolchainError
 
 T = TypeVar("T")
 
@@ -63,6 +63,20 @@ def from_json(kind: type[T], text: str | bytes, where: str, base: Path | None = 
         ) from None
     result: T = decode(kind, data, where, base)
     return result
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML document.
+
+    Raises ``ValueError`` that names the line, and ``ToolchainError`` on Python 3.10, which cannot read TOML.
+    """
+    try:
+        import tomllib
+    except ModuleNotFoundError:
+        raise ToolchainError(
+            "reading TOML files needs Python 3.11 or newer", hint="run this command on the machine that builds bundles"
+        ) from None
+    return tomllib.loads(text)
 
 
 def decode(kind: Any, data: Any, where: str, base: Path | None = None) -> Any:
@@ -174,5 +188,5 @@ def _refuse_constant(name: str) -> Any:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise ValueError("a key stands twice in one table")
+        raise ValueError("a table has the same key twice")
     return result

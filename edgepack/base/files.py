@@ -50,7 +50,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         elsewhere = error.filename is not None and not _is_beside(error.filename, path)
         if error.errno in _NOT_WRITABLE and not elsewhere:
             raise StorageError(
-                f"cannot write {path}: {error.strerror}", hint="choose a folder that is there and that you may write"
+                f"cannot write {path}: {error.strerror}", hint="choose an existing folder that is writable"
             ) from error
         raise
 

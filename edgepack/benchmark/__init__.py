@@ -18,8 +18,8 @@ def benchmark(bundle: Path, scenario: Scenario, options: RunOptions, progress: P
     Real inputs are fed: the bundle's golden ones in turn. Ends when the scenario's duration has passed and there are
     queries enough for its percentile, at the latest after twice the duration more or a minute. Server's search runs in
     this process, which should be a fresh one: call it through ``children.call``. The numbers are edgepack's own, by
-    LoadGen's definitions; they are no MLPerf results.
-    Raises ``ConfigError`` for a scenario that makes no sense, and what loading the bundle raises.
+    LoadGen's definitions; they are not MLPerf results.
+    Raises ``ConfigError`` for an invalid scenario, and what loading the bundle raises.
     """
     check_scenario(scenario)
     if scenario.name == "Server":
@@ -34,16 +34,19 @@ def benchmark(bundle: Path, scenario: Scenario, options: RunOptions, progress: P
 def check_scenario(scenario: Scenario) -> None:
     """Refuse settings that cannot be measured. Raises ``ConfigError``."""
     if scenario.duration_ns <= 0:
-        raise ConfigError("a benchmark without a duration measures nothing", hint="give --duration 10s")
+        raise ConfigError("the duration must be greater than 0", hint="give --duration 10s")
     if scenario.warmup_ns < 0:
         raise ConfigError("the warm-up cannot be negative", hint="give --warmup 1s")
     if scenario.queries < 1:
-        raise ConfigError(f"{scenario.queries} queries measure nothing", hint="give 1 or more")
+        raise ConfigError(f"the number of queries is {scenario.queries}", hint="give 1 or more")
     if not 1 <= scenario.launches <= _MOST_LAUNCHES:
-        raise ConfigError(f"{scenario.launches} launches make no sense", hint=f"give 1 to {_MOST_LAUNCHES}; 5 is usual")
+        raise ConfigError(
+            f"the number of launches is {scenario.launches}", hint=f"give 1 to {_MOST_LAUNCHES}; 5 is typical"
+        )
     if scenario.batch != 1 and scenario.name != "Offline":
         raise ConfigError(
-            f"--batch is for Offline; {scenario.name} has its own samples a query", hint="add --scenario Offline"
+            f"--batch needs --scenario Offline; {scenario.name} has a fixed number of samples per query",
+            hint="add --scenario Offline",
         )
     if scenario.name == "Server" and not (scenario.latency_bound_ns and scenario.latency_bound_ns > 0):
-        raise ConfigError("Server needs the latency that its p99 must keep", hint="add --latency-bound 20ms")
+        raise ConfigError("Server needs a bound for its p99 latency", hint="add --latency-bound 20ms")

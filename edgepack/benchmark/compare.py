@@ -196,7 +196,7 @@ def check_settings(duration_ns: int, margin: float) -> None:
 def plan_launches(duration_ns: int, first: Launch, rounds: int) -> tuple[int, int]:
     """Return how many launches fit, at least three, and the rounds of each that fill the time.
 
-    ``first`` tells what a launch of ``rounds`` rounds takes. A longer duration has more launches, not longer ones.
+    ``first`` shows what a launch of ``rounds`` rounds takes. A longer duration has more launches, not longer ones.
     """
     fits = duration_ns // max(first.wall_ns, 1)
     planned = max(verdict.LEAST_LAUNCHES, min(max(_LAUNCHES, duration_ns // _LAUNCH_NS), fits))

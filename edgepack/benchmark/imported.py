@@ -2,7 +2,7 @@
 
 Read are benchmark_app's JSON (OpenVINO), trtexec's exported times (TensorRT) and LoadGen's logs. What they did not
 record is not made up: a percentile that their number of queries does not support is left out, there are intervals only
-where every latency was exported, and whether the machine was quiet is said to be unknown. Files are of strangers, so
+where every latency was exported, and whether the machine was quiet is said to be unknown. Files are untrusted, so
 everything in them is checked.
 """
 
@@ -42,7 +42,7 @@ from edgepack.specs import (
 ScenarioName: TypeAlias = Literal["SingleStream", "MultiStream", "Server", "Offline"]
 
 _LIMIT_BYTES = 256 << 20
-_MOST = 10**15  # of a count or a time in ns: above, it is no measurement
+_MOST = 10**15  # of a count or a time in ns: above, it is not a measurement
 _SUMMARY, _DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
 _HINT = "give benchmark_app's JSON (-json_stats -report_type no_counters), trtexec's --exportTimes or LoadGen's folder"
 _UNKNOWN = "its circumstances were not recorded: whether the machine was quiet is not known"
@@ -99,7 +99,7 @@ def import_result(path: Path, of: Of) -> Result:
     except OSError as error:
         raise StorageError(f"{file} cannot be read: {error.strerror}", hint=_HINT) from None
     if size > _LIMIT_BYTES:
-        raise ConfigError(f"{file} is larger than {_LIMIT_BYTES >> 20} MiB: no measurement", hint=_HINT)
+        raise ConfigError(f"{file} is larger than {_LIMIT_BYTES >> 20} MiB: not a measurement", hint=_HINT)
     found = _read(file, text, of)
     latencies = found.latencies_ns
     return Result(
@@ -151,7 +151,7 @@ def _read(file: Path, text: bytes, of: Of) -> _Read:
             return _trtexec(data, file, of.batch)
     elif b"MLPerf Results Summary" in text:
         return _loadgen(text.decode(errors="replace"), file)
-    raise ConfigError(f"{file} is no measurement that edgepack can import", hint=_HINT)
+    raise ConfigError(f"{file} is not a measurement that edgepack can import", hint=_HINT)
 
 
 # --- OpenVINO's benchmark_app -----------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ def _loadgen(text: str, file: Path) -> _Read:
     fields = dict(re.findall(r"^\s*([A-Za-z_/ ().0-9-]+?)\s*:\s*(.+?)\s*$", text, re.MULTILINE))
     name = fields.get("Scenario", "")
     if name not in ("SingleStream", "MultiStream", "Server", "Offline"):
-        raise ConfigError(f"{file}: the scenario {name[:40]!r} is none of LoadGen's four", hint=_HINT)
+        raise ConfigError(f"{file}: the scenario {name[:40]!r} is not one of LoadGen's four", hint=_HINT)
     detail = _details(file.with_name(_DETAIL))
     samples = max(1, round(_number(fields.get("samples_per_query", "1"), file, "samples_per_query")))
     processed = re.search(r"[Pp]rocessed (?:at least \d+ queries \((\d+)\)|(\d+) queries)", text)
@@ -303,7 +303,7 @@ def _number(value: Any, file: Path, what: str) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not (math.isfinite(number) and 0 <= number <= _MOST):
-        raise ConfigError(f"{file}: {what} is {str(value)[:40]!r}, which is no such number", hint=_HINT)
+        raise ConfigError(f"{file}: {what} is {str(value)[:40]!r}, which is not valid", hint=_HINT)
     return number
 
 
@@ -312,7 +312,7 @@ def _optional(value: Any, file: Path, what: str) -> int | None:
 
 
 def _plain(value: Any) -> str:
-    """Return text of a stranger without what would act on a terminal."""
+    """Return untrusted text without what would act on a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(value)[:100])
 
 

@@ -186,16 +186,16 @@ def _open(path: Path) -> IO[bytes]:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise BundleError(f"{path} is a folder, not a bundle", hint=f"name a file in it, as {path}/NAME.edgepack")
+            raise BundleError(
+                f"{path} is a folder, not a bundle", hint=f"give a file in it, such as {path}/NAME.edgepack"
+            )
         if not stat.S_ISREG(mode):
             raise BundleError(f"{path} is not a regular file")
         return path.open("rb")
     except FileNotFoundError:
-        raise BundleError(
-            f"there is no file {path}", hint="see its name with 'ls'; builds write to artifacts/"
-        ) from None
+        raise BundleError(f"there is no file {path}", hint="check the path; builds write to artifacts/") from None
     except PermissionError:
-        raise StorageError(f"{path} may not be read", hint="make it readable for this user") from None
+        raise StorageError(f"{path} is not readable", hint="change its permissions") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
         raise BundleError(f"{path} cannot be opened: {error}") from None
 
@@ -205,9 +205,11 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageError(f"{path} cannot be read: {error.strerror}", hint="copy it again to a sound disk") from error
+        raise StorageError(
+            f"{path} cannot be read: {error.strerror}", hint="copy it again, or use another disk"
+        ) from error
     except MemoryError:
-        raise EdgepackError(f"there is not enough memory to open {path}", hint="free some memory") from None
+        raise EdgepackError(f"not enough memory to open {path}", hint="free some memory") from None
 
 
 def _layout_hint(problem: str) -> str:

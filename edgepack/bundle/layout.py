@@ -110,9 +110,7 @@ def names_problem(names: Iterable[str]) -> str | None:
         key = name.casefold()
         if key in seen:
             return (
-                f"{name!r} stands in it twice"
-                if seen[key] == name
-                else f"{seen[key]!r} and {name!r} differ only in case"
+                f"{name!r} is listed twice" if seen[key] == name else f"{seen[key]!r} and {name!r} differ only in case"
             )
         seen[key] = name
         parts = key.split("/")

@@ -66,7 +66,7 @@ def check_name(name: str, what: str = "name") -> None:
     """Refuse a bundle or target name that is not a plain file name. Raises ``ConfigError``."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{name[:120]!r} cannot be the {what} of a bundle",
+            f"{name[:120]!r} is not a valid {what} of a bundle",
             hint="use A-Z a-z 0-9 . _ - and begin with a letter or digit",
         )
 
@@ -74,7 +74,7 @@ def check_name(name: str, what: str = "name") -> None:
 def check_version(version: str) -> None:
     """Refuse a bundle version with other characters than a version has. Raises ``ConfigError``."""
     if not _VERSION.fullmatch(version):
-        raise ConfigError(f"{version[:120]!r} cannot be the version of a bundle", hint="write it like 1.0.0")
+        raise ConfigError(f"{version[:120]!r} is not a valid version of a bundle", hint="write it like 1.0.0")
 
 
 def check_manifest(manifest: Manifest, where: str) -> None:
@@ -133,7 +133,7 @@ def _tensor_problems(what: str, tensors: tuple[TensorSpec, ...]) -> Iterator[str
     if not tensors:
         yield f"{what} is empty"
     if repeated := _repeated(tensor.name for tensor in tensors):
-        yield f"{what}: {repeated!r} stands there twice"
+        yield f"{what}: {repeated!r} is listed twice"
     for tensor in tensors:
         if tensor.dtype not in _DTYPES:
             yield f"{what}: {tensor.name}: the dtype {tensor.dtype!r} is not one of numpy's numbers"

@@ -46,7 +46,7 @@ def calibrate(
     from edgepack.data.recipes import check_percentile
 
     if not samples.indices:
-        raise DataError("there are no samples to calibrate with", hint="give at least one; a few hundred are usual")
+        raise DataError("no samples to calibrate with", hint="give at least one; a few hundred are typical")
     check_percentile(percentile, "calibrate")
     chosen = OBSERVERS.get(observer)
     proto = read_structure(model)

@@ -75,7 +75,7 @@ def run_session(session: Any, names: list[str], feed: Feeds) -> list[Any]:
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
         raise DataError(
             f"ONNX Runtime cannot run the model on a sample: {first_line(error)}",
-            hint="its shape or values do not suit the model: compare it with what the model was trained on",
+            hint="its shape or values do not fit the model: compare it with the training data",
         ) from error
     return outputs
 

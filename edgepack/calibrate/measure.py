@@ -142,7 +142,7 @@ class _Observer:
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise DataError(
                 f"ONNX Runtime cannot run the model on {sample}: {first_line(error)}",
-                hint="its shape or values do not suit the model: compare it with what the model was trained on",
+                hint="its shape or values do not fit the model: compare it with the training data",
             ) from error
         if not self._job.histogram:
             yield from zip(self._job.measured, _reduced(outputs), strict=True)

@@ -1,4 +1,4 @@
-"""The ranges document: written, read from a stranger, and compared with another one."""
+"""The ranges document: written, read as untrusted input, and compared with another one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_ranges(path: Path) -> Ranges:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
     ranges = documents.from_json(Ranges, text, str(path))
     if ranges.samples < 1 or not ranges.tensors:
-        raise ConfigError(f"{path} holds no ranges", hint=_HINT)
+        raise ConfigError(f"{path} contains no ranges", hint=_HINT)
     for name, found in ranges.tensors.items():
         _check(found, f"{path}: {name!r}")
     return ranges

@@ -1,4 +1,4 @@
-"""``edgepack build``, ``demo``, ``init``: the main job."""
+"""``edgepack build | demo | init``: from a model to bundles."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.cli.builder import BuildCommand
 from edgepack.cli.options import OneOf, echo_json, given, options
 from edgepack.verify.metrics import metrics_in_words
 
@@ -17,34 +18,41 @@ if TYPE_CHECKING:
     from edgepack.specs import BuildResult
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.argument("model", required=False)
 @options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile")
 @click.option(
     "--method",
     type=OneOf(("auto", "plain")),
-    help="auto: corrections that help on unseen samples are kept, and layers go back to fp32 when --max-drop is "
-    "missed; plain: neither [auto].",
+    help="auto: keep the corrections that help on held-out samples, and return layers to fp32 until --max-drop holds; "
+    "plain: neither  [default: auto]",
 )
 @click.option("--metric", help=f"{metrics_in_words()}(outputs, labels).")
 @click.option(
-    "--max-drop", type=float, help="Largest drop of the metric against fp32 that passes, as a fraction: 0.01."
+    "--metric",
+    help="top1, top5, agreement, sqnr, cosine or module:function(outputs, labels)  [default: top1]",
+)
+@click.option(
+    "--max-drop",
+    type=float,
+    help="Largest allowed drop of the metric against fp32, as a fraction (0.01 is one point)  [default: no gate]",
 )
 @options("strict", "seed", "shape")
-@click.option("--name", help="Name of the bundles.")
-@click.option("--version", help="Version written into the bundles.")
-@click.option("--out", help="Output folder [artifacts/NAME].")
-@click.option("--no-benchmark", is_flag=True, help="Do not measure latency at the end.")
-@click.option("--duration", "duration_s", type=float, help="Seconds each bundle is measured [2].")
-@click.option("--tune-minutes", type=float, help="For TVM targets: measure kernels so long for each bundle [0].")
+@click.option("--name", help="Name of the bundles  [default: the model's]")
+@click.option("--version", help="Version of the bundles  [default: 1]")
+@click.option("--out", help="Output folder  [default: artifacts/NAME]")
+@click.option("--no-benchmark", is_flag=True, help="Skip the latency measurement.")
+@click.option("--duration", "duration_s", type=float, help="Measuring time of each bundle in seconds  [default: 2]")
+@click.option("--tune-minutes", type=float, help="Kernel tuning time of each TVM bundle in minutes  [default: 0]")
 @options("compile_limit", "store", "json")
 def build(model: str | None, store: Path | None, as_json: bool, **words: Any) -> None:
-    """Build verified bundles of MODEL for every target and precision.
+    """Build verified bundles of a model for each target and precision.
 
-    MODEL is a .onnx, a .pt2, package.module:callable or file.py:callable that returns a torch module; or an
-    edgepack.toml. Without MODEL, the edgepack.toml of this folder is built; options override what it says.
+    MODEL is an ONNX file, a .pt2 file, or package.module:callable or file.py:callable that returns a torch module. It
+    may also be an edgepack.toml file, by default the one in this folder; options override its settings.
     """
-    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Display
     from edgepack.pipeline.build import build as run
 
     settings = _settings(model, words)
@@ -54,17 +62,24 @@ def build(model: str | None, store: Path | None, as_json: bool, **words: Any) ->
     _show(result, as_json)
 
 
-@click.command()
-@click.option("--model", type=OneOf(("efficientnet-lite0", "digits")), default="efficientnet-lite0", show_default=True)
-@click.option("--out", help="Output folder.")
+@click.command(cls=BuildCommand)
+@click.option(
+    "--model",
+    type=OneOf(("efficientnet-lite0", "digits")),
+    default="efficientnet-lite0",
+    show_default=True,
+    help="Network to build.",
+)
+@click.option("--out", help="Output folder  [default: artifacts/demo-MODEL]")
 @options("store", "json")
 def demo(model: Any, out: str | None, store: Path | None, as_json: bool) -> None:
-    """Do the main job on a real network and real data that come with installed packages.
+    """Build and measure a real network on real data from installed packages.
 
-    efficientnet-lite0: ImageNet network, photographs without labels. digits: a small network trained here in under a
-    minute, with labels, so that accuracy is measured.
+    efficientnet-lite0 is an ImageNet network with photographs without labels. digits is a small network that is
+    trained here in under a minute; its data has labels, so accuracy is measured.
     """
-    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Display
     from edgepack.demo.job import demo as run
 
     with Display(make_console()) as display:
@@ -73,15 +88,19 @@ def demo(model: Any, out: str | None, store: Path | None, as_json: bool) -> None
 
 
 @click.command()
-@click.option("--model", help="The trained model.")
+@click.option("--model", help="Trained model: an ONNX file, a .pt2 file or file.py:callable.")
 @options("data", "eval", "recipe", "target", "precision")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("edgepack.toml"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("edgepack.toml"),
+    show_default=True,
+    help="File to write.",
 )
-@click.option("--yes", is_flag=True, help="Ask nothing: take the options given and the defaults.")
-@click.option("--force", is_flag=True, help="Overwrite a file that is there.")
+@click.option("--yes", is_flag=True, help="Do not ask; use the options and defaults.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def init(out: Path, yes: bool, force: bool, **words: Any) -> None:
-    """Ask what a build needs to know, write edgepack.toml, and print the command it stands for."""
+    """Ask a few questions and write edgepack.toml."""
     from edgepack.cli.init import write_settings
 
     write_settings(out, words, ask=not yes, force=force)
@@ -103,8 +122,8 @@ def _settings(model: str | None, words: dict[str, Any]) -> BuildSettings:
     path = Path(model or "edgepack.toml")
     if model is None and not path.is_file():
         raise ConfigError(
-            "no MODEL was given and there is no edgepack.toml here",
-            hint="give a model, or write one with 'edgepack init'",
+            "no MODEL given, and no edgepack.toml in this folder",
+            hint="give a model, or write edgepack.toml with 'edgepack init'",
         )
     return dataclasses.replace(read_settings(path), **changes)
 
@@ -116,7 +135,7 @@ def _store(folder: Path | None) -> Store:
 
 
 def _show(result: BuildResult, as_json: bool) -> None:
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_build
     from edgepack.pipeline.build import exit_code
 

@@ -1,4 +1,4 @@
-"""``edgepack inspect | verify | run | benchmark | compare | report``: what is done with a bundle."""
+"""``edgepack inspect | verify | run | benchmark | compare | import | report``: work with bundles and results."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
-from edgepack.cli.options import OneOf, echo_json, options
-from edgepack.cli.tune import tune
+from edgepack.cli.options import PRECISIONS, OneOf, echo_json, options
 
 if TYPE_CHECKING:
     from edgepack.specs import RunOptions
@@ -21,13 +21,16 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @click.command()
 @click.argument("path", metavar="MODEL|BUNDLE", type=click.Path(path_type=Path))
 @click.option(
-    "--layers", is_flag=True, help="Run a bundle here and show each layer: precision executed, SQNR, time, and why."
+    "--layers", is_flag=True, help="Run the bundle and show the executed precision, SQNR and time of each layer."
 )
 @options("threads", "json")
 def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> None:
-    """Show inputs, operators, precision of each layer, sizes and provenance of a .onnx or .edgepack file."""
+    """Show the contents of an ONNX model or a bundle.
+
+    Inputs and outputs, operators, precision and size of the layers, and for a bundle its accuracy and provenance.
+    """
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layer_table import show_layers
-    from edgepack.cli.show.progress import make_console
     from edgepack.cli.show.tables import show_bundle, show_model
     from edgepack.profiling.describe import inspect_bundle, inspect_bundle_layers, inspect_model, is_bundle
 
@@ -38,6 +41,7 @@ def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> Non
         bundle = inspect_bundle(path)
         echo_json(bundle) if as_json else show_bundle(make_console(), bundle)
     else:
+        require_builder("edgepack inspect MODEL")
         model = inspect_model(path)
         echo_json(model) if as_json else show_model(make_console(), model)
 
@@ -46,8 +50,11 @@ def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> Non
 @_bundle
 @options("threads", "json")
 def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
-    """Run the golden vectors of BUNDLE on this machine; exit code 5 when an output is too far off."""
-    from edgepack.cli.show.progress import make_console
+    """Check a bundle's outputs on this machine against its golden vectors.
+
+    Exit code 5 when an output is out of tolerance.
+    """
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_verification
     from edgepack.runtime.verify import verify as run
 
@@ -62,13 +69,17 @@ def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
 @click.command()
 @_bundle
 @click.option(
-    "--input", "source", type=click.Path(path_type=Path), required=True, help="A .npz with the inputs, or a picture."
+    "--input",
+    "source",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="A .npz file with the inputs, or a picture.",
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
 @options("threads", "json")
 def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_json: bool) -> None:
-    """Run BUNDLE on one input and show what comes out."""
-    from edgepack.cli.show.progress import make_console
+    """Run a bundle on one input and show the outputs."""
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_outputs
     from edgepack.runtime.run import run as infer
 
@@ -83,27 +94,42 @@ def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_js
 
 @click.command()
 @click.argument("bundles", metavar="BUNDLE...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--scenario", type=OneOf(SCENARIOS), default="SingleStream", show_default=True)
 @click.option(
-    "--duration", type=DURATION, default="10s", show_default=True, help="How long to measure: 500ms, 10s, 2min."
-)
-@click.option("--official-length", is_flag=True, help="Measure for 600 s, as MLPerf asks; it is no MLPerf result.")
-@click.option("--warmup", type=DURATION, default="1s", show_default=True, help="Untimed queries before.")
-@click.option("--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Samples a call (Offline).")
-@click.option("--latency-bound", type=DURATION, help="What the p99 of Server must keep.")
-@click.option(
-    "--launches", type=click.IntRange(1, 100), default=5, show_default=True, help="Fresh processes to measure in."
+    "--scenario", type=OneOf(SCENARIOS), default="SingleStream", show_default=True, help="How queries are issued."
 )
 @click.option(
-    "--limit/--no-limit", default=True, show_default=True, help="Say how near it comes to what this machine can do."
+    "--duration", type=DURATION, default="10s", show_default=True, help="Measuring time, such as 500ms, 10s or 2min."
 )
 @click.option(
-    "--tuned/--untuned", default=True, show_default=True, help="Use what 'edgepack tune' found here, if anything."
+    "--official-length", is_flag=True, help="Measure for 600 s, as MLPerf requires. The result is not an MLPerf result."
 )
-@click.option("--loadgen", is_flag=True, help="Let MLCommons' LoadGen issue the queries (no MLPerf result).")
+@click.option("--warmup", type=DURATION, default="1s", show_default=True, help="Untimed warm-up.")
+@click.option(
+    "--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Offline: samples per query."
+)
+@click.option("--latency-bound", type=DURATION, help="Server: largest allowed p99 latency, such as 20ms.")
+@click.option(
+    "--launches",
+    type=click.IntRange(1, 100),
+    default=5,
+    show_default=True,
+    help="Number of fresh processes to measure in.",
+)
+@click.option(
+    "--limit/--no-limit", default=True, show_default=True, help="Compare with the roofline limit of this machine."
+)
+@click.option(
+    "--tuned/--untuned", default=True, show_default=True, help="Use the settings saved by 'edgepack tune', if any."
+)
+@click.option(
+    "--loadgen", is_flag=True, help="Issue the queries with MLCommons' LoadGen. The result is not an MLPerf result."
+)
 @options("threads", "seed")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Write the result (JSON); a folder for several bundles."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write the result to this JSON file, or the results of several bundles to this folder.",
 )
 @options("json")
 def benchmark(
@@ -123,14 +149,15 @@ def benchmark(
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure latency and throughput of each BUNDLE on this machine, in fresh processes.
+    """Measure latency and throughput of bundles on this machine.
 
-    Scenarios are defined as in MLPerf LoadGen: SingleStream (p90), MultiStream (8 samples a query, p99), Server
-    (highest rate whose p99 keeps --latency-bound), Offline (throughput).
+    Each bundle runs in fresh processes. Scenarios are those of MLPerf LoadGen: SingleStream (p90 latency), MultiStream
+    (p99 latency of 8 samples per query), Server (highest rate with p99 within --latency-bound), Offline (throughput).
     """
     from edgepack.cli.measure import measure, write_results
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_results
-    from edgepack.cli.show.progress import Bar, make_console
+    from edgepack.cli.show.progress import Bar
     from edgepack.specs import Scenario
 
     duration = 600_000_000_000 if official_length else duration
@@ -150,18 +177,22 @@ def benchmark(
 @click.command()
 @click.argument("first", metavar="A", type=click.Path(path_type=Path))
 @click.argument("others", metavar="B...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--duration", type=DURATION, default="30s", show_default=True, help="At most this long for each pair.")
+@click.option(
+    "--duration", type=DURATION, default="30s", show_default=True, help="Largest measuring time of each pair."
+)
 @options("threads", "seed", "json")
 def compare(
     first: Path, others: tuple[Path, ...], duration: int, threads: int | None, seed: int | None, as_json: bool
 ) -> None:
-    """Is bundle B faster than bundle A on this machine? Paired and interleaved, with a confidence interval.
+    """Test whether one bundle is faster than another on this machine.
 
-    Of several B each is compared with A; with --json they are then a list.
+    Paired, interleaved runs give the ratio of the times with a 95 % confidence interval. Each B is compared with A;
+    with several B, --json prints a list.
     """
     from edgepack.benchmark.compare import compare as run
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_comparison
-    from edgepack.cli.show.progress import Bar, make_console
+    from edgepack.cli.show.progress import Bar
 
     found = []
     for other in others:
@@ -181,17 +212,22 @@ def compare(
     type=click.Path(path_type=Path),
     multiple=True,
     default=(Path("report.html"),),
-    show_default="report.html",
-    help="What to write: .html, .md, .csv, .parquet, or .xml (JUnit). May be repeated.",
+    help="Report to write: .html, .md, .csv, .parquet or .xml (JUnit). Repeatable  [default: report.html]",
 )
-@click.option("--baseline", type=click.Path(path_type=Path), help="Older results: say what changed since (.html, .md).")
-@click.option("--fail-if", "conditions", multiple=True, help="Exit with 5 when it holds: 'p90 > 20ms', 'drop > 1.0'.")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Older results to compare with (.html and .md).")
+@click.option(
+    "--fail-if",
+    "conditions",
+    multiple=True,
+    help="Exit with code 5 if this holds, as 'p90 > 20ms' or 'drop > 1.0'. Repeatable.",
+)
 def report(
     sources: tuple[Path, ...], outs: tuple[Path, ...], baseline: Path | None, conditions: tuple[str, ...]
 ) -> None:
-    """Compare results and builds in one page: .html (self-contained), .md, .csv, .parquet or .xml (JUnit).
+    """Compare results and builds in one report.
 
-    Results of other machines: copy their JSON files into one folder and name it.
+    Reads results of 'edgepack benchmark -o' and build.json files of builds, and folders of them. For results of other
+    machines, copy their JSON files into one folder. An HTML report is one self-contained file.
     """
     from edgepack.cli.measure import write_reports
 
@@ -206,14 +242,18 @@ def report(
 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--bundle", type=click.Path(path_type=Path), help="The bundle measured: it tells the next three.")
-@click.option("--name", help="The model's name; else that of the file.")
-@click.option("--target", help="The device's id.")
-@click.option("--precision", type=OneOf(("fp32", "fp16", "bf16", "int8")))
-@click.option("--cpu", help="The machine's CPU or board; --here where it is this one.")
-@click.option("--here", is_flag=True, help="It was measured on this machine.")
-@click.option("--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Samples a call (trtexec).")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Write the result (JSON) here.")
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Measured bundle; replaces --name, --target and --precision."
+)
+@click.option("--name", help="Name of the model  [default: the file's]")
+@click.option("--target", help="Id of the device profile.")
+@click.option("--precision", type=OneOf(PRECISIONS), help="Precision of the model.")
+@click.option("--cpu", help="CPU or board that it was measured on.")
+@click.option("--here", is_flag=True, help="It was measured on this machine; replaces --cpu.")
+@click.option(
+    "--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="trtexec: samples per query."
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
 def import_(
     file: Path,
     bundle: Path | None,
@@ -225,13 +265,13 @@ def import_(
     batch: int,
     out: Path,
 ) -> None:
-    """Make a result of what another tool measured, for 'edgepack report'.
+    """Convert another tool's measurement to a result.
 
-    FILE is benchmark_app's JSON, trtexec's exported times, or the folder of LoadGen's logs.
+    FILE is a JSON report of benchmark_app, the exported times of trtexec, or a folder with LoadGen's logs.
     """
     from edgepack.cli.measure import import_file, write_results
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_results
-    from edgepack.cli.show.progress import make_console
 
     result = import_file(file, bundle, name, target, precision, cpu, here=here, batch=batch)
     write_results((result,), out)
@@ -253,4 +293,4 @@ def _write_npz(out: Path, outputs: Any) -> None:
         np.savez(file, **outputs)
 
 
-COMMANDS = (inspect, verify, run, benchmark, compare, tune, import_, report)
+COMMANDS = (inspect, verify, run, benchmark, compare, import_, report)

@@ -1,4 +1,4 @@
-"""``edgepack install | status | rollback | adopt``: a device's bundles and the engines that it built of them."""
+"""``edgepack install | status | rollback | adopt``: the bundles installed on a device."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _root = click.option(
-    "--root", type=click.Path(path_type=Path), required=True, help="Where versions, engines and the link 'current' are."
+    "--root",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Installation folder: versions, engines and the link 'current'.",
 )
 _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 
@@ -23,8 +26,13 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @_root
 @options("threads", "json")
 def install(bundle: Path, root: Path, threads: int | None, as_json: bool) -> None:
-    """Check BUNDLE, copy it below --root, build its engine, prove it by its golden vectors, and put it in use."""
-    from edgepack.cli.show.progress import Bar, make_console
+    """Install a bundle on this device and activate it.
+
+    Checks the bundle, copies it below --root, builds its engine, verifies it with its golden vectors, and only then
+    switches 'current' to it. A failure leaves the active version as it is.
+    """
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Bar
     from edgepack.runtime.install import describe_record
     from edgepack.runtime.install import install as run
     from edgepack.specs import RunOptions
@@ -40,7 +48,10 @@ def install(bundle: Path, root: Path, threads: int | None, as_json: bool) -> Non
 @_root
 @options("json")
 def status(root: Path, as_json: bool) -> None:
-    """Say which version is in use below --root, and on what it was proved; exit code 5 when it is damaged."""
+    """Show the active version and how it was verified.
+
+    Exit code 5 when its files are damaged.
+    """
     from edgepack.runtime.install import describe_status
     from edgepack.runtime.install import status as run
 
@@ -56,7 +67,7 @@ def status(root: Path, as_json: bool) -> None:
 @_root
 @options("json")
 def rollback(root: Path, as_json: bool) -> None:
-    """Put the version that was in use before the present one in use again."""
+    """Switch back to the version that was active before."""
     from edgepack.runtime.install import describe_record
     from edgepack.runtime.install import rollback as run
 
@@ -68,11 +79,12 @@ def rollback(root: Path, as_json: bool) -> None:
 
 @click.command()
 @_bundle
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="The bundle to write.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
 @options("json")
 def adopt(bundle: Path, out: Path, as_json: bool) -> None:
-    """Pack the TensorRT engine that this device built of BUNDLE into a bundle for twins of this device."""
-    from edgepack.cli.show.progress import Bar, make_console
+    """Pack the TensorRT engine built here into a bundle for identical devices."""
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Bar
     from edgepack.runtime.adopt import adopt as run
 
     with Bar(make_console(), "adopt") as bar:

@@ -1,4 +1,4 @@
-"""Quantities with a unit on the command line."""
+"""Durations on the command line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Duration(click.ParamType[int]):
         match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|m)?", str(value).strip())
         ns = int(float(match[1]) * _NS[match[2] or "s"]) if match else 0
         if ns < 1_000_000 or ns > 86_400 * _NS["s"]:
-            self.fail(f"{value!r} is no duration from 1ms to 1 day: write for example 500ms, 10s or 2min", param, ctx)
+            self.fail(f"{value!r} is not a duration from 1ms to 1 day; examples: 500ms, 10s, 2min", param, ctx)
         return ns
 
 

@@ -1,4 +1,4 @@
-"""Writes ``edgepack.toml`` from answers, and the command that it stands for."""
+"""Writes ``edgepack.toml`` from answers, and prints the equivalent command."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from edgepack.pipeline.settings import BuildSettings
 
 
 def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool) -> None:
-    """Write the settings file. Raises ``ConfigError`` when one is there, or when what was said cannot be meant."""
+    """Write the settings file. Raises ``ConfigError`` when it exists, or when the settings contradict each other."""
     if path.exists() and not force:
-        raise ConfigError(f"{path} is already there", hint="edit it, or give --force to write it anew")
+        raise ConfigError(f"{path} already exists", hint="edit it, or overwrite it with --force")
     found = given(words)
     if ask:
         found = _ask(found)
     if "model" not in found:
-        raise ConfigError("no model was given", hint=f"add --model with {sources_in_words()}")
+        raise ConfigError("no model given", hint=f"add --model with {sources_in_words()}")
     found.setdefault("targets", ("host-onnxruntime",))
     found.setdefault("precisions", ("fp32", "int8") if "data" in found else ("fp32",))
     if "eval_data" in found:
@@ -33,10 +33,8 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
     settings = BuildSettings(**found)
     resolve(settings)
     write_text(path, _toml(settings))
-    click.echo(
-        f"wrote {path}; it stands for:\n  {shlex.join(build_command(settings))}\nrun it with:\n  edgepack build",
-        err=True,
-    )
+    command = shlex.join(build_command(settings))
+    click.echo(f"wrote {path}, which is equivalent to:\n  {command}\nrun it with:\n  edgepack build", err=True)
 
 
 def _ask(found: dict[str, Any]) -> dict[str, Any]:
@@ -51,13 +49,13 @@ def _ask(found: dict[str, Any]) -> dict[str, Any]:
         words = click.prompt("Targets, separated by spaces", default="host-onnxruntime", err=True)
         answers["targets"] = tuple(words.split())
     if "data" not in answers:
-        text = click.prompt("Samples to calibrate with (folder of pictures, .npz, file.py:callable; empty: none)",
+        text = click.prompt("Calibration samples (folder of pictures, .npz, file.py:callable; empty for none)",
                             default="", show_default=False, err=True)  # fmt: skip
         if text:
             answers["data"] = text
     if "data" in answers and "recipe" not in answers and Path(answers["data"]).is_dir():
         click.echo("Recipes: " + ", ".join(list_recipes()), err=True)
-        answers["recipe"] = click.prompt("Recipe of preprocessing", default="imagenet", err=True)
+        answers["recipe"] = click.prompt("Preprocessing recipe", default="imagenet", err=True)
     if "precisions" not in answers:
         default = "fp32 int8" if "data" in answers else "fp32"
         answers["precisions"] = tuple(click.prompt("Precisions", default=default, err=True).split())

@@ -1,4 +1,4 @@
-"""``edgepack lint``: what should be changed about calibration samples before they are used."""
+"""``edgepack lint``: checks calibration samples before they are used."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.cli.builder import BuildCommand
 from edgepack.cli.options import echo_json, options
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from edgepack.cli.show.console import Console
     from edgepack.specs import Lint
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.argument("model")
 @options("data")
-@click.option("--eval", "eval_data", help="Samples accuracy is measured on, to compare with.")
+@click.option("--eval", "eval_data", help="Evaluation samples to compare the calibration samples with.")
 @options("recipe", "samples", "observer", "percentile", "strict", "seed", "compile_limit")
 @options("store", "json")
 def lint(
@@ -35,21 +35,19 @@ def lint(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Check the calibration samples of MODEL: copies, range, preprocessing, channels, classes, and how many.
+    """Check calibration samples for common mistakes.
 
-    MODEL is as for 'edgepack build'. With --eval, samples are also compared with those accuracy is measured on. Exit
-    code 0 with or without warnings; with --strict, 2 when there is a warning.
+    Looks for duplicates, value ranges, preprocessing and channel order that do not fit the model, missing classes and
+    too few samples. MODEL is as for 'edgepack build'. Warnings do not change the exit code, except with --strict.
     """
     from edgepack.cli.outputs import stage_runner
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.errors import ConfigError
     from edgepack.pipeline.single_stage import lint_model
     from edgepack.pipeline.stages.lint import refuse_warnings
 
     if data is None:
-        raise ConfigError(
-            "there are no samples to check", hint="add --data with a folder of pictures, a .npz or module:callable"
-        )
+        raise ConfigError("no samples to check", hint="add --data with a folder of pictures, a .npz or module:callable")
     with stage_runner(store, compile_limit_s) as runner:
         found = lint_model(runner, model, data, eval_data, recipe, samples, observer, percentile, seed or 0)
     if as_json:
@@ -60,16 +58,19 @@ def lint(
 
 
 def _show(console: Console, found: Lint) -> None:
-    from rich.markup import escape
+    from edgepack.cli.show.console import safe
 
     for finding in found.findings:
         mark = "[yellow]warning[/]" if finding.severity == "warning" else "[dim]note[/]"
-        console.print(f"{mark} [bold]{finding.check}[/]: {escape(finding.message)}")
+        console.print(f"{mark} [bold]{finding.check}[/]: {safe(finding.message)}")
         if finding.hint:
-            console.print(f"  what to do: {escape(finding.hint)}")
+            console.print(f"  hint: {safe(finding.hint)}")
     others = f", {found.eval_samples} for evaluation" if found.eval_samples is not None else ""
     count = len(found.warnings)
     console.print(
         f"{count or 'no'} warning{'' if count == 1 else 's'}: {found.samples} calibration samples{others}, "
         f"{found.model_runs} runs of the model"
     )
+
+
+COMMANDS = (lint,)

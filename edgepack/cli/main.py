@@ -1,7 +1,8 @@
-"""The ``edgepack`` command: its group turns errors into messages and exit codes; commands are in the modules beside."""
+"""The ``edgepack`` command: finds a command's module when it is called for, and turns errors into exit codes."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
@@ -11,22 +12,52 @@ from typing import Any, NoReturn
 import click
 
 from edgepack import __version__
-from edgepack.cli import build, bundle, stages, tools
-from edgepack.cli import device as install
+from edgepack.cli.builder import missing_package
 from edgepack.errors import EdgepackError, StorageError
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells count
-_SECTIONS = (
-    ("The main job", ("demo", "init", "build", "report")),
-    ("One stage each", ("export", "lint", "calibrate", "quantize", "check", "compile", "pack")),
-    ("Bundles", ("inspect", "verify", "run", "benchmark", "compare", "tune", "import")),
-    ("On a device", ("install", "status", "rollback", "adopt")),
-    ("This installation", ("doctor", "targets", "recipes", "store", "schema")),
-)
+# Every command by its section of the help, as MODULE.COMMAND: a module of edgepack.cli, and one of its COMMANDS.
+_SECTIONS = {
+    "Build": ("build.demo", "build.init", "build.build", "bundle.report"),
+    "Single build stages": (
+        "stages.export",
+        "lint.lint",
+        "stages.calibrate",
+        "stages.quantize",
+        "stages.check",
+        "stages.compile",
+        "stages.pack",
+    ),
+    "Bundles": (
+        "bundle.inspect",
+        "bundle.verify",
+        "bundle.run",
+        "bundle.benchmark",
+        "bundle.compare",
+        "tune.tune",
+        "bundle.import",
+    ),
+    "Deployment on a device": ("device.install", "device.status", "device.rollback", "device.adopt"),
+    "This machine": ("tools.doctor", "tools.targets", "tools.recipes", "tools.store", "tools.schema"),
+}
+_MODULES = {
+    name: module for section in _SECTIONS.values() for module, _, name in (entry.partition(".") for entry in section)
+}
 
 
 class EdgepackGroup(click.Group):
-    """Prints every ``EdgepackError`` as one message with what to do, and ends with its exit code."""
+    """Imports commands when they are asked for; prints every error as one message with a hint and its exit code."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of the help."""
+        return list(_MODULES)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in _MODULES:
+            return None
+        found: tuple[click.Command, ...] = importlib.import_module(f"edgepack.cli.{_MODULES[cmd_name]}").COMMANDS
+        return next(command for command in found if command.name == cmd_name)
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
         """Run the command in ``args`` (else ``sys.argv``) and exit."""
@@ -36,41 +67,48 @@ class EdgepackGroup(click.Group):
         try:
             # Without its standalone mode Click returns the code of a command that called for an exit.
             code = super().main(args=words, prog_name="edgepack", standalone_mode=False)
-        except click.ClickException as error:
+        except click.exceptions.NoArgsIsHelpError as error:
             error.show(file=sys.stderr)
-            _leave(error.exit_code)
-        except (KeyboardInterrupt, click.Abort):
-            _say("interrupted", "run the same command again: finished stages are kept")
-            _leave(_INTERRUPTED)
-        except EdgepackError as error:
-            _show_traceback(debug)
-            _say(error.message, error.hint)
             _leave(error.exit_code)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _leave(1)
-        except MemoryError:
-            _show_traceback(debug)
-            _say("not enough memory", "give fewer samples, or build on a machine with more memory")
-            _leave(1)
-        except OSError as error:
-            _show_traceback(debug)
-            _say(f"{error.strerror or error}: {error.filename or 'a file'}", StorageError.default_hint)
-            _leave(1)
-        except Exception as error:
-            _show_traceback(debug)
-            _say(
-                f"this is a defect of edgepack: {type(error).__name__}: {error}", "run again with --debug and report it"
-            )
-            _leave(1)
+        except (Exception, KeyboardInterrupt) as error:
+            if debug:
+                traceback.print_exc()
+            message, hint, code = explain(error)
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+            click.echo(f"{click.style('hint:', bold=True)} {hint}", err=True)
+            _leave(code)
         _leave(code if isinstance(code, int) else 0)
 
-    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by what they are for, not by the alphabet."""
-        for title, names in _SECTIONS:
-            rows = [(n, self.commands[n].get_short_help_str(90)) for n in names if n in self.commands]
+        for title, entries in _SECTIONS.items():
+            names = [entry.partition(".")[2] for entry in entries]
+            commands = ((name, self.get_command(ctx, name)) for name in names)
             with formatter.section(title):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name, c.get_short_help_str(90)) for name, c in commands if c is not None])
+
+
+def explain(error: BaseException) -> tuple[str, str, int]:
+    """Return what is said of an error that ended a command, the hint, and the exit code."""
+    match error:
+        case EdgepackError():
+            return error.message, error.hint, error.exit_code
+        case click.ClickException():
+            path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edgepack"
+            message = error.format_message()
+            return message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'", error.exit_code
+        case KeyboardInterrupt() | click.Abort():
+            return "interrupted", "run the same command again; finished stages are kept", _INTERRUPTED
+        case MemoryError():
+            return "out of memory", "use fewer samples, a smaller model or a machine with more memory", 1
+        case ModuleNotFoundError() if (missing := missing_package(error)) is not None:
+            return missing.message, missing.hint, missing.exit_code
+        case OSError():
+            return f"{error.strerror or error}: {error.filename or 'a file'}", StorageError.default_hint, 1
+    return f"internal error: {type(error).__name__}: {error}", "run again with --debug and report the traceback", 1
 
 
 def _leave(code: int) -> NoReturn:
@@ -78,32 +116,16 @@ def _leave(code: int) -> NoReturn:
     sys.exit(code)
 
 
-def _show_traceback(debug: bool) -> None:
-    if debug:
-        traceback.print_exc()
-
-
-def _say(message: str, hint: str) -> None:
-    mark = click.style("error:", fg="red", bold=True)
-    click.echo(f"{mark} {message}", err=True)
-    if hint:
-        click.echo(f"{click.style('what to do:', bold=True)} {hint}", err=True)
-
-
 @click.group(
     cls=EdgepackGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="--debug anywhere shows the traceback of an error. Exit codes: 0 done, 1 other, 2 usage or configuration, "
-    "3 an engine is missing, 4 a target failed to compile, 5 verification or the accuracy gate failed.",
+    epilog="Every command takes --debug, which prints the traceback of an error. Exit codes: 0 success, 1 other error, "
+    "2 usage or configuration, 3 a package or engine is missing, 4 a target failed to compile, 5 verification or "
+    "accuracy gate failed.",
 )
 @click.version_option(__version__, prog_name="edgepack")
 def cli() -> None:
-    """From a trained model to verified, measured bundles for edge devices.
+    """Turn a trained model into verified, measured bundles for edge devices.
 
     Start with 'edgepack demo', then 'edgepack build MODEL --target ID --precision int8 --data PICTURES'.
     """
-
-
-for module in (build, stages, bundle, install, tools):
-    for command in module.COMMANDS:
-        cli.add_command(command)

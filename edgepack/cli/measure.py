@@ -1,4 +1,4 @@
-"""What ``benchmark`` and ``report`` do with files."""
+"""The work of ``benchmark``, ``import`` and ``report``: measure, read and write files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measure(
 ) -> tuple[Result, ...]:
     """Return one result a bundle, each measured alone in a fresh process, with ``loadgen`` by MLCommons' LoadGen.
 
-    With ``limit`` each says how near it comes to what this host can do. Without ``options`` a bundle runs with those
+    With ``limit`` each is compared with the roofline limit of this host. Without ``options`` a bundle runs with those
     that were tuned for it here, else with its engine's defaults.
     """
     from edgepack.benchmark import benchmark
@@ -52,7 +52,7 @@ def measure(
 
 
 def _limited(results: list[Result], bundles: tuple[Path, ...], folder: Path, progress: Progress) -> list[Result]:
-    """Return the results with their limits; where one cannot be had, with a note that says why."""
+    """Return the results with their limits, or with a note why a limit was not measured."""
     from edgepack.errors import EdgepackError
     from edgepack.execution import child
     from edgepack.profiling.peaks import measure_roof
@@ -66,7 +66,7 @@ def _limited(results: list[Result], bundles: tuple[Path, ...], folder: Path, pro
         median = next((p.value_ns for p in result.percentiles if p.p == 50.0), None)
         try:
             if median is None or result.scenario.name == "Server":
-                raise ConfigError("it needs a median latency without waiting", hint="measure another scenario, longer")
+                raise ConfigError("it needs a median latency without queueing", hint="measure SingleStream, for longer")
             options, scenario = result.options, result.scenario
             if options.threads not in roofs:
                 roofs[options.threads] = child.call(
@@ -94,19 +94,21 @@ def import_file(
     here: bool,
     batch: int,
 ) -> Result:
-    """Return what another tool measured as a result. Raises ``ConfigError`` when it is not said what was measured."""
+    """Return another tool's measurement as a result. Raises ``ConfigError`` when target or precision are unknown."""
     from edgepack.benchmark.imported import Of, import_result, unknown_host
     from edgepack.device.host import host_facts
 
     if here and cpu is not None:
-        raise ConfigError("--here and --cpu name two machines", hint="give one of them")
+        raise ConfigError("--here and --cpu exclude each other", hint="give one of them")
     host = host_facts() if here else unknown_host(cpu or "")
     if bundle is not None:
         if name or target or precision:
-            raise ConfigError("--bundle says name, target and precision already", hint="leave the others out")
+            raise ConfigError("--bundle excludes --name, --target and --precision", hint="leave them out")
         of = _of_bundle(bundle, host, batch)
     elif target is None or precision is None:
-        raise ConfigError("it is not said what was measured", hint="give --bundle, or --target and --precision")
+        raise ConfigError(
+            "target and precision of the measurement are unknown", hint="give --bundle, or --target and --precision"
+        )
     else:
         of = Of(name or file.stem, target, precision, host, batch=batch)
     return import_result(file, of)
@@ -140,7 +142,7 @@ def write_results(results: tuple[Result, ...], out: Path) -> None:
         write_text(out, to_json(results[0]))
         return
     if out.is_file():
-        raise ConfigError(f"{out} is a file, and there are {len(results)} results", hint="name a folder")
+        raise ConfigError(f"{out} is a file, and there are {len(results)} results", hint="give a folder")
     for result in results:
         write_text(out / f"{result.bundle_name}-{result.target}-{result.precision}.json", to_json(result))
 
@@ -148,9 +150,9 @@ def write_results(results: tuple[Result, ...], out: Path) -> None:
 def write_reports(
     sources: tuple[Path, ...], outs: tuple[Path, ...], baseline: Path | None, conditions: tuple[str, ...]
 ) -> tuple[str, ...]:
-    """Write the reports of all results and builds found in ``sources``; the ending of a name says its format.
+    """Write the reports of all results and builds found in ``sources``; the suffix of a name is its format.
 
-    All are made before the first is written. Returns in words which of the ``--fail-if`` conditions hold.
+    All are made before the first is written. Returns the ``--fail-if`` conditions that hold, as text.
     """
     from edgepack.base.files import atomic_write
     from edgepack.report.entries.read import read_results
@@ -163,9 +165,9 @@ def write_reports(
 
     for out in outs:
         if out.suffix not in _FORMATS:
-            raise ConfigError(f"{out}: a report is {', '.join(_FORMATS)}", hint="end its name with one of these")
+            raise ConfigError(f"{out}: unknown report format", hint=f"use one of {', '.join(_FORMATS)}")
     if baseline is not None and not any(out.suffix in (".html", ".md") for out in outs):
-        raise ConfigError(f"--baseline does not go with {outs[0].suffix}", hint="write a .html or a .md")
+        raise ConfigError(f"--baseline does not work with {outs[0].suffix}", hint="write an .html or .md report")
     parsed = tuple(parse_condition(text) for text in conditions)
     results, rows = read_results(sources)
     old = read_results((baseline,)) if baseline is not None else None

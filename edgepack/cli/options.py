@@ -1,10 +1,10 @@
-"""Options that several commands share, and the value types of them."""
+"""Options that several commands share, and their value types."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
@@ -12,9 +12,11 @@ from edgepack.base.documents import suggestion
 from edgepack.base.extensions import Table
 from edgepack.base.run_options import RUN_OPTIONS, flag_of
 from edgepack.calibrate.observers import OBSERVERS
-from edgepack.pipeline.settings import PRECISIONS
+from edgepack.specs import Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 class OneOf(click.Choice[str]):
@@ -24,7 +26,7 @@ class OneOf(click.Choice[str]):
         """Return ``value`` when it is allowed."""
         if value not in self.choices:
             name = param.name if param and param.name else "value"
-            self.fail(f"there is no {name.removesuffix('s')} {value!r}; {suggestion(value, self.choices)}", param, ctx)
+            self.fail(f"unknown {name.removesuffix('s')} {value!r}; {suggestion(value, self.choices)}", param, ctx)
         return str(value)
 
 
@@ -52,7 +54,7 @@ class ShapeType(click.ParamType[tuple[str, str]]):
             return value
         name, _, shape = str(value).partition("=")
         if not name or not shape:
-            self.fail(f"{value!r}: write for example input=Nx3x224x224", param, ctx)
+            self.fail(f"{value!r} is not NAME=SHAPE; example: input=Nx3x224x224", param, ctx)
         return name, shape
 
 
@@ -61,32 +63,51 @@ _OPTIONS: dict[str, Any] = {
     "store": click.option(
         "--store",
         type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of stage outputs (else $EDGEPACK_STORE).",
+        help="Cache of stage outputs  [default: $EDGEPACK_STORE, else ~/.cache/edgepack/store]",
     ),
-    "data": click.option("--data", help="Samples calibration may see: folder of pictures, .npz, or module:callable."),
-    "eval": click.option("--eval", "eval_data", help="Samples accuracy is measured on; else --data is split once."),
+    "data": click.option("--data", help="Calibration samples: a folder of pictures, a .npz or module:callable."),
+    "eval": click.option(
+        "--eval", "eval_data", help="Evaluation samples  [default: a part of --data that calibration does not see]"
+    ),
     "recipe": click.option(
-        "--recipe", help="Preprocessing and calibration recipe: a name or a .toml ('edgepack recipes')."
+        "--recipe", help="Preprocessing and calibration recipe: a name from 'edgepack recipes', or a .toml file."
     ),
-    "samples": click.option("--samples", type=int, help="Number of calibration samples."),
-    "eval_samples": click.option("--eval-samples", type=int, help="Number of evaluation samples."),
-    "observer": click.option("--observer", type=RowOf(OBSERVERS), help="How activation ranges are chosen."),
-    "percentile": click.option("--percentile", type=float, help="For --observer percentile: 50 to 100."),
-    "seed": click.option("--seed", type=int, default=None, help="Fixes every random choice [0]."),
+    "samples": click.option(
+        "--samples", type=int, help="Number of calibration samples  [default: the recipe's, else all]"
+    ),
+    "eval_samples": click.option("--eval-samples", type=int, help="Number of evaluation samples  [default: all]"),
+    "observer": click.option(
+        "--observer", type=RowOf(OBSERVERS), help="How activation ranges are chosen  [default: the recipe's]"
+    ),
+    "percentile": click.option(
+        "--percentile", type=float, help="Percentile of --observer percentile, 50 to 100  [default: the recipe's]"
+    ),
+    "seed": click.option("--seed", type=int, default=None, help="Seed of all random choices  [default: 0]"),
     "shape": click.option(
-        "--shape", "shapes", type=ShapeType(), multiple=True, help="Shape of an input; a letter is dynamic."
+        "--shape",
+        "shapes",
+        type=ShapeType(),
+        multiple=True,
+        help="Shape of an input, as input=Nx3x224x224; a letter is a dynamic axis. Repeatable.",
     ),
     "target": click.option(
-        "--target", "targets", multiple=True, help="Device profile: an id ('edgepack targets') or a .toml."
+        "--target",
+        "targets",
+        multiple=True,
+        help="Device profile: an id from 'edgepack targets', or a .toml file. Repeatable  [default: host-onnxruntime]",
     ),
     "precision": click.option(
-        "--precision", "precisions", type=OneOf(PRECISIONS), multiple=True, help="May be repeated."
+        "--precision",
+        "precisions",
+        type=OneOf(PRECISIONS),
+        multiple=True,
+        help="Precision to build. Repeatable  [default: fp32]",
     ),
     "strict": click.option(
-        "--strict", is_flag=True, default=None, help="Warnings about calibration samples are errors (exit code 2)."
+        "--strict", is_flag=True, default=None, help="Treat warnings about calibration samples as errors (exit code 2)."
     ),
     "compile_limit": click.option(
-        "--compile-limit", "compile_limit_s", type=float, help="Seconds after which a stage is stopped [600]."
+        "--compile-limit", "compile_limit_s", type=float, help="Time limit of a stage in seconds  [default: 600]"
     ),
     **{
         option.name: click.option(flag_of(option), type=click.IntRange(option.least, option.most), help=option.help)

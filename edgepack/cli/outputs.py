@@ -1,4 +1,4 @@
-"""Runs one stage for a command: in a child process, through the store, with a bar."""
+"""Opens the stage runner of a command that runs single stages, and writes their outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 @contextmanager
 def stage_runner(store: Path | None, limit_s: float | None) -> Iterator[StageRunner]:
     """Yield a ``StageRunner`` that shows its stages on stderr and keeps its logs in the store's folder."""
-    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Display
     from edgepack.device.host import host_facts
     from edgepack.execution.runner import StageRunner
     from edgepack.execution.store import Store, default_folder
@@ -57,4 +58,4 @@ def copy_folder(source: Path, names: tuple[str, ...], out: Path) -> None:
 def refuse_folder(out: Path) -> None:
     """Raise ``ConfigError`` when ``out`` is a folder where a file must be named."""
     if out.is_dir():
-        raise ConfigError(f"{out} is a folder", hint="name the file to write, as in -o model.onnx")
+        raise ConfigError(f"{out} is a folder", hint="give the name of the file to write, as in -o model.onnx")

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from edgepack.cli.lint import lint
-from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
-from edgepack.pipeline.settings import PRECISIONS
+from edgepack.cli.builder import BuildCommand
+from edgepack.cli.options import PRECISIONS, F, OneOf, echo_json, options, parse_shapes
 
-_out = click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="What to write.")
 _onnx = click.argument("model")
 
 
-@click.command()
+def _out(written: str) -> Callable[[F], F]:
+    return click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help=f"{written} to write.")
+
+
+@click.command(cls=BuildCommand)
 @click.argument("model")
 @options("data", "recipe", "shape")
-@_out
+@_out("ONNX file")
 @options("compile_limit", "store", "json")
 def export(
     model: str,
@@ -30,7 +33,10 @@ def export(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Export MODEL to a checked, simplified fp32 ONNX file."""
+    """Export a model to a checked, simplified fp32 ONNX file.
+
+    MODEL is as for 'edgepack build'.
+    """
     from edgepack.cli.outputs import deliver, stage_runner
     from edgepack.pipeline.stages.export import export_and_prepare
 
@@ -41,10 +47,10 @@ def export(
         echo_json(result)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @_onnx
 @options("data", "recipe", "samples", "observer", "percentile", "strict", "seed")
-@_out
+@_out("JSON file")
 @options("compile_limit", "store", "json")
 def calibrate(
     model: str,
@@ -60,7 +66,10 @@ def calibrate(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure activation ranges of MODEL (a .onnx) on samples; writes a ranges document (JSON)."""
+    """Measure the activation ranges of an ONNX model on samples.
+
+    Writes a ranges document (JSON) for 'edgepack quantize'.
+    """
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
     from edgepack.cli.outputs import refuse_folder, stage_runner
@@ -81,16 +90,21 @@ def calibrate(
         echo_json(ranges)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @_onnx
-@click.option("--ranges", type=click.Path(path_type=Path), required=True, help="What 'edgepack calibrate' wrote.")
-@click.option("--target", required=True, help="Device profile whose rules are followed.")
-@_out
+@click.option(
+    "--ranges", type=click.Path(path_type=Path), required=True, help="Ranges document of 'edgepack calibrate'."
+)
+@click.option("--target", required=True, help="Device profile whose quantization rules are used.")
+@_out("ONNX file")
 @options("compile_limit", "store", "json")
 def quantize(
     model: str, ranges: Path, target: str, out: Path, compile_limit_s: float | None, store: Path | None, as_json: bool
 ) -> None:
-    """Quantize MODEL (a .onnx) to int8 with Q/DQ nodes by the rules of a target."""
+    """Quantize an ONNX model to int8 by the rules of a target.
+
+    Writes an ONNX model with QuantizeLinear and DequantizeLinear nodes.
+    """
     from edgepack.cli.outputs import deliver, stage_runner
     from edgepack.pipeline.single_stage import quantize_model
 
@@ -101,18 +115,16 @@ def quantize(
         echo_json(result)
 
 
-@click.command("compile")
+@click.command("compile", cls=BuildCommand)
 @_onnx
 @click.option("--target", required=True, help="Device profile to compile for.")
-@click.option(
-    "--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of the graph given."
-)
-@_out
+@click.option("--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of MODEL.")
+@_out("Folder")
 @options("compile_limit", "store", "json")
 def compile_(
     model: str, target: str, precision: Any, out: Path, compile_limit_s: float | None, store: Path | None, as_json: bool
 ) -> None:
-    """Compile MODEL (a .onnx of that precision) to the engine's own files, in a folder."""
+    """Compile an ONNX model to the files of a target's engine."""
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
     from edgepack.cli.outputs import copy_folder, stage_runner
@@ -126,14 +138,14 @@ def compile_(
         echo_json(compiled)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @click.argument("compiled", type=click.Path(path_type=Path))
-@click.option("--model", required=True, help="The fp32 .onnx that the compiled model must agree with.")
-@click.option("--target", required=True, help="Device profile it was compiled for.")
+@click.option("--model", required=True, help="fp32 ONNX file that the compiled model must agree with.")
+@click.option("--target", required=True, help="Device profile that it was compiled for.")
 @options("data", "recipe", "seed")
-@click.option("--name", help="Name of the bundle.")
-@click.option("--version", default="1", show_default=True, help="Version written into the bundle.")
-@_out
+@click.option("--name", help="Name of the bundle  [default: the model's]")
+@click.option("--version", default="1", show_default=True, help="Version of the bundle.")
+@_out("Bundle")
 @options("compile_limit", "store", "json")
 def pack(
     compiled: Path,
@@ -149,7 +161,10 @@ def pack(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify the folder COMPILED against its fp32 model and pack it into one .edgepack file."""
+    """Verify a compiled model and pack it into a bundle.
+
+    COMPILED is the folder that 'edgepack compile' wrote.
+    """
     from edgepack.cli.outputs import copy_file, refuse_folder, stage_runner
     from edgepack.pipeline.single_stage import pack_folder
 
@@ -163,16 +178,19 @@ def pack(
         echo_json(open_bundle(out).manifest)
 
 
-@click.command()
+@click.command(cls=BuildCommand)
 @_onnx
 @click.option("--target", required=True, help="Device profile to check for.")
 @click.option(
-    "--proxy", is_flag=True, help="Also parse and build with tensorrt-rtx, which needs no GPU (TensorRT only)."
+    "--proxy", is_flag=True, help="TensorRT targets: also parse and build with tensorrt-rtx, which needs no GPU."
 )
 @options("json")
 def check(model: str, target: str, proxy: bool, as_json: bool) -> None:
-    """Say what a target will refuse of MODEL (a .onnx), by node and with what to do; exit code 4 on an error."""
-    from edgepack.cli.show.progress import make_console
+    """Find what a target will refuse in an ONNX model.
+
+    Lists each problem with its node and a hint. Exit code 4 when the target will refuse the model.
+    """
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_check
     from edgepack.pipeline.check import check_file
 
@@ -184,4 +202,4 @@ def check(model: str, target: str, proxy: bool, as_json: bool) -> None:
         raise click.exceptions.Exit(4)
 
 
-COMMANDS = (export, lint, calibrate, quantize, check, compile_, pack)
+COMMANDS = (export, calibrate, quantize, check, compile_, pack)

@@ -1,4 +1,4 @@
-"""``edgepack doctor | targets | recipes | store | schema``: this installation and what it ships."""
+"""``edgepack doctor | targets | recipes | store | schema``: this machine and this installation."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ _DOCUMENTS = ("build", "lint", "manifest", "ranges", "recipe", "result", "settin
 
 
 @click.command()
-@click.option(
-    "--benchmark", "measuring", is_flag=True, help="Say what to change here so that measurements can be believed."
-)
+@click.option("--benchmark", "measuring", is_flag=True, help="Show what disturbs measurements on this machine.")
 @options("json")
 def doctor(measuring: bool, as_json: bool) -> None:
-    """Say what this machine can build and run, and what to install for the rest."""
+    """Show what this machine can build and run, and what to install."""
     if measuring:
         _doctor_benchmark(as_json)
         return
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_doctor
     from edgepack.device.host import host_facts
     from edgepack.engines.doctor import diagnose
@@ -34,7 +32,7 @@ def doctor(measuring: bool, as_json: bool) -> None:
 
 def _doctor_benchmark(as_json: bool) -> None:
     from edgepack.benchmark.machine.advice import doctor_benchmark
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_diagnostics
 
     found = doctor_benchmark()
@@ -55,7 +53,7 @@ def targets(context: click.Context) -> None:
 @options("json")
 def list_(as_json: bool) -> None:
     """List the device profiles."""
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_targets
     from edgepack.engines.targets import list_targets
 
@@ -70,8 +68,11 @@ def list_(as_json: bool) -> None:
 @click.argument("target")
 @options("json")
 def show(target: str, as_json: bool) -> None:
-    """Show one profile with the source of every fact. TARGET is an id or a .toml."""
-    from edgepack.cli.show.progress import make_console
+    """Show one profile with the source of every value.
+
+    TARGET is an id or a .toml file.
+    """
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_target
     from edgepack.engines.targets import load_target
 
@@ -85,8 +86,8 @@ def show(target: str, as_json: bool) -> None:
 @click.command()
 @options("json")
 def recipes(as_json: bool) -> None:
-    """List the recipes of preprocessing and calibration."""
-    from edgepack.cli.show.progress import make_console
+    """List the preprocessing and calibration recipes."""
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_recipes
     from edgepack.data.recipes import list_recipes, load_recipe
 
@@ -98,10 +99,10 @@ def recipes(as_json: bool) -> None:
 
 
 @click.command()
-@click.option("--clear", is_flag=True, help="Remove all stage outputs; the next build makes them again.")
+@click.option("--clear", is_flag=True, help="Remove all cached stage outputs.")
 @options("store", "json")
 def store(clear: bool, store: Path | None, as_json: bool) -> None:
-    """Say where stage outputs are stored and how large they are."""
+    """Show the cache of stage outputs and its size."""
     from edgepack.execution.store import Store, default_folder
 
     opened = Store(store or default_folder())
@@ -111,13 +112,13 @@ def store(clear: bool, store: Path | None, as_json: bool) -> None:
     if as_json:
         echo_json({"folder": str(opened.folder), "size_bytes": 0 if clear else size})
     else:
-        click.echo(f"{opened.folder}: {size / 1e6:.1f} MB" + (", removed" if clear else ""), err=True)
+        click.echo(f"{opened.folder}: {size / 1e6:.1f} MB" + (", cleared" if clear else ""), err=True)
 
 
 @click.command()
 @click.argument("document", type=OneOf(_DOCUMENTS))
 def schema(document: str) -> None:
-    """Print the JSON Schema of a DOCUMENT that edgepack reads or writes."""
+    """Print the JSON Schema of a document that edgepack reads or writes."""
     import json
 
     from edgepack.cli.json_schema import schema_of

@@ -1,4 +1,4 @@
-"""``edgepack tune``: the run options of a bundle on this device, or the kernels of a model for a target."""
+"""``edgepack tune``: the run options of a bundle on this device, or the kernels of a model for a TVM target."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
 from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
 
@@ -16,23 +17,29 @@ _MINUTES = 10.0
 
 @click.command()
 @click.argument("source", required=False)
-@click.option("--target", help="Tune the kernels of a model for this TVM target, not the run options of a bundle.")
-@click.option("--minutes", type=click.FloatRange(0.01, 1440), help="With --target: how long to measure [10].")
-@click.option("--ssh", "board", help="With --target: measure on this board, USER@HOST, which has TVM.")
+@click.option("--target", help="Tune the kernels of a model for this TVM target.")
+@click.option(
+    "--minutes", type=click.FloatRange(0.01, 1440), help="With --target: measuring time in minutes  [default: 10]"
+)
+@click.option("--ssh", "board", help="With --target: measure on the board USER@HOST, which needs TVM.")
 @options("data", "recipe", "shape")
-@click.option("--export", type=click.Path(path_type=Path, dir_okay=False), help="With --target: write its records.")
-@click.option("--merge", type=click.Path(path_type=Path), help="With --target: take over the records of this file.")
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --target: write the tuning records to this file.",
+)
+@click.option("--merge", type=click.Path(path_type=Path), help="With --target: merge the tuning records of this file.")
 @click.option(
     "--scenario",
     type=OneOf(("SingleStream", "Offline")),
-    help="For a bundle: make fast the latency of one sample, or the throughput of many [SingleStream].",
+    help="For a bundle: optimize latency (SingleStream) or throughput (Offline)  [default: SingleStream]",
 )
-@click.option("--duration", type=DURATION, help="For a bundle: how long to search and compare [60s].")
+@click.option("--duration", type=DURATION, help="For a bundle: search time  [default: 60s]")
 @options("seed")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
-    help="For a bundle: write a copy that carries the outcome (without a signature).",
+    help="For a bundle: also write a copy of the bundle that contains the settings (unsigned).",
 )
 @options("compile_limit", "store", "json")
 def tune(
@@ -53,14 +60,14 @@ def tune(
     store: Path | None,
     as_json: bool,
 ) -> None:
-    """Find with what SOURCE is fastest, and keep it.
+    """Find and save the fastest settings of a bundle or of a model's kernels.
 
-    A bundle: the run options on this machine. They are written to BUNDLE.tuning.json, beside the bundle, for this
-    device alone; 'run', 'benchmark' and programs that load the bundle take them from there. The engine's defaults stay
-    unless something is measurably faster.
+    A bundle: searches the run options on this machine and saves them to BUNDLE.tuning.json beside the bundle, for this
+    device only. 'run', 'benchmark' and programs that load the bundle use them. The engine's defaults are kept unless
+    something is measurably faster.
 
-    A model with --target: the tiles of its kernels, measured here or with --ssh on a board. They are kept in one file
-    a target, serve every later build for it, of other models too, and can be exported, merged and shipped.
+    A model with --target: searches the tiles of its kernels, measured here or on a board (--ssh). They are saved in one
+    file per target and used by all later builds for it, also of other models; see --export and --merge.
     """
     if target is None:
         _refuse(
@@ -68,15 +75,16 @@ def tune(
             merge=merge,
         )  # fmt: skip
         if source is None:
-            raise click.UsageError("name a bundle, or with --target a model")
+            raise click.UsageError("give a bundle, or a model with --target")
         _tune_bundle(Path(source), scenario or "SingleStream", duration or _BUNDLE_NS, seed, into, as_json=as_json)
         return
+    require_builder("edgepack tune --target")
     _refuse("a bundle", scenario=scenario, duration=duration, into=into)
     if source is None:
         _refuse("a model", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None)
     else:
         from edgepack.cli.outputs import stage_runner
-        from edgepack.cli.show.progress import make_console
+        from edgepack.cli.show.console import make_console
         from edgepack.cli.show.tuned import show_kernel_tuning
         from edgepack.pipeline.tune_kernels import tunable, tune_kernels
 
@@ -93,18 +101,19 @@ def tune(
 
 
 def _refuse(needed: str, **given: Any) -> None:
-    """Raise a usage error for options that only make sense with something that was not given."""
+    """Raise a usage error for options that need something that was not given."""
     for name, value in given.items():
         if value is not None:
-            raise click.UsageError(f"--{name} is for {needed}")
+            raise click.UsageError(f"--{name} needs {needed}")
 
 
 def _tune_bundle(
     bundle: Path, scenario: Any, duration: int, seed: int | None, into: Path | None, *, as_json: bool
 ) -> None:
     from edgepack.benchmark.tune import tune_and_store
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_tuning
-    from edgepack.cli.show.progress import Bar, make_console
+    from edgepack.cli.show.progress import Bar
 
     with Bar(make_console(), "tune") as bar:
         found, path = tune_and_store(bundle, scenario, duration, seed or 0, bar, into=into)
@@ -114,7 +123,7 @@ def _tune_bundle(
 
 
 def _show_records(target: str, merge: Path | None, export: Path | None, *, as_json: bool) -> None:
-    from edgepack.cli.show.progress import make_console
+    from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tuned import show_kernel_records
     from edgepack.pipeline.tune_kernels import kernel_records
 
@@ -122,3 +131,6 @@ def _show_records(target: str, merge: Path | None, export: Path | None, *, as_js
     if as_json:
         echo_json(found)
     show_kernel_records(make_console(), found, merge, export)
+
+
+COMMANDS = (tune,)

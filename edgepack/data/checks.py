@@ -68,7 +68,7 @@ def check_values(array: Array, name: str, where: str) -> None:
     """Raise ``DataError`` when an array holds NaN or an infinite number."""
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         what = "NaN" if np.isnan(array).any() else "an infinite number"
-        raise DataError(f"{where}: {name!r} holds {what}", hint="remove the sample or repair its source")
+        raise DataError(f"{where}: {name!r} holds {what}", hint="remove the sample or fix its source")
 
 
 def to_input(array: Array, spec: TensorSpec) -> Array:

@@ -79,7 +79,7 @@ def _users_errors(source: str) -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         line = f" ({Path(frames[-1].filename).name} line {frames[-1].lineno})" if len(frames) > 1 else ""
         raise DataError(
-            f"{source} failed: {type(error).__name__}: {error}{line}", hint="run it on its own and repair it"
+            f"{source} failed: {type(error).__name__}: {error}{line}", hint="run it on its own and fix it"
         ) from error
 
 
@@ -109,7 +109,9 @@ def _feed(
     extra = [name for name in sample if name != labels and name not in {spec.name for spec in inputs}]
     if extra:
         known = [spec.name for spec in inputs] + ([labels] if labels else [])
-        raise DataError(f"{where} has {extra[0]!r}, which is no input of the model", hint=suggestion(extra[0], known))
+        raise DataError(
+            f"{where} has {extra[0]!r}, which is not an input of the model", hint=suggestion(extra[0], known)
+        )
     feed = {}
     for spec in inputs:
         array = sample[spec.name]

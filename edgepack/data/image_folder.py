@@ -108,7 +108,7 @@ def read(
     for index in indices:
         if index >= len(found.names):
             raise DataError(
-                f"{root} has only {len(found.names)} pictures left", hint="do not change the data meanwhile"
+                f"{root} has only {len(found.names)} pictures left", hint="do not change the data during a run"
             )
         path = root / found.names[index]
         try:
@@ -125,8 +125,8 @@ def read(
 def _made_by(root: Path, preprocessing: Preprocessing | None) -> Preprocessing:
     if preprocessing is None:
         raise DataError(
-            f"{root} holds pictures, and nothing says how they become the model's input",
-            hint="name a recipe, such as --recipe imagenet, or write one (see the calibration folder)",
+            f"{root} contains pictures, and no recipe says how to preprocess them",
+            hint="add a recipe, such as --recipe imagenet, or write one (see the calibration folder)",
         )
     return preprocessing
 
@@ -230,7 +230,7 @@ def _parse_labels_file(path: Path) -> dict[str, tuple[str, int]]:
                     )
                 name = row[0].strip().removeprefix("./")
                 if name in words:
-                    raise DataError(f"{path} line {rows.line_num}: {name} stands there twice", hint="remove one line")
+                    raise DataError(f"{path} line {rows.line_num}: {name} is listed twice", hint="remove one line")
                 words[name] = (row[1].strip(), rows.line_num)
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} is not a CSV file in UTF-8: {error}", hint="save it as CSV, UTF-8") from error

@@ -78,7 +78,7 @@ def read(path: Path, inputs: tuple[TensorSpec, ...], labels: str | None, indices
         rows = {spec.name: _rows(path, archive, members[spec.name]) for spec in inputs}
         for index in indices:
             if index >= members[inputs[0].name].shape[0]:
-                raise DataError(f"{path} has fewer samples than before", hint="do not change the data meanwhile")
+                raise DataError(f"{path} has fewer samples than before", hint="do not change the data during a run")
             feed = {}
             for spec in inputs:
                 row = rows[spec.name](index)
@@ -95,7 +95,7 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(
-            f"{path} is not a whole .npz file: {error}", hint="save it again with np.savez, or copy it again"
+            f"{path} is not a complete .npz file: {error}", hint="save it again with np.savez, or copy it again"
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from error
@@ -114,7 +114,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, Member], t
             raise DataError(f"{path} holds {member.name!r} twice", hint="save it again with np.savez")
         members[member.name] = member
     if not members:
-        raise DataError(f"{path} holds no array", hint="save the samples with np.savez(file, input_name=array)")
+        raise DataError(f"{path} contains no arrays", hint="save the samples with np.savez(file, input_name=array)")
     first = next(iter(members.values()))
     for member in members.values():
         if not member.shape or member.shape[0] != first.shape[0]:
@@ -124,7 +124,7 @@ def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, Member], t
             )
     if first.shape[0] == 0:
         raise DataError(
-            f"{path} holds no samples: {first.name!r} has shape {show(first.shape)}", hint="save some samples"
+            f"{path} contains no samples: {first.name!r} has shape {show(first.shape)}", hint="save some samples"
         )
     return members, tuple(ignored)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def load_recipe(name_or_path: str) -> Recipe:
     if path.suffix != ".toml":
         if name_or_path not in list_recipes():
             hint = documents.suggestion(name_or_path, list_recipes())
-            raise ConfigError(f"there is no recipe {name_or_path!r}", hint=f"{hint}; or give a path to a .toml file")
+            raise ConfigError(f"unknown recipe {name_or_path!r}", hint=f"{hint}; or give a path to a .toml file")
         path = resources.calibration_folder() / f"{name_or_path}.toml"
     return read_recipe(path)
 
@@ -32,10 +31,10 @@ def load_recipe(name_or_path: str) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a TOML file; its name is the file's. Raises ``ConfigError``."""
     try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = documents.parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}", hint="check the path") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(
             f"{path} is not valid TOML: {error}", hint="see the recipes in the calibration folder"
         ) from error

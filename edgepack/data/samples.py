@@ -115,7 +115,7 @@ def read_samples(samples: SampleSet, inputs: tuple[TensorSpec, ...], start: int 
     if known and start == 0 and _digest(samples, known, np.stack(labels) if labels else None) != samples.sha256:
         raise DataError(
             f"{samples.source} changed after its samples were chosen",
-            hint="do not change the data meanwhile; a callable must yield the same samples each time (fix its seed)",
+            hint="do not change the data during a run; a callable must yield the same samples each time (fix its seed)",
         )
 
 
@@ -131,7 +131,7 @@ def read_labels(samples: SampleSet) -> Array:
     else:
         values = _rescan(samples, sha256_file).labels
     if values is None or len(values) <= max(samples.indices):
-        raise DataError(f"{samples.source} lost its labels", hint="do not change the data meanwhile")
+        raise DataError(f"{samples.source} lost its labels", hint="do not change the data during a run")
     result: Array = values[np.asarray(samples.indices)]
     return result
 
@@ -197,7 +197,7 @@ def _rescan(samples: SampleSet, digest: Digest) -> Contents:
     """Scan a source again for a part of its samples; what they feed was checked when they were found."""
     contents = _scan(samples.source, samples.kind, None, LABELS if samples.labelled else None, digest)
     if contents.count <= max(samples.indices):
-        raise DataError(f"{samples.source} has fewer samples than before", hint="do not change the data meanwhile")
+        raise DataError(f"{samples.source} has fewer samples than before", hint="do not change the data during a run")
     return contents
 
 

@@ -1,4 +1,4 @@
-"""What a Jetson tells of its power: mode, locked clocks, rails and memory clock; tegrastats where sysfs does not tell.
+"""What a Jetson reports about its power: mode, locked clocks, rails and memory clock; else from tegrastats.
 
 Standard library only; everything is read below ``root``, so that the readers are tested on trees of files. Sources:
 NVIDIA Jetson Linux Developer Guide, Platform Power and Performance; Linux, Documentation/hwmon/ina3221.rst and
@@ -46,7 +46,7 @@ def clocks_locked(root: Path = _ROOT) -> bool | None:
 
 
 def jetson_facts(root: Path = _ROOT) -> Mapping[str, float]:
-    """Return what a Jetson tells right now, each absent where it does not; empty on other machines:
+    """Return what a Jetson reports right now, each absent where it does not; empty on other machines:
 
     - ``power_<rail>_uw``: power of each rail of the INA3221 by its label, as VDD_IN; of an INA238 (Thor) as VIN.
     - ``emc_clock_hz``: the memory's clock (readable by root only, in debugfs).

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import stat
-import tomllib
 import typing
 from pathlib import Path
 from typing import Any
@@ -46,10 +45,10 @@ def check_target(target: Target, where: str) -> None:
 def _check_names(target: Target, where: str) -> None:
     if not re.fullmatch(_IDENTIFIER, target.id):
         raise ConfigError(
-            f"{where}: id = {target.id[:80]!r} cannot be an id", hint="write lower-case letters, digits and - . _"
+            f"{where}: id = {target.id[:80]!r} is not a valid id", hint="write lower-case letters, digits and - . _"
         )
     if target.id.startswith(HOST_PREFIX):
-        raise ConfigError(f"{where}: ids that begin with {HOST_PREFIX} are made by edgepack", hint="choose another id")
+        raise ConfigError(f"{where}: ids that begin with {HOST_PREFIX} are reserved", hint="choose another id")
     for key, text in (("title", target.title), *((f"sources: {k}", v) for k, v in target.sources.items())):
         if not text or len(text) > _MOST_TEXT or not text.isprintable():
             raise ConfigError(f"{where}: {key} is not one line of text", hint=f"write 1 to {_MOST_TEXT} characters")
@@ -66,10 +65,10 @@ def _check_compute(compute: Compute, where: str) -> None:
     for flag in compute.isa:
         check_choice(flag, sorted(host.FLAGS), f"{where}: compute: isa")
     if not compute.precisions:
-        raise ConfigError(f"{where}: compute: precisions is empty", hint='write ["fp32", "int8"], say')
+        raise ConfigError(f"{where}: compute: precisions is empty", hint='for example ["fp32", "int8"]')
     for key, values in (("isa", compute.isa), ("precisions", compute.precisions)):
         if len(set(values)) != len(values):
-            raise ConfigError(f"{where}: compute: {key} names one twice", hint="write each once")
+            raise ConfigError(f"{where}: compute: {key} has a duplicate", hint="list each once")
     if compute.cpu_model is not None:
         _check_pattern(compute.cpu_model, f"{where}: compute: cpu_model")
 
@@ -96,7 +95,7 @@ def _check_rules(target: Target, where: str) -> None:
         )
     if target.engine.device != "CPU":
         if rules.saturates:
-            raise ConfigError(f"{where}: quantization: saturates is of x86 CPUs only", hint="leave it out")
+            raise ConfigError(f"{where}: quantization: saturates applies to x86 CPUs only", hint="leave it out")
         return
     flags = set(target.compute.isa)
     if rules.saturates and (target.arch not in _X86 or _VNNI & flags):
@@ -170,6 +169,6 @@ def read_profile(path: Path) -> dict[str, Any]:
     except ValueError as error:  # a path with a zero byte
         raise ConfigError(f"cannot read the target {path!s}: {error}", hint="check the path") from None
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        return documents.parse_toml(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:  # TOMLDecodeError, which names the line, is a ValueError
         raise ConfigError(f"{path} is not valid TOML: {error}", hint="see 'edgepack targets show ID'") from None

@@ -252,7 +252,7 @@ def get_backend(name: str) -> Backend:
     Raises ``ConfigError`` for an unknown name, ``ToolchainError`` when another package's module cannot be imported.
     """
     if name not in ENGINES:
-        raise ConfigError(f"there is no backend {name!r}", hint=suggestion(name, ENGINES.names()))
+        raise ConfigError(f"unknown backend {name!r}", hint=suggestion(name, ENGINES.names()))
     return cast("Backend", part_of(name, ENGINES.get(name).backend))
 
 

@@ -1,4 +1,4 @@
-"""Says what this machine can build and run with each engine and tool, and what to install for the rest.
+"""Reports what this machine can build and run with each engine and tool, and what to install for the rest.
 
 Each one is imported and tried in a child process, so that a broken installation is a line of the report. Nothing is
 installed or changed.
@@ -157,11 +157,11 @@ def _broken(tool: _Tool, version: str, error: EdgepackError) -> EngineReport:
 def _int8(host: Host) -> str:
     """Say what int8 is worth on this CPU."""
     if saturates(host):
-        return "int8 sums saturate at 16 bits on this CPU (x86 without VNNI), and the host's profile allows for it"
+        return (
+            "int8 sums saturate at 16 bits on this CPU (x86 without VNNI); the host's profile takes this into account"
+        )
     flags = [flag for flag in ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp") if flag in host.isa]
-    return (
-        f"int8 has instructions of its own on this CPU ({', '.join(flags)})" if flags else "int8 by plain instructions"
-    )
+    return f"this CPU has int8 instructions ({', '.join(flags)})" if flags else "this CPU has no int8 instructions"
 
 
 def probe_module(module: str, purpose: str) -> Probe:

@@ -1,4 +1,4 @@
-"""Which engine stands in on this machine for one that runs on the device only, and what its figures are then called."""
+"""The fallback on this machine for an engine that runs on the device only, and what its figures are then called."""
 
 from __future__ import annotations
 

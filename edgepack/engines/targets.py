@@ -38,7 +38,7 @@ def load_target(name_or_path: str) -> Target:
     if name_or_path in shipped:
         return read_target(shipped[name_or_path])
     hint = documents.suggestion(name_or_path, [*(target.id for target in host_targets()), *shipped])
-    raise ConfigError(f"there is no target {name_or_path!r}", hint=f"{hint} Or give the path of a .toml file")
+    raise ConfigError(f"unknown target {name_or_path!r}", hint=f"{hint} Or give the path of a .toml file")
 
 
 def read_target(path: Path) -> Target:

@@ -80,7 +80,7 @@ def call(
         raise errors.ChildError(
             f"{_title(function)} crashed ({_how(process.returncode)})",
             log=_tail(log),
-            hint=f"the engine failed inside its own code; its last words are in {log}",
+            hint=f"the engine failed inside its own code; its last output is in {log}",
         )
     if "error" in answer:
         raise _rebuild(answer["error"], log)
@@ -280,6 +280,8 @@ def _serve(descriptor: int, parent: int) -> None:
 def _describe(error: BaseException) -> dict[str, str]:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         error = errors.StorageError(f"no space left while writing {error.filename or 'a file'}")
+    if isinstance(error, ModuleNotFoundError):
+        error = errors.ToolchainError(f"the Python package {error.name} is not installed")
     if isinstance(error, errors.EdgepackError):
         return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
     return {"kind": type(error).__name__, "message": str(error)[:2000], "hint": ""}

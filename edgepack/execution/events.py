@@ -1,4 +1,4 @@
-"""What long work tells whoever watches it: stages that begin, advance and end."""
+"""The events of long work: stages that begin, advance and end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Events(Protocol):
         """The stage that began last is over."""
 
     def note(self, text: str) -> None:
-        """Something the user should know, that is no error."""
+        """Something the user should know that is not an error."""
 
 
 class Silent:

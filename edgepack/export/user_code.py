@@ -31,7 +31,7 @@ def users_callable(source: str) -> Iterator[Any]:
     except (Exception, SystemExit) as error:
         raise ModelError(
             f"{source} failed: {type(error).__name__}: {str(error)[:500]}{find_place(error, source)}",
-            hint="run it on its own and repair it",
+            hint="run it on its own and fix it",
         ) from error
     finally:
         if folder in sys.path:

@@ -37,7 +37,7 @@ def cast(
 ) -> OnnxModel:
     """Return ``model`` computing in ``precision`` ("fp16" or "bf16"), as ``out/model.onnx``.
 
-    Weights are stored in it, the casts are nodes, inputs and outputs stay float32. Nodes that ``losses.py`` finds
+    Weights are stored in it, the casts are nodes, inputs and outputs stay float32. Nodes that ``overflow.py`` finds
     wanting on ``feeds`` (on one random input without any) stay in fp32; the metadata entry
     ``edgepack_left_in_float`` holds them with the reason, ``edgepack.precision`` what was measured: the SQNR in dB of
     every output when all low values are rounded and sums are in fp32. (For EfficientNet-Lite0 that says 51.7 dB in fp16

@@ -165,7 +165,7 @@ def _fed(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:
 
 
 def _check_text(message: Message) -> None:
-    """Raise ``ModelError`` where a text is not UTF-8: protobuf hands it over as bytes, which are no name."""
+    """Raise ``ModelError`` where a text is not UTF-8: protobuf hands it over as bytes, which are not a name."""
     for descriptor, content in message.ListFields():
         items = content if _is_repeated(content) else (content,)
         if descriptor.type == descriptor.TYPE_STRING:

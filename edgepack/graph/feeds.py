@@ -49,4 +49,4 @@ def _values(spec: TensorSpec, seed: int, dims: Mapping[str, int], size: int) -> 
         return generator.standard_normal(shape).astype(spec.dtype)
     if spec.dtype.startswith(("int", "uint", "bool")):
         return generator.integers(0, 2, shape).astype(spec.dtype)
-    raise ModelError(f"cannot invent values for the input {spec.name!r} of type {spec.dtype}", hint="give samples")
+    raise ModelError(f"cannot generate values for the input {spec.name!r} of type {spec.dtype}", hint="give samples")

@@ -1,4 +1,4 @@
-"""Loads and checks an ONNX file that nobody vouches for, and reads and writes its protobuf message.
+"""Loads and checks an untrusted ONNX file, and reads and writes its protobuf message.
 
 The weights are not read to check a model: see ``wire.py``. The C++ checkers of onnx run in this process, so a command
 calls these functions in a child process (``edgepack.execution.child``), as every stage.

@@ -78,7 +78,7 @@ def opsets(proto: onnx.ModelProto) -> dict[str, int]:
 def highest_runtime_opset(limit: int) -> int | None:
     """Return the highest opset up to ``limit`` that ONNX Runtime loads; None when it is not installed.
 
-    It is found by loading a one-node model, since ONNX Runtime has no call that tells.
+    It is found by loading a one-node model, since ONNX Runtime has no call that reports it.
     """
     try:
         import onnxruntime  # noqa: F401  (only whether it is there)

@@ -105,7 +105,7 @@ def invented(model: OnnxModel) -> list[Mapping[str, Array]]:
     """Return one random input, for want of samples. Raises ``ModelError`` when the model accepts none."""
     feeds = invent_feeds(model, batch=1)
     if feeds is None:
-        raise ModelError("no inputs could be invented that the model accepts", hint="give samples with --data")
+        raise ModelError("no random inputs were found that the model accepts", hint="give samples with --data")
     return [feeds]
 
 

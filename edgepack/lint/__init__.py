@@ -101,7 +101,7 @@ def lint(
     another package that fails is a warning. Raises ``DataError`` as ``read_samples`` and ``calibrate`` do.
     """
     if not calibration.indices:
-        raise DataError("there are no samples to check", hint="give at least one; a few hundred are usual")
+        raise DataError("no samples to check", hint="give at least one; a few hundred are typical")
     inspected = Inspected(
         model=model,
         calibration=_survey(model, calibration, "calibration samples", progress),

@@ -266,7 +266,9 @@ def _check(evaluation: Evaluation, settings: BuildSettings, precision: Precision
     """Raise ``VerificationError`` or ``GateError`` when the row must not become a bundle."""
     wrong = [o for o in evaluation.verification.outputs if not o.passed]
     if wrong:
-        raise VerificationError(f"{precision}: the output {wrong[0].name!r} is wrong: {wrong[0].note or 'too far off'}")
+        raise VerificationError(
+            f"{precision}: the output {wrong[0].name!r} is wrong: {wrong[0].note or 'out of tolerance'}"
+        )
     if settings.max_drop is None:
         return
     found = evaluation.accuracy

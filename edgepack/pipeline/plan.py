@@ -68,7 +68,7 @@ def resolve(settings: BuildSettings) -> BuildPlan:
     ids = [target.id for target in targets]
     for target in ids:
         if ids.count(target) > 1:
-            raise ConfigError(f"two targets have the id {target!r}", hint="give each profile an id of its own")
+            raise ConfigError(f"two targets have the id {target!r}", hint="give each profile its own id")
     recipe = load_recipe(settings.recipe) if settings.recipe else None
     observer, percentile = choose_observer(recipe, settings.observer, settings.percentile)
     return BuildPlan(

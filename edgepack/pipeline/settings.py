@@ -1,4 +1,4 @@
-"""What a build is asked to do: one frozen value from options or from ``edgepack.toml``, resolved before work starts."""
+"""The settings of a build: one frozen value from options or from ``edgepack.toml``, resolved before work starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """Everything that ``build`` may be told; the keys of ``edgepack.toml``.
+    """All settings of ``build``; the keys of ``edgepack.toml``.
 
     ``samples`` None takes the recipe's number, or as many as there are. ``max_drop`` is a fraction (0.01 is one
     percentage point). ``strict`` makes warnings about the calibration samples errors. ``tune_minutes`` is
@@ -106,7 +106,7 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
     Raises ``ConfigError`` with what to write instead.
     """
     if not settings.targets:
-        raise ConfigError("no target was given", hint="add --target host-onnxruntime; 'edgepack targets' lists them")
+        raise ConfigError("no target given", hint="add --target host-onnxruntime; 'edgepack targets' lists them")
     for kind, values in (("target", settings.targets), ("precision", settings.precisions)):
         twice = {v for v in values if values.count(v) > 1}
         if twice:
@@ -156,7 +156,7 @@ def _check_metric(settings: BuildSettings) -> None:
     found = find_metric(metric) if metric is not None else None
     if found is not None and not found.has_drop and settings.max_drop is not None:
         unit = f", which is in {found.unit}" if found.unit else ""
-        raise ConfigError(f"--max-drop has no meaning for {metric}{unit}", hint="use --metric agreement or top1")
+        raise ConfigError(f"--max-drop does not apply to {metric}{unit}", hint="use --metric agreement or top1")
     if metric is not None and settings.data is None and settings.eval is None:
         raise ConfigError(f"--metric {metric} needs samples", hint="add --eval or --data")
     if settings.max_drop is not None and settings.data is None and settings.eval is None:
@@ -176,5 +176,5 @@ def parse_shape(name: str, text: str) -> tuple[int | str, ...]:
         elif re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", part):
             result.append(part)
         else:
-            raise ConfigError(f"--shape {name}={text}: {part!r} is no size", hint="write for example input=Nx3x224x224")
+            raise ConfigError(f"--shape {name}={text}: {part!r} is not a size", hint="for example input=Nx3x224x224")
     return tuple(result)

@@ -107,7 +107,7 @@ def quantize_model(runner: StageRunner, path: Path, ranges: Path, target: str) -
     model = load_onnx(runner, path)
     if found.model_sha256 != model.sha256:
         raise ConfigError(
-            f"{ranges} was measured on another model than {path}", hint="run 'edgepack calibrate' on this very file"
+            f"{ranges} was measured on a different model than {path}", hint="run 'edgepack calibrate' on this file"
         )
     return runner.run(quantize, model, found, rules, title=target)
 
@@ -149,7 +149,7 @@ def pack_folder(
     )  # fmt: skip
     wrong = [o for o in evaluation.verification.outputs if not o.passed]
     if wrong:
-        raise VerificationError(f"the output {wrong[0].name!r} is wrong: {wrong[0].note or 'too far off'}")
+        raise VerificationError(f"the output {wrong[0].name!r} is wrong: {wrong[0].note or 'out of tolerance'}")
     unlabelled = dataclasses.replace(
         evaluation, accuracy=None, accuracy_reason="accuracy on labels was not measured by 'edgepack pack'"
     )

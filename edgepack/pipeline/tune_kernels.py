@@ -72,8 +72,8 @@ def tune_kernels(
     """
     if board is None and not can_measure_here(target):
         raise ConfigError(
-            f"this machine cannot run code for {target.id}, so that nothing can be measured here",
-            hint="name a board of that kind: --ssh USER@HOST; it needs TVM (see the README)",
+            f"this machine cannot run code for {target.id}, so nothing can be measured here",
+            hint="give a board of that kind: --ssh USER@HOST; it needs TVM (see the README)",
         )
     model = _model(runner, source, shapes, data, recipe)
     precision: Precision = "int8" if is_quantized(read_proto(model)) else "fp32"
@@ -134,7 +134,7 @@ def _model(
     """Return the model as the compiler will see it: a quantized file as it is, anything else prepared as by a build."""
     path = Path(source)
     if path.suffix == ".edgepack":
-        raise ConfigError(f"{path} is a bundle, which holds machine code", hint="name the model that it was built from")
+        raise ConfigError(f"{path} is a bundle, which holds machine code", hint="give the model that it was built from")
     if is_onnx(path):
         model = load_onnx(runner, path)
         if is_quantized(read_proto(model)):

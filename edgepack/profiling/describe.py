@@ -71,7 +71,7 @@ def inspect_bundle_layers(path: Path, options: RunOptions) -> LayersReport:
     """Run a bundle on this host and return its layers. Raises ``ConfigError`` for an ONNX file: it has no engine."""
     if not is_bundle(path):
         raise ConfigError(
-            f"--layers shows what an engine makes of a bundle, and {path} is none",
+            f"--layers needs a bundle, and {path} is not one",
             hint="build it first: edgepack build MODEL --target host-onnxruntime, then inspect the .edgepack",
         )
     return inspect_layers(path, options)

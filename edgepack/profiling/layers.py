@@ -109,7 +109,7 @@ def report_loaded(model: LoadedModel, feeds: Sequence[Feeds], options: RunOption
     """Run a loaded bundle on ``feeds`` with the engine's profiler on, and return its layers."""
     if not ENGINES.get(model.backend).layers:
         known = " and ".join(name for name, engine in ENGINES.all() if engine.layers)
-        raise ConfigError(f"{model.backend} does not tell what it executes", hint=f"layers are known of {known}")
+        raise ConfigError(f"{model.backend} does not report what it executes", hint=f"layers are available for {known}")
     records = read_layers(model.bundle) or _records_of(model)
     return _joined(model, records, _profile(model, feeds, options))
 
@@ -124,7 +124,7 @@ def _profile(model: LoadedModel, feeds: Sequence[Feeds], options: RunOptions) ->
 
 
 def _records_of(model: LoadedModel) -> LayerRecords:
-    """Return the operators as the payload itself tells them, without SQNR."""
+    """Return the operators as the payload itself reports them, without SQNR."""
     from edgepack.graph.describe import describe
     from edgepack.graph.load import load_model
     from edgepack.quantize.requested import asked_of_onnx

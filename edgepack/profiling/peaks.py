@@ -1,6 +1,6 @@
 """measure_roof(): the most operations and bytes a second that the best kernels at hand reach on this host.
 
-A roof is only as high as the best kernel that was tried, so several are: those of the engines that are installed
+A measured peak is only as high as the best kernel tried, so several are tried: those of the engines that are installed
 (oneDNN in OpenVINO, MLAS in ONNX Runtime, or torch) on shapes that suit them, and plain copies for memory. Of each the
 fastest of many repetitions counts, because a floor for the latency must not be raised by what disturbs the probe.
 The model is the cache-aware roofline: Williams, Waterman and Patterson (2009), "Roofline", CACM 52(4); Ilic, Pratas and
@@ -57,7 +57,7 @@ def measure_roof(
         versions |= found
         for trial in module.trials(wanted, threads, sets):
             trials.append((trial, fastest_s(trial.call)))
-            progress("roof", number, len(probes))
+            progress("peaks", number, len(probes))
     return roof_of(trials, threads, versions)
 
 

@@ -17,7 +17,7 @@ from edgepack.verify.golden import GOLDEN, read_golden
 Bound = Literal["compute", "memory", "overhead", "precision"]
 
 COSTLIEST = 10
-# Below this share of the roof neither arithmetic nor memory explains the time: most of it is something else.
+# Below this share of the roofline neither arithmetic nor memory explains the time: most of it is something else.
 OVERHEAD = 0.25
 _BYTES = {"int8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
 

@@ -1,8 +1,6 @@
-"""``python -m edgepack.runtime``: the device's commands, also where Click is installed."""
-
-import sys
-
-from edgepack.cli.device_only import main
+"""``python -m edgepack.runtime``: another name of ``python -m edgepack``, kept for one version."""
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    from edgepack.__main__ import main
+
+    main()

@@ -1,4 +1,4 @@
-"""Packs an engine that this device built into a bundle, for twins of the device: the same in every fact of its key."""
+"""Packs an engine that this device built into a bundle, for identical devices: those with the same key."""
 
 from __future__ import annotations
 

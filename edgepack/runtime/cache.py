@@ -79,7 +79,7 @@ def unpack(bundle: Bundle, payload: Payload, file: IO[bytes]) -> Unpacked:
 def _limit_bytes() -> int:
     text = os.environ.get("EDGEPACK_CACHE_BYTES", str(DEFAULT_LIMIT_BYTES))
     if not text.isdecimal():
-        raise ConfigError(f"EDGEPACK_CACHE_BYTES is {text!r}", hint="write a whole number of bytes, as 4294967296")
+        raise ConfigError(f"EDGEPACK_CACHE_BYTES is {text!r}", hint="write a whole number of bytes, such as 4294967296")
     return int(text)
 
 
@@ -105,7 +105,7 @@ def _refuse_foreign(root: Path) -> None:
     """Files in a folder that another user may write are not this user's to trust."""
     status = root.stat()
     if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
-        raise StorageError(f"{root} may be written by other users", hint="name another folder in EDGEPACK_CACHE")
+        raise StorageError(f"{root} is writable by other users", hint="set EDGEPACK_CACHE to another folder")
 
 
 def _private(bundle: Bundle, entries: list[FileEntry], file: IO[bytes], reason: Exception) -> Unpacked:
@@ -115,7 +115,7 @@ def _private(bundle: Bundle, entries: list[FileEntry], file: IO[bytes], reason: 
     except (StorageError, OSError) as error:
         shutil.rmtree(folder, ignore_errors=True)
         raise StorageError(
-            f"there is no room to unpack {bundle.path}: {reason}; {error}",
+            f"not enough space to unpack {bundle.path}: {reason}; {error}",
             hint="set EDGEPACK_CACHE to a folder on a disk with free space",
         ) from error
     except BaseException:

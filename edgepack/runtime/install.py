@@ -1,4 +1,4 @@
-"""Installs bundles on a device: checked, copied whole, its engine built, proved by golden vectors, then activated.
+"""Installs bundles on a device: checked, copied whole, its engine built, verified with golden vectors, then activated.
 
 ``ROOT`` holds ``versions/ID`` with the bundle, its record ``install.json`` and a link to ``ROOT/plans``, where engines
 that this device built are kept for all versions. ``ROOT/current`` is a link to the version in use: it changes by one
@@ -39,7 +39,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class InstallRecord:
-    """One installed version: what it is, on what it was proved, which engine was chosen and why."""
+    """One installed version: what it is, how it was verified, which engine was chosen and why."""
 
     format: int
     id: str
@@ -146,13 +146,13 @@ def status(root: Path) -> RootStatus:
 
 
 def describe_record(record: InstallRecord) -> tuple[str, ...]:
-    """Return lines for people: what is in use, with which engine and why, and how it was proved."""
+    """Return lines for people: the active version, its engine and why, and how it was verified."""
     proof = record.verification
     lines = [
-        f"{record.name} {record.version} for {record.target}, {record.precision}: in use since {record.installed_at}",
+        f"{record.name} {record.version} for {record.target}, {record.precision}: active since {record.installed_at}",
         f"  engine: {record.engine}" + (f" ({record.chosen})" if record.chosen else ""),
         *(f"  not used: {reason}" for reason in record.passed_over),
-        f"  proved by {proof.samples} golden vectors with "
+        f"  verified with {proof.samples} golden vectors on "
         + ", ".join(f"{name} {version}" for name, version in proof.versions.items()),
     ]
     return tuple(lines)
@@ -160,7 +160,7 @@ def describe_record(record: InstallRecord) -> tuple[str, ...]:
 
 def describe_status(found: RootStatus) -> tuple[str, ...]:
     """Return lines for people: the version in use, what is wrong with it, and the others."""
-    lines: list[str] = list(describe_record(found.current)) if found.current else ["no version is in use"]
+    lines: list[str] = list(describe_record(found.current)) if found.current else ["no active version"]
     if found.problem:
         lines.append(f"  problem: {found.problem}")
     for record in found.versions:
@@ -221,8 +221,8 @@ def _prove(bundle: Bundle, folder: Path, options: RunOptions, progress: Progress
         except ChildError as error:
             words = error.log.strip().splitlines()
             raise VerificationError(
-                f"the bundle could not be proved here: {error.message}" + (f"; {words[-1][:300]}" if words else ""),
-                hint="the version in use stays; see 'dmesg' for what the kernel says of it",
+                f"the bundle could not be verified here: {error.message}" + (f"; {words[-1][:300]}" if words else ""),
+                hint="the active version is unchanged; see 'dmesg' for the kernel's messages",
             ) from error
     return InstallRecord(
         format=_FORMAT,
@@ -317,7 +317,7 @@ def _read_record(folder: Path) -> InstallRecord:
 
 def _check_root(root: Path) -> None:
     if not (root / _VERSIONS).is_dir():
-        raise ConfigError(f"nothing was ever installed below {root}", hint="edgepack install BUNDLE --root DIR")
+        raise ConfigError(f"nothing is installed below {root}", hint="edgepack install BUNDLE --root DIR")
 
 
 @contextmanager
@@ -332,7 +332,7 @@ def _locked(root: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StorageError(
-                    f"another process installs below {root}", hint="wait until it has ended, then install again"
+                    f"another process is installing below {root}", hint="wait until it has finished, then install again"
                 ) from None
             yield
 

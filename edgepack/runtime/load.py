@@ -112,7 +112,7 @@ def load(
 
     Without ``options`` it is loaded with what ``edgepack tune`` found for it on this device, else with the engine's
     defaults, which ``RunOptions()`` asks for. A payload whose engine refuses the files gives way to the next one, with
-    the reason. Where the engine is built on the device, this is when: ``progress`` tells how far it is, and what was
+    the reason. Where the engine is built on the device, this is when: ``progress`` reports how far it is, and what was
     built is kept in the folder ``plans`` beside the bundle when there is one, else in the user's cache. ``batch`` says
     how many samples most calls will have: an engine that is faster for one batch is loaded for it, unless ``options``
     say which.

@@ -1,7 +1,7 @@
 """What ``edgepack tune`` found on devices: read and checked, chosen by the device's key, written beside the bundle.
 
-A tuning belongs to a device, and a bundle goes to many, so it is no part of what a bundle's digest and signature cover:
-it stands in ``NAME.edgepack.tuning.json`` beside ``NAME.edgepack``, with one entry for each device and scenario. It
+A tuning belongs to a device, and a bundle goes to many, so a bundle's digest and signature do not cover it: it
+is in ``NAME.edgepack.tuning.json`` beside ``NAME.edgepack``, with one entry for each device and scenario. It
 holds the digest of the payload's files, so that it is never taken for another model's. ``tune --into`` writes a copy of
 the bundle that carries the same document as its member ``tuning.json``; what stands beside a bundle goes before it.
 """
@@ -207,7 +207,7 @@ def _documents(bundle: Bundle) -> Iterator[Tunings]:
 def _text_of(path: Path) -> bytes:
     try:
         if path.stat().st_size > LIMIT_BYTES:
-            raise ConfigError(f"{path} has more than {LIMIT_BYTES} bytes: no tuning", hint=_HINT)
+            raise ConfigError(f"{path} has more than {LIMIT_BYTES} bytes: not a tuning file", hint=_HINT)
         return path.read_bytes()
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}", hint="make it readable, or remove it") from None
@@ -237,7 +237,7 @@ def _problems(key: str, tuning: Tuning) -> Sequence[str]:
     options = tuning.options
     problems = list(out_of_bounds(options))
     if not 1 <= tuning.batch <= _MOST_BATCH:
-        problems.append(f"{tuning.batch} batch make no sense")
+        problems.append(f"{tuning.batch} batch is out of range")
     if options.device is not None:
         problems.append("a tuning does not choose another device")
     if key != key_of(tuning.device, tuning.scenario):

@@ -16,7 +16,7 @@ from edgepack.verify.golden import GOLDEN, check_golden, read_golden
 
 
 def verify(bundle: Path, options: RunOptions = RunOptions(), progress: Progress = no_progress) -> Verification:  # noqa: B008
-    """Check ``bundle``, load it, run every golden vector and compare; ``passed`` tells whether all outputs are near.
+    """Check ``bundle``, load it, run every golden vector and compare; ``passed``: all outputs are in tolerance.
 
     Raises what ``load`` raises, and ``BundleError`` when the golden vectors are not of this model.
     """

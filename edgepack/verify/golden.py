@@ -79,9 +79,7 @@ def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, pro
     from edgepack.data.samples import read_samples, take_samples
 
     if count < 1:
-        raise ConfigError(
-            f"{count} golden vectors cannot prove anything", hint=f"ask for at least 1, as {DEFAULT_COUNT}"
-        )
+        raise ConfigError(f"{count} golden vectors verify nothing", hint=f"ask for at least 1, as {DEFAULT_COUNT}")
     if not samples.indices:
         raise DataError(f"{samples.source} has no samples to make golden vectors of")
     chosen = take_samples(samples, min(count, len(samples.indices)), _SAMPLING_SEED)
@@ -166,7 +164,7 @@ def _check_own(measured: OutputDistance, allowed: Tolerance, precision: Precisio
         raise VerificationError(
             f"{precision}: the output {measured.name!r} has an SQNR of {measured.sqnr_db:.1f} dB to the fp32 model's, "
             f"less than the {allowed.sqnr_db:.0f} dB that {precision} must have",
-            hint="give more calibration samples, another observer, or a higher precision"
+            hint="give more calibration samples, another --observer, or a higher precision"
             if precision == "int8"
             else "the engine may compute in a lower precision than asked for: see 'edgepack inspect'",
         )
@@ -176,8 +174,8 @@ def check_golden(vectors: Golden, inputs: tuple[TensorSpec, ...], outputs: tuple
     """Refuse golden vectors without a tolerance or of another model. Raises ``BundleError``."""
     if vectors.tolerance is None:
         raise BundleError(
-            f"the golden vectors of {where} say of no output how far it may be off",
-            hint="pack them with what the build measured: 'edgepack build' and 'edgepack pack' do",
+            f"the golden vectors of {where} have no tolerances",
+            hint="pack the bundle again with 'edgepack build' or 'edgepack pack'",
         )
     names = {tensor.name for tensor in inputs}, {tensor.name for tensor in outputs}
     if (set(vectors.inputs[0]), set(vectors.outputs[0])) != names:

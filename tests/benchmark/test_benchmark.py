@@ -67,15 +67,15 @@ def test_server_finds_a_rate_whose_p99_keeps_the_bound(bundle):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"duration_ns": 0}, "without a duration"),
+        ({"duration_ns": 0}, "duration must be greater than 0"),
         ({"warmup_ns": -1}, "cannot be negative"),
-        ({"queries": 0}, "measure nothing"),
-        ({"launches": 0}, "0 launches make no sense"),
-        ({"launches": 101}, "101 launches make no sense"),
-        ({"batch": 4}, "--batch is for Offline"),
+        ({"queries": 0}, "number of queries is"),
+        ({"launches": 0}, "number of launches is 0"),
+        ({"launches": 101}, "number of launches is 101"),
+        ({"batch": 4}, "--batch needs --scenario Offline"),
         ({"name": "Offline", "batch": 0}, "has no samples"),
-        ({"name": "Server"}, "needs the latency"),
-        ({"name": "Server", "latency_bound_ns": -5}, "needs the latency"),
+        ({"name": "Server"}, "needs a bound"),
+        ({"name": "Server", "latency_bound_ns": -5}, "needs a bound"),
     ],
 )
 def test_settings_without_sense_are_refused(bundle, change, words):

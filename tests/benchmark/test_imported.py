@@ -179,19 +179,19 @@ def times(**changes):
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (app(**{"latency (ms)": "-1"}), "no such number"),
-        (app(**{"latency (ms)": "fast"}), "no such number"),
-        (app(throughput="inf"), "no such number"),
-        (app(**{"total number of iterations": None}), "no such number"),
-        (app(**{"total execution time (ms)": "1e300"}), "no such number"),
+        (app(**{"latency (ms)": "-1"}), "which is not valid"),
+        (app(**{"latency (ms)": "fast"}), "which is not valid"),
+        (app(throughput="inf"), "which is not valid"),
+        (app(**{"total number of iterations": None}), "which is not valid"),
+        (app(**{"total execution time (ms)": "1e300"}), "which is not valid"),
         (times(latencyMs="x"), "latencyMs is 'x'"),
-        (times(latencyMs=True), "no such number"),
+        (times(latencyMs=True), "which is not valid"),
         (times(endD2hMs=None), "endD2hMs"),
-        ([], "no measurement"),
-        ({"execution_results": 5}, "no measurement"),
-        ([{"latencyMs": 1}, {}], "no measurement"),
+        ([], "not a measurement"),
+        ({"execution_results": 5}, "not a measurement"),
+        ([{"latencyMs": 1}, {}], "not a measurement"),
         ([{"latencyMs": 1.0, "startComputeMs": 5, "endComputeMs": 5}], "end before they begin"),
-        ({"bundle_sha256": "x"}, "no measurement"),
+        ({"bundle_sha256": "x"}, "not a measurement"),
     ],
 )
 def test_numbers_that_are_none_are_refused(tmp_path, data, words):
@@ -240,10 +240,10 @@ def test_an_imported_result_is_reported_beside_others(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "it is not said what was measured"),
-        (["--target", "board"], "it is not said what was measured"),
-        (["--target", "b", "--precision", "fp32", "--here", "--cpu", "x"], "two machines"),
-        (["--bundle", "x.edgepack", "--target", "b"], "says name, target and precision already"),
+        ([], "target and precision of the measurement are unknown"),
+        (["--target", "board"], "target and precision of the measurement are unknown"),
+        (["--target", "b", "--precision", "fp32", "--here", "--cpu", "x"], "--here and --cpu exclude each other"),
+        (["--bundle", "x.edgepack", "--target", "b"], "--bundle excludes --name"),
     ],
 )
 def test_what_is_not_said_is_asked_for(words, said, tmp_path):

@@ -187,7 +187,7 @@ def test_what_is_no_file(tmp_path):
 def test_a_file_that_may_not_be_read(bundle_path, tmp_path):
     path = Path(shutil.copy(bundle_path, tmp_path))
     path.chmod(0)
-    with pytest.raises(StorageError, match="may not be read"):
+    with pytest.raises(StorageError, match="is not readable"):
         open_bundle(path)
 
 

@@ -33,7 +33,7 @@ CHANGES = [
     ({"source_sha256": "ab" * 31}, "source_sha256 is not"),
     ({"calibration_sha256": "x"}, "calibration_sha256 is not"),
     ({"inputs": ()}, "inputs is empty"),
-    ({"inputs": (TensorSpec("a", "float32", ()),) * 2}, "'a' stands there twice"),
+    ({"inputs": (TensorSpec("a", "float32", ()),) * 2}, "'a' is listed twice"),
     ({"inputs": (TensorSpec("a", "object", ()),)}, "dtype 'object'"),
     ({"inputs": (TensorSpec("a", "float32", (-1,)),)}, "negative or empty"),
     ({"inputs": (TensorSpec("a", "float32", (0,)),)}, "negative or empty"),
@@ -101,8 +101,8 @@ def test_names_and_versions_of_the_user():
     check_name("my-net_v2.1")
     check_version("2.0.1+build.7")
     for name in ("", "a b", "a/b", "..", "-a", "é", "x" * 101):
-        with pytest.raises(ConfigError, match="cannot be the name"):
+        with pytest.raises(ConfigError, match="is not a valid name"):
             check_name(name)
     for version in ("", "1 0", "v/1", "+1"):
-        with pytest.raises(ConfigError, match="cannot be the version"):
+        with pytest.raises(ConfigError, match="is not a valid version"):
             check_version(version)

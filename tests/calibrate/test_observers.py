@@ -269,6 +269,6 @@ def test_an_unknown_observer_is_answered_with_the_nearest(name, recipe, message)
 
 def test_a_percentile_goes_with_observers_that_take_it():
     check_percentile_goes_with("percentile")
-    with pytest.raises(ConfigError, match="does not go with --observer mse") as caught:
+    with pytest.raises(ConfigError, match="cannot be used with --observer mse") as caught:
         check_percentile_goes_with("mse")
     assert caught.value.hint == "use --observer percentile"

@@ -67,7 +67,7 @@ def test_what_is_no_document(tmp_path, data):
 
 def test_empty_and_missing(tmp_path):
     write_ranges(Ranges("m", "d", "mse", None, 3, {}), tmp_path / "r.json")
-    with pytest.raises(ConfigError, match="holds no ranges"):
+    with pytest.raises(ConfigError, match="contains no ranges"):
         read_ranges(tmp_path / "r.json")
     with pytest.raises(DataError, match="cannot read"):
         read_ranges(tmp_path / "none.json")

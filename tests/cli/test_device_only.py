@@ -1,4 +1,4 @@
-"""The device's command line: words, exit codes and JSON of the full one, without a traceback."""
+"""The commands on a device: only numpy, Click and ONNX Runtime can be imported, in child processes too."""
 
 from __future__ import annotations
 
@@ -6,172 +6,178 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_device import BareDevice
 from small_bundles import small_bundle
 
 from edgepack import __version__
 from edgepack.base import documents
-from edgepack.benchmark import benchmark
 from edgepack.bundle.archive import open_bundle
-from edgepack.cli import device_only
-from edgepack.cli.device_only import duration_ns, main
-from edgepack.errors import EdgepackError
 from edgepack.specs import Manifest, Result, Verification
 
-assert benchmark
+ENGINE = ("onnxruntime", "flatbuffers", "google", "coloredlogs", "humanfriendly", "packaging")
 
 
-def test_inspect(bundle_path, capsys):
-    assert main(["inspect", str(bundle_path)]) == 0
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    assert "small 1.0 for test-board, fp32" in shown.err
-    assert "image: float32[N, 3, 8, 8]" in shown.err
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    return BareDevice(tmp_path_factory.mktemp("device") / "site", *ENGINE)
 
 
-def test_inspect_as_json(bundle_path, capsys):
-    assert main(["inspect", str(bundle_path), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    bundle = open_bundle(bundle_path)
-    assert documents.decode(Manifest, found["manifest"], "x") == bundle.manifest
-    assert (found["sha256"], found["size_bytes"]) == (bundle.sha256, bundle.size_bytes)
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    return small_bundle(tmp_path_factory.mktemp("bundle"))
 
 
-def test_verify(bundle_path, capsys):
-    assert main(["verify", str(bundle_path), "--threads", "1", "--json"]) == 0
-    shown = capsys.readouterr()
-    assert documents.from_json(Verification, shown.out, "x").passed
-    assert "verified: " in shown.err
+def test_nothing_else_can_be_imported(device):
+    code = "import importlib.util, sys; print([m for m in sys.argv[1:] if importlib.util.find_spec(m)])"
+    done = device.python("-c", code, "rich", "onnx", "msgspec", "jinja2", "scipy", "numpy", "click", "onnxruntime")
+    assert done.stdout == "['numpy', 'click', 'onnxruntime']\n"
 
 
-def test_verify_that_fails_ends_with_5(bundle_path, capsys, monkeypatch):
-    import edgepack.runtime.verify as module
-
-    good = module.verify(bundle_path)
-    monkeypatch.setattr(module, "verify", lambda *_: Verification(False, good.outputs, 2, "x", {"x": "1"}, (), "why"))
-    assert main(["verify", str(bundle_path), "--json"]) == 5
-    shown = capsys.readouterr()
-    assert json.loads(shown.out)["passed"] is False
-    assert "not verified" in shown.err
-    assert "why" in shown.err
+def test_inspect(device, bundle):
+    done = device.edgepack("inspect", bundle)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "small 1.0 for test-board, fp32" in done.stderr
+    assert "input   image   float32  [N, 3, 8, 8]" in done.stderr
 
 
-def test_run(bundle_path, tmp_path, capsys):
-    np.savez(tmp_path / "input.npz", image=np.ones((1, 3, 8, 8), np.float32))
-    arguments = ["run", str(bundle_path), "--input", str(tmp_path / "input.npz")]
-    assert main([*arguments, "-o", str(tmp_path / "out.npz"), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    with np.load(tmp_path / "out.npz") as outputs:
-        np.testing.assert_allclose(outputs["scores"], found["outputs"]["scores"]["values"], rtol=1e-6)
-    assert len(found["top5"]) == 5
-    assert main(arguments) == 0
-    assert "scores: float32[1, 5]" in capsys.readouterr().err
+def test_inspect_as_json(device, bundle):
+    found = json.loads(device.edgepack("inspect", bundle, "--json").stdout)
+    opened = open_bundle(bundle)
+    assert documents.decode(Manifest, found["manifest"], "x") == opened.manifest
+    assert (found["sha256"], found["size_bytes"]) == (opened.sha256, opened.size_bytes)
 
 
-def test_benchmark(bundle_path, tmp_path, capsys):
-    options = ["--duration", "200ms", "--warmup", "50ms", "--threads", "1"]
-    assert main(["benchmark", str(bundle_path), *options, "-o", str(tmp_path / "r.json"), "--json"]) == 0
-    shown = capsys.readouterr()
-    result = documents.from_json(Result, shown.out, "x")
-    assert result == documents.from_json(Result, (tmp_path / "r.json").read_text(), "x")
-    assert (result.bundle_name, result.scenario.name) == ("small", "SingleStream")
-    assert result.bundle_sha256 == open_bundle(bundle_path).sha256
-    assert "samples/s" in shown.err
+def test_verify(device, bundle):
+    done = device.edgepack("verify", bundle, "--threads", "1", "--json")
+    assert documents.from_json(Verification, done.stdout, "x").passed
+    assert "verified: " in done.stderr
 
 
-def test_benchmark_of_several(bundle_path, tmp_path, capsys):
-    other = small_bundle(tmp_path, name="other")
-    options = ["--duration", "100ms", "--warmup", "10ms", "--threads", "1"]
-    assert (
-        main(["benchmark", str(bundle_path), str(other), *options, "--out", str(tmp_path / "results"), "--json"]) == 0
-    )
-    assert [result["bundle_name"] for result in json.loads(capsys.readouterr().out)] == ["small", "other"]
-    assert len(list((tmp_path / "results").iterdir())) == 2
-    (tmp_path / "file").write_text("")
-    assert main(["benchmark", str(bundle_path), str(other), *options, "--out", str(tmp_path / "file")]) == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        ([], 2, "COMMAND"),
-        (["bench"], 2, "invalid choice"),
-        (["verify"], 2, "BUNDLE"),
-        (["verify", "absent.edgepack"], 2, "there is no file absent.edgepack"),
-        (["verify", "/"], 2, "is a folder"),
-        (["verify", "x", "--threads", "0"], 2, "whole number"),
-        (["verify", "x", "--what"], 2, "unrecognized"),
-        (["run", "x"], 2, "--input"),
-        (["benchmark", "x", "--duration", "soon"], 2, "no duration"),
-        (["benchmark", "x", "--scenario", "Sever"], 2, "invalid choice"),
-        (["benchmark", "x", "--scenario", "Server"], 2, "--latency-bound"),
-        (["inspect", "a\0b"], 2, "cannot be opened"),
-    ],
-)
-def test_wrong_usage(arguments, code, words, capsys):
-    assert main(arguments) == code
-    shown = capsys.readouterr().err
-    assert words in shown
-    assert "what to do: " in shown
-    assert "Traceback" not in shown
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "words"),
-    [
-        (EdgepackError("broken", hint="mend it"), 1, "what to do: mend it"),
-        (MemoryError(), 1, "not enough memory"),
-        (OSError(28, "No space left on device", "/x"), 1, "No space left on device: /x"),
-        (KeyboardInterrupt(), 130, "interrupted"),
-        (ZeroDivisionError("oh"), 1, "defect of edgepack: ZeroDivisionError: oh"),
-    ],
-)
-def test_errors_are_one_message_unless_debugged(error, code, words, capsys, monkeypatch):
-    def fail(_):
-        raise error
-
-    monkeypatch.setattr(device_only, "_COMMANDS", {"inspect": fail})
-    assert main(["inspect", "x"]) == code
-    shown = capsys.readouterr().err
-    assert words in shown
-    assert "Traceback" not in shown
-    assert main(["inspect", "x", "--debug"]) == code
-    assert "Traceback" in capsys.readouterr().err
-
-
-def test_durations():
-    assert [duration_ns(text) for text in ("500ms", "10s", "2min", "1.5", "1m")] == [
-        500_000_000, 10_000_000_000, 120_000_000_000, 1_500_000_000, 60_000_000_000
-    ]  # fmt: skip
-
-
-def test_as_a_program(bundle_path, tmp_path):
-    def call(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
-        words = [sys.executable, "-m", "edgepack.runtime", *map(str, arguments)]
-        return subprocess.run(words, capture_output=True, text=True, check=False, **options)
-
-    assert call("--version").stdout == f"edgepack, version {__version__}\n"
-    assert "verify" in call("--help").stdout
-    assert call("inspect", bundle_path).returncode == 0
-    damaged = Path(shutil.copy(bundle_path, tmp_path))
+def test_verify_of_a_damaged_bundle_ends_with_5(device, bundle, tmp_path):
+    damaged = Path(shutil.copy(bundle, tmp_path))
     data = bytearray(damaged.read_bytes())
-    data[open_bundle(bundle_path).members["golden.npz"].offset + 99] ^= 1
+    data[open_bundle(bundle).members["golden.npz"].offset + 99] ^= 1
     damaged.write_bytes(data)
-    failed = call("verify", damaged)
+    failed = device.edgepack("verify", damaged)
     assert failed.returncode == 5
     assert "'golden.npz' do not match" in failed.stderr
+    assert "hint: " in failed.stderr
     assert "Traceback" not in failed.stderr
 
 
-def test_a_reader_that_went_away(bundle_path):
+def test_run(device, bundle, tmp_path):
+    np.savez(tmp_path / "input.npz", image=np.ones((1, 3, 8, 8), np.float32))
+    words = ["run", bundle, "--input", tmp_path / "input.npz"]
+    found = json.loads(device.edgepack(*words, "-o", tmp_path / "out.npz", "--json").stdout)
+    with np.load(tmp_path / "out.npz") as outputs:
+        np.testing.assert_allclose(outputs["scores"], found["outputs"]["scores"]["values"], rtol=1e-6)
+    assert len(found["top5"]) == 5
+    assert "scores  float32  [1, 5]" in device.edgepack(*words).stderr
+
+
+def test_benchmark(device, bundle, tmp_path):
+    options = ["--duration", "200ms", "--warmup", "50ms", "--threads", "1", "--launches", "2"]
+    done = device.edgepack("benchmark", bundle, *options, "-o", tmp_path / "r.json", "--json")
+    result = documents.from_json(Result, done.stdout, "x")
+    assert result == documents.from_json(Result, (tmp_path / "r.json").read_text(), "x")
+    assert (result.bundle_name, result.scenario.name) == ("small", "SingleStream")
+    assert result.bundle_sha256 == open_bundle(bundle).sha256
+    assert "samples/s" in done.stderr
+
+
+def test_benchmark_of_several(device, bundle, tmp_path):
+    other = small_bundle(tmp_path, name="other")
+    options = ["--duration", "100ms", "--warmup", "10ms", "--threads", "1", "--launches", "1", "--no-limit"]
+    done = device.edgepack("benchmark", bundle, other, *options, "--out", tmp_path / "results", "--json")
+    assert [result["bundle_name"] for result in json.loads(done.stdout)] == ["small", "other"]
+    assert len(list((tmp_path / "results").iterdir())) == 2
+
+
+def test_compare(device, bundle):
+    done = device.edgepack("compare", bundle, bundle, "--duration", "1s", "--threads", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["ratio"] > 0
+
+
+def test_install_status_and_rollback(device, bundle, tmp_path):
+    for version in ("1.0", "2.0"):
+        path = small_bundle(tmp_path / version, version=version)
+        done = device.edgepack("install", path, "--root", tmp_path / "root", "--json")
+        assert done.returncode == 0, done.stderr
+    assert "small 2.0" in device.edgepack("status", "--root", tmp_path / "root").stderr
+    assert "small 1.0" in device.edgepack("rollback", "--root", tmp_path / "root").stderr
+    refused = device.edgepack("adopt", bundle, "-o", tmp_path / "packed.edgepack")
+    assert refused.returncode == 2
+    assert "no TensorRT payload" in refused.stderr
+
+
+def test_this_machine(device, tmp_path):
+    assert "raspberry-pi-5" in device.edgepack("targets").stderr
+    assert "Cortex-A76" in device.edgepack("targets", "show", "raspberry-pi-5").stderr
+    assert "imagenet" in device.edgepack("recipes").stderr
+    assert json.loads(device.edgepack("store", "--store", tmp_path, "--json").stdout)["size_bytes"] == 0
+
+
+def test_doctor_names_what_is_missing_here(device):
+    done = device.edgepack("doctor", "--json")
+    works = {report["name"]: report["works"] for report in json.loads(done.stdout)["engines"]}
+    assert works["onnxruntime"]
+    assert not works["onnx"]
+
+
+BUILDING = """
+import sys
+from edgepack.cli.main import cli
+for words in sys.stdin.read().splitlines():
+    try:
+        cli.main(words.split())
+    except SystemExit as end:
+        print(end.code)
+"""
+BUILDER_COMMANDS = (
+    "build m.onnx",
+    "demo",
+    "export m.pt2 -o m.onnx",
+    "lint m.onnx --data d",
+    "calibrate m.onnx --data d -o r.json",
+    "quantize m.onnx --ranges r.json --target host-onnxruntime -o q.onnx",
+    "check m.onnx --target host-onnxruntime",
+    "compile m.onnx --target host-onnxruntime -o c",
+    "pack c --model m.onnx --target host-onnxruntime -o b.edgepack",
+    "tune m.onnx --target host-tvm",
+    "schema manifest",
+)
+
+
+def test_commands_that_build_say_at_once_what_to_install(device):
+    done = device.python("-c", BUILDING, input="\n".join(BUILDER_COMMANDS))
+    assert done.stdout.split() == ["3"] * len(BUILDER_COMMANDS)
+    assert done.stderr.count("hint: pip install 'edgepack[build]'") == len(BUILDER_COMMANDS)
+    for words in BUILDER_COMMANDS[:-2]:
+        assert f"'edgepack {words.split()[0]}' needs packages that are not installed: onnx" in done.stderr
+
+
+def test_a_model_and_the_layers_of_a_bundle_need_onnx(device, bundle, tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"")
+    refused = device.edgepack("inspect", tmp_path / "m.onnx")
+    assert (refused.returncode, "edgepack[build]" in refused.stderr) == (3, True)
+    refused = device.edgepack("inspect", "--layers", bundle)
+    assert (refused.returncode, "onnx is not installed" in refused.stderr) == (3, True)
+
+
+def test_the_old_name_of_the_program(device, bundle):
+    assert device.python("-m", "edgepack.runtime", "--version").stdout == f"edgepack, version {__version__}\n"
+    assert device.python("-m", "edgepack.runtime", "inspect", bundle).returncode == 0
+
+
+def test_a_reader_that_went_away(device, bundle):
     read, write = os.pipe()
     os.close(read)
-    words = [sys.executable, "-m", "edgepack.runtime", "inspect", str(bundle_path), "--json"]
-    done = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    done = device.edgepack("inspect", bundle, "--json", stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert done.returncode == 1
     assert done.stderr == ""

@@ -1,28 +1,41 @@
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
+from edgepack.cli import tools
+from edgepack.cli.duration import DURATION
 from edgepack.cli.main import _SECTIONS, cli
+from edgepack.errors import EdgepackError
 
+COMMANDS = cli.list_commands(click.Context(cli))
 Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
 
 
 def test_help_lists_every_command_once(edgepack: Run) -> None:
     ran = edgepack("--help")
     assert ran.code == 0
-    listed = [name for _, names in _SECTIONS for name in names]
-    assert sorted(listed) == sorted(cli.commands)
-    for name in cli.commands:
-        assert f"  {name} " in ran.out
+    for title in _SECTIONS:
+        assert f"{title}:" in ran.out
+    for name in COMMANDS:
+        assert ran.out.count(f"\n  {name} ") == 1
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_no_command_of_a_module_is_forgotten() -> None:
+    for module in {entry.partition(".")[0] for section in _SECTIONS.values() for entry in section}:
+        listed = [entry for section in _SECTIONS.values() for entry in section if entry.startswith(f"{module}.")]
+        commands = importlib.import_module(f"edgepack.cli.{module}").COMMANDS
+        assert sorted(listed) == sorted(f"{module}.{command.name}" for command in commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(edgepack: Run, name: str) -> None:
     ran = edgepack(name, "--help")
     assert ran.code == 0
@@ -44,7 +57,13 @@ def test_help_imports_no_engine_and_no_numpy() -> None:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["biuld"], 2, "No such command"),
+        (["biuld"], 2, "no such command"),
+        (["verify"], 2, "missing argument 'BUNDLE'"),
+        (["verify", "/"], 2, "is a folder"),
+        (["verify", "x", "--threads", "0"], 2, "--threads"),
+        (["verify", "x", "--what"], 2, "no such option"),
+        (["run", "x"], 2, "--input"),
+        (["benchmark", "x", "--scenario", "Server"], 2, "--latency-bound"),
         (["build", "--precision", "int9", "x.onnx"], 2, "did you mean 'int8'"),
         (["build", "missing.onnx"], 2, "missing.onnx"),
         (["build", "missing.toml"], 2, "edgepack init"),
@@ -75,9 +94,42 @@ def test_wrong_words_end_with_one_error(
     ran = edgepack(*words)
     assert ran.code == code
     assert said in ran.err
+    assert "error: " in ran.err
+    assert "hint: " in ran.err
     assert "Traceback" not in ran.err
     assert ran.out == ""
     assert not list(tmp_path.glob("*.onnx"))
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (EdgepackError("broken", hint="mend it"), 1, "hint: mend it"),
+        (MemoryError(), 1, "out of memory"),
+        (OSError(28, "No space left on device", "/x"), 1, "No space left on device: /x"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (ModuleNotFoundError("No module named 'jinja2'", name="jinja2"), 3, "hint: pip install 'edgepack[build]'"),
+        (ZeroDivisionError("oh"), 1, "internal error: ZeroDivisionError: oh"),
+    ],
+)
+def test_errors_are_one_message_unless_debugged(
+    edgepack: Run, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, words: str
+) -> None:
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tools.doctor, "callback", fail)
+    ran = edgepack("doctor")
+    assert (ran.code, ran.out) == (code, "")
+    assert words in ran.err
+    assert "Traceback" not in ran.err
+    assert "Traceback" in edgepack("doctor", "--debug").err
+
+
+def test_durations() -> None:
+    assert [DURATION.convert(text, None, None) for text in ("500ms", "10s", "2min", "1.5", "1m")] == [
+        500_000_000, 10_000_000_000, 120_000_000_000, 1_500_000_000, 60_000_000_000
+    ]  # fmt: skip
 
 
 def test_debug_shows_the_traceback(edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -85,7 +85,7 @@ ZEROS = "np.zeros((3, 8, 8), 'float32')"
         ("{'image': np.zeros((8, 8), 'float32')}", r"'image' has shape \[8, 8\]"),
         ("{'image': np.zeros((4, 3, 8, 8), 'float32')}", "a batch of 4"),
         ("{'image': np.full((3, 8, 8), np.nan, 'float32')}", "holds NaN"),
-        (f"{{'image': {ZEROS}, 'extra': 1}}", "has 'extra', which is no input"),
+        (f"{{'image': {ZEROS}, 'extra': 1}}", "has 'extra', which is not an input"),
         (f"{{'image': {ZEROS}, 'labels': 'cat'}}", "its label is"),
         (f"{{'image': {ZEROS}, 'labels': np.nan}}", "'labels' holds NaN"),
     ],

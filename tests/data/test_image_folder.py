@@ -84,7 +84,7 @@ def test_labels_file_with_numbers(root, save_picture):
         ("file,label\na.png,1\n", "no label for b.png"),
         ("file,label\na.png,1\nb.png,2\nc.png,3\n", "line 4: there is no picture 'c.png'"),
         ("file,label\na.png,1\nb.png,2\n../secret.png,3\n", "there is no picture '../secret.png'"),
-        ("file,label\na.png,1\na.png,2\nb.png,1\n", "line 3: a.png stands there twice"),
+        ("file,label\na.png,1\na.png,2\nb.png,1\n", "line 3: a.png is listed twice"),
         ("file,label\na.png,1\nb.png\n", "line 3: not a file name and a label"),
         ("file,label\na.png,1\nb.png,\n", "line 3: not a file name and a label"),
         ("file,label\na.png,1,2\n", "line 2: not a file name and a label"),
@@ -204,7 +204,7 @@ def test_file_that_vanished_is_named(root, save_picture):
 
 def test_pictures_need_a_recipe(root, save_picture):
     save_picture(root / "a.png")
-    with pytest.raises(DataError, match="nothing says how") as caught:
+    with pytest.raises(DataError, match="no recipe says how") as caught:
         find(root, made=None)
     assert "--recipe" in caught.value.hint
 

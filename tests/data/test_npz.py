@@ -157,16 +157,16 @@ def test_what_is_no_number_is_refused(save_npz, array):
 
 
 def test_empty_files_and_arrays(save_npz, tmp_path):
-    with pytest.raises(DataError, match="holds no samples"):
+    with pytest.raises(DataError, match="contains no samples"):
         find_samples(save_npz(image=np.zeros((0, 3, 8, 8), np.float32)), IMAGE_INPUT, None)
     with pytest.raises(DataError, match="'image' has shape"):
         find_samples(save_npz(image=np.float32(1)), IMAGE_INPUT, None)
     with zipfile.ZipFile(tmp_path / "empty.npz", "w"):
         pass
-    with pytest.raises(DataError, match="holds no array"):
+    with pytest.raises(DataError, match="contains no arrays"):
         find_samples(str(tmp_path / "empty.npz"), IMAGE_INPUT, None)
     (tmp_path / "zero.npz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"not a whole \.npz"):
+    with pytest.raises(DataError, match=r"not a complete \.npz"):
         find_samples(str(tmp_path / "zero.npz"), IMAGE_INPUT, None)
 
 
@@ -210,7 +210,7 @@ def test_a_changed_byte_is_noticed_by_its_checksum(tmp_path, save_npz, compresse
     data = bytearray(Path(path).read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / "changed.npz").write_bytes(data)
-    with pytest.raises(DataError, match=r"not a whole \.npz"):
+    with pytest.raises(DataError, match=r"not a complete \.npz"):
         find_samples(str(tmp_path / "changed.npz"), IMAGE_INPUT, None)
 
 

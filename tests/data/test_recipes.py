@@ -17,7 +17,7 @@ def test_the_usual_recipes_are_there():
 
 
 def test_unknown_name_suggests_the_near_one():
-    with pytest.raises(ConfigError, match="there is no recipe 'imagnet'") as caught:
+    with pytest.raises(ConfigError, match="unknown recipe 'imagnet'") as caught:
         load_recipe("imagnet")
     assert "did you mean 'imagenet'" in caught.value.hint
 

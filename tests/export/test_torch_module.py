@@ -121,10 +121,10 @@ def test_names_of_outputs(name: str, outputs: list[str], tmp_path: Path) -> None
         ("Random", "does not compute what the torch module does: the output 'output' differs by", "random numbers"),
         ("Counts", "does not compute what the torch module does", "in-place state"),
         ("Fails", "I do not work", "--shape"),
-        ("fails", "RuntimeError: the weights are not here (user_models.py line", "repair it"),
-        ("leaves", "SystemExit: 3 (user_models.py line", "repair it"),
+        ("fails", "RuntimeError: the weights are not here (user_models.py line", "fix it"),
+        ("leaves", "SystemExit: 3 (user_models.py line", "fix it"),
         ("gives_a_number", "gave a int, not a torch.nn.Module", "returns the module"),
-        ("needs_an_argument", "missing 1 required positional argument", "repair it"),
+        ("needs_an_argument", "missing 1 required positional argument", "fix it"),
     ],
 )
 def test_what_cannot_be_exported(name: str, words: str, hint: str, tmp_path: Path) -> None:

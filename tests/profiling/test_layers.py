@@ -136,7 +136,7 @@ def test_reasons_of_the_build_are_in_the_ir(tmp_path: Path) -> None:
 
 
 def test_an_ir_is_openvinos_alone(made: Made) -> None:
-    with pytest.raises(ConfigError, match="does not tell what it executes"):
+    with pytest.raises(ConfigError, match="does not report what it executes"):
         executed_precision(made.bundle.parent / "model.xml", "onnxruntime")
 
 

@@ -127,7 +127,7 @@ def test_no_room_anywhere(bundle_path, tmp_path, monkeypatch, unpacked):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(cache, "copy_member", full)
-    with pytest.raises(StorageError, match="no room") as caught:
+    with pytest.raises(StorageError, match="not enough space") as caught:
         unpacked(bundle_path)
     assert "EDGEPACK_CACHE" in caught.value.hint
     assert list((tmp_path / "temporary").iterdir()) == []

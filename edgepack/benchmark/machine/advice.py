@@ -25,7 +25,7 @@ _CPUS = Path("sys/devices/system/cpu")
 def doctor_benchmark(
     root: Path = _ROOT, watch_s: float = _WATCH_S, sleep: Callable[[float], None] = time.sleep
 ) -> tuple[Diagnostic, ...]:
-    """Watch this machine at rest for ``watch_s`` seconds and return what disturbs measurements, with what to do.
+    """Watch this machine at rest for ``watch_s`` seconds and return what disturbs measurements, with hints.
 
     An "error" would void a measurement made now, a "warning" makes it less repeatable, a "note" says what cannot be
     measured or judged here. Nothing is changed.
@@ -89,11 +89,11 @@ def _settings(root: Path, host: Host, known: Mapping[str, float]) -> Iterator[Di
             hint="echo off | sudo tee /sys/devices/system/cpu/smt/control, or leave half of the threads idle",
         )
     if "on battery" in (host.power_mode or ""):
-        yield Diagnostic("warning", "the machine runs on battery and may save power", hint="plug the mains in")
+        yield Diagnostic("warning", "the machine runs on battery and may save power", hint="connect mains power")
     if _text(root / "proc/sys/kernel/randomize_va_space") not in ("", "0"):
         yield Diagnostic(
             "note",
-            "memory lies elsewhere in each process, so two runs of one bundle differ a little",
+            "the memory layout differs between processes, so two runs of one bundle differ a little",
             hint="'edgepack compare' takes that into account: it uses several pairs of fresh processes",
         )
 
@@ -115,14 +115,14 @@ def _limits(root: Path, host: Host, known: Mapping[str, float]) -> Iterator[Diag
     if known.get("swap_used_bytes", 0) > validity.Bounds().swap_bytes:
         yield Diagnostic(
             "warning",
-            f"{known['swap_used_bytes'] / 1e6:.0f} MB are swapped out: bringing them back disturbs",
+            f"{known['swap_used_bytes'] / 1e6:.0f} MB are swapped out; swapping disturbs measurements",
             hint="free some memory, then: sudo swapoff -a && sudo swapon -a",
         )
     if known.get("throttle_count", 0) > 0:
         yield Diagnostic(
             "note",
             f"the CPU has throttled {known['throttle_count']:.0f} times since it was started",
-            hint="long measurements may become hot: see to cooling",
+            hint="long measurements may overheat: improve the cooling",
         )
 
 
@@ -130,7 +130,7 @@ def _sensors(root: Path, known: Mapping[str, float]) -> Iterator[Diagnostic]:
     if "cpu_pressure_total_us" not in known:
         yield Diagnostic(
             "note",
-            "this kernel does not tell CPU pressure (/proc/pressure), so waiting is not noticed",
+            "this kernel does not report CPU pressure (/proc/pressure), so waiting is not noticed",
             hint="start it with psi=1, or a kernel with CONFIG_PSI",
         )
     sensor, reason = energy.find_sensor(root)

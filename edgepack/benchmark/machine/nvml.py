@@ -183,6 +183,6 @@ def energy_of(gpus: Sequence[Gpu]) -> int | None:
 
 
 def _together(told: Sequence[int | None]) -> int | None:
-    """Return the sum, None where there is nothing to add or one is not told."""
+    """Return the sum, None where there is nothing to add or one is not reported."""
     known = [value for value in told if value is not None]
     return sum(known) if told and len(known) == len(told) else None

@@ -131,7 +131,7 @@ def measure_launches(
 
 
 def _of_one_launch(scenario: Scenario) -> Scenario:
-    """Return the scenario that one process is told: its share of the warm-up, which loading must be followed by."""
+    """Return the scenario of one process: its share of the warm-up, which loading must be followed by."""
     share = max(scenario.warmup_ns // scenario.launches, min(scenario.warmup_ns, _LEAST_WARMUP_NS))
     return dataclasses.replace(scenario, warmup_ns=share)
 

@@ -1,7 +1,7 @@
 """``--loadgen``: MLCommons' LoadGen drives the same runner, so that edgepack's own loop can be compared with it.
 
-Needs the package mlcommons-loadgen, which is imported here only. What it measures is no MLPerf result: nothing of this
-was submitted or reviewed, and the model and the samples are the bundle's own.
+Needs the package mlcommons-loadgen, which is imported here only. The result is not an MLPerf result: nothing was
+submitted or reviewed, and the model and the samples are the bundle's own.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Scenarios are those of MLPerf LoadGen (loadgen/README.md, "Scenarios"): SingleStream and MultiStream issue the next
 query when the last has completed, Offline has all its samples at once, Server's queries arrive by a Poisson process.
-The numbers are edgepack's own; they are no MLPerf results.
+The numbers are edgepack's own; they are not MLPerf results.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class Worker:
     def _child_error(self, message: str) -> errors.ChildError:
         log = self._log.read_text(errors="replace")[-_LOG_TAIL_CHARACTERS:]
         words = log.strip().splitlines()
-        hint = f"its last words: {words[-1][:200]}" if words else "it said nothing; try --threads 1"
+        hint = f"its last output: {words[-1][:200]}" if words else "it printed nothing; try --threads 1"
         return errors.ChildError(message, log=log, hint=hint)
 
     def _kill(self) -> None:

@@ -135,4 +135,6 @@ def check_percentile_goes_with(name: str) -> None:
     if "percentile" in OBSERVERS.get(name).parameters:
         return
     takers = [other for other, observer in OBSERVERS.all() if "percentile" in observer.parameters]
-    raise ConfigError(f"--percentile does not go with --observer {name}", hint=f"use --observer {' or '.join(takers)}")
+    raise ConfigError(
+        f"--percentile cannot be used with --observer {name}", hint=f"use --observer {' or '.join(takers)}"
+    )

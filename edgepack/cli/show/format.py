@@ -23,6 +23,12 @@ def time_ns(value: float | None) -> str:
     return f"{value:.0f} ns"
 
 
+def interval_ns(value: float, ends: tuple[float, float]) -> str:
+    """Return an interval in the unit that ``time_ns`` gives its ``value``, without the unit."""
+    factor = next((factor for factor in (1e9, 1e6, 1e3) if value >= factor), 1.0)
+    return "..".join(f"{end / factor:.3g}" for end in ends)
+
+
 def percent(value: float | None, digits: int = 1) -> str:
     """Return a fraction as per cent."""
     return "-" if value is None else f"{100 * value:.{digits}f} %"

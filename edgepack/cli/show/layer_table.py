@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgepack.cli.show import format as show
+from edgepack.cli.show.console import Console, Table, safe
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgepack.profiling.layers import LayerRow, LayersReport
 
 _NOTABLE_SHARE = 0.01
@@ -17,32 +16,23 @@ _COLORS = {"int8": "green", "fp32": "yellow", "fused": "dim", "unknown": "dim"}
 
 
 def show_layers(console: Console, report: LayersReport) -> None:
-    """Print one line for each layer that has weights, takes time, or does not run as it was asked to; then why."""
-    from rich import box
-    from rich.markup import escape
-    from rich.table import Table
-
+    """Print one line for each layer that has weights, takes time, or does not run in its requested precision."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
-    console.print(
-        f"[bold]{escape(report.bundle)}[/], {report.precision}, on {escape(report.cpu)} with {escape(versions)}"
+    console.print(f"[bold]{safe(report.bundle)}[/], {report.precision}, on {safe(report.cpu)} with {safe(versions)}")
+    table = Table(
+        ("layer", "operator", "requested", "executed", "SQNR", "time", "reason"), ("SQNR", "time"), ("reason",)
     )
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("layer", "operator", "asked", "runs"):
-        table.add_column(name, no_wrap=True)
-    for name in ("SQNR", "time"):
-        table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("why not faster", overflow="fold", ratio=1)
     rows = [row for row in report.layers if _is_shown(row)]
     for row in rows:
         color = _COLORS.get(row.executed, "yellow")
         table.add_row(
-            escape(_short(row.name)),
-            escape(row.operator),
+            safe(_short(row.name)),
+            safe(row.operator),
             row.asked,
             f"[{color}]{row.executed}[/]",
             "exact" if row.identical else show.decibel(row.sqnr_db),
             show.percent(row.time_share),
-            escape(row.reason or ""),
+            safe(row.reason or ""),
         )
     console.print(table)
     console.print(
@@ -50,18 +40,18 @@ def show_layers(console: Console, report: LayersReport) -> None:
         f"({len(report.layers) - len(rows)} not shown); {show.percent(report.conversion_share)} of it converts between "
         f"precisions and layouts" + _rest(report)
     )
-    console.print(f"[dim]times: the engine's own profile, {report.runs} inferences on the golden inputs[/]")
+    console.print(f"[dim]time: profile of the engine, {report.runs} inferences on the golden inputs[/]")
     if report.sqnr_samples is None:
-        console.print("[dim]SQNR: not in this bundle; builds of int8 rows measure it[/]")
+        console.print("[dim]SQNR: not in this bundle; int8 builds measure it[/]")
     else:
         console.print(
-            f"[dim]SQNR: of each output against the fp32 model's, noise of the layers before included; "
-            f"{report.sqnr_samples} samples, {escape(report.sqnr_engine or '')} when it was built[/]"
+            f"[dim]SQNR: each layer's output against the fp32 model's, including the noise of earlier layers; "
+            f"{report.sqnr_samples} samples, {safe(report.sqnr_engine or '')}, measured at build time[/]"
         )
 
 
 def _rest(report: LayersReport) -> str:
-    return f", {show.percent(report.other_share)} is in nodes that the engine added" if report.other_share else ""
+    return f", {show.percent(report.other_share)} is spent in nodes added by the engine" if report.other_share else ""
 
 
 def _is_shown(row: LayerRow) -> bool:

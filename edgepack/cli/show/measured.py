@@ -6,31 +6,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.show import format as show
-from edgepack.cli.show.tables import make_table, safe
+from edgepack.cli.show.console import Console, safe
+from edgepack.cli.show.tables import make_table
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgepack.runtime.tuning import Tuning
     from edgepack.specs import Result
 
 
 def show_results(console: Console, results: tuple[Result, ...]) -> None:
     """Print latency with intervals, throughput and memory of each measurement."""
-    figures = ("p50", "p90", "p99", "samples/s", "memory", "queries")
-    table = make_table("bundle", "target", "precision", "scenario", "valid", *figures, right=figures)
+    figures = ("p50", "p90", "p99", "samples/s", "memory")
+    table = make_table("bundle", *figures, right=figures)
     for result in results:
         values = {p.p: p for p in result.percentiles}
         table.add_row(
-            safe(result.bundle_name),
-            safe(result.target),
-            result.precision,
-            result.scenario.name,
-            "[green]yes[/]" if result.valid else "[red]no[/]",
+            f"{safe(result.bundle_name)}\n{safe(result.target)} {result.precision}\n"
+            f"[dim]{result.scenario.name}, {result.queries} queries[/]"
+            + ("" if result.valid else "\n[red]not valid[/]"),
             *(_percentile(values.get(p)) for p in (50.0, 90.0, 99.0)),
             f"{result.samples_per_second:.4g}",
             show.size(result.memory_peak_bytes),
-            str(result.queries),
         )
     console.print(table)
     for result in results:
@@ -43,19 +39,19 @@ def show_results(console: Console, results: tuple[Result, ...]) -> None:
 
 
 def _show_limit(console: Console, result: Result, *, layers: bool) -> None:
-    """Print the floor of the latency and, of a single result, the layers that cost most with the reason."""
+    """Print the roofline limit of the latency and, of a single result, its slowest layers with the reason."""
     limit = result.limit
     assert limit is not None
     peaks = ", ".join(f"{p.precision} {p.ops_per_s / 1e9:.0f}" for p in limit.roof.peaks)
     console.print(
-        f"{safe(result.target)} {result.precision}: this machine needs at least {show.time_ns(limit.floor_ns)}; "
-        f"{show.percent(limit.fraction)} of that speed was reached "
-        f"[dim](billion operations a second with {limit.roof.threads} threads: {peaks})[/]"
+        f"{safe(result.target)} {result.precision}: roofline limit {show.time_ns(limit.floor_ns)}; "
+        f"{show.percent(limit.fraction)} of that speed reached "
+        f"[dim](peak Gop/s with {limit.roof.threads} threads: {peaks})[/]"
     )
     if not layers:
         return
     known = {layer.name: layer for layer in limit.layers}
-    table = make_table("layer", "operator", "runs", "time", "least", "why", right=("time", "least"))
+    table = make_table("layer", "operator", "executed", "time", "limit", "reason", right=("time", "limit"))
     for layer in (known[name] for name in limit.costliest):
         floor, spent = show.time_ns(layer.floor_ns), show.time_ns(layer.time_ns)
         table.add_row(*map(safe, (layer.name, layer.operator, layer.executed, spent, floor, layer.reason)))
@@ -67,12 +63,11 @@ def _percentile(value: Any) -> str:
         return "-" if value is None else f"[dim]needs {value.queries_needed}[/]"
     if value.ci95_ns is None:
         return show.time_ns(value.value_ns)
-    low, high = map(show.time_ns, value.ci95_ns)
-    return f"{show.time_ns(value.value_ns)}\n[dim]{low}..{high}[/]"
+    return f"{show.time_ns(value.value_ns)}\n[dim]{show.interval_ns(value.value_ns, value.ci95_ns)}[/]"
 
 
 def show_comparison(console: Console, first: Path, second: Path, result: Any) -> None:
-    """Print the verdict of ``compare`` in one sentence."""
+    """Print the verdict of ``compare``."""
     low, high = result.ci95
     console.print(
         f"[bold]{safe(result.verdict)}[/]: {safe(second.name)} takes {result.ratio:.3f} times as long as "
@@ -80,8 +75,8 @@ def show_comparison(console: Console, first: Path, second: Path, result: Any) ->
     )
     if result.minutes_needed is not None:
         minutes = max(1, round(result.minutes_needed))
-        needed = f"this needs about {minutes} minute{'s' if minutes > 1 else ''}: --duration {minutes}min"
-        console.print(f"cannot tell which is faster; if the noise stays as it is, {needed}")
+        needed = f"a verdict needs about {minutes} minute{'s' if minutes > 1 else ''}: --duration {minutes}min"
+        console.print(f"undecided at this level of noise: {needed}")
     for reason in result.invalid_reasons:
         console.print(f"[red]disturbed[/]: {safe(reason)}")
     for note in result.notes:
@@ -89,8 +84,8 @@ def show_comparison(console: Console, first: Path, second: Path, result: Any) ->
 
 
 def show_tuning(console: Console, tuning: Tuning, path: Path) -> None:
-    """Print what was tried and what is kept."""
-    table = make_table("tried", "time over the default's", "rounds", "why", right=("time over the default's", "rounds"))
+    """Print what was tried and what was saved."""
+    table = make_table("options", "time / default", "rounds", "reason", right=("time / default", "rounds"))
     for trial in tuning.trials:
         ratio = f"{trial.ratio:.3f}" if trial.ratio is not None else "-"
         table.add_row(*map(safe, (trial.changes, ratio, trial.rounds, trial.reason or "")))
@@ -99,15 +94,17 @@ def show_tuning(console: Console, tuning: Tuning, path: Path) -> None:
     if tuning.verdict == "faster":
         console.print(
             f"[green]faster[/]: {safe(_options(tuning))} takes {tuning.ratio:.3f} times as long as the engine's "
-            f"defaults (95 % interval {low:.3f}..{high:.3f}), {show.time_ns(tuning.tuned_ns)} a sample"
+            f"defaults (95 % interval {low:.3f}..{high:.3f}), {show.time_ns(tuning.tuned_ns)} per sample"
         )
     else:
-        console.print(f"the engine's defaults stay, {show.time_ns(tuning.default_ns)} a sample")
+        console.print(
+            f"nothing is measurably faster than the engine's defaults: {show.time_ns(tuning.default_ns)} per sample"
+        )
     for note in tuning.notes:
         console.print(f"[dim]{safe(note)}[/]")
     for reason in tuning.invalid_reasons:
         console.print(f"[red]disturbed[/]: {safe(reason)}")
-    console.print(f"kept in {safe(path)} for this device")
+    console.print(f"saved to {safe(path)}, for this device only")
 
 
 def _options(tuning: Tuning) -> str:

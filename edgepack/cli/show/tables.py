@@ -8,63 +8,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.show import format as show
+from edgepack.cli.show.console import Console, Table, safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.console import Console
-    from rich.table import Table
 
     from edgepack.pipeline.check import CheckReport
     from edgepack.specs import BuildResult, BuildRow, Diagnostic, Host, Recipe, Target, Verification
 
 _WRAP = (
-    "tried",
+    "options",
     "target",
     "bundle",
     "device",
     "value",
-    "why",
+    "reason",
     "source",
     "title",
     "first values",
-    "what it can do here, or what to install",
+    "capabilities, or how to install",
 )
-_STATUS = {"ok": "[green]ok[/]", "failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]"}
+_STATUS = {"failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]"}
 
 
 def make_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     """Return an empty table; the columns in ``right`` hold figures."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
-        wraps = column in _WRAP
-        table.add_column(
-            column,
-            justify="right" if column in right else "left",
-            overflow="fold",
-            no_wrap=not wraps,
-            min_width=12 if wraps else None,
-        )
-    return table
-
-
-def safe(text: Any) -> str:
-    """Return text as it is shown, whatever marks of rich are in it."""
-    from rich.markup import escape
-
-    return escape(str(text))
+    return Table(columns, right, tuple(column for column in columns if column in _WRAP))
 
 
 def show_build(console: Console, result: BuildResult) -> None:
-    """Print one row a target and precision, the reasons of what failed, and the commands to run next."""
+    """Print one row per target and precision, the reasons of failures, and the commands to run next."""
     measured = any(row.accuracy for row in result.rows)
     metric = next((row.accuracy.metric for row in result.rows if row.accuracy), "agreement")
     quality = metric if measured else "agreement"
-    figures = ("size", quality, "drop", "SQNR", "p50", "p90", "speed-up")
-    table = make_table("target", "precision", "status", *figures, right=figures)
+    figures = ("size", quality, "drop", "SQNR", "p50", "p90", "speed")
+    table = make_table("target", *figures, right=figures)
     for row in result.rows:
         table.add_row(*_build_cells(row, measured))
     console.print()
@@ -93,14 +71,15 @@ def _build_cells(row: BuildRow, measured: bool) -> list[str]:
     latency = row.latency_ns
     speed = f"{row.speedup_over_fp32:.2f}x" if row.speedup_over_fp32 is not None else "-"
     sqnr = show.decibel(row.sqnr_db) if row.sqnr_db is not None or row.status == "failed" else "exact"
+    name = f"{safe(row.target)} {row.precision}" + (f"\n{_STATUS[row.status]}" if row.status != "ok" else "")
     return [
-        safe(row.target), row.precision, _STATUS[row.status], show.size(row.size_bytes), value, drop, sqnr,
-        show.time_ns(latency.p50 if latency else None), show.time_ns(latency.p90 if latency else None), speed,
+        name, show.size(row.size_bytes), value, drop, sqnr, show.time_ns(latency.p50 if latency else None),
+        show.time_ns(latency.p90 if latency else None), speed,
     ]  # fmt: skip
 
 
 def _remarks(result: BuildResult) -> list[str]:
-    """Collect what was not measured and why, each said once with the rows it is about."""
+    """Collect what was not measured and why, each once with its rows."""
     texts: dict[str, list[str]] = {}
     for row in result.rows:
         if row.status == "failed":
@@ -113,19 +92,20 @@ def _remarks(result: BuildResult) -> list[str]:
 
 
 def show_targets(console: Console, targets: tuple[Target, ...]) -> None:
-    """Print one line a profile."""
-    table = make_table("id", "device", "engine", "arch", "precisions")
+    """Print one line per profile."""
+    table = make_table("target", "engine", "arch", "precisions")
     for target in targets:
         engine = target.backend if target.engine.device == "CPU" else f"{target.backend} {target.engine.device}"
-        table.add_row(*map(safe, (target.id, target.title, engine, target.arch, " ".join(target.compute.precisions))))
+        name = f"{safe(target.id)}\n[dim]{safe(target.title)}[/]"
+        table.add_row(name, *map(safe, (engine, target.arch, " ".join(target.compute.precisions))))
     console.print(table)
 
 
 def show_target(console: Console, target: Target) -> None:
-    """Print every fact of a profile with its source."""
+    """Print every value of a profile with its source."""
     from edgepack.base.documents import encode
 
-    table = make_table("fact", "value", "source")
+    table = make_table("key", "value", "source")
     data = encode(target)
     for key, value in data.items():
         if key == "sources":
@@ -147,7 +127,7 @@ def _plain(value: Any) -> str:
 
 
 def show_recipes(console: Console, recipes: tuple[Recipe, ...]) -> None:
-    """Print one line a recipe."""
+    """Print one line per recipe."""
     table = make_table("recipe", "title", "samples", "observer", right=("samples",))
     for recipe in recipes:
         table.add_row(*map(safe, (recipe.name, recipe.title, recipe.samples, recipe.observer)))
@@ -155,30 +135,30 @@ def show_recipes(console: Console, recipes: tuple[Recipe, ...]) -> None:
 
 
 def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:
-    """Print the host's facts and one line an engine."""
+    """Print the host's facts and one line per engine."""
     console.print(f"[bold]{safe(host.cpu)}[/], {host.cores} cores, {show.size(host.memory_bytes)}, {safe(host.arch)}")
     console.print(f"[dim]{safe(' '.join(host.isa))}[/]")
-    table = make_table("engine", "version", "what it can do here, or what to install")
+    table = make_table("engine", "version", "capabilities, or how to install")
     for report in reports:
         table.add_row(safe(report.name), safe(report.version or "-"), safe(report.summary))
     console.print(table)
 
 
 def show_diagnostics(console: Console, found: tuple[Diagnostic, ...]) -> None:
-    """Print what the doctor found about measuring here, worst first, with what to do."""
+    """Print what disturbs measurements here, worst first, with hints."""
     _print_diagnostics(console, found)
     if not found:
-        console.print("nothing here disturbs measurements")
+        console.print("nothing found that disturbs measurements")
 
 
 def show_check(console: Console, report: CheckReport) -> None:
-    """Print what a target refuses of a model, and what the proxy said of it."""
+    """Print what a target refuses in a model, and what the proxy reported."""
     _print_diagnostics(console, report.diagnostics)
     if report.proxy is not None:
         _print_diagnostics(console, report.proxy.diagnostics)
         console.print(safe(report.proxy.summary))
-    verdict = "[green]nothing[/]" if report.passed else "[red]it[/]"
-    console.print(f"{safe(report.model)}: {safe(report.target)} will refuse {verdict}, as far as can be told here")
+    verdict = "[green]no problem found[/] for" if report.passed else "[red]will be refused[/] by"
+    console.print(f"{safe(report.model)}: {verdict} {safe(report.target)}")
 
 
 def _print_diagnostics(console: Console, found: tuple[Diagnostic, ...]) -> None:
@@ -188,13 +168,13 @@ def _print_diagnostics(console: Console, found: tuple[Diagnostic, ...]) -> None:
             where = f" (node {safe(item.node)})" if item.node else ""
             console.print(f"[{colour}]{severity}[/]: {safe(item.message)}{where}")
             if item.hint:
-                console.print(f"  [dim]{safe(item.hint)}[/]")
+                console.print(f"  [dim]hint: {safe(item.hint)}[/]")
 
 
 def show_verification(console: Console, bundle: Path, result: Verification) -> None:
     """Print the distance of each output from the golden vectors."""
     table = make_table(
-        "output", "SQNR", "at least", "cosine", "largest error", "", right=("SQNR", "at least", "cosine")
+        "output", "SQNR", "required", "cosine", "max. error", "", right=("SQNR", "required", "cosine", "max. error")
     )
     for output in result.outputs:
         table.add_row(
@@ -203,7 +183,7 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
             show.decibel(output.tolerance_sqnr_db),
             f"{output.cosine:.6f}",
             f"{output.max_abs:.3g}",
-            "[green]ok[/]" if output.passed else "[red]too far[/]",
+            "[green]ok[/]" if output.passed else "[red]out of tolerance[/]",
         )
     console.print(table)
     verdict = "[green]verified[/]" if result.passed else "[red]not verified[/]"
@@ -214,7 +194,7 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
 
 
 def show_outputs(console: Console, result: Any) -> None:
-    """Print shapes of the outputs and, where the bundle knows its classes, the best five."""
+    """Print the shapes of the outputs and, for a classifier with known classes, the top five."""
     table = make_table("output", "dtype", "shape", "first values")
     for name, value in result.outputs.items():
         first = " ".join(f"{v:.4g}" for v in value.ravel()[:6].tolist())
@@ -252,12 +232,14 @@ def _show_layers(console: Console, model: Any) -> None:
 
 
 def _show_functions(console: Console, functions: Mapping[str, str]) -> None:
-    """Print how many functions each rule made, and those that have TVM's own loops, with the reason."""
+    """Print how many functions each rule generated, and which use TVM's default loops, with the reason."""
     kinds = Counter(rule.partition(":")[0] for rule in functions.values())
     console.print("[bold]functions[/]: " + ", ".join(f"{n} {safe(kind)}" for kind, n in sorted(kinds.items())))
     for name, rule in functions.items():
         if rule.startswith("default"):
-            console.print(f"  {safe(name)} has TVM's own loops: {safe(rule.partition(': ')[2] or 'no rule takes it')}")
+            console.print(
+                f"  {safe(name)} uses TVM's default loops: {safe(rule.partition(': ')[2] or 'no rule matches')}"
+            )
 
 
 def show_bundle(console: Console, bundle: Any) -> None:

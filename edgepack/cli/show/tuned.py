@@ -1,4 +1,4 @@
-"""What ``edgepack tune --target`` prints."""
+"""Output of ``edgepack tune --target``."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.cli.show import format as show
-from edgepack.cli.show.tables import make_table, safe
+from edgepack.cli.show.console import Console, safe
+from edgepack.cli.show.tables import make_table
 from edgepack.engines.tvm.tuning.search import describe
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from edgepack.engines.tvm.tuning.search import TunedKernel
     from edgepack.pipeline.tune_kernels import KernelRecords, KernelTuning
 
@@ -19,41 +18,42 @@ _MOST_ROWS = 15
 
 
 def show_kernel_tuning(console: Console, tuning: KernelTuning) -> None:
-    """Print the costliest kernels, what was known and found, and what it brings to the whole model."""
+    """Print the slowest kernels, what was known and found, and the effect on the whole model."""
     found = tuning.search
-    right = ("calls", "rule", "now", "times the rule's")
-    table = make_table("kernel", "calls", "rule", "now", "times the rule's", "state", right=right)
+    right = ("calls", "default", "tuned", "ratio")
+    table = make_table("kernel", "calls", "default", "tuned", "ratio", "state", right=right)
     ordered = sorted(found.kernels, key=lambda k: -k.rule_ns * k.count)
     for kernel in ordered[:_MOST_ROWS]:
         table.add_row(*map(safe, _row(kernel)))
     console.print(table)
     if len(ordered) > _MOST_ROWS:
-        console.print(f"[dim]and {len(ordered) - _MOST_ROWS} that cost less[/]")
-    saved = f"; the known ones had taken {found.saved_ns / 1e9:.0f} s to measure" if found.saved_ns else ""
+        console.print(f"[dim]and {len(ordered) - _MOST_ROWS} cheaper kernels[/]")
+    saved = f"; records saved {found.saved_ns / 1e9:.0f} s of measuring" if found.saved_ns else ""
     console.print(
-        f"{found.count('known')} kernels were known, {found.count('transferred')} near a known one, "
+        f"{found.count('known')} kernels known from records, {found.count('transferred')} similar to a known one, "
         f"{found.count('new')} new{saved}"
     )
     proposed = [k for k in found.kernels if k.transfer_ratio is not None]
     if proposed:
         slower = sum((k.transfer_ratio or 1.0) >= 1 for k in proposed)
-        console.print(f"tiles from near kernels: {len(proposed)} measured, {slower} not faster than the rule's")
+        console.print(f"tiles from similar kernels: {len(proposed)} measured, {slower} not faster than the default")
     if found.tuned_ns:
         where = f"{tuning.cpu}, {tuning.threads} thread{'s' if tuning.threads > 1 else ''}"
         console.print(
-            f"all kernels measured: {show.time_ns(found.rule_ns)} by rule, {show.time_ns(found.tuned_ns)} now ({where})"
+            f"sum of the measured kernels: {show.time_ns(found.rule_ns)} by default, {show.time_ns(found.tuned_ns)} "
+            f"tuned ({where})"
         )
     if (whole := tuning.whole) is not None:
         console.print(
-            f"the whole model takes [bold]{whole.ratio:.3f}[/] times as long as by rule ({whole.low:.3f}.."
+            f"the whole model takes [bold]{whole.ratio:.3f}[/] times as long as by default ({whole.low:.3f}.."
             f"{whole.high:.3f}, {whole.turns} pairs of processes): {show.time_ns(whole.rule_ns)} -> "
             f"{show.time_ns(whole.tuned_ns)}"
         )
     for failure in found.failures:
         console.print(f"[yellow]not measured[/]: {safe(failure)}")
     if not found.complete:
-        console.print("time ended before everything was tried: run it again to go on")
-    console.print(f"kept in {safe(tuning.records)}; the next build for {safe(tuning.target)} uses it")
+        console.print("out of time before everything was tried; run it again to continue")
+    console.print(f"saved to {safe(tuning.records)}; the next build for {safe(tuning.target)} uses it")
 
 
 def _row(kernel: TunedKernel) -> tuple[object, ...]:
@@ -61,19 +61,19 @@ def _row(kernel: TunedKernel) -> tuple[object, ...]:
     if not kernel.measured:
         return words, kernel.count, "-", "-", "-", f"{kernel.state}, not measured"
     now = kernel.rule_ns * kernel.ratio
-    ratio = f"{kernel.ratio:.3f}" if kernel.ratio != 1 else "the rule's"
+    ratio = f"{kernel.ratio:.3f}" if kernel.ratio != 1 else "default"
     return words, kernel.count, show.time_ns(kernel.rule_ns), show.time_ns(now), ratio, kernel.state
 
 
 def show_kernel_records(console: Console, records: KernelRecords, merge: Path | None, export: Path | None) -> None:
-    """Print how much is known of a target."""
+    """Print a summary of a target's tuning records."""
     if merge is not None:
-        console.print(f"took over {records.merged} records of {safe(merge)}")
+        console.print(f"merged {records.merged} records from {safe(merge)}")
     console.print(
         f"{safe(records.target)}: {records.kernels} kernels measured, {records.faster} with a faster tile than the "
-        f"rule's, in {safe(records.path)}"
+        f"default, in {safe(records.path)}"
     )
     if records.cut:
-        console.print("[yellow]![/] its last line was cut short and is left out")
+        console.print("[yellow]![/] its last line is truncated and was ignored")
     if export is not None:
         console.print(f"wrote {safe(export)}")

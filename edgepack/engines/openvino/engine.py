@@ -1,6 +1,6 @@
 """OpenVINO: reads ONNX, writes its own ``model.xml`` and ``model.bin``, and runs them on a CPU, GPU or NPU.
 
-- The precision asked for is told to the device: left alone, a CPU with AMX or AVX512-BF16 computes float32 models in
+- The requested precision is passed to the device: by default, a CPU with AMX or AVX512-BF16 computes float32 models in
   bfloat16, and a GPU in float16.
 - What a device does not offer is computed in float32: asked for float16, a CPU with AVX-512 but without AVX512-FP16
   would silently take bfloat16. An int8 model's other layers run in float32 on a CPU and in float16 on a GPU.

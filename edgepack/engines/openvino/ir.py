@@ -11,7 +11,7 @@ from edgepack.errors import CompileError, ToolchainError
 from edgepack.specs import Asked, Ran
 
 OPENVINO_PRECISIONS: dict[str, Ran] = {"i8": "int8", "u8": "int8", "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
-# Operators of an OpenVINO IR, operation set 16: those with weights, and those that are no layer of their own.
+# Operators of an OpenVINO IR, operation set 16: those with weights, and those that are not a layer of their own.
 _IR_WEIGHTED = frozenset(
     {"Convolution", "ConvolutionBackpropData", "GroupConvolution", "GroupConvolutionBackpropData", "MatMul"}
 )

@@ -59,7 +59,7 @@ def surface_of(version: str) -> Surface:
     numbers = parse_version(version)
     if numbers < parse_version(OLDEST) or numbers >= parse_version(TOO_NEW):
         raise ToolchainError(
-            f"TensorRT {version} is not one that edgepack drives ({OLDEST} up to but not {TOO_NEW})",
+            f"TensorRT {version} is not supported by edgepack ({OLDEST} up to but not {TOO_NEW})",
             hint="update JetPack, or build the bundle for ONNX Runtime on this device's CPU",
         )
     if parse_version("9") <= numbers < parse_version("10"):

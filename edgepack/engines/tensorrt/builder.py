@@ -1,7 +1,7 @@
 """Builds an engine from the ONNX file and the recipe, on the device; one path for all versions (``surfaces.py``).
 
 Run in a child process (``loading.py``): the builder takes most of a small board's memory, and where the kernel kills
-it, the caller is told instead of killed.
+it, the caller gets an error instead of being killed.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def build_plan(
     if plan is None:
         raise CompileError(
             f"TensorRT {version} did not build the engine: {logger.words()}",
-            hint="where it speaks of memory, stop other programs or add swap; else build the bundle in another "
+            hint="if it ran out of memory, stop other programs or add swap; otherwise build the bundle in another "
             "precision",
         )
     with atomic_write(out) as file:

@@ -1,4 +1,4 @@
-"""What TensorRT on the device would refuse, said on the build machine: by node, with what to do. Needs onnx."""
+"""What TensorRT on the device would refuse, reported on the build machine: by node, with hints. Needs onnx."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def dla_core(target: Target) -> int | None:
 def _too_old(version: str, target: Target) -> Diagnostic:
     return Diagnostic(
         "error",
-        f"{target.id} has TensorRT {version}; edgepack drives {OLDEST} and newer",
+        f"{target.id} has TensorRT {version}; edgepack supports {OLDEST} and newer",
         hint="update JetPack where the board allows it; else build the fp32 model for generic-aarch64, whose ONNX file "
         "the device's own trtexec can try",
     )
@@ -138,7 +138,7 @@ def _check_constants(view: GraphView, version: str, surface: Surface) -> Iterato
         if tensor.data_type == _DOUBLE:
             yield Diagnostic(
                 "warning",
-                f"the constant {name!r} is float64; TensorRT makes it float32",
+                f"the constant {name!r} is float64; TensorRT converts it to float32",
                 user.name if user is not None else None,
                 "export the model in float32, so that other engines compute the same",
             )

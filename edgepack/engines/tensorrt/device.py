@@ -90,4 +90,4 @@ def _is_installed() -> bool:
         spec = importlib.util.find_spec("tensorrt")
     except (ImportError, ValueError):
         return False
-    return spec is not None and spec.origin is not None  # a folder of that name in the path is no module
+    return spec is not None and spec.origin is not None  # a folder of that name in the path is not a module

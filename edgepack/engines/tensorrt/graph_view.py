@@ -42,7 +42,7 @@ class GraphView:
         return name in self.constants
 
     def values(self, name: str) -> Array | None:
-        """Return a constant's values; None for what is no constant or is one of strings."""
+        """Return a constant's values; None for what is not a constant or is one of strings."""
         import onnx
 
         tensor = self.constants.get(name)

@@ -45,7 +45,7 @@ def open_engine(compiled: CompiledModel, progress: Progress = no_progress) -> Te
         runner = open_runner(kept.path, recipe, compiled)
     if runner is None:
         raise CompileError(
-            "TensorRT does not load the engine that it has just built", hint="see its words with 'dmesg' and --debug"
+            "TensorRT does not load the engine that it has just built", hint="see 'dmesg', and run again with --debug"
         )
     return runner
 
@@ -86,7 +86,7 @@ def build_in_child(folder: Path, recipe: EngineRecipe, timing: Path, out: Path, 
             return child.call(build_plan, *arguments, limit_s=BUILD_LIMIT_S, log=log, progress=progress)
         except ChildError as error:
             words = error.log.strip().splitlines()
-            last = f"; its last words: {words[-1][:300]}" if words else ""
+            last = f"; its last output: {words[-1][:300]}" if words else ""
             raise CompileError(
                 f"the TensorRT build died: {error.message}{last}",
                 hint="when memory ran out, stop other programs or add swap; the kernel's reason is in 'dmesg'",
@@ -94,7 +94,7 @@ def build_in_child(folder: Path, recipe: EngineRecipe, timing: Path, out: Path, 
 
 
 def _open_packed(compiled: CompiledModel, recipe: EngineRecipe, folder: Path, key: PlanKey) -> TensorRtRunner:
-    """Open a plan that was built on a twin of this device; its record must name exactly this one."""
+    """Open a plan that was built on an identical device; its record must name exactly this one."""
     path = folder / Path(compiled.entry).name
     try:
         record = documents.from_json(plan_cache.PlanRecord, (folder / RECORD).read_bytes(), RECORD)

@@ -141,7 +141,7 @@ def _refuse_foreign(folder: Path) -> None:
     status = folder.stat()
     if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:
         raise StorageError(
-            f"{folder} may be written by other users", hint=f"chmod go-w it, or name another in {FOLDER_VARIABLE}"
+            f"{folder} is writable by other users", hint=f"chmod go-w it, or name another in {FOLDER_VARIABLE}"
         )
 
 

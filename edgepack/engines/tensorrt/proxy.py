@@ -44,7 +44,7 @@ def proxy_version() -> str:
         return importlib.metadata.version("tensorrt-rtx")
     except importlib.metadata.PackageNotFoundError:
         raise ToolchainError(
-            "tensorrt-rtx, the stand-in for TensorRT on machines without a GPU, is not installed",
+            "tensorrt-rtx, which replaces TensorRT on machines without a GPU, is not installed",
             hint="pip install 'edgepack[proxy]' (91 MB)",
         ) from None
 
@@ -62,10 +62,8 @@ def check_by_proxy(model: OnnxModel, sms: tuple[str, ...] = SMS) -> ProxyReport:
             built = child.call(build_by_proxy, model.path.absolute(), shapes, sms, limit_s=_LIMIT_S, log=log)
         except ChildError as error:
             words = error.log.strip().splitlines()
-            reason = f"tensorrt-rtx {error.message}" + (f"; its last words: {words[-1][:300]}" if words else "")
-            found = Diagnostic(
-                "error", reason, hint="it may be a defect of the proxy alone: try the model on the device"
-            )
+            reason = f"tensorrt-rtx {error.message}" + (f"; its last output: {words[-1][:300]}" if words else "")
+            found = Diagnostic("error", reason, hint="it may be a bug of the proxy only: try the model on the device")
             return ProxyReport(version, (), (found,), PACKAGE)
         except ToolchainError:
             raise

@@ -90,7 +90,7 @@ def _check_zero_point(view: GraphView, node: onnx.NodeProto) -> Iterator[Diagnos
 
 
 # Attributes with other values than these are refused: operator, attribute, what ONNX says where it is absent, what is
-# taken, and what to do.
+# taken, and the hint.
 _ATTRIBUTES: tuple[tuple[str, str, Any, tuple[Any, ...], str], ...] = (
     ("Resize", "mode", "nearest", ("nearest", "linear", "cubic"), "use nearest or linear"),
     (

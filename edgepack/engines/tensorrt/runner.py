@@ -214,7 +214,7 @@ class TensorRtRunner:
         for tensor in self._inputs:
             self._cuda.copy_in(tensor.device, tensor.pinned, tensor.used_bytes, self._stream)
         if not self._context.execute_async_v3(self._stream):
-            raise EdgepackError("TensorRT did not run the engine", hint="see the driver's words with 'dmesg'")
+            raise EdgepackError("TensorRT did not run the engine", hint="see the driver's messages in 'dmesg'")
         for tensor in self._outputs:
             self._cuda.copy_out(tensor.pinned, tensor.device, tensor.used_bytes, self._stream)
 

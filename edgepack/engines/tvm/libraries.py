@@ -81,7 +81,7 @@ def _checked(files: dict[str, Path], arch: str) -> dict[str, Path]:
         try:
             found = machine_of(path)
         except CompileError as error:
-            raise ToolchainError(f"{path} is no library: {error.message}", hint="build or copy it again") from None
+            raise ToolchainError(f"{path} is not a library: {error.message}", hint="build or copy it again") from None
         if found != arch:
             raise ToolchainError(f"{path} is for {found}, not {arch}", hint=f"put the {name} built for {arch} there")
     return files

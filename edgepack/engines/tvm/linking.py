@@ -93,6 +93,6 @@ def _zig(arguments: list[str], folder: Path, out: Path, arch: str, glibc: str | 
             words = " ".join((done.stderr or done.stdout).split())[-_WORDS_CHARACTERS:]
             raise CompileError(
                 f"zig did not link {out.name} for {arch}: {words or f'exit status {done.returncode}'}",
-                hint=f"is there room in {cache} and in the temporary folder?",
+                hint=f"check the free space in {cache} and in the temporary folder",
             )
         out.write_bytes(Path(scratch, out.name).read_bytes())

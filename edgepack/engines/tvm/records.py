@@ -151,7 +151,7 @@ def digest_of(path: Path) -> str | None:
 def load_records(path: Path, machine: Machine, tvm: str) -> Records:
     """Return the records of a file, none where it is not there.
 
-    Raises ``ConfigError`` when it is no such file, of another version, of another processor, or damaged but for its
+    Raises ``ConfigError`` when it is not such a file, of another version, of another processor, or damaged but for its
     last line.
     """
     records = Records(machine, tvm, path)
@@ -182,7 +182,7 @@ def read_records(path: Path) -> Records:
             raise _damaged(path, "is too large to be a file of tuning records")
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="name a file that can be read") from error
+        raise ConfigError(f"cannot read {path}: {error.strerror}", hint="give a readable file") from error
     head = _object(lines[0])
     if head is None or "edgepack_tuning" not in head:
         raise _damaged(path, "is not a file of tuning records")
@@ -201,10 +201,10 @@ def read_records(path: Path) -> Records:
         document = _object(line)
         try:
             if document is None:
-                raise ConfigError("no JSON", hint="")
+                raise ConfigError("not JSON", hint="")
             record = documents.decode(Record, document, f"{path}:{number}")
             if not all(math.isfinite(v) and v > 0 for v in (record.rule_ns, *(t.ratio for t in record.trials))):
-                raise ConfigError("a time that cannot be", hint="")
+                raise ConfigError("an invalid time", hint="")
         except ConfigError as error:
             raise _damaged(path, f"is damaged at line {number}") from error
         records.by_workload[record.workload] = record

@@ -344,7 +344,7 @@ class _Finder:
 
 
 def reshape_numbers(numbers: Array, before: list[int], after: list[int]) -> Array | None:
-    """Return ``numbers`` for a tensor of shape ``before`` that becomes ``after``; None where that cannot be told.
+    """Return ``numbers`` for a tensor of shape ``before`` that becomes ``after``; None where that is unknown.
 
     Sizes that are not known (0) may stand before or behind the axes that are cut or joined, not among them.
     """

@@ -1,7 +1,7 @@
 """Scales channels so that one step for a whole tensor suits all of them; the float model computes what it did.
 
 ``channels.py`` finds what may be scaled together, ``channel_scales.py`` chooses the scales, and this brings them into
-the weights. Where a tensor made in float (behind LayerNormalization or GELU) is read by int8 layers and its maker
+the weights. Where a tensor made in float (behind LayerNormalization or GELU) is read by int8 layers and its producer
 cannot take the scales in, a multiplication is put in front of its quantization: SmoothQuant's "activation smoothing",
 Xiao et al. 2022, section 4.
 """

@@ -43,7 +43,7 @@ def _refuse_quantized(proto: Any) -> None:
 
 
 def _drop_constant_inputs(graph: Any) -> None:
-    """Files of IR version 3 list initializers among the inputs as well; a quantized weight is no input."""
+    """Files of IR version 3 list initializers among the inputs as well; a quantized weight is not an input."""
     constants = {t.name for t in graph.initializer}
     kept = [value for value in graph.input if value.name not in constants]
     if len(kept) != len(graph.input):

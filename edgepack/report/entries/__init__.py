@@ -123,7 +123,7 @@ def _with_one_percentile(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 
 def labels(entries: Sequence[Entry]) -> tuple[str, ...]:
-    """Return for each entry what tells it from the others: target and precision, and of the rest what differs."""
+    """Return what distinguishes each entry from the others: target and precision, and of the rest what differs."""
     names = [f"{entry.target} {entry.precision}" for entry in entries]
     for tell in _TELLS:
         details = [tell(entry) for entry in entries]
@@ -300,7 +300,7 @@ def _circumstances(entry: Entry) -> tuple[object, ...]:
 
 
 def _model_key(entry: Entry, entries: Sequence[Entry]) -> tuple[str, str]:
-    """Return name and digest of an entry's model; a row that tells no digest takes the only one of its name."""
+    """Return name and digest of an entry's model; a row without a digest takes the only one of its name."""
     if entry.source_sha256:
         return entry.model, entry.source_sha256
     digests = {e.source_sha256 for e in entries if e.source_sha256 and (e.model == entry.model or not entry.model)}

@@ -17,7 +17,7 @@ DEFAULT_SQNR_DB = 10.0
 
 @dataclass(frozen=True)
 class Limits:
-    """What a reader asks for; None is no limit. ``quality`` is the largest drop, or the least agreement or SQNR."""
+    """What a reader asks for; None is unlimited. ``quality`` is the largest drop, or the least agreement or SQNR."""
 
     latency_ns: float | None = None
     quality: float | None = None
@@ -29,7 +29,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Choice:
-    """``best`` and ``ties`` index the entries: ties are those whose latency cannot be told from the best one's.
+    """``best`` and ``ties`` index the entries: ties are those whose latency cannot be told apart from the best.
 
     ``candidates`` counts the measured entries that keep the limits.
     """

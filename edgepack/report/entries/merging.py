@@ -34,7 +34,7 @@ def _same_name(groups: Sequence[Group]) -> Iterator[str]:
         digests.setdefault(_name(group), []).append(group.source_sha256)
     for name, found in digests.items():
         if len(found) > 1:
-            shown = ", ".join(digest[:_SHORT] or "one that is not told" for digest in found)
+            shown = ", ".join(digest[:_SHORT] or "one that is not reported" for digest in found)
             yield (
                 f"{len(found)} different models are called {name}, by the digest of the model that each was built "
                 f"from ({shown}). They are kept apart: a difference between them is not one between devices."

@@ -1,4 +1,4 @@
-"""Reads results and builds from files and folders: documents of strangers, so everything is checked."""
+"""Reads results and builds from files and folders: untrusted documents, so everything is checked."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_results(paths: Sequence[Path]) -> tuple[tuple[Result, ...], tuple[Build
                 rows.setdefault(_identity(known), known)
     if not results and not rows:
         where = ", ".join(str(path) for path in paths)
-        raise ConfigError(f"{where}: no results there", hint=_HINT)
+        raise ConfigError(f"{where}: no results found", hint=_HINT)
     return tuple(results.values()), tuple(rows.values())
 
 
@@ -56,9 +56,7 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
                 seen.add(place)
                 yield file, named
         if len(seen) > _MOST_FILES:
-            raise ConfigError(
-                f"{path}: more than {_MOST_FILES} JSON files", hint="name the folder of the results alone"
-            )
+            raise ConfigError(f"{path}: more than {_MOST_FILES} JSON files", hint="give the folder of the results only")
 
 
 def _read(path: Path, *, named: bool) -> Result | BuildResult | None:

@@ -1,4 +1,4 @@
-"""Where the time of one measured bundle goes: its costliest layers as bars, and all of them below the host's roof.
+"""Where the time of one measured bundle goes: its slowest layers as bars, and all of them below the host's roofline.
 
 The roofline model is of Williams, Waterman and Patterson, "Roofline: an insightful visual performance model"
 (CACM 52, 2009): a layer that does ``x`` operations on each byte that it moves can do at most the lower of the peak and
@@ -122,7 +122,7 @@ def _others(rest: Sequence[LayerLimit]) -> str:
         return ""
     taken = units.quantity(sum(layer.time_ns for layer in rest), units.TIMES)
     layers = "1 more layer" if len(rest) == 1 else f"{len(rest)} more layers"
-    return f"{layers} took {taken} together" + (f"; the costliest {_MOST_ROWS}" if len(rest) > _MOST_ROWS else "")
+    return f"{layers} took {taken} together" + (f"; the slowest {_MOST_ROWS}" if len(rest) > _MOST_ROWS else "")
 
 
 def _rows(rest: Sequence[LayerLimit], total_ns: int) -> tuple[tuple[str, str, str, str, str], ...]:
@@ -255,7 +255,7 @@ def _along(ends: tuple[float, float, float, float], text: str, *, above: bool) -
 
 
 def _marker(layer: LayerLimit, px: float, py: float) -> str:
-    share = f", {units.percent(layer.fraction, 0)} % of the roof" if layer.fraction is not None else ""
+    share = f", {units.percent(layer.fraction, 0)} % of the roofline" if layer.fraction is not None else ""
     tip = f"{layer.name} ({layer.operator}, {layer.executed}): {units.quantity(layer.time_ns, units.TIMES)}{share}"
     return (
         f'<g class="point bound-{layer.bound}" tabindex="-1" role="img" '

@@ -49,12 +49,12 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 }
 _GRAMMAR = re.compile(r"\s*([A-Za-z][A-Za-z0-9.]*)\s*(>=|<=|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ%/]*)\s*")
 _LONGEST = 100
-_EXAMPLES = "write for example 'p90 > 20ms', 'drop > 1.0' (points), 'agreement < 98' (%), 'size > 5MB'"
+_EXAMPLES = "for example 'p90 > 20ms', 'drop > 1.0' (points), 'agreement < 98' (%), 'size > 5MB'"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """Something that must not be. ``bound`` is in base units; of accuracy a fraction."""
+    """A condition that must not hold. ``bound`` is in base units; of accuracy a fraction."""
 
     text: str
     figure: str
@@ -64,7 +64,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a condition said of one row."""
+    """The outcome of a condition for one row."""
 
     condition: str
     row: str
@@ -79,7 +79,7 @@ def parse_condition(text: str) -> Condition:
         raise ConfigError(f"--fail-if {text[:_LONGEST]!r} is not a condition", hint=_EXAMPLES)
     figure, comparison, number, unit = match.groups()
     if figure not in _UNITS:
-        raise ConfigError(f"--fail-if {text!r}: there is no figure {figure!r}", hint=suggestion(figure, _UNITS))
+        raise ConfigError(f"--fail-if {text!r}: unknown figure {figure!r}", hint=suggestion(figure, _UNITS))
     allowed = _UNITS[figure]
     if unit not in allowed:
         known = ", ".join(repr(name) for name in allowed if name) or "no unit"
@@ -99,7 +99,7 @@ def judge(entries: Sequence[Entry], conditions: Sequence[Condition]) -> tuple[Fi
         judged = [_judge(entry, name, condition) for entry, name in zip(entries, names, strict=True)]
         found += judged
         if not any(f.outcome in ("passed", "failed") for f in judged):
-            found.append(Finding(condition.text, "all rows", "error", f"{condition.figure} is known of no row"))
+            found.append(Finding(condition.text, "all rows", "error", f"{condition.figure} is not known for any row"))
     return tuple(found)
 
 

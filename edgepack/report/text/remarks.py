@@ -80,7 +80,7 @@ def missing(entry: Entry) -> list[str]:
     if entry.result is not None and entry.result.energy_uj is None:
         found.append(f"Energy: {entry.result.energy_source}")
     if entry.result is not None and entry.result.memory_peak_bytes is None:
-        found.append("Memory: the system does not tell a process's peak")
+        found.append("Memory: the system does not report a process's peak")
     if entry.measured and entry.single_stream and not entry.percentile(entry.ranked_by) and "p90" not in notes:
         found.append(f"p90: not enough queries ({entry.result.queries if entry.result else 0}), so it is not compared")
     if _has_no_base(entry) and "speedup_over_fp32" not in notes:

@@ -19,7 +19,7 @@ def recommendation(entries: Sequence[Entry], limits: Limits) -> str:
         return nothing_found(entries)
     text = f"Take {names[choice.best]}: {described(entries[choice.best], quality_kind(entries))}."
     if choice.ties:
-        text += f" Its latency cannot be told from that of {listed([names[i] for i in choice.ties])}."
+        text += f" Its latency cannot be distinguished from that of {listed([names[i] for i in choice.ties])}."
     return f"{text} {caveat(entries)}".strip()
 
 

@@ -94,7 +94,7 @@ def mark(entry: Entry) -> str:
 
 
 def _place(entry: Entry, label: str, entries: Sequence[Entry]) -> str:
-    """Return below a target's name what differs within the table, and all that tells the row from another."""
+    """Return what is shown below a target's name: what differs within the table and identifies the row."""
     if entry.result is None:
         return ""
     results = [e.result for e in entries if e.result is not None]

@@ -203,9 +203,9 @@ def test_a_file_is_checked_in_a_child(save: Save, tmp_path: Path) -> None:
 
 def test_wrong_arguments_are_refused(save: Save, tmp_path: Path) -> None:
     save(quantized(), "right.onnx")
-    with pytest.raises(ConfigError, match="stands in for TensorRT"):
+    with pytest.raises(ConfigError, match="checks for TensorRT"):
         check_file(tmp_path / "right.onnx", "raspberry-pi-5", proxy=True)
-    with pytest.raises(ModelError, match=r"no \.onnx"):
+    with pytest.raises(ModelError, match=r"not an ONNX"):
         check_file(tmp_path / "right.txt", "jetson-orin-nano-jp6")
     (tmp_path / "junk.onnx").write_bytes(b"\x00\xff" * 50)
     with pytest.raises(ModelError):

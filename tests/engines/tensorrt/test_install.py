@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from jetson_bundles import feeds_for, jetson_bundle, reference
+from program import main
 
 from edgepack.bundle.archive import open_bundle
-from edgepack.cli.device_only import main
 from edgepack.device.host import host_facts, saturates
 from edgepack.errors import CompileError, ConfigError, VerificationError
 from edgepack.runtime.adopt import adopt

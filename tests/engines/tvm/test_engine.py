@@ -180,7 +180,7 @@ def test_a_crash_inside_llvm_ends_with_one_error(signal: str, tmp_path: Path) ->
     said = " ".join(done.stderr.split())
     assert done.returncode == 4, said
     assert f"crashed (killed by {signal})" in said
-    assert "its last words are in" in said
+    assert "its last output is in" in said
     assert "Traceback" not in said
     logs = [path.read_text() for path in (tmp_path / "store" / "logs").glob("compile-*.log")]
     assert any("LLVM ERROR (test double): cannot select" in text for text in logs)

@@ -63,7 +63,7 @@ def test_a_users_libraries_of_another_processor_are_refused(own: Path) -> None:
 @pytest.mark.parametrize("data", [b"", b"text", b"\x7fELF\x02\x01" + bytes(100)])
 def test_files_that_are_no_libraries_are_refused(data: bytes, own: Path) -> None:
     (own / FFI).write_bytes(data)
-    with pytest.raises(ToolchainError, match="is no library"):
+    with pytest.raises(ToolchainError, match="is not a library"):
         runtime_files("riscv64", versions())
 
 

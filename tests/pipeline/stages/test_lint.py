@@ -198,7 +198,7 @@ def test_the_command_prints_findings_and_json(command: Run, model: Path, bad: Pa
     assert (found.samples, found.eval_samples, found.observer) == (64, None, "minmax")
     assert 0 < found.model_runs <= 11 * 16 + 4 * 32 + 2 * 208 + 64 + 256
     assert "warning copies: 10 of 64 samples repeat others exactly" in err
-    assert "what to do: remove the copies" in err
+    assert "hint: remove the copies" in err
     assert "2 warnings: 64 calibration samples" in err
     code, out, err = command(*words, "--strict")
     assert code == 2
@@ -218,11 +218,11 @@ def test_the_command_compares_with_the_evaluation_set(command: Run, model: Path,
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((), "there are no samples to check"),
+        ((), "no samples to check"),
         (("--data", "nowhere"), "there is no file or folder nowhere"),
         (("--data", "good.npz", "--recipe", "no-such"), "no-such"),
         (("--data", "good.npz", "--samples", "65"), "64 samples"),
-        (("--data", "empty.npz"), "holds no samples"),
+        (("--data", "empty.npz"), "contains no samples"),
         (("--data", "integers.npz"), "raw integers are not scaled for you"),
     ],
 )
@@ -242,7 +242,7 @@ def test_bad_words_end_with_one_error(
     assert code == 2
     assert out == ""
     assert said in err
-    assert "what to do:" in err
+    assert "hint:" in err
     assert "Traceback" not in err
 
 

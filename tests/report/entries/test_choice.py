@@ -55,7 +55,7 @@ def test_latencies_whose_intervals_overlap_are_a_tie():
     entries = entries_of(((*results, twin), rows))
     found = choose(entries, Limits())
     assert labels(entries)[found.ties[0]] in ("host-twin int8", "host-openvino int8")
-    assert "cannot be told from" in recommendation(entries, Limits())
+    assert "cannot be distinguished from" in recommendation(entries, Limits())
 
 
 def test_disturbed_measurements_can_be_left_out():

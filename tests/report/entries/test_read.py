@@ -102,7 +102,7 @@ def test_nesting_without_end_is_an_error(tmp_path):
 
 
 def test_nothing_found_is_an_error(tmp_path):
-    with pytest.raises(ConfigError, match="no results there"):
+    with pytest.raises(ConfigError, match="no results found"):
         read_results([tmp_path])
     with pytest.raises(ConfigError, match="there is no file or folder"):
         read_results([tmp_path / "absent"])

@@ -114,7 +114,7 @@ def test_what_is_preferred_decides(full):
     assert "least energy of 6 measured ones" in full.run("document.querySelector('.among').textContent")
     set_value(full, "select[name=prefer]", "quality")
     assert full.run(WINNER).split()[1] == "fp32"
-    assert "Its accuracy cannot be told" in full.run("document.querySelector('.caveat').textContent")
+    assert "Its accuracy cannot be distinguished" in full.run("document.querySelector('.caveat').textContent")
 
 
 def test_words_keep_the_rows_that_have_them_all(full):

@@ -76,7 +76,7 @@ def test_a_reference_is_the_users_function(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "hint"), [("topp1", "did you mean 'top1'"), ("f1", "or module:function")])
 def test_an_unknown_name_is_no_users_function(name: str, hint: str) -> None:
-    with pytest.raises(ConfigError, match=f"there is no metric '{name}'") as caught:
+    with pytest.raises(ConfigError, match=f"unknown metric '{name}'") as caught:
         find_metric(name)
     assert hint in caught.value.hint
 

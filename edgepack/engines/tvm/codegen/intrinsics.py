@@ -1,4 +1,4 @@
-"""Sums of four products of bytes in one instruction: which there is on a machine, and how TVM is told to use it.
+"""Sums of four products of bytes in one instruction: which a machine has, and how TVM is made to use it.
 
 Each is a tensor intrinsic: sums int32 [lanes] += activations [4] times weights int8 [lanes, 4], or, where the second
 factor is put in order while running, four of its bytes in each int32 [lanes] (``words``); SMMLA's is

@@ -94,7 +94,7 @@ def _softmax(builder: Any, call: Any) -> Any:
 
 
 def _pad(builder: Any, call: Any) -> Any:
-    """Return the padding of a quantized tensor as a function of its own: what is fused must keep its maker's shape."""
+    """Return the padding of a quantized tensor as a function of its own: fusing must keep the producer's shape."""
     from tvm import tirx, topi
 
     x, attrs = call.args[0], call.attrs

@@ -59,7 +59,7 @@ def serving(host: str, target: Target, *, ssh: str = "ssh", log: Path) -> Iterat
     lacks TVM.
     """
     if not _HOST.fullmatch(host):
-        raise ConfigError(f"{host!r} is no host for ssh", hint="write for example pi@raspberrypi.local")
+        raise ConfigError(f"{host!r} is not a host for ssh", hint="for example pi@raspberrypi.local")
     cpu = _check_board(host, target, ssh)
     port = random.SystemRandom().choice(_PORTS)
     threads = target.compute.cores or 1
@@ -107,7 +107,7 @@ def _ask(host: str, ssh: str, *command: str) -> str:
             check=False,
         )
     except FileNotFoundError as error:
-        raise ToolchainError(f"there is no {ssh} here", hint="install OpenSSH's client") from error
+        raise ToolchainError(f"{ssh} is not installed", hint="install OpenSSH's client") from error
     except subprocess.TimeoutExpired as error:
         raise ToolchainError(
             f"{host} did not answer in {_START_S:.0f} s", hint=f"check it with: {ssh} {host}"
@@ -126,7 +126,7 @@ def _check_board(host: str, target: Target, ssh: str) -> str:
     arch = _ask(host, ssh, "uname", "-m").strip()
     if arch != target.arch:
         raise ConfigError(
-            f"{host} is {arch[:40]!r}, and {target.id} is {target.arch}", hint="name the board's own target"
+            f"{host} is {arch[:40]!r}, and {target.id} is {target.arch}", hint="use the board's own target"
         )
     facts: dict[str, str] = {}
     for line in _ask(host, ssh, "cat", "/proc/cpuinfo").splitlines():
@@ -136,7 +136,7 @@ def _check_board(host: str, target: Target, ssh: str) -> str:
     lacking = sorted(set(target.compute.isa) - flags) if flags else []
     if lacking:
         raise ConfigError(
-            f"{host} lacks {', '.join(lacking)}, which {target.id} uses", hint="name the board's own target"
+            f"{host} lacks {', '.join(lacking)}, which {target.id} uses", hint="use the board's own target"
         )
     return facts.get("model name") or facts.get("Model") or arch
 
@@ -205,7 +205,7 @@ class Board:
             evaluate = module.time_evaluator(NAME, device, number=calls, repeat=1)
             mean_s = float(evaluate(*arguments).mean)
             if not math.isfinite(mean_s) or mean_s <= 0:
-                raise EdgepackError("the board told a time that cannot be", hint="run again")
+                raise EdgepackError("the board reported an invalid time", hint="run again")
             return mean_s * 1e9
 
         return run

@@ -1,7 +1,7 @@
 """Finds faster tiles for the kernels of a model by measuring them, the ones that cost most first, within a time.
 
 For each kernel the rule's tile is measured in turns with tiles that records of other kernels point to, tiles that the
-prediction likes, and some drawn at random; while time is left, the best found is refined, the costliest kernel first.
+prediction likes, and some drawn at random; while time is left, the best found is refined, the slowest kernel first.
 A tile is used when it was faster than the rule's in nearly every round, and so again alone with it in another process.
 Every record is kept as soon as it is made, so
 that an interrupted search goes on where it was.
@@ -157,7 +157,7 @@ def predicted_cost(model: Model, workload: Workload, machine: Machine) -> float:
 
 
 def _refine(tuner: _Tuner, ordered: Sequence[Used], left: Callable[[], bool]) -> bool:
-    """Refine the costliest kernels again and again; return whether nothing is left to try."""
+    """Refine the slowest kernels again and again; return whether nothing is left to try."""
     known = tuner.records.by_workload
     costs = {use.workload: use.count * known[use.workload].rule_ns for use in ordered if use.workload in known}
     least = _LEAST_SHARE * sum(costs.values())

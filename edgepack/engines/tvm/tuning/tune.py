@@ -64,7 +64,7 @@ def tune_model(
     """
     records = tvm.tuned_records(target, tvm.versions())
     if records.cut:
-        events.note(f"{records.path}: its last line was cut short and is left out")
+        events.note(f"{records.path}: its last line is truncated and was ignored")
     with _stage(events, "kernels", f"{target.id} {precision}"):
         used = child.call(kernels_of, model, target, precision, limit_s=_BUILD_LIMIT_S, log=log)
     detail = f"{len(used)} kernels of {target.id} {precision}"

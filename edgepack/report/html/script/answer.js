@@ -66,7 +66,7 @@ const showAnswer = (section, data, kept, best, key) => {
   find(".among").textContent = candidates === 1 ? "The only measured one that keeps your limits."
     : `The ${word} of ${candidates} measured ones that keep your limits.`;
   const ties = tiesOf(data.entries, kept, best, key, data.least);
-  const words = ties.length ? [`Its ${what} cannot be told from that of ${listed(ties)}.`] : [];
+  const words = ties.length ? [`Its ${what} cannot be distinguished from that of ${listed(ties)}.`] : [];
   if (data.entries[best].disturbed) words.push("Measured on a disturbed machine.");
   if (data.caveat) words.push(data.caveat);
   find(".caveat").textContent = words.join(" ");

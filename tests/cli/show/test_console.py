@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.markup import escape
+
+from edgepack.cli.show.console import PlainConsole, Table, make_console, plain, safe
+
+
+@given(st.text(alphabet="[]\\/ab#@ \n", max_size=20))
+def test_text_is_escaped_as_rich_does(text: str) -> None:
+    assert safe(text) == escape(text)
+    if not text.endswith("\\"):  # rich doubles the last backslash, which it takes for the escape of a mark to come
+        assert plain(safe(text)) == text
+
+
+def test_marks_are_left_out() -> None:
+    assert plain(f"[bold]{safe('a[b]')}[/] and [red]more[/]") == "a[b] and more"
+
+
+def test_a_plain_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "44")
+    table = Table(("name", "time", "why"), right=("time",), wrapped=("why",))
+    table.add_row("[green]first[/]", "1.5 ms\n[dim]1..2[/]", "because it is the first of a long list")
+    table.add_row("second", "20 ms", "")
+    PlainConsole().print(table)
+    assert capsys.readouterr().err.splitlines() == [
+        "name      time  why",
+        "-" * 44,
+        "first   1.5 ms  because it is the first of a",
+        "          1..2  long list",
+        "second   20 ms",
+    ]
+
+
+def test_both_consoles_show_the_same_cells(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    table = Table(("name", "shape"))
+    table.add_row(safe("[bold]input[/]"), safe("[n, 3]"))
+    for console in (PlainConsole(), make_console()):
+        console.print(table)
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.split() for line in lines if "input" in line] == [["[bold]input[/]", "[n,", "3]"]]
+
+
+def test_progress_on_a_log_file_is_the_lines_that_stay(capsys: pytest.CaptureFixture[str]) -> None:
+    from edgepack.cli.show.progress import Display
+
+    with Display(PlainConsole()) as display:
+        display.begin("compile", "host-openvino fp32")
+        display.progress("compile", 1, 2)
+        display.end("done", "")
+        display.note("a [note]")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("✓ compile   host-openvino fp32  ")
+    assert lines[1:] == ["! a [note]"]
+
+
+def test_a_table_that_does_not_fit_loses_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "19")
+    table = Table(("bundle", "p50", "p90"), right=("p50", "p90"))
+    table.add_row("[bold]small[/]", "1.6 µs\n[dim]1..2[/]", "")
+    table.add_row("other", "1 ms", "2 ms")
+    for console in (PlainConsole(), make_console()):
+        console.print(table)
+        assert capsys.readouterr().err.split("\n") == [
+            "bundle  small", "p50     1.6 µs 1..2", "", "bundle  other", "p50     1 ms", "p90     2 ms", "",
+        ]  # fmt: skip
