@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import click
 
 from edgepack.base.documents import suggestion
-from edgepack.base.extensions import Table
 from edgepack.base.run_options import RUN_OPTIONS, flag_of
-from edgepack.calibrate.observers import OBSERVERS
 from edgepack.specs import Precision
+
+if TYPE_CHECKING:
+    from edgepack.base.extensions import Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -33,14 +34,17 @@ class OneOf(click.Choice[str]):
 class RowOf(OneOf):
     """A row of a table, by its name; names are asked for when they are needed, as installed packages may add some."""
 
-    def __init__(self, table: Table[Any]) -> None:
+    def __init__(self, table: str) -> None:
+        """Take where the table is, ``module:name``: it is imported when a name is needed."""
         self._table = table
         self.case_sensitive = True
 
     @property
     def choices(self) -> tuple[str, ...]:  # type: ignore[override]
         """The names of the table."""
-        return self._table.names()
+        from edgepack.base.extensions import load_reference
+
+        return cast("Table[Any]", load_reference(self._table)).names()
 
 
 class ShapeType(click.ParamType[tuple[str, str]]):
@@ -77,7 +81,9 @@ _OPTIONS: dict[str, Any] = {
     ),
     "eval_samples": click.option("--eval-samples", type=int, help="Number of evaluation samples  [default: all]"),
     "observer": click.option(
-        "--observer", type=RowOf(OBSERVERS), help="How activation ranges are chosen  [default: the recipe's]"
+        "--observer",
+        type=RowOf("edgepack.calibrate.observers:OBSERVERS"),
+        help="How activation ranges are chosen  [default: the recipe's]",
     ),
     "percentile": click.option(
         "--percentile", type=float, help="Percentile of --observer percentile, 50 to 100  [default: the recipe's]"
