@@ -27,11 +27,7 @@ if TYPE_CHECKING:
     help="auto: keep the corrections that help on held-out samples, and return layers to fp32 until --max-drop holds; "
     "plain: neither  [default: auto]",
 )
-@click.option("--metric", help=f"{metrics_in_words()}(outputs, labels).")
-@click.option(
-    "--metric",
-    help="top1, top5, agreement, sqnr, cosine or module:function(outputs, labels)  [default: top1]",
-)
+@click.option("--metric", help=f"{metrics_in_words()}(outputs, labels)  [default: top1]")
 @click.option(
     "--max-drop",
     type=float,

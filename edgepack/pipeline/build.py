@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,7 +294,7 @@ def _finish(
     """Write results, report and build.json; return the result."""
     named = (
         dataclasses.replace(row, model=plan.name, source_sha256=original.source.sha256, command=command)
-        for row, command in zip(rows, _commands(plan), strict=True)
+        for row, command in zip(rows, _commands(plan.settings), strict=True)
     )
     finished = tuple(_with_measurement(row, measured) for row in named)
     results = tuple(row.result for row in measured.rows.values() if row.result is not None)
@@ -317,13 +318,10 @@ def _finish(
     return built
 
 
-def _commands(plan: BuildPlan) -> Iterator[tuple[str, ...]]:
+def _commands(settings: BuildSettings) -> Iterator[tuple[str, ...]]:
     """Yield the command that makes each row's bundle alone, in the order of the rows."""
-    named = zip(plan.settings.targets, plan.targets, strict=True)
-    words = {target.id: given for given, target in named}
-    for target, precision in plan.rows():
-        one = dataclasses.replace(plan.settings, targets=(words[target.id],), precisions=(precision,), out=None)
-        yield build_command(one)
+    for target, precision in itertools.product(settings.targets, settings.precisions):
+        yield build_command(dataclasses.replace(settings, targets=(target,), precisions=(precision,), out=None))
 
 
 def _with_measurement(row: BuildRow, measured: Measured) -> BuildRow:

@@ -23,7 +23,7 @@ from edgepack.cli.main import cli
 from edgepack.data.samples import find_samples
 from edgepack.engines import get_backend
 from edgepack.engines.targets import load_target
-from edgepack.errors import BundleError, ChildError, ConfigError
+from edgepack.errors import BundleError, ChildError
 from edgepack.graph.load import load_model
 from edgepack.pipeline import build
 from edgepack.profiling.layers import report_layers
@@ -133,11 +133,6 @@ def test_reasons_of_the_build_are_in_the_ir(tmp_path: Path) -> None:
     assert (layers["conv"].asked, layers["conv"].executed) == ("fp32", "fp32")
     assert layers["conv"].reason == "left in float by the rules"
     assert (layers["scores"].asked, layers["scores"].executed) == ("int8", "int8")  # named after the model's output
-
-
-def test_an_ir_is_openvinos_alone(made: Made) -> None:
-    with pytest.raises(ConfigError, match="does not report what it executes"):
-        executed_precision(made.bundle.parent / "model.xml", "onnxruntime")
 
 
 def test_a_bundle_without_records_still_shows_what_runs(tmp_path: Path) -> None:

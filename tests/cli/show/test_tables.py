@@ -8,7 +8,7 @@ import pytest
 from edgepack.cli.show.console import Console, PlainConsole, make_console
 from edgepack.cli.show.measured import show_results
 from edgepack.cli.show.tables import show_build, show_targets
-from edgepack.device.profiles import list_targets
+from edgepack.engines.targets import list_targets
 from edgepack.specs import BuildResult
 
 
