@@ -34,7 +34,7 @@ def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Pla
     table = check_rules(rules)
     if ranges.model_sha256 != model.sha256:
         raise ConfigError(
-            "the ranges were measured on another model",
+            "the ranges were measured on a different model",
             hint="measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'",
         )
     proto = normalise(read_proto(model))
