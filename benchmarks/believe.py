@@ -41,7 +41,8 @@ from edgepack.benchmark.tune import tune
 from edgepack.bundle.archive import copy_member, open_bundle, open_checked, read_member
 from edgepack.device.host import host_facts
 from edgepack.execution import child
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 from edgepack.verify.golden import GOLDEN, read_golden
 
 ROOT = Path(__file__).resolve().parent.parent

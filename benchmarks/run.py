@@ -110,7 +110,7 @@ def overhead(folder: Path) -> list[dict[str, Any]]:
 def overhead_child(engine: str, bundle: str, bare_first: str) -> dict[str, Any]:
     """Alternate blocks of calls of the runner and of the engine itself, in one process, one thread."""
     from edgepack.runtime.load import load
-    from edgepack.specs import RunOptions
+    from edgepack.specs.run import RunOptions
 
     options = RunOptions(threads=1)
     feeds = {"input": np.random.default_rng(0).standard_normal((1, 3, 32, 32)).astype(np.float32)}
@@ -181,7 +181,7 @@ def loading(folder: Path) -> list[dict[str, Any]]:
 def load_child(engine: str, bundle: str, how: str) -> dict[str, Any]:
     """Measure loading alone: the engine is imported before."""
     from edgepack.runtime.load import load
-    from edgepack.specs import RunOptions
+    from edgepack.specs.run import RunOptions
 
     __import__(engine)
     with load(Path(bundle)) as first:  # fills the cache of unpacked files, as on a device after installing
@@ -255,7 +255,8 @@ def memory_child(what: str, model: str, folder: str) -> dict[str, Any]:
 def pack_gigabyte(path: Path, folder: Path) -> None:
     """Pack the file as it is; its golden vectors are one sample made here, with outputs by a child process."""
     from edgepack.bundle.pack import BundleFacts, pack
-    from edgepack.specs import CompiledModel, Target, TensorSpec
+    from edgepack.specs.model import CompiledModel, TensorSpec
+    from edgepack.specs.target import Target
 
     golden = Path(child("golden", str(path), str(folder))["path"])
     compiled = CompiledModel(

@@ -31,7 +31,7 @@ from edgepack.graph.feeds import random_feeds
 from edgepack.graph.freeze import freeze
 from edgepack.graph.load import load_model, read_proto
 from edgepack.graph.prepare import prepare
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 AGREES = 1e-3
 SAMPLES = 2

@@ -198,7 +198,8 @@ def time_child(engine: str, path: str, folder: str, threads: str, seconds: str) 
     """Call the compiled model for some seconds; return the medians of a call."""
     from edgepack.engines import get_backend
     from edgepack.graph.load import load_model
-    from edgepack.specs import CompiledModel, RunOptions
+    from edgepack.specs.model import CompiledModel
+    from edgepack.specs.run import RunOptions
 
     model = load_model(Path(path))
     files = tuple(sorted(p.name for p in Path(folder).iterdir()))

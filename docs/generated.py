@@ -56,10 +56,13 @@ def targets() -> str:
 def commands() -> str:
     """Return every command with its arguments and options, in the sections of ``edgepack --help``."""
     parts = []
-    for title, names in _SECTIONS:
+    context = click.Context(cli, info_name="edgepack")
+    for title, entries in _SECTIONS.items():
         parts.append(f"## {title}")
-        for name in names:
-            parts += _command(cli.commands[name], click.Context(cli, info_name="edgepack"), name, level=3)
+        for name in (entry.partition(".")[2] for entry in entries):
+            command = cli.get_command(context, name)
+            assert command is not None, f"the table of commands names {name}"
+            parts += _command(command, context, name, level=3)
     return "\n\n".join(parts)
 
 

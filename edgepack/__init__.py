@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     from edgepack.errors import EdgepackError as EdgepackError
     from edgepack.pipeline.settings import BuildSettings as BuildSettings
     from edgepack.runtime.load import LoadedModel as LoadedModel
-    from edgepack.specs import BuildResult as BuildResult
-    from edgepack.specs import BuildRow as BuildRow
-    from edgepack.specs import Result as Result
-    from edgepack.specs import RunOptions as RunOptions
-    from edgepack.specs import Scenario as Scenario
+    from edgepack.specs.build import BuildResult as BuildResult
+    from edgepack.specs.build import BuildRow as BuildRow
+    from edgepack.specs.result import Result as Result
+    from edgepack.specs.result import Scenario as Scenario
+    from edgepack.specs.run import RunOptions as RunOptions
 
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "BuildResult": "edgepack.specs",
-    "BuildRow": "edgepack.specs",
+    "BuildResult": "edgepack.specs.build",
+    "BuildRow": "edgepack.specs.build",
     "BuildSettings": "edgepack.pipeline.settings",
     "EdgepackError": "edgepack.errors",
     "LoadedModel": "edgepack.runtime.load",
-    "Result": "edgepack.specs",
-    "RunOptions": "edgepack.specs",
-    "Scenario": "edgepack.specs",
+    "Result": "edgepack.specs.result",
+    "RunOptions": "edgepack.specs.run",
+    "Scenario": "edgepack.specs.result",
     "build": "edgepack.api",
     "load": "edgepack.api",
 }

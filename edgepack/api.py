@@ -15,7 +15,8 @@ from edgepack.errors import ConfigError
 from edgepack.execution.events import Events
 from edgepack.runtime.load import LoadedModel
 from edgepack.runtime.load import load as load_bundle
-from edgepack.specs import BuildResult, RunOptions
+from edgepack.specs.build import BuildResult
+from edgepack.specs.run import RunOptions
 
 _LISTS = ("targets", "precisions")
 _PATHS = ("data", "eval", "recipe", "out")

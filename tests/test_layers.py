@@ -47,7 +47,7 @@ PLAIN = ("errors", "specs", "base", "execution", "device")
 
 # Strings that are an engine's name outside engines/, each with why it may stand there.
 NAMES_AN_ENGINE = {
-    "specs.py": "the default of a profile's key is data, and specs import nothing",
+    "specs/target.py": "the default of a profile's key is data, and specs import nothing",
     "execution/runner.py": "packages whose versions a bundle records, of which two are engines'",
     "calibrate/__init__.py": "the package that computed the ranges, written into them",
     "benchmark/imported.py": "other tools' files, each of one engine",
@@ -339,4 +339,5 @@ def test_a_command_imports_its_own_module_only() -> None:
         "edgepack.base", "edgepack.base.documents", "edgepack.base.run_options", "edgepack.cli", "edgepack.cli.builder",
         "edgepack.cli.bundle",
         "edgepack.cli.duration", "edgepack.cli.main", "edgepack.cli.options", "edgepack.errors", "edgepack.specs",
+        "edgepack.specs.run", "edgepack.specs.types",
     }  # fmt: skip

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.errors import ConfigError
-from edgepack.specs import Progress, Result, RunOptions, Scenario, no_progress
+from edgepack.specs.result import Result, Scenario
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Progress, no_progress
 
 DEFAULT_DURATION_NS = 10_000_000_000
 OFFICIAL_DURATION_NS = 600_000_000_000  # LoadGen's minimum duration

@@ -17,7 +17,10 @@ from edgepack.benchmark.measure.worker_pool import Asked, Worker, close_all
 from edgepack.benchmark.statistics import verdict
 from edgepack.benchmark.statistics.verdict import Decision, Verdict
 from edgepack.errors import ConfigError
-from edgepack.specs import Host, Progress, RunOptions, Scenario, no_progress
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Host
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

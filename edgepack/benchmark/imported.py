@@ -28,16 +28,11 @@ from edgepack.benchmark.statistics.percentiles import (
     queries_needed,
 )
 from edgepack.errors import ConfigError, EdgepackError, StorageError
-from edgepack.specs import (
-    Host,
-    Imported,
-    MeasuredAccuracy,
-    Percentile,
-    Precision,
-    Result,
-    RunOptions,
-    Scenario,
-)
+from edgepack.specs.bundle import MeasuredAccuracy
+from edgepack.specs.result import Imported, Percentile, Result, Scenario
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Host
+from edgepack.specs.types import Precision
 
 ScenarioName: TypeAlias = Literal["SingleStream", "MultiStream", "Server", "Offline"]
 

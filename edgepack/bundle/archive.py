@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from edgepack.specs import Array, FileEntry, Manifest
+    from edgepack.specs.bundle import FileEntry, Manifest
+    from edgepack.specs.types import Array
 
 _CHUNK_BYTES = 1 << 20
 _SIGNATURE_LIMIT_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from edgepack.base import documents
 from edgepack.bundle.archive import Bundle, file_entry, read_member
 from edgepack.bundle.manifest import LAYERS
 from edgepack.errors import BundleError, ConfigError
-from edgepack.specs import LayerRecords
+from edgepack.specs.bundle import LayerRecords
 
 LIMIT_BYTES = 16 << 20
 _FORMAT = 1

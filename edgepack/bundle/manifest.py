@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from edgepack.base import documents
 from edgepack.bundle.layout import MANIFEST, MEMBER_LIMIT, SIGNATURE, name_problem, names_problem
 from edgepack.errors import BundleError, ConfigError
-from edgepack.specs import Manifest, Payload, TensorSpec
+from edgepack.specs.bundle import Manifest, Payload
+from edgepack.specs.model import TensorSpec
 from edgepack.verify.golden import GOLDEN
 
 if TYPE_CHECKING:

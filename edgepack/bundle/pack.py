@@ -24,19 +24,11 @@ from edgepack.bundle.requirements import requirements
 from edgepack.bundle.sbom import sbom_bytes
 from edgepack.engines import engine_of, part_of
 from edgepack.errors import BundleError, ConfigError
-from edgepack.specs import (
-    CompiledModel,
-    FileEntry,
-    LayerRecords,
-    Manifest,
-    MeasuredAccuracy,
-    Payload,
-    Precision,
-    Preprocessing,
-    Progress,
-    Target,
-    no_progress,
-)
+from edgepack.specs.bundle import FileEntry, LayerRecords, Manifest, MeasuredAccuracy, Payload
+from edgepack.specs.data import Preprocessing
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision, Progress, no_progress
 from edgepack.verify.golden import GOLDEN, check_golden, read_golden
 
 

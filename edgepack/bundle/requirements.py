@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 from edgepack.base.versions import parse_version, release
 from edgepack.engines import engine_of, part_of
-from edgepack.specs import Requirements
+from edgepack.specs.bundle import Requirements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgepack.specs import CompiledModel, Target
+    from edgepack.specs.model import CompiledModel
+    from edgepack.specs.target import Target
 
 
 def requirements(compiled: CompiledModel, target: Target) -> Requirements:

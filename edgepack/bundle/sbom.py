@@ -15,7 +15,8 @@ from edgepack.base.files import sha256_json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from edgepack.specs import FileEntry, Manifest, MeasuredAccuracy, TensorSpec
+    from edgepack.specs.bundle import FileEntry, Manifest, MeasuredAccuracy
+    from edgepack.specs.model import TensorSpec
 
 _NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "urn:edgepack:bundle")
 _MODEL_REF = "model"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from edgepack.base.files import sha256_json
 from edgepack.base.stage import stage
 from edgepack.errors import DataError
-from edgepack.specs import OnnxModel, Progress, Ranges, SampleSet, TensorRange, no_progress
+from edgepack.specs.data import Ranges, SampleSet, TensorRange
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     import onnx

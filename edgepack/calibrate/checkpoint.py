@@ -11,7 +11,7 @@ import numpy as np
 from edgepack.base.files import atomic_write
 from edgepack.calibrate.histogram import Counts
 from edgepack.calibrate.statistics import Statistics
-from edgepack.specs import Array
+from edgepack.specs.types import Array
 
 
 @dataclass(frozen=True)

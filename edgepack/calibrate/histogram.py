@@ -14,7 +14,7 @@ from functools import cached_property
 
 import numpy as np
 
-from edgepack.specs import Array
+from edgepack.specs.types import Array
 
 CODES = 1 << 16
 _NEGATIVE = 1 << 15  # the sign bit of a code

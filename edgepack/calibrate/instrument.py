@@ -14,7 +14,8 @@ from edgepack.errors import DataError, ModelError
 if TYPE_CHECKING:
     import onnx
 
-    from edgepack.specs import Feeds, OnnxModel
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.types import Feeds
 
 _REDUCTIONS = ("ReduceMin", "ReduceMax", "ReduceSum")
 _OWN_PREFIX = "edgepack/statistics"

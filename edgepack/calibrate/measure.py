@@ -23,7 +23,7 @@ from edgepack.calibrate.instrument import first_line, open_session, reduced_name
 from edgepack.calibrate.statistics import Extremes, Statistics, extremes_of
 from edgepack.data.samples import read_samples, sample_names
 from edgepack.errors import DataError
-from edgepack.specs import Array
+from edgepack.specs.types import Array
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     import onnx
 
     from edgepack.calibrate.checkpoint import Checkpoint
-    from edgepack.specs import OnnxModel, Progress, SampleSet
+    from edgepack.specs.data import SampleSet
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.types import Progress
 
 CHECKPOINT_S = 5.0
 # Values of the samples under way; their activations inside the engine come on top.

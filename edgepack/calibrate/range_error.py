@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgepack.calibrate.histogram import Histogram
-from edgepack.specs import Array
+from edgepack.specs.types import Array
 
 
 def squared_errors(histogram: Histogram, lows: Array, highs: Array, steps: int) -> Array:

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgepack.base import documents
 from edgepack.base.files import write_text
 from edgepack.errors import ConfigError, DataError
-from edgepack.specs import Ranges, TensorRange
+from edgepack.specs.data import Ranges, TensorRange
 
 _HINT = "measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'"
 _MOST_BYTES = 256 << 20

@@ -9,7 +9,7 @@ import numpy as np
 
 from edgepack.calibrate.histogram import CODES, Counts, clip_counts, count_codes
 from edgepack.calibrate.tensors import Derivation
-from edgepack.specs import Array
+from edgepack.specs.types import Array
 
 
 @dataclass

@@ -15,7 +15,7 @@ from edgepack.graph.wire import INLINE_BYTES
 if TYPE_CHECKING:
     import onnx
 
-    from edgepack.specs import OnnxModel
+    from edgepack.specs.model import OnnxModel
 
 # What a quantizer may put Q/DQ around, for any engine: tensors that these operators read or write are observed.
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "GRU", "LSTM", "RNN"})

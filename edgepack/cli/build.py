@@ -15,7 +15,7 @@ from edgepack.verify.metrics import metrics_in_words
 if TYPE_CHECKING:
     from edgepack.execution.store import Store
     from edgepack.pipeline.settings import BuildSettings
-    from edgepack.specs import BuildResult
+    from edgepack.specs.build import BuildResult
 
 
 @click.command(cls=BuildCommand)

@@ -12,7 +12,7 @@ from edgepack.cli.duration import DURATION
 from edgepack.cli.options import PRECISIONS, OneOf, echo_json, options
 
 if TYPE_CHECKING:
-    from edgepack.specs import RunOptions
+    from edgepack.specs.run import RunOptions
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 _bundle = click.argument("bundle", type=click.Path(path_type=Path))
@@ -158,7 +158,7 @@ def benchmark(
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_results
     from edgepack.cli.show.progress import Bar
-    from edgepack.specs import Scenario
+    from edgepack.specs.result import Scenario
 
     duration = 600_000_000_000 if official_length else duration
     plan = Scenario(
@@ -279,7 +279,7 @@ def import_(
 
 
 def _run_options(threads: int | None) -> RunOptions:
-    from edgepack.specs import RunOptions
+    from edgepack.specs.run import RunOptions
 
     return RunOptions(threads=threads)
 

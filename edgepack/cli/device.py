@@ -35,7 +35,7 @@ def install(bundle: Path, root: Path, threads: int | None, as_json: bool) -> Non
     from edgepack.cli.show.progress import Bar
     from edgepack.runtime.install import describe_record
     from edgepack.runtime.install import install as run
-    from edgepack.specs import RunOptions
+    from edgepack.specs.run import RunOptions
 
     with Bar(make_console(), "install") as bar:
         record = run(bundle, root, RunOptions(threads=threads), bar)

@@ -7,7 +7,11 @@ from typing import Any
 from edgepack.base.run_options import RUN_OPTIONS
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.tuning import Tunings
-from edgepack.specs import BuildResult, Lint, Manifest, Ranges, Recipe, Result, Target
+from edgepack.specs.build import BuildResult
+from edgepack.specs.bundle import Manifest
+from edgepack.specs.data import Lint, Ranges, Recipe
+from edgepack.specs.result import Result
+from edgepack.specs.target import Target
 
 DOCUMENTS: dict[str, type] = {
     "build": BuildResult,

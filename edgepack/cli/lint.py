@@ -12,7 +12,7 @@ from edgepack.cli.options import echo_json, options
 
 if TYPE_CHECKING:
     from edgepack.cli.show.console import Console
-    from edgepack.specs import Lint
+    from edgepack.specs.data import Lint
 
 
 @click.command(cls=BuildCommand)

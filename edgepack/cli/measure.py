@@ -12,7 +12,10 @@ from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
     from edgepack.benchmark.imported import Of
-    from edgepack.specs import Host, Precision, Progress, Result, Roof, RunOptions, Scenario
+    from edgepack.specs.result import Result, Roof, Scenario
+    from edgepack.specs.run import RunOptions
+    from edgepack.specs.target import Host
+    from edgepack.specs.types import Precision, Progress
 
 _STARTUP_S = 600.0
 _FORMATS = (".html", ".md", ".csv", ".parquet", ".xml")

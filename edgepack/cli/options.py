@@ -10,7 +10,7 @@ import click
 
 from edgepack.base.documents import suggestion
 from edgepack.base.run_options import RUN_OPTIONS, flag_of
-from edgepack.specs import Precision
+from edgepack.specs.types import Precision
 
 if TYPE_CHECKING:
     from edgepack.base.extensions import Table

@@ -13,7 +13,7 @@ from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
     from edgepack.execution.runner import StageRunner
-    from edgepack.specs import OnnxModel
+    from edgepack.specs.model import OnnxModel
 
 
 @contextmanager

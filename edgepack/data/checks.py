@@ -12,7 +12,8 @@ from edgepack.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgepack.specs import Array, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array
 
 
 def check_names(found: Mapping[str, object], inputs: tuple[TensorSpec, ...], where: str) -> None:

@@ -18,7 +18,8 @@ from edgepack.data.source import Contents, Item, backwards, place
 from edgepack.errors import DataError
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array
 
 _MOST_SAMPLES = 100_000  # a callable that yields more is taken for one that never ends
 

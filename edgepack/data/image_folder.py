@@ -20,7 +20,9 @@ from edgepack.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from edgepack.specs import Array, Preprocessing, TensorSpec
+    from edgepack.specs.data import Preprocessing
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 _LABELS_FILE = "labels.csv"

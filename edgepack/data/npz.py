@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from edgepack.specs import Array, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array
 
 _CHUNK_BYTES = 1 << 20
 _LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE.TXT 4.3.7: the lengths of name and extra field end the 30 bytes

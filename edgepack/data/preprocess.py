@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from edgepack.specs import Array, Preprocessing
+    from edgepack.specs.data import Preprocessing
+    from edgepack.specs.types import Array
 
 # Only these decoders of Pillow are used (JPEG opens MPO too): others start programs (EPS) or are hardly ever tested.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")

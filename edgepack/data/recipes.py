@@ -7,7 +7,7 @@ from typing import Any
 
 from edgepack.base import documents, resources
 from edgepack.errors import ConfigError
-from edgepack.specs import Preprocessing, Recipe
+from edgepack.specs.data import Preprocessing, Recipe
 
 _MOST_PIXELS_A_SIDE = 8192
 

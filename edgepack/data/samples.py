@@ -20,7 +20,9 @@ from edgepack.base.files import sha256_file, sha256_json
 from edgepack.data import generator, image_folder, npz
 from edgepack.data.source import LABELS, Contents, Item
 from edgepack.errors import DataError
-from edgepack.specs import Array, Preprocessing, SampleSet, TensorSpec
+from edgepack.specs.data import Preprocessing, SampleSet
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.types import Array
 
 Kind: TypeAlias = Literal["pictures", "npz", "callable"]
 Digest: TypeAlias = Callable[[Path], str]

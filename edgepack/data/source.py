@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 LABELS = "labels"  # the key of labels in a .npz and in what a callable yields
 

@@ -12,7 +12,9 @@ from edgepack.base.stage import stage
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.samples import find_samples, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
-from edgepack.specs import Preprocessing, SampleSet, TensorSpec, UserSource
+from edgepack.specs.data import Preprocessing, SampleSet
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.types import UserSource
 
 DEFAULT_SAMPLES = 256
 RANDOM_INPUTS = 8

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.base.stage import stage
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 _SEED = 7
 _EPOCHS = 30

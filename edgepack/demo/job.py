@@ -18,7 +18,7 @@ from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store, default_folder
 from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
-from edgepack.specs import BuildResult
+from edgepack.specs.build import BuildResult
 
 DemoModel = Literal["efficientnet-lite0", "digits"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.device import jetson
-from edgepack.specs import Host, Target
+from edgepack.specs.target import Host, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

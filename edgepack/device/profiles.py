@@ -16,7 +16,7 @@ from typing import Any
 from edgepack.base import documents
 from edgepack.device import host
 from edgepack.errors import ConfigError
-from edgepack.specs import Compute, Target
+from edgepack.specs.target import Compute, Target
 
 HOST_PREFIX = "host-"
 

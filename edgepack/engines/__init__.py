@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 from edgepack.base.documents import suggestion
 from edgepack.base.extensions import Table, load_reference
 from edgepack.errors import ConfigError, ToolchainError
-from edgepack.specs import Change
+from edgepack.specs.run import Change
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgepack.engines.int8 import EngineTable
     from edgepack.execution.events import Events
-    from edgepack.specs import Array, CompiledModel, Diagnostic, OnnxModel, Precision, Progress, RunOptions, Target
+    from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel
+    from edgepack.specs.run import RunOptions
+    from edgepack.specs.target import Target
+    from edgepack.specs.types import Array, Precision, Progress
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from edgepack.engines import ENGINES, Engine, part_of
 from edgepack.engines.common.probe import Probe, check_relu, probe_backend
 from edgepack.errors import EdgepackError, ToolchainError
 from edgepack.execution import child
-from edgepack.specs import Host
+from edgepack.specs.target import Host
 
 _PROBE_LIMIT_S = 180.0  # a machine under load takes a minute to import and try the largest engine
 _LOG = logging.getLogger("edgepack")

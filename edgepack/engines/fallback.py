@@ -6,7 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 
 from edgepack.engines import REFERENCE, get_backend, is_built_on_device
-from edgepack.specs import CompiledModel, RunOptions, Target, Verification
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions, Verification
+from edgepack.specs.target import Target
 
 LABEL = "numerics of the shipped graph on ONNX Runtime CPU"
 

@@ -13,7 +13,8 @@ from edgepack.device.host import ROOT
 from edgepack.device.profiles import HOST_PREFIX, check_choice, check_target, read_profile
 from edgepack.engines import ENGINES, part_of
 from edgepack.errors import ConfigError, ToolchainError
-from edgepack.specs import Compute, EngineFacts, Host, Precision, QuantizationRules, Target
+from edgepack.specs.target import Compute, EngineFacts, Host, QuantizationRules, Target
+from edgepack.specs.types import Precision
 
 _LOG = logging.getLogger("edgepack")
 

@@ -30,7 +30,7 @@ from edgepack.base import documents
 from edgepack.base.files import DISK_FULL, storage_errors
 from edgepack.base.resources import package_folder
 from edgepack.execution.reads import ReadFiles
-from edgepack.specs import Progress, no_progress
+from edgepack.specs.types import Progress, no_progress
 
 T = TypeVar("T")
 

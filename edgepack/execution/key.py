@@ -18,7 +18,8 @@ from edgepack.base.stage import stage_of
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.execution import modules
 from edgepack.execution.store import VALUE, Store
-from edgepack.specs import USER_SOURCE, Host
+from edgepack.specs.target import Host
+from edgepack.specs.types import USER_SOURCE
 
 _NOT_INPUTS = ("out", "progress")
 

@@ -16,7 +16,7 @@ from edgepack.execution.events import Events
 from edgepack.execution.key import key_of
 from edgepack.execution.modules import version
 from edgepack.execution.store import Store
-from edgepack.specs import Host
+from edgepack.specs.target import Host
 
 T = TypeVar("T")
 

@@ -16,7 +16,9 @@ from edgepack.base.extensions import Table
 from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ConfigError, ModelError
-from edgepack.specs import OnnxModel, SampleSet, TensorSpec, UserSource
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.types import UserSource
 
 
 class FindInputs(Protocol):

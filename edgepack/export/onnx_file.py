@@ -13,7 +13,8 @@ from edgepack.graph.load import load_model
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgepack.specs import OnnxModel, SampleSet, TensorSpec
+    from edgepack.specs.data import SampleSet
+    from edgepack.specs.model import OnnxModel, TensorSpec
 
 
 def find_inputs(

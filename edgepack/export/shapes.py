@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base.documents import suggestion
 from edgepack.errors import ConfigError, DataError, ModelError
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgepack.specs import SampleSet
+    from edgepack.specs.data import SampleSet
 
 BATCH = "N"
 _LABELS = "labels"

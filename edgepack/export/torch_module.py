@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgepack.export.shapes import KnownInput
-    from edgepack.specs import Array, OnnxModel, SampleSet, TensorSpec
+    from edgepack.specs.data import SampleSet
+    from edgepack.specs.model import OnnxModel, TensorSpec
+    from edgepack.specs.types import Array
 
 # Tracing with a batch of 1 would fix it: torch.export treats the sizes 0 and 1 as constants.
 _TRACED_BATCH = 2

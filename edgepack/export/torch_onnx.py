@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from edgepack.specs import Array, OnnxModel, SampleSet, TensorSpec
+    from edgepack.specs.data import SampleSet
+    from edgepack.specs.model import OnnxModel, TensorSpec
+    from edgepack.specs.types import Array
 
 # The opset that torch's exporter writes without converting; high enough for LayerNormalization (17) and Q/DQ (13).
 OPSET = 18

@@ -11,12 +11,14 @@ from edgepack.export import Framework
 from edgepack.export.outputs import check_tensors, name_outputs
 from edgepack.export.torch_archive import check_archive
 from edgepack.export.torch_onnx import compare, explain, import_torch, quiet, write_onnx
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgepack.specs import Array, OnnxModel, SampleSet
+    from edgepack.specs.data import SampleSet
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.types import Array
 
 _HINT = "save it again with this version of torch, or give the module itself (file.py:callable)"
 _BATCH = "N"

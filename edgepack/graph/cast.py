@@ -12,14 +12,15 @@ from edgepack.graph import overflow, passes
 from edgepack.graph.check import first_line
 from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.narrow import Low, lower, lowerable
-from edgepack.specs import OnnxModel, Precision, Progress, no_progress
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Precision, Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import onnx
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 NOTE = "edgepack.precision"
 # The key under which the quantizer, too, says what it left in float: JSON, node name -> reason.

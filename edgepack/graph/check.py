@@ -10,7 +10,7 @@ from edgepack.errors import ModelError
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.operators import opsets
 from edgepack.graph.walk import is_external
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

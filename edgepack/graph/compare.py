@@ -9,7 +9,8 @@ from edgepack.graph.feeds import random_feeds
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgepack.specs import Array, OnnxModel
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.types import Array
 
 # Sizes tried for symbolic dimensions other than the batch, until the original runs: pictures, then sequences.
 SIZES = (64, 224, 16, 512, 1)

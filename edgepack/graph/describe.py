@@ -17,7 +17,7 @@ from edgepack.graph.load import light_proto, read_proto
 from edgepack.graph.macs import Shape, count_macs, multiplies
 from edgepack.graph.passes import is_quantized
 from edgepack.graph.walk import all_graphs, all_nodes, describe_node
-from edgepack.specs import OnnxModel, TensorSpec
+from edgepack.specs.model import OnnxModel, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

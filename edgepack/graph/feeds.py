@@ -11,7 +11,8 @@ from edgepack.graph.check import UNKNOWN_RANK
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgepack.specs import Array, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array
 
 
 def random_feeds(

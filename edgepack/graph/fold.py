@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from edgepack.specs import OnnxModel
+    from edgepack.specs.model import OnnxModel
 
 # Above this, folding a constant costs more memory and file than it can save time.
 FOLD_LIMIT_BYTES = 64 << 20

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgepack.base.stage import stage
 from edgepack.graph import passes
 from edgepack.graph.load import read_proto, save_proto
-from edgepack.specs import OnnxModel, TensorSpec
+from edgepack.specs.model import OnnxModel, TensorSpec
 
 
 @stage("freeze")

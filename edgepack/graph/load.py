@@ -17,7 +17,7 @@ from edgepack.errors import ModelError
 from edgepack.graph import check, external, save, wire
 from edgepack.graph.operators import check_operators, check_opsets, opsets
 from edgepack.graph.walk import all_tensors, is_external
-from edgepack.specs import OnnxModel
+from edgepack.specs.model import OnnxModel
 
 if TYPE_CHECKING:
     import onnx

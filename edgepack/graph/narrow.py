@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import onnx
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 Low: TypeAlias = Literal["fp16", "bf16"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from edgepack.base.documents import suggestion
 from edgepack.errors import ModelError
 from edgepack.graph.walk import all_nodes, describe_node
-from edgepack.specs import Diagnostic
+from edgepack.specs.model import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

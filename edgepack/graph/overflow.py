@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import onnx
 
     from edgepack.graph.narrow import Low
-    from edgepack.specs import Array, OnnxModel, Progress
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.types import Array, Progress
 
 SAMPLES = 16
 _LARGEST = 65504.0

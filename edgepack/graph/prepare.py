@@ -40,7 +40,8 @@ from edgepack.graph.compare import differences, invent_feeds, run_model
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.walk import all_nodes
-from edgepack.specs import Feeds, OnnxModel
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Feeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

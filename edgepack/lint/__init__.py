@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from edgepack.base.extensions import Table
 from edgepack.base.stage import stage
 from edgepack.errors import DataError, EdgepackError
-from edgepack.specs import Finding, Lint, Observer, OnnxModel, Progress, SampleSet, no_progress
+from edgepack.specs.data import Finding, Lint, SampleSet
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Observer, Progress, no_progress
 
 if TYPE_CHECKING:
     from edgepack.lint.survey import Survey
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 
 @dataclass(frozen=True)

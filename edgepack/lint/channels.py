@@ -6,7 +6,7 @@ import numpy as np
 
 from edgepack.lint import Found, Inspected
 from edgepack.lint.survey import Channels, Survey
-from edgepack.specs import Finding
+from edgepack.specs.data import Finding
 
 _SHOWN = 3
 _SHOWN_CHANNELS = 8

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgepack.lint import Found, Inspected
 from edgepack.lint.survey import Survey
-from edgepack.specs import Finding
+from edgepack.specs.data import Finding
 
 # Measured: the same photograph as JPEG of quality 30 or scaled to 96 pixels stays above 0.9998; of all pairs of 5000
 # CIFAR-10 pictures two are above, of 32 photographs none is above 0.79.

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edgepack.specs import Array, Preprocessing
+from edgepack.specs.data import Preprocessing
+from edgepack.specs.types import Array
 
 _NEAR = 0.15  # of the span
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgepack.data.samples import ignored_files
 from edgepack.lint import Found, Inspected
-from edgepack.specs import Finding
+from edgepack.specs.data import Finding
 
 _SHOWN = 5
 

@@ -12,7 +12,8 @@ from edgepack.graph.load import read_tensor
 from edgepack.lint import Found, Inspected
 from edgepack.lint.preprocessing import can_judge
 from edgepack.lint.survey import read_some, spread
-from edgepack.specs import Array, Finding
+from edgepack.specs.data import Finding
+from edgepack.specs.types import Array
 
 if TYPE_CHECKING:
     from pathlib import Path

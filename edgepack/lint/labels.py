@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edgepack.lint import Found, Inspected
-from edgepack.specs import Array, Finding, SampleSet
+from edgepack.specs.data import Finding, SampleSet
+from edgepack.specs.types import Array
 
 _IMBALANCE = 10.0
 _LEAST_DOMINANT = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgepack.lint import Found, Inspected
 from edgepack.lint.copies import SOME, SOME_NEAR, look_alike, near_pairs, severity, show
-from edgepack.specs import Finding
+from edgepack.specs.data import Finding
 
 
 def check(inspected: Inspected) -> Found:

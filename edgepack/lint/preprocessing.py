@@ -9,7 +9,8 @@ from edgepack.lint import Found, Inspected, Surveyed
 from edgepack.lint.encodings import Encoding, encoding_of, guess_encoding
 from edgepack.lint.survey import picture_input
 from edgepack.lint.trials import Trial, Trials, try_encodings
-from edgepack.specs import Array, Finding
+from edgepack.specs.data import Finding
+from edgepack.specs.types import Array
 
 # With labels: an error rate of 5 % for all alternatives together, and a gain that is worth a word.
 _ERROR, _LEAST_GAIN = 0.05, 0.02

@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgepack.lint import Found, Inspected
 from edgepack.lint.encodings import guess_encoding
 from edgepack.lint.survey import picture_input
-from edgepack.specs import Finding
+from edgepack.specs.data import Finding
 
 
 def check(inspected: Inspected) -> Found:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edgepack.lint import Found, Inspected
-from edgepack.specs import Finding
+from edgepack.specs.data import Finding
 
 # Far above what two samples of the same data differ by, far below 255.
 _OTHER_SCALE = 20.0

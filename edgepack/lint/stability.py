@@ -8,7 +8,7 @@ from edgepack.calibrate import calibrate
 from edgepack.calibrate.observers import OBSERVERS
 from edgepack.data.samples import split_samples, take_samples
 from edgepack.lint import Found, Inspected
-from edgepack.specs import Finding, Ranges, SampleSet
+from edgepack.specs.data import Finding, Ranges, SampleSet
 
 # Disagreement of halves in the median tensor, relative to the range; 7.5 % more range is 0.6 dB more rounding noise.
 # Measured on EfficientNet-Lite0, minmax and mse: 4 samples 0.09, 8 0.06, 32 0.04, 128 0.04 and 0.015; on ResNet20:

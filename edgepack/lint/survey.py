@@ -12,7 +12,9 @@ import numpy as np
 
 from edgepack.base.files import sha256_file
 from edgepack.data.samples import read_samples, sample_names
-from edgepack.specs import Array, Feeds, OnnxModel, SampleSet, TensorSpec
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.types import Array, Feeds
 
 MOST_DECODED = 2000  # pictures of one set that are decoded; of all others the files alone are compared
 _SIGNATURE_SIDE = 16

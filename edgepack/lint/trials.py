@@ -15,7 +15,9 @@ from edgepack.data.preprocess import open_picture
 from edgepack.errors import ModelError
 from edgepack.lint.encodings import Encoding, alternatives
 from edgepack.lint.survey import channel_axis, read_some, to_pixels
-from edgepack.specs import Array, OnnxModel, Progress, SampleSet, TensorSpec
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.types import Array, Progress
 
 # All encodings see the first samples, the best three of them more, and the best one all samples that are looked at.
 ROUNDS = (16, 48, 256)

@@ -39,20 +39,12 @@ from edgepack.quantize import quantize
 from edgepack.quantize.correct import quantize_corrected
 from edgepack.quantize.layer_sqnr import layer_sqnr
 from edgepack.report.html.page import write_report
-from edgepack.specs import (
-    BuildResult,
-    BuildRow,
-    Finding,
-    LayerRecords,
-    Lint,
-    OnnxModel,
-    Precision,
-    QuantizationRules,
-    Ranges,
-    SampleSet,
-    Target,
-    Trial,
-)
+from edgepack.specs.build import BuildResult, BuildRow, Trial
+from edgepack.specs.bundle import LayerRecords
+from edgepack.specs.data import Finding, Lint, Ranges, SampleSet
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules, Target
+from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation, evaluate
 from edgepack.verify.metrics import METRICS, default_metric
 from edgepack.verify.metrics.user_function import user_metric_code

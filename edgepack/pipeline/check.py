@@ -14,7 +14,8 @@ from edgepack.errors import ConfigError
 from edgepack.execution import child
 from edgepack.export import require_onnx
 from edgepack.graph.load import load_model
-from edgepack.specs import Diagnostic, OnnxModel, Target
+from edgepack.specs.model import Diagnostic, OnnxModel
+from edgepack.specs.target import Target
 
 _LIMIT_S = 300.0
 

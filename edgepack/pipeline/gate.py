@@ -12,7 +12,10 @@ from edgepack.execution.runner import StageRunner
 from edgepack.quantize.correct import Corrected
 from edgepack.quantize.mixed_precision import best_found, choose, layer_costs, pareto_front, put_back_order, search
 from edgepack.quantize.sensitivity import sensitivity
-from edgepack.specs import CompiledModel, OnnxModel, QuantizationRules, Ranges, SampleSet, Trial
+from edgepack.specs.build import Trial
+from edgepack.specs.data import Ranges, SampleSet
+from edgepack.specs.model import CompiledModel, OnnxModel
+from edgepack.specs.target import QuantizationRules
 from edgepack.verify.evaluate import Evaluation
 
 TRIALS = 12

@@ -13,7 +13,9 @@ from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
 from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError
 from edgepack.pipeline.settings import BuildSettings, check_settings, parse_shape
-from edgepack.specs import Observer, Precision, Preprocessing, Recipe, Target
+from edgepack.specs.data import Preprocessing, Recipe
+from edgepack.specs.target import Target
+from edgepack.specs.types import Observer, Precision
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,9 @@ from pathlib import Path
 from edgepack.errors import EdgepackError, GateError
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
-from edgepack.specs import BuildRow, Latency, Precision, Result, Trial
+from edgepack.specs.build import BuildRow, Latency, Trial
+from edgepack.specs.result import Result
+from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation
 
 _NOT_BUILT = "not measured: the build failed"

@@ -14,7 +14,7 @@ from edgepack.base.user_functions import is_callable_reference
 from edgepack.calibrate.observers import check_observer, check_percentile_goes_with
 from edgepack.errors import ConfigError
 from edgepack.export import name_of
-from edgepack.specs import Observer, Precision
+from edgepack.specs.types import Observer, Precision
 from edgepack.verify.metrics import find_metric
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")

@@ -22,15 +22,9 @@ from edgepack.pipeline.stages.pack import facts_of, pack_bundle
 from edgepack.pipeline.stages.samples import golden_vectors, select_samples
 from edgepack.pipeline.targets import how_to_run
 from edgepack.quantize import quantize
-from edgepack.specs import (
-    CompiledModel,
-    Lint,
-    Observer,
-    OnnxModel,
-    Precision,
-    Ranges,
-    Recipe,
-)
+from edgepack.specs.data import Lint, Ranges, Recipe
+from edgepack.specs.model import CompiledModel, OnnxModel
+from edgepack.specs.types import Observer, Precision
 from edgepack.verify.evaluate import evaluate
 from edgepack.verify.reference import reference
 

@@ -6,7 +6,8 @@ from edgepack.device.host import can_run, has_isa, host_facts, saturates
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import LABEL
 from edgepack.engines.targets import is_this_host
-from edgepack.specs import RunOptions, Target
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Target
 
 
 def how_to_run(target: Target) -> tuple[RunOptions, dict[str, str]]:

@@ -19,7 +19,9 @@ from edgepack.export import is_onnx
 from edgepack.graph.load import read_proto
 from edgepack.graph.passes import is_quantized
 from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
-from edgepack.specs import OnnxModel, Precision, Target
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision
 
 
 @dataclass(frozen=True)

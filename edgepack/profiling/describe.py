@@ -15,7 +15,8 @@ from edgepack.export import is_onnx
 from edgepack.graph.describe import ModelDescription, describe
 from edgepack.graph.load import load_model
 from edgepack.profiling.layers import LayersReport, inspect_layers
-from edgepack.specs import Manifest, RunOptions
+from edgepack.specs.bundle import Manifest
+from edgepack.specs.run import RunOptions
 
 _LIMIT_S = 300.0
 _FUNCTIONS_LIMIT_BYTES = 4 << 20

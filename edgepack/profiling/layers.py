@@ -19,13 +19,15 @@ from edgepack.errors import ConfigError
 from edgepack.execution import child
 from edgepack.profiling.reasons import LayerFacts, reason
 from edgepack.runtime.load import LoadedModel, load
-from edgepack.specs import Asked, LayerRecord, LayerRecords, Ran, RunOptions
+from edgepack.specs.bundle import LayerRecord, LayerRecords
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Asked, Ran
 from edgepack.verify.golden import GOLDEN, check_golden, read_golden
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from edgepack.specs import Feeds
+    from edgepack.specs.types import Feeds
 
 _LIMIT_S = 600.0
 _LAYERS_LIMIT = 100_000

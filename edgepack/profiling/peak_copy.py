@@ -11,7 +11,7 @@ import numpy as np
 from edgepack.engines.common.peak import Trial
 
 if TYPE_CHECKING:
-    from edgepack.specs import Precision
+    from edgepack.specs.types import Precision
 
 _REPEAT_BYTES = 8 << 20  # small sets are copied several times a call, so that starting threads does not count
 

@@ -11,7 +11,7 @@ from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
 
 if TYPE_CHECKING:
-    from edgepack.specs import Precision
+    from edgepack.specs.types import Precision
 
 _SQUARES = (256, 512, 1024)
 _TYPES: Mapping[Any, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}

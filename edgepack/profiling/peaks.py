@@ -18,7 +18,8 @@ from edgepack.device.host import host_facts, load_facts
 from edgepack.engines import ENGINES, part_of
 from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
-from edgepack.specs import Bandwidth, Peak, Precision, Progress, Roof, no_progress
+from edgepack.specs.result import Bandwidth, Peak, Roof
+from edgepack.specs.types import Precision, Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

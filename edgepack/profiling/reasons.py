@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edgepack.specs import Asked, Ran
+from edgepack.specs.types import Asked, Ran
 
 # Below this, the time of a kernel goes into memory, not into arithmetic: a core with AVX2 multiplies and adds 32
 # int8 pairs a cycle and loads 32 bytes from its second-level cache in the best case, about 4 from memory.

@@ -11,7 +11,8 @@ from edgepack.bundle.archive import read_member
 from edgepack.profiling.layers import LayerRow, LayersReport, report_loaded
 from edgepack.profiling.peaks import bandwidth_of, peak_of
 from edgepack.runtime.load import load
-from edgepack.specs import LayerLimit, Limit, Roof, RunOptions, Scenario
+from edgepack.specs.result import LayerLimit, Limit, Roof, Scenario
+from edgepack.specs.run import RunOptions
 from edgepack.verify.golden import GOLDEN, read_golden
 
 Bound = Literal["compute", "memory", "overhead", "precision"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.base.stage import stage
-from edgepack.specs import OnnxModel, QuantizationRules, Ranges
+from edgepack.specs.data import Ranges
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules
 
 
 @stage("quantize")

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgepack.quantize.placement import Layer, Placement
-    from edgepack.specs import Array, QuantizationRules
+    from edgepack.specs.target import QuantizationRules
+    from edgepack.specs.types import Array
 
 
 def insert(

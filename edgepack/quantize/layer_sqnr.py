@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.stage import stage
-from edgepack.specs import LayerRecord, LayerRecords, OnnxModel, Progress, SampleSet, no_progress
+from edgepack.specs.bundle import LayerRecord, LayerRecords
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from edgepack.quantize.graph.index import GraphIndex
-    from edgepack.specs import Array, Feeds
+    from edgepack.specs.types import Array, Feeds
 
 SAMPLES = 8
 # Outputs that are read in one pass: all of a large model's at once would not fit into memory.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from edgepack.specs import Trial
+from edgepack.specs.build import Trial
 
 
 @dataclass(frozen=True)

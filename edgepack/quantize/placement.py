@@ -16,7 +16,8 @@ from edgepack.quantize.scales import ActivationScale, activation_scale, fixed_ra
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgepack.specs import QuantizationRules, Ranges, TensorRange
+    from edgepack.specs.data import Ranges, TensorRange
+    from edgepack.specs.target import QuantizationRules
 
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
 # Tensors that are put together share a scale when none of them becomes coarser than this by it.

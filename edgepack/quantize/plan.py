@@ -14,7 +14,9 @@ from edgepack.quantize.rules import check_rules
 from edgepack.quantize.weights import IntegerWeights, integer_weights, read_weights
 
 if TYPE_CHECKING:
-    from edgepack.specs import OnnxModel, QuantizationRules, Ranges
+    from edgepack.specs.data import Ranges
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.target import QuantizationRules
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from typing import Any
 from edgepack.engines.common.requested import LEFT_KEY, AskedLayer, ExecutedLayer, left_in_float
 from edgepack.engines.int8 import MOVES, WEIGHTED
 from edgepack.quantize.graph.index import GraphIndex, index_graph
-from edgepack.specs import Asked, OnnxModel
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Asked
 
 
 def asked_of_onnx(model: OnnxModel) -> list[AskedLayer]:

@@ -12,7 +12,7 @@ from edgepack.engines.int8 import COMPUTES, MOVES, WEIGHTED, EngineTable
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgepack.specs import QuantizationRules, Target
+    from edgepack.specs.target import QuantizationRules, Target
 
 # Outputs whose range is known without data: (low, high).
 FIXED_RANGES: Mapping[str, tuple[float, float]] = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0)}

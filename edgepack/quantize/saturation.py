@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 # The largest sum of two neighbouring weights of one sign.
 PAIR_LIMIT = 128

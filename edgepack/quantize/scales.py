@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edgepack.specs import QuantizationRules, TensorRange
+from edgepack.specs.data import TensorRange
+from edgepack.specs.target import QuantizationRules
 
 # Below this a scale's reciprocal is no float32 any more, and engines multiply by reciprocals.
 SMALLEST_SCALE = 2.0**-120

@@ -11,16 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.stage import stage
-from edgepack.specs import (
-    CompiledModel,
-    OnnxModel,
-    Progress,
-    QuantizationRules,
-    Ranges,
-    RunOptions,
-    SampleSet,
-    no_progress,
-)
+from edgepack.specs.data import Ranges, SampleSet
+from edgepack.specs.model import CompiledModel, OnnxModel
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import QuantizationRules
+from edgepack.specs.types import Progress, no_progress
 
 SAMPLES = 16
 

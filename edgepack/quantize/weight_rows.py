@@ -9,7 +9,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from edgepack.quantize.placement import Layer
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 
 @dataclass(frozen=True)

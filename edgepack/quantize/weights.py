@@ -15,7 +15,8 @@ from edgepack.quantize.weight_rows import Reduction, from_rows, reduction
 if TYPE_CHECKING:
     from edgepack.quantize.graph.index import GraphIndex
     from edgepack.quantize.placement import Layer
-    from edgepack.specs import Array, QuantizationRules
+    from edgepack.specs.target import QuantizationRules
+    from edgepack.specs.types import Array
 
 Clipping: TypeAlias = Literal["largest", "nearest"]
 

@@ -15,7 +15,8 @@ from edgepack.engines import ENGINES, KeptEngine, device_builder, is_built_on_de
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.runtime.load import PLANS, load
 from edgepack.runtime.verify import verify_loaded
-from edgepack.specs import FileEntry, Manifest, Payload, Progress, no_progress
+from edgepack.specs.bundle import FileEntry, Manifest, Payload
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from typing import IO

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from edgepack.bundle.archive import Bundle
-    from edgepack.specs import FileEntry, Payload
+    from edgepack.specs.bundle import FileEntry, Payload
 
 DEFAULT_LIMIT_BYTES = 4 << 30
 _MARKS = "marks.json"

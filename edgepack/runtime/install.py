@@ -26,7 +26,9 @@ from edgepack.errors import ChildError, ConfigError, EdgepackError, IntegrityErr
 from edgepack.execution import child
 from edgepack.runtime.load import PLANS, load
 from edgepack.runtime.verify import verify_loaded
-from edgepack.specs import Host, Precision, Progress, RunOptions, Verification, no_progress
+from edgepack.specs.run import RunOptions, Verification
+from edgepack.specs.target import Host
+from edgepack.specs.types import Precision, Progress, no_progress
 
 CURRENT = "current"
 RECORD = "install.json"

@@ -16,17 +16,11 @@ from edgepack.errors import CompileError, ConfigError, ToolchainError
 from edgepack.runtime.cache import Unpacked, unpack
 from edgepack.runtime.mapped import dropped_pages
 from edgepack.runtime.tuning import Tuning, device_facts, find_tuning
-from edgepack.specs import (
-    Array,
-    CompiledModel,
-    Host,
-    Manifest,
-    Payload,
-    Progress,
-    RunOptions,
-    TensorSpec,
-    no_progress,
-)
+from edgepack.specs.bundle import Manifest, Payload
+from edgepack.specs.model import CompiledModel, TensorSpec
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Host
+from edgepack.specs.types import Array, Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,7 +13,10 @@ import numpy as np
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
 from edgepack.runtime.load import load
-from edgepack.specs import Array, Manifest, RunOptions, TensorSpec
+from edgepack.specs.bundle import Manifest
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Array
 
 _TOP = 5
 _SUMMARY_VALUES = 10_000

@@ -32,7 +32,10 @@ from edgepack.bundle.archive import (
 )
 from edgepack.bundle.manifest import TUNING, manifest_bytes
 from edgepack.errors import BundleError, ConfigError, StorageError
-from edgepack.specs import FileEntry, Host, Manifest, Payload, RunOptions, Tuned
+from edgepack.specs.bundle import FileEntry, Manifest, Payload
+from edgepack.specs.result import Tuned
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Host
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,9 @@ from edgepack.bundle.archive import read_member
 from edgepack.device.host import host_facts
 from edgepack.runtime.load import LoadedModel, load
 from edgepack.runtime.mapped import dropped_pages
-from edgepack.specs import Host, Progress, RunOptions, Verification, no_progress
+from edgepack.specs.run import RunOptions, Verification
+from edgepack.specs.target import Host
+from edgepack.specs.types import Progress, no_progress
 from edgepack.verify.distance import distances
 from edgepack.verify.golden import GOLDEN, check_golden, read_golden
 

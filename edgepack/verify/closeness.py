@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgepack.base.intervals import mean_ci95, proportion_ci95
-from edgepack.specs import Array
+from edgepack.specs.types import Array
 
 _RESAMPLES = 2000
 

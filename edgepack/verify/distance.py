@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepack.specs import Array, OutputDistance
+from edgepack.specs.run import OutputDistance
+from edgepack.specs.types import Array
 
 if TYPE_CHECKING:
     from edgepack.verify.tolerance import Tolerance

@@ -10,16 +10,10 @@ from edgepack.base.stage import stage
 from edgepack.data.samples import read_labels, read_samples
 from edgepack.device.host import host_facts
 from edgepack.engines import get_backend
-from edgepack.specs import (
-    Accuracy,
-    Array,
-    CompiledModel,
-    Progress,
-    RunOptions,
-    SampleSet,
-    Verification,
-    no_progress,
-)
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import Accuracy, RunOptions, Verification
+from edgepack.specs.types import Array, Progress, no_progress
 from edgepack.verify.closeness import Closeness, ClosenessSums
 from edgepack.verify.distance import distances
 from edgepack.verify.golden import read_golden

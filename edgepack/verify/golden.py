@@ -24,19 +24,10 @@ from edgepack.base.stage import stage
 from edgepack.engines import REFERENCE, get_backend
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import BundleError, ConfigError, DataError, EdgepackError, ModelError, VerificationError
-from edgepack.specs import (
-    Array,
-    CompiledModel,
-    OnnxModel,
-    OutputDistance,
-    Precision,
-    Progress,
-    RunOptions,
-    SampleSet,
-    TensorSpec,
-    Verification,
-    no_progress,
-)
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import CompiledModel, OnnxModel, TensorSpec
+from edgepack.specs.run import OutputDistance, RunOptions, Verification
+from edgepack.specs.types import Array, Precision, Progress, no_progress
 from edgepack.verify.tolerance import Tolerance, tolerance
 
 GOLDEN = "golden.npz"  # its name in a bundle

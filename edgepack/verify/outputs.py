@@ -13,7 +13,7 @@ from edgepack.base.files import storage_errors
 from edgepack.errors import DataError
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 MAX_BYTES = 8 << 30
 

@@ -7,7 +7,10 @@ from pathlib import Path
 from edgepack.base.stage import stage
 from edgepack.data.samples import read_samples
 from edgepack.engines import REFERENCE, get_backend
-from edgepack.specs import CompiledModel, OnnxModel, Progress, RunOptions, SampleSet, no_progress
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import CompiledModel, OnnxModel
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Progress, no_progress
 from edgepack.verify.outputs import OutputWriter, StoredOutputs
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edgepack.specs import OutputDistance, Precision
+    from edgepack.specs.run import OutputDistance
+    from edgepack.specs.types import Precision
 
 # fp32 engines order their sums differently. Measured, ONNX Runtime 1.31 against OpenVINO 2026.4 and against itself
 # without optimizations, on four trained CNNs: 117 to 174 dB. The same networks run silently in fp16 or bf16, as some

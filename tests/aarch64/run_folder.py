@@ -10,7 +10,7 @@ import numpy as np
 
 from edgepack.engines.tvm.interface import FILE, read_interface
 from edgepack.engines.tvm.runner import load_runner
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 
 def main(folder: Path, inputs: Path, outputs: Path) -> None:

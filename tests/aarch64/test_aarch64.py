@@ -28,7 +28,7 @@ from edgepack.errors import ToolchainError
 from edgepack.verify.golden import read_golden
 
 if TYPE_CHECKING:
-    from edgepack.specs import OnnxModel
+    from edgepack.specs.model import OnnxModel
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PLACE = Path(os.environ.get("EDGEPACK_AARCH64", ROOT / ".aarch64"))

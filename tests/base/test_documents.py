@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 import json
 import math
+import pkgutil
 import subprocess
 import sys
 import types
@@ -22,9 +24,19 @@ from hypothesis import strategies as st
 from edgepack import specs
 from edgepack.base import documents
 from edgepack.errors import ConfigError
-from edgepack.specs import BuildRow, Manifest, Preprocessing, Recipe, Result, Target, TensorSpec
+from edgepack.specs.build import BuildRow
+from edgepack.specs.bundle import Manifest
+from edgepack.specs.data import Preprocessing, Recipe
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.result import Result
+from edgepack.specs.target import Target
 
-SPECS = [kind for _, kind in inspect.getmembers(specs, dataclasses.is_dataclass)]
+SPECS = [
+    kind
+    for name in (f"edgepack.specs.{module.name}" for module in pkgutil.iter_modules(specs.__path__))
+    for _, kind in inspect.getmembers(importlib.import_module(name), dataclasses.is_dataclass)
+    if kind.__module__ == name
+]
 text = st.text(max_size=20)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 
@@ -279,7 +291,8 @@ def test_the_near_word_is_suggested(word: Any, known: list[Any], expected: str) 
 
 def test_documents_need_the_standard_library_only() -> None:
     code = (
-        "import sys, edgepack.base.documents, edgepack.specs; print('numpy' in sys.modules, 'msgspec' in sys.modules)"
+        "import sys, edgepack.base.documents, edgepack.specs.build\n"
+        "print('numpy' in sys.modules, 'msgspec' in sys.modules)"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.split() == ["False", "False"]

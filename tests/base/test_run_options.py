@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from edgepack.base.run_options import RUN_OPTIONS, command_words, out_of_bounds
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(RunOptions)])

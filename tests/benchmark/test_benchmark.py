@@ -6,7 +6,8 @@ from small_bundles import small_bundle
 from edgepack.benchmark import benchmark
 from edgepack.errors import BundleError, ConfigError
 from edgepack.execution import child
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 
 SECOND = 10**9
 OPTIONS = RunOptions(threads=1)

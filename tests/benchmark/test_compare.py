@@ -9,7 +9,8 @@ from simulated import Machine, SimulatedWorker, subject
 from edgepack.benchmark import compare
 from edgepack.benchmark.measure.worker import Open
 from edgepack.errors import BundleError, ConfigError
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 
 SECOND = 10**9
 PAIR = tuple(

@@ -22,7 +22,7 @@ from edgepack.benchmark.imported import Of, import_result, unknown_host
 from edgepack.bundle.archive import open_bundle
 from edgepack.cli.main import cli
 from edgepack.errors import ConfigError, StorageError
-from edgepack.specs import Result
+from edgepack.specs.result import Result
 
 RECORDED = Path(__file__).parent / "recorded"
 OF = Of("net", "board", "fp32", HOST)

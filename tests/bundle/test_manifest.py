@@ -10,7 +10,8 @@ import pytest
 from edgepack.bundle.archive import open_bundle, read_member
 from edgepack.bundle.manifest import FORMAT, check_name, check_version, manifest_bytes, read_manifest
 from edgepack.errors import BundleError, ConfigError
-from edgepack.specs import FileEntry, Payload, TensorSpec
+from edgepack.specs.bundle import FileEntry, Payload
+from edgepack.specs.model import TensorSpec
 
 
 @pytest.fixture

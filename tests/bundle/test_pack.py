@@ -14,7 +14,7 @@ from edgepack.bundle.archive import open_bundle, read_member
 from edgepack.bundle.pack import pack
 from edgepack.errors import BundleError, ConfigError
 from edgepack.execution import child
-from edgepack.specs import Preprocessing
+from edgepack.specs.data import Preprocessing
 from edgepack.verify.golden import read_golden
 
 

@@ -9,7 +9,7 @@ from small_bundles import TARGET, small_compiled
 
 from edgepack.base.versions import is_older, parse_version, release
 from edgepack.bundle.requirements import requirements
-from edgepack.specs import Compute, EngineFacts
+from edgepack.specs.target import Compute, EngineFacts
 
 
 def stamp(path, opset, ir):

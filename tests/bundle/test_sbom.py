@@ -12,7 +12,8 @@ from small_bundles import small_bundle
 
 from edgepack.bundle.archive import open_bundle, read_member
 from edgepack.bundle.sbom import sbom_bytes
-from edgepack.specs import Accuracy, MeasuredAccuracy
+from edgepack.specs.bundle import MeasuredAccuracy
+from edgepack.specs.run import Accuracy
 
 if TYPE_CHECKING:
     from pathlib import Path

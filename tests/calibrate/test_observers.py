@@ -9,7 +9,7 @@ from edgepack.calibrate.observers import OBSERVERS, check_percentile_goes_with, 
 from edgepack.calibrate.range_error import squared_errors
 from edgepack.calibrate.statistics import Statistics, extremes_of
 from edgepack.errors import ConfigError
-from edgepack.specs import Recipe
+from edgepack.specs.data import Recipe
 
 COUNT = 60_000
 

@@ -4,7 +4,7 @@ import pytest
 
 from edgepack.calibrate.ranges import diff_ranges, read_ranges, write_ranges
 from edgepack.errors import ConfigError, DataError
-from edgepack.specs import Ranges, TensorRange
+from edgepack.specs.data import Ranges, TensorRange
 
 ONE = TensorRange(-1.5, 2.0, -1.0, 2.0, 2.0)
 RANGES = Ranges(

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from small_bundles import small_bundle
 
 from edgepack.cli.main import cli
-from edgepack.specs import Verification
+from edgepack.specs.run import Verification
 
 
 @pytest.fixture(scope="module")

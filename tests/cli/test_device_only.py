@@ -16,7 +16,9 @@ from small_bundles import small_bundle
 from edgepack import __version__
 from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
-from edgepack.specs import Manifest, Result, Verification
+from edgepack.specs.bundle import Manifest
+from edgepack.specs.result import Result
+from edgepack.specs.run import Verification
 
 ENGINE = ("onnxruntime", "flatbuffers", "google", "coloredlogs", "humanfriendly", "packaging")
 

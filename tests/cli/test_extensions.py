@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import edgepack
-from edgepack.specs import OnnxModel
+from edgepack.specs.model import OnnxModel
 
 ENTRY_POINTS = """
 [edgepack.observers]
@@ -33,7 +33,7 @@ from pathlib import Path
 from edgepack.calibrate.observers import Ends, RangeObserver
 from edgepack.export import FRAMEWORKS, Framework
 from edgepack.lint import Found
-from edgepack.specs import Accuracy, Finding
+from edgepack.specs.data import Finding; from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Metric
 
 SHARE = 0.5

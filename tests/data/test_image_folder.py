@@ -8,7 +8,8 @@ from edgepack.data.image_folder import list_pictures
 from edgepack.data.preprocess import read_picture
 from edgepack.data.samples import find_samples, read_labels, read_samples
 from edgepack.errors import DataError
-from edgepack.specs import Preprocessing, TensorSpec
+from edgepack.specs.data import Preprocessing
+from edgepack.specs.model import TensorSpec
 
 MADE = Preprocessing(resize=(8, 8), scale=1 / 255)
 

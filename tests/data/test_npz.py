@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgepack.data.samples import find_samples, read_labels, read_samples, take_samples
 from edgepack.errors import DataError
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 TOKENS = (TensorSpec("ids", "int64", ("batch", "length")), TensorSpec("mask", "int64", ("batch", "length")))
 

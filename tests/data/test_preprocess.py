@@ -9,7 +9,7 @@ from PIL import Image
 from edgepack.data import preprocess
 from edgepack.data.preprocess import decode_picture, picture_shape, read_picture
 from edgepack.errors import DataError
-from edgepack.specs import Preprocessing
+from edgepack.specs.data import Preprocessing
 
 PLAIN = Preprocessing()
 

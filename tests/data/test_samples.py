@@ -16,7 +16,7 @@ from edgepack.data.samples import (
     take_samples,
 )
 from edgepack.errors import DataError
-from edgepack.specs import Preprocessing, SampleSet
+from edgepack.specs.data import Preprocessing, SampleSet
 
 MADE = Preprocessing(resize=(8, 8), scale=1 / 255)
 

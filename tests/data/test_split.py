@@ -7,7 +7,7 @@ import pytest
 
 from edgepack.data.split import SampleRequest, choose_samples, random_inputs, with_shapes
 from edgepack.errors import ConfigError, DataError
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 INPUTS = (TensorSpec("x", "float32", ("N", 3)),)
 

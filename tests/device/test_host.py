@@ -15,7 +15,7 @@ import pytest
 
 from edgepack.device import host
 from edgepack.engines.targets import is_this_host
-from edgepack.specs import Compute, EngineFacts, Host, Target
+from edgepack.specs.target import Compute, EngineFacts, Host, Target
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,10 @@ import pytest
 
 from edgepack.engines import ENGINES, Backend, Runner, get_backend
 from edgepack.errors import ToolchainError
-from edgepack.specs import EngineFacts, OnnxModel, Precision, RunOptions, Target
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import EngineFacts, Target
+from edgepack.specs.types import Precision
 
 if TYPE_CHECKING:
     from pathlib import Path

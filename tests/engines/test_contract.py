@@ -16,7 +16,9 @@ from onnx.reference import ReferenceEvaluator
 
 from edgepack.base import documents
 from edgepack.errors import CompileError, DataError, EdgepackError, ToolchainError
-from edgepack.specs import CompiledModel, EngineFacts, RunOptions, Target
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import EngineFacts, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

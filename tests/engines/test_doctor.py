@@ -11,7 +11,7 @@ from edgepack.base import documents
 from edgepack.engines import ENGINES, doctor, get_backend
 from edgepack.engines.doctor import EngineReport, diagnose
 from edgepack.errors import ToolchainError
-from edgepack.specs import Host
+from edgepack.specs.target import Host
 
 if TYPE_CHECKING:
     from pathlib import Path

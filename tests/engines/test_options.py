@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgepack.engines import Sharing, get_backend
 from edgepack.errors import DataError, EdgepackError, ToolchainError
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

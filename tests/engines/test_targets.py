@@ -18,7 +18,7 @@ from edgepack.engines import ENGINES, targets
 from edgepack.engines.targets import is_this_host
 from edgepack.errors import ConfigError
 from edgepack.quantize.rules import check_rules, rules_for
-from edgepack.specs import Host, Target
+from edgepack.specs.target import Host, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,8 @@ from child_functions import Item
 from edgepack.engines.onnxruntime import engine as onnxruntime
 from edgepack.errors import ChildError, CompileError, ConfigError, DataError, EdgepackError, StorageError
 from edgepack.execution import child as children
-from edgepack.specs import CompiledModel, OnnxModel, Target, TensorSpec
+from edgepack.specs.model import CompiledModel, OnnxModel, TensorSpec
+from edgepack.specs.target import Target
 
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 

@@ -19,7 +19,8 @@ from edgepack.base.stage import stage, stage_of
 from edgepack.device.host import host_facts
 from edgepack.execution.key import identify, key_of
 from edgepack.execution.store import Store
-from edgepack.specs import OnnxModel, UserSource
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import UserSource
 
 PACKAGE = Path(edgepack.__file__).resolve().parent
 HOST = host_facts()

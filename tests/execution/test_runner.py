@@ -15,7 +15,7 @@ from edgepack.execution.events import Outcome
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
 from edgepack.pipeline.stages.samples import select_samples
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 INPUTS = (TensorSpec("x", "float32", ("N", 3)),)
 

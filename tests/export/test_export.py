@@ -22,7 +22,7 @@ from edgepack.export import (
     sources_in_words,
 )
 from edgepack.graph.load import load_model, save_proto
-from edgepack.specs import OnnxModel
+from edgepack.specs.model import OnnxModel
 
 
 def product() -> onnx.ModelProto:

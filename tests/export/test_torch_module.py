@@ -13,7 +13,8 @@ import pytest
 from edgepack.errors import ConfigError, EdgepackError, ModelError
 from edgepack.export import export, find_inputs
 from edgepack.graph.load import read_proto
-from edgepack.specs import OnnxModel, Preprocessing, SampleSet, TensorSpec
+from edgepack.specs.data import Preprocessing, SampleSet
+from edgepack.specs.model import OnnxModel, TensorSpec
 
 USER = Path(__file__).resolve().parents[1] / "helpers" / "user_models.py"
 IMAGE = {"image": ("N", 3, 8, 8)}

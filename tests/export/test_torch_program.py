@@ -19,7 +19,7 @@ from torch import nn
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export import export, find_inputs
 from edgepack.export.torch_archive import check_archive
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 
 class Net(nn.Module):

@@ -17,7 +17,7 @@ from edgepack.errors import ConfigError, ModelError
 from edgepack.graph.cast import LEFT_KEY, NOTE, cast
 from edgepack.graph.compare import invent_feeds, run_model
 from edgepack.graph.load import load_model, read_proto
-from edgepack.specs import OnnxModel
+from edgepack.specs.model import OnnxModel
 
 FLOAT, FLOAT16, BFLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 

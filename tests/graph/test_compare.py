@@ -13,7 +13,7 @@ from edgepack.errors import ModelError
 from edgepack.graph.compare import differences, invent_feeds, relative_distance, run_model
 from edgepack.graph.feeds import random_feeds
 from edgepack.graph.load import load_model
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 INF, NAN = np.inf, np.nan
 

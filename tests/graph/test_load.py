@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import ModelError
 from edgepack.graph.load import load_model, read_proto, read_tensor, save_proto
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 # A process's own peak; ru_maxrss it would inherit from the one that started it.
 _PEAK_KIB = "int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"

@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepack.graph.compare import differences, invent_feeds, run_model
 from edgepack.graph.load import load_model, read_proto
 from edgepack.graph.prepare import NOTE, prepare
-from edgepack.specs import OnnxModel
+from edgepack.specs.model import OnnxModel
 
 
 def prepared(proto: onnx.ModelProto, tmp_path: Path) -> tuple[OnnxModel, onnx.ModelProto, str]:

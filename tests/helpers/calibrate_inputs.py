@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 IMAGE_INPUT = (TensorSpec("image", "float32", ("N", 3, 8, 8)),)
 

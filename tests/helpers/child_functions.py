@@ -16,7 +16,7 @@ from typing import Literal
 
 from edgepack.errors import ChildError, CompileError, DataError, StorageError
 from edgepack.execution import child as children
-from edgepack.specs import Precision, Progress, no_progress
+from edgepack.specs.types import Precision, Progress, no_progress
 
 
 @dataclass(frozen=True)

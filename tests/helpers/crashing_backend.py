@@ -7,7 +7,9 @@ import os
 import time
 from pathlib import Path
 
-from edgepack.specs import CompiledModel, Diagnostic, OnnxModel, Precision, Target
+from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision
 
 MODES = ("segfault", "hang", "abort", "exit")
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.engines.tvm import facts
 from edgepack.engines.tvm.engine import check, load_model, versions
-from edgepack.specs import CompiledModel, OnnxModel, Precision, Target
+from edgepack.specs.model import CompiledModel, OnnxModel
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,8 @@ from edgepack.engines.int8 import MOVES
 from edgepack.engines.onnxruntime.profile import INTEGER_OPERATORS
 from edgepack.engines.openvino.ir import asked_of_ir, call_openvino, openvino_facts
 from edgepack.quantize.requested import asked_of_onnx
-from edgepack.specs import OnnxModel, Ran
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Ran
 
 
 def executed_precision(model: OnnxModel | Path, backend: str) -> tuple[ExecutedLayer, ...]:

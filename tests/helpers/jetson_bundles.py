@@ -19,12 +19,13 @@ from edgepack.bundle.pack import pack
 from edgepack.engines.targets import load_target
 from edgepack.engines.tensorrt.engine import compile_model
 from edgepack.graph.load import load_model
-from edgepack.specs import CompiledModel, Precision
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.types import Precision
 from edgepack.verify.golden import Golden, write_golden
 from edgepack.verify.tolerance import tolerance
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 DOUBLES = Path(__file__).resolve().parent / "doubles"
 SURFACES = ("8.5", "8.6", "10.3", "10.13", "11.4")

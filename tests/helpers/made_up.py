@@ -7,23 +7,11 @@ import dataclasses
 import numpy as np
 
 from edgepack.benchmark.statistics.percentiles import distribution, percentiles
-from edgepack.specs import (
-    Accuracy,
-    Bandwidth,
-    BuildRow,
-    Host,
-    Latency,
-    LayerLimit,
-    Limit,
-    MeasuredAccuracy,
-    Memory,
-    Peak,
-    Result,
-    Roof,
-    RunOptions,
-    Scenario,
-    Tuned,
-)
+from edgepack.specs.build import BuildRow, Latency
+from edgepack.specs.bundle import MeasuredAccuracy
+from edgepack.specs.result import Bandwidth, LayerLimit, Limit, Memory, Peak, Result, Roof, Scenario, Tuned
+from edgepack.specs.run import Accuracy, RunOptions
+from edgepack.specs.target import Host
 
 HOST = Host(
     cpu="Made-up(R) CPU M-1000 @ 2.00GHz",

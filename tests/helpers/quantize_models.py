@@ -10,13 +10,14 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.graph.load import load_model
-from edgepack.specs import OnnxModel, Ranges, TensorRange
+from edgepack.specs.data import Ranges, TensorRange
+from edgepack.specs.model import OnnxModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
     Feed = Mapping[str, Array]
 

@@ -12,7 +12,8 @@ from quantize_models import save
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import Array, OnnxModel
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.types import Array
 
 STEPS = (
     "conv1", "conv3", "conv_nobias", "depthwise", "grouped", "relu", "clip", "leaky", "sigmoid", "add", "mul", "concat",

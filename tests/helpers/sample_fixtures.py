@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from edgepack.graph.load import load_model
-from edgepack.specs import OnnxModel
+from edgepack.specs.model import OnnxModel
 
 
 @pytest.fixture

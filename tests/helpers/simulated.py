@@ -10,7 +10,11 @@ from edgepack.benchmark.measure.loop import Warmup
 from edgepack.benchmark.measure.summary import Subject
 from edgepack.benchmark.measure.worker import Block, Closed, Measured, Open, Opened
 from edgepack.errors import ChildError
-from edgepack.specs import Host, Manifest, Memory, Payload, Requirements, RunOptions, TensorSpec
+from edgepack.specs.bundle import Manifest, Payload, Requirements
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.result import Memory
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Host
 
 HOST = Host("Made-up CPU", "x86_64", ("avx2",), 4, 8 << 30, "linux", "6.1", "3.11.7")
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepack.bundle.pack import BundleFacts, pack
-from edgepack.specs import CompiledModel, Target, TensorSpec
+from edgepack.specs.model import CompiledModel, TensorSpec
+from edgepack.specs.target import Target
 from edgepack.verify.golden import Golden, write_golden
 from edgepack.verify.tolerance import tolerance
 

@@ -11,7 +11,7 @@ from edgepack.lint import lint
 from edgepack.lint.encodings import PLAIN, USUAL
 from edgepack.lint.survey import signature
 from edgepack.lint.trials import sharpness
-from edgepack.specs import Preprocessing
+from edgepack.specs.data import Preprocessing
 
 SIDE = 40
 CLASSES = 6

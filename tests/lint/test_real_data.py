@@ -16,7 +16,8 @@ from edgepack.graph.load import load_model
 from edgepack.graph.prepare import prepare
 from edgepack.lint import lint
 from edgepack.lint.encodings import PLAIN
-from edgepack.specs import Lint, OnnxModel
+from edgepack.specs.data import Lint
+from edgepack.specs.model import OnnxModel
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,8 @@ from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
-from edgepack.specs import BuildResult, RunOptions
+from edgepack.specs.build import BuildResult
+from edgepack.specs.run import RunOptions
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,10 @@ from edgepack.profiling.layers import report_layers
 from edgepack.quantize import quantize
 from edgepack.quantize.layer_sqnr import layer_sqnr
 from edgepack.quantize.rules import rules_for
-from edgepack.specs import LayerRecord, LayerRecords, OnnxModel, RunOptions, SampleSet
+from edgepack.specs.bundle import LayerRecord, LayerRecords
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ import pytest
 from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
 from edgepack.profiling import peaks as roof
-from edgepack.specs import Bandwidth, Peak, Roof
+from edgepack.specs.result import Bandwidth, Peak, Roof
 
 KIB, MIB = 1 << 10, 1 << 20
 

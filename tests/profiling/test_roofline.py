@@ -19,7 +19,8 @@ from edgepack.graph.describe import describe
 from edgepack.graph.load import load_model
 from edgepack.profiling.layers import LayerRow, LayersReport
 from edgepack.profiling.roofline import limit_of, measure_limit
-from edgepack.specs import Bandwidth, Peak, Roof, RunOptions, Scenario
+from edgepack.specs.result import Bandwidth, Peak, Roof, Scenario
+from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

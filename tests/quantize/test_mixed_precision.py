@@ -14,7 +14,7 @@ from edgepack.quantize.mixed_precision import (
     put_back_order,
     search,
 )
-from edgepack.specs import Trial
+from edgepack.specs.build import Trial
 
 ALL = tuple(f"conv{i}" for i in range(40))
 

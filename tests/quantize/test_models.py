@@ -27,12 +27,14 @@ from edgepack.engines.common.requested import LEFT_KEY
 from edgepack.errors import ConfigError, ModelError
 from edgepack.graph.load import load_model, read_proto, save_proto
 from edgepack.quantize import quantize
-from edgepack.specs import OnnxModel, QuantizationRules, TensorRange
+from edgepack.specs.data import TensorRange
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 RULES = QuantizationRules(saturates=True)
 OPENVINO = dataclasses.replace(RULES, engine="openvino")
@@ -335,7 +337,7 @@ def test_real_control_flow(assets: Path, tmp_path: Path) -> None:
 
 
 def minmax_ranges_of_nothing(model: OnnxModel) -> Any:
-    from edgepack.specs import Ranges
+    from edgepack.specs.data import Ranges
 
     return Ranges(model.sha256, "0" * 64, "minmax", None, 0, {})
 

@@ -18,7 +18,8 @@ from random_graphs import GraphMaker, graphs
 
 from edgepack.engines.int8 import MOVES
 from edgepack.quantize import quantize
-from edgepack.specs import OnnxModel, QuantizationRules
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules
 
 CAREFUL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 # saturates: so that the numbers are the same on hosts with and without VNNI.

@@ -9,7 +9,7 @@ import pytest
 from edgepack.engines import ENGINES
 from edgepack.errors import ConfigError
 from edgepack.quantize.rules import check_rules, rules_for, table_of
-from edgepack.specs import QuantizationRules, Target
+from edgepack.specs.target import QuantizationRules, Target
 
 TENSORRT = QuantizationRules(engine="tensorrt", activation_type="int8", activation_symmetric=True, quantize_bias=False)
 

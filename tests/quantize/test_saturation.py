@@ -21,12 +21,12 @@ from edgepack.quantize.saturation import PAIR_LIMIT, simulate_saturating_product
 from edgepack.quantize.scales import ActivationScale
 from edgepack.quantize.weight_rows import from_rows, reduction
 from edgepack.quantize.weights import LayerWeights, integer_weights
-from edgepack.specs import QuantizationRules
+from edgepack.specs.target import QuantizationRules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 SAFE = QuantizationRules(saturates=True)
 DATA = ActivationScale(0.1, 0, "uint8")

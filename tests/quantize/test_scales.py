@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.quantize.scales import activation_scale, join_ranges
-from edgepack.specs import QuantizationRules, TensorRange
+from edgepack.specs.data import TensorRange
+from edgepack.specs.target import QuantizationRules
 
 RULES = [
     QuantizationRules(activation_type=kind, activation_symmetric=symmetric)  # type: ignore[arg-type]

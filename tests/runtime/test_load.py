@@ -24,7 +24,8 @@ from edgepack.bundle.archive import open_bundle
 from edgepack.device.host import host_facts
 from edgepack.errors import BundleError, CompileError, DataError, EdgepackError, IntegrityError, ToolchainError
 from edgepack.runtime.load import choose_payload, load
-from edgepack.specs import Payload, Requirements, RunOptions
+from edgepack.specs.bundle import Payload, Requirements
+from edgepack.specs.run import RunOptions
 
 
 @pytest.fixture

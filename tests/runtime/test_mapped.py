@@ -48,7 +48,7 @@ import re, sys
 from pathlib import Path
 sys.path[:] = eval(sys.argv[2])
 from edgepack.runtime.verify import verify
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 import onnxruntime, openvino
 # Not getrusage: its maximum is inherited from the process that started this one.
 peak = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1])

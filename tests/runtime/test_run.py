@@ -14,7 +14,8 @@ from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.pack import pack
 from edgepack.errors import DataError
 from edgepack.runtime.run import Answer, read_feeds, run
-from edgepack.specs import Preprocessing, TensorSpec
+from edgepack.specs.data import Preprocessing
+from edgepack.specs.model import TensorSpec
 
 PICTURE = Preprocessing(resize=(8, 8), scale=1 / 255)
 

@@ -15,7 +15,8 @@ from edgepack.errors import BundleError, ConfigError
 from edgepack.runtime import tuning
 from edgepack.runtime.load import choose_payload, load, tuning_here
 from edgepack.runtime.verify import verify
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 
 FAST = RunOptions(threads=1, spinning=False, reuse_outputs=True)
 

@@ -15,7 +15,8 @@ from edgepack.errors import BundleError
 from edgepack.execution import child
 from edgepack.graph.load import load_model
 from edgepack.runtime.verify import verify
-from edgepack.specs import MeasuredAccuracy, RunOptions, Verification
+from edgepack.specs.bundle import MeasuredAccuracy
+from edgepack.specs.run import RunOptions, Verification
 from edgepack.verify.distance import distances
 from edgepack.verify.golden import Golden, read_golden, with_tolerance, write_golden
 

@@ -19,7 +19,8 @@ from small_bundles import INPUTS, OUTPUTS, onnx_outputs, small_onnx
 from edgepack.data.samples import find_samples
 from edgepack.errors import BundleError, ConfigError, DataError, ModelError, VerificationError
 from edgepack.graph.load import load_model
-from edgepack.specs import OutputDistance, TensorSpec, Verification
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.run import OutputDistance, Verification
 from edgepack.verify.golden import Golden, check_golden, make_golden, read_golden, with_tolerance, write_golden
 from edgepack.verify.tolerance import Tolerance
 

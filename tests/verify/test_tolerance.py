@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from edgepack.specs import OutputDistance
+from edgepack.specs.run import OutputDistance
 from edgepack.verify.tolerance import INT8_MARGIN_DB, rounding_sqnr_db, tolerance
 
 

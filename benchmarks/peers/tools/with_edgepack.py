@@ -8,7 +8,7 @@ from edgepack.calibrate import calibrate
 from edgepack.data.samples import find_samples
 from edgepack.graph.load import load_model
 from edgepack.quantize import quantize
-from edgepack.specs import QuantizationRules
+from edgepack.specs.target import QuantizationRules
 
 
 def main(model_path: str, calibration: str, out: str, options: str) -> None:

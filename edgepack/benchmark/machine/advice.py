@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from edgepack.benchmark.machine import energy, validity
 from edgepack.benchmark.machine.state import facts
 from edgepack.device.host import host_facts
-from edgepack.specs import Diagnostic
+from edgepack.specs.model import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from edgepack.specs import Host
+    from edgepack.specs.target import Host
 
 _ROOT = Path("/")
 _WATCH_S = 1.0

@@ -11,7 +11,7 @@ from edgepack.benchmark.machine.nvml import REASONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from edgepack.specs import Host
+    from edgepack.specs.target import Host
 
 
 # vcgencmd get_throttled (raspberrypi.com/documentation): the low bits are of now, the same 16 higher of since boot.

@@ -23,7 +23,9 @@ from edgepack.benchmark.measure.worker import Block, Closing, Measured, Open, Op
 from edgepack.benchmark.measure.worker_pool import Asked, Worker, close_all
 from edgepack.benchmark.statistics.bootstrap import mean_interval
 from edgepack.errors import EdgepackError
-from edgepack.specs import Memory, Progress, Result, RunOptions, Scenario, no_progress
+from edgepack.specs.result import Memory, Result, Scenario
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

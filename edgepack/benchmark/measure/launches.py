@@ -18,7 +18,9 @@ from edgepack.benchmark.measure import session, summary
 from edgepack.benchmark.measure.worker import Block, Closing, Open
 from edgepack.benchmark.measure.worker_pool import Asked, Worker
 from edgepack.bundle.archive import open_bundle
-from edgepack.specs import Memory, Progress, Result, RunOptions, Scenario, no_progress
+from edgepack.specs.result import Memory, Result, Scenario
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,7 +20,9 @@ import numpy as np
 
 from edgepack.benchmark.statistics.percentiles import queries_needed
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
-from edgepack.specs import Percentile, Progress, Result, RunOptions, Scenario, no_progress
+from edgepack.specs.result import Percentile, Result, Scenario
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from edgepack.benchmark.measure.session import Session

@@ -11,7 +11,8 @@ from edgepack.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgepack.specs import Array, Feeds, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array, Feeds
 
 _MOST_QUERIES = 32  # distinct ones; enough that data-dependent work varies, few enough to stay in memory
 _MOST_BYTES = 256 << 20

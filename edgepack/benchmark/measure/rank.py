@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.stage import stage
-from edgepack.specs import CompiledModel, Progress, RunOptions, no_progress
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from edgepack.engines import Runner
-    from edgepack.specs import Feeds
+    from edgepack.specs.types import Feeds
 
 # Each model is loaded anew in every round, so that no engine's idle threads disturb another model's turn.
 _ROUNDS = 3

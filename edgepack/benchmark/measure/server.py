@@ -12,12 +12,14 @@ import numpy as np
 
 from edgepack.benchmark.measure.loop import Clock, Sleep, Timed, closed_loop, poisson_loop
 from edgepack.benchmark.statistics.percentiles import allowed_over, queries_needed
-from edgepack.specs import Progress, Result, RunOptions, Scenario, no_progress
+from edgepack.specs.result import Result, Scenario
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 Q = TypeVar("Q")
 

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edgepack.specs import Feeds, Memory, RunOptions, Scenario
+    from edgepack.specs.result import Memory, Scenario
+    from edgepack.specs.run import RunOptions
+    from edgepack.specs.types import Feeds
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def prolonged(session: Session, spin_ns: int) -> Session:
 
 def used_memory(resident: Resident) -> Memory | None:
     """Return the memory of loading and, as of now, of inference."""
-    from edgepack.specs import Memory
+    from edgepack.specs.result import Memory
 
     now = memory.resident_bytes()
     if resident.before is None or resident.loaded is None or now is None:

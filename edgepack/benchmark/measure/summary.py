@@ -18,10 +18,13 @@ from edgepack.benchmark.statistics.percentiles import (
     queries_needed,
     split,
 )
-from edgepack.specs import Host, Manifest, RunOptions
+from edgepack.specs.bundle import Manifest
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Host
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array, Memory, Result, Scenario
+    from edgepack.specs.result import Memory, Result, Scenario
+    from edgepack.specs.types import Array
 
 FORMAT = 1
 SAMPLES_PER_QUERY = {"SingleStream": 1, "MultiStream": 8, "Server": 1}  # LoadGen's; Offline: the batch
@@ -80,7 +83,7 @@ def summarise(
     ``lengths`` are the numbers of latencies of each launch. ``rate`` is Server's: the highest rate of queries per
     second that kept its bound, 0 when none did.
     """
-    from edgepack.specs import Result
+    from edgepack.specs.result import Result
 
     per_query = samples_per_query(scenario)
     reasons = validity.reasons(around.before, around.after, around.run)

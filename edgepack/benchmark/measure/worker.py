@@ -20,7 +20,8 @@ from edgepack.base import documents
 from edgepack.benchmark.measure.loop import Warmup
 from edgepack.benchmark.measure.summary import Subject
 from edgepack.errors import EdgepackError
-from edgepack.specs import Memory, RunOptions, Scenario
+from edgepack.specs.result import Memory, Scenario
+from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
     from edgepack.benchmark.measure.loop import Timed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 _RESAMPLES = 1000
 _MOST_BLOCKS = 2000  # more blocks than this sharpen nothing; longer blocks only cover more dependence

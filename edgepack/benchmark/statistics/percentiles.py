@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.benchmark.statistics.bootstrap import between_launches, quantile_interval
-from edgepack.specs import Array, Percentile
+from edgepack.specs.result import Percentile
+from edgepack.specs.types import Array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -43,7 +43,9 @@ from edgepack.runtime.tuning import (
     write_into,
 )
 from edgepack.runtime.verify import verify
-from edgepack.specs import Change, Progress, RunOptions, Scenario, no_progress
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import Change, RunOptions
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -11,7 +11,7 @@ from edgepack.engines import RunSpace, engine_of
 
 if TYPE_CHECKING:
     from edgepack.runtime.tuning import TunedFor
-    from edgepack.specs import Change
+    from edgepack.specs.run import Change
 
 _BATCHES = (2, 4, 8, 16, 32)
 

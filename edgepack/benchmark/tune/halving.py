@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from edgepack.errors import EdgepackError
-from edgepack.specs import Change
+from edgepack.specs.run import Change
 
 if TYPE_CHECKING:
     from edgepack.benchmark.measure.worker import Block, Measured

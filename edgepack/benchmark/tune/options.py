@@ -8,7 +8,8 @@ from pathlib import Path
 from edgepack.benchmark import check_scenario
 from edgepack.runtime.load import tuning_here
 from edgepack.runtime.tuning import Tuning, about
-from edgepack.specs import Result, RunOptions, Scenario
+from edgepack.specs.result import Result, Scenario
+from edgepack.specs.run import RunOptions
 
 
 def plan_of(bundle: Path, scenario: Scenario, options: RunOptions | None) -> tuple[Scenario, RunOptions, Tuning | None]:

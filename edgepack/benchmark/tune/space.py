@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgepack.base.run_options import RUN_OPTIONS, RunOption
-from edgepack.specs import Change, RunOptions
+from edgepack.specs.run import Change, RunOptions
 
 _MOST_CHANGES = 4  # of one combination
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from edgepack.base.extensions import Table
 from edgepack.errors import ConfigError
-from edgepack.specs import Recipe, TensorRange
+from edgepack.specs.data import Recipe, TensorRange
 
 if TYPE_CHECKING:
     from edgepack.calibrate.histogram import Histogram
     from edgepack.calibrate.statistics import Statistics
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 
 class Ends(NamedTuple):

@@ -9,7 +9,8 @@ from typing import TypeAlias
 import numpy as np
 
 from edgepack.calibrate.histogram import Histogram
-from edgepack.specs import Array, TensorRange
+from edgepack.specs.data import TensorRange
+from edgepack.specs.types import Array
 
 # The cost of ranges [lows, highs], one number each; the last argument is the number of steps in a range.
 Costs: TypeAlias = Callable[[Histogram, Array, Array, int], Array]

@@ -11,7 +11,7 @@ from edgepack.cli.show.tables import make_table
 
 if TYPE_CHECKING:
     from edgepack.runtime.tuning import Tuning
-    from edgepack.specs import Result
+    from edgepack.specs.result import Result
 
 
 def show_results(console: Console, results: tuple[Result, ...]) -> None:
@@ -111,7 +111,7 @@ def _options(tuning: Tuning) -> str:
     """Return the options that differ from the defaults."""
     from edgepack.base.documents import encode
     from edgepack.benchmark.tune.space import describe_changes
-    from edgepack.specs import RunOptions
+    from edgepack.specs.run import RunOptions
 
     default = encode(RunOptions())
     made = [(name, value) for name, value in encode(tuning.options).items() if value != default[name]]

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgepack.pipeline.check import CheckReport
-    from edgepack.specs import BuildResult, BuildRow, Diagnostic, Host, Recipe, Target, Verification
+    from edgepack.specs.build import BuildResult, BuildRow
+    from edgepack.specs.data import Recipe
+    from edgepack.specs.model import Diagnostic
+    from edgepack.specs.run import Verification
+    from edgepack.specs.target import Host, Target
 
 _WRAP = (
     "options",

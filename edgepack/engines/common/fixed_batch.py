@@ -11,7 +11,8 @@ from edgepack.errors import DataError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgepack.specs import Array, Feeds, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array, Feeds
 
 
 def free_batch(inputs: Sequence[TensorSpec]) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from edgepack.errors import DataError, EdgepackError
 
 if TYPE_CHECKING:
-    from edgepack.specs import TensorSpec
+    from edgepack.specs.model import TensorSpec
 
 _WORDS_CHARACTERS = 800
 

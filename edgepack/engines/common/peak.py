@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edgepack.specs import Precision
+from edgepack.specs.types import Precision
 
 
 @dataclass(frozen=True)

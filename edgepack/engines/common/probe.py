@@ -12,7 +12,8 @@ from edgepack.device.host import host_facts
 from edgepack.engines import get_backend
 from edgepack.engines.targets import host_target, native_precisions
 from edgepack.errors import EdgepackError
-from edgepack.specs import OnnxModel, RunOptions, TensorSpec
+from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.run import RunOptions
 
 # y = Relu(x) of two float32 numbers as an ONNX message (opset 13), so that an engine is tried without the onnx package.
 RELU = (

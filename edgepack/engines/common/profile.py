@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgepack.specs import Ran
+from edgepack.specs.types import Ran
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edgepack.engines.common.requested import AskedLayer
-    from edgepack.specs import Feeds, Precision, RunOptions, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.run import RunOptions
+    from edgepack.specs.types import Feeds, Precision
 
 _LEAST_RUNS, _MOST_RUNS = 5, 100
 _DURATION_S = 1.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edgepack.specs import Diagnostic
+from edgepack.specs.model import Diagnostic
 
 if TYPE_CHECKING:
-    from edgepack.specs import OnnxModel
+    from edgepack.specs.model import OnnxModel
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NoReturn
 
 from edgepack.errors import CompileError, EdgepackError
-from edgepack.specs import Diagnostic
+from edgepack.specs.model import Diagnostic
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import OnnxModel, Target
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.target import Target
 
 
 def opset_too_high(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from edgepack.specs import Asked, Ran
+from edgepack.specs.types import Asked, Ran
 
 LEFT_KEY = "edgepack_left_in_float"  # in the model's metadata: JSON, node name -> reason
 

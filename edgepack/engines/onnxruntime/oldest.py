@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from edgepack.specs import CompiledModel
+    from edgepack.specs.model import CompiledModel
 
 # The highest operator set and IR version that each ONNX Runtime loads, oldest first. Measured with the wheels on PyPI,
 # a model of one Relu each; 1.20 is the oldest that edgepack supports.

@@ -16,7 +16,7 @@ from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
 
 if TYPE_CHECKING:
-    from edgepack.specs import Precision
+    from edgepack.specs.types import Precision
 
 _SQUARES = (256, 512, 1024)
 _ROW = 1024

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from edgepack.engines.common.profile import EngineNode, Profile, repeat
 from edgepack.engines.onnxruntime.engine import session_options
 from edgepack.errors import CompileError, EdgepackError
-from edgepack.specs import Ran, RunOptions
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Ran
 
 INTEGER_OPERATORS = frozenset(
     {
@@ -27,7 +28,8 @@ INTEGER_OPERATORS = frozenset(
 )
 
 if TYPE_CHECKING:
-    from edgepack.specs import Feeds, Precision, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Feeds, Precision
 
 _CONVERSIONS = frozenset({"Cast", "DequantizeLinear", "QuantizeLinear", "ReorderInput", "ReorderOutput"})
 # What the optimizers add to the name of a node or tensor that they replace: layouts, fusions, a counter.

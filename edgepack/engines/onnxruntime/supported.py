@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from edgepack.engines.common.weights import read_message
-from edgepack.specs import Diagnostic
+from edgepack.specs.model import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -23,17 +23,10 @@ from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.refusals import closed, opset_too_high, require_files
 from edgepack.engines.openvino.facts import ENGINE
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
-from edgepack.specs import (
-    Array,
-    CompiledModel,
-    Diagnostic,
-    Feeds,
-    OnnxModel,
-    Precision,
-    RunOptions,
-    Target,
-    TensorSpec,
-)
+from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Target
+from edgepack.specs.types import Array, Feeds, Precision
 
 TITLE = ENGINE.title
 ENTRY = "model.xml"

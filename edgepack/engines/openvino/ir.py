@@ -8,7 +8,7 @@ from typing import Any
 
 from edgepack.engines.common.requested import LEFT_KEY, AskedLayer, ExecutedLayer, left_in_float
 from edgepack.errors import CompileError, ToolchainError
-from edgepack.specs import Asked, Ran
+from edgepack.specs.types import Asked, Ran
 
 OPENVINO_PRECISIONS: dict[str, Ran] = {"i8": "int8", "u8": "int8", "f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 # Operators of an OpenVINO IR, operation set 16: those with weights, and those that are not a layer of their own.

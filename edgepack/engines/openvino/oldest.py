@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from edgepack.specs import CompiledModel
+    from edgepack.specs.model import CompiledModel
 
 # The highest operator set of each OpenVINO, oldest first, as its wheel on PyPI brings it; all read IR version 11. An
 # int8 ResNet20 written by 2026.4 gave the same SQNR in each of seven versions back to 2023.3.

@@ -11,7 +11,7 @@ from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.peak import Trial
 
 if TYPE_CHECKING:
-    from edgepack.specs import Precision
+    from edgepack.specs.types import Precision
 
 _SQUARES = (256, 512, 1024)
 _CHANNELS, _SIDE, _KERNEL = 128, 28, 3

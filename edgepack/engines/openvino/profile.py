@@ -13,10 +13,12 @@ from edgepack.engines.openvino.engine import device_settings, with_batch
 from edgepack.engines.openvino.ir import asked_of_ir, openvino_facts
 from edgepack.engines.openvino.macs import ir_macs
 from edgepack.errors import CompileError
-from edgepack.specs import Precision, RunOptions
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Precision
 
 if TYPE_CHECKING:
-    from edgepack.specs import Feeds, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Feeds
 
 _CONVERSIONS = frozenset({"Convert", "FakeQuantize", "Reorder"})
 _BYTES = {"u8": 1, "i8": 1, "boolean": 1, "f16": 2, "bf16": 2, "f32": 4, "i32": 4, "f64": 8, "i64": 8}

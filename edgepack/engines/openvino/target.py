@@ -8,7 +8,8 @@ from edgepack.device.profiles import check_choice
 from edgepack.engines.targets import half_on_arm
 
 if TYPE_CHECKING:
-    from edgepack.specs import Host, Precision, Target
+    from edgepack.specs.target import Host, Target
+    from edgepack.specs.types import Precision
 
 
 def check_profile(target: Target, where: str) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from edgepack.base.versions import parse_version
 from edgepack.errors import ToolchainError
-from edgepack.specs import Precision
+from edgepack.specs.types import Precision
 
 OLDEST = "8.5"
 TOO_NEW = "12"

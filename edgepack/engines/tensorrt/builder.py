@@ -18,7 +18,7 @@ from edgepack.engines.tensorrt.cuda import load_cuda
 from edgepack.engines.tensorrt.device import import_tensorrt
 from edgepack.engines.tensorrt.recipe import EngineRecipe, check_version
 from edgepack.errors import CompileError
-from edgepack.specs import Progress, no_progress
+from edgepack.specs.types import Progress, no_progress
 
 _SMALLEST_WORKSPACE = 16 << 20
 _MOST_MESSAGES = 5

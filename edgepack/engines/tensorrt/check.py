@@ -13,7 +13,8 @@ from edgepack.engines.tensorrt.graph_view import GraphView, read_view
 from edgepack.engines.tensorrt.operators import operator_since, takes_operator, takes_type
 from edgepack.engines.tensorrt.shapes import input_shapes
 from edgepack.errors import CompileError, ToolchainError
-from edgepack.specs import Diagnostic, OnnxModel, Target
+from edgepack.specs.model import Diagnostic, OnnxModel
+from edgepack.specs.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,9 @@ from edgepack.errors import CompileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import OnnxModel, Precision, Target
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.target import Target
+    from edgepack.specs.types import Precision
 
 ENTRY = "model.onnx"
 # The builder tries kernels in a workspace; a quarter of a Jetson's memory, which the CPU shares, leaves the system

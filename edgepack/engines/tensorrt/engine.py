@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgepack.engines.tensorrt.facts import ENGINE
-from edgepack.specs import CompiledModel
+from edgepack.specs.model import CompiledModel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from edgepack.engines import KeptEngine
     from edgepack.engines.tensorrt.runner import TensorRtRunner
-    from edgepack.specs import Diagnostic, OnnxModel, Precision, Progress, RunOptions, Target
+    from edgepack.specs.model import Diagnostic, OnnxModel
+    from edgepack.specs.run import RunOptions
+    from edgepack.specs.target import Target
+    from edgepack.specs.types import Precision, Progress
 
 TITLE = ENGINE.title
 

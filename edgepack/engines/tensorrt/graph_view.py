@@ -15,7 +15,8 @@ from edgepack.errors import CompileError
 if TYPE_CHECKING:
     import onnx
 
-    from edgepack.specs import Array, OnnxModel
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.types import Array
 
 _LARGE_BYTES = 4096  # of a weight; scales and zero points are smaller, and larger ones are read from the file
 

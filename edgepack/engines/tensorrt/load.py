@@ -16,7 +16,8 @@ from edgepack.engines.tensorrt.recipe import EngineRecipe, read_recipe
 from edgepack.engines.tensorrt.runner import TensorRtRunner, open_runner
 from edgepack.errors import ChildError, CompileError, ConfigError, IntegrityError
 from edgepack.execution import child
-from edgepack.specs import CompiledModel, Progress, no_progress
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from edgepack.engines.tensorrt.plan_cache import KeptPlan, PlanKey

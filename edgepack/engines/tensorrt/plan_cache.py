@@ -20,7 +20,7 @@ from edgepack.engines.tensorrt.builder import BuildFacts
 from edgepack.engines.tensorrt.device import Device
 from edgepack.engines.tensorrt.recipe import EngineRecipe
 from edgepack.errors import ConfigError, StorageError
-from edgepack.specs import Progress
+from edgepack.specs.types import Progress
 
 FOLDER_VARIABLE = "EDGEPACK_PLANS"
 

@@ -21,7 +21,7 @@ from edgepack.engines.tensorrt.recipe import InputShapes
 from edgepack.engines.tensorrt.shapes import input_shapes
 from edgepack.errors import ChildError, CompileError, EdgepackError, ToolchainError
 from edgepack.execution import child
-from edgepack.specs import Diagnostic, OnnxModel
+from edgepack.specs.model import Diagnostic, OnnxModel
 
 PACKAGE = "tensorrt-rtx"
 MODULE = "tensorrt_rtx"

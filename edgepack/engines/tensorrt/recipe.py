@@ -12,7 +12,9 @@ from edgepack.base.files import sha256_json
 from edgepack.base.versions import is_older, release
 from edgepack.engines import REFERENCE
 from edgepack.errors import BundleError, CompileError, ConfigError, ToolchainError
-from edgepack.specs import CompiledModel, Payload, Precision, TensorSpec
+from edgepack.specs.bundle import Payload
+from edgepack.specs.model import CompiledModel, TensorSpec
+from edgepack.specs.types import Precision
 
 RECIPE = "recipe.json"
 FORMAT = 1

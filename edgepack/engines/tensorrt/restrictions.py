@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base.versions import parse_version
 from edgepack.engines.tensorrt.graph_view import attribute
-from edgepack.specs import Diagnostic
+from edgepack.specs.model import Diagnostic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -22,7 +22,8 @@ from edgepack.engines.tensorrt.cuda import Cuda, CudaError, load_cuda
 from edgepack.engines.tensorrt.device import import_tensorrt
 from edgepack.engines.tensorrt.recipe import EngineRecipe, InputShapes
 from edgepack.errors import CompileError, DataError, EdgepackError
-from edgepack.specs import Array, CompiledModel, Feeds, TensorSpec
+from edgepack.specs.model import CompiledModel, TensorSpec
+from edgepack.specs.types import Array, Feeds
 
 # TensorRT's names of types; the bindings' own nptype() raises for those that numpy lacks.
 _TYPES = {

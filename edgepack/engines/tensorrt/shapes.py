@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgepack.engines.tensorrt.recipe import InputShapes
 from edgepack.errors import CompileError
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 # An edge device runs single samples most of the time; a free batch may grow to this.
 LARGEST_BATCH = 8

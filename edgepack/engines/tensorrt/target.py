@@ -7,7 +7,7 @@ import re
 from edgepack.device.profiles import HOST_PREFIX, check_choice
 from edgepack.engines.tensorrt.facts import ENGINE
 from edgepack.errors import ConfigError
-from edgepack.specs import Compute, EngineFacts, Host, QuantizationRules, Target
+from edgepack.specs.target import Compute, EngineFacts, Host, QuantizationRules, Target
 
 _DEVICES = ("GPU", "DLA", "DLA.0", "DLA.1")
 

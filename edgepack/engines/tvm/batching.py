@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgepack.engines.tvm.interface import Batch
-    from edgepack.specs import Array, OnnxModel
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.types import Array
 
 _SAMPLES = 3
 # A sum that ONNX Runtime adds in another order for another batch may round to the next step of 1/255 in a quantized

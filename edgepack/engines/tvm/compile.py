@@ -20,14 +20,16 @@ from edgepack.engines.tvm.interface import Batch, Interface
 from edgepack.engines.tvm.libraries import runtime_files
 from edgepack.engines.tvm.linking import build_program, link_library
 from edgepack.errors import CompileError, EdgepackError
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from edgepack.engines.tvm.codegen.machine import Machine
     from edgepack.engines.tvm.codegen.workload import Choose
-    from edgepack.specs import OnnxModel, Precision, Target
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.target import Target
+    from edgepack.specs.types import Precision
 
 TITLE = "TVM"
 MODEL = "model.so"

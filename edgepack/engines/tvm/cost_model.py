@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.tile import Blocking
     from edgepack.engines.tvm.codegen.workload import Choose, Workload
     from edgepack.engines.tvm.records import Records
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 _SHRINK = 0.3
 # A tile that was not measured for a kernel is used when it is predicted to take at most this part of the rule's time,

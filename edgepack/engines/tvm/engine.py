@@ -17,7 +17,10 @@ from edgepack.engines.common.installed import engine_version
 from edgepack.engines.common.refusals import opset_too_high, require_files
 from edgepack.engines.tvm.facts import ENGINE
 from edgepack.errors import CompileError, ToolchainError
-from edgepack.specs import CompiledModel, Diagnostic, OnnxModel, Precision, RunOptions, Target
+from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

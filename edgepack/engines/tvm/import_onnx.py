@@ -21,7 +21,7 @@ from edgepack.errors import CompileError, EdgepackError
 from edgepack.graph import narrow, passes
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.load import read_proto, save_proto
-from edgepack.specs import Diagnostic, OnnxModel
+from edgepack.specs.model import Diagnostic, OnnxModel
 
 if TYPE_CHECKING:
     import onnx

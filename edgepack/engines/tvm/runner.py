@@ -21,7 +21,9 @@ from edgepack.errors import CompileError, EdgepackError, ToolchainError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import Array, Feeds, RunOptions, TensorSpec
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.run import RunOptions
+    from edgepack.specs.types import Array, Feeds
 
 TITLE = ENGINE.title
 MODEL = "model.so"

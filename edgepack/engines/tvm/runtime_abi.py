@@ -21,7 +21,7 @@ from edgepack.errors import ToolchainError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 FFI = "libtvm_ffi.so"
 RUNTIME = "libtvm_runtime.so"

@@ -11,7 +11,10 @@ from edgepack.benchmark.measure.interleave import Row, measure_rows
 from edgepack.engines.targets import is_this_host
 from edgepack.errors import EdgepackError
 from edgepack.execution.runner import StageRunner, tool_versions
-from edgepack.specs import BuildRow, Progress, RunOptions, Target, no_progress
+from edgepack.specs.build import BuildRow
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Target
+from edgepack.specs.types import Progress, no_progress
 
 
 @dataclass(frozen=True)

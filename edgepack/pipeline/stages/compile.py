@@ -10,7 +10,9 @@ from edgepack.engines import get_backend, kernel_tuner
 from edgepack.engines.fallback import build_versions
 from edgepack.errors import CompileError
 from edgepack.execution.runner import StageRunner
-from edgepack.specs import CompiledModel, OnnxModel, Precision, Target
+from edgepack.specs.model import CompiledModel, OnnxModel
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision
 
 
 def _toolchain(_model: OnnxModel, target: Target, _precision: Precision) -> dict[str, Any]:

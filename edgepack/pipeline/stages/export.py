@@ -14,7 +14,9 @@ from edgepack.execution.runner import StageRunner
 from edgepack.export import export, find_framework, require_onnx
 from edgepack.graph.freeze import freeze
 from edgepack.graph.prepare import prepare
-from edgepack.specs import OnnxModel, Preprocessing, SampleSet, UserSource
+from edgepack.specs.data import Preprocessing, SampleSet
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import UserSource
 
 Shapes = Mapping[str, tuple[int | str, ...]]
 

@@ -6,7 +6,9 @@ from edgepack.data.split import Selection
 from edgepack.errors import DataError, EdgepackError
 from edgepack.execution.runner import StageRunner
 from edgepack.lint import lint
-from edgepack.specs import Lint, Observer, OnnxModel
+from edgepack.specs.data import Lint
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Observer
 
 
 def lint_selection(

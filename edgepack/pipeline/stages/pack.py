@@ -15,17 +15,12 @@ from edgepack.engines.fallback import measured_with
 from edgepack.execution.runner import tool_versions
 from edgepack.execution.store import Store
 from edgepack.graph.describe import describe
-from edgepack.specs import (
-    CompiledModel,
-    LayerRecords,
-    MeasuredAccuracy,
-    OnnxModel,
-    Precision,
-    Ranges,
-    SampleSet,
-    Target,
-    Verification,
-)
+from edgepack.specs.bundle import LayerRecords, MeasuredAccuracy
+from edgepack.specs.data import Ranges, SampleSet
+from edgepack.specs.model import CompiledModel, OnnxModel
+from edgepack.specs.run import Verification
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation
 from edgepack.verify.golden import with_tolerance
 

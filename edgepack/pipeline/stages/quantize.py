@@ -9,7 +9,9 @@ from edgepack.base.stage import stage
 from edgepack.data.samples import read_samples
 from edgepack.graph import overflow
 from edgepack.graph.cast import cast
-from edgepack.specs import OnnxModel, Precision, Progress, SampleSet, no_progress
+from edgepack.specs.data import SampleSet
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.types import Precision, Progress, no_progress
 
 
 @stage("cast")

@@ -9,7 +9,7 @@ from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection, choose_
 from edgepack.errors import DataError
 from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.stages.export import short
-from edgepack.specs import OnnxModel, TensorSpec
+from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.verify.golden import make_golden
 
 _GOLDEN_SAMPLES = 4

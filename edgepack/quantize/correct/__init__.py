@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.stage import stage
-from edgepack.specs import Correction, OnnxModel, Progress, QuantizationRules, Ranges, SampleSet, no_progress
+from edgepack.specs.build import Correction
+from edgepack.specs.data import Ranges, SampleSet
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from edgepack.quantize.plan import Plan
     from edgepack.quantize.weights import IntegerWeights
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
     Weights = Mapping[str, IntegerWeights]
 

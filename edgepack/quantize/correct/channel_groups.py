@@ -18,7 +18,7 @@ import numpy as np
 from edgepack.quantize.graph.index import GraphIndex, Node, attribute
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
 # The number of all channels that keep their scale.

@@ -24,7 +24,7 @@ from edgepack.quantize.insert import Names
 if TYPE_CHECKING:
     from edgepack.quantize.placement import Layer
     from edgepack.quantize.plan import Plan
-    from edgepack.specs import Array, Feeds
+    from edgepack.specs.types import Array, Feeds
 
 # A multiplication costs time: it must take away at least this share of the noise at its place.
 _LEAST_SMOOTHING = 0.25

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from edgepack.quantize.placement import Layer
     from edgepack.quantize.plan import Plan
     from edgepack.quantize.weights import IntegerWeights
-    from edgepack.specs import Array, Feeds
+    from edgepack.specs.types import Array, Feeds
 
 _BUDGET_BYTES = 128 << 20
 _FEWEST = 4

@@ -13,7 +13,7 @@ from edgepack.quantize.graph.sessions import open_session
 
 if TYPE_CHECKING:
     from edgepack.quantize.placement import Layer
-    from edgepack.specs import Array, Feeds
+    from edgepack.specs.types import Array, Feeds
 
 Progress: TypeAlias = Callable[[int, int], None]
 

@@ -19,7 +19,7 @@ from edgepack.quantize.correct.channel_groups import FIXED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 # The maximum is smoothed as the norm of this order, taken by squaring four times, so that it can be minimised.
 _SQUARINGS = 4

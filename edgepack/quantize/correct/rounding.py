@@ -17,7 +17,7 @@ from edgepack.quantize.saturation import PAIR_LIMIT
 
 if TYPE_CHECKING:
     from edgepack.quantize.weight_rows import Reduction
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 _LEVELS = 127.0
 _BLOCK = 64

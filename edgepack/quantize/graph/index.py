@@ -12,7 +12,7 @@ from edgepack.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 Node = Any  # onnx.NodeProto; onnx has no types of its own
 

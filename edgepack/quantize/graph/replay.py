@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgepack.specs import Array, Feeds
+    from edgepack.specs.types import Array, Feeds
 
 
 class Walk:

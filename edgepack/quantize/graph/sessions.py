@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array, Feeds
+    from edgepack.specs.types import Array, Feeds
 
 Session = Callable[["Feeds"], Mapping[str, "Array"]]
 

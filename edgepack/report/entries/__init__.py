@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from edgepack.report import units
 from edgepack.report.entries.ratios import unpaired_ratio
-from edgepack.specs import Accuracy, BuildRow, Percentile, Result
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Percentile, Result
+from edgepack.specs.run import Accuracy
 
 Interval = tuple[float, float]
 

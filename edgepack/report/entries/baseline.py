@@ -10,7 +10,9 @@ from typing import Literal, TypeAlias
 from edgepack.report import units
 from edgepack.report.entries import Entry, Interval, labels, make_groups
 from edgepack.report.entries.ratios import unpaired_ratio
-from edgepack.specs import Accuracy, BuildRow, Result
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Result
+from edgepack.specs.run import Accuracy
 
 Both: TypeAlias = tuple[tuple[Result, ...], tuple[BuildRow, ...]]
 Change: TypeAlias = Literal["worse", "better", "same", "unclear"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgepack.report import units
 from edgepack.report.entries import Entry
 from edgepack.report.entries.choice import Kind, quality_kind
-from edgepack.specs import Accuracy
+from edgepack.specs.run import Accuracy
 
 _ORDER = ("fp32", "fp16", "bf16", "int8")
 _MATRIX = (("amx_int8", "AMX"),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from edgepack.specs import Percentile
+from edgepack.specs.result import Percentile
 
 
 def unpaired_ratio(numerator: Percentile, denominator: Percentile) -> tuple[float, tuple[float, float] | None]:

@@ -10,7 +10,8 @@ from typing import Any
 
 from edgepack.base import documents
 from edgepack.errors import ConfigError, StorageError
-from edgepack.specs import BuildResult, BuildRow, Result
+from edgepack.specs.build import BuildResult, BuildRow
+from edgepack.specs.result import Result
 
 RESULT_FORMAT = 1
 _LIMIT_BYTES = 64 << 20

@@ -17,7 +17,7 @@ from edgepack.report.entries import Entry
 from edgepack.report.entries.choice import latency_of
 from edgepack.report.figures import svg
 from edgepack.report.figures.plots import AREA, figure, frame
-from edgepack.specs import LayerLimit, Limit, Roof
+from edgepack.specs.result import LayerLimit, Limit, Roof
 
 MOST_PANELS = 12  # entries whose layers are in the page, the fastest: a report of one bundle alone always has its own
 _MOST_POINTS = 60

@@ -7,7 +7,8 @@ import io
 from typing import Any
 
 from edgepack.report.formats.records import make_records
-from edgepack.specs import BuildRow, Result
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Result
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 

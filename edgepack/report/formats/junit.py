@@ -8,7 +8,8 @@ from xml.etree import ElementTree as Xml  # written only, never parsed
 
 from edgepack.report.entries import make_groups
 from edgepack.report.text.conditions import Condition, Finding, judge
-from edgepack.specs import BuildRow, Result
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Result
 
 # What XML 1.0 allows (section 2.2, Char); anything else cannot be written in it.
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

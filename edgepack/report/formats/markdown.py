@@ -12,7 +12,8 @@ from edgepack.report.entries.merging import bundles_apart, kept_apart
 from edgepack.report.text import remarks
 from edgepack.report.text.sentences import recommendation
 from edgepack.report.text.table import MARKS, Cell, Table, make_table
-from edgepack.specs import BuildRow, Result
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Result
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|<>~&])")
 

@@ -7,7 +7,8 @@ import io
 from edgepack import __version__
 from edgepack.errors import ConfigError, ToolchainError
 from edgepack.report.formats.records import make_records
-from edgepack.specs import BuildRow, Result
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Result
 
 
 def to_parquet(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> bytes:

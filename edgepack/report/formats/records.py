@@ -8,7 +8,8 @@ from typing import Any
 
 from edgepack.report.entries import Entry, make_groups
 from edgepack.report.text.table import mark
-from edgepack.specs import BuildRow, Result
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Result
 
 _PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
 

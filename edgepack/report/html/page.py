@@ -26,7 +26,9 @@ from edgepack.report.html.filters import Field, Preference, make_data, make_fiel
 from edgepack.report.text import provenance, remarks, trials
 from edgepack.report.text.sentences import among, caveat, listed, nothing_found
 from edgepack.report.text.table import MARKS, Table, column, make_table
-from edgepack.specs import BuildRow, Host, Result
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Result
+from edgepack.specs.target import Host
 
 _FOLDER = Path(__file__).resolve().parent
 _MANY = 30  # rows, above which those outside the limits are hidden and not dimmed

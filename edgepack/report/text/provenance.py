@@ -14,7 +14,9 @@ from edgepack.report import units
 from edgepack.report.entries import Entry, labels
 from edgepack.report.entries.quality import short_isa
 from edgepack.report.text.remarks import missing
-from edgepack.specs import Host, Memory, Result, RunOptions, Scenario, Tuned
+from edgepack.specs.result import Memory, Result, Scenario, Tuned
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Host
 
 _POWERS = (units.Scale("µW", 1), units.Scale("mW", 1e3), units.Scale("W", 1e6))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgepack.report import units
 from edgepack.report.entries import Entry, labels
 from edgepack.report.entries.choice import Kind, Limits, choose, quality_kind
-from edgepack.specs import Accuracy
+from edgepack.specs.run import Accuracy
 
 _MOST_NAMES = 6
 

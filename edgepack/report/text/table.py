@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgepack.report import units
 from edgepack.report.entries import Entry, Group, labels, short_cpu, told_apart
 from edgepack.report.entries.choice import Kind, quality_kind
-from edgepack.specs import Percentile
+from edgepack.specs.result import Percentile
 
 MARKS = {
     "measured": "measured",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgepack.report import units
 from edgepack.report.entries import Entry, labels
-from edgepack.specs import Trial
+from edgepack.specs.build import Trial
 
 _MOST_NAMES = 4
 HEADINGS = ("Left in fp32", "Work in fp32, %", "Value", "Drop", "SQNR, dB", "p50", "")

@@ -14,10 +14,11 @@ from edgepack.base.documents import suggestion
 from edgepack.base.extensions import Table
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ConfigError
-from edgepack.specs import Accuracy, TensorSpec
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.run import Accuracy
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
     from edgepack.verify.closeness import Closeness
     from edgepack.verify.outputs import OutputReader
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgepack.specs import Accuracy
+from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
 
 

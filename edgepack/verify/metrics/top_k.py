@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from edgepack.base.intervals import paired_difference_ci95
 from edgepack.errors import DataError
-from edgepack.specs import Accuracy
+from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 
 def _measure(most: int, compared: Compared) -> Accuracy:

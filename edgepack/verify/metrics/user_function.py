@@ -10,7 +10,8 @@ from typing import Any
 from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import load_callable, user_error
 from edgepack.errors import DataError
-from edgepack.specs import Accuracy, Array, UserSource
+from edgepack.specs.run import Accuracy
+from edgepack.specs.types import Array, UserSource
 from edgepack.verify.metrics import Compared, Metric
 
 _RESAMPLES = 400

@@ -6,7 +6,8 @@ import pytest
 from simulated import Machine, SimulatedWorker, subject
 
 from edgepack.benchmark.measure import interleave
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 
 SECOND = 10**9
 SCENARIO = Scenario("SingleStream", 2 * SECOND, SECOND // 5)

@@ -8,7 +8,8 @@ from edgepack.benchmark.machine import energy
 from edgepack.benchmark.measure.launches import measure_launches
 from edgepack.benchmark.measure.worker import Open
 from edgepack.errors import ChildError
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 
 SECOND = 10**9
 

@@ -3,7 +3,8 @@ from small_bundles import small_bundle
 
 from edgepack.benchmark.measure import loadgen
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 
 # The lines of a summary that are read, as LoadGen 6.0.17 writes them; the figures are made up.
 SUMMARY = """\

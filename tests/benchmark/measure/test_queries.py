@@ -3,7 +3,7 @@ import pytest
 
 from edgepack.benchmark.measure import queries as feeds
 from edgepack.errors import ConfigError, DataError
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 DYNAMIC = (TensorSpec("a", "float32", ("N", 2)), TensorSpec("b", "int64", ("N",)))
 FIXED = (TensorSpec("a", "float32", (1, 2)), TensorSpec("state", "float32", (2, 1, 4)))

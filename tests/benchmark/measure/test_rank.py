@@ -9,7 +9,8 @@ from edgepack.benchmark.measure.rank import median_latencies
 from edgepack.engines import get_backend
 from edgepack.engines.targets import load_target
 from edgepack.graph.load import load_model
-from edgepack.specs import CompiledModel, RunOptions
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions
 from edgepack.verify.golden import Golden, write_golden
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from edgepack.benchmark.measure import server
-from edgepack.specs import Scenario
+from edgepack.specs.result import Scenario
 
 
 class Simulated:

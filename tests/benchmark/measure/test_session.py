@@ -5,7 +5,8 @@ from small_bundles import small_bundle, small_openvino_bundle
 
 from edgepack.benchmark.measure import session
 from edgepack.benchmark.measure.launches import benchmark_launches
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 
 
 @pytest.fixture(scope="module")

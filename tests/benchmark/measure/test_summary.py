@@ -5,7 +5,7 @@ from simulated import subject
 from edgepack.base import documents
 from edgepack.benchmark.machine import validity
 from edgepack.benchmark.measure import summary
-from edgepack.specs import Memory, Result, Scenario
+from edgepack.specs.result import Memory, Result, Scenario
 
 SECOND = 10**9
 QUIET = {"cpu_busy_s": 1.0}

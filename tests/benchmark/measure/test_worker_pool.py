@@ -8,7 +8,8 @@ from small_bundles import small_bundle
 from edgepack.benchmark.measure import worker_pool
 from edgepack.benchmark.measure.worker import Block, Closing, Open
 from edgepack.errors import BundleError, ChildError
-from edgepack.specs import RunOptions, Scenario
+from edgepack.specs.result import Scenario
+from edgepack.specs.run import RunOptions
 
 HELPERS = Path(__file__).resolve().parents[2] / "helpers"
 

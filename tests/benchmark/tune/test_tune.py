@@ -16,7 +16,7 @@ from edgepack.benchmark.tune.space import combinations, describe_changes, with_c
 from edgepack.errors import CompileError, ConfigError
 from edgepack.runtime.load import load, tuning_here
 from edgepack.runtime.tuning import path_beside
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 SECOND = 10**9
 CHANGES = (("threads", 2), ("threads", 1), ("spinning", False), ("arena", False), ("pinning", True))

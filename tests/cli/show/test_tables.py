@@ -9,7 +9,7 @@ from edgepack.cli.show.console import Console, PlainConsole, make_console
 from edgepack.cli.show.measured import show_results
 from edgepack.cli.show.tables import show_build, show_targets
 from edgepack.engines.targets import list_targets
-from edgepack.specs import BuildResult
+from edgepack.specs.build import BuildResult
 
 
 @pytest.fixture(params=[PlainConsole, make_console], ids=["plain", "rich"], autouse=True)

@@ -18,7 +18,9 @@ from edgepack.engines.common import installed, weights
 from edgepack.engines.onnxruntime import engine as onnxruntime
 from edgepack.engines.onnxruntime.supported import missing_kernels
 from edgepack.errors import CompileError, ConfigError, ToolchainError
-from edgepack.specs import EngineFacts, OnnxModel, RunOptions, Target
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import EngineFacts, Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -16,10 +16,12 @@ from backend_models import BFLOAT16, FLOAT, FLOAT16, MODELS, make, save
 from edgepack.engines.common.fixed_batch import FixedBatchRunner
 from edgepack.engines.openvino import engine as openvino
 from edgepack.errors import CompileError, DataError, ToolchainError
-from edgepack.specs import CompiledModel, EngineFacts, RunOptions, Target
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import EngineFacts, Target
 
 if TYPE_CHECKING:
-    from edgepack.specs import Precision
+    from edgepack.specs.types import Precision
 
 HELPERS = Path(__file__).resolve().parents[2] / "helpers"
 
@@ -293,7 +295,7 @@ sys.path.insert(0, {str(HELPERS)!r})
 from pathlib import Path
 from backend_models import MODELS, save
 from edgepack.engines.openvino import engine as openvino
-from edgepack.specs import Target
+from edgepack.specs.target import Target
 model = save(MODELS["several"](), Path({str(tmp_path / "n.onnx")!r}))
 openvino.compile_model(model, Target("u", "u", "openvino", "aarch64"), "fp32", Path({str(tmp_path / "other")!r}))
 """

@@ -21,7 +21,8 @@ from edgepack.graph.load import load_model
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from edgepack.specs import OnnxModel, Target
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.target import Target
 
 
 @pytest.fixture

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from edgepack.specs import Diagnostic, Target
+    from edgepack.specs.model import Diagnostic
+    from edgepack.specs.target import Target
 
 Save = Any
 

@@ -30,12 +30,12 @@ from edgepack.engines.tensorrt.load import ensure_engine
 from edgepack.engines.tensorrt.recipe import read_recipe
 from edgepack.errors import CompileError, DataError, EdgepackError, StorageError, ToolchainError
 from edgepack.execution import child
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgepack.specs import CompiledModel
+    from edgepack.specs.model import CompiledModel
 
 Use = Any
 OPTIONS = RunOptions()
@@ -322,7 +322,8 @@ def test_a_full_disk_is_one_error_and_leaves_no_plan(device: Use, tmp_path: Path
     """Simulated by RLIMIT_FSIZE: no file may grow over 600 bytes, as on a disk that is full."""
     compiled = compiled_model("static-int8", tmp_path)
     code = (
-        "import sys; from edgepack.base import documents; from edgepack.specs import CompiledModel, RunOptions\n"
+        "import sys\nfrom edgepack.base import documents\n"
+        "from edgepack.specs.model import CompiledModel\nfrom edgepack.specs.run import RunOptions\n"
         "from edgepack.engines.tensorrt.engine import load_model\n"
         "from edgepack.errors import EdgepackError\n"
         "compiled = documents.from_json(CompiledModel, sys.stdin.read(), 'compiled')\n"
@@ -343,7 +344,8 @@ def test_a_full_disk_is_one_error_and_leaves_no_plan(device: Use, tmp_path: Path
 # --- two processes, and one that is killed ----------------------------------------------------------------------------
 
 _LOAD = (
-    "import sys; from edgepack.base import documents; from edgepack.specs import CompiledModel, RunOptions\n"
+    "import sys\nfrom edgepack.base import documents\n"
+    "from edgepack.specs.model import CompiledModel\nfrom edgepack.specs.run import RunOptions\n"
     "from edgepack.engines.tensorrt.engine import load_model\n"
     "compiled = documents.from_json(CompiledModel, sys.stdin.read(), 'compiled')\n"
     "load_model(compiled, RunOptions()).close(); print('loaded')\n"

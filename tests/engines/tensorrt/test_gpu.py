@@ -17,7 +17,7 @@ from edgepack.engines.tensorrt.device import find_device
 from edgepack.engines.tensorrt.engine import load_model, versions
 from edgepack.runtime.install import install
 from edgepack.runtime.verify import verify
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,7 +21,7 @@ from edgepack.runtime.adopt import adopt
 from edgepack.runtime.install import install, status
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,7 +25,8 @@ from edgepack.pipeline.check import check_file
 from edgepack.quantize import quantize
 
 if TYPE_CHECKING:
-    from edgepack.specs import OnnxModel, Target
+    from edgepack.specs.model import OnnxModel
+    from edgepack.specs.target import Target
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -19,12 +19,12 @@ from edgepack.engines.tensorrt.engine import compile_model
 from edgepack.engines.tensorrt.recipe import RECIPE, EngineRecipe, check_version, read_recipe
 from edgepack.engines.tensorrt.shapes import input_shapes
 from edgepack.errors import BundleError, CompileError, ToolchainError
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import Target
+    from edgepack.specs.target import Target
 
 Save = Any
 

@@ -22,7 +22,8 @@ from edgepack.engines.tvm import engine as backend
 from edgepack.engines.tvm.elf import machine_of
 from edgepack.engines.tvm.libraries import FOLDER_VARIABLE, runtime_files
 from edgepack.errors import ToolchainError
-from edgepack.specs import Limits, RunOptions
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Limits
 
 HELPERS = Path(__file__).resolve().parents[2] / "helpers"
 

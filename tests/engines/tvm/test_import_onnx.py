@@ -26,7 +26,7 @@ from edgepack.errors import CompileError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import OnnxModel
+    from edgepack.specs.model import OnnxModel
 
 RANDOM = backend_models._random
 

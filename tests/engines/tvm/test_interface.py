@@ -17,7 +17,7 @@ from edgepack.engines.tvm.interface import (
     write_interface,
 )
 from edgepack.errors import CompileError
-from edgepack.specs import TensorSpec
+from edgepack.specs.model import TensorSpec
 
 GOOD = Interface(
     inputs=(

@@ -17,7 +17,8 @@ from edgepack.engines import get_backend
 from edgepack.engines.targets import load_target
 from edgepack.engines.tvm.interface import FILE
 from edgepack.errors import CompileError, DataError, ToolchainError
-from edgepack.specs import CompiledModel, RunOptions
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +121,7 @@ class Refuse:
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Refuse())
 import numpy as np
-from edgepack.specs import RunOptions
+from edgepack.specs.run import RunOptions
 from edgepack.engines.tvm.interface import read_interface
 from edgepack.engines.tvm.runner import load_runner
 folder = Path(sys.argv[1])

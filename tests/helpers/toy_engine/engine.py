@@ -10,7 +10,10 @@ from typing import Any
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.engines.common.refusals import closed, opset_too_high, require_files
 from edgepack.errors import CompileError, ToolchainError
-from edgepack.specs import Array, CompiledModel, Diagnostic, Feeds, OnnxModel, Precision, RunOptions, Target, TensorSpec
+from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Target
+from edgepack.specs.types import Array, Feeds, Precision
 
 ENTRY = "model.toy"
 MAGIC = b"TOY\n"

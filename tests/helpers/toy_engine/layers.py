@@ -8,7 +8,9 @@ from typing import Any
 
 from edgepack.engines.common.profile import EngineNode, Profile, repeat
 from edgepack.engines.common.requested import AskedLayer, ExecutedLayer
-from edgepack.specs import Array, Feeds, Precision, RunOptions, TensorSpec
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Array, Feeds, Precision
 from toy_engine.engine import read, run
 
 _CONVERSIONS = ("DequantizeLinear", "QuantizeLinear")

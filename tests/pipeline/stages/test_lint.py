@@ -25,7 +25,8 @@ from edgepack.execution.store import Store
 from edgepack.pipeline.build import build
 from edgepack.pipeline.plan import resolve
 from edgepack.pipeline.settings import BuildSettings, read_settings
-from edgepack.specs import BuildResult, Lint
+from edgepack.specs.build import BuildResult
+from edgepack.specs.data import Lint
 
 Run = Callable[..., tuple[int, str, str]]
 

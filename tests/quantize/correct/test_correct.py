@@ -20,12 +20,14 @@ from edgepack.quantize.correct.rounding import FACTORS, SAFE_FACTORS, round_rows
 from edgepack.quantize.saturation import worst_pair
 from edgepack.quantize.weight_rows import Reduction
 from edgepack.quantize.weights import round_rows
-from edgepack.specs import OnnxModel, QuantizationRules, Ranges
+from edgepack.specs.data import Ranges
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 RULES = QuantizationRules(engine="onnxruntime")
 

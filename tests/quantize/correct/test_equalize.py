@@ -19,12 +19,13 @@ from edgepack.quantize.correct.equalize import apply_scales, equalize
 from edgepack.quantize.graph.index import index_graph
 from edgepack.quantize.graph.rewrite import shapes_of
 from edgepack.quantize.plan import make_plan
-from edgepack.specs import OnnxModel, QuantizationRules
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 RULES = QuantizationRules(engine="onnxruntime")
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from edgepack.report.entries import labels, make_groups, pareto
 from edgepack.report.entries.ratios import unpaired_ratio
-from edgepack.specs import Percentile, RunOptions, Scenario
+from edgepack.specs.result import Percentile, Scenario
+from edgepack.specs.run import RunOptions
 
 
 def test_a_row_and_the_result_of_its_bundle_are_one_entry():

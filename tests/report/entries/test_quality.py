@@ -64,7 +64,7 @@ def test_nothing_known_is_no_table():
 
 def test_evaluation_of_a_build_fills_in_engine_and_instruction_set():
     from edgepack.pipeline.rows import with_evaluation
-    from edgepack.specs import Verification
+    from edgepack.specs.run import Verification
     from edgepack.verify.closeness import Closeness
     from edgepack.verify.evaluate import Evaluation
 

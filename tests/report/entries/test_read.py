@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgepack.base import documents
 from edgepack.errors import ConfigError, EdgepackError, StorageError
 from edgepack.report.entries.read import read_results
-from edgepack.specs import BuildResult
+from edgepack.specs.build import BuildResult
 
 
 def build(rows):

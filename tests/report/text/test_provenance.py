@@ -7,7 +7,7 @@ import pytest
 from edgepack.report.entries import make_groups
 from edgepack.report.text.provenance import provenances, shared_facts
 from edgepack.report.text.table import make_table
-from edgepack.specs import Imported
+from edgepack.specs.result import Imported
 
 
 def facts_of(results, rows, index=0):

@@ -5,7 +5,7 @@ import made_up
 from edgepack.report.entries import make_groups
 from edgepack.report.text import remarks
 from edgepack.report.text.table import column, make_table
-from edgepack.specs import Scenario
+from edgepack.specs.result import Scenario
 
 
 def table_of(build):

@@ -5,7 +5,7 @@ import made_up
 from edgepack.report.entries import make_groups
 from edgepack.report.html.page import to_html
 from edgepack.report.text.trials import HEADINGS, tried
-from edgepack.specs import Trial
+from edgepack.specs.build import Trial
 
 TRIALS = (
     Trial((), "top1", 0.8421, 0.0311, 9.1, 0.0, front=True),

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgepack.errors import ConfigError, DataError
-from edgepack.specs import Accuracy, TensorSpec
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.run import Accuracy
 from edgepack.verify.closeness import ClosenessSums
 from edgepack.verify.metrics import METRICS, Compared, Metric, default_metric, find_metric
 from edgepack.verify.outputs import OutputReader, OutputWriter

@@ -19,7 +19,7 @@ from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
 if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.tile import Blocking
     from edgepack.engines.tvm.codegen.workload import Choice
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 KERNEL = "edgepack.kernel"
 Tensor: TypeAlias = Any  # tvm.te.Tensor

@@ -11,7 +11,7 @@ from edgepack.engines.tvm.codegen.relax_util import constant, is_straight, rebui
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 
 def fold(module: Any, keep: frozenset[str] = frozenset()) -> Any:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgepack.engines.tvm.codegen.machine import Machine
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 # Sums of whole numbers below this are exact in float32.
 _EXACT_FLOAT = 1 << 24

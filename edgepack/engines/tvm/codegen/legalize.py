@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.machine import Machine
     from edgepack.engines.tvm.codegen.tile import Blocking
     from edgepack.engines.tvm.codegen.workload import Choose
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 Legalization: TypeAlias = Callable[[Any, Any], Any]
 # tvm::relax::OpPatternKind: elementwise operators that follow may be computed before the result is stored; or none.

@@ -17,7 +17,7 @@ from edgepack.engines.tvm.codegen.legalize import legalizations
 if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.machine import Machine
     from edgepack.engines.tvm.codegen.workload import Choose
-    from edgepack.specs import Precision
+    from edgepack.specs.types import Precision
 
 DEFAULT = "default"
 

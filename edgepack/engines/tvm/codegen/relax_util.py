@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 
 def constant(expression: Any) -> Array | None:

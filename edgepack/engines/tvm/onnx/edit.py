@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     import onnx
 
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 
 class Rewriter:

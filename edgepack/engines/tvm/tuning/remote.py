@@ -30,7 +30,7 @@ from edgepack.engines.tvm.compile import processor_of
 from edgepack.engines.tvm.linking import link_library
 from edgepack.engines.tvm.tuning.timing import NAME, TITLE, Timed, time_tiles, values
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
-from edgepack.specs import Target
+from edgepack.specs.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable

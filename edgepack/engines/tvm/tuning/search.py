@@ -21,7 +21,7 @@ from edgepack.engines.tvm.cost_model import Model, distance
 from edgepack.engines.tvm.records import Record, Records, Trial
 from edgepack.engines.tvm.tuning.timing import ROUNDS, Timed
 from edgepack.errors import ChildError
-from edgepack.specs import Progress, no_progress
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -19,7 +19,9 @@ from edgepack.engines.tvm.tuning.timing import time_here
 from edgepack.engines.tvm.tuning.workloads import kernels_of
 from edgepack.execution import child
 from edgepack.execution.events import Events
-from edgepack.specs import OnnxModel, Precision, Target
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision
 
 if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.tile import Blocking

@@ -16,10 +16,13 @@ from edgepack.engines.tvm.compile import compile_folder
 from edgepack.engines.tvm.cost_model import chooser
 from edgepack.engines.tvm.runner import load_runner
 from edgepack.execution import child
-from edgepack.specs import OnnxModel, Precision, Progress, RunOptions, Target, TensorSpec, no_progress
+from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision, Progress, no_progress
 
 if TYPE_CHECKING:
-    from edgepack.specs import Array
+    from edgepack.specs.types import Array
 
 # The least and the largest of n paired ratios hold their median with probability 1 - 2^(1-n): 98.4 % for 7, whatever
 # the noise's distribution.

@@ -11,7 +11,9 @@ from edgepack.engines.tvm.compile import processor_of
 from edgepack.engines.tvm.import_onnx import import_graph, ready
 from edgepack.engines.tvm.tuning.search import Used
 from edgepack.errors import CompileError
-from edgepack.specs import OnnxModel, Precision, Target
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import Target
+from edgepack.specs.types import Precision
 
 
 def kernels_of(model: OnnxModel, target: Target, precision: Precision) -> tuple[Used, ...]:

@@ -22,7 +22,7 @@ from edgepack.engines.tvm.tuning.remote import serving, time_on_board
 from edgepack.engines.tvm.tuning.timing import ROUNDS
 from edgepack.errors import ConfigError, ToolchainError
 from edgepack.execution import child
-from edgepack.specs import Target
+from edgepack.specs.target import Target
 
 pytestmark = pytest.mark.usefixtures("needs_tvm")
 STAND_IN = """#!{python}

@@ -1,0 +1,1 @@
+"""The frozen values that flow between stages, one module a subject."""

@@ -1,0 +1,124 @@
+"""Samples, how they are prepared, and what was found and measured on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgepack.specs.types import Observer
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes the model's input: resize, crop, then ``(pixel * scale - mean) / std``.
+
+    ``pixel`` is 0..255. ``resize_short`` scales the shorter side to that many pixels keeping the aspect ratio;
+    ``resize`` is an exact (height, width); at most one of the two. ``crop`` is a centre crop (height, width).
+    ``mean`` and ``std`` have one entry per channel, in the order of ``color``.
+    """
+
+    resize_short: int | None = None
+    resize: tuple[int, int] | None = None
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    crop: tuple[int, int] | None = None
+    color: Literal["RGB", "BGR", "L"] = "RGB"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    dtype: Literal["float32", "uint8"] = "float32"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One calibration recipe, ``calibration/<name>.toml``."""
+
+    name: str
+    title: str
+    preprocessing: Preprocessing | None = None
+    samples: int = 256
+    observer: Observer = "minmax"
+    percentile: float = 99.99
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Which samples of which source, in which order; the samples themselves are read when they are needed.
+
+    ``sha256`` covers the contents of the chosen samples, their labels, and the preprocessing. ``indices`` counts
+    in the source's own sorted order. ``classes`` are the names of class folders, in label order (pictures only).
+    """
+
+    source: str
+    kind: Literal["pictures", "npz", "callable"]
+    sha256: str
+    indices: tuple[int, ...]
+    labelled: bool
+    classes: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check of a calibration set found; a warning has a ``hint`` that says what to change.
+
+    ``check`` is what it is about: files, copies, overlap, channels, labels, range, preprocessing, samples, or what a
+    check of another package names.
+    """
+
+    check: str
+    severity: Literal["warning", "note"]
+    message: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class Lint:
+    """What was found about the samples of a calibration, warnings first; ``model_runs`` is what it cost.
+
+    ``eval_sha256`` and ``eval_samples`` are None where there was no other set to compare with.
+    """
+
+    model_sha256: str
+    data_sha256: str
+    eval_sha256: str | None
+    samples: int
+    eval_samples: int | None
+    observer: Observer
+    model_runs: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """The findings that call for a change."""
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+
+@dataclass(frozen=True)
+class TensorRange:
+    """What was seen of one tensor and the range chosen for it.
+
+    ``minimum`` and ``maximum`` are the extremes seen. ``low`` and ``high`` are the range chosen by the observer for
+    asymmetric quantization; ``magnitude`` is the one for symmetric quantization: ``[-magnitude, magnitude]``.
+    """
+
+    minimum: float
+    maximum: float
+    low: float
+    high: float
+    magnitude: float
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """Activation statistics per tensor; a document that can be inspected, diffed and reused."""
+
+    model_sha256: str
+    data_sha256: str
+    observer: Observer
+    percentile: float | None
+    samples: int
+    tensors: Mapping[str, TensorRange]
+    tools: Mapping[str, str] = field(default_factory=dict)

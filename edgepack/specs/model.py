@@ -1,0 +1,64 @@
+"""Models, and what is found about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.specs.types import Precision, Severity
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, numpy dtype name and shape of an input or output; a symbolic or unknown dimension is a string."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """An ONNX file that was loaded and checked.
+
+    ``sha256`` covers the file and its external data; ``size_bytes`` too. ``external`` names the external data files,
+    relative to the model's folder and inside it.
+    """
+
+    path: Path
+    sha256: str
+    size_bytes: int
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    external: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Diagnostic:
+    """Something found while checking: what, where (``node`` is a node's name), and a hint."""
+
+    severity: Severity
+    message: str
+    node: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """The engine's own native files. ``files`` are relative to ``folder``; ``entry`` is the one the engine opens.
+
+    ``built`` is the folder in which a device keeps what its engine builds of them; None is the user's cache.
+    """
+
+    backend: str
+    precision: Precision
+    folder: Path
+    entry: str
+    files: tuple[str, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    versions: Mapping[str, str]
+    device: str = "CPU"
+    built: Path | None = None

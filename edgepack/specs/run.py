@@ -1,0 +1,107 @@
+"""How a compiled model is run, and how far its answers are from the fp32 model's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to load a compiled model; ``tune`` searches all but ``device``. None is the engine's default.
+
+    An engine without such a setting leaves it out. What else is known of an option stands in its ``metadata``, which
+    ``base/run_options.py`` reads: ``help`` says what it does, ``least`` and ``most`` are its bounds, ``words`` are
+    values that are said otherwise than by name and value, and ``flag`` says that the command line has it.
+    """
+
+    threads: int | None = field(
+        default=None,
+        metadata={"help": "Threads of the engine; else its own default.", "least": 1, "most": 1024, "flag": True},
+    )
+    device: str | None = field(default=None, metadata={"help": "The engine's name of a device; else the bundle's."})
+    hint: Literal["latency", "throughput"] = field(
+        default="latency", metadata={"help": "What the engine arranges its threads for."}
+    )
+    streams: int | None = field(
+        default=None,
+        metadata={"help": "Inferences that run at the same time, for throughput.", "least": 1, "most": 1024},
+    )
+    pinning: bool | None = field(default=None, metadata={"help": "Bind threads to cores."})
+    spinning: bool | None = field(default=None, metadata={"help": "Let waiting threads burn CPU."})
+    optimization: Literal["off", "basic", "extended", "layout", "all"] | None = field(
+        default=None,
+        metadata={
+            "help": "How far the engine rewrites the graph when it loads it; 'layout' and below it matter to ONNX "
+            "Runtime only."
+        },
+    )
+    arena: bool | None = field(default=None, metadata={"help": "Keep memory for the next inference."})
+    reuse_outputs: bool | None = field(
+        default=None, metadata={"help": "Write outputs into the arrays of the call before."}
+    )
+    fixed_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Load a model whose batch is free for this one, and others are then run by a second load; 0 loads "
+            "it for any. By default OpenVINO, which is slower where the batch is free, is loaded for the batch that is "
+            "measured, else 1, and other engines for any.",
+            "least": 0,
+            "most": 65_536,
+            "words": {0: "batch left free"},
+        },
+    )
+
+
+Change = tuple[str, Any]  # a field of RunOptions, or "batch", and a value of it
+
+
+@dataclass(frozen=True)
+class OutputDistance:
+    """How far one output is from the fp32 model's, over the golden vectors or over an evaluation set.
+
+    ``sqnr_db`` is 10 log10(sum ref^2 / sum (ref - out)^2), None when the outputs are identical (infinite) or when SQNR
+    is not what they are compared by, which ``note`` then says. ``mismatch`` is the fraction of elements that differ,
+    for outputs that are decisions (bool, whole numbers of 32 bits and more). ``nonfinite`` counts the values that are
+    NaN or infinite in one of the two only.
+    """
+
+    name: str
+    sqnr_db: float | None
+    cosine: float
+    max_abs: float
+    tolerance_sqnr_db: float | None
+    passed: bool
+    mismatch: float | None = None
+    nonfinite: int = 0
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Numerics of a compiled model against the golden vectors, and where they were run."""
+
+    passed: bool
+    outputs: tuple[OutputDistance, ...]
+    samples: int
+    engine: str
+    versions: Mapping[str, str]
+    isa: tuple[str, ...]
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A metric measured on the same samples for fp32 and for this precision.
+
+    ``drop`` = fp32 - value, as a fraction; ``ci95`` is the interval of that *paired* difference.
+    ``metric`` is a name in verify/metrics or the user's module:function.
+    """
+
+    metric: str
+    n: int
+    fp32: float
+    value: float
+    drop: float
+    ci95: tuple[float, float]

@@ -1,0 +1,34 @@
+"""Types that several values share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+    Feeds: TypeAlias = Mapping[str, Array]
+else:
+    Array = Feeds = Any
+# What a user named: a file, a folder, or "module:function" or "file.py:function". A stage that takes it depends on what
+# is there, see execution/stage.py.
+USER_SOURCE = "a user's file, folder or function"
+UserSource: TypeAlias = Annotated[str, USER_SOURCE]
+Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+Asked: TypeAlias = Literal["int8", "fp32", "fp16", "bf16"]
+Ran: TypeAlias = Literal["int8", "fp32", "fp16", "bf16", "fused", "unknown"]
+Observer: TypeAlias = str  # a name in calibrate/observers, checked where it is read
+Severity: TypeAlias = Literal["note", "warning", "error"]
+
+
+class Progress(Protocol):
+    """Called by long work: ``done`` of ``total`` units of the stage named ``what``; ``total`` 0 means unknown."""
+
+    def __call__(self, what: str, done: int, total: int, /) -> None:
+        """Tell how far the work is."""
+
+
+def no_progress(_what: str, _done: int, _total: int, /) -> None:
+    """A ``Progress`` that shows nothing."""
