@@ -62,7 +62,7 @@ class Table(Generic[T]):
         entry = added[name]
         try:
             found = load_reference(entry.value)
-        except Exception as error:  # code of strangers: whatever it raises
+        except Exception as error:  # untrusted code: whatever it raises
             raise _unusable(self, entry, f"cannot be imported: {type(error).__name__}: {error}") from error
         if self.of is not None and not isinstance(found, self.of):
             raise _unusable(self, entry, f"is a {type(found).__name__}, not a {self.of.__name__}")

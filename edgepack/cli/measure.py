@@ -12,7 +12,7 @@ from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
     from edgepack.benchmark.imported import Of
-    from edgepack.specs.result import Result, Roof, Scenario
+    from edgepack.specs.result import Peaks, Result, Scenario
     from edgepack.specs.run import RunOptions
     from edgepack.specs.target import Host
     from edgepack.specs.types import Precision, Progress
@@ -37,7 +37,7 @@ def measure(
     """
     from edgepack.benchmark import benchmark
     from edgepack.benchmark.measure.loadgen import benchmark_with_loadgen
-    from edgepack.benchmark.tune.options import plan_of, told
+    from edgepack.benchmark.tune.options import plan_of, with_tuning
     from edgepack.execution import child
 
     function = benchmark_with_loadgen if loadgen else benchmark
@@ -48,7 +48,7 @@ def measure(
             log = Path(folder) / "benchmark.log"
             plan, chosen, tuning = plan_of(bundle, scenario, options)
             found = child.call(function, bundle, plan, chosen, limit_s=limit_s, log=log, progress=progress)
-            results.append(told(found, tuning))
+            results.append(with_tuning(found, tuning))
         if limit:
             results = _limited(results, bundles, Path(folder), progress)
     return tuple(results)
@@ -58,13 +58,13 @@ def _limited(results: list[Result], bundles: tuple[Path, ...], folder: Path, pro
     """Return the results with their limits, or with a note why a limit was not measured."""
     from edgepack.errors import EdgepackError
     from edgepack.execution import child
-    from edgepack.profiling.peaks import measure_roof
+    from edgepack.profiling.peaks import measure_peaks
     from edgepack.profiling.roofline import measure_limit
 
     log = folder / "limit.log"
     precisions = tuple(sorted({result.precision for result in results}))
     limited = []
-    roofs: dict[int | None, Roof] = {}
+    roofs: dict[int | None, Peaks] = {}
     for bundle, result in zip(bundles, results, strict=True):
         median = next((p.value_ns for p in result.percentiles if p.p == 50.0), None)
         try:
@@ -73,7 +73,7 @@ def _limited(results: list[Result], bundles: tuple[Path, ...], folder: Path, pro
             options, scenario = result.options, result.scenario
             if options.threads not in roofs:
                 roofs[options.threads] = child.call(
-                    measure_roof, precisions, options.threads, limit_s=_STARTUP_S, log=log, progress=progress
+                    measure_peaks, precisions, options.threads, limit_s=_STARTUP_S, log=log, progress=progress
                 )
             roof = roofs[options.threads]
             found = child.call(

@@ -277,7 +277,7 @@ def part_of(name: str, reference: str) -> Any:
     """
     try:
         return load_reference(reference)
-    except Exception as error:  # code of strangers: whatever it raises
+    except Exception as error:  # untrusted code: whatever it raises
         if name in ENGINES.own:
             raise
         raise ToolchainError(

@@ -138,7 +138,7 @@ def _run(name: str, inspected: Inspected) -> Found:
             raise TypeError(f"it returned a {type(found).__name__}, not a Found")
     except EdgepackError as error:
         return Found((Finding(name, "warning", error.message, error.hint),))
-    except Exception as error:  # code of strangers: whatever it raises
+    except Exception as error:  # untrusted code: whatever it raises
         package = CHECKS.package(name)
         text = f"the lint check {name!r} of the package {package} failed: {type(error).__name__}: {error}"
         return Found((Finding(name, "warning", text, f"update or remove {package}"),))

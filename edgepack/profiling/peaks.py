@@ -1,4 +1,4 @@
-"""measure_roof(): the most operations and bytes a second that the best kernels at hand reach on this host.
+"""measure_peaks(): the most operations and bytes a second that the best kernels at hand reach on this host.
 
 A measured peak is only as high as the best kernel tried, so several are tried: those of the engines that are installed
 (oneDNN in OpenVINO, MLAS in ONNX Runtime, or torch) on shapes that suit them, and plain copies for memory. Of each the
@@ -18,7 +18,7 @@ from edgepack.device.host import host_facts, load_facts
 from edgepack.engines import ENGINES, part_of
 from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
-from edgepack.specs.result import Bandwidth, Peak, Roof
+from edgepack.specs.result import Bandwidth, Peak, Peaks
 from edgepack.specs.types import Precision, Progress, no_progress
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ _MEMORY_SHARE = 8  # of the free memory, for the largest working set
 _OTHERS = ("edgepack.profiling.peak_torch", "edgepack.profiling.peak_copy")
 
 
-def measure_roof(
+def measure_peaks(
     precisions: tuple[Precision, ...], threads: int | None = None, progress: Progress = no_progress
-) -> Roof:
+) -> Peaks:
     """Return what this host can do in these precisions and in fp32, with ``threads`` at once (None: all cores).
 
     It takes about a second a precision and engine and a few for memory. Call it in a process of its own. Raises
@@ -59,7 +59,7 @@ def measure_roof(
         for trial in module.trials(wanted, threads, sets):
             trials.append((trial, fastest_s(trial.call)))
             progress("peaks", number, len(probes))
-    return roof_of(trials, threads, versions)
+    return peaks_of(trials, threads, versions)
 
 
 def fastest_s(
@@ -76,7 +76,7 @@ def fastest_s(
     return max(best, 1e-9)
 
 
-def roof_of(trials: Iterable[tuple[Trial, float]], threads: int, versions: Mapping[str, str]) -> Roof:
+def peaks_of(trials: Iterable[tuple[Trial, float]], threads: int, versions: Mapping[str, str]) -> Peaks:
     """Return the best of each precision and working set, of trials with the seconds of their fastest call."""
     peaks: dict[str, Peak] = {}
     bands: dict[int, Bandwidth] = {}
@@ -92,7 +92,7 @@ def roof_of(trials: Iterable[tuple[Trial, float]], threads: int, versions: Mappi
             "no engine is installed whose kernels could measure this host's peak",
             hint="pip install 'edgepack[openvino]' or 'edgepack[onnxruntime]' with the package onnx",
         )
-    return Roof(threads, tuple(peaks.values()), _falling([bands[size] for size in sorted(bands)]), dict(versions))
+    return Peaks(threads, tuple(peaks.values()), _falling([bands[size] for size in sorted(bands)]), dict(versions))
 
 
 def _falling(bands: Sequence[Bandwidth]) -> tuple[Bandwidth, ...]:
@@ -104,13 +104,13 @@ def _falling(bands: Sequence[Bandwidth]) -> tuple[Bandwidth, ...]:
     return tuple(best)
 
 
-def peak_of(roof: Roof, *precisions: str) -> int:
+def peak_of(roof: Peaks, *precisions: str) -> int:
     """Return the highest measured rate of these precisions, in operations a second; of fp32 for one not measured."""
     known = {peak.precision: peak.ops_per_s for peak in roof.peaks}
     return max(known.get(name, known["fp32"]) for name in precisions or ("fp32",))  # type: ignore[call-overload,no-any-return]
 
 
-def bandwidth_of(roof: Roof, working_set_bytes: int) -> int:
+def bandwidth_of(roof: Peaks, working_set_bytes: int) -> int:
     """Return the bytes a second for a working set: those of the largest measured set that is not larger than it.
 
     Where none is as small, the smallest measured one's. Both err to the faster side, as a floor must.

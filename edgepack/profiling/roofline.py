@@ -11,19 +11,19 @@ from edgepack.bundle.archive import read_member
 from edgepack.profiling.layers import LayerRow, LayersReport, report_loaded
 from edgepack.profiling.peaks import bandwidth_of, peak_of
 from edgepack.runtime.load import load
-from edgepack.specs.result import LayerLimit, Limit, Roof, Scenario
+from edgepack.specs.result import LayerLimit, Limit, Peaks, Scenario
 from edgepack.specs.run import RunOptions
 from edgepack.verify.golden import GOLDEN, read_golden
 
 Bound = Literal["compute", "memory", "overhead", "precision"]
 
-COSTLIEST = 10
+SLOWEST = 10
 # Below this share of the roofline neither arithmetic nor memory explains the time: most of it is something else.
 OVERHEAD = 0.25
 _BYTES = {"int8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
 
 
-def measure_limit(bundle: Path, scenario: Scenario, options: RunOptions, p50_ns: int, roof: Roof) -> Limit:
+def measure_limit(bundle: Path, scenario: Scenario, options: RunOptions, p50_ns: int, roof: Peaks) -> Limit:
     """Return the limit of a query of ``scenario`` with a bundle whose median latency was ``p50_ns``.
 
     The engine runs in this process with its profiler on, on the bundle's golden inputs. Raises what ``load`` raises,
@@ -37,7 +37,7 @@ def measure_limit(bundle: Path, scenario: Scenario, options: RunOptions, p50_ns:
     return limit_of(report, roof, p50_ns, together, samples // together)
 
 
-def limit_of(report: LayersReport, roof: Roof, p50_ns: int, samples: int = 1, calls: int = 1) -> Limit:
+def limit_of(report: LayersReport, roof: Peaks, p50_ns: int, samples: int = 1, calls: int = 1) -> Limit:
     """Return the limit of a query of ``calls`` inferences, one after another, of ``samples`` samples each.
 
     A layer needs at least the time of its operations at the highest rate measured for the precision that it is asked to
@@ -59,7 +59,7 @@ def limit_of(report: LayersReport, roof: Roof, p50_ns: int, samples: int = 1, ca
         runs=report.runs,
         profiled_ns=calls * report.time_ns,
         layers=layers,
-        costliest=tuple(layer.name for layer in by_time[:COSTLIEST]),
+        costliest=tuple(layer.name for layer in by_time[:SLOWEST]),
     )
 
 
@@ -67,7 +67,7 @@ def _activations(row: LayerRow) -> int:
     return max((row.moved_bytes or 0) - row.weight_bytes, 0)
 
 
-def _layer(row: LayerRow, roof: Roof, touched: int, samples: int) -> LayerLimit:
+def _layer(row: LayerRow, roof: Peaks, touched: int, samples: int) -> LayerLimit:
     known = row.macs is not None or row.inside_macs > 0
     ops = 2 * ((row.macs or 0) + row.inside_macs) * samples if known else None
     compute_ns = (ops or 0) * 1e9 / peak_of(roof, row.asked, row.executed)

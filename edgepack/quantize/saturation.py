@@ -14,8 +14,8 @@ ONEDNN_MAX_CPU_ISA of SSE41, AVX2 and AVX512_CORE):
 - Matrix products pair along the reduction in both. Signed activations are shifted to unsigned ones and saturate alike.
 - Depthwise convolutions do not saturate in either: they multiply in wider integers.
 
-The weights made here keep the limit in both orders (``reduction.py``), so that one file is safe in both engines. For an
-even number of channels the orders are the same.
+The weights made here keep the limit in both orders (``weight_rows.py``), so that one file is safe in both engines. For
+an even number of channels the orders are the same.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Bandwidth:
 
 
 @dataclass(frozen=True)
-class Roof:
+class Peaks:
     """What this host can do at most, as measured by a short probe with the best kernels at hand.
 
     ``bandwidths`` are for working sets from the smallest, which caches hold, to one that is larger than they are.
@@ -129,7 +129,7 @@ class Limit:
     samples: int
     ops: int
     moved_bytes: int
-    roof: Roof
+    roof: Peaks
     runs: int
     profiled_ns: int
     layers: tuple[LayerLimit, ...]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
     Array = Feeds = Any
 # What a user named: a file, a folder, or "module:function" or "file.py:function". A stage that takes it depends on what
-# is there, see execution/stage.py.
+# is there, see execution/key.py.
 USER_SOURCE = "a user's file, folder or function"
 UserSource: TypeAlias = Annotated[str, USER_SOURCE]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]

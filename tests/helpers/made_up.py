@@ -9,7 +9,7 @@ import numpy as np
 from edgepack.benchmark.statistics.percentiles import distribution, percentiles
 from edgepack.specs.build import BuildRow, Latency
 from edgepack.specs.bundle import MeasuredAccuracy
-from edgepack.specs.result import Bandwidth, LayerLimit, Limit, Memory, Peak, Result, Roof, Scenario, Tuned
+from edgepack.specs.result import Bandwidth, LayerLimit, Limit, Memory, Peak, Peaks, Result, Scenario, Tuned
 from edgepack.specs.run import Accuracy, RunOptions
 from edgepack.specs.target import Host
 
@@ -123,7 +123,7 @@ def row(target="host-openvino", precision="fp32", of=None, **changes):
     return BuildRow(**{**values, **changes})
 
 
-ROOF = Roof(
+ROOF = Peaks(
     2,
     (Peak("fp32", 90_000_000_000, "made-up MatMul 256"), Peak("int8", 300_000_000_000, "made-up MatMul 1024")),
     (Bandwidth(262_144, 60_000_000_000, "copy of 512 KiB"), Bandwidth(67_108_864, 20_000_000_000, "copy of 32 MiB")),

@@ -19,7 +19,7 @@ from edgepack.graph.describe import describe
 from edgepack.graph.load import load_model
 from edgepack.profiling.layers import LayerRow, LayersReport
 from edgepack.profiling.roofline import limit_of, measure_limit
-from edgepack.specs.result import Bandwidth, Peak, Roof, Scenario
+from edgepack.specs.result import Bandwidth, Peak, Peaks, Scenario
 from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ONE = RunOptions(threads=1)
 # 100 operations a nanosecond in fp32, 400 in int8; 10 bytes a nanosecond from 1000 bytes on, 50 below.
-ROOF = Roof(
+ROOF = Peaks(
     1,
     (Peak("fp32", 100 * 10**9, "a"), Peak("int8", 400 * 10**9, "b")),
     (Bandwidth(100, 50 * 10**9, "c"), Bandwidth(1000, 10 * 10**9, "d")),

@@ -27,7 +27,7 @@ def plan_of(bundle: Path, scenario: Scenario, options: RunOptions | None) -> tup
     return scenario, tuning.options, tuning
 
 
-def told(result: Result, tuning: Tuning | None) -> Result:
+def with_tuning(result: Result, tuning: Tuning | None) -> Result:
     """Return the result saying where its run options are from."""
     if tuning is None:
         return result

@@ -1,4 +1,4 @@
-"""Hands out the engine that this device built, to be packed for twins of the device."""
+"""Hands out the engine that this device built, to be packed for identical devices."""
 
 from __future__ import annotations
 

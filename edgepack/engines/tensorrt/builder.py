@@ -1,6 +1,6 @@
-"""Builds an engine from the ONNX file and the recipe, on the device; one path for all versions (``surfaces.py``).
+"""Builds an engine from the ONNX file and the recipe, on the device; one path for all versions (``api_versions.py``).
 
-Run in a child process (``loading.py``): the builder takes most of a small board's memory, and where the kernel kills
+Run in a child process (``load.py``): the builder takes most of a small board's memory, and where the kernel kills
 it, the caller gets an error instead of being killed.
 """
 

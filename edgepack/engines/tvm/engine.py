@@ -35,7 +35,7 @@ _EXTRA = ENGINE.extra
 PINS = {"apache-tvm": "0.27.0.post1", "apache-tvm-ffi": "0.1.14.post1"}
 # These end the process while tuning (every commit of a JSONDatabase, in ToJSONGraph) and are what pip chooses unpinned.
 CRASHING_FFI = ("0.1.15", "0.1.15.post1", "0.1.15.post2")
-_TWIN = "host"
+_HOST_BUILD = "host"
 
 
 def versions() -> Mapping[str, str]:
@@ -90,7 +90,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     host = host_facts()
     files = compile_folder(model, target, precision, known, out, chooser(tuned_records(target, known)))
     if not can_run(target, host):
-        compile_folder(model, host_target("tvm", host, cache_facts()), precision, known, out / _TWIN)
+        compile_folder(model, host_target("tvm", host, cache_facts()), precision, known, out / _HOST_BUILD)
     return CompiledModel(
         backend="tvm",
         precision=precision,
@@ -132,7 +132,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> TvmRunner:
         raise ToolchainError(f"this {TITLE} has no {device}; it has CPU", hint="leave the device out")
     require_files(compiled.folder, *compiled.files)
     entry = compiled.folder / compiled.entry
-    twin = entry.parent / _TWIN
+    twin = entry.parent / _HOST_BUILD
     return load_runner(twin if twin.is_dir() else entry.parent, compiled.inputs, compiled.outputs, options)
 
 

@@ -37,13 +37,13 @@ _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 class Channels:
     """``numbers``: by tensor an int array of the tensor's rank that broadcasts against it: which scale each value has.
 
-    A tensor that is not there keeps its scale. ``makers``: by node index the numbers of its output channels, brought in
-    by its weights or gain. ``readers``: by node index the numbers of its input channels, taken out by its weights.
+    A tensor that is not there keeps its scale. ``producers``: by node index the numbers of its output channels, brought
+    in by its weights or gain. ``readers``: by node index the numbers of its input channels, taken out by its weights.
     ``added``: by node index the numbers by which a constant term is to be multiplied.
     """
 
     numbers: dict[str, Array] = field(default_factory=dict)
-    makers: dict[int, Array] = field(default_factory=dict)
+    producers: dict[int, Array] = field(default_factory=dict)
     readers: dict[int, Array] = field(default_factory=dict)
     added: dict[int, Array] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ class _Finder:
             return {key: numbers for key, numbers in resolved.items() if (numbers != FIXED).any()}
 
         found = self.found
-        return Channels(final(found.numbers), final(found.makers), final(found.readers), final(found.added))
+        return Channels(final(found.numbers), final(found.producers), final(found.readers), final(found.added))
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class _Finder:
             else:
                 self._fix(node.input[0])
         made = self._fresh(sizes[1])
-        self.found.makers[number] = made
+        self.found.producers[number] = made
         self.found.numbers[node.output[0]] = _along(made, axis, rank)
 
     def _dynamic_product(self, node: Node) -> None:
@@ -187,7 +187,7 @@ class _Finder:
         dims = list(self.index.constants[gains[0]].dims)
         if len(dims) == 1 and all(list(self.index.constants[name].dims) == dims for name in gains):
             made = self._fresh(dims[0])
-            self.found.makers[number] = made
+            self.found.producers[number] = made
             self.found.numbers[node.output[0]] = _along(made, axis, rank)
 
     def _clip(self, number: int, node: Node) -> None:

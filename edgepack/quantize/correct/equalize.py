@@ -1,6 +1,6 @@
 """Scales channels so that one step for a whole tensor suits all of them; the float model computes what it did.
 
-``channels.py`` finds what may be scaled together, ``channel_scales.py`` chooses the scales, and this brings them into
+``channels.py`` finds what may be scaled together, ``noise_model.py`` chooses the scales, and this brings them into
 the weights. Where a tensor made in float (behind LayerNormalization or GELU) is read by int8 layers and its producer
 cannot take the scales in, a multiplication is put in front of its quantization: SmoothQuant's "activation smoothing",
 Xiao et al. 2022, section 4.
@@ -57,7 +57,7 @@ def equalize(plan: Plan, feeds: Sequence[Feeds]) -> Equalized | None:
     index = index_graph(proto)
     channels = find_channels(index, shapes_of(proto))
     smoothed = _smoothed(plan, index, channels)
-    count = 1 + max((int(n.max()) for n in [*channels.makers.values(), *channels.numbers.values()]), default=0)
+    count = 1 + max((int(n.max()) for n in [*channels.producers.values(), *channels.numbers.values()]), default=0)
     for tensor, numbers in smoothed.items():
         smoothed[tensor] = np.where(numbers != FIXED, numbers + count - 1, FIXED)
         count += numbers.size
@@ -237,7 +237,7 @@ def apply_scales(
     for number, numbers in channels.readers.items():
         node = index.nodes[number]
         _rescale(index, node.input[1], _over_inputs(node, index, 1 / scales[numbers]))
-    for number, numbers in channels.makers.items():
+    for number, numbers in channels.producers.items():
         node = index.nodes[number]
         factors = scales[numbers].ravel()
         if node.op_type in ("LayerNormalization", "BatchNormalization"):

@@ -29,8 +29,8 @@ LONGEST_BLOCK = 2048
 class Moments:
     """``matrix`` [groups, terms, terms]: mean of the outer product of the activations that a reduction multiplies.
 
-    Terms are in the order of ``reduction.py``. A reduction longer than ``LONGEST_BLOCK`` has one matrix for each block
-    of its terms instead: [blocks, terms of a block, terms of a block], the last filled up with zeros.
+    Terms are in the order of ``weight_rows.py``. A reduction longer than ``LONGEST_BLOCK`` has one matrix for each
+    block of its terms instead: [blocks, terms of a block, terms of a block], the last filled up with zeros.
     """
 
     matrix: Array

@@ -17,7 +17,7 @@ from edgepack.report.entries import Entry
 from edgepack.report.entries.choice import latency_of
 from edgepack.report.figures import svg
 from edgepack.report.figures.plots import AREA, figure, frame
-from edgepack.specs.result import LayerLimit, Limit, Roof
+from edgepack.specs.result import LayerLimit, Limit, Peaks
 
 MOST_PANELS = 12  # entries whose layers are in the page, the fastest: a report of one bundle alone always has its own
 _MOST_POINTS = 60
@@ -86,7 +86,7 @@ def left_out(entries: Sequence[Entry], shown: Sequence[Panel]) -> int:
 
 def _panel(index: int, name: str, limit: Limit) -> Panel:
     by_name = {layer.name: layer for layer in limit.layers}
-    shown = [by_name[n] for n in limit.costliest if n in by_name] or _costliest(limit.layers)
+    shown = [by_name[n] for n in limit.costliest if n in by_name] or _slowest(limit.layers)
     longest = max((layer.time_ns for layer in shown), default=1) or 1
     scale = units.scale_for([layer.time_ns for layer in shown], units.TIMES)
     bars = tuple(
@@ -108,7 +108,7 @@ def _panel(index: int, name: str, limit: Limit) -> Panel:
         index=index,
         name=name,
         summary=_summary(limit),
-        roof=roof_text(limit.roof),
+        roof=peaks_text(limit.roof),
         bars=bars,
         others=_others(rest),
         rest=_rows(rest[:_MOST_ROWS], sum(layer.time_ns for layer in limit.layers)),
@@ -138,7 +138,7 @@ def _rows(rest: Sequence[LayerLimit], total_ns: int) -> tuple[tuple[str, str, st
     )
 
 
-def _costliest(layers: Sequence[LayerLimit]) -> list[LayerLimit]:
+def _slowest(layers: Sequence[LayerLimit]) -> list[LayerLimit]:
     return sorted(layers, key=lambda layer: -layer.time_ns)[:10]
 
 
@@ -150,7 +150,7 @@ def _summary(limit: Limit) -> str:
     )
 
 
-def roof_text(roof: Roof) -> str:
+def peaks_text(roof: Peaks) -> str:
     """Return what a host was measured to do at most, in words."""
     peaks = ", ".join(f"{p.precision} {units.quantity(p.ops_per_s, _RATES)} ({p.kernel})" for p in roof.peaks)
     moved = ", ".join(
@@ -180,7 +180,7 @@ def _plot(limit: Limit) -> str | None:
         "Operations a second against operations a byte",
         [
             *frame(x, y, "Operations on each byte moved", "Operations a second", rates=True),
-            *_roofs(limit.roof, slopes, x, y),
+            *_peaks(limit.roof, slopes, x, y),
             _whole(limit, x.place(whole[0]), y.place(whole[1]), whole[1]),
             *(_marker(layer, x.place(px), y.place(py)) for px, py, layer in points),
         ],
@@ -203,7 +203,7 @@ def _point(layer: LayerLimit) -> tuple[float, float, LayerLimit] | None:
     return layer.ops / layer.moved_bytes, layer.ops * 1e9 / layer.time_ns, layer
 
 
-def _slopes(roof: Roof) -> dict[str, int]:
+def _slopes(roof: Peaks) -> dict[str, int]:
     """Return the bandwidths of the smallest and the largest working set, by what to call them."""
     ordered = sorted((b for b in roof.bandwidths if b.bytes_per_s > 0), key=lambda b: b.working_set_bytes)
     if not ordered:
@@ -214,7 +214,7 @@ def _slopes(roof: Roof) -> dict[str, int]:
     return found
 
 
-def _roofs(roof: Roof, slopes: dict[str, int], x: svg.Axis, y: svg.Axis) -> Iterator[str]:
+def _peaks(roof: Peaks, slopes: dict[str, int], x: svg.Axis, y: svg.Axis) -> Iterator[str]:
     steepest = max(slopes.values())
     used: list[svg.Box] = []
     for peak in sorted(roof.peaks, key=lambda p: -p.ops_per_s):

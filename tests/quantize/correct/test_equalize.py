@@ -39,7 +39,7 @@ def scaled_at_random(model: OnnxModel, out: Path, seed: int = 0) -> tuple[OnnxMo
     proto = read_proto(model)
     index = index_graph(proto)
     channels = find_channels(index, shapes_of(proto))
-    count = 1 + max((int(n.max()) for n in [*channels.makers.values(), *channels.numbers.values()]), default=0)
+    count = 1 + max((int(n.max()) for n in [*channels.producers.values(), *channels.numbers.values()]), default=0)
     scales = np.exp(np.random.default_rng(seed).uniform(-2, 2, count))
     scales[FIXED] = 1.0
     apply_scales(proto, index, channels, {}, (), scales)

@@ -6,7 +6,7 @@ import pytest
 
 from edgepack.report.entries import labels, make_groups
 from edgepack.report.figures import roofline
-from edgepack.report.figures.roofline import MOST_PANELS, left_out, panels, roof_text
+from edgepack.report.figures.roofline import MOST_PANELS, left_out, panels, peaks_text
 
 
 def of(*results):
@@ -89,7 +89,7 @@ def test_no_layer_is_drawn_above_the_roof_that_bounds_it(panel):
 def test_roofs_and_bandwidths_are_named(panel):
     for text in ("int8 300 Gop/s", "fp32 90.0 Gop/s", "memory 20.0 GB/s", "caches 60.0 GB/s"):
         assert text in panel.plot
-    assert roof_text(made_up.ROOF).startswith(
+    assert peaks_text(made_up.ROOF).startswith(
         "Measured on the host with 2 threads: fp32 90.0 Gop/s (made-up MatMul 256)"
     )
 

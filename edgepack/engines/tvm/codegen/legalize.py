@@ -1,4 +1,4 @@
-"""Which convolutions and products are computed by the kernels of ``kernels.py``; all others keep TVM's own form."""
+"""Which convolutions and products are computed by the kernels of ``compute.py``; all others keep TVM's own form."""
 
 from __future__ import annotations
 

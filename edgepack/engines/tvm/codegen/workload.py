@@ -81,7 +81,7 @@ Choose: TypeAlias = "Callable[[Workload], Choice]"
 
 
 def by_rule(machine: Machine) -> Choose:
-    """Return the choice by the rule of ``blocking.py``, from the machine and the sizes alone."""
+    """Return the choice by the rule of ``tile.py``, from the machine and the sizes alone."""
     return lambda workload: Choice(rule(workload, machine))
 
 

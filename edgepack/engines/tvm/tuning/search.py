@@ -142,7 +142,7 @@ def search(
     if complete:
         complete = _refine(tuner, ordered, left)
     return Search(
-        kernels=tuple(_told(use, states[use.workload], records, tuner) for use in ordered),
+        kernels=tuple(_as_tuned(use, states[use.workload], records, tuner) for use in ordered),
         took_ns=clock_ns() - began,
         saved_ns=saved_ns,
         complete=complete,
@@ -173,7 +173,7 @@ def _refine(tuner: _Tuner, ordered: Sequence[Used], left: Callable[[], bool]) ->
     return True
 
 
-def _told(use: Used, state: State, records: Records, tuner: _Tuner) -> TunedKernel:
+def _as_tuned(use: Used, state: State, records: Records, tuner: _Tuner) -> TunedKernel:
     record = records.by_workload.get(use.workload)
     if record is None:
         return TunedKernel(use.workload, use.count, state, measured=False)
