@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgepack.specs.bundle import FileEntry, Manifest
-    from edgepack.specs.types import Array
 
 _CHUNK_BYTES = 1 << 20
 _SIGNATURE_LIMIT_BYTES = 1 << 20
@@ -162,16 +161,6 @@ def copy_member(bundle: Bundle, name: str, file: IO[bytes], out: IO[bytes]) -> N
         out.write(piece)
     if digest.hexdigest() != file_entry(bundle, name).sha256:
         raise _changed(bundle.path, name)
-
-
-def map_member(bundle: Bundle, name: str) -> Array:
-    """Return a member as a read-only uint8 array mapped from the file; pages are read when they are touched."""
-    import numpy as np
-
-    member = bundle.members[name]
-    if member.size_bytes == 0:
-        return np.zeros(0, np.uint8)
-    return np.memmap(bundle.path, np.uint8, mode="r", offset=member.offset, shape=(member.size_bytes,))
 
 
 def file_entry(bundle: Bundle, name: str) -> FileEntry:

@@ -1,21 +1,15 @@
-"""The ranges document: written, read as untrusted input, and compared with another one."""
+"""Reads the ranges document as untrusted input."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from edgepack.base import documents
-from edgepack.base.files import write_text
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.data import Ranges, TensorRange
 
 _HINT = "measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'"
 _MOST_BYTES = 256 << 20
-
-
-def write_ranges(ranges: Ranges, path: Path) -> None:
-    """Write ranges as JSON, whole or not at all; the same ranges give the same bytes. Raises ``StorageError``."""
-    write_text(path, documents.to_json(ranges))
 
 
 def read_ranges(path: Path) -> Ranges:
@@ -32,13 +26,6 @@ def read_ranges(path: Path) -> Ranges:
     for name, found in ranges.tensors.items():
         _check(found, f"{path}: {name!r}")
     return ranges
-
-
-def diff_ranges(first: Ranges, second: Ranges) -> dict[str, tuple[TensorRange | None, TensorRange | None]]:
-    """Return the tensors whose ranges differ, with both; None where one document does not have the tensor."""
-    names = sorted({*first.tensors, *second.tensors})
-    pairs = {name: (first.tensors.get(name), second.tensors.get(name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
 def _check(found: TensorRange, where: str) -> None:

@@ -126,12 +126,6 @@ def read_structure(model: OnnxModel) -> onnx.ModelProto:
     return proto
 
 
-def tensors_to_observe(model: OnnxModel) -> tuple[str, ...]:
-    """Return the float32 activations of the main graph that an operator a quantizer may touch reads or writes."""
-    plan = make_plan(read_structure(model))
-    return (*plan.inputs, *plan.measured, *(derivation.tensor for derivation in plan.derived))
-
-
 def make_plan(proto: onnx.ModelProto) -> Plan:
     """Return which tensors of the main graph are observed and how.
 

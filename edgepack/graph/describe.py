@@ -107,11 +107,6 @@ def describe(model: OnnxModel) -> ModelDescription:
     )
 
 
-def layer_precisions(model: OnnxModel) -> dict[str, int]:
-    """Return how many layers the model has of each precision."""
-    return dict(Counter(layer.precision for layer in _layers(read_proto(model, weights=False), model, shapes=False)))
-
-
 def _layers(proto: onnx.ModelProto, model: OnnxModel, *, shapes: bool = True) -> tuple[LayerDescription, ...]:
     """Return the layers; with ``shapes``, ONNX Runtime is asked for those that do not follow from the file."""
     facts = _Facts(proto, model, shapes)

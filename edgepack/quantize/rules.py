@@ -12,16 +12,10 @@ from edgepack.engines.int8 import COMPUTES, MOVES, WEIGHTED, EngineTable
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edgepack.specs.target import QuantizationRules, Target
+    from edgepack.specs.target import QuantizationRules
 
 # Outputs whose range is known without data: (low, high).
 FIXED_RANGES: Mapping[str, tuple[float, float]] = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0)}
-
-
-def rules_for(target: Target) -> QuantizationRules:
-    """Return the target's rules with the engine of its backend filled in."""
-    table_of(target.backend)
-    return dataclasses.replace(target.quantization, engine=target.backend)
 
 
 def table_of(engine: str) -> EngineTable:

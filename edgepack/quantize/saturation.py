@@ -60,12 +60,6 @@ def _limit_order(rounded: Array, real: Array, pairs: Array) -> bool:
     return True
 
 
-def worst_pair(integers: Array, orders: tuple[Array, ...]) -> int:
-    """Return the largest absolute sum of two neighbours in ``integers`` [channels, terms]; 0 without neighbours."""
-    wide = integers.astype(np.int64)
-    return max((int(np.abs(wide[:, p[:, 0]] + wide[:, p[:, 1]]).max(initial=0)) for p in orders), default=0)
-
-
 def simulate_saturating_product(activations: Array, weights: Array, pairs: Array) -> Array:
     """Return what VPMADDUBSW, VPMADDWD and VPADDD make of uint8 [samples, terms] and int8 [channels, terms].
 

@@ -4,7 +4,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from edgepack.calibrate.tensors import OBSERVED, Derivation, make_plan, read_structure, tensors_to_observe
+from edgepack.calibrate.tensors import OBSERVED, Derivation, make_plan, read_structure
 from edgepack.engines import ENGINES, int8
 from edgepack.errors import ModelError
 
@@ -18,7 +18,8 @@ def plan_of(body, head="float[N,4] x", out="float[N,4] y", opset=17, **constants
 
 
 def test_every_float_activation_of_a_network_is_observed_once(conv_model):
-    assert sorted(tensors_to_observe(conv_model)) == sorted(
+    plan = make_plan(read_structure(conv_model))
+    assert sorted((*plan.inputs, *plan.measured, *(derivation.tensor for derivation in plan.derived))) == sorted(
         ["image", "first", "clipped", "second", "rectified", "flat", "logits"]
     )
 

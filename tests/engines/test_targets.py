@@ -17,7 +17,7 @@ from edgepack.device.host import FLAGS, host_facts, saturates
 from edgepack.engines import ENGINES, targets
 from edgepack.engines.targets import is_this_host
 from edgepack.errors import ConfigError
-from edgepack.quantize.rules import check_rules, rules_for
+from edgepack.quantize.rules import check_rules
 from edgepack.specs.target import Host, Target
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def test_the_promised_profiles_are_shipped() -> None:
 @pytest.mark.parametrize("name", JETSONS)
 def test_a_jetsons_rules_are_those_that_tensorrt_takes(name: str) -> None:
     target = targets.load_target(name)
-    check_rules(rules_for(target))
+    check_rules(target.quantization)
     assert (target.engine.build_on, target.engine.device, target.arch) == ("device", "GPU", "aarch64")
     assert target.compute.gpu_sm == {"nano": "5.3", "xavier": "7.2", "agx-thor": "11.0"}.get(
         next((k for k in ("agx-thor", "xavier", "orin", "nano") if k in name), ""), "8.7"
@@ -253,7 +253,7 @@ def test_a_gpu_makes_a_profile_of_this_host() -> None:
     machine_with_gpu = dataclasses.replace(machine("avx2"), gpu="NVIDIA T4")
     found = targets.host_targets(machine_with_gpu)[-1]
     assert (found.id, found.engine.build_on, found.backend) == ("host-tensorrt", "device", "tensorrt")
-    check_rules(rules_for(found))
+    check_rules(found.quantization)
     assert "host-tensorrt" not in [t.id for t in targets.host_targets(machine("avx2"))]
 
 

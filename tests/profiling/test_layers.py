@@ -29,7 +29,6 @@ from edgepack.pipeline import build
 from edgepack.profiling.layers import report_layers
 from edgepack.quantize import quantize
 from edgepack.quantize.layer_sqnr import layer_sqnr
-from edgepack.quantize.rules import rules_for
 from edgepack.specs.bundle import LayerRecord, LayerRecords
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel
@@ -60,7 +59,7 @@ def make(engine: str, folder: Path, leave: tuple[str, ...] = ()) -> Made:
     samples = find_samples(str(folder / "samples.npz"), model.inputs, None)
     ranges = calibrate(model, samples, "minmax", 99.99, folder / "ranges")
     target = load_target(f"host-{engine}")
-    rules = dataclasses.replace(rules_for(target), leave=leave)
+    rules = dataclasses.replace(target.quantization, leave=leave)
     quantized = quantize(model, ranges, rules, folder / "int8")
     records = layer_sqnr(model, quantized, samples, folder / "noise")
     compiled = get_backend(engine).compile_model(quantized, target, "int8", folder / "compiled")

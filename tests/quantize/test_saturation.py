@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from quantize_models import save
+from saturation import worst_pair
 
 from edgepack.quantize.placement import Layer
-from edgepack.quantize.saturation import PAIR_LIMIT, simulate_saturating_product, worst_pair
+from edgepack.quantize.saturation import PAIR_LIMIT, simulate_saturating_product
 from edgepack.quantize.scales import ActivationScale
 from edgepack.quantize.weight_rows import from_rows, reduction
 from edgepack.quantize.weights import LayerWeights, integer_weights

@@ -85,15 +85,6 @@ def allowed_over(n: int, p: float, confidence: float = CONFIDENCE) -> int:
     return low
 
 
-def early_stopping_estimate(ordered: Array, p: float) -> int | None:
-    """Return LoadGen's estimate of a percentile: a bound that holds at 99 % confidence; None with too few queries.
-
-    With t queries allowed above, it is the t-th largest of the ascending latencies [n].
-    """
-    over = allowed_over(len(ordered), p)
-    return int(ordered[len(ordered) - over]) if over else None
-
-
 def percentile(latencies: Array, p: float, seed: int, lengths: Sequence[int] = ()) -> Percentile:
     """Return the percentile ``p`` of latencies in ns [n], in the order in which they were measured.
 

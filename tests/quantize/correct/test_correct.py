@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from quantize_models import initializers, random_feeds, run_onnxruntime, save, sqnr_db
+from saturation import worst_pair
 
 from edgepack.calibrate import calibrate
 from edgepack.data.samples import find_samples
@@ -17,7 +18,6 @@ from edgepack.quantize import quantize
 from edgepack.quantize.correct import Corrected, quantize_corrected
 from edgepack.quantize.correct.noise_model import Reader, Site, choose_scales, noise_of
 from edgepack.quantize.correct.rounding import FACTORS, SAFE_FACTORS, round_rows_second_order
-from edgepack.quantize.saturation import worst_pair
 from edgepack.quantize.weight_rows import Reduction
 from edgepack.quantize.weights import round_rows
 from edgepack.specs.data import Ranges

@@ -108,11 +108,6 @@ class Machine:
         return self.has("asimddp", "i8mm")
 
     @property
-    def has_fp16(self) -> bool:
-        """Arithmetic on float16 vectors (Armv8.2)."""
-        return self.has("asimdhp")
-
-    @property
     def has_fmlal(self) -> bool:
         """FMLAL: products of float16 added to float32 (FEAT_FHM of Armv8.2)."""
         return self.has("asimdfhm", "asimdhp")
