@@ -14,7 +14,6 @@ from edgepack.errors import EdgepackError
 from edgepack.execution import child, reads
 from edgepack.execution.events import Events
 from edgepack.execution.key import key_of
-from edgepack.execution.modules import version
 from edgepack.execution.store import Store
 from edgepack.specs.target import Host
 
@@ -78,9 +77,3 @@ class StageRunner:
             if not path.is_file() or self.store.sha256(path) != digest:
                 return False
         return True
-
-
-def tool_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that a bundle may have been built with."""
-    names = ("numpy", "onnx", "onnxruntime", "onnxslim", "onnxscript", "openvino", "pillow", "scipy", "torch")
-    return {name: found for name in names if (found := version(name)) is not None}

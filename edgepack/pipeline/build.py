@@ -19,7 +19,7 @@ from edgepack.engines.fallback import build_versions, runs_here
 from edgepack.engines.targets import is_this_host
 from edgepack.errors import ConfigError, EdgepackError, GateError, VerificationError
 from edgepack.execution.events import Events, Silent
-from edgepack.execution.runner import StageRunner, tool_versions
+from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store, default_folder
 from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
@@ -35,6 +35,7 @@ from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
 from edgepack.pipeline.stages.samples import golden_vectors, select_samples
 from edgepack.pipeline.targets import how_to_run
+from edgepack.pipeline.toolchain import tool_versions
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import quantize_corrected
 from edgepack.quantize.layer_sqnr import layer_sqnr

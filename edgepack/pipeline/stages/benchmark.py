@@ -10,7 +10,8 @@ from edgepack.base.stage import stage
 from edgepack.benchmark.measure.interleave import Row, measure_rows
 from edgepack.engines.targets import is_this_host
 from edgepack.errors import EdgepackError
-from edgepack.execution.runner import StageRunner, tool_versions
+from edgepack.execution.runner import StageRunner
+from edgepack.pipeline.toolchain import tool_versions
 from edgepack.specs.build import BuildRow
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target

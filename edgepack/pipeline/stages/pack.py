@@ -12,9 +12,9 @@ from edgepack.base.files import atomic_write, sha256_file
 from edgepack.base.stage import stage
 from edgepack.bundle.pack import BundleFacts, pack
 from edgepack.engines.fallback import measured_with
-from edgepack.execution.runner import tool_versions
 from edgepack.execution.store import Store
 from edgepack.graph.describe import describe
+from edgepack.pipeline.toolchain import tool_versions
 from edgepack.specs.bundle import LayerRecords, MeasuredAccuracy
 from edgepack.specs.data import Ranges, SampleSet
 from edgepack.specs.model import CompiledModel, OnnxModel
