@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check docs dist bench bench-report bench-tvm bench-tvm-tuning peers test-aarch64 test-tensorrt \
+.PHONY: demo test test-fast test-all lint check docs dist bench bench-report bench-tvm bench-tvm-tuning peers test-aarch64 test-tensorrt \
   tvm-models clean
 .DELETE_ON_ERROR:
 
@@ -20,17 +20,25 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	EDGEPACK_STORE=artifacts/store $(BIN)/edgepack demo
 
-# In two processes, each file in one of them.
+# In two processes, each file in one of them. 'test' leaves out what is marked long (minutes each), 'test-fast' also what
+# is marked slow, 'test-all' nothing.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
+	$(PYTEST) -m "not long"
+
+test-fast: $(READY)
+	$(PYTEST) -m "not long and not slow"
+
+test-all: $(READY)
 	$(PYTEST)
 
-check: $(READY)
+lint: $(READY)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(PYTEST)
+
+check: lint test
 
 # The documentation as a site, in site/; a warning is an error. 'make docs SERVE=1' shows it while it is written.
 # (The variable silences a notice on every build: Material for MkDocs is supported until 5 May 2027.)

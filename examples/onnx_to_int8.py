@@ -1,8 +1,8 @@
 """From an ONNX file and arrays to fp32 and int8 bundles, in Python. Run make_files.py first."""
 
-from edgepack import pipeline
+from edgepack import build
 
-result = pipeline(
+result = build(
     "stripes.onnx",
     targets=("host-onnxruntime",),
     precisions=("fp32", "int8"),

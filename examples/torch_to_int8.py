@@ -3,7 +3,7 @@
 import torch
 from stripes import CLASSES, make_pictures, to_input
 
-from edgepack import pipeline
+from edgepack import build
 
 
 def make():
@@ -30,7 +30,7 @@ def make():
 
 
 if __name__ == "__main__":
-    result = pipeline(
+    result = build(
         "torch_to_int8.py:make",
         targets=("host-onnxruntime",),
         precisions=("fp32", "int8"),

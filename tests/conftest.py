@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,11 @@ _LONGEST = ("test_docs.py", "test_readme.py", "test_build.py", "test_server.py")
 
 
 def pytest_configure() -> None:
-    """Let the tests' processes be interrupted, also where a shell started the tests with SIGINT ignored."""
+    """Let the tests' processes be interrupted, also where a shell ignores SIGINT, and share the cores."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The tests run in as many processes as there are cores: OpenMP's threads of one would spin against the others'
+    # (a training of 3 s took 15 s beside another one).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

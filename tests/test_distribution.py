@@ -113,7 +113,7 @@ def test_the_build_extra_is_refused_on_python_3_10_in_words_that_say_why(wheel: 
     done = resolve(wheel, links, "build", old=True)
     assert done.returncode != 0
     last = done.stderr.strip().splitlines()[-1]
-    assert "No matching distribution found for click==0+edgepack.pipeline.needs.python.3.11" in last
+    assert "No matching distribution found for jinja2==0+edgepack.build.needs.python.3.11" in last
     assert "onnx" not in done.stdout, "nothing large was fetched before"
 
 

@@ -87,19 +87,24 @@ def folder_after(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         "EDGEPACK_STORE": str(shared / "store"),
         "COLUMNS": "120",
     }
+    place = shared / "place"
     ran: dict[str, Path | str] = {}
 
     def run(name: str) -> Path:
         if name not in ran:
-            folder = shared / name.replace("/", "-")
+            left = shared / name.replace("/", "-")
             before = read_page(name).after
-            if before is None:
-                folder.mkdir()
-            else:
-                shutil.copytree(run(before), folder, symlinks=True)
+            found = run(before) if before is not None else None
             ran[name] = f"{name} failed, which is to be run before"
-            run_page(name, folder, environment)
-            ran[name] = folder
+            # Every page in one place, as its user has it: what a page before it built is not built again.
+            shutil.rmtree(place, ignore_errors=True)
+            if found is None:
+                place.mkdir()
+            else:
+                shutil.copytree(found, place, symlinks=True)
+            run_page(name, place, environment)
+            shutil.copytree(place, left, symlinks=True)
+            ran[name] = left
         result = ran[name]
         assert isinstance(result, Path), result
         return result

@@ -41,7 +41,7 @@ def out_of_bounds(options: RunOptions) -> Iterator[str]:
         if value is None or option.least is None or option.most is None:
             continue
         if not option.least <= value <= option.most:
-            yield f"{value} {option.name} make no sense"
+            yield f"{value} {option.name} are out of range"
 
 
 def command_words(options: RunOptions) -> tuple[str, ...]:

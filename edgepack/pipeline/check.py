@@ -58,7 +58,7 @@ def _proxy_of(target: Target) -> Proxy:
     if not reference:
         titles = " or ".join(engine.title for _, engine in ENGINES.all() if engine.proxy)
         raise ConfigError(
-            f"--proxy stands in for {titles}, and {target.id} runs {target.backend}", hint="leave --proxy out"
+            f"--proxy checks for {titles}, but {target.id} uses {target.backend}", hint="leave --proxy out"
         )
     found = cast("Proxy", part_of(target.backend, reference))
     found.proxy_version()

@@ -36,7 +36,7 @@ ENGINE = Engine(
     proxy="edgepack.engines.tensorrt.proxy",
     on_cpu=False,
     probe="edgepack.engines.tensorrt.probe:probe",
-    works_without="builds bundles for Jetsons; runs none here",
+    works_without="builds bundles for Jetson; cannot run them here",
     host="edgepack.engines.tensorrt.target:host_target",
     defaults={
         "engine": {"device": "GPU", "build_on": "device"},

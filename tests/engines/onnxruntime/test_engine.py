@@ -33,7 +33,7 @@ TARGET = Target("test", "test", "onnxruntime", "x86_64")
 
 
 def test_an_unknown_backend_is_answered_with_the_near_one() -> None:
-    with pytest.raises(ConfigError, match="no backend 'onnxrutime'") as caught:
+    with pytest.raises(ConfigError, match="unknown backend 'onnxrutime'") as caught:
         get_backend("onnxrutime")
     assert caught.value.hint == "did you mean 'onnxruntime'?"
 
