@@ -5,7 +5,6 @@ Text may hold rich's marks, as in ``[bold]name[/]``. What is not ours goes throu
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -70,7 +69,11 @@ class Console(Protocol):
 
 def make_console() -> Console:
     """Return the console of all output for people."""
-    return PlainConsole() if importlib.util.find_spec("rich") is None else RichConsole()
+    try:
+        import rich  # noqa: F401
+    except ImportError:
+        return PlainConsole()
+    return RichConsole()
 
 
 def safe(text: Any) -> str:
