@@ -19,6 +19,8 @@ import numpy as np
 import pytest
 from small_bundles import onnx_outputs, small_onnx
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "action" / "run.py"
 

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 # pip takes the version that markers are compared with from its own interpreter, whatever --python-version says.
 AS_PYTHON_310 = """

@@ -26,14 +26,6 @@ from edgepack.verify.metrics import METRICS
 
 PAGES = page_names()
 PROGRAMS = ("edgepack", "python")
-SLOW = (
-    README,
-    "docs/quickstart.md",
-    "docs/benchmarking.md",
-    "docs/engines/tvm.md",
-    "docs/quantization.md",
-    "docs/targets.md",
-)
 # What is run on other machines: there pip is asked for packages that are none of the project's.
 SH = re.compile(r"^```sh\n.*?^```$", re.MULTILINE | re.DOTALL)
 # These tests may run under make themselves, whose flags another make would take over.
@@ -52,7 +44,7 @@ def pages_before(name: str) -> list[str]:
 
 def parameters() -> list[object]:
     names = sorted((name for name in PAGES if of_kind(name, PROGRAMS)), key=lambda name: len(pages_before(name)))
-    return [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in names]
+    return [pytest.param(name, marks=[pytest.mark.slow]) for name in names]
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

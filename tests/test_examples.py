@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 COMMANDS = re.findall(r"^\$ (.*)$", (EXAMPLES / "README.md").read_text(), re.MULTILINE)

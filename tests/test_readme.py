@@ -25,6 +25,7 @@ def test_the_two_commands_come_first() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_first_command_runs_the_demonstration(tmp_path: Path) -> None:
     """``make demo`` itself, writing elsewhere; the environment that runs the tests is taken as the one it sets up."""

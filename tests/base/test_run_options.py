@@ -21,9 +21,9 @@ def test_the_bounds_are_kept() -> None:
     assert list(out_of_bounds(RunOptions())) == []
     assert list(out_of_bounds(RunOptions(threads=1024, streams=1, fixed_batch=0))) == []
     assert list(out_of_bounds(RunOptions(threads=0, streams=1025, fixed_batch=-1))) == [
-        "0 threads make no sense",
-        "1025 streams make no sense",
-        "-1 fixed_batch make no sense",
+        "0 threads are out of range",
+        "1025 streams are out of range",
+        "-1 fixed_batch are out of range",
     ]
 
 

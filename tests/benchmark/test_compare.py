@@ -12,6 +12,8 @@ from edgepack.errors import BundleError, ConfigError
 from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 SECOND = 10**9
 PAIR = tuple(
     Open(Path(f"{name}.edgepack"), Scenario("SingleStream", SECOND, SECOND // 5), RunOptions()) for name in "ab"

@@ -20,6 +20,8 @@ from edgepack.specs.bundle import Manifest
 from edgepack.specs.result import Result
 from edgepack.specs.run import Verification
 
+pytestmark = pytest.mark.slow
+
 ENGINE = ("onnxruntime", "flatbuffers", "google", "coloredlogs", "humanfriendly", "packaging")
 
 

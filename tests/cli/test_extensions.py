@@ -17,6 +17,8 @@ import pytest
 import edgepack
 from edgepack.specs.model import OnnxModel
 
+pytestmark = pytest.mark.slow
+
 ENTRY_POINTS = """
 [edgepack.observers]
 half = toys:OBSERVER

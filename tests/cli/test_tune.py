@@ -24,6 +24,8 @@ from edgepack.engines.tvm.records import Record, Trial
 from edgepack.engines.tvm.tuning.workloads import kernels_of
 from edgepack.errors import ToolchainError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,8 @@ from edgepack.runtime.verify import verify
 from edgepack.specs.build import BuildResult
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 
 def install(folder: Path, name: str, entry: str) -> None:
     """Lay a package with an engine into a folder, as an installer does; its modules are elsewhere on the path."""

@@ -22,6 +22,8 @@ from edgepack.execution import child as children
 from edgepack.specs.model import CompiledModel, OnnxModel, TensorSpec
 from edgepack.specs.target import Target
 
+pytestmark = pytest.mark.slow
+
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 
 

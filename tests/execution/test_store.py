@@ -26,6 +26,8 @@ from edgepack.execution.store import Store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Output:

@@ -16,6 +16,8 @@ from edgepack.graph.load import read_proto
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
 
+pytestmark = pytest.mark.slow
+
 USER = Path(__file__).resolve().parents[1] / "helpers" / "user_models.py"
 IMAGE = {"image": ("N", 3, 8, 8)}
 ROW = {"x": ("N", 3)}

@@ -19,6 +19,8 @@ from edgepack.lint.encodings import PLAIN
 from edgepack.specs.data import Lint
 from edgepack.specs.model import OnnxModel
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def lite0(assets: Path, tmp_path_factory: pytest.TempPathFactory) -> OnnxModel:

@@ -14,6 +14,8 @@ import pytest
 
 from edgepack.cli.main import cli
 
+pytestmark = pytest.mark.slow
+
 _NET = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] image) => (float[N,5] logits) {
     first = Conv<pads=[1,1,1,1]>(image, w1)
     second = Relu(first)

@@ -27,6 +27,8 @@ from edgepack.runtime.verify import verify
 from edgepack.specs.build import BuildResult
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildResult, Store]:

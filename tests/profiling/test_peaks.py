@@ -92,7 +92,7 @@ def test_caches_are_read_from_a_recorded_tree(tmp_path):
     assert roof.cache_bytes(tmp_path / "absent") == ()
 
 
-def test_the_kernels_of_this_host_make_a_roof(monkeypatch):
+def test_the_kernels_of_this_host_make_peaks(monkeypatch):
     """Real kernels of every engine that is installed, each for an instant: what they did is what was counted."""
     monkeypatch.setattr(roof, "_TRIAL_S", 0.0)
     monkeypatch.setattr(roof, "working_sets", lambda *_: (256 * KIB, MIB))

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from edgepack.specs.types import Array
 
+pytestmark = pytest.mark.slow
+
 RULES = QuantizationRules(saturates=True)
 OPENVINO = dataclasses.replace(RULES, engine="openvino")
 

@@ -21,6 +21,8 @@ from edgepack.quantize import quantize
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
 
+pytestmark = pytest.mark.slow
+
 CAREFUL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 # saturates: so that the numbers are the same on hosts with and without VNNI.
 ORT = QuantizationRules(engine="onnxruntime", saturates=True)

@@ -4,6 +4,8 @@ import pytest
 from edgepack.benchmark.measure import server
 from edgepack.specs.result import Scenario
 
+pytestmark = pytest.mark.slow
+
 
 class Simulated:
     """A runner with a fixed service time in simulated time, so that the queue is M/D/1."""

@@ -5,6 +5,8 @@ import pytest
 
 from edgepack.benchmark.statistics import bootstrap, percentiles
 
+pytestmark = pytest.mark.slow
+
 
 def series(generator, n, dependence):
     """Log-normal latencies in ns with the autocorrelation of AR(1) in their logarithm."""

@@ -18,6 +18,8 @@ from edgepack.runtime.load import load, tuning_here
 from edgepack.runtime.tuning import path_beside
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 SECOND = 10**9
 CHANGES = (("threads", 2), ("threads", 1), ("spinning", False), ("arena", False), ("pinning", True))
 SETTING = Setting(Path("x.edgepack"), "SingleStream", CHANGES, {"cpu": "made up"}, 16)

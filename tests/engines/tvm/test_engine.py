@@ -25,6 +25,8 @@ from edgepack.errors import ToolchainError
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Limits
 
+pytestmark = pytest.mark.slow
+
 HELPERS = Path(__file__).resolve().parents[2] / "helpers"
 
 

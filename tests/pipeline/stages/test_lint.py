@@ -28,6 +28,8 @@ from edgepack.pipeline.settings import BuildSettings, read_settings
 from edgepack.specs.build import BuildResult
 from edgepack.specs.data import Lint
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., tuple[int, str, str]]
 
 

@@ -15,6 +15,8 @@ from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import Machine, machine
 from edgepack.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 @settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
