@@ -16,6 +16,8 @@ import edgepack
 from edgepack import BuildSettings, api
 from edgepack.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:

@@ -44,7 +44,8 @@ def pages_before(name: str) -> list[str]:
 
 def parameters() -> list[object]:
     names = sorted((name for name in PAGES if of_kind(name, PROGRAMS)), key=lambda name: len(pages_before(name)))
-    return [pytest.param(name, marks=[pytest.mark.slow]) for name in names]
+    marks = {name: [pytest.mark.slow, *([pytest.mark.long] if name == "docs/engines/tvm.md" else [])] for name in names}
+    return [pytest.param(name, marks=marks[name]) for name in names]
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from edgepack.execution import child
 from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 SECOND = 10**9
 OPTIONS = RunOptions(threads=1)
 

@@ -17,6 +17,8 @@ from edgepack.execution import child
 from edgepack.specs.data import Preprocessing
 from edgepack.verify.golden import read_golden
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def parts(tmp_path):

@@ -11,6 +11,8 @@ from small_bundles import small_bundle
 from edgepack.cli.main import cli
 from edgepack.specs.run import Verification
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):

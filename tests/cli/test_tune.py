@@ -72,6 +72,7 @@ def functions(bundle: Path) -> dict[str, str]:
         return dict(read_functions(archive.read(name)))
 
 
+@pytest.mark.long
 def test_a_model_is_tuned_and_known_the_next_time(model: Path, tmp_path: Path) -> None:
     first = run("tune", model, "--target", "host-tvm", "--minutes", "0.1", "--json")
     assert first.exit_code == 0, first.stderr

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Load = Callable[..., Runner]
 
+pytestmark = pytest.mark.slow
+
 # A step of the quantized model's output scale where rounding differs; float32 noise; half of float16's 11 bits.
 TOLERANCE = {"quantized": 0.05 * 1.01, "half": 4e-3}
 

@@ -16,6 +16,8 @@ from edgepack.specs.target import Host
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def reports() -> dict[str, EngineReport]:

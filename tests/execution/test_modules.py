@@ -12,6 +12,8 @@ import pytest
 import edgepack
 from edgepack.execution import modules
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(edgepack.__file__).resolve().parent
 
 # Run with a copy of the package first on the path: prints the digest of the code of each module that is named.

@@ -21,6 +21,8 @@ from edgepack.export import export, find_inputs
 from edgepack.export.torch_archive import check_archive
 from edgepack.specs.model import TensorSpec
 
+pytestmark = pytest.mark.slow
+
 
 class Net(nn.Module):
     def __init__(self) -> None:

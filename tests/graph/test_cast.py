@@ -19,6 +19,8 @@ from edgepack.graph.compare import invent_feeds, run_model
 from edgepack.graph.load import load_model, read_proto
 from edgepack.specs.model import OnnxModel
 
+pytestmark = pytest.mark.slow
+
 FLOAT, FLOAT16, BFLOAT16 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16
 
 

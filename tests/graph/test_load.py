@@ -19,6 +19,8 @@ from edgepack.errors import ModelError
 from edgepack.graph.load import load_model, read_proto, read_tensor, save_proto
 from edgepack.specs.model import TensorSpec
 
+pytestmark = pytest.mark.slow
+
 # A process's own peak; ru_maxrss it would inherit from the one that started it.
 _PEAK_KIB = "int(Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
 

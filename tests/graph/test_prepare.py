@@ -19,6 +19,8 @@ from edgepack.graph.load import load_model, read_proto
 from edgepack.graph.prepare import NOTE, prepare
 from edgepack.specs.model import OnnxModel
 
+pytestmark = pytest.mark.slow
+
 
 def prepared(proto: onnx.ModelProto, tmp_path: Path) -> tuple[OnnxModel, onnx.ModelProto, str]:
     """Prepare, check that nothing changed for random inputs, and return the model, its proto and its note."""

@@ -13,6 +13,8 @@ from edgepack.lint.survey import signature
 from edgepack.lint.trials import sharpness
 from edgepack.specs.data import Preprocessing
 
+pytestmark = pytest.mark.slow
+
 SIDE = 40
 CLASSES = 6
 UNIT = next(e for e in PLAIN if e.name == "/ 255")

@@ -37,6 +37,8 @@ from edgepack.specs.run import RunOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 ENGINES = ("onnxruntime", "openvino")
 ONE = RunOptions(threads=1)
 

@@ -28,6 +28,8 @@ from edgepack.verify.golden import read_golden, write_golden
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+pytestmark = pytest.mark.slow
+
 HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 
 

@@ -12,7 +12,10 @@ import pytest
 from edgepack.runtime import mapped
 from edgepack.runtime.mapped import dropped_pages, mappings
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mappings are read from Linux's /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="mappings are read from Linux's /proc"),
+]
 
 
 def test_only_read_only_mappings_below_the_folder(tmp_path):

@@ -9,6 +9,8 @@ from edgepack.benchmark.measure import interleave
 from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 SECOND = 10**9
 SCENARIO = Scenario("SingleStream", 2 * SECOND, SECOND // 5)
 FP32, INT8, OTHER = (Path(f"{name}.edgepack") for name in ("fp32", "int8", "other"))

@@ -11,6 +11,8 @@ from edgepack.errors import ChildError
 from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 SECOND = 10**9
 
 

@@ -6,6 +6,8 @@ from edgepack.errors import ConfigError, EdgepackError, ToolchainError
 from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 # The lines of a summary that are read, as LoadGen 6.0.17 writes them; the figures are made up.
 SUMMARY = """\
 Scenario : MultiStream

@@ -6,6 +6,8 @@ import pytest
 
 from edgepack.benchmark.measure import loop
 
+pytestmark = pytest.mark.slow
+
 
 class FakeTime:
     """A clock that only moves when a query is served or somebody sleeps; made-up times."""

@@ -8,6 +8,8 @@ from edgepack.benchmark.measure.launches import benchmark_launches
 from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):

@@ -11,6 +11,8 @@ from edgepack.errors import BundleError, ChildError
 from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
 
+pytestmark = pytest.mark.slow
+
 HELPERS = Path(__file__).resolve().parents[2] / "helpers"
 
 SCENARIO = Scenario("SingleStream", 10**8, 10**7)

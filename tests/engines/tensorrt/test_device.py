@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from edgepack.specs.model import CompiledModel
 
+pytestmark = pytest.mark.slow
+
 Use = Any
 OPTIONS = RunOptions()
 

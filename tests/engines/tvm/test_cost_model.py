@@ -14,6 +14,8 @@ from edgepack.engines.tvm.cost_model import Model, chooser
 from edgepack.engines.tvm.records import Record, Records, Trial
 from edgepack.engines.tvm.tuning.search import Used, search
 
+pytestmark = pytest.mark.slow
+
 BETTER = Blocking(1, 8, 2, 16, False)
 
 

@@ -11,6 +11,8 @@ from edgepack.errors import ConfigError, ToolchainError
 from edgepack.report.formats.parquet import to_parquet
 from edgepack.report.formats.records import make_records
 
+pytestmark = pytest.mark.slow
+
 parquet = pytest.importorskip("pyarrow.parquet", reason="pyarrow is not installed (the extra 'parquet')")
 
 

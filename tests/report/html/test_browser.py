@@ -9,7 +9,10 @@ from browser import find_chromium
 from edgepack.report.figures.plots import SHAPES
 from edgepack.report.figures.roofline import BOUNDS
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium"),
+]
 
 # Sums up what a reader sees that is wrong: things wider than the window, or texts that lie on each other.
 WIDER = "document.documentElement.scrollWidth - document.documentElement.clientWidth"

@@ -8,6 +8,8 @@ from edgepack.report.entries import labels, make_groups
 from edgepack.report.entries.choice import Limits, default_limits, quality_kind, quality_of
 from edgepack.report.html.filters import CURVE_POINTS, make_data, make_fields, preferences
 
+pytestmark = pytest.mark.slow
+
 
 def group_of(build):
     (group,) = make_groups(*build)

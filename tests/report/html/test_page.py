@@ -8,6 +8,8 @@ import pytest
 
 from edgepack.report.html.page import to_html, write_report
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "link", "br", "input", "circle", "polygon", "path"}
 SCRIPT = "<script>alert(1)</script>"
 

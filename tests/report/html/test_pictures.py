@@ -14,7 +14,10 @@ import pytest
 from browser import find_chromium
 from PIL import Image
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium"),
+]
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 # name: width of the window, height of the picture, whether it is a phone, dark, or paper

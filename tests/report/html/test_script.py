@@ -12,7 +12,10 @@ from edgepack.report import html, units
 from edgepack.report.entries import labels, make_groups, pareto
 from edgepack.report.entries.choice import Limits, choose, latency_of
 
-pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium"),
+]
 
 WINNER = "document.querySelector('.winner').textContent"
 VISIBLE = "[...document.querySelectorAll('table.rows tbody tr')].filter((r) => r.getClientRects().length).length"

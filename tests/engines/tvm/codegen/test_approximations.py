@@ -9,6 +9,8 @@ import pytest
 from codegen_models import host_machine, model, run_ours
 from onnx import helper
 
+pytestmark = pytest.mark.slow
+
 SPECIAL = np.float32([0, -0.0, np.inf, -np.inf, np.nan, 88.7, 89.5, -87.4, -100, -103.9, 1e-30, 3e38, -3e38])
 # Units in the last place. erf and tanh: the rational functions themselves are within 1.1, their float32 arithmetic adds
 # the rest (6.2 for erf in numpy's float32). sigmoid: a result below the smallest normal number may become 0.

@@ -14,6 +14,8 @@ from onnx import helper
 from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import machine
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_float16_is_as_near_to_float32_as_its_numbers_are_to_each_other(name: str) -> None:

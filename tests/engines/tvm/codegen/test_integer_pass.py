@@ -23,6 +23,8 @@ from onnx import helper, numpy_helper
 from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import machine
 
+pytestmark = pytest.mark.slow
+
 AVX512 = ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl")
 MACHINES = {
     "vpdpbusd": machine("x86_64", (*AVX512, "avx512_vnni")),

@@ -9,6 +9,8 @@ import pytest
 from codegen_models import assert_close, feeds, host_machine, model, run_ours, run_reference
 from onnx import helper
 
+pytestmark = pytest.mark.slow
+
 
 def normal(*shape: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)

@@ -13,6 +13,8 @@ from edgepack.engines.tvm.codegen.machine import Machine, machine
 from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.workload import Choice, Workload, fits, rule, tiles
 
+pytestmark = pytest.mark.slow
+
 FLOAT = ("float32", "float32", "float32")
 ARM = machine("aarch64", ("asimd", "asimddp"))
 X86 = machine("x86_64", ("avx", "avx2", "fma"))

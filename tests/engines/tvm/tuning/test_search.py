@@ -15,6 +15,8 @@ from edgepack.engines.tvm.tuning.search import Search, Used, describe, is_faster
 from edgepack.engines.tvm.tuning.timing import ROUNDS, Timed
 from edgepack.errors import ChildError
 
+pytestmark = pytest.mark.slow
+
 USED = [Used(POINTWISE, 3), Used(WINDOW, 2), Used(DEPTHWISE, 1)]
 LONG_NS = 600_000_000_000
 

@@ -16,7 +16,7 @@ from edgepack.engines.tvm.codegen.workload import Choice, Workload, rule, tiles
 from edgepack.engines.tvm.tuning.timing import NAME, ROUNDS, Here, function_of, time_here, time_tiles, values
 from edgepack.execution import child
 
-pytestmark = pytest.mark.usefixtures("needs_tvm")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("needs_tvm")]
 BYTES = ("uint8", "int8", "int32")
 SMALL = {
     "flat": Workload("flat", FLOAT, 1, 1, 50, 24, 40),
