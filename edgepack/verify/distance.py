@@ -132,7 +132,7 @@ def _measures(expected: Array, found: Array) -> tuple[float | None, float, float
     max_abs = min(_largest(error) * scale, sys.float_info.max)
     if noise == 0 or signal == 0:
         return None, cosine if signal else 0.0, max_abs
-    return 10 * float(np.log10(signal / noise)), cosine, max_abs
+    return 10 * float(np.log10(signal) - np.log10(noise)), cosine, max_abs  # their ratio may overflow
 
 
 def _largest(values: Array) -> float:

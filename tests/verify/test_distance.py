@@ -73,6 +73,12 @@ def test_no_values_at_all_give_numbers_that_json_cannot_hold(reference, output):
         to_json(of(reference, output, LOOSE))
 
 
+def test_the_smallest_noise():
+    found = of([1.0, 0.0], [1.0, 1e-161])
+    assert found.sqnr_db == pytest.approx(3220, abs=10)
+    to_json(found)
+
+
 def test_the_largest_numbers():
     found = of([1.7e308, 1.0], [-1.7e308, 1.0])
     assert found.sqnr_db == pytest.approx(-20 * math.log10(2))
