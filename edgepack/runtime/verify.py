@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-
-import numpy as np
 
 from edgepack.bundle.archive import read_member
 from edgepack.device.host import host_facts
@@ -13,8 +12,7 @@ from edgepack.runtime.mapped import dropped_pages
 from edgepack.specs.run import RunOptions, Verification
 from edgepack.specs.target import Host
 from edgepack.specs.types import Progress, no_progress
-from edgepack.verify.distance import distances
-from edgepack.verify.golden import GOLDEN, check_golden, read_golden
+from edgepack.verify.golden import GOLDEN, check_golden, read_golden, run_golden
 
 
 def verify(bundle: Path, options: RunOptions = RunOptions(), progress: Progress = no_progress) -> Verification:  # noqa: B008
@@ -30,22 +28,10 @@ def verify_loaded(model: LoadedModel, progress: Progress = no_progress) -> Verif
     """Run the golden vectors of a loaded bundle."""
     vectors = read_golden(read_member(model.bundle, GOLDEN))
     check_golden(vectors, model.inputs, model.outputs, str(model.bundle.path))
-    outputs = []
+    engine = model.backend if model.device == "CPU" else f"{model.backend} {model.device}"
     with dropped_pages(model.folder):
-        for i, feeds in enumerate(vectors.inputs):
-            outputs.append({name: np.array(value) for name, value in model.infer(feeds).items()})
-            progress("verify", i + 1, len(vectors.inputs))
-    found = distances(vectors.outputs, outputs, vectors.tolerance)
-    host = host_facts()
-    return Verification(
-        passed=all(output.passed for output in found),
-        outputs=found,
-        samples=len(outputs),
-        engine=model.backend if model.device == "CPU" else f"{model.backend} {model.device}",
-        versions=model.versions,
-        isa=host.isa,
-        note=_note(model, host),
-    )
+        found = run_golden(model.infer, vectors, engine, model.versions, progress)
+    return dataclasses.replace(found, note=_note(model, host_facts()))
 
 
 def _note(model: LoadedModel, host: Host) -> str | None:

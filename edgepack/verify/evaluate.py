@@ -8,15 +8,13 @@ from pathlib import Path
 
 from edgepack.base.stage import stage
 from edgepack.data.samples import read_labels, read_samples
-from edgepack.device.host import host_facts
 from edgepack.engines import get_backend
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import Accuracy, RunOptions, Verification
-from edgepack.specs.types import Array, Progress, no_progress
+from edgepack.specs.types import Progress, no_progress
 from edgepack.verify.closeness import Closeness, ClosenessSums
-from edgepack.verify.distance import distances
-from edgepack.verify.golden import read_golden
+from edgepack.verify.golden import read_golden, run_golden
 from edgepack.verify.metrics import Compared, Metric, find_metric
 from edgepack.verify.outputs import OutputReader, OutputWriter, StoredOutputs
 
@@ -58,7 +56,7 @@ def evaluate(
     record = find_metric(metric)
     runner = get_backend(compiled.backend).load_model(compiled, options)
     try:
-        verification = _verify(compiled, golden, runner.infer)
+        verification = run_golden(runner.infer, read_golden(golden), compiled.backend, compiled.versions)
         expected = OutputReader(reference)
         sums = ClosenessSums(reference.names)
         with OutputWriter(out, reference.names) as writer:
@@ -83,25 +81,6 @@ def _discard(stored: StoredOutputs) -> None:
     for i in range(len(stored.names)):
         (stored.folder / f"{i}.bin").unlink()
     stored.index.unlink()
-
-
-def _verify(compiled: CompiledModel, golden: Path, infer: object) -> Verification:
-    vectors = read_golden(golden)
-    outputs: list[Mapping[str, Array]] = []
-    assert callable(infer)
-    for feeds in vectors.inputs:
-        answer = infer(feeds)
-        outputs.append({name: value.copy() for name, value in answer.items()})
-    found = distances(vectors.outputs, outputs, vectors.tolerance)
-    host = host_facts()
-    return Verification(
-        passed=all(o.passed for o in found),
-        outputs=found,
-        samples=len(vectors.inputs),
-        engine=compiled.backend,
-        versions=compiled.versions,
-        isa=host.isa,
-    )
 
 
 def _accuracy(

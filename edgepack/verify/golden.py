@@ -12,7 +12,7 @@ import io
 import re
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,13 +21,15 @@ import numpy as np
 from edgepack.base import documents
 from edgepack.base.files import atomic_write
 from edgepack.base.stage import stage
+from edgepack.device.host import host_facts
 from edgepack.engines import REFERENCE, get_backend
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import BundleError, ConfigError, DataError, EdgepackError, ModelError, VerificationError
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import CompiledModel, OnnxModel, TensorSpec
 from edgepack.specs.run import OutputDistance, RunOptions, Verification
-from edgepack.specs.types import Array, Precision, Progress, no_progress
+from edgepack.specs.types import Array, Feeds, Precision, Progress, no_progress
+from edgepack.verify.distance import distances
 from edgepack.verify.tolerance import Tolerance, tolerance
 
 GOLDEN = "golden.npz"  # its name in a bundle
@@ -159,6 +161,30 @@ def _check_own(measured: OutputDistance, allowed: Tolerance, precision: Precisio
             if precision == "int8"
             else "the engine may compute in a lower precision than asked for: see 'edgepack inspect'",
         )
+
+
+def run_golden(
+    infer: Callable[[Feeds], Mapping[str, Array]],
+    vectors: Golden,
+    engine: str,
+    versions: Mapping[str, str],
+    progress: Progress = no_progress,
+) -> Verification:
+    """Run every golden vector on this host by ``infer`` and compare the outputs with the fp32 model's."""
+    outputs = []
+    for i, feeds in enumerate(vectors.inputs):
+        # The memory of an output may be reused by the next call.
+        outputs.append({name: np.array(value) for name, value in infer(feeds).items()})
+        progress("verify", i + 1, len(vectors.inputs))
+    found = distances(vectors.outputs, outputs, vectors.tolerance)
+    return Verification(
+        passed=all(output.passed for output in found),
+        outputs=found,
+        samples=len(outputs),
+        engine=engine,
+        versions=versions,
+        isa=host_facts().isa,
+    )
 
 
 def check_golden(vectors: Golden, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], where: str) -> None:
