@@ -104,6 +104,7 @@ def remember(model_file: Path, ratio: float) -> tuple[Workload, Blocking]:
     return workload, tile
 
 
+@pytest.mark.long
 def test_a_build_uses_the_records_and_is_made_again_when_they_change(model: Path, tmp_path: Path) -> None:
     build = ("build", model, "--target", "host-tvm", "--precision", "fp32", "--out", tmp_path / "out")
     assert run(*build).exit_code == 0
@@ -117,6 +118,7 @@ def test_a_build_uses_the_records_and_is_made_again_when_they_change(model: Path
     assert "✓ compile" not in third.stderr, "nothing changed, so that nothing is compiled"
 
 
+@pytest.mark.long
 def test_a_build_tunes_its_own_kernels(model: Path, tmp_path: Path) -> None:
     words = ("--target", "host-tvm", "--target", "raspberry-pi-4-tvm", "--precision", "fp32", "--tune-minutes", "0.02")
     done = run("build", model, *words, "--no-benchmark", "--out", tmp_path / "out")
