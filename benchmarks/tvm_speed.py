@@ -139,7 +139,6 @@ def prepare_child(name: str, precision: str, folder: str) -> dict[str, Any]:
     from edgepack.graph.load import load_model
     from edgepack.graph.prepare import prepare
     from edgepack.quantize import quantize
-    from edgepack.quantize.rules import rules_for
 
     out = Path(folder)
     out.mkdir(parents=True)
@@ -151,7 +150,7 @@ def prepare_child(name: str, precision: str, folder: str) -> dict[str, Any]:
     if precision == "int8":
         if any(spec.dtype != "float32" for spec in model.inputs):
             return {"reason": "not measured in int8: ranges of random inputs mean nothing where they are indices"}
-        model = quantize(model, minmax_ranges(model, random_feeds(model, 2)), rules_for(target), out / "quantized")
+        model = quantize(model, minmax_ranges(model, random_feeds(model, 2)), target.quantization, out / "quantized")
     found: dict[str, Any] = {"path": str(model.path)}
     for engine in ("onnxruntime", "tvm"):
         begin = time.process_time()

@@ -63,7 +63,8 @@ def main() -> int:
 
 def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
     """Tune a model and compile it by rule, tuned, and from another's records; return what the search told."""
-    from edgepack.cli.show.progress import Display, make_console
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Display
     from edgepack.device.host import host_facts
     from edgepack.engines import get_backend
     from edgepack.engines.targets import load_target
