@@ -195,6 +195,22 @@ def data_file(folder: Path) -> Path:
     return path
 
 
+def test_a_metric_of_the_user_that_changed_is_computed_again(tmp_path: Path, small_conv: Path) -> None:
+    """Also where only a file that the metric imports has changed."""
+    (tmp_path / "metric.py").write_text("from figure import FIGURE\ndef f(outputs, labels):\n    return FIGURE\n")
+    arrays = np.load(data_file(tmp_path))
+    np.savez(tmp_path / "labelled.npz", x=arrays["x"], labels=np.zeros(24, np.int64))
+    settings = BuildSettings(
+        str(small_conv), eval=str(tmp_path / "labelled.npz"), metric=f"{tmp_path / 'metric.py'}:f",
+        out=str(tmp_path / "out"), benchmark=False,
+    )  # fmt: skip
+    for figure in (0.5, 0.75):
+        (tmp_path / "figure.py").write_text(f"FIGURE = {figure}\n")
+        accuracy = build(settings, Store(tmp_path / "store")).rows[0].accuracy
+        assert accuracy is not None
+        assert accuracy.value == figure
+
+
 def test_a_killed_build_leaves_whole_bundles_or_none_and_the_next_one_goes_on(tmp_path: Path, small_conv: Path) -> None:
     out, store = tmp_path / "out", tmp_path / "store"
     words = command(
