@@ -17,7 +17,7 @@ from edgepack.device.host import host_facts
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import build_versions, runs_here
 from edgepack.engines.targets import is_this_host
-from edgepack.errors import ConfigError, EdgepackError, GateError, VerificationError
+from edgepack.errors import ConfigError, EdgepackError, GateError
 from edgepack.execution.events import Events, Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store, default_folder
@@ -31,7 +31,7 @@ from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.export import export_model, freeze_shapes
 from edgepack.pipeline.stages.lint import lint_before_use
-from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
+from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle, refuse_wrong
 from edgepack.pipeline.stages.quantize import cast_on_samples
 from edgepack.pipeline.stages.samples import golden_vectors, select_samples
 from edgepack.pipeline.targets import how_to_run
@@ -258,11 +258,7 @@ def _layer_records(
 
 def _check(evaluation: Evaluation, settings: BuildSettings, precision: Precision, tried: int) -> None:
     """Raise ``VerificationError`` or ``GateError`` when the row must not become a bundle."""
-    wrong = [o for o in evaluation.verification.outputs if not o.passed]
-    if wrong:
-        raise VerificationError(
-            f"{precision}: the output {wrong[0].name!r} is wrong: {wrong[0].note or 'out of tolerance'}"
-        )
+    refuse_wrong(evaluation, f"{precision}: ")
     if settings.max_drop is None:
         return
     found = evaluation.accuracy

@@ -13,12 +13,12 @@ from edgepack.data.recipes import load_recipe
 from edgepack.data.split import SampleRequest, Selection
 from edgepack.engines.fallback import runs_here
 from edgepack.engines.targets import load_target
-from edgepack.errors import ConfigError, VerificationError
+from edgepack.errors import ConfigError
 from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.stages.compile import compile_for_target
 from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
 from edgepack.pipeline.stages.lint import lint_before_use, lint_selection
-from edgepack.pipeline.stages.pack import facts_of, pack_bundle
+from edgepack.pipeline.stages.pack import facts_of, pack_bundle, refuse_wrong
 from edgepack.pipeline.stages.samples import golden_vectors, select_samples
 from edgepack.pipeline.targets import how_to_run
 from edgepack.quantize import quantize
@@ -141,9 +141,7 @@ def pack_folder(
         evaluate, runs_here(compiled, options), golden, outputs, samples, "agreement", None, seed, options,
         title=f"{title} on {len(samples.indices)} samples",
     )  # fmt: skip
-    wrong = [o for o in evaluation.verification.outputs if not o.passed]
-    if wrong:
-        raise VerificationError(f"the output {wrong[0].name!r} is wrong: {wrong[0].note or 'out of tolerance'}")
+    refuse_wrong(evaluation)
     unlabelled = dataclasses.replace(
         evaluation, accuracy=None, accuracy_reason="accuracy on labels was not measured by 'edgepack pack'"
     )
