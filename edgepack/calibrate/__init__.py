@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.files import sha256_json
 from edgepack.base.stage import stage
 from edgepack.errors import DataError
-from edgepack.specs.data import Ranges, SampleSet, TensorRange
+from edgepack.specs.data import Ranges, SampleSet
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.types import Progress, no_progress
 
@@ -43,6 +44,7 @@ def calibrate(
     """
     import onnxruntime
 
+    from edgepack.calibrate.choice import choose_ranges
     from edgepack.calibrate.observers import OBSERVERS, choose_range
     from edgepack.calibrate.tensors import make_plan, read_structure
     from edgepack.data.recipes import check_percentile
@@ -54,13 +56,18 @@ def calibrate(
     proto = read_structure(model)
     plan = make_plan(proto)
     statistics = _all_statistics(model, proto, plan, samples, chosen.needs_counts, out, progress)
-    tensors: dict[str, TensorRange] = {}
-    same = {d.tensor: d.sources[0] for d in plan.derived if d.is_copy}
-    for name, found in statistics.items():
-        if name in same and same[name] in tensors:
-            tensors[name] = tensors[same[name]]
-        elif found.minimum <= found.maximum:
-            tensors[name] = choose_range(chosen, found, percentile)
+    seen = {name: found for name, found in statistics.items() if found.minimum <= found.maximum}
+    tensors = {name: choose_range(chosen, found, percentile) for name, found in seen.items()}
+    if chosen.among:
+        ranges = {
+            name: {other: choose_range(OBSERVERS.get(other), found, percentile) for other in chosen.among}
+            for name, found in seen.items()
+        }
+        best = choose_ranges(model, proto, samples, ranges, out, progress)
+        tensors = {name: dataclasses.replace(found, chosen=other) for name, (other, found) in best.items()}
+    for derivation in plan.derived:  # in the order in which sources come first
+        if derivation.is_copy and derivation.sources[0] in tensors:
+            tensors[derivation.tensor] = tensors[derivation.sources[0]]
     return Ranges(
         model_sha256=model.sha256,
         data_sha256=samples.sha256,

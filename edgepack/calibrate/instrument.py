@@ -37,6 +37,18 @@ def open_session(
     as when the model is run; a tensor that is an output, or reduced, is kept by them. Raises ``ModelError`` when ONNX
     Runtime refuses the model.
     """
+    return open_with(
+        model, _addition(proto, measured, reduce=reduce), structure=proto, threads=threads, scratch=scratch
+    )
+
+
+def open_with(
+    model: OnnxModel, addition: onnx.ModelProto, *, structure: onnx.ModelProto, threads: int, scratch: Path
+) -> Any:
+    """Return an ONNX Runtime session of ``model`` with the nodes, initializers and outputs of ``addition``.
+
+    ``structure`` and what is raised are as ``open_session`` says.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,15 +59,15 @@ def open_session(
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # Threads that spin between operators would burn the processor while this process counts.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    addition = _addition(proto, measured, reduce=reduce).SerializeToString()
+    added = addition.SerializeToString()
     source: str | bytes
     if model.external:
         folder = model.path.resolve().parent
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
-        source = proto.SerializeToString() + addition
+        source = structure.SerializeToString() + added
     else:
         path = scratch / "statistics.onnx"
-        _append(model.path, addition, path)
+        _append(model.path, added, path)
         source = str(path)
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -133,7 +133,7 @@ def make_plan(proto: onnx.ModelProto) -> Plan:
     activations are quantized already, and for one without a float32 activation.
     """
     _refuse_quantized(proto)
-    types = _value_types(proto)
+    types = value_types(proto)
     constants = _constants(proto)
     observed = _observed(proto, types, constants)
     if not observed:
@@ -148,7 +148,7 @@ def make_plan(proto: onnx.ModelProto) -> Plan:
         if derivation is not None:
             found[derivation.tensor] = derivation
     measured = [name for name in observed if name not in found and name not in set(inputs)]
-    sizes = [_bytes(types[name]) for name in measured]
+    sizes = [value_bytes(types[name]) for name in measured]
     return Plan(tuple(inputs), tuple(measured), tuple(found.values()), tuple(sizes))
 
 
@@ -161,7 +161,7 @@ def _refuse_quantized(proto: onnx.ModelProto) -> None:
             )
 
 
-def _value_types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+def value_types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
     """Return the tensor type of every value of the main graph whose type is known."""
     import onnx
 
@@ -238,7 +238,7 @@ def _clip_bounds(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -
     return (bounds["min"], bounds["max"]) if usable else None
 
 
-def _bytes(known: onnx.TypeProto.Tensor) -> int:
+def value_bytes(known: onnx.TypeProto.Tensor) -> int:
     """Return a float32 tensor's size for one sample, with every dimension that is not fixed taken as 1."""
     if not known.HasField("shape"):
         return 0

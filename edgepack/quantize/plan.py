@@ -14,6 +14,7 @@ from edgepack.quantize.rules import check_rules
 from edgepack.quantize.weights import IntegerWeights, integer_weights, read_weights
 
 if TYPE_CHECKING:
+    from edgepack.engines.int8 import EngineTable
     from edgepack.specs.data import Ranges
     from edgepack.specs.model import OnnxModel
     from edgepack.specs.target import QuantizationRules
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A float graph in the form that is quantized, its index, and what is to be quantized in it."""
+    """A float graph in the form that is quantized, its index, and what is to be quantized in it for which engine."""
 
     proto: Any
     index: GraphIndex
     placement: Placement
     rules: QuantizationRules
+    table: EngineTable
 
 
 def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Plan:
@@ -47,7 +49,7 @@ def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Pla
         index = index_graph(proto)
         placement = place(index, ranges, rules, table)
     check_placement(placement)
-    return Plan(proto, index, placement, rules)
+    return Plan(proto, index, placement, rules, table)
 
 
 def nearest_integers(plan: Plan) -> dict[str, IntegerWeights]:

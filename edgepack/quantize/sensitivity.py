@@ -16,6 +16,7 @@ from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import QuantizationRules
 from edgepack.specs.types import Progress, no_progress
+from edgepack.verify.parts import PartEnergies, Parts
 
 SAMPLES = 16
 
@@ -39,26 +40,28 @@ def sensitivity(
 ) -> Sensitivities:
     """Quantize the model once for each layer, with that layer left in fp32, and measure the noise by ONNX Runtime.
 
-    Noise is the energy of the difference to the fp32 outputs over the energy of these, summed over all outputs and up
-    to 16 samples. One model is in ``out`` at a time.
+    Noise is the energy of the difference to the fp32 outputs over the energy of these, over up to 16 samples, the mean
+    over the outputs' parts. One model is in ``out`` at a time.
     """
     from edgepack.data.samples import read_samples, take_samples
     from edgepack.graph.describe import describe
     from edgepack.graph.load import read_proto
     from edgepack.quantize import quantize
+    from edgepack.quantize.output_parts import parts_of
 
     few = take_samples(samples, min(SAMPLES, len(samples.indices)), seed=0)
     feeds = list(read_samples(few, model.inputs))
     expected = run_model(model, feeds)
     whole = quantize(model, ranges, rules, out / "all")
     layers = quantized_layers(read_proto(whole, weights=False))
-    base = noise(expected, run_model(whole, feeds))
+    parts = parts_of(model, feeds[0])
+    base = balanced_noise(expected, run_model(whole, feeds), parts)
     noises = {}
     for i, name in enumerate(layers):
         folder = out / "one"
         leave = (*rules.leave, glob.escape(name))
         changed = quantize(model, ranges, dataclasses.replace(rules, leave=leave), folder)
-        noises[name] = base - noise(expected, run_model(changed, feeds))
+        noises[name] = base - balanced_noise(expected, run_model(changed, feeds), parts)
         shutil.rmtree(folder)
         progress("sensitivity", i + 1, len(layers))
     shutil.rmtree(out / "all")
@@ -94,15 +97,9 @@ def run_model(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, A
         runner.close()
 
 
-def noise(expected: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
-    """Return noise energy over signal energy, each output for itself, then added."""
-    import numpy as np
-
-    total = 0.0
-    for name in expected[0]:
-        signal = sum(float(np.square(e[name], dtype=np.float64).sum()) for e in expected)
-        noise = sum(
-            float(np.square(e[name].astype(np.float64) - f[name]).sum()) for e, f in zip(expected, found, strict=True)
-        )
-        total += noise / signal if signal > 0 else noise
-    return total
+def balanced_noise(expected: list[dict[str, Any]], found: list[dict[str, Any]], parts: Mapping[str, Parts]) -> float:
+    """Return the mean over all parts of the outputs of noise energy over signal energy."""
+    energies = PartEnergies(list(expected[0]), parts)
+    for one, other in zip(expected, found, strict=True):
+        energies.add(one, other)
+    return energies.noise()

@@ -38,7 +38,7 @@ class Recipe:
     title: str
     preprocessing: Preprocessing | None = None
     samples: int = 256
-    observer: Observer = "minmax"
+    observer: Observer = "auto"
     percentile: float = 99.99
     sources: Mapping[str, str] = field(default_factory=dict)
 
@@ -102,6 +102,7 @@ class TensorRange:
 
     ``minimum`` and ``maximum`` are the extremes seen. ``low`` and ``high`` are the range chosen by the observer for
     asymmetric quantization; ``magnitude`` is the one for symmetric quantization: ``[-magnitude, magnitude]``.
+    ``chosen``: the observer whose range it is, where one of several was chosen.
     """
 
     minimum: float
@@ -109,6 +110,7 @@ class TensorRange:
     low: float
     high: float
     magnitude: float
+    chosen: str = ""
 
 
 @dataclass(frozen=True)

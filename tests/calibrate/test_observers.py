@@ -249,7 +249,7 @@ def test_an_observer_says_which_statistics_it_needs():
 
 def test_what_was_asked_for_goes_before_the_recipe():
     recipe = Recipe(name="mine", title="", observer="entropy", percentile=99.0)
-    assert choose_observer(None, None, None) == ("minmax", 99.99)
+    assert choose_observer(None, None, None) == ("auto", 99.99)
     assert choose_observer(recipe, None, None) == ("entropy", 99.0)
     assert choose_observer(recipe, "mse", 98.0) == ("mse", 98.0)
 

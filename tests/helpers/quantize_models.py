@@ -45,6 +45,12 @@ def save(
     return load_model(out)
 
 
+def node(operator: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+    """Return a node named after its first output; names of tensors are put apart by spaces."""
+    made = outputs.split()
+    return helper.make_node(operator, inputs.split(), made, name=made[0], **attributes)
+
+
 def random_feeds(model: OnnxModel, count: int, seed: int = 0) -> list[dict[str, Array]]:
     """Return standard normal inputs; symbolic dimensions become 1."""
     random = np.random.default_rng(seed)

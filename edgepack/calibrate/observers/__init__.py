@@ -76,17 +76,21 @@ class RangeObserver:
 
     ``needs_counts`` says that it looks at the distribution, which costs counting every value; else it has the extremes
     only. ``parameters`` are the settings that it takes: "percentile" or none. What it returns is cut to what was seen.
+    ``among``: names of observers whose ranges are tried on the layers that read the tensor; ``choose`` then serves the
+    tensors that nothing can be tried on.
     """
 
     choose: Callable[[Seen], Ends]
     needs_counts: bool = True
     parameters: tuple[str, ...] = ()
+    among: tuple[str, ...] = ()
 
 
 OBSERVERS: Table[RangeObserver] = Table(
     "observer",
     "edgepack.observers",
     {
+        "auto": "edgepack.calibrate.observers.auto:OBSERVER",
         "minmax": "edgepack.calibrate.observers.minmax:OBSERVER",
         "percentile": "edgepack.calibrate.observers.percentile:OBSERVER",
         "entropy": "edgepack.calibrate.observers.entropy:OBSERVER",

@@ -16,6 +16,7 @@ INT8 = EngineTable(
     same_scale_concat=False,
     residual=False,
     symmetric_products=False,
+    fuses_scales=False,
 )
 
 ENGINE = Engine(

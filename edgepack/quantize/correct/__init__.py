@@ -215,18 +215,21 @@ class _Judge:
     """Returns a state with the SQNR in dB that its integers give on the samples set apart."""
 
     def __init__(self, model: OnnxModel, feeds: Sequence[dict[str, Any]], out: Path) -> None:
+        from edgepack.quantize.output_parts import parts_of
         from edgepack.quantize.sensitivity import run_model
 
         self._feeds, self._folder = list(feeds), out / "judged"
         self._expected = run_model(model, self._feeds)
+        self._parts = parts_of(model, self._feeds[0])
 
     def __call__(self, state: _State) -> _State:
-        from edgepack.quantize.sensitivity import noise, run_model
+        from edgepack.quantize.sensitivity import balanced_noise, run_model
+        from edgepack.verify.parts import noise_db
 
         written = _write(state.plan, state.weights, self._folder)
-        found = noise(self._expected, run_model(written, self._feeds))
+        found = balanced_noise(self._expected, run_model(written, self._feeds), self._parts)
         shutil.rmtree(self._folder)
-        level = -10 * math.log10(max(found, 1e-20)) if math.isfinite(found) else -200.0
+        level = noise_db(found)
         return _State(state.source, state.plan, state.weights, level)
 
 

@@ -9,7 +9,7 @@ that residual sums, concatenations, shuffles and attention heads need no pattern
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,22 @@ _SPATIAL = frozenset({"AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxP
 _WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
+@dataclass(frozen=True)
+class Gates:
+    """``exits``: by the name of each multiplication behind an activation, the axis of the channels that it scales;
+    ``entries``: the names of those in front of one. ``scaled``: by tensor, what an exit makes of it.
+    """
+
+    exits: Mapping[str, int] = field(default_factory=dict)
+    entries: frozenset[str] = frozenset()
+    scaled: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Set[str]:
+        """The names of all these multiplications."""
+        return self.exits.keys() | self.entries
+
+
 @dataclass
 class Channels:
     """``numbers``: by tensor an int array of the tensor's rank that broadcasts against it: which scale each value has.
@@ -48,16 +64,21 @@ class Channels:
     added: dict[int, Array] = field(default_factory=dict)
 
 
-def find_channels(index: GraphIndex, shapes: dict[str, list[int]]) -> Channels:
-    """Return the channels of a graph's tensors; ``shapes`` as the model states them, 0 for a size that is not known."""
-    return _Finder(index, shapes).find()
+def find_channels(index: GraphIndex, shapes: dict[str, list[int]], gates: Gates | None = None) -> Channels:
+    """Return the channels of a graph's tensors; ``shapes`` as the model states them, 0 for a size that is not known.
+
+    ``gates``: multiplications that bring a scale in, or take one out.
+    """
+    return _Finder(index, shapes, gates).find()
 
 
 class _Finder:
     """The state of one search; lives for one call. Numbers that turn out to be one are joined (union-find)."""
 
-    def __init__(self, index: GraphIndex, shapes: dict[str, list[int]]) -> None:
+    def __init__(self, index: GraphIndex, shapes: dict[str, list[int]], gates: Gates | None) -> None:
         self.index, self.shapes = index, shapes
+        self.exits = gates.exits if gates is not None else {}
+        self.entries = gates.entries if gates is not None else frozenset()
         self.parent = [FIXED]
         self.found = Channels()
 
@@ -69,7 +90,11 @@ class _Finder:
             "Squeeze": self._reshape, "Sub": self._sum, "Transpose": self._transpose, "Unsqueeze": self._reshape,
         }  # fmt: skip
         for number, node in enumerate(self.index.nodes):
-            if node.op_type in _WEIGHTED:
+            if node.name in self.exits:
+                self._exit(number, node)
+            elif node.name in self.entries:
+                self._entry(number, node)
+            elif node.op_type in _WEIGHTED:
                 self._weighted(number, node)
             elif node.op_type in _PASSING:
                 self._pass(node, self._of(node.input[0]))
@@ -162,6 +187,20 @@ class _Finder:
         made = self._fresh(sizes[1])
         self.found.producers[number] = made
         self.found.numbers[node.output[0]] = _along(made, axis, rank)
+
+    def _exit(self, number: int, node: Node) -> None:
+        """A constant brings a scale in; what it multiplies keeps its own."""
+        self._fix(node.input[0])
+        shape, axis = self.shapes[node.input[0]], self.exits[node.name]
+        made = self._fresh(shape[axis])
+        self.found.producers[number] = made
+        self.found.numbers[node.output[0]] = _along(made, axis, len(shape))
+
+    def _entry(self, number: int, node: Node) -> None:
+        """A constant takes the scale out."""
+        numbers = self._of(node.input[0])
+        if numbers is not None:
+            self.found.readers[number] = numbers
 
     def _dynamic_product(self, node: Node) -> None:
         """A product of two activations passes the columns of its second factor."""

@@ -1,35 +1,42 @@
 """Scales channels so that one step for a whole tensor suits all of them; the float model computes what it did.
 
-``channels.py`` finds what may be scaled together, ``noise_model.py`` chooses the scales, and this brings them into
-the weights. Where a tensor made in float (behind LayerNormalization or GELU) is read by int8 layers and its producer
-cannot take the scales in, a multiplication is put in front of its quantization: SmoothQuant's "activation smoothing",
-Xiao et al. 2022, section 4.
+``channel_groups.py`` finds what may be scaled together, ``gates.py`` lets scales pass activations, ``noise_model.py``
+chooses the scales, and this brings them into the weights.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.quantize.correct.channel_groups import FIXED, Channels, find_channels
-from edgepack.quantize.correct.noise_model import SATURATING_STEP, Reader, Site, choose_scales
+from edgepack.engines.int8 import WEIGHTED
+from edgepack.quantize.correct.channel_groups import FIXED, Channels, Gates, find_channels
+from edgepack.quantize.correct.gates import close_gates, open_gates
+from edgepack.quantize.correct.noise_model import SATURATING_STEP, Reader, Site, choose_scales, noise_of
 from edgepack.quantize.graph.index import GraphIndex, attribute, index_graph
 from edgepack.quantize.graph.rewrite import shapes_of
 from edgepack.quantize.graph.sessions import open_session
-from edgepack.quantize.insert import Names
 
 if TYPE_CHECKING:
     from edgepack.quantize.placement import Layer
     from edgepack.quantize.plan import Plan
     from edgepack.specs.types import Array, Feeds
 
-# A multiplication costs time: it must take away at least this share of the noise at its place.
-_LEAST_SMOOTHING = 0.25
+# A multiplication costs time. Those that help least are left out until the noise has grown by this share: 1 dB where
+# each is a pass over the tensor, less where the engine computes them inside a neighbour.
+_COSTLY_SHARE, _FREE_SHARE = 0.26, 0.02
 # Outputs of a layer that the noise model looks at: more cost time and tell nothing new.
 _MOST_OUTPUTS = 128
+# Share of a channel's own energy in what its noise is measured by; the rest is the mean of the layer's channels.
+BALANCE = 0.9
+# No channel counts as less than this share of the mean.
+_LEAST_SHARE = 1e-3
+# Operators between a quantized tensor and the layers that tell how much its noise matters.
+_FAR = 12
 
 
 @dataclass(frozen=True)
@@ -54,61 +61,50 @@ def equalize(plan: Plan, feeds: Sequence[Feeds]) -> Equalized | None:
     from edgepack.quantize.correct.gain_bias import copy_proto
 
     proto = copy_proto(plan.proto)
+    gates = open_gates(proto, plan)
     index = index_graph(proto)
-    channels = find_channels(index, shapes_of(proto))
-    smoothed = _smoothed(plan, index, channels)
+    channels = find_channels(index, shapes_of(proto), gates)
+    view = _view(plan, index, channels, gates)
     count = 1 + max((int(n.max()) for n in [*channels.producers.values(), *channels.numbers.values()]), default=0)
-    for tensor, numbers in smoothed.items():
-        smoothed[tensor] = np.where(numbers != FIXED, numbers + count - 1, FIXED)
-        count += numbers.size
-    measured = _measure(proto, _wanted(plan, channels, smoothed), feeds)
-    sites, readers, owners = _noise_terms(plan, index, channels, smoothed, measured)
-    if not sites and not readers:
+    measured = _measure(proto, view.wanted(), feeds)
+    terms = _noise_terms(view, measured)
+    if not terms.sites and not terms.readers:
         return None
-    scales, before, after = choose_scales(sites, readers, count)
-    kept = {t: n for t, n in smoothed.items() if _helps(owners[t], scales)}
-    if len(kept) < len(smoothed):
-        for tensor in smoothed.keys() - kept.keys():
-            scales[smoothed[tensor]] = 1.0
+    scales, before, after = choose_scales(terms.sites, terms.readers, count)
+    closed = _close_useless(view, terms, scales)
     scales[FIXED] = 1.0
     if np.allclose(scales, 1.0, rtol=0.02):
         return None
-    apply_scales(proto, index, channels, kept, plan.placement.layers, scales)
+    apply_scales(index, channels, gates, scales)
+    close_gates(proto, closed)
     return Equalized(proto, after / before)
 
 
-def _smoothed(plan: Plan, index: GraphIndex, channels: Channels) -> dict[str, Array]:
-    """Return the tensors that a multiplication may scale, with numbers from 1 on that are theirs alone."""
-    found: dict[str, Array] = {}
-    for layer in plan.placement.layers:
-        tensor = layer.data
-        weight = index.constants[layer.weight]
-        matrix = layer.operator in ("Gemm", "MatMul") and len(weight.dims) == 2
-        if not matrix or tensor in channels.numbers or tensor in found or tensor not in plan.placement.kept_float:
-            continue
-        rank = len(shapes_of_tensor(plan, tensor))
-        inputs = weight.dims[1] if layer.transposed else weight.dims[0]
-        alone = all(_owns_weight(index, other) for other in plan.placement.layers if other.data == tensor)
-        if rank >= 2 and alone:
-            found[tensor] = np.arange(1, inputs + 1).reshape([1] * (rank - 1) + [-1])
-    return found
+@dataclass(frozen=True)
+class _View:
+    """A plan as it stands in the graph with gates: its layers there, and the tensors that are quantized."""
+
+    plan: Plan
+    index: GraphIndex
+    channels: Channels
+    gates: Gates
+    layers: tuple[Layer, ...]
+    quantized: tuple[str, ...]
+
+    def wanted(self) -> dict[str, Array]:
+        """Return the tensors of which statistics are needed, with their numbers."""
+        names = dict.fromkeys([*self.quantized, *(layer.data for layer in self.layers)])
+        return {name: self.channels.numbers[name] for name in names if name in self.channels.numbers}
 
 
-def shapes_of_tensor(plan: Plan, tensor: str) -> list[int]:
-    """Return the shape that the model states for a tensor; empty when it states none."""
-    return shapes_of(plan.proto).get(tensor, [])
-
-
-def _owns_weight(index: GraphIndex, layer: Layer) -> bool:
-    return len(index.users(layer.weight)) == 1 and layer.weight not in index.inner
-
-
-def _wanted(plan: Plan, channels: Channels, smoothed: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the tensors of which statistics are needed, with their numbers."""
-    inputs = {layer.data for layer in plan.placement.layers}
-    names = [*plan.placement.scales, *inputs]
-    found = {name: channels.numbers[name] for name in names if name in channels.numbers}
-    return found | dict(smoothed)
+def _view(plan: Plan, index: GraphIndex, channels: Channels, gates: Gates) -> _View:
+    places = {node.name: number for number, node in enumerate(index.nodes)}
+    layers = tuple(
+        dataclasses.replace(layer, node=places[layer.name], data=index.nodes[places[layer.name]].input[0])
+        for layer in plan.placement.layers
+    )
+    quantized = tuple(gates.scaled.get(name, name) for name in plan.placement.scales)
+    return _View(plan, index, channels, gates, layers, quantized)
 
 
 def _measure(proto: Any, wanted: Mapping[str, Array], feeds: Iterable[Feeds]) -> dict[str, _Channel]:
@@ -139,63 +135,92 @@ def _join(one: _Channel | None, other: _Channel) -> _Channel:
     )
 
 
-def _noise_terms(
-    plan: Plan,
-    index: GraphIndex,
-    channels: Channels,
-    smoothed: Mapping[str, Array],
-    measured: Mapping[str, _Channel],
-) -> tuple[list[Site], list[Reader], dict[str, tuple[Site, list[Reader]]]]:
-    """Return the terms of the noise model, and for each tensor that may be smoothed those at its place."""
+@dataclass(frozen=True)
+class _Terms:
+    """The terms of the noise model, by the tensor that is quantized and by the layer that reads it."""
+
+    sites: list[Site]
+    readers: list[Reader]
+
+
+def _noise_terms(view: _View, measured: Mapping[str, _Channel]) -> _Terms:
     gains: dict[str, Array] = {}
     readers: list[Reader] = []
-    owners: dict[str, tuple[Site, list[Reader]]] = {}
-    by_tensor: dict[str, list[Reader]] = {}
-    for layer in plan.placement.layers:
-        numbers = smoothed.get(layer.data, channels.numbers.get(layer.data))
-        if numbers is None or layer.data not in measured:
+    for layer in view.layers:
+        numbers = view.channels.numbers.get(layer.data)
+        if numbers is None or layer.data not in measured or layer.node not in view.channels.readers:
             continue
-        if layer.data not in smoothed and layer.node not in channels.readers:
-            continue
-        largest, energy_of_weights, positions, outputs = _weights_by_input(index, layer)
-        groups, inputs = largest.shape[0], largest.shape[2]
-        square = measured[layer.data].square.reshape(groups, inputs)
-        signal = float((energy_of_weights * square).sum())
-        if not np.isfinite(signal) or signal <= 0:
-            continue
-        wider = SATURATING_STEP if plan.rules.saturates else 1.0
-        energy = square * positions * (outputs / largest.shape[1]) * wider**2 / signal
-        reader = Reader(numbers.reshape(groups, inputs), largest, energy)
-        gain = (energy_of_weights / signal).reshape(numbers.shape)
-        gains[layer.data] = gains.get(layer.data, np.zeros(numbers.shape)) + gain
-        readers.append(reader)
-        by_tensor.setdefault(layer.data, []).append(reader)
+        reader, gain = _reader(view, layer, numbers, measured[layer.data])
+        if reader is not None:
+            readers.append(reader)
+            gains[layer.data] = gains.get(layer.data, np.zeros(numbers.shape)) + gain
     sites = []
-    for name in [*plan.placement.scales, *(t for t in smoothed if t not in plan.placement.scales)]:
-        numbers = smoothed.get(name, channels.numbers.get(name))
-        if numbers is None or name not in measured:
-            continue
-        found = measured[name]
-        signal = float(found.square.sum())
-        if signal <= 0:
-            continue
-        # What is read by a product or a sum: every channel counts alike.
-        gain = gains[name] if name in gains else np.full(numbers.shape, 1.0 / signal)
-        site = Site(
-            numbers.ravel(),
-            np.maximum(found.maximum, 0).astype(np.float64).ravel(),
-            np.maximum(-found.minimum, 0).astype(np.float64).ravel(),
-            gain.ravel(),
-        )
-        sites.append(site)
-        if name in smoothed:
-            owners[name] = (site, by_tensor.get(name, []))
-    return sites, readers, owners
+    for name in view.quantized:
+        numbers = view.channels.numbers.get(name)
+        if numbers is not None and name in measured and (found := measured[name]).square.sum() > 0:
+            gain = _gain(view, name, numbers, gains, measured)
+            above, below = np.maximum(found.maximum, 0), np.maximum(-found.minimum, 0)
+            sites.append(
+                Site(numbers.ravel(), above.astype(np.float64).ravel(), below.astype(np.float64).ravel(), gain.ravel())
+            )
+    return _Terms(sites, readers)
+
+
+def _reader(view: _View, layer: Layer, numbers: Array, found: _Channel) -> tuple[Reader | None, Array]:
+    """Return the noise term of a layer's weights, and how much noise in each channel of its input disturbs it."""
+    largest, energies, positions, step = _weights_by_input(view.index, layer)
+    groups, inputs = largest.shape[0], largest.shape[2]
+    square = found.square.reshape(groups, inputs)
+    outputs = energies @ square[:, :, None]  # [groups, outputs, 1]: energy of each output, its inputs independent
+    mean = float(outputs.mean())
+    if not np.isfinite(mean) or mean <= 0:
+        return None, np.zeros(numbers.shape)
+    signal = (1 - BALANCE) * mean + BALANCE * np.maximum(outputs, mean * _LEAST_SHARE)
+    count = outputs.size
+    wider = SATURATING_STEP if view.plan.rules.saturates else 1.0
+    energy = square * positions * step * wider**2 / count
+    reader = Reader(numbers.reshape(groups, inputs), largest / np.sqrt(signal[:, ::step]), energy)
+    gain = (energies / signal).sum(axis=1) / count
+    return reader, gain.reshape(numbers.shape)
+
+
+def _gain(
+    view: _View, name: str, numbers: Array, gains: Mapping[str, Array], measured: Mapping[str, _Channel]
+) -> Array:
+    """Return how much noise in each channel of a quantized tensor disturbs what is computed from it.
+
+    A layer that reads it tells; else the layers that read what activations and sums make of it, where the energy that
+    is left behind an activation stands for the square of its slope.
+    """
+    total = gains[name].copy() if name in gains else np.zeros(numbers.shape)
+    own = measured[name].square
+    for tensor in _followers(view, name):
+        if tensor in gains and gains[tensor].shape == numbers.shape:
+            left = np.minimum(measured[tensor].square / np.maximum(own, 1e-30), 1.0)
+            total += gains[tensor] * left
+    if total.any():
+        return np.asarray(np.maximum(total, total.mean() * _LEAST_SHARE))
+    return np.full(numbers.shape, 1.0 / float(own.sum()))  # a product or a sum: every channel counts alike
+
+
+def _followers(view: _View, name: str) -> list[str]:
+    """Return the tensors that pointwise operators, sums, pooling and gates make of one, the nearest first."""
+    found, front = [], [name]
+    for _ in range(_FAR):
+        front = [
+            view.index.nodes[user].output[0]
+            for tensor in front
+            for user in view.index.users(tensor)
+            if view.index.nodes[user].op_type not in WEIGHTED
+        ]
+        front = [tensor for tensor in dict.fromkeys(front) if tensor not in found]
+        found += front
+    return found
 
 
 def _weights_by_input(index: GraphIndex, layer: Layer) -> tuple[Array, Array, int, int]:
-    """Return of a layer's weights the largest absolute one [groups, some outputs, inputs], the energy [groups, inputs],
-    the number of kernel positions, and that of the outputs of a group.
+    """Return of a layer's weights the largest absolute one [groups, some outputs, inputs], the energy [groups, outputs,
+    inputs], the number of kernel positions, and which of the outputs are some: every how many.
     """
     weight = index.constant(layer.weight).astype(np.float64)
     if layer.operator == "Conv":
@@ -206,40 +231,65 @@ def _weights_by_input(index: GraphIndex, layer: Layer) -> tuple[Array, Array, in
     else:
         parts = (weight if layer.transposed else weight.T)[None, :, :, None]
     # Some outputs stand for all in the model: every k-th of them.
-    largest = np.abs(parts).max(axis=3)[:, :: max(parts.shape[1] // _MOST_OUTPUTS, 1)]
-    return largest, np.square(parts).sum(axis=(1, 3)), parts.shape[3], parts.shape[1]
+    step = max(parts.shape[1] // _MOST_OUTPUTS, 1)
+    return np.abs(parts[:, ::step]).max(axis=3), np.square(parts).sum(axis=3), parts.shape[3], step
 
 
-def _helps(owner: tuple[Site, list[Reader]], scales: Array) -> bool:
-    """Say whether smoothing a tensor takes away enough of the noise at its place."""
-    from edgepack.quantize.correct.noise_model import noise_of
+def _close_useless(view: _View, terms: _Terms, scales: Array) -> set[str]:
+    """Set the scales of gates that are not worth their time to 1, in place; return the names of these gates.
 
-    site, readers = owner
-    before = noise_of([site], readers, np.ones_like(scales))
-    return noise_of([site], readers, scales) <= (1 - _LEAST_SMOOTHING) * before
+    Those that take away least noise are closed first, as long as the noise of the whole does not grow by more than the
+    engine's share.
+    """
+    gates = {node.name: n for n, node in enumerate(view.index.nodes) if node.name in view.gates.names}
+    numbers = {
+        name: np.unique(table[number])
+        for name, number in gates.items()
+        for table in (view.channels.producers if name in view.gates.exits else view.channels.readers,)
+        if number in table
+    }
+    closed = {name for name in gates if name not in numbers}
+    share = _FREE_SHARE if view.plan.table.fuses_scales else _COSTLY_SHARE
+    left = share * noise_of(terms.sites, terms.readers, scales)
+    costs = {name: _cost_of_closing(used, terms, scales) for name, used in numbers.items()}
+    for name in sorted(costs, key=lambda gate: (costs[gate], gate)):
+        cost = _cost_of_closing(numbers[name], terms, scales)  # of those that are still open
+        if cost > left:
+            continue
+        left -= max(cost, 0.0)
+        scales[numbers[name]] = 1.0
+        closed.add(name)
+    return closed
+
+
+def _cost_of_closing(numbers: Array, terms: _Terms, scales: Array) -> float:
+    """Return how much the noise grows when these scales become 1."""
+    sites = [site for site in terms.sites if np.isin(site.numbers, numbers).any()]
+    readers = [reader for reader in terms.readers if np.isin(reader.numbers, numbers).any()]
+    without = scales.copy()
+    without[numbers] = 1.0
+    return noise_of(sites, readers, without) - noise_of(sites, readers, scales)
 
 
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 
-def apply_scales(
-    proto: Any,
-    index: GraphIndex,
-    channels: Channels,
-    smoothed: Mapping[str, Array],
-    layers: Sequence[Layer],
-    scales: Array,
-) -> None:
-    """Multiply ``scales`` (by number) into weights, gains, offsets and constant terms of ``proto``, in place.
-
-    ``index`` is that of ``proto``. A multiplication is put in front of the layers that read a tensor of ``smoothed``.
-    """
+def apply_scales(index: GraphIndex, channels: Channels, gates: Gates, scales: Array) -> None:
+    """Multiply ``scales`` (by number) into weights, gains, offsets, constant terms and gates of a graph, in place."""
     for number, numbers in channels.readers.items():
         node = index.nodes[number]
-        _rescale(index, node.input[1], _over_inputs(node, index, 1 / scales[numbers]))
+        if node.name in gates.entries:
+            _grow(index, node.input[1], 1 / scales[numbers], index.constants[node.input[1]].dims)
+        else:
+            _rescale(index, node.input[1], _over_inputs(node, index, 1 / scales[numbers]))
     for number, numbers in channels.producers.items():
         node = index.nodes[number]
         factors = scales[numbers].ravel()
+        if node.name in gates.exits:
+            rank = len(index.constants[node.input[1]].dims)
+            shape = [-1 if axis == gates.exits[node.name] else 1 for axis in range(rank)]
+            _grow(index, node.input[1], factors.reshape(shape), index.constants[node.input[1]].dims)
+            continue
         if node.op_type in ("LayerNormalization", "BatchNormalization"):
             for name in filter(None, node.input[1:3]):
                 _rescale(index, name, factors)
@@ -251,33 +301,6 @@ def apply_scales(
         node = index.nodes[number]
         constant = next(name for name in node.input if index.is_constant(name))
         _grow(index, constant, scales[numbers], index.constants[constant].dims)
-    taken = Names(proto.graph)
-    extra: dict[int, Any] = {}
-    for tensor, numbers in smoothed.items():
-        users = [layer for layer in layers if layer.data == tensor]
-        extra[min(layer.node for layer in users)] = _smooth(proto, index, taken, tensor, scales[numbers], users)
-    if extra:
-        nodes = [part for n, node in enumerate(index.nodes) for part in (*filter(None, [extra.get(n)]), node)]
-        del proto.graph.node[:]
-        proto.graph.node.extend(nodes)
-
-
-def _smooth(proto: Any, index: GraphIndex, taken: Names, tensor: str, factors: Array, users: list[Layer]) -> Any:
-    """Let ``users`` read ``tensor`` times ``factors``; return the multiplication."""
-    from onnx import helper, numpy_helper
-
-    constant, result = taken.new(f"{tensor}_smoothing"), taken.new(f"{tensor}_smoothed")
-    proto.graph.initializer.append(numpy_helper.from_array(factors.astype(np.float32), constant))
-    for layer in users:
-        node = index.nodes[layer.node]
-        node.input[0] = result
-        _rescale(index, node.input[1], _over_inputs(node, index, 1 / factors.ravel()))
-    known = next((v for v in [*proto.graph.value_info, *proto.graph.input] if v.name == tensor), None)
-    if known is not None:
-        info = proto.graph.value_info.add()
-        info.CopyFrom(known)
-        info.name = result
-    return helper.make_node("Mul", [tensor, constant], [result], name=taken.new(f"{tensor}_Smooth"))
 
 
 def _over_inputs(node: Any, index: GraphIndex, factors: Array) -> Array:

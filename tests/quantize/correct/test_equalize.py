@@ -14,7 +14,7 @@ from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, save, 
 from random_graphs import GraphMaker, graphs
 
 from edgepack.graph.load import load_model, read_proto, save_proto
-from edgepack.quantize.correct.channel_groups import FIXED, Channels, find_channels, reshape_numbers
+from edgepack.quantize.correct.channel_groups import FIXED, Channels, Gates, find_channels, reshape_numbers
 from edgepack.quantize.correct.equalize import apply_scales, equalize
 from edgepack.quantize.graph.index import index_graph
 from edgepack.quantize.graph.rewrite import shapes_of
@@ -42,7 +42,7 @@ def scaled_at_random(model: OnnxModel, out: Path, seed: int = 0) -> tuple[OnnxMo
     count = 1 + max((int(n.max()) for n in [*channels.producers.values(), *channels.numbers.values()]), default=0)
     scales = np.exp(np.random.default_rng(seed).uniform(-2, 2, count))
     scales[FIXED] = 1.0
-    apply_scales(proto, index, channels, {}, (), scales)
+    apply_scales(index, channels, Gates(), scales)
     return save_proto(proto, out), channels
 
 

@@ -1,0 +1,234 @@
+"""Tries the ranges of several observers on the layers that read each tensor, and keeps the one that changes them least.
+
+For every range a copy of each layer that reads the tensor is added to the model, behind a pair of Q/DQ, and how far its
+output is from the float layer's is reduced inside the graph. All layers and ranges are tried in one run of a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepack.calibrate.instrument import open_with, run_session
+from edgepack.specs.data import SampleSet, TensorRange
+from edgepack.specs.model import OnnxModel
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgepack.specs.types import Array, Progress
+
+# Samples that the ranges are tried on.
+SAMPLES = 8
+_SEED = 0
+# Layers whose copies run in one pass: their inputs and outputs are held at once.
+_BYTES_A_PASS = 256 << 20
+_LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+_LEVELS = 255.0
+# Ranges whose ends differ by less than this share of their width are one.
+_SAME = 0.02
+# What lies beyond a range on other samples is lost, and peaks are what detectors look for: a range other than that of
+# the extremes must take away at least this share of the noise.
+_LEAST_GAIN = 0.5
+# A channel's noise is measured by its own energy, with this share of the mean over channels as the least.
+_LEAST_SHARE = 0.1
+_THREADS = 0  # as many as there are cores
+_PREFIX = "edgepack/choice"
+
+Options = Mapping[str, Mapping[str, TensorRange]]
+
+
+def choose_ranges(
+    model: OnnxModel, proto: onnx.ModelProto, samples: SampleSet, options: Options, out: Path, progress: Progress
+) -> dict[str, tuple[str, TensorRange]]:
+    """Return for each tensor the observer whose range is best, with the range; the first of ``options`` in a tie.
+
+    ``proto`` is the model's structure. Tensors that no layer reads are judged by their own values, channel by channel.
+    """
+    from edgepack.data.samples import read_samples, take_samples
+
+    few = take_samples(samples, min(SAMPLES, len(samples.indices)), _SEED)
+    trials = _trials(proto, options)
+    noises: dict[tuple[str, str], float] = {}
+    parts = list(_passes(trials, proto))
+    for number, part in enumerate(parts):
+        progress("choose ranges", number, len(parts))
+        session = open_with(model, _addition(part, proto), structure=proto, threads=_THREADS, scratch=out)
+        sums: dict[str, Array] = {}
+        for feed in read_samples(few, model.inputs):
+            names = [name for trial in part for name in trial.outputs]
+            for name, value in zip(names, run_session(session, names, feed), strict=True):
+                sums[name] = sums.get(name, np.zeros(())) + np.asarray(value, np.float64).ravel()
+        for trial in part:
+            for observer, name in zip(trial.ranges, trial.outputs[1:], strict=True):
+                key = (trial.tensor, observer)
+                noises[key] = noises.get(key, 0.0) + _relative(sums[trial.outputs[0]], sums[name])
+    progress("choose ranges", len(parts), len(parts))
+    return {tensor: _best(tensor, ranges, noises) for tensor, ranges in options.items()}
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """The ranges of one tensor on one node that reads it, or on the tensor itself where ``node`` is None.
+
+    ``outputs``: the sums of fourth powers of the float result by channel, then those of what each range changes.
+    """
+
+    number: int
+    tensor: str
+    node: onnx.NodeProto | None
+    ranges: Mapping[str, TensorRange]
+    axis: int
+    rank: int
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the sums."""
+        return [f"{_PREFIX}/{self.number}/{part}" for part in ("signal", *self.ranges)]
+
+
+def _trials(proto: onnx.ModelProto, options: Options) -> list[_Trial]:
+    """Return what is to be tried; tensors of which all observers say the same are left out."""
+    ranks = _ranks(proto)
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in proto.graph.node:
+        if node.op_type in _LAYERS and node.domain in ("", "ai.onnx"):
+            for name in dict.fromkeys(node.input):
+                readers.setdefault(name, []).append(node)
+    found: list[_Trial] = []
+    for tensor, ranges in options.items():
+        different = _different(ranges)
+        rank = ranks.get(tensor, 0)
+        if len(different) < 2 or rank < 1:
+            continue
+        for node in readers.get(tensor, [None]):
+            known = rank if node is None else ranks.get(node.output[0], 0)
+            channels_second = known == 4 if node is None else node.op_type in ("Conv", "ConvTranspose")
+            if known:
+                axis = 1 if channels_second else known - 1
+                found.append(_Trial(len(found), tensor, node, different, axis, known))
+    return found
+
+
+def _different(ranges: Mapping[str, TensorRange]) -> dict[str, TensorRange]:
+    """Return the ranges that differ from those before them, and the middle between the widest and the tightest."""
+    kept: dict[str, TensorRange] = {}
+    for observer, found in ranges.items():
+        width = max(found.high - found.low, 1e-30)
+        if all(abs(found.low - k.low) + abs(found.high - k.high) > _SAME * width for k in kept.values()):
+            kept[observer] = found
+    return kept
+
+
+def _ranks(proto: onnx.ModelProto) -> dict[str, int]:
+    from edgepack.calibrate.tensors import value_types
+
+    types = value_types(proto)
+    return {name: len(known.shape.dim) for name, known in types.items() if known.HasField("shape")}
+
+
+def _passes(trials: Sequence[_Trial], proto: onnx.ModelProto) -> Iterator[list[_Trial]]:
+    from edgepack.calibrate.tensors import value_bytes, value_types
+
+    types = value_types(proto)
+    part: list[_Trial] = []
+    used = 0
+    for trial in trials:
+        names = [trial.tensor, *(trial.node.output if trial.node is not None else ())]
+        size = len(trial.ranges) * sum(value_bytes(types[name]) for name in names if name in types)
+        if part and used + size > _BYTES_A_PASS:
+            yield part
+            part, used = [], 0
+        part.append(trial)
+        used += size
+    if part:
+        yield part
+
+
+def _addition(trials: Sequence[_Trial], proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a message with the copies and their sums, to be joined with the model's."""
+    import onnx
+
+    addition = onnx.ModelProto()
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 13)
+    for trial in trials:
+        _add_trial(addition.graph, trial, opset)
+        for name in trial.outputs:
+            addition.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    return addition
+
+
+def _add_trial(graph: onnx.GraphProto, trial: _Trial, opset: int) -> None:
+    from onnx import helper, numpy_helper
+
+    result = trial.tensor if trial.node is None else trial.node.output[0]
+    signal, *noises = trial.outputs
+    axes = [axis for axis in range(trial.rank) if axis != trial.axis]
+    _add_sum(graph, result, signal, axes, opset)
+    for (observer, found), noise in zip(trial.ranges.items(), noises, strict=True):
+        stem = f"{noise}/x"
+        scale, zero = _affine(found)
+        for name, value in ((f"{stem}/scale", scale), (f"{stem}/zero", zero)):
+            graph.initializer.append(numpy_helper.from_array(value, name))
+        parameters = [f"{stem}/scale", f"{stem}/zero"]
+        graph.node.append(helper.make_node("QuantizeLinear", [trial.tensor, *parameters], [f"{stem}/integers"]))
+        graph.node.append(helper.make_node("DequantizeLinear", [f"{stem}/integers", *parameters], [f"{stem}/rough"]))
+        changed = f"{stem}/rough"
+        if trial.node is not None:
+            copy = type(trial.node)()
+            copy.CopyFrom(trial.node)
+            copy.name = f"{stem}/{observer}"
+            del copy.output[:]
+            copy.output.append(f"{stem}/result")
+            for place, name in enumerate(copy.input):
+                copy.input[place] = changed if name == trial.tensor else name
+            graph.node.append(copy)
+            changed = f"{stem}/result"
+        graph.node.append(helper.make_node("Sub", [changed, result], [f"{stem}/difference"]))
+        _add_sum(graph, f"{stem}/difference", noise, axes, opset)
+
+
+def _add_sum(graph: onnx.GraphProto, tensor: str, name: str, axes: list[int], opset: int) -> None:
+    """Add the sum of fourth powers over ``axes``, which became an input with opset 18."""
+    from onnx import helper, numpy_helper
+
+    graph.node.append(helper.make_node("Mul", [tensor, tensor], [f"{name}/square"]))
+    if not axes:
+        graph.node.append(helper.make_node("Mul", [f"{name}/square", f"{name}/square"], [name]))
+    elif opset < 18:
+        graph.node.append(helper.make_node("ReduceSumSquare", [f"{name}/square"], [name], axes=axes, keepdims=0))
+    else:
+        graph.initializer.append(numpy_helper.from_array(np.asarray(axes, np.int64), f"{name}/axes"))
+        graph.node.append(helper.make_node("ReduceSumSquare", [f"{name}/square", f"{name}/axes"], [name], keepdims=0))
+
+
+def _affine(found: TensorRange) -> tuple[Any, Any]:
+    """Return scale and zero point of uint8 for a range, as ``quantize`` stores most tensors."""
+    scale = np.float32(max((found.high - found.low) / _LEVELS, 2.0**-120))
+    return np.asarray(scale), np.asarray(np.clip(np.rint(-found.low / scale), 0, _LEVELS), np.uint8)
+
+
+def _relative(signal: Array, noise: Array) -> float:
+    """Return the mean over channels of noise over signal, both as the root of a sum of fourth powers."""
+    signal, noise = np.sqrt(signal), np.sqrt(noise)
+    mean = float(signal.mean())
+    if not mean > 0:
+        return float(noise.sum())
+    return float((noise / np.maximum(signal, _LEAST_SHARE * mean)).mean())
+
+
+def _best(
+    tensor: str, ranges: Mapping[str, TensorRange], noises: Mapping[tuple[str, str], float]
+) -> tuple[str, TensorRange]:
+    tried = {observer: noises[tensor, observer] for observer in ranges if (tensor, observer) in noises}
+    first = next(iter(ranges))
+    if not tried:
+        return first, ranges[first]
+    best = min(tried, key=lambda observer: tried[observer])
+    if first in tried and tried[best] > (1 - _LEAST_GAIN) * tried[first]:
+        best = first
+    return best, ranges[best]

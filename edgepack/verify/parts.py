@@ -1,0 +1,101 @@
+"""The parts of outputs that mean different things, each with its own signal and noise.
+
+The balanced SQNR is that of the mean over all parts of noise over signal: every part counts alike, however large its
+values are. Boxes of hundreds of pixels do not hide scores below 1 that are lost beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edgepack.specs.types import Array
+
+# A part is at most as bad as this, in noise over signal: one that is lost must not hide what happens to the others.
+_MOST_NOISE = 10.0
+_LEAST_NOISE = 1e-20
+
+
+@dataclass(frozen=True)
+class Parts:
+    """``labels``: int32 in the shape of one sample's output, the part of each value; ``names``: of the parts."""
+
+    labels: Array
+    names: tuple[str, ...]
+
+
+def write_parts(path: Path, parts: Mapping[str, Parts]) -> None:
+    """Write the parts of outputs, by the output's name."""
+    import numpy as np
+
+    names = json.dumps([[name, found.names] for name, found in parts.items()])
+    arrays = {str(place): found.labels for place, found in enumerate(parts.values())}
+    np.savez(path, names=np.frombuffer(names.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+
+
+def read_parts(path: Path) -> dict[str, Parts]:
+    """Return what ``write_parts`` wrote."""
+    import numpy as np
+
+    with np.load(path) as data:
+        names = json.loads(data["names"].tobytes())
+        return {name: Parts(data[str(place)], tuple(found)) for place, (name, found) in enumerate(names)}
+
+
+class PartEnergies:
+    """Sums up energies of the fp32 outputs and of the differences to them, part by part and sample by sample."""
+
+    def __init__(self, names: Sequence[str], parts: Mapping[str, Parts]) -> None:
+        self._names, self._parts = names, parts
+        self._sums: dict[str, list[tuple[float, float]]] = {}
+
+    def add(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> None:
+        """Take in one sample; where its shape is not that of the labels an output is one part.
+
+        Values that are infinite or NaN in both alike do not count; where only one is, the value of the other counts
+        as lost.
+        """
+        import numpy as np
+
+        for name in self._names:
+            first, second = np.asarray(expected[name], np.float64), np.asarray(found[name], np.float64)
+            if first.shape != second.shape:
+                second = np.zeros_like(first)
+            usable = np.isfinite(first)
+            difference = np.where(usable, first - np.where(np.isfinite(second), second, 0.0), 0.0)
+            signal, noise = np.square(np.where(usable, first, 0.0)), np.square(difference)
+            known = self._parts.get(name)
+            if known is None or known.labels.shape != first.shape:
+                self._add(name, float(signal.sum()), float(noise.sum()))
+                continue
+            count, labels = len(known.names), known.labels.ravel()
+            sums = (np.bincount(labels, values.ravel(), count) for values in (signal, noise))
+            for part, one, other in zip(known.names, *sums, strict=True):
+                self._add(f"{name}: {part}", float(one), float(other))
+
+    def _add(self, part: str, signal: float, noise: float) -> None:
+        self._sums.setdefault(part, []).append((signal, noise))
+
+    def energies(self) -> dict[str, tuple[Array, Array]]:
+        """Return by part the signal and the noise of each sample; parts without any signal are left out."""
+        import numpy as np
+
+        arrays = {part: np.asarray(rows) for part, rows in self._sums.items()}
+        return {part: (rows[:, 0], rows[:, 1]) for part, rows in arrays.items() if rows[:, 0].sum() > 0}
+
+    def noise(self) -> float:
+        """Return the mean over the parts of noise over signal, each at most 10; 0 where no part has a signal."""
+        ratios = [
+            min(float(noise.sum()) / float(signal.sum()), _MOST_NOISE) for signal, noise in self.energies().values()
+        ]
+        return sum(ratios) / len(ratios) if ratios else 0.0
+
+
+def noise_db(noise: float) -> float:
+    """Return a noise over signal as an SQNR in dB, at most 200."""
+    return -10 * math.log10(max(noise, _LEAST_NOISE)) if math.isfinite(noise) else -200.0
