@@ -38,9 +38,9 @@ def calibrate(
 
     ``observer`` is one of ``OBSERVERS``; ``percentile`` matters to those that take it. ``out`` keeps a checkpoint while
     samples are counted: called again with the same arguments after an interruption, it goes on, with the same result
-    bit for bit. The order of the samples does not matter. A tensor that never holds a value has no range. Raises
-    ``DataError`` for no samples and for NaN or infinite values, naming tensor and sample; ``ModelError`` for a model
-    that is quantized already.
+    bit for bit. The order of the samples does not matter. A tensor that never holds a value has no range, nor has one
+    that holds infinities, as masks do: 8 bits cannot store them. Raises ``DataError`` for no samples and for NaN,
+    naming tensor and sample; ``ModelError`` for a model that is quantized already.
     """
     import onnxruntime
 
@@ -56,7 +56,7 @@ def calibrate(
     proto = read_structure(model)
     plan = make_plan(proto)
     statistics = _all_statistics(model, proto, plan, samples, chosen.needs_counts, out, progress)
-    seen = {name: found for name, found in statistics.items() if found.minimum <= found.maximum}
+    seen = {name: found for name, found in statistics.items() if found.is_usable}
     tensors = {name: choose_range(chosen, found, percentile) for name, found in seen.items()}
     if chosen.among:
         ranges = {

@@ -60,7 +60,7 @@ def measure(
     """Return the statistics of the job's tensors over all its samples, going on from the checkpoint's.
 
     ``progress`` is called with the samples done. Memory does not grow with the number of samples. Raises ``DataError``
-    naming the tensor and the sample where a value is NaN or infinite.
+    naming the tensor and the sample where a value is NaN.
     """
     done, statistics = checkpoint.load(job.histogram)
     total = len(job.samples.indices)
@@ -125,10 +125,9 @@ class _Observer:
     def observe(self, feed: dict[str, Array], sample: str) -> None:
         """Run the model on one sample and add what it shows; ``sample`` names it in errors."""
         for name, extremes in self._extremes(feed, sample):
-            if not extremes.finite:
-                what = "NaN" if np.isnan(extremes.minimum) else "an infinite value"
+            if np.isnan(extremes.minimum):
                 raise DataError(
-                    f"the tensor {name!r} holds {what} on {sample}",
+                    f"the tensor {name!r} holds NaN on {sample}",
                     hint="check the sample and its preprocessing, or repair a model that overflows in fp32",
                 )
             with self._lock:
@@ -158,7 +157,7 @@ def _reduced(outputs: list[Any]) -> Iterator[Extremes]:
     """Return the extremes from the reductions; a sum shows NaN, which the engine's minima and maxima pass over."""
     values = np.array(outputs, dtype=np.float64).reshape(3, -1)
     for minimum, maximum, total in zip(*values.tolist(), strict=True):
-        if np.isnan(total) and np.isfinite(minimum) and np.isfinite(maximum):
+        if np.isnan(total) and not (minimum == -np.inf and maximum == np.inf):  # whose sum is NaN too
             yield Extremes(float("nan"), float("nan"))
         else:
             yield Extremes(minimum + 0.0, maximum + 0.0)

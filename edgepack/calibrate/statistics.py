@@ -23,6 +23,11 @@ class Statistics:
     maximum: float = -math.inf
     counts: Counts | None = field(default=None)
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether there are values, and all of them are finite."""
+        return -math.inf < self.minimum <= self.maximum < math.inf
+
     def add(self, extremes: Extremes) -> None:
         """Take in one sample's extremes and counts."""
         self.minimum = min(self.minimum, extremes.minimum)

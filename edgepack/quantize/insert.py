@@ -10,6 +10,7 @@ import numpy as np
 
 from edgepack.engines.common.requested import LEFT_KEY
 from edgepack.quantize.graph.index import GraphIndex, drop_attribute
+from edgepack.quantize.graph.names import Names
 from edgepack.quantize.graph.normalise import drop_unused
 from edgepack.quantize.weights import IntegerWeights, integer_bias
 
@@ -70,23 +71,6 @@ class _Site:
     source: str
     result: str
     pair: tuple[Any, Any]
-
-
-class Names:
-    """The names of a graph's tensors and nodes, those in bodies of control flow too, and new ones beside them."""
-
-    def __init__(self, graph: Any) -> None:
-        self._taken = _all_names(graph)
-
-    def new(self, wish: str) -> str:
-        """Return ``wish``, with a number behind it where that name is taken."""
-        name = wish
-        number = 0
-        while name in self._taken:
-            number += 1
-            name = f"{wish}_{number}"
-        self._taken.add(name)
-        return name
 
 
 @dataclass
@@ -177,14 +161,3 @@ def _write_bias(
     node.input.append(dequantized)
     axis = {"axis": 0} if scale.ndim else {}
     return [writer.node("DequantizeLinear", inputs, dequantized, **axis)]
-
-
-def _all_names(graph: Any) -> set[str]:
-    """Return every name of a tensor or node, in bodies of control flow too."""
-    names = {value.name for value in [*graph.input, *graph.output, *graph.initializer]}
-    for node in graph.node:
-        names.update((node.name, *node.input, *node.output))
-        for item in node.attribute:
-            for body in ([item.g] if item.HasField("g") else []) + list(item.graphs):
-                names |= _all_names(body)
-    return names

@@ -11,7 +11,7 @@ from edgepack.engines.int8 import COMPUTES, MOVES, WEIGHTED, EngineTable
 from edgepack.errors import ModelError
 from edgepack.quantize.graph.index import GraphIndex, Node, attribute
 from edgepack.quantize.rules import FIXED_RANGES
-from edgepack.quantize.scales import ActivationScale, activation_scale, fixed_range, join_ranges
+from edgepack.quantize.scales import ActivationScale, activation_scale, bounded_range, join_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -271,9 +271,10 @@ class _Placer:
 
     def _range(self, tensor: str) -> TensorRange | None:
         number = self.index.producer.get(tensor)
+        measured = self.ranges.get(tensor)
         if number is not None and (fixed := FIXED_RANGES.get(self.index.nodes[number].op_type)):
-            return fixed_range(*fixed)
-        return self.ranges.get(tensor)
+            return bounded_range(*fixed, measured)
+        return measured
 
     def _scales(self, sites: dict[str, None], groups: Mapping[str, list[str]]) -> dict[str, ActivationScale]:
         scales = {name: self._scale(groups.get(name, [name])) for name in sites}
@@ -382,15 +383,22 @@ def find_layer(index: GraphIndex, number: int, per_channel: bool) -> Layer | str
 def _problem(index: GraphIndex, node: Node) -> str | None:
     """Return why a node of one of the operators with weights has none that can be quantized."""
     if len(node.input) < 2 or not index.is_constant(node.input[1]):
-        return "its weights are not constant"
+        first = index.is_constant(node.input[0])
+        return "its constant is the left operand" if first else "its weights are not constant"
     if index.is_constant(node.input[0]):
         return "its input is constant"
     weight = index.constants[node.input[1]]
     if weight.data_type != _FLOAT32:
-        return "its weights are not float32"
+        return f"its weights are {_type_name(weight)}, not float32"
     if 0 in weight.dims:
         return "its weights are empty"
     return _bias_problem(index, node, weight)
+
+
+def _type_name(tensor: Any) -> str:
+    import onnx
+
+    return str(onnx.TensorProto.DataType.Name(tensor.data_type)).lower()
 
 
 def _bias_problem(index: GraphIndex, node: Node, weight: Any) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.errors import ConfigError
 from edgepack.quantize.graph.index import GraphIndex, index_graph
 from edgepack.quantize.graph.normalise import normalise
-from edgepack.quantize.graph.rewrite import join_biases, replace_averages
+from edgepack.quantize.graph.rewrite import join_biases, replace_averages, widen_vectors
 from edgepack.quantize.placement import Placement, check_placement, place
 from edgepack.quantize.rules import check_rules
 from edgepack.quantize.weights import IntegerWeights, integer_weights, read_weights
@@ -42,6 +42,7 @@ def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Pla
             hint="measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'",
         )
     proto = normalise(read_proto(model))
+    widen_vectors(proto)
     join_biases(proto)
     index = index_graph(proto)
     placement = place(index, ranges, rules, table)

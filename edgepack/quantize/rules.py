@@ -14,7 +14,7 @@ from edgepack.errors import ConfigError
 if TYPE_CHECKING:
     from edgepack.specs.target import QuantizationRules
 
-# Outputs whose range is known without data: (low, high).
+# Outputs whose range cannot be wider than this: (low, high).
 FIXED_RANGES: Mapping[str, tuple[float, float]] = {"Softmax": (0.0, 1.0), "Sigmoid": (0.0, 1.0)}
 
 

@@ -11,6 +11,8 @@ from edgepack.specs.target import QuantizationRules
 
 # Below this a scale's reciprocal is no float32 any more, and engines multiply by reciprocals.
 SMALLEST_SCALE = 2.0**-120
+# How far above what was measured an output with known bounds may go: two bits of eight.
+_ROOM = 4.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,14 @@ def join_ranges(ranges: list[TensorRange]) -> TensorRange:
     )
 
 
-def fixed_range(low: float, high: float) -> TensorRange:
-    """Return a range that is known without data."""
+def bounded_range(low: float, high: float, measured: TensorRange | None) -> TensorRange:
+    """Return the range of an output that by construction stays within [low, high]; ``low`` is 0.
+
+    Where the samples stay far below ``high`` it is a few times what they reach: a probability of one in 640 tokens
+    would be less than half a step of the whole range, and a score that was low on all samples may be high on others.
+    """
+    if measured is not None and 0 < _ROOM * measured.maximum < high:
+        high = _ROOM * measured.maximum
     return TensorRange(low, high, low, high, max(abs(low), abs(high)))
 
 

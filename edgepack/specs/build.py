@@ -44,13 +44,14 @@ class Trial:
 class Correction:
     """One step of ``--method auto`` that was tried on an int8 model: the SQNR with it, and whether it was kept.
 
-    SQNR is that of all outputs on calibration samples that no step was fitted on; None where the step had nothing to do
-    in this model.
+    SQNR is that of all outputs, their parts counting alike, on calibration samples that no step was fitted on; None
+    where the step had nothing to do in this model, or failed: then ``reason`` says why.
     """
 
     name: str
     sqnr_db: float | None
     kept: bool
+    reason: str | None = None
 
 
 _ROW_COLUMNS = ("target", "precision", "status", "MB", "accuracy", "drop (points)", "SQNR (dB)", "p50 (ms)")

@@ -15,6 +15,7 @@ from quantize_models import (
     find_node,
     initializers,
     minmax_ranges,
+    node,
     operators,
     random_feeds,
     run_onnxruntime,
@@ -375,3 +376,54 @@ def test_float_users_of_a_float_tensor_keep_it(tmp_path: Path) -> None:
     result = build(model, tmp_path)
     assert list(find_node(result, "residual").input) == ["t", "m"]
     assert find_node(result, "product").input[0] == "t_dequantized"
+
+
+def test_a_product_with_a_constant_vector_is_quantized(tmp_path: Path) -> None:
+    """Attention pooling as torch writes it."""
+    weights = np.random.default_rng(0).standard_normal(24).astype(np.float32)
+    model = save([node("MatMul", "x v", "y")], {"v": weights}, tmp_path / "m.onnx", inputs={"x": ("n", 10, 24)})
+    feeds = random_feeds(model, 4)
+    made = quantize(model, minmax_ranges(model, feeds), RULES, tmp_path / "out")
+    assert "DequantizeLinear" in operators(made)
+    found = run_onnxruntime(made, feeds)
+    assert found[0][0].shape == (1, 10)
+    assert sqnr_db(run_onnxruntime(model, feeds), found) > 30
+
+
+def test_weights_behind_a_cast_are_weights(tmp_path: Path) -> None:
+    weights = np.random.default_rng(0).standard_normal((24, 8)).astype(np.float16)
+    nodes = [node("Cast", "half", "w", to=1), node("MatMul", "x w", "y")]
+    model = save(nodes, {"half": weights}, tmp_path / "m.onnx", inputs={"x": (2, 24)})
+    made = quantize(model, minmax_ranges(model, random_feeds(model, 4)), RULES, tmp_path / "out")
+    assert "DequantizeLinear" in operators(made)
+    assert "Cast" not in operators(made)
+
+
+@pytest.mark.parametrize(
+    ("constants", "inputs", "reason"),
+    [
+        ({"w": np.ones((4, 4), np.float64)}, "x w", "double, not float32"),
+        ({"w": np.ones((4, 4), np.float32)}, "w x", "the left operand"),
+    ],
+)
+def test_weights_of_another_form_are_named(
+    constants: dict[str, Array], inputs: str, reason: str, tmp_path: Path
+) -> None:
+    made = [node("MatMul", "x good", "a"), node("Cast", "a", "z", to=11 if inputs[-1] == "w" else 1)]
+    nodes = [*made, node("MatMul", inputs.replace("x", "z"), "p"), node("Cast", "p", "y", to=1)]
+    good = {"good": np.ones((4, 4), np.float32)}
+    model = save(nodes, constants | good, tmp_path / "m.onnx", inputs={"x": (4, 4)})
+    proto = onnx.load(quantize(model, minmax_ranges(model, random_feeds(model, 2)), RULES, tmp_path / "out").path)
+    assert any(reason in item.value for item in proto.metadata_props)
+
+
+@pytest.mark.parametrize("rules", [RULES, OPENVINO], ids=["onnxruntime", "openvino"])
+def test_probabilities_far_below_one_keep_their_levels(rules: QuantizationRules, tmp_path: Path) -> None:
+    """Attention over 640 tokens: no probability reaches half a step of the range from 0 to 1."""
+    nodes = [node("Softmax", "x", "p", axis=-1), node("MatMul", "p w", "y")]
+    weights = np.random.default_rng(0).standard_normal((640, 8)).astype(np.float32)
+    model = save(nodes, {"w": weights}, tmp_path / "m.onnx", inputs={"x": (1, 4, 640)})
+    feeds = random_feeds(model, 4)
+    made = quantize(model, minmax_ranges(model, feeds), rules, tmp_path / "out")
+    expected = run_onnxruntime(model, feeds)
+    assert sqnr_db(expected, run_onnxruntime(made, feeds, optimized=False)) > 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.stage import stage
+from edgepack.graph.check import first_line
 from edgepack.specs.build import Correction
 from edgepack.specs.data import Ranges, SampleSet
 from edgepack.specs.model import OnnxModel
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     Weights = Mapping[str, IntegerWeights]
 
+_LOG = logging.getLogger(__name__)
 # The last quarter of the calibration samples, at most this many, judges; the others are fitted on, at most this many.
 _JUDGING, _FITTING = 32, 32
 _FEWEST = 4
@@ -102,17 +105,38 @@ def quantize_corrected(
     )
     for number, row in enumerate(rows):
         progress("corrections", number, len(rows))
-        made = {name: correct(state) for name, correct in row.items()}
-        found = {name: judge(other) for name, other in made.items() if other is not None}
+        found, failed = _try_row(row, state, judge)
         best = max(found, key=lambda name: found[name].level, default="")
         kept = best != "" and found[best].level >= state.level + _LEAST_GAIN_DB
-        steps += [Correction(n, found[n].level if n in found else None, kept=kept and n == best) for n in row]
+        steps += [
+            Correction(n, found[n].level if n in found else None, kept=kept and n == best, reason=failed.get(n))
+            for n in row
+        ]
         for other in found.values():
             if other.source is not state.source and not kept:
                 shutil.rmtree(other.source.path.parent)
         state = found[best] if kept else state
     progress("corrections", len(rows), len(rows))
     return Corrected(_write(state.plan, state.weights, out), state.source, tuple(steps), len(judging))
+
+
+def _try_row(
+    row: Mapping[str, Callable[[_State], _State | None]], state: _State, judge: _Judge
+) -> tuple[dict[str, _State], dict[str, str]]:
+    """Return by its name what each step of a row makes of ``state``, judged, and why it could not.
+
+    A step may meet a graph that it breaks, or numbers that do not converge: the model is good without it.
+    """
+    found, failed = {}, {}
+    for name, correct in row.items():
+        try:
+            made = correct(state)
+            if made is not None:
+                found[name] = judge(made)
+        except Exception as error:  # of numpy, scipy, onnx or ONNX Runtime
+            failed[name] = first_line(error)
+            _LOG.warning("left out %s: %s", name, failed[name])
+    return found, failed
 
 
 def _why_not(plan: Plan, samples: SampleSet) -> str | None:

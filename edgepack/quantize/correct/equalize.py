@@ -342,3 +342,5 @@ def _grow(index: GraphIndex, name: str, factors: Array, dims: Sequence[int]) -> 
     while values.ndim > max(len(dims), 1) and values.shape[0] == 1:
         values = values[0]
     index.constants[name].CopyFrom(numpy_helper.from_array(values, name))
+    for place in reversed([n for n, value in enumerate(index.graph.value_info) if value.name == name]):
+        del index.graph.value_info[place]  # it states the shape that the constant had

@@ -17,8 +17,8 @@ from edgepack.engines.int8 import COMPUTES, WEIGHTED
 from edgepack.quantize.correct.channel_groups import Gates, find_channels
 from edgepack.quantize.graph.activations import Activation, find_activations
 from edgepack.quantize.graph.index import GraphIndex, index_graph
+from edgepack.quantize.graph.names import Names
 from edgepack.quantize.graph.rewrite import shapes_of
-from edgepack.quantize.insert import Names
 
 if TYPE_CHECKING:
     from edgepack.quantize.plan import Plan

@@ -118,7 +118,7 @@ def _unused(name: str, seen: set[str]) -> str:
 
 
 def _store_constants(graph: Any) -> None:
-    """Turn Constant nodes, Identity of constants and DequantizeLinear of constants into initializers."""
+    """Turn Constant nodes, and Identity, Cast and DequantizeLinear of constants, into initializers."""
     constants = {t.name: t for t in graph.initializer}
     kept = []
     for node in graph.node:
@@ -147,7 +147,19 @@ def _constant_of(node: Any, constants: dict[str, Any]) -> Any:
         copy = onnx.TensorProto()
         copy.CopyFrom(constants[names[0]])
         return copy
+    if node.op_type == "Cast" and node.domain in ("", "ai.onnx"):
+        return _cast(node, constants[names[0]])
     return _dequantized(node, [to_array(constants[name]) for name in names]) if _is_dequantize(node) else None
+
+
+def _cast(node: Any, tensor: Any) -> Any:
+    """Return a constant in the type that a Cast makes of it; None for texts, and types that numpy does not have."""
+    from onnx import helper, numpy_helper
+
+    values, wanted = to_array(tensor), helper.tensor_dtype_to_np_dtype(attribute(node, "to"))
+    if values.dtype.kind not in "biuf" or wanted.kind not in "biuf":
+        return None
+    return numpy_helper.from_array(values.astype(wanted))
 
 
 def _is_dequantize(node: Any) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.quantize.graph.index import GraphIndex, attribute, drop_attribute, index_graph
+from edgepack.quantize.graph.index import GraphIndex, attribute, drop_attribute, index_graph, to_array
+from edgepack.quantize.graph.names import Names
 
 
 def join_biases(proto: Any) -> None:
@@ -30,6 +31,33 @@ def join_biases(proto: Any) -> None:
             dropped.append(user)
     for user in sorted(dropped, reverse=True):
         del proto.graph.node[user]
+
+
+def widen_vectors(proto: Any) -> None:
+    """Turn a matrix product with a constant vector into one with a matrix of one column, in place.
+
+    torch writes ``scores = hidden @ v`` like this; quantization knows matrices.
+    """
+    from onnx import helper, numpy_helper
+
+    index = index_graph(proto)
+    names = Names(proto.graph)
+    nodes = []
+    for node in index.nodes:
+        nodes.append(node)
+        vector = index.constants.get(node.input[1]) if node.op_type == "MatMul" else None
+        if vector is None or len(vector.dims) != 1:
+            continue
+        column = numpy_helper.from_array(to_array(vector)[:, None].copy(), names.new(f"{vector.name}_column"))
+        axis = numpy_helper.from_array(np.array([-1]), names.new(f"{vector.name}_axis"))
+        proto.graph.initializer.extend([column, axis])
+        result = node.output[0]
+        node.input[1], node.output[0] = column.name, names.new(f"{result}_column")
+        nodes.append(
+            helper.make_node("Squeeze", [node.output[0], axis.name], [result], name=names.new(f"{result}_Squeeze"))
+        )
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
 
 
 def replace_averages(proto: Any, numbers: frozenset[int]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from saturation import worst_pair
 
 from edgepack.calibrate import calibrate
 from edgepack.data.samples import find_samples
+from edgepack.graph.load import load_model
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import Corrected, quantize_corrected
 from edgepack.quantize.correct.noise_model import Reader, Site, choose_scales, noise_of
@@ -268,3 +270,53 @@ def test_large_weights_are_quantized_without_corrections(tmp_path: Path, monkeyp
     assert found.reason is not None
     assert "corrections are for models of up to" in found.reason
     assert found.model.sha256 == quantize(model, ranges, RULES, tmp_path / "plain").sha256
+
+
+def test_a_step_that_fails_is_left_out_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgepack.quantize.correct import equalize
+
+    def fail(*_: object) -> None:
+        raise ValueError("no such channel\nand more")
+
+    monkeypatch.setattr(equalize, "equalize", fail)
+    weights = normal(4, 3, 3, 3)
+    model = save(
+        [helper.make_node("Conv", ["x", "w"], ["y"])], {"w": weights}, tmp_path / "m.onnx", inputs={"x": (1, 3, 8, 8)}
+    )
+    np.savez(tmp_path / "x.npz", x=normal(12, 3, 8, 8))
+    samples = find_samples(str(tmp_path / "x.npz"), model.inputs, None)
+    ranges = calibrate(model, samples, "minmax", 99.99, tmp_path / "ranges")
+    made = quantize_corrected(model, ranges, RULES, samples, tmp_path / "out")
+    assert [(s.name, s.sqnr_db, s.reason) for s in made.steps if s.reason] == [
+        ("channels scaled", None, "no such channel")
+    ]
+
+
+def test_constants_that_grow_leave_a_valid_graph(tmp_path: Path) -> None:
+    """A constant added to scaled channels grows to their shape; shapes that the model states of it must follow."""
+    size = np.geomspace(0.02, 8, 8).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["t"], pads=[1] * 4),
+        helper.make_node("Relu", ["t"], ["r"]),
+        helper.make_node("Mul", ["r", "m"], ["u"]),
+        helper.make_node("Add", ["u", "c"], ["v"]),
+        helper.make_node("Conv", ["v", "b"], ["y"]),
+    ]
+    constants = {
+        "a": normal(8, 3, 3, 3) * size[:, None, None, None],
+        "b": normal(4, 8, 1, 1) / size[:, None, None],
+        "m": np.array([1.1], np.float32),
+        "c": np.array([0.1], np.float32),
+    }
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": ("N", 3, 8, 8)})
+    proto = onnx.load(model.path)
+    for name in "mc":
+        proto.graph.value_info.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]))
+    onnx.save(proto, model.path)
+    model = load_model(model.path)
+    np.savez(tmp_path / "x.npz", x=normal(16, 3, 8, 8))
+    samples = find_samples(str(tmp_path / "x.npz"), model.inputs, None)
+    ranges = calibrate(model, samples, "minmax", 99.99, tmp_path / "ranges")
+    made = quantize_corrected(model, ranges, RULES, samples, tmp_path / "out")
+    assert not [step.reason for step in made.steps if step.reason]
+    assert next(step for step in made.steps if step.name == "channels scaled").sqnr_db is not None
