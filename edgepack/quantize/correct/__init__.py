@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import glob
+import itertools
 import logging
 import math
 import shutil
@@ -11,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.stage import stage
+from edgepack.errors import EdgepackError
 from edgepack.graph.check import first_line
 from edgepack.specs.build import Correction
 from edgepack.specs.data import Ranges, SampleSet
@@ -32,6 +36,11 @@ _FEWEST = 4
 _SEED = 0
 # A step is kept when it raises the SQNR by at least this; less is within what other samples would change.
 _LEAST_GAIN_DB = 0.05
+# Below this balanced SQNR what loses most is left in float, if it has at most this share of the multiply-adds, and if
+# that gains at least so much.
+ENOUGH_DB = 15.0
+_MOST_FLOAT = 0.25
+_LEAST_WITHOUT_DB = 1.0
 # Weights of more than this are not corrected: several copies of them would have to be held at once.
 _MOST_BYTES = 1 << 30
 
@@ -74,38 +83,62 @@ def quantize_corrected(
 
     Steps: channels scaled so that one step suits all of a tensor (``equalize.py``; the ranges are measured again, by
     the same observer on the same samples), integers nearest to the weights in the output (second-order rounding with a
-    searched scale, ``rounding.py``), biases, or gains and biases, corrected layer by layer (``affine.py``). SQNR is
-    that of all outputs by ONNX Runtime on calibration samples set apart from those that are fitted on. With fewer than
-    4 samples, or weights of more than 1 GiB, nothing is corrected. Same inputs, same bytes. Raises what ``quantize``
-    raises.
+    searched scale, ``rounding.py``), biases, or gains and biases, corrected layer by layer (``gain_bias.py``). Where
+    all that does not bring the SQNR to 15 dB, the groups of operators that lose most are left in float
+    (``culprits.py``), and the steps are made anew.
+
+    SQNR is that of all outputs, their parts counting alike, by ONNX Runtime on calibration samples set apart from those
+    that are fitted on. With fewer than 4 samples, or weights of more than 1 GiB, nothing is corrected. Same inputs,
+    same bytes. Raises what ``quantize`` raises.
     """
     from edgepack.graph.load import save_proto
     from edgepack.quantize.insert import insert
     from edgepack.quantize.plan import make_plan, nearest_integers
 
     plan = make_plan(model, ranges, rules)
-    state = _State(model, plan, nearest_integers(plan))
     reason = _why_not(plan, samples)
     if reason is not None:
+        weights = nearest_integers(plan)
         # Into the graph itself: a large one is not held twice.
-        insert(plan.proto, plan.index, plan.placement, state.weights, rules)
+        insert(plan.proto, plan.index, plan.placement, weights, rules)
         return Corrected(save_proto(plan.proto, out), model, (), 0, reason)
     fitting, judging = _split(model, samples)
-    judge = _Judge(model, judging, out)
-    state = judge(state)
+    job = _Job(model, ranges, samples, fitting, _Judge(model, judging, out), out)
+    state, steps = _correct(job, plan, progress)
+    state, more = _without_worst(job, state, rules, progress)
+    return Corrected(_write(state.plan, state.weights, out), state.source, (*steps, *more), len(judging))
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What the corrections of one model work with, whatever is left in float."""
+
+    model: OnnxModel
+    ranges: Ranges
+    samples: SampleSet
+    fitting: Sequence[dict[str, Any]]
+    judge: _Judge
+    out: Path
+
+
+def _correct(job: _Job, plan: Plan, progress: Progress) -> tuple[_State, list[Correction]]:
+    """Try the corrections one after another on a plan; return the best state, and what each brought."""
+    from edgepack.quantize.plan import nearest_integers
+
+    state = job.judge(_State(job.model, plan, nearest_integers(plan)))
     steps = [Correction("integers nearest to the weights", state.level, kept=True)]
     # Of the tries in one row, which start from the same state, the best is kept, if any.
     rows: tuple[dict[str, Callable[[_State], _State | None]], ...] = (
-        {"channels scaled": lambda s: _scale_channels(s, ranges, samples, fitting, out)},
-        {"integers nearest in the output": lambda s: _second_order(s, fitting)},
+        {"channels scaled": lambda s: _scale_channels(s, job)},
+        {"integers nearest in the output": lambda s: _second_order(s, job.fitting)},
         {
-            "biases corrected layer by layer": lambda s: _correct_outputs(s, fitting, gains=False),
-            "gains and biases corrected layer by layer": lambda s: _correct_outputs(s, fitting, gains=True),
+            "biases corrected layer by layer": lambda s: _correct_outputs(s, job.fitting, gains=False),
+            "gains and biases corrected layer by layer": lambda s: _correct_outputs(s, job.fitting, gains=True),
         },
     )
     for number, row in enumerate(rows):
         progress("corrections", number, len(rows))
-        found, failed = _try_row(row, state, judge)
+        found, failed = _try_row(row, state, job.judge)
         best = max(found, key=lambda name: found[name].level, default="")
         kept = best != "" and found[best].level >= state.level + _LEAST_GAIN_DB
         steps += [
@@ -117,7 +150,69 @@ def quantize_corrected(
                 shutil.rmtree(other.source.path.parent)
         state = found[best] if kept else state
     progress("corrections", len(rows), len(rows))
-    return Corrected(_write(state.plan, state.weights, out), state.source, tuple(steps), len(judging))
+    return state, steps
+
+
+def _without_worst(
+    job: _Job, state: _State, rules: QuantizationRules, progress: Progress
+) -> tuple[_State, list[Correction]]:
+    """Leave the groups that lose most in float where corrections do not suffice; return the state and the tries.
+
+    One, two, four groups of the ranking are tried, as long as they have few of the multiply-adds; all corrections are
+    made anew for each. The first that suffices is kept, else the best, if it is better by enough.
+    """
+    if state.level >= ENOUGH_DB:
+        return state, []
+    tries: list[Correction] = []
+    best = state
+    for left in _worst_first(job, state, rules, progress):
+        name = f"{len(left)} operators left in float"
+        leave = (*rules.leave, *(glob.escape(node) for node in left))
+        try:
+            plan = _plan_without(job, rules, leave)
+            made, _ = _correct(job, plan, progress)
+        except EdgepackError as error:
+            tries.append(Correction(name, None, kept=False, reason=error.message))
+            continue
+        tries.append(Correction(name, made.level, kept=False))
+        best = made if made.level > best.level else best
+        if best.level >= ENOUGH_DB:
+            break
+    if best.level < state.level + _LEAST_WITHOUT_DB:
+        return state, tries
+    return best, [dataclasses.replace(c, kept=c.sqnr_db == best.level) for c in tries]
+
+
+def _worst_first(job: _Job, state: _State, rules: QuantizationRules, progress: Progress) -> list[tuple[str, ...]]:
+    """Return the names of the nodes of one, two and four of the worst groups."""
+    from edgepack.quantize.culprits import find_culprits
+
+    written = _write(state.plan, state.weights, job.out / "whole")
+    found = find_culprits(
+        job.model, state.source, written, job.ranges, rules, job.samples, job.out / "culprits", progress
+    )
+    shutil.rmtree(job.out / "whole")
+    total = sum(found.macs.values()) or 1
+    sets: list[tuple[str, ...]] = []
+    chosen: dict[str, None] = {}
+    taken = 0
+    for group in found.groups:
+        names = [name for name in group.nodes if name not in chosen]
+        share = sum(found.macs.get(name, 0) for name in [*chosen, *names]) / total
+        if group.noise is None or group.noise <= 0 or not names or share > _MOST_FLOAT:
+            continue
+        chosen |= dict.fromkeys(names)
+        taken += 1
+        if taken in (1, 2, 4):
+            sets.append(tuple(chosen))
+    return sets
+
+
+def _plan_without(job: _Job, rules: QuantizationRules, leave: tuple[str, ...]) -> Plan:
+    """Return the plan of the job's model with more nodes left in float."""
+    from edgepack.quantize.plan import make_plan
+
+    return make_plan(job.model, job.ranges, dataclasses.replace(rules, leave=leave))
 
 
 def _try_row(
@@ -162,21 +257,21 @@ def _split(model: OnnxModel, samples: SampleSet) -> tuple[list[dict[str, Any]], 
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
-def _scale_channels(
-    state: _State, ranges: Ranges, samples: SampleSet, fitting: Sequence[dict[str, Any]], out: Path
-) -> _State | None:
+def _scale_channels(state: _State, job: _Job) -> _State | None:
     """Return the state of the float model with scaled channels; None where there is nothing to scale."""
     from edgepack.calibrate import calibrate
     from edgepack.graph.load import save_proto
     from edgepack.quantize.correct.equalize import equalize
     from edgepack.quantize.plan import make_plan, nearest_integers
 
-    found = equalize(state.plan, fitting)
+    found = equalize(state.plan, job.fitting)
     if found is None:
         return None
-    source = save_proto(found.proto, out / "source")
-    measured = calibrate(source, samples, ranges.observer, ranges.percentile or 100.0, out / "ranges")
-    shutil.rmtree(out / "ranges", ignore_errors=True)
+    ranges = job.ranges
+    folder = next(place for n in itertools.count() if not (place := job.out / f"source{n}").exists())
+    source = save_proto(found.proto, folder)
+    measured = calibrate(source, job.samples, ranges.observer, ranges.percentile or 100.0, job.out / "ranges")
+    shutil.rmtree(job.out / "ranges", ignore_errors=True)
     plan = make_plan(source, measured, state.plan.rules)
     return _State(source, plan, nearest_integers(plan))
 
