@@ -70,7 +70,7 @@ def pack(
     check_version(about.version)
     if about.precision != compiled.precision:
         raise ConfigError(f"the compiled model is {compiled.precision}, not {about.precision}")
-    check_golden(read_golden(golden), compiled.inputs, compiled.outputs, about.name)
+    check_golden(read_golden(golden), compiled.inputs, compiled.outputs, compiled.precision, about.name)
     files = _payload_files(compiled)
     sources: dict[str, Source] = {}
     for i, (name, path) in enumerate({**files, GOLDEN: golden}.items()):

@@ -31,7 +31,7 @@ from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.export import export_model, freeze_shapes
 from edgepack.pipeline.stages.lint import lint_before_use
-from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle, refuse_wrong
+from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
 from edgepack.pipeline.stages.samples import golden_vectors, select_samples
 from edgepack.pipeline.targets import how_to_run
@@ -47,6 +47,7 @@ from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules, Target
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation, evaluate
+from edgepack.verify.golden import refuse_wrong
 from edgepack.verify.metrics import METRICS, default_metric
 from edgepack.verify.metrics.user_function import user_metric_code
 from edgepack.verify.outputs import StoredOutputs
@@ -219,7 +220,7 @@ def _calibration(original: Original) -> SampleSet:
 
 def _misses_gate(evaluation: Evaluation, max_drop: float | None) -> bool:
     found = evaluation.accuracy
-    return max_drop is not None and found is not None and found.drop > max_drop
+    return max_drop is not None and found is not None and not found.suspect and found.drop > max_drop
 
 
 def _meet_gate(
@@ -258,10 +259,15 @@ def _layer_records(
 
 def _check(evaluation: Evaluation, settings: BuildSettings, precision: Precision, tried: int) -> None:
     """Raise ``VerificationError`` or ``GateError`` when the row must not become a bundle."""
-    refuse_wrong(evaluation, f"{precision}: ")
+    refuse_wrong(evaluation.verification, precision)
+    found = evaluation.accuracy
+    if found is not None and found.suspect:
+        raise GateError(
+            found.suspect,
+            hint="check the order of the classes with 'edgepack lint'; if all is right, --metric agreement",
+        )
     if settings.max_drop is None:
         return
-    found = evaluation.accuracy
     if found is None:
         raise GateError(
             f"the gate --max-drop cannot be checked: {evaluation.accuracy_reason}", hint="add --eval with labels"

@@ -63,8 +63,16 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
     notes = {k: v for k, v in row.notes.items() if k != "accuracy"}
     if evaluation.accuracy_reason is not None:
         notes["accuracy"] = evaluation.accuracy_reason
-    if close.sqnr_db is None:
+    if close.identical:
         notes["sqnr_db"] = "the outputs are identical to the fp32 model's"
+    elif close.sqnr_db is None:
+        notes["sqnr_db"] = (
+            f"the outputs are decisions: {100 * (1 - (close.mismatch or 0)):.2f} % equal the fp32 model's"
+        )
+    if close.nonfinite:
+        notes["nonfinite"] = (
+            f"of {close.n} samples {close.nonfinite} have values that are NaN or infinite in one model only"
+        )
     if close.agreement is None:
         notes["agreement"] = "the first output is not class scores [batch, classes]"
     return dataclasses.replace(
@@ -73,6 +81,7 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         sqnr_db=close.sqnr_db,
         cosine=close.cosine,
         agreement=close.agreement,
+        mismatch=close.mismatch,
         n=close.n,
         sqnr_ci95_db=close.sqnr_ci95_db,
         cosine_ci95=close.cosine_ci95,

@@ -18,7 +18,7 @@ from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.stages.compile import compile_for_target
 from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
 from edgepack.pipeline.stages.lint import lint_before_use, lint_selection
-from edgepack.pipeline.stages.pack import facts_of, pack_bundle, refuse_wrong
+from edgepack.pipeline.stages.pack import facts_of, pack_bundle
 from edgepack.pipeline.stages.samples import golden_vectors, select_samples
 from edgepack.pipeline.targets import how_to_run
 from edgepack.quantize import quantize
@@ -26,6 +26,7 @@ from edgepack.specs.data import Lint, Ranges, Recipe
 from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.types import Observer, Precision
 from edgepack.verify.evaluate import evaluate
+from edgepack.verify.golden import refuse_wrong
 from edgepack.verify.reference import reference
 
 _ALL = 10_000_000
@@ -141,7 +142,7 @@ def pack_folder(
         evaluate, runs_here(compiled, options), golden, outputs, samples, "agreement", None, seed, options,
         title=f"{title} on {len(samples.indices)} samples",
     )  # fmt: skip
-    refuse_wrong(evaluation)
+    refuse_wrong(evaluation.verification, compiled.precision)
     unlabelled = dataclasses.replace(
         evaluation, accuracy=None, accuracy_reason="accuracy on labels was not measured by 'edgepack pack'"
     )

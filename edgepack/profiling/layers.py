@@ -103,7 +103,7 @@ def report_layers(bundle: Path, options: RunOptions) -> LayersReport:
     """Do what ``inspect_layers`` says, in this process."""
     with load(bundle, options) as model:
         vectors = read_golden(read_member(model.bundle, GOLDEN))
-        check_golden(vectors, model.inputs, model.outputs, str(bundle))
+        check_golden(vectors, model.inputs, model.outputs, model.manifest.precision, str(bundle))
         return report_loaded(model, vectors.inputs, options)
 
 

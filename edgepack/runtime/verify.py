@@ -27,10 +27,10 @@ def verify(bundle: Path, options: RunOptions = RunOptions(), progress: Progress 
 def verify_loaded(model: LoadedModel, progress: Progress = no_progress) -> Verification:
     """Run the golden vectors of a loaded bundle."""
     vectors = read_golden(read_member(model.bundle, GOLDEN))
-    check_golden(vectors, model.inputs, model.outputs, str(model.bundle.path))
+    check_golden(vectors, model.inputs, model.outputs, model.manifest.precision, str(model.bundle.path))
     engine = model.backend if model.device == "CPU" else f"{model.backend} {model.device}"
     with dropped_pages(model.folder):
-        found = run_golden(model.infer, vectors, engine, model.versions, progress)
+        found = run_golden(model.infer, vectors, model.inputs, engine, model.versions, progress)
     return dataclasses.replace(found, note=_note(model, host_facts()))
 
 

@@ -63,7 +63,8 @@ class BuildRow:
 
     ``exit_code`` is that of the error which ended a failed row (``errors.py``). Intervals are of 95 %. ``model`` is the
     build's name and ``source_sha256`` the digest of the model it began with: reports keep models apart by it.
-    ``evaluated_with`` is the engine, and its version, that accuracy and closeness were measured with, ``evaluated_isa``
+    ``mismatch`` is the share of values that differ in outputs that are decisions, None without one. ``evaluated_with``
+    is the engine, and its version, that accuracy and closeness were measured with, ``evaluated_isa``
     the instruction set of that host. ``command`` is what builds the row's bundle again, in words, from the
     folder that the build ran in.
     """
@@ -96,6 +97,7 @@ class BuildRow:
     evaluated_with: str = ""
     evaluated_isa: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    mismatch: float | None = None
 
     def cells(self) -> tuple[str, ...]:
         """Return target, precision, status with the reason, size, accuracy, drop, SQNR and p50 as short texts."""

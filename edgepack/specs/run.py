@@ -63,8 +63,9 @@ class OutputDistance:
 
     ``sqnr_db`` is 10 log10(sum ref^2 / sum (ref - out)^2), None when the outputs are identical (infinite) or when SQNR
     is not what they are compared by, which ``note`` then says. ``mismatch`` is the fraction of elements that differ,
-    for outputs that are decisions (bool, whole numbers of 32 bits and more). ``nonfinite`` counts the values that are
-    NaN or infinite in one of the two only.
+    for outputs that are decisions (bool, whole numbers of 32 bits and more), ``tolerance_mismatch`` the largest that is
+    allowed. ``nonfinite`` counts the values that are NaN or infinite in one of the two only. ``batch`` is how many
+    samples were run at once.
     """
 
     name: str
@@ -76,6 +77,13 @@ class OutputDistance:
     mismatch: float | None = None
     nonfinite: int = 0
     note: str | None = None
+    tolerance_mismatch: float | None = None
+    batch: int = 1
+
+    @property
+    def identical(self) -> bool:
+        """Say whether no value differs at all."""
+        return self.passed and not (self.max_abs or self.mismatch or self.nonfinite)
 
 
 @dataclass(frozen=True)
@@ -96,7 +104,8 @@ class Accuracy:
     """A metric measured on the same samples for fp32 and for this precision.
 
     ``drop`` = fp32 - value, as a fraction; ``ci95`` is the interval of that *paired* difference.
-    ``metric`` is a name in verify/metrics or the user's module:function.
+    ``metric`` is a name in verify/metrics or the user's module:function. ``suspect`` says why the figure of fp32 itself
+    is not to be believed, as where the labels are not those of the model's classes.
     """
 
     metric: str
@@ -105,3 +114,4 @@ class Accuracy:
     value: float
     drop: float
     ci95: tuple[float, float]
+    suspect: str | None = None

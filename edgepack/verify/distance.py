@@ -69,8 +69,11 @@ def _problem(reference: Sequence[Array], outputs: Sequence[Array | None]) -> str
             return "the engine did not return this output"
         if np.shape(found) != expected.shape:
             return f"its shape is {np.shape(found)}, the fp32 model's is {expected.shape}"
-        if np.asarray(found).dtype.kind not in "biuf":
-            return f"its dtype is {np.asarray(found).dtype}, which is not a number"
+        dtype = np.asarray(found).dtype
+        if dtype.kind not in "biuf":
+            return f"its dtype is {dtype}, which is not a number"
+        if dtype.newbyteorder("=") != expected.dtype.newbyteorder("="):
+            return f"its dtype is {dtype.name}, the fp32 model's is {expected.dtype.name}"
     return None
 
 
@@ -91,7 +94,8 @@ def _decision(name: str, expected: Array, found: Array, tolerance: Tolerance | N
         mismatch=mismatch,
         nonfinite=nonfinite,
         note=f"compared by equality: {differing} of {total} differ"
-        + (f", {tolerance.mismatch:.4g} of them may" if tolerance else ""),
+        + (f", {100 * tolerance.mismatch:.4g} % may" if tolerance else ""),
+        tolerance_mismatch=tolerance.mismatch if tolerance else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ from edgepack.data.samples import read_labels, read_samples
 from edgepack.engines import get_backend
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import CompiledModel
-from edgepack.specs.run import Accuracy, RunOptions, Verification
-from edgepack.specs.types import Progress, no_progress
+from edgepack.specs.run import Accuracy, OutputDistance, RunOptions, Verification
+from edgepack.specs.types import Precision, Progress, no_progress
 from edgepack.verify.closeness import Closeness, ClosenessSums
-from edgepack.verify.golden import read_golden, run_golden
+from edgepack.verify.golden import read_golden, run_golden, with_policy
 from edgepack.verify.metrics import Compared, Metric, find_metric
 from edgepack.verify.outputs import OutputReader, OutputWriter, StoredOutputs
+from edgepack.verify.tolerance import widest
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,8 @@ def evaluate(
     record = find_metric(metric)
     runner = get_backend(compiled.backend).load_model(compiled, options)
     try:
-        verification = run_golden(runner.infer, read_golden(golden), compiled.backend, compiled.versions)
+        vectors = with_policy(read_golden(golden), compiled.precision)
+        verification = run_golden(runner.infer, vectors, compiled.inputs, compiled.backend, compiled.versions)
         expected = OutputReader(reference)
         sums = ClosenessSums(reference.names)
         with OutputWriter(out, reference.names) as writer:
@@ -68,12 +71,33 @@ def evaluate(
             stored = writer.finish()
     finally:
         runner.close()
+    verification = _with_decisions(verification, sums.decisions(), compiled.precision, len(samples.indices))
     closeness = sums.result(seed)
     accuracy, reason = _accuracy(
         record, metric, closeness, expected, OutputReader(stored), reference.names, samples, seed
     )
     _discard(stored)
     return Evaluation(verification, accuracy, reason, closeness)
+
+
+def _with_decisions(
+    verification: Verification, counts: Mapping[str, tuple[int, int]], precision: Precision, samples: int
+) -> Verification:
+    """Return what fails too where more decisions differ over all samples than may: golden vectors hold few of them."""
+    wrong = []
+    for name, (differing, total) in counts.items():
+        most = widest(precision, total).mismatch
+        if total and differing / total > most:
+            note = f"over all {samples} samples {differing} of {total} values differ, {100 * most:.4g} % may"
+            wrong.append(
+                OutputDistance(
+                    name, None, 0.0, 0.0, None, passed=False, mismatch=differing / total, note=note,
+                    tolerance_mismatch=most,
+                )
+            )  # fmt: skip
+    if not wrong:
+        return verification
+    return dataclasses.replace(verification, passed=False, outputs=(*verification.outputs, *wrong))
 
 
 def _discard(stored: StoredOutputs) -> None:

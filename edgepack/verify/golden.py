@@ -1,8 +1,10 @@
 """Golden vectors: sample inputs, the fp32 model's outputs for them, and how far a device's outputs may be from these.
 
 ``golden.npz`` holds ``input/<sample>/<name>`` and ``output/<sample>/<name>``, one array for each sample as it is fed
-(samples may differ in shape), and ``tolerance``, JSON text as uint8, once the build has measured. It is read with
-``zipfile`` and numpy's header reader, not ``numpy.load``, so that no array is allocated that the file does not hold.
+(samples may differ in shape); ``batch/<batch>/samples``, the numbers of samples that are also run at once, and
+``batch/<batch>/output/<name>``, the fp32 model's outputs for them; and ``tolerance``, JSON text as uint8, once the
+build has measured. It is read with ``zipfile`` and numpy's header reader, not ``numpy.load``, so that no array is
+allocated that the file does not hold.
 """
 
 from __future__ import annotations
@@ -12,46 +14,69 @@ import io
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from edgepack.base import documents
 from edgepack.base.files import atomic_write
-from edgepack.base.stage import stage
 from edgepack.device.host import host_facts
-from edgepack.engines import REFERENCE, get_backend
 from edgepack.engines.common.inputs import check_feeds
-from edgepack.errors import BundleError, ConfigError, DataError, EdgepackError, ModelError, VerificationError
-from edgepack.specs.data import SampleSet
-from edgepack.specs.model import CompiledModel, OnnxModel, TensorSpec
-from edgepack.specs.run import OutputDistance, RunOptions, Verification
+from edgepack.errors import (
+    BundleError,
+    CompileError,
+    ConfigError,
+    DataError,
+    EdgepackError,
+    ModelError,
+    VerificationError,
+)
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.run import OutputDistance, Verification
 from edgepack.specs.types import Array, Feeds, Precision, Progress, no_progress
 from edgepack.verify.distance import distances
-from edgepack.verify.tolerance import Tolerance, tolerance
+from edgepack.verify.tolerance import Tolerance, tolerance, too_wide, widest
+
+Infer: TypeAlias = Callable[[Feeds], Mapping[str, Array]]
 
 GOLDEN = "golden.npz"  # its name in a bundle
 
-DEFAULT_COUNT = 4
-# The first vector is always kept; further ones while all stay below this and below a quarter of the model.
-_SMALL_BYTES = 1 << 20
-
 _TOLERANCE = "tolerance"
 _MEMBER = re.compile(r"(input|output)/(0|[1-9][0-9]{0,5})/(.+)\.npy", re.DOTALL)
+_BATCH = re.compile(r"batch/(0|[1-9][0-9]{0,2})/(?:(samples)|output/(.+))\.npy", re.DOTALL)
 _KINDS = "biuf"
 _HEADER_LIMIT = 10_000
-_SAMPLING_SEED = 0
+
+_MOST_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class GoldenBatch:
+    """Samples that are run at once, by their numbers among the golden inputs, and the fp32 model's outputs for them."""
+
+    samples: tuple[int, ...]
+    outputs: Mapping[str, Array]
 
 
 @dataclass(frozen=True)
 class Golden:
-    """Feeds and the fp32 model's outputs, one mapping a sample; ``tolerance`` is None until the build has measured."""
+    """Feeds and the fp32 model's outputs, one mapping a sample; ``tolerance`` is None until the build has measured.
+
+    ``batches`` are samples that are also run at once: an engine may take another way for these.
+    """
 
     inputs: tuple[Mapping[str, Array], ...]
     outputs: tuple[Mapping[str, Array], ...]
     tolerance: Mapping[str, Tolerance] | None = None
+    batches: tuple[GoldenBatch, ...] = ()
+
+    @property
+    def elements(self) -> Mapping[str, int]:
+        """Return how many values each output has over all samples."""
+        return {name: sum(sample[name].size for sample in self.outputs) for name in self.outputs[0]}
 
 
 @dataclass(frozen=True)
@@ -61,64 +86,8 @@ class _Tolerances:
     outputs: Mapping[str, Tolerance]
 
 
-@stage("golden", host="numbers")
-def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, progress: Progress = no_progress) -> Path:
-    """Run the fp32 ``model`` on up to ``count`` of the samples by ONNX Runtime; return ``out/golden.npz``.
-
-    The samples are chosen at random with a fixed seed, since a source is often sorted by class. Fewer are kept when
-    they would make the bundle of a small model large. Raises ``DataError`` without samples, ``ModelError`` when an
-    output is not an array of numbers or has no finite value.
-    """
-    from edgepack.data.samples import read_samples, take_samples
-
-    if count < 1:
-        raise ConfigError(f"{count} golden vectors verify nothing", hint=f"ask for at least 1, as {DEFAULT_COUNT}")
-    if not samples.indices:
-        raise DataError(f"{samples.source} has no samples to make golden vectors of")
-    chosen = take_samples(samples, min(count, len(samples.indices)), _SAMPLING_SEED)
-    feeds = read_samples(chosen, model.inputs)
-    vectors = Golden(*_run(model, feeds, len(chosen.indices), progress))
-    return write_golden(vectors, out / GOLDEN)
-
-
-def _run(
-    model: OnnxModel, feeds: Iterator[dict[str, Array]], count: int, progress: Progress
-) -> tuple[tuple[Mapping[str, Array], ...], tuple[Mapping[str, Array], ...]]:
-    engine = get_backend(REFERENCE)
-    runner = engine.load_model(_as_compiled(model, engine.versions()), RunOptions(threads=1))  # one order of summation
-    inputs: list[Mapping[str, Array]] = []
-    outputs: list[Mapping[str, Array]] = []
-    limit, size = max(_SMALL_BYTES, model.size_bytes // 4), 0
-    try:
-        for i, feed in enumerate(feeds):
-            answer = {name: np.array(value) for name, value in runner.infer(feed).items()}
-            _check_reference(answer, i)
-            size += sum(array.nbytes for array in (*feed.values(), *answer.values()))
-            if i and size > limit:
-                break
-            inputs.append(feed)
-            outputs.append(answer)
-            progress("golden vectors", i + 1, count)
-    finally:
-        runner.close()
-    return tuple(inputs), tuple(outputs)
-
-
-def _as_compiled(model: OnnxModel, versions: Mapping[str, str]) -> CompiledModel:
-    files = (model.path.name, *model.external)
-    return CompiledModel(
-        backend=REFERENCE,
-        precision="fp32",
-        folder=model.path.parent,
-        entry=model.path.name,
-        files=files,
-        inputs=model.inputs,
-        outputs=model.outputs,
-        versions=versions,
-    )
-
-
-def _check_reference(answer: Mapping[str, Array], sample: int) -> None:
+def check_reference(answer: Mapping[str, Array], which: str) -> None:
+    """Raise ``ModelError`` when outputs of the fp32 model are not numbers, or none of an output's values is finite."""
     for name, value in answer.items():
         if value.dtype.kind not in _KINDS:
             raise ModelError(
@@ -127,56 +96,113 @@ def _check_reference(answer: Mapping[str, Array], sample: int) -> None:
             )
         if value.size and value.dtype.kind == "f" and not np.isfinite(value).any():
             raise ModelError(
-                f"the fp32 model's output {name!r} has no finite value for sample {sample}",
+                f"the fp32 model's output {name!r} has no finite value for {which}",
                 hint="check the preprocessing of the samples, or the model itself",
             )
+
+
+def batched_inputs(inputs: Sequence[TensorSpec]) -> frozenset[str]:
+    """Return the inputs that take several samples: those whose first extent is free."""
+    return frozenset(s.name for s in inputs if s.shape and isinstance(s.shape[0], str) and s.shape[0] != "...")
+
+
+def joined(feeds: Sequence[Feeds], batched: frozenset[str]) -> dict[str, Array]:
+    """Return samples as one feed; an input that is not ``batched`` is the first one's."""
+    return {
+        name: np.concatenate([feed[name] for feed in feeds]) if name in batched else array
+        for name, array in feeds[0].items()
+    }
+
+
+def copied(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """Return copies of outputs: their memory may be reused by the next call."""
+    return {name: np.array(value) for name, value in outputs.items()}
+
+
+def with_policy(vectors: Golden, precision: Precision) -> Golden:
+    """Return the vectors with the widest tolerance there is, which a build must keep before it has measured."""
+    allowed = {name: widest(precision, elements) for name, elements in vectors.elements.items()}
+    return dataclasses.replace(vectors, tolerance=allowed)
 
 
 def with_tolerance(golden: Path, verification: Verification, precision: Precision, out: Path) -> Path:
     """Return ``out/golden.npz``: the vectors with the tolerance that the build's own measurement allows.
 
     ``verification`` is of the compiled model on these vectors. The policy is in ``tolerance.py``. Raises
-    ``VerificationError`` when the build's own outputs do not keep it.
+    ``VerificationError`` when the build's own outputs do not keep it, samples that are run at once included.
     """
     vectors = read_golden(golden)
-    measured = {distance.name: distance for distance in verification.outputs}
-    allowed = {}
-    for name in vectors.outputs[0]:
-        if name not in measured:
-            raise ConfigError(f"the verification is not of these golden vectors: it has no output {name!r}")
-        elements = sum(sample[name].size for sample in vectors.outputs)
-        allowed[name] = tolerance(precision, measured[name], elements)
-        _check_own(measured[name], allowed[name], precision)
+    alone = {distance.name: distance for distance in verification.outputs if distance.batch == 1}
+    if missing := next((name for name in vectors.outputs[0] if name not in alone), None):
+        raise ConfigError(f"the verification is not of these golden vectors: it has no output {missing!r}")
+    allowed = {name: tolerance(precision, alone[name], elements) for name, elements in vectors.elements.items()}
+    for distance in verification.outputs:
+        if problem := what_is_wrong(distance, allowed[distance.name]):
+            raise wrong_output(distance, problem, precision)
     return write_golden(dataclasses.replace(vectors, tolerance=allowed), out / GOLDEN)
 
 
-def _check_own(measured: OutputDistance, allowed: Tolerance, precision: Precision) -> None:
-    if measured.nonfinite or not measured.passed:
-        raise VerificationError(f"{precision}: the output {measured.name!r} is wrong: {measured.note or 'not finite'}")
-    if measured.sqnr_db is not None and measured.sqnr_db < allowed.sqnr_db:
-        raise VerificationError(
-            f"{precision}: the output {measured.name!r} has an SQNR of {measured.sqnr_db:.1f} dB to the fp32 model's, "
-            f"less than the {allowed.sqnr_db:.0f} dB that {precision} must have",
-            hint="give more calibration samples, another --observer, or a higher precision"
-            if precision == "int8"
-            else "the engine may compute in a lower precision than asked for: see 'edgepack inspect'",
-        )
+def refuse_wrong(verification: Verification, precision: Precision) -> None:
+    """Raise ``VerificationError`` that says what differs, unless all outputs keep the tolerance they were held to."""
+    for distance in verification.outputs:
+        if not distance.passed:
+            raise wrong_output(distance, what_is_wrong(distance) or "out of tolerance", precision)
+
+
+def what_is_wrong(measured: OutputDistance, allowed: Tolerance | None = None) -> str | None:
+    """Return in words what differs in an output that did not pass or is not within ``allowed``; None if it is."""
+    least = allowed.sqnr_db if allowed else measured.tolerance_sqnr_db
+    if measured.sqnr_db is not None and least is not None and measured.sqnr_db < least:
+        return f"its SQNR to the fp32 model's is {measured.sqnr_db:.1f} dB, and at least {least:.1f} dB are needed"
+    if not measured.passed:
+        return measured.note or "not within the tolerance"
+    if allowed and measured.mismatch is not None and measured.mismatch > allowed.mismatch:
+        return measured.note or f"{100 * measured.mismatch:.4g} % of its values differ"
+    return None
+
+
+def wrong_output(measured: OutputDistance, problem: str, precision: Precision) -> VerificationError:
+    """Return the error that ends a row whose output is wrong."""
+    where = f" of {measured.batch} samples at once" if measured.batch > 1 else ""
+    hint = "the engine may compute in a lower precision than asked for, or this operator wrongly: try another engine"
+    if measured.batch > 1:
+        hint = "fix the batch to 1 with --shape, or use another engine"
+    elif precision == "int8":
+        hint = "give more calibration samples, another --observer, or a higher precision"
+    return VerificationError(f"{precision}: the output {measured.name!r}{where} is wrong: {problem}", hint=hint)
 
 
 def run_golden(
-    infer: Callable[[Feeds], Mapping[str, Array]],
+    infer: Infer,
     vectors: Golden,
+    inputs: tuple[TensorSpec, ...],
     engine: str,
     versions: Mapping[str, str],
     progress: Progress = no_progress,
 ) -> Verification:
-    """Run every golden vector on this host by ``infer`` and compare the outputs with the fp32 model's."""
+    """Run every golden vector on this host by ``infer`` and compare the outputs with the fp32 model's.
+
+    Where the model's ``inputs`` take several samples, its batches are run too, each compared by itself. An engine that
+    refuses one is not wrong; the note says so.
+    """
+    batched = batched_inputs(inputs)
+    batches = vectors.batches if batched else ()
+    total = len(vectors.inputs) + len(batches)
     outputs = []
     for i, feeds in enumerate(vectors.inputs):
-        # The memory of an output may be reused by the next call.
-        outputs.append({name: np.array(value) for name, value in infer(feeds).items()})
-        progress("verify", i + 1, len(vectors.inputs))
+        outputs.append(copied(infer(feeds)))
+        progress("verify", i + 1, total)
     found = distances(vectors.outputs, outputs, vectors.tolerance)
+    refused = []
+    for i, batch in enumerate(batches):
+        try:
+            answer = copied(infer(joined([vectors.inputs[k] for k in batch.samples], batched)))
+        except (CompileError, DataError) as error:
+            refused.append(f"{len(batch.samples)} samples at once are refused: {error.message}")
+        else:
+            compared = distances([batch.outputs], [answer], vectors.tolerance)
+            found += tuple(dataclasses.replace(output, batch=len(batch.samples)) for output in compared)
+        progress("verify", len(vectors.inputs) + i + 1, total)
     return Verification(
         passed=all(output.passed for output in found),
         outputs=found,
@@ -184,11 +210,21 @@ def run_golden(
         engine=engine,
         versions=versions,
         isa=host_facts().isa,
+        note="; ".join(refused) or None,
     )
 
 
-def check_golden(vectors: Golden, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], where: str) -> None:
-    """Refuse golden vectors without a tolerance or of another model. Raises ``BundleError``."""
+def check_golden(
+    vectors: Golden,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    precision: Precision,
+    where: str,
+) -> None:
+    """Refuse golden vectors that are of another model, that say nothing, or that allow more than ``precision`` may.
+
+    Raises ``BundleError``.
+    """
     if vectors.tolerance is None:
         raise BundleError(
             f"the golden vectors of {where} have no tolerances",
@@ -197,11 +233,40 @@ def check_golden(vectors: Golden, inputs: tuple[TensorSpec, ...], outputs: tuple
     names = {tensor.name for tensor in inputs}, {tensor.name for tensor in outputs}
     if (set(vectors.inputs[0]), set(vectors.outputs[0])) != names:
         raise BundleError(f"the golden vectors of {where} are of a model with other inputs or outputs")
-    for sample in vectors.inputs:
-        try:
-            check_feeds(sample, inputs)
-        except DataError as error:
-            raise BundleError(f"the golden vectors of {where} do not fit the model: {error.message}") from None
+    try:
+        for feeds in (*vectors.inputs, *_batch_feeds(vectors, batched_inputs(inputs))):
+            check_feeds(feeds, inputs)
+    except (DataError, ValueError) as error:
+        words = error.message if isinstance(error, DataError) else str(error)
+        raise BundleError(f"the golden vectors of {where} do not fit the model: {words}") from None
+    try:
+        _check_references(vectors, {tensor.name: tensor.dtype for tensor in outputs})
+    except ModelError as error:
+        raise BundleError(f"the golden vectors of {where} say nothing: {error.message}") from None
+    for name, allowed in vectors.tolerance.items():
+        if problem := too_wide(allowed, precision):
+            raise BundleError(
+                f"the golden vectors of {where} allow the output {name!r} {problem}",
+                hint="the bundle was changed, or made by another version: build it again",
+            )
+
+
+def _batch_feeds(vectors: Golden, batched: frozenset[str]) -> Iterator[Feeds]:
+    for batch in vectors.batches if batched else ():
+        yield joined([vectors.inputs[i] for i in batch.samples], batched)
+
+
+def _check_references(vectors: Golden, dtypes: Mapping[str, str]) -> None:
+    """Raise ``ModelError`` for references that any answer would agree with, or of another type than the model's."""
+    if any(not array.size for sample in vectors.inputs for array in sample.values()):
+        raise ModelError("an input holds no values")
+    if not any(vectors.elements.values()):
+        raise ModelError("no output has a value")
+    for answer in (*vectors.outputs, *(batch.outputs for batch in vectors.batches)):
+        check_reference(answer, "a sample")
+        for name, value in answer.items():
+            if value.dtype.name != dtypes[name]:
+                raise ModelError(f"the output {name!r} is {value.dtype.name}, the model's is {dtypes[name]}")
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -213,6 +278,9 @@ def write_golden(vectors: Golden, path: Path) -> Path:
     for kind, samples in (("input", vectors.inputs), ("output", vectors.outputs)):
         for i, sample in enumerate(samples):
             arrays.update({f"{kind}/{i}/{name}": array for name, array in sample.items()})
+    for i, batch in enumerate(vectors.batches):
+        arrays[f"batch/{i}/samples"] = np.array(batch.samples, np.int64)
+        arrays.update({f"batch/{i}/output/{name}": array for name, array in batch.outputs.items()})
     if vectors.tolerance is not None:
         text = documents.to_json(_Tolerances(vectors.tolerance)).encode()
         arrays[_TOLERANCE] = np.frombuffer(text, np.uint8)
@@ -274,25 +342,44 @@ def _array(data: bytes, name: str) -> Array:
 
 
 def _assemble(arrays: Mapping[str, Array], where: str) -> Golden:
-    found: dict[str, dict[int, dict[str, Array]]] = {"input": {}, "output": {}}
+    found: dict[str, dict[int, dict[str, Array]]] = {"input": {}, "output": {}, "batch": {}}
+    orders: dict[int, Array] = {}
     allowed: Mapping[str, Tolerance] | None = None
     for member, array in arrays.items():
         if member == f"{_TOLERANCE}.npy":
             allowed = documents.from_json(_Tolerances, array.tobytes(), f"{where}: {_TOLERANCE}").outputs
         elif match := _MEMBER.fullmatch(member):
             found[match[1]].setdefault(int(match[2]), {})[match[3]] = array
+        elif (match := _BATCH.fullmatch(member)) and match[2]:
+            orders[int(match[1])] = array
+        elif match:
+            found["batch"].setdefault(int(match[1]), {})[match[3]] = array
         else:
             raise ValueError(f"{member[:80]!r} does not belong there")
-    inputs, outputs = (tuple(found[kind][i] for i in sorted(found[kind])) for kind in ("input", "output"))
-    if (
-        not inputs
-        or sorted(found["input"]) != list(range(len(inputs)))
-        or found["input"].keys() != found["output"].keys()
-    ):
-        raise ValueError("inputs and outputs are not of the same samples")
-    for samples in (inputs, outputs):
+    inputs, outputs, answers = (tuple(found[kind][i] for i in sorted(found[kind])) for kind in found)
+    _check_numbers(found, orders)
+    for samples in (inputs, (*outputs, *answers)):
         if any(sample.keys() != samples[0].keys() for sample in samples):
             raise ValueError("the samples do not have the same names")
     if allowed is not None and allowed.keys() != outputs[0].keys():
         raise ValueError("the tolerance is not of these outputs")
-    return Golden(inputs, outputs, allowed)
+    batches = tuple(GoldenBatch(_order(orders[i], len(inputs)), answer) for i, answer in enumerate(answers))
+    return Golden(inputs, outputs, allowed, batches)
+
+
+def _check_numbers(found: Mapping[str, Mapping[int, object]], orders: Mapping[int, object]) -> None:
+    """Refuse samples and batches that do not count from 0, each with all its parts."""
+    inputs = found["input"].keys()
+    if not inputs or sorted(inputs) != list(range(len(inputs))) or inputs != found["output"].keys():
+        raise ValueError("inputs and outputs are not of the same samples")
+    if sorted(orders) != list(range(len(orders))) or orders.keys() != found["batch"].keys():
+        raise ValueError("the batches do not have samples and outputs")
+
+
+def _order(array: Array, count: int) -> tuple[int, ...]:
+    """Return the numbers of the samples in a batch, of which there are ``count``."""
+    if array.dtype != np.int64 or array.ndim != 1 or not 1 < array.size <= _MOST_AT_ONCE:
+        raise ValueError("a batch does not list its samples")
+    if array.min() < 0 or array.max() >= count:
+        raise ValueError("a batch lists samples that are not there")
+    return tuple(int(i) for i in array)

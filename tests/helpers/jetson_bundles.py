@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -101,7 +100,7 @@ def jetson_bundle(name: str, folder: Path, target: str = "jetson-orin-nano-jp5",
     outputs = [reference(compiled.folder / compiled.entry, feed) for feed in feeds]
     if wrong:
         outputs = [{n: -v for n, v in output.items()} for output in outputs]
-    allowed = {n: dataclasses.replace(tolerance("fp32"), sqnr_db=40.0) for n in outputs[0]}
+    allowed = {n: tolerance(compiled.precision) for n in outputs[0]}
     golden = write_golden(Golden(tuple(feeds), tuple(outputs), allowed), folder / "golden.npz")
     facts = small_facts(target=load_target(target), precision=compiled.precision, classes=(), name=f"{name}-model")
     return pack(compiled, golden, facts, folder)

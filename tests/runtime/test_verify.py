@@ -80,9 +80,11 @@ def test_int8_is_held_to_what_its_build_measured(tmp_path):
     measured = Verification(True, found, 2, "onnxruntime", {}, ())
     golden = with_tolerance(write_golden(built, tmp_path / "g.npz"), measured, "int8", tmp_path / "out")
     assert read_golden(golden).tolerance["scores"].sqnr_db == pytest.approx(20 - 6.02, abs=0.01)
-    assert verify(repack(tmp_path, golden)).passed
+    int8 = dataclasses.replace(compiled, precision="int8")
+    assert verify(pack(int8, golden, small_facts(precision="int8"), tmp_path)).passed
     worse = dataclasses.replace(read_golden(golden), outputs=reference(0.3))
-    assert not verify(repack(tmp_path, write_golden(worse, tmp_path / "worse.npz"))).passed
+    golden = write_golden(worse, tmp_path / "worse.npz")
+    assert not verify(pack(int8, golden, small_facts(precision="int8"), tmp_path)).passed
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -123,7 +125,7 @@ def test_real_models_on_both_engines(assets, tmp_path):
     """fp32 on two engines is within the tolerance on trained networks."""
     pytest.importorskip("openvino")
     from edgepack.data.samples import find_samples
-    from edgepack.verify.golden import make_golden
+    from edgepack.verify.make_golden import make_golden
 
     model = load_model(assets / "resnet20_cifar10.onnx")
     with np.load(assets / "cifar10_test_b.npz") as data:

@@ -59,6 +59,56 @@ def test_models_agree_where_they_give_the_same_class_and_no_nan() -> None:
     assert closeness.agreement(np.array([[0.0, 1.0], [0.0, 1.0]]), scores).tolist() == [False, True]
 
 
+def test_equal_infinities_agree_and_count_for_nothing() -> None:
+    """A forbidden class has the score -inf in both models; the others decide."""
+    sums = ClosenessSums(("y",))
+    fp32 = np.array([[-np.inf, 3.0, 4.0, np.nan]], np.float32)
+    sums.add({"y": fp32[:, :3]}, {"y": np.array([[-np.inf, 3.0, 4.5]], np.float32)})
+    result = sums.result(seed=0)
+    assert result.sqnr_db == pytest.approx(20)
+    assert (result.agreement, result.nonfinite) == (1.0, 0)
+    same = ClosenessSums(("y",))
+    same.add({"y": fp32}, {"y": fp32})
+    assert same.result(seed=0).identical
+
+
+@pytest.mark.parametrize("bad", [[-np.inf, np.inf], [0.0, 4.0], [-np.inf, np.nan]])
+def test_infinities_and_nan_in_one_model_only_are_noise_and_never_exact(bad: list[float]) -> None:
+    sums = ClosenessSums(("y",))
+    sums.add({"y": np.array([[-np.inf, 4.0]], np.float32)}, {"y": np.array([bad], np.float32)})
+    result = sums.result(seed=0)
+    assert result.sqnr_db == pytest.approx(0)
+    assert (result.nonfinite, result.identical) == (1, False)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e-200, 1e200])
+def test_pure_noise_is_never_exact(factor: float) -> None:
+    generator = np.random.default_rng(0)
+    sums = ClosenessSums(("y",))
+    for _ in range(20):
+        sums.add({"y": generator.normal(size=(1, 9))}, {"y": factor * generator.normal(size=(1, 9))})
+    result = sums.result(seed=0)
+    assert result.sqnr_db is not None
+    assert result.sqnr_db < 1
+    assert math.isfinite(result.cosine)
+    assert not result.identical
+
+
+def test_noise_where_the_fp32_output_is_all_zero_is_never_exact() -> None:
+    sums = ClosenessSums(("y",))
+    sums.add({"y": np.zeros((1, 4))}, {"y": np.full((1, 4), 255.0)})
+    assert sums.result(seed=0).sqnr_db == -200
+
+
+def test_decisions_are_counted_and_have_no_sqnr() -> None:
+    sums = ClosenessSums(("best", "amount"))
+    huge = np.array([2**62, 2, 3, 4])
+    sums.add({"best": huge, "amount": np.ones(3)}, {"best": huge + np.array([1, 0, 0, 0]), "amount": np.ones(3)})
+    result = sums.result(seed=0)
+    assert (result.sqnr_db, result.mismatch, result.identical) == (None, 0.25, False)
+    assert sums.decisions() == {"best": (1, 4)}
+
+
 @given(st.floats(-60, 60))
 def test_sqnr_is_the_ratio_of_energies_in_db(db: float) -> None:
     signal = np.array([4.0, 6.0])

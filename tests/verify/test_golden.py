@@ -21,7 +21,18 @@ from edgepack.errors import BundleError, ConfigError, DataError, ModelError, Ver
 from edgepack.graph.load import load_model
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import OutputDistance, Verification
-from edgepack.verify.golden import Golden, check_golden, make_golden, read_golden, with_tolerance, write_golden
+from edgepack.verify.golden import (
+    Golden,
+    GoldenBatch,
+    check_golden,
+    read_golden,
+    refuse_wrong,
+    run_golden,
+    with_policy,
+    with_tolerance,
+    write_golden,
+)
+from edgepack.verify.make_golden import make_golden, mixes_batch
 from edgepack.verify.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -34,6 +45,11 @@ def same(first: Golden, second: Golden) -> bool:
             return False
         pairs = [(x[name], y[name]) for x, y in zip(a, b, strict=True) for name in x]
         if any(x.dtype != y.dtype or x.shape != y.shape or x.tobytes() != y.tobytes() for x, y in pairs):
+            return False
+    for one, other in zip(first.batches, second.batches, strict=True):
+        if one.samples != other.samples or any(
+            one.outputs[n].tobytes() != other.outputs[n].tobytes() for n in one.outputs
+        ):
             return False
     return first.tolerance == second.tolerance
 
@@ -131,6 +147,127 @@ def test_inputs_without_a_batch_and_outputs_that_are_decisions(tmp_path):
     assert outputs[0]["positive"].dtype == bool
 
 
+def test_the_samples_are_run_at_once_too_in_another_order(tmp_path):
+    model = load_model(small_onnx(tmp_path / "model.onnx"))
+    vectors = read_golden(make_golden(model, samples_of(tmp_path, 10), 4, tmp_path))
+    (batch,) = vectors.batches
+    assert batch.samples == (3, 2, 1, 0)
+    expected = np.concatenate([vectors.outputs[i]["scores"] for i in batch.samples])
+    np.testing.assert_allclose(batch.outputs["scores"], expected, rtol=1e-4, atol=1e-6)
+    assert not mixes_batch(vectors)
+
+
+def test_a_single_sample_is_run_twice_at_once(tmp_path):
+    model = load_model(small_onnx(tmp_path / "model.onnx"))
+    vectors = read_golden(make_golden(model, samples_of(tmp_path, 1), 4, tmp_path))
+    assert vectors.batches[0].samples == (0, 0)
+    assert vectors.batches[0].outputs["scores"].shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(float[1,4] x) => (float[1,4] y) { y = Relu(x) }",
+        "(float[N,4] x) => (float[2,2] y) { s = Constant<value = int64[2] {2, 2}>() y = Reshape(x, s) }",
+    ],
+)
+def test_a_model_that_takes_one_sample_only_has_no_batch(tmp_path, text):
+    model = onnx_of(tmp_path / "m.onnx", text)
+    samples = samples_of(tmp_path, 0, model.inputs, x=np.ones((5, 4), np.float32))
+    assert read_golden(make_golden(model, samples, 4, tmp_path)).batches == ()
+
+
+MIXING = """(float[N,4] x) => (float[N,4] y) {
+    six = Constant<value = float {6}>() most = ReduceMax<keepdims=0>(x) large = Greater(most, six)
+    k = Constant<value = float {255}>() small = Div(x, k) y = Where(large, small, x) }"""
+
+
+def test_samples_that_depend_on_each_other_are_looked_for(tmp_path):
+    """Of 40 samples few are large, and only beside one of those is the answer to a small one another."""
+    model = onnx_of(tmp_path / "m.onnx", MIXING)
+    values = np.random.default_rng(1).uniform(1, 5, (40, 4)).astype(np.float32)
+    assert not mixes_batch(
+        read_golden(make_golden(model, samples_of(tmp_path, 0, model.inputs, x=values), 4, tmp_path))
+    )
+    values[::5] *= 50
+    vectors = read_golden(make_golden(model, samples_of(tmp_path, 0, model.inputs, x=values), 4, tmp_path))
+    assert mixes_batch(vectors)
+    whole = np.concatenate([vectors.inputs[i]["x"] for i in vectors.batches[0].samples])
+    assert whole.max() > 6 > whole.min()
+    np.testing.assert_allclose(vectors.batches[0].outputs["y"], whole / 255, rtol=1e-5)
+
+
+# --- running ----------------------------------------------------------------------------------------------------------
+
+
+def golden_with_batch(tmp_path):
+    model = load_model(small_onnx(tmp_path / "model.onnx"))
+    vectors = read_golden(make_golden(model, samples_of(tmp_path, 10), 4, tmp_path))
+
+    def infer(feeds):
+        return onnx_outputs(model.path, dict(feeds))
+
+    return with_policy(vectors, "fp32"), infer
+
+
+def test_an_engine_that_is_right_for_one_sample_only_is_wrong(tmp_path):
+    vectors, infer = golden_with_batch(tmp_path)
+    right = run_golden(infer, vectors, INPUTS, "x", {})
+    assert right.passed
+    assert [output.batch for output in right.outputs] == [1, 4]
+
+    def mixed_up(feeds):  # a batch comes out in another order
+        return {name: value[::-1] for name, value in infer(feeds).items()}
+
+    wrong = run_golden(mixed_up, vectors, INPUTS, "x", {})
+    assert not wrong.passed
+    assert [output.passed for output in wrong.outputs] == [True, False]
+    with pytest.raises(
+        VerificationError, match=r"'scores' of 4 samples at once is wrong: its SQNR .* 60.0 dB are needed"
+    ):
+        refuse_wrong(wrong, "fp32")
+
+
+def test_an_engine_may_refuse_a_batch_but_not_a_sample(tmp_path):
+    vectors, infer = golden_with_batch(tmp_path)
+
+    def one_only(feeds):
+        if len(feeds["image"]) > 1:
+            raise DataError("it takes one")
+        return infer(feeds)
+
+    found = run_golden(one_only, vectors, INPUTS, "x", {})
+    assert found.passed
+    assert found.note == "4 samples at once are refused: it takes one"
+    fixed = (TensorSpec("image", "float32", (1, 3, 8, 8)),)
+    assert run_golden(one_only, vectors, fixed, "x", {}).note is None
+    with pytest.raises(DataError):
+        run_golden(lambda _: one_only({"image": np.zeros((2, 3, 8, 8))}), vectors, INPUTS, "x", {})
+
+
+def test_a_batch_is_held_to_what_single_samples_measured(golden, tmp_path):
+    """24 dB alone and 1 dB together is wrong, though 1 dB alone would be kept."""
+    alone = OutputDistance("scores", 24.4, 0.99, 0.1, None, passed=True)
+    together = dataclasses.replace(alone, sqnr_db=1.0, batch=3)
+    with pytest.raises(
+        VerificationError, match=r"of 3 samples at once is wrong: its SQNR .* is 1.0 dB, and at least 18.4"
+    ):
+        with_tolerance(golden, verification(alone, together), "int8", tmp_path / "out")
+    with_tolerance(golden, verification(dataclasses.replace(alone, sqnr_db=1.0)), "int8", tmp_path / "out")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_build_is_held_to_the_policy_before_it_has_measured(precision):
+    """Every value wrong, or three of four decisions, or noise where fp32 is zero."""
+    expected = {"sum": np.arange(160) + 2**40, "best": np.arange(4), "zero": np.zeros(4, np.float32)}
+    found = {"sum": np.arange(160), "best": np.array([0, 7, 7, 7]), "zero": np.full(4, 255, np.float32)}
+    vectors = with_policy(Golden(({"x": np.ones(1)},), (expected,)), precision)
+    result = run_golden(lambda _: found, vectors, (), "x", {})
+    assert [output.passed for output in result.outputs] == [False, False, False]
+    with pytest.raises(VerificationError, match="'sum' is wrong: compared by equality: 160 of 160 differ"):
+        refuse_wrong(result, precision)
+
+
 # --- tolerance --------------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +289,7 @@ def test_the_measured_tolerance_is_written(golden, tmp_path):
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 60), ("fp16", 35), ("bf16", 17), ("int8", 0)])
 def test_a_build_that_does_not_keep_its_own_tolerance(golden, tmp_path, precision, least):
     bad = OutputDistance("scores", least - 1.5, 0.9, 0.1, None, passed=True)
-    with pytest.raises(VerificationError, match="'scores' has an SQNR"):
+    with pytest.raises(VerificationError, match="'scores' is wrong: its SQNR"):
         with_tolerance(golden, verification(bad), precision, tmp_path / "out")
     good = dataclasses.replace(bad, sqnr_db=least + 0.5)
     with_tolerance(golden, verification(good), precision, tmp_path / "out")
@@ -167,16 +304,59 @@ def test_outputs_that_are_wrong_altogether(golden, tmp_path):
         with_tolerance(golden, verification(other), "fp32", tmp_path / "out")
 
 
-def test_vectors_of_another_model(golden, tmp_path):
-    allowed = {"scores": Tolerance(60.0, 0.0, 0.0)}
-    vectors = dataclasses.replace(read_golden(golden), tolerance=allowed)
-    check_golden(vectors, INPUTS, OUTPUTS, "x")
+ALLOWED = {"scores": Tolerance(60.0, 0.0, 0.0)}
+
+
+@pytest.fixture
+def vectors(golden) -> Golden:
+    plain = read_golden(golden)
+    whole = {"scores": np.ones((2, 5), np.float32)}
+    return dataclasses.replace(plain, tolerance=ALLOWED, batches=(GoldenBatch((0, 0), whole),))
+
+
+def test_vectors_of_another_model(golden, vectors):
+    check_golden(vectors, INPUTS, OUTPUTS, "fp32", "x")
     with pytest.raises(BundleError, match="have no tolerances"):
-        check_golden(read_golden(golden), INPUTS, OUTPUTS, "x")
+        check_golden(read_golden(golden), INPUTS, OUTPUTS, "fp32", "x")
     with pytest.raises(BundleError, match="other inputs or outputs"):
-        check_golden(vectors, (TensorSpec("pixels", "float32", ("N", 3, 8, 8)),), OUTPUTS, "x")
+        check_golden(vectors, (TensorSpec("pixels", "float32", ("N", 3, 8, 8)),), OUTPUTS, "fp32", "x")
     with pytest.raises(BundleError, match="do not fit the model"):
-        check_golden(vectors, (TensorSpec("image", "float32", ("N", 1, 8, 8)),), OUTPUTS, "x")
+        check_golden(vectors, (TensorSpec("image", "float32", ("N", 1, 8, 8)),), OUTPUTS, "fp32", "x")
+    with pytest.raises(BundleError, match="'scores' is float32, the model's is int64"):
+        check_golden(vectors, INPUTS, (TensorSpec("scores", "int64", ("N", 5)),), "fp32", "x")
+
+
+def test_forged_vectors_that_any_answer_would_agree_with(vectors):
+    nothing = np.zeros((0, 5), np.float32)
+    nan = np.full((1, 5), np.nan, np.float32)
+    empty = np.zeros((0, 3, 8, 8), np.float32)
+    forged = [
+        dataclasses.replace(vectors, inputs=({"image": empty},), outputs=({"scores": nothing},), batches=()),
+        dataclasses.replace(vectors, outputs=({"scores": nothing},)),
+        dataclasses.replace(vectors, outputs=({"scores": nan},)),
+        dataclasses.replace(vectors, outputs=({"scores": np.full_like(nan, np.inf)},)),
+        dataclasses.replace(vectors, outputs=({"scores": nan.astype(np.float16)},)),
+        dataclasses.replace(vectors, outputs=({"scores": np.zeros((1, 5), bool)},)),
+        dataclasses.replace(vectors, batches=(GoldenBatch((0, 0), {"scores": nan}),)),
+        *(
+            dataclasses.replace(vectors, tolerance={"scores": Tolerance(*figures)})
+            for figures in [
+                (-1e300, 0, 0),
+                (1e300, 0, 0),
+                (59.9, 0, 0),
+                (60.0, 1e300, 0),
+                (60.0, 0, 1.0),
+                (60.0, 0, -1),
+            ]
+        ),
+    ]
+    for one in forged:
+        with pytest.raises(BundleError):
+            check_golden(one, INPUTS, OUTPUTS, "fp32", "x")
+    int8 = dataclasses.replace(vectors, tolerance={"scores": Tolerance(12.0, 0.1, 0.5)})
+    check_golden(int8, INPUTS, OUTPUTS, "int8", "x")
+    with pytest.raises(BundleError, match=r"allow the output 'scores' an SQNR of 12 dB, where fp32 needs 60"):
+        check_golden(int8, INPUTS, OUTPUTS, "fp32", "x")
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -192,10 +372,13 @@ names = st.text(min_size=1, max_size=12).filter(lambda s: "\0" not in s and s.is
 def test_what_is_written_is_read(tmp_path_factory, feed, outputs):
     path = tmp_path_factory.getbasetemp() / "golden.npz"
     allowed = {name: Tolerance(1.5, 0.0, 0.25) for name in outputs}
-    vectors = Golden((feed, feed), (outputs, outputs), allowed)
+    batches = (GoldenBatch((1, 0), outputs),)
+    vectors = Golden((feed, feed), (outputs, outputs), allowed, batches)
     write_golden(vectors, path)
     little = [{n: a.astype(a.dtype.newbyteorder("<")) for n, a in arrays.items()} for arrays in (feed, outputs)]
-    assert same(read_golden(path), Golden((little[0],) * 2, (little[1],) * 2, allowed))
+    assert same(
+        read_golden(path), Golden((little[0],) * 2, (little[1],) * 2, allowed, (GoldenBatch((1, 0), little[1]),))
+    )
 
 
 def test_numpy_reads_it_too(golden):
@@ -236,6 +419,15 @@ HUGE = ONE.replace(b"(3,)", b"(9999999999,)")  # 40 GB that are not there
         npz(input__0__x=ONE, output__0__y=ONE, tolerance=npy(np.frombuffer(b'{"outputs": {}}', np.uint8))),
         npz(input__0__x=ONE, output__0__y=ONE, input__1__z=ONE, output__1__y=ONE),
         npz(input__0__x=ONE, output__0__y=ONE[:-1]),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__0__samples=npy(np.array([0, 0]))),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__0__output__y=ONE),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__1__output__y=ONE, batch__1__samples=npy(np.array([0, 0]))),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__0__output__z=ONE, batch__0__samples=npy(np.array([0, 0]))),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__0__output__y=ONE, batch__0__samples=npy(np.array([0, 1]))),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__0__output__y=ONE, batch__0__samples=npy(np.array([0, -1]))),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__0__output__y=ONE, batch__0__samples=npy(np.array([0]))),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__0__output__y=ONE, batch__0__samples=npy(np.zeros(17, np.int64))),
+        npz(input__0__x=ONE, output__0__y=ONE, batch__0__output__y=ONE, batch__0__samples=ONE),
         npz(input__0__x=ONE, output__0__y=HUGE),
         npz(input__0__x=ONE, output__0__y=ONE + b"more"),
         npz(input__0__x=ONE, output__0__y=ONE.replace(b"(3,)", b"(-3,)")),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
 from edgepack.specs.run import OutputDistance
-from edgepack.verify.tolerance import INT8_MARGIN_DB, rounding_sqnr_db, tolerance
+from edgepack.verify.tolerance import INT8_MARGIN_DB, Tolerance, rounding_sqnr_db, tolerance, too_wide, widest
 
 
 def measured(sqnr_db=None, max_abs=0.0, mismatch=None):
@@ -53,11 +54,58 @@ def test_int8_is_never_allowed_to_be_noise_nor_asked_for_more_than_fp32():
 def test_decisions_may_differ_twice_as_often_and_once_more():
     assert tolerance("int8", measured(mismatch=0.0), 4).mismatch == 0.25
     assert tolerance("int8", measured(mismatch=0.01), 1000).mismatch == pytest.approx(0.021)
-    assert tolerance("int8", measured(mismatch=0.9), 10).mismatch == 1.0
     assert tolerance("fp32", measured(mismatch=0.0), 4).mismatch == 0.0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize("elements", [0, 1, 4, 100_000])
+def test_no_measurement_makes_a_tolerance_wider_than_the_widest(precision, elements):
+    """What a wrong build measures of itself is no excuse."""
+    most = widest(precision, elements)
+    for worst in (measured(-200.0, 255.0, 1.0), measured(None, 1.7e308, 1.0), measured(0.1, 0.0, 0.75)):
+        allowed = tolerance(precision, worst, elements)
+        assert allowed.sqnr_db >= most.sqnr_db
+        assert allowed.max_abs <= most.max_abs < 1
+        assert allowed.mismatch <= most.mismatch <= 0.5
+        assert too_wide(allowed, precision) is None
+    assert too_wide(tolerance(precision), precision) is None
+
+
+def test_the_ceiling_of_differing_decisions():
+    """Three of four that differ are never right; two of four may be chance in int8, two hundred of four hundred not."""
+    assert widest("int8", 4).mismatch == 0.5
+    assert widest("int8", 1000).mismatch == pytest.approx(0.251)
+    assert widest("fp32", 4).mismatch == widest("fp32", 10**6).mismatch == 0.001
 
 
 def test_an_output_that_is_zero_in_fp32():
     assert tolerance("fp32", measured()).max_abs == 1e-6
-    assert tolerance("int8", measured(max_abs=0.5)).max_abs == 1.0
-    assert math.isfinite(tolerance("int8", measured(max_abs=1.7e308)).max_abs)
+    assert tolerance("fp32", measured(max_abs=255.0)).max_abs == 1e-4
+    assert tolerance("int8", measured(max_abs=0.2)).max_abs == 0.4
+    assert tolerance("int8", measured(max_abs=math.inf)).max_abs == 0.5
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16", "int8"])
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"sqnr_db": -1e300},
+        {"sqnr_db": -0.01},
+        {"sqnr_db": 1e300},
+        {"sqnr_db": math.nan},
+        {"max_abs": 1e300},
+        {"max_abs": -1.0},
+        {"max_abs": math.nan},
+        {"mismatch": 0.51},
+        {"mismatch": -0.1},
+        {"mismatch": math.nan},
+    ],
+)
+def test_a_tolerance_that_somebody_else_wrote(precision, forged):
+    assert too_wide(dataclasses.replace(tolerance(precision), **forged), precision)
+
+
+def test_what_one_precision_may_another_may_not():
+    assert too_wide(Tolerance(20.0, 0.0, 0.0), "int8") is None
+    assert "fp32 needs 60" in (too_wide(Tolerance(59.0, 0.0, 0.0), "fp32") or "")
+    assert "fp32 may have 0.1 %" in (too_wide(Tolerance(60.0, 0.0, 0.01), "fp32") or "")

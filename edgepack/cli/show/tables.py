@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgepack.specs.build import BuildResult, BuildRow
     from edgepack.specs.data import Recipe
     from edgepack.specs.model import Diagnostic
-    from edgepack.specs.run import Verification
+    from edgepack.specs.run import OutputDistance, Verification
     from edgepack.specs.target import Host, Target
 
 _WRAP = (
@@ -74,7 +74,9 @@ def _build_cells(row: BuildRow, measured: bool) -> list[str]:
         drop = "-"
     latency = row.latency_ns
     speed = f"{row.speedup_over_fp32:.2f}x" if row.speedup_over_fp32 is not None else "-"
-    sqnr = show.decibel(row.sqnr_db) if row.sqnr_db is not None or row.status == "failed" else "exact"
+    sqnr = show.decibel(row.sqnr_db)
+    if row.sqnr_db is None and row.cosine is not None:  # it was evaluated, and no amount differs
+        sqnr = f"{show.percent(1 - row.mismatch, 2)} equal" if row.mismatch else "exact"
     name = f"{safe(row.target)} {row.precision}" + (f"\n{_STATUS[row.status]}" if row.status != "ok" else "")
     return [
         name, show.size(row.size_bytes), value, drop, sqnr, show.time_ns(latency.p50 if latency else None),
@@ -182,19 +184,37 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
     )
     for output in result.outputs:
         table.add_row(
-            safe(output.name),
-            show.decibel(output.sqnr_db) if output.sqnr_db is not None else "exact",
-            show.decibel(output.tolerance_sqnr_db),
+            _output_name(output),
+            *_closeness_cells(output),
             f"{output.cosine:.6f}",
             f"{output.max_abs:.3g}",
             "[green]ok[/]" if output.passed else "[red]out of tolerance[/]",
         )
     console.print(table)
+    for output in result.outputs:
+        if output.note and not output.identical:
+            console.print(f"{_output_name(output)}: {safe(output.note)}")
     verdict = "[green]verified[/]" if result.passed else "[red]not verified[/]"
     versions = ", ".join(f"{k} {v}" for k, v in result.versions.items())
-    console.print(f"{verdict}: {safe(bundle)} on {result.samples} golden vectors with {safe(versions)}")
+    together = "".join(f" and {n} at once" for n in sorted({output.batch for output in result.outputs} - {1}))
+    console.print(f"{verdict}: {safe(bundle)} on {result.samples} golden vectors{together} with {safe(versions)}")
     if result.note:
         console.print(f"[dim]{safe(result.note)}[/]")
+
+
+def _output_name(output: OutputDistance) -> str:
+    return safe(output.name) + (f", {output.batch} at once" if output.batch > 1 else "")
+
+
+def _closeness_cells(output: OutputDistance) -> tuple[str, str]:
+    """Return how close an output is and has to be: an SQNR, or of decisions the share that is equal."""
+    if output.mismatch is not None:
+        least = None if output.tolerance_mismatch is None else 1 - output.tolerance_mismatch
+        found = "exact" if output.identical else f"{show.percent(1 - output.mismatch, 2)} equal"
+        return found, "-" if least is None else f"{show.percent(least, 2)} equal"
+    if output.sqnr_db is None:  # all alike, or no signal to compare with
+        return "exact" if output.identical else "-", show.decibel(output.tolerance_sqnr_db)
+    return show.decibel(output.sqnr_db), show.decibel(output.tolerance_sqnr_db)
 
 
 def show_outputs(console: Console, result: Any) -> None:

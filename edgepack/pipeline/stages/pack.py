@@ -12,7 +12,6 @@ from edgepack.base.files import atomic_write, sha256_file
 from edgepack.base.stage import stage
 from edgepack.bundle.pack import BundleFacts, pack
 from edgepack.engines.fallback import measured_with
-from edgepack.errors import VerificationError
 from edgepack.execution.store import Store
 from edgepack.graph.describe import describe
 from edgepack.pipeline.toolchain import tool_versions
@@ -33,13 +32,6 @@ class Packed:
     path: Path
     sha256: str
     size_bytes: int
-
-
-def refuse_wrong(evaluation: Evaluation, title: str = "") -> None:
-    """Raise ``VerificationError`` that names the first output which is out of tolerance; ``title`` comes before."""
-    wrong = [output for output in evaluation.verification.outputs if not output.passed]
-    if wrong:
-        raise VerificationError(f"{title}the output {wrong[0].name!r} is wrong: {wrong[0].note or 'out of tolerance'}")
 
 
 def facts_of(

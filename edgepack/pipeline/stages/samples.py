@@ -10,7 +10,7 @@ from edgepack.errors import DataError
 from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.stages.export import short
 from edgepack.specs.model import OnnxModel, TensorSpec
-from edgepack.verify.golden import make_golden
+from edgepack.verify.make_golden import make_golden
 
 _GOLDEN_SAMPLES = 4
 

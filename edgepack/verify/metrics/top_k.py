@@ -5,13 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from edgepack.base.intervals import paired_difference_ci95
+from edgepack.base.intervals import paired_difference_ci95, proportion_ci95
 from edgepack.errors import DataError
 from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
+
+_NEAR = 0.1
 
 
 def _measure(most: int, compared: Compared) -> Accuracy:
@@ -32,21 +34,40 @@ def _measure(most: int, compared: Compared) -> Accuracy:
     k = min(most, fp32.shape[1])
     before, after = top_k_correct(fp32, labels, k), top_k_correct(scores, labels, k)
     first, second = float(before.mean()), float(after.mean())
-    return Accuracy(metric, len(labels), first, second, first - second, paired_difference_ci95(before, after))
+    interval = paired_difference_ci95(before, after)
+    suspect = near_chance(metric, before, k / fp32.shape[1])
+    return Accuracy(metric, len(labels), first, second, first - second, interval, suspect)
+
+
+def near_chance(metric: str, correct: Array, chance: float) -> str | None:
+    """Return why the fp32 model's own accuracy is not to be believed, where it is hardly better than guessing.
+
+    ``correct`` is bool [n]; ``chance`` is what a guess is right with. That the labels are those of other classes, or in
+    another order, is then likelier than that somebody ships such a model. It is said where the upper end of the 95 %
+    interval is less than a tenth of the way from chance to all right; few samples never show that.
+    """
+    n, right = len(correct), int(correct.sum())
+    if proportion_ci95(right, n)[1] >= chance + _NEAR * (1 - chance):
+        return None
+    return (
+        f"the fp32 model itself has a {metric} of {100 * right / n:.2f} % (n={n}), and guessing has "
+        f"{100 * chance:.3g} %: the labels are not those of its classes, or the preprocessing is wrong"
+    )
 
 
 def top_k_correct(scores: Array, labels: Array, k: int) -> Array:
     """Return for each sample whether its label is among the k highest scores.
 
     ``scores`` is [n, classes], ``labels`` [n] of integers; the result is bool [n]. Of equal scores the lower class
-    counts as higher, so that a constant output is not called right. A sample with a NaN score is wrong.
+    counts as higher, so that a constant output is not called right. A sample with a NaN score is wrong; -inf is the
+    score of a forbidden class.
     """
     import numpy as np
 
     of_label = np.take_along_axis(scores, labels.astype(np.int64)[:, None], axis=1)
     position = np.arange(scores.shape[1])[None, :]
     before = (scores > of_label) | ((scores == of_label) & (position < labels[:, None]))
-    result: Array = (before.sum(axis=1) < k) & np.isfinite(scores).all(axis=1)
+    result: Array = (before.sum(axis=1) < k) & ~np.isnan(scores).any(axis=1)
     return result
 
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from edgepack.verify.metrics.top_k import top_k_correct
+from edgepack.verify.metrics.top_k import near_chance, top_k_correct
 
 
 def test_top_k_counts_a_label_among_the_k_highest() -> None:
@@ -20,3 +21,42 @@ def test_a_constant_output_is_right_for_the_first_class_only() -> None:
 def test_nan_scores_are_wrong() -> None:
     scores = np.array([[np.nan, 1.0], [0.0, 1.0]], np.float32)
     assert top_k_correct(scores, np.array([1, 1]), 1).tolist() == [False, True]
+
+
+def test_a_forbidden_class_has_a_score_of_minus_infinity() -> None:
+    scores = np.array([[-np.inf, 1.0, 0.5], [0.0, -np.inf, -np.inf]], np.float32)
+    assert top_k_correct(scores, np.array([1, 0]), 1).tolist() == [True, True]
+    assert top_k_correct(scores, np.array([0, 2]), 2).tolist() == [False, False]
+
+
+def right(count: int, n: int) -> np.ndarray:
+    return np.arange(n) < count
+
+
+@pytest.mark.parametrize(
+    ("correct", "chance"),
+    [
+        (right(2, 210), 0.001),  # labels of other classes
+        (right(0, 40), 0.1),
+        (right(50, 500), 0.1),  # labels in another order
+        (right(500, 1000), 0.5),
+        (right(20, 100), 0.5),  # both classes exchanged
+    ],
+)
+def test_a_reference_that_hardly_guesses_better_is_suspect(correct: np.ndarray, chance: float) -> None:
+    assert "the fp32 model itself has a top1 of" in (near_chance("top1", correct, chance) or "")
+
+
+@pytest.mark.parametrize(
+    ("correct", "chance"),
+    [
+        (right(0, 3), 0.1),  # few samples say nothing
+        (right(4, 10), 0.5),
+        (right(300, 1000), 0.1),
+        (right(580, 1000), 0.5),
+        (right(150, 1000), 0.0001),
+        (right(10, 10), 0.9),
+    ],
+)
+def test_a_weak_model_is_not(correct: np.ndarray, chance: float) -> None:
+    assert near_chance("top1", correct, chance) is None
