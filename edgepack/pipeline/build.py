@@ -47,7 +47,8 @@ from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules, Target
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation, evaluate
-from edgepack.verify.golden import refuse_wrong
+from edgepack.verify.golden import read_golden, refuse_wrong
+from edgepack.verify.make_golden import mixes_batch
 from edgepack.verify.metrics import METRICS, default_metric
 from edgepack.verify.metrics.user_function import user_metric_code
 from edgepack.verify.outputs import StoredOutputs
@@ -59,7 +60,7 @@ class Original:
     """The fp32 model that every row is made from and compared with: its samples, and its own answers to them.
 
     ``source`` is the model as it was exported, ``model`` as it was simplified. ``metric_code`` stands for the code of
-    a user's metric.
+    a user's metric. ``mixes_batch`` says that samples run at once were seen to depend on each other.
     """
 
     source: OnnxModel
@@ -70,6 +71,7 @@ class Original:
     metric: str
     metric_code: Path | None
     lint: Lint | None
+    mixes_batch: bool = False
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
@@ -121,7 +123,12 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     samples = selection.evaluation
     outputs = runner.run(reference, model, samples, title=f"fp32 on {len(samples.indices)} samples")
     metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled)
-    return Original(source, model, selection, golden, outputs, metric, code, found)
+    mixes = mixes_batch(read_golden(golden))
+    if mixes:
+        runner.events.note(
+            "samples that are run at once depend on each other: a batch gives other answers than its samples"
+        )
+    return Original(source, model, selection, golden, outputs, metric, code, found, mixes)
 
 
 def build_row(
@@ -201,6 +208,7 @@ def build_attempt(
         graph = freeze_shapes(runner, graph, plan.shapes)
     if settings.tune_minutes and not detail:
         tune_kernels_of(runner, graph, target, precision, settings.tune_minutes, settings.seed)
+    graph = dataclasses.replace(graph, mixes_batch=original.mixes_batch)
     compiled = runner.run(compile_for_target, graph, target, precision, title=title)
     options, _ = how_to_run(target)
     samples = original.selection.evaluation

@@ -23,7 +23,8 @@ class OnnxModel:
     """An ONNX file that was loaded and checked.
 
     ``sha256`` covers the file and its external data; ``size_bytes`` too. ``external`` names the external data files,
-    relative to the model's folder and inside it.
+    relative to the model's folder and inside it. ``mixes_batch`` says that samples that are run at once were seen to
+    depend on each other; False says nothing.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class OnnxModel:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     external: tuple[str, ...] = ()
+    mixes_batch: bool = False
 
 
 @dataclass(frozen=True)

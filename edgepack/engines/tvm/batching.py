@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 _SAMPLES = 3
+# Standardized inputs, and then some like pixels beside small ones: a model may decide by the largest of a batch.
+_SCALES = (1.0, 100.0)
 # A sum that ONNX Runtime adds in another order for another batch may round to the next step of 1/255 in a quantized
 # model, and later layers carry that on; samples that depend on each other differ by about the outputs themselves.
 _QUANTIZED_DISTANCE = 0.1
@@ -25,17 +27,21 @@ _QUANTIZED_DISTANCE = 0.1
 def batch_kind(model: OnnxModel) -> Batch:
     """Return how to compile a model for its batch, the first extents where they are free.
 
-    "looped": only first extents are free, and three random samples give in ONNX Runtime what each of them gives
-    alone. "free": they do not, but the model takes three. "fixed": the batch is not free, or only one sample is taken.
+    "looped": only first extents are free, and three random samples, small and large, give in ONNX Runtime what each
+    of them gives alone, nor was anything else seen on the user's. "free": they do not, but the model takes three.
+    "fixed": the batch is not free, or only one sample is taken.
     """
     if not any(isinstance(extent, str) for spec in model.inputs for extent in spec.shape):
         return "fixed"
-    try:
-        feeds = _distinct(model, random_feeds(model.inputs, batch=_SAMPLES, seed=1))
-        whole = run_model(model, feeds)
-    except Exception:  # ONNX Runtime's errors have no common base: it does not take three samples
-        return "fixed"
-    return "looped" if _has_batch(model) and _are_independent(model, feeds, whole) else "free"
+    looped = _has_batch(model) and not model.mixes_batch
+    for scale in _SCALES if looped else _SCALES[:1]:
+        try:
+            feeds = _distinct(model, random_feeds(model.inputs, batch=_SAMPLES, seed=1), scale)
+            whole = run_model(model, feeds)
+        except Exception:  # ONNX Runtime's errors have no common base: it does not take three samples
+            return "fixed"
+        looped = looped and _are_independent(model, feeds, whole)
+    return "looped" if looped else "free"
 
 
 def _are_independent(model: OnnxModel, feeds: Mapping[str, Array], whole: Mapping[str, Array]) -> bool:
@@ -65,11 +71,11 @@ def _has_batch(model: OnnxModel) -> bool:
     return {p for spec in model.inputs for p, extent in enumerate(spec.shape) if isinstance(extent, str)} == {0}
 
 
-def _distinct(model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array]:
+def _distinct(model: OnnxModel, feeds: Mapping[str, Array], scale: float) -> dict[str, Array]:
     """Return floats scaled differently for each sample: samples alike would hide that they depend on each other."""
     import numpy as np
 
-    factors = np.linspace(0.5, 1.5, _SAMPLES)
+    factors = np.linspace(scale / 100, 1.5 * scale, _SAMPLES) if scale > 1 else np.linspace(0.5, 1.5, _SAMPLES)
     result = {}
     for spec in model.inputs:
         array = feeds[spec.name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import backend_models
@@ -63,3 +64,20 @@ def test_an_extent_of_the_output_that_only_has_a_name_does_not_matter(tmp_path: 
     node = helper.make_node("Relu", ["x"], ["y"])
     proto = make([node], [("x", FLOAT, ["N", 4])], [("y", FLOAT, ["N", "computed"])])
     assert batch_kind(save(proto, tmp_path / "m.onnx")) == "looped"
+
+
+def test_samples_that_depend_on_each_other_only_where_one_is_large(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "six"], ["large"]),
+        helper.make_node("Div", ["x", "k"], ["small"]),
+        helper.make_node("Where", ["large", "small", "x"], ["y"]),
+    ]
+    stored = {"six": np.float32(6).reshape(()), "k": np.float32(255).reshape(())}
+    proto = make(nodes, [("x", FLOAT, ["N", 4])], [("y", FLOAT, ["N", 4])], stored)
+    assert batch_kind(save(proto, tmp_path / "m.onnx")) == "free"
+
+
+def test_what_was_seen_on_the_users_samples_counts(tmp_path: Path) -> None:
+    model = save(backend_models.MODELS["conv"](), tmp_path / "m.onnx")
+    assert batch_kind(dataclasses.replace(model, mixes_batch=True)) == "free"
