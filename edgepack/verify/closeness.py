@@ -53,7 +53,7 @@ class ClosenessSums:
         self._scores = True
 
     def add(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> None:
-        """Compare one sample's outputs; one of another shape, or NaN or infinite by itself, counts as pure noise.
+        """Compare one sample's outputs; one of another shape or type, or NaN or infinite by itself, is pure noise.
 
         Where both are NaN or the same infinity, as the scores of a forbidden class, they agree and count for nothing.
         """
@@ -65,7 +65,7 @@ class ClosenessSums:
             if is_decision(first):
                 self._count(name, first, second)
             one, other, usable = _comparable(first, second)
-            damaged |= first.shape == second.shape and not usable
+            damaged |= first.shape == second.shape and first.dtype == second.dtype and not usable
             with np.errstate(over="ignore", invalid="ignore"):
                 signal, energy = float(one @ one), float(other @ other)
                 self._cosine[name].append(_cosine(float(one @ other), signal, energy))
@@ -77,7 +77,7 @@ class ClosenessSums:
     def _count(self, name: str, expected: Array, found: Array) -> None:
         import numpy as np
 
-        alike = expected.shape == found.shape
+        alike = (expected.shape, expected.dtype) == (found.shape, found.dtype)
         counts = self._decisions.setdefault(name, [0, 0])
         counts[0] += int(np.count_nonzero(expected != found)) if alike else expected.size
         counts[1] += expected.size
@@ -128,13 +128,14 @@ class ClosenessSums:
 def _comparable(expected: Array, found: Array) -> tuple[Array, Array, bool]:
     """Return both as flat float64 where a ratio has a meaning, and whether the second could be compared at all.
 
-    What is not finite in both alike is 0 in both. A second of another shape, or with other infinities or NaN, is all 0.
+    What is not finite in both alike is 0 in both. A second of another shape or type, or with NaN or infinities where
+    the first has none or others, is all 0.
     """
     import numpy as np
 
     first, second = expected.astype(np.float64).ravel(), found.astype(np.float64).ravel()
     finite = np.isfinite(first)
-    if expected.shape != found.shape:
+    if (expected.shape, expected.dtype) != (found.shape, found.dtype):
         return np.where(finite, first, 0.0), np.zeros_like(first), False
     usable = bool(((first == second) | (np.isnan(first) & np.isnan(second)) | (finite & np.isfinite(second))).all())
     one = np.where(finite, first, 0.0)

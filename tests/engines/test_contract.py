@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import backend_models
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from backend_models import FLOAT, MODELS, make, save
-from onnx import helper
+from backend_models import FLOAT, INT64, MODELS, make, save
+from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from edgepack.base import documents
@@ -94,6 +95,98 @@ def test_an_input_may_be_an_output_and_an_output_unused(load: Load) -> None:
     outputs = load(proto).infer({"x": x, "spare": x})
     np.testing.assert_array_equal(outputs["same"], x)
     np.testing.assert_array_equal(outputs["y"], [[0, 2]])
+
+
+@pytest.mark.parametrize("kind", [FLOAT, INT64, TensorProto.FLOAT16])
+def test_outputs_have_the_promised_type(kind: int, load: Load) -> None:
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    stored = {"depth": np.array(5), "values": np.array([0, 1], dtype)}
+    one_hot = helper.make_node("OneHot", ["x", "depth", "values"], ["y"], axis=1)
+    proto = make([one_hot], [("x", INT64, ["N", 3])], [("y", kind, ["N", 5, 3])], stored)
+    feeds = {"x": np.array([[0, 4, 2]])}
+    found = load(proto).infer(feeds)["y"]
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, expected(proto, feeds)["y"])
+
+
+def test_one_hot_may_be_computed_with(load: Load) -> None:
+    nodes = [helper.make_node("OneHot", ["x", "depth", "values"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    stored = {"depth": np.array(5), "values": np.array([0, 1], np.float32), "w": backend_models._random(0, 5, 2)}
+    proto = make(nodes, [("x", INT64, ["N", 3])], [("y", FLOAT, ["N", 3, 2])], stored)
+    feeds = {"x": np.array([[0, 4, 2]])}
+    np.testing.assert_allclose(load(proto).infer(feeds)["y"], expected(proto, feeds)["y"], rtol=1e-5)
+
+
+BOUNDS = {"low": np.float32(-1).reshape(()), "high": np.float32(1).reshape(()), "zeros": np.zeros(5, np.float32)}
+# Operators that choose one of several values: its inputs, its attributes.
+CHOOSING: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+    "relu": ("Relu", ["x"], {}),
+    "clip": ("Clip", ["x", "low", "high"], {}),
+    "clip below": ("Clip", ["x", "low"], {}),
+    "max": ("Max", ["x", "zeros"], {}),
+    "max of constant first": ("Max", ["zeros", "x"], {}),
+    "max of two": ("Max", ["x", "z"], {}),
+    "min": ("Min", ["x", "zeros"], {}),
+    "min of two": ("Min", ["z", "x"], {}),
+    "largest": ("ReduceMax", ["x"], {"axes": [1], "keepdims": 0}),
+    "smallest": ("ReduceMin", ["x"], {"axes": [1]}),
+    "elu": ("Elu", ["x"], {}),
+    "hard sigmoid": ("HardSigmoid", ["x"], {}),
+    "exp": ("Exp", ["x"], {}),
+    "sigmoid": ("Sigmoid", ["x"], {}),
+    "softmax": ("Softmax", ["x"], {}),
+}
+# Where an engine makes numbers of NaN; docs/engines/ say so.
+SWALLOWS_NAN = {
+    "openvino": frozenset(
+        {"relu", "clip", "clip below", "max", "max of two", "min", "min of two", "largest", "smallest", "exp"}
+        | {"hard sigmoid", "softmax"}
+    )
+}
+
+
+def choosing(name: str) -> onnx.ModelProto:
+    operator, inputs, attributes = CHOOSING[name]
+    made = [("x", FLOAT, ["N", 5])] + ([("z", FLOAT, ["N", 5])] if "z" in inputs else [])
+    shape = {"largest": ["N"], "smallest": ["N", 1]}.get(name, ["N", 5])
+    stored = {key: value for key, value in BOUNDS.items() if key in inputs}
+    return make([helper.make_node(operator, inputs, ["y"], **attributes)], made, [("y", FLOAT, shape)], stored)
+
+
+def reference(proto: onnx.ModelProto, feeds: dict[str, Any]) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(proto.SerializeToString(), options).run(["y"], feeds)[0]
+
+
+def values(proto: onnx.ModelProto, *numbers: float) -> dict[str, Any]:
+    x = np.array([numbers], np.float32)
+    return {"x": x, "z": x[:, ::-1].copy()} if len(proto.graph.input) == 2 else {"x": x}
+
+
+@pytest.mark.parametrize("name", sorted(CHOOSING))
+def test_infinities_are_what_onnx_runtime_makes_of_them(name: str, load: Load) -> None:
+    proto = choosing(name)
+    runner = load(proto)
+    for infinite in (-np.inf,) if name == "softmax" else (np.inf, -np.inf):  # what softmax makes of inf is NaN
+        feeds = values(proto, infinite, -2, 0.5, 3, 0)
+        found, wanted = runner.infer(feeds)["y"], reference(proto, feeds)
+        largest = np.finfo(np.float32).max  # a bound that is left out is the largest number to some, none to others
+        np.testing.assert_allclose(np.clip(found, -largest, largest), np.clip(wanted, -largest, largest), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(CHOOSING))
+def test_nan_stays_nan_or_the_documentation_says_so(name: str, engine: str, load: Load) -> None:
+    """In every place, since which of two values is chosen may depend on their order, and in vectors and their rest."""
+    proto = choosing(name)
+    found = load(proto)
+    lost = False
+    for position in range(5):
+        numbers = [-2.0, 0.5, 3.0, 0.0, 1.0]
+        numbers[position] = np.nan
+        feeds = values(proto, *numbers)
+        lost |= bool((np.isnan(reference(proto, feeds)) & ~np.isnan(found.infer(feeds)["y"])).any())
+    assert lost == (name in SWALLOWS_NAN.get(engine, ()))
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

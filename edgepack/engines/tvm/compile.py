@@ -13,6 +13,7 @@ from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
 from edgepack.engines.tvm import interface
 from edgepack.engines.tvm.batching import batch_kind
+from edgepack.engines.tvm.codegen.extremes import keep_nan
 from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import machine
 from edgepack.engines.tvm.import_onnx import Readied, import_graph, ready, tensor_shapes
@@ -131,7 +132,8 @@ def compile_library(
     try:
         built_for = tvm.target.Target(processor.target())
         if free:
-            executable = relax.build(module, built_for)
+            with built_for:
+                executable = relax.build(keep_nan(module), built_for)
         else:
             lowered = lower(module, processor, precision, choose)
             rules = lowered.rules

@@ -79,13 +79,24 @@ def import_graph(model: OnnxModel, readied: Readied) -> Any:
     frontend = import_engine(TITLE, "tvm", "tvm.relax.frontend.onnx")
     proto = readied.proto
     _integer_convolutions(proto)
+    _typed_one_hots(proto)
     opset = min(next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), HIGHEST_OPSET)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it tells of every name that it changes
-            return frontend.from_onnx(proto, opset=opset)
+            module = frontend.from_onnx(proto, opset=opset)
     except Exception as error:  # its errors have no common base
         raise _refused(model, engine_words(error)) from error
+    _check_types(model, module)
+    return module
+
+
+def _check_types(model: OnnxModel, module: Any) -> None:
+    """Refuse a graph whose outputs have other types than the model's: who reads them would get other numbers."""
+    made = module["main"].ret_ty
+    for spec, found in zip(model.outputs, getattr(made, "fields", [made]), strict=True):
+        if str(found.dtype) not in ("", spec.dtype):
+            raise _refused(model, f"it makes the output {spec.name!r} {found.dtype}, not {spec.dtype}")
 
 
 def freeze_shapes(proto: onnx.ModelProto, model: OnnxModel, batch: int | None) -> None:
@@ -222,6 +233,24 @@ def _integer_convolutions(proto: onnx.ModelProto) -> None:
             parts.append(part)
         rewriter.add("Conv", parts, [str(node.output[0])])
         rewriter.nodes[-1].attribute.extend(node.attribute)
+    rewriter.finish()
+
+
+def _typed_one_hots(proto: onnx.ModelProto) -> None:
+    """Cast what OneHot makes to the type of its values, of which TVM makes float64."""
+    from edgepack.engines.tvm.onnx.edit import Rewriter
+
+    types = tensor_types(proto)
+    if not any(node.op_type == "OneHot" for node in proto.graph.node):
+        return
+    rewriter = Rewriter(proto.graph)
+    for node in proto.graph.node:
+        rewriter.keep(node)
+        kind = types.get(node.output[0]) or types.get(node.input[2]) if node.op_type == "OneHot" else None
+        if kind:
+            name = node.output[0]
+            node.output[0] = rewriter.free(f"{name}.wide")
+            rewriter.add("Cast", [node.output[0]], [name], {"to": kind})
     rewriter.finish()
 
 

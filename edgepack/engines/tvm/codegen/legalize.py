@@ -6,23 +6,23 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen import approximations, compute, intrinsics
+from edgepack.engines.tvm.codegen import approximations, compute, extremes, intrinsics
 from edgepack.engines.tvm.codegen import tile as blocking
 from edgepack.engines.tvm.codegen.relax_util import constant, shape_of
 from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
 from edgepack.engines.tvm.codegen.workload import Choice, Workload, by_rule, instruction
 
 if TYPE_CHECKING:
+    from edgepack.engines.tvm.codegen.extremes import Legalization
     from edgepack.engines.tvm.codegen.machine import Machine
     from edgepack.engines.tvm.codegen.tile import Blocking
     from edgepack.engines.tvm.codegen.workload import Choose
     from edgepack.specs.types import Array
 
-Legalization: TypeAlias = Callable[[Any, Any], Any]
 # tvm::relax::OpPatternKind: elementwise operators that follow may be computed before the result is stored; or none.
 _OUT_ELEMENTWISE_FUSABLE = 4
 _OPAQUE = 8
@@ -47,9 +47,10 @@ def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str
         "relax.nn.pad": _pad,
         "relax.nn.softmax": _softmax,
         "relax.nn.layer_norm": _layer_norm,
+        **extremes.RULES,
         **{name: functools.partial(_value, function) for name, function in approximations.FUNCTIONS.items()},
     }
-    return {name: functools.partial(_or_default, rule) for name, rule in rules.items()}
+    return {name: functools.partial(extremes.or_default, rule) for name, rule in rules.items()}
 
 
 @dataclass(frozen=True)
@@ -71,12 +72,6 @@ def intrinsic(workload: Workload, tile: Blocking, machine: Machine) -> tuple[str
     if isinstance(found, intrinsics.Dot):
         return intrinsics.register(found), True
     return (None if found is None else intrinsics.register_fmlal()), False
-
-
-def _or_default(rule: Legalization, builder: Any, call: Any) -> Any:
-    """Return what the rule makes of a call, or what TVM's own legalization does where it makes nothing."""
-    made = rule(builder, call)
-    return call.op.get_attr("FLegalize")(builder, call) if made is None else made
 
 
 def _value(function: Callable[[Any], Any], builder: Any, call: Any) -> Any:
