@@ -77,6 +77,13 @@ class LoadedModel:
         """Return where the payload's files are."""
         return self._files.folder
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return what readers of the answers must know: which engines were passed over, why, and what runs instead."""
+        engine = self.backend if self.device == "CPU" else f"{self.backend} {self.device}"
+        instead = (f"run by {engine} instead",) if self.skipped else ()
+        return (*(f"not used: {reason}" for reason in self.skipped), *instead, *filter(None, (self.chosen,)))
+
     def another(self) -> Runner:
         """Return a runner of the same loaded model for another thread. Raises ``ConfigError`` where there is none."""
         if not isinstance(self._runner, Sharing):
@@ -100,7 +107,12 @@ class LoadedModel:
 
 
 def load(
-    bundle: Bundle | Path, options: RunOptions | None = None, progress: Progress = no_progress, *, batch: int = 1
+    bundle: Bundle | Path,
+    options: RunOptions | None = None,
+    progress: Progress = no_progress,
+    *,
+    batch: int = 1,
+    only: Payload | None = None,
 ) -> LoadedModel:
     """Check ``bundle`` whole and load the first payload in its order of preference that this host can run.
 
@@ -109,7 +121,7 @@ def load(
     the reason. Where the engine is built on the device, this is when: ``progress`` reports how far it is, and what was
     built is kept in the folder ``plans`` beside the bundle when there is one, else in the user's cache. ``batch`` says
     how many samples most calls will have: an engine that is faster for one batch is loaded for it, unless ``options``
-    say which.
+    say which. ``only`` is the one payload to try.
 
     Raises ``BundleError`` or ``IntegrityError`` when it is not to be trusted, ``ConfigError`` when its tuning is not,
     ``ToolchainError`` when this host lacks what it needs, ``CompileError`` when the engine refuses the files.
@@ -118,7 +130,7 @@ def load(
     with open_checked(path) as (file, checked):
         manifest, host = checked.manifest, host_facts()
         passed_over: list[ToolchainError | CompileError] = []
-        for payload, versions in _usable(manifest, host, options, passed_over):
+        for payload, versions in _usable(manifest, host, options, passed_over, only):
             chosen = tuned_options(checked, payload, versions) if options is None else options
             own, note = _own_options(manifest, payload, host, chosen, batch)
             files = unpack(checked, payload, file)
@@ -198,7 +210,11 @@ def choose_payload(manifest: Manifest, host: Host) -> tuple[Payload, Mapping[str
 
 
 def _usable(
-    manifest: Manifest, host: Host, options: RunOptions | None, passed_over: list[ToolchainError | CompileError]
+    manifest: Manifest,
+    host: Host,
+    options: RunOptions | None,
+    passed_over: list[ToolchainError | CompileError],
+    only: Payload | None = None,
 ) -> Iterator[tuple[Payload, Mapping[str, str]]]:
     """Yield each payload whose engine is here with its versions; add to ``passed_over`` why the others are not.
 
@@ -215,7 +231,7 @@ def _usable(
             f"{manifest.name} needs the instructions {', '.join(missing)} that this CPU ({host.cpu}) does not have",
             hint="build a bundle for this machine: its profile lists the instruction set",
         )
-    for payload in manifest.payloads:
+    for payload in manifest.payloads if only is None else (only,):
         try:
             versions = _engine_versions(payload, manifest, options)
             _check_key(payload)

@@ -26,11 +26,13 @@ _SUMMARY_VALUES = 10_000
 class Answer:
     """A bundle's outputs by name; ``top5`` is the best classes with their scores, best first.
 
-    ``top5`` is None unless the bundle knows its classes and the first output is one row of their scores.
+    ``top5`` is None unless the bundle knows its classes and the first output is one row of their scores. ``notes`` say
+    when another engine than the one preferred made the answer, and why.
     """
 
     outputs: Mapping[str, Array]
     top5: tuple[tuple[str, float], ...] | None
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         """Return what ``--json`` prints: each output's dtype, shape and, if they are not too many, values."""
@@ -45,7 +47,7 @@ class Answer:
         top5 = None
         if self.top5 is not None:
             top5 = [{"class": name, "score": _json_values(np.asarray(score))} for name, score in self.top5]
-        return {"outputs": outputs, "top5": top5}
+        return {"outputs": outputs, "top5": top5, "notes": list(self.notes)}
 
 
 def run(bundle: Path, source: Path, options: RunOptions | None = None) -> Answer:
@@ -65,7 +67,7 @@ def run(bundle: Path, source: Path, options: RunOptions | None = None) -> Answer
         outputs = {name: pieces[0][name] for name in names}
     else:
         outputs = {name: np.concatenate([np.atleast_1d(piece[name]) for piece in pieces]) for name in names}
-    return Answer(outputs, _top(outputs[names[0]], model.manifest.classes))
+    return Answer(outputs, _top(outputs[names[0]], model.manifest.classes), model.notes)
 
 
 def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:
@@ -104,8 +106,9 @@ def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
     for name, array in feeds.items():
         if not array.size:
             raise DataError(f"{source}: {name!r} is empty: its shape is {array.shape}")
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise DataError(f"{source}: {name!r} holds NaN", hint="check how the input was made")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():  # engines differ in what they make of these
+            what = "NaN" if np.isnan(array).any() else "an infinite number"
+            raise DataError(f"{source}: {name!r} holds {what}", hint="check how the input was made")
     return feeds
 
 

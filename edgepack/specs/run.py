@@ -65,7 +65,7 @@ class OutputDistance:
     is not what they are compared by, which ``note`` then says. ``mismatch`` is the fraction of elements that differ,
     for outputs that are decisions (bool, whole numbers of 32 bits and more), ``tolerance_mismatch`` the largest that is
     allowed. ``nonfinite`` counts the values that are NaN or infinite in one of the two only. ``batch`` is how many
-    samples were run at once.
+    samples were run at once. ``way`` is how it was run where that is not how the others were: another engine, or tuned.
     """
 
     name: str
@@ -79,6 +79,7 @@ class OutputDistance:
     note: str | None = None
     tolerance_mismatch: float | None = None
     batch: int = 1
+    way: str = ""
 
     @property
     def identical(self) -> bool:

@@ -16,6 +16,7 @@ from edgepack.errors import DataError
 from edgepack.runtime.run import Answer, read_feeds, run
 from edgepack.specs.data import Preprocessing
 from edgepack.specs.model import TensorSpec
+from edgepack.specs.run import RunOptions
 
 PICTURE = Preprocessing(resize=(8, 8), scale=1 / 255)
 
@@ -107,6 +108,7 @@ def test_a_picture_that_is_damaged(tmp_path):
         ({"image": np.zeros((1, 3, 9, 8), np.float32)}, "shape"),
         ({"image": np.zeros((0, 3, 8, 8), np.float32)}, "empty"),
         ({"image": np.full((1, 3, 8, 8), np.nan, np.float32)}, "NaN"),
+        ({"image": np.full((1, 3, 8, 8), np.inf, np.float32)}, "an infinite number"),
         ({"image": np.array([{}], object)}, "cannot be read|Object arrays"),
         ({"image": np.array("text")}, "type"),
     ],
@@ -147,6 +149,19 @@ def test_the_summary_is_json_whatever_comes_out():
     assert summary["outputs"]["d"]["values"] == 2.5
     assert summary["outputs"]["e"]["values"] == [[True]]
     assert summary["top5"] == [{"class": "cat", "score": 0.5}, {"class": "dog", "score": "nan"}]
+
+
+def test_an_engine_that_stands_in_for_another_speaks(tmp_path):
+    from jetson_bundles import feeds_for, jetson_bundle
+
+    answer = run(
+        jetson_bundle("dynamic-fp32", tmp_path, "nvidia-gpu"),
+        saved(tmp_path, **feeds_for("dynamic-fp32")),
+        RunOptions(device="CPU"),
+    )
+    assert answer.notes[0].startswith("not used: ")
+    assert "run by onnxruntime instead" in answer.notes
+    assert json.loads(to_json(answer.summary()))["notes"] == list(answer.notes)
 
 
 def test_golden_inputs_can_be_run(bundle_path, tmp_path):

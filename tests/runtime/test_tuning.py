@@ -203,3 +203,11 @@ def test_a_damaged_member_is_the_bundles_fault(bundle, tmp_path):
     copy = tuning.write_into(opened, found, tmp_path / "copy.edgepack")
     with pytest.raises(BundleError, match="threads are out of range"):
         load(copy)
+
+
+def test_verify_runs_with_the_tuned_options_too(bundle):
+    """They are what 'run' and 'load' take."""
+    assert [output.way for output in verify(bundle).outputs] == [""]
+    found = verify(beside(bundle))
+    assert found.passed
+    assert [output.way for output in found.outputs] == ["", "tuned"]

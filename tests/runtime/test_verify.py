@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import onnx
 import pytest
 from small_bundles import TARGET, small_bundle, small_compiled, small_facts, small_golden
 
@@ -18,7 +19,8 @@ from edgepack.runtime.verify import verify
 from edgepack.specs.bundle import MeasuredAccuracy
 from edgepack.specs.run import RunOptions, Verification
 from edgepack.verify.distance import distances
-from edgepack.verify.golden import Golden, read_golden, with_tolerance, write_golden
+from edgepack.verify.golden import Golden, GoldenBatch, read_golden, with_tolerance, write_golden
+from edgepack.verify.tolerance import Tolerance
 
 
 def repack(tmp_path, golden, **facts):
@@ -99,6 +101,81 @@ def test_another_instruction_set_is_said_where_it_matters(tmp_path, precision):
     else:
         assert note is not None
         assert "lacks future_vnni and adds" in note
+
+
+def with_second_payload(tmp_path, *, same):
+    """Pack a bundle with two models, of which the second stands in for the first where that cannot run."""
+    from edgepack.bundle import pack as packing
+
+    compiled = small_compiled(tmp_path / "compiled")
+    path = compiled.folder / "second.onnx"
+    proto = onnx.load(compiled.folder / "model.onnx")
+    for tensor in () if same else proto.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor) * np.float32(1.5)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    onnx.save(proto, path)
+    compiled = dataclasses.replace(compiled, files=("model.onnx", "second.onnx"))
+    plain = packing._payloads
+
+    def payloads(model):
+        (first,) = plain(model)
+        return first, dataclasses.replace(first, entry=first.entry.replace("model.onnx", "second.onnx"))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "_payloads", payloads)
+        return pack(compiled, small_golden(compiled.folder / "model.onnx", tmp_path / "g.npz"), small_facts(), tmp_path)
+
+
+def test_every_payload_that_runs_here_is_verified(tmp_path):
+    good = verify(with_second_payload(tmp_path / "good", same=True))
+    assert good.passed
+    assert [output.way for output in good.outputs] == ["", "onnxruntime"]
+    bad = verify(with_second_payload(tmp_path / "bad", same=False))
+    assert [output.passed for output in bad.outputs] == [True, False]
+    assert not bad.passed
+
+
+def test_an_engine_that_stands_in_for_another_is_named(tmp_path):
+    """TensorRT is not here: its ONNX file is run by ONNX Runtime."""
+    from jetson_bundles import jetson_bundle
+
+    from edgepack.runtime.load import load
+
+    path = jetson_bundle("dynamic-fp32", tmp_path, "nvidia-gpu")
+    with load(path, RunOptions(device="CPU")) as model:
+        assert model.backend == "onnxruntime"
+        assert "run by onnxruntime instead" in model.notes
+    assert "run by onnxruntime instead" in (verify(path, RunOptions(device="CPU")).note or "")
+
+
+def test_a_batch_is_verified_too(tmp_path):
+    """The golden vectors hold samples that are run at once; a model that mixes them up is found."""
+    compiled = small_compiled(tmp_path / "compiled")
+    vectors = read_golden(small_golden(compiled.folder / "model.onnx", tmp_path / "golden.npz"))
+    right = np.concatenate([vectors.outputs[1]["scores"], vectors.outputs[0]["scores"]])
+    for scores, passed in ((right, True), (right[::-1], False)):
+        batches = (GoldenBatch((1, 0), {"scores": scores}),)
+        golden = write_golden(dataclasses.replace(vectors, batches=batches), tmp_path / "batch.npz")
+        result = verify(repack(tmp_path, golden))
+        assert [output.batch for output in result.outputs] == [1, 2]
+        assert result.passed == passed
+
+
+@pytest.mark.parametrize("figures", [(-1e300, 0, 0), (12.0, 0, 0), (60.0, 1e300, 0), (60.0, 0, 1.0)])
+def test_a_forged_tolerance_is_refused(tmp_path, figures):
+    from edgepack.bundle import pack as packing
+
+    compiled = small_compiled(tmp_path / "compiled")
+    vectors = read_golden(small_golden(compiled.folder / "model.onnx", tmp_path / "golden.npz"))
+    forged = dataclasses.replace(vectors, tolerance={"scores": Tolerance(*figures)})
+    golden = write_golden(forged, tmp_path / "golden.npz")
+    with pytest.raises(BundleError, match="allow the output 'scores'"):
+        repack(tmp_path, golden)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "check_golden", lambda *_: None)
+        path = repack(tmp_path, golden)
+    with pytest.raises(BundleError, match="allow the output 'scores'"):
+        verify(path)
 
 
 def test_golden_vectors_that_do_not_fit_the_model(tmp_path):

@@ -203,7 +203,8 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
 
 
 def _output_name(output: OutputDistance) -> str:
-    return safe(output.name) + (f", {output.batch} at once" if output.batch > 1 else "")
+    batch = f", {output.batch} at once" if output.batch > 1 else ""
+    return safe(output.name) + batch + (f" ({safe(output.way)})" if output.way else "")
 
 
 def _closeness_cells(output: OutputDistance) -> tuple[str, str]:
@@ -226,6 +227,8 @@ def show_outputs(console: Console, result: Any) -> None:
     console.print(table)
     for label, score in result.top5 or ():
         console.print(f"  {safe(label):<24} {score:.4f}")
+    for note in result.notes:
+        console.print(f"[dim]{safe(note)}[/]")
 
 
 def show_model(console: Console, model: Any) -> None:
