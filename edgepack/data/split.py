@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgepack.base.documents import suggestion
 from edgepack.base.stage import stage
@@ -13,11 +16,15 @@ from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.samples import find_samples, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.data import Preprocessing, SampleSet
-from edgepack.specs.model import TensorSpec
-from edgepack.specs.types import UserSource
+from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.types import Array, UserSource
+
+if TYPE_CHECKING:
+    from edgepack.graph.input_ranges import InputRange
 
 DEFAULT_SAMPLES = 256
 RANDOM_INPUTS = 8
+_WORDS = 160  # of what an engine says
 
 
 @dataclass(frozen=True)
@@ -127,18 +134,59 @@ def with_shapes(inputs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int |
     return tuple(found.values())
 
 
+@dataclass(frozen=True)
+class RandomInputs:
+    """Inputs that were drawn for want of samples, and in words what of, where they are whole numbers."""
+
+    path: Path
+    notes: tuple[str, ...] = ()
+
+
 @stage("data")
-def random_inputs(inputs: tuple[TensorSpec, ...], seed: int, out: Path) -> Path:
-    """Write 8 seeded random inputs (standard normal, or 0 and 1 for whole numbers) as a .npz; dynamic axes are 1."""
-    import numpy as np
+def random_inputs(inputs: tuple[TensorSpec, ...], model: OnnxModel | None, seed: int, out: Path) -> RandomInputs:
+    """Write 8 seeded random inputs as a .npz; dynamic axes are 1.
+
+    They are standard normal, and whole numbers of the range in which the graph of ``model`` gives them a meaning: the
+    rows of a table, a size, a mask, all values of 8 and 16 bits. Where it does not run with these, they are 0 and 1.
+    """
+    from edgepack.graph.input_ranges import input_ranges, narrower
+
+    ranges = input_ranges(model) if model is not None else {}
+    refused = None
+    for chosen in narrower(ranges):
+        arrays = _drawn(inputs, chosen, seed)
+        why = _refused(model, arrays) if model is not None and chosen else None
+        if why is None:
+            break
+        refused = refused or why
+    notes = [f"random values of {name!r} are {found.words}" for name, found in sorted(chosen.items())]
+    if refused:
+        notes = [*(notes or ["random whole numbers are 0 and 1"]), f"the model refused others: {refused}"]
+    np.savez(out / "random_inputs.npz", **arrays)  # type: ignore[arg-type]
+    return RandomInputs(out / "random_inputs.npz", tuple(notes))
+
+
+def _refused(model: OnnxModel, arrays: Mapping[str, Array]) -> str | None:
+    """Return why the model does not run with one of the inputs; None where it runs with all."""
+    from edgepack.graph.compare import run_model
+
+    try:
+        for i in range(RANDOM_INPUTS):
+            run_model(model, {name: array[i] for name, array in arrays.items()})
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        return " ".join(str(error).split())[:_WORDS]
+    return None
+
+
+def _drawn(inputs: tuple[TensorSpec, ...], ranges: Mapping[str, InputRange], seed: int) -> dict[str, Array]:
+    from edgepack.graph.input_ranges import draw, plain_range
 
     generator = np.random.default_rng(seed)
     arrays = {}
     for spec in inputs:
-        stacked = [RANDOM_INPUTS, *(d if isinstance(d, int) and d > 0 else 1 for d in spec.shape)]
+        stacked = (RANDOM_INPUTS, *(d if isinstance(d, int) and d > 0 else 1 for d in spec.shape))
         if np.dtype(spec.dtype).kind == "f":
             arrays[spec.name] = generator.standard_normal(stacked).astype(spec.dtype)
         else:
-            arrays[spec.name] = generator.integers(0, 2, stacked).astype(spec.dtype)
-    np.savez(out / "random_inputs.npz", **arrays)  # type: ignore[arg-type]
-    return out / "random_inputs.npz"
+            arrays[spec.name] = draw(ranges.get(spec.name) or plain_range(spec), spec, stacked, generator)
+    return arrays

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 from edgepack.graph.feeds import random_feeds
+from edgepack.graph.input_ranges import input_ranges, narrower
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,10 +24,13 @@ _TIES = 0.01
 
 
 def invent_feeds(model: OnnxModel, *, seed: int = 0, batch: int = _BATCH) -> dict[str, Array] | None:
-    """Return random feeds that ``model`` accepts; None when none of the sizes tried is."""
-    for size in SIZES:
+    """Return random feeds that ``model`` accepts; None when none of the sizes tried is.
+
+    Whole numbers are of the range that the graph gives them a meaning in; 0 and 1 where the model does not take these.
+    """
+    for ranges, size in itertools.product(narrower(input_ranges(model)), SIZES):
         try:
-            feeds = random_feeds(model.inputs, seed=seed, batch=batch, size=size)
+            feeds = random_feeds(model.inputs, seed=seed, batch=batch, size=size, ranges=ranges)
             run_model(model, feeds)
         except Exception:  # whatever ONNX Runtime raises for a size that the model does not take
             continue

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 from edgepack.errors import ModelError
 from edgepack.graph.check import UNKNOWN_RANK
+from edgepack.graph.input_ranges import draw, is_whole, plain_range
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgepack.graph.input_ranges import InputRange
     from edgepack.specs.model import TensorSpec
     from edgepack.specs.types import Array
 
@@ -22,20 +24,23 @@ def random_feeds(
     batch: int = 1,
     dims: Mapping[str, int] | None = None,
     size: int = 1,
+    ranges: Mapping[str, InputRange] | None = None,
 ) -> dict[str, Array]:
-    """Return one feed: floats from the standard normal distribution, integers 0 or 1, booleans, by name.
+    """Return one feed: floats from the standard normal distribution, whole numbers, booleans, by name.
 
-    A symbolic first dimension is ``batch``, another one ``dims[name]`` or else ``size``; equal names get equal sizes.
-    Raises ``ModelError`` for an input of strings or of unknown rank.
+    Whole numbers are of the input's range, which ``input_ranges`` finds in a model; without one they are 0 and 1, those
+    of 8 and 16 bits of the whole range of their type. A symbolic first dimension is ``batch``, another one
+    ``dims[name]`` or else ``size``; equal names get equal sizes. Raises ``ModelError`` for an input of strings or of
+    unknown rank.
     """
     known = dict(dims or {})
     for spec in inputs:
         if spec.shape and isinstance(spec.shape[0], str) and spec.shape[0] != UNKNOWN_RANK:
             known.setdefault(spec.shape[0], batch)
-    return {spec.name: _values(spec, seed, known, size) for spec in inputs}
+    return {spec.name: _values(spec, seed, known, size, (ranges or {}).get(spec.name)) for spec in inputs}
 
 
-def _values(spec: TensorSpec, seed: int, dims: Mapping[str, int], size: int) -> Array:
+def _values(spec: TensorSpec, seed: int, dims: Mapping[str, int], size: int, found: InputRange | None) -> Array:
     import numpy as np
 
     if UNKNOWN_RANK in spec.shape:
@@ -48,6 +53,6 @@ def _values(spec: TensorSpec, seed: int, dims: Mapping[str, int], size: int) -> 
 
             return generator.standard_normal(shape).astype(ml_dtypes.bfloat16)
         return generator.standard_normal(shape).astype(spec.dtype)
-    if spec.dtype.startswith(("int", "uint", "bool")):
-        return generator.integers(0, 2, shape).astype(spec.dtype)
+    if is_whole(spec):
+        return draw(found or plain_range(spec), spec, shape, generator)
     raise ModelError(f"cannot generate values for the input {spec.name!r} of type {spec.dtype}", hint="give samples")

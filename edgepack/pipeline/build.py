@@ -113,7 +113,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     data = settings.data or settings.eval
     source = export_model(runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed)
     model = runner.run(prepare, source, title=f"opset {source.opset}")
-    selection = select_samples(runner, plan.request, model.inputs)
+    selection = select_samples(runner, plan.request, model.inputs, model)
     for note in selection.notes:
         runner.events.note(note)
     found = None

@@ -38,7 +38,7 @@ def _select(
     """Return samples of ``data``, all of them for one purpose: nothing is held back."""
     preprocessing = recipe.preprocessing if recipe else None
     request = SampleRequest(None, data, preprocessing, eval_samples=samples, seed=seed)
-    return select_samples(runner, request, model.inputs)
+    return select_samples(runner, request, model.inputs, model)
 
 
 def calibrate_model(
@@ -86,7 +86,7 @@ def lint_model(
     else:
         preprocessing = recipe.preprocessing if recipe else None
         request = SampleRequest(data, eval_data, preprocessing, samples=samples, default=_ALL, seed=seed)
-        selection = select_samples(runner, request, model.inputs)
+        selection = select_samples(runner, request, model.inputs, model)
     return lint_selection(runner, model, selection, chosen, share)
 
 

@@ -68,8 +68,8 @@ def test_unlabelled_samples_that_are_all_asked_for_evaluate_themselves_and_it_is
 def test_random_inputs_are_reproducible_and_fit_the_model(tmp_path: Path) -> None:
     specs = (TensorSpec("x", "float32", ("N", 3)), TensorSpec("ids", "int64", (1, "T")))
     (tmp_path / "b").mkdir()
-    first, second = random_inputs(specs, 1, tmp_path), random_inputs(specs, 1, tmp_path / "b")
-    with np.load(first) as a, np.load(second) as b:
+    first, second = (random_inputs(specs, None, 1, folder) for folder in (tmp_path, tmp_path / "b"))
+    with np.load(first.path) as a, np.load(second.path) as b:
         assert a["x"].shape == (8, 1, 3)
         assert a["ids"].shape == (8, 1, 1)
         assert a["ids"].dtype == np.int64

@@ -49,9 +49,9 @@ def outcomes(runner: StageRunner) -> list[tuple[str, Outcome]]:
 
 
 def test_a_stage_runs_once_for_the_same_inputs(runner: StageRunner) -> None:
-    first = runner.run(random_inputs, INPUTS, 1)
-    again = runner.run(random_inputs, INPUTS, 1)
-    other = runner.run(random_inputs, INPUTS, 2)
+    first = runner.run(random_inputs, INPUTS, None, 1)
+    again = runner.run(random_inputs, INPUTS, None, 1)
+    other = runner.run(random_inputs, INPUTS, None, 2)
     assert first == again != other
     assert outcomes(runner) == [("data", "done"), ("data", "reused"), ("data", "done")]
 

@@ -15,15 +15,21 @@ from edgepack.verify.make_golden import make_golden
 _GOLDEN_SAMPLES = 4
 
 
-def select_samples(runner: StageRunner, request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
-    """Return calibration and evaluation samples; without any data, random inputs evaluate."""
+def select_samples(
+    runner: StageRunner, request: SampleRequest, inputs: tuple[TensorSpec, ...], model: OnnxModel | None = None
+) -> Selection:
+    """Return calibration and evaluation samples; without any data, random inputs evaluate.
+
+    The graph of ``model`` says what its whole-number inputs mean.
+    """
     notes: tuple[str, ...] = ()
     if request.data is None and request.eval_data is None:
         sized = with_shapes(inputs, request.shapes)
-        path = runner.run(random_inputs, sized, request.seed, title="random inputs")
-        request = dataclasses.replace(request, eval_data=str(path))
+        drawn = runner.run(random_inputs, sized, model, request.seed, title="random inputs")
+        request = dataclasses.replace(request, eval_data=str(drawn.path))
         notes = (
             f"no data was given: numerics are verified on {RANDOM_INPUTS} random inputs, accuracy is not measured",
+            *drawn.notes,
         )
     selection = runner.run(choose_samples, request, inputs, title=short(request.data or request.eval_data or ""))
     return dataclasses.replace(selection, notes=(*notes, *selection.notes))
