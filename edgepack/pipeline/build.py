@@ -228,7 +228,7 @@ def _calibration(original: Original) -> SampleSet:
 
 def _misses_gate(evaluation: Evaluation, max_drop: float | None) -> bool:
     found = evaluation.accuracy
-    return max_drop is not None and found is not None and not found.suspect and found.drop > max_drop
+    return max_drop is not None and found is not None and not evaluation.suspect and found.drop > max_drop
 
 
 def _meet_gate(
@@ -269,9 +269,9 @@ def _check(evaluation: Evaluation, settings: BuildSettings, precision: Precision
     """Raise ``VerificationError`` or ``GateError`` when the row must not become a bundle."""
     refuse_wrong(evaluation.verification, precision)
     found = evaluation.accuracy
-    if found is not None and found.suspect:
+    if evaluation.suspect:
         raise GateError(
-            found.suspect,
+            evaluation.suspect,
             hint="check the order of the classes with 'edgepack lint'; if all is right, --metric agreement",
         )
     if settings.max_drop is None:

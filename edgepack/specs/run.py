@@ -105,8 +105,7 @@ class Accuracy:
     """A metric measured on the same samples for fp32 and for this precision.
 
     ``drop`` = fp32 - value, as a fraction; ``ci95`` is the interval of that *paired* difference.
-    ``metric`` is a name in verify/metrics or the user's module:function. ``suspect`` says why the figure of fp32 itself
-    is not to be believed, as where the labels are not those of the model's classes.
+    ``metric`` is a name in verify/metrics or the user's module:function.
     """
 
     metric: str
@@ -115,4 +114,3 @@ class Accuracy:
     value: float
     drop: float
     ci95: tuple[float, float]
-    suspect: str | None = None

@@ -23,12 +23,16 @@ from edgepack.verify.tolerance import widest
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured of one compiled model; ``accuracy`` is None with the reason beside it."""
+    """All that was measured of one compiled model; ``accuracy`` is None with the reason beside it.
+
+    ``suspect`` says why the accuracy of fp32 itself is not to be believed, as where labels are those of other classes.
+    """
 
     verification: Verification
     accuracy: Accuracy | None
     accuracy_reason: str | None
     closeness: Closeness
+    suspect: str | None = None
 
 
 def _engine_here(compiled: CompiledModel, *_others: object) -> Mapping[str, str]:
@@ -73,11 +77,11 @@ def evaluate(
         runner.close()
     verification = _with_decisions(verification, sums.decisions(), compiled.precision, len(samples.indices))
     closeness = sums.result(seed)
-    accuracy, reason = _accuracy(
+    accuracy, reason, suspect = _accuracy(
         record, metric, closeness, expected, OutputReader(stored), reference.names, samples, seed
     )
     _discard(stored)
-    return Evaluation(verification, accuracy, reason, closeness)
+    return Evaluation(verification, accuracy, reason, closeness, suspect)
 
 
 def _with_decisions(
@@ -116,9 +120,13 @@ def _accuracy(
     names: tuple[str, ...],
     samples: SampleSet,
     seed: int,
-) -> tuple[Accuracy | None, str | None]:
+) -> tuple[Accuracy | None, str | None, str | None]:
+    """Return the accuracy, or the reason why there is none, and why it is not to be believed."""
     if record.needs_labels and not samples.labelled:
-        return None, "no labels were given: accuracy was not measured"
+        return None, "no labels were given: accuracy was not measured", None
     labels = read_labels(samples) if record.needs_labels else None
-    answer = record.measure(Compared(metric, closeness, expected, found, names, labels, seed))
-    return (None, answer) if isinstance(answer, str) else (answer, None)
+    compared = Compared(metric, closeness, expected, found, names, labels, seed)
+    answer = record.measure(compared)
+    if isinstance(answer, str):
+        return None, answer, None
+    return answer, None, record.doubt(compared, answer) if record.doubt is not None else None

@@ -51,7 +51,7 @@ class Metric:
     there are none; it raises ``DataError`` when outputs or labels do not fit. ``title`` is the metric in words, empty
     for its own name. ``unit`` "%" says that it is a fraction, which is read as per cent. ``needs_scores`` says that the
     first output must be class scores [batch, classes]. ``has_drop`` says that a drop against fp32 has a meaning, which
-    --max-drop can limit.
+    --max-drop can limit. ``doubt`` returns why the figure of fp32 itself is not to be believed, None where it is.
     """
 
     measure: Callable[[Compared], Accuracy | str]
@@ -60,6 +60,7 @@ class Metric:
     needs_labels: bool = False
     needs_scores: bool = False
     has_drop: bool = True
+    doubt: Callable[[Compared, Accuracy], str | None] | None = None
 
 
 METRICS: Table[Metric] = Table(

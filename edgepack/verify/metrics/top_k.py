@@ -34,19 +34,21 @@ def _measure(most: int, compared: Compared) -> Accuracy:
     k = min(most, fp32.shape[1])
     before, after = top_k_correct(fp32, labels, k), top_k_correct(scores, labels, k)
     first, second = float(before.mean()), float(after.mean())
-    interval = paired_difference_ci95(before, after)
-    suspect = near_chance(metric, before, k / fp32.shape[1])
-    return Accuracy(metric, len(labels), first, second, first - second, interval, suspect)
+    return Accuracy(metric, len(labels), first, second, first - second, paired_difference_ci95(before, after))
 
 
-def near_chance(metric: str, correct: Array, chance: float) -> str | None:
+def _doubt(most: int, compared: Compared, found: Accuracy) -> str | None:
+    classes = compared.expected.whole(compared.names[0]).shape[1]
+    return near_chance(found.metric, round(found.fp32 * found.n), found.n, min(most, classes) / classes)
+
+
+def near_chance(metric: str, right: int, n: int, chance: float) -> str | None:
     """Return why the fp32 model's own accuracy is not to be believed, where it is hardly better than guessing.
 
-    ``correct`` is bool [n]; ``chance`` is what a guess is right with. That the labels are those of other classes, or in
+    ``right`` of ``n`` samples are; ``chance`` is the share of a guess. That labels are those of other classes, or in
     another order, is then likelier than that somebody ships such a model. It is said where the upper end of the 95 %
     interval is less than a tenth of the way from chance to all right; few samples never show that.
     """
-    n, right = len(correct), int(correct.sum())
     if proportion_ci95(right, n)[1] >= chance + _NEAR * (1 - chance):
         return None
     return (
@@ -71,5 +73,11 @@ def top_k_correct(scores: Array, labels: Array, k: int) -> Array:
     return result
 
 
-TOP1 = Metric(partial(_measure, 1), title="top-1 accuracy", unit="%", needs_labels=True, needs_scores=True)
-TOP5 = Metric(partial(_measure, 5), title="top-5 accuracy", unit="%", needs_labels=True, needs_scores=True)
+def _top(most: int) -> Metric:
+    title = f"top-{most} accuracy"
+    return Metric(
+        partial(_measure, most), title, "%", needs_labels=True, needs_scores=True, doubt=partial(_doubt, most)
+    )
+
+
+TOP1, TOP5 = _top(1), _top(5)

@@ -29,34 +29,30 @@ def test_a_forbidden_class_has_a_score_of_minus_infinity() -> None:
     assert top_k_correct(scores, np.array([0, 2]), 2).tolist() == [False, False]
 
 
-def right(count: int, n: int) -> np.ndarray:
-    return np.arange(n) < count
+@pytest.mark.parametrize(
+    ("right", "n", "chance"),
+    [
+        (2, 210, 0.001),  # labels of other classes
+        (0, 40, 0.1),
+        (50, 500, 0.1),  # labels in another order
+        (500, 1000, 0.5),
+        (20, 100, 0.5),  # both classes exchanged
+    ],
+)
+def test_a_reference_that_hardly_guesses_better_is_suspect(right: int, n: int, chance: float) -> None:
+    assert "the fp32 model itself has a top1 of" in (near_chance("top1", right, n, chance) or "")
 
 
 @pytest.mark.parametrize(
-    ("correct", "chance"),
+    ("right", "n", "chance"),
     [
-        (right(2, 210), 0.001),  # labels of other classes
-        (right(0, 40), 0.1),
-        (right(50, 500), 0.1),  # labels in another order
-        (right(500, 1000), 0.5),
-        (right(20, 100), 0.5),  # both classes exchanged
+        (0, 3, 0.1),  # few samples say nothing
+        (4, 10, 0.5),
+        (300, 1000, 0.1),
+        (580, 1000, 0.5),
+        (150, 1000, 0.0001),
+        (10, 10, 0.9),
     ],
 )
-def test_a_reference_that_hardly_guesses_better_is_suspect(correct: np.ndarray, chance: float) -> None:
-    assert "the fp32 model itself has a top1 of" in (near_chance("top1", correct, chance) or "")
-
-
-@pytest.mark.parametrize(
-    ("correct", "chance"),
-    [
-        (right(0, 3), 0.1),  # few samples say nothing
-        (right(4, 10), 0.5),
-        (right(300, 1000), 0.1),
-        (right(580, 1000), 0.5),
-        (right(150, 1000), 0.0001),
-        (right(10, 10), 0.9),
-    ],
-)
-def test_a_weak_model_is_not(correct: np.ndarray, chance: float) -> None:
-    assert near_chance("top1", correct, chance) is None
+def test_a_weak_model_is_not(right: int, n: int, chance: float) -> None:
+    assert near_chance("top1", right, n, chance) is None
