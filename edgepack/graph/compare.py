@@ -39,8 +39,13 @@ def invent_feeds(model: OnnxModel, *, seed: int = 0, batch: int = _BATCH) -> dic
 
 
 def differences(expected: Mapping[str, Array], found: Mapping[str, Array]) -> tuple[str, ...]:
-    """Return one line for every output in ``found`` that differs from the one expected by more than rounding."""
-    return tuple(line for name, array in expected.items() if (line := _differs(name, array, found[name])))
+    """Return one line for every output in ``found`` that differs from the one expected by more than rounding.
+
+    Another type is a difference, and so are outputs that one of the two has not.
+    """
+    lines = [line for name, array in expected.items() if name in found and (line := _differs(name, array, found[name]))]
+    missing = [f"{name!r} is in one of the two only" for name in expected.keys() ^ found.keys()]
+    return (*lines, *sorted(missing))
 
 
 def run_model(model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -81,6 +86,8 @@ def _differs(name: str, expected: Array, found: Array) -> str | None:
 
     if expected.shape != found.shape:
         return f"{name!r} has the shape {found.shape}, not {expected.shape}"
+    if expected.dtype != found.dtype:
+        return f"{name!r} has the type {found.dtype}, not {expected.dtype}"
     if not np.issubdtype(expected.dtype, np.floating):
         share = float(np.mean(expected != found)) if expected.size else 0.0
         return f"{name!r} differs in {share:.0%} of its values" if share > _TIES else None

@@ -52,6 +52,15 @@ def test_ties_of_whole_numbers() -> None:
     assert differences({"y": array}, {"y": other}) == ("'y' differs in 2% of its values",)
 
 
+def test_another_type_and_other_names_are_differences() -> None:
+    one = {"y": np.ones(3, np.float32)}
+    assert differences(one, {"y": np.ones(3)}) == ("'y' has the type float64, not float32",)
+    assert differences(one, {"z": np.ones(3, np.float32)}) == (
+        "'y' is in one of the two only",
+        "'z' is in one of the two only",
+    )
+
+
 def test_random_feeds() -> None:
     inputs = (
         TensorSpec("x", "float32", ("N", 3, "L")),

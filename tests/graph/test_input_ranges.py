@@ -145,3 +145,9 @@ def test_what_is_tried_in_turn() -> None:
         {},
     ]
     assert list(narrower({})) == [{}]
+
+
+def test_a_number_without_axes(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Cast", ["rate"], ["r"], to=FLOAT), helper.make_node("Mul", ["x", "r"], ["y"])]
+    model = made(tmp_path / "m.onnx", nodes, {"rate": (INT64, []), "x": (FLOAT, ["N", 2])}, {})
+    assert random_inputs(model.inputs, model, 0, tmp_path).notes == ("random values of 'rate' are -99 to 99",)
