@@ -24,6 +24,8 @@ import numpy as np
 from edgepack.base import documents
 from edgepack.base.files import atomic_write
 from edgepack.device.host import host_facts
+from edgepack.engines import ENGINES
+from edgepack.engines.common.fixed_batch import free_batch
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import (
     BundleError,
@@ -43,6 +45,7 @@ from edgepack.verify.tolerance import Tolerance, tolerance, too_wide, widest
 Infer: TypeAlias = Callable[[Feeds], Mapping[str, Array]]
 
 GOLDEN = "golden.npz"  # its name in a bundle
+LOADED_FOR_IT = "loaded for it"  # a batch that the engine was not only given but loaded for
 
 _TOLERANCE = "tolerance"
 _MEMBER = re.compile(r"(input|output)/(0|[1-9][0-9]{0,5})/(.+)\.npy", re.DOTALL)
@@ -185,24 +188,16 @@ def run_golden(
     Where the model's ``inputs`` take several samples, its batches are run too, each compared by itself. An engine that
     refuses one is not wrong; the note says so.
     """
-    batched = batched_inputs(inputs)
-    batches = vectors.batches if batched else ()
+    batches = vectors.batches if batched_inputs(inputs) else ()
     total = len(vectors.inputs) + len(batches)
     outputs = []
     for i, feeds in enumerate(vectors.inputs):
         outputs.append(copied(infer(feeds)))
         progress("verify", i + 1, total)
-    found = distances(vectors.outputs, outputs, vectors.tolerance)
-    refused = []
-    for i, batch in enumerate(batches):
-        try:
-            answer = copied(infer(joined([vectors.inputs[k] for k in batch.samples], batched)))
-        except (CompileError, DataError) as error:
-            refused.append(f"{len(batch.samples)} samples at once are refused: {error.message}")
-        else:
-            compared = distances([batch.outputs], [answer], vectors.tolerance)
-            found += tuple(dataclasses.replace(output, batch=len(batch.samples)) for output in compared)
-        progress("verify", len(vectors.inputs) + i + 1, total)
+    found, refused = run_batches(infer, vectors, inputs)
+    found = (*distances(vectors.outputs, outputs, vectors.tolerance), *found)
+    if batches:
+        progress("verify", total, total)
     return Verification(
         passed=all(output.passed for output in found),
         outputs=found,
@@ -212,6 +207,35 @@ def run_golden(
         isa=host_facts().isa,
         note="; ".join(refused) or None,
     )
+
+
+def run_batches(
+    infer: Infer, vectors: Golden, inputs: tuple[TensorSpec, ...], way: str = ""
+) -> tuple[tuple[OutputDistance, ...], tuple[str, ...]]:
+    """Run the samples that are to be run at once; return how far each output is, and what the engine refused.
+
+    ``way`` names how the model was loaded, where that is not as for single samples.
+    """
+    batched = batched_inputs(inputs)
+    found: list[OutputDistance] = []
+    refused = []
+    for batch in vectors.batches if batched else ():
+        size = len(batch.samples)
+        try:
+            answer = copied(infer(joined([vectors.inputs[k] for k in batch.samples], batched)))
+        except (CompileError, DataError) as error:
+            refused.append(f"{size} samples at once are refused: {error.message}")
+        else:
+            compared = distances([batch.outputs], [answer], vectors.tolerance)
+            found += (dataclasses.replace(output, batch=size, way=way) for output in compared)
+    return tuple(found), tuple(refused)
+
+
+def batch_to_load(vectors: Golden, inputs: tuple[TensorSpec, ...], backend: str) -> int | None:
+    """Return the size of the batch that an engine is also loaded for, where it is loaded for one; None where not."""
+    if not ENGINES.get(backend).fixes_batch or not free_batch(inputs):
+        return None
+    return next((len(batch.samples) for batch in vectors.batches), None)
 
 
 def check_golden(
@@ -244,7 +268,7 @@ def check_golden(
     except ModelError as error:
         raise BundleError(f"the golden vectors of {where} say nothing: {error.message}") from None
     for name, allowed in vectors.tolerance.items():
-        if problem := too_wide(allowed, precision):
+        if problem := too_wide(allowed, precision, vectors.elements[name]):
             raise BundleError(
                 f"the golden vectors of {where} allow the output {name!r} {problem}",
                 hint="the bundle was changed, or made by another version: build it again",

@@ -85,16 +85,15 @@ def tolerance(precision: Precision, measured: OutputDistance | None = None, elem
     )
 
 
-def too_wide(allowed: Tolerance, precision: Precision) -> str | None:
+def too_wide(allowed: Tolerance, precision: Precision, elements: int) -> str | None:
     """Return what a tolerance that somebody else wrote allows beyond the policy, in words; None where it keeps it."""
-    most = widest(precision)
+    most = widest(precision, elements)
     if not most.sqnr_db - _ROUNDED <= allowed.sqnr_db <= _HIGHEST_SQNR_DB:
         return f"an SQNR of {allowed.sqnr_db:.4g} dB, where {precision} needs {most.sqnr_db:.4g}"
     if not 0 <= allowed.max_abs <= most.max_abs:
         return f"differences of {allowed.max_abs:.4g} from zero, where {precision} may have {most.max_abs:.4g}"
-    share = most.mismatch if precision == "fp32" else _MOST_OF_FEW
-    if not 0 <= allowed.mismatch <= share:
-        return f"{100 * allowed.mismatch:.4g} % of decisions to differ, where {precision} may have {100 * share:.4g} %"
+    if not 0 <= allowed.mismatch <= most.mismatch + _ROUNDED:
+        return f"{100 * allowed.mismatch:.4g} % of decisions to differ, where {100 * most.mismatch:.4g} % may"
     return None
 
 

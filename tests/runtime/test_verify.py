@@ -161,6 +161,23 @@ def test_a_batch_is_verified_too(tmp_path):
         assert result.passed == passed
 
 
+def test_an_engine_that_is_loaded_for_a_batch_is_verified_in_both_ways(tmp_path):
+    """OpenVINO is loaded for one sample, for any batch when another one comes, and for a batch that is measured."""
+    pytest.importorskip("openvino")
+    from small_bundles import small_onnx
+
+    model = load_model(small_onnx(tmp_path / "onnx" / "model.onnx"))
+    openvino = dataclasses.replace(TARGET, backend="openvino")
+    compiled = get_backend("openvino").compile_model(model, openvino, "fp32", tmp_path / "compiled")
+    vectors = read_golden(small_golden(model.path, tmp_path / "golden.npz"))
+    scores = np.concatenate([vectors.outputs[i]["scores"] for i in (1, 0)])
+    batches = (GoldenBatch((1, 0), {"scores": scores}),)
+    golden = write_golden(dataclasses.replace(vectors, batches=batches), tmp_path / "batch.npz")
+    result = verify(pack(compiled, golden, small_facts(), tmp_path))
+    assert result.passed
+    assert [(output.batch, output.way) for output in result.outputs] == [(1, ""), (2, ""), (2, "loaded for it")]
+
+
 @pytest.mark.parametrize("figures", [(-1e300, 0, 0), (12.0, 0, 0), (60.0, 1e300, 0), (60.0, 0, 1.0)])
 def test_a_forged_tolerance_is_refused(tmp_path, figures):
     from edgepack.bundle import pack as packing

@@ -67,8 +67,8 @@ def test_no_measurement_makes_a_tolerance_wider_than_the_widest(precision, eleme
         assert allowed.sqnr_db >= most.sqnr_db
         assert allowed.max_abs <= most.max_abs < 1
         assert allowed.mismatch <= most.mismatch <= 0.5
-        assert too_wide(allowed, precision) is None
-    assert too_wide(tolerance(precision), precision) is None
+        assert too_wide(allowed, precision, elements) is None
+    assert too_wide(tolerance(precision), precision, elements) is None
 
 
 def test_the_ceiling_of_differing_decisions():
@@ -102,10 +102,11 @@ def test_an_output_that_is_zero_in_fp32():
     ],
 )
 def test_a_tolerance_that_somebody_else_wrote(precision, forged):
-    assert too_wide(dataclasses.replace(tolerance(precision), **forged), precision)
+    assert too_wide(dataclasses.replace(tolerance(precision), **forged), precision, 4)
 
 
 def test_what_one_precision_may_another_may_not():
-    assert too_wide(Tolerance(20.0, 0.0, 0.0), "int8") is None
-    assert "fp32 needs 60" in (too_wide(Tolerance(59.0, 0.0, 0.0), "fp32") or "")
-    assert "fp32 may have 0.1 %" in (too_wide(Tolerance(60.0, 0.0, 0.01), "fp32") or "")
+    assert too_wide(Tolerance(20.0, 0.0, 0.5), "int8", 4) is None
+    assert "fp32 needs 60" in (too_wide(Tolerance(59.0, 0.0, 0.0), "fp32", 4) or "")
+    assert "where 0.1 % may" in (too_wide(Tolerance(60.0, 0.0, 0.01), "fp32", 4) or "")
+    assert "where 25.1 % may" in (too_wide(Tolerance(20.0, 0.0, 0.5), "int8", 1000) or "")
