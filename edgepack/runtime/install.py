@@ -8,6 +8,7 @@ left half-copied goes with the next installation.
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import shutil
@@ -25,7 +26,7 @@ from edgepack.device.host import host_facts
 from edgepack.errors import ChildError, ConfigError, EdgepackError, IntegrityError, StorageError, VerificationError
 from edgepack.execution import child
 from edgepack.runtime.load import PLANS, load
-from edgepack.runtime.verify import verify_loaded
+from edgepack.runtime.verify import other_ways, verify_loaded, verify_ways
 from edgepack.specs.run import RunOptions, Verification
 from edgepack.specs.target import Host
 from edgepack.specs.types import Precision, Progress, no_progress
@@ -249,7 +250,9 @@ def prove(bundle: Path, options: RunOptions, progress: Progress = no_progress) -
     with load(bundle, options, progress) as model:
         result = verify_loaded(model, progress)
         engine = model.backend if model.device == "CPU" else f"{model.backend} {model.device}"
-        return Proof(engine, model.chosen, model.skipped, result)
+        proof = Proof(engine, model.chosen, model.skipped, result)
+        ways = other_ways(model, options)
+    return dataclasses.replace(proof, verification=verify_ways(result, bundle, ways, progress))
 
 
 def _too_far(record: InstallRecord) -> str:

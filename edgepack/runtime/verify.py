@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.bundle.archive import read_member
@@ -17,72 +18,70 @@ from edgepack.specs.target import Host
 from edgepack.specs.types import Progress, no_progress
 from edgepack.verify.golden import (
     GOLDEN,
-    LOADED_FOR_IT,
-    Golden,
     batch_to_load,
     check_golden,
     read_golden,
-    run_batches,
     run_golden,
 )
+
+
+@dataclass(frozen=True)
+class Way:
+    """One more way in which a bundle may be run here: a payload, how it is loaded, and for how many samples."""
+
+    title: str
+    payload: Payload
+    options: RunOptions
+    batch: int = 1
 
 
 def verify(bundle: Path, options: RunOptions = RunOptions(), progress: Progress = no_progress) -> Verification:  # noqa: B008
     """Check ``bundle``, load it, run every golden vector and compare; ``passed``: all outputs are in tolerance.
 
-    Every way in which the bundle may be run here counts: the engine that is preferred, with the options that were tuned
-    too, and those that stand in for it, unless the device would have to build them first.
-
-    Raises what ``load`` raises, and ``BundleError`` when the golden vectors are not of this model.
+    Every way in which the bundle may be run here counts, see ``other_ways``. Raises what ``load`` raises, and
+    ``BundleError`` when the golden vectors are not of this model.
     """
     with load(bundle, options, progress) as model:
         found = verify_loaded(model, progress)
-        preferred, manifest = model.payload, model.manifest
-        tuned = tuned_options(model.bundle, preferred, model.versions)
-        vectors = read_golden(read_member(model.bundle, GOLDEN))
-        size = batch_to_load(vectors, model.inputs, model.backend)
+        ways = other_ways(model, options)
+    return verify_ways(found, bundle, ways, progress)
+
+
+def other_ways(model: LoadedModel, options: RunOptions) -> tuple[Way, ...]:
+    """Return how else a bundle may be run here than it was loaded with ``options``.
+
+    The engine that is preferred, with the options that were tuned and, where it is loaded for one batch, for that of
+    the golden vectors; then the engines that stand in for it, unless the device would have to build them first.
+    """
+    preferred, payloads = model.payload, model.manifest.payloads
+    size = batch_to_load(read_golden(read_member(model.bundle, GOLDEN)), model.inputs, model.backend)
+    tuned = tuned_options(model.bundle, preferred, model.versions)
+    ways = []
     if size is not None and options.fixed_batch is None:
-        found = _with_fixed_batch(found, bundle, vectors, preferred, options, size)
-    ways = [(preferred, dataclasses.replace(tuned, threads=options.threads or tuned.threads), "tuned")]
-    later = manifest.payloads[manifest.payloads.index(preferred) + 1 :]
-    ways = [*(ways if tuned != RunOptions() else []), *((p, options, "") for p in later if not built_later(p))]
-    for payload, how, title in ways:
-        found = _also(found, _verify_way(bundle, payload, how, progress), title or engine_name(payload, how))
-    return found
+        ways.append(Way(f"loaded for {size}", preferred, options, size))
+    if tuned != RunOptions():
+        threads = options.threads or tuned.threads
+        ways.append(Way("tuned", preferred, dataclasses.replace(tuned, threads=threads)))
+    later = (p for p in payloads[payloads.index(preferred) + 1 :] if p.key or not is_built_on_device(p.backend))
+    return *ways, *(Way(engine_name(payload, options), payload, options) for payload in later)
 
 
-def built_later(payload: Payload) -> bool:
-    """Say whether a device would first have to build the engine of a payload, which takes minutes."""
-    return is_built_on_device(payload.backend) and not payload.key
-
-
-def _verify_way(bundle: Path, payload: Payload, options: RunOptions, progress: Progress) -> Verification | str:
-    """Return the verification of one payload, or why it cannot be run here."""
-    try:
-        with load(bundle, options, progress, only=payload) as model:
-            return verify_loaded(model, progress)
-    except (ToolchainError, CompileError) as error:
-        return error.message
-
-
-def _with_fixed_batch(
-    found: Verification, bundle: Path, vectors: Golden, payload: Payload, options: RunOptions, size: int
+def verify_ways(
+    found: Verification, bundle: Path, ways: tuple[Way, ...], progress: Progress = no_progress
 ) -> Verification:
-    """Return what is found too when the engine is loaded for the golden batch, as ``load(..., batch=N)`` does."""
-    with load(bundle, options, batch=size, only=payload) as model:
-        more, _ = run_batches(model.infer, vectors, model.inputs, LOADED_FOR_IT)
-    outputs = (*found.outputs, *more)
-    return dataclasses.replace(found, passed=all(output.passed for output in outputs), outputs=outputs)
-
-
-def _also(found: Verification, other: Verification | str, way: str) -> Verification:
-    """Return the verification with that of another way; one that cannot be run here is no fault of the first."""
-    if isinstance(other, str):
-        return found
-    outputs = (*found.outputs, *(dataclasses.replace(output, way=way) for output in other.outputs))
-    notes = [note for note in (found.note, other.note) if note]
-    note = "; ".join(dict.fromkeys(notes)) or None
-    return dataclasses.replace(found, passed=found.passed and other.passed, outputs=outputs, note=note)
+    """Return the verification with those of other ways, each loaded for itself; a way that is not here is left out."""
+    for way in ways:
+        try:
+            with load(bundle, way.options, progress, batch=way.batch, only=way.payload) as model:
+                other = verify_loaded(model, progress)
+        except (ToolchainError, CompileError):
+            continue
+        outputs = tuple(dataclasses.replace(output, way=way.title) for output in other.outputs)
+        notes = "; ".join(dict.fromkeys(note for note in (found.note, other.note) if note))
+        found = dataclasses.replace(
+            found, passed=found.passed and other.passed, outputs=(*found.outputs, *outputs), note=notes or None
+        )
+    return found
 
 
 def engine_name(payload: Payload, options: RunOptions) -> str:

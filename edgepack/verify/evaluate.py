@@ -16,7 +16,6 @@ from edgepack.specs.run import Accuracy, OutputDistance, RunOptions, Verificatio
 from edgepack.specs.types import Precision, Progress, no_progress
 from edgepack.verify.closeness import Closeness, ClosenessSums
 from edgepack.verify.golden import (
-    LOADED_FOR_IT,
     Golden,
     batch_to_load,
     read_golden,
@@ -102,7 +101,7 @@ def _with_fixed_batch(
         return verification
     runner = get_backend(compiled.backend).load_model(compiled, dataclasses.replace(options, fixed_batch=size))
     try:
-        found, _ = run_batches(runner.infer, vectors, compiled.inputs, LOADED_FOR_IT)
+        found, _ = run_batches(runner.infer, vectors, compiled.inputs, f"loaded for {size}")
     finally:
         runner.close()
     outputs = (*verification.outputs, *found)

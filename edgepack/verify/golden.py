@@ -45,7 +45,6 @@ from edgepack.verify.tolerance import Tolerance, tolerance, too_wide, widest
 Infer: TypeAlias = Callable[[Feeds], Mapping[str, Array]]
 
 GOLDEN = "golden.npz"  # its name in a bundle
-LOADED_FOR_IT = "loaded for it"  # a batch that the engine was not only given but loaded for
 
 _TOLERANCE = "tolerance"
 _MEMBER = re.compile(r"(input|output)/(0|[1-9][0-9]{0,5})/(.+)\.npy", re.DOTALL)
@@ -167,6 +166,7 @@ def what_is_wrong(measured: OutputDistance, allowed: Tolerance | None = None) ->
 def wrong_output(measured: OutputDistance, problem: str, precision: Precision) -> VerificationError:
     """Return the error that ends a row whose output is wrong."""
     where = f" of {measured.batch} samples at once" if measured.batch > 1 else ""
+    where += f" ({measured.way})" if measured.way else ""
     hint = "the engine may compute in a lower precision than asked for, or this operator wrongly: try another engine"
     if measured.batch > 1:
         hint = "fix the batch to 1 with --shape, or use another engine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import types
 from typing import TYPE_CHECKING, Any
@@ -107,6 +108,14 @@ def test_outputs_have_the_promised_type(kind: int, load: Load) -> None:
     found = load(proto).infer(feeds)["y"]
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, expected(proto, feeds)["y"])
+
+
+def test_files_that_return_another_type_are_refused(backend: Backend, target: Target, tmp_path: Path) -> None:
+    proto = make([helper.make_node("Relu", ["x"], ["y"])], [("x", FLOAT, ["N", 5])], [("y", FLOAT, ["N", 5])])
+    compiled = backend.compile_model(save(proto, tmp_path / "m.onnx"), target, "fp32", tmp_path / "out")
+    promised = (dataclasses.replace(compiled.outputs[0], dtype="float64"),)
+    with pytest.raises(CompileError, match=r"as float32, not as float64|y \(float32\), not y \(float64\)"):
+        backend.load_model(dataclasses.replace(compiled, outputs=promised), RunOptions())
 
 
 def test_one_hot_may_be_computed_with(load: Load) -> None:

@@ -121,3 +121,25 @@ def small_openvino_bundle(folder: Path) -> Path:
     model = load_model(small_onnx(folder / "onnx" / "model.onnx"))
     compiled = compile_model(model, dataclasses.replace(TARGET, backend="openvino"), "fp32", folder / "compiled")
     return pack(compiled, small_golden(model.path, folder / "golden.npz"), small_facts(), folder)
+
+
+def small_bundle_of_two(folder: Path, *, same: bool) -> Path:
+    """Pack a bundle with two payloads, of which the second stands in for the first; ``same``: with the same weights."""
+    from unittest.mock import patch
+
+    import onnx
+
+    from edgepack.bundle import pack as packing
+
+    compiled = small_compiled(folder / "compiled")
+    proto = onnx.load(compiled.folder / "model.onnx")
+    for tensor in () if same else proto.graph.initializer:
+        value = onnx.numpy_helper.to_array(tensor) * np.float32(1.5)
+        tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    onnx.save(proto, compiled.folder / "second.onnx")
+    compiled = dataclasses.replace(compiled, files=("model.onnx", "second.onnx"))
+    (first,) = packing._payloads(compiled)
+    second = dataclasses.replace(first, entry=first.entry.replace("model.onnx", "second.onnx"))
+    with patch.object(packing, "_payloads", return_value=(first, second)):
+        golden = small_golden(compiled.folder / "model.onnx", folder / "golden" / "golden.npz")
+        return pack(compiled, golden, small_facts(), folder)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 from program import main
-from small_bundles import small_bundle, small_compiled, small_facts
+from small_bundles import small_bundle, small_bundle_of_two, small_compiled, small_facts
 
 from edgepack.base.files import sha256_file
 from edgepack.bundle.pack import pack
@@ -101,6 +101,14 @@ def test_a_bundle_that_computes_wrong_values_is_not_put_in_use(tmp_path: Path) -
         install(wrong_bundle(tmp_path / "wrong"), root)
     assert in_use(root) == first.id
     assert [path.name for path in (root / "versions").iterdir()] == [first.id]
+
+
+def test_engines_that_would_stand_in_are_proved_too(tmp_path: Path) -> None:
+    good = install(small_bundle_of_two(tmp_path / "good", same=True), tmp_path / "root")
+    assert [output.way for output in good.verification.outputs] == ["", "onnxruntime"]
+    with pytest.raises(VerificationError, match="not put in use"):
+        install(small_bundle_of_two(tmp_path / "bad", same=False), tmp_path / "other")
+    assert not (tmp_path / "other" / "current").exists()
 
 
 def test_a_damaged_bundle_is_refused_before_anything_is_written(tmp_path: Path) -> None:

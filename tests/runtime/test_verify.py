@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import onnx
 import pytest
-from small_bundles import TARGET, small_bundle, small_compiled, small_facts, small_golden
+from small_bundles import TARGET, small_bundle, small_bundle_of_two, small_compiled, small_facts, small_golden
 
 from edgepack.bundle.pack import pack
 from edgepack.device.host import host_facts
@@ -103,34 +102,11 @@ def test_another_instruction_set_is_said_where_it_matters(tmp_path, precision):
         assert "lacks future_vnni and adds" in note
 
 
-def with_second_payload(tmp_path, *, same):
-    """Pack a bundle with two models, of which the second stands in for the first where that cannot run."""
-    from edgepack.bundle import pack as packing
-
-    compiled = small_compiled(tmp_path / "compiled")
-    path = compiled.folder / "second.onnx"
-    proto = onnx.load(compiled.folder / "model.onnx")
-    for tensor in () if same else proto.graph.initializer:
-        value = onnx.numpy_helper.to_array(tensor) * np.float32(1.5)
-        tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
-    onnx.save(proto, path)
-    compiled = dataclasses.replace(compiled, files=("model.onnx", "second.onnx"))
-    plain = packing._payloads
-
-    def payloads(model):
-        (first,) = plain(model)
-        return first, dataclasses.replace(first, entry=first.entry.replace("model.onnx", "second.onnx"))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "_payloads", payloads)
-        return pack(compiled, small_golden(compiled.folder / "model.onnx", tmp_path / "g.npz"), small_facts(), tmp_path)
-
-
 def test_every_payload_that_runs_here_is_verified(tmp_path):
-    good = verify(with_second_payload(tmp_path / "good", same=True))
+    good = verify(small_bundle_of_two(tmp_path / "good", same=True))
     assert good.passed
     assert [output.way for output in good.outputs] == ["", "onnxruntime"]
-    bad = verify(with_second_payload(tmp_path / "bad", same=False))
+    bad = verify(small_bundle_of_two(tmp_path / "bad", same=False))
     assert [output.passed for output in bad.outputs] == [True, False]
     assert not bad.passed
 
@@ -175,7 +151,12 @@ def test_an_engine_that_is_loaded_for_a_batch_is_verified_in_both_ways(tmp_path)
     golden = write_golden(dataclasses.replace(vectors, batches=batches), tmp_path / "batch.npz")
     result = verify(pack(compiled, golden, small_facts(), tmp_path))
     assert result.passed
-    assert [(output.batch, output.way) for output in result.outputs] == [(1, ""), (2, ""), (2, "loaded for it")]
+    assert [(output.batch, output.way) for output in result.outputs] == [
+        (1, ""),
+        (2, ""),
+        (1, "loaded for 2"),
+        (2, "loaded for 2"),
+    ]
 
 
 @pytest.mark.parametrize("figures", [(-1e300, 0, 0), (12.0, 0, 0), (60.0, 1e300, 0), (60.0, 0, 1.0)])

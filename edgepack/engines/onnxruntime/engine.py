@@ -35,6 +35,12 @@ _CPU = "CPUExecutionProvider"
 _NUMBERS = frozenset(
     {"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"}
 )
+_ELEMENTS = {
+    **{f"tensor({name})": name for name in _NUMBERS - {"float32", "float64"}},
+    "tensor(float)": "float32",
+    "tensor(double)": "float64",
+    "tensor(bool)": "bool",
+}
 _LEVELS = {
     "off": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -168,6 +174,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
         batch = (str(compiled.inputs[0].shape[0]), options.fixed_batch)
     session = _open(path, compiled.entry, options, device, batch)
     _check_names(session, compiled)
+    _check_types(session, compiled)
     if options.fixed_batch and free_batch(compiled.inputs):
         general = dataclasses.replace(options, fixed_batch=None)
         return FixedBatchRunner(
@@ -252,6 +259,18 @@ def _check_names(session: Any, compiled: CompiledModel) -> None:
             raise CompileError(
                 f"{compiled.entry} has the {kind} {', '.join(sorted(names))}, "
                 f"not {', '.join(sorted(spec.name for spec in specs))}",
+                hint="the compiled files are of another model: compile it again",
+            )
+
+
+def _check_types(session: Any, compiled: CompiledModel) -> None:
+    """Refuse a file that returns other types than were promised: who reads their bytes would get other numbers."""
+    specs = {spec.name: spec for spec in compiled.outputs}
+    for value in session.get_outputs():
+        dtype = _ELEMENTS.get(value.type)  # None: a sequence, text
+        if dtype is not None and dtype != specs[value.name].dtype:
+            raise CompileError(
+                f"{compiled.entry} returns {value.name!r} as {dtype}, not as {specs[value.name].dtype}",
                 hint="the compiled files are of another model: compile it again",
             )
 

@@ -221,6 +221,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner |
         batch = 1 if options.fixed_batch is None else options.fixed_batch
         fixed = with_batch(core, path, compiled.inputs, batch)
         model = core.compile_model(str(path) if fixed is None else fixed, device, settings)
+        _check_types(model, compiled)
         names = tuple(_spec_of(port, compiled.outputs).name for port in model.outputs)
         parallel = device == "CPU" and model.get_property("INFERENCE_NUM_THREADS") > 1
         runner = OpenVinoRunner(model, engine.Tensor, compiled.inputs, names, reuse=reuse, parallel=parallel)
@@ -398,6 +399,18 @@ def _spec_of(port: Any, specs: tuple[TensorSpec, ...]) -> TensorSpec:
         f"not {', '.join(spec.name for spec in specs)}",
         hint="the compiled files are of another model: compile it again",
     )
+
+
+def _check_types(model: Any, compiled: CompiledModel) -> None:
+    """Refuse files that return other types than were promised: who reads their bytes would get other numbers."""
+    for port in model.outputs:
+        spec = _spec_of(port, compiled.outputs)
+        dtype = port.element_type.to_dtype().name
+        if dtype != spec.dtype:
+            raise CompileError(
+                f"{compiled.entry} returns {spec.name!r} as {dtype}, not as {spec.dtype}",
+                hint="the compiled files are of another model: compile it again",
+            )
 
 
 def _is_npu(device: str) -> bool:

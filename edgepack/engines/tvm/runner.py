@@ -187,9 +187,13 @@ def _check_names(interface: Interface, inputs: tuple[TensorSpec, ...], outputs: 
     for kind, found, wanted in pairs:
         if [(s.name, s.dtype) for s in found] != [(s.name, s.dtype) for s in wanted]:
             raise CompileError(
-                f"{MODEL} has the {kind} {', '.join(s.name for s in found)}, not {', '.join(s.name for s in wanted)}",
+                f"{MODEL} has the {kind} {_typed(found)}, not {_typed(wanted)}",
                 hint="the compiled files are of another model: compile it again",
             )
+
+
+def _typed(specs: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(f"{spec.name} ({spec.dtype})" for spec in specs)
 
 
 def _sizes(spec: TensorSpec) -> tuple[int, ...]:
