@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -31,7 +32,10 @@ from edgepack.verify.golden import (
 from edgepack.verify.tolerance import tolerance
 
 DEFAULT_COUNT = 4
-BATCH = 4  # so many samples are run at once
+# So many samples are run at once, two if they are large: a device needs the memory for them.
+BATCH = 4
+_LARGE_BYTES = 1 << 20
+_HUGE_BYTES = 64 << 20
 # The first vector is always kept; further ones while all stay below this and below a quarter of the model.
 _SMALL_BYTES = 1 << 20
 _SURVEYED = 16  # so many are looked at for samples that depend on each other
@@ -83,28 +87,35 @@ def _run(infer: Infer, feeds: Iterator[Feeds], limit_bytes: int, count: int, pro
 
 def _with_batch(infer: Infer, vectors: Golden, surveyed: Iterator[Feeds], batched: frozenset[str]) -> Golden:
     """Return the vectors with a batch of them, or others that show that samples depend on each other."""
-    room = len(vectors.inputs) >= BATCH  # else more vectors would make the bundle large
-    for feeds in _chunks(surveyed, BATCH):
-        if len(feeds) > 1 and room:
-            found = _batch_of(infer, Golden(feeds, tuple(copied(infer(feed)) for feed in feeds)), batched)
-            if mixes_batch(found):
-                return found
-    return _batch_of(infer, vectors, batched)
+    size = _at_once(vectors)
+    if not size:
+        return vectors
+    feeds = tuple(itertools.islice(surveyed, BATCH)) if len(vectors.inputs) >= BATCH else ()
+    while len(feeds) == BATCH:  # fewer are kept where more would make the bundle large
+        found = _batch_of(infer, Golden(feeds, tuple(copied(infer(feed)) for feed in feeds)), batched, size)
+        if mixes_batch(found):
+            return found
+        feeds = tuple(itertools.islice(surveyed, BATCH))
+    return _batch_of(infer, vectors, batched, size)
 
 
-def _chunks(feeds: Iterator[Feeds], size: int) -> Iterator[tuple[Feeds, ...]]:
-    whole = list(feeds)  # to the end: only then is it known that they are those that were chosen
-    yield from (tuple(whole[i : i + size]) for i in range(0, len(whole), size))
+def _at_once(vectors: Golden) -> int:
+    """Return how many samples are run at once; 0 for none."""
+    largest = max(
+        sum(array.nbytes for array in (*feed.values(), *answer.values()))
+        for feed, answer in zip(vectors.inputs, vectors.outputs, strict=True)
+    )
+    return 0 if largest > _HUGE_BYTES else 2 if largest > _LARGE_BYTES else BATCH
 
 
-def _batch_of(infer: Infer, vectors: Golden, batched: frozenset[str]) -> Golden:
-    """Run all samples at once, last first, those that do not fit the last left out; a single one twice.
+def _batch_of(infer: Infer, vectors: Golden, batched: frozenset[str], size: int) -> Golden:
+    """Run up to ``size`` samples at once, last first, those that do not fit the last left out; a single one twice.
 
     The vectors stay without a batch where the model takes one sample only, or several make no numbers.
     """
     last = vectors.inputs[-1]
     order = tuple(i for i in reversed(range(len(vectors.inputs))) if _fit(last, vectors.inputs[i], batched))
-    order = order if len(order) > 1 else order * 2
+    order = order[:size] if len(order) > 1 else order * 2
     try:
         answer = copied(infer(joined([vectors.inputs[i] for i in order], batched)))
         check_reference(answer, f"{len(order)} samples at once")

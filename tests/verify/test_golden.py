@@ -164,6 +164,18 @@ def test_a_single_sample_is_run_twice_at_once(tmp_path):
     assert vectors.batches[0].outputs["scores"].shape == (2, 5)
 
 
+@pytest.mark.parametrize(("values", "at_once"), [(100_000, (3, 2, 1, 0)), (400_000, (3, 2)), (20_000_000, None)])
+def test_fewer_large_samples_are_run_at_once(tmp_path, monkeypatch, values, at_once):
+    """A device must have the memory for it."""
+    monkeypatch.setattr("edgepack.verify.make_golden._SMALL_BYTES", 1 << 30)
+    model = onnx_of(
+        tmp_path / "m.onnx", f"(float[N,{values}] x) => (float[N] y) {{ y = ReduceMax<axes=[1],keepdims=0>(x) }}"
+    )
+    x = np.random.default_rng(0).standard_normal((4 if at_once else 1, values)).astype(np.float32)
+    vectors = read_golden(make_golden(model, samples_of(tmp_path, 0, model.inputs, x=x), 4, tmp_path))
+    assert [batch.samples for batch in vectors.batches] == ([at_once] if at_once else [])
+
+
 @pytest.mark.parametrize(
     "text",
     [

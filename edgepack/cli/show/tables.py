@@ -184,16 +184,16 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
     )
     for output in result.outputs:
         table.add_row(
-            _output_name(output),
+            "\n".join(_output_names(output)),
             *_closeness_cells(output),
             f"{output.cosine:.6f}",
             f"{output.max_abs:.3g}",
-            "[green]ok[/]" if output.passed else "[red]out of tolerance[/]",
+            "[green]ok[/]" if output.passed else "[red]failed[/]",
         )
     console.print(table)
     for output in result.outputs:
         if output.note and not output.identical:
-            console.print(f"{_output_name(output)}: {safe(output.note)}")
+            console.print(f"{', '.join(_output_names(output))}: {safe(output.note)}")
     verdict = "[green]verified[/]" if result.passed else "[red]not verified[/]"
     versions = ", ".join(f"{k} {v}" for k, v in result.versions.items())
     together = "".join(f" and {n} at once" for n in sorted({output.batch for output in result.outputs} - {1}))
@@ -202,9 +202,10 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
         console.print(f"[dim]{safe(result.note)}[/]")
 
 
-def _output_name(output: OutputDistance) -> str:
-    batch = f", {output.batch} at once" if output.batch > 1 else ""
-    return safe(output.name) + batch + (f" ({safe(output.way)})" if output.way else "")
+def _output_names(output: OutputDistance) -> tuple[str, ...]:
+    """Return an output's name and how it was run, where that is not the usual way."""
+    batch = f"{output.batch} at once" if output.batch > 1 else ""
+    return safe(output.name), *filter(None, (batch, safe(output.way)))
 
 
 def _closeness_cells(output: OutputDistance) -> tuple[str, str]:

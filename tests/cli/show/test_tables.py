@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
+from typing import Any
+
 import made_up
 import pytest
 
 from edgepack.cli.show.console import Console, PlainConsole, make_console
 from edgepack.cli.show.measured import show_results
-from edgepack.cli.show.tables import show_build, show_targets
+from edgepack.cli.show.tables import show_build, show_targets, show_verification
 from edgepack.engines.targets import list_targets
 from edgepack.specs.build import BuildResult
+from edgepack.specs.run import OutputDistance, Verification
 
 
 @pytest.fixture(params=[PlainConsole, make_console], ids=["plain", "rich"], autouse=True)
@@ -28,6 +33,51 @@ def test_a_build(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[3].split()[:3] == ["host-openvino", "fp32", "1.1"]
     assert "1.86x" in lines[4]
     assert any(line.split() == ["failed"] for line in lines)
+
+
+def test_exact_is_only_what_was_compared_and_equal(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    """No SQNR may mean identical, decisions, or that nothing was evaluated."""
+    row = dataclasses.replace(made_up.labelled_build()[1][0], sqnr_db=None, cosine=1.0, reason=None)
+    rows = (
+        row,
+        dataclasses.replace(row, mismatch=0.105),
+        dataclasses.replace(row, status="gate_missed", cosine=None),
+        dataclasses.replace(row, status="failed", cosine=None),
+    )
+    show_build(console, BuildResult("net", rows, (), "out", "report.html", {}, 1, 0))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(row.target)][:4]
+    assert ["exact" in line for line in lines] == [True, False, False, False]
+    assert ["89.50 % equal" in line for line in lines] == [False, True, False, False]
+
+
+def test_a_verification(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    def output(name: str, **more: Any) -> OutputDistance:
+        facts = {"sqnr_db": None, "cosine": 1.0, "max_abs": 0.0, "tolerance_sqnr_db": 60.0, "passed": True, **more}
+        return OutputDistance(name, **facts)
+
+    decision = {"tolerance_sqnr_db": None, "tolerance_mismatch": 0.25}
+    outputs = (
+        output("same"),
+        output("near", sqnr_db=31.25, passed=False),
+        output("zero", max_abs=255.0, passed=False, note="all zero: 255, 0.0001 is allowed"),
+        output("best", mismatch=0.5, passed=False, note="3 of 6 differ, 25 % may", **decision),
+        output("worst", mismatch=0.0, **decision),
+        output("type", passed=False, note="its dtype is float64", way="tuned", batch=4),
+    )
+    show_verification(
+        console, Path("b.edgepack"), Verification(False, outputs, 4, "x", {"x": "1"}, (), note="not used: y")
+    )
+    text = capsys.readouterr().err
+    assert max(map(len, text.splitlines())) <= 80
+    lines = {line.split()[0]: line for line in text.splitlines()[2:8]}
+    assert [name for name, line in lines.items() if "exact" in line] == ["same", "worst"]
+    assert "31.2 dB" in lines["near"]
+    assert "50.00 % equal" in lines["best"]
+    assert "75.00 % equal" in lines["best"]
+    assert "type, 4 at once, tuned: its dtype" in text
+    for note in ("zero: all zero: 255", "best: 3 of 6 differ", "its dtype is float64", "not used: y", "not verified"):
+        assert note in text
+    assert "on 4 golden vectors and 4 at once" in text
 
 
 def test_a_measurement(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
