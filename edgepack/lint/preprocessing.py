@@ -14,6 +14,7 @@ from edgepack.specs.types import Array
 
 # With labels: an error rate of 5 % for all alternatives together, and a gain that is worth a word.
 _ERROR, _LEAST_GAIN = 0.05, 0.02
+_FAR = 0.1  # what an accuracy must lack to say nothing of the model
 # Without: the wrong encodings of EfficientNet-Lite0 and ResNet20 lose 5 % to 40 % of sharpness, but for those that cost
 # hardly any answer.
 _LEAST_SHARPER = 1.04
@@ -92,7 +93,7 @@ def _judge(trials: Trials, other: Trial, without_looking: float, what: str, *, s
         )
         if _sign_test(other.right, now.right) <= _ERROR / len(trials.others):
             text = f"the preprocessing does not fit the model: {accuracies}"
-            return [Finding("preprocessing", "warning", text, hint)]
+            return [Finding("preprocessing", "warning", text, hint, proven=after - before >= _FAR)]
     interval = mean_ci95(other.sharpness - now.sharpness)
     if interval is None or interval[0] <= 0 or other.score[1] < _LEAST_SHARPER * now.score[1]:
         return []
@@ -115,7 +116,7 @@ def _judge_labels(now: Trial, without_looking: float, what: str) -> list[Finding
         f"encodings"
     )
     hint = "check that the labels are in the order of the model's outputs: class folders count from 0 by their names"
-    return [Finding("labels", "warning", text, hint)]
+    return [Finding("labels", "warning", text, hint, proven=True)]
 
 
 def _without_looking(labels: Array | None) -> float:

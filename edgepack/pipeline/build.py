@@ -147,7 +147,7 @@ def build_row(
         if ranges is not None and settings.method != "plain" and _misses_gate(evaluation, settings.max_drop):
             attempt, trials = _meet_gate(plan, original, target, ranges, attempt, runner)
             evaluation = attempt.evaluation
-        _check(evaluation, settings, precision, len(trials))
+        _check(evaluation, settings, precision, len(trials), original.warnings)
         records = _layer_records(original, target, attempt, runner, notes) if precision == "int8" else None
         facts = facts_of(
             plan.name, settings.version, target, attempt.compiled, evaluation, original.selection.evaluation,
@@ -265,10 +265,15 @@ def _layer_records(
         return None
 
 
-def _check(evaluation: Evaluation, settings: BuildSettings, precision: Precision, tried: int) -> None:
+def _check(
+    evaluation: Evaluation, settings: BuildSettings, precision: Precision, tried: int, warnings: tuple[Finding, ...]
+) -> None:
     """Raise ``VerificationError`` or ``GateError`` when the row must not become a bundle."""
     refuse_wrong(evaluation.verification, precision)
     found = evaluation.accuracy
+    proven = next((finding for finding in warnings if finding.proven), None)
+    if found is not None and proven is not None:
+        raise GateError(proven.message, hint=proven.hint)
     if evaluation.suspect:
         raise GateError(
             evaluation.suspect,

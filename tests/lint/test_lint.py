@@ -1,4 +1,5 @@
 import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -99,6 +100,9 @@ def test_good_samples_are_left_alone(classifier, pixels, check):
 def test_a_wrong_encoding_is_found_with_labels(classifier, pixels, check, encoding):
     found = check(classifier, pixels[0], encoding, pixels[1])
     (text,) = [t for t in warnings_of(found) if "does not fit" in t]
+    (finding,) = [d for d in found.findings if d.message == text]
+    before, after = (float(number) for number in re.findall(r"(\d\.\d\d\d) with", text))
+    assert finding.proven == (after - before >= 0.1)
     assert "1.000 with RGB, ImageNet mean and std" in text or "1.000 with BGR, ImageNet mean and std" in text
     hint = next(d.hint for d in found.findings if d.message == text)
     assert "mean = [123.675, 116.28, 103.53], std = [58.395, 57.12, 57.375]" in hint or 'color = "BGR"' in hint
@@ -124,6 +128,7 @@ def striped(make_model):
 def test_a_wrong_encoding_is_probable_without_labels(striped, pixels, check):
     (text,) = [t for t in warnings_of(check(striped, pixels[0], UNIT)) if "preprocessing" in t]
     assert "the preprocessing probably does not fit the model" in text
+    assert not any(finding.proven for finding in check(striped, pixels[0], UNIT).findings)
     assert "with / 255 (as the values look)" in text
     assert "no labels" in text
     assert not any("preprocessing" in t for t in warnings_of(check(striped, pixels[0], IMAGENET)))
