@@ -9,7 +9,7 @@ from pathlib import Path
 import backend_models
 import numpy as np
 import pytest
-from backend_models import FLOAT, make, save
+from backend_models import FLOAT, INT64, make, save
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
@@ -63,6 +63,23 @@ def test_the_cpp_runner_gives_the_same_outputs(compiled: CompiledModel, program:
     for i, (name, wanted) in enumerate(expected().items()):
         found = np.fromfile(tmp_path / f"out{i}.bin", wanted.dtype).reshape(wanted.shape)
         np.testing.assert_allclose(found, wanted, atol=1e-6, err_msg=name)
+
+
+def test_the_cpp_runner_writes_outputs_of_the_promised_type(tmp_path: Path) -> None:
+    """TVM's OneHot makes 8 bytes a value, where the model says 4."""
+    one_hot = helper.make_node("OneHot", ["x", "depth", "values"], ["y"], axis=1)
+    stored = {"depth": np.array(5), "values": np.array([0, 1], np.float32)}
+    proto = make([one_hot], [("x", INT64, [1, 3])], [("y", FLOAT, [1, 5, 3])], stored)
+    made = save(proto, tmp_path / "m.onnx")
+    get_backend("tvm").compile_model(made, load_target("host-tvm"), "fp32", tmp_path / "made")
+    x = np.array([[0, 4, 2]])
+    x.tofile(tmp_path / "x.bin")
+    path = tmp_path / "made" / "runner"
+    path.chmod(0o755)
+    done = call(path, tmp_path / "made", tmp_path / "x.bin", "--out", tmp_path / "y")
+    assert (done.returncode, done.stderr) == (0, "")
+    (wanted,) = ReferenceEvaluator(proto).run(None, {"x": x})
+    np.testing.assert_array_equal(np.fromfile(tmp_path / "y0.bin", np.float32).reshape(1, 5, 3), wanted)
 
 
 def test_the_cpp_runner_describes_the_model(compiled: CompiledModel, program: Path) -> None:
