@@ -27,7 +27,7 @@ ROWS = [(place, name) for place, table in TABLES.items() for name in table.own]
 # Where else a name may stand, and why. Names that are also figures of every evaluation (agreement, sqnr, cosine), of
 # settings (percentile) or plain words cannot be looked for.
 ELSEWHERE = {
-    "minmax": {"specs/data.py": "the default of a recipe"},
+    "minmax": {},
     "entropy": {},
     "mse": {},
     "top1": {"demo/job.py": "what the demonstration asks for"},

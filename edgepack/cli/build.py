@@ -33,6 +33,15 @@ if TYPE_CHECKING:
     type=float,
     help="Largest allowed drop of the metric against fp32, as a fraction (0.01 is one point)  [default: no gate]",
 )
+@click.option(
+    "--min-sqnr",
+    type=float,
+    help="Least balanced SQNR of an int8 row, in dB; below it the row is poor  [default: 10]",
+)
+@click.option(
+    "--max-change", type=float, help="Largest allowed share of samples whose answer changes  [default: no gate]"
+)
+@click.option("--allow-poor", is_flag=True, help="Let a build with poor rows succeed.")
 @options("strict", "seed", "shape")
 @click.option("--name", help="Name of the bundles  [default: the model's]")
 @click.option("--version", help="Version of the bundles  [default: 1]")

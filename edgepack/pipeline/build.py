@@ -25,7 +25,7 @@ from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, meet_gate
 from edgepack.pipeline.plan import BuildPlan, resolve
-from edgepack.pipeline.rows import built_row, failed_row, with_latency
+from edgepack.pipeline.rows import as_poor, built_row, failed_row, with_latency
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
@@ -39,6 +39,7 @@ from edgepack.pipeline.toolchain import tool_versions
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import quantize_corrected
 from edgepack.quantize.layer_sqnr import layer_sqnr
+from edgepack.quantize.output_parts import find_parts
 from edgepack.report.html.page import write_report
 from edgepack.specs.build import BuildResult, BuildRow, Trial
 from edgepack.specs.bundle import LayerRecords
@@ -61,6 +62,7 @@ class Original:
 
     ``source`` is the model as it was exported, ``model`` as it was simplified. ``metric_code`` stands for the code of
     a user's metric. ``mixes_batch`` says that samples run at once were seen to depend on each other.
+    ``parts`` is a file that says what the outputs consist of.
     """
 
     source: OnnxModel
@@ -72,6 +74,7 @@ class Original:
     metric_code: Path | None
     lint: Lint | None
     mixes_batch: bool = False
+    parts: Path | None = None
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
@@ -122,13 +125,14 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     golden = golden_vectors(runner, model, selection, random=data is None)
     samples = selection.evaluation
     outputs = runner.run(reference, model, samples, title=f"fp32 on {len(samples.indices)} samples")
+    parts = runner.run(find_parts, model, samples, title="what the outputs consist of")
     metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled)
     mixes = mixes_batch(read_golden(golden))
     if mixes:
         runner.events.note(
             "samples that are run at once depend on each other: a batch gives other answers than its samples"
         )
-    return Original(source, model, selection, golden, outputs, metric, code, found, mixes)
+    return Original(source, model, selection, golden, outputs, metric, code, found, mixes, parts)
 
 
 def build_row(
@@ -163,7 +167,12 @@ def build_row(
         return failed_row(target.id, precision, error, evaluation, trials)
     if precision == "int8" and original.warnings:
         notes["calibration"] = "; ".join(finding.message for finding in original.warnings)
-    return built_row(target.id, precision, final, packed, evaluation, attempt.corrected, trials, notes)
+    row = built_row(target.id, precision, final, packed, evaluation, attempt.corrected, trials, notes)
+    return as_poor(row, settings.min_sqnr, allowed=settings.allow_poor) if _is_poor(row, settings.min_sqnr) else row
+
+
+def _is_poor(row: BuildRow, least_db: float) -> bool:
+    return row.precision == "int8" and row.balanced_sqnr_db is not None and row.balanced_sqnr_db < least_db
 
 
 def calibrate_for(
@@ -213,8 +222,9 @@ def build_attempt(
     options, _ = how_to_run(target)
     samples = original.selection.evaluation
     evaluation = runner.run(
-        evaluate, runs_here(compiled, options), original.golden, original.outputs, samples, original.metric,
-        original.metric_code, settings.seed, options, title=f"{title} on {len(samples.indices)} samples",
+        evaluate, runs_here(compiled, options), original.golden, original.outputs, original.parts, samples,
+        original.metric, original.metric_code, settings.seed, options,
+        title=f"{title} on {len(samples.indices)} samples",
     )  # fmt: skip
     return Attempt(graph, source, compiled, evaluation, corrected)
 
@@ -279,6 +289,7 @@ def _check(
             evaluation.suspect,
             hint="check the order of the classes with 'edgepack lint'; if all is right, --metric agreement",
         )
+    _check_change(evaluation, settings.max_change, precision)
     if settings.max_drop is None:
         return
     if found is None:
@@ -293,6 +304,24 @@ def _check(
             f"than the {100 * settings.max_drop:g} allowed"
             + (f"; none of {tried} models with layers in fp32 passed" if tried else ""),
             hint="give more calibration samples, another --observer, or a larger --max-drop",
+        )
+
+
+def _check_change(evaluation: Evaluation, most: float | None, precision: Precision) -> None:
+    """Raise ``GateError`` when more answers change than may."""
+    close = evaluation.closeness
+    if most is None or precision == "fp32":
+        return
+    if close.agreement is None:
+        raise GateError(
+            "the gate --max-change cannot be checked: the first output is not class scores [batch, classes]",
+            hint="use --min-sqnr, or --metric with a function of your own and --max-drop",
+        )
+    if 1 - close.agreement > most:
+        raise GateError(
+            f"{precision} changes {100 * (1 - close.agreement):.2f} % of the answers (n={close.n}), more than the "
+            f"{100 * most:g} % allowed",
+            hint="give more calibration samples, or a larger --max-change",
         )
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from edgepack.errors import EdgepackError, GateError
+from edgepack.errors import EdgepackError, GateError, VerificationError
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
 from edgepack.specs.build import BuildRow, Latency, Trial
@@ -14,6 +14,10 @@ from edgepack.specs.result import Result
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation
 
+# Fewer samples than these tell an SQNR within several dB only.
+_FEW = 8
+# A part of an output that is this much below the whole is named.
+_FAR_BELOW_DB = 3.0
 _NOT_BUILT = "not measured: the build failed"
 
 
@@ -46,8 +50,10 @@ def built_row(
     """Return the row of a bundle that was built."""
     notes = dict(notes)
     if trials:
-        fewest = min(len(trial.left) for trial in trials if trial.passed)
-        notes["gate"] = f"{fewest} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
+        passed = [len(trial.left) for trial in trials if trial.passed]
+        notes["gate"] = (
+            f"{min(passed, default=0)} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
+        )
     row = BuildRow(
         target, precision, "ok", bundle=str(bundle), sha256=packed.sha256, size_bytes=packed.size_bytes, notes=notes,
         trials=trials,
@@ -55,6 +61,17 @@ def built_row(
     if corrected is not None:
         row = with_corrections(row, corrected)
     return with_evaluation(row, evaluation)
+
+
+def as_poor(row: BuildRow, least_db: float, *, allowed: bool) -> BuildRow:
+    """Return the row of a bundle whose balanced SQNR is below ``least_db``; ``allowed`` keeps the exit code at 0."""
+    found, samples = row.balanced_sqnr_db, row.n or 0
+    worst = f"; worst is {row.worst_output} with {row.worst_output_db:.1f} dB" if row.worst_output else ""
+    reason = f"the balanced SQNR of {found:.1f} dB (n={samples}) is below {least_db:g} dB{worst}"
+    hint = "give more and more typical calibration samples, build fp16, or accept it with --allow-poor"
+    return dataclasses.replace(
+        row, status="poor", reason=f"{reason} ({hint})", exit_code=0 if allowed else VerificationError.exit_code
+    )
 
 
 def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
@@ -69,6 +86,11 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         notes["sqnr_db"] = (
             f"the outputs are decisions: {100 * (1 - (close.mismatch or 0)):.2f} % equal the fp32 model's"
         )
+    if close.sqnr_db is not None and close.n < _FEW:
+        notes["samples"] = f"SQNR on {close.n} samples says little: give {_FEW} or more"
+    worst = evaluation.balance
+    if close.sqnr_db is not None and worst.worst_db is not None and worst.worst_db < close.sqnr_db - _FAR_BELOW_DB:
+        notes["worst part"] = f"{worst.worst} has {worst.worst_db:.1f} dB, all outputs together {close.sqnr_db:.1f}"
     if close.nonfinite:
         notes["nonfinite"] = (
             f"of {close.n} samples {close.nonfinite} have values that are NaN or infinite in one model only"
@@ -79,6 +101,10 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         row,
         accuracy=evaluation.accuracy,
         sqnr_db=close.sqnr_db,
+        balanced_sqnr_db=evaluation.balance.sqnr_db,
+        balanced_ci95_db=evaluation.balance.ci95_db,
+        worst_output=evaluation.balance.worst,
+        worst_output_db=evaluation.balance.worst_db,
         cosine=close.cosine,
         agreement=close.agreement,
         mismatch=close.mismatch,

@@ -22,12 +22,18 @@ _MAX_TOML_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
+# The balanced SQNR below which int8 is poor by default; docs/quantization.md shows what it was chosen from.
+LEAST_SQNR_DB = 10.0
+
+
 @dataclass(frozen=True)
 class BuildSettings:
     """All settings of ``build``; the keys of ``edgepack.toml``.
 
     ``samples`` None takes the recipe's number, or as many as there are. ``max_drop`` is a fraction (0.01 is one
-    percentage point). ``strict`` makes warnings about the calibration samples errors. ``tune_minutes`` is
+    percentage point). ``min_sqnr`` is the least balanced SQNR in dB of an int8 row that is not poor, and ``allow_poor``
+    lets a build with poor rows succeed. ``max_change`` is the largest fraction of samples whose answer may change
+    (needs class scores). ``strict`` makes warnings about the calibration samples errors. ``tune_minutes`` is
     for the kernels of each TVM row. ``shapes`` maps an input's name
     to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis.
     """
@@ -47,6 +53,9 @@ class BuildSettings:
     method: Literal["auto", "plain"] = "auto"
     metric: str | None = None
     max_drop: float | None = None
+    min_sqnr: float = LEAST_SQNR_DB
+    max_change: float | None = None
+    allow_poor: bool = False
     strict: bool = False
     seed: int = 0
     out: str | None = None
@@ -134,6 +143,8 @@ def _check_numbers(settings: BuildSettings) -> None:
         ("eval-samples", settings.eval_samples, 1, 10_000_000),
         ("percentile", settings.percentile, 50.0, 100.0),
         ("max-drop", settings.max_drop, 0.0, 1.0),
+        ("min-sqnr", settings.min_sqnr, -200.0, 200.0),
+        ("max-change", settings.max_change, 0.0, 1.0),
         ("compile-limit", settings.compile_limit_s, 1.0, 86_400.0),
         ("tune-minutes", settings.tune_minutes, 0.0, 1440.0),
         ("duration", settings.duration_s, 0.05, 3600.0),

@@ -139,7 +139,7 @@ def pack_folder(
     options, _ = how_to_run(profile)
     title = f"{target} {compiled.precision}"
     evaluation = runner.run(
-        evaluate, runs_here(compiled, options), golden, outputs, samples, "agreement", None, seed, options,
+        evaluate, runs_here(compiled, options), golden, outputs, None, samples, "agreement", None, seed, options,
         title=f"{title} on {len(samples.indices)} samples",
     )  # fmt: skip
     refuse_wrong(evaluation.verification, compiled.precision)

@@ -66,12 +66,14 @@ class BuildRow:
     ``mismatch`` is the share of values that differ in outputs that are decisions, None without one. ``evaluated_with``
     is the engine, and its version, that accuracy and closeness were measured with, ``evaluated_isa``
     the instruction set of that host. ``command`` is what builds the row's bundle again, in words, from the
-    folder that the build ran in.
+    folder that the build ran in. ``balanced_sqnr_db`` is the SQNR in which all parts of all outputs count alike, and
+    ``worst_output`` the part that lost most. "poor" is an int8 row whose balanced SQNR is below the least that was
+    asked for: its bundle is there, but nothing recommends it.
     """
 
     target: str
     precision: Precision
-    status: Literal["ok", "failed", "gate_missed"]
+    status: Literal["ok", "poor", "failed", "gate_missed"]
     reason: str | None = None
     bundle: str | None = None
     sha256: str | None = None
@@ -82,6 +84,10 @@ class BuildRow:
     agreement: float | None = None
     n: int | None = None
     sqnr_ci95_db: tuple[float, float] | None = None
+    balanced_sqnr_db: float | None = None
+    balanced_ci95_db: tuple[float, float] | None = None
+    worst_output: str | None = None
+    worst_output_db: float | None = None
     cosine_ci95: tuple[float, float] | None = None
     agreement_ci95: tuple[float, float] | None = None
     latency_ns: Latency | None = None

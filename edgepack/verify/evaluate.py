@@ -25,6 +25,7 @@ from edgepack.verify.golden import (
 )
 from edgepack.verify.metrics import Compared, Metric, find_metric
 from edgepack.verify.outputs import OutputReader, OutputWriter, StoredOutputs
+from edgepack.verify.parts import NO_BALANCE, Balance, PartEnergies, balance, read_parts
 from edgepack.verify.tolerance import widest
 
 
@@ -40,6 +41,7 @@ class Evaluation:
     accuracy_reason: str | None
     closeness: Closeness
     suspect: str | None = None
+    balance: Balance = NO_BALANCE
 
 
 def _engine_here(compiled: CompiledModel, *_others: object) -> Mapping[str, str]:
@@ -52,6 +54,7 @@ def evaluate(
     compiled: CompiledModel,
     golden: Path,
     reference: StoredOutputs,
+    parts: Path | None,
     samples: SampleSet,
     metric: str,
     code: Path | None,  # noqa: ARG001
@@ -62,9 +65,10 @@ def evaluate(
 ) -> Evaluation:
     """Run ``compiled`` on the golden vectors and on every sample, and compare with the fp32 outputs.
 
-    ``code`` is what ``user_metric_code`` returned of a metric of the user, so that another code of it counts.
-    ``metric`` is one of ``METRICS`` or the user's ``module:function(outputs, labels) -> float``. Raises ``DataError``
-    when the metric does not fit the model's outputs or the labels, ``ConfigError`` for a metric that is not known.
+    ``parts`` is a file with the parts of the outputs (``parts.py``), None where each is one. ``code`` is what
+    ``user_metric_code`` returned of a metric of the user, so that another code of it counts. ``metric`` is one of
+    ``METRICS`` or the user's ``module:function(outputs, labels) -> float``. Raises ``DataError`` when the metric does
+    not fit the model's outputs or the labels, ``ConfigError`` for a metric that is not known.
     """
     record = find_metric(metric)
     runner = get_backend(compiled.backend).load_model(compiled, options)
@@ -73,10 +77,13 @@ def evaluate(
         verification = run_golden(runner.infer, vectors, compiled.inputs, compiled.backend, compiled.versions)
         expected = OutputReader(reference)
         sums = ClosenessSums(reference.names)
+        energies = PartEnergies(reference.names, read_parts(parts) if parts is not None else {})
         with OutputWriter(out, reference.names) as writer:
             for i, feeds in enumerate(read_samples(samples, compiled.inputs)):
                 outputs = runner.infer(feeds)
-                sums.add(expected.sample(i), outputs)
+                exact = expected.sample(i)
+                sums.add(exact, outputs)
+                energies.add(exact, outputs)
                 writer.add(outputs)
                 progress(f"verify {compiled.backend} {compiled.precision}", i + 1, len(samples.indices))
             stored = writer.finish()
@@ -89,7 +96,7 @@ def evaluate(
         record, metric, closeness, expected, OutputReader(stored), reference.names, samples, seed
     )
     _discard(stored)
-    return Evaluation(verification, accuracy, reason, closeness, suspect)
+    return Evaluation(verification, accuracy, reason, closeness, suspect, balance(energies.energies(), seed))
 
 
 def _with_fixed_batch(

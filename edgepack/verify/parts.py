@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.verify.distance import is_decision
+
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
@@ -47,6 +49,23 @@ def read_parts(path: Path) -> dict[str, Parts]:
         return {name: Parts(data[str(place)], tuple(found)) for place, (name, found) in enumerate(names)}
 
 
+@dataclass(frozen=True)
+class Balance:
+    """The balanced SQNR over ``n`` samples with its 95 % interval, and the part that lost most.
+
+    ``sqnr_db`` is None where nothing differs, and where no output is an amount.
+    """
+
+    n: int
+    sqnr_db: float | None
+    ci95_db: tuple[float, float] | None
+    worst: str | None
+    worst_db: float | None
+
+
+NO_BALANCE = Balance(0, None, None, None, None)
+
+
 class PartEnergies:
     """Sums up energies of the fp32 outputs and of the differences to them, part by part and sample by sample."""
 
@@ -55,7 +74,9 @@ class PartEnergies:
         self._sums: dict[str, list[tuple[float, float]]] = {}
 
     def add(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> None:
-        """Take in one sample; where its shape is not that of the labels an output is one part.
+        """Take in one sample; decisions are no amounts and do not count.
+
+        Where its shape is not that of the labels an output is one part.
 
         Values that are infinite or NaN in both alike do not count; where only one is, the value of the other counts
         as lost.
@@ -63,6 +84,8 @@ class PartEnergies:
         import numpy as np
 
         for name in self._names:
+            if is_decision(np.asarray(expected[name])):
+                continue
             first, second = np.asarray(expected[name], np.float64), np.asarray(found[name], np.float64)
             if first.shape != second.shape:
                 second = np.zeros_like(first)
@@ -99,3 +122,31 @@ class PartEnergies:
 def noise_db(noise: float) -> float:
     """Return a noise over signal as an SQNR in dB, at most 200."""
     return -10 * math.log10(max(noise, _LEAST_NOISE)) if math.isfinite(noise) else -200.0
+
+
+_RESAMPLES = 1000
+
+
+def balance(energies: Mapping[str, tuple[Array, Array]], seed: int) -> Balance:
+    """Return the figures of what ``PartEnergies`` summed; ``seed`` fixes the bootstrap over samples."""
+    import numpy as np
+
+    if not energies:
+        return NO_BALANCE
+    signal = np.stack([one for one, _ in energies.values()])
+    noise = np.stack([other for _, other in energies.values()])
+    n = signal.shape[1]
+    ratios = np.minimum(noise.sum(axis=1) / signal.sum(axis=1), _MOST_NOISE)
+    worst = int(ratios.argmax())
+    if not ratios[worst]:
+        return Balance(n, None, None, None, None)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
+    drawn = np.minimum((counts @ noise.T) / np.maximum(counts @ signal.T, 1e-300), _MOST_NOISE).mean(axis=1)
+    low, high = (noise_db(float(v)) for v in np.percentile(drawn, [97.5, 2.5]))
+    return Balance(
+        n,
+        noise_db(float(ratios.mean())),
+        (low, high) if n > 1 else None,
+        list(energies)[worst],
+        noise_db(ratios[worst]),
+    )

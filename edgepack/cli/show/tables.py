@@ -32,7 +32,7 @@ _WRAP = (
     "first values",
     "capabilities, or how to install",
 )
-_STATUS = {"failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]"}
+_STATUS = {"failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]", "poor": "[yellow]poor[/]"}
 
 
 def make_table(*columns: str, right: tuple[str, ...] = ()) -> Table:

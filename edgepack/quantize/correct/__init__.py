@@ -37,9 +37,9 @@ _SEED = 0
 # A step is kept when it raises the SQNR by at least this; less is within what other samples would change.
 _LEAST_GAIN_DB = 0.05
 # Below this balanced SQNR what loses most is left in float, if it has at most this share of the multiply-adds, and if
-# that gains at least so much.
-ENOUGH_DB = 15.0
-_MOST_FLOAT = 0.25
+# that gains at least so much. Where int8 would be useless without (``POOR_DB``), the share may be larger.
+ENOUGH_DB, POOR_DB = 15.0, 10.0
+_MOST_FLOAT, _MOST_FLOAT_POOR = 0.25, 0.75
 _LEAST_WITHOUT_DB = 1.0
 # Weights of more than this are not corrected: several copies of them would have to be held at once.
 _MOST_BYTES = 1 << 30
@@ -193,13 +193,14 @@ def _worst_first(job: _Job, state: _State, rules: QuantizationRules, progress: P
     )
     shutil.rmtree(job.out / "whole")
     total = sum(found.macs.values()) or 1
+    most = _MOST_FLOAT if state.level >= POOR_DB else _MOST_FLOAT_POOR
     sets: list[tuple[str, ...]] = []
     chosen: dict[str, None] = {}
     taken = 0
     for group in found.groups:
         names = [name for name in group.nodes if name not in chosen]
         share = sum(found.macs.get(name, 0) for name in [*chosen, *names]) / total
-        if group.noise is None or group.noise <= 0 or not names or share > _MOST_FLOAT:
+        if group.noise is None or group.noise <= 0 or not names or share > most:
             continue
         chosen |= dict.fromkeys(names)
         taken += 1

@@ -32,7 +32,10 @@ from edgepack.specs.target import Host
 
 _FOLDER = Path(__file__).resolve().parent
 _MANY = 30  # rows, above which those outside the limits are hidden and not dimmed
-_SYMBOLS = {"measured": "✓", "disturbed": "!", "imported": "⇥", "unmeasured": "○", "failed": "✕", "gate_missed": "▽"}
+_SYMBOLS = {
+    "measured": "✓", "disturbed": "!", "imported": "⇥", "unmeasured": "○", "failed": "✕", "gate_missed": "▽",
+    "poor": "▿",
+}  # fmt: skip
 
 _SCRIPT = ("limits", "answer", "charts", "table", "keys", "start")
 _MOST_REMARKS = 12

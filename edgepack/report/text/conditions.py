@@ -106,7 +106,7 @@ def judge(entries: Sequence[Entry], conditions: Sequence[Condition]) -> tuple[Fi
 def _built(entry: Entry, name: str) -> Finding:
     if entry.status == "ok":
         return Finding("build", name, "passed", "")
-    outcome: Outcome = "failed" if entry.status == "gate_missed" else "error"
+    outcome: Outcome = "failed" if entry.status in ("gate_missed", "poor") else "error"
     return Finding("build", name, outcome, entry.reason or mark(entry))
 
 

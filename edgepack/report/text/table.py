@@ -17,6 +17,7 @@ MARKS = {
     "unmeasured": "not measured",
     "failed": "failed",
     "gate_missed": "gate missed",
+    "poor": "poor",
 }
 
 

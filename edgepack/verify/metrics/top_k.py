@@ -73,11 +73,9 @@ def top_k_correct(scores: Array, labels: Array, k: int) -> Array:
     return result
 
 
-def _top(most: int) -> Metric:
-    title = f"top-{most} accuracy"
-    return Metric(
-        partial(_measure, most), title, "%", needs_labels=True, needs_scores=True, doubt=partial(_doubt, most)
-    )
-
-
-TOP1, TOP5 = _top(1), _top(5)
+TOP1 = Metric(
+    partial(_measure, 1), "top-1 accuracy", "%", needs_labels=True, needs_scores=True, doubt=partial(_doubt, 1)
+)
+TOP5 = Metric(
+    partial(_measure, 5), "top-5 accuracy", "%", needs_labels=True, needs_scores=True, doubt=partial(_doubt, 5)
+)
