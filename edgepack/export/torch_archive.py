@@ -1,4 +1,4 @@
-"""Checks a ``.pt2`` file before torch opens it: torch.export.load runs code that a hostile file brings along.
+"""Checks a ``.pt2`` file and writes it anew for torch: torch.export.load runs code that a hostile file brings along.
 
 A ``.pt2`` is a zip with the graph as JSON and the weights as raw bytes, which is safe. But torch 2.13 also unpickles
 (weights of tensor subclasses, constants that are objects, example inputs: with ``weights_only=False`` when
@@ -6,6 +6,10 @@ A ``.pt2`` is a zip with the graph as JSON and the weights as raw bytes, which i
 ``sympy.sympify`` and guards with ``exec``, and calls any function below ``torch`` or ``operator`` that the graph names
 (torch/export/pt2_archive/_package.py, torch/_export/serde/serialize.py). Each of these is looked at here, and refused
 unless it is the plain kind that ``torch.export.save`` writes for an ordinary module.
+
+torch reads a zip by another reader than Python's ``zipfile``, and a file can show each of them another content. So torch
+never sees the file: it gets an archive in memory that holds what was checked and nothing else; documents and the example
+inputs, which are a pickle, are written anew from what was read of them.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ from __future__ import annotations
 import ast
 import io
 import json
+import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from edgepack.errors import ModelError
 
@@ -30,6 +35,10 @@ _MEMBER = re.compile(
     r"|data/constants/(tensor_\d+|model_constants_config\.json)"
     r"|data/sample_inputs/model\.pt"
 )
+_MODEL, _EXAMPLES = "models/model.json", "data/sample_inputs/model.pt"
+_CONFIGS = ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json")
+_UNUSED = re.compile(r"extra/.*|\.data/(?!version$)\w+")
+_ROOT = "archive"
 _PAYLOAD = re.compile(r"(weight|tensor)_\d+")
 # Operators of torch's own libraries, and the arithmetic of sizes; never a plain Python function of torch.
 _TARGET = re.compile(
@@ -60,33 +69,69 @@ _PLAIN_HINT = "let forward take and return tensors, tuples, lists and dicts with
 _GUARD_METHODS = frozenset({"size", "stride", "storage_offset", "dim"})
 
 
-def check_archive(path: Path) -> None:
-    """Raise ``ModelError`` unless ``path`` is a ``.pt2`` that torch can load without running anything it brings."""
+def read_archive(path: Path) -> io.BytesIO:
+    """Return a ``.pt2`` that torch can load without running anything that ``path`` brings, written of checked parts.
+
+    Raises ``ModelError`` where a part is of another kind than ``torch.export.save`` writes for an ordinary module.
+    """
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check(archive)
+        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            return _rewrite(archive, os.fstat(file.fileno()).st_size)
     except ModelError:
         raise
     except Exception as error:  # zipfile, zlib and json raise a dozen kinds for damaged files
         raise ModelError(f"{path.name} is not a .pt2 file, or is damaged: {error}", hint=_HINT) from None
 
 
-def _check(archive: zipfile.ZipFile) -> None:
-    members = archive.namelist()
-    roots = {name.split("/")[0] for name in members}
-    if len(roots) != 1 or len(set(members)) != len(members):
+def _rewrite(archive: zipfile.ZipFile, size_bytes: int) -> io.BytesIO:
+    members = _members(archive, size_bytes)
+    result = io.BytesIO()
+    with zipfile.ZipFile(result, "w", zipfile.ZIP_STORED) as out:
+        for name, member in members.items():
+            data = _checked(name, archive, member)
+            if data is not None:
+                out.writestr(zipfile.ZipInfo(f"{_ROOT}/{name}"), data)
+    result.seek(0)
+    return result
+
+
+def _members(archive: zipfile.ZipFile, size_bytes: int) -> dict[str, zipfile.ZipInfo]:
+    """Return the members by their names below the archive's one folder."""
+    names = archive.namelist()
+    roots = {name.split("/")[0] for name in names}
+    if len(roots) != 1 or len({name.casefold() for name in names}) != len(names):
         raise ModelError("the .pt2 file is not one archive of torch.export", hint=_HINT)
     root = roots.pop()
-    for member in archive.infolist():
-        name = member.filename.removeprefix(f"{root}/")
+    members = {member.filename.removeprefix(f"{root}/"): member for member in archive.infolist()}
+    for name, member in members.items():
         if not _MEMBER.fullmatch(name) or member.compress_type != zipfile.ZIP_STORED:
             raise ModelError(f"the .pt2 file holds {name!r}, which edgepack does not load", hint=_HINT)
-    model = json.loads(archive.read(f"{root}/models/model.json"))
-    for config in ("data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
-        _check_payloads(json.loads(archive.read(f"{root}/{config}")))
-    _check_examples(archive.read(f"{root}/data/sample_inputs/model.pt"))
-    for key, value in _entries(model):
-        _check_entry(key, value)
+    if sum(member.file_size for member in archive.infolist()) > size_bytes:
+        raise ModelError("the .pt2 file holds more than its own size: its parts overlap", hint=_HINT)
+    if min(member.header_offset for member in archive.infolist()) != 0:
+        raise ModelError("the .pt2 file holds other data before its archive, which another reader may see", hint=_HINT)
+    if missing := sorted({_MODEL, *_CONFIGS} - set(members)):
+        raise ModelError(f"the .pt2 file has no {missing[0]}", hint=_HINT)
+    return members
+
+
+def _checked(name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | None:
+    """Return what torch gets of a member; None for what it does not need."""
+    if _UNUSED.fullmatch(name):
+        return None
+    data = archive.read(member)
+    if name == _EXAMPLES:
+        return _plain_examples(data)
+    if name == _MODEL:
+        document = json.loads(data)
+        for key, value in _entries(document):
+            _check_entry(key, value)
+        return json.dumps(document).encode()
+    if name in _CONFIGS:
+        config = json.loads(data)
+        _check_payloads(config)
+        return json.dumps(config).encode()
+    return data
 
 
 def _check_payloads(config: Mapping[str, Any]) -> None:
@@ -95,15 +140,33 @@ def _check_payloads(config: Mapping[str, Any]) -> None:
             raise ModelError(f"the .pt2 file stores {name!r} as a Python object, not as a plain tensor", hint=_HINT)
 
 
-def _check_examples(data: bytes) -> None:
+def _plain_examples(data: bytes) -> bytes:
+    """Return example inputs written anew; they are tensors in plain containers."""
     import torch
 
     if not data:
-        return
+        return data
     try:
-        torch.load(io.BytesIO(data), weights_only=True)
+        examples = torch.load(io.BytesIO(data), weights_only=True)
     except Exception as error:  # unpickling a hostile file may raise anything
         raise ModelError("the example inputs in the .pt2 file are not plain tensors", hint=_HINT) from error
+    result = io.BytesIO()
+    torch.save(_plain(examples), result)
+    return result.getvalue()
+
+
+def _plain(value: Any) -> Any:
+    import torch
+
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_plain(item) for item in value) if type(value) in (list, tuple) else _refuse(value)
+    return value if type(value) in (torch.Tensor, int, float, bool, str, type(None)) else _refuse(value)
+
+
+def _refuse(value: Any) -> NoReturn:
+    raise ModelError(f"the example inputs in the .pt2 file hold a {type(value).__name__}", hint=_PLAIN_HINT)
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:

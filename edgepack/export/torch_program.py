@@ -1,4 +1,4 @@
-"""Exports a ``.pt2`` file, the program that torch.export.save wrote; see ``torch_archive.py`` for what is refused."""
+"""Exports a ``.pt2`` file, the program that torch.export.save wrote; see ``torch_archive.py`` for what is given to torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export import Framework
 from edgepack.export.outputs import check_tensors, name_outputs
-from edgepack.export.torch_archive import check_archive
+from edgepack.export.torch_archive import read_archive
 from edgepack.export.torch_onnx import compare, explain, import_torch, quiet, write_onnx
 from edgepack.specs.model import TensorSpec
 
@@ -49,10 +49,10 @@ def _load(path: Path) -> Any:
 
     if not path.is_file():
         raise ModelError(f"there is no file {path}", hint="check the path of the model")
-    check_archive(path)
+    archive = read_archive(path)
     try:
         with quiet():
-            program = torch.export.load(path)
+            program = torch.export.load(archive)
             program.module()  # checks the parts against each other
     except Exception as error:  # whatever torch raises for a file of another version, or a damaged one
         raise ModelError(f"torch {torch.__version__} cannot load {path.name}: {explain(error)}", hint=_HINT) from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import pickle
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from torch import nn
 
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export import export, find_inputs
-from edgepack.export.torch_archive import check_archive
+from edgepack.export.torch_archive import read_archive
 from edgepack.specs.model import TensorSpec
 
 pytestmark = pytest.mark.slow
@@ -171,7 +173,7 @@ GUARDS = [CODE, "open('x')", "L['x'].data", "L['x'].size().__class__", "max(*L)"
 def test_guards_that_are_code_are_refused(guard: str, saved: Path, tmp_path: Path) -> None:
     change = edited(lambda d: d.update(guards_code=[guard]))
     with pytest.raises(ModelError, match="guard"):
-        check_archive(rewritten(saved, tmp_path, {MODEL: change}))
+        read_archive(rewritten(saved, tmp_path, {MODEL: change}))
 
 
 @pytest.mark.parametrize(
@@ -191,7 +193,7 @@ def test_guards_that_are_code_are_refused(guard: str, saved: Path, tmp_path: Pat
 def test_calls_of_other_functions_are_refused(target: object, saved: Path, tmp_path: Path) -> None:
     change = edited(lambda d: first_node(d).update(target=target))
     with pytest.raises(ModelError, match="is not one of torch's operators"):
-        check_archive(rewritten(saved, tmp_path, {MODEL: change}))
+        read_archive(rewritten(saved, tmp_path, {MODEL: change}))
 
 
 def test_pickles_are_never_opened(saved: Path, tmp_path: Path) -> None:
@@ -234,13 +236,13 @@ def test_structures_that_name_classes_are_refused(saved: Path, tmp_path: Path) -
         signature["out_spec"] = signature["out_spec"].replace("builtins.dict", "collections.defaultdict")
 
     with pytest.raises(ModelError, match="structure of its own class"):
-        check_archive(rewritten(saved, tmp_path, {MODEL: edited(name_class)}))
+        read_archive(rewritten(saved, tmp_path, {MODEL: edited(name_class)}))
 
 
 def test_compressed_archives_are_refused(saved: Path, tmp_path: Path) -> None:
     """torch writes stored members; a compressed one may unpack to any size."""
     with pytest.raises(ModelError, match="does not load"):
-        check_archive(rewritten(saved, tmp_path, {}, deflate=True))
+        read_archive(rewritten(saved, tmp_path, {}, deflate=True))
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x05\x06" + bytes(18)])
@@ -248,6 +250,95 @@ def test_not_an_archive(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pt2").write_bytes(content)
     with pytest.raises(ModelError):
         export(str(tmp_path / "x.pt2"), None, {}, tmp_path / "out")
+
+
+def two_archives(shown: Path, hidden: Path, out: Path) -> None:
+    """Write one file in which ``zipfile`` sees the archive ``shown``, and a reader of absolute offsets ``hidden``.
+
+    ``zipfile`` takes the end record's size of the directory, and all offsets from there; miniz its stated offset.
+    """
+
+    def parts(path: Path) -> tuple[bytes, bytes, int]:
+        with zipfile.ZipFile(path) as source:
+            plain = io.BytesIO()
+            with zipfile.ZipFile(plain, "w") as target:
+                for info in source.infolist():
+                    target.writestr(zipfile.ZipInfo(info.filename), source.read(info))
+        data = plain.getvalue()
+        count, size, offset = struct.unpack("<HII", data[-12:-2])
+        return data[:offset], data[offset : offset + size], count
+
+    (a, a_list, count), (b, b_list, b_count) = parts(shown), parts(hidden)
+    assert (count, len(a_list)) == (b_count, len(b_list))
+    b += bytes(max(0, len(a) - len(b)) + 64)
+    moved, place = bytearray(a_list), 0
+    for _ in range(count):
+        lengths = struct.unpack("<3H", moved[place + 28 : place + 34])
+        (offset,) = struct.unpack("<I", moved[place + 42 : place + 46])
+        struct.pack_into("<I", moved, place + 42, len(b) + offset - len(a))
+        place += 46 + sum(lengths)
+    end = struct.pack("<4s4H2IH", b"PK\5\6", 0, 0, count, count, len(a_list), len(b), 0)
+    out.write_bytes(b + b_list + a + bytes(moved) + end)
+
+
+@pytest.mark.filterwarnings("ignore::Warning")
+def test_file_that_shows_torch_another_archive(saved: Path, tmp_path: Path) -> None:
+    """It is refused, and the hidden archive's pickle never runs."""
+    mark = tmp_path / "mark"
+    as_pickle = edited(lambda d: next(iter(d["config"].values())).update(use_pickle=True))
+    hidden = rewritten(saved, tmp_path, {WEIGHTS: as_pickle, "data/weights/weight_0": pickled(mark)})
+    both = tmp_path / "both.pt2"
+    two_archives(saved, hidden, both)
+    with zipfile.ZipFile(both) as seen, zipfile.ZipFile(saved) as expected:
+        name = f"{expected.namelist()[0].split('/')[0]}/{WEIGHTS}"
+        assert seen.read(name) == expected.read(name)
+    with pytest.raises(ModelError, match="before its archive"):
+        export(str(both), None, {}, tmp_path / "out")
+    assert not mark.exists()
+    with contextlib.suppress(Exception):
+        torch.export.load(both)
+    assert mark.exists(), "torch reads the file as zipfile does: this test shows nothing"
+
+
+def test_torch_gets_only_what_was_read(saved: Path, tmp_path: Path) -> None:
+    """Nothing that stands between the members, or in other fields of their headers, reaches torch."""
+    path = tmp_path / "x.pt2"
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(path, "w") as target:
+        for info in source.infolist():
+            plain = zipfile.ZipInfo(info.filename)
+            plain.extra, plain.comment = b"\xfe\xca\x04\0SECR", b"SECR"
+            target.writestr(plain, source.read(info))
+        target.comment = b"SECR"
+    assert b"SECR" not in read_archive(path).getvalue()
+
+
+def test_parts_that_overlap_are_refused(saved: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("net/models/model.json", bytes(5000))
+        info = archive.infolist()[0]
+        for i in range(50):
+            twin = copy.copy(info)
+            twin.filename = f"net/data/weights/weight_{i}"
+            archive.filelist.append(twin)
+            archive.NameToInfo[twin.filename] = twin
+    with pytest.raises(ModelError, match="overlap"):
+        read_archive(path)
+
+
+def test_names_that_differ_in_case_only_are_refused(saved: Path, tmp_path: Path) -> None:
+    """torch's reader finds members without regard to case."""
+    with pytest.raises(ModelError):
+        read_archive(rewritten(saved, tmp_path, {"extra/a": b"1", "extra/A": b"2"}))
+
+
+def test_example_inputs_are_written_anew(saved: Path, tmp_path: Path) -> None:
+    member = "data/sample_inputs/model.pt"
+    with zipfile.ZipFile(saved) as source, zipfile.ZipFile(read_archive(saved)) as found:
+        old = torch.load(io.BytesIO(source.read(f"{source.namelist()[0].split('/')[0]}/{member}")))
+        new = torch.load(io.BytesIO(found.read(f"archive/{member}")))
+    assert torch.equal(old[0][0], new[0][0])
+    assert torch.equal(old[1]["factor"], new[1]["factor"])
 
 
 def test_damaged_archives_end_as_errors(saved: Path, tmp_path: Path) -> None:
@@ -260,4 +351,4 @@ def test_damaged_archives_end_as_errors(saved: Path, tmp_path: Path) -> None:
             damaged[int(random.integers(0, len(damaged)))] = int(random.integers(0, 256))
         path.write_bytes(damaged[: int(random.integers(len(data) // 2, len(data) + 1))])
         with contextlib.suppress(ModelError):
-            check_archive(path)
+            read_archive(path)
