@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +28,7 @@ _NOT_WRITABLE = (
 )
 
 _CHUNK_BYTES = 1 << 20
+_FRESH_S = 60.0
 
 
 def sha256_file(path: Path) -> str:
@@ -65,21 +72,24 @@ def _is_beside(name: Any, path: Path) -> bool:
 def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """Open a temporary neighbour of ``path`` for writing; fsync and rename it on success, remove it on failure.
 
-    Raises ``StorageError`` when the disk is full or the folder is not writable. A process killed at any moment leaves
-    the old file, or none, or the whole new one under ``path``.
+    The file has ``mode`` less what the user's umask takes. Raises ``StorageError`` when the disk is full or the folder
+    is not writable. A process killed at any moment leaves the old file, or none, or the whole new one under ``path``;
+    its temporary neighbour goes with the next write of the same file.
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        _sweep_files(path)
+        name = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        handle = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
         try:
             with os.fdopen(handle, "w+b") as file:
+                _hold(handle)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).chmod(mode)
-            Path(name).replace(path)
+            name.replace(path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
 
@@ -100,3 +110,65 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(handle)
+
+
+@contextmanager
+def scratch_folder(prefix: str = "edgepack-", parent: Path | None = None) -> Iterator[Path]:
+    """Yield a new folder that only this user can read, in ``parent`` (None: the system's), and remove it at the end.
+
+    It is held by a lock as long as its process lives; those of killed processes go with the next one of the same
+    prefix.
+    """
+    root = parent if parent is not None else Path(tempfile.gettempdir())
+    _sweep_folders(root, prefix)
+    folder = root / (prefix + secrets.token_hex(8))  # 64 bits: a name that nobody else gives to a folder
+    folder.mkdir(mode=0o700)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        _hold(lock)
+        yield folder
+    finally:
+        os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _hold(handle: int) -> None:
+    """Lock a file or folder; some network file systems have no locks, and nothing is swept there."""
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sweep_files(path: Path) -> None:
+    """Remove what killed processes left of earlier writes of ``path``."""
+    made = re.compile(re.escape(f".{path.name}.") + r"[0-9a-f]{8}\.tmp")
+    for left in _of_dead(path.parent, made, 0):
+        left.unlink(missing_ok=True)
+
+
+def _sweep_folders(root: Path, prefix: str) -> None:
+    """Remove what killed processes left of scratch folders."""
+    for left in _of_dead(root, re.compile(re.escape(prefix) + "[0-9a-f]{16}"), os.O_DIRECTORY):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _of_dead(root: Path, made: re.Pattern[str], kind: int) -> Iterator[Path]:
+    """Yield our entries of ``root`` whose name we make and whose lock nobody holds, once they are a minute old."""
+    try:
+        names = [entry.name for entry in os.scandir(root) if made.fullmatch(entry.name)]
+    except OSError:
+        return
+    for name in names:
+        try:
+            handle = os.open(root / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | kind)
+        except OSError:
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            status = os.fstat(handle)
+            # Between being made and being locked an entry is fresh, and must be left alone.
+            if status.st_uid == os.geteuid() and time.time() - status.st_mtime > _FRESH_S:
+                yield root / name
+        except OSError:
+            continue  # its process lives, or nothing can be said
+        finally:
+            os.close(handle)

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -21,12 +22,19 @@ from typing import Any, TypeVar
 
 from edgepack.base import documents
 from edgepack.base.files import sha256_file, sha256_json, storage_errors, sync_folder, write_text
+from edgepack.base.owned import MARKER, check_ours, mark
 from edgepack.errors import ConfigError, StorageError
 
 T = TypeVar("T")
 
 VALUE = "_value.json"
 _DIGESTS = "digests.json"
+_KIND = "a store of edgepack"
+_LOGS = "logs"
+_STAGE = re.compile("[a-z][a-z0-9_]*")
+_OWN_FILE = re.compile(r"digests\.json|\.digests\.json\.[0-9a-f]{8}\.tmp")
+_OWN_ENTRY = re.compile(r"[0-9a-f]{32}|\.([0-9a-f]{8}|old)\.[a-z0-9_]{8}")
+_OWN_LOG = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{8}\.log")
 _MOST_DIGESTS = 20_000
 # A file changed within this time of being hashed may change again without a new mtime, so its digest is not kept.
 _RACY_NS = 2_000_000_000
@@ -49,6 +57,7 @@ class Store:
         self.reused: list[str] = []
         self._digests: dict[str, list[Any]] | None = None
         self._digests_changed = False
+        self._claimed = False
 
     def run(
         self,
@@ -71,6 +80,7 @@ class Store:
         if stored is not None and fresh(final):
             self.reused.append(stage)
             return stored
+        self._claim()
         self.ran.append(stage)
         with storage_errors(final):
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -110,11 +120,13 @@ class Store:
             return
         if len(self._digests) > _MOST_DIGESTS:
             self._digests = {name: entry for name, entry in self._digests.items() if os.path.lexists(name)}
+        self._claim()
         write_text(self.folder / _DIGESTS, json.dumps(self._digests))
         self._digests_changed = False
 
     def size_bytes(self) -> int:
-        """Return the bytes of all files in the store."""
+        """Return the bytes of all files in the store. Raises ``ConfigError`` when the folder is not one."""
+        check_ours(self.folder, _KIND, _is_made_by_us)
         total = 0
         for path in self.folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # another process may be at work
@@ -122,10 +134,27 @@ class Store:
         return total
 
     def clear(self) -> None:
-        """Remove everything that was stored. Raises ``StorageError`` when that is not allowed."""
-        self._digests = None
-        with storage_errors(self.folder), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(self.folder)
+        """Remove everything that was stored, and nothing else.
+
+        Raises ``ConfigError`` when the folder is not a store, ``StorageError`` when removing is not allowed.
+        """
+        check_ours(self.folder, _KIND, _is_made_by_us)
+        self._digests, self._claimed = None, False
+        if not self.folder.exists():
+            return
+        with storage_errors(self.folder):
+            for entry in [*self.folder.iterdir()]:
+                _remove_ours(entry)
+            if not [left for left in self.folder.iterdir() if left.name != MARKER]:
+                (self.folder / MARKER).unlink(missing_ok=True)
+                self.folder.rmdir()
+
+    def _claim(self) -> None:
+        """Mark the folder as a store before anything is written into it. Raises ``ConfigError`` for another's."""
+        if not self._claimed:
+            check_ours(self.folder, _KIND, _is_made_by_us)
+            mark(self.folder, _KIND)
+            self._claimed = True
 
     def _publish(self, scratch: Path, final: Path, is_made: Callable[[], bool]) -> None:
         """Move a finished entry to its place, unless another process was first; its files are on disk before."""
@@ -166,6 +195,33 @@ class Store:
             except (OSError, ValueError, AttributeError, RecursionError):
                 self._digests = {}
         return self._digests
+
+
+def _is_made_by_us(entry: Path) -> bool:
+    """Say whether an entry of a store is one that a store makes: a stage with its outputs, the digests, logs."""
+    if entry.is_symlink() or not entry.is_dir():
+        return bool(_OWN_FILE.fullmatch(entry.name))
+    inner = _OWN_LOG if entry.name == _LOGS else _OWN_ENTRY
+    names = [path.name for path in entry.iterdir()]
+    return bool(_STAGE.fullmatch(entry.name)) and bool(names) and all(inner.fullmatch(name) for name in names)
+
+
+def _remove_ours(entry: Path) -> None:
+    """Remove an entry of the store's folder, as far as a store made it."""
+    if entry.is_symlink() or not entry.is_dir():
+        if _OWN_FILE.fullmatch(entry.name):
+            entry.unlink(missing_ok=True)
+        return
+    if not _STAGE.fullmatch(entry.name):
+        return
+    inner = _OWN_LOG if entry.name == _LOGS else _OWN_ENTRY
+    for path in entry.iterdir():
+        if path.is_dir() and not path.is_symlink() and inner is _OWN_ENTRY and inner.fullmatch(path.name):
+            shutil.rmtree(path)
+        elif inner is _OWN_LOG and inner.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # somebody else's files are left in it
+        entry.rmdir()
 
 
 @contextmanager

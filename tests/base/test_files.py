@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,57 @@ def test_a_file_is_written_with_its_folders(tmp_path: Path) -> None:
     assert path.read_bytes() == b"all"
     assert path.stat().st_mode & 0o777 == 0o644
     assert [p.name for p in path.parent.iterdir()] == ["c.bin"]
+
+
+def test_the_users_umask_is_respected(tmp_path: Path) -> None:
+    code = (
+        "import os; os.umask(0o077); from edgepack.base.files import write_text as w; from pathlib import Path as P; "
+    )
+    subprocess.run([sys.executable, "-c", f"{code}w(P({str(tmp_path / 'f')!r}), 'x')"], check=True)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o600
+
+
+def left_behind(folder: Path, name: str, age_s: float) -> Path:
+    """A file or folder as a killed process leaves it."""
+    path = folder / name
+    path.mkdir() if name.startswith("edgepack") else path.write_text("half")
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
+
+
+def test_what_killed_writes_left_goes_with_the_next_write_of_the_same_file(tmp_path: Path) -> None:
+    old = [left_behind(tmp_path, f".net.edgepack.{end}.tmp", 100) for end in ("0123abcd", "ffffffff")]
+    kept = [
+        left_behind(tmp_path, ".net.edgepack.0000abcd.tmp", 10),  # perhaps not locked yet
+        left_behind(tmp_path, ".other.edgepack.0123abcd.tmp", 100),
+        left_behind(tmp_path, ".net.edgepack.notes.tmp", 100),
+        left_behind(tmp_path, "net.edgepack.0123abcd.tmp", 100),
+    ]
+    files.write_text(tmp_path / "net.edgepack", "new")
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in kept)
+
+
+def test_what_another_process_writes_just_now_stays(tmp_path: Path) -> None:
+    with files.atomic_write(tmp_path / "f") as file:
+        file.write(b"first")
+        file.flush()
+        os.utime(next(tmp_path.iterdir()), (1, 1))
+        files.write_text(tmp_path / "f", "second")
+    assert (tmp_path / "f").read_text() == "first"
+
+
+def test_scratch_folders_of_killed_processes_go_with_the_next_one(tmp_path: Path) -> None:
+    old, young = (left_behind(tmp_path, f"edgepack-{i}123456789abcdef", age) for i, age in enumerate((100, 10)))
+    other = left_behind(tmp_path, "edgepack-examples", 100)  # somebody's own
+    with files.scratch_folder(parent=tmp_path) as first:
+        os.utime(first, (1, 1))
+        assert first.stat().st_mode & 0o777 == 0o700
+        with files.scratch_folder(parent=tmp_path) as second:
+            assert first.exists()
+            assert second != first
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([young.name, other.name])
+    assert not old.exists()
 
 
 def test_an_old_file_stays_when_writing_fails(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from edgepack.base import files
-from edgepack.errors import DataError, StorageError
+from edgepack.errors import ConfigError, DataError, StorageError
 from edgepack.execution import store
 from edgepack.execution.store import Store
 
@@ -490,6 +490,66 @@ def test_the_size_is_that_of_all_files_and_clearing_empties_it(kept: Store) -> N
     assert kept.size_bytes() == 0
     kept.run("stage", 1, {}, Output, make())
     assert len(kept.ran) == 2
+
+
+def foreign_folder(folder: Path) -> Path:
+    """A folder that a user may point at by mistake."""
+    (folder / "papers" / "drafts").mkdir(parents=True)
+    (folder / "papers" / "thesis.txt").write_text("years of work")
+    return folder
+
+
+@pytest.mark.parametrize("call", [Store.clear, Store.size_bytes, lambda s: s.run("stage", 1, {}, Output, make())])
+def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(
+    tmp_path: Path, call: Callable[[Store], object]
+) -> None:
+    folder = foreign_folder(tmp_path / "home")
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ConfigError, match="is not a store of edgepack: it holds 'papers'"):
+        call(Store(folder))
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_digests_are_not_saved_into_a_folder_of_somebody_else(tmp_path: Path) -> None:
+    opened = Store(foreign_folder(tmp_path / "home"))
+    old = tmp_path / "old"
+    old.write_text("old")
+    os.utime(old, (1, 1))
+    opened._digests_changed, opened._digests = True, {}
+    with pytest.raises(ConfigError):
+        opened.save()
+
+
+def test_clearing_leaves_what_others_put_into_a_store(kept: Store) -> None:
+    kept.run("stage", 1, {}, Output, make())
+    foreign_folder(kept.folder)
+    (kept.folder / "stage" / "notes.txt").write_text("mine")
+    outside = kept.folder.parent / "outside"
+    foreign_folder(outside)
+    (kept.folder / "stage" / ("0" * 32)).symlink_to(outside)
+    (kept.folder / "linked").symlink_to(outside)
+    kept.clear()
+    left = {path.relative_to(kept.folder).as_posix() for path in kept.folder.rglob("*") if path.is_file()}
+    assert left == {".edgepack", "papers/thesis.txt", "stage/notes.txt"}
+    assert (outside / "papers" / "thesis.txt").exists()
+
+
+def test_a_store_of_an_older_version_has_no_marker_and_is_known(kept: Store) -> None:
+    kept.run("stage", 1, {}, Output, make())
+    (kept.folder / "logs").mkdir()
+    (kept.folder / "logs" / "stage-01234567.log").write_text("log")
+    (kept.folder / ".edgepack").unlink()
+    again = Store(kept.folder)
+    again.run("stage", 1, {"other": 1}, Output, make())
+    assert (kept.folder / ".edgepack").exists()
+    again.clear()
+    assert not kept.folder.exists()
+
+
+def test_a_folder_that_is_marked_for_something_else_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / ".edgepack").write_text("an installation of edgepack\n")
+    with pytest.raises(ConfigError, match="marked as an installation of edgepack"):
+        Store(tmp_path).clear()
 
 
 def test_the_default_folder_is_the_users_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
