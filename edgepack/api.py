@@ -61,15 +61,22 @@ def build(
         return run(asked, opened, display)
 
 
-def load(bundle: str | os.PathLike[str], options: RunOptions | None = None, *, batch: int = 1) -> LoadedModel:
+def load(
+    bundle: str | os.PathLike[str],
+    options: RunOptions | None = None,
+    *,
+    batch: int = 1,
+    allow_native: bool | None = None,
+) -> LoadedModel:
     """Return a bundle, checked and in its engine, as a context manager.
 
     ``with load("net.edgepack") as model: outputs = model.infer({"input": array})`` gives arrays by name.
     ``options`` say how the engine runs it; without them, what ``edgepack tune`` found on this device, else the engine's
-    defaults. ``batch`` is how many samples most calls will have. Raises ``EdgepackError`` when the bundle is damaged,
-    or this machine cannot run it.
+    defaults. ``batch`` is how many samples most calls will have. ``allow_native`` says whether machine code in the
+    bundle may run; where it is None, this device's settings do, or else only what was built here runs. Raises
+    ``EdgepackError`` when the bundle is damaged, or this machine cannot or may not run it.
     """
-    return load_bundle(Path(_text("bundle", bundle)), options, batch=batch)
+    return load_bundle(Path(_text("bundle", bundle)), options, batch=batch, allow_native=allow_native)
 
 
 def _known(changes: dict[str, Any], kind: type[Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
-from edgepack.base.files import atomic_write, sha256_file
+from edgepack.base.files import atomic_write
 from edgepack.bundle.layout import MANIFEST, SIGNATURE, LayoutError, Member, in_order, lay_out, read_layout
 from edgepack.bundle.manifest import MANIFEST_LIMIT_BYTES, read_manifest
 from edgepack.errors import BundleError, EdgepackError, IntegrityError, StorageError
@@ -52,11 +52,21 @@ class Bundle:
     manifest: Manifest
     manifest_sha256: str
     members: Mapping[str, Member]
+    mark: tuple[int, ...] = ()
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Return the hex sha256 of the whole file, as ``sha256sum`` prints it; read when first asked for."""
-        return sha256_file(self.path)
+        """Return the hex sha256 of the whole file, as ``sha256sum`` prints it; read when first asked for.
+
+        Raises ``IntegrityError`` when it is not the file any more that was checked.
+        """
+        with _open(self.path) as file, _reading(self.path):
+            digest = hashlib.sha256()
+            for piece in _pieces(file, None):
+                digest.update(piece)
+            if _mark(file) != self.mark:
+                raise IntegrityError(f"{self.path} was changed after it was checked", hint="run again")
+        return digest.hexdigest()
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -123,7 +133,8 @@ def open_bundle(path: Path) -> Bundle:
 def open_checked(path: Path) -> Iterator[tuple[IO[bytes], Bundle]]:
     """Open a bundle, check it as ``open_bundle`` does, and give the open file with it, so that nobody can swap it."""
     with _open(path) as file:
-        size = os.fstat(file.fileno()).st_size
+        mark = _mark(file)
+        size = mark[0]
         with _reading(path):
             try:
                 layout = read_layout(file, size)
@@ -137,7 +148,7 @@ def open_checked(path: Path) -> Iterator[tuple[IO[bytes], Bundle]]:
                 _check(file, members[entry.path], entry.sha256, path)
             if SIGNATURE in members:
                 _read_whole(file, members[SIGNATURE], path, _SIGNATURE_LIMIT_BYTES)
-        yield file, Bundle(path, size, manifest, hashlib.sha256(text).hexdigest(), members)
+        yield file, Bundle(path, size, manifest, hashlib.sha256(text).hexdigest(), members, mark)
 
 
 def read_member(bundle: Bundle, name: str) -> bytes:
@@ -200,6 +211,12 @@ def _reading(path: Path) -> Iterator[None]:
         ) from error
     except MemoryError:
         raise EdgepackError(f"not enough memory to open {path}", hint="free some memory") from None
+
+
+def _mark(file: IO[bytes]) -> tuple[int, ...]:
+    """Return what is another when a file was written or replaced: no program can set the last time."""
+    status = os.fstat(file.fileno())
+    return (status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _layout_hint(problem: str) -> str:

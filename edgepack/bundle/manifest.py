@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base import documents
 from edgepack.bundle.layout import MANIFEST, MEMBER_LIMIT, SIGNATURE, name_problem, names_problem
+from edgepack.bundle.payloads import binding_problems
 from edgepack.errors import BundleError, ConfigError
 from edgepack.specs.bundle import Manifest, Payload
 from edgepack.specs.model import TensorSpec
@@ -126,6 +127,7 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     yield from _tensor_problems("outputs", manifest.outputs)
     yield from _file_problems(manifest)
     yield from _payload_problems(manifest.payloads, {entry.path for entry in manifest.files})
+    yield from binding_problems(manifest)
     if any(count < 0 for count in manifest.layers.values()):
         yield "layers: a count is negative"
 

@@ -23,7 +23,7 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--layers", is_flag=True, help="Run the bundle and show the executed precision, SQNR and time of each layer."
 )
-@options("threads", "json")
+@options("threads", "allow_native", "json")
 def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> None:
     """Show the contents of an ONNX model or a bundle.
 
@@ -48,7 +48,7 @@ def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> Non
 
 @click.command()
 @_bundle
-@options("threads", "json")
+@options("threads", "allow_native", "json")
 def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
     """Check a bundle's outputs on this machine against its golden vectors.
 
@@ -76,7 +76,7 @@ def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
     help="A .npz file with the inputs, or a picture.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
-@options("threads", "json")
+@options("threads", "allow_native", "json")
 def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_json: bool) -> None:
     """Run a bundle on one input and show the outputs."""
     from edgepack.cli.show.console import make_console
@@ -124,7 +124,7 @@ def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_js
 @click.option(
     "--loadgen", is_flag=True, help="Issue the queries with MLCommons' LoadGen. The result is not an MLPerf result."
 )
-@options("threads", "seed")
+@options("threads", "seed", "allow_native")
 @click.option(
     "-o",
     "--out",
@@ -180,7 +180,7 @@ def benchmark(
 @click.option(
     "--duration", type=DURATION, default="30s", show_default=True, help="Largest measuring time of each pair."
 )
-@options("threads", "seed", "json")
+@options("threads", "seed", "allow_native", "json")
 def compare(
     first: Path, others: tuple[Path, ...], duration: int, threads: int | None, seed: int | None, as_json: bool
 ) -> None:

@@ -24,7 +24,7 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @click.command()
 @_bundle
 @_root
-@options("threads", "json")
+@options("threads", "allow_native", "json")
 def install(bundle: Path, root: Path, threads: int | None, as_json: bool) -> None:
     """Install a bundle on this device and activate it.
 
@@ -53,7 +53,7 @@ def status(root: Path, as_json: bool) -> None:
     Exit code 5 when its files are damaged.
     """
     from edgepack.runtime.install import describe_status
-    from edgepack.runtime.install import status as run
+    from edgepack.runtime.root import status as run
 
     found = run(root)
     if as_json:

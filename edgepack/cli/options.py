@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
@@ -62,7 +63,24 @@ class ShapeType(click.ParamType[tuple[str, str]]):
         return name, shape
 
 
+def _allow_native(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    """Allow it for this command and all processes that it starts."""
+    from edgepack.runtime.native import VARIABLE
+
+    before = os.environ.get(VARIABLE)
+    if value and not context.resilient_parsing:
+        os.environ[VARIABLE] = "1"
+        context.call_on_close(lambda: os.environ.pop(VARIABLE) if before is None else None)
+
+
 _OPTIONS: dict[str, Any] = {
+    "allow_native": click.option(
+        "--allow-native",
+        is_flag=True,
+        expose_value=False,
+        callback=_allow_native,
+        help="Run native code in the bundle, such as TVM's, though it was not built here: only of those you trust.",
+    ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
     "store": click.option(
         "--store",

@@ -165,17 +165,19 @@ def pack(
 
     COMPILED is the folder that 'edgepack compile' wrote.
     """
+    from edgepack.bundle.archive import open_bundle
     from edgepack.cli.outputs import copy_file, refuse_folder, stage_runner
     from edgepack.pipeline.single_stage import pack_folder
+    from edgepack.runtime.native import note_built
 
     refuse_folder(out)
     with stage_runner(store, compile_limit_s) as runner:
         bundle = pack_folder(runner, compiled, Path(model), target, data, recipe, seed or 0, name, version)
         copy_file(bundle, out)
+    packed = open_bundle(out)
+    note_built(packed.sha256)
     if as_json:
-        from edgepack.bundle.archive import open_bundle
-
-        echo_json(open_bundle(out).manifest)
+        echo_json(packed.manifest)
 
 
 @click.command(cls=BuildCommand)

@@ -41,7 +41,7 @@ _MINUTES = 10.0
     type=click.Path(path_type=Path),
     help="For a bundle: also write a copy of the bundle that contains the settings (unsigned).",
 )
-@options("compile_limit", "store", "json")
+@options("allow_native", "compile_limit", "store", "json")
 def tune(
     source: str | None,
     target: str | None,

@@ -7,9 +7,9 @@ A ``.pt2`` is a zip with the graph as JSON and the weights as raw bytes, which i
 (torch/export/pt2_archive/_package.py, torch/_export/serde/serialize.py). Each of these is looked at here, and refused
 unless it is the plain kind that ``torch.export.save`` writes for an ordinary module.
 
-torch reads a zip by another reader than Python's ``zipfile``, and a file can show each of them another content. So torch
-never sees the file: it gets an archive in memory that holds what was checked and nothing else; documents and the example
-inputs, which are a pickle, are written anew from what was read of them.
+torch reads a zip by another reader than Python's ``zipfile``, and a file can show each of them another content. So
+torch never sees the file: it gets an archive in memory that holds what was checked and nothing else; documents and the
+example inputs, which are a pickle, are written anew from what was read of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Exports a ``.pt2`` file, the program that torch.export.save wrote; see ``torch_archive.py`` for what is given to torch."""
+"""Exports a ``.pt2`` file, the program of torch.export.save; ``torch_archive.py`` says what torch gets of it."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ from edgepack.quantize.correct import quantize_corrected
 from edgepack.quantize.layer_sqnr import layer_sqnr
 from edgepack.quantize.output_parts import find_parts
 from edgepack.report.html.page import write_report
+from edgepack.runtime.native import note_built
 from edgepack.specs.build import BuildResult, BuildRow, Trial
 from edgepack.specs.bundle import LayerRecords
 from edgepack.specs.data import Finding, Lint, Ranges, SampleSet
@@ -162,6 +163,7 @@ def build_row(
             title=f"{target.id} {precision}",
         )  # fmt: skip
         deliver_bundle(packed, final, runner.store)
+        note_built(packed.sha256)
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's
         return failed_row(target.id, precision, error, evaluation, trials)

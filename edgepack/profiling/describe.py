@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgepack.bundle.archive import Bundle, open_bundle, read_member
+from edgepack.bundle.payloads import is_native
 from edgepack.engines import engine_of, part_of
 from edgepack.errors import ConfigError, ModelError
 from edgepack.execution import child
@@ -24,17 +25,29 @@ _ZIP_MAGIC = b"PK"
 
 
 @dataclass(frozen=True)
+class PayloadDescription:
+    """One engine's files: ``native`` says that they are code for a machine, not data that the engine compiles."""
+
+    backend: str
+    device: str
+    entry: str
+    native: bool
+    key: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class BundleDescription:
     """A bundle whose contents match its manifest.
 
     ``functions``: of machine code of ours (TVM), each function's name and the rule that made it, or "default" and why
-    it has TVM's own loops; empty for other engines.
+    it has TVM's own loops; empty for other engines. ``payloads`` are in order of preference.
     """
 
     manifest: Manifest
     sha256: str
     size_bytes: int
     functions: Mapping[str, str] = field(default_factory=dict)
+    payloads: tuple[PayloadDescription, ...] = ()
 
 
 def is_bundle(path: Path) -> bool:
@@ -50,7 +63,11 @@ def is_bundle(path: Path) -> bool:
 def inspect_bundle(path: Path) -> BundleDescription:
     """Open a bundle, checking every member, and return its manifest."""
     bundle = open_bundle(path)
-    return BundleDescription(bundle.manifest, bundle.sha256, path.stat().st_size, _functions(bundle))
+    payloads = tuple(
+        PayloadDescription(payload.backend, payload.device, payload.entry, is_native(payload), payload.key)
+        for payload in bundle.manifest.payloads
+    )
+    return BundleDescription(bundle.manifest, bundle.sha256, bundle.size_bytes, _functions(bundle), payloads)
 
 
 def _functions(bundle: Bundle) -> dict[str, str]:

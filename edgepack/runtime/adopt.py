@@ -8,12 +8,22 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.bundle.archive import Bundle, Source, copy_member, measure, open_checked, read_member, write_archive
+from edgepack.bundle.archive import (
+    Bundle,
+    Source,
+    copy_member,
+    measure,
+    open_bundle,
+    open_checked,
+    read_member,
+    write_archive,
+)
 from edgepack.bundle.manifest import MODEL_FOLDER, SBOM, manifest_bytes
 from edgepack.bundle.sbom import sbom_bytes
 from edgepack.engines import ENGINES, KeptEngine, device_builder, is_built_on_device
 from edgepack.errors import ConfigError, VerificationError
 from edgepack.runtime.load import PLANS, load
+from edgepack.runtime.native import note_built
 from edgepack.runtime.verify import verify_loaded
 from edgepack.specs.bundle import FileEntry, Manifest, Payload
 from edgepack.specs.types import Progress, no_progress
@@ -45,6 +55,7 @@ def adopt(bundle: Path, out: Path, progress: Progress = no_progress) -> Payload:
             new = _write(checked, payload, kept, file, Path(scratch), made)
             _prove(made, progress)
             made.replace(out)
+            note_built(open_bundle(out).sha256)
     return new
 
 
@@ -96,7 +107,7 @@ def _write(
 
 
 def _prove(made: Path, progress: Progress) -> None:
-    with load(made, None, progress) as model:
+    with load(made, None, progress, allow_native=True) as model:
         if not model.payload.key:
             raise VerificationError(
                 f"the packed engine is not used here: {'; '.join(model.skipped)}", hint="install the bundle again"

@@ -88,7 +88,7 @@ def _cached(root: Path, bundle: Bundle, entries: list[FileEntry], file: IO[bytes
     folder = root / key
     with storage_errors(folder):
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _refuse_foreign(root)
+        refuse_foreign(root)
         lock = _lock(root / f"{key}.lock", fcntl.LOCK_SH)
         try:
             if not _is_whole(folder, entries):
@@ -101,7 +101,7 @@ def _cached(root: Path, bundle: Bundle, entries: list[FileEntry], file: IO[bytes
     return Unpacked(folder / _FILES, lock, _private=False)
 
 
-def _refuse_foreign(root: Path) -> None:
+def refuse_foreign(root: Path) -> None:
     """Files in a folder that another user may write are not this user's to trust."""
     status = root.stat()
     if status.st_uid not in (os.geteuid(), 0) or status.st_mode & 0o022:

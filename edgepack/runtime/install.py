@@ -3,78 +3,63 @@
 ``ROOT`` holds ``versions/ID`` with the bundle, its record ``install.json`` and a link to ``ROOT/plans``, where engines
 that this device built are kept for all versions. ``ROOT/current`` is a link to the version in use: it changes by one
 rename, after the golden vectors passed. A process killed at any moment leaves the version in use as it was; what it
-left half-copied goes with the next installation.
+left half-copied goes with the next installation. What a root holds is read in ``root.py``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import fcntl
+import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from edgepack.base import documents
-from edgepack.base.files import atomic_write, storage_errors, sync_folder, write_text
-from edgepack.bundle.archive import Bundle, open_bundle
+from edgepack.base.files import atomic_write, scratch_folder, storage_errors, sync_folder, write_text
+from edgepack.base.owned import check_ours, mark
+from edgepack.bundle.archive import Bundle, open_bundle, open_checked
 from edgepack.device.host import host_facts
 from edgepack.errors import ChildError, ConfigError, EdgepackError, IntegrityError, StorageError, VerificationError
 from edgepack.execution import child
 from edgepack.runtime.load import PLANS, load
+from edgepack.runtime.root import (
+    CURRENT,
+    HISTORY,
+    KIND,
+    LOCK,
+    RECORD,
+    VERSIONS,
+    History,
+    InstallRecord,
+    RootStatus,
+    check_root,
+    check_version,
+    current_id,
+    history,
+    is_copied_version,
+    is_made_by_us,
+    is_unproved,
+    left_overs,
+    previous_id,
+    read_record,
+    version_folders,
+)
 from edgepack.runtime.verify import other_ways, verify_loaded, verify_ways
+from edgepack.specs.bundle import Manifest
 from edgepack.specs.run import RunOptions, Verification
-from edgepack.specs.target import Host
-from edgepack.specs.types import Precision, Progress, no_progress
+from edgepack.specs.types import Progress, no_progress
 
-CURRENT = "current"
-RECORD = "install.json"
-HISTORY = "history.json"
-_VERSIONS = "versions"
 _LIMIT_S = 7200.0  # building an engine takes tens of minutes on a small board
 _KEPT_VERSIONS = 3
 _FORMAT = 1
-
-
-@dataclass(frozen=True)
-class InstallRecord:
-    """One installed version: what it is, how it was verified, which engine was chosen and why."""
-
-    format: int
-    id: str
-    name: str
-    version: str
-    target: str
-    precision: Precision
-    file: str
-    sha256: str
-    installed_at: str
-    engine: str
-    chosen: str
-    passed_over: tuple[str, ...]
-    verification: Verification
-    host: Host
-
-
-@dataclass(frozen=True)
-class RootStatus:
-    """What a root holds: the version in use (None before the first), and all versions, newest first."""
-
-    current: InstallRecord | None
-    versions: tuple[InstallRecord, ...]
-    previous: str | None
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
-class _History:
-    """The ids that were activated, oldest first."""
-
-    activated: tuple[str, ...] = ()
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -92,60 +77,46 @@ def install(
 ) -> InstallRecord:  # fmt: skip
     """Install ``bundle`` below ``root`` and put it in use when its golden vectors pass here.
 
-    Loading and verifying run in a child process. Raises ``VerificationError`` when an output is too far off or the
-    process dies, ``StorageError`` on a full disk, and what ``load`` raises; the version in use stays then.
+    The bundle is opened once; what is copied from it is what was checked, and its digest is recorded. Loading and
+    verifying run in a child process. Raises ``ConfigError`` when ``root`` is somebody else's folder,
+    ``VerificationError`` when an output is too far off or the process dies, ``StorageError`` on a full disk, and what
+    ``load`` raises; the version in use stays then.
     """
-    checked = open_bundle(bundle)
-    with _locked(root):
-        _remove_left_overs(root)
-        folder = _copy_in(checked, root, progress)
-        try:
-            record = _prove(checked, folder, options, progress)
-            if not record.verification.passed:
-                raise VerificationError(_too_far(record))
-            write_text(folder / RECORD, documents.to_json(record))
-        except BaseException:
-            if _current_id(root) != folder.name and not (folder / RECORD).exists():
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        _activate(root, folder.name)
-        _prune(root)
+    with open_checked(bundle) as (file, checked):
+        check_ours(root, KIND, is_made_by_us)
+        with _locked(root):
+            _remove_left_overs(root)
+            folder, digest = _copy_in(checked, file, root, progress)
+            try:
+                record = _prove(checked.manifest, digest, folder, options, progress)
+                if not record.verification.passed:
+                    raise VerificationError(_too_far(record))
+                write_text(folder / RECORD, documents.to_json(record))
+            except BaseException:
+                if current_id(root) != folder.name and is_unproved(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                raise
+            _activate(root, folder.name)
+            _prune(root)
     return record
 
 
 def rollback(root: Path) -> InstallRecord:
     """Put the version that was in use before the present one in use again, and return its record.
 
-    Its bundle is checked whole first. Raises ``ConfigError`` when there is none.
+    Its bundle is checked whole first, and that it is the one that was installed. Raises ``ConfigError`` when there is
+    none, and ``IntegrityError``.
     """
-    _check_root(root)
+    check_root(root)
+    check_ours(root, KIND, is_made_by_us)
     with _locked(root):
-        wanted = _previous_id(root)
+        wanted = previous_id(root)
         if wanted is None:
             raise ConfigError(f"{root} has no earlier version to go back to", hint="see 'edgepack status'")
-        record = _read_record(root / _VERSIONS / wanted)
-        open_bundle(root / _VERSIONS / wanted / record.file)
+        record = read_record(root / VERSIONS / wanted)
+        check_version(root / VERSIONS / wanted, record)
         _activate(root, wanted)
     return record
-
-
-def status(root: Path) -> RootStatus:
-    """Return what is installed below ``root``; ``problem`` says what is wrong with the version in use."""
-    _check_root(root)
-    folders = [folder for folder in (root / _VERSIONS).glob("*") if not folder.name.startswith(".")]
-    records = [_read_record(folder) for folder in folders if (folder / RECORD).is_file()]
-    records.sort(key=lambda record: (record.installed_at, record.id), reverse=True)
-    name = _current_id(root)
-    current = next((record for record in records if record.id == name), None)
-    problem = None
-    if name is not None and current is None:
-        problem = f"{CURRENT} points to {name}, which is not installed"
-    elif current is not None:
-        try:
-            open_bundle(root / CURRENT / current.file)
-        except EdgepackError as error:
-            problem = error.message
-    return RootStatus(current, tuple(records), _previous_id(root), problem)
 
 
 def describe_record(record: InstallRecord) -> tuple[str, ...]:
@@ -166,6 +137,7 @@ def describe_status(found: RootStatus) -> tuple[str, ...]:
     lines: list[str] = list(describe_record(found.current)) if found.current else ["no active version"]
     if found.problem:
         lines.append(f"  problem: {found.problem}")
+    lines += [f"  damaged: {reason}" for reason in found.damaged]
     for record in found.versions:
         if found.current is None or record.id != found.current.id:
             mark = " (rollback goes here)" if record.id == found.previous else ""
@@ -176,49 +148,66 @@ def describe_status(found: RootStatus) -> tuple[str, ...]:
 # --- steps ------------------------------------------------------------------------------------------------------------
 
 
-def _copy_in(bundle: Bundle, root: Path, progress: Progress) -> Path:
-    """Return the folder of the bundle's version, with the whole bundle in it."""
-    folder = root / _VERSIONS / bundle.manifest_sha256[:16]
+def _copy_in(bundle: Bundle, file: IO[bytes], root: Path, progress: Progress) -> tuple[Path, str]:
+    """Return the folder of the bundle's version, with the whole bundle in it, and the sha256 of that file."""
+    digest = _sha256(file)
+    folder = root / VERSIONS / bundle.manifest_sha256[:16]
     name = f"{bundle.manifest.name}.edgepack"
     if (folder / name).is_file():
-        try:
-            if open_bundle(folder / name).manifest_sha256 == bundle.manifest_sha256:
-                return folder
-        except EdgepackError:
-            pass  # damaged: copied again
-        if _current_id(root) == folder.name:  # in use: only the file in it is replaced
-            _copy_file(bundle, folder / name, progress)
-            return folder
+        if _is_same(folder / name, digest):
+            return folder, digest
+        if current_id(root) == folder.name:  # in use: only the file in it is replaced
+            _copy_file(bundle, file, digest, folder / name, progress)
+            return folder, digest
         shutil.rmtree(folder, ignore_errors=True)
     with storage_errors(folder):
-        scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        scratch = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
+        scratch.mkdir()
         try:
-            _copy_file(bundle, scratch / name, progress)
+            _copy_file(bundle, file, digest, scratch / name, progress)
             (scratch / PLANS).symlink_to(Path("..") / ".." / PLANS)
-            scratch.chmod(0o755)
             sync_folder(scratch)
             scratch.rename(folder)
         except BaseException:
             shutil.rmtree(scratch, ignore_errors=True)
             raise
         sync_folder(folder.parent)
-    return folder
+    return folder, digest
 
 
-def _copy_file(bundle: Bundle, out: Path, progress: Progress) -> None:
+def _is_same(installed: Path, digest: str) -> bool:
+    """Say whether an installed bundle is whole and the same file; a signature counts, too."""
+    try:
+        return open_bundle(installed).sha256 == digest
+    except EdgepackError:
+        return False  # damaged: copied again
+
+
+def _sha256(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    file.seek(0)
+    while piece := file.read(_CHUNK_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _copy_file(bundle: Bundle, file: IO[bytes], digest: str, out: Path, progress: Progress) -> None:
     progress("copy", 0, bundle.size_bytes)
-    with atomic_write(out) as file, bundle.path.open("rb") as source:
-        shutil.copyfileobj(source, file, 1 << 20)
+    file.seek(0)
+    with atomic_write(out) as copy:
+        shutil.copyfileobj(file, copy, _CHUNK_BYTES)
     progress("copy", bundle.size_bytes, bundle.size_bytes)
-    if open_bundle(out).manifest_sha256 != bundle.manifest_sha256:
+    copied = open_bundle(out)
+    if copied.manifest_sha256 != bundle.manifest_sha256 or copied.sha256 != digest:
         raise IntegrityError(f"{bundle.path} was changed while it was copied", hint="install it again")
 
 
-def _prove(bundle: Bundle, folder: Path, options: RunOptions, progress: Progress) -> InstallRecord:
-    manifest = bundle.manifest
+def _prove(
+    manifest: Manifest, digest: str, folder: Path, options: RunOptions, progress: Progress
+) -> InstallRecord:  # fmt: skip
     name = f"{manifest.name}.edgepack"
-    with tempfile.TemporaryDirectory(prefix="edgepack-install-") as scratch:
-        log = Path(scratch) / "install.log"
+    with scratch_folder("edgepack-install-") as scratch:
+        log = scratch / "install.log"
         try:
             proof = child.call(prove, (folder / name).absolute(), options, limit_s=_LIMIT_S, log=log, progress=progress)
         except ChildError as error:
@@ -235,7 +224,7 @@ def _prove(bundle: Bundle, folder: Path, options: RunOptions, progress: Progress
         target=manifest.target,
         precision=manifest.precision,
         file=name,
-        sha256=bundle.sha256,
+        sha256=digest,
         installed_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         engine=proof.engine,
         chosen=proof.chosen,
@@ -266,73 +255,51 @@ def _too_far(record: InstallRecord) -> str:
 
 def _activate(root: Path, name: str) -> None:
     """Let ``current`` name the version by one rename, then note it; the note may be lost, the link is what counts."""
-    before = _current_id(root)
-    with storage_errors(root / CURRENT):
+    before = current_id(root)
+    place = root / CURRENT
+    with storage_errors(place):
         scratch = root / f".{CURRENT}.{os.getpid()}"
         scratch.unlink(missing_ok=True)
-        scratch.symlink_to(Path(_VERSIONS) / name)
-        scratch.replace(root / CURRENT)
+        scratch.symlink_to(Path(VERSIONS) / name)
+        copied = _moved_away(place)
+        scratch.replace(place)
         sync_folder(root)
-    known = [i for i in _history(root).activated if i not in (name, before)]
-    write_text(root / HISTORY, documents.to_json(_History((*known, *([before] if before else []), name))))
+        if copied is not None:
+            shutil.rmtree(copied, ignore_errors=True)
+    known = [i for i in history(root).activated if i not in (name, before)]
+    write_text(root / HISTORY, documents.to_json(History((*known, *([before] if before else []), name))))
+
+
+def _moved_away(place: Path) -> Path | None:
+    """Move ``current`` away where it is a folder, as in a copy with links followed, and return where it is."""
+    if place.is_symlink() or not place.is_dir():
+        return None
+    if not is_copied_version(place):
+        raise StorageError(
+            f"{place} is a folder and no link, and holds other files than a version has", hint=f"move {place} away"
+        )
+    moved = place.with_name(f".{CURRENT}.{os.getpid()}.old")
+    place.rename(moved)
+    return moved
 
 
 def _prune(root: Path) -> None:
     """Remove versions beyond the newest three activated ones; never the one in use or the one before."""
-    keep = {_current_id(root), _previous_id(root), *_history(root).activated[-_KEPT_VERSIONS:]}
-    for folder in (root / _VERSIONS).glob("*"):
-        if folder.name not in keep and not folder.name.startswith("."):
+    keep = {current_id(root), previous_id(root), *history(root).activated[-_KEPT_VERSIONS:]}
+    for folder in version_folders(root):
+        if folder.name not in keep:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-# --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def _current_id(root: Path) -> str | None:
-    try:
-        return (root / CURRENT).readlink().name
-    except OSError:
-        return None
-
-
-def _previous_id(root: Path) -> str | None:
-    """Return the version that was in use last before the present one and is still there."""
-    present = _current_id(root)
-    for name in reversed(_history(root).activated):
-        if name != present and (root / _VERSIONS / name / RECORD).is_file():
-            return name
-    return None
-
-
-def _history(root: Path) -> _History:
-    try:
-        return documents.from_json(_History, (root / HISTORY).read_bytes(), HISTORY)
-    except (OSError, ConfigError):
-        return _History()  # lost or damaged: then there is nothing to go back to
-
-
-def _read_record(folder: Path) -> InstallRecord:
-    try:
-        return documents.from_json(InstallRecord, (folder / RECORD).read_bytes(), str(folder / RECORD))
-    except OSError as error:
-        raise StorageError(
-            f"{folder / RECORD} cannot be read: {error.strerror}", hint="install the bundle again"
-        ) from None
-
-
-def _check_root(root: Path) -> None:
-    if not (root / _VERSIONS).is_dir():
-        raise ConfigError(f"nothing is installed below {root}", hint="edgepack install BUNDLE --root DIR")
 
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
     """Hold the root: one installation at a time."""
     with storage_errors(root):
-        for folder in (root / _VERSIONS, root / PLANS):
-            folder.mkdir(parents=True, exist_ok=True)
+        mark(root, KIND)
+        for folder in (root / VERSIONS, root / PLANS):
+            folder.mkdir(exist_ok=True)
         (root / PLANS).chmod(0o700)  # engines are code for the GPU
-        with (root / ".lock").open("ab") as file:
+        with (root / LOCK).open("ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -343,11 +310,12 @@ def _locked(root: Path) -> Iterator[None]:
 
 
 def _remove_left_overs(root: Path) -> None:
-    """Remove what a killed installation left; the lock is held."""
-    for left in (root / _VERSIONS).glob(".*"):
-        shutil.rmtree(left, ignore_errors=True)
-    for left in root.glob(f".{CURRENT}.*"):
-        left.unlink(missing_ok=True)
-    for folder in (root / _VERSIONS).glob("*"):
-        if not (folder / RECORD).is_file() and folder.name != _current_id(root):
-            shutil.rmtree(folder, ignore_errors=True)  # copied, never proved
+    """Remove what a killed installation left, and versions that it never proved; the lock is held."""
+    for left in left_overs(root):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+    for folder in version_folders(root):
+        if is_unproved(folder) and folder.name != current_id(root):
+            shutil.rmtree(folder, ignore_errors=True)

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from edgepack.base.versions import is_older
 from edgepack.bundle.archive import Bundle, open_checked
+from edgepack.bundle.payloads import is_native
 from edgepack.device.host import host_facts, saturates
 from edgepack.engines import ENGINES, REFERENCE, Sharing, device_builder, get_backend
-from edgepack.errors import CompileError, ConfigError, ToolchainError
+from edgepack.errors import CompileError, ConfigError, EdgepackError, ToolchainError
 from edgepack.runtime.cache import Unpacked, unpack
 from edgepack.runtime.mapped import dropped_pages
+from edgepack.runtime.native import may_run_native, refusal
 from edgepack.runtime.tuning import Tuning, device_facts, find_tuning
 from edgepack.specs.bundle import Manifest, Payload
 from edgepack.specs.model import CompiledModel, TensorSpec
@@ -113,6 +115,7 @@ def load(
     *,
     batch: int = 1,
     only: Payload | None = None,
+    allow_native: bool | None = None,
 ) -> LoadedModel:
     """Check ``bundle`` whole and load the first payload in its order of preference that this host can run.
 
@@ -121,16 +124,19 @@ def load(
     the reason. Where the engine is built on the device, this is when: ``progress`` reports how far it is, and what was
     built is kept in the folder ``plans`` beside the bundle when there is one, else in the user's cache. ``batch`` says
     how many samples most calls will have: an engine that is faster for one batch is loaded for it, unless ``options``
-    say which. ``only`` is the one payload to try.
+    say which. Native code runs when ``allow_native`` says so, or where that is None this device's settings do or it was
+    built here (see ``native.py``); else it is passed over. ``only`` is the one payload to try.
 
-    Raises ``BundleError`` or ``IntegrityError`` when it is not to be trusted, ``ConfigError`` when its tuning is not,
+    Raises ``BundleError`` or ``IntegrityError`` when it is not to be trusted, ``ConfigError`` when its tuning is not or
+    when it holds nothing but native code that may not run,
     ``ToolchainError`` when this host lacks what it needs, ``CompileError`` when the engine refuses the files.
     """
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     with open_checked(path) as (file, checked):
         manifest, host = checked.manifest, host_facts()
-        passed_over: list[ToolchainError | CompileError] = []
-        for payload, versions in _usable(manifest, host, options, passed_over, only):
+        passed_over: list[EdgepackError] = []
+        native = _runs_native(checked, allow_native)
+        for payload, versions in _usable(manifest, host, options, passed_over, native, only):
             chosen = tuned_options(checked, payload, versions) if options is None else options
             own, note = _own_options(manifest, payload, host, chosen, batch)
             files = unpack(checked, payload, file)
@@ -173,9 +179,14 @@ def _own_options(
     return options, ""
 
 
-def _none_left(passed_over: list[ToolchainError | CompileError]) -> ToolchainError | CompileError:
-    """Return the one error to raise: an engine's refusal as it is, else everything that this host lacks."""
-    refused = [error for error in passed_over if isinstance(error, CompileError)]
+def _runs_native(bundle: Bundle, allowed: bool | None) -> bool:
+    """Say whether native code of the bundle may run; the settings are read only where there is some."""
+    return any(is_native(payload) for payload in bundle.manifest.payloads) and may_run_native(bundle, allowed)
+
+
+def _none_left(passed_over: list[EdgepackError]) -> EdgepackError:
+    """Return the one error to raise: a refusal by the engine or by us, else everything that the host lacks."""
+    refused = [error for error in passed_over if not isinstance(error, ToolchainError)]
     if refused:
         return refused[-1]
     return ToolchainError("; ".join(error.message for error in passed_over), hint=passed_over[0].hint)
@@ -188,7 +199,7 @@ def tuning_here(bundle: Path, scenario: str) -> Tuning | None:
     """
     with open_checked(Path(bundle)) as (_file, checked):
         host = host_facts()
-        payload, versions, _ = choose_payload(checked.manifest, host)
+        payload, versions, _ = choose_payload(checked.manifest, host, _runs_native(checked, None))
         return find_tuning(checked, payload, device_facts(host, payload, payload.device, versions), scenario)
 
 
@@ -198,13 +209,15 @@ def tuned_options(bundle: Bundle, payload: Payload, versions: Mapping[str, str])
     return found.options if found is not None else RunOptions()
 
 
-def choose_payload(manifest: Manifest, host: Host) -> tuple[Payload, Mapping[str, str], tuple[str, ...]]:
+def choose_payload(
+    manifest: Manifest, host: Host, native: bool = True
+) -> tuple[Payload, Mapping[str, str], tuple[str, ...]]:
     """Return the first payload that can run here, its engine's versions, and why those before it cannot.
 
-    Raises ``ToolchainError`` with every reason when none can.
+    ``native`` says whether native code may. Raises ``ToolchainError`` with every reason when none can.
     """
-    passed_over: list[ToolchainError | CompileError] = []
-    for payload, versions in _usable(manifest, host, None, passed_over):
+    passed_over: list[EdgepackError] = []
+    for payload, versions in _usable(manifest, host, None, passed_over, native):
         return payload, versions, tuple(error.message for error in passed_over)
     raise _none_left(passed_over)
 
@@ -213,7 +226,8 @@ def _usable(
     manifest: Manifest,
     host: Host,
     options: RunOptions | None,
-    passed_over: list[ToolchainError | CompileError],
+    passed_over: list[EdgepackError],
+    native: bool,
     only: Payload | None = None,
 ) -> Iterator[tuple[Payload, Mapping[str, str]]]:
     """Yield each payload whose engine is here with its versions; add to ``passed_over`` why the others are not.
@@ -232,6 +246,9 @@ def _usable(
             hint="build a bundle for this machine: its profile lists the instruction set",
         )
     for payload in manifest.payloads if only is None else (only,):
+        if is_native(payload) and payload.backend in ENGINES and not native:
+            passed_over.append(refusal(manifest))
+            continue
         try:
             versions = _engine_versions(payload, manifest, options)
             _check_key(payload)

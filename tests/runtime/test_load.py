@@ -131,7 +131,7 @@ def test_a_model_that_the_engine_refuses(tmp_path):
     (compiled.folder / "model.bin").write_bytes(b"no model at all")
     path = pack(other, golden, small_facts(), tmp_path)
     with pytest.raises(CompileError, match="refused"):
-        load(path)
+        load(path, allow_native=True)
 
 
 def test_no_bundle(tmp_path):

@@ -32,6 +32,7 @@ from edgepack.device.host import host_facts
 from edgepack.errors import ConfigError, EdgepackError
 from edgepack.execution import child
 from edgepack.runtime.load import choose_payload
+from edgepack.runtime.native import may_run_native, note_built
 from edgepack.runtime.tuning import (
     TunedFor,
     Tuning,
@@ -106,7 +107,7 @@ def tune(
         raise ConfigError("tuning needs at least 5 s", hint="give --duration 60s")
     opened = open_bundle(bundle)
     host = host_facts()
-    payload, versions, _ = choose_payload(opened.manifest, host)
+    payload, versions, _ = choose_payload(opened.manifest, host, may_run_native(opened))
     setting = Setting(
         bundle=bundle.absolute(),
         scenario=scenario,
@@ -145,10 +146,14 @@ def tune_and_store(
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place.parent):
             pass
-    payload, _, _ = choose_payload(opened.manifest, host_facts())
+    payload, _, _ = choose_payload(opened.manifest, host_facts(), may_run_native(opened))
     tuning = tune(bundle, scenario, duration_ns, seed, progress)
     tunings = with_tuning(opened, payload, tuning)
-    return tuning, write_beside(bundle, tunings) if into is None else write_into(opened, tunings, into)
+    if into is None:
+        return tuning, write_beside(bundle, tunings)
+    write_into(opened, tunings, into)
+    note_built(open_bundle(into).sha256)  # its code ran here just now: the copy may, too
+    return tuning, into
 
 
 def tune_with(

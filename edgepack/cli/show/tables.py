@@ -293,6 +293,13 @@ def show_bundle(console: Console, bundle: Any) -> None:
         )
         if measured.note:
             console.print(f"[dim]{safe(measured.note)}[/]")
+    for i, payload in enumerate(bundle.payloads):
+        what = "[bold yellow]native code[/]" if payload.native else "data"
+        only = ", ".join(f"{name} {value}" for name, value in sorted(payload.key.items()))
+        console.print(
+            f"[bold]{'runs by' if i == 0 else 'else by'}[/] {safe(payload.backend)} on {safe(payload.device)}: {what}, "
+            f"{safe(payload.entry)}" + (f", only for {safe(only)}" if only else "")
+        )
     table = make_table("file", "size", "sha256", right=("size",))
     for entry in manifest.files:
         table.add_row(safe(entry.path), show.size(entry.size_bytes), entry.sha256[:16])

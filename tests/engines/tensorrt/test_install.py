@@ -18,8 +18,9 @@ from edgepack.bundle.archive import open_bundle
 from edgepack.device.host import host_facts, saturates
 from edgepack.errors import CompileError, ConfigError, VerificationError
 from edgepack.runtime.adopt import adopt
-from edgepack.runtime.install import install, status
+from edgepack.runtime.install import install
 from edgepack.runtime.load import load
+from edgepack.runtime.root import status
 from edgepack.runtime.verify import verify
 from edgepack.specs.run import RunOptions
 
