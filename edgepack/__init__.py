@@ -7,6 +7,8 @@ The names below are the only ones that are promised to stay where they are; each
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,12 @@ if TYPE_CHECKING:
     from edgepack.specs.run import RunOptions as RunOptions
 
 __version__ = "0.1.0"
+
+# Engines report on their users: one looks up a host and keeps a device id and a queue when it is imported, another sends
+# its version by a package of its own, without which it is silent. Both must be stopped before they are imported.
+if os.environ.get("EDGEPACK_ENGINE_TELEMETRY") != "1":
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _PUBLIC = {
     "BuildResult": "edgepack.specs.build",
