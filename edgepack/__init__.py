@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# Engines report on their users: one looks up a host and keeps a device id and a queue when it is imported, another sends
-# its version by a package of its own, without which it is silent. Both must be stopped before they are imported.
+# Engines report on their users: one looks up a host and keeps a device id and a queue, another sends its version by a
+# package of its own, without which it is silent. Both must be stopped before they are imported.
 if os.environ.get("EDGEPACK_ENGINE_TELEMETRY") != "1":
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
