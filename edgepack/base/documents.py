@@ -1,6 +1,8 @@
 """JSON and TOML documents to frozen dataclasses and back: the dataclass is the schema.
 
-Standard library only, because a device reads manifests with it. Unknown keys are refused with the nearest known one;
+Standard library only, because a device reads manifests with it. A document may come from anybody: JSON is UTF-8 without
+a byte order mark, and size, depth, entries and numbers have limits, so that a small file cannot take a lot of memory or
+break a later step. Unknown keys are refused with the nearest known one;
 every error names the place. A ``Path`` below ``base`` is written relative to it and read back below it; others are
 written as they are. A document from elsewhere must name files by ``str`` and check them, as manifests do.
 """
@@ -12,6 +14,7 @@ import difflib
 import functools
 import json
 import math
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -21,6 +24,16 @@ from typing import Any, TypeVar
 from edgepack.errors import ConfigError, ToolchainError
 
 T = TypeVar("T")
+
+JSON_LIMIT_BYTES = 64 << 20
+TOML_LIMIT_BYTES = 128 << 10
+MOST_DEPTH = 64
+MOST_ENTRIES = 2_000_000
+MOST_KEY_PARTS = 16
+_LEAST_INTEGER, _MOST_INTEGER = -(1 << 63), (1 << 64) - 1
+# tomllib's memory grows with the square of a dotted key's parts: 40 kB took 1.5 GB.
+_KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
+_LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY_PART}[ \t]*\.[ \t]*){{{MOST_KEY_PARTS}}}")
 
 
 def encode(value: Any, base: Path | None = None) -> Any:
@@ -37,6 +50,8 @@ def encode(value: Any, base: Path | None = None) -> Any:
         if not math.isfinite(value):
             raise ValueError(f"a document cannot hold the number {value}")
         return float(value)
+    if isinstance(value, int) and not _LEAST_INTEGER <= value <= _MOST_INTEGER:
+        raise ValueError("a document cannot hold a whole number of more than 64 bits")
     if value is None or isinstance(value, bool | int | str):
         return value
     raise TypeError(f"a document cannot hold a {type(value).__name__}")
@@ -56,8 +71,8 @@ def to_json(value: Any, base: Path | None = None) -> str:
 def from_json(kind: type[T], text: str | bytes, where: str, base: Path | None = None) -> T:
     """Read a JSON document into ``kind``. Raises ``ConfigError`` naming ``where`` and the place inside it."""
     try:
-        data = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
-    except (ValueError, RecursionError) as error:
+        data = read_json(text)
+    except ValueError as error:
         raise ConfigError(
             f"{where}: not valid JSON: {error}", hint="write it again with the tool that made it"
         ) from None
@@ -65,10 +80,53 @@ def from_json(kind: type[T], text: str | bytes, where: str, base: Path | None = 
     return result
 
 
-def parse_toml(text: str) -> dict[str, Any]:
-    """Return the tables of a TOML document.
+def read_json(text: str | bytes) -> Any:
+    """Return what a JSON document holds, within the limits above; keys stand once, numbers are finite.
 
-    Raises ``ValueError`` that names the line, and ``ToolchainError`` on Python 3.10, which cannot read TOML.
+    Raises ``ValueError`` that says what is wrong.
+    """
+    if len(text) > JSON_LIMIT_BYTES:
+        raise ValueError(f"it has {len(text)} bytes; at most {JSON_LIMIT_BYTES} are read")
+    try:
+        words = text.decode("utf-8") if isinstance(text, bytes) else text
+        if words.startswith("\ufeff"):
+            raise ValueError("it begins with a byte order mark")
+        data = json.loads(words, parse_float=_finite, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+    except RecursionError:
+        raise ValueError(f"it is more than {MOST_DEPTH} levels deep") from None
+    _check_limits(data)
+    return data
+
+
+def _check_limits(data: Any) -> None:
+    """Raise ``ValueError`` for what is deeper, longer or larger than a document may be.
+
+    Floats are looked at where they are decoded, which names the place, but JSON's 1e999 is no number at all.
+    """
+    level, entries = [data], 0
+    for _ in range(MOST_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+            elif isinstance(item, int):
+                if not _LEAST_INTEGER <= item <= _MOST_INTEGER:
+                    raise ValueError("a whole number has more than 64 bits")
+        entries += len(inner)
+        if entries > MOST_ENTRIES:
+            raise ValueError(f"it has more than {MOST_ENTRIES} entries")
+        if not inner:
+            return
+        level = inner
+    raise ValueError(f"it is more than {MOST_DEPTH} levels deep")
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML document, within the limits above.
+
+    Raises ``ValueError`` that says what is wrong, and ``ToolchainError`` on Python 3.10, which cannot read TOML.
     """
     try:
         import tomllib
@@ -76,7 +134,17 @@ def parse_toml(text: str) -> dict[str, Any]:
         raise ToolchainError(
             "reading TOML files needs Python 3.11 or newer", hint="run this command on the machine that builds bundles"
         ) from None
-    return tomllib.loads(text)
+    if len(text) > TOML_LIMIT_BYTES:
+        raise ValueError(f"it has {len(text)} characters; at most {TOML_LIMIT_BYTES} are read")
+    if found := _LONG_KEY.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise ValueError(f"a key of more than {MOST_KEY_PARTS} parts (at line {line})")
+    try:
+        data = tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"it is more than {MOST_DEPTH} levels deep") from None
+    _check_limits(data)
+    return data
 
 
 def decode(kind: Any, data: Any, where: str, base: Path | None = None) -> Any:
@@ -153,9 +221,13 @@ def _decode_tuple(kinds: tuple[Any, ...], data: Any, where: str, base: Path | No
 
 def _decode_scalar(kind: Any, data: Any, where: str, base: Path | None) -> Any:
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
-        if not math.isfinite(data):
+        try:
+            number = float(data)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
             raise _wrong(where, "a finite number", data)
-        return float(data)
+        return number
     if kind is Path and isinstance(data, str):
         return base / data if base else Path(data)
     if (kind in (int, bool, str) and type(data) is kind) or (kind is type(None) and data is None):
@@ -177,8 +249,18 @@ def _wrong(where: str, expected: str, data: Any) -> ConfigError:
 
 
 def _show(data: Any) -> str:
-    text = repr(data)
+    try:
+        text = repr(data)
+    except ValueError:  # Python writes no more than 4300 digits
+        text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not a number that a document may hold")
+    return number
 
 
 def _refuse_constant(name: str) -> Any:

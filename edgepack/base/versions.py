@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+_MOST_DIGITS = 18
+
 
 def release(version: str) -> str:
     """Return major and minor of a version: "2026.4.1-21435" gives "2026.4"."""
@@ -13,7 +15,12 @@ def release(version: str) -> str:
 def parse_version(version: str) -> tuple[int, ...]:
     """Return the numbers a version begins with, for comparing: "1.31.1+cpu" gives (1, 31, 1)."""
     match = re.match(r"\d+(\.\d+)*", version)
-    return tuple(int(number) for number in match[0].split(".")) if match else ()
+    return tuple(_number(digits) for digits in match[0].split(".")) if match else ()
+
+
+def _number(digits: str) -> int:
+    """Return a part of a version; beyond 18 digits all are as large, as Python reads no more than 4300."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else 10**_MOST_DIGITS
 
 
 def is_older(version: str, oldest: str) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 
+from edgepack.base import documents
 from edgepack.base.files import sha256_file
 from edgepack.benchmark.measure.loadgen import parse_summary
 from edgepack.benchmark.measure.summary import FORMAT, MOST_LATENCIES
@@ -137,8 +138,8 @@ def import_result(path: Path, of: Of) -> Result:
 def _read(file: Path, text: bytes, of: Of) -> _Read:
     if text.lstrip()[:1] in (b"{", b"["):
         try:
-            data = json.loads(text, parse_constant=_refuse)
-        except (ValueError, RecursionError) as error:
+            data = documents.read_json(text)
+        except ValueError as error:
             raise ConfigError(f"{file}: not valid JSON: {str(error)[:200]}", hint=_HINT) from None
         if isinstance(data, dict) and isinstance(data.get("execution_results"), dict):
             return _benchmark_app(data, file)
@@ -309,7 +310,3 @@ def _optional(value: Any, file: Path, what: str) -> int | None:
 def _plain(value: Any) -> str:
     """Return untrusted text without what would act on a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(value)[:100])
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not a number that a document may hold")

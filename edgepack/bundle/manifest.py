@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,8 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _DTYPES = frozenset(
     ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 )
+_MOST_VERSION = 200
+_MOST_AXES, _MOST_VALUES = 64, 1 << 48  # numpy's axes, and more values than a machine addresses
 _UPGRADE = "pip install --upgrade edgepack"
 
 
@@ -40,13 +42,13 @@ def read_manifest(text: bytes, where: str) -> Manifest:
     ``where`` names the bundle in errors. Raises ``BundleError``; for a newer format with the hint to upgrade.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = documents.read_json(text)
+    except ValueError as error:
         raise BundleError(f"{where}: {MANIFEST} is not valid JSON: {error}") from None
     _check_format(data, where)
     _check_strings(data, where)
     try:
-        manifest = documents.from_json(Manifest, text, f"{where}: {MANIFEST}")
+        manifest: Manifest = documents.decode(Manifest, data, f"{where}: {MANIFEST}")
     except ConfigError as error:
         raise BundleError(
             error.message[:400], hint=f"made by another version of edgepack, or damaged: {_UPGRADE}"
@@ -123,6 +125,9 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     for what, digest in (("source", manifest.source_sha256), ("calibration", manifest.calibration_sha256)):
         if digest is not None and not _SHA256.fullmatch(digest):
             yield f"{what}_sha256 is not a sha256"
+    for package, version in (*manifest.requirements.engine.items(), *manifest.toolchain.items()):
+        if len(version) > _MOST_VERSION:
+            yield f"the version of {package[:80]} has {len(version)} characters"
     yield from _tensor_problems("inputs", manifest.inputs)
     yield from _tensor_problems("outputs", manifest.outputs)
     yield from _file_problems(manifest)
@@ -142,6 +147,8 @@ def _tensor_problems(what: str, tensors: tuple[TensorSpec, ...]) -> Iterator[str
             yield f"{what}: {tensor.name}: the dtype {tensor.dtype!r} is not one of numpy's numbers"
         if any(isinstance(size, int) and size < (what == "inputs") for size in tensor.shape):
             yield f"{what}: {tensor.name}: a dimension is negative or empty"
+        if len(tensor.shape) > _MOST_AXES or math.prod(n for n in tensor.shape if isinstance(n, int)) > _MOST_VALUES:
+            yield f"{what}: {tensor.name}: larger than any array"
 
 
 def _file_problems(manifest: Manifest) -> Iterator[str]:

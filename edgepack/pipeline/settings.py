@@ -68,15 +68,13 @@ class BuildSettings:
 
 def read_settings(path: Path) -> BuildSettings:
     """Read ``edgepack.toml``; paths in it are relative to its folder. Raises ``ConfigError``."""
-    import tomllib
-
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", hint="write one with 'edgepack init'")
     if path.stat().st_size > _MAX_TOML_BYTES:
         raise ConfigError(f"{path} is larger than 1 MiB: not an edgepack.toml")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        data = documents.parse_toml(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are such
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="correct that line") from None
     settings: BuildSettings = documents.decode(BuildSettings, data, str(path))
     if settings.observer is not None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -218,8 +217,8 @@ def _text_of(path: Path) -> bytes:
 
 def read_tunings(text: bytes, where: str) -> Tunings:
     """Return the document in ``text``; options that no tuning would hold are refused. Raises ``ConfigError``."""
-    with contextlib.suppress(ValueError, RecursionError):
-        data = json.loads(text)
+    with contextlib.suppress(ValueError):
+        data = documents.read_json(text)
         if isinstance(data, dict) and isinstance(data.get("format"), int) and data["format"] > FORMAT:
             raise ConfigError(
                 f"{where} has tuning format {data['format']}; this edgepack reads up to {FORMAT}",

@@ -57,7 +57,7 @@ def values(kind: Any) -> st.SearchStrategy[Any]:
     if origin is not None and issubclass(origin, Mapping):
         return st.dictionaries(text, values(arguments[1]), max_size=3)
     plain: dict[Any, st.SearchStrategy[Any]] = {
-        int: st.integers(),
+        int: st.integers(-(2**63), 2**64 - 1),
         float: finite,
         bool: st.booleans(),
         str: text,
@@ -300,3 +300,102 @@ def test_documents_need_the_standard_library_only() -> None:
 
 def test_a_document_is_json_that_others_read() -> None:
     assert json.loads(documents.to_json(Inner(3)))["count"] == 3
+
+
+# --- documents that are made to break a reader ------------------------------------------------------------------------
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "]" * depth
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("9" * 400, "more than 64 bits"),
+        (str(2**64), "more than 64 bits"),
+        (str(-(2**63) - 1), "more than 64 bits"),
+        ("9" * 5000, "digits"),
+        ("1e999", "1e999 is not a number"),
+        ("-1e999", "is not a number"),
+        (nested(100), "more than 64 levels deep"),
+        (nested(100_000), "more than 64 levels deep"),
+        ('{"a":' * 900 + "1" + "}" * 900, "more than 64 levels deep"),
+        ("[" + "0," * 2_000_000 + "0]", "more than 2000000 entries"),
+        ("\ufeff{}", "byte order mark"),
+        (b"\xef\xbb\xbf{}", "byte order mark"),
+        ("{}".encode("utf-16"), "utf-8"),
+        ("{}".encode("utf-32-le"), "Expecting|Extra|Invalid"),
+        (b'{"a": "\xff"}', "utf-8"),
+        ('{"a": 1, "a": 2}', "the same key twice"),
+    ],
+)
+def test_json_has_limits(text: str | bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        documents.read_json(text)
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        documents.from_json(Manifest, text, "m.json")
+
+
+def test_json_within_the_limits_is_read() -> None:
+    assert documents.read_json(str(2**64 - 1)) == 2**64 - 1
+    assert documents.read_json(str(-(2**63))) == -(2**63)
+    assert documents.read_json(nested(60)) is not None
+
+
+def test_large_json_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "JSON_LIMIT_BYTES", 100)
+    with pytest.raises(ValueError, match="at most 100 are read"):
+        documents.read_json("[" + " " * 100 + "]")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a." * 20_000 + "b = 1", "a key of more than 16 parts"),
+        ("x = 1\n" + "a . " * 20 + "b = 1", r"more than 16 parts \(at line 2\)"),
+        ("[" + '"a".' * 20 + "b]", "more than 16 parts"),
+        ("[[" + "'a'." * 20 + "b]]", "more than 16 parts"),
+        ("a = " + nested(5000), "more than 64 levels deep"),
+        ("a = " + nested(100), "more than 64 levels deep"),
+        ("a = 0x" + "f" * 40_000, "more than 64 bits"),
+        ("a = " + "9" * 400, "more than 64 bits"),
+        ("a = " + "9" * 5000, "digits"),
+        ("# " + "x" * 200_000, "at most 131072 are read"),
+    ],
+)
+def test_toml_has_limits(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        documents.parse_toml(text)
+
+
+@pytest.mark.parametrize("text", ["a." * 20_000 + "b = 1", "a" * 100_000 + " = 1", '"' * 100_000, "a.b" * 40_000])
+def test_a_small_toml_takes_little_memory_and_time(text: str) -> None:
+    """40 kB of one dotted key took 1.5 GB."""
+    code = (
+        "import resource, sys; from edgepack.base import documents\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (10, 10))\n"
+        "try: documents.parse_toml(sys.stdin.read())\n"
+        "except ValueError: pass\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_dots_in_values_are_no_keys() -> None:
+    numbers = ", ".join(["0.5"] * 100)
+    assert documents.parse_toml(f"a = [{numbers}]\nb = 'one. two. three.'\nc.d.e = 1")["c"] == {"d": {"e": 1}}
+
+
+@pytest.mark.parametrize("factor", [1, -1])
+@pytest.mark.parametrize("digits", [20, 400, 5000])
+def test_numbers_that_no_document_holds(digits: int, factor: int) -> None:
+    number = factor * 10**digits
+    with pytest.raises(ValueError, match="64 bits"):
+        documents.to_json({"a": number})
+    with pytest.raises(ConfigError, match="expected text"):
+        documents.decode(str, number, "x")
+    if digits > 308:
+        with pytest.raises(ConfigError, match="expected a finite number"):
+            documents.decode(float, number, "x")

@@ -53,6 +53,49 @@ def test_values_that_make_no_sense(manifest, changes, words):
         manifest_bytes(dataclasses.replace(manifest, **changes))
 
 
+def text_with(manifest, **changes):
+    """Return a manifest's text with other JSON values in it."""
+    data = json.loads(manifest_bytes(manifest))
+    for place, value in changes.items():
+        item = data
+        *path, last = place.split("__")
+        for key in path:
+            item = item[int(key) if key.isdecimal() else key]
+        item[last] = value
+    return json.dumps(data).encode()
+
+
+HOSTILE = [
+    ({"files__0__size_bytes": 10**400}, "64 bits"),
+    ({"layers": {"int8": 10**30}}, "64 bits"),
+    ({"inputs__0__shape": [True, 3]}, "expected int or str, found True"),
+    ({"inputs__0__shape": [2.0]}, "expected int or str"),
+    ({"inputs__0__shape": [2**62, 2**62]}, "larger than any array"),
+    ({"inputs__0__shape": [1] * 100}, "larger than any array"),
+    ({"requirements__engine": {"onnxruntime": "9" * 5000}}, "has 5000 characters"),
+    ({"toolchain": {"onnxruntime": "9" * 5000}}, "has 5000 characters"),
+    ({"version": "9" * 5000}, "not a version"),
+    ({"format": True}, "does not say which format"),
+    ({"accuracy": {"accuracy": None, "sqnr_db": 10**300, "cosine": 1, "agreement": 1, "n": 1, "engine": "", "isa": []}},
+     "64 bits"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("changes", "words"), HOSTILE)
+def test_numbers_that_would_break_a_reader(manifest, changes, words):
+    with pytest.raises(BundleError, match=words):
+        read_manifest(text_with(manifest, **changes), "x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda t: b"\xef\xbb\xbf" + t, lambda t: t.decode().encode("utf-16"), lambda t: t.decode().encode("utf-32")],
+)
+def test_another_encoding_than_utf_8_is_refused(manifest, change):
+    with pytest.raises(BundleError, match="is not valid JSON"):
+        read_manifest(change(manifest_bytes(manifest)), "x")
+
+
 def test_files_that_make_no_sense(manifest):
     def refused(entry, words):
         with pytest.raises(BundleError, match=words):

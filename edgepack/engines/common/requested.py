@@ -40,6 +40,6 @@ def left_in_float(text: str) -> dict[str, str]:
     """Return why nodes were left in float, by name, from the text of the metadata ``LEFT_KEY``; empty without any."""
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}

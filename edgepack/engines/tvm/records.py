@@ -213,8 +213,8 @@ def read_records(path: Path) -> Records:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):
+        found = documents.read_json(line)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

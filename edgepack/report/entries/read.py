@@ -81,9 +81,9 @@ def _load(path: Path, *, named: bool) -> Any:
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}", hint="make it readable") from None
     try:
-        data = json.loads(text, parse_constant=_refuse)
+        data = documents.read_json(text)
         _check_strings(data)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         if not named and not _claims_to_be_ours(text):
             return None
         raise ConfigError(f"{path}: not valid JSON: {str(error)[:200]}", hint="copy the file again") from None
@@ -102,10 +102,6 @@ def _check_format(data: dict[str, Any], path: Path) -> None:
             f"{path} has result format {found}; this edgepack reads up to {RESULT_FORMAT}",
             hint="pip install --upgrade edgepack",
         )
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not a number that a document may hold")
 
 
 def _check_strings(data: Any) -> None:
