@@ -50,16 +50,18 @@ def encode(value: Any, base: Path | None = None) -> Any:
         if not math.isfinite(value):
             raise ValueError(f"a document cannot hold the number {value}")
         return float(value)
-    if isinstance(value, int) and not _LEAST_INTEGER <= value <= _MOST_INTEGER:
-        raise ValueError("a document cannot hold a whole number of more than 64 bits")
     if value is None or isinstance(value, bool | int | str):
         return value
     raise TypeError(f"a document cannot hold a {type(value).__name__}")
 
 
 def to_json(value: Any, base: Path | None = None) -> str:
-    """Return ``value`` as indented JSON with a final newline; the same value gives the same text."""
+    """Return ``value`` as indented JSON with a final newline; the same value gives the same text.
+
+    Raises ``ValueError`` for what a reader would refuse.
+    """
     encoded = encode(value, base)
+    _check_limits(encoded)
     text = json.dumps(encoded, indent=1, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
@@ -111,9 +113,8 @@ def _check_limits(data: Any) -> None:
                 inner += item.values()
             elif isinstance(item, list):
                 inner += item
-            elif isinstance(item, int):
-                if not _LEAST_INTEGER <= item <= _MOST_INTEGER:
-                    raise ValueError("a whole number has more than 64 bits")
+            elif isinstance(item, int) and not _LEAST_INTEGER <= item <= _MOST_INTEGER:
+                raise ValueError("a whole number has more than 64 bits")
         entries += len(inner)
         if entries > MOST_ENTRIES:
             raise ValueError(f"it has more than {MOST_ENTRIES} entries")

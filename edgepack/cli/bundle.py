@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from edgepack.specs.run import RunOptions
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
+_limit = click.option(
+    "--limit", type=DURATION, help="Stop when it takes longer  [default: 10min, 2h where TensorRT builds engines]"
+)
 _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 
 
@@ -48,17 +51,18 @@ def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> Non
 
 @click.command()
 @_bundle
+@_limit
 @options("threads", "allow_native", "json")
-def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
+def verify(bundle: Path, limit: int | None, threads: int | None, as_json: bool) -> None:
     """Check a bundle's outputs on this machine against its golden vectors.
 
     Exit code 5 when an output is out of tolerance.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_verification
-    from edgepack.runtime.verify import verify as run
+    from edgepack.runtime.limited import verify_within
 
-    result = run(bundle, _run_options(threads))
+    result = verify_within(bundle, _run_options(threads), _seconds(limit))
     if as_json:
         echo_json(result)
     show_verification(make_console(), bundle, result)
@@ -76,14 +80,17 @@ def verify(bundle: Path, threads: int | None, as_json: bool) -> None:
     help="A .npz file with the inputs, or a picture.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
+@_limit
 @options("threads", "allow_native", "json")
-def run(bundle: Path, source: Path, out: Path | None, threads: int | None, as_json: bool) -> None:
+def run(
+    bundle: Path, source: Path, out: Path | None, limit: int | None, threads: int | None, as_json: bool
+) -> None:  # fmt: skip
     """Run a bundle on one input and show the outputs."""
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_outputs
-    from edgepack.runtime.run import run as infer
+    from edgepack.runtime.limited import run_within
 
-    result = infer(bundle, source, None if threads is None else _run_options(threads))
+    result = run_within(bundle, source, None if threads is None else _run_options(threads), _seconds(limit))
     if out is not None:
         _write_npz(out, result.outputs)
     if as_json:
@@ -276,6 +283,10 @@ def import_(
     result = import_file(file, bundle, name, target, precision, cpu, here=here, batch=batch)
     write_results((result,), out)
     show_results(make_console(), (result,))
+
+
+def _seconds(limit: int | None) -> float | None:
+    return None if limit is None else limit / 1e9
 
 
 def _run_options(threads: int | None) -> RunOptions:

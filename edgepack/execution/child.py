@@ -6,6 +6,7 @@ named ``progress`` is filled by the child with one that reports to the parent. W
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import inspect
@@ -21,13 +22,14 @@ import traceback
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from select import select
 from typing import Any, TypeVar
 
 from edgepack import errors
 from edgepack.base import documents
-from edgepack.base.files import DISK_FULL, storage_errors
+from edgepack.base.files import DISK_FULL, scratch_folder, storage_errors
 from edgepack.base.resources import package_folder
 from edgepack.execution.reads import ReadFiles
 from edgepack.specs.types import Progress, no_progress
@@ -45,18 +47,54 @@ def call(
     function: Callable[..., T],
     *arguments: Any,
     limit_s: float,
-    log: Path,
+    log: Path | None = None,
     progress: Progress = no_progress,
     environment: Mapping[str, str] | None = None,
     track: Path | None = None,
+    limit_option: str = "--compile-limit",
 ) -> T:
     """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
 
+    Without ``log`` the output is kept until the call ends, and errors tell its last words instead of a file's name.
+    ``limit_option`` is what the user gives for more time.
     The function must be importable by its module and name. ``track`` is a folder in which the child keeps what files
     the function read (see ``reads.py``). Whatever happens, no process of the child's group is left.
     Raises the ``EdgepackError`` that the function raised; ``ChildError`` when the process crashed or took longer than
     ``limit_s`` seconds; ``StorageError`` on a full disk; ``EdgepackError`` for any other exception.
     """
+    with contextlib.ExitStack() as stack:
+        place = log if log is not None else stack.enter_context(scratch_folder()) / "child.log"
+        about = _About(_title(function), place, log is not None, limit_s, limit_option)
+        return _call(function, arguments, about, progress, environment, track)
+
+
+@dataclass(frozen=True)
+class _About:
+    """What errors tell of a call."""
+
+    title: str
+    log: Path
+    named: bool
+    limit_s: float
+    limit_option: str
+
+    def last_words(self, *, where: str) -> str:
+        """Return where the log is, or what it ends with when nobody will find it."""
+        if self.named:
+            return f"{where} {self.log}"
+        words = _tail(self.log).strip().splitlines()
+        return f"its last words: {words[-1][:300]}" if words else "it said nothing"
+
+
+def _call(
+    function: Callable[..., T],
+    arguments: tuple[Any, ...],
+    about: _About,
+    progress: Progress,
+    environment: Mapping[str, str] | None,
+    track: Path | None,
+) -> T:
+    log = about.log
     name = f"{function.__module__}:{function.__qualname__}"
     request = {
         "function": name,
@@ -64,26 +102,26 @@ def call(
         "arguments": [documents.encode(a) for a in arguments],
         "track": str(track) if track is not None else None,
     }
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + about.limit_s
     with _child(request, log, environment) as (process, reading):
         try:
             answer = _listen(process, reading, deadline, progress)
         except _TooLong:
             raise errors.ChildError(
-                f"{_title(function)} took longer than {limit_s:.0f} s and was stopped",
+                f"{about.title} took longer than {about.limit_s:.0f} s and was stopped",
                 log=_tail(log),
-                hint=f"allow more time with --compile-limit, or see the log {log}",
+                hint=f"allow more time with {about.limit_option}, or {about.last_words(where='see the log')}",
             ) from None
         if answer is not None:
             _wait(process, _GRACE_S)
     if answer is None:
         raise errors.ChildError(
-            f"{_title(function)} crashed ({_how(process.returncode)})",
+            f"{about.title} crashed ({_how(process.returncode)})",
             log=_tail(log),
-            hint=f"the engine failed inside its own code; its last output is in {log}",
+            hint="the engine failed inside its own code; " + about.last_words(where="its last output is in"),
         )
     if "error" in answer:
-        raise _rebuild(answer["error"], log)
+        raise _rebuild(answer["error"], about)
     return documents.decode(_return_type(function), answer["result"], name)  # type: ignore[no-any-return]
 
 
@@ -196,11 +234,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _rebuild(error: Mapping[str, str], log: Path) -> errors.EdgepackError:
+def _rebuild(error: Mapping[str, str], about: _About) -> errors.EdgepackError:
     kind = getattr(errors, error["kind"], None)
     if isinstance(kind, type) and issubclass(kind, errors.EdgepackError):
         return kind(error["message"], hint=error["hint"])
-    return errors.EdgepackError(f"{error['kind']}: {error['message']}", hint=f"the traceback is in {log}")
+    return errors.EdgepackError(
+        f"{error['kind']}: {error['message']}", hint=about.last_words(where="the traceback is in")
+    )
 
 
 def _return_type(function: Callable[..., Any]) -> Any:
@@ -280,6 +320,10 @@ def _serve(descriptor: int, parent: int) -> None:
 def _describe(error: BaseException) -> dict[str, str]:
     if isinstance(error, OSError) and error.errno in DISK_FULL:
         error = errors.StorageError(f"no space left while writing {error.filename or 'a file'}")
+    if isinstance(error, MemoryError):
+        error = errors.EdgepackError(
+            "not enough memory", hint="stop other programs, or use smaller inputs or a batch of 1"
+        )
     if isinstance(error, ModuleNotFoundError):
         error = errors.ToolchainError(f"the Python package {error.name} is not installed")
     if isinstance(error, errors.EdgepackError):

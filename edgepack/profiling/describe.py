@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,8 +96,7 @@ def inspect_bundle_layers(path: Path, options: RunOptions) -> LayersReport:
 
 def inspect_model(path: Path) -> ModelDescription:
     """Load, check and describe an ONNX file, in a child process because the file may be hostile."""
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        return child.call(_describe, path.absolute(), limit_s=_LIMIT_S, log=Path(folder) / "inspect.log")
+    return child.call(_describe, path.absolute(), limit_s=_LIMIT_S)
 
 
 def _describe(path: Path) -> ModelDescription:

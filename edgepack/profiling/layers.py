@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,9 +93,7 @@ def inspect_layers(bundle: Path, options: RunOptions) -> LayersReport:
 
     It runs in a child process. Raises what ``load`` raises; ``ConfigError`` for an engine that does not tell.
     """
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        log = Path(folder) / "layers.log"
-        return child.call(report_layers, bundle.absolute(), options, limit_s=_LIMIT_S, log=log)
+    return child.call(report_layers, bundle.absolute(), options, limit_s=_LIMIT_S)
 
 
 def report_layers(bundle: Path, options: RunOptions) -> LayersReport:
