@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from edgepack.base import documents
-from edgepack.base.files import sha256_file
+from edgepack.base.files import read_regular, sha256_file
 from edgepack.benchmark.measure.loadgen import parse_summary
 from edgepack.benchmark.measure.summary import FORMAT, MOST_LATENCIES
 from edgepack.benchmark.statistics.percentiles import (
@@ -91,7 +91,7 @@ def import_result(path: Path, of: Of) -> Result:
     file = path / _SUMMARY if path.is_dir() else path
     try:
         size = file.stat().st_size
-        text = file.read_bytes() if size <= _LIMIT_BYTES else b""
+        text = read_regular(file, _LIMIT_BYTES) if size <= _LIMIT_BYTES else b""
     except OSError as error:
         raise StorageError(f"{file} cannot be read: {error.strerror}", hint=_HINT) from None
     if size > _LIMIT_BYTES:

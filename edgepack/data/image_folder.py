@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.base.documents import suggestion
+from edgepack.base.files import read_regular
 from edgepack.data.checks import check_dtype, check_shape, check_values, fits, show
-from edgepack.data.preprocess import decode_picture, picture_shape
+from edgepack.data.preprocess import MOST_FILE_BYTES, decode_picture, picture_shape
 from edgepack.data.source import Contents, Item
 from edgepack.errors import DataError
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 _LABELS_FILE = "labels.csv"
+_MOST_LABELS_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ def read(
             )
         path = root / found.names[index]
         try:
-            data = path.read_bytes()
+            data = read_regular(path, MOST_FILE_BYTES)
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}", hint="check the file's permissions") from error
         array = decode_picture(data, str(path), made)[None]
@@ -218,7 +221,8 @@ def _parse_labels_file(path: Path) -> dict[str, tuple[str, int]]:
     """Return file name -> (label, line)."""
     words: dict[str, tuple[str, int]] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        text = read_regular(path, _MOST_LABELS_BYTES).decode("utf-8-sig")
+        with io.StringIO(text, newline="") as file:
             rows = csv.reader(file, strict=True)
             header = [cell.strip() for cell in next(rows, [])]
             if header != ["file", "label"]:

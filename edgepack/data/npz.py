@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.files import open_regular
 from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, show, to_input
 from edgepack.data.source import LABELS, Contents, Item, place
 from edgepack.errors import DataError
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 _CHUNK_BYTES = 1 << 20
+# Compressed arrays are decompressed row by row; what must be held whole, or is one row, may not be larger than this.
+MOST_EXPANDED_BYTES = 256 << 20
+_MOST_SAMPLES = 10_000_000
 _LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE.TXT 4.3.7: the lengths of name and extra field end the 30 bytes
 _MISNAMED_LABELS = ("label", "y", "target", "targets", "Labels")
 
@@ -89,10 +93,34 @@ def read(path: Path, inputs: tuple[TensorSpec, ...], labels: str | None, indices
             yield Item(feed)
 
 
+def read_arrays(path: Path, names: Sequence[str]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Return those of the arrays ``names`` that are there, whole, and the names of all. Raises ``DataError``."""
+    with _open(path) as archive:
+        infos = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        found = {name: _whole(path, archive, _member(path, archive, infos[name])) for name in names if name in infos}
+    return found, tuple(infos)
+
+
+def _whole(path: Path, archive: zipfile.ZipFile, member: Member) -> Array:
+    """Return an array that must be held whole: one that was compressed may not be larger than the limit."""
+    if member.compressed and member.info.file_size > MOST_EXPANDED_BYTES:
+        raise _too_large(path, member, member.info.file_size)
+    with archive.open(member.info) as file:
+        array: Array = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
+    return array
+
+
+def _too_large(path: Path, member: Member, size: int) -> DataError:
+    return DataError(
+        f"{path}: {member.name!r} is compressed and takes {size} bytes at once; at most {MOST_EXPANDED_BYTES} do",
+        hint="save it in C order (np.ascontiguousarray) with np.savez, which does not compress",
+    )
+
+
 @contextmanager
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
     except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataError(
@@ -117,6 +145,8 @@ def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, Member], t
     if not members:
         raise DataError(f"{path} contains no arrays", hint="save the samples with np.savez(file, input_name=array)")
     first = next(iter(members.values()))
+    if first.shape and first.shape[0] > _MOST_SAMPLES:
+        raise DataError(f"{path} has {first.shape[0]} samples", hint=f"give at most {_MOST_SAMPLES} at once")
     for member in members.values():
         if not member.shape or member.shape[0] != first.shape[0]:
             raise DataError(
@@ -142,6 +172,8 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Memb
                 f"{path}: {name!r} is not a numpy array: {str(error)[:200]}", hint="save it again with np.savez"
             ) from error
         header_bytes = file.tell()
+    if any(type(size) is not int for size in shape):  # numpy lets True through
+        raise DataError(f"{path}: {name!r} has the shape {shape}", hint="save it again with np.savez")
     if dtype.hasobject or dtype.kind not in "biuf":
         raise DataError(
             f"{path}: {name!r} holds {'Python objects' if dtype.hasobject else dtype}, not numbers",
@@ -149,7 +181,12 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Memb
         )
     if any(size < 0 for size in shape) or dtype.itemsize * math.prod(shape) != info.file_size - header_bytes:
         raise DataError(f"{path}: {name!r} is not as long as its header says", hint="save it again with np.savez")
-    return Member(name, info, dtype, shape, fortran, header_bytes)
+    if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+        raise DataError(f"{path}: {name!r} has two sizes", hint="save it again with np.savez")
+    member = Member(name, info, dtype, shape, fortran, header_bytes)
+    if member.compressed and member.row_bytes > MOST_EXPANDED_BYTES:
+        raise _too_large(path, member, member.row_bytes)
+    return member
 
 
 def _check_members(path: Path, members: dict[str, Member], inputs: tuple[TensorSpec, ...], labels: str | None) -> None:
@@ -179,8 +216,7 @@ def _check_sum(archive: zipfile.ZipFile, member: Member) -> None:
 def _rows(path: Path, archive: zipfile.ZipFile, member: Member) -> Callable[[int], Array]:
     """Return a function that gives row i of a member."""
     if member.fortran and len(member.shape) > 1:  # its rows do not lie one after the other
-        with archive.open(member.info) as file:
-            whole = np.lib.format.read_array(io.BytesIO(file.read()), allow_pickle=False)
+        whole = _whole(path, archive, member)
         return lambda index: np.asarray(whole[index])
     return _Stream(archive, member).row if member.compressed else _Stored(path, member).row
 
@@ -234,7 +270,7 @@ class _Stream:
 
 
 def _read_labels(path: Path, member: Member) -> Array:
-    with _open(path) as archive, archive.open(member.info) as file:
-        labels: Array = np.lib.format.read_array(file, allow_pickle=False)
+    with _open(path) as archive:
+        labels = _whole(path, archive, member)
     check_values(labels, member.name, str(path))
     return labels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepack.base.files import read_regular
 from edgepack.errors import DataError, ToolchainError
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 
 # Larger pictures than this, before or after resizing, are taken for decompression bombs; it is about Pillow's limit.
 MOST_PIXELS = 100_000_000
+MOST_FILE_BYTES = 1 << 30
 
 
 def read_picture(path: Path, preprocessing: Preprocessing) -> Array:
@@ -31,7 +33,7 @@ def read_picture(path: Path, preprocessing: Preprocessing) -> Array:
     Raises ``DataError`` naming the file for anything that is not a whole picture of a usual kind.
     """
     try:
-        data = path.read_bytes()
+        data = read_regular(path, MOST_FILE_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from error
     return decode_picture(data, str(path), preprocessing)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base import documents, resources
+from edgepack.base.files import read_regular
 from edgepack.errors import ConfigError
 from edgepack.specs.data import Preprocessing, Recipe
 
@@ -31,7 +32,7 @@ def load_recipe(name_or_path: str) -> Recipe:
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a TOML file; its name is the file's. Raises ``ConfigError``."""
     try:
-        data: dict[str, Any] = documents.parse_toml(path.read_text(encoding="utf-8"))
+        data: dict[str, Any] = documents.parse_toml(read_regular(path, documents.TOML_LIMIT_BYTES).decode("utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}", hint="check the path") from error
     except (ValueError, RecursionError) as error:

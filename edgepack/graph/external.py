@@ -52,6 +52,8 @@ def external_files(proto: onnx.ModelProto, folder: Path, own: str = "") -> tuple
 def find_place(tensor: onnx.TensorProto) -> Place:
     """Return where an external tensor's bytes are, with the length that its shape and type need."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
+    if len(entries) != len(tensor.external_data):  # one reader takes the first of two places, another the last
+        raise ModelError(f"the external data of the tensor {tensor.name!r} is stated twice", hint=_HINT)
     location = entries.get("location", "")
     needed = tensor_bytes(tensor)
     offset, length = _number(entries, "offset", tensor.name), _number(entries, "length", tensor.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from edgepack.base.files import open_regular
+from edgepack.data.npz import read_arrays
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
 from edgepack.runtime.load import load
@@ -75,7 +76,7 @@ def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:
     if source.is_dir():
         raise DataError(f"{source} is a folder", hint="give one picture or one .npz")
     try:
-        with source.open("rb") as file:
+        with open_regular(source) as file:
             start = file.read(4)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {source}: {error}", hint="check the path") from None
@@ -89,20 +90,16 @@ def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:
 
 
 def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
+    names = [tensor.name for tensor in manifest.inputs]
     try:
-        with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            wanted = [tensor for tensor in manifest.inputs if tensor.name in archive.files]
-            if len(wanted) < len(manifest.inputs):
-                lacking = next(t.name for t in manifest.inputs if t not in wanted)
-                held = ", ".join(archive.files[:8]) or "nothing"
-                raise DataError(
-                    f"{source} has no array {lacking!r}; it has {held}", hint=f"save it with {_example(manifest)}"
-                )
-            feeds = {tensor.name: np.asarray(archive[tensor.name]) for tensor in wanted}
-    except DataError:
-        raise
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError, RuntimeError) as error:
-        raise DataError(f"{source} is not a .npz that can be read: {error}") from None
+        feeds, held = read_arrays(source, names)
+    except MemoryError:
+        raise DataError(f"{source} holds more than fits into memory") from None
+    if lacking := [name for name in names if name not in feeds]:
+        raise DataError(
+            f"{source} has no array {lacking[0]!r}; it has {', '.join(held[:8]) or 'nothing'}",
+            hint=f"save it with {_example(manifest)}",
+        )
     for name, array in feeds.items():
         if not array.size:
             raise DataError(f"{source}: {name!r} is empty: its shape is {array.shape}")

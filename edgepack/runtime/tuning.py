@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgepack.base import documents
-from edgepack.base.files import sha256_json, write_text
+from edgepack.base.files import read_regular, sha256_json, write_text
 from edgepack.base.run_options import out_of_bounds
 from edgepack.bundle.archive import (
     Bundle,
@@ -210,7 +210,7 @@ def _text_of(path: Path) -> bytes:
     try:
         if path.stat().st_size > LIMIT_BYTES:
             raise ConfigError(f"{path} has more than {LIMIT_BYTES} bytes: not a tuning file", hint=_HINT)
-        return path.read_bytes()
+        return read_regular(path, LIMIT_BYTES)
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}", hint="make it readable, or remove it") from None
 

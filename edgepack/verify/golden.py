@@ -360,7 +360,8 @@ def _array(data: bytes, name: str) -> Array:
     count = 1
     for size in shape:
         count *= size
-    if min(shape, default=0) < 0 or count * dtype.itemsize != len(data) - buffer.tell():
+    plain = all(type(size) is int and size >= 0 for size in shape)  # numpy's reader takes True for a size
+    if not plain or count * dtype.itemsize != len(data) - buffer.tell():
         raise ValueError(f"{name!r} does not hold the shape it states")
     return np.frombuffer(data, dtype, count, buffer.tell()).reshape(shape) if count else np.zeros(shape, dtype)
 

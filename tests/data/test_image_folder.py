@@ -247,3 +247,20 @@ def test_pictures_cannot_feed_two_inputs(root, save_picture):
     save_picture(root / "a.png")
     with pytest.raises(DataError, match="the model has 2 inputs"):
         find(root, inputs=(*IMAGE_INPUT, TensorSpec("mask", "float32", ("N", 1))))
+
+
+def test_a_pipe_in_place_of_labels_does_not_block(root, save_picture):
+    save_picture(root / "a.png")
+    os.mkfifo(root / "labels.csv")
+    with pytest.raises(DataError, match="not a regular file"):
+        find(root)
+
+
+def test_labels_without_an_end_are_not_read(root, save_picture, monkeypatch):
+    from edgepack.data import image_folder
+
+    monkeypatch.setattr(image_folder, "_MOST_LABELS_BYTES", 1000)
+    save_picture(root / "a.png")
+    (root / "labels.csv").write_text("file,label\n" + "a.png,1\n" * 1000)
+    with pytest.raises(DataError, match="larger than 1000 bytes"):
+        find(root)

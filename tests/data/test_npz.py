@@ -1,5 +1,8 @@
 import contextlib
 import io
+import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from calibrate_inputs import IMAGE_INPUT, random_images
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edgepack.data.npz import read_arrays
 from edgepack.data.samples import find_samples, read_labels, read_samples, take_samples
 from edgepack.errors import DataError
 from edgepack.specs.model import TensorSpec
@@ -227,4 +231,84 @@ def test_fuzzed_files_are_read_or_refused(tmp_path_factory, patch, where, cut, c
     path = folder / "fuzzed.npz"
     path.write_bytes(data[:place] if cut else data)
     with contextlib.suppress(DataError):  # whatever else it raised would be a traceback for the user
+        images_of(str(path))
+
+
+# --- files that are made to take a machine down -----------------------------------------------------------------------
+
+
+def bomb(path: Path, shape: tuple[object, ...], *, fortran: bool = False, zeros: int, dtype: str = "|u1") -> Path:
+    """Write an array of zeros that is thousands of times smaller in its file."""
+    header = f"{{'descr': '{dtype}', 'fortran_order': {fortran}, 'shape': {shape!r}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("image.npy", "w") as member:
+        member.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+        for _ in range(zeros >> 20):
+            member.write(bytes(1 << 20))
+        member.write(bytes(zeros & ((1 << 20) - 1)))
+    return path
+
+
+def limited_to(limit_bytes: int, code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run code in a process whose memory is limited."""
+    before = f"import resource; resource.setrlimit(resource.RLIMIT_AS, ({limit_bytes}, {limit_bytes}))\n"
+    words = [sys.executable, "-c", before + code, *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+
+
+_READ = """
+import sys
+from edgepack.data.npz import read_arrays
+from edgepack.data.samples import find_samples, read_samples
+from edgepack.errors import DataError
+from edgepack.specs.model import TensorSpec
+inputs = (TensorSpec("image", "uint8", ("N", "length")),)
+try:
+    for feed in read_samples(find_samples(sys.argv[1], inputs, None), inputs):
+        pass
+except DataError as error:
+    print(error.message)
+"""
+
+
+def test_a_compressed_array_in_fortran_order_is_not_expanded_whole(tmp_path: Path) -> None:
+    path = bomb(tmp_path / "x.npz", (1000, 400_000), fortran=True, zeros=400_000_000)
+    assert path.stat().st_size < 1_000_000
+    done = limited_to(900 << 20, _READ, path)
+    assert "is compressed and takes 400000128 bytes at once" in done.stdout, done.stderr
+
+
+def test_a_compressed_sample_has_a_limit(tmp_path: Path) -> None:
+    done = limited_to(900 << 20, _READ, bomb(tmp_path / "x.npz", (1, 400_000_000), zeros=400_000_000))
+    assert "is compressed and takes 400000000 bytes at once" in done.stdout, done.stderr
+
+
+def test_a_compressed_array_in_c_order_is_read_row_by_row(tmp_path: Path) -> None:
+    done = limited_to(900 << 20, _READ, bomb(tmp_path / "x.npz", (1000, 400_000), zeros=400_000_000))
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+
+
+@pytest.mark.parametrize("shape", [(True, 4), (1, True), (10**400, 0), (2**63, 0), (10**9, 0), (10**7 + 1, 0)])
+def test_sizes_that_are_no_sizes(tmp_path: Path, shape: tuple[object, ...]) -> None:
+    path = bomb(tmp_path / "x.npz", shape, zeros=4 if True in shape else 0)
+    with pytest.raises(DataError):
+        images_of(str(path), (TensorSpec("image", "uint8", ("N", "length")),))
+
+
+def test_a_pipe_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.npz")
+    with pytest.raises(DataError, match="no file or folder"):
+        images_of(str(tmp_path / "x.npz"))
+    with pytest.raises(DataError, match="not a regular file"):
+        read_arrays(tmp_path / "x.npz", ["image"])
+
+
+def test_a_member_of_two_sizes_is_refused(save_npz) -> None:
+    """zipfile reads one of them, a reader that looks at the bytes the other."""
+    path = Path(save_npz(image=random_images(2)))
+    data = bytearray(path.read_bytes())
+    place = data.index(b"PK\x01\x02")
+    data[place + 20 : place + 24] = (1).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(DataError):
         images_of(str(path))

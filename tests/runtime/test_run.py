@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 import numpy as np
 import pytest
@@ -109,8 +110,8 @@ def test_a_picture_that_is_damaged(tmp_path):
         ({"image": np.zeros((0, 3, 8, 8), np.float32)}, "empty"),
         ({"image": np.full((1, 3, 8, 8), np.nan, np.float32)}, "NaN"),
         ({"image": np.full((1, 3, 8, 8), np.inf, np.float32)}, "an infinite number"),
-        ({"image": np.array([{}], object)}, "cannot be read|Object arrays"),
-        ({"image": np.array("text")}, "type"),
+        ({"image": np.array([{}], object)}, "Python objects, not numbers"),
+        ({"image": np.array("text")}, "not numbers"),
     ],
 )
 def test_arrays_that_do_not_fit(bundle_path, tmp_path, arrays, words):
@@ -123,7 +124,7 @@ def test_files_that_are_no_input(bundle_path, tmp_path):
     manifest = open_bundle(bundle_path).manifest
     for name, data in (("a.npz", b"PK\3\4 cut off"), ("b.npz", b""), ("c.npz", b"text")):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(DataError, match=r"not a \.npz"):
+        with pytest.raises(DataError, match=r"not a complete \.npz"):
             read_feeds(tmp_path / name, manifest)
     np.save(tmp_path / "d.npy", np.zeros(3))
     with pytest.raises(DataError, match="which input"):
@@ -172,3 +173,16 @@ def test_golden_inputs_can_be_run(bundle_path, tmp_path):
     answer = run(bundle_path, saved(tmp_path, **vectors.inputs[1]))
     np.testing.assert_allclose(answer.outputs["scores"], vectors.outputs[1]["scores"], rtol=1e-5)
     assert small_golden is not None
+
+
+def test_a_pipe_does_not_block(bundle_path, tmp_path):
+    os.mkfifo(tmp_path / "x.npz")
+    with pytest.raises(DataError, match="not a regular file"):
+        run(bundle_path, tmp_path / "x.npz")
+
+
+def test_a_small_file_that_expands_is_not_expanded(bundle_path, tmp_path):
+    """300 MB of zeros in 300 kB."""
+    np.savez_compressed(tmp_path / "x.npz", image=np.zeros((300 << 20,), np.uint8))
+    with pytest.raises(DataError, match="is compressed and takes"):
+        run(bundle_path, tmp_path / "x.npz")

@@ -445,6 +445,7 @@ HUGE = ONE.replace(b"(3,)", b"(9999999999,)")  # 40 GB that are not there
         npz(input__0__x=ONE, output__0__y=ONE.replace(b"(3,)", b"(-3,)")),
         npz(input__0__x=ONE, output__0__y=npy(np.array([{}], object), allow_pickle=True)),
         npz(input__0__x=ONE, output__0__y=npy(np.zeros(2, "S4"))),
+        npz(input__0__x=ONE, output__0__y=npy(np.zeros(1, "f4")).replace(b"(1,), }   ", b"(True,), }")),
         npz(input__0__x=ONE, output__0__y=npy(np.zeros(2, "f4,i4"))),
         npz(input__0__x=ONE, output__0__y=npy(np.zeros(2, "M8[s]"))),
         npz(input__0__x=ONE, output__0__y=npy(np.asfortranarray(np.ones((2, 2))))),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from edgepack.base import documents
+from edgepack.base.files import open_regular
 from edgepack.errors import ConfigError, StorageError
 from edgepack.specs.build import BuildResult, BuildRow
 from edgepack.specs.result import Result
@@ -75,9 +77,10 @@ def _read(path: Path, *, named: bool) -> Result | BuildResult | None:
 
 def _load(path: Path, *, named: bool) -> Any:
     try:
-        if path.stat().st_size > _LIMIT_BYTES:
-            raise ConfigError(f"{path} is larger than {_LIMIT_BYTES >> 20} MiB: not a result", hint=_HINT)
-        text = path.read_bytes()
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size > _LIMIT_BYTES:
+                raise ConfigError(f"{path} is larger than {_LIMIT_BYTES >> 20} MiB: not a result", hint=_HINT)
+            text = file.read(_LIMIT_BYTES)
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}", hint="make it readable") from None
     try:
