@@ -17,9 +17,9 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from edgepack.errors import ConfigError, ToolchainError
 
@@ -31,6 +31,7 @@ MOST_DEPTH = 64
 MOST_ENTRIES = 2_000_000
 MOST_KEY_PARTS = 16
 _LEAST_INTEGER, _MOST_INTEGER = -(1 << 63), (1 << 64) - 1
+_SURELY_64_BITS = 19  # digits
 # tomllib's memory grows with the square of a dotted key's parts: 40 kB took 1.5 GB.
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY_PART}[ \t]*\.[ \t]*){{{MOST_KEY_PARTS}}}")
@@ -62,6 +63,7 @@ def to_json(value: Any, base: Path | None = None) -> str:
     """
     encoded = encode(value, base)
     _check_limits(encoded)
+    _check_integers(encoded)
     text = json.dumps(encoded, indent=1, ensure_ascii=False, allow_nan=False)
     try:
         text.encode()
@@ -93,7 +95,13 @@ def read_json(text: str | bytes) -> Any:
         words = text.decode("utf-8") if isinstance(text, bytes) else text
         if words.startswith("\ufeff"):
             raise ValueError("it begins with a byte order mark")
-        data = json.loads(words, parse_float=_finite, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        data = json.loads(
+            words,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unique_keys,
+        )
     except RecursionError:
         raise ValueError(f"it is more than {MOST_DEPTH} levels deep") from None
     _check_limits(data)
@@ -101,27 +109,32 @@ def read_json(text: str | bytes) -> Any:
 
 
 def _check_limits(data: Any) -> None:
-    """Raise ``ValueError`` for what is deeper, longer or larger than a document may be.
-
-    Floats are looked at where they are decoded, which names the place, but JSON's 1e999 is no number at all.
-    """
+    """Raise ``ValueError`` for what is deeper or longer than a document may be."""
     level, entries = [data], 0
     for _ in range(MOST_DEPTH):
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner += item.values()
-            elif isinstance(item, list):
-                inner += item
-            elif isinstance(item, int) and not _LEAST_INTEGER <= item <= _MOST_INTEGER:
-                raise ValueError("a whole number has more than 64 bits")
-        entries += len(inner)
+        items = [item.values() if type(item) is dict else item for item in level if type(item) in (dict, list)]
+        if not items:
+            return
+        entries += sum(map(len, items))
         if entries > MOST_ENTRIES:
             raise ValueError(f"it has more than {MOST_ENTRIES} entries")
-        if not inner:
-            return
-        level = inner
+        level = [inner for item in items for inner in item if type(inner) in (dict, list)]
     raise ValueError(f"it is more than {MOST_DEPTH} levels deep")
+
+
+def _check_integers(data: Any) -> None:
+    """Raise ``ValueError`` for a whole number of more than 64 bits; the depth has been checked."""
+    if isinstance(data, dict | list):
+        for item in data.values() if isinstance(data, dict) else data:
+            _check_integers(item)
+    elif isinstance(data, int):
+        _check_integer(data)
+
+
+def _check_integer(number: int) -> int:
+    if not _LEAST_INTEGER <= number <= _MOST_INTEGER:
+        raise ValueError("a whole number has more than 64 bits")
+    return number
 
 
 def parse_toml(text: str) -> dict[str, Any]:
@@ -145,97 +158,146 @@ def parse_toml(text: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(f"it is more than {MOST_DEPTH} levels deep") from None
     _check_limits(data)
+    _check_integers(data)
     return data
 
 
 def decode(kind: Any, data: Any, where: str, base: Path | None = None) -> Any:
     """Check ``data`` against the type ``kind`` and return it as that type. Raises ``ConfigError``."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return data
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, data, where, base)
-    if origin is typing.Literal:
-        return _decode_literal(arguments, data, where)
-    if origin in (typing.Union, types.UnionType):
-        return _decode_union(arguments, data, where, base)
-    if origin is tuple:
-        return _decode_tuple(arguments, data, where, base)
-    if origin is not None and issubclass(origin, Mapping):
-        if not isinstance(data, dict):
-            raise _wrong(where, "a table", data)
-        return {key: decode(arguments[1], item, f"{where}: {key}", base) for key, item in data.items()}
-    return _decode_scalar(kind, data, where, base)
+    return _reader(kind)(data, (None, where), base)
 
 
-def _decode_dataclass(kind: Any, data: Any, where: str, base: Path | None) -> Any:
-    if not isinstance(data, dict):
-        raise _wrong(where, "a table", data)
-    hints = _hints(kind)
-    for key in data:
-        if key not in hints:
-            raise ConfigError(f"{where}: unknown key {_show(key)}", hint=suggestion(key, hints))
-    values = {key: decode(hints[key], item, f"{where}: {key}", base) for key, item in data.items()}
-    for spec in dataclasses.fields(kind):
-        required = spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING
-        if required and spec.name not in values:
-            raise ConfigError(f"{where}: the key {spec.name!r} is missing", hint=f"add {spec.name} = ...")
-    return kind(**values)
+# Where a value stands: in what, and there under which key or at which index. It is put into words for errors only.
+_Place: TypeAlias = tuple[Any, str | int]
+_Reader: TypeAlias = Callable[[Any, _Place, Path | None], Any]
 
 
 @functools.cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
+def _reader(kind: Any) -> _Reader:
+    """Return what reads values of a type: made once for each, as a report reads thousands of documents."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return lambda data, _place, _base: data
+    if dataclasses.is_dataclass(kind):
+        return _dataclass_reader(kind)
+    if origin is typing.Literal:
+        return functools.partial(_read_literal, arguments)
+    if origin in (typing.Union, types.UnionType):
+        return _union_reader(arguments)
+    if origin is tuple:
+        return _list_reader(arguments[0]) if arguments[1:] == (Ellipsis,) else _tuple_reader(arguments)
+    if origin is not None and issubclass(origin, Mapping):
+        return _table_reader(arguments[1])
+    return functools.partial(_read_scalar, kind)
 
 
-def _decode_literal(allowed: tuple[Any, ...], data: Any, where: str) -> Any:
+def _dataclass_reader(kind: Any) -> _Reader:
+    missing = dataclasses.MISSING
+    hints = typing.get_type_hints(kind)
+    fields = dataclasses.fields(kind)
+    required = [f.name for f in fields if f.default is missing and f.default_factory is missing]
+    readers = {name: _reader(hint) for name, hint in hints.items()}
+
+    def read(data: Any, place: _Place, base: Path | None) -> Any:
+        if not isinstance(data, dict):
+            raise _wrong(place, "a table", data)
+        for key in data:
+            if key not in readers:
+                raise ConfigError(f"{_words(place)}: unknown key {_show(key)}", hint=suggestion(key, readers))
+        values = {key: readers[key](item, (place, key), base) for key, item in data.items()}
+        for name in required:
+            if name not in values:
+                raise ConfigError(f"{_words(place)}: the key {name!r} is missing", hint=f"add {name} = ...")
+        return kind(**values)
+
+    return read
+
+
+def _read_literal(allowed: tuple[Any, ...], data: Any, place: _Place, _base: Path | None) -> Any:
     if isinstance(data, bool) or data not in allowed:
-        raise ConfigError(f"{where}: {_show(data)} is not one of the allowed values", hint=suggestion(data, allowed))
+        raise ConfigError(
+            f"{_words(place)}: {_show(data)} is not one of the allowed values", hint=suggestion(data, allowed)
+        )
     return data
 
 
-def _decode_union(kinds: tuple[Any, ...], data: Any, where: str, base: Path | None) -> Any:
-    if data is None and type(None) in kinds:
-        return None
+def _union_reader(kinds: tuple[Any, ...]) -> _Reader:
     candidates = [kind for kind in kinds if kind is not type(None)]
-    if len(candidates) == 1:
-        return decode(candidates[0], data, where, base)
-    for kind in candidates:
-        try:
-            return decode(kind, data, where, base)
-        except ConfigError:
-            continue
-    raise _wrong(where, " or ".join(getattr(kind, "__name__", str(kind)) for kind in candidates), data)
+    readers, optional = [_reader(kind) for kind in candidates], len(candidates) < len(kinds)
+    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in candidates)
+
+    def read(data: Any, place: _Place, base: Path | None) -> Any:
+        if data is None and optional:
+            return None
+        if len(readers) == 1:
+            return readers[0](data, place, base)
+        for reader in readers:
+            try:
+                return reader(data, place, base)
+            except ConfigError:
+                continue
+        raise _wrong(place, expected, data)
+
+    return read
 
 
-def _decode_tuple(kinds: tuple[Any, ...], data: Any, where: str, base: Path | None) -> Any:
-    if not isinstance(data, list):
-        raise _wrong(where, "a list", data)
-    if len(kinds) == 2 and kinds[1] is Ellipsis:
-        return tuple(decode(kinds[0], item, f"{where}[{i}]", base) for i, item in enumerate(data))
-    if len(data) != len(kinds):
-        raise ConfigError(f"{where}: expected {len(kinds)} values, found {len(data)}")
-    return tuple(
-        decode(kind, item, f"{where}[{i}]", base) for i, (kind, item) in enumerate(zip(kinds, data, strict=True))
-    )
+def _list_reader(kind: Any) -> _Reader:
+    reader = _reader(kind)
+    same = kind if kind in (int, str, bool) else None
+
+    def read(data: Any, place: _Place, base: Path | None) -> Any:
+        if not isinstance(data, list):
+            raise _wrong(place, "a list", data)
+        if same is not None and all(type(item) is same for item in data):
+            return tuple(data)
+        return tuple([reader(item, (place, i), base) for i, item in enumerate(data)])
+
+    return read
 
 
-def _decode_scalar(kind: Any, data: Any, where: str, base: Path | None) -> Any:
+def _tuple_reader(kinds: tuple[Any, ...]) -> _Reader:
+    readers = [_reader(kind) for kind in kinds]
+
+    def read(data: Any, place: _Place, base: Path | None) -> Any:
+        if not isinstance(data, list):
+            raise _wrong(place, "a list", data)
+        if len(data) != len(readers):
+            raise ConfigError(f"{_words(place)}: expected {len(readers)} values, found {len(data)}")
+        return tuple([readers[i](item, (place, i), base) for i, item in enumerate(data)])
+
+    return read
+
+
+def _table_reader(kind: Any) -> _Reader:
+    reader = _reader(kind)
+
+    def read(data: Any, place: _Place, base: Path | None) -> Any:
+        if not isinstance(data, dict):
+            raise _wrong(place, "a table", data)
+        return {key: reader(item, (place, key), base) for key, item in data.items()}
+
+    return read
+
+
+def _read_scalar(kind: Any, data: Any, place: _Place, base: Path | None) -> Any:
     if kind is float and isinstance(data, int | float) and not isinstance(data, bool):
-        try:
-            number = float(data)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise _wrong(where, "a finite number", data)
-        return number
+        return _read_float(data, place)
     if kind is Path and isinstance(data, str):
         return base / data if base else Path(data)
     if (kind in (int, bool, str) and type(data) is kind) or (kind is type(None) and data is None):
         return data
-    raise _wrong(
-        where, {int: "a whole number", bool: "true or false", str: "text", float: "a number"}.get(kind, str(kind)), data
-    )
+    names = {int: "a whole number", bool: "true or false", str: "text", float: "a number"}
+    raise _wrong(place, names.get(kind, str(kind)), data)
+
+
+def _read_float(data: float, place: _Place) -> float:
+    try:
+        number = float(data)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise _wrong(place, "a finite number", data)
+    return number
 
 
 def suggestion(word: Any, known: Any) -> str:
@@ -245,8 +307,16 @@ def suggestion(word: Any, known: Any) -> str:
     return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
 
 
-def _wrong(where: str, expected: str, data: Any) -> ConfigError:
-    return ConfigError(f"{where}: expected {expected}, found {_show(data)}", hint=f"write {expected} there")
+def _words(place: _Place) -> str:
+    """Return where a value stands: "file.json: inputs[0]: shape"."""
+    outer, name = place
+    if outer is None:
+        return str(name)
+    return f"{_words(outer)}[{name}]" if isinstance(name, int) else f"{_words(outer)}: {name}"
+
+
+def _wrong(place: _Place, expected: str, data: Any) -> ConfigError:
+    return ConfigError(f"{_words(place)}: expected {expected}, found {_show(data)}", hint=f"write {expected} there")
 
 
 def _show(data: Any) -> str:
@@ -255,6 +325,10 @@ def _show(data: Any) -> str:
     except ValueError:  # Python writes no more than 4300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _integer(text: str) -> int:
+    return int(text) if len(text) < _SURELY_64_BITS else _check_integer(int(text))
 
 
 def _finite(text: str) -> float:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from edgepack.report import units
@@ -93,11 +93,12 @@ def make_groups(results: Sequence[Result], rows: Sequence[BuildRow]) -> tuple[Gr
     entries = [*_from_rows(results, rows), *_from_results_alone(results, rows)]
     entries = _with_unpaired_speedups(entries)
     by_model: dict[tuple[str, str], list[Entry]] = {}
+    models = _Models(entries)
     for entry in entries:
-        by_model.setdefault(_model_key(entry, entries), []).append(entry)
-    titles = [title for title, _ in by_model]
+        by_model.setdefault(models.key_of(entry), []).append(entry)
+    titles = Counter(title for title, _ in by_model)
     return tuple(
-        Group(_title(title, digest, titles.count(title) > 1), digest, _with_one_percentile(_with_one_metric(members)))
+        Group(_title(title, digest, titles[title] > 1), digest, _with_one_percentile(_with_one_metric(members)))
         for (title, digest), members in by_model.items()
     )
 
@@ -129,13 +130,22 @@ def labels(entries: Sequence[Entry]) -> tuple[str, ...]:
     names = [f"{entry.target} {entry.precision}" for entry in entries]
     for tell in _TELLS:
         details = [tell(entry) for entry in entries]
+        known: dict[str, set[str]] = {}
+        for name, detail in zip(names, details, strict=True):
+            known.setdefault(name, set()).add(detail)
         names = [
-            f"{name} {detail}" if detail and _differs(name, names, details) else name
+            f"{name} {detail}" if detail and len(known[name]) > 1 else name
             for name, detail in zip(names, details, strict=True)
         ]
-    return tuple(
-        f"{name} #{names[:i].count(name) + 1}" if names.count(name) > 1 else name for i, name in enumerate(names)
-    )
+    return tuple(_numbered(names))
+
+
+def _numbered(names: Sequence[str]) -> Iterator[str]:
+    """Yield the names, with a number where one stands several times."""
+    total, seen = Counter(names), Counter[str]()
+    for name in names:
+        seen[name] += 1
+        yield f"{name} #{seen[name]}" if total[name] > 1 else name
 
 
 def told_apart(entry: Entry, label: str) -> tuple[str, ...]:
@@ -143,10 +153,6 @@ def told_apart(entry: Entry, label: str) -> tuple[str, ...]:
     found = [tell(entry) for tell in (_tuned, _digest, _duration)]
     number = re.search(r" (#[0-9]+)$", label)
     return (*(detail for detail in found if detail and f" {detail}" in label), *(number.groups() if number else ()))
-
-
-def _differs(name: str, names: Sequence[str], details: Sequence[str]) -> bool:
-    return len({detail for other, detail in zip(names, details, strict=True) if other == name}) > 1
 
 
 def _host(entry: Entry) -> str:
@@ -189,9 +195,12 @@ def short_cpu(name: str) -> str:
 
 
 def _from_rows(results: Sequence[Result], rows: Sequence[BuildRow]) -> list[Entry]:
+    of_bundle: dict[str | None, list[Result]] = {}
+    for result in results:
+        of_bundle.setdefault(result.bundle_sha256, []).append(result)
     entries = []
     for row in rows:
-        mine = [r for r in results if row.sha256 is not None and r.bundle_sha256 == row.sha256]
+        mine = of_bundle.get(row.sha256, []) if row.sha256 is not None else []
         entries += [_merged(row, result) for result in mine] or [_merged(row, None)]
     return entries
 
@@ -275,24 +284,27 @@ def _measured_on(result: Result) -> str:
 
 def _with_unpaired_speedups(entries: list[Entry]) -> list[Entry]:
     """Return the entries with speed-ups over fp32 filled in from separate measurements of the same circumstances."""
+    bases: dict[tuple[object, ...], Entry] = {}
+    for entry in entries:
+        if entry.precision == "fp32" and entry.result is not None and entry.percentile(50.0) is not None:
+            bases.setdefault(_circumstances(entry), entry)
     filled = []
     for entry in entries:
-        found = _unpaired(entry, entries) if entry.speedup is None else None
+        found = _unpaired(entry, bases) if entry.speedup is None else None
         filled.append(dataclasses.replace(entry, speedup=found[0], speedup_ci95=found[1]) if found else entry)
     return filled
 
 
-def _unpaired(entry: Entry, entries: Sequence[Entry]) -> tuple[float, Interval | None] | None:
+def _unpaired(entry: Entry, bases: Mapping[tuple[object, ...], Entry]) -> tuple[float, Interval | None] | None:
     mine = entry.percentile(50.0)
     if entry.result is None or mine is None or not entry.single_stream:
         return None
-    for other in entries:
-        if other.precision == "fp32" and other.result is not None and _circumstances(other) == _circumstances(entry):
-            base = other.percentile(50.0)
-            if base is None:
-                continue
-            return (1.0, None) if other is entry else unpaired_ratio(base, mine)
-    return None
+    other = bases.get(_circumstances(entry))
+    if other is None or other is entry:
+        return None if other is None else (1.0, None)
+    base = other.percentile(50.0)
+    assert base is not None
+    return unpaired_ratio(base, mine)
 
 
 def _circumstances(entry: Entry) -> tuple[object, ...]:
@@ -301,15 +313,25 @@ def _circumstances(entry: Entry) -> tuple[object, ...]:
     return (entry.model, entry.source_sha256, entry.target, result.host, result.scenario, result.options)
 
 
-def _model_key(entry: Entry, entries: Sequence[Entry]) -> tuple[str, str]:
-    """Return name and digest of an entry's model; a row without a digest takes the only one of its name."""
-    if entry.source_sha256:
-        return entry.model, entry.source_sha256
-    digests = {e.source_sha256 for e in entries if e.source_sha256 and (e.model == entry.model or not entry.model)}
-    names = {e.model for e in entries if e.source_sha256 in digests}
-    if len(digests) == 1:
-        return (entry.model or next(iter(names))), digests.pop()
-    return entry.model, ""
+class _Models:
+    """Which model an entry is of: its name and digest. A row without a digest takes the only one of its name."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._digests: dict[str, set[str]] = {}
+        self._names: dict[str, set[str]] = {}
+        for entry in entries:
+            if entry.source_sha256:
+                self._digests.setdefault(entry.model, set()).add(entry.source_sha256)
+                self._names.setdefault(entry.source_sha256, set()).add(entry.model)
+
+    def key_of(self, entry: Entry) -> tuple[str, str]:
+        if entry.source_sha256:
+            return entry.model, entry.source_sha256
+        digests = self._digests.get(entry.model, set()) if entry.model else set(self._names)
+        if len(digests) != 1:
+            return entry.model, ""
+        (digest,) = digests
+        return entry.model or min(self._names[digest]), digest
 
 
 def _title(name: str, digest: str, ambiguous: bool) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from edgepack.specs.result import Result
 RESULT_FORMAT = 1
 _LIMIT_BYTES = 64 << 20
 _MOST_FILES = 10_000
+# Without an escape, DEL or the first byte of a C1 control there is nothing to look for.
+_MAY_BE_CONTROL = (b"\\", b"\x7f", b"\xc2")
+# All controls but tab and line feed, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _HINT = "give files written by 'edgepack benchmark --out' or build.json of a build, or folders of them"
 
 
@@ -30,13 +35,11 @@ def read_results(paths: Sequence[Path]) -> tuple[tuple[Result, ...], tuple[Build
     results: dict[str, Result] = {}
     rows: dict[str, BuildRow] = {}
     for path, named in _files(paths):
-        found = _read(path, named=named)
-        if isinstance(found, Result):
-            results.setdefault(_identity(found), found)
-        elif found is not None:
-            for row in found.rows:
-                known = row if row.model else dataclasses.replace(row, model=found.name)
-                rows.setdefault(_identity(known), known)
+        for identity, found in _read(path, named=named):
+            if isinstance(found, Result):
+                results.setdefault(identity, found)
+            else:
+                rows.setdefault(identity, found)
     if not results and not rows:
         where = ", ".join(str(path) for path in paths)
         raise ConfigError(f"{where}: no results found", hint=_HINT)
@@ -62,17 +65,19 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
             raise ConfigError(f"{path}: more than {_MOST_FILES} JSON files", hint="give the folder of the results only")
 
 
-def _read(path: Path, *, named: bool) -> Result | BuildResult | None:
-    """Return what a file holds; None for another document that was not asked for by name."""
+def _read(path: Path, *, named: bool) -> Iterator[tuple[str, Result | BuildRow]]:
+    """Yield what a file holds, by what makes it the same; nothing for a document that was not asked for by name."""
     data = _load(path, named=named)
     if isinstance(data, dict) and "bundle_sha256" in data and "scenario" in data:
         _check_format(data, path)
-        return documents.decode(Result, data, str(path))  # type: ignore[no-any-return]
-    if isinstance(data, dict) and "rows" in data and "stages_run" in data:
-        return documents.decode(BuildResult, data, str(path))  # type: ignore[no-any-return]
-    if named:
+        yield _identity(data), documents.decode(Result, data, str(path))
+    elif isinstance(data, dict) and "rows" in data and "stages_run" in data:
+        built: BuildResult = documents.decode(BuildResult, data, str(path))
+        for row, written in zip(built.rows, data["rows"], strict=True):
+            known = row if row.model else dataclasses.replace(row, model=built.name)
+            yield _identity({**written, "model": known.model}), known
+    elif named:
         raise ConfigError(f"{path} is neither a result nor a build", hint=_HINT)
-    return None
 
 
 def _load(path: Path, *, named: bool) -> Any:
@@ -85,7 +90,8 @@ def _load(path: Path, *, named: bool) -> Any:
         raise StorageError(f"{path} cannot be read: {error.strerror}", hint="make it readable") from None
     try:
         data = documents.read_json(text)
-        _check_strings(data)
+        if any(byte in text for byte in _MAY_BE_CONTROL):
+            _check_strings(data)
     except ValueError as error:
         if not named and not _claims_to_be_ours(text):
             return None
@@ -109,18 +115,20 @@ def _check_format(data: dict[str, Any], path: Path) -> None:
 
 def _check_strings(data: Any) -> None:
     """Refuse text that would act on a terminal or cannot be written: control characters and lone surrogates."""
-    pending = [data]
+    pending, texts = [data], []
     while pending:
         item = pending.pop()
         if isinstance(item, str):
-            if any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in item):
-                raise ValueError(f"text with control characters: {item[:60]!a}")
+            texts.append(item)
         elif isinstance(item, dict):
-            pending += item.keys()
+            texts += item
             pending += item.values()
         elif isinstance(item, list):
             pending += item
+    if _UNPRINTABLE.search("".join(texts)):
+        text = next(text for text in texts if _UNPRINTABLE.search(text))
+        raise ValueError(f"text with control characters: {text[:60]!a}")
 
 
-def _identity(value: Result | BuildRow) -> str:
-    return json.dumps(documents.encode(value), sort_keys=True)
+def _identity(written: Any) -> str:
+    return json.dumps(written, sort_keys=True)

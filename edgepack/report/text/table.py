@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from edgepack.report import units
 from edgepack.report.entries import Entry, Group, labels, short_cpu, told_apart
 from edgepack.report.entries.choice import Kind, quality_kind
-from edgepack.specs.result import Percentile
+from edgepack.specs.result import Percentile, Result
 
 MARKS = {
     "measured": "measured",
@@ -65,7 +65,8 @@ class Table:
 def make_table(group: Group) -> Table:
     """Return the table of one model's entries."""
     entries, names = group.entries, labels(group.entries)
-    places = [Cell(e.target, _place(e, name, entries)) for e, name in zip(entries, names, strict=True)]
+    differs = _differing([e.result for e in entries if e.result is not None])
+    places = [Cell(e.target, _place(e, name, differs)) for e, name in zip(entries, names, strict=True)]
     columns = [
         _words("target", "Target", places),
         _words("precision", "Precision", [Cell(e.precision) for e in entries]),
@@ -94,18 +95,27 @@ def mark(entry: Entry) -> str:
     return "imported" if entry.result is not None and entry.result.imported is not None else "measured"
 
 
-def _place(entry: Entry, label: str, entries: Sequence[Entry]) -> str:
+def _differing(results: Sequence[Result]) -> frozenset[str]:
+    """Return in which circumstances the results of a table differ."""
+    found: dict[str, set[object]] = {
+        "host": {r.host.cpu for r in results},
+        "scenario": {(r.scenario.name, r.scenario.batch) for r in results},
+        "threads": {r.options.threads for r in results},
+    }
+    return frozenset(name for name, values in found.items() if len(values) > 1)
+
+
+def _place(entry: Entry, label: str, differs: frozenset[str]) -> str:
     """Return what is shown below a target's name: what differs within the table and identifies the row."""
     if entry.result is None:
         return ""
-    results = [e.result for e in entries if e.result is not None]
     parts = []
-    if len({r.host.cpu for r in results}) > 1:
+    if "host" in differs:
         parts.append(short_cpu(entry.result.host.cpu))
-    if len({(r.scenario.name, r.scenario.batch) for r in results}) > 1:
+    if "scenario" in differs:
         batch = entry.result.scenario.batch
         parts.append(entry.result.scenario.name + (f", batch {batch}" if batch > 1 else ""))
-    if len({r.options.threads for r in results}) > 1:
+    if "threads" in differs:
         threads = entry.result.options.threads
         parts.append(units.threads(threads))
     if entry.result.imported is not None:
