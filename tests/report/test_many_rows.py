@@ -1,0 +1,86 @@
+"""Thousands of rows: four times as many take about four times as long, in every format."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import made_up
+import pytest
+
+from edgepack.report.formats.csv import to_csv
+from edgepack.report.formats.junit import to_junit
+from edgepack.report.formats.markdown import to_markdown
+from edgepack.report.html.page import to_html
+from edgepack.report.text.conditions import parse_condition
+from edgepack.specs.build import BuildRow
+from edgepack.specs.result import Result
+
+pytestmark = pytest.mark.slow
+
+Both = tuple[tuple[Result, ...], tuple[BuildRow, ...]]
+
+
+def of_one_model(count: int) -> Both:
+    first = made_up.full_build()[0][0]
+    hosts = [dataclasses.replace(first.host, cpu=f"CPU {i}") for i in range(50)]
+    return tuple(
+        dataclasses.replace(
+            first,
+            bundle_sha256=f"{i:064x}",
+            host=hosts[i % 50],
+            target=f"t{i % 200}",
+            precision=("fp32", "int8")[i % 2],
+        )
+        for i in range(count)
+    ), ()
+
+
+def of_one_bundle(count: int) -> Both:
+    first = made_up.full_build()[0][0]
+    return tuple(dataclasses.replace(first, measured_at=f"{i}") for i in range(count)), ()
+
+
+def of_builds(count: int) -> Both:
+    results, rows = made_up.full_build()
+    named = [(f"t{i}", f"{i:064x}") for i in range(count)]
+    return (
+        tuple(dataclasses.replace(results[0], target=target, bundle_sha256=digest) for target, digest in named),
+        tuple(dataclasses.replace(rows[0], target=target, sha256=digest) for target, digest in named),
+    )
+
+
+def of_many_models(count: int) -> Both:
+    row = made_up.full_build()[1][0]
+    return (), tuple(
+        dataclasses.replace(row, model=f"m{i}", source_sha256="", sha256=f"{i:064x}") for i in range(count)
+    )
+
+
+FORMATS: dict[str, Callable[..., object]] = {
+    "html": to_html,
+    "markdown": to_markdown,
+    "csv": to_csv,
+    "junit": lambda results, rows: to_junit(results, rows, (parse_condition("p90 > 1ms"),)),
+}
+
+
+def seconds(function: Callable[..., object], both: Both) -> float:
+    begun = time.process_time()
+    function(*both)
+    return time.process_time() - begun
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("make", [of_one_model, of_one_bundle, of_builds, of_many_models])
+def test_the_time_grows_with_the_rows_and_not_with_their_square(make: Callable[[int], Both], name: str) -> None:
+    """Sixteen times would be the square; three tries, as the machine may be busy."""
+    small, large = make(500), make(2000)
+    ratios = [seconds(FORMATS[name], large) / seconds(FORMATS[name], small) for _ in range(3)]
+    assert min(ratios) < 7, ratios
+
+
+def test_ten_thousand_rows_are_a_matter_of_seconds() -> None:
+    """5 s on a quiet core; the bound is twice that, and the square would take minutes."""
+    assert seconds(to_html, of_one_model(10_000)) < 10
