@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edgepack.base.text import printable
 from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
 from edgepack.cli.options import PRECISIONS, OneOf, echo_json, options
@@ -240,9 +241,9 @@ def report(
 
     violated = write_reports(sources, outs, baseline, conditions)
     for out in outs:
-        click.echo(f"wrote {out}", err=True)
+        click.echo(printable(f"wrote {out}"), err=True)
     for text in violated:
-        click.echo(f"{click.style('failed:', fg='red', bold=True)} {text}", err=True)
+        click.echo(f"{click.style('failed:', fg='red', bold=True)} {printable(text)}", err=True)
     if violated:
         raise click.exceptions.Exit(5)
 

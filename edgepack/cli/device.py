@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgepack.base.text import printable
 from edgepack.cli.options import echo_json, options
 
 if TYPE_CHECKING:
@@ -92,12 +93,12 @@ def adopt(bundle: Path, out: Path, as_json: bool) -> None:
     if as_json:
         echo_json(payload)
     fits = ", ".join(f"{name} {value}" for name, value in sorted(payload.key.items()))
-    click.echo(f"wrote {out}: its engine fits {fits}", err=True)
+    click.echo(printable(f"wrote {out}: its engine fits {fits}"), err=True)
 
 
 def _say(lines: Iterable[str]) -> None:
     for line in lines:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
 
 
 COMMANDS = (install, status, rollback, adopt)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from edgepack.base.files import write_text
+from edgepack.base.text import printable
 from edgepack.cli.options import given
 from edgepack.errors import ConfigError
 from edgepack.export import sources_in_words
@@ -34,7 +35,8 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
     resolve(settings)
     write_text(path, _toml(settings))
     command = shlex.join(build_command(settings))
-    click.echo(f"wrote {path}, which is equivalent to:\n  {command}\nrun it with:\n  edgepack build", err=True)
+    said = f"wrote {path}, which is equivalent to:\n  {command}\nrun it with:\n  edgepack build"
+    click.echo(printable(said), err=True)
 
 
 def _ask(found: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from edgepack import __version__
+from edgepack.base.text import printable
 from edgepack.cli.builder import missing_package
 from edgepack.errors import EdgepackError, StorageError
 
@@ -75,8 +76,9 @@ class EdgepackGroup(click.Group):
             _leave(1)
         except (Exception, KeyboardInterrupt) as error:
             if debug:
-                traceback.print_exc()
+                click.echo(printable(traceback.format_exc()), err=True, nl=False)
             message, hint, code = explain(error)
+            message, hint = printable(message), printable(hint)
             click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
             click.echo(f"{click.style('hint:', bold=True)} {hint}", err=True)
             _leave(code)

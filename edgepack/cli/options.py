@@ -160,8 +160,9 @@ def given(values: dict[str, Any]) -> dict[str, Any]:
 def echo_json(value: Any) -> None:
     """Print a frozen value as JSON on stdout."""
     from edgepack.base.documents import to_json
+    from edgepack.base.text import printable_json
 
-    click.echo(to_json(value), nl=False)
+    click.echo(printable_json(to_json(value)), nl=False)
 
 
 def parse_shapes(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[int | str, ...]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from edgepack.base.text import printable
 from edgepack.cli.options import OneOf, echo_json, options
 
 _DOCUMENTS = ("build", "lint", "manifest", "ranges", "recipe", "result", "settings", "target", "tuning")
@@ -112,7 +113,8 @@ def store(clear: bool, store: Path | None, as_json: bool) -> None:
     if as_json:
         echo_json({"folder": str(opened.folder), "size_bytes": 0 if clear else size})
     else:
-        click.echo(f"{opened.folder}: {size / 1e6:.1f} MB" + (", cleared" if clear else ""), err=True)
+        done = ", cleared" if clear else ""
+        click.echo(printable(f"{opened.folder}: {size / 1e6:.1f} MB{done}"), err=True)
 
 
 @click.command()

@@ -172,8 +172,9 @@ def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monk
 
 
 def test_the_store_is_shown_and_cleared(edgepack: Run, tmp_path: Path) -> None:
-    (tmp_path / "export").mkdir()
-    (tmp_path / "export" / "file").write_bytes(b"x" * 2000)
+    entry = tmp_path / "export" / ("0" * 32)
+    entry.mkdir(parents=True)
+    (entry / "file").write_bytes(b"x" * 2000)
     assert json.loads(edgepack("store", "--store", tmp_path, "--json").out)["size_bytes"] == 2000
     assert edgepack("store", "--store", tmp_path, "--clear").code == 0
     assert not (tmp_path / "export").exists()
@@ -202,3 +203,13 @@ def test_doctor_says_what_disturbs_measurements(edgepack: Run) -> None:
     ran = edgepack("doctor", "--benchmark", "--json")
     assert ran.code == 0
     assert all(item["severity"] in ("error", "warning", "note") for item in json.loads(ran.out))
+
+
+def test_names_do_not_act_on_the_terminal(edgepack: Run, tmp_path: Path) -> None:
+    done = edgepack("inspect", tmp_path / "\x1b]0;owned\x07\u202etxt.onnx")
+    assert done.code == 2
+    assert r"\x1b]0;owned\x07\u202etxt.onnx" in done.err
+    assert "\x1b]" not in done.err
+    traced = edgepack("inspect", tmp_path / "\x1b]0;owned\x07.onnx", "--debug")
+    assert "Traceback" in traced.err
+    assert "\x1b]" not in traced.err

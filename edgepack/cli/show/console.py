@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Protocol
 
+from edgepack.base.text import printable
+
 if TYPE_CHECKING:
     from rich.console import Console as Rich
     from rich.progress import Progress, TaskID
@@ -35,7 +37,7 @@ class Table:
 
     def add_row(self, *cells: str) -> None:
         """Add one cell a column; a cell may have several lines."""
-        self.rows.append(cells)
+        self.rows.append(tuple(printable(cell) for cell in cells))
 
 
 class StatusLine(Protocol):
@@ -77,8 +79,8 @@ def make_console() -> Console:
 
 
 def safe(text: Any) -> str:
-    """Return text as it is shown, whatever marks of rich are in it."""
-    escaped = _MARK.sub(r"\1\1\\\2", str(text))
+    """Return text as it is shown, whatever marks of rich and controls are in it."""
+    escaped = _MARK.sub(r"\1\1\\\2", printable(str(text)))
     return escaped + "\\" if escaped.endswith("\\") and not escaped.endswith("\\\\") else escaped
 
 
@@ -130,7 +132,7 @@ class PlainConsole:
         if isinstance(what, Table):
             lines = _aligned(what) if _fits(what) else [plain(line) for line in _records(what)]
         else:
-            lines = [plain(what)]
+            lines = [plain(printable(what))]
         sys.stderr.write("".join(f"{line}\n" for line in lines))
 
     def status_line(self) -> StatusLine:
@@ -190,7 +192,7 @@ class _PlainStatusLine:
     @staticmethod
     def _write(text: str) -> None:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r{text[: _columns() - 1]}\x1b[K")
+            sys.stderr.write(f"\r{printable(text)[: _columns() - 1]}\x1b[K")
             sys.stderr.flush()
 
 
@@ -209,7 +211,7 @@ class RichConsole:
     def print(self, what: str | Table = "") -> None:
         """Print a line of marked text, or a table."""
         if not isinstance(what, Table):
-            self._rich.print(what)
+            self._rich.print(printable(what))
         elif _fits(what):
             self._rich.print(_rich_table(what))
         else:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from typing import Any
 
+from edgepack.base.text import spreadsheet
 from edgepack.report.formats.records import make_records
 from edgepack.specs.build import BuildRow
 from edgepack.specs.result import Result
-
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> str:
@@ -19,14 +17,5 @@ def to_csv(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, fieldnames=list(records.columns), lineterminator="\r\n")
     writer.writeheader()
-    writer.writerows({key: _safe(value) for key, value in record.items()} for record in records.rows)
+    writer.writerows({key: spreadsheet(value) for key, value in record.items()} for record in records.rows)
     return out.getvalue()
-
-
-def _safe(value: Any) -> Any:
-    """Return a field that no spreadsheet takes for a formula: text that begins like one gets an apostrophe."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return value

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as Xml  # written only, never parsed
 
+from edgepack.base.text import xml
 from edgepack.report.entries import make_groups
 from edgepack.report.text.conditions import Condition, Finding, judge
 from edgepack.specs.build import BuildRow
 from edgepack.specs.result import Result
-
-# What XML 1.0 allows (section 2.2, Char); anything else cannot be written in it.
-_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def check_conditions(
@@ -44,7 +41,7 @@ def to_junit(results: tuple[Result, ...], rows: tuple[BuildRow, ...], conditions
             "errors": sum(f.outcome == "error" for f in findings),
             "skipped": sum(f.outcome == "skipped" for f in findings),
         }
-        attributes = {"name": _clean(title), **{key: str(value) for key, value in counts.items()}}
+        attributes = {"name": xml(title), **{key: str(value) for key, value in counts.items()}}
         suite = Xml.SubElement(root, "testsuite", attributes)
         for finding in findings:
             _add_case(suite, finding, title)
@@ -54,13 +51,9 @@ def to_junit(results: tuple[Result, ...], rows: tuple[BuildRow, ...], conditions
 
 def _add_case(suite: Xml.Element, finding: Finding, title: str) -> None:
     name = f"{finding.row}: {finding.condition}"
-    case = Xml.SubElement(suite, "testcase", name=_clean(name), classname=_clean(title))
+    case = Xml.SubElement(suite, "testcase", name=xml(name), classname=xml(title))
     kind = {"failed": "failure", "error": "error", "skipped": "skipped"}.get(finding.outcome)
     if kind is not None:
-        Xml.SubElement(case, kind, message=_clean(finding.message))
+        Xml.SubElement(case, kind, message=xml(finding.message))
     elif finding.message:
-        Xml.SubElement(case, "system-out").text = _clean(finding.message)
-
-
-def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("\ufffd", text)
+        Xml.SubElement(case, "system-out").text = xml(finding.message)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from edgepack.base.text import markdown as escape
 from edgepack.report.entries import Group, make_groups
 from edgepack.report.entries.baseline import WORDS, Both, Comparison, compare_with_baseline
 from edgepack.report.entries.choice import default_limits
@@ -14,8 +14,6 @@ from edgepack.report.text.sentences import recommendation
 from edgepack.report.text.table import MARKS, Cell, Table, make_table
 from edgepack.specs.build import BuildRow
 from edgepack.specs.result import Result
-
-_SPECIAL = re.compile(r"([\\`*_\[\]|<>~&])")
 
 
 def to_markdown(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: Both | None = None) -> str:
@@ -89,8 +87,3 @@ def _cell(cell: Cell) -> str:
 def _remark(remark: remarks.Remark) -> str:
     about = "all" if remark.all and len(remark.about) > 1 else ", ".join(remark.about)
     return f"{escape(about)}: {escape(remark.text)}"
-
-
-def escape(text: str) -> str:
-    """Return text on one line in which no character is markup."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))

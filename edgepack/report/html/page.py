@@ -16,6 +16,7 @@ from pathlib import Path
 
 from edgepack import __version__
 from edgepack.base.files import write_text
+from edgepack.base.text import printable
 from edgepack.report import units
 from edgepack.report.entries import Group, labels, make_groups, quality, short_cpu
 from edgepack.report.entries.baseline import WORDS, Both, compare_with_baseline
@@ -137,7 +138,7 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
     hosts = _hosts(results)
     groups = make_groups(results, rows)
     sections = tuple(_section(group, hosts) for group in groups)
-    return environment.get_template("page.html.jinja").render(
+    page = environment.get_template("page.html.jinja").render(
         sections=sections,
         apart=kept_apart(groups),
         heading=_heading(sections),
@@ -162,6 +163,7 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
         symbols=_SYMBOLS,
         version=__version__,
     )
+    return printable(page)
 
 
 def _script() -> str:
@@ -234,7 +236,7 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         fields=settable,
         preferences=preferences(settable),
         words=tuple(dict.fromkeys([*(e.target for e in entries), *(e.precision for e in entries)])),
-        data=make_data(group, names, settable),
+        data=make_data(group, tuple(map(printable, names)), settable),
         quality_plot=drawn[0],
         energy_plot=drawn[1],
         hide_others=len(entries) > _MANY,

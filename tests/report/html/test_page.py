@@ -209,3 +209,12 @@ def test_the_page_is_written_whole(tmp_path):
     write_report(*made_up.labelled_build(), out)
     assert out.read_text().startswith("<!doctype html>")
     assert [p.name for p in out.parent.iterdir()] == ["report.html"]
+
+
+def test_names_do_not_turn_the_page_around():
+    """Characters that turn the direction of text stand as their numbers, in the page and in its script's data."""
+    results = (made_up.result(target="safe\u202eexe", bundle_name="\u2066net"),)
+    page = to_html(results, ())
+    assert not set(page) & set("\u202e\u2066")
+    assert r"safe\u202eexe" in page
+    assert '"name":"safe\\\\u202eexe fp32"' in page, "what the script reads has the number, too"
