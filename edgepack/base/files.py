@@ -30,6 +30,7 @@ _NOT_WRITABLE = (
 
 _CHUNK_BYTES = 1 << 20
 _FRESH_S = 60.0
+_SCRATCH = re.compile(r"(edgepack-([a-z]+-)?|\.[a-z]+[-.])[0-9a-f]{16}")
 
 
 def sha256_file(path: Path) -> str:
@@ -152,6 +153,17 @@ def scratch_folder(prefix: str = "edgepack-", parent: Path | None = None) -> Ite
     finally:
         os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def in_scratch(path: Path) -> bool:
+    """Say whether a file lies in a scratch folder, so that it is gone when the user looks for it."""
+    return any(_SCRATCH.fullmatch(folder.name) for folder in path.parents)
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left in ``folder`` of files whose names begin with ``prefix``."""
+    for left in _of_dead(folder, re.compile(re.escape(f".{prefix}") + r".*\.[0-9a-f]{8}\.tmp"), 0):
+        left.unlink(missing_ok=True)
 
 
 def _hold(handle: int) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from edgepack.base.files import scratch_folder
 from edgepack.benchmark.machine import validity
 from edgepack.benchmark.machine.state import facts
 from edgepack.benchmark.measure import session
@@ -118,10 +118,10 @@ def compare(
     Ends half way when the verdict is clear by then. Raises ``ConfigError`` for settings without sense, and what
     loading a bundle raises.
     """
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+    with scratch_folder() as folder:
 
         def start(name: str) -> Worker:
-            return Worker(Path(folder) / f"{name}.log")
+            return Worker(folder / f"{name}.log")
 
         pair = (Open(a, *_plan(options)), Open(b, *_plan(options)))
         return compare_with(start, pair, duration_ns, seed=seed, progress=progress, margin=margin)

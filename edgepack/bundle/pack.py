@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgepack.base.files import scratch_folder
 from edgepack.bundle.archive import Source, measure, write_archive
 from edgepack.bundle.layers import write_layers
 from edgepack.bundle.layout import name_problem, names_problem
@@ -76,11 +76,11 @@ def pack(
     for i, (name, path) in enumerate({**files, GOLDEN: golden}.items()):
         progress("pack", i, len(files) + 2)
         sources[name] = measure(path)
-    with tempfile.TemporaryDirectory(prefix=".pack-", dir=_made(out)) as scratch:
+    with scratch_folder(".pack-", _made(out)) as scratch:
         if about.records is not None:
             sources[LAYERS] = measure(write_layers(about.records, Path(scratch)))
         manifest = _manifest(compiled, about, sources)
-        bill = Path(scratch) / SBOM
+        bill = scratch / SBOM
         bill.write_bytes(sbom_bytes(manifest, about.licence))
         sources[SBOM] = measure(bill)
         listed = dataclasses.replace(manifest, files=_entries(sources))

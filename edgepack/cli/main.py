@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -16,7 +18,7 @@ from edgepack.base.text import printable
 from edgepack.cli.builder import missing_package
 from edgepack.errors import EdgepackError, StorageError
 
-_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+_INTERRUPTED, _TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM, as shells count
 # Every command by its section of the help, as MODULE.COMMAND: a module of edgepack.cli, and one of its COMMANDS.
 _SECTIONS = {
     "Build": ("build.demo", "build.init", "build.build", "bundle.report"),
@@ -46,6 +48,15 @@ _MODULES = {
 }
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: everything is left as after Ctrl-C, with no process and no half file behind."""
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not interrupt the cleaning up
+    raise Terminated
+
+
 class EdgepackGroup(click.Group):
     """Imports commands when they are asked for; prints every error as one message with a hint and its exit code."""
 
@@ -65,6 +76,8 @@ class EdgepackGroup(click.Group):
         words = list(sys.argv[1:] if args is None else args)
         debug = "--debug" in words
         words = [word for word in words if word != "--debug"]
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _terminate)
         try:
             # Without its standalone mode Click returns the code of a command that called for an exit.
             code = super().main(args=words, prog_name="edgepack", standalone_mode=False)
@@ -102,6 +115,8 @@ def explain(error: BaseException) -> tuple[str, str, int]:
             path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edgepack"
             message = error.format_message()
             return message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'", error.exit_code
+        case click.Abort() if isinstance(error.__cause__, Terminated):  # what Click makes of an interrupt
+            return "terminated", "run the same command again; finished stages are kept", _TERMINATED
         case KeyboardInterrupt() | click.Abort():
             return "interrupted", "run the same command again; finished stages are kept", _INTERRUPTED
         case MemoryError():

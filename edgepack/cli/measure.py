@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.files import scratch_folder
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ def measure(
 
     function = benchmark_with_loadgen if loadgen else benchmark
     results = []
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+    with scratch_folder() as folder:
         for bundle in bundles:
             limit_s = _STARTUP_S + 3 * (scenario.duration_ns + scenario.warmup_ns) / 1e9
-            log = Path(folder) / "benchmark.log"
+            log = folder / "benchmark.log"
             plan, chosen, tuning = plan_of(bundle, scenario, options)
             found = child.call(function, bundle, plan, chosen, limit_s=limit_s, log=log, progress=progress)
             results.append(with_tuning(found, tuning))

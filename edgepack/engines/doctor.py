@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgepack.base.files import scratch_folder
 from edgepack.device.host import host_facts, saturates
 from edgepack.engines import ENGINES, Engine, part_of
 from edgepack.engines.common.probe import Probe, check_relu, probe_backend
@@ -88,7 +88,7 @@ _TOOLS = (
 def diagnose() -> tuple[EngineReport, ...]:
     """Return a report of every engine and tool that edgepack can use, engines first. Takes seconds."""
     host = host_facts()
-    with tempfile.TemporaryDirectory(prefix="edgepack-doctor-") as folder:
+    with scratch_folder("edgepack-doctor-") as folder:
         return tuple(_examine(tool, host, Path(folder)) for tool in tools())
 
 

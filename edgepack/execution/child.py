@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 
 from edgepack import errors
 from edgepack.base import documents
-from edgepack.base.files import DISK_FULL, scratch_folder, storage_errors
+from edgepack.base.files import DISK_FULL, in_scratch, scratch_folder, storage_errors
 from edgepack.base.resources import package_folder
 from edgepack.execution.reads import ReadFiles
 from edgepack.specs.types import Progress, no_progress
@@ -55,7 +55,7 @@ def call(
 ) -> T:
     """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
 
-    Without ``log`` the output is kept until the call ends, and errors tell its last words instead of a file's name.
+    Without ``log``, or with one in a scratch folder, errors tell the last words instead of a file that will be gone.
     ``limit_option`` is what the user gives for more time.
     The function must be importable by its module and name. ``track`` is a folder in which the child keeps what files
     the function read (see ``reads.py``). Whatever happens, no process of the child's group is left.
@@ -64,7 +64,7 @@ def call(
     """
     with contextlib.ExitStack() as stack:
         place = log if log is not None else stack.enter_context(scratch_folder()) / "child.log"
-        about = _About(_title(function), place, log is not None, limit_s, limit_option)
+        about = _About(_title(function), place, not in_scratch(place), limit_s, limit_option)
         return _call(function, arguments, about, progress, environment, track)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.files import scratch_folder
 from edgepack.errors import ConfigError, ModelError
 from edgepack.graph import overflow, passes
 from edgepack.graph.check import first_line
@@ -55,7 +55,7 @@ def cast(
     feeds = feeds or overflow.invented(model)
     obstacles = lowerable(proto, low)
     free = frozenset(name for name, obstacle in obstacles.items() if not obstacle)
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as scratch:
+    with scratch_folder() as scratch:
         watched = _save_watched(proto, Path(scratch))
         found = overflow.find_losses(proto, watched.path, free, feeds, low, progress)
         chosen = free - set(found)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.files import scratch_folder
 from edgepack.graph.check import check_graph, propagate_shapes
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.fold import optimize_basic
@@ -192,7 +192,7 @@ def _optimized_shapes(model: OnnxModel) -> dict[str, Shape]:
     """
     batch = {spec.shape[0]: 1 for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
     try:
-        with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        with scratch_folder() as folder:
             optimized = optimize_basic(model, Path(folder), batch)
             proto = light_proto(read_proto(optimized, weights=False), optimized.path)
         graph = propagate_shapes(check_graph(proto)).graph

@@ -28,10 +28,10 @@ transformer's differences below 0.05 ms are noise of a shared machine.
 from __future__ import annotations
 
 import logging
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.files import scratch_folder
 from edgepack.base.stage import stage
 from edgepack.errors import ModelError
 from edgepack.graph import passes
@@ -67,7 +67,7 @@ def prepare(model: OnnxModel, out: Path) -> OnnxModel:
     was done and why not more. Raises ``ModelError`` when the result is not a valid model.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".prepare.", dir=out) as scratch:
+    with scratch_folder(".prepare.", out) as scratch:
         start, notes = _start(model, Path(scratch))
         if not passes.is_quantized(read_proto(start, weights=False)):
             start, steps = _simplify(model, start, Path(scratch))

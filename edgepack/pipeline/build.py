@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base import documents
-from edgepack.base.files import write_text
+from edgepack.base.files import sweep, write_text
 from edgepack.benchmark.measure.rank import median_latencies
 from edgepack.calibrate import calibrate
 from edgepack.data.split import Selection
@@ -90,6 +90,7 @@ def build(settings: BuildSettings, store: Store | None = None, events: Events | 
     built at all. What is unchanged since an earlier build comes from ``store``.
     """
     plan = resolve(settings)
+    sweep(plan.out, plan.name)
     store = store or Store(default_folder())
     runner = StageRunner(store, plan.out / "logs", events or Silent(), settings.compile_limit_s, host_facts())
     try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.files import scratch_folder
 from edgepack.bundle.archive import (
     Bundle,
     Source,
@@ -49,9 +49,9 @@ def adopt(bundle: Path, out: Path, progress: Progress = no_progress) -> Payload:
                 hint="give a bundle built for a Jetson",
             )
         out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".adopt-", dir=out.parent) as scratch:
+        with scratch_folder(".adopt-", out.parent) as scratch:
             kept = _find_kept(checked, payload, file, Path(scratch))
-            made = Path(scratch) / out.name
+            made = scratch / out.name
             new = _write(checked, payload, kept, file, Path(scratch), made)
             _prove(made, progress)
             made.replace(out)

@@ -13,15 +13,16 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from edgepack.base.files import sha256_file, sha256_json, storage_errors, sync_folder, write_text
+from edgepack.base.files import scratch_folder, sha256_file, sha256_json, storage_errors, sync_folder, write_text
 from edgepack.bundle.archive import copy_member, file_entry
 from edgepack.errors import ConfigError, StorageError
 
@@ -35,6 +36,9 @@ DEFAULT_LIMIT_BYTES = 4 << 30
 _MARKS = "marks.json"
 _FILES = "files"
 _DAY_S = 86_400
+# Only these names are made here, and only they are removed: the folder may be shared with other things.
+_KEY = re.compile("[0-9a-f]{32}")
+_HALF_COPIED = re.compile(r"\.[0-9a-f]{32}\.([a-z0-9_]{8}|damaged)")
 
 
 @dataclass(frozen=True)
@@ -43,12 +47,12 @@ class Unpacked:
 
     folder: Path
     _lock: IO[bytes] | None
-    _private: bool
+    _private: ExitStack | None
 
     def release(self) -> None:
         """Let the files be removed; a private copy is removed now."""
-        if self._private:
-            shutil.rmtree(self.folder.parent, ignore_errors=True)
+        if self._private is not None:
+            self._private.close()
         if self._lock is not None:
             self._lock.close()
 
@@ -98,7 +102,7 @@ def _cached(root: Path, bundle: Bundle, entries: list[FileEntry], file: IO[bytes
         except BaseException:
             lock.close()
             raise
-    return Unpacked(folder / _FILES, lock, _private=False)
+    return Unpacked(folder / _FILES, lock, _private=None)
 
 
 def refuse_foreign(root: Path) -> None:
@@ -109,19 +113,16 @@ def refuse_foreign(root: Path) -> None:
 
 
 def _private(bundle: Bundle, entries: list[FileEntry], file: IO[bytes], reason: Exception) -> Unpacked:
-    folder = Path(tempfile.mkdtemp(prefix="edgepack-"))
-    try:
-        _copy_files(folder / _FILES, bundle, entries, file)
-    except (StorageError, OSError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise StorageError(
-            f"not enough space to unpack {bundle.path}: {reason}; {error}",
-            hint="set EDGEPACK_CACHE to a folder on a disk with free space",
-        ) from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    return Unpacked(folder / _FILES, None, _private=True)
+    with ExitStack() as stack:
+        try:
+            folder = stack.enter_context(scratch_folder())
+            _copy_files(folder / _FILES, bundle, entries, file)
+        except (StorageError, OSError) as error:
+            raise StorageError(
+                f"not enough space to unpack {bundle.path}: {reason}; {error}",
+                hint="set EDGEPACK_CACHE to a folder on a disk with free space",
+            ) from error
+        return Unpacked(folder / _FILES, None, _private=stack.pop_all())
 
 
 def _lock(path: Path, kind: int) -> IO[bytes]:
@@ -201,11 +202,13 @@ def _remove_unused(root: Path, limit: int) -> None:
     What a killed process left half-copied goes too, a day after.
     """
     for left in root.glob(".*.*"):
-        if time.time() - left.stat().st_mtime > _DAY_S:
+        if _HALF_COPIED.fullmatch(left.name) and time.time() - left.stat().st_mtime > _DAY_S:
             shutil.rmtree(left, ignore_errors=True)
     found = []
     for marks in root.glob(f"*/{_MARKS}"):
         folder = marks.parent
+        if not _KEY.fullmatch(folder.name):
+            continue
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         found.append((marks.stat().st_mtime_ns, size, folder))
     total = sum(size for _, size, _ in found)

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgepack.base import documents
-from edgepack.base.files import read_regular, sha256_json, write_text
+from edgepack.base.files import read_regular, scratch_folder, sha256_json, write_text
 from edgepack.base.run_options import out_of_bounds
 from edgepack.bundle.archive import (
     Bundle,
@@ -174,16 +173,16 @@ def write_into(bundle: Bundle, tunings: Tunings, out: Path) -> Path:
 
     The device's hash check covers the member as it does every other. Raises ``StorageError``.
     """
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+    with scratch_folder() as folder:
         sources: dict[str, Source] = {}
         with open_checked(bundle.path) as (file, opened):
             for entry in opened.manifest.files:
                 if entry.path != TUNING:
-                    path = Path(folder) / str(len(sources))
+                    path = folder / str(len(sources))
                     with path.open("wb") as copy:
                         copy_member(opened, entry.path, file, copy)
                     sources[entry.path] = measure(path)
-        path = Path(folder) / TUNING
+        path = folder / TUNING
         path.write_text(documents.to_json(tunings), encoding="utf-8")
         sources[TUNING] = measure(path)
         files = tuple(FileEntry(name, sources[name].sha256, sources[name].size_bytes) for name in sorted(sources))

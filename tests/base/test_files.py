@@ -98,6 +98,17 @@ def test_what_killed_writes_left_goes_with_the_next_write_of_the_same_file(tmp_p
     assert all(path.exists() for path in kept)
 
 
+def test_a_build_removes_what_a_killed_one_left_of_its_bundles(tmp_path: Path) -> None:
+    old = [left_behind(tmp_path, f".net-board-{p}.edgepack.0123abcd.tmp", 100) for p in ("int8", "fp32")]
+    kept = [
+        left_behind(tmp_path, name, 100) for name in (".other-b.edgepack.0123abcd.tmp", ".net-notes.tmp", "net-a.tmp")
+    ]
+    files.sweep(tmp_path, "net")
+    files.sweep(tmp_path / "absent", "net")
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in kept)
+
+
 def test_what_another_process_writes_just_now_stays(tmp_path: Path) -> None:
     with files.atomic_write(tmp_path / "f") as file:
         file.write(b"first")

@@ -158,13 +158,27 @@ def test_a_limit_that_is_no_number(bundle_path, monkeypatch):
 
 def test_what_a_killed_process_left_goes_a_day_after(bundle_path, tmp_path, unpacked):
     cache_folder().mkdir()
-    old, new = cache_folder() / ".abc.1", cache_folder() / ".abc.2"
-    old.mkdir()
-    new.mkdir()
+    key = "0" * 32
+    old, new = cache_folder() / f".{key}.abcd_123", cache_folder() / f".{key}.abcd_124"
+    foreign = cache_folder() / ".config.d"
+    for folder in (old, new, foreign):
+        folder.mkdir()
     os.utime(old, (1, 1))
+    os.utime(foreign, (1, 1))
     unpacked(bundle_path).release()
     assert not old.exists()
     assert new.exists()
+    assert foreign.exists()
+
+
+def test_what_others_keep_in_the_folder_is_not_removed(bundle_path, tmp_path, monkeypatch, unpacked):
+    foreign = cache_folder() / "project"
+    foreign.mkdir(parents=True)
+    (foreign / "marks.json").write_text("{}")
+    monkeypatch.setenv("EDGEPACK_CACHE_BYTES", "0")
+    unpacked(bundle_path).release()
+    unpacked(small_bundle(tmp_path / "other", channels=5)).release()
+    assert (foreign / "marks.json").exists()
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +17,7 @@ from onnx import TensorProto, helper
 from program import main
 from small_bundles import small_bundle, small_compiled, small_facts, small_golden
 
+from edgepack.base.files import scratch_folder
 from edgepack.bundle.pack import pack
 from edgepack.errors import ChildError, DataError
 from edgepack.execution import child
@@ -147,6 +152,13 @@ def test_a_log_that_nobody_will_find_is_not_named() -> None:
     assert failed.value.hint == "its last words: ArithmeticError: no"  # type: ignore[attr-defined]
 
 
+def test_a_log_in_a_scratch_folder_is_not_named_either() -> None:
+    with scratch_folder("edgepack-check-") as folder:
+        with pytest.raises(ChildError, match="crashed") as caught:
+            child.call(words_and_die, "the last words", limit_s=60.0, log=folder / "check.log")
+        assert caught.value.hint.endswith("its last words: the last words")
+
+
 def all_memory() -> int:
     raise MemoryError
 
@@ -154,3 +166,22 @@ def all_memory() -> int:
 def test_too_little_memory_is_called_that() -> None:
     with pytest.raises(Exception, match=r"^not enough memory$"):
         child.call(all_memory, limit_s=60.0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_ended_command_leaves_nothing_behind(endless: Path, tmp_path: Path, number: int) -> None:
+    """SIGTERM, as from a service manager, is taken as Ctrl-C is: the child goes, and its folder."""
+    (tmp_path / "tmp").mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edgepack", "verify", str(endless), "--limit", "120s"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path / "tmp")},
+    )  # fmt: skip
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "tmp").glob("edgepack-*/child.log")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(1)
+    process.send_signal(number)
+    _, words = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert ("terminated" if number == signal.SIGTERM else "interrupted") in words
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepack.base.files import scratch_folder
 from edgepack.benchmark.machine import energy, validity
 from edgepack.benchmark.machine.state import facts
 from edgepack.benchmark.measure import session, summary
@@ -90,12 +90,12 @@ def measure_rows(
     """
     scenario = Scenario("SingleStream", duration_ns, max(duration_ns // _WARMUP_SHARE, 1), seed=seed, launches=1)
     rows: dict[Path, Row] = {}
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+    with scratch_folder() as folder:
         groups = groups_that_fit(bundles, facts().get("memory_available_bytes"))
         for number, group in enumerate(groups):
 
             def start(bundle: Path, number: int = number) -> Worker:
-                return Worker(Path(folder) / f"{number}-{bundle.stem}.log")
+                return Worker(folder / f"{number}-{bundle.stem}.log")
 
             def tell(done: int, total: int, number: int = number) -> None:
                 progress("benchmark", number * total + done, len(groups) * total)

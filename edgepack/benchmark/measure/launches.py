@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepack.base.files import scratch_folder
 from edgepack.benchmark.machine import energy, validity
 from edgepack.benchmark.machine.nvml import these_gpus
 from edgepack.benchmark.machine.state import facts
@@ -69,10 +69,10 @@ def benchmark_launches(
     bundle: Path, scenario: Scenario, options: RunOptions, progress: Progress = no_progress
 ) -> Result:
     """``benchmark`` for the scenarios in which a query follows another: SingleStream, MultiStream, Offline."""
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+    with scratch_folder() as folder:
 
         def start(number: int) -> Worker:
-            return Worker(Path(folder) / f"{number}.log")
+            return Worker(folder / f"{number}.log")
 
         request = Open(bundle, _of_one_launch(scenario), options)
         return measure_launches(start, request, scenario, progress, on_gpu=_is_on_gpu(bundle, options))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import re
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.files import scratch_folder
 from edgepack.benchmark.statistics.percentiles import queries_needed
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
 from edgepack.specs.result import Percentile, Result, Scenario
@@ -128,18 +128,18 @@ def run_loadgen(
             failures.append(error)
         lg.QuerySamplesComplete([lg.QuerySampleResponse(sample.id, 0, 0) for sample in samples])
 
-    with tempfile.TemporaryDirectory(prefix="edgepack-loadgen-") as folder:
+    with scratch_folder("edgepack-loadgen-") as folder:
         system, library = (
             lg.ConstructSUT(on_query, _nothing),
             lg.ConstructQSL(len(queries), len(queries), _nothing, _nothing),
         )
         try:
-            settings, logs = _test_settings(lg, scenario, rate, server_rate), _log_settings(lg, folder)
-            lg.StartTestWithLogSettings(system, library, settings, logs, str(Path(folder) / _NO_AUDIT))
+            settings, logs = _test_settings(lg, scenario, rate, server_rate), _log_settings(lg, str(folder))
+            lg.StartTestWithLogSettings(system, library, settings, logs, str(folder / _NO_AUDIT))
         finally:
             lg.DestroyQSL(library)
             lg.DestroySUT(system)
-        summary = (Path(folder) / _SUMMARY).read_text()
+        summary = (folder / _SUMMARY).read_text()
     if failures:
         raise failures[0]
     return dataclasses.replace(parse_summary(summary, len(latencies), samples_per_query), latencies_ns=tuple(latencies))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.base.files import storage_errors
+from edgepack.base.files import scratch_folder, storage_errors
 from edgepack.benchmark.compare import Comparison, compare_with, median_latency
 from edgepack.benchmark.machine import validity
 from edgepack.benchmark.machine.state import facts
@@ -115,13 +115,13 @@ def tune(
         device=device_facts(host, payload, payload.device, versions),
         most=_fitting(opened.size_bytes, facts().get("memory_available_bytes")),
     )
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+    with scratch_folder() as folder:
 
         def start(name: str) -> Worker:
-            return Worker(Path(folder) / f"{name}.log")
+            return Worker(folder / f"{name}.log")
 
         def check(options: RunOptions) -> str | None:
-            return _verified(setting.bundle, options, Path(folder) / "verify.log")
+            return _verified(setting.bundle, options, folder / "verify.log")
 
         return tune_with(start, check, setting, duration_ns, seed=seed, progress=progress)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from edgepack.base.files import sha256_file
+from edgepack.base.files import scratch_folder, sha256_file
 from edgepack.device.host import host_facts
 from edgepack.engines import get_backend
 from edgepack.engines.targets import host_target, native_precisions
@@ -44,12 +42,12 @@ def probe_backend(name: str) -> Probe:
 
     backend, host = get_backend(name), host_facts()
     backend.versions()
-    with tempfile.TemporaryDirectory(prefix="edgepack-doctor-") as folder:
-        path = Path(folder, "relu.onnx")
+    with scratch_folder("edgepack-doctor-") as folder:
+        path = folder / "relu.onnx"
         path.write_bytes(RELU)
         x, y = (TensorSpec(name, "float32", (2,)) for name in "xy")
         model = OnnxModel(path, sha256_file(path), len(RELU), 13, (x,), (y,))
-        compiled = backend.compile_model(model, host_target(name, host), "fp32", Path(folder, "out"))
+        compiled = backend.compile_model(model, host_target(name, host), "fp32", folder / "out")
         runner = backend.load_model(compiled, RunOptions(threads=1))
         check_relu(runner.infer({"x": np.array([-1, 2], np.float32)})["y"])
         runner.close()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import statistics
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.files import scratch_folder
 from edgepack.engines.common.profile import EngineNode, Profile, repeat
 from edgepack.engines.onnxruntime.engine import session_options
 from edgepack.errors import CompileError, EdgepackError
@@ -52,9 +52,9 @@ def profile(
 
     settings = session_options(options)
     settings.enable_profiling = True
-    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        settings.profile_file_prefix = str(Path(folder) / "profile")
+    with scratch_folder() as folder:
+        optimized = folder / "optimized.onnx"
+        settings.profile_file_prefix = str(folder / "profile")
         settings.optimized_model_filepath = str(optimized)
         # Large weights go to a file of their own, which is then not read.
         settings.add_session_config_entry("session.optimized_model_external_initializers_file_name", "weights.bin")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base import documents
-from edgepack.base.files import sha256_file
+from edgepack.base.files import scratch_folder, sha256_file
 from edgepack.engines.common.refusals import require_files
 from edgepack.engines.tensorrt import plan_cache
 from edgepack.engines.tensorrt.builder import BuildFacts, build_plan
@@ -80,8 +79,8 @@ def obtain_plan(
 
 def build_in_child(folder: Path, recipe: EngineRecipe, timing: Path, out: Path, progress: Progress) -> BuildFacts:
     """Run the builder in a child process, so that what kills it kills nothing else. Raises ``CompileError``."""
-    with tempfile.TemporaryDirectory(prefix="edgepack-build-") as scratch:
-        log = Path(scratch) / "build.log"
+    with scratch_folder("edgepack-build-") as scratch:
+        log = scratch / "build.log"
         arguments = (folder.absolute(), recipe, timing, out)
         try:
             return child.call(build_plan, *arguments, limit_s=BUILD_LIMIT_S, log=log, progress=progress)

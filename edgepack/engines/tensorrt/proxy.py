@@ -9,12 +9,12 @@ crash is one diagnostic more.
 from __future__ import annotations
 
 import importlib.metadata
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.files import scratch_folder
 from edgepack.engines.common.installed import import_engine
 from edgepack.engines.common.proxy import ProxyBuild, ProxyReport
 from edgepack.engines.tensorrt.recipe import InputShapes
@@ -56,8 +56,8 @@ def check_by_proxy(model: OnnxModel, sms: tuple[str, ...] = SMS) -> ProxyReport:
     """
     version = proxy_version()
     shapes = input_shapes(model.inputs)
-    with tempfile.TemporaryDirectory(prefix="edgepack-proxy-") as folder:
-        log = Path(folder) / "proxy.log"
+    with scratch_folder("edgepack-proxy-") as folder:
+        log = folder / "proxy.log"
         try:
             built = child.call(build_by_proxy, model.path.absolute(), shapes, sms, limit_s=_LIMIT_S, log=log)
         except ChildError as error:

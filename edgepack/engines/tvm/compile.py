@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base import resources
-from edgepack.base.files import write_text
+from edgepack.base.files import scratch_folder, write_text
 from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
 from edgepack.engines.tvm import interface
@@ -52,8 +51,8 @@ def compile_folder(
     Raises ``CompileError``, or ``ToolchainError`` when a tool is missing.
     """
     libraries = runtime_files(target.arch, versions)
-    with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
-        done = Path(scratch, "done")
+    with scratch_folder("edgepack-tvm-") as scratch:
+        done = scratch / "done"
         done.mkdir()
         about, rules = _compile(model, target, precision, versions, done / MODEL, choose)
         _add_program(target, Path(scratch), done)
@@ -138,10 +137,10 @@ def compile_library(
             lowered = lower(module, processor, precision, choose)
             rules = lowered.rules
             executable = relax.build(lowered.module, built_for, relax_pipeline="default_build")
-        with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
+        with scratch_folder("edgepack-tvm-") as scratch:
             executable.export_library(
                 str(out),
-                workspace_dir=scratch,
+                workspace_dir=str(scratch),
                 fcompile=lambda path, objects, **_: link_library(
                     [Path(item) for item in objects], Path(path), target.arch, target.engine.glibc
                 ),

@@ -6,12 +6,12 @@ only known while running; so all of this is done on the ONNX graph, where each s
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.files import scratch_folder
 from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
 from edgepack.engines.tvm.onnx.if_nodes import merge_branches
@@ -59,8 +59,8 @@ def ready(model: OnnxModel, batch: int | None = 1) -> Readied:
     freeze_shapes(proto, model, batch)
     proto = _inline_functions(proto)
     expand_qoperators(proto)
-    with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
-        proto = _folded(proto, Path(scratch, "0"))
+    with scratch_folder("edgepack-tvm-") as scratch:
+        proto = _folded(proto, scratch / "0")
         for turn in range(_MOST_TURNS):  # a branch that was merged may hold a layer to unroll, and that another branch
             unrolled, merged = unroll_recurrent(proto, tensor_shapes(proto)), merge_branches(proto)
             if not unrolled and not merged:

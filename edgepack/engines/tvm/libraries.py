@@ -11,11 +11,11 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from edgepack.base.files import scratch_folder
 from edgepack.device.host import host_facts
 from edgepack.engines.tvm.elf import machine_of
 from edgepack.engines.tvm.linking import cache_folder
@@ -90,26 +90,26 @@ def _checked(files: dict[str, Path], arch: str) -> dict[str, Path]:
 def _fetch(arch: str, versions: Mapping[str, str], folder: Path) -> None:
     """Download the wheels for ``arch`` and keep their libraries as ``folder``, whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".wheels.", dir=folder.parent) as scratch:
+    with scratch_folder(".wheels.", folder.parent) as scratch:
         wanted = [f"{name}=={versions[name]}" for name in ("apache-tvm", "apache-tvm-ffi")]
         command = [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
             *("--only-binary=:all:", "--platform", _PLATFORMS[arch], "--python-version", "3.11"),
-            *("--dest", scratch, *wanted),
+            *("--dest", str(scratch), *wanted),
         ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
             words = " ".join(done.stderr.split())[-400:] if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             words = str(error)[:400]
-        wheels = sorted(Path(scratch).glob("*.whl"))
+        wheels = sorted(scratch.glob("*.whl"))
         if words or len(wheels) != 2:
             raise ToolchainError(
                 f"TVM's runtime for {arch} could not be fetched: {words or 'pip downloaded nothing'}",
                 hint=f"on a machine with a network, pip download {' '.join(wanted)} for {_PLATFORMS[arch]}, unpack "
                 f"{FFI} and {RUNTIME} into FOLDER/{arch} and set {FOLDER_VARIABLE}=FOLDER",
             )
-        ready = Path(scratch, arch)
+        ready = scratch / arch
         ready.mkdir()
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.files import scratch_folder
 from edgepack.errors import CompileError, ToolchainError
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def _zig(arguments: list[str], folder: Path, out: Path, arch: str, glibc: str | 
     if arch not in ARCHITECTURES:
         raise CompileError(f"nothing is linked for {arch}", hint=f"TVM targets are {', '.join(ARCHITECTURES)}")
     program = zig()
-    with tempfile.TemporaryDirectory(prefix="edgepack-zig-") as scratch:
+    with scratch_folder("edgepack-zig-") as scratch:
         command = [
             *(str(program), "cc", "-target", f"{arch}-linux-gnu.{glibc or DEFAULT_GLIBC}", "-s", "-Wl,--build-id=none"),
-            *("-o", str(Path(scratch, out.name)), *arguments),
+            *("-o", str(scratch / out.name), *arguments),
         ]
         cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR") or str(cache_folder() / "zig")
-        environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": str(Path(scratch, "cache"))}
+        environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": cache, "ZIG_LOCAL_CACHE_DIR": str(scratch / "cache")}
         try:
             done = subprocess.run(
                 command, cwd=folder, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, check=False
@@ -95,4 +95,4 @@ def _zig(arguments: list[str], folder: Path, out: Path, arch: str, glibc: str | 
                 f"zig did not link {out.name} for {arch}: {words or f'exit status {done.returncode}'}",
                 hint=f"check the free space in {cache} and in the temporary folder",
             )
-        out.write_bytes(Path(scratch, out.name).read_bytes())
+        out.write_bytes((scratch / out.name).read_bytes())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from edgepack.base.files import scratch_folder
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array, Feeds
@@ -56,6 +57,6 @@ def _load(proto: Any, options: Any) -> Any:
     providers = ["CPUExecutionProvider"]
     if proto.ByteSize() < _IN_MEMORY_BYTES:
         return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
-    with tempfile.TemporaryDirectory() as folder:
+    with scratch_folder() as folder:
         model = save_proto(proto, Path(folder), external_data=True)
         return onnxruntime.InferenceSession(str(model.path), options, providers=providers)

@@ -15,7 +15,6 @@ import re
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.files import scratch_folder
 from edgepack.engines.common.installed import import_engine
 from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.workload import Workload
@@ -214,5 +214,5 @@ class Board:
 def time_on_board(workload: Workload, tiles: tuple[Blocking, ...], target: Target, port: int) -> tuple[Timed, ...]:
     """``time_tiles`` on the board behind ``port``; to be called in a child process."""
     remote = _connect(port)
-    with tempfile.TemporaryDirectory(prefix="edgepack-tuning-") as scratch:
+    with scratch_folder("edgepack-tuning-") as scratch:
         return time_tiles(workload, tiles, processor_of(target), Board(remote, target, Path(scratch)))

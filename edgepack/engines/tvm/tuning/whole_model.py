@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepack.base.files import scratch_folder
 from edgepack.engines.tvm import engine as tvm
 from edgepack.engines.tvm.compile import compile_folder
 from edgepack.engines.tvm.cost_model import chooser
@@ -55,14 +55,14 @@ def measure_whole(
 
     Raises ``CompileError`` or ``ChildError``.
     """
-    with tempfile.TemporaryDirectory(prefix="edgepack-tuning-") as scratch:
+    with scratch_folder("edgepack-tuning-") as scratch:
         child.call(build_pair, model, target, precision, Path(scratch), limit_s=_COMPILE_LIMIT_S, log=log)
         threads = target.compute.cores or 1
         times: dict[str, list[float]] = {"rule": [], "tuned": []}
         for turn in range(TURNS):
             progress("the whole model", turn, TURNS)
             for name in ("rule", "tuned") if turn % 2 else ("tuned", "rule"):
-                folder = Path(scratch, name)
+                folder = scratch / name
                 times[name].append(child.call(time_folder, folder, model, threads, limit_s=_COMPILE_LIMIT_S, log=log))
     ratios = sorted(after / before for before, after in zip(times["rule"], times["tuned"], strict=True))
     return Whole(
