@@ -335,7 +335,8 @@ def test_a_command_imports_its_own_module_only() -> None:
     assert answer.returncode == 0, answer.stderr
     imported = set(answer.stdout.rpartition("IMPORTED")[2].split())
     assert imported <= {
-        "edgepack.base", "edgepack.base.documents", "edgepack.base.run_options", "edgepack.cli", "edgepack.cli.builder",
+        "edgepack.base", "edgepack.base.documents", "edgepack.base.run_options", "edgepack.base.text", "edgepack.cli",
+        "edgepack.cli.builder",
         "edgepack.cli.bundle",
         "edgepack.cli.duration", "edgepack.cli.main", "edgepack.cli.options", "edgepack.errors", "edgepack.specs",
         "edgepack.specs.run", "edgepack.specs.types",
