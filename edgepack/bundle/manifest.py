@@ -177,6 +177,8 @@ def _payload_problems(payloads: tuple[Payload, ...], files: set[str]) -> Iterato
     for payload in payloads:
         if not _NAME.fullmatch(payload.backend):
             yield f"payloads: {payload.backend[:80]!r} is not a backend's name"
+        if repeated := _repeated(payload.files):
+            yield f"payloads: {payload.backend}: {repeated[:80]!r} is listed twice"
         if payload.entry not in payload.files:
             yield f"payloads: the entry {payload.entry[:80]!r} is not one of its files"
         for name in payload.files:

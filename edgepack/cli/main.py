@@ -129,7 +129,8 @@ def explain(error: BaseException) -> tuple[str, str, int]:
 
 
 def _leave(code: int) -> NoReturn:
-    sys.stdout.flush()
+    if sys.stdout is not None:  # None where it was closed before this process began
+        sys.stdout.flush()
     sys.exit(code)
 
 

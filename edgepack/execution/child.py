@@ -94,7 +94,7 @@ def _call(
     environment: Mapping[str, str] | None,
     track: Path | None,
 ) -> T:
-    log = about.log
+    log, killed_before = about.log, _killed_for_memory()
     name = f"{function.__module__}:{function.__qualname__}"
     request = {
         "function": name,
@@ -116,7 +116,7 @@ def _call(
             _wait(process, _GRACE_S)
     if answer is None:
         raise errors.ChildError(
-            f"{about.title} crashed ({_how(process.returncode)})",
+            f"{about.title} crashed ({_how(process.returncode, killed_before)})",
             log=_tail(log),
             hint="the engine failed inside its own code; " + about.last_words(where="its last output is in"),
         )
@@ -251,14 +251,28 @@ def _title(function: Callable[..., Any]) -> str:
     return function.__qualname__.replace("_", " ").strip()
 
 
-def _how(status: int | None) -> str:
+def _killed_for_memory() -> int | None:
+    """Return how many processes the kernel has killed for want of memory so far; None where it is not told."""
+    try:
+        counts = dict(line.split() for line in Path("/proc/vmstat").read_text().splitlines())
+        return int(counts["oom_kill"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _how(status: int | None, killed_before: int | None = None) -> str:
     if status is None or status >= 0:
         return f"exit status {status}"
     try:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    return f"killed by {name}" + (", as when memory runs out" if -status == signal.SIGKILL else "")
+    if -status != signal.SIGKILL:
+        return f"killed by {name}"
+    killed = _killed_for_memory()
+    if killed is None or killed_before is None:
+        return f"killed by {name}, as when memory runs out"
+    return f"killed by {name}, " + ("because memory ran out" if killed > killed_before else "as by another program")
 
 
 def _tail(log: Path) -> str:

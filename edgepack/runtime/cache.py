@@ -22,7 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from edgepack.base.files import scratch_folder, sha256_file, sha256_json, storage_errors, sync_folder, write_text
+from edgepack.base.files import (
+    DISK_FULL,
+    scratch_folder,
+    sha256_file,
+    sha256_json,
+    storage_errors,
+    sync_folder,
+    write_text,
+)
 from edgepack.bundle.archive import copy_member, file_entry
 from edgepack.errors import ConfigError, StorageError
 
@@ -118,11 +126,22 @@ def _private(bundle: Bundle, entries: list[FileEntry], file: IO[bytes], reason: 
             folder = stack.enter_context(scratch_folder())
             _copy_files(folder / _FILES, bundle, entries, file)
         except (StorageError, OSError) as error:
+            full = any(_is_full(each) for each in (reason, error))
             raise StorageError(
-                f"not enough space to unpack {bundle.path}: {reason}; {error}",
-                hint="set EDGEPACK_CACHE to a folder on a disk with free space",
+                f"{'not enough space to unpack' if full else 'cannot unpack'} {bundle.path}: {reason}; {error}",
+                hint="set EDGEPACK_CACHE to a folder "
+                + ("on a disk with free space" if full else "that only you can write"),
             ) from error
         return Unpacked(folder / _FILES, None, _private=stack.pop_all())
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Say whether an error, or what it came from, is that of a full disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return True
+        error = error.__cause__
+    return False
 
 
 def _lock(path: Path, kind: int) -> IO[bytes]:

@@ -75,6 +75,7 @@ ANY = Requirements(None, (), {})
         ((CODE,), {"requirements": ANY}, "tvm is native code, and the requirements name no machine"),
         ((ONNX,), {"target": "host-tvm"}, "the target is host-tvm, the payload is for onnxruntime"),
         ((CODE,), {"target": "host-onnxruntime", "requirements": MACHINE}, "the payload is for tvm"),
+        ((dataclasses.replace(ONNX, files=ONNX.files * 2),), {}, "'model/onnxruntime/model.onnx' is listed twice"),
         ((dataclasses.replace(ONNX, precision="int8"),), {}, "onnxruntime is int8, the bundle fp32"),
     ],
 )

@@ -213,3 +213,20 @@ def test_names_do_not_act_on_the_terminal(edgepack: Run, tmp_path: Path) -> None
     traced = edgepack("inspect", tmp_path / "\x1b]0;owned\x07.onnx", "--debug")
     assert "Traceback" in traced.err
     assert "\x1b]" not in traced.err
+
+
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_stdout_is_no_traceback(tmp_path: Path, closed: str) -> None:
+    """Nor does a file that is opened later get its number, into which an engine would print."""
+    command = f"{sys.executable} -m edgepack schema result {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr
+    code = "import edgepack.__main__ as m, os; m._open_standard_files(); os._exit(os.open(os.devnull, 0))"
+    assert subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" {closed}'], check=False).returncode >= 3
+
+
+def test_a_reader_that_leaves_is_no_traceback() -> None:
+    command = f"{sys.executable} -m edgepack schema result | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stderr == ""

@@ -214,7 +214,7 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     ("function", "arguments", "how"),
     [
         (functions.segfault, (), "killed by SIGSEGV"),
-        (functions.end_by_signal, (int(signal.SIGKILL),), "killed by SIGKILL, as when memory runs out"),
+        (functions.end_by_signal, (int(signal.SIGKILL),), "killed by SIGKILL, as by another program"),
         (functions.end_by_signal, (int(signal.SIGABRT),), "killed by SIGABRT"),
         (functions.end_by_signal, (int(signal.SIGRTMIN) + 3,), "killed by signal"),
         (functions.end_at_once, (7,), "exit status 7"),
@@ -228,6 +228,15 @@ def test_a_crash_costs_one_call(function: Any, arguments: tuple[Any, ...], how: 
     assert caught.value.exit_code == 4
     assert str(log) in caught.value.hint
     assert call(functions.add, 1, log=log) == 11
+
+
+def test_memory_is_blamed_when_the_kernel_says_so(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for counts, words in (((3, 4), "because memory ran out"), ((3, 3), "as by another program"),
+                          ((None, None), "as when memory runs out")):  # fmt: skip
+        asked = iter(counts)
+        monkeypatch.setattr(children, "_killed_for_memory", lambda asked=asked: next(asked))
+        with pytest.raises(ChildError, match=f"killed by SIGKILL, {words}"):
+            call(functions.end_by_signal, int(signal.SIGKILL), log=log)
 
 
 def test_a_crash_tells_where_it_was_and_its_last_words(log: Path) -> None:

@@ -134,6 +134,15 @@ def test_no_room_anywhere(bundle_path, tmp_path, monkeypatch, unpacked):
     assert entries(cache_folder()) == []
 
 
+def test_another_reason_is_not_called_want_of_room(bundle_path, tmp_path, monkeypatch, unpacked):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGEPACK_CACHE", str(tmp_path / "file" / "cache"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "absent"))
+    with pytest.raises(StorageError, match="cannot unpack") as caught:
+        unpacked(bundle_path)
+    assert "enough space" not in caught.value.message
+
+
 def test_unused_entries_go_when_there_is_too_much(bundle_path, tmp_path, monkeypatch, unpacked):
     paths = [small_bundle(tmp_path / f"{n}", channels=n) for n in (4, 5, 6)]
     used, unused = unpacked(paths[0]), unpacked(paths[1])

@@ -151,7 +151,9 @@ def _rebuild(error: dict[str, str], log: Path) -> errors.EdgepackError:
     kind = getattr(errors, error["kind"], None)
     if isinstance(kind, type) and issubclass(kind, errors.EdgepackError):
         return kind(error["message"], hint=error["hint"])
-    return errors.EdgepackError(f"{error['kind']}: {error['message']}", hint=f"the traceback is in {log}")
+    words = log.read_text(errors="replace").strip().splitlines()  # the log goes with its scratch folder
+    last = f"its last output: {words[-1][:200]}" if words else "it printed nothing"
+    return errors.EdgepackError(f"{error['kind']}: {error['message']}", hint=last)
 
 
 def _how(status: int) -> str:
