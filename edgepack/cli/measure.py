@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,6 +152,17 @@ def write_results(results: tuple[Result, ...], out: Path) -> None:
         write_text(out / f"{result.bundle_name}-{result.target}-{result.precision}.json", to_json(result))
 
 
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Do without the collector of circles, which takes a quarter of the time of ten thousand rows and finds none."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@_uncollected()
 def write_reports(
     sources: tuple[Path, ...], outs: tuple[Path, ...], baseline: Path | None, conditions: tuple[str, ...]
 ) -> tuple[str, ...]:

@@ -246,6 +246,19 @@ def test_external_data_of_wrong_size(offset: int | str, length: int | str, words
     assert words in refused(write(external_model("w.data", offset, length), tmp_path))
 
 
+@pytest.mark.parametrize("key", ["location", "offset", "length"])
+def test_external_data_that_is_stated_twice_is_refused(key: str, tmp_path: Path) -> None:
+    """One reader would take the first place, another the last."""
+    proto = external_model("w.data")
+    tensor = next(t for t in proto.graph.initializer if t.external_data)
+    entry = tensor.external_data.add()
+    entry.key, entry.value = key, "../other.data" if key == "location" else "0"
+    if len([e for e in tensor.external_data if e.key == key]) == 1:
+        tensor.external_data.add().CopyFrom(entry)
+    (tmp_path / "w.data").write_bytes(bytes(1 << 16))
+    assert "is stated twice" in refused(write(proto, tmp_path))
+
+
 def test_external_data_missing_or_no_file(tmp_path: Path) -> None:
     path = write(external_model("w.data"), tmp_path)
     assert "w.data is missing" in refused(path)
