@@ -12,8 +12,8 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -164,7 +164,6 @@ class Store:
             elif path.name != VALUE:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-        scratch.chmod(0o755)
         with _locked(
             final.parent
         ):  # else a whole entry that appears after the question would be taken for a damaged one
@@ -239,7 +238,8 @@ def _locked(folder: Path) -> Iterator[None]:
 @contextmanager
 def _scratch(parent: Path, name: str) -> Iterator[Path]:
     """Yield a new hidden folder that is locked as long as its process lives, and removed at the end if still there."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{name}.", dir=parent))
+    folder = parent / f".{name}.{secrets.token_hex(4)}"
+    folder.mkdir()  # as the user's umask says: it becomes an entry
     lock = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # some network file systems do not lock folders; nothing is swept there

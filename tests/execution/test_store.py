@@ -546,6 +546,18 @@ def test_a_store_of_an_older_version_has_no_marker_and_is_known(kept: Store) -> 
     assert not kept.folder.exists()
 
 
+def test_entries_keep_to_the_users_umask(tmp_path: Path) -> None:
+    for mask, mode in ((0o077, 0o700), (0o022, 0o755)):
+        before = os.umask(mask)
+        try:
+            kept = Store(tmp_path / str(mask))
+            entry = kept.run("stage", 1, {}, Output, make()).path.parent
+        finally:
+            os.umask(before)
+        assert entry.stat().st_mode & 0o777 == mode
+        assert (entry / "_value.json").stat().st_mode & 0o777 == mode & 0o644
+
+
 def test_a_folder_that_is_marked_for_something_else_is_no_store(tmp_path: Path) -> None:
     (tmp_path / ".edgepack").write_text("an installation of edgepack\n")
     with pytest.raises(ConfigError, match="marked as an installation of edgepack"):
