@@ -139,7 +139,11 @@ REFERENCE = "onnxruntime"
 
 
 class Runner(Protocol):
-    """A loaded model. ``infer`` is all that is ever timed."""
+    """A loaded model. ``infer`` is all that is ever timed.
+
+    One thread calls it at a time (``engines.common.threads`` sees to it), unless it has ``any_thread = True``; then it
+    also has ``abandon``, called in a process that was forked, after which it refuses every call.
+    """
 
     def infer(self, feeds: Mapping[str, Array], /) -> Mapping[str, Array]:
         """Return the outputs by name. An output's memory may be reused by the next call: copy what must outlive it."""

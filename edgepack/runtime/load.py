@@ -13,6 +13,7 @@ from edgepack.bundle.archive import Bundle, open_checked
 from edgepack.bundle.payloads import is_native
 from edgepack.device.host import host_facts, saturates
 from edgepack.engines import ENGINES, REFERENCE, Sharing, device_builder, get_backend
+from edgepack.engines.common.threads import any_thread, refuse_pickling
 from edgepack.errors import CompileError, ConfigError, EdgepackError, ToolchainError
 from edgepack.runtime.cache import Unpacked, unpack
 from edgepack.runtime.mapped import dropped_pages
@@ -37,8 +38,9 @@ PLANS = "plans"  # the folder beside an installed bundle in which the device's o
 class LoadedModel:
     """A bundle in its engine; a context manager.
 
-    ``infer`` is the engine's runner's own bound method, so that a bundle costs nothing per call; it takes and returns
-    arrays by name, and the memory of an output may be reused by the next call. ``skipped`` says why payloads that the
+    ``infer`` is the engine's runner's own bound method where the engine takes calls of several threads, else that of
+    ``engines.common.threads``; it takes and returns arrays by name, and the memory of an output may be reused by the
+    next call in the same thread. ``skipped`` says why payloads that the
     manifest prefers were passed over, ``chosen`` why this one was taken where there was a choice; ``options`` are those
     that it was loaded with.
     """
@@ -92,12 +94,14 @@ class LoadedModel:
             raise ConfigError(
                 f"{self.backend} runs one inference at a time in a process", hint="leave the streams at their default"
             )
-        return self._runner.another()
+        return any_thread(self._runner.another())
 
     def close(self) -> None:
-        """Free the engine's memory and let the unpacked files go."""
+        """Free the engine's memory, when the calls of other threads are done, and let the unpacked files go."""
         self._runner.close()
         self._files.release()
+
+    __reduce__ = refuse_pickling
 
     def __enter__(self) -> LoadedModel:
         return self
@@ -161,7 +165,7 @@ def _open(compiled: CompiledModel, options: RunOptions, progress: Progress) -> t
     builder = device_builder(compiled.backend)
     chosen = builder.build_on_device(compiled, progress) if builder is not None else ""
     with dropped_pages(compiled.folder):
-        return get_backend(compiled.backend).load_model(compiled, options), chosen
+        return any_thread(get_backend(compiled.backend).load_model(compiled, options)), chosen
 
 
 def _own_options(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import pickle
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +46,7 @@ def test_it_gives_what_the_engine_gives(bundle_path, feed, tmp_path):
     np.testing.assert_allclose(found["scores"], onnx_outputs(compiled.folder / "model.onnx", feed)["scores"], rtol=1e-5)
 
 
-def test_a_call_is_the_runners_own(bundle_path):
+def test_a_call_is_the_runners_own_where_the_engine_takes_calls_of_several_threads(bundle_path):
     """Nothing stands between the caller and the engine's runner, so that a bundle costs nothing per call."""
     from edgepack.engines.onnxruntime.engine import OnnxRuntimeRunner
 
@@ -90,6 +93,34 @@ def test_a_closed_model_cannot_be_used(bundle_path, feed):
     model.close()
     with pytest.raises(EdgepackError, match="closed"):
         model.infer(feed)
+
+
+def test_one_model_answers_several_threads(tmp_path, bundle_path):
+    pytest.importorskip("openvino")
+    for path in (small_openvino_bundle(tmp_path), bundle_path):
+        with load(path) as model:
+            wrong = []
+
+            def work(number, model=model, wrong=wrong):
+                feed = {"image": np.full((1 + number % 2, 3, 8, 8), number - 1, np.float32)}
+                wanted = onnx_outputs(small_onnx(tmp_path / f"same{number}.onnx"), feed)["scores"]
+                for _ in range(200):
+                    found = model.infer(feed)["scores"]
+                    wrong.extend([number] * (not np.allclose(found, wanted, rtol=1e-3, atol=1e-4)))
+
+            threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert wrong == []
+
+
+@pytest.mark.parametrize("way", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_loaded_model_is_not_pickled_and_the_error_says_what_to_send(bundle_path, way):
+    with load(bundle_path) as model, pytest.raises(EdgepackError, match="can be neither pickled nor copied") as caught:
+        way(model)
+    assert "send the path of the bundle" in caught.value.hint
 
 
 def test_wrong_inputs_are_named(bundle_path):

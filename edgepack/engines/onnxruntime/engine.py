@@ -21,6 +21,7 @@ from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.refusals import closed, opset_too_high, require_files
+from edgepack.engines.common.threads import forked, keep_for_ever, refuse_pickling
 from edgepack.engines.onnxruntime.facts import ENGINE
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
@@ -52,7 +53,9 @@ _FATAL = 4  # log severity: every error is raised as an exception as well, so th
 
 
 class OnnxRuntimeRunner:
-    """A session. Every call returns arrays of its own."""
+    """A session. Every call returns arrays of its own, and several threads may call at once."""
+
+    any_thread = True
 
     def __init__(self, session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         self._session = session
@@ -84,9 +87,18 @@ class OnnxRuntimeRunner:
         self._session = None
         self._run = closed
 
+    def abandon(self) -> None:
+        """Leave the session alone in a process that was forked: its threads are the parent's."""
+        keep_for_ever(self._session)
+        self._session, self._run = None, forked
+
+    __reduce__ = refuse_pickling
+
 
 class ReusingRunner(OnnxRuntimeRunner):
     """A session whose outputs are written into the arrays of the call before, as long as the inputs' shapes stay."""
+
+    any_thread = False
 
     def __init__(self, session: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]) -> None:
         super().__init__(session, inputs, outputs)

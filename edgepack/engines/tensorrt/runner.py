@@ -67,7 +67,7 @@ class TensorRtRunner:
         self._cuda: Cuda = load_cuda()
         # The engine needs its runtime, and that its logger, as long as it lives.
         self._keep: tuple[Any, ...] = (trt, runtime)
-        self._engine = engine
+        self._engine, self._made_of = engine, (recipe, compiled)
         self._specs = compiled.inputs
         self._limits = {shapes.name: shapes for shapes in recipe.inputs}
         self._context = engine.create_execution_context()
@@ -100,6 +100,11 @@ class TensorRtRunner:
             self._issue()
         self._cuda.synchronize(self._stream)
         return {tensor.name: _as_wanted(tensor) for tensor in self._outputs}
+
+    def another(self) -> TensorRtRunner:
+        """Return a runner of the same engine with a context, buffers and a stream of its own, for another thread."""
+        trt, runtime = self._keep
+        return TensorRtRunner(trt, runtime, self._engine, *self._made_of)
 
     def close(self) -> None:
         """Free everything; the runner cannot be used afterwards."""

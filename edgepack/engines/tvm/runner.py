@@ -45,9 +45,11 @@ class Library:
     runtime: Runtime
     module: Handle
     interface: Interface
+    threads: int
 
     def start(self) -> Handle:
-        """Return the function ``main`` of a new virtual machine."""
+        """Return the function ``main`` of a new virtual machine, for the thread that asks: workers are a thread's."""
+        self.runtime.call(self.runtime.function("runtime.config_threadpool"), _BIG_CORES, self.threads)
         machine = self.runtime.call(self.runtime.member(self.module, "vm_load_executable"))
         self.runtime.call(self.runtime.member(machine, "vm_initialization"), _CPU, 0, _POOLED)
         return self.runtime.member(machine, "main")
@@ -169,8 +171,7 @@ def load_runner(
     os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = str(_SPINS[options.spinning])
     runtime = find_runtime(folder)
     try:
-        runtime.call(runtime.function("runtime.config_threadpool"), _BIG_CORES, threads)
-        library = Library(runtime, runtime.load(folder / MODEL), interface)
+        library = Library(runtime, runtime.load(folder / MODEL), interface, threads)
         return TvmRunner(library, inputs, outputs, reuse_outputs=bool(options.reuse_outputs))
     except TvmError as error:
         raise CompileError(f"TVM refused {MODEL}: {engine_words(error)}", hint="compile the model again") from error

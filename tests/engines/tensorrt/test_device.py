@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from jetson_bundles import MODELS, SURFACES, compiled_model, double_environment, feeds_for, reference
 
+from edgepack.engines.common.threads import any_thread
 from edgepack.engines.tensorrt import plan_cache
 from edgepack.engines.tensorrt.builder import choose_workspace
 from edgepack.engines.tensorrt.cuda import load_cuda
@@ -57,6 +59,33 @@ def run(compiled: CompiledModel, name: str, seed: int = 3) -> None:
                 np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-5)
     finally:
         runner.close()
+    assert _live() == 0
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_each_thread_has_a_context_and_buffers_of_its_own(name: str, device: Use, tmp_path: Path) -> None:
+    device("10.3")
+    compiled = compiled_model(name, tmp_path)
+    runner = any_thread(load_model(compiled, OPTIONS))
+    wrong: list[str] = []
+
+    def work(number: int) -> None:
+        feeds = feeds_for(name, number)
+        expected = reference(compiled.folder / "model.onnx", feeds)
+        for _ in range(20):
+            found = runner.infer(feeds)
+            time.sleep(0.001)  # another thread's call comes between this one and the reading of its outputs
+            for key, value in expected.items():
+                if not np.allclose(found[key], value, rtol=1e-5, atol=1e-5):
+                    wrong.append(f"thread {number}: {key}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    runner.close()
     assert _live() == 0
 
 
