@@ -1,8 +1,9 @@
 """The store of stage outputs: each under the digest of all its inputs, so that nothing is done twice.
 
-An entry is a folder ``<stage>/<digest>/`` with what the stage wrote and ``_value.json``: what it returned, and size,
-time and sha256 of each file. It appears whole by a rename or not at all, also when the process is killed, and several
-processes may use one store at once.
+An entry is a folder ``<stage>/<digest>/`` with what the stage wrote and ``_value.json``: what it returned, and size
+and sha256 of each file. It appears whole by a rename or not at all, also when the process is killed, and several
+processes may use one store at once. What is reused is hashed first, once a process: size and time can be kept by what
+changes a file, and what is packed and verified comes from here. A folder that other users may write is not used.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Store:
         self._digests: dict[str, list[Any]] | None = None
         self._digests_changed = False
         self._claimed = False
+        self._hashed: dict[str, list[Any]] = {}  # of the store's own files, in this process
 
     def run(
         self,
@@ -72,8 +74,10 @@ class Store:
 
         ``inputs`` must name everything the output depends on: digests of files, options, versions of tools. A stored
         entry whose files are missing or changed is made again, and so is one for whose folder ``fresh`` says no.
-        Raises ``StorageError`` on a full disk.
+        Raises ``StorageError`` on a full disk, and where other users may write into the store.
         """
+        _refuse_foreign(self.folder)
+        _refuse_foreign(self.folder / stage)
         key = sha256_json(documents.encode({"stage": stage, "version": version, "inputs": inputs}))
         final = self.folder / stage / key[:32]
         stored = self._read(final, kind)
@@ -83,7 +87,7 @@ class Store:
         self._claim()
         self.ran.append(stage)
         with storage_errors(final):
-            final.parent.mkdir(parents=True, exist_ok=True)
+            _make_own(final.parent)
             _sweep(final.parent)
             with _scratch(final.parent, key[:8]) as scratch:
                 value = function(scratch)
@@ -103,13 +107,12 @@ class Store:
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file, from the last time when its size, times and inode are unchanged."""
         known = self._load_digests()
-        name, status = str(path.absolute()), path.stat()
-        mark = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        name, mark = str(path.absolute()), _mark(path)
         entry = known.get(name)
         if entry is not None and entry[:4] == mark:
             return str(entry[4])
         digest = sha256_file(path)
-        if time.time_ns() - max(status.st_mtime_ns, status.st_ctime_ns) > _RACY_NS:
+        if _is_settled(mark):
             known[name] = [*mark, digest]
             self._digests_changed = True
         return digest
@@ -153,6 +156,8 @@ class Store:
         """Mark the folder as a store before anything is written into it. Raises ``ConfigError`` for another's."""
         if not self._claimed:
             check_ours(self.folder, _KIND, _is_made_by_us)
+            with storage_errors(self.folder):
+                _make_own(self.folder)
             mark(self.folder, _KIND)
             self._claimed = True
 
@@ -179,12 +184,25 @@ class Store:
         """Return what a whole, unchanged entry holds, else None."""
         try:
             document = json.loads((folder / VALUE).read_bytes())
-            if not all(_is_unchanged(folder / name, mark) for name, mark in document["files"].items()):
+            if not all(self._is_unchanged(folder / name, *entry) for name, entry in document["files"].items()):
                 return None
             value = documents.decode(kind, document["value"], str(folder), folder)
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, ConfigError):
             return None
         return value  # type: ignore[no-any-return]
+
+    def _is_unchanged(self, path: Path, size: int, digest: str) -> bool:
+        """Say whether a file of an entry holds what was stored, by its contents unless they were hashed just now."""
+        mark = _mark(path)
+        if mark[0] != size:
+            return False
+        if self._hashed.get(str(path)) == [*mark, digest]:
+            return True
+        if sha256_file(path) != digest:
+            return False
+        if _is_settled(mark):
+            self._hashed[str(path)] = [*mark, digest]
+        return True
 
     def _load_digests(self) -> dict[str, list[Any]]:
         if self._digests is None:
@@ -270,20 +288,45 @@ def _sweep(parent: Path) -> None:
 
 
 def _describe(folder: Path) -> dict[str, list[Any]]:
-    """Return [size, mtime, sha256] of every file below ``folder`` by its relative name."""
-    files: dict[str, list[Any]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            status = path.stat()
-            files[path.relative_to(folder).as_posix()] = [status.st_size, status.st_mtime_ns, sha256_file(path)]
-    return files
+    """Return [size, sha256] of every file below ``folder`` by its relative name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): [path.stat().st_size, sha256_file(path)] for path in files}
 
 
-def _is_unchanged(path: Path, mark: list[Any]) -> bool:
-    """Say whether a file is as it was: by size and time, or by contents where only the time differs (a copy)."""
+def _mark(path: Path) -> list[int]:
+    """Return what changes when a file is written: no program can set the time of its last status change."""
     status = path.stat()
-    size, mtime_ns, digest = mark
-    return bool(status.st_size == size and (status.st_mtime_ns == mtime_ns or sha256_file(path) == digest))
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+
+
+def _is_settled(mark: list[int]) -> bool:
+    _, mtime_ns, ctime_ns, _ = mark
+    return time.time_ns() - max(mtime_ns, ctime_ns) > _RACY_NS
+
+
+def _make_own(folder: Path) -> None:
+    """Make a folder that this user alone may write, whatever the umask; refuse one that others may."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True, mode=0o755)
+    _refuse_foreign(folder)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise ``StorageError`` for a folder that is another user's, or that others may write: it is not to be trusted."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return  # nothing to read there
+    if status.st_uid not in (os.geteuid(), 0):
+        raise StorageError(
+            f"{folder} belongs to another user, so what is stored there is not used",
+            hint="set EDGEPACK_STORE, or --store, to a folder of yours",
+        )
+    if status.st_mode & 0o022:
+        raise StorageError(
+            f"other users may write {folder}, so what is stored there is not used",
+            hint=f"chmod -R go-w {folder}, or set EDGEPACK_STORE, or --store, to a folder that is yours alone",
+        )
 
 
 def _is_digest(entry: Any) -> bool:

@@ -163,7 +163,7 @@ def build_row(
             pack_bundle, attempt.compiled, original.golden, evaluation.verification, facts, attempt.graph,
             title=f"{target.id} {precision}",
         )  # fmt: skip
-        deliver_bundle(packed, final, runner.store)
+        deliver_bundle(packed, final)
         note_built(packed.sha256)
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's

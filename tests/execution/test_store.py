@@ -171,6 +171,73 @@ def test_a_damaged_entry_is_made_again(kept: Store, damage: Callable[[Path], obj
     assert leftovers(kept.folder) == []
 
 
+def keep_times(path: Path, change: Callable[[Path], object]) -> None:
+    """Change a file and give it back its size's and time's looks, as a copying tool or an attacker may."""
+    status = path.stat()
+    change(path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["same-process", "next-process"])
+def test_a_file_changed_with_its_time_kept_is_made_again(kept: Store, again: bool) -> None:
+    output = kept.run("stage", 1, {}, Output, make())
+    assert kept.run("stage", 1, {}, Output, make("new!")) == output
+    keep_times(output.path, lambda path: path.write_text("DATA"))
+    other = Store(kept.folder) if again else kept
+    assert other.run("stage", 1, {}, Output, make("new!")).path.read_text() == "new!"
+
+
+def test_what_is_reused_is_hashed_once_a_process(kept: Store, hashed: list[Path], calm: None) -> None:
+    kept.run("stage", 1, {}, Output, make())
+    hashed.clear()
+    kept.run("stage", 1, {}, Output, make())
+    assert hashed == []
+    again = Store(kept.folder)
+    for _ in range(3):
+        again.run("stage", 1, {}, Output, make())
+    assert sorted(path.name for path in hashed) == ["model.bin", "more.bin"]
+
+
+@pytest.mark.parametrize("where", [".", "stage"])
+def test_a_store_that_others_may_write_is_refused(kept: Store, where: str) -> None:
+    kept.run("stage", 1, {}, Output, make())
+    folder = kept.folder / where
+    for mode in (0o775, 0o757):
+        folder.chmod(mode)
+        with pytest.raises(StorageError, match="other users may write") as caught:
+            kept.run("stage", 1, {}, Output, make())
+        assert "go-w" in str(caught.value.hint)
+    folder.chmod(0o755)
+    assert kept.run("stage", 1, {}, Output, make()).number == 7
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a folder away")
+def test_a_store_of_another_user_is_refused(kept: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept.run("stage", 1, {}, Output, make())
+    os.chown(kept.folder, 12345, -1)
+    with pytest.raises(StorageError, match="belongs to another user"):
+        kept.run("stage", 1, {}, Output, make())
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    os.chown(kept.folder / "stage", 12345, -1)
+    assert kept.run("stage", 1, {}, Output, make()).number == 7
+
+
+def test_a_store_is_the_users_own_whatever_the_umask(kept: Store, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("one")
+    old = os.umask(0)
+    try:
+        os.utime(path, ns=(1, 1))
+        kept.sha256(path)
+        kept.save()
+        kept.run("stage", 1, {}, Output, make())
+    finally:
+        os.umask(old)
+    for folder in (kept.folder, kept.folder / "stage"):
+        assert folder.stat().st_mode & 0o022 == 0
+
+
 # --- many processes ---------------------------------------------------------------------------------------------------
 
 
@@ -258,7 +325,7 @@ def check_entries(folder: Path) -> int:
     for final in finals:
         document = json.loads((final / "_value.json").read_bytes())
         assert len(document["files"]) == 21
-        for name, (size, _, digest) in document["files"].items():
+        for name, (size, digest) in document["files"].items():
             assert (final / name).stat().st_size == size
             assert files.sha256_file(final / name) == digest
     return len(finals)

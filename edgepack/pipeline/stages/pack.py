@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from edgepack.base.files import atomic_write, sha256_file
 from edgepack.base.stage import stage
 from edgepack.bundle.pack import BundleFacts, pack
 from edgepack.engines.fallback import measured_with
-from edgepack.execution.store import Store
+from edgepack.errors import StorageError
 from edgepack.graph.describe import describe
 from edgepack.pipeline.toolchain import tool_versions
 from edgepack.specs.bundle import LayerRecords, MeasuredAccuracy
@@ -94,9 +94,17 @@ def pack_bundle(
     return Packed(path, sha256_file(path), path.stat().st_size)
 
 
-def deliver_bundle(packed: Packed, final: Path, store: Store) -> None:
-    """Copy the bundle to ``final``, whole or not at all, unless it is there already."""
-    if final.is_file() and final.stat().st_size == packed.size_bytes and store.sha256(final) == packed.sha256:
+def deliver_bundle(packed: Packed, final: Path) -> None:
+    """Copy the bundle to ``final``, whole or not at all, unless it is there already.
+
+    Raises ``StorageError`` when what is copied is not what was packed.
+    """
+    if final.is_file() and final.stat().st_size == packed.size_bytes and sha256_file(final) == packed.sha256:
         return
+    digest = hashlib.sha256()
     with atomic_write(final) as file, packed.path.open("rb") as source:
-        shutil.copyfileobj(source, file, 1 << 20)
+        while piece := source.read(1 << 20):
+            digest.update(piece)
+            file.write(piece)
+        if digest.hexdigest() != packed.sha256:
+            raise StorageError(f"{packed.path} changed while it was copied", hint="run the build again")
