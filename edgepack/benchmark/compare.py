@@ -12,6 +12,7 @@ from edgepack.base.files import scratch_folder
 from edgepack.benchmark.machine import validity
 from edgepack.benchmark.machine.state import facts
 from edgepack.benchmark.measure import session
+from edgepack.benchmark.measure.summary import elsewhere
 from edgepack.benchmark.measure.worker import Block, Measured, Open, Opened
 from edgepack.benchmark.measure.worker_pool import Asked, Worker, close_all
 from edgepack.benchmark.statistics import verdict
@@ -286,7 +287,7 @@ def _comparison(
         load_after=load[1],
         valid=not reasons,
         invalid_reasons=reasons,
-        notes=(*validity.cautions(host, load[1]), *_notes(sides)),
+        notes=(*_elsewhere(launches[0]), *validity.cautions(host, load[1]), *_notes(sides)),
     )
 
 
@@ -304,6 +305,10 @@ def _side(launches: Sequence[Launch], number: int, bundle: Path) -> Side:
         median_ns=round(statistics.median(r[number] for launch in launches for r in launch.rounds)),
         queries=sum(launch.queries[number] for launch in launches),
     )
+
+
+def _elsewhere(launch: Launch) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for opened in launch.opened for text in elsewhere(opened.subject)))
 
 
 def _notes(sides: tuple[Side, ...]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from edgepack.base import documents
 from edgepack.base.files import read_regular, sha256_file
-from edgepack.benchmark.measure.loadgen import parse_summary
+from edgepack.benchmark.measure.loadgen import parse_summary, problems
 from edgepack.benchmark.measure.summary import FORMAT, MOST_LATENCIES
 from edgepack.benchmark.statistics.percentiles import (
     coefficient_of_variation,
@@ -39,8 +39,11 @@ ScenarioName: TypeAlias = Literal["SingleStream", "MultiStream", "Server", "Offl
 
 _LIMIT_BYTES = 256 << 20
 _MOST = 10**15  # of a count or a time in ns: above, it is not a measurement
+_ERRORS = "errors that were logged"  # no key of LoadGen's
 _SUMMARY, _DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
 _HINT = "give benchmark_app's JSON (-json_stats -report_type no_counters), trtexec's --exportTimes or LoadGen's folder"
+_ROUNDING_MS = 1e-3
+_NO_WAITING = "a latency of trtexec is copying in, computing and copying out, without waiting for other queries"
 _UNKNOWN = "its circumstances were not recorded: whether the machine was quiet is not known"
 
 
@@ -60,6 +63,7 @@ class Of:
     source_sha256: str = ""
     accuracy: MeasuredAccuracy | None = None
     batch: int = 1
+    stands_for_target: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ def import_result(path: Path, of: Of) -> Result:
         measured_at=found.measured_at,
         notes=(f"imported from {found.tool}: {_UNKNOWN}", *found.notes),
         imported=Imported(found.tool, found.version, file.name, sha256_file(file)),
+        stands_for_target=of.stands_for_target,
     )
 
 
@@ -173,7 +178,7 @@ def _benchmark_app(data: Mapping[str, Any], file: Path) -> _Read:
     value_ns = round(1e6 * _number(results.get("latency (ms)"), file, "latency (ms)"))
     notes = [f"benchmark_app wrote times in steps of 0.01 ms; {requests} requests at once"]
     threads, streams = (_optional(words.get(name), file, name) for name in ("-nthreads", "-nstreams"))
-    throughput = str(words.get("-hint", "")) in ("throughput", "tput")
+    hint, said = _hint(words, is_sync=str(setup.get("API", "")) == "sync")
     return _Read(
         tool="benchmark_app",
         version="not recorded",
@@ -183,33 +188,69 @@ def _benchmark_app(data: Mapping[str, Any], file: Path) -> _Read:
         duration_ns=duration_ns,
         samples_per_second=_number(results.get("throughput"), file, "throughput"),
         percentiles=(_supported(p, value_ns, queries),) if 0 < p < 100 else (),
-        options=RunOptions(threads=threads, hint="throughput" if throughput else "latency", streams=streams),
-        notes=tuple(notes),
+        options=RunOptions(threads=threads, hint=hint, streams=streams),
+        notes=(*notes, *said),
     )
+
+
+def _hint(words: Mapping[str, Any], *, is_sync: bool) -> tuple[Literal["latency", "throughput"], tuple[str, ...]]:
+    """Return the hint that a model was loaded with, and what a reader must know of it.
+
+    Without ``-hint`` benchmark_app takes throughput, and latency for ``-api sync`` (tools/benchmark/main.py,
+    ``set_performance_hint``, OpenVINO 2026.4); a configuration file may say otherwise.
+    """
+    given = str(words.get("-hint", ""))
+    said = ("options from a configuration file were not recorded",) if "-load_config" in words else ()
+    if given in ("latency", "none"):
+        return "latency", said if given == "latency" else ("no hint was given to the engine", *said)
+    if given:
+        return "throughput", said if given in ("throughput", "tput") else (f"the hint was {_plain(given)}", *said)
+    chosen: Literal["latency", "throughput"] = "latency" if is_sync else "throughput"
+    return chosen, (f"no hint was given, for which benchmark_app takes {chosen}", *said)
 
 
 # --- TensorRT's trtexec -----------------------------------------------------------------------------------------------
 
 
 def _trtexec(items: list[Any], file: Path, batch: int) -> _Read:
-    """Read ``--exportTimes``: one record a query, in ms. Its latency is copying in, computing and copying out."""
+    """Read ``--exportTimes``: one record a query, in ms. Its latency is copying in, computing and copying out.
+
+    A query that begins before another has ended waits for it, or shares the device with it: its latency is not that of
+    one sample after another, and the run is one of throughput.
+    """
     latencies = np.array([1e6 * _number(item["latencyMs"], file, "latencyMs") for item in items])
     starts = [_number(item.get("startH2dMs", item.get("startComputeMs")), file, "startH2dMs") for item in items]
     ends = [_number(item.get("endD2hMs", item.get("endComputeMs")), file, "endD2hMs") for item in items]
     duration_ns = round(1e6 * (max(ends) - min(starts)))
     if duration_ns <= 0:
         raise ConfigError(f"{file}: its queries end before they begin", hint=_HINT)
+    overlapping = _overlapping(starts, ends)
+    notes = [_NO_WAITING]
+    if overlapping:
+        notes.append(
+            f"{overlapping} of {len(items)} queries began before another had ended, so this is throughput and no "
+            "latency of single samples (trtexec --streams=1 --exposeDMA gives that)"
+        )
     return _Read(
         tool="trtexec",
         version="not recorded",
         engine="tensorrt",
-        scenario=Scenario("SingleStream" if batch == 1 else "Offline", duration_ns, 0, batch=batch, launches=1),
+        scenario=Scenario(
+            "SingleStream" if batch == 1 and not overlapping else "Offline", duration_ns, 0, batch=batch, launches=1
+        ),
         queries=len(items),
         duration_ns=duration_ns,
         samples_per_second=len(items) * batch / (duration_ns / 1e9),
         latencies_ns=np.rint(latencies).astype(np.int64),
-        notes=("trtexec lets queries overlap: a latency is copying in, computing and copying out, without waiting",),
+        notes=tuple(notes),
     )
+
+
+def _overlapping(starts: list[float], ends: list[float]) -> int:
+    """Return how many queries began, by more than what rounding makes, before one that began earlier had ended."""
+    order = np.argsort(starts, kind="stable")
+    begun, ended = np.array(starts)[order], np.maximum.accumulate(np.array(ends)[order])
+    return int(np.sum(begun[1:] < ended[:-1] - _ROUNDING_MS))
 
 
 # --- MLCommons' LoadGen -----------------------------------------------------------------------------------------------
@@ -218,7 +259,7 @@ def _trtexec(items: list[Any], file: Path, batch: int) -> _Read:
 def _loadgen(text: str, file: Path) -> _Read:
     """Read mlperf_log_summary.txt, and mlperf_log_detail.txt beside it for the version and the time."""
     fields = dict(re.findall(r"^\s*([A-Za-z_/ ().0-9-]+?)\s*:\s*(.+?)\s*$", text, re.MULTILINE))
-    name = fields.get("Scenario", "")
+    name = fields.get("Scenario", "").replace(" ", "")  # older versions write "Single Stream"
     if name not in ("SingleStream", "MultiStream", "Server", "Offline"):
         raise ConfigError(f"{file}: the scenario {name[:40]!r} is not one of LoadGen's four", hint=_HINT)
     detail = _details(file.with_name(_DETAIL))
@@ -236,8 +277,6 @@ def _loadgen(text: str, file: Path) -> _Read:
     if name == "Offline":  # one query of all samples
         samples = round(_number(detail.get("generated_samples_per_query", 0), file, "generated_samples_per_query"))
     duration_ns = round(queries * samples * 1e9 / rate) if rate > 0 and samples else minimum_ns
-    failed = [key.removesuffix(" satisfied") for key, value in fields.items() if value == "NO" and "satisfied" in key]
-    invalid = f"LoadGen calls it invalid: not satisfied are {', '.join(failed) or 'its rules'}"
     return _Read(
         tool="LoadGen",
         version=_plain(detail.get("loadgen_version", "not recorded")),
@@ -254,14 +293,14 @@ def _loadgen(text: str, file: Path) -> _Read:
         samples_per_second=rate,
         percentiles=found.percentiles if name != "Offline" else (),
         measured_at=_plain(detail.get("test_datetime", "")),
-        invalid=(invalid,) if fields.get("Result is") == "INVALID" else (),
+        invalid=problems(text, int(detail.get(_ERRORS, 0))),
         notes=("measured by LoadGen; this is not an MLPerf result, which is one that MLCommons has published",),
     )
 
 
 def _details(path: Path) -> dict[str, Any]:
-    """Return the values of LoadGen's detail log by their keys; empty when it is not there."""
-    found: dict[str, Any] = {}
+    """Return the values of LoadGen's detail log by their keys, and how many are errors; empty when it is not there."""
+    found: dict[str, Any] = {_ERRORS: 0}
     try:
         if path.stat().st_size > _LIMIT_BYTES:
             return {}
@@ -276,6 +315,7 @@ def _details(path: Path) -> dict[str, Any]:
                 continue
             if isinstance(record, dict) and isinstance(record.get("key"), str):
                 found[record["key"]] = record.get("value")
+                found[_ERRORS] += bool(_table(record.get("metadata")).get("is_error"))
     return found
 
 

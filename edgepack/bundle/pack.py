@@ -23,6 +23,7 @@ from edgepack.bundle.manifest import (
 from edgepack.bundle.requirements import requirements
 from edgepack.bundle.sbom import sbom_bytes
 from edgepack.engines import engine_of, part_of
+from edgepack.engines.targets import device_facts_of
 from edgepack.errors import BundleError, ConfigError
 from edgepack.specs.bundle import FileEntry, LayerRecords, Manifest, MeasuredAccuracy, Payload
 from edgepack.specs.data import Preprocessing
@@ -131,7 +132,7 @@ def _manifest(compiled: CompiledModel, about: BundleFacts, sources: Mapping[str,
         source_sha256=about.source_sha256,
         calibration_sha256=about.calibration_sha256,
         files=_entries(sources),
-        options=about.options,
+        options={**device_facts_of(about.target), **about.options},
     )
 
 

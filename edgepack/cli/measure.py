@@ -102,6 +102,7 @@ def import_file(
     """Return another tool's measurement as a result. Raises ``ConfigError`` when target or precision are unknown."""
     from edgepack.benchmark.imported import Of, import_result, unknown_host
     from edgepack.device.host import host_facts
+    from edgepack.engines.targets import is_device
 
     if here and cpu is not None:
         raise ConfigError("--here and --cpu exclude each other", hint="give one of them")
@@ -109,19 +110,21 @@ def import_file(
     if bundle is not None:
         if name or target or precision:
             raise ConfigError("--bundle excludes --name, --target and --precision", hint="leave them out")
-        of = _of_bundle(bundle, host, batch)
+        of = _of_bundle(bundle, host, batch, here=here)
     elif target is None or precision is None:
         raise ConfigError(
             "target and precision of the measurement are unknown", hint="give --bundle, or --target and --precision"
         )
     else:
-        of = Of(name or file.stem, target, precision, host, batch=batch)
+        stands = is_device(target, host, {}) if here else None
+        of = Of(name or file.stem, target, precision, host, batch=batch, stands_for_target=stands)
     return import_result(file, of)
 
 
-def _of_bundle(bundle: Path, host: Host, batch: int) -> Of:
+def _of_bundle(bundle: Path, host: Host, batch: int, *, here: bool) -> Of:
     from edgepack.benchmark.imported import Of
     from edgepack.bundle.archive import open_bundle
+    from edgepack.engines.targets import is_device
 
     opened = open_bundle(bundle)
     manifest = opened.manifest
@@ -135,6 +138,7 @@ def _of_bundle(bundle: Path, host: Host, batch: int) -> Of:
         source_sha256=manifest.source_sha256,
         accuracy=manifest.accuracy,
         batch=batch,
+        stands_for_target=is_device(manifest.target, host, manifest.options) if here else None,
     )
 
 

@@ -70,10 +70,10 @@ def _check_compute(compute: Compute, where: str) -> None:
         if len(set(values)) != len(values):
             raise ConfigError(f"{where}: compute: {key} has a duplicate", hint="list each once")
     if compute.cpu_model is not None:
-        _check_pattern(compute.cpu_model, f"{where}: compute: cpu_model")
+        check_pattern(compute.cpu_model, f"{where}: compute: cpu_model")
 
 
-def _check_pattern(pattern: str, where: str) -> None:
+def check_pattern(pattern: str, where: str) -> None:
     """Refuse what is not a regular expression, and one that could take a matcher a very long time."""
     try:
         re.compile(pattern)

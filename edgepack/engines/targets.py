@@ -10,7 +10,7 @@ from pathlib import Path
 from edgepack.base import documents, resources
 from edgepack.device import host
 from edgepack.device.host import ROOT
-from edgepack.device.profiles import HOST_PREFIX, check_choice, check_target, read_profile
+from edgepack.device.profiles import HOST_PREFIX, check_choice, check_pattern, check_target, read_profile
 from edgepack.engines import ENGINES, part_of
 from edgepack.errors import ConfigError, ToolchainError
 from edgepack.specs.target import Compute, EngineFacts, Host, QuantizationRules, Target
@@ -138,3 +138,51 @@ def is_this_host(target: Target, machine: Host | None = None, root: Path = ROOT)
     if not host.is_cpu_of(target, machine):
         return False
     return bool(part_of(target.backend, ENGINES.get(target.backend).has_device)(target, machine, root))
+
+
+DEVICE_FACTS = ("arch", "os", "cpu_model")
+
+
+def device_facts_of(target: Target) -> dict[str, str]:
+    """Return by what a machine that does not have the profile knows whether it is the device."""
+    facts = {"arch": target.arch, "os": target.os, "cpu_model": target.compute.cpu_model}
+    return {f"target.{name}": value for name, value in facts.items() if value is not None}
+
+
+def is_device(name: str, machine: Host, facts: Mapping[str, str], root: Path | None = ROOT) -> bool | None:
+    """Say whether ``machine`` is the device of the target ``name``, of which a bundle knows ``facts``.
+
+    None where neither a profile that comes with edgepack nor ``facts`` tell. ``root`` None: the machine is another one
+    than this, so that its accelerators are not looked for.
+    """
+    if name.startswith(HOST_PREFIX):
+        return True if root is None else _has_engine(name.removeprefix(HOST_PREFIX), machine, root)
+    if not (path := resources.targets_folder() / f"{Path(name).name}.toml").is_file():
+        return _is_described(machine, facts)
+    target = read_target(path)
+    return host.is_cpu_of(target, machine) if root is None else is_this_host(target, machine, root)
+
+
+def _has_engine(name: str, machine: Host, root: Path) -> bool | None:
+    """Say whether a machine, which is its own target, has what the engine ``name`` computes on."""
+    if name not in ENGINES:
+        return None
+    try:
+        return is_this_host(host_target(name, machine), machine, root)
+    except ConfigError:
+        return False
+
+
+def _is_described(machine: Host, facts: Mapping[str, str]) -> bool | None:
+    """Say whether a machine is what a bundle says of its device; a pattern in it is anybody's text."""
+    known = {name: facts.get(f"target.{name}") for name in DEVICE_FACTS}
+    pattern = known["cpu_model"]
+    if known["arch"] not in (None, machine.arch) or known["os"] not in (None, machine.os):
+        return False
+    if pattern is None:
+        return None
+    try:
+        check_pattern(pattern, "cpu_model")
+    except ConfigError:
+        return None
+    return re.search(pattern, machine.cpu) is not None

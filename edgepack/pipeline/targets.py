@@ -6,6 +6,7 @@ from edgepack.device.host import can_run, has_isa, host_facts, saturates
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import LABEL
 from edgepack.engines.targets import is_this_host
+from edgepack.specs.build import NOT_HERE
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target
 
@@ -17,7 +18,7 @@ def how_to_run(target: Target) -> tuple[RunOptions, dict[str, str]]:
     host = host_facts()
     notes = {
         "verification": f"numerics verified on host CPU ({host.cpu}); latency not measured: no such device here",
-        "latency": "not measured: no such device here",
+        "latency": NOT_HERE,
     }
     if target.engine.build_on == "device":
         notes["verification"] = f"{LABEL}, fp32 sums ({host.cpu}); the engine is built and verified on the device"

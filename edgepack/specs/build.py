@@ -11,6 +11,9 @@ from edgepack.specs.data import Lint
 from edgepack.specs.run import Accuracy
 from edgepack.specs.types import Precision
 
+# A row's note on its latency where this host is not the row's target.
+NOT_HERE = "not measured: no such device here"
+
 
 @dataclass(frozen=True)
 class Latency:

@@ -170,7 +170,8 @@ class Result:
     ``latencies_ns`` are in the order of issue, one a query (one a batch for Offline); of very long measurements only
     ``distribution_ns``, evenly spaced order statistics from the fastest to the slowest, is kept.
     ``notes`` are circumstances that a reader should know and that do not void the measurement. ``energy_uj`` is of one
-    sample above the machine at rest, whose power was ``energy_idle_uw``.
+    sample above the machine at rest, whose power was ``energy_idle_uw``. ``stands_for_target``: was this measured on
+    the device that the bundle is for, by its engine? Where not, it says nothing of that device; None: not known.
     """
 
     format: int
@@ -212,3 +213,4 @@ class Result:
     tuned: Tuned | None = None
     imported: Imported | None = None
     energy_idle_uw: int | None = None
+    stands_for_target: bool | None = None

@@ -4,10 +4,13 @@ import pytest
 from small_bundles import small_bundle
 
 from edgepack.benchmark import benchmark
+from edgepack.device.host import host_facts
+from edgepack.engines.targets import load_target
 from edgepack.errors import BundleError, ConfigError
 from edgepack.execution import child
 from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Target
 
 pytestmark = pytest.mark.slow
 
@@ -44,6 +47,25 @@ def test_single_stream_in_a_fresh_process(bundle, tmp_path):
     assert found.energy_uj is not None or found.energy_source
     assert steps[-1] == ("SingleStream", 100, 100)
     assert any("2 fresh processes" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("target", "stands"),
+    [
+        (load_target("host-onnxruntime"), True),
+        (load_target("raspberry-pi-5"), False),
+        (Target("my-board", "A board", "onnxruntime", "riscv64"), False),
+        (Target("my-board", "A board", "onnxruntime", host_facts().arch), None),
+    ],
+    ids=["here", "shipped", "own", "unknown"],
+)
+def test_a_measurement_knows_whether_this_is_the_target(tmp_path, target, stands):
+    bundle = small_bundle(tmp_path, target=target)
+    scenario = Scenario("SingleStream", SECOND // 50, SECOND // 100, launches=1)
+    found = child.call(benchmark, bundle, scenario, OPTIONS, limit_s=100.0, log=tmp_path / "log")
+    assert found.stands_for_target is stands
+    said = [note for note in found.notes if f"this is not {target.id} and says nothing of it" in note]
+    assert len(said) == (stands is False)
 
 
 @pytest.mark.parametrize(

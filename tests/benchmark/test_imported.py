@@ -22,17 +22,22 @@ from edgepack.benchmark.imported import Of, import_result, unknown_host
 from edgepack.bundle.archive import open_bundle
 from edgepack.cli.main import cli
 from edgepack.errors import ConfigError, StorageError
+from edgepack.report.entries import make_groups
+from edgepack.report.entries.choice import Limits, choose
 from edgepack.specs.result import Result
 
 RECORDED = Path(__file__).parent / "recorded"
 OF = Of("net", "board", "fp32", HOST)
 
 
-def trtexec_times(count=700):
-    """Records as ``--exportTimes`` writes them, in ms: 1.75 ms each, one every 2 ms; every tenth takes 5 ms more."""
-    items = []
+def trtexec_times(count=700, every_ms=None):
+    """Records as ``--exportTimes`` writes them, in ms: 1.75 ms each; every tenth takes 5 ms more.
+
+    One begins 0.25 ms after the end of the one before, or ``every_ms``.
+    """
+    items, start = [], 0.0
     for i in range(count):
-        start, compute = 2.0 * i, 1.5 + 5.0 * (i % 10 == 0)
+        compute = 1.5 + 5.0 * (i % 10 == 0)
         items.append(
             {
                 "startEnqMs": start, "endEnqMs": start + 0.05, "startH2dMs": start, "endH2dMs": start + 0.1,
@@ -41,6 +46,7 @@ def trtexec_times(count=700):
                 "h2dMs": 0.1, "computeMs": compute, "d2hMs": 0.15, "latencyMs": 0.25 + compute,
             }
         )  # fmt: skip
+        start += 0.5 + compute if every_ms is None else every_ms
     return items
 
 
@@ -106,6 +112,29 @@ def test_what_benchmark_app_writes_here_is_read(tmp_path):
     assert f"{found.samples_per_second:.2f} FPS" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "api", "hint", "said"),
+    [
+        ({}, "async", "throughput", "no hint was given, for which benchmark_app takes throughput"),
+        ({}, "sync", "latency", "no hint was given, for which benchmark_app takes latency"),
+        ({"-hint": "tput"}, "async", "throughput", None),
+        ({"-hint": "cumulative_throughput"}, "async", "throughput", "the hint was cumulative_throughput"),
+        ({"-hint": "none"}, "async", "latency", "no hint was given to the engine"),
+        ({"-hint": "latency"}, "async", "latency", None),
+        ({"-load_config": "x.json"}, "async", "throughput", "options from a configuration file were not recorded"),
+    ],
+)
+def test_the_hint_of_benchmark_app_is_the_one_that_it_took(tmp_path, words, api, hint, said):
+    data = json.loads((RECORDED / "benchmark_app_throughput.json").read_text())
+    data["cmd_options"].pop("-hint")
+    data["cmd_options"] |= words
+    data["configuration_setup"]["API"] = api
+    found = import_result(written(tmp_path, data), OF)
+    assert found.options.hint == hint
+    hints = [note for note in found.notes if "hint" in note or "configuration" in note]
+    assert said in hints if said else hints == []
+
+
 # --- trtexec ----------------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +145,32 @@ def test_trtexec_gives_every_latency_and_so_intervals(tmp_path):
     assert values[50.0].ci95_ns is not None
     assert values[99.9].value_ns is None
     assert (found.engine, found.queries, len(found.latencies_ns)) == ("tensorrt", 700, 700)
-    assert found.samples_per_second == pytest.approx(700 / 1.39975, rel=1e-6)
+    assert found.scenario.name == "SingleStream"
+    assert found.samples_per_second == pytest.approx(700 / 1.74975, rel=1e-6)
+
+
+@pytest.mark.parametrize(("every_ms", "overlapping"), [(0.5, 699), (1.74, 699), (2.0, 210)])
+def test_overlapping_queries_of_trtexec_are_throughput_and_no_latency_of_single_samples(
+    tmp_path, every_ms, overlapping
+):
+    """At 2 ms each, the one of 6.75 ms is still running when the next three begin."""
+    found = import_result(written(tmp_path, trtexec_times(every_ms=every_ms)), OF)
+    assert (found.scenario.name, found.scenario.batch) == ("Offline", 1)
+    assert any(f"{overlapping} of 700 queries began before another had ended" in note for note in found.notes)
+    group = make_groups([found], [])[0]
+    assert choose(group.entries, Limits()).best is None
+
+
+def test_queries_that_touch_but_for_rounding_do_not_overlap(tmp_path):
+    items = trtexec_times(40, every_ms=1.75)
+    for item in items[::10]:
+        item |= {"endComputeMs": item["startComputeMs"] + 1.5, "endD2hMs": item["startH2dMs"] + 1.7504}
+    assert import_result(written(tmp_path, items), OF).scenario.name == "SingleStream"
+
+
+def test_records_in_another_order_than_they_began_are_judged_by_time(tmp_path):
+    items = trtexec_times(40)
+    assert import_result(written(tmp_path, items[::-1]), OF).scenario.name == "SingleStream"
 
 
 def test_a_batch_of_trtexec_counts_as_that_many_samples(tmp_path):
@@ -153,6 +207,44 @@ def test_what_loadgen_calls_invalid_is_invalid_with_its_reasons():
     found = import_result(RECORDED / "loadgen_Server", OF)
     assert found.invalid_reasons == ("LoadGen calls it invalid: not satisfied are Early stopping",)
     assert found.scenario.latency_bound_ns == 20_000_000
+
+
+def summary(change=lambda text: text):
+    return change((RECORDED / "loadgen_SingleStream" / "mlperf_log_summary.txt").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda t: t.replace("No errors", "3 ERRORS"), "LoadGen logged 3 errors: see its detailed log"),
+        (lambda t: t.replace("No errors", "1 ERROR"), "LoadGen logged 1 error: see its detailed log"),
+        (lambda t: t.replace("Result is : VALID", ""), "the run was stopped"),
+        (lambda t: t.replace("duration satisfied : Yes", "duration satisfied : NO"), "not satisfied are Min duration"),
+        (lambda t: t.replace("PerformanceOnly", "AccuracyOnly"), "'AccuracyOnly', which is not one of performance"),
+    ],
+)
+def test_a_run_of_loadgen_that_went_wrong_is_invalid_whatever_it_is_called(tmp_path, change, reason):
+    path = tmp_path / "mlperf_log_summary.txt"
+    path.write_text(summary())
+    assert import_result(path, OF).valid
+    path.write_text(summary(change))
+    found = import_result(path, OF)
+    assert not found.valid
+    assert any(reason in text for text in found.invalid_reasons), found.invalid_reasons
+
+
+def test_errors_in_loadgens_detail_log_count_too(tmp_path):
+    shutil.copytree(RECORDED / "loadgen_SingleStream", tmp_path / "run")
+    record = {"key": "error_runtime", "value": "no sample", "metadata": {"is_error": True, "is_warning": False}}
+    with (tmp_path / "run" / "mlperf_log_detail.txt").open("a") as log:
+        log.write(f":::MLLOG {json.dumps(record)}\n" * 2)
+    assert import_result(tmp_path / "run", OF).invalid_reasons == ("LoadGen logged 2 errors: see its detailed log",)
+
+
+def test_the_scenario_as_older_versions_spell_it(tmp_path):
+    path = tmp_path / "mlperf_log_summary.txt"
+    path.write_text(summary(lambda text: text.replace(": SingleStream", ": Single Stream")))
+    assert import_result(path, OF).scenario.name == "SingleStream"
 
 
 def test_a_summary_alone_is_enough(tmp_path):

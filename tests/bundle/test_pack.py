@@ -42,7 +42,7 @@ def test_the_manifest_says_what_was_given(parts, tmp_path):
     assert (manifest.inputs, manifest.outputs) == (compiled.inputs, compiled.outputs)
     assert manifest.preprocessing == picture
     assert manifest.classes == facts.classes
-    assert manifest.options == {"seed": "7"}
+    assert manifest.options == {"seed": "7", "target.arch": "x86_64", "target.os": "linux"}
     assert manifest.toolchain == {**compiled.versions, **facts.toolchain}
     assert manifest.payloads[0].entry == "model/onnxruntime/model.onnx"
 

@@ -18,7 +18,7 @@ from edgepack.engines import ENGINES, targets
 from edgepack.engines.targets import is_this_host
 from edgepack.errors import ConfigError
 from edgepack.quantize.rules import check_rules
-from edgepack.specs.target import Host, Target
+from edgepack.specs.target import Compute, Host, Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -228,6 +228,44 @@ def test_a_device_recognises_itself(cpu: str, name: str, tmp_path: Path) -> None
         assert target.compute.cpu_model == "." or not is_this_host(
             target, dataclasses.replace(machine, cpu=other), tmp_path
         )
+
+
+X86 = Host("Intel(R) Core(TM) i5-8250U CPU @ 1.60GHz", "x86_64", ("avx2",), 4, 8 << 30, "linux", "6", "3.11")
+PI = Host("Raspberry Pi 5 Model B Rev 1.0 (Arm Cortex-A76)", "aarch64", (), 4, 8 << 30, "linux", "6", "3.11")
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "facts", "here", "found"),
+    [
+        ("raspberry-pi-5", X86, {}, True, False),
+        ("raspberry-pi-5", X86, {}, False, False),
+        ("raspberry-pi-5", dataclasses.replace(PI, isa=("asimd", "asimddp", "asimdhp", "fphp")), {}, True, True),
+        ("jetson-orin-nano-jp6", X86, {}, True, False),
+        ("host-onnxruntime", X86, {}, True, True),
+        ("host-onnxruntime", X86, {}, False, True),
+        ("host-tensorrt", X86, {}, True, False),
+        ("a-board-of-mine", X86, {}, True, None),
+        ("a-board-of-mine", X86, {"target.arch": "aarch64"}, True, False),
+        ("a-board-of-mine", X86, {"target.arch": "x86_64", "target.os": "windows"}, True, False),
+        ("a-board-of-mine", X86, {"target.arch": "x86_64"}, True, None),
+        ("a-board-of-mine", X86, {"target.cpu_model": "Core.* i5"}, True, True),
+        ("a-board-of-mine", X86, {"target.cpu_model": "Atom"}, True, False),
+        ("a-board-of-mine", X86, {"target.cpu_model": "("}, True, None),
+        ("a-board-of-mine", X86, {"target.cpu_model": "(a+)+b"}, True, None),
+        ("../targets/my-board.toml", X86, {}, True, None),
+    ],
+)
+def test_whether_a_machine_is_the_device_of_a_bundle(
+    name: str, machine: Host, facts: dict[str, str], here: bool, found: bool | None, tmp_path: Path
+) -> None:
+    assert targets.is_device(name, machine, facts, tmp_path if here else None) is found
+
+
+def test_what_a_bundle_knows_of_its_device_is_enough_to_recognise_it(board: Path) -> None:
+    target = targets.load_target(str(board))
+    facts = targets.device_facts_of(dataclasses.replace(target, compute=Compute(cpu_model="Pi 5")))
+    assert targets.is_device("unheard-of", dataclasses.replace(PI, arch=target.arch), facts) is True
+    assert targets.is_device("unheard-of", dataclasses.replace(X86, arch=target.arch), facts) is False
 
 
 def test_a_xeon_without_amx_is_not_one_with_it(tmp_path: Path) -> None:

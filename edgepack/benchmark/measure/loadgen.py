@@ -34,6 +34,8 @@ _THROUGHPUT = re.compile(
     re.MULTILINE,
 )
 _MEAN = re.compile(r"^Mean latency \(ns\)\s*:\s*([0-9]+)$", re.MULTILINE)
+_FIELD = re.compile(r"^\s*(Result is|Mode|[A-Za-z ]+ satisfied)\s*:\s*(\S+)\s*$", re.MULTILINE)
+_LOGGED = re.compile(r"^\s*(\d{1,9}) ERRORS? encountered", re.MULTILINE | re.IGNORECASE)
 _NO_AUDIT = "no-audit.config"  # LoadGen looks for this file and finds none
 
 
@@ -90,7 +92,8 @@ def benchmark_with_loadgen(
         result = summary.summarise(
             loaded.subject, scenario, latencies, round(wall_s * 1e9), around, rate=found.samples_per_second
         )
-        return dataclasses.replace(result, percentiles=found.percentiles)
+        reasons = (*result.invalid_reasons, *problems(found.summary))
+        return dataclasses.replace(result, percentiles=found.percentiles, valid=not reasons, invalid_reasons=reasons)
     finally:
         loaded.close()
 
@@ -160,6 +163,29 @@ def parse_summary(summary: str, queries: int, samples_per_query: int) -> Loadgen
         for p, value in sorted(found.items())
     )
     return LoadgenRun(percentiles, rate, queries, summary)
+
+
+def problems(summary: str, logged: int = 0) -> tuple[str, ...]:
+    """Return why a run does not count by what ``mlperf_log_summary.txt`` says; ``logged`` errors are in its detail log.
+
+    LoadGen calls a run valid by its durations and numbers of queries alone (mlcommons/inference issue 460), so that
+    errors while it ran stand beside "VALID"; a run that was stopped has no verdict.
+    """
+    found = []
+    fields = dict(_FIELD.findall(summary))
+    verdict = fields.get("Result is")
+    failed = [key.removesuffix(" satisfied") for key, value in fields.items() if key.endswith(" satisfied")
+              and value.upper() == "NO"]  # fmt: skip
+    if verdict is None:
+        found.append("LoadGen's summary has no verdict: the run was stopped, or it is not a performance run")
+    elif verdict != "VALID" or failed:
+        found.append(f"LoadGen calls it invalid: not satisfied are {', '.join(failed) or 'its rules'}")
+    if (mode := fields.get("Mode", "PerformanceOnly")) != "PerformanceOnly":
+        found.append(f"LoadGen ran in the mode {mode[:40]!r}, which is not one of performance alone")
+    errors = max(logged, int(match[1]) if (match := _LOGGED.search(summary)) else 0)
+    if errors:
+        found.append(f"LoadGen logged {errors} error{'s' if errors > 1 else ''}: see its detailed log")
+    return tuple(found)
 
 
 def _probe(issue: Callable[[Any], Any], query: Any, samples_per_query: int) -> float:

@@ -14,13 +14,16 @@ from edgepack.benchmark.measure import loop, memory
 from edgepack.benchmark.measure.queries import batch_is_dynamic, check_batch, group_queries, make_queries
 from edgepack.benchmark.measure.summary import SAMPLES_PER_QUERY, Subject, samples_per_query
 from edgepack.device.host import host_facts
+from edgepack.engines.targets import is_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from edgepack.specs.bundle import Manifest, Payload
     from edgepack.specs.result import Memory, Scenario
     from edgepack.specs.run import RunOptions
+    from edgepack.specs.target import Host
     from edgepack.specs.types import Feeds
 
 
@@ -79,6 +82,7 @@ def open_session(bundle: Path, scenario: Scenario, options: RunOptions) -> Sessi
     except BaseException:
         loaded.close()
         raise
+    host = host_facts()
     subject = Subject(
         manifest=manifest,
         sha256=loaded.bundle.sha256,
@@ -86,11 +90,19 @@ def open_session(bundle: Path, scenario: Scenario, options: RunOptions) -> Sessi
         engine=loaded.backend if loaded.device == "CPU" else f"{loaded.backend} {loaded.device}",
         versions=loaded.versions,
         options=options,
-        host=host_facts(),
+        host=host,
+        stands_for_target=_stands_for_target(manifest, loaded.payload, host),
     )
     if others:
         notes = (*notes, f"{streams} queries ran at once")
     return Session(subject, issue, queries, loaded.close, resident, notes, others)
+
+
+def _stands_for_target(manifest: Manifest, payload: Payload, host: Host) -> bool | None:
+    """Say whether this host, with the engine that runs the bundle here, is what the bundle is for."""
+    if payload.backend != manifest.payloads[0].backend:
+        return False
+    return is_device(manifest.target, host, manifest.options)
 
 
 def measure(

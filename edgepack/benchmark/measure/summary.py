@@ -43,6 +43,7 @@ class Subject:
     versions: Mapping[str, str]
     options: RunOptions
     host: Host
+    stands_for_target: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,12 @@ def summarise(
     reasons = validity.reasons(around.before, around.after, around.run)
     if rate == 0:
         reasons = (*reasons, "no rate of queries keeps the p99 latency below the bound")
-    notes = (*around.notes, *validity.cautions(subject.host, around.after), *_notes(latencies, scenario, around))
+    notes = (
+        *elsewhere(subject),
+        *around.notes,
+        *validity.cautions(subject.host, around.after),
+        *_notes(latencies, scenario, around),
+    )
     memory = around.memory
     return Result(
         format=FORMAT,
@@ -128,7 +134,16 @@ def summarise(
         measured_at=around.measured_at,
         notes=notes,
         energy_idle_uw=around.energy_idle_uw,
+        stands_for_target=subject.stands_for_target,
     )
+
+
+def elsewhere(subject: Subject) -> tuple[str, ...]:
+    """Return what must be said of a measurement that was not made on the device that the bundle is for."""
+    if subject.stands_for_target is not False:
+        return ()
+    target = subject.manifest.target
+    return (f"measured on {subject.host.cpu} with {subject.engine}: this is not {target} and says nothing of it",)
 
 
 def _throughput_ci95(

@@ -23,7 +23,8 @@ def show_results(console: Console, results: tuple[Result, ...]) -> None:
         table.add_row(
             f"{safe(result.bundle_name)}\n{safe(result.target)} {result.precision}\n"
             f"[dim]{result.scenario.name}, {result.queries} queries[/]"
-            + ("" if result.valid else "\n[red]not valid[/]"),
+            + ("" if result.valid else "\n[red]not valid[/]")
+            + ("\n[red]not on the target[/]" if result.stands_for_target is False else ""),
             *(_percentile(values.get(p)) for p in (50.0, 90.0, 99.0)),
             f"{result.samples_per_second:.4g}",
             show.size(result.memory_peak_bytes),
@@ -32,6 +33,11 @@ def show_results(console: Console, results: tuple[Result, ...]) -> None:
     for result in results:
         for reason in result.invalid_reasons:
             console.print(f"[red]{safe(result.target)} {result.precision}[/]: {safe(reason)}")
+        if result.stands_for_target is False:
+            console.print(
+                f"[red]{safe(result.target)} {result.precision}[/]: measured on {safe(result.host.cpu)} with "
+                f"{safe(result.engine)}, which is not {safe(result.target)}: no report takes it for that device's"
+            )
         if result.limit is not None:
             _show_limit(console, result, layers=len(results) == 1)
         for note in (note for note in result.notes if note.startswith("the limit")):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.show import format as show
 from edgepack.cli.show.console import Console, Table, safe
+from edgepack.specs.build import NOT_HERE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,7 +63,9 @@ def show_build(console: Console, result: BuildResult) -> None:
     if good:
         console.print("next:")
         console.print(f"  edgepack inspect {shlex.quote(good[-1])}")
-        console.print(f"  edgepack benchmark {shlex.quote(good[-1])}")
+    # Measured here, another device's bundle would say nothing of that device.
+    if here := [row.bundle for row in result.rows if row.bundle and row.notes.get("latency") != NOT_HERE]:
+        console.print(f"  edgepack benchmark {shlex.quote(here[-1])}")
 
 
 def _build_cells(row: BuildRow, measured: bool) -> list[str]:

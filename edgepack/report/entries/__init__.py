@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from edgepack.report import units
 from edgepack.report.entries.ratios import unpaired_ratio
+from edgepack.report.entries.standing import parted
 from edgepack.specs.build import BuildRow
 from edgepack.specs.result import Percentile, Result
 from edgepack.specs.run import Accuracy
@@ -29,6 +30,8 @@ class Entry:
     host; ``paired`` says whether both were measured in turn. ``other_accuracy`` is an accuracy by another metric than
     most of the model's entries have: it cannot stand in one column with theirs. ``ranked_by`` is the percentile of
     latency by which all entries of the model are compared: one's p50 says nothing beside another's p90.
+    ``elsewhere`` are measurements of the bundle on machines that are not its target: they say nothing of the target,
+    so that nothing of them is among the figures.
     """
 
     model: str
@@ -53,6 +56,7 @@ class Entry:
     row: BuildRow | None
     other_accuracy: Accuracy | None = None
     ranked_by: float = 90.0
+    elsewhere: tuple[Result, ...] = ()
 
     @property
     def measured(self) -> bool:
@@ -90,7 +94,9 @@ def make_groups(results: Sequence[Result], rows: Sequence[BuildRow]) -> tuple[Gr
     A row and results of the same bundle (sha256) make one entry each result. Models are kept apart by the digest of
     the model that was built from; rows that do not tell it go with the results of their build.
     """
-    entries = [*_from_rows(results, rows), *_from_results_alone(results, rows)]
+    standing, elsewhere = parted(results)
+    entries = [*_from_rows(standing, rows), *_from_results_alone(standing, rows)]
+    entries = _with_elsewhere(entries, elsewhere)
     entries = _with_unpaired_speedups(entries)
     by_model: dict[tuple[str, str], list[Entry]] = {}
     models = _Models(entries)
@@ -101,6 +107,19 @@ def make_groups(results: Sequence[Result], rows: Sequence[BuildRow]) -> tuple[Gr
         Group(_title(title, digest, titles[title] > 1), digest, _with_one_percentile(_with_one_metric(members)))
         for (title, digest), members in by_model.items()
     )
+
+
+def _with_elsewhere(entries: list[Entry], elsewhere: Sequence[Result]) -> list[Entry]:
+    """Return the entries with what was measured of their bundles on other machines; a bundle without entry gets one."""
+    by_bundle: dict[str, list[Result]] = {}
+    for result in elsewhere:
+        by_bundle.setdefault(result.bundle_sha256, []).append(result)
+    known = {entry.sha256 for entry in entries}
+    found = [dataclasses.replace(e, elsewhere=tuple(by_bundle.get(e.sha256 or "", ()))) for e in entries]
+    for results in (r for digest, r in by_bundle.items() if digest not in known):
+        bare = dataclasses.replace(_from_result(results[0]), result=None, latency_ns={}, measured_on=None)
+        found.append(dataclasses.replace(bare, elsewhere=tuple(results)))
+    return found
 
 
 def _with_one_metric(entries: Sequence[Entry]) -> tuple[Entry, ...]:

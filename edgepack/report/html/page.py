@@ -22,6 +22,7 @@ from edgepack.report.entries import Group, labels, make_groups, quality, short_c
 from edgepack.report.entries.baseline import WORDS, Both, compare_with_baseline
 from edgepack.report.entries.choice import Choice, choose, default_limits, keeps, latency_of, quality_kind
 from edgepack.report.entries.merging import bundles_apart, kept_apart
+from edgepack.report.entries.standing import parted
 from edgepack.report.figures import bars, plots, roofline
 from edgepack.report.html.filters import Field, Preference, make_data, make_fields, preferences
 from edgepack.report.text import provenance, remarks, trials
@@ -135,7 +136,7 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
         lstrip_blocks=True,
     )
     script = _script()
-    hosts = _hosts(results)
+    hosts = _hosts(parted(results)[0])
     groups = make_groups(results, rows)
     sections = tuple(_section(group, hosts) for group in groups)
     page = environment.get_template("page.html.jinja").render(

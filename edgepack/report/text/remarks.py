@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgepack.report import units
-from edgepack.report.entries import Entry, labels
+from edgepack.report.entries import Entry, labels, short_cpu
+from edgepack.specs.result import Result
 
 # A figure that stands alone: not a version, a name or a digest.
 _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?(?![\w.]*\w)")
@@ -77,6 +78,7 @@ def missing(entry: Entry) -> list[str]:
         found.append(f"Accuracy: {reason}")
     if not entry.measured and entry.single_stream:
         found.append(f"Latency: {notes.pop('latency', 'not measured')}")
+    found += [f"Measured elsewhere: {text}" for text in dict.fromkeys(map(_elsewhere, entry.elsewhere))]
     if entry.result is not None and entry.result.energy_uj is None:
         found.append(f"Energy: {entry.result.energy_source}")
     if entry.result is not None and entry.result.memory_peak_bytes is None:
@@ -87,6 +89,16 @@ def missing(entry: Entry) -> list[str]:
         found.append("Speed-up over fp32: fp32 was not measured on the same target and host with the same run options")
     notes = {k: v for k, v in notes.items() if not (k == "latency" and entry.disturbed)}
     return found + [f"{_TITLES.get(what) or what.capitalize()}: {why}" for what, why in notes.items()]
+
+
+def _elsewhere(result: Result) -> str:
+    """Return what was measured of a bundle on another machine than its target."""
+    median = next((p.value_ns for p in result.percentiles if p.p == 50.0), None)
+    figure = "" if median is None else f", {result.scenario.name} p50 {units.quantity(median, units.TIMES)}"
+    return (
+        f"on {short_cpu(result.host.cpu)} with {result.engine}{figure}; that is not {result.target}, so this says "
+        "nothing of its speed"
+    )
 
 
 def _has_no_base(entry: Entry) -> bool:

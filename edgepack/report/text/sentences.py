@@ -33,6 +33,8 @@ def listed(names: Sequence[str]) -> str:
 def nothing_found(entries: Sequence[Entry]) -> str:
     """Return what to say when no entry keeps the limits."""
     if not any(e.measured for e in entries):
+        if any(e.elsewhere for e in entries):
+            return "No latency was measured on these devices, only on other machines, so none can be recommended."
         return "No latency was measured here, so none can be recommended."
     return "Nothing that was measured keeps these limits."
 

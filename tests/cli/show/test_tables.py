@@ -13,7 +13,7 @@ from edgepack.cli.show.console import Console, PlainConsole, make_console
 from edgepack.cli.show.measured import show_results
 from edgepack.cli.show.tables import show_build, show_targets, show_verification
 from edgepack.engines.targets import list_targets
-from edgepack.specs.build import BuildResult
+from edgepack.specs.build import NOT_HERE, BuildResult
 from edgepack.specs.run import OutputDistance, Verification
 
 
@@ -78,6 +78,27 @@ def test_a_verification(console: Console, capsys: pytest.CaptureFixture[str]) ->
     for note in ("zero: all zero: 255", "best: 3 of 6 differ", "its dtype is float64", "not used: y", "not verified"):
         assert note in text
     assert "on 4 golden vectors and 4 at once" in text
+
+
+def test_only_what_can_be_measured_here_is_offered_for_measuring(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = made_up.row("host-openvino", "int8")
+    other = made_up.row("raspberry-pi-5", "int8", notes={"latency": NOT_HERE})
+    for rows, offered in (((mine, other), [mine]), ((other,), []), ((other, mine), [mine])):
+        show_build(console, BuildResult("net", rows, (), "out", "report.html", {}, 1, 0))
+        lines = [line.split() for line in capsys.readouterr().err.splitlines()]
+        assert [line[2] for line in lines if line[:2] == ["edgepack", "benchmark"]] == [row.bundle for row in offered]
+        assert [line[2] for line in lines if line[:2] == ["edgepack", "inspect"]] == [rows[-1].bundle]
+
+
+def test_a_measurement_of_another_machine_is_marked(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    show_results(console, (made_up.result("raspberry-pi-5", stands_for_target=False),))
+    text = " ".join(capsys.readouterr().err.split())
+    assert "not on the target" in text
+    assert "which is not raspberry-pi-5: no report takes it for that device's" in text
+    show_results(console, (made_up.result("raspberry-pi-5", stands_for_target=True),))
+    assert "not on the target" not in capsys.readouterr().err
 
 
 def test_a_measurement(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
