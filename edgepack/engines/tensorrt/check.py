@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgepack.engines.common.refusals import opset_too_high
-from edgepack.engines.tensorrt import restrictions
+from edgepack.engines.tensorrt import quantized, restrictions
 from edgepack.engines.tensorrt.api_versions import OLDEST, SURFACES, Surface, surface_of
 from edgepack.engines.tensorrt.facts import ENGINE
 from edgepack.engines.tensorrt.footprint import measure_footprint
@@ -35,7 +35,7 @@ def check_model(model: OnnxModel, target: Target) -> list[Diagnostic]:
         *_check_opset(model, target, surface),
         *_check_operators(view, version, target),
         *_check_types(view, model, version, surface),
-        *restrictions.check_quantization(view),
+        *quantized.check_quantization(view),
         *restrictions.check_nodes(view, version),
         *_check_memory(view, model, target),
     ]

@@ -25,6 +25,8 @@ _LARGE_BYTES = 4096  # of a weight; scales and zero points are smaller, and larg
 class GraphView:
     """``nodes`` are of all graphs, inner ones too; ``types`` element types by tensor; ``functions`` local functions.
 
+    ``shapes`` are the extents of a tensor whose rank is known, None for a free one.
+
     ``proto`` lacks its large weights; ``model`` is the file they are in. ``inferred`` is ``proto`` with the shapes and
     types that onnx infers.
     """
@@ -35,6 +37,7 @@ class GraphView:
     nodes: tuple[onnx.NodeProto, ...]
     types: Mapping[str, int]
     ranks: Mapping[str, int]
+    shapes: Mapping[str, tuple[int | None, ...]]
     constants: Mapping[str, onnx.TensorProto]
     functions: frozenset[tuple[str, str]]
 
@@ -90,11 +93,12 @@ def read_view(model: OnnxModel) -> GraphView:
             if node.op_type == "Constant":
                 constants.update((node.output[0], item.t) for item in node.attribute if item.name == "value")
     inferred = infer(proto)
-    types, ranks = _types_and_ranks(inferred)
+    types, shapes = _types_and_shapes(inferred)
     types |= {name: tensor.data_type for name, tensor in constants.items()}
-    ranks |= {name: len(tensor.dims) for name, tensor in constants.items()}
+    shapes |= {name: tuple(tensor.dims) for name, tensor in constants.items()}
+    ranks = {name: len(shape) for name, shape in shapes.items()}
     functions = frozenset((function.domain, function.name) for function in proto.functions)
-    return GraphView(model, proto, inferred, tuple(nodes), types, ranks, constants, functions)
+    return GraphView(model, proto, inferred, tuple(nodes), types, ranks, shapes, constants, functions)
 
 
 def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -130,17 +134,18 @@ def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 yield from _graphs(inner)
 
 
-def _types_and_ranks(proto: onnx.ModelProto) -> tuple[dict[str, int], dict[str, int]]:
-    """Return element types and ranks by tensor, as far as they are stated or were inferred."""
+def _types_and_shapes(proto: onnx.ModelProto) -> tuple[dict[str, int], dict[str, tuple[int | None, ...]]]:
+    """Return element types and shapes by tensor, as far as they are stated or were inferred."""
     types: dict[str, int] = {}
-    ranks: dict[str, int] = {}
+    shapes: dict[str, tuple[int | None, ...]] = {}
     for graph in _graphs(proto.graph):
         for value in (*graph.input, *graph.value_info, *graph.output):
             if value.type.HasField("tensor_type"):
                 types[value.name] = value.type.tensor_type.elem_type
                 if value.type.tensor_type.HasField("shape"):
-                    ranks[value.name] = len(value.type.tensor_type.shape.dim)
-    return types, ranks
+                    dims = value.type.tensor_type.shape.dim
+                    shapes[value.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in dims)
+    return types, shapes
 
 
 def attribute(node: Any, name: str, default: Any) -> Any:

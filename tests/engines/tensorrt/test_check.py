@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import one_operator
 import pytest
 from onnx import TensorProto, helper
 from violations import DOUBLE, FLOAT, INT64, VIOLATIONS, lstm, make, quantized, resize
@@ -38,6 +39,34 @@ def test_each_violation_is_refused_at_its_node(name: str, save: Save, jetson: Ta
     assert found, name
     assert any(d.node == node and words in d.message for d in found), found
     assert all(d.hint for d in found)
+
+
+@pytest.mark.parametrize("case", [*one_operator.of_types(), *one_operator.of_kinds()], ids=lambda case: case.name)
+def test_what_the_parser_refuses_is_refused_here_with_the_node_and_the_cause(
+    case: one_operator.Case, save: Save, jetson: Target
+) -> None:
+    found = errors(check_model(save(case.proto), jetson))
+    assert bool(found) is case.refused, found
+    nodes = {node.name: node for node in case.proto.graph.node}
+    for diagnostic in found:
+        assert diagnostic.node in nodes
+        assert diagnostic.message.startswith(nodes[diagnostic.node].op_type)
+        assert len(str(diagnostic.hint)) > 10
+
+
+@pytest.mark.parametrize(
+    ("operator", "words"), [("RoiAlign", "plugin library"), ("InstanceNormalization", "plugin library")]
+)
+def test_what_only_a_plugin_runs_is_named(
+    operator: str, words: str, save: Save, jetson: Target, jetson_5: Target
+) -> None:
+    weights = {"s": np.ones(3, np.float32), "b": np.ones(3, np.float32)}
+    if operator == "RoiAlign":
+        weights = {"r": np.ones((2, 4), np.float32), "i": np.zeros(2, np.int64)}  # type: ignore[dict-item]
+    model = save(make([helper.make_node(operator, ["x", *weights], ["y"], "it")], weights))
+    (found,) = errors(check_model(model, jetson_5))
+    assert (found.node, words in found.message) == ("it", True)
+    assert bool(errors(check_model(model, jetson))) is (operator == "RoiAlign")
 
 
 def test_there_are_ten_violations() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import one_operator
 import pytest
 from onnx import helper
 from violations import FLOAT, VIOLATIONS, lstm, make, quantized, resize
@@ -46,6 +47,18 @@ def test_the_parser_refuses_each_violation_as_the_check_before_it_does(name: str
     assert report.summary.startswith("refused by tensorrt-rtx 1.")
     assert report.builds == ()
     assert report.diagnostics[0].node == node
+
+
+def test_what_the_check_says_of_single_operators_is_what_the_parser_does(save: Save, jetson: Target) -> None:
+    """Every type, rank and attribute in the table of restrictions, and what is beside it."""
+    differing = []
+    for case in (*one_operator.of_types(), *one_operator.of_kinds()):
+        model = save(case.proto)
+        refused = bool(check_by_proxy(model, ("8.6",)).diagnostics)
+        said = any(d.severity == "error" for d in check_model(model, jetson))
+        if not refused == said == case.refused:
+            differing.append((case.name, refused, said, case.refused))
+    assert differing == []
 
 
 @pytest.mark.parametrize(
