@@ -15,7 +15,8 @@ from edgepack.engines.tvm.batching import batch_kind
 from edgepack.engines.tvm.codegen.extremes import keep_nan
 from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import machine
-from edgepack.engines.tvm.import_onnx import Readied, import_graph, ready, tensor_shapes
+from edgepack.engines.tvm.culprit import find_culprit
+from edgepack.engines.tvm.import_onnx import Readied, import_graph, read_graph, ready, tensor_shapes, tensor_types
 from edgepack.engines.tvm.interface import Batch, Interface
 from edgepack.engines.tvm.libraries import runtime_files
 from edgepack.engines.tvm.linking import build_program, link_library
@@ -24,6 +25,8 @@ from edgepack.specs.model import TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    import onnx
 
     from edgepack.engines.tvm.codegen.machine import Machine
     from edgepack.engines.tvm.codegen.workload import Choose
@@ -91,8 +94,28 @@ def _compile(
         else:
             return _interface(model, readied, target, versions, kind), rules
     readied = ready(model)
-    rules = compile_library(import_graph(model, readied), target, precision, name, out, choose=choose)
+    graph = import_graph(model, readied)
+    try:
+        rules = compile_library(graph, target, precision, name, out, choose=choose)
+    except CompileError as error:
+        raise _with_node(error, readied, target, precision) from error
     return _interface(model, readied, target, versions, kind), rules
+
+
+def _with_node(error: CompileError, readied: Readied, target: Target, precision: Precision) -> CompileError:
+    """Return a refusal with the node that is refused alone too, where there is one."""
+
+    def attempt(alone: onnx.ModelProto) -> None:
+        with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
+            compile_library(read_graph(alone), target, precision, "it", Path(scratch, MODEL))
+
+    proto = readied.proto
+    found = find_culprit(proto, tensor_types(proto), tensor_shapes(proto), attempt)
+    if found is None:
+        return error
+    node, operator, reason = found
+    words = reason.message if isinstance(reason, EdgepackError) else engine_words(reason)
+    return CompileError(f"{error.message}; it is the node {node} ({operator}): {words}", hint=error.hint)
 
 
 def _interface(

@@ -60,14 +60,14 @@ def versions() -> Mapping[str, str]:
 def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
     """Return what TVM will refuse: an opset above the device's, operators it lacks, free shapes, too little memory."""
     from edgepack.engines.tvm.batching import batch_kind
-    from edgepack.engines.tvm.import_onnx import ready
+    from edgepack.engines.tvm.import_onnx import import_problems, ready
 
     found = opset_too_high(TITLE, model, target)
     try:
         readied = ready(model)
     except CompileError as error:
         return [*found, Diagnostic("error", error.message, hint=error.hint)]
-    found += list(readied.missing) + _check_memory(readied, target)
+    found += [*readied.missing, *import_problems(model, readied), *_check_memory(readied, target)]
     if not found and batch_kind(model) == "free":
         words = (
             "samples of a batch depend on each other, so that it is run by TVM's own loops, which are many times slower"

@@ -6,6 +6,8 @@ only known while running; so all of this is done on the ONNX graph, where each s
 
 from __future__ import annotations
 
+import contextlib
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from edgepack.base.files import scratch_folder
 from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
+from edgepack.engines.tvm.culprit import find_culprit
 from edgepack.engines.tvm.onnx.if_nodes import merge_branches
+from edgepack.engines.tvm.onnx.powers import match_powers
 from edgepack.engines.tvm.onnx.qoperators import expand_qoperators
 from edgepack.engines.tvm.onnx.recurrent import RECURRENT, unroll_recurrent, why_not
 from edgepack.errors import CompileError, EdgepackError
@@ -31,6 +35,13 @@ HIGHEST_OPSET = 22
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _EXPANDED_LATE = frozenset({"ConvInteger"})
 _MOST_TURNS = 4
+# Tried with TVM 0.27: buffers used before their definition, and no such intrinsic.
+_NOT_COMPILED = ("NonMaxSuppression", "Cosh")
+_TRANSFORMATION = "coordinate_transformation_mode"
+_TRANSFORMATIONS = (
+    *("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn"),
+    "tf_crop_and_resize",
+)
 _HINT = "replace the operator in the model, or use a target with another engine"
 
 Shapes = dict[str, tuple[int | str, ...]]
@@ -59,6 +70,7 @@ def ready(model: OnnxModel, batch: int | None = 1) -> Readied:
     freeze_shapes(proto, model, batch)
     proto = _inline_functions(proto)
     expand_qoperators(proto)
+    match_powers(proto, tensor_types(proto))
     with scratch_folder("edgepack-tvm-") as scratch:
         proto = _folded(proto, scratch / "0")
         for turn in range(_MOST_TURNS):  # a branch that was merged may hold a layer to unroll, and that another branch
@@ -76,17 +88,15 @@ def import_graph(model: OnnxModel, readied: Readied) -> Any:
         first = readied.missing[0]
         more = f" (and {len(readied.missing) - 1} more)" if len(readied.missing) > 1 else ""
         raise CompileError(f"TVM refused {model.path.name}: {first.message} at node {first.node}{more}", hint=_HINT)
-    frontend = import_engine(TITLE, "tvm", "tvm.relax.frontend.onnx")
     proto = readied.proto
     _integer_convolutions(proto)
     _typed_one_hots(proto)
-    opset = min(next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), HIGHEST_OPSET)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it tells of every name that it changes
-            module = frontend.from_onnx(proto, opset=opset)
+        module = read_graph(proto)
     except Exception as error:  # its errors have no common base
-        raise _refused(model, engine_words(error)) from error
+        blame = find_culprit(proto, tensor_types(proto), tensor_shapes(proto), read_graph)
+        where = f" at {blame[1]} {blame[0]}" if blame else ""
+        raise _refused(model, f"{engine_words(blame[2] if blame else error)}{where}") from error
     _check_types(model, module)
     return module
 
@@ -97,6 +107,33 @@ def _check_types(model: OnnxModel, module: Any) -> None:
     for spec, found in zip(model.outputs, getattr(made, "fields", [made]), strict=True):
         if str(found.dtype) not in ("", spec.dtype):
             raise _refused(model, f"it makes the output {spec.name!r} {found.dtype}, not {spec.dtype}")
+
+
+def import_problems(model: OnnxModel, readied: Readied) -> list[Diagnostic]:
+    """Return what TVM's reader refuses in a graph of operators that it has, by node."""
+    if readied.missing:
+        return []
+    copy = type(readied.proto)()
+    copy.CopyFrom(readied.proto)
+    _integer_convolutions(copy)
+    _typed_one_hots(copy)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):  # it prints as well
+            read_graph(copy)
+    except Exception as error:  # as above
+        found = find_culprit(copy, tensor_types(copy), tensor_shapes(copy), read_graph)
+        node, operator, reason = found or (None, model.path.name, error)
+        return [Diagnostic("error", f"TVM refuses {operator}: {engine_words(reason)}", node, _HINT)]
+    return []
+
+
+def read_graph(proto: onnx.ModelProto) -> Any:
+    """Return TVM's module of a graph. Raises what TVM's reader raises, which has no common base."""
+    frontend = import_engine(TITLE, "tvm", "tvm.relax.frontend.onnx")
+    opset = min(next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), HIGHEST_OPSET)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells of every name that it changes
+        return frontend.from_onnx(proto, opset=opset)
 
 
 def freeze_shapes(proto: onnx.ModelProto, model: OnnxModel, batch: int | None) -> None:
@@ -210,7 +247,21 @@ def _missing(proto: onnx.ModelProto, shapes: Shapes) -> list[Diagnostic]:
         if node.domain not in _DOMAINS or node.op_type not in known:
             reason = why_not(node, shapes) if node.op_type in RECURRENT else None
             found.append(Diagnostic("error", f"TVM has no {reason or title}", where, _HINT))
+        elif reason := _not_compiled(node):
+            found.append(Diagnostic("error", f"TVM does not compile {reason}", where, _HINT))
     return found
+
+
+def _not_compiled(node: onnx.NodeProto) -> str | None:
+    """Return of what TVM's reader takes, but TVM 0.27 does not compile, what it is."""
+    if node.op_type in _NOT_COMPILED:
+        return str(node.op_type)
+    if node.op_type == "MaxPool" and len([name for name in node.output if name]) > 1:
+        return "MaxPool with its output of indices"
+    mode = next((a.s.decode(errors="replace") for a in node.attribute if a.name == _TRANSFORMATION), "half_pixel")
+    if node.op_type == "Resize" and mode not in _TRANSFORMATIONS:
+        return f"Resize with {_TRANSFORMATION} = {mode}"
+    return None
 
 
 def _integer_convolutions(proto: onnx.ModelProto) -> None:

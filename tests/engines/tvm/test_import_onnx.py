@@ -12,6 +12,7 @@ import pytest
 from backend_models import FLOAT, INT64, UINT8, make, save
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.engines import get_backend
 from edgepack.engines.tvm.import_onnx import (
     HIGHEST_OPSET,
     import_graph,
@@ -22,6 +23,8 @@ from edgepack.engines.tvm.import_onnx import (
 )
 from edgepack.engines.tvm.onnx.recurrent import MOST_STEPS
 from edgepack.errors import CompileError
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -298,6 +301,82 @@ def test_every_missing_operator_is_listed_by_its_node(tmp_path: Path) -> None:
     ]
     with pytest.raises(CompileError, match=r"TVM has no Det at node first \(and 2 more\)"):
         import_graph(model, readied)
+
+
+@pytest.mark.parametrize(
+    ("base", "exponent", "stored"),
+    [
+        (np.float32, np.int64, True),
+        (np.float32, np.int64, False),
+        (np.int32, np.int64, True),
+        (np.int64, np.float32, True),
+    ],
+)
+def test_a_power_of_two_types_computes_what_onnx_says(base: Any, exponent: Any, stored: bool, tmp_path: Path) -> None:
+    kinds = [helper.np_dtype_to_tensor_dtype(np.dtype(kind)) for kind in (base, exponent)]
+    feeds = {"x": np.array([1, 2, 3, 5], base), "k": np.array([3, 2, 1, 3], exponent)}
+    inputs = [("x", kinds[0], [4]), *([] if stored else [("k", kinds[1], [4])])]
+    proto = make(
+        [helper.make_node("Pow", ["x", "k"], ["y"], "power")], inputs, [("y", kinds[0], [4])],
+        {"k": feeds.pop("k")} if stored else {},
+    )  # fmt: skip
+    model = save(proto, tmp_path / "m.onnx")
+    backend = get_backend("tvm")
+    target = Target("test", "test", "tvm", "x86_64")
+    assert backend.check(model, target) == []
+    compiled = backend.compile_model(model, target, "fp32", tmp_path / "out")
+    runner = backend.load_model(compiled, RunOptions(threads=1))
+    wanted = [1, 4, 3, 125]
+    found = runner.infer(feeds)["y"]
+    runner.close()
+    assert found.dtype == base
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def suppression() -> onnx.ModelProto:
+    node = helper.make_node("NonMaxSuppression", ["b", "s", "m", "t"], ["y"], "suppress")
+    weights = {"m": np.array([3]), "t": np.array([0.5], np.float32)}
+    return make([node], [("b", FLOAT, [1, 6, 4]), ("s", FLOAT, [1, 2, 6])], [("y", INT64, ["K", 3])], weights)
+
+
+def with_indices() -> onnx.ModelProto:
+    node = helper.make_node("MaxPool", ["x"], ["y", "i"], "pool", kernel_shape=[2, 2], strides=[2, 2])
+    outputs = [("y", FLOAT, [1, 2, 2, 3]), ("i", INT64, [1, 2, 2, 3])]
+    return make([node], [("x", FLOAT, [1, 2, 4, 6])], outputs)
+
+
+def computed_padding() -> onnx.ModelProto:
+    nodes = [helper.make_node("Relu", ["x"], ["r"], "relu"), helper.make_node("Pad", ["r", "p"], ["y"], "pad")]
+    return make(nodes, [("x", FLOAT, [2, 5]), ("p", INT64, [4])], [("y", FLOAT, ["a", "b"])])
+
+
+@pytest.mark.parametrize(
+    ("build", "node", "words"),
+    [
+        (suppression, "suppress", "TVM does not compile NonMaxSuppression"),
+        (with_indices, "pool", "TVM does not compile MaxPool with its output of indices"),
+        (computed_padding, "pad", "TVM refuses Pad: Dynamic pads are not supported"),
+    ],
+)
+def test_what_tvm_cannot_compile_is_named_before_compiling(build: Any, node: str, words: str, tmp_path: Path) -> None:
+    model = save(build(), tmp_path / "m.onnx")
+    (found,) = get_backend("tvm").check(model, Target("test", "test", "tvm", "x86_64"))
+    assert (found.severity, found.node) == ("error", node)
+    assert found.message.startswith(words)
+    with pytest.raises(CompileError, match=node):
+        import_graph(model, ready(model))
+
+
+def test_a_node_that_only_the_compiler_refuses_is_named_when_compiling(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], "relu"),
+        helper.make_node("Slice", ["r", "b", "e", "a"], ["y"], "slice"),
+    ]
+    inputs = [("x", FLOAT, [4, 3]), ("b", INT64, [1]), ("e", INT64, [1])]
+    model = save(make(nodes, inputs, [("y", FLOAT, ["n", 3])], {"a": np.array([0])}), tmp_path / "m.onnx")
+    target = Target("test", "test", "tvm", "x86_64")
+    with pytest.raises(CompileError, match=r"it is the node slice \(Slice\)"):
+        get_backend("tvm").compile_model(model, target, "fp32", tmp_path / "out")
 
 
 def test_whole_numbers_stay_whole(tmp_path: Path) -> None:
