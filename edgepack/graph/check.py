@@ -10,7 +10,7 @@ from edgepack.errors import ModelError
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.operators import opsets
 from edgepack.graph.walk import is_external
-from edgepack.specs.model import TensorSpec
+from edgepack.specs.model import UNNAMED, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _STRING = 8  # onnx.TensorProto.STRING
 _VALUES = ("float_data", "int32_data", "int64_data", "double_data", "uint64_data")
 _LONGEST_VECTOR = 10_000
-UNKNOWN_DIM = "?"
 UNKNOWN_RANK = "..."
+_NO_NAMES = ("", UNNAMED, "*", "-1", "None")
 _HINT = "export the model again; if it comes from another tool, report it there"
 
 
@@ -155,8 +155,13 @@ def _spec(value: onnx.ValueInfoProto, what: str) -> TensorSpec:
 
 def _dim(dim: onnx.TensorShapeProto.Dimension) -> int | str:
     if dim.HasField("dim_value"):
-        return int(dim.dim_value) if dim.dim_value >= 0 else UNKNOWN_DIM  # -1 is how some exporters say "unknown"
-    return dim.dim_param or UNKNOWN_DIM
+        return int(dim.dim_value) if dim.dim_value >= 0 else UNNAMED  # -1 is how some exporters say "unknown"
+    return str(dim.dim_param) if is_name(dim.dim_param) else UNNAMED
+
+
+def is_name(text: str) -> bool:
+    """Say whether what stands for a free dimension is a name; Paddle writes "?" for every one that it does not know."""
+    return text.strip() not in _NO_NAMES
 
 
 def _fed(graph: onnx.GraphProto) -> list[onnx.ValueInfoProto]:

@@ -17,7 +17,7 @@ from edgepack.graph.load import light_proto, read_proto
 from edgepack.graph.macs import Shape, count_macs, multiplies
 from edgepack.graph.passes import is_quantized
 from edgepack.graph.walk import all_graphs, all_nodes, describe_node
-from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.model import UNNAMED, OnnxModel, TensorSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -190,7 +190,8 @@ def _optimized_shapes(model: OnnxModel) -> dict[str, Shape]:
 
     This is for models as exporters leave them, with paddings and sizes as computations. Empty when it does not load it.
     """
-    batch = {spec.shape[0]: 1 for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    first = {spec.shape[0] for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    batch = dict.fromkeys(first - {UNNAMED}, 1)
     try:
         with scratch_folder() as folder:
             optimized = optimize_basic(model, Path(folder), batch)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgepack.errors import ModelError
 from edgepack.graph.check import UNKNOWN_RANK
 from edgepack.graph.input_ranges import draw, is_whole, plain_range
+from edgepack.specs.model import UNNAMED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,17 +36,26 @@ def random_feeds(
     """
     known = dict(dims or {})
     for spec in inputs:
-        if spec.shape and isinstance(spec.shape[0], str) and spec.shape[0] != UNKNOWN_RANK:
+        if spec.shape and isinstance(spec.shape[0], str) and spec.shape[0] not in (UNKNOWN_RANK, UNNAMED):
             known.setdefault(spec.shape[0], batch)
-    return {spec.name: _values(spec, seed, known, size, (ranges or {}).get(spec.name)) for spec in inputs}
+    return {
+        spec.name: _values(spec, _shape(spec, known, size, batch), seed, (ranges or {}).get(spec.name))
+        for spec in inputs
+    }
 
 
-def _values(spec: TensorSpec, seed: int, dims: Mapping[str, int], size: int, found: InputRange | None) -> Array:
-    import numpy as np
-
+def _shape(spec: TensorSpec, dims: Mapping[str, int], size: int, batch: int) -> tuple[int, ...]:
     if UNKNOWN_RANK in spec.shape:
         raise ModelError(f"the input {spec.name!r} has no shape", hint="export the model with input shapes")
-    shape = tuple(dim if isinstance(dim, int) else dims.get(dim, size) for dim in spec.shape)
+    sizes = [dim if isinstance(dim, int) else dims.get(dim, size) for dim in spec.shape]
+    if spec.shape[:1] == (UNNAMED,) and UNNAMED not in dims:
+        sizes[0] = batch
+    return tuple(sizes)
+
+
+def _values(spec: TensorSpec, shape: tuple[int, ...], seed: int, found: InputRange | None) -> Array:
+    import numpy as np
+
     generator = np.random.default_rng([seed, zlib.crc32(spec.name.encode())])
     if spec.dtype.startswith(("float", "bfloat")):
         if spec.dtype == "bfloat16":

@@ -7,7 +7,7 @@ from pathlib import Path
 from edgepack.base.stage import stage
 from edgepack.graph import passes
 from edgepack.graph.load import read_proto, save_proto
-from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.model import UNNAMED, OnnxModel, TensorSpec
 
 
 @stage("freeze")
@@ -23,7 +23,7 @@ def freeze(model: OnnxModel, inputs: tuple[TensorSpec, ...], out: Path) -> OnnxM
             dim.Clear()
             if isinstance(extent, int):
                 dim.dim_value = extent
-            else:
+            elif extent != UNNAMED:
                 dim.dim_param = extent
     del proto.graph.value_info[:]
     for value in proto.graph.output:

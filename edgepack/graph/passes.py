@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from edgepack.graph.check import check_graph, propagate_shapes
+from edgepack.graph.check import check_graph, is_name, propagate_shapes
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.operators import opsets
 from edgepack.graph.save import without_weights
@@ -123,6 +123,15 @@ def drop_notes(proto: onnx.ModelProto) -> None:
         for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
             item.ClearField("doc_string")
             item.ClearField("metadata_props")
+
+
+def forget_unnamed(proto: onnx.ModelProto) -> None:
+    """Clear what stands for a free dimension and is no name: engines would take it for one size that all share."""
+    for graph in all_graphs(proto.graph):
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            for dim in value.type.tensor_type.shape.dim:
+                if dim.HasField("dim_param") and not is_name(dim.dim_param):
+                    dim.ClearField("dim_param")
 
 
 def name_nodes(proto: onnx.ModelProto) -> None:

@@ -79,6 +79,7 @@ def _start(model: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
     """Return the model cleaned, as what the simplifiers and ONNX Runtime read; and what was done to it."""
     proto = read_proto(model)
     passes.drop_notes(proto)
+    passes.forget_unnamed(proto)
     passes.freeze_initializers(proto)
     passes.name_nodes(proto)
     passes.set_versions(proto)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from edgepack.specs.types import Precision, Severity
 
+UNNAMED = "?"  # a free dimension without a name: two of them need not be the same size
+
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """Name, numpy dtype name and shape of an input or output; a symbolic or unknown dimension is a string."""
+    """Name, numpy dtype name and shape of an input or output; a free dimension is a string, ``UNNAMED`` without one."""
 
     name: str
     dtype: str

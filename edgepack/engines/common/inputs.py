@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from edgepack.errors import DataError, EdgepackError
+from edgepack.specs.model import UNNAMED
 
 if TYPE_CHECKING:
     from edgepack.specs.model import TensorSpec
@@ -72,7 +73,7 @@ def _disagreement(spec: TensorSpec, array: Any, sizes: dict[str, tuple[int, str]
     if "..." in spec.shape:
         return None
     for name, size in zip(spec.shape, array.shape, strict=True):
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or name in ("", UNNAMED):
             continue
         before, where = sizes.setdefault(name, (size, spec.name))
         if before != size:

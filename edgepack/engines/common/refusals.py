@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from edgepack.specs.target import Target
 
 
+# As ONNX Runtime, OpenVINO, TVM and the C++ library below them say it.
+_NO_MEMORY = ("bad_alloc", "out of memory", "failed to allocate memory", "cannot allocate memory", "bad allocation")
+
+
 def opset_too_high(
     title: str, model: OnnxModel, target: Target, highest: int | None = None, advice: str = ""
 ) -> list[Diagnostic]:
@@ -35,6 +39,14 @@ def require_files(folder: Path, *names: str) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise CompileError(f"{name} is missing from the compiled model", hint="compile it again")
+
+
+def remedy(error: BaseException, otherwise: str) -> str:
+    """Return what to do about an engine's refusal: about its cause, where its words tell one, else ``otherwise``."""
+    words = str(error).lower()
+    if isinstance(error, MemoryError) or any(sign in words for sign in _NO_MEMORY):
+        return "there is not enough memory for it: stop other programs, use a smaller model, or a machine with more"
+    return otherwise
 
 
 def closed(*_: object, **__: object) -> NoReturn:

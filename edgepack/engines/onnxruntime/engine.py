@@ -20,7 +20,7 @@ import numpy as np
 from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
-from edgepack.engines.common.refusals import closed, opset_too_high, require_files
+from edgepack.engines.common.refusals import closed, opset_too_high, remedy, require_files
 from edgepack.engines.common.threads import forked, keep_for_ever, refuse_pickling
 from edgepack.engines.onnxruntime.facts import ENGINE
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
@@ -259,7 +259,10 @@ def _open(path: Path, name: str, options: RunOptions, device: str, batch: tuple[
 def _refused(name: str, error: Exception) -> NoReturn:
     raise CompileError(
         f"{TITLE} refused {name}: {engine_words(error)}",
-        hint="export the model again with another opset, or see which nodes it names with 'edgepack inspect MODEL'",
+        hint=remedy(
+            error,
+            "export the model again with another opset, or see which nodes it names with 'edgepack inspect MODEL'",
+        ),
     ) from error
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
-from edgepack.engines.common.refusals import closed, opset_too_high, require_files
+from edgepack.engines.common.refusals import closed, opset_too_high, remedy, require_files
 from edgepack.engines.openvino.facts import ENGINE
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
@@ -420,5 +420,5 @@ def _is_npu(device: str) -> bool:
 def _refused(name: str, error: Exception) -> NoReturn:
     raise CompileError(
         f"{TITLE} refused {name}: {engine_words(error)}",
-        hint="replace the operator it names in the model, or use a target with another engine",
+        hint=remedy(error, "replace the operator it names in the model, or use a target with another engine"),
     ) from error

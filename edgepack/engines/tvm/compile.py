@@ -10,6 +10,7 @@ from edgepack.base import resources
 from edgepack.base.files import scratch_folder, write_text
 from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
+from edgepack.engines.common.refusals import remedy
 from edgepack.engines.tvm import interface
 from edgepack.engines.tvm.batching import batch_kind
 from edgepack.engines.tvm.codegen.extremes import keep_nan
@@ -106,8 +107,8 @@ def _with_node(error: CompileError, readied: Readied, target: Target, precision:
     """Return a refusal with the node that is refused alone too, where there is one."""
 
     def attempt(alone: onnx.ModelProto) -> None:
-        with tempfile.TemporaryDirectory(prefix="edgepack-tvm-") as scratch:
-            compile_library(read_graph(alone), target, precision, "it", Path(scratch, MODEL))
+        with scratch_folder("edgepack-tvm-") as scratch:
+            compile_library(read_graph(alone), target, precision, "it", scratch / MODEL)
 
     proto = readied.proto
     found = find_culprit(proto, tensor_types(proto), tensor_shapes(proto), attempt)
@@ -173,7 +174,7 @@ def compile_library(
     except Exception as error:  # its errors have no common base
         raise CompileError(
             f"TVM refused {name}: {engine_words(error)}",
-            hint="replace the operator it names in the model, or use a target with another engine",
+            hint=remedy(error, "replace the operator it names in the model, or use a target with another engine"),
         ) from error
     return rules
 

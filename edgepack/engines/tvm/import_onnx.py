@@ -25,7 +25,7 @@ from edgepack.errors import CompileError, EdgepackError
 from edgepack.graph import narrow, passes
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.load import read_proto, save_proto
-from edgepack.specs.model import Diagnostic, OnnxModel
+from edgepack.specs.model import UNNAMED, Diagnostic, OnnxModel
 
 if TYPE_CHECKING:
     import onnx
@@ -138,7 +138,7 @@ def read_graph(proto: onnx.ModelProto) -> Any:
 
 def freeze_shapes(proto: onnx.ModelProto, model: OnnxModel, batch: int | None) -> None:
     """Give every input a fixed shape; the first extent, where it is free, becomes ``batch`` unless that is None."""
-    names = {spec.shape[0] for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    names = {spec.shape[0] for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)} - {UNNAMED}
     for value in proto.graph.input:
         tensor = value.type.tensor_type
         if not tensor.HasField("shape"):
