@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 DEFAULT_SAMPLES = 256
 RANDOM_INPUTS = 8
 _WORDS = 160  # of what an engine says
+_NO_NOTES: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,11 @@ def _with_evaluation(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> 
     evaluation = _limit(found, request.eval_samples, request.seed, "--eval-samples")
     if request.data is None:
         return Selection(None, evaluation, True, ())
-    notes: list[str] = []
     found = find_samples(request.data, inputs, request.preprocessing)
-    wanted = _wanted(len(found.indices), request, notes)
-    return Selection(_limit(found, wanted, request.seed, "--samples"), evaluation, True, tuple(notes))
+    wanted, notes = request.samples, _NO_NOTES
+    if wanted is None:
+        wanted, notes = _default(len(found.indices), request)
+    return Selection(_limit(found, wanted, request.seed, "--samples"), evaluation, True, notes)
 
 
 def _split(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
@@ -92,19 +94,28 @@ def _split(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
             f"asked for {request.samples} calibration samples of {total}, which leaves none to measure accuracy on",
             hint=f"give --samples {max(total // 2, 1)}, more data, or a separate --eval",
         )
-    notes: list[str] = []
-    calibration, rest = split_samples(found, _wanted(total // 2, request, notes), request.seed)
-    return Selection(
-        calibration, _limit(rest, request.eval_samples, request.seed, "--eval-samples"), True, tuple(notes)
-    )
+    wanted, notes = request.samples, _NO_NOTES
+    if wanted is None:
+        wanted, notes = _default(total // 2, request, f" of the {total} given, and the others measure accuracy")
+    if request.eval_samples is not None and wanted + request.eval_samples > total:
+        raise DataError(
+            f"{found.source} has {total} samples: {wanted} calibrate, which leaves {total - wanted} of the "
+            f"{request.eval_samples} asked for to measure accuracy on",
+            hint=f"give --eval-samples {total - wanted}, fewer --samples, more data, or a separate --eval",
+        )
+    calibration, rest = split_samples(found, wanted, request.seed)
+    return Selection(calibration, _limit(rest, request.eval_samples, request.seed, "--eval-samples"), True, notes)
 
 
-def _wanted(available: int, request: SampleRequest, notes: list[str]) -> int:
-    if request.samples is not None:
-        return request.samples
-    if available < request.default:
-        notes.append(f"calibration has {available} samples; {request.default} or more give steadier ranges")
-    return min(request.default, available)
+def _default(available: int, request: SampleRequest, more: str = "") -> tuple[int, tuple[str, ...]]:
+    """Return how many of the available samples calibrate where nobody said, and a note where they are few.
+
+    ``more`` says of which they are.
+    """
+    if available >= request.default:
+        return request.default, ()
+    note = f"calibration has {available} samples{more}; {request.default} or more give steadier ranges"
+    return available, (note,)
 
 
 def _limit(found: SampleSet, count: int | None, seed: int, option: str) -> SampleSet:

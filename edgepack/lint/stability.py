@@ -27,7 +27,7 @@ def check(inspected: Inspected) -> Found:
     samples, observer = inspected.calibration.samples, inspected.observer
     count = len(samples.indices)
     if count < _FEW:
-        text = f"there are only {count} samples" if count > 1 else "there is only one sample"
+        text = f"there are only {count} calibration samples" if count > 1 else "there is only one calibration sample"
         return Found((Finding("samples", "warning", text, "give at least 50"),))
     runs = 0
     for most in ROUNDS:
@@ -42,15 +42,15 @@ def check(inspected: Inspected) -> Found:
         if median < _UNSTEADY or taken == count:
             break
     text = (
-        f"the {observer} ranges of two halves of {taken} samples differ by {median:.1%} in the median tensor, "
-        f"{worst:.1%} in the worst tenth"
+        f"the {observer} ranges of two halves of {taken} calibration samples differ by {median:.1%} in the median "
+        f"tensor, {worst:.1%} in the worst tenth"
     )
     if median < _UNSTEADY or taken < count:
         return Found((Finding("samples", "note", text),), runs)
     factor = 4 if median >= _VERY_UNSTEADY else 2
     by_extremes = not OBSERVERS.get(observer).needs_counts
     steadier = " or an observer that ignores single extremes, such as mse" if by_extremes else ""
-    hint = f"give about {factor * count} samples{steadier}"
+    hint = f"give about {factor * count} samples to calibrate with{steadier}"
     return Found((Finding("samples", "warning", f"too few samples: {text}", hint),), runs)
 
 

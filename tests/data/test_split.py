@@ -59,6 +59,20 @@ def test_more_samples_than_there_are_is_an_error_and_fewer_than_the_default_a_no
     assert "calibration has 6 samples" in choose(data, evaluation, tmp_path).notes[0]
 
 
+def test_the_numbers_are_those_that_were_given(tmp_path: Path) -> None:
+    """Of 420 given samples the build keeps half to measure on: it is not told that there are 210."""
+    data = write(tmp_path / "d.npz", 420, labelled=True)
+    (note,) = choose(data, None, tmp_path).notes
+    assert note.startswith("calibration has 210 samples of the 420 given, and the others measure accuracy; 256 or more")
+    small = write(tmp_path / "s.npz", 20, labelled=False)
+    request = SampleRequest(str(small), None, samples=16, eval_samples=8)
+    with pytest.raises(DataError, match="has 20 samples: 16 calibrate, which leaves 4 of the 8 asked for") as caught:
+        choose_samples(request, INPUTS, tmp_path)
+    assert "--eval-samples 4" in caught.value.hint
+    fitting = choose_samples(SampleRequest(str(small), None, samples=12, eval_samples=8), INPUTS, tmp_path)
+    assert (len(fitting.calibration.indices), len(fitting.evaluation.indices)) == (12, 8)
+
+
 def test_unlabelled_samples_that_are_all_asked_for_evaluate_themselves_and_it_is_said(tmp_path: Path) -> None:
     chosen = choose(write(tmp_path / "d.npz", 6, labelled=False), None, tmp_path, 6)
     assert not chosen.unseen

@@ -319,8 +319,12 @@ def test_missing_classes(classifier, pixels, check):
 
 
 def test_too_few_samples(classifier, pixels, check):
-    assert any("there are only 3 samples" in t for t in warnings_of(check(classifier, pixels[0][:3], IMAGENET)))
-    assert any("there is only one sample" in t for t in warnings_of(check(classifier, pixels[0][:1], IMAGENET)))
+    assert any(
+        "there are only 3 calibration samples" in t for t in warnings_of(check(classifier, pixels[0][:3], IMAGENET))
+    )
+    assert any(
+        "there is only one calibration sample" in t for t in warnings_of(check(classifier, pixels[0][:1], IMAGENET))
+    )
 
 
 def test_ranges_of_halves_that_disagree(make_model, save_npz, tmp_path):
@@ -331,7 +335,7 @@ def test_ranges_of_halves_that_disagree(make_model, save_npz, tmp_path):
         found = find_samples(save_npz(x=x), model.inputs, None)
         said = lint(model, found, None, "minmax", 99.99, tmp_path / "out")
         assert any("too few samples: the minmax ranges of two halves of 40" in t for t in warnings_of(said)) == few
-        assert any("two halves of 40 samples differ by" in finding.message for finding in said.findings)
+        assert any("two halves of 40 calibration samples differ by" in finding.message for finding in said.findings)
 
 
 def test_ignored_files_are_noted(classifier, picture_folder, tmp_path):

@@ -76,7 +76,7 @@ def _samples(path: Path, count: int, *, constant: bool = False) -> Path:
 
 @pytest.mark.parametrize(
     ("count", "constant", "warning"),
-    [(20, False, None), (1, False, "there is only one sample"), (20, True, "constant over all samples")],
+    [(20, False, None), (1, False, "there is only one calibration sample"), (20, True, "constant over all samples")],
     ids=["dynamic shape and shared initializer", "one sample", "constant activations"],
 )
 def test_odd_samples_and_models_are_built(
