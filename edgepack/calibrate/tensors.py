@@ -137,10 +137,7 @@ def make_plan(proto: onnx.ModelProto) -> Plan:
     constants = _constants(proto)
     observed = _observed(proto, types, constants)
     if not observed:
-        raise ModelError(
-            "the model has no float32 activations to calibrate",
-            hint="give the fp32 model: fp16 and integers need no ranges",
-        )
+        raise _nothing_observed(proto)
     inputs = [value.name for value in proto.graph.input if value.name in observed]
     found: dict[str, Derivation] = {}
     for node in proto.graph.node:
@@ -150,6 +147,52 @@ def make_plan(proto: onnx.ModelProto) -> Plan:
     measured = [name for name in observed if name not in found and name not in set(inputs)]
     sizes = [value_bytes(types[name]) for name in measured]
     return Plan(tuple(inputs), tuple(measured), tuple(found.values()), tuple(sizes))
+
+
+def _nothing_observed(proto: onnx.ModelProto) -> ModelError:
+    """Return why a model has nothing to calibrate: where its work lies, if not in operators with float32 inputs."""
+    trees = [node for node in proto.graph.node if node.domain == "ai.onnx.ml" and "Tree" in node.op_type]
+    if trees:
+        return ModelError(
+            f"the model is made of decision trees ({trees[0].op_type} {_name_of(trees[0])}), which compare and do not "
+            "multiply: there is nothing to compute in int8",
+            hint="build it with --precision fp32",
+        )
+    inner = [node for node in proto.graph.node if any(a.HasField("g") or a.graphs for a in node.attribute)]
+    if inner:
+        node = inner[0]
+        fed = {value.name for value in proto.graph.input}
+        decides = _decided_by(proto, node.input[0] if node.op_type == "If" and node.input else "", fed)
+        fix = f"--set {decides}=VALUE fixes the input that decides, so that one branch remains; or " if decides else ""
+        return ModelError(
+            f"the model's work lies within {node.op_type} {_name_of(node)}, where no engine computes in int8",
+            hint=f"{fix}build it with --precision fp32",
+        )
+    return ModelError(
+        "the model has no float32 activations to calibrate",
+        hint="give the fp32 model: fp16 and integers need no ranges",
+    )
+
+
+def _decided_by(proto: onnx.ModelProto, name: str, fed: set[str]) -> str | None:
+    """Return the only input of the model that a tensor is computed from; None where there are none or several."""
+    makers = {out: node for node in proto.graph.node for out in node.output}
+    found: set[str] = set()
+    pending, seen = [name], set()
+    while pending:
+        current = pending.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        if current in fed:
+            found.add(current)
+        elif current in makers:
+            pending += makers[current].input
+    return found.pop() if len(found) == 1 else None
+
+
+def _name_of(node: onnx.NodeProto) -> str:
+    return str(node.name or next((name for name in node.output if name), ""))
 
 
 def _refuse_quantized(proto: onnx.ModelProto) -> None:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     "--max-change", type=float, help="Largest allowed share of samples whose answer changes  [default: no gate]"
 )
 @click.option("--allow-poor", is_flag=True, help="Let a build with poor rows succeed.")
-@options("strict", "seed", "shape")
+@options("strict", "seed", "shape", "set")
 @click.option("--name", help="Name of the bundles  [default: the model's]")
 @click.option("--version", help="Version of the bundles  [default: 1]")
 @click.option("--out", help="Output folder  [default: artifacts/NAME]")
@@ -120,8 +120,9 @@ def _settings(model: str | None, words: dict[str, Any]) -> BuildSettings:
         changes["benchmark"] = False
     if "eval_data" in changes:
         changes["eval"] = changes.pop("eval_data")
-    if "shapes" in changes:
-        changes["shapes"] = dict(changes["shapes"])
+    for pairs in ("shapes", "constants"):
+        if pairs in changes:
+            changes[pairs] = dict(changes[pairs])
     if model is not None and not model.endswith(".toml"):
         return BuildSettings(model=model, **changes)
     path = Path(model or "edgepack.toml")

@@ -48,19 +48,21 @@ class RowOf(OneOf):
         return cast("Table[Any]", load_reference(self._table)).names()
 
 
-class ShapeType(click.ParamType[tuple[str, str]]):
-    """``NAME=1x3x224x224``; a letter is a dynamic axis."""
+class PairType(click.ParamType[tuple[str, str]]):
+    """``NAME=WHAT``."""
 
-    name = "NAME=SHAPE"
+    def __init__(self, what: str, example: str) -> None:
+        """Take what stands behind the name, in words, and an example of the whole."""
+        self.name, self._example = f"NAME={what}", example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Return name and text of the shape."""
+        """Return the name and what stands behind it."""
         if isinstance(value, tuple):
             return value
-        name, _, shape = str(value).partition("=")
-        if not name or not shape:
-            self.fail(f"{value!r} is not NAME=SHAPE; example: input=Nx3x224x224", param, ctx)
-        return name, shape
+        name, _, text = str(value).partition("=")
+        if not name or not text:
+            self.fail(f"{value!r} is not {self.name}; example: {self._example}", param, ctx)
+        return name, text
 
 
 def _allow_native(context: click.Context, _option: click.Parameter, value: bool) -> None:
@@ -110,9 +112,16 @@ _OPTIONS: dict[str, Any] = {
     "shape": click.option(
         "--shape",
         "shapes",
-        type=ShapeType(),
+        type=PairType("SHAPE", "input=Nx3x224x224"),
         multiple=True,
         help="Shape of an input, as input=Nx3x224x224; a letter is a dynamic axis. Repeatable.",
+    ),
+    "set": click.option(
+        "--set",
+        "constants",
+        type=PairType("VALUE", "sr=16000"),
+        multiple=True,
+        help="Fix an input to a value, as sr=16000, so that what it decides is folded. Repeatable.",
     ),
     "target": click.option(
         "--target",

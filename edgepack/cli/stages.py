@@ -20,7 +20,7 @@ def _out(written: str) -> Callable[[F], F]:
 
 @click.command(cls=BuildCommand)
 @click.argument("model")
-@options("data", "recipe", "shape")
+@options("data", "recipe", "shape", "set")
 @_out("ONNX file")
 @options("compile_limit", "store", "json")
 def export(
@@ -28,6 +28,7 @@ def export(
     data: str | None,
     recipe: str | None,
     shapes: tuple[tuple[str, str], ...],
+    constants: tuple[tuple[str, str], ...],
     out: Path,
     compile_limit_s: float | None,
     store: Path | None,
@@ -41,7 +42,7 @@ def export(
     from edgepack.pipeline.stages.export import export_and_prepare
 
     with stage_runner(store, compile_limit_s) as runner:
-        result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe)
+        result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe, dict(constants))
         deliver(result, out)
     if as_json:
         echo_json(result)

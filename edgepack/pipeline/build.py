@@ -29,7 +29,7 @@ from edgepack.pipeline.rows import as_poor, built_row, failed_row, with_latency
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
-from edgepack.pipeline.stages.export import export_model, freeze_shapes
+from edgepack.pipeline.stages.export import export_model, fix_inputs, freeze_shapes
 from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
@@ -117,6 +117,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
         code = runner.run(user_metric_code, settings.metric, title=settings.metric)
     data = settings.data or settings.eval
     source = export_model(runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed)
+    source = fix_inputs(runner, source, plan.shapes, settings.constants)
     model = runner.run(prepare, source, title=f"opset {source.opset}")
     selection = select_samples(runner, plan.request, model.inputs, model)
     for note in selection.notes:

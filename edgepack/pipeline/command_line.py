@@ -11,6 +11,7 @@ _NAMES = {
     "targets": "--target",
     "precisions": "--precision",
     "shapes": "--shape",
+    "constants": "--set",
     "compile_limit_s": "--compile-limit",
     "duration_s": "--duration",
 }

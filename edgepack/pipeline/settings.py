@@ -35,7 +35,7 @@ class BuildSettings:
     lets a build with poor rows succeed. ``max_change`` is the largest fraction of samples whose answer may change
     (needs class scores). ``strict`` makes warnings about the calibration samples errors. ``tune_minutes`` is
     for the kernels of each TVM row. ``shapes`` maps an input's name
-    to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis.
+    to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis. ``constants`` fixes inputs to values.
     """
 
     model: str
@@ -60,6 +60,7 @@ class BuildSettings:
     seed: int = 0
     out: str | None = None
     shapes: Mapping[str, str] = field(default_factory=dict)
+    constants: Mapping[str, str] = field(default_factory=dict)
     compile_limit_s: float = 600.0
     tune_minutes: float = 0.0
     duration_s: float = 2.0

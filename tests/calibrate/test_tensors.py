@@ -118,3 +118,27 @@ def test_a_model_without_float_activations():
         plan_of("y = Relu(x)", head="float16[N,4] x", out="float16[N,4] y")
     with pytest.raises(ModelError, match="no float32 activations"):
         plan_of("y = Add(x, x)", head="int64[N,4] x", out="int64[N,4] y")
+
+
+def test_a_model_whose_work_lies_in_branches_says_so_and_which_input_decides():
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> net (float[N,4] x, int64 sr) => (float[N,4] y) '
+        "<int64 rate = {16000}> { c = Equal(sr, rate) y = If (c) "
+        "<then_branch = a () => (float[N,4] p) { p = Relu(x) }, "
+        "else_branch = b () => (float[N,4] q) { q = Sigmoid(x) }> }"
+    )
+    proto = onnx.parser.parse_model(text)
+    proto.graph.node[1].name = "which"
+    with pytest.raises(ModelError, match="work lies within If which") as caught:
+        make_plan(proto)
+    assert caught.value.hint.startswith("--set sr=VALUE fixes the input that decides")
+
+
+def test_decision_trees_are_called_that():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> net (float[N,4] x) => (float[N,1] y) '
+        "{ y = ai.onnx.ml.TreeEnsembleRegressor<n_targets=1>(x) }"
+    )
+    with pytest.raises(ModelError, match="made of decision trees") as caught:
+        make_plan(proto)
+    assert "--precision fp32" in caught.value.hint

@@ -30,6 +30,7 @@ FULL = BuildSettings(
     seed=3,
     out="there",
     shapes={"input": "Nx3x8x8"},
+    constants={"rate": "16000"},
     compile_limit_s=30.0,
     tune_minutes=2.5,
     duration_s=0.5,

@@ -12,7 +12,7 @@ from edgepack.data.samples import find_samples, take_samples
 from edgepack.data.split import with_shapes
 from edgepack.execution.runner import StageRunner
 from edgepack.export import export, find_framework, require_onnx
-from edgepack.graph.freeze import freeze
+from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.prepare import prepare
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import OnnxModel
@@ -53,11 +53,16 @@ def export_model(
 
 
 def export_and_prepare(
-    runner: StageRunner, source: str, shapes: Shapes, data: str | None, recipe: str | None
+    runner: StageRunner,
+    source: str,
+    shapes: Shapes,
+    data: str | None,
+    recipe: str | None,
+    constants: Mapping[str, str] | None = None,
 ) -> OnnxModel:
     """Return the checked, simplified fp32 model; ``recipe`` is the name or file of one."""
     preprocessing = load_recipe(recipe).preprocessing if recipe else None
-    exported = export_model(runner, source, data, preprocessing, shapes)
+    exported = fix_inputs(runner, export_model(runner, source, data, preprocessing, shapes), shapes, constants or {})
     return runner.run(prepare, exported, title=f"opset {exported.opset}")
 
 
@@ -65,6 +70,21 @@ def load_onnx(runner: StageRunner, path: Path) -> OnnxModel:
     """Return the checked ONNX file of a user; it is loaded in a child process because it may be hostile."""
     require_onnx(path)
     return export_model(runner, str(path))
+
+
+def fix_inputs(runner: StageRunner, model: OnnxModel, shapes: Shapes, constants: Mapping[str, str]) -> OnnxModel:
+    """Return the model with inputs fixed to what the user set, and first axes that are no batch to their size.
+
+    A first axis is the samples' batch, unless the user gives it a size above 1: then it is the length of a sequence, or
+    the only batch that the model is to take, for every engine.
+    """
+    if constants:
+        title = ", ".join(f"{name}={value}" for name, value in constants.items())
+        model = runner.run(set_inputs, model, constants, title=title)
+    given = {name: shape for name, shape in shapes.items() if shape and isinstance(shape[0], int) and shape[0] > 1}
+    known = {spec.name: spec.shape for spec in model.inputs}
+    given = {name: shape for name, shape in given.items() if isinstance((known.get(name) or (1,))[0], str)}
+    return freeze_shapes(runner, model, given) if given else model
 
 
 def freeze_shapes(runner: StageRunner, model: OnnxModel, shapes: Shapes) -> OnnxModel:

@@ -1,10 +1,77 @@
-"""What the stages around the export show."""
+"""What the stages around the export show, and what the user fixes of a model's inputs."""
 
 from __future__ import annotations
 
-from edgepack.pipeline.stages.export import short
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepack.device.host import host_facts
+from edgepack.execution.events import Silent
+from edgepack.execution.runner import StageRunner
+from edgepack.execution.store import Store
+from edgepack.graph.load import load_model
+from edgepack.pipeline.build import build
+from edgepack.pipeline.settings import BuildSettings
+from edgepack.pipeline.stages.export import fix_inputs, short
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgepack.specs.model import OnnxModel
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> StageRunner:
+    return StageRunner(Store(tmp_path / "store"), tmp_path / "logs", Silent(), 60.0, host_facts())
+
+
+@pytest.fixture
+def sequence(tmp_path: Path) -> OnnxModel:
+    """An LSTM whose first axis is the sequence and whose batch is 1."""
+    random = np.random.default_rng(0)
+    weights = {"W": random.standard_normal((1, 32, 6)), "R": random.standard_normal((1, 32, 8))}
+    node = helper.make_node("LSTM", ["x", "W", "R", "", "", "h", "c"], ["", "hn", "cn"], "lstm", hidden_size=8)
+    shapes = {"x": ["seq", 1, 6], "h": [1, 1, 8], "c": [1, 1, 8]}
+    graph = helper.make_graph(
+        [node],
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 8]) for name in ("hn", "cn")],
+        [numpy_helper.from_array((array * 0.2).astype(np.float32), name) for name, array in weights.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    return load_model(tmp_path / "m.onnx")
 
 
 def test_long_places_are_shown_short() -> None:
     assert short("net.onnx") == "net.onnx"
     assert short("/a/very/long/path/that/nobody/wants/to/read/in/a/terminal/data.npz") == "…/data.npz"
+
+
+def test_a_first_axis_above_one_is_fixed_for_every_engine_and_a_batch_of_one_is_not(
+    runner: StageRunner, sequence: OnnxModel
+) -> None:
+    assert fix_inputs(runner, sequence, {"x": (5, 1, 6)}, {}).inputs[0].shape == (5, 1, 6)
+    for shapes in ({}, {"x": (1, 1, 6)}, {"x": ("T", 1, 6)}):
+        assert fix_inputs(runner, sequence, shapes, {}) == sequence
+
+
+def test_a_sequence_on_the_first_axis_is_built_and_fed(sequence: OnnxModel, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    arrays = {
+        "x": random.standard_normal((6, 5, 1, 6)).astype(np.float32),
+        "h": np.zeros((6, 1, 1, 8), np.float32),
+        "c": np.zeros((6, 1, 1, 8), np.float32),
+    }
+    np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
+    settings = BuildSettings(
+        str(sequence.path), ("host-onnxruntime", "host-tvm"), data=str(tmp_path / "data.npz"),
+        out=str(tmp_path / "out"), shapes={"x": "5x1x6"}, benchmark=False,
+    )  # fmt: skip
+    result = build(settings, Store(tmp_path / "store"))
+    assert [row.status for row in result.rows] == ["ok", "ok"], result.rows
+    assert all(row.sqnr_db is None or row.sqnr_db > 100 for row in result.rows)
