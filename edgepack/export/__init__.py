@@ -48,7 +48,7 @@ class Framework:
     ``title`` is what a user gives, in words. It takes files by their ``suffixes``, in lower case, and what has the
     ``form`` of its models otherwise: a folder, an address, a callable. ``advice`` says what to do instead with files of
     other suffixes, by suffix. ``uses_samples`` says that samples give inputs their shapes, and that the export is
-    compared on them.
+    compared on them. ``note`` tells of a model that it made what a user should know of how.
     """
 
     title: str
@@ -58,6 +58,7 @@ class Framework:
     form: Callable[[str], bool] | None = None
     advice: Mapping[str, str] = field(default_factory=dict)
     uses_samples: bool = True
+    note: Callable[[OnnxModel], str | None] | None = None
 
     def takes(self, source: str) -> bool:
         """Say whether ``source`` is one of its models, by how it is written."""

@@ -12,7 +12,16 @@ from edgepack.errors import ModelError
 from edgepack.export import Framework
 from edgepack.export import shapes as known_shapes
 from edgepack.export.outputs import check_tensors, name_outputs
-from edgepack.export.torch_onnx import compare, explain, import_torch, quiet, write_onnx
+from edgepack.export.torch_onnx import (
+    compare,
+    compare_closely,
+    explain,
+    export_note,
+    import_torch,
+    quiet,
+    write_onnx,
+    write_traced,
+)
 from edgepack.export.user_code import find_place, users_callable
 from edgepack.graph.compare import SIZES
 from edgepack.graph.feeds import random_feeds
@@ -29,6 +38,8 @@ if TYPE_CHECKING:
 # Tracing with a batch of 1 would fix it: torch.export treats the sizes 0 and 1 as constants.
 _TRACED_BATCH = 2
 _TRIALS = 32
+# Of torch.export's words for a module that decides by the values of its tensors.
+_DECIDES_BY_VALUES = ("data-dependent", "data dependent", "dynamic control flow", "torch.cond")
 
 
 def find_inputs(
@@ -73,10 +84,48 @@ def _export(
     inputs, feeds = _settle(module, _known(module, samples, shapes, examples))
     outputs = name_outputs(_run(module, feeds), tuple(feeds))
     check_tensors(outputs)
-    program = _trace(module, title, inputs, feeds)
-    model = write_onnx(program, inputs, tuple(outputs), out)
-    compare(model, lambda values: _reference(module, values), samples)
+    names = tuple(outputs)
+
+    def reference(values: Mapping[str, Array]) -> Mapping[str, Array]:
+        return _reference(module, values)
+
+    try:
+        model = write_onnx(_trace(module, title, inputs, feeds), inputs, names, out)
+    except ModelError as error:
+        if not _may_be_recorded(error):
+            raise
+        model = _export_recorded(module, inputs, feeds, names, out, error)
+        compare_closely(model, reference)
+    compare(model, reference, samples)
     return model
+
+
+def _may_be_recorded(error: ModelError) -> bool:
+    """Say whether recording what the module does may be right though the newer exporter failed.
+
+    It is not where the module decides by values: one of its ways would be recorded, without a word.
+    """
+    words = f"{error.message} {error.__cause__}".lower()
+    return not any(sign in words for sign in _DECIDES_BY_VALUES) and "fixes the dimension" not in error.message
+
+
+def _export_recorded(
+    module: Any,
+    inputs: tuple[TensorSpec, ...],
+    feeds: Mapping[str, Array],
+    outputs: tuple[str, ...],
+    out: Path,
+    first: ModelError,
+) -> OnnxModel:
+    """Return the module by torch's older exporter; raises the first error, with what became of this, where it fails."""
+    import torch
+
+    tensors = tuple(torch.from_numpy(feeds[spec.name].copy()) for spec in inputs)
+    recorded = module if isinstance(module, torch.jit.ScriptModule) else _flat(module, inputs)
+    try:
+        return write_traced(recorded, tensors, inputs, outputs, out, first.message)
+    except ModelError as error:
+        raise ModelError(f"{first.message}; {error.message}", hint=first.hint) from first
 
 
 def _make(function: Any, source: str) -> tuple[Any, Any]:
@@ -105,7 +154,14 @@ def _make(function: Any, source: str) -> tuple[Any, Any]:
 def _known(
     module: Any, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], examples: Any
 ) -> dict[str, KnownInput]:
-    arguments = known_shapes.forward_arguments(module.forward)
+    import torch
+
+    if isinstance(module, torch.jit.ScriptModule):
+        schema: Any = module.forward.schema  # type: ignore[attr-defined]  # a script's method has one
+        names = tuple(argument.name for argument in schema.arguments if argument.name != "self")
+        arguments = known_shapes.Arguments(names, (), False)
+    else:
+        arguments = known_shapes.forward_arguments(module.forward)
     return known_shapes.find_known(arguments, samples, shapes, examples)
 
 
@@ -165,6 +221,26 @@ def _trace(module: Any, source: str, inputs: tuple[TensorSpec, ...], feeds: Mapp
     """Return the torch.export program of ``module``, with outputs as a flat tuple."""
     import torch
 
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ModelError(
+            "it is a TorchScript module, which torch's newer exporter does not take",
+            hint="give the module that it was made of (file.py:callable), or export it yourself as .onnx",
+        )
+    # DYNAMIC finds ranges and relations of the dimensions for itself, and refuses to turn one into a constant.
+    free = torch.export.Dim.DYNAMIC
+    dynamic = tuple({axis: free for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} for spec in inputs)
+    tensors = tuple(torch.from_numpy(feeds[spec.name].copy()) for spec in inputs)
+    try:
+        with quiet(), torch.no_grad():
+            return torch.export.export(_flat(module, inputs), tensors, dynamic_shapes={"tensors": dynamic})
+    except Exception as error:  # torch.export raises its own, and whatever forward raises while it is traced
+        raise _cannot_trace(error, source, inputs) from error
+
+
+def _flat(module: Any, inputs: tuple[TensorSpec, ...]) -> Any:
+    """Return the module with tensors one after another in and out."""
+    import torch
+
     class Flat(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -174,15 +250,7 @@ def _trace(module: Any, source: str, inputs: tuple[TensorSpec, ...], feeds: Mapp
             named = {spec.name: tensor for spec, tensor in zip(inputs, tensors, strict=True)}
             return tuple(name_outputs(self.module(**named), tuple(named)).values())
 
-    # DYNAMIC finds ranges and relations of the dimensions for itself, and refuses to turn one into a constant.
-    free = torch.export.Dim.DYNAMIC
-    dynamic = tuple({axis: free for axis, dim in enumerate(spec.shape) if isinstance(dim, str)} for spec in inputs)
-    tensors = tuple(torch.from_numpy(feeds[spec.name].copy()) for spec in inputs)
-    try:
-        with quiet(), torch.no_grad():
-            return torch.export.export(Flat(), tensors, dynamic_shapes={"tensors": dynamic})
-    except Exception as error:  # torch.export raises its own, and whatever forward raises while it is traced
-        raise _cannot_trace(error, source, inputs) from error
+    return Flat().eval()
 
 
 def _cannot_trace(error: Exception, source: str, inputs: tuple[TensorSpec, ...]) -> ModelError:
@@ -206,11 +274,13 @@ FRAMEWORK = Framework(
     find_inputs=find_inputs,
     export=export,
     form=is_callable_reference,
+    note=export_note,
     advice={
         ".py": "name the function in it that returns the module",
         **dict.fromkeys(
             (".pt", ".pth", ".ckpt", ".safetensors", ".bin"),
-            "write a file with a function that returns the module with its weights loaded: my_model.py:make",
+            "write a file with a function that returns the module with its weights loaded, of a TorchScript file "
+            "torch.jit.load(PATH), and name it: my_model.py:make",
         ),
     },
 )

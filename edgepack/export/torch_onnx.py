@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 # The opset that torch's exporter writes without converting; high enough for LayerNormalization (17) and Q/DQ (13).
 OPSET = 18
+NOTE = "edgepack.export"  # the key of the note in the model
 # Real samples compared, each alone; then two of them as one batch.
 _COMPARED = 4
 _SEEDS = (0, 1)
+_SCALES = (1.0, -1.0, 0.01, -0.01, 30.0, -30.0, 0.0, 3.0)
 
 
 def import_torch() -> None:
@@ -91,12 +93,82 @@ def write_onnx(program: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[str,
     finally:
         for path in (raw, raw.with_name(raw.name + ".data")):
             path.unlink(missing_ok=True)
+    return _finished(proto, inputs, out)
+
+
+def write_traced(
+    module: Any,
+    tensors: tuple[Any, ...],
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[str, ...],
+    out: Path,
+    why: str,
+) -> OnnxModel:
+    """Write ``module`` as ``out/model.onnx`` by torch's older exporter, which records what it does with ``tensors``.
+
+    It knows operators that the newer one does not, and TorchScript. What the module decides by values it does not see,
+    so the result must be compared on inputs of other values and sizes. ``why`` the newer one failed stands in the
+    model's notes. Raises ``ModelError``.
+    """
+    import torch
+
+    raw = out / "export.onnx"
+    out.mkdir(parents=True, exist_ok=True)
+    free = {spec.name: {a: dim for a, dim in enumerate(spec.shape) if isinstance(dim, str)} for spec in inputs}
+    try:
+        with quiet(), torch.no_grad():
+            torch.onnx.export(
+                module,
+                tensors,
+                str(raw),
+                dynamo=False,
+                verbose=False,
+                input_names=[spec.name for spec in inputs],
+                output_names=list(outputs),
+                dynamic_axes=free,
+                opset_version=OPSET,
+            )
+        proto = read_proto(load_model(raw))
+    except Exception as error:  # as above
+        raise ModelError(f"torch's older exporter cannot write it either: {explain(error)}") from error
+    finally:
+        raw.unlink(missing_ok=True)
+    proto = _finished_proto(proto, inputs)
+    passes.set_metadata(proto, NOTE, f"by torch's older exporter: {why}")
+    return save_proto(proto, out)
+
+
+def export_note(model: OnnxModel) -> str | None:
+    """Return how a model was exported, where that is to be said."""
+    entries = read_proto(model, weights=False).metadata_props
+    return next((str(entry.value) for entry in entries if entry.key == NOTE), None)
+
+
+def _finished(proto: onnx.ModelProto, inputs: tuple[TensorSpec, ...], out: Path) -> OnnxModel:
+    return save_proto(_finished_proto(proto, inputs), out)
+
+
+def _finished_proto(proto: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> onnx.ModelProto:
     passes.drop_notes(proto)
     proto.ClearField("metadata_props")  # the exporter writes its own state there, with paths
     _rename_dims(proto, inputs)
     passes.set_versions(proto)
     passes.name_nodes(proto)
-    return save_proto(proto, out)
+    return proto
+
+
+def compare_closely(model: OnnxModel, reference: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> None:
+    """Compare on random inputs of several scales and signs too: what was recorded may hold for some values only."""
+    for seed, scale in enumerate(_SCALES):
+        feeds = invent_feeds(model, seed=10 + seed, batch=1 + seed % 2)
+        if feeds is None:
+            continue
+        scaled = {n: (a * scale).astype(a.dtype) if a.dtype.kind == "f" else a for n, a in feeds.items()}
+        try:
+            _compare_one(model, reference, scaled)
+        except BaseException:
+            model.path.unlink(missing_ok=True)
+            raise
 
 
 def compare(

@@ -12,6 +12,7 @@ import pytest
 
 from edgepack.errors import ConfigError, EdgepackError, ModelError
 from edgepack.export import export, find_inputs
+from edgepack.export.torch_onnx import export_note
 from edgepack.graph.load import read_proto
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
@@ -300,3 +301,47 @@ def test_efficientnet_lite0(tmp_path: Path) -> None:
     model = export(f"{tmp_path / 'lite0.py'}:make", None, {"": ("N", 3, 224, 224)}, tmp_path / "out")
     assert model.inputs == (TensorSpec("inputs", "float32", ("N", 3, 224, 224)),)
     assert model.outputs == (TensorSpec("output", "float32", ("N", 1000)),)
+
+
+DISTANCES = {"x": ("N", 4, 8)}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("name", "shapes", "reason"),
+    [
+        ("Distances", DISTANCES, "No ONNX function found"),
+        ("script", {"input": ("N", 3, 8, 8)}, "it is a TorchScript module"),
+        ("traced", {"input": ("N", 3, 8, 8)}, "it is a TorchScript module"),
+    ],
+)
+def test_what_the_newer_exporter_does_not_take_is_recorded_by_the_older_and_said(
+    name: str, shapes: dict, reason: str, tmp_path: Path
+) -> None:
+    model = exported(name, shapes, tmp_path)
+    note = export_note(model)
+    assert note is not None
+    assert note.startswith("by torch's older exporter")
+    assert reason in note
+    assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+    (spec,) = model.inputs
+    assert spec.shape[0] == "N"
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    whole = np.random.default_rng(0).standard_normal((5, *spec.shape[1:])).astype(np.float32)
+    found = session.run(None, {spec.name: whole})[0]
+    parts = np.concatenate([session.run(None, {spec.name: whole[i : i + 1]})[0] for i in range(5)])
+    np.testing.assert_allclose(found, parts, atol=1e-5)
+
+
+def test_what_the_newer_exporter_takes_has_no_note(tmp_path: Path) -> None:
+    assert export_note(exported("make", IMAGE, tmp_path)) is None
+
+
+def test_a_module_that_decides_by_values_is_not_recorded(tmp_path: Path) -> None:
+    error = refused("DistancesOrNot", DISTANCES, tmp_path)
+    assert "data-dependent" in error.message
+    assert "older exporter" not in error.message
+
+
+def test_a_constant_that_recording_made_of_a_value_is_found(tmp_path: Path) -> None:
+    assert "does not compute what the torch module does" in refused("Frozen", DISTANCES, tmp_path).message

@@ -183,3 +183,38 @@ def needs_an_argument(_path: str) -> nn.Module:
 
 
 not_callable = 5
+
+
+class Distances(nn.Module):
+    """x[N,4,8] -> distances[N,4,4] by an operator that torch's newer exporter does not know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc = nn.Linear(8, 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc(x)
+        return torch.cdist(y, y + 1)
+
+
+class DistancesOrNot(Distances):
+    """The same, or another result, as the values are: recorded, it would be one of the two for ever."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if x.sum() > 0 else x[:, :, :4] * 2
+
+
+class Frozen(Distances):
+    """Leaves torch, so that what was computed there would be recorded as a constant."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) * float(x.detach().numpy().mean())
+
+
+def script() -> nn.Module:
+    return torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()))
+
+
+def traced() -> nn.Module:
+    return torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8))

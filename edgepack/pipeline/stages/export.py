@@ -49,7 +49,10 @@ def export_model(
     if data is not None and (framework is None or framework.uses_samples):
         title = f"{short(data)} for the export"
         samples = runner.run(find_for_export, data, preprocessing, seed, title=title)
-    return runner.run(export, source, samples, shapes or {}, title=short(source))
+    model = runner.run(export, source, samples, shapes or {}, title=short(source))
+    if framework is not None and framework.note is not None and (note := framework.note(model)) is not None:
+        runner.events.note(f"exported {note}; compared with the module on samples and random inputs")
+    return model
 
 
 def export_and_prepare(
