@@ -52,10 +52,24 @@ def check_dtype(dtype: np.dtype[Any], spec: TensorSpec, where: str) -> None:
 def check_shape(shape: tuple[int, ...], spec: TensorSpec, where: str) -> None:
     """Raise ``DataError`` unless ``shape``, batch axis included, fits ``spec``."""
     if not fits(shape, spec):
+        if (batch := _fixed_batch(shape, spec)) is not None:
+            together = "x".join(map(str, (batch, *shape[1:])))
+            raise DataError(
+                f"{where}: {spec.name!r} has shape {show(shape)}, and the model takes {batch} samples at once",
+                hint=f"give each sample as {together} (in a .npz: an array of n x {together}), or export the model "
+                f"with a free batch: in torch, dynamic_shapes={{{spec.name!r}: {{0: torch.export.Dim('N')}}}}",
+            )
         raise DataError(
             f"{where}: {spec.name!r} has shape {show(shape)}, the model's input is {show(spec.shape)}",
             hint="give samples of the model's shape, or a recipe that resizes pictures to it",
         )
+
+
+def _fixed_batch(shape: tuple[int, ...], spec: TensorSpec) -> int | None:
+    """Return the batch that a model is fixed to, where that alone makes ``shape``, of one sample, not fit."""
+    if not spec.shape or not shape or not isinstance(spec.shape[0], int) or spec.shape[0] < 2 or shape[0] != 1:
+        return None
+    return spec.shape[0] if fits((spec.shape[0], *shape[1:]), spec) else None
 
 
 def fits(shape: tuple[int | str, ...], spec: TensorSpec) -> bool:

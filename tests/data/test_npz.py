@@ -101,7 +101,7 @@ def test_wrong_shape_names_array_and_input(save_npz, shape):
 
 def test_fixed_batch_of_the_model_needs_whole_batches(save_npz):
     spec = (TensorSpec("image", "float32", (4, 3)),)
-    with pytest.raises(DataError, match=r"'image' has shape \[1, 3\], the model's input is \[4, 3\]"):
+    with pytest.raises(DataError, match=r"'image' has shape \[1, 3\], and the model takes 4 samples at once"):
         find_samples(save_npz(image=np.ones((8, 3), np.float32)), spec, None)
     path = save_npz("batches.npz", image=np.ones((2, 4, 3), np.float32))
     assert len(find_samples(path, spec, None).indices) == 2
