@@ -168,7 +168,7 @@ def parse_summary(summary: str, queries: int, samples_per_query: int) -> Loadgen
 def problems(summary: str, logged: int = 0) -> tuple[str, ...]:
     """Return why a run does not count by what ``mlperf_log_summary.txt`` says; ``logged`` errors are in its detail log.
 
-    LoadGen calls a run valid by its durations and numbers of queries alone (mlcommons/inference issue 460), so that
+    LoadGen calls a run valid by its durations and numbers of queries alone (mlcommons/inference, number 460), so that
     errors while it ran stand beside "VALID"; a run that was stopped has no verdict.
     """
     found = []
