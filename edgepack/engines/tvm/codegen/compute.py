@@ -2,15 +2,16 @@
 
 Activations are channels last. Weights are packed at compile time so that one micro-kernel reads them in order:
 [tile of output channels, kernel height, kernel width, input channel, channel in the tile], zeros where the last tile
-is not full. The block that sums carries its tile in the annotation ``KERNEL``.
+is not full. The block that sums carries a ``Kernel`` in the annotation ``KERNEL``.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -18,39 +19,38 @@ from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
 
 if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.tile import Blocking
-    from edgepack.engines.tvm.codegen.workload import Choice
+    from edgepack.engines.tvm.codegen.workload import Choice, Origin
     from edgepack.specs.types import Array
 
 KERNEL = "edgepack.kernel"
 Tensor: TypeAlias = Any  # tvm.te.Tensor
 Build: TypeAlias = Callable[..., Tensor]
-
-
-def tag(kind: str, choice: Choice, instruction: str | None = None) -> dict[str, str]:
-    """Return the annotation of a block that sums; ``read_tag`` reads it."""
-    tile = choice.tile
-    numbers = (tile.height, tile.width, tile.vectors, tile.lanes, int(tile.weights_outer))
-    return {KERNEL: " ".join([kind, choice.origin, instruction or "-", *map(str, numbers)])}
+Kind: TypeAlias = Literal["flat", "window", "depthwise", "batched", "matrix", "activations"]
 
 
 @dataclass(frozen=True)
-class Tag:
-    """What ``tag`` wrote: the kind of kernel, who chose its tile, the tensor intrinsic that it is for, the tile."""
+class Kernel:
+    """The kind of kernel that a block sums, its tile, who chose that, and the tensor intrinsic that it is for."""
 
-    kind: str
-    origin: str
-    instruction: str | None
+    kind: Kind
     tile: Blocking
+    origin: Origin
+    instruction: str | None
 
 
-def read_tag(text: str) -> Tag:
-    """Return what the annotation of a block that sums says."""
+def annotation(kind: Kind, choice: Choice, instruction: str | None = None) -> dict[str, dict[str, str | int]]:
+    """Return the annotation of a block that sums: a map, of which ``kernel_of`` makes a ``Kernel`` again."""
+    said = {"kind": kind, "origin": choice.origin, **dataclasses.asdict(choice.tile)}
+    return {KERNEL: said if instruction is None else {**said, "instruction": instruction}}
+
+
+def kernel_of(annotation: Mapping[str, Any]) -> Kernel:
+    """Return what the annotation ``KERNEL`` of a block that sums says."""
     from edgepack.engines.tvm.codegen.tile import Blocking
 
-    kind, origin, instruction, *numbers = text.split()
-    height, width, vectors, lanes, outer = map(int, numbers)
-    tile = Blocking(height, width, vectors, lanes, bool(outer))
-    return Tag(kind, origin, None if instruction == "-" else instruction, tile)
+    said = dict(annotation.items())
+    tile = Blocking(**{field.name: said.pop(field.name) for field in dataclasses.fields(Blocking)})
+    return Kernel(said["kind"], tile, said["origin"], said.get("instruction"))
 
 
 def pack_eights(weights: Array, channels: int) -> Array:
@@ -160,7 +160,7 @@ def pointwise(choice: Choice, outputs: int, sums_type: str = "float32", instruct
                 fours=fours,
             ),
             name="sums",
-            attrs=tag("flat", choice, instruction),
+            attrs=annotation("flat", choice, instruction),
         )
 
         return _as_positions(sums, lead, outputs)
@@ -211,7 +211,7 @@ def convolution(
             (batch, full_high, full_wide, tiles * channels),
             total,
             name="sums",
-            attrs=tag("window", choice, instruction),
+            attrs=annotation("window", choice, instruction),
         )
         return te.compute((batch, high, wide, outputs), lambda *index: sums[index], name="result")
 
@@ -258,7 +258,7 @@ def batched_bytes(choice: Choice, instruction: str) -> Build:
             (*lead, full_rows, tiles * channels),
             lambda *index: te.sum(term(*index), axis=[four, byte]),
             name="sums",
-            attrs=tag("activations", choice, instruction),
+            attrs=annotation("activations", choice, instruction),
         )
         return te.compute((*lead, rows, columns), lambda *index: sums[index], name="result")
 
@@ -303,7 +303,7 @@ def matrix(choice: Choice, window: Window, outputs: int, instruction: str) -> Bu
                 axis=[chunk, byte],
             ),
             name="sums",
-            attrs=tag("matrix", choice, instruction),
+            attrs=annotation("matrix", choice, instruction),
         )
 
         return _as_positions(sums, lead, outputs)
@@ -335,7 +335,7 @@ def depthwise(choice: Choice, window: Window) -> Build:
             (batch, high, full_wide, channels),
             lambda b, y, z, c: te.sum(term(b, y, z, c), axis=[i, j]),
             name="sums",
-            attrs=tag("depthwise", choice),
+            attrs=annotation("depthwise", choice),
         )
         return te.compute((batch, high, wide, channels), lambda *index: sums[index], name="result")
 
@@ -363,7 +363,7 @@ def batched(choice: Choice) -> Build:
             (*lead, full_rows, columns),
             lambda *index: te.sum(term(*index), axis=k),
             name="sums",
-            attrs=tag("batched", choice),
+            attrs=annotation("batched", choice),
         )
         return te.compute((*lead, rows, columns), lambda *index: sums[index], name="result")
 

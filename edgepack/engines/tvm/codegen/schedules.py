@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from edgepack.engines.tvm.codegen.compute import KERNEL, read_tag
+from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
 from edgepack.engines.tvm.codegen.intrinsics import FMLAL
 
 if TYPE_CHECKING:
+    from edgepack.engines.tvm.codegen.compute import Kernel
     from edgepack.engines.tvm.codegen.machine import Machine
     from edgepack.engines.tvm.codegen.tile import Blocking
 
@@ -32,14 +33,14 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
 
     sch = Schedule(tvm.IRModule({"main": function}), debug_mask="none")
     blocks = sch.get_child_blocks(sch.get_sblock("root"))
-    tagged = [b for b in blocks if KERNEL in sch.get(b).annotations]
-    if len(tagged) > 1:
+    sums = [b for b in blocks if KERNEL in sch.get(b).annotations]
+    if len(sums) > 1:
         raise RuleError("two kernels in one function")
-    if tagged:
-        tag = read_tag(str(sch.get(tagged[0]).annotations[KERNEL]))
-        _kernel(sch, tagged[0], tag.kind, tag.instruction, tag.tile, machine)
-        kind = f"{tag.kind} {tag.instruction.split('.')[1]}" if tag.instruction else tag.kind
-        kind += f" ({tag.origin})" if tag.origin != "rule" else ""
+    if sums:
+        kernel = kernel_of(sch.get(sums[0]).annotations[KERNEL])
+        _kernel(sch, sums[0], kernel, machine)
+        kind = f"{kernel.kind} {kernel.instruction.split('.')[1]}" if kernel.instruction else kernel.kind
+        kind += f" ({kernel.origin})" if kernel.origin != "rule" else ""
     else:
         kind = _generic(sch, machine)
     return sch.mod["main"], kind
@@ -48,9 +49,10 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
 # --- kernels ----------------------------------------------------------------------------------------------------------
 
 
-def _kernel(sch: Any, sums: Any, kind: str, instruction: str | None, tile: Blocking, machine: Machine) -> None:
+def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
     """Compute a tile of sums in registers, then everything that was fused behind it, then store once."""
     sch.unannotate(sums, KERNEL)
+    kind, instruction, tile = kernel.kind, kernel.instruction, kernel.tile
     if kind in ("matrix", "activations"):
         (_matrix if kind == "matrix" else _activations)(sch, sums, str(instruction), tile, machine)
         return
