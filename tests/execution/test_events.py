@@ -1,0 +1,30 @@
+"""What watches a build may stay silent."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from edgepack.execution.events import Events, Silent
+
+NAMES = [name for name, _ in inspect.getmembers(Events, inspect.isfunction) if not name.startswith("_")]
+
+
+def test_there_are_events() -> None:
+    assert set(NAMES) == {"begin", "progress", "end", "note"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_silence_takes_every_event_as_it_is_told(name: str) -> None:
+    told, taken = (inspect.signature(getattr(of, name)) for of in (Events, Silent))
+    assert taken == told
+
+
+def test_silence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    events = Silent()
+    events.begin("export", "model.onnx")
+    events.progress("export", 1, 2)
+    events.end("done", "")
+    events.note("a note")
+    assert capsys.readouterr() == ("", "")
