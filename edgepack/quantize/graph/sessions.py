@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.files import scratch_folder
@@ -52,11 +51,16 @@ def open_session(proto: Any, taps: list[str], *, optimized: bool = True) -> Sess
 def _load(proto: Any, options: Any) -> Any:
     import onnxruntime
 
-    from edgepack.graph.load import save_proto
+    from edgepack.base.files import storage_errors
+    from edgepack.graph.save import move_weights, write_model
 
     providers = ["CPUExecutionProvider"]
     if proto.ByteSize() < _IN_MEMORY_BYTES:
         return onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=providers)
+    # Not checked again as a model is that is loaded: a tap has no type, which ONNX Runtime infers.
     with scratch_folder() as folder:
-        model = save_proto(proto, Path(folder), external_data=True)
-        return onnxruntime.InferenceSession(str(model.path), options, providers=providers)
+        path = folder / "model.onnx"
+        data = path.with_suffix(".data")
+        with storage_errors(path), data.open("wb") as weights, path.open("wb") as file:
+            write_model(move_weights(proto, data.name, weights), file)
+        return onnxruntime.InferenceSession(str(path), options, providers=providers)
