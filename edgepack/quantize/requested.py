@@ -32,9 +32,10 @@ def asked_of_onnx(model: OnnxModel) -> list[AskedLayer]:
 
 def _asked(index: GraphIndex, node: Any) -> Asked:
     """int8 when every activation, and the weight where there is one, comes out of a DequantizeLinear."""
-    names = list(node.input[:2] if node.op_type in WEIGHTED else node.input)
-    activations = [name for name in names if name and not index.is_constant(name)]
-    if node.op_type in MOVES:
-        activations = activations[:1]
-    makers = [index.nodes[index.producer[name]].op_type if name in index.producer else "" for name in activations]
+    if node.op_type in WEIGHTED:  # float weights are constants, and count
+        names = list(node.input[:2])
+    else:
+        names = [name for name in node.input if name and not index.is_constant(name)]
+        names = names[:1] if node.op_type in MOVES else names
+    makers = [index.nodes[index.producer[name]].op_type if name in index.producer else "" for name in names]
     return "int8" if makers and all(maker == "DequantizeLinear" for maker in makers) else "fp32"
