@@ -1,0 +1,111 @@
+"""SQNR of every layer's output, in the whole int8 model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+from quantize_models import minmax_ranges, save
+
+from edgepack.data.samples import find_samples
+from edgepack.quantize import layer_sqnr as module
+from edgepack.quantize import quantize
+from edgepack.quantize.layer_sqnr import layer_sqnr
+from edgepack.specs.bundle import LayerRecords
+from edgepack.specs.target import QuantizationRules
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Any:
+    """Quantize "one" (a Relu behind it), "two" and "left", and measure on so many samples."""
+    random = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], name="one"),
+        helper.make_node("Relu", ["a"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "w2"], ["b"], name="two"),
+        helper.make_node("Conv", ["b", "w3"], ["y"], name="left"),
+    ]
+    constants = {f"w{n}": random.standard_normal((4, 4, 1, 1)).astype(np.float32) for n in (1, 2, 3)}
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": ["N", 4, 5, 5]})
+
+    def measure(count: int = 10, **more: Any) -> LayerRecords:
+        x = random.standard_normal((count, 4, 5, 5)).astype(np.float32)
+        np.savez(tmp_path / "data.npz", x=x)
+        samples = find_samples(str(tmp_path / "data.npz"), model.inputs, None)
+        rules = QuantizationRules(leave=("left",))
+        changed = quantize(model, minmax_ranges(model, [{"x": x}]), rules, tmp_path / "q")
+        return layer_sqnr(model, changed, samples, tmp_path / "unused", **more)
+
+    return measure
+
+
+def test_layers_with_weights_have_a_figure_and_the_others_do_not(measured: Any) -> None:
+    found = measured()
+    figures = {layer.name: layer.sqnr_db for layer in found.layers}
+    assert list(figures) == ["one", "relu", "two", "left"]
+    assert figures["relu"] is None
+    assert all(20 < figures[name] < 80 for name in ("one", "two", "left"))
+    # The noise of all layers before is in it.
+    assert figures["one"] > figures["two"]
+
+
+def test_records_say_what_was_asked_and_what_it_costs(measured: Any) -> None:
+    layers = {layer.name: layer for layer in measured().layers}
+    assert (layers["one"].asked, layers["left"].asked) == ("int8", "fp32")
+    assert layers["left"].left == "left in float by the rules"
+    assert (layers["one"].weighted, layers["relu"].weighted) == (True, False)
+    assert layers["one"].macs == 4 * 4 * 25
+    assert layers["one"].reads == "x_dequantized"
+
+
+@pytest.mark.parametrize(("count", "used"), [(3, 3), (20, module.SAMPLES)])
+def test_at_most_eight_samples_are_run(measured: Any, count: int, used: int) -> None:
+    found = measured(count)
+    assert found.samples == used
+    assert found.engine.startswith("onnxruntime ")
+
+
+def test_several_passes_give_the_same(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int, int]] = []
+    whole = {layer.name: layer.sqnr_db is None for layer in measured(1).layers}
+    monkeypatch.setattr(module, "_LAYERS_A_PASS", 1)
+    parts = measured(1, progress=lambda *what: told.append(what))
+    assert {layer.name: layer.sqnr_db is None for layer in parts.layers} == whole
+    assert told == [("layers", n, 3) for n in range(4)]
+
+
+def test_equal_outputs_are_identical_and_have_no_figure(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")]
+    model = save(nodes, {"w": np.eye(3, dtype=np.float32)}, tmp_path / "m.onnx", inputs={"x": ["N", 3]})
+    np.savez(tmp_path / "data.npz", x=np.ones((2, 3), np.float32))
+    samples = find_samples(str(tmp_path / "data.npz"), model.inputs, None)
+    (layer,) = layer_sqnr(model, model, samples, tmp_path).layers
+    assert layer.identical
+    assert layer.sqnr_db is None
+
+
+def test_a_layer_that_is_always_zero_has_no_figure(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")]
+    model = save(nodes, {"w": np.zeros((3, 3), np.float32)}, tmp_path / "m.onnx", inputs={"x": ["N", 3]})
+    np.savez(tmp_path / "data.npz", x=np.ones((2, 3), np.float32))
+    samples = find_samples(str(tmp_path / "data.npz"), model.inputs, None)
+    (layer,) = layer_sqnr(model, model, samples, tmp_path).layers
+    assert not layer.identical
+    assert layer.sqnr_db is None
+
+
+def test_the_figure_is_ten_times_the_logarithm_of_the_energies(tmp_path: Path) -> None:
+    paths = []
+    for name, factor in (("a", 1.0), ("b", 0.9)):
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")]
+        weights = {"w": np.float32(factor) * np.eye(3, dtype=np.float32)}
+        paths.append(save(nodes, weights, tmp_path / f"{name}.onnx", inputs={"x": ["N", 3]}))
+    np.savez(tmp_path / "data.npz", x=np.float32([[1, 2, 3], [4, 5, 6]]))
+    samples = find_samples(str(tmp_path / "data.npz"), paths[0].inputs, None)
+    (layer,) = layer_sqnr(paths[0], paths[1], samples, tmp_path).layers
+    assert layer.sqnr_db == pytest.approx(20, abs=1e-4)
+    assert onnx.load(paths[1].path).graph.output[0].name == "y"
