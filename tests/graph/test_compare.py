@@ -9,11 +9,8 @@ import pytest
 from graph_models import model, relu, value, write
 from onnx import TensorProto, helper
 
-from edgepack.errors import ModelError
 from edgepack.graph.compare import differences, invent_feeds, relative_distance, run_model
-from edgepack.graph.feeds import random_feeds
 from edgepack.graph.load import load_model
-from edgepack.specs.model import TensorSpec
 
 INF, NAN = np.inf, np.nan
 
@@ -59,27 +56,6 @@ def test_another_type_and_other_names_are_differences() -> None:
         "'y' is in one of the two only",
         "'z' is in one of the two only",
     )
-
-
-def test_random_feeds() -> None:
-    inputs = (
-        TensorSpec("x", "float32", ("N", 3, "L")),
-        TensorSpec("i", "int64", ("N", "L")),
-        TensorSpec("b", "bool", ()),
-        TensorSpec("h", "bfloat16", (2,)),
-    )
-    feeds = random_feeds(inputs, batch=4, size=7)
-    assert {name: array.shape for name, array in feeds.items()} == {"x": (4, 3, 7), "i": (4, 7), "b": (), "h": (2,)}
-    assert [str(array.dtype) for array in feeds.values()] == ["float32", "int64", "bool", "bfloat16"]
-    again = random_feeds(inputs, batch=4, size=7)
-    assert all(np.array_equal(feeds[name], again[name]) for name in feeds)
-    assert not np.array_equal(feeds["x"], random_feeds(inputs, seed=1, batch=4, size=7)["x"])
-
-
-def test_feeds_that_cannot_be_invented() -> None:
-    for spec in (TensorSpec("x", "float32", ("...",)), TensorSpec("x", "object", (1,))):
-        with pytest.raises(ModelError):
-            random_feeds((spec,))
 
 
 def test_sizes_are_tried_until_the_model_runs(tmp_path: Path) -> None:
