@@ -18,7 +18,7 @@ from edgepack.specs.types import Array
 def freeze(model: OnnxModel, inputs: tuple[TensorSpec, ...], out: Path) -> OnnxModel:
     """Return ``model`` with the shapes of ``inputs`` as ``out/model.onnx``; an extent that is a name stays free.
 
-    The other tensors' shapes follow. Raises ``ModelError`` when the model does not take them.
+    The other tensors' shapes follow; a size that a node does not take is left for the engine to refuse.
     """
     proto = read_proto(model)
     wanted = {spec.name: spec.shape for spec in inputs}
