@@ -8,7 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from once import made_once
 from small_bundles import small_bundle
+
+from edgepack.base import documents
+from edgepack.execution.store import Store
+from edgepack.specs.build import BuildResult
 
 pytest_plugins = ["sample_fixtures"]
 
@@ -43,6 +48,19 @@ def user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle that no test may change."""
     return small_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildResult, Store]:
+    """The digits demonstration, built once for all tests: fp32 and int8 on every engine here. No test may change it."""
+    from edgepack.demo.job import demo
+
+    def make(folder: Path) -> None:
+        demo("digits", str(folder / "out"), Store(folder / "store"))
+
+    folder = made_once(tmp_path_factory.getbasetemp(), "digits", make)
+    result = documents.from_json(BuildResult, (folder / "out" / "build.json").read_bytes(), "build.json")
+    return result, Store(folder / "store")
 
 
 @pytest.fixture(scope="session")
