@@ -1,0 +1,79 @@
+"""Samples of a build, and golden vectors of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from in_process import InProcess
+from small_bundles import INPUTS, small_onnx
+
+from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection
+from edgepack.errors import DataError
+from edgepack.graph.load import load_model
+from edgepack.pipeline.stages.samples import golden_vectors, select_samples
+from edgepack.specs.model import TensorSpec
+from edgepack.verify.golden import read_golden
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Any:
+    return InProcess(tmp_path / "run")
+
+
+def data(tmp_path: Path, count: int) -> str:
+    np.savez(tmp_path / "data.npz", image=np.random.default_rng(0).standard_normal((count, 3, 8, 8), np.float32))
+    return str(tmp_path / "data.npz")
+
+
+def test_without_any_data_random_inputs_evaluate(runner: Any) -> None:
+    found = select_samples(runner, SampleRequest(None, None, seed=3), INPUTS)
+    assert found.calibration is None
+    assert len(found.evaluation.indices) == RANDOM_INPUTS
+    assert found.notes[0] == (
+        f"no data was given: numerics are verified on {RANDOM_INPUTS} random inputs, accuracy is not measured"
+    )
+    assert [name for name, _ in runner.ran] == ["random_inputs", "choose_samples"]
+
+
+def test_sizes_that_were_given_are_those_of_random_inputs(runner: Any) -> None:
+    inputs = (TensorSpec("image", "float32", ("N", 3, "H", 8)),)
+    select_samples(runner, SampleRequest(None, None, shapes={"image": (1, 3, 5, 8)}), inputs)
+    (path,) = (runner.folder / "1-random_inputs").iterdir()
+    with np.load(path) as saved:
+        assert saved["image"].shape[1:] in ((1, 3, 5, 8), (3, 5, 8))
+
+
+def test_the_users_samples_are_chosen_as_they_are(runner: Any, tmp_path: Path) -> None:
+    found = select_samples(runner, SampleRequest(data(tmp_path, 20), None, samples=5), INPUTS)
+    assert found.calibration is not None
+    assert len(found.calibration.indices) == 5
+    assert not set(found.calibration.indices) & set(found.evaluation.indices)
+    assert [name for name, _ in runner.ran] == ["choose_samples"]
+
+
+@pytest.mark.parametrize(("count", "vectors"), [(3, 3), (20, 4)])
+def test_golden_vectors_are_few_samples(runner: Any, tmp_path: Path, count: int, vectors: int) -> None:
+    model = load_model(small_onnx(tmp_path / "m.onnx"))
+    selection = select_samples(runner, SampleRequest(None, data(tmp_path, count)), INPUTS)
+    assert len(read_golden(golden_vectors(runner, model, selection)).inputs) == vectors
+    assert runner.ran[-1] == ("make_golden", f"{vectors} golden vectors")
+
+
+@pytest.mark.parametrize("random", [True, False])
+def test_inputs_that_nobody_gave_are_not_the_users_fault(tmp_path: Path, random: bool) -> None:
+    def fail(*_: Any) -> Any:
+        raise DataError("does not fit", hint="compare")
+
+    runner: Any = InProcess(tmp_path / "run", make_golden=fail)
+    model = load_model(small_onnx(tmp_path / "m.onnx"))
+    selection: Selection = select_samples(runner, SampleRequest(None, data(tmp_path, 3)), INPUTS)
+    with pytest.raises(DataError) as caught:
+        golden_vectors(runner, model, selection, random=random)
+    if random:
+        assert caught.value.message == "random inputs do not suit this model: does not fit"
+        assert "--data" in str(caught.value.hint)
+    else:
+        assert caught.value.message == "does not fit"

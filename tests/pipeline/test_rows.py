@@ -1,0 +1,165 @@
+"""Rows of a result, from what the stages returned."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import made_up
+import pytest
+
+from edgepack.errors import CompileError, EdgepackError, GateError
+from edgepack.pipeline.rows import built_row, failed_row, with_corrections, with_evaluation, with_latency
+from edgepack.pipeline.stages.pack import Packed
+from edgepack.quantize.correct import Corrected
+from edgepack.specs.build import BuildRow, Correction, Latency, Trial
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.run import Accuracy, Verification
+from edgepack.verify.closeness import Closeness
+from edgepack.verify.evaluate import Evaluation
+
+MODEL = OnnxModel(Path("m.onnx"), "0" * 64, 1, 17, (), ())
+CLOSE = Closeness(40, 30.0, (29.0, 31.0), 0.99, (0.98, 1.0), 0.95, (0.9, 0.98))
+ACCURACY = Accuracy("top1", 40, 0.9, 0.88, 0.02, (0.0, 0.04))
+EVALUATION = Evaluation(
+    Verification(True, (), 2, "onnxruntime", {"onnxruntime": "1.2", "other": "3"}, ("avx2",)), ACCURACY, None, CLOSE
+)
+PACKED = Packed(Path("store/x.edgepack"), "ab" * 32, 1234)
+ROW = BuildRow("board", "int8", "ok")
+
+
+def trial(left: int, *, passed: bool) -> Trial:
+    return Trial(tuple(f"n{i}" for i in range(left)), "top1", 0.9, 0.0, None, 0.1, passed=passed)
+
+
+def corrected(*steps: Correction, reason: str | None = None) -> Corrected:
+    return Corrected(MODEL, MODEL, steps, 10, reason)
+
+
+# --- failed and built -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason", "code"),
+    [
+        (CompileError("refused", hint="try fp32"), "failed", "refused (try fp32)", 4),
+        (EdgepackError("odd"), "failed", "odd (run again with --debug for the traceback)", 1),
+        (
+            GateError("the drop is 3 points", hint="more samples"),
+            "gate_missed",
+            "the drop is 3 points (more samples)",
+            5,
+        ),
+    ],
+)
+def test_an_error_is_a_row_with_its_reason_and_exit_code(error: Any, status: str, reason: str, code: int) -> None:
+    row = failed_row("board", "int8", error, None, ())
+    assert (row.status, row.reason, row.exit_code, row.bundle) == (status, reason, code, None)
+    assert set(row.notes) == {"accuracy", "latency"}
+
+
+def test_what_was_measured_before_it_failed_is_kept() -> None:
+    trials = (trial(0, passed=False),)
+    row = failed_row("board", "int8", GateError("no"), EVALUATION, trials)
+    assert (row.accuracy, row.sqnr_db, row.trials) == (ACCURACY, 30.0, trials)
+    assert "accuracy" not in row.notes
+    assert "latency" in row.notes
+
+
+def test_a_bundle_is_a_row_with_its_digest_and_size() -> None:
+    row = built_row("board", "int8", Path("out/x.edgepack"), PACKED, EVALUATION, None, (), {"isa": "lacks"})
+    assert (row.status, row.bundle, row.sha256, row.size_bytes) == ("ok", "out/x.edgepack", "ab" * 32, 1234)
+    assert row.notes == {"isa": "lacks"}
+    assert (row.corrections, row.exit_code) == ((), 0)
+
+
+def test_the_gate_says_how_few_layers_it_took() -> None:
+    trials = (trial(0, passed=False), trial(4, passed=True), trial(2, passed=True))
+    row = built_row("board", "int8", Path("x"), PACKED, EVALUATION, None, trials, {})
+    assert row.notes["gate"] == "2 layers run in fp32 so that the gate holds; 3 models were tried"
+
+
+# --- evaluation -------------------------------------------------------------------------------------------------------
+
+
+def test_closeness_comes_with_its_circumstances() -> None:
+    row = with_evaluation(ROW, EVALUATION)
+    assert (row.sqnr_db, row.cosine, row.agreement, row.n) == (30.0, 0.99, 0.95, 40)
+    assert (row.sqnr_ci95_db, row.cosine_ci95, row.agreement_ci95) == ((29.0, 31.0), (0.98, 1.0), (0.9, 0.98))
+    assert (row.evaluated_with, row.evaluated_isa) == ("onnxruntime 1.2, 3", ("avx2",))
+    assert row.notes == {}
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "note", "words"),
+    [
+        (dataclasses.replace(EVALUATION, accuracy=None, accuracy_reason="no labels"), "accuracy", "no labels"),
+        (dataclasses.replace(EVALUATION, closeness=dataclasses.replace(CLOSE, sqnr_db=None)), "sqnr_db", "identical"),
+        (
+            dataclasses.replace(EVALUATION, closeness=dataclasses.replace(CLOSE, agreement=None)),
+            "agreement",
+            "class scores",
+        ),
+    ],
+)
+def test_what_was_not_measured_has_a_reason(evaluation: Evaluation, note: str, words: str) -> None:
+    assert words in with_evaluation(ROW, evaluation).notes[note]
+
+
+def test_notes_of_others_stay() -> None:
+    row = with_evaluation(dataclasses.replace(ROW, notes={"accuracy": "old", "isa": "lacks"}), EVALUATION)
+    assert row.notes == {"isa": "lacks"}
+
+
+# --- corrections ------------------------------------------------------------------------------------------------------
+
+
+def test_every_step_is_said_in_words_and_for_programs() -> None:
+    steps = (
+        Correction("nearest", 30.0, True),
+        Correction("channels scaled", None, False),
+        Correction("biases", 29.5, False),
+    )
+    row = with_corrections(ROW, corrected(*steps))
+    assert row.corrections == steps
+    assert row.notes["corrections"] == (
+        "nearest 30.0 dB; channels scaled: nothing to do; biases 29.5 dB (left out) "
+        "(SQNR on 10 calibration samples that nothing was fitted on)"
+    )
+
+
+def test_why_nothing_was_corrected_is_said() -> None:
+    row = with_corrections(ROW, corrected(reason="too few samples"))
+    assert (row.corrections, row.notes) == ((), {"corrections": "too few samples"})
+
+
+# --- latency ----------------------------------------------------------------------------------------------------------
+
+
+def test_latency_is_that_of_the_machine_that_measured() -> None:
+    result = made_up.result()
+    row = with_latency(dataclasses.replace(ROW, notes={"latency": "old", "a": "b"}), result, 1.5, (1.4, 1.6), "unused")
+    values = {p.p: p.value_ns for p in result.percentiles}
+    assert row.latency_ns == Latency(values[50.0], values[90.0])
+    assert (row.speedup_over_fp32, row.speedup_ci95) == (1.5, (1.4, 1.6))
+    assert row.measured_on == f"{result.host.cpu}, openvino 1.2.3"
+    assert row.notes == {"a": "b"}
+
+
+def test_a_disturbed_measurement_says_so() -> None:
+    result = made_up.result(valid=False, invalid_reasons=("it was hot", "others ran"))
+    assert with_latency(ROW, result, None, None, None).notes["latency"] == "disturbed: it was hot; others ran"
+
+
+def test_few_queries_have_no_p90() -> None:
+    result = made_up.result(percentiles=tuple(p for p in made_up.result().percentiles if p.p < 90))
+    row = with_latency(ROW, result, None, None, "no fp32 row")
+    assert row.latency_ns is not None
+    assert row.latency_ns.p90 is None
+    assert row.notes["p90"] == f"not enough queries ({result.queries})"
+    assert row.notes["speedup_over_fp32"] == "no fp32 row"
+
+
+def test_without_percentiles_there_is_no_latency() -> None:
+    assert with_latency(ROW, made_up.result(percentiles=()), None, None, None).latency_ns is None

@@ -1,0 +1,125 @@
+"""One stage alone, on small files."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from in_process import InProcess
+from small_bundles import onnx_outputs, small_onnx
+
+from edgepack.base import documents
+from edgepack.bundle.archive import open_bundle
+from edgepack.errors import ConfigError, DataError, VerificationError
+from edgepack.pipeline.single_stage import (
+    calibrate_model,
+    compile_file,
+    lint_model,
+    pack_folder,
+    quantize_model,
+)
+from edgepack.specs.model import CompiledModel
+
+IMAGES = np.random.default_rng(0).standard_normal((12, 3, 8, 8), np.float32)
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> Any:
+    return InProcess(tmp_path / "run")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return small_onnx(tmp_path / "m.onnx")
+
+
+@pytest.fixture
+def data(tmp_path: Path, model: Path) -> str:
+    labels = onnx_outputs(model, {"image": IMAGES})["scores"].argmax(axis=1)
+    np.savez(tmp_path / "data.npz", image=IMAGES, labels=labels)
+    return str(tmp_path / "data.npz")
+
+
+def ranges(runner: Any, model: Path, data: str, **more: Any) -> Any:
+    words = {"recipe_name": None, "samples": None, "observer": None, "percentile": None, "seed": 0, **more}
+    return calibrate_model(runner, model, data, **words)
+
+
+@pytest.mark.parametrize(("samples", "used"), [(None, 12), (5, 5)])
+def test_ranges_are_of_all_samples_or_of_as_many_as_asked(
+    runner: Any, model: Path, data: str, samples: Any, used: int
+) -> None:
+    found = ranges(runner, model, data, samples=samples, observer="mse")
+    assert (found.samples, found.observer, found.percentile) == (used, "mse", None)
+    assert set(found.tensors) >= {"image", "scores"}
+    assert runner.ran[-1] == ("calibrate", f"mse ranges on {used} samples")
+
+
+def test_samples_are_checked_before_they_are_used(runner: Any, model: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "copies.npz", image=np.repeat(IMAGES[:1], 12, axis=0))
+    ranges(runner, model, str(tmp_path / "copies.npz"))
+    assert any("Hint:" in note for note in runner.events.notes)
+    with pytest.raises(DataError, match="--strict"):
+        ranges(runner, model, str(tmp_path / "copies.npz"), strict=True)
+
+
+def test_lint_compares_with_other_samples(runner: Any, model: Path, data: str) -> None:
+    words: Any = (None, None, None, None, 0)
+    alone = lint_model(runner, str(model), data, None, *words)
+    assert (alone.samples, alone.eval_samples) == (12, None)
+    both = lint_model(runner, str(model), data, data, *words)
+    assert (both.samples, both.eval_samples) == (12, 12)
+    assert "overlap" in {finding.check for finding in both.warnings}
+
+
+def test_quantizing_needs_ranges_of_this_file(runner: Any, model: Path, data: str, tmp_path: Path) -> None:
+    found = ranges(runner, model, data)
+    (tmp_path / "ranges.json").write_text(documents.to_json(found))
+    result = quantize_model(runner, model, tmp_path / "ranges.json", "host-onnxruntime")
+    assert result.outputs[0].name == "scores"
+    other = small_onnx(tmp_path / "other.onnx", channels=4)
+    with pytest.raises(ConfigError, match=r"ranges\.json was measured on a different model than .*other\.onnx"):
+        quantize_model(runner, other, tmp_path / "ranges.json", "host-onnxruntime")
+
+
+def compiled(runner: Any, model: Path, tmp_path: Path, **changes: Any) -> Path:
+    """A folder as 'edgepack compile' writes it."""
+    found = compile_file(runner, model, "host-onnxruntime", "fp32")
+    folder = found.folder
+    (folder / "compiled.json").write_text(documents.to_json(dataclasses.replace(found, **changes), folder))
+    assert isinstance(found, CompiledModel)
+    return folder
+
+
+def test_a_compiled_folder_is_verified_and_packed(runner: Any, model: Path, data: str, tmp_path: Path) -> None:
+    folder = compiled(runner, model, tmp_path)
+    path = pack_folder(runner, folder, model, "host-onnxruntime", data, None, 0, "mine", "7")
+    manifest = open_bundle(path).manifest
+    assert (manifest.name, manifest.version, manifest.target) == ("mine", "7", "host-onnxruntime")
+    assert manifest.accuracy is not None
+    assert manifest.accuracy.agreement == 1.0
+    assert manifest.accuracy.note == "accuracy on labels was not measured by 'edgepack pack'"
+    assert pack_folder(runner, folder, model, "host-onnxruntime", data, None, 0, None, "7").name == "m.edgepack"
+
+
+def test_files_that_compute_something_else_are_not_packed(runner: Any, model: Path, data: str, tmp_path: Path) -> None:
+    folder = compiled(runner, model, tmp_path)
+    # The same weights in another order: the classes are exchanged.
+    proto = onnx.load(folder / "model.onnx")
+    for tensor in proto.graph.initializer:
+        if tensor.name == "matrix":
+            values = onnx.numpy_helper.to_array(tensor)[:, ::-1].copy()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, "matrix"))
+    onnx.save(proto, folder / "model.onnx")
+    with pytest.raises(VerificationError, match="the output 'scores'"):
+        pack_folder(runner, folder, model, "host-onnxruntime", data, None, 0, "mine", "7")
+
+
+def test_a_folder_that_compile_did_not_write_is_refused(runner: Any, model: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no compiled\.json") as caught:
+        pack_folder(runner, tmp_path, model, "host-onnxruntime", None, None, 0, None, "1")
+    assert "edgepack compile" in str(caught.value.hint)

@@ -1,0 +1,64 @@
+"""How a target's files are run here, and what a row says when this host is not the device."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from made_up import HOST
+
+from edgepack.engines import ENGINES
+from edgepack.engines.fallback import LABEL
+from edgepack.pipeline import targets
+from edgepack.pipeline.targets import how_to_run
+from edgepack.specs.run import RunOptions
+from edgepack.specs.target import Compute, EngineFacts, QuantizationRules, Target
+
+BOARD = Target("board", "Board", "onnxruntime", "aarch64")
+OWN_CODE = next(name for name, engine in ENGINES.all() if engine.self_contained)
+
+
+@pytest.fixture(autouse=True)
+def host(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host is an x86 with AVX2 and VNNI."""
+    here = dataclasses.replace(HOST, isa=("avx2", "avx_vnni", "fma"))
+    monkeypatch.setattr(targets, "host_facts", lambda: here)
+    monkeypatch.setattr(targets, "is_this_host", lambda target: target.id == "me")
+
+
+def test_this_host_is_run_as_it_is() -> None:
+    assert how_to_run(dataclasses.replace(BOARD, id="me")) == (RunOptions(), {})
+
+
+def test_another_device_has_no_latency_here() -> None:
+    options, notes = how_to_run(BOARD)
+    assert options == RunOptions(device="CPU")
+    assert notes["latency"] == "not measured: no such device here"
+    assert HOST.cpu in notes["verification"]
+    assert set(notes) == {"latency", "verification"}
+
+
+def test_what_a_device_builds_is_run_as_it_was_shipped() -> None:
+    options, notes = how_to_run(dataclasses.replace(BOARD, engine=EngineFacts(build_on="device")))
+    assert options == RunOptions(device="CPU", optimization="off")
+    assert notes["verification"].startswith(LABEL)
+
+
+@pytest.mark.parametrize(
+    ("changes", "note", "words"),
+    [
+        ({"arch": "x86_64", "quantization": QuantizationRules(saturates=True)}, "saturation", "this host does not"),
+        ({"arch": "x86_64", "compute": Compute(isa=("avx2", "avx512f"))}, "isa", "this host lacks avx512f"),
+        ({"arch": "x86_64", "compute": Compute(isa=("avx2",))}, "isa", None),
+        ({"compute": Compute(isa=("asimddp",))}, "isa", None),  # of another architecture every flag is missing
+        ({"backend": OWN_CODE}, "code", "the machine code in the bundle is the device's and was not run"),
+        ({}, "code", None),
+    ],
+)
+def test_what_differs_from_the_device_is_said(changes: dict[str, Any], note: str, words: str | None) -> None:
+    _, notes = how_to_run(dataclasses.replace(BOARD, **changes))
+    if words is None:
+        assert note not in notes
+    else:
+        assert words in notes[note]
