@@ -11,7 +11,6 @@ import click
 import pytest
 
 from edgepack.cli import tools
-from edgepack.cli.duration import DURATION
 from edgepack.cli.main import _SECTIONS, cli
 from edgepack.errors import EdgepackError
 
@@ -126,24 +125,9 @@ def test_errors_are_one_message_unless_debugged(
     assert "Traceback" in edgepack("doctor", "--debug").err
 
 
-def test_durations() -> None:
-    assert [DURATION.convert(text, None, None) for text in ("500ms", "10s", "2min", "1.5", "1m")] == [
-        500_000_000, 10_000_000_000, 120_000_000_000, 1_500_000_000, 60_000_000_000
-    ]  # fmt: skip
-
-
 def test_debug_shows_the_traceback(edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert "Traceback" in edgepack("build", "--debug").err
-
-
-@pytest.mark.parametrize("document", ["build", "manifest", "ranges", "recipe", "result", "settings", "target"])
-def test_schemas_are_json_schemas(edgepack: Run, document: str) -> None:
-    ran = edgepack("schema", document)
-    assert ran.code == 0
-    schema = json.loads(ran.out)
-    assert schema["$schema"].startswith("https://json-schema.org/")
-    assert schema["$defs"]
 
 
 def test_targets_as_json(edgepack: Run) -> None:
@@ -156,19 +140,6 @@ def test_a_profile_is_shown_with_its_sources(edgepack: Run) -> None:
     ran = edgepack("targets", "show", "raspberry-pi-5")
     assert ran.code == 0
     assert "Cortex-A76" in ran.err
-
-
-def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    ran = edgepack("init", "--yes", "--model", "net.py:make", "--data", "pictures", "--recipe", "imagenet")
-    assert ran.code == 0
-    assert "edgepack build net.py:make --target host-onnxruntime" in ran.err
-    from edgepack.pipeline.settings import read_settings
-
-    assert read_settings(Path("edgepack.toml")).model == "net.py:make"
-    again = edgepack("init", "--yes", "--model", "other.py:make")
-    assert again.code == 2
-    assert "--force" in again.err
 
 
 def test_the_store_is_shown_and_cleared(edgepack: Run, tmp_path: Path) -> None:

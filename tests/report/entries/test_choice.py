@@ -74,21 +74,6 @@ def test_the_limit_on_quality_is_on_what_was_measured(build, kind, quality):
     assert default_limits(entries) == Limits(quality=quality)
 
 
-def test_without_labels_the_sentence_says_that_accuracy_was_not_measured():
-    entries = entries_of(made_up.unlabelled_build())
-    text = recommendation(entries, default_limits(entries))
-    assert "agrees with fp32 on 97.3 % of n = 200" in text
-    assert "Accuracy was not measured: no labels." in text
-    assert "disturbed machine" in text
-
-
-def test_the_sentence_has_the_figures(labelled):
-    text = recommendation(labelled, default_limits(labelled))
-    assert text.startswith("Take host-openvino int8: p90 2.36 ms (")
-    assert "1.86 times as fast as its fp32" in text
-    assert "top-1 accuracy 91.3 %, a drop of +0.64 points (+0.31 to +0.97)" in text
-
-
 def test_sqnr_is_the_last_resort():
     result = made_up.result(accuracy=made_up.measured(None, None, 30.0))
     entries = entries_of(((result,), ()))

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.report.entries import labels, make_groups, pareto
-from edgepack.report.entries.ratios import unpaired_ratio
-from edgepack.specs.result import Percentile, Scenario
+from edgepack.specs.result import Scenario
 from edgepack.specs.run import RunOptions
 
 
@@ -109,14 +108,6 @@ def test_the_front_is_what_nothing_else_beats_in_both(points):
         assert not any(c <= points[i][0] and q > points[i][1] for c, q in points)
     for c, q in points:
         assert any(points[i][0] <= c and points[i][1] >= q for i in front)
-
-
-def test_the_interval_of_an_unpaired_ratio_holds_both_uncertainties():
-    ratio, (low, high) = unpaired_ratio(Percentile(50.0, 200, (180, 220), 11), Percentile(50.0, 100, (90, 110), 11))
-    assert ratio == 2
-    assert low < 2 * 0.9 * 0.99
-    assert high > 2 * 1.1 * 1.01
-    assert unpaired_ratio(Percentile(50.0, 200, None, 11), Percentile(50.0, 100, (90, 110), 11)) == (2.0, None)
 
 
 def test_nothing_at_all_makes_no_group():

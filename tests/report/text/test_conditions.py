@@ -1,5 +1,4 @@
 import dataclasses
-from xml.etree import ElementTree
 
 import made_up
 import pytest
@@ -8,7 +7,6 @@ from hypothesis import strategies as st
 
 from edgepack.errors import ConfigError
 from edgepack.report.entries import make_groups
-from edgepack.report.formats.junit import to_junit, violations
 from edgepack.report.text.conditions import judge, parse_condition
 
 
@@ -104,32 +102,6 @@ def test_a_condition_that_nobody_can_be_judged_by_does_not_pass_in_silence():
 def test_a_bound_within_the_interval_is_said():
     message = findings(made_up.labelled_build(), "drop > 0.6")["host-openvino int8", "drop > 0.6"].message
     assert "within the interval" in message
-
-
-def test_violations_are_what_a_command_ends_with():
-    build = made_up.labelled_build()
-    assert violations(*build, [parse_condition("p90 > 1s")]) == ()
-    (text,) = violations(*build, [parse_condition("p90 > 5ms")])
-    assert text.startswith("host-onnxruntime fp32: p90 > 5ms: p90 is 5.44 ms")
-
-
-def test_junit_counts_and_names_its_cases(golden):
-    text = to_junit(*made_up.labelled_build(), [parse_condition("p90 > 4ms"), parse_condition("drop > 0.5")])
-    golden("labelled_build.junit.xml", text)
-    (suite,) = ElementTree.fromstring(text)
-    assert int(suite.get("tests")) == len(suite) == 18
-    assert int(suite.get("failures")) == len(suite.findall("testcase/failure"))
-    assert int(suite.get("errors")) == len(suite.findall("testcase/error")) == 1
-    assert int(suite.get("skipped")) == len(suite.findall("testcase/skipped"))
-
-
-def test_junit_of_hostile_names_is_well_formed():
-    name = '<a b="c">&\x00\x1b[31m\ud800]]>'
-    row = dataclasses.replace(made_up.labelled_build()[1][0], target=name, status="failed", reason=name)
-    text = to_junit((), (row,))
-    case = ElementTree.fromstring(text.encode())[0][0]
-    assert '<a b="c">&' in case.get("name")
-    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 import made_up
 
 from edgepack.report.entries import make_groups
-from edgepack.report.text import remarks
 from edgepack.report.text.table import column, make_table
 from edgepack.specs.result import Scenario
 
@@ -80,16 +79,3 @@ def test_energy_is_shown_where_it_was_measured():
     table = table_of(((made_up.result(energy_uj=1500, energy_source="RAPL"),), ()))
     assert texts(table, "energy") == ["1.50"]
     assert column(table, "energy").unit == "mJ"
-
-
-def test_remarks_say_each_reason_once_with_its_rows():
-    (group,) = make_groups(*made_up.unlabelled_build())
-    missing = {r.text: r.about for r in remarks.not_measured(group.entries)}
-    assert missing["Accuracy: not measured: the samples have no labels"][0] == "host-openvino fp32"
-    assert missing["Latency: not measured: no such device here"] == ("raspberry-pi-5 int8",)
-    assert any(text.startswith("Energy: no sensor") for text in missing)
-    (disturbed,) = remarks.disturbances(group.entries)
-    assert "41.0%" in disturbed.text
-    assert len(disturbed.about) == 4
-    (failure,) = remarks.failures(group.entries)
-    assert failure.about == ("intel-n100 int8",)

@@ -1,0 +1,19 @@
+"""What is missing and why, each said once."""
+
+import made_up
+
+from edgepack.report.entries import make_groups
+from edgepack.report.text import remarks
+
+
+def test_remarks_say_each_reason_once_with_its_rows():
+    (group,) = make_groups(*made_up.unlabelled_build())
+    missing = {r.text: r.about for r in remarks.not_measured(group.entries)}
+    assert missing["Accuracy: not measured: the samples have no labels"][0] == "host-openvino fp32"
+    assert missing["Latency: not measured: no such device here"] == ("raspberry-pi-5 int8",)
+    assert any(text.startswith("Energy: no sensor") for text in missing)
+    (disturbed,) = remarks.disturbances(group.entries)
+    assert "41.0%" in disturbed.text
+    assert len(disturbed.about) == 4
+    (failure,) = remarks.failures(group.entries)
+    assert failure.about == ("intel-n100 int8",)
