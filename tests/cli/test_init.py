@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
+
+from edgepack.cli.init import write_settings
+from edgepack.errors import ConfigError
+from edgepack.pipeline.settings import BuildSettings, read_settings
 
 Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
 
@@ -21,3 +27,59 @@ def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monk
     again = edgepack("init", "--yes", "--model", "other.py:make")
     assert again.code == 2
     assert "--force" in again.err
+
+
+def write(path: Path, *, ask: bool = False, force: bool = False, **words: Any) -> BuildSettings:
+    write_settings(path, words, ask=ask, force=force)
+    return read_settings(path)
+
+
+@pytest.mark.parametrize(("data", "precisions"), [({}, ("fp32",)), ({"data": "x.npz"}, ("fp32", "int8"))])
+def test_int8_is_usual_where_there_are_samples(
+    tmp_path: Path, data: dict[str, str], precisions: tuple[str, ...]
+) -> None:
+    found = write(tmp_path / "edgepack.toml", model="net.onnx", **data)
+    assert (found.targets, found.precisions) == (("host-onnxruntime",), precisions)
+
+
+def test_names_of_any_kind_are_written_so_that_they_are_read_back(tmp_path: Path) -> None:
+    name = 'a "quoted" \\ näme.onnx'
+    found = write(tmp_path / "edgepack.toml", model=name, data="x.npz", eval_data='y"z.npz', seed=3)
+    assert Path(found.model).name == name
+    assert Path(str(found.eval)).name == 'y"z.npz'
+    assert found.seed == 3
+
+
+def test_settings_that_contradict_each_other_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs samples"):
+        write(tmp_path / "edgepack.toml", model="net.onnx", precisions=("int8",))
+    with pytest.raises(ConfigError, match="no model given"):
+        write(tmp_path / "edgepack.toml")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_is_overwritten_on_demand_only(tmp_path: Path) -> None:
+    (tmp_path / "edgepack.toml").write_text("mine")
+    with pytest.raises(ConfigError, match="already exists"):
+        write(tmp_path / "edgepack.toml", model="net.onnx")
+    assert (tmp_path / "edgepack.toml").read_text() == "mine"
+    assert write(tmp_path / "edgepack.toml", force=True, model="net.onnx").model
+
+
+def test_what_was_not_given_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"Trained": "net.onnx", "Targets": "raspberry-pi-5 host-onnxruntime", "Calibration": str(tmp_path),
+               "Preprocessing": "imagenet", "Precisions": "fp32 int8"}  # fmt: skip
+    asked: list[str] = []
+
+    def prompt(text: str, **_: Any) -> str:
+        asked.append(text.split(maxsplit=1)[0].rstrip(","))
+        return answers[asked[-1]]
+
+    monkeypatch.setattr(click, "prompt", prompt)
+    found = write(tmp_path / "edgepack.toml", ask=True)
+    assert asked == ["Trained", "Targets", "Calibration", "Preprocessing", "Precisions"]
+    assert found.targets == ("raspberry-pi-5", "host-onnxruntime")
+    assert found.recipe == "imagenet"
+    asked.clear()
+    write(tmp_path / "edgepack.toml", ask=True, force=True, model="net.onnx", targets=("host-tvm",), data="x.npz")
+    assert asked == ["Precisions"]  # a recipe is for pictures

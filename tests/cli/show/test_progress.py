@@ -1,0 +1,91 @@
+"""Progress on a terminal, and in a log file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from edgepack.cli.show import progress
+from edgepack.cli.show.progress import Bar, Display
+
+
+class Line:
+    """The line that is drawn over and over."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments: self.said.append((name, *arguments))
+
+
+class Fake:
+    """A console that remembers."""
+
+    def __init__(self) -> None:
+        self.line, self.printed = Line(), []
+
+    def status_line(self) -> Line:
+        return self.line
+
+    def print(self, text: str) -> None:
+        self.printed.append(text)
+
+
+@pytest.fixture
+def console(monkeypatch: pytest.MonkeyPatch) -> Any:
+    now = iter([10.0, 12.5, 20.0, 20.25])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(now))
+    return Fake()
+
+
+def test_a_stage_ends_as_a_line_with_its_time(console: Any) -> None:
+    with Display(console) as display:
+        display.begin("export", "model.py")
+        display.progress("export", 1, 3)
+        display.progress("verify board fp32", 2, 3)
+        display.end("done", "")
+        display.begin("prepare", "opset 17")
+        display.end("reused", "opset 18")
+    assert console.printed == [
+        "[green]✓[/] export    model.py  [dim]2.5 s[/]",
+        "[cyan]=[/] prepare   opset 18  [dim]reused[/]",
+    ]
+    assert console.line.said == [
+        ("start",),
+        ("begin", "export", "model.py"),
+        ("update", "model.py", 1, 3),
+        ("update", "model.py: verify board fp32", 2, 3),
+        ("end",),
+        ("begin", "prepare", "opset 17"),
+        ("end",),
+        ("stop",),
+    ]
+
+
+def test_a_failure_and_a_note_are_marked_and_no_markup(console: Any) -> None:
+    with Display(console) as display:
+        display.begin("compile", "board")
+        display.end("failed", "[red]no[/]")
+        display.note("[bold]look[/]")
+    first, second = console.printed
+    assert first.startswith("[red]✗[/] compile   ")
+    assert r"\[red]no" in first
+    assert second.startswith("[yellow]![/] ")
+    assert r"\[bold]look" in second
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_bar_is_one_stage(console: Any, fails: bool) -> None:
+    try:
+        with Bar(console, "tune") as bar:
+            bar("tune", 1, 2)
+            if fails:
+                raise ValueError
+    except ValueError:
+        assert fails
+    (line,) = console.printed
+    assert line.startswith("[red]✗[/] tune" if fails else "[green]✓[/] tune")
+    assert console.line.said[-1] == ("stop",)
+    assert ("update", "", 1, 2) in console.line.said
