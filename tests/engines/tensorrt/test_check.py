@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import one_operator
 import pytest
-from onnx import TensorProto, helper
+from onnx import helper
 from violations import DOUBLE, FLOAT, INT64, VIOLATIONS, lstm, make, quantized, resize
 
 from edgepack.engines.tensorrt import proxy
-from edgepack.engines.tensorrt.api_versions import SURFACES, surface_of
 from edgepack.engines.tensorrt.check import check_model
-from edgepack.engines.tensorrt.operators import operator_since, takes_operator
 from edgepack.errors import ConfigError, ModelError, ToolchainError
 from edgepack.pipeline.check import check_file
 
@@ -78,15 +76,6 @@ def test_what_tensorrt_takes_is_not_refused(build: Callable[[], Any], save: Save
     assert check_model(save(build()), jetson) == []
 
 
-def test_an_lstm_in_the_other_layout_is_refused(save: Save, jetson: Target) -> None:
-    assert "layout = 1" in errors(check_model(save(lstm(1)), jetson))[0].message
-
-
-def test_a_cubic_resize_is_a_warning(save: Save, jetson: Target) -> None:
-    found = check_model(save(resize(mode="cubic")), jetson)
-    assert [d.severity for d in found] == ["warning"]
-
-
 def test_an_opset_above_the_devices_is_refused(save: Save, jetson: Target, jetson_5: Target) -> None:
     model = save(make([helper.make_node("Relu", ["x"], ["y"])], opset=18))
     assert check_model(model, jetson) == []
@@ -138,49 +127,6 @@ def test_a_constant_beyond_32_bits_is_refused_but_not_a_slices_end(save: Save, j
     assert check_model(save(make([cut], ends), "slice.onnx"), jetson_5) == []
 
 
-def test_a_scale_for_each_channel_of_an_activation_is_refused(save: Save, jetson: Target) -> None:
-    weights = {"s": np.full(3, 0.1, np.float32), "z": np.zeros(3, np.int8)}
-    nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "quantize", axis=1),
-        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], "dequantize", axis=1),
-    ]
-    found = errors(check_model(save(make(nodes, weights)), jetson))
-    assert [d.node for d in found] == ["quantize"]
-
-
-def test_a_violation_inside_a_branch_is_found(save: Save, jetson: Target) -> None:
-    def branch(name: str, operator: str) -> Any:
-        node = helper.make_node(operator, ["x"], [name], f"inner_{operator}")
-        return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, FLOAT, [2, 2])])
-
-    branches = {"then_branch": branch("a", "Relu"), "else_branch": branch("b", "Hardmax")}
-    node = helper.make_node("If", ["c"], ["y"], "if", **branches)
-    inputs = [("x", FLOAT, (2, 2)), ("c", TensorProto.BOOL, ())]
-    older = dataclasses.replace(jetson, engine=dataclasses.replace(jetson.engine, version="8.6"))
-    found = errors(check_model(save(make([node], inputs=inputs, outputs=[("y", FLOAT, (2, 2))])), older))
-    assert [d.node for d in found] == ["inner_Hardmax"]
-
-
-def test_more_memory_than_the_device_has_is_refused(
-    save: Save, jetson: Target, with_memory: Callable[..., Target]
-) -> None:
-    node = helper.make_node("Conv", ["x", "w"], ["y"], "wide", pads=[1, 1, 1, 1])
-    weights = {"w": np.ones((64, 3, 3, 3), np.float32)}
-    model = save(make([node], weights, inputs=[("x", FLOAT, (1, 3, 2048, 2048))]))
-    assert check_model(model, jetson) == []
-    found = errors(check_model(model, with_memory(jetson, 1 << 30)))
-    assert found[0].node == "wide"
-    assert "1.1 GB of activations" in found[0].message
-
-
-def test_a_free_batch_is_counted_at_its_largest(save: Save, jetson: Target, with_memory: Callable[..., Target]) -> None:
-    node = helper.make_node("Relu", ["x"], ["y"], "relu")
-    model = save(make([node], inputs=[("x", FLOAT, ("N", 3, 1024, 1024))]))
-    need = 8 * 2 * 3 * 1024 * 1024 * 4
-    assert errors(check_model(model, with_memory(jetson, need + (512 << 20) + 4096))) == []
-    assert errors(check_model(model, with_memory(jetson, need + (511 << 20))))
-
-
 def test_a_free_axis_beside_the_batch_is_told_with_its_limits(save: Save, jetson: Target) -> None:
     node = helper.make_node("Relu", ["x"], ["y"], "relu")
     found = check_model(save(make([node], inputs=[("x", FLOAT, ("N", "length"))])), jetson)
@@ -202,22 +148,6 @@ def test_a_version_that_is_too_old_is_refused_for_the_old_nano(save: Save) -> No
     found = check_model(save(quantized()), load_target("jetson-nano-jp4"))
     assert "8.2" in found[0].message
     assert found[0].severity == "error"
-
-
-def test_every_dated_operator_is_taken_from_its_version_on() -> None:
-    assert operator_since("Conv") == "8.5"
-    assert operator_since("QLinearConv") is None
-    assert (takes_operator("STFT", "10.4"), takes_operator("STFT", "10.5.0.18")) == (False, True)
-
-
-def test_the_surfaces_are_in_order_and_found_by_version() -> None:
-    assert surface_of("8.5.2.2") is SURFACES[0]
-    assert surface_of("10.3.0").max_opset == 20
-    assert surface_of("10.13.3.9").max_opset == 24
-    assert surface_of("11.4.1").network_flags == ()
-    for version in ("8.2.1", "9.1.0", "12.0", "7", "x"):
-        with pytest.raises(ToolchainError):
-            surface_of(version)
 
 
 # --- the command's function -------------------------------------------------------------------------------------------
