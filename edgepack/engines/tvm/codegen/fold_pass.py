@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen.relax_util import constant, is_straight, rebuilt, rewritten, with_main
+from edgepack.engines.tvm.codegen.relax_util import constant, is_straight, rebuilt, rewritten, stored, with_main
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ def _emit(builder: Any, bindings: Any, keep: frozenset[str]) -> Callable[[Any], 
         foldable = isinstance(value, relax.Call) and getattr(value.op, "name", "") not in keep
         found = evaluate(value) if foldable else None
         if found is not None:
-            made[binding.var] = relax.const(found)
+            made[binding.var] = stored(found)
         elif constant(value) is not None:
             made[binding.var] = value
         else:

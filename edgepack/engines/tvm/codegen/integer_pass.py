@@ -25,7 +25,15 @@ import numpy as np
 
 from edgepack.engines.tvm.codegen.fold_pass import evaluate
 from edgepack.engines.tvm.codegen.intrinsics import activation_type, multiplies_activations
-from edgepack.engines.tvm.codegen.relax_util import constant, is_straight, rebuilt, rewritten, shape_of, with_main
+from edgepack.engines.tvm.codegen.relax_util import (
+    constant,
+    is_straight,
+    rebuilt,
+    rewritten,
+    shape_of,
+    stored,
+    with_main,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -193,7 +201,7 @@ class _Matcher:
             known = self.values(argument)
             if known is None:
                 return None
-            arguments.append(relax.const(known))
+            arguments.append(stored(known))
         return evaluate(relax.Call(value.op, arguments, value.attrs, value.ty_args))
 
     def source(self, expression: Any) -> Quantized | None:

@@ -8,9 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from edgepack.engines.tvm.codegen.relax_util import constant, is_straight, rebuilt, rewritten, shape_of, with_main
+from edgepack.engines.tvm.codegen.relax_util import (
+    constant,
+    is_straight,
+    rebuilt,
+    rewritten,
+    shape_of,
+    stored,
+    with_main,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,7 +93,7 @@ class Rewriter:
 
         values = constant(expression)
         if values is not None:
-            return relax.const(np.ascontiguousarray(values.transpose(_LAST)))
+            return stored(values.transpose(_LAST))
         if expression not in self._last:
             self._last[expression] = self._builder.emit(relax.op.permute_dims(self.usual(expression), _LAST))
         return self._last[expression]
@@ -125,7 +131,7 @@ def _conv2d(rewriter: Rewriter, call: Any) -> Any:
     as_it_is = few and not rewriter.is_last(x)
     return relax.op.nn.conv2d(
         rewriter.usual(x) if as_it_is else rewriter.channels_last(x),
-        relax.const(np.ascontiguousarray(weights.transpose(0, 2, 3, 1))),
+        stored(weights.transpose(0, 2, 3, 1)),
         strides=list(attrs.strides),
         padding=list(attrs.padding),
         dilation=list(attrs.dilation),
@@ -155,7 +161,7 @@ def _binary(rewriter: Rewriter, call: Any) -> Any:
         values, shape = constant(arg), shape_of(arg)
         if values is not None:
             wide = values.reshape((1,) * (4 - values.ndim) + values.shape) if values.ndim else values
-            made.append(relax.const(np.ascontiguousarray(wide.transpose(_LAST)) if values.ndim else wide))
+            made.append(stored(wide.transpose(_LAST) if values.ndim else wide))
         elif shape is not None and len(shape) == 4:
             made.append(rewriter.channels_last(arg))
         else:

@@ -20,6 +20,13 @@ def constant(expression: Any) -> Array | None:
     return np.asarray(expression.value.numpy()) if isinstance(expression, type(relax.const(0))) else None
 
 
+def stored(values: Array) -> Any:
+    """Return a constant of the type that ``values`` have; without it TVM makes 64 bits 32."""
+    from tvm import relax
+
+    return relax.const(np.ascontiguousarray(values) if values.ndim else values, str(values.dtype))
+
+
 def shape_of(expression: Any) -> tuple[int, ...] | None:
     """Return the shape of an expression, or None when a part of it is not known."""
     shape = getattr(getattr(expression, "ty", None), "shape", None)
