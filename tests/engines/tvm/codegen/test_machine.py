@@ -38,3 +38,58 @@ def test_a_named_processors_own_features_are_taken_away_unless_the_profile_has_t
 def test_unknown_architecture_is_refused() -> None:
     with pytest.raises(ConfigError, match="no code is generated for the architecture 'mips'"):
         machine("mips")
+
+
+@pytest.mark.parametrize(
+    ("arch", "isa", "bits", "registers"),
+    [
+        ("x86_64", (), 128, 16),
+        ("x86_64", ("avx2",), 256, 16),
+        ("x86_64", ("avx2", "fma", "avx512f"), 256, 16),  # without bytes and words 512 bits are not worth it
+        ("x86_64", ("avx512f", "avx512bw", "avx512dq", "avx512vl"), 512, 32),
+        ("aarch64", ("sve",), 128, 32),
+        ("riscv64", ("v",), 128, 32),
+    ],
+)
+def test_vectors_are_as_wide_as_the_flags_promise(arch: str, isa: tuple[str, ...], bits: int, registers: int) -> None:
+    found = machine(arch, isa)
+    assert (found.vector_bits, found.registers) == (bits, registers)
+    assert (found.lanes(), found.lanes(8)) == (bits // 32, bits // 8)
+
+
+@pytest.mark.parametrize(
+    ("arch", "isa", "has"),
+    [
+        ("x86_64", ("avx2", "fma"), {"has_avx2"}),
+        ("x86_64", ("avx512_vnni",), set()),  # of 512 bits, which are not there
+        ("x86_64", ("avx_vnni",), {"has_vnni"}),
+        ("x86_64", ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"), {"has_avx512", "has_vnni"}),
+        ("aarch64", ("asimddp", "i8mm"), {"has_dotprod", "has_smmla"}),
+        ("aarch64", ("i8mm",), set()),
+        ("aarch64", ("asimdfhm", "asimdhp"), {"has_fmlal"}),
+    ],
+)
+def test_instructions_are_there_with_all_that_they_need(arch: str, isa: tuple[str, ...], has: set[str]) -> None:
+    found = machine(arch, isa)
+    names = ("has_avx2", "has_avx512", "has_vnni", "has_dotprod", "has_smmla", "has_fmlal")
+    assert {name for name in names if getattr(found, name)} == has
+
+
+def test_flags_of_another_architecture_are_no_features() -> None:
+    found = machine("aarch64", ("avx2", "asimddp"))
+    assert found.features == ("+neon", "+dotprod")
+    assert found.has("asimd", "asimddp")
+    assert not found.has("i8mm")
+
+
+def test_the_base_of_riscv_is_always_there() -> None:
+    assert {"+m", "+a", "+f", "+d", "+c"} == set(machine("riscv64").features)
+
+
+def test_tvm_takes_the_target() -> None:
+    import tvm
+
+    for arch in ("x86_64", "aarch64", "riscv64"):
+        target = machine(arch, threads=3).target()
+        assert tvm.target.Target(target).kind.name == "llvm"
+        assert target["num-cores"] == 3
