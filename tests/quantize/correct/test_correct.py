@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from onnx import helper
 from quantize_models import initializers, random_feeds, run_onnxruntime, save, sqnr_db
 from saturation import worst_pair
@@ -18,10 +16,6 @@ from edgepack.data.samples import find_samples
 from edgepack.graph.load import load_model
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import Corrected, quantize_corrected
-from edgepack.quantize.correct.noise_model import Reader, Site, choose_scales, noise_of
-from edgepack.quantize.correct.rounding import FACTORS, SAFE_FACTORS, round_rows_second_order
-from edgepack.quantize.weight_rows import Reduction
-from edgepack.quantize.weights import round_rows
 from edgepack.specs.data import Ranges
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
@@ -36,118 +30,6 @@ RULES = QuantizationRules(engine="onnxruntime")
 
 def normal(*shape: int, seed: int = 1) -> Array:
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-# --- rounding ---------------------------------------------------------------------------------------------------------
-
-
-def output_error(integers: Array, scale: Array, rows: Array, moments: Array) -> float:
-    change = integers * scale[:, None] - rows
-    return float(np.einsum("ct,tu,cu->", change, moments, change))
-
-
-def layer(seed: int, terms: int, *, pairs: bool) -> tuple[Reduction, Array, Array]:
-    """Return rows of random weights, second moments of correlated inputs, and the scales of the largest weights."""
-    random = np.random.default_rng(seed)
-    mixed = random.standard_normal((400, terms)) @ random.standard_normal((terms, terms))
-    rows = random.standard_normal((6, terms)).astype(np.float32)
-    neighbours = (np.arange(terms // 2 * 2).reshape(-1, 2),) if pairs else ()
-    return Reduction(rows, neighbours), mixed.T @ mixed / len(mixed), np.abs(rows).max(axis=1).astype(np.float64) / 127
-
-
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 10_000), terms=st.integers(2, 80), pairs=st.booleans(), per_channel=st.booleans())
-def test_second_order_rounding_keeps_the_limits(seed: int, terms: int, pairs: bool, per_channel: bool) -> None:
-    reduction, moments, largest = layer(seed, terms, pairs=pairs)
-    if not per_channel:
-        largest[:] = largest.max()
-    factors = SAFE_FACTORS if pairs else FACTORS
-    found = round_rows_second_order(reduction, moments[None], largest, factors, per_channel=per_channel)
-    assert np.abs(found.integers).max() <= 127
-    assert (found.integers == np.rint(found.integers)).all()
-    assert worst_pair(found.integers, reduction.pairs) <= 128
-    if not per_channel:
-        assert len(np.unique(found.scale)) == 1
-    error = output_error(found.integers, found.scale, reduction.rows, moments)
-    assert error == pytest.approx(found.error.sum(), rel=1e-3)
-
-
-@pytest.mark.parametrize("pairs", [False, True])
-@pytest.mark.parametrize("terms", [9, 64])
-def test_second_order_rounding_disturbs_the_output_less_than_rounding_to_nearest(terms: int, pairs: bool) -> None:
-    ratios = []
-    for seed in range(20):
-        reduction, moments, largest = layer(seed, terms, pairs=pairs)
-        found = round_rows_second_order(
-            reduction, moments[None], largest, SAFE_FACTORS if pairs else FACTORS, per_channel=True
-        )
-        nearest = min(
-            output_error(round_rows(reduction, largest * f), largest * f, reduction.rows, moments)
-            for f in (1.0, 1.1, 1.3, 1.6, 2.0)
-        )
-        ratios.append(output_error(found.integers, found.scale, reduction.rows, moments) / nearest)
-    assert max(ratios) < 1.0
-    assert np.mean(ratios) < 0.6
-
-
-def test_groups_are_rounded_by_their_own_moments() -> None:
-    random = np.random.default_rng(0)
-    rows = random.standard_normal((4, 9)).astype(np.float32)
-    samples = random.standard_normal((2, 50, 9)) * np.array([1.0, 5.0])[:, None, None]
-    moments = np.einsum("gnt,gnu->gtu", samples, samples) / 50
-    largest = np.abs(rows).max(axis=1).astype(np.float64) / 127
-    both = round_rows_second_order(Reduction(rows, ()), moments, largest, FACTORS, per_channel=True)
-    for group in (0, 1):
-        part = slice(2 * group, 2 * group + 2)
-        alone = round_rows_second_order(
-            Reduction(rows[part], ()), moments[group : group + 1], largest[part], FACTORS, per_channel=True
-        )
-        assert (alone.integers == both.integers[part]).all()
-
-
-# --- the noise model of channel scales --------------------------------------------------------------------------------
-
-
-def noise_terms(seed: int) -> tuple[list[Site], list[Reader], int]:
-    random = np.random.default_rng(seed)
-    numbers = np.array([1, 2, 0, 3, 4, 4])
-    site = Site(numbers, random.random(6) * 4, random.random(6), random.random(6))
-    reader = Reader(numbers.reshape(2, 3), random.random((2, 5, 3)), random.random((2, 3)))
-    return [site], [reader], 5
-
-
-@given(seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
-def test_the_slope_of_the_modelled_noise_is_its_derivative(seed: int) -> None:
-    from edgepack.quantize.correct import noise_model
-
-    sites, readers, count = noise_terms(seed)
-    logs = np.random.default_rng(seed).normal(0, 0.5, count)
-    slope = np.zeros(count)
-    for site in sites:
-        noise_model._site_noise(site, logs, slope)
-    for reader in readers:
-        noise_model._reader_noise(reader, logs, slope)
-    for place in range(count):
-        step = np.zeros(count)
-        step[place] = 1e-5
-        up, down = (noise_of(sites, readers, np.exp(logs + sign * step)) for sign in (1, -1))
-        assert slope[place] == pytest.approx((up - down) / 2e-5, rel=1e-3, abs=1e-9)
-
-
-def test_scales_lower_the_noise_and_fixed_channels_stay() -> None:
-    sites, readers, count = noise_terms(3)
-    scales, before, after = choose_scales(sites, readers, count)
-    assert scales[0] == 1.0
-    assert after < before
-    assert noise_of(sites, readers, scales) == pytest.approx(after)
-    assert (scales == choose_scales(sites, readers, count)[0]).all()
-
-
-def test_a_silent_model_is_left_alone() -> None:
-    silent = Site(np.array([1, 2]), np.zeros(2), np.zeros(2), np.ones(2))
-    scales, _, _ = choose_scales([silent], [], 3)
-    assert (scales == 1.0).all()
 
 
 # --- together ---------------------------------------------------------------------------------------------------------
@@ -230,36 +112,6 @@ def test_too_few_samples_are_said(tmp_path: Path, count: int) -> None:
 def test_one_quarter_of_the_samples_judges(tmp_path: Path) -> None:
     found, _ = correct(uneven(tmp_path), normal(40, 3, 6, 6, seed=5), tmp_path)
     assert found.judged_on == 10
-
-
-# --- gains and biases -------------------------------------------------------------------------------------------------
-
-
-def test_gains_and_biases_bring_every_output_channel_to_its_mean_and_size(tmp_path: Path) -> None:
-    """Integers that are all too small by 3 % and a bias that is off: both are made good behind them."""
-    import dataclasses
-
-    from edgepack.data.samples import read_samples
-    from edgepack.quantize.correct.gain_bias import correct_outputs
-    from edgepack.quantize.plan import make_plan, nearest_integers
-
-    model = uneven(tmp_path)
-    _, ranges = correct(model, normal(40, 3, 6, 6, seed=5), tmp_path / "x")
-    plan = make_plan(model, ranges, RULES)
-    samples = find_samples(str(tmp_path / "x" / "data.npz"), model.inputs, None)
-    plain = nearest_integers(plan)
-    wrong = {
-        name: dataclasses.replace(
-            w, scale=(w.scale / 1.03).astype(np.float32), bias=None if w.bias is None else w.bias * 2
-        )
-        for name, w in plain.items()
-    }
-    feeds = list(read_samples(samples, model.inputs))
-    found = correct_outputs(plan, wrong, feeds, lambda _done, _total: None)
-    assert (found["first"].values == plain["first"].values).all()
-    np.testing.assert_allclose(found["first"].scale, plain["first"].scale, rtol=5e-3)
-    allowed = 0.01 * np.abs(plain["first"].bias).max()
-    np.testing.assert_allclose(found["first"].bias, plain["first"].bias, atol=float(allowed))
 
 
 def test_large_weights_are_quantized_without_corrections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

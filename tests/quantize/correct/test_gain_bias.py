@@ -1,0 +1,65 @@
+"""Gains and biases, corrected layer by layer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+from onnx import helper
+from quantize_models import save
+
+from edgepack.calibrate import calibrate
+from edgepack.data.samples import find_samples, read_samples
+from edgepack.quantize.correct.gain_bias import correct_outputs
+from edgepack.quantize.plan import make_plan, nearest_integers
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgepack.specs.types import Array
+
+
+RULES = QuantizationRules(engine="onnxruntime")
+
+
+def normal(*shape: int, seed: int = 1) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def uneven(tmp_path: Path) -> OnnxModel:
+    sizes = np.geomspace(0.03, 30, 8).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "w2"], ["y"], name="second"),
+    ]
+    constants = {
+        "w1": normal(8, 3, 1, 1) * sizes[:, None, None, None],
+        "b1": normal(8, seed=3) * sizes,
+        "w2": normal(4, 8, 1, 1, seed=2) / sizes[None, :, None, None],
+    }
+    return save(nodes, constants, tmp_path / "m.onnx", inputs={"x": ["N", 3, 6, 6]})
+
+
+def test_gains_and_biases_bring_every_output_channel_to_its_mean_and_size(tmp_path: Path) -> None:
+    """Integers that are all too small by 3 % and a bias that is off: both are made good behind them."""
+    model = uneven(tmp_path)
+    np.savez(tmp_path / "data.npz", x=normal(40, 3, 6, 6, seed=5))
+    samples = find_samples(str(tmp_path / "data.npz"), model.inputs, None)
+    plan = make_plan(model, calibrate(model, samples, "minmax", 99.99, tmp_path / "ranges"), RULES)
+    plain = nearest_integers(plan)
+    wrong = {
+        name: dataclasses.replace(
+            w, scale=(w.scale / 1.03).astype(np.float32), bias=None if w.bias is None else w.bias * 2
+        )
+        for name, w in plain.items()
+    }
+    feeds = list(read_samples(samples, model.inputs))
+    found = correct_outputs(plan, wrong, feeds, lambda _done, _total: None)
+    assert (found["first"].values == plain["first"].values).all()
+    np.testing.assert_allclose(found["first"].scale, plain["first"].scale, rtol=5e-3)
+    allowed = 0.01 * np.abs(plain["first"].bias).max()
+    np.testing.assert_allclose(found["first"].bias, plain["first"].bias, atol=float(allowed))
