@@ -2,22 +2,69 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
+from graph_models import model as make_model
+from graph_models import small_conv, value, write
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.errors import ConfigError
 from edgepack.graph.compare import run_model
-from edgepack.graph.freeze import set_inputs
+from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.load import load_model, read_proto
 from edgepack.graph.prepare import prepare
-from edgepack.specs.model import OnnxModel
+from edgepack.specs.model import OnnxModel, TensorSpec
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def shapes(path: Path) -> dict[str, list[int | str]]:
+    graph = onnx.load(path).graph
+    return {
+        item.name: [dim.dim_value or dim.dim_param for dim in item.type.tensor_type.shape.dim]
+        for item in (*graph.input, *graph.value_info, *graph.output)
+    }
+
+
+def test_all_that_follows_is_fixed_too(tmp_path: Path) -> None:
+    found = freeze(
+        load_model(write(small_conv(), tmp_path / "in")),
+        (TensorSpec("image", "float32", (2, 3, 8, 8)),),
+        tmp_path / "out",
+    )
+    assert found.inputs[0].shape == (2, 3, 8, 8)
+    assert found.outputs[0].shape == (2, 5)
+    assert shapes(found.path)["r"] == [2, 64, 8, 8]
+
+
+def test_a_name_stays_free(tmp_path: Path) -> None:
+    node = helper.make_node("Relu", ["x"], ["y"])
+    source = load_model(write(make_model([node], [value("x", ["N", "L"])], [value("y", ["N", "L"])]), tmp_path / "in"))
+    found = freeze(source, (TensorSpec("x", "float32", ("batch", 7)),), tmp_path / "out")
+    assert (found.inputs[0].shape, found.outputs[0].shape) == (("batch", 7), ("batch", 7))
+
+
+def test_another_input_keeps_its_shape(tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["x", "z"], ["y"])
+    inputs = [value("x", ["N", 3]), value("z", [1, 3])]
+    source = load_model(write(make_model([node], inputs, [value("y", ["N", 3])]), tmp_path / "in"))
+    found = freeze(source, (TensorSpec("x", "float32", (4, 3)),), tmp_path / "out")
+    assert [spec.shape for spec in found.inputs] == [(4, 3), (1, 3)]
+
+
+def test_a_size_that_a_node_does_not_take_is_left_to_the_engine(tmp_path: Path) -> None:
+    """onnx does not follow a shape that does not fit: what comes behind is not known."""
+    node = helper.make_node("Add", ["x", "k"], ["y"])
+    proto = make_model([node], [value("x", ["N", "L"])], [value("y", ["N", "L"])], {"k": np.ones(7, np.float32)})
+    source = load_model(write(proto, tmp_path / "in"))
+    found = freeze(source, (TensorSpec("x", "float32", (1, 5)),), tmp_path / "out")
+    assert found.inputs[0].shape == (1, 5)
+    assert found.outputs[0].shape == ("?", "?")
 
 
 def branch(name: str, factor: float) -> onnx.GraphProto:
