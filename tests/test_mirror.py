@@ -1,0 +1,101 @@
+"""Tests mirror the source: each module has a test file of its name, or its tests stand where a reason says."""
+
+from __future__ import annotations
+
+import ast
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import edgepack
+
+PACKAGE = Path(edgepack.__file__).resolve().parent
+TESTS = Path(__file__).resolve().parent
+
+# Modules without a test file of their name: where their tests are, and why there.
+ELSEWHERE: dict[str, tuple[str, str]] = {
+    "__init__.py": ("test_api.py", "the promised names"),
+    "__main__.py": ("cli/test_main.py", "it calls the command line"),
+    # one table, one set of inputs for all its rows
+    "calibrate/observers/*.py": ("calibrate/test_observers.py", "all observers on the same distributions"),
+    "lint/*.py": ("lint/test_lint.py", "all checks on the same samples, good and bad ones"),
+    # declarations of commands, which call one function each
+    "cli/build.py": ("cli/test_main.py", "options; pipeline/test_build.py tests what they ask for"),
+    "cli/device.py": ("cli/test_device_only.py", "run where nothing but numpy, Click and an engine can be imported"),
+    "cli/lint.py": ("pipeline/stages/test_lint.py", "the command and the stage of a build on the same samples"),
+    "cli/measure.py": ("cli/test_device_only.py", "run where nothing but numpy, Click and an engine can be imported"),
+    "cli/stages.py": ("cli/test_main.py", "options; pipeline/test_single_stage.py tests what they ask for"),
+    "cli/tools.py": ("cli/test_main.py", "options and what they print"),
+    "cli/show/measured.py": ("cli/show/test_tables.py", "all tables on both consoles"),
+    "cli/show/tuned.py": ("cli/test_tune.py", "it prints what tuning found, which takes a real search"),
+    "pipeline/tune_kernels.py": ("cli/test_tune.py", "a search takes seconds: once for the command and its parts"),
+    # one long job of several modules
+    "export/torch_archive.py": ("export/test_torch_program.py", "archives that torch itself would run code of"),
+    "export/torch_onnx.py": ("export/test_torch_module.py", "an export takes seconds: each is looked at once"),
+    "engines/tensorrt/adopt.py": ("engines/tensorrt/test_install.py", "it needs an engine that was built"),
+    "engines/tensorrt/builder.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
+    "engines/tensorrt/cuda.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
+    "engines/tensorrt/engine.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
+    "engines/tensorrt/load.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
+    "engines/tensorrt/plan_cache.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
+    "engines/tensorrt/runner.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
+    "engines/tvm/compile.py": ("engines/tvm/test_engine.py", "a compiled folder is looked at once"),
+    "engines/tvm/probe.py": ("engines/test_doctor.py", "every engine is probed"),
+    "engines/tvm/runtime_abi.py": ("engines/tvm/test_runner.py", "it is seen by what a runner computes"),
+    "engines/tvm/codegen/clip_pass.py": ("engines/tvm/codegen/test_integer_pass.py", "bounds before rounding"),
+    "engines/tvm/codegen/intrinsics.py": ("engines/tvm/codegen/test_integer_pass.py", "the machine code has them"),
+    "engines/tvm/codegen/legalize.py": ("engines/tvm/codegen/test_lower.py", "which rule took what"),
+    "engines/tvm/codegen/schedules.py": ("engines/tvm/codegen/test_lower.py", "every rule gives the right values"),
+    "engines/tvm/tuning/tune.py": ("cli/test_tune.py", "a search takes seconds: once for the command and its parts"),
+    "engines/tvm/tuning/whole_model.py": ("cli/test_tune.py", "it compares what a search found"),
+    "quantize/correct/channel_groups.py": ("quantize/correct/test_equalize.py", "seen by what is scaled, and what not"),
+    "runtime/adopt.py": ("engines/tensorrt/test_install.py", "it packs an engine that a device built"),
+}
+
+
+@cache
+def modules() -> tuple[Path, ...]:
+    """Every module in which something can go wrong: that defines a function or a method."""
+    return tuple(path.relative_to(PACKAGE) for path in sorted(PACKAGE.rglob("*.py")) if _does_something(path))
+
+
+def _does_something(path: Path) -> bool:
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return any(isinstance(node, kinds) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def places(module: Path) -> tuple[Path, ...]:
+    """Return where the test file of a module may be; a package's own is in its folder or beside it."""
+    if module.name != "__init__.py":
+        return (module.parent / f"test_{module.stem}.py",)
+    name = f"test_{module.parent.name}.py"
+    return module.parent / name, module.parent.parent / name
+
+
+def without_a_file(found: tuple[Path, ...]) -> list[str]:
+    return [str(module) for module in found if not any((TESTS / place).is_file() for place in places(module))]
+
+
+def test_the_package_is_looked_at() -> None:
+    assert len(modules()) > 300
+    assert Path("specs/model.py") not in modules()  # values alone
+
+
+def test_every_module_has_a_test_file_of_its_name_or_a_reason() -> None:
+    unknown = [name for name in without_a_file(modules()) if not any(fnmatch(name, key) for key in ELSEWHERE)]
+    assert unknown == []
+
+
+@pytest.mark.parametrize("pattern", list(ELSEWHERE))
+def test_every_reason_is_needed_and_its_tests_are_there(pattern: str) -> None:
+    assert any(fnmatch(name, pattern) for name in without_a_file(modules()))
+    place, reason = ELSEWHERE[pattern]
+    assert "def test_" in (TESTS / place).read_text(encoding="utf-8")
+    assert reason
+
+
+def test_a_module_without_a_file_would_be_found() -> None:
+    assert without_a_file((Path("verify/nowhere.py"), Path("verify/golden.py"))) == ["verify/nowhere.py"]
+    assert places(Path("engines/__init__.py"))[0] == Path("engines/test_engines.py")
