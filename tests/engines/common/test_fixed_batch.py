@@ -120,10 +120,9 @@ def test_closing_frees_both() -> None:
     assert alone.loads == 0
 
 
-def test_another_one_for_a_second_thread_loads_the_general_one_for_itself() -> None:
+def test_another_one_for_a_second_thread_runs_both_kinds_of_batches_too() -> None:
     loaded = Loaded()
-    loaded.runner.infer(batch(5))
     other = loaded.runner.another()
-    other.infer(batch(5))
-    assert loaded.loads == 2
-    assert (loaded.general[0].calls, loaded.general[1].calls) == (1, 1)
+    for size in (2, 5):
+        assert np.array_equal(other.infer(batch(size))["y"], batch(size)["x"] * 2)
+    assert loaded.fixed.calls == 0
