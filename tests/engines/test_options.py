@@ -153,6 +153,15 @@ def test_a_closed_runner_with_arrays_says_so(load: Load) -> None:
         runner.infer(backend_models.feeds("conv"))
 
 
+def test_who_kept_the_function_of_a_runner_is_told_too_that_it_was_closed(load: Load) -> None:
+    """A loaded model keeps it: what a runner does once it is closed must not depend on how it is reached."""
+    runner = load("conv")
+    infer = runner.infer
+    runner.close()
+    with pytest.raises(EdgepackError, match="this runner was closed"):
+        infer(backend_models.feeds("conv"))
+
+
 def test_pinning_names_cores_that_this_process_may_use() -> None:
     """A container may have cores 3 and 5 only: those are named, counted from 1, but for the caller's own thread."""
     onnxruntime = pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")

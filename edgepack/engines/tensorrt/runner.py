@@ -93,6 +93,8 @@ class TensorRtRunner:
 
         Raises ``DataError`` for inputs that do not fit the model or lie outside the engine's shapes.
         """
+        if self._context is None:
+            closed()
         self._take(feeds)
         if self._launchable:
             self._cuda.launch(self._launchable, self._stream)
@@ -120,7 +122,6 @@ class TensorRtRunner:
         self._inputs, self._outputs, self._launchable, self._stream = [], [], 0, 0
         self._context = self._engine = None
         self._keep = ()
-        self.infer = closed  # type: ignore[method-assign]
 
     # --- buffers ------------------------------------------------------------------------------------------------------
 

@@ -83,6 +83,8 @@ class TvmRunner:
 
     def infer(self, feeds: Feeds, /) -> Mapping[str, Array]:
         """Return the outputs by name. Raises ``DataError`` for inputs that do not fit the model."""
+        if self._main is None:
+            closed()
         try:
             if not self._fixed:
                 return self._infer_free(feeds)
@@ -105,7 +107,6 @@ class TvmRunner:
         """Free the virtual machine and the inputs."""
         self._main = None
         self._tensors.clear()
-        self.infer = closed  # type: ignore[method-assign]
 
     def _call(self, packed: tuple[Any, ...]) -> dict[str, Array]:
         arrays = self._runtime.arrays(self._runtime.run(self._main, *packed), self._kept)

@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from edgepack.engines import get_backend
 from edgepack.engines.targets import load_target
 from edgepack.engines.tvm.interface import FILE
-from edgepack.errors import CompileError, DataError, ToolchainError
+from edgepack.errors import CompileError, DataError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions
 
@@ -185,3 +185,13 @@ def test_batches_of_several_sizes_are_refused_and_equal_ones_joined(tmp_path: Pa
     with pytest.raises(DataError, match="batches of different sizes"):
         runner.infer({"a": a, "b": np.ones((4, 3), np.float32)})
     runner.close()
+
+
+def test_a_closed_runner_says_so_also_to_who_kept_its_function(compiled: CompiledModel) -> None:
+    runner = get_backend("tvm").load_model(compiled, RunOptions(threads=1))
+    infer = runner.infer  # as a loaded model keeps it
+    infer(backend_models.feeds("several"))
+    runner.close()
+    runner.close()
+    with pytest.raises(EdgepackError, match="this runner was closed"):
+        infer(backend_models.feeds("several"))
