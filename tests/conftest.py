@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from once import made_once
 from small_bundles import small_bundle
 
@@ -16,6 +17,10 @@ from edgepack.execution.store import Store
 from edgepack.specs.build import BuildResult
 
 pytest_plugins = ["sample_fixtures"]
+
+# On cores that other processes use as well, an example's time says nothing of what it tests.
+settings.register_profile("shared cores", deadline=None)
+settings.load_profile("shared cores")
 
 # These take minutes each: they begin first, so that no process is left with one of them when the others have ended.
 _LONGEST = ("test_docs.py", "test_readme.py", "test_build.py", "test_server.py")
