@@ -51,6 +51,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "engines/tvm/tuning/tune.py": ("cli/test_tune.py", "a search takes seconds: once for the command and its parts"),
     "engines/tvm/tuning/whole_model.py": ("cli/test_tune.py", "it compares what a search found"),
     "quantize/correct/channel_groups.py": ("quantize/correct/test_equalize.py", "seen by what is scaled, and what not"),
+    "verify/make_golden.py": ("verify/test_golden.py", "vectors are made, written and read again"),
     "runtime/adopt.py": ("engines/tensorrt/test_install.py", "it packs an engine that a device built"),
 }
 
