@@ -53,6 +53,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "quantize/correct/channel_groups.py": ("quantize/correct/test_equalize.py", "seen by what is scaled, and what not"),
     "verify/make_golden.py": ("verify/test_golden.py", "vectors are made, written and read again"),
     "runtime/adopt.py": ("engines/tensorrt/test_install.py", "it packs an engine that a device built"),
+    "runtime/root.py": ("runtime/test_install.py", "what is read there is what an installation wrote"),
 }
 
 
