@@ -233,8 +233,8 @@ def test_every_exit_code_is_listed() -> None:
     listed = {name: int(code) for name, code in re.findall(r"^\| `(\w+)` \| (\d+) \|", text, re.MULTILINE)}
     assert listed == errors
     codes = {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)}
-    interrupted = 128 + 2  # SIGINT, as shells count
-    assert codes == {0, interrupted, *errors.values()}
+    interrupted, terminated = 128 + 2, 128 + 15  # SIGINT and SIGTERM, as shells count
+    assert codes == {0, interrupted, terminated, *errors.values()}
 
 
 def test_every_lint_check_has_its_section() -> None:
