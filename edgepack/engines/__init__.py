@@ -62,6 +62,7 @@ class Engine:
 
     Building:
     ``int8``: what it computes in int8; None for an engine whose int8 models cannot be made.
+    ``judges``: it compiles about as fast as it loads, so that corrections of int8 models are judged on it.
     ``fixed_shapes``: it compiles for shapes that are known, all but the batch: --shape says them.
     ``kernels``: reference to a module that tunes kernels of edgepack's own ('edgepack tune --target').
     ``proxy``: reference to a module with ``proxy_version()`` and ``check_by_proxy(OnnxModel)``, which check for it on
@@ -100,6 +101,7 @@ class Engine:
     companions: str = ""
     functions: str = ""
     int8: EngineTable | None = None
+    judges: bool = False
     fixed_shapes: bool = False
     kernels: str = ""
     proxy: str = ""

@@ -23,6 +23,7 @@ ENGINE = Engine(
         residual=False,
         symmetric_products=True,
     ),
+    judges=True,
     fixes_batch=True,
     run_options=RunSpace(
         common=(("pinning", False), ("pinning", True), ("reuse_outputs", True)),

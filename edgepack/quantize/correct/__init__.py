@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.stage import stage
+from edgepack.engines import REFERENCE
+from edgepack.engines.int8 import WEIGHTED
 from edgepack.errors import EdgepackError
 from edgepack.graph.check import first_line
+from edgepack.quantize.correct.judge import Judge, judging_versions
 from edgepack.specs.build import Correction
 from edgepack.specs.data import Ranges, SampleSet
 from edgepack.specs.model import OnnxModel
@@ -70,7 +73,12 @@ class _State:
     level: float = -math.inf
 
 
-@stage("quantize")
+def _judging(_model: object, _ranges: object, rules: QuantizationRules, *_others: object) -> Mapping[str, str]:
+    """Return what judges the corrections: another version of it may decide otherwise."""
+    return judging_versions(rules.engine)
+
+
+@stage("quantize", host="numbers", depends=_judging)
 def quantize_corrected(
     model: OnnxModel,
     ranges: Ranges,
@@ -83,13 +91,14 @@ def quantize_corrected(
 
     Steps: channels scaled so that one step suits all of a tensor (``equalize.py``; the ranges are measured again, by
     the same observer on the same samples), integers nearest to the weights in the output (second-order rounding with a
-    searched scale, ``rounding.py``), biases, or gains and biases, corrected layer by layer (``gain_bias.py``). Where
-    all that does not bring the SQNR to 15 dB, the groups of operators that lose most are left in float
-    (``culprits.py``), and the steps are made anew.
+    searched scale, ``rounding.py``), biases, or gains and biases, corrected layer by layer (``gain_bias.py``). Layers
+    that the engine computes otherwise in int8 than the file says are left in float (``misread.py``). Where all that
+    does not bring the SQNR to 15 dB, so are the groups of operators that lose most (``culprits.py``), and the steps are
+    made anew.
 
-    SQNR is that of all outputs, their parts counting alike, by ONNX Runtime on calibration samples set apart from those
-    that are fitted on. With fewer than 4 samples, or weights of more than 1 GiB, nothing is corrected. Same inputs,
-    same bytes. Raises what ``quantize`` raises.
+    SQNR is that of all outputs, their parts counting alike, on calibration samples set apart from those that are fitted
+    on, by the engine that judges (``judge.py``). With fewer than 4 samples, or weights of more than 1 GiB, nothing is
+    corrected. Same inputs, same bytes. Raises what ``quantize`` raises.
     """
     from edgepack.graph.load import save_proto
     from edgepack.quantize.insert import insert
@@ -103,10 +112,11 @@ def quantize_corrected(
         insert(plan.proto, plan.index, plan.placement, weights, rules)
         return Corrected(save_proto(plan.proto, out), model, (), 0, reason)
     fitting, judging = _split(model, samples)
-    job = _Job(model, ranges, samples, fitting, _Judge(model, judging, out), out)
+    job = _Job(model, ranges, samples, fitting, Judge(model, judging, rules.engine, out), out)
     state, steps = _correct(job, plan, progress)
-    state, more = _without_worst(job, state, rules, progress)
-    return Corrected(_write(state.plan, state.weights, out), state.source, (*steps, *more), len(judging))
+    state, misread = _without_misread(job, state, rules, progress)
+    state, more = _without_worst(job, state, state.plan.rules, progress)
+    return Corrected(_write(state.plan, state.weights, out), state.source, (*steps, *misread, *more), len(judging))
 
 
 @dataclass(frozen=True)
@@ -117,15 +127,23 @@ class _Job:
     ranges: Ranges
     samples: SampleSet
     fitting: Sequence[dict[str, Any]]
-    judge: _Judge
+    judge: Judge
     out: Path
+
+    def judged(self, state: _State) -> _State:
+        """Return a state with the SQNR in dB that its integers give on the samples set apart."""
+        written = _write(state.plan, state.weights, self.out / "written")
+        try:
+            return dataclasses.replace(state, level=self.judge(written))
+        finally:
+            shutil.rmtree(self.out / "written")
 
 
 def _correct(job: _Job, plan: Plan, progress: Progress) -> tuple[_State, list[Correction]]:
     """Try the corrections one after another on a plan; return the best state, and what each brought."""
     from edgepack.quantize.plan import nearest_integers
 
-    state = job.judge(_State(job.model, plan, nearest_integers(plan)))
+    state = job.judged(_State(job.model, plan, nearest_integers(plan)))
     steps = [Correction("integers nearest to the weights", state.level, kept=True)]
     # Of the tries in one row, which start from the same state, the best is kept, if any.
     rows: tuple[dict[str, Callable[[_State], _State | None]], ...] = (
@@ -138,7 +156,7 @@ def _correct(job: _Job, plan: Plan, progress: Progress) -> tuple[_State, list[Co
     )
     for number, row in enumerate(rows):
         progress("corrections", number, len(rows))
-        found, failed = _try_row(row, state, job.judge)
+        found, failed = _try_row(row, state, job.judged)
         best = max(found, key=lambda name: found[name].level, default="")
         kept = best != "" and found[best].level >= state.level + _LEAST_GAIN_DB
         steps += [
@@ -151,6 +169,45 @@ def _correct(job: _Job, plan: Plan, progress: Progress) -> tuple[_State, list[Co
         state = found[best] if kept else state
     progress("corrections", len(rows), len(rows))
     return state, steps
+
+
+def _without_misread(
+    job: _Job, state: _State, rules: QuantizationRules, progress: Progress
+) -> tuple[_State, list[Correction]]:
+    """Leave in float what the engine computes otherwise than the file says; return the state and what was done."""
+    from edgepack.quantize.correct.misread import GAP_DB, find_misread
+    from edgepack.quantize.plan import nearest_integers
+
+    def gap(left: tuple[str, ...]) -> float:
+        plan = _plan_without(job, rules, (*rules.leave, *(glob.escape(name) for name in left)))
+        return _gap(job, plan, nearest_integers(plan))
+
+    if job.judge.engine == REFERENCE or _gap(job, state.plan, state.weights) < GAP_DB:
+        return state, []
+    index = state.plan.index
+    names = [index.nodes[n].name for n in sorted(state.plan.placement.nodes) if index.nodes[n].op_type in WEIGHTED]
+    try:
+        left = find_misread(names, gap)
+    except EdgepackError as error:
+        return state, [
+            Correction("operators that the engine misreads in float", None, kept=False, reason=error.message)
+        ]
+    if left is None:
+        return state, []
+    plan = _plan_without(job, rules, (*rules.leave, *(glob.escape(name) for name in left)))
+    made, _ = _correct(job, plan, progress)
+    kept = made.level >= state.level + _LEAST_WITHOUT_DB
+    name = f"in float, as the engine computes otherwise in int8: {', '.join(left)}"
+    return made if kept else state, [Correction(name, made.level, kept=kept)]
+
+
+def _gap(job: _Job, plan: Plan, weights: Weights) -> float:
+    """Return by how many dB the engine is below what the file says."""
+    written = _write(plan, weights, job.out / "written")
+    try:
+        return job.judge.as_written(written) - job.judge(written)
+    finally:
+        shutil.rmtree(job.out / "written")
 
 
 def _without_worst(
@@ -217,7 +274,7 @@ def _plan_without(job: _Job, rules: QuantizationRules, leave: tuple[str, ...]) -
 
 
 def _try_row(
-    row: Mapping[str, Callable[[_State], _State | None]], state: _State, judge: _Judge
+    row: Mapping[str, Callable[[_State], _State | None]], state: _State, judge: Callable[[_State], _State]
 ) -> tuple[dict[str, _State], dict[str, str]]:
     """Return by its name what each step of a row makes of ``state``, judged, and why it could not.
 
@@ -326,31 +383,6 @@ def _round_layer(plan: Plan, layer: Any, matrix: Array) -> IntegerWeights | None
     if not np.allclose(scale, found.scale, rtol=1e-5):
         return None  # raised for the bias: these integers were not made for it
     return stored(found.integers, scale, source, layer, plan.rules)
-
-
-# --- judging ----------------------------------------------------------------------------------------------------------
-
-
-class _Judge:
-    """Returns a state with the SQNR in dB that its integers give on the samples set apart."""
-
-    def __init__(self, model: OnnxModel, feeds: Sequence[dict[str, Any]], out: Path) -> None:
-        from edgepack.quantize.output_parts import parts_of
-        from edgepack.quantize.sensitivity import run_model
-
-        self._feeds, self._folder = list(feeds), out / "judged"
-        self._expected = run_model(model, self._feeds)
-        self._parts = parts_of(model, self._feeds[0])
-
-    def __call__(self, state: _State) -> _State:
-        from edgepack.quantize.sensitivity import balanced_noise, run_model
-        from edgepack.verify.parts import noise_db
-
-        written = _write(state.plan, state.weights, self._folder)
-        found = balanced_noise(self._expected, run_model(written, self._feeds), self._parts)
-        shutil.rmtree(self._folder)
-        level = noise_db(found)
-        return _State(state.source, state.plan, state.weights, level)
 
 
 def _write(plan: Plan, weights: Weights, out: Path) -> OnnxModel:

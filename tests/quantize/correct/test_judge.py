@@ -1,0 +1,57 @@
+"""Corrections are judged by the engine that will run them, where that is quick."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from quantize_models import minmax_ranges, node, random_feeds, save
+
+from edgepack.quantize import quantize
+from edgepack.quantize.correct.judge import UNSTABLE_DB, Judge, judging_versions
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.target import QuantizationRules
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> tuple[OnnxModel, OnnxModel]:
+    weights = np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32)
+    model = save([node("Conv", "x w", "y")], {"w": weights}, tmp_path / "m.onnx", inputs={"x": (1, 3, 8, 8)})
+    ranges = minmax_ranges(model, random_feeds(model, 4))
+    return model, quantize(model, ranges, QuantizationRules(engine="openvino"), tmp_path / "q")
+
+
+@pytest.mark.parametrize(
+    ("engine", "judging"),
+    [("onnxruntime", "onnxruntime"), ("openvino", "openvino"), ("tvm", "onnxruntime"), ("tensorrt", "onnxruntime")],
+)
+def test_who_judges_for_whom(engine: str, judging: str, models: tuple[OnnxModel, OnnxModel], tmp_path: Path) -> None:
+    model, quantized = models
+    judge = Judge(model, random_feeds(model, 3), engine, tmp_path)
+    assert judge.engine == judging
+    assert judging_versions(engine)["engine"] == judging
+    assert 25 < judge(quantized) < 60
+    assert not (tmp_path / "judged").exists()
+
+
+def test_what_is_written_is_what_the_engines_compute(models: tuple[OnnxModel, OnnxModel], tmp_path: Path) -> None:
+    model, quantized = models
+    judge = Judge(model, random_feeds(model, 3), "openvino", tmp_path)
+    assert judge(quantized) == pytest.approx(judge.as_written(quantized), abs=1.0)
+
+
+def test_answers_that_differ_from_run_to_run_are_none(
+    models: tuple[OnnxModel, OnnxModel], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgepack.quantize.correct import judge as module
+
+    model, quantized = models
+    judge = Judge(model, random_feeds(model, 3), "openvino", tmp_path)
+    noise = np.random.default_rng(0)
+    plain = module._copied
+    monkeypatch.setattr(module, "_copied", lambda o: {k: v + noise.standard_normal() for k, v in plain(o).items()})
+    assert judge(quantized) == UNSTABLE_DB
