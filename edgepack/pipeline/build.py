@@ -307,7 +307,9 @@ def _check(
             f"{100 * found.value:.2f} %, n={found.n}, 95 % interval {100 * low:.2f} to {100 * high:.2f}), more "
             f"than the {100 * settings.max_drop:g} allowed"
             + (f"; none of {tried} models with layers in fp32 passed" if tried else ""),
-            hint="give more calibration samples, another --observer, or a larger --max-drop",
+            hint="leave --method plain out: corrections and the search for layers to keep in fp32 come with auto"
+            if precision == "int8" and settings.method == "plain"
+            else "give more calibration samples, another --observer, or a larger --max-drop",
         )
 
 

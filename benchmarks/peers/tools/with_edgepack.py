@@ -17,7 +17,7 @@ def main(model_path: str, calibration: str, out: str, options: str) -> None:
     model, folder = load_model(Path(model_path)), Path(out).parent
     samples = find_samples(calibration, model.inputs, None)
     rules = QuantizationRules(saturates=words["saturates"], engine=words["engine"])
-    ranges = calibrate(model, samples, words.get("observer", "minmax"), words.get("percentile", 99.99), folder)
+    ranges = calibrate(model, samples, words.get("observer", "auto"), words.get("percentile", 99.99), folder)
     if words.get("method", "plain") == "auto":
         from edgepack.quantize.correct import quantize_corrected
 
