@@ -74,6 +74,7 @@ CHECKS: Table[Check] = Table(
         "scale": "edgepack.lint.scale:check",
         "same_encoding": "edgepack.lint.same_encoding:check",
         "channels": "edgepack.lint.channels:check",
+        "outliers": "edgepack.lint.outliers:check",
         "labels": "edgepack.lint.labels:check",
         "preprocessing": "edgepack.lint.preprocessing:check",
         "first_layer": "edgepack.lint.first_layer:check",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +38,8 @@ class Survey:
 
     ``digests``, one a sample, are of a picture's file, else of the values that the model sees. ``signatures`` [n, 256]
     describe the pictures at the positions ``described`` [n], see ``signature``; None for what is no picture. ``blank``
-    are positions of samples whose float inputs are one single value.
+    are positions of samples whose float inputs are one single value. ``read`` are the positions of the samples whose
+    values were read, ``peaks`` by input the largest magnitude in each of them, float64 [read].
     """
 
     names: tuple[str, ...]
@@ -47,6 +48,8 @@ class Survey:
     described: tuple[int, ...]
     channels: tuple[Channels, ...]
     blank: tuple[int, ...]
+    read: tuple[int, ...] = ()
+    peaks: Mapping[str, Array] = field(default_factory=dict)
 
 
 def survey_samples(model: OnnxModel, samples: SampleSet, tell: Callable[[int], None]) -> Survey:
@@ -83,6 +86,8 @@ def survey_samples(model: OnnxModel, samples: SampleSet, tell: Callable[[int], N
         described=described if whole else (),
         channels=tuple(accumulator.result() for accumulator in accumulators),
         blank=tuple(blank),
+        read=tuple(read),
+        peaks={accumulator.spec.name: np.asarray(accumulator.peaks, np.float64) for accumulator in accumulators},
     )
 
 
@@ -166,11 +171,13 @@ class _ChannelAccumulator:
         self._minima: Array | None = None
         self._maxima: Array | None = None
         self._all_equal = True
+        self.peaks: list[float] = []
 
     def add(self, array: Array) -> None:
         rows = array[None] if self._axis is None else np.moveaxis(array, self._axis, 0)
         rows = rows.reshape(rows.shape[0], -1)
         minima, maxima = rows.min(axis=1), rows.max(axis=1)
+        self.peaks.append(float(max(-minima.min(), maxima.max(), 0.0)))
         if self._minima is not None and self._maxima is not None:
             if len(minima) != len(self._minima):  # as many features as the sample is long: one channel
                 minima, maxima = minima.min(keepdims=True), maxima.max(keepdims=True)
