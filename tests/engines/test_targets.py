@@ -396,7 +396,7 @@ def test_rules_follow_the_backend(tmp_path: Path) -> None:
         pytest.param("cores = 4", "cores = 0", "cores = 0", "greater than 0", id="no-cores"),
         pytest.param("cores = 4", "cores = 4.5", "expected a whole number", "whole number", id="half-a-core"),
         pytest.param("cores = 4", "cores = true", "expected a whole number", "whole number", id="cores-bool"),
-        pytest.param("cores = 4", f"cores = {1 << 70}", "cores = 1180", "greater than 0", id="cores-huge"),
+        pytest.param("cores = 4", f"cores = {1 << 70}", "more than 64 bits", "edgepack targets show", id="cores-huge"),
         pytest.param("8_000_000_000", "-1", "memory_bytes = -1", "greater than 0", id="memory"),
         pytest.param("8_000_000_000", "nan", "expected a whole number", "whole number", id="memory-nan"),
         pytest.param("max_opset = 21", "max_opset = 2026-11-21", "max_opset", "whole number", id="a-date"),

@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> Any:
         expected = reference(load_model(fp32.folder / fp32.entry), samples, tmp_path / "reference")
         compiled = small_compiled(tmp_path / "compiled", channels)
         options = RunOptions(threads=1)
-        return evaluate(compiled, golden, expected, samples, metric, None, 0, options, tmp_path / "out", **more)
+        return evaluate(compiled, golden, expected, None, samples, metric, None, 0, options, tmp_path / "out", **more)
 
     return call
 

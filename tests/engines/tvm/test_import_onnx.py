@@ -367,15 +367,24 @@ def test_what_tvm_cannot_compile_is_named_before_compiling(build: Any, node: str
         import_graph(model, ready(model))
 
 
-def test_a_node_that_only_the_compiler_refuses_is_named_when_compiling(tmp_path: Path) -> None:
-    nodes = [
-        helper.make_node("Relu", ["x"], ["r"], "relu"),
-        helper.make_node("Slice", ["r", "b", "e", "a"], ["y"], "slice"),
-    ]
-    inputs = [("x", FLOAT, [4, 3]), ("b", INT64, [1]), ("e", INT64, [1])]
-    model = save(make(nodes, inputs, [("y", FLOAT, ["n", 3])], {"a": np.array([0])}), tmp_path / "m.onnx")
+def test_a_node_that_only_the_compiler_refuses_is_named_when_compiling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TVM's compiler is wrapped in a double that refuses rounding; today it compiles whatever its reader takes here."""
+    from edgepack.engines.tvm import compile as module
+
+    compile_library = module.compile_library
+
+    def refuse(graph: Any, *words: Any, **options: Any) -> Any:
+        if "R.round" in str(graph):
+            raise CompileError("TVM refused m.onnx: no such intrinsic")
+        return compile_library(graph, *words, **options)
+
+    monkeypatch.setattr(module, "compile_library", refuse)
+    nodes = [helper.make_node("Relu", ["x"], ["r"], "relu"), helper.make_node("Round", ["r"], ["y"], "rounded")]
+    model = save(make(nodes, [("x", FLOAT, [4, 3])], [("y", FLOAT, [4, 3])]), tmp_path / "m.onnx")
     target = Target("test", "test", "tvm", "x86_64")
-    with pytest.raises(CompileError, match=r"it is the node slice \(Slice\)"):
+    with pytest.raises(CompileError, match=r"it is the node rounded \(Round\): .*no such intrinsic"):
         get_backend("tvm").compile_model(model, target, "fp32", tmp_path / "out")
 
 

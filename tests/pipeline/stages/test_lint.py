@@ -177,10 +177,10 @@ def test_a_build_that_does_not_calibrate_checks_on_demand_only(
 def test_a_check_that_fails_costs_no_build_but_a_strict_one(
     settings: BuildSettings, model: Path, tmp_path: Path
 ) -> None:
-    """A weight that is infinite: calibration cannot measure it, which its row says; fp32 is another row."""
+    """A weight that is no number: calibration cannot measure it, which its row says; fp32 is another row."""
     proto = onnx.load(model)
     weight = onnx.numpy_helper.to_array(proto.graph.initializer[1]).copy()
-    weight[0, 0] = np.inf
+    weight[0, 0] = np.nan
     proto.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(weight, "w2"))
     onnx.save(proto, model)
     told = Told()
@@ -198,7 +198,7 @@ def test_the_command_prints_findings_and_json(command: Run, model: Path, bad: Pa
     assert code == 0
     found = documents.from_json(Lint, out, "stdout")
     assert [finding.check for finding in found.warnings] == ["copies", "channels"]
-    assert (found.samples, found.eval_samples, found.observer) == (64, None, "minmax")
+    assert (found.samples, found.eval_samples, found.observer) == (64, None, "auto")
     assert 0 < found.model_runs <= 11 * 16 + 4 * 32 + 2 * 208 + 64 + 256
     assert "warning copies: 10 of 64 samples repeat others exactly" in err
     assert "hint: remove the copies" in err
