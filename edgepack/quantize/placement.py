@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from edgepack.specs.target import QuantizationRules
 
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
+# Operators with weights that stay in float everywhere.
+_NEVER = frozenset({"Einsum", "GRU", "LSTM", "RNN"})
 # Tensors that are put together share a scale when none of them becomes coarser than this by it.
 _SIMILAR = 1.25
 
@@ -108,6 +110,8 @@ class _Placer:
 
     def _choose_weighted(self) -> None:
         for number, node in enumerate(self.index.nodes):
+            if node.op_type in _NEVER and any(map(self.index.is_constant, node.input)):
+                self.left[node.name] = f"{node.op_type} is quantized for no engine"
             if node.op_type not in WEIGHTED:
                 continue
             reason = self._refusal(number, node)

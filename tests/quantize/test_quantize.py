@@ -427,3 +427,12 @@ def test_probabilities_far_below_one_keep_their_levels(rules: QuantizationRules,
     made = quantize(model, minmax_ranges(model, feeds), rules, tmp_path / "out")
     expected = run_onnxruntime(model, feeds)
     assert sqnr_db(expected, run_onnxruntime(made, feeds, optimized=False)) > 20
+
+
+def test_an_einsum_with_weights_says_that_it_stays_in_float(tmp_path: Path) -> None:
+    constants = {"w": normal(4, 4), "v": normal(4, 4)}
+    nodes = [node("Einsum", "x w", "e", equation="ij,jk->ik"), node("MatMul", "e v", "y")]
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": (2, 4)})
+    proto = onnx.load(quantize(model, minmax_ranges(model, random_feeds(model, 2)), RULES, tmp_path / "out").path)
+    left = json.loads(next(item.value for item in proto.metadata_props if item.key == LEFT_KEY))
+    assert left == {"e": "Einsum is quantized for no engine"}
