@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from edgepack.base.files import scratch_folder
 from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
@@ -156,14 +157,15 @@ def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
 
 
 def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
-    """Load the model once, then write it as ``model.onnx``, large weights beside it. Raises ``CompileError``."""
-    from edgepack.engines.common.weights import copy_model
+    """Load the model once, then write it as ``model.onnx``, large weights beside it. Raises ``CompileError``.
 
+    What ONNX Runtime does not fuse is joined before (``hard_swish.py``).
+    """
     known = versions()
     if target.engine.device == "CPU":
         _open(model.path, model.path.name, RunOptions(), "CPU")
     out.mkdir(parents=True, exist_ok=True)
-    files = copy_model(model, out, ENTRY)
+    files = _write(model, out)
     return CompiledModel(
         backend="onnxruntime",
         precision=precision,
@@ -175,6 +177,21 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
         versions=known,
         device=target.engine.device,
     )
+
+
+def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
+    """Write the model with its activations joined; return the files. Weights beside it are not read for this."""
+    from edgepack.engines.common.weights import copy_model
+    from edgepack.engines.onnxruntime.hard_swish import join_hard_swish
+    from edgepack.graph.load import read_proto, save_proto
+
+    if model.external:
+        return copy_model(model, out, ENTRY)
+    proto = read_proto(model)
+    if not join_hard_swish(proto):
+        return copy_model(model, out, ENTRY)
+    with scratch_folder() as scratch:
+        return copy_model(save_proto(proto, scratch, ENTRY), out, ENTRY)
 
 
 def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunner | FixedBatchRunner:
