@@ -115,7 +115,7 @@ def _trials(proto: onnx.ModelProto, options: Options) -> list[_Trial]:
 
 
 def _different(ranges: Mapping[str, TensorRange]) -> dict[str, TensorRange]:
-    """Return the ranges that differ from those before them, and the middle between the widest and the tightest."""
+    """Return the ranges that differ from all before them."""
     kept: dict[str, TensorRange] = {}
     for observer, found in ranges.items():
         width = max(found.high - found.low, 1e-30)

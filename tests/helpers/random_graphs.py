@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 STEPS = (
-    "conv1", "conv3", "conv_nobias", "depthwise", "grouped", "relu", "clip", "leaky", "sigmoid", "add", "mul", "concat",
-    "maxpool", "avgpool", "transpose", "reshape", "resize", "pad", "shared",
+    "conv1", "conv3", "conv_nobias", "depthwise", "grouped", "relu", "clip", "leaky", "sigmoid", "silu",
+    "hard_swish", "add", "mul", "concat", "maxpool", "avgpool", "transpose", "reshape", "resize", "pad", "shared",
 )  # fmt: skip
 TAILS = ("gemm", "gemm_transposed", "gemm_scaled", "matmul", "matmul_bias", "attention", "none")
 
@@ -86,6 +86,15 @@ class GraphMaker:
             self.add("LeakyRelu", [x], shape, alpha=0.1)
         elif kind == "sigmoid":
             self.add("Sigmoid", [x], shape)
+        elif kind == "silu":
+            self.add("Sigmoid", [x], shape)
+            self.add("Mul", [x, self.newest], shape)
+        elif kind == "hard_swish":
+            three, zero, six = (self.constant(np.float32(v)) for v in (3.0, 0.0, 6.0))
+            self.add("Add", [x, three], shape)
+            self.add("Clip", [self.newest, zero, six], shape)
+            self.add("Mul", [x, self.newest], shape)
+            self.add("Div", [self.newest, six], shape)
         elif kind in ("add", "mul") and alike:
             self.add(kind.capitalize(), [x, alike[-1]], shape)
         elif kind == "concat":

@@ -10,7 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, save, sqnr_db
+from random_graphs import GraphMaker, graphs
 
+from edgepack.errors import ModelError
 from edgepack.graph.load import save_proto
 from edgepack.quantize.correct.channel_groups import FIXED, find_channels
 from edgepack.quantize.correct.equalize import apply_scales, equalize
@@ -150,3 +152,21 @@ def test_an_engine_that_fuses_nothing_gets_no_gate_without_need(tmp_path: Path) 
     )
     found = equalize(plan_of(model, "onnxruntime"), random_feeds(model, 4))
     assert found is None or not [n for n in found.proto.graph.node if n.name.endswith("_Scale")]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(maker=graphs(), engine=st.sampled_from(sorted(ENGINES)))
+def test_random_graphs_compute_what_they_did_whatever_the_gates_do(
+    maker: GraphMaker, engine: str, tmp_path: Path
+) -> None:
+    model = maker.save(tmp_path / "m.onnx")
+    feeds = random_feeds(model, 4)
+    try:
+        found = equalize(plan_of(model, engine), feeds)
+    except ModelError:  # nothing that this engine runs in int8
+        return
+    if found is None:
+        return
+    scaled = save_proto(found.proto, tmp_path / "scaled")
+    expected = run_onnxruntime(model, feeds, optimized=False)
+    assert sqnr_db(expected, run_onnxruntime(scaled, feeds, optimized=False)) > 80
