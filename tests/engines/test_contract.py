@@ -98,6 +98,22 @@ def test_an_input_may_be_an_output_and_an_output_unused(load: Load) -> None:
     np.testing.assert_array_equal(outputs["y"], [[0, 2]])
 
 
+def test_a_tensor_and_its_copy_may_both_be_outputs(load: Load) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Identity", ["y"], ["copy"])]
+    proto = make(nodes, [("x", FLOAT, ["N", 2])], [("y", FLOAT, ["N", 2]), ("copy", FLOAT, ["N", 2])])
+    outputs = load(proto).infer({"x": np.array([[-1, 2]], np.float32)})
+    assert list(outputs) == ["y", "copy"]
+    np.testing.assert_array_equal(outputs["y"], [[0, 2]])
+    np.testing.assert_array_equal(outputs["copy"], [[0, 2]])
+
+
+def test_sizes_may_be_an_output(load: Load) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Shape", ["x"], ["sizes"], start=1)]
+    proto = make(nodes, [("x", FLOAT, ["N", 2])], [("y", FLOAT, ["N", 2]), ("sizes", INT64, [1])])
+    outputs = load(proto).infer({"x": np.array([[-1, 2]], np.float32)})
+    np.testing.assert_array_equal(outputs["sizes"], [2])
+
+
 @pytest.mark.parametrize("kind", [FLOAT, INT64, TensorProto.FLOAT16])
 def test_outputs_have_the_promised_type(kind: int, load: Load) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(kind)

@@ -222,7 +222,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner |
         fixed = with_batch(core, path, compiled.inputs, batch)
         model = core.compile_model(str(path) if fixed is None else fixed, device, settings)
         _check_types(model, compiled)
-        names = tuple(_spec_of(port, compiled.outputs).name for port in model.outputs)
+        names = tuple(spec.name for spec in _specs_of(model.outputs, compiled.outputs))
         parallel = device == "CPU" and model.get_property("INFERENCE_NUM_THREADS") > 1
         runner = OpenVinoRunner(model, engine.Tensor, compiled.inputs, names, reuse=reuse, parallel=parallel)
         if fixed is None:
@@ -401,10 +401,18 @@ def _spec_of(port: Any, specs: tuple[TensorSpec, ...]) -> TensorSpec:
     )
 
 
+def _specs_of(ports: Any, specs: tuple[TensorSpec, ...]) -> list[TensorSpec]:
+    """Return the spec of each port; ports that share their names, as copies of one tensor do, get one each."""
+    found: list[TensorSpec] = []
+    for port in ports:
+        left = tuple(spec for spec in specs if spec not in found and spec.name in port.get_names())
+        found.append(_spec_of(port, left or specs))
+    return found
+
+
 def _check_types(model: Any, compiled: CompiledModel) -> None:
     """Refuse files that return other types than were promised: who reads their bytes would get other numbers."""
-    for port in model.outputs:
-        spec = _spec_of(port, compiled.outputs)
+    for port, spec in zip(model.outputs, _specs_of(model.outputs, compiled.outputs), strict=True):
         dtype = port.element_type.to_dtype().name
         if dtype != spec.dtype:
             raise CompileError(

@@ -105,8 +105,9 @@ def _check_types(model: OnnxModel, module: Any) -> None:
     """Refuse a graph whose outputs have other types than the model's: who reads them would get other numbers."""
     made = module["main"].ret_ty
     for spec, found in zip(model.outputs, getattr(made, "fields", [made]), strict=True):
-        if str(found.dtype) not in ("", spec.dtype):
-            raise _refused(model, f"it makes the output {spec.name!r} {found.dtype}, not {spec.dtype}")
+        kind = str(getattr(found, "dtype", "a shape"))  # sizes that are an output are not a tensor to TVM
+        if kind not in ("", spec.dtype):
+            raise _refused(model, f"it makes the output {spec.name!r} {kind}, not {spec.dtype}")
 
 
 def import_problems(model: OnnxModel, readied: Readied) -> list[Diagnostic]:
