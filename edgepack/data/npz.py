@@ -15,6 +15,7 @@ import numpy as np
 
 from edgepack.base.files import open_regular
 from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, show, to_input
+from edgepack.data.npy import read_header
 from edgepack.data.source import LABELS, Contents, Item, place
 from edgepack.errors import DataError
 
@@ -164,22 +165,18 @@ def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Memb
     name = info.filename.removesuffix(".npy")
     with archive.open(info) as file:
         try:
-            version = np.lib.format.read_magic(file)
-            reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = reader(file)
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, OverflowError) as error:
+            _, shape, fortran, dtype = read_header(file)
+        except ValueError as error:
             raise DataError(
                 f"{path}: {name!r} is not a numpy array: {str(error)[:200]}", hint="save it again with np.savez"
             ) from error
         header_bytes = file.tell()
-    if any(type(size) is not int for size in shape):  # numpy lets True through
-        raise DataError(f"{path}: {name!r} has the shape {shape}", hint="save it again with np.savez")
     if dtype.hasobject or dtype.kind not in "biuf":
         raise DataError(
             f"{path}: {name!r} holds {'Python objects' if dtype.hasobject else dtype}, not numbers",
             hint="save arrays of numbers; lists of different lengths become objects in numpy",
         )
-    if any(size < 0 for size in shape) or dtype.itemsize * math.prod(shape) != info.file_size - header_bytes:
+    if dtype.itemsize * math.prod(shape) != info.file_size - header_bytes:
         raise DataError(f"{path}: {name!r} is not as long as its header says", hint="save it again with np.savez")
     if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
         raise DataError(f"{path}: {name!r} has two sizes", hint="save it again with np.savez")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import re
 import struct
 import zipfile
@@ -23,6 +24,7 @@ import numpy as np
 
 from edgepack.base import documents
 from edgepack.base.files import atomic_write
+from edgepack.data.npy import read_header
 from edgepack.device.host import host_facts
 from edgepack.engines import ENGINES
 from edgepack.engines.common.fixed_batch import free_batch
@@ -50,7 +52,6 @@ _TOLERANCE = "tolerance"
 _MEMBER = re.compile(r"(input|output)/(0|[1-9][0-9]{0,5})/(.+)\.npy", re.DOTALL)
 _BATCH = re.compile(r"batch/(0|[1-9][0-9]{0,2})/(?:(samples)|output/(.+))\.npy", re.DOTALL)
 _KINDS = "biuf"
-_HEADER_LIMIT = 10_000
 
 _MOST_AT_ONCE = 16
 
@@ -352,16 +353,13 @@ def _arrays(data: bytes) -> Iterator[tuple[str, Array]]:
 def _array(data: bytes, name: str) -> Array:
     """Return the array in a .npy file of version 1.0, as a read-only view of ``data``."""
     buffer = io.BytesIO(data)
-    if np.lib.format.read_magic(buffer) != (1, 0):
+    version, shape, fortran, dtype = read_header(buffer)
+    if version != (1, 0):
         raise ValueError(f"{name!r} has another version of .npy")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer, max_header_size=_HEADER_LIMIT)
     if fortran or dtype.kind not in _KINDS or dtype.hasobject or dtype.names:
         raise ValueError(f"{name!r} is not a plain array of numbers")
-    count = 1
-    for size in shape:
-        count *= size
-    plain = all(type(size) is int and size >= 0 for size in shape)  # numpy's reader takes True for a size
-    if not plain or count * dtype.itemsize != len(data) - buffer.tell():
+    count = math.prod(shape)
+    if count * dtype.itemsize != len(data) - buffer.tell():
         raise ValueError(f"{name!r} does not hold the shape it states")
     return np.frombuffer(data, dtype, count, buffer.tell()).reshape(shape) if count else np.zeros(shape, dtype)
 
