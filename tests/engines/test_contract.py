@@ -101,10 +101,20 @@ def test_an_input_may_be_an_output_and_an_output_unused(load: Load) -> None:
 def test_a_tensor_and_its_copy_may_both_be_outputs(load: Load) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Identity", ["y"], ["copy"])]
     proto = make(nodes, [("x", FLOAT, ["N", 2])], [("y", FLOAT, ["N", 2]), ("copy", FLOAT, ["N", 2])])
-    outputs = load(proto).infer({"x": np.array([[-1, 2]], np.float32)})
-    assert list(outputs) == ["y", "copy"]
-    np.testing.assert_array_equal(outputs["y"], [[0, 2]])
-    np.testing.assert_array_equal(outputs["copy"], [[0, 2]])
+    runner = load(proto)
+    for batch in (1, 3):
+        outputs = runner.infer({"x": np.array([[-1, 2]] * batch, np.float32)})
+        assert list(outputs) == ["y", "copy"]
+        np.testing.assert_array_equal(outputs["y"], [[0, 2]] * batch)
+        np.testing.assert_array_equal(outputs["copy"], [[0, 2]] * batch)
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (0, 1), (1, 0)])
+def test_infinities_of_one_sign_are_told_apart(signs: tuple[int, int], load: Load) -> None:
+    node = helper.make_node("IsInf", ["x"], ["y"], detect_negative=signs[0], detect_positive=signs[1])
+    proto = make([node], [("x", FLOAT, ["N", 4])], [("y", TensorProto.BOOL, ["N", 4])], opset=20)
+    x = np.array([[1, np.inf, -np.inf, 0]], np.float32)
+    np.testing.assert_array_equal(load(proto).infer({"x": x})["y"], [[False, signs[1], signs[0], False]])
 
 
 def test_sizes_may_be_an_output(load: Load) -> None:

@@ -22,6 +22,7 @@ from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.refusals import closed, opset_too_high, remedy, require_files
 from edgepack.engines.openvino.facts import ENGINE
+from edgepack.engines.openvino.misread import misread_nodes
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
 from edgepack.specs.run import RunOptions
@@ -162,11 +163,11 @@ def versions() -> Mapping[str, str]:
 
 
 def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
-    """Return what OpenVINO will refuse: an opset above the device's, operators that it does not read, free shapes."""
+    """Return what OpenVINO will refuse, or takes and computes wrongly: opset, operators, free shapes."""
     found = opset_too_high(TITLE, model, target)
     if _is_npu(target.engine.device):
         found += _check_shapes(model)
-    return found + _check_nodes(model)
+    return found + (_check_nodes(model) or misread_nodes(model))
 
 
 def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
@@ -402,12 +403,9 @@ def _spec_of(port: Any, specs: tuple[TensorSpec, ...]) -> TensorSpec:
 
 
 def _specs_of(ports: Any, specs: tuple[TensorSpec, ...]) -> list[TensorSpec]:
-    """Return the spec of each port; ports that share their names, as copies of one tensor do, get one each."""
-    found: list[TensorSpec] = []
-    for port in ports:
-        left = tuple(spec for spec in specs if spec not in found and spec.name in port.get_names())
-        found.append(_spec_of(port, left or specs))
-    return found
+    """Return the spec of each output: by name, or where copies of one tensor share a name, by place."""
+    named = [_spec_of(port, specs) for port in ports]
+    return [specs[place] if named.count(spec) > 1 else spec for place, spec in enumerate(named)]
 
 
 def _check_types(model: Any, compiled: CompiledModel) -> None:

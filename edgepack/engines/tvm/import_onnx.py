@@ -18,6 +18,7 @@ from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
 from edgepack.engines.tvm.culprit import find_culprit
 from edgepack.engines.tvm.onnx.if_nodes import merge_branches
+from edgepack.engines.tvm.onnx.infinities import tell_signs
 from edgepack.engines.tvm.onnx.powers import match_powers
 from edgepack.engines.tvm.onnx.qoperators import expand_qoperators
 from edgepack.engines.tvm.onnx.recurrent import RECURRENT, unroll_recurrent, why_not
@@ -71,6 +72,7 @@ def ready(model: OnnxModel, batch: int | None = 1) -> Readied:
     proto = _inline_functions(proto)
     expand_qoperators(proto)
     match_powers(proto, tensor_types(proto))
+    tell_signs(proto, tensor_types(proto))
     with scratch_folder("edgepack-tvm-") as scratch:
         proto = _folded(proto, scratch / "0")
         for turn in range(_MOST_TURNS):  # a branch that was merged may hold a layer to unroll, and that another branch
