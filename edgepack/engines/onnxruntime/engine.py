@@ -263,7 +263,9 @@ def _open(path: Path, name: str, options: RunOptions, device: str, batch: tuple[
         settings = session_options(options)
         if batch is not None:
             settings.add_free_dimension_override_by_name(*batch)
-        session = engine.InferenceSession(str(path), settings, providers=[provider])
+        # A second try on the CPU, which it announces on standard output, is for other providers that do not start.
+        again = int(provider != _CPU)
+        session = engine.InferenceSession(str(path), settings, providers=[provider], enable_fallback=again)
     except Exception as error:
         _refused(name, error)
     if session.get_providers()[0] != provider:  # it falls back to the CPU when a provider does not start

@@ -47,6 +47,17 @@ def test_errors_are_not_printed_as_well(tmp_path: Path, capfd: pytest.CaptureFix
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_model_that_cannot_be_told_of_is_refused_in_silence(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    compiled = onnxruntime.compile_model(save(MODELS["gemm"](), tmp_path / "m.onnx"), TARGET, "fp32", tmp_path / "out")
+    path = tmp_path / "out" / compiled.entry
+    path.write_bytes(path.read_bytes().replace(b"Tanh", b"T\xcd\xffh"))  # no UTF-8, in which ONNX Runtime names it
+    with pytest.raises(CompileError, match="refused"):
+        onnxruntime.load_model(compiled, RunOptions())
+    assert capfd.readouterr().out == ""
+
+
 # --- large weights ----------------------------------------------------------------------------------------------------
 
 
