@@ -31,6 +31,11 @@ _CHUNK_BYTES = 1 << 20
 MOST_EXPANDED_BYTES = 256 << 20
 _MOST_SAMPLES = 10_000_000
 _LOCAL_HEADER = struct.Struct("<26xHH")  # APPNOTE.TXT 4.3.7: the lengths of name and extra field end the 30 bytes
+# What zipfile raises for an archive that is none: cut off, encrypted, with names that are no text or sizes that lie.
+_DAMAGED = (
+    zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError,
+    UnicodeDecodeError, struct.error,
+)  # fmt: skip
 _MISNAMED_LABELS = ("label", "y", "target", "targets", "Labels")
 
 
@@ -123,7 +128,7 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             yield archive
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGED as error:
         raise DataError(
             f"{path} is not a complete .npz file: {error}", hint="save it again with np.savez, or copy it again"
         ) from error

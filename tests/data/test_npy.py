@@ -42,7 +42,7 @@ def test_what_numpy_writes_is_read(version: tuple[int, int]) -> None:
     ],
 )
 def test_what_is_no_header_is_a_value_error(header: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         read_header(npy(header))
 
 

@@ -295,6 +295,14 @@ def test_sizes_that_are_no_sizes(tmp_path: Path, shape: tuple[object, ...]) -> N
         images_of(str(path), (TensorSpec("image", "uint8", ("N", "length")),))
 
 
+def test_a_name_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, é=np.zeros((2, 3)))
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\x99\x99"))
+    with pytest.raises(DataError, match=r"not a complete \.npz file: .*decode"):
+        images_of(str(path))
+
+
 def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.npz")
     with pytest.raises(DataError, match="no file or folder"):
