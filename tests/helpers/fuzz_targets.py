@@ -1,0 +1,322 @@
+"""Everything that reads files of strangers, as functions of bytes, with files to begin from that are made in code.
+
+Whatever bytes come, a reader gives a value or raises one of edgepack's own errors, with words and a hint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgepack.errors import EdgepackError
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+Seeds = Callable[[Path], Iterator[bytes]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader: ``seeds`` yields good files, ``read`` takes bytes and a folder to write them into.
+
+    ``form`` says how a file is taken apart so that damage gets behind its checksums: "zip", "bundle", "json" or "".
+    """
+
+    seeds: Seeds
+    read: Callable[[bytes, Path], Any]
+    form: str = ""
+
+
+class Finding(Exception):
+    """An error without words, or what else a reader must not do."""
+
+
+def try_bytes(target: Target, data: bytes, folder: Path) -> bool:
+    """Say whether a reader takes ``data``. Raises what is a bug: any error that is not edgepack's own."""
+    try:
+        target.read(data, folder)
+    except EdgepackError as error:
+        if not (error.message and error.hint):
+            raise Finding(f"{type(error).__name__} without words") from error
+        return False
+    return True
+
+
+def _file(name: str, data: bytes, folder: Path) -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    return path
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+def _read_bundle(data: bytes, folder: Path) -> None:
+    from edgepack.bundle.archive import open_bundle, read_member
+    from edgepack.bundle.layers import read_layers
+    from edgepack.verify.golden import GOLDEN, check_golden, read_golden
+
+    path = _file("fuzz.edgepack", data, folder)
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    vectors = read_golden(read_member(bundle, GOLDEN))
+    check_golden(vectors, manifest.inputs, manifest.outputs, manifest.precision, str(path))
+    read_layers(bundle)
+
+
+def _read_manifest(data: bytes, _folder: Path) -> None:
+    from edgepack.bundle.manifest import manifest_bytes, read_manifest
+
+    manifest = read_manifest(data, "fuzz")
+    again = read_manifest(manifest_bytes(manifest), "fuzz")
+    if again != manifest:
+        raise Finding("a manifest that was written again says something else")
+
+
+def _read_golden(data: bytes, _folder: Path) -> None:
+    from small_bundles import INPUTS, OUTPUTS
+
+    from edgepack.verify.golden import check_golden, read_golden
+
+    check_golden(read_golden(data), INPUTS, OUTPUTS, "fp32", "fuzz")
+
+
+def _read_profile(data: bytes, folder: Path) -> None:
+    from edgepack.engines.targets import read_target
+
+    read_target(_file("fuzz.toml", data, folder))
+
+
+def _read_recipe(data: bytes, folder: Path) -> None:
+    from edgepack.data.recipes import read_recipe
+
+    read_recipe(_file("fuzz.toml", data, folder))
+
+
+def _read_npz(data: bytes, folder: Path) -> None:
+    from small_bundles import INPUTS
+
+    from edgepack.data.samples import find_samples, read_labels, read_samples
+
+    samples = find_samples(str(_file("fuzz.npz", data, folder)), INPUTS, None)
+    for feed in read_samples(samples, INPUTS):
+        if feed["image"].shape != (1, 3, 8, 8) or np.isnan(feed["image"]).any():
+            raise Finding("a sample that does not fit the model")
+    if samples.labelled:
+        read_labels(samples)
+
+
+def _read_onnx(data: bytes, folder: Path) -> None:
+    from edgepack.graph.load import load_model
+
+    load_model(_file("fuzz.onnx", data, folder))
+
+
+def _read_pt2(data: bytes, folder: Path) -> None:
+    from edgepack.export.torch_archive import read_archive
+
+    read_archive(_file("fuzz.pt2", data, folder))
+
+
+def _read_results(data: bytes, folder: Path) -> None:
+    from edgepack.report.entries.read import read_results
+
+    read_results([_file("fuzz.json", data, folder)])
+
+
+def _import(data: bytes, folder: Path) -> None:
+    from simulated import HOST
+
+    from edgepack.benchmark.imported import Of, import_result
+
+    of = Of("net", "board", "fp32", HOST)
+    logs = folder / "loadgen"
+    logs.mkdir(exist_ok=True)
+    _file("mlperf_log_summary.txt", data, logs)
+    with contextlib.suppress(EdgepackError):
+        import_result(logs, of)
+    import_result(_file("fuzz.json", data, folder), of)
+
+
+# --- files to begin from ----------------------------------------------------------------------------------------------
+
+
+def _bundles(folder: Path) -> Iterator[bytes]:
+    from small_bundles import small_bundle, small_bundle_of_two
+
+    yield small_bundle(folder / "one", channels=2).read_bytes()
+    yield small_bundle_of_two(folder / "two", same=True).read_bytes()
+
+
+def _manifests(folder: Path) -> Iterator[bytes]:
+    for data in _bundles(folder):
+        yield members_of(data)["manifest.json"]
+
+
+def _goldens(folder: Path) -> Iterator[bytes]:
+    for data in _bundles(folder):
+        yield next(content for name, content in members_of(data).items() if name.endswith("golden.npz"))
+
+
+def _tomls(place: str) -> Seeds:
+    def seeds(_folder: Path) -> Iterator[bytes]:
+        for path in sorted((ROOT / place).glob("*.toml")):
+            yield path.read_bytes()
+
+    return seeds
+
+
+def _arrays(_folder: Path) -> Iterator[bytes]:
+    random = np.random.default_rng(0)
+    image = random.standard_normal((4, 3, 8, 8)).astype(np.float32)
+    columns = {"image": np.asfortranarray(image)}
+    for save, extra in ((np.savez, {}), (np.savez_compressed, {"labels": np.arange(4)}), (np.savez, columns)):
+        buffer = io.BytesIO()
+        save(buffer, **{"image": image, **extra})  # type: ignore[operator]
+        yield buffer.getvalue()
+
+
+def _models(_folder: Path) -> Iterator[bytes]:
+    from mutations import seeds
+
+    yield from seeds()
+
+
+def _programs(folder: Path) -> Iterator[bytes]:
+    import torch
+
+    class Net(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(x) if x.shape[0] > 0 else x
+
+    free = {"x": {0: torch.export.Dim.DYNAMIC}}
+    program = torch.export.export(Net().eval(), (torch.randn(2, 3),), dynamic_shapes=free)
+    torch.export.save(program, folder / "net.pt2")
+    yield (folder / "net.pt2").read_bytes()
+
+
+def _results(_folder: Path) -> Iterator[bytes]:
+    from made_up import full_build, result
+
+    from edgepack.base import documents
+    from edgepack.specs.build import BuildResult
+
+    results, rows = full_build()
+    yield documents.to_json(result()).encode()
+    yield documents.to_json(results[0]).encode()
+    yield documents.to_json(BuildResult("net", rows, (), "out", None, {}, 0, 0)).encode()
+
+
+def _measurements(_folder: Path) -> Iterator[bytes]:
+    for path in sorted((ROOT / "tests" / "benchmark" / "recorded").rglob("*")):
+        if path.is_file() and path.stat().st_size < 100_000:
+            yield path.read_bytes()
+    times = {"startEnqMs": 0.0, "endEnqMs": 0.1, "startH2dMs": 0.0, "endH2dMs": 0.1, "startComputeMs": 0.1}
+    times |= {"endComputeMs": 1.0, "startD2hMs": 1.0, "endD2hMs": 1.2, "h2dMs": 0.1, "computeMs": 0.9, "d2hMs": 0.2}
+    yield json.dumps([{**times, "latencyMs": 1.2}] * 3).encode()
+
+
+TARGETS: dict[str, Target] = {
+    "bundle": Target(_bundles, _read_bundle, "bundle"),
+    "manifest": Target(_manifests, _read_manifest, "json"),
+    "golden": Target(_goldens, _read_golden, "zip"),
+    "profile": Target(_tomls("targets"), _read_profile),
+    "recipe": Target(_tomls("calibration"), _read_recipe),
+    "npz": Target(_arrays, _read_npz, "zip"),
+    "onnx": Target(_models, _read_onnx),
+    "pt2": Target(_programs, _read_pt2, "zip"),
+    "results": Target(_results, _read_results, "json"),
+    "import": Target(_measurements, _import, "json"),
+}
+
+
+# --- damage behind checksums ------------------------------------------------------------------------------------------
+
+NASTY: tuple[Any, ...] = (
+    None, True, -1, 0, 1, 10**30, 1e308, -0.0, "", "x", "../x", "/etc/passwd", "\x1b[31m", "\u202e", [], {}, [[]],
+    {"a": 1}, "N" * 1000, 2**31, 2**63, "1" * 400,
+)  # fmt: skip
+
+
+def members_of(data: bytes) -> dict[str, bytes]:
+    """Return the members of a zip by name."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def damage_inside(form: str, data: bytes, random: np.random.Generator, damage: Callable[[bytes], bytes]) -> bytes:
+    """Return a file that is damaged in its contents, with all checksums made again; as it was where that cannot be."""
+    try:
+        if form == "json":
+            return json.dumps(damage_json(json.loads(data), random)).encode()
+        members = members_of(data)
+        name = str(random.choice(sorted(members)))
+        content = members[name]
+        members[name] = damage_inside("json", content, random, damage) if _is_json(name) else damage(content)
+        return assemble(members, changed=name) if form == "bundle" else zipped(members)
+    except Exception:  # what is damaged already is not always taken apart again
+        return data
+
+
+def _is_json(name: str) -> bool:
+    return name.endswith(".json")
+
+
+def damage_json(document: Any, random: np.random.Generator) -> Any:
+    """Put another value in one place of a document, or take a place out."""
+    place = document
+    while isinstance(place, dict | list) and place:
+        keys: list[Any] = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = keys[int(random.integers(len(keys)))]
+        if isinstance(place[key], dict | list) and place[key] and random.random() < 0.8:
+            place = place[key]
+            continue
+        match int(random.integers(8)):
+            case 0:
+                del place[key]
+            case 1 if isinstance(place, dict):
+                place[f"{key}x"] = place[key]
+            case 2 if isinstance(place, list):
+                place.append(place[key])
+            case 3 if isinstance(place[key], int | float):
+                place[key] = place[key] * float(random.choice([-1.0, 0.5, 2.0, 1e300]))
+            case _:
+                place[key] = NASTY[int(random.integers(len(NASTY)))]
+        break
+    return document
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    """Return members as a zip that stores them."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
+    return buffer.getvalue()
+
+
+def assemble(members: dict[str, bytes], changed: str | None = None) -> bytes:
+    """Return members in the layout of a bundle; size and digest of the one that was changed are made right."""
+    import hashlib
+
+    from edgepack.bundle.layout import Member, in_order, lay_out
+
+    if changed not in (None, "manifest.json"):
+        manifest = json.loads(members["manifest.json"])
+        for entry in manifest["files"]:
+            if entry["path"] == changed:
+                content = members[entry["path"]]
+                entry.update({"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)})
+        members = {**members, "manifest.json": json.dumps(manifest).encode()}
+    layout = lay_out(Member(name, len(members[name]), zlib.crc32(members[name])) for name in in_order(members))
+    pieces = [header + members[member.name] for member, header in zip(layout.members, layout.headers, strict=True)]
+    return b"".join(pieces) + layout.tail
