@@ -29,6 +29,8 @@ class EngineTable:
     ``same_scale_concat``: all inputs of a Concat must have one scale.
     ``residual``: of an addition's inputs one stays unquantized, to be added inside the convolution that makes it.
     ``symmetric_products``: products of two activations run in int8 only with zero points of zero, the second as int8.
+    ``plain_deconvolutions``: a ConvTranspose in int8 saturates unless strides or dilations are 1, and no more is cut
+    off at a side than the kernel reaches.
     ``fuses_scales``: a multiplication by a constant for each channel costs nothing beside a convolution or a Q/DQ.
     ``demands``: rules without which the engine refuses the model, by their key, and ``demand`` says so in words.
     """
@@ -40,6 +42,7 @@ class EngineTable:
     same_scale_concat: bool
     residual: bool
     symmetric_products: bool
+    plain_deconvolutions: bool = False
     fuses_scales: bool = True
     demands: Mapping[str, object] = field(default_factory=dict)
     demand: str = ""

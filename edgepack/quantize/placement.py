@@ -130,11 +130,23 @@ class _Placer:
         layer = find_layer(self.index, number, self.rules.per_channel)
         if isinstance(layer, str):
             return layer
+        if self.table.plain_deconvolutions and node.op_type == "ConvTranspose" and not self._is_plain(node):
+            return "with such strides, dilations and pads the engine's int8 code saturates"
         needed = [layer.data]
         if node.op_type in self.table.needs_output:
             needed.append(self._end(number))
         self.layers[number] = layer
         return self._without_range(needed)
+
+    def _is_plain(self, node: Node) -> bool:
+        """Say whether a deconvolution keeps what ``plain_deconvolutions`` asks for."""
+        kernel = self.index.constant(node.input[1]).shape[2:]
+        ones = [1] * len(kernel)
+        strides, dilations = attribute(node, "strides", ones), attribute(node, "dilations", ones)
+        pads = attribute(node, "pads", [0, 0] * len(kernel))
+        reach = [dilation * (extent - 1) for extent, dilation in zip(kernel, dilations, strict=True)]
+        cut = any(pad > most for pad, most in zip(pads, [*reach, *reach], strict=True))
+        return not cut and not (max(strides) > 1 and max(dilations) > 1)
 
     def _without_range(self, tensors: list[str]) -> str | None:
         missing = [t for t in tensors if self._range(t) is None]

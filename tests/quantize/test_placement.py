@@ -110,6 +110,26 @@ def test_a_sum_is_int8_where_both_sides_are_and_one_is_no_product(body: str, int
     assert ("Add" in chosen(index, placed(index))) == int8
 
 
+@pytest.mark.parametrize(
+    ("how", "plain"),
+    [
+        ("", True),
+        ("<strides=[2,2], pads=[1,1,1,1]>", True),
+        ("<dilations=[2,2], pads=[2,2,4,4]>", True),
+        ("<dilations=[1,2], strides=[2,1]>", False),
+        ("<pads=[0,0,0,3]>", False),
+    ],
+)
+def test_deconvolutions_that_an_engine_gets_wrong_stay_float(how: str, plain: bool) -> None:
+    index = graph(f"y = ConvTranspose{how}(x, u)", u=np.ones((4, 4, 3, 3)))
+    table = dataclasses.replace(EAGER, operators=EAGER.operators | {"ConvTranspose"})
+    assert chosen(index, placed(index, table)) == ["ConvTranspose"]
+    found = placed(index, dataclasses.replace(table, plain_deconvolutions=True))
+    assert chosen(index, found) == ["ConvTranspose"] * plain
+    assert all("strides, dilations and pads" in reason for reason in found.left.values())
+    assert len(found.left) == (not plain)
+
+
 def test_a_product_of_two_activations_is_one_of_two_quantized_inputs() -> None:
     index = graph("y = MatMul(x, z)", "float[1,4,6,6] x, float[1,4,6,6] z")
     found = placed(index)

@@ -22,6 +22,7 @@ ENGINE = Engine(
         same_scale_concat=False,
         residual=False,
         symmetric_products=True,
+        plain_deconvolutions=True,
     ),
     judges=True,
     fixes_batch=True,

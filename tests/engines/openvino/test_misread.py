@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 import pytest
+import quantize_models
 from backend_models import FLOAT, make, save
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from edgepack.engines.openvino.engine import check, compile_model, load_model
+from edgepack.errors import ModelError
+from edgepack.quantize import quantize
 from edgepack.specs.run import RunOptions
-from edgepack.specs.target import Target
+from edgepack.specs.target import QuantizationRules, Target
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from edgepack.specs.model import OnnxModel
 
 pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'edgepack[openvino]'")
 
@@ -80,3 +85,55 @@ def test_they_are_found_in_branches(tmp_path: Path) -> None:
     inputs = [("x", FLOAT, X.shape), ("c", TensorProto.BOOL, [])]
     model = save(make([node], inputs, [("z", FLOAT, [2, 1, 4])]), tmp_path / "m.onnx")
     assert {d.node for d in check(model, CPU)} == {"ReduceL1"}
+
+
+# --- deconvolutions in int8 ---------------------------------------------------------------------------------------
+# For some strides, dilations and pads OpenVINO 2026.4 takes code that adds pairs of products in 16 bits, also on CPUs
+# with VNNI, whose other layers do not saturate.
+
+
+def deconvolution(kernel: int, strides: int, dilations: int, pads: list[int], tmp_path: Path) -> OnnxModel:
+    # Two products of such weights with inputs near the end of their range do not fit into 16 bits.
+    weights = np.random.default_rng(1).uniform(0.7, 1, (16, 16, kernel, kernel)).astype(np.float32)
+    how = {"strides": [strides] * 2, "dilations": [dilations] * 2, "pads": [pads[0]] * 2 + [pads[1]] * 2}
+    nodes = [helper.make_node("ConvTranspose", ["x", "w"], ["y"], "up", **how)]
+    return quantize_models.save(nodes, {"w": weights}, tmp_path / "d.onnx", inputs={"x": (2, 16, 7, 6)})
+
+
+def positive_feeds(model: OnnxModel) -> list[dict[str, Any]]:
+    """Inputs as after a ReLU: with a zero point of 0; with others OpenVINO takes other code, which is right."""
+    return [{"x": np.clip(np.abs(feed["x"]), 0.1, 1)} for feed in quantize_models.random_feeds(model, 3)]
+
+
+@pytest.mark.parametrize("pads", [[0, 0], [0, 1], [1, 1], [2, 2]])
+@pytest.mark.parametrize(("kernel", "strides", "dilations"), [(1, 1, 1), (2, 1, 1), (2, 1, 2), (2, 2, 1), (3, 2, 2)])
+def test_deconvolutions_are_int8_where_openvino_computes_them_right(
+    kernel: int, strides: int, dilations: int, pads: list[int], tmp_path: Path
+) -> None:
+    model = deconvolution(kernel, strides, dilations, pads, tmp_path)
+    feeds = positive_feeds(model)
+    ranges = quantize_models.minmax_ranges(model, feeds)
+    rules = QuantizationRules(engine="openvino")
+    plain = strides == 1 or dilations == 1
+    if plain and max(pads) <= dilations * (kernel - 1):
+        made = quantize(model, ranges, rules, tmp_path / "out")
+        wanted = quantize_models.run_onnxruntime(made, feeds, optimized=False)
+        assert quantize_models.sqnr_db(wanted, quantize_models.run_openvino(made, feeds)) > 60
+    else:
+        with pytest.raises(ModelError, match="strides, dilations and pads"):
+            quantize(model, ranges, rules, tmp_path / "out")
+
+
+def test_what_is_left_in_float_still_is_wrong_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When this fails, OpenVINO computes them right, and the rule can go."""
+    monkeypatch.setattr("edgepack.quantize.placement._Placer._is_plain", lambda *_: True)
+    for place, (kernel, strides, dilations, pads) in enumerate([(3, 2, 2, [1, 1]), (1, 1, 1, [0, 1])]):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        model = deconvolution(kernel, strides, dilations, pads, folder)
+        feeds = positive_feeds(model)
+        made = quantize(
+            model, quantize_models.minmax_ranges(model, feeds), QuantizationRules(engine="openvino"), folder
+        )
+        wanted = quantize_models.run_onnxruntime(made, feeds, optimized=False)
+        assert quantize_models.sqnr_db(wanted, quantize_models.run_openvino(made, feeds)) < 30

@@ -17,7 +17,9 @@ def graph(kind: int, **attributes: int) -> onnx.ModelProto:
     node = helper.make_node("IsInf", ["x"], ["y"], name="infinite", **attributes)
     inputs = [helper.make_tensor_value_info("x", kind, [6])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.BOOL, [6])]
-    return helper.make_model(helper.make_graph([node], "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 20)])
+    return helper.make_model(
+        helper.make_graph([node], "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 20)]
+    )
 
 
 @pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.DOUBLE])

@@ -1,0 +1,144 @@
+"""Seeded models of every operator through every engine in fp32 and int8, against ONNX Runtime without optimizations.
+
+Each agrees on all inputs, also extreme ones, or is refused in words, by ``check``, by the engine or by a build's own
+verification; else it stands on the list below with its reason. ``make differential`` runs 300 models.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgepack.engines import get_backend
+from edgepack.errors import ToolchainError
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
+
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
+ENGINES = ("onnxruntime", "openvino", "tvm")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Operators whose answers to some inputs are other ones in an engine, and why that stays so."""
+
+    engine: str
+    operators: tuple[str, ...]
+    inputs: tuple[str, ...]
+    reason: str
+
+
+_ZERO = "all values are 0, so that the scale is 0 as ONNX says it; ONNX Runtime takes 1"
+_UNDEFINED = "ONNX does not say which place, or which whole number, stands for NaN or an infinity"
+_NAN = "OpenVINO makes a number of NaN, as docs/engines/openvino.md says"
+LISTED = (
+    Listed("openvino", ("DynamicQuantizeLinear",), ("zeros", "infinite"), _ZERO),
+    Listed("tvm", ("DynamicQuantizeLinear",), ("zeros", "infinite"), _ZERO),
+    Listed("openvino", ("ArgMax", "ArgMin", "Hardmax", "QuantizeLinear"), ("infinite",), _UNDEFINED),
+    Listed("tvm", ("ArgMax", "ArgMin", "Hardmax", "QuantizeLinear"), ("infinite",), _UNDEFINED),
+    Listed(
+        "openvino",
+        ("Celu", "Exp", "GreaterOrEqual", "HardSigmoid", "ReduceLogSumExp", "ReduceMin", "Softmax"),
+        ("infinite",),
+        _NAN,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All ways, and which of them are neither right, nor refused, nor listed."""
+
+    ways: tuple[dict[str, Any], ...]
+
+    @property
+    def wrong(self) -> list[str]:
+        return [_text(way) for way in self.ways if way["outcome"] not in ("agrees", "refused") and not _reason(way)]
+
+
+def _reason(way: dict[str, Any]) -> str | None:
+    found = (
+        listed.reason
+        for listed in LISTED
+        if way["outcome"] == "differs"
+        and listed.engine == way["engine"]
+        and way["culprit"] in listed.operators
+        and way["inputs"] in listed.inputs
+    )
+    return next(found, None)
+
+
+def _text(way: dict[str, Any]) -> str:
+    where = f"{way['engine']} {way['precision']}, {way['inputs']}"
+    what = f"{way['outcome']} {way['culprit']} {way['words']}"
+    return f"seed {way['seed']} ({', '.join(way['operators'])}) in {where}: {what}"
+
+
+def run(seeds: range) -> Outcome:
+    """Run the seeds in a process of their own; one that an engine crashes or hangs goes on behind that model."""
+    ways: list[dict[str, Any]] = []
+    left = list(seeds)
+    while left:
+        command = [sys.executable, "-W", "ignore", str(HELPERS / "differential.py"), *map(str, left)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as worker:
+            last: list[str] = []
+            assert worker.stdout is not None
+            for line in worker.stdout:
+                kind, _, rest = line.partition(" ")
+                if kind == "way":
+                    ways.append(json.loads(rest))
+                elif kind == "next":
+                    last = rest.split()
+                elif kind == "done":
+                    left.remove(int(rest))
+        if left:
+            assert last, f"it did not begin: {worker.returncode}"
+            seed, engine, precision = last
+            what = {"outcome": "crashed", "words": f"exit code {worker.returncode}", "operators": [], "culprit": ""}
+            ways.append({"seed": int(seed), "engine": engine, "precision": precision, "inputs": "", **what})
+            left.remove(int(seed))
+    return Outcome(tuple(ways))
+
+
+def test_every_engine_agrees_or_refuses_or_is_listed(request: pytest.FixtureRequest) -> None:
+    for name in ENGINES:
+        try:
+            get_backend(name).versions()
+        except ToolchainError as error:
+            pytest.skip(f"{error.message}: {error.hint}")
+    count = int(request.config.getoption("--models"))
+    began = time.monotonic()
+    found = run(range(count))
+    table = Counter((w["engine"] or "edgepack", w["precision"], w["outcome"]) for w in found.ways)
+    print(f"\n{count} models in {time.monotonic() - began:.0f} s")
+    for (engine, precision, outcome), number in sorted(table.items()):
+        print(f"{engine:12} {precision:5} {outcome:8} {number}")
+    for way in found.ways:
+        if reason := _reason(way):
+            print(f"listed: seed {way['seed']} {way['culprit']} in {way['engine']}, {way['inputs']}: {reason}")
+    assert found.wrong == []
+    right = sum(number for (_, _, outcome), number in table.items() if outcome == "agrees")
+    assert right > len(found.ways) / 3, "most are refused: this compares too little"
+
+
+def test_a_wrong_answer_is_noticed(tmp_path: Path) -> None:
+    """The comparison itself, on an answer that is off by a hundredth, of another type, and by a NaN."""
+    import numpy as np
+    from differential import Answers
+    from operator_models import make
+
+    model = make(0)
+    answers = Answers(model)
+    name, right = next(iter(answers.answers["batch of 2"].items()))
+    other = {key: value for key, value in answers.answers["batch of 2"].items() if key != name}
+    assert answers.problem("batch of 2", {name: right, **other}, "fp32") is None
+    for wrong in (right * np.float32(1.01), right.astype(np.float64), np.where(right == right.max(), np.nan, right)):
+        assert answers.problem("batch of 2", {name: wrong, **other}, "fp32") is not None
