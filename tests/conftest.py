@@ -28,8 +28,8 @@ _LONGEST = ("test_docs.py", "test_readme.py", "test_build.py", "test_server.py")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let suites of made-up cases be run for longer than in the whole test run."""
-    parser.addoption("--models", type=int, default=20, help="models of the differential test (make differential)")
-    parser.addoption("--fuzz-seconds", type=float, default=3, help="seconds for each reader (make fuzz)")
+    parser.addoption("--models", type=int, default=12, help="models of the differential test (make differential)")
+    parser.addoption("--fuzz-seconds", type=float, default=2, help="seconds for each reader (make fuzz)")
     parser.addoption("--fuzz-folder", help="a folder to keep damaged files in that were worth it, for the next run")
     parser.addoption(
         "--bundles", type=int, default=600, help="mutated bundles, and a twentieth of forged ones (make fuzz)"
