@@ -147,7 +147,7 @@ def _show(result: BuildResult, as_json: bool) -> None:
 
     if as_json:
         echo_json(result)
-    show_build(make_console(), result)
+    show_build(make_console(as_json), result)
     code = exit_code(result)
     if code:
         raise click.exceptions.Exit(code)

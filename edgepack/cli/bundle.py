@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepack.base.text import printable
 from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
 from edgepack.cli.options import PRECISIONS, OneOf, echo_json, options
@@ -66,7 +65,7 @@ def verify(bundle: Path, limit: int | None, threads: int | None, as_json: bool) 
     result = verify_within(bundle, _run_options(threads), _seconds(limit))
     if as_json:
         echo_json(result)
-    show_verification(make_console(), bundle, result)
+    show_verification(make_console(as_json), bundle, result)
     if not result.passed:
         raise click.exceptions.Exit(5)
 
@@ -179,7 +178,7 @@ def benchmark(
         write_results(results, out)
     if as_json:
         echo_json(results[0] if len(results) == 1 else results)
-    show_results(make_console(), results)
+    show_results(make_console(as_json), results)
 
 
 @click.command()
@@ -209,7 +208,7 @@ def compare(
     if as_json:
         echo_json(found[0] if len(found) == 1 else found)
     for other, result in zip(others, found, strict=True):
-        show_comparison(make_console(), first, other, result)
+        show_comparison(make_console(as_json), first, other, result)
 
 
 @click.command()
@@ -238,12 +237,15 @@ def report(
     machines, copy their JSON files into one folder. An HTML report is one self-contained file.
     """
     from edgepack.cli.measure import write_reports
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.layout import safe
 
+    console = make_console()
     violated = write_reports(sources, outs, baseline, conditions)
     for out in outs:
-        click.echo(printable(f"wrote {out}"), err=True)
+        console.remark(f"wrote {safe(out)}")
     for text in violated:
-        click.echo(f"{click.style('failed:', fg='red', bold=True)} {printable(text)}", err=True)
+        console.print(f"[bold red]failed:[/] {safe(text)}")
     if violated:
         raise click.exceptions.Exit(5)
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgepack.base.text import printable
 from edgepack.cli.options import echo_json, options
 
 if TYPE_CHECKING:
@@ -40,9 +39,7 @@ def install(bundle: Path, root: Path, threads: int | None, as_json: bool) -> Non
 
     with Bar(make_console(), "install") as bar:
         record = run(bundle, root, RunOptions(threads=threads), bar)
-    if as_json:
-        echo_json(record)
-    _say(describe_record(record))
+    _answer(record, describe_record(record), as_json)
 
 
 @click.command()
@@ -57,9 +54,7 @@ def status(root: Path, as_json: bool) -> None:
     from edgepack.runtime.root import status as run
 
     found = run(root)
-    if as_json:
-        echo_json(found)
-    _say(describe_status(found))
+    _answer(found, describe_status(found), as_json)
     if found.problem is not None:
         raise click.exceptions.Exit(5)
 
@@ -73,9 +68,7 @@ def rollback(root: Path, as_json: bool) -> None:
     from edgepack.runtime.install import rollback as run
 
     record = run(root)
-    if as_json:
-        echo_json(record)
-    _say(describe_record(record))
+    _answer(record, describe_record(record), as_json)
 
 
 @click.command()
@@ -90,15 +83,20 @@ def adopt(bundle: Path, out: Path, as_json: bool) -> None:
 
     with Bar(make_console(), "adopt") as bar:
         payload = run(bundle, out, bar)
-    if as_json:
-        echo_json(payload)
     fits = ", ".join(f"{name} {value}" for name, value in sorted(payload.key.items()))
-    click.echo(printable(f"wrote {out}: its engine fits {fits}"), err=True)
+    _answer(payload, (f"wrote {out}: its engine fits {fits}",), as_json)
 
 
-def _say(lines: Iterable[str]) -> None:
+def _answer(value: object, lines: Iterable[str], as_json: bool) -> None:
+    """Print what was asked for on stdout: as JSON, and then in words on stderr, or in words."""
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.layout import safe
+
+    if as_json:
+        echo_json(value)
+    console = make_console(as_json)
     for line in lines:
-        click.echo(printable(line), err=True)
+        console.print(safe(line))
 
 
 COMMANDS = (install, status, rollback, adopt)

@@ -52,13 +52,13 @@ def lint(
         found = lint_model(runner, model, data, eval_data, recipe, samples, observer, percentile, seed or 0)
     if as_json:
         echo_json(found)
-    _show(make_console(), found)
+    _show(make_console(as_json), found)
     if strict:
         refuse_warnings(found)
 
 
 def _show(console: Console, found: Lint) -> None:
-    from edgepack.cli.show.console import safe
+    from edgepack.cli.show.layout import safe
 
     for finding in found.findings:
         mark = "[yellow]warning[/]" if finding.severity == "warning" else "[dim]note[/]"

@@ -16,9 +16,10 @@ import click
 from edgepack import __version__
 from edgepack.base.text import printable
 from edgepack.cli.builder import missing_package
+from edgepack.cli.show import terminal
 from edgepack.errors import EdgepackError, StorageError
 
-_INTERRUPTED, _TERMINATED = 130, 143  # 128 + SIGINT, 128 + SIGTERM, as shells count
+_INTERRUPTED, _UNREAD, _TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells count
 # Every command by its section of the help, as MODULE.COMMAND: a module of edgepack.cli, and one of its COMMANDS.
 _SECTIONS = {
     "Build": ("build.demo", "build.init", "build.build", "bundle.report"),
@@ -86,14 +87,15 @@ class EdgepackGroup(click.Group):
             _leave(error.exit_code)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            _leave(1)
+            _leave(_UNREAD)
         except (Exception, KeyboardInterrupt) as error:
             if debug:
                 click.echo(printable(traceback.format_exc()), err=True, nl=False)
             message, hint, code = explain(error)
             message, hint = printable(message), printable(hint)
-            click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
-            click.echo(f"{click.style('hint:', bold=True)} {hint}", err=True)
+            coloured = terminal.colours(sys.stderr)
+            click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=coloured)
+            click.echo(f"{click.style('hint:', bold=True)} {hint}", err=True, color=coloured)
             _leave(code)
         _leave(code if isinstance(code, int) else 0)
 

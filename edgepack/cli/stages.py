@@ -200,7 +200,7 @@ def check(model: str, target: str, proxy: bool, as_json: bool) -> None:
     report = check_file(Path(model), target, proxy=proxy)
     if as_json:
         echo_json(report)
-    show_check(make_console(), report)
+    show_check(make_console(as_json), report)
     if not report.passed:
         raise click.exceptions.Exit(4)
 

@@ -8,6 +8,7 @@ import click
 
 from edgepack.base.text import printable
 from edgepack.cli.options import OneOf, echo_json, options
+from edgepack.cli.show import terminal
 
 _DOCUMENTS = ("build", "lint", "manifest", "ranges", "recipe", "result", "settings", "target", "tuning")
 
@@ -28,7 +29,7 @@ def doctor(measuring: bool, as_json: bool) -> None:
     host, reports = host_facts(), diagnose()
     if as_json:
         echo_json({"host": host, "engines": reports})
-    show_doctor(make_console(), host, reports)
+    show_doctor(make_console(as_json), host, reports)
 
 
 def _doctor_benchmark(as_json: bool) -> None:
@@ -39,7 +40,7 @@ def _doctor_benchmark(as_json: bool) -> None:
     found = doctor_benchmark()
     if as_json:
         echo_json(found)
-    show_diagnostics(make_console(), found)
+    show_diagnostics(make_console(as_json), found)
 
 
 @click.group(invoke_without_command=True)
@@ -114,7 +115,7 @@ def store(clear: bool, store: Path | None, as_json: bool) -> None:
         echo_json({"folder": str(opened.folder), "size_bytes": 0 if clear else size})
     else:
         done = ", cleared" if clear else ""
-        click.echo(printable(f"{opened.folder}: {size / 1e6:.1f} MB{done}"), err=True)
+        terminal.say(printable(f"{opened.folder}: {size / 1e6:.1f} MB{done}"))
 
 
 @click.command()

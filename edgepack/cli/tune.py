@@ -95,7 +95,7 @@ def tune(
             )
         if as_json:
             echo_json(found)
-        show_kernel_tuning(make_console(), found)
+        show_kernel_tuning(make_console(as_json), found)
     if source is None or export is not None or merge is not None:
         _show_records(target, merge, export, as_json=as_json and source is None)
 
@@ -119,7 +119,7 @@ def _tune_bundle(
         found, path = tune_and_store(bundle, scenario, duration, seed or 0, bar, into=into)
     if as_json:
         echo_json(found)
-    show_tuning(make_console(), found, path)
+    show_tuning(make_console(as_json), found, path)
 
 
 def _show_records(target: str, merge: Path | None, export: Path | None, *, as_json: bool) -> None:
@@ -130,7 +130,7 @@ def _show_records(target: str, merge: Path | None, export: Path | None, *, as_js
     found = kernel_records(target, merge, export)
     if as_json:
         echo_json(found)
-    show_kernel_records(make_console(), found, merge, export)
+    show_kernel_records(make_console(as_json), found, merge, export)
 
 
 COMMANDS = (tune,)

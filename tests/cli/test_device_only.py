@@ -43,9 +43,9 @@ def test_nothing_else_can_be_imported(device):
 
 def test_inspect(device, bundle):
     done = device.edgepack("inspect", bundle)
-    assert (done.returncode, done.stdout) == (0, "")
-    assert "small 1.0 for test-board, fp32" in done.stderr
-    assert "input   image   float32  [N, 3, 8, 8]" in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "small 1.0 for test-board, fp32" in done.stdout
+    assert "input   image   float32  [N, 3, 8, 8]" in done.stdout
 
 
 def test_inspect_as_json(device, bundle):
@@ -80,7 +80,7 @@ def test_run(device, bundle, tmp_path):
     with np.load(tmp_path / "out.npz") as outputs:
         np.testing.assert_allclose(outputs["scores"], found["outputs"]["scores"]["values"], rtol=1e-6)
     assert len(found["top5"]) == 5
-    assert "scores  float32  [1, 5]" in device.edgepack(*words).stderr
+    assert "scores  float32  [1, 5]" in device.edgepack(*words).stdout
 
 
 def test_benchmark(device, bundle, tmp_path):
@@ -112,17 +112,17 @@ def test_install_status_and_rollback(device, bundle, tmp_path):
         path = small_bundle(tmp_path / version, version=version)
         done = device.edgepack("install", path, "--root", tmp_path / "root", "--json")
         assert done.returncode == 0, done.stderr
-    assert "small 2.0" in device.edgepack("status", "--root", tmp_path / "root").stderr
-    assert "small 1.0" in device.edgepack("rollback", "--root", tmp_path / "root").stderr
+    assert "small 2.0" in device.edgepack("status", "--root", tmp_path / "root").stdout
+    assert "small 1.0" in device.edgepack("rollback", "--root", tmp_path / "root").stdout
     refused = device.edgepack("adopt", bundle, "-o", tmp_path / "packed.edgepack")
     assert refused.returncode == 2
     assert "no TensorRT payload" in refused.stderr
 
 
 def test_this_machine(device, tmp_path):
-    assert "raspberry-pi-5" in device.edgepack("targets").stderr
-    assert "Cortex-A76" in device.edgepack("targets", "show", "raspberry-pi-5").stderr
-    assert "imagenet" in device.edgepack("recipes").stderr
+    assert "raspberry-pi-5" in device.edgepack("targets").stdout
+    assert "Cortex-A76" in device.edgepack("targets", "show", "raspberry-pi-5").stdout
+    assert "imagenet" in device.edgepack("recipes").stdout
     assert json.loads(device.edgepack("store", "--store", tmp_path, "--json").stdout)["size_bytes"] == 0
 
 

@@ -139,7 +139,7 @@ def test_targets_as_json(edgepack: Run) -> None:
 def test_a_profile_is_shown_with_its_sources(edgepack: Run) -> None:
     ran = edgepack("targets", "show", "raspberry-pi-5")
     assert ran.code == 0
-    assert "Cortex-A76" in ran.err
+    assert "Cortex-A76" in ran.out
 
 
 def test_the_store_is_shown_and_cleared(edgepack: Run, tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_a_condition_that_holds_fails_the_report(edgepack: Run, tmp_path: Path) 
     assert passed.code == 0, passed.err
     failed = edgepack("report", tmp_path, "--out", tmp_path / "r.xml", "--fail-if", "size > 1MB")
     assert failed.code == 5
-    assert "size" in failed.err
+    assert "size" in failed.out
     assert "<failure" in (tmp_path / "r.xml").read_text()
     wrong = edgepack("report", tmp_path, "--out", tmp_path / "x.xml", "--fail-if", "sise > 1MB")
     assert wrong.code == 2

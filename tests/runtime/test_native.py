@@ -150,8 +150,8 @@ def test_installing_asks_too(code: Path, tmp_path: Path) -> None:
 
 def test_inspect_says_what_is_code(code: Path, bundle_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(code)]) == 0
-    assert "runs by onnxruntime on CPU: native code, model/onnxruntime/model.bin" in capsys.readouterr().err
+    assert "runs by onnxruntime on CPU: native code, model/onnxruntime/model.bin" in capsys.readouterr().out
     assert main(["inspect", str(code), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["payloads"][0]["native"] is True
     assert main(["inspect", str(bundle_path)]) == 0
-    assert "runs by onnxruntime on CPU: data, model/onnxruntime/model.onnx" in capsys.readouterr().err
+    assert "runs by onnxruntime on CPU: data, model/onnxruntime/model.onnx" in capsys.readouterr().out

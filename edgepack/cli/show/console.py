@@ -1,47 +1,25 @@
-"""Chooses how output for people looks, in this one place: by rich where it is installed, as plain text on a device.
+"""Chooses how output for people looks: by rich where it is installed, as plain text on a device.
 
 Text may hold rich's marks, as in ``[bold]name[/]``. What is not ours goes through ``safe`` first.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
 import sys
 import textwrap
-from dataclasses import dataclass, field
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from edgepack.base.text import printable
+from edgepack.cli.show import terminal
+from edgepack.cli.show.layout import Table, lay_out, plain, safe
 
 if TYPE_CHECKING:
     from rich.console import Console as Rich
     from rich.progress import Progress, TaskID
 
-_LOG_COLUMNS = 140
-_MARK = re.compile(r"(\\*)(\[[a-z#/@][^[]*?\])")  # as in rich/markup.py
-_GAP = "  "
-_LEAST_WRAPPED = 12  # columns of long text
-
-
-@dataclass
-class Table:
-    """Column names and rows of marked text; the columns in ``right`` hold figures, those in ``wrapped`` long text."""
-
-    columns: tuple[str, ...]
-    right: tuple[str, ...] = ()
-    wrapped: tuple[str, ...] = ()
-    rows: list[tuple[str, ...]] = field(default_factory=list)
-
-    def add_row(self, *cells: str) -> None:
-        """Add one cell a column; a cell may have several lines."""
-        self.rows.append(tuple(printable(cell) for cell in cells))
-
 
 class StatusLine(Protocol):
-    """The last line of a terminal, rewritten while a stage runs; nothing where stderr is not a terminal."""
+    """The last line of a terminal, rewritten while a stage runs; nothing where stderr is not animated."""
 
     def start(self) -> None:
         """Take over the line."""
@@ -60,113 +38,96 @@ class StatusLine(Protocol):
 
 
 class Console(Protocol):
-    """Where people read: stderr, so that stdout is for ``--json`` alone."""
+    """Where people read: what they asked for on stdout, progress and remarks on stderr."""
 
     def print(self, what: str | Table = "") -> None:
-        """Print a line of marked text, or a table."""
+        """Print what was asked for: a line of marked text, or a table."""
+
+    def remark(self, text: str = "") -> None:
+        """Print a line of marked text that goes with it; nothing with ``--quiet``."""
+
+    def detail(self, text: str) -> None:
+        """Print a remark for experts; only with ``--verbose``."""
 
     def status_line(self) -> StatusLine:
         """Return what shows progress."""
 
 
-def make_console() -> Console:
-    """Return the console of all output for people."""
+def make_console(as_json: bool = False) -> Console:
+    """Return the console of all output for people; with ``as_json`` stdout is for the JSON alone."""
     try:
         import rich  # noqa: F401
     except ImportError:
-        return PlainConsole()
-    return RichConsole()
+        return PlainConsole(as_json)
+    return RichConsole(as_json)
 
 
-def safe(text: Any) -> str:
-    """Return text as it is shown, whatever marks of rich and controls are in it."""
-    escaped = _MARK.sub(r"\1\1\\\2", printable(str(text)))
-    return escaped + "\\" if escaped.endswith("\\") and not escaped.endswith("\\\\") else escaped
+class _Levels:
+    """Which lines are shown, by ``--quiet`` and ``--verbose``."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        """Take whether stdout is for JSON alone."""
+        self._as_json = as_json
+        self._level = terminal.verbosity()
+
+    def print(self, what: str | Table = "") -> None:
+        """Print what was asked for: a line of marked text, or a table."""
+        if self._as_json:
+            if self._level > terminal.QUIET:
+                self._show(what, sys.stderr)
+        else:
+            self._show(what, sys.stdout)
+
+    def remark(self, text: str = "") -> None:
+        """Print a line of marked text that goes with it; nothing with ``--quiet``."""
+        if self._level > terminal.QUIET:
+            self._show(text, sys.stderr)
+
+    def detail(self, text: str) -> None:
+        """Print a remark for experts; only with ``--verbose``."""
+        if self._level >= terminal.VERBOSE:
+            self._show(text, sys.stderr)
+
+    def _show(self, what: str | Table, stream: TextIO) -> None:
+        raise NotImplementedError
 
 
-def plain(text: str) -> str:
-    """Return marked text without its marks."""
-
-    def shown(match: re.Match[str]) -> str:
-        backslashes = len(match[1])
-        return "\\" * (backslashes // 2) + (match[2] if backslashes % 2 else "")
-
-    return _MARK.sub(shown, text)
-
-
-def _columns() -> int:
-    """Return how wide output for people is: as the terminal, and 140 columns in a log file."""
-    return shutil.get_terminal_size().columns if sys.stderr.isatty() or "COLUMNS" in os.environ else _LOG_COLUMNS
-
-
-def _fits(table: Table) -> bool:
-    """Say whether every column of a table has room for its text, wrapped ones for some of it."""
-    cells = zip(table.columns, *table.rows, strict=True)
-    widths = [max(len(line) for cell in column for line in plain(cell).split("\n")) for column in cells]
-    least = [
-        min(width, _LEAST_WRAPPED) if name in table.wrapped else width
-        for name, width in zip(table.columns, widths, strict=True)
-    ]
-    return sum(least) + len(_GAP) * (len(least) - 1) <= _columns()
-
-
-def _records(table: Table) -> list[str]:
-    """Return a table that is wider than the terminal as one block a row: a line for each cell, after its column."""
-    width = max(map(len, table.columns))
-    lines = []
-    for row in table.rows:
-        named = zip(table.columns, (cell.replace("\n", " ") for cell in row), strict=True)
-        lines += [f"{name:<{width}}{_GAP}{cell}" for name, cell in named if cell]
-        lines.append("")
-    return lines[:-1]
+def _lines(what: str | Table, stream: TextIO) -> list[str]:
+    """Return lines of marked text that fit the stream; long lines of text are not broken yet."""
+    if isinstance(what, Table):
+        return lay_out(what, terminal.columns(stream))
+    return printable(what).split("\n")
 
 
 # --- without rich -----------------------------------------------------------------------------------------------------
 
 
-class PlainConsole:
-    """Text and aligned columns on stderr."""
-
-    def print(self, what: str | Table = "") -> None:
-        """Print a line of marked text, or a table."""
-        if isinstance(what, Table):
-            lines = _aligned(what) if _fits(what) else [plain(line) for line in _records(what)]
-        else:
-            lines = [plain(printable(what))]
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
+class PlainConsole(_Levels):
+    """Text and aligned columns."""
 
     def status_line(self) -> StatusLine:
         """Return a line with a percentage."""
-        return _PlainStatusLine()
+        return _PlainStatusLine(self._level)
+
+    def _show(self, what: str | Table, stream: TextIO) -> None:
+        width = terminal.columns(stream)
+        lines = [plain(line) for line in _lines(what, stream)]
+        if width is not None and not isinstance(what, Table):
+            lines = [part for line in lines for part in _wrapped(line, width)]
+        terminal.write(stream, "".join(f"{line}\n" for line in lines))
 
 
-def _aligned(table: Table) -> list[str]:
-    """Return the lines of a table: its head, a rule, and its rows; the widest column of long text is wrapped."""
-    rows = [[plain(cell).split("\n") for cell in row] for row in (table.columns, *table.rows)]
-    widths = [max(len(line) for row in rows for line in row[i]) for i in range(len(table.columns))]
-    if wrapped := [i for i, name in enumerate(table.columns) if name in table.wrapped]:
-        widest = max(wrapped, key=widths.__getitem__)
-        others = sum(widths) - widths[widest] + len(_GAP) * (len(widths) - 1)
-        room = max(_columns() - others, _LEAST_WRAPPED)
-        for row in rows:
-            row[widest] = [part for line in row[widest] for part in textwrap.wrap(line, room) or [""]]
-        widths[widest] = max(len(line) for row in rows for line in row[widest])
-    lines = []
-    for row in rows:
-        for cells in zip_longest(*row, fillvalue=""):
-            padded = [
-                cell.rjust(width) if name in table.right else cell.ljust(width)
-                for cell, width, name in zip(cells, widths, table.columns, strict=True)
-            ]
-            lines.append(_GAP.join(padded).rstrip())
-    return [lines[0], "-" * (sum(widths) + len(_GAP) * (len(widths) - 1)), *lines[1:]]
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return a line broken at spaces; a word that is longer than the line, such as a path, stays whole."""
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 class _PlainStatusLine:
     """``benchmark  small: 40 %``, rewritten in place."""
 
-    def __init__(self) -> None:
+    def __init__(self, level: int) -> None:
         self._stage = ""
+        self._shown = level > terminal.QUIET and terminal.animates(sys.stderr)
 
     def start(self) -> None:
         """Nothing to take over."""
@@ -189,62 +150,60 @@ class _PlainStatusLine:
         """Clear the line."""
         self._write("")
 
-    @staticmethod
-    def _write(text: str) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{printable(text)[: _columns() - 1]}\x1b[K")
-            sys.stderr.flush()
+    def _write(self, text: str) -> None:
+        if self._shown:
+            width = terminal.columns(sys.stderr) or 80
+            terminal.write(sys.stderr, f"\r{printable(text)[: width - 1]}\x1b[K")
 
 
 # --- with rich --------------------------------------------------------------------------------------------------------
 
 
-class RichConsole:
-    """Colours, tables that fit the terminal, and bars; a log file gets 140 columns."""
+class RichConsole(_Levels):
+    """Colours and bars."""
 
-    def __init__(self) -> None:
-        from rich.console import Console as Rich
-
-        width = None if sys.stderr.isatty() or "COLUMNS" in os.environ else _LOG_COLUMNS
-        self._rich = Rich(stderr=True, highlight=False, emoji=False, soft_wrap=False, width=width)
-
-    def print(self, what: str | Table = "") -> None:
-        """Print a line of marked text, or a table."""
-        if not isinstance(what, Table):
-            self._rich.print(printable(what))
-        elif _fits(what):
-            self._rich.print(_rich_table(what))
-        else:
-            self._rich.print("\n".join(_records(what)))
+    def __init__(self, as_json: bool = False) -> None:
+        super().__init__(as_json)
+        self._out, self._err = _rich(sys.stdout), _rich(sys.stderr)
 
     def status_line(self) -> StatusLine:
         """Return a bar with the time left."""
-        return _RichStatusLine(self._rich)
+        shown = self._level > terminal.QUIET and terminal.animates(sys.stderr)
+        return _RichStatusLine(self._err, shown=shown)
+
+    def _show(self, what: str | Table, stream: TextIO) -> None:
+        # The bar is drawn on the console of stderr, which moves it out of the way of what it prints itself.
+        if stream is sys.stderr:
+            self._print(self._err, what, stream)
+            return
+        with self._out.capture() as captured:
+            self._print(self._out, what, stream)
+        terminal.write(stream, captured.get())
+
+    @staticmethod
+    def _print(console: Rich, what: str | Table, stream: TextIO) -> None:
+        whole = isinstance(what, Table) or terminal.columns(stream) is None
+        console.print("\n".join(_lines(what, stream)), soft_wrap=whole)
 
 
-def _rich_table(table: Table) -> Any:
-    from rich import box
-    from rich.table import Table as RichTable
+def _rich(stream: TextIO) -> Rich:
+    from rich.console import Console as Rich
 
-    shown = RichTable(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False, header_style="bold")
-    for column in table.columns:
-        wraps = column in table.wrapped
-        shown.add_column(
-            column,
-            justify="right" if column in table.right else "left",
-            overflow="fold",
-            no_wrap=not wraps,
-            min_width=_LEAST_WRAPPED if wraps else None,
-        )
-    for row in table.rows:
-        shown.add_row(*row)
-    return shown
+    coloured = terminal.colours(stream)
+    return Rich(
+        stderr=stream is sys.stderr,
+        highlight=False,
+        emoji=False,
+        width=terminal.columns(stream),
+        color_system="standard" if coloured else None,
+        force_terminal=coloured or None,
+    )
 
 
 class _RichStatusLine:
     """A spinner, a bar, a count and the time left."""
 
-    def __init__(self, console: Rich) -> None:
+    def __init__(self, console: Rich, *, shown: bool) -> None:
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -262,7 +221,7 @@ class _RichStatusLine:
             TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not shown,
         )
         self._task: TaskID | None = None
 

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+Units = tuple[tuple[str, float], ...]
+TIMES: Units = (("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
+SIZES: Units = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
+
 
 def size(value: int | None) -> str:
     """Return bytes as kB, MB or GB (powers of 1000, as disks and networks count)."""
@@ -47,3 +54,23 @@ def decibel(value: float | None) -> str:
 def shape(dims: tuple[int | str, ...]) -> str:
     """Return a shape as ``[N, 3, 224, 224]``."""
     return "[" + ", ".join(str(d) for d in dims) + "]"
+
+
+def column(values: Sequence[float | None], units: Units) -> tuple[str, tuple[str, ...]]:
+    """Return the unit that suits all values of a column, and each in it; a dash where there is none."""
+    unit, factor = unit_for(values, units)
+    return unit, tuple("-" if value is None else digits(value / factor) for value in values)
+
+
+def unit_for(values: Sequence[float | None], units: Units) -> tuple[str, float]:
+    """Return the largest unit, with its factor, in which the geometric mean of the values is at least 1."""
+    known = [math.log(abs(value)) for value in values if value]
+    middle = math.exp(sum(known) / len(known)) if known else 0.0
+    return next(((name, factor) for name, factor in reversed(units) if factor <= middle), units[0])
+
+
+def digits(value: float) -> str:
+    """Return a number with three significant digits, without an exponent; large ones keep their whole digits."""
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else "-"
+    return f"{value:.{min(9, max(0, 2 - math.floor(math.log10(abs(value)) + 1e-12)))}f}"

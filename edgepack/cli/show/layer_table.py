@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgepack.cli.show import format as show
-from edgepack.cli.show.console import Console, Table, safe
+from edgepack.cli.show.console import Console
+from edgepack.cli.show.layout import Table, safe
 
 if TYPE_CHECKING:
     from edgepack.profiling.layers import LayerRow, LayersReport
@@ -19,9 +20,9 @@ def show_layers(console: Console, report: LayersReport) -> None:
     """Print one line for each layer that has weights, takes time, or does not run in its requested precision."""
     versions = ", ".join(f"{name} {version}" for name, version in sorted(report.versions.items()))
     console.print(f"[bold]{safe(report.bundle)}[/], {report.precision}, on {safe(report.cpu)} with {safe(versions)}")
-    table = Table(
-        ("layer", "operator", "requested", "executed", "SQNR", "time", "reason"), ("SQNR", "time"), ("reason",)
-    )
+    columns = ("layer", "operator", "requested", "executed", "SQNR", "time", "reason")
+    units = {"SQNR": "dB", "time": "%"}
+    table = Table(columns, ("SQNR", "time"), ("reason",), units=units, cut=("layer",))
     rows = [row for row in report.layers if _is_shown(row)]
     for row in rows:
         color = _COLORS.get(row.executed, "yellow")
@@ -30,8 +31,8 @@ def show_layers(console: Console, report: LayersReport) -> None:
             safe(row.operator),
             row.asked,
             f"[{color}]{row.executed}[/]",
-            "exact" if row.identical else show.decibel(row.sqnr_db),
-            show.percent(row.time_share),
+            "exact" if row.identical else _figure(row.sqnr_db),
+            _figure(None if row.time_share is None else 100 * row.time_share),
             safe(row.reason or ""),
         )
     console.print(table)
@@ -48,6 +49,10 @@ def show_layers(console: Console, report: LayersReport) -> None:
             f"[dim]SQNR: each layer's output against the fp32 model's, including the noise of earlier layers; "
             f"{report.sqnr_samples} samples, {safe(report.sqnr_engine or '')}, measured at build time[/]"
         )
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
 
 
 def _rest(report: LayersReport) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from edgepack.cli.show.console import Console, safe
+from edgepack.cli.show.console import Console
+from edgepack.cli.show.layout import safe
 from edgepack.execution.events import Outcome
 
 _MARKS = {"done": "[green]✓[/]", "reused": "[cyan]=[/]", "failed": "[red]✗[/]"}
@@ -42,11 +43,11 @@ class Display:
         took = time.monotonic() - self._began
         when = "[dim]reused[/]" if outcome == "reused" else f"[dim]{took:.1f} s[/]"
         text = safe(detail or self._detail)
-        self._console.print(f"{_MARKS[outcome]} {self._stage:<9} {text}  {when}")
+        self._console.remark(f"{_MARKS[outcome]} {self._stage:<9} {text}  {when}")
 
     def note(self, text: str) -> None:
         """Print a warning between the stages' lines."""
-        self._console.print(f"[yellow]![/] {safe(text)}")
+        self._console.remark(f"[yellow]![/] {safe(text)}")
 
 
 class Bar:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.show import format as show
-from edgepack.cli.show.console import Console, Table, safe
+from edgepack.cli.show.console import Console
+from edgepack.cli.show.layout import Table, safe
+from edgepack.report.units import is_fraction
 from edgepack.specs.build import NOT_HERE
 
 if TYPE_CHECKING:
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 
 _WRAP = (
     "options",
-    "target",
-    "bundle",
-    "device",
     "value",
     "reason",
     "source",
@@ -33,80 +32,134 @@ _WRAP = (
     "first values",
     "capabilities, or how to install",
 )
+# Notes of a row that explain how it came to be rather than what it is worth.
+_EXPERT = ("corrections", "layers", "saturation", "agreement", "sqnr_db")
 _STATUS = {"failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]", "poor": "[yellow]poor[/]"}
 
 
-def make_table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """Return an empty table; the columns in ``right`` hold figures."""
-    return Table(columns, right, tuple(column for column in columns if column in _WRAP))
+def make_table(
+    *columns: str,
+    right: tuple[str, ...] = (),
+    units: Mapping[str, str] | None = None,
+    cut: tuple[str, ...] = (),
+    spare: tuple[str, ...] = (),
+    scarce: tuple[str, ...] = (),
+) -> Table:
+    """Return an empty table; the columns in ``right`` hold figures. The others are as in ``Table``."""
+    wrapped = tuple(column for column in columns if column in _WRAP)
+    return Table(columns, right, wrapped, units=units or {}, cut=cut, spare=spare, scarce=scarce)
 
 
 def show_build(console: Console, result: BuildResult) -> None:
     """Print one row per target and precision, the reasons of failures, and the commands to run next."""
-    measured = any(row.accuracy for row in result.rows)
-    metric = next((row.accuracy.metric for row in result.rows if row.accuracy), "agreement")
-    quality = metric if measured else "agreement"
-    figures = ("size", quality, "drop", "SQNR", "p50", "p90", "speed")
-    table = make_table("target", *figures, right=figures)
-    for row in result.rows:
-        table.add_row(*_build_cells(row, measured))
-    console.print()
-    console.print(table)
+    console.remark()
+    console.print(_build_table(result.rows))
     for row in result.rows:
         if row.reason:
             console.print(f"[red]{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
-    for text in _remarks(result):
-        console.print(f"[dim]{safe(text)}[/]")
+    for text in _remarks(result, expert=False):
+        console.remark(f"[dim]{safe(text)}[/]")
+    for text in _remarks(result, expert=True):
+        console.detail(f"[dim]{safe(text)}[/]")
     if result.report:
-        console.print(f"\nreport: [bold]{safe(result.report)}[/]")
+        console.remark(f"\nreport: [bold]{safe(result.report)}[/]")
     good = [row.bundle for row in result.rows if row.bundle]
     if good:
-        console.print("next:")
-        console.print(f"  edgepack inspect {shlex.quote(good[-1])}")
+        console.remark("next:")
+        console.remark(f"  edgepack inspect {safe(shlex.quote(good[-1]))}")
     # Measured here, another device's bundle would say nothing of that device.
     if here := [row.bundle for row in result.rows if row.bundle and row.notes.get("latency") != NOT_HERE]:
-        console.print(f"  edgepack benchmark {shlex.quote(here[-1])}")
+        console.remark(f"  edgepack benchmark {safe(shlex.quote(here[-1]))}")
 
 
-def _build_cells(row: BuildRow, measured: bool) -> list[str]:
-    if row.accuracy:
-        value = show.percent(row.accuracy.value, 2)
-        drop = show.points(row.accuracy.drop)
-    else:
-        value = "-" if measured else show.percent(row.agreement)
-        drop = "-"
-    latency = row.latency_ns
-    speed = f"{row.speedup_over_fp32:.2f}x" if row.speedup_over_fp32 is not None else "-"
-    sqnr = show.decibel(row.sqnr_db)
-    if row.sqnr_db is None and row.cosine is not None:  # it was evaluated, and no amount differs
-        sqnr = f"{show.percent(1 - row.mismatch, 2)} equal" if row.mismatch else "exact"
-    name = f"{safe(row.target)} {row.precision}" + (f"\n{_STATUS[row.status]}" if row.status != "ok" else "")
-    return [
-        name, show.size(row.size_bytes), value, drop, sqnr, show.time_ns(latency.p50 if latency else None),
-        show.time_ns(latency.p90 if latency else None), speed,
-    ]  # fmt: skip
+def _build_table(rows: tuple[BuildRow, ...]) -> Table:
+    """Return one row a target and precision; a figure that no row has gets no column."""
+    latencies = [row.latency_ns for row in rows]
+    time, factor = show.unit_for([latency.p50 if latency else None for latency in latencies], show.TIMES)
+    size, sizes = show.column([row.size_bytes for row in rows], show.SIZES)
+    quality, unit, values = _quality(rows)
+    drops = [_drop(row) for row in rows]
+    figures = {
+        "size": (size, sizes),
+        quality: (unit, values),
+        "drop": ("points" if any(row.accuracy and is_fraction(row.accuracy.metric) for row in rows) else "", drops),
+        **({"SQNR": ("dB", [_sqnr(row) for row in rows])} if quality != "SQNR" else {}),
+        "p50": (time, [show.digits(latency.p50 / factor) if latency else "-" for latency in latencies]),
+        "p90": (time, [show.digits(x.p90 / factor) if x and x.p90 is not None else "-" for x in latencies]),
+        "speed-up": ("x fp32", ["-" if (x := row.speedup_over_fp32) is None else f"{x:.2f}" for row in rows]),
+    }
+    shown = {name: found for name, found in figures.items() if set(found[1]) != {"-"} or name in (quality, "size")}
+    table = make_table(
+        "target", "precision", "status", *shown,
+        right=tuple(shown), units={name: found[0] for name, found in shown.items()}, cut=("target", quality),
+        spare=_in((*(("SQNR",) if quality != "SQNR" else ()), "p50", "size"), shown),
+        scarce=_in(("p90", quality, "drop", "speed-up"), shown),
+    )  # fmt: skip
+    for i, row in enumerate(rows):
+        status = _STATUS.get(row.status, row.status)
+        table.add_row(safe(row.target), row.precision, status, *(found[1][i] for found in shown.values()))
+    return table
 
 
-def _remarks(result: BuildResult) -> list[str]:
-    """Collect what was not measured and why, each once with its rows."""
+def _in(names: tuple[str, ...], shown: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in shown)
+
+
+def _quality(rows: tuple[BuildRow, ...]) -> tuple[str, str, list[str]]:
+    """Return by what the rows are judged, its unit and a cell a row: accuracy, else agreement, else closeness."""
+    metric = next((row.accuracy.metric for row in rows if row.accuracy), None)
+    if metric is not None:
+        percent = is_fraction(metric)
+        return metric, "%" if percent else "", [_accuracy(row, percent) for row in rows]
+    if all(row.agreement is None for row in rows) and any(_sqnr(row) != "-" for row in rows):
+        return "SQNR", "dB", [_sqnr(row) for row in rows]
+    return "agreement", "%", ["-" if row.agreement is None else f"{100 * row.agreement:.1f}" for row in rows]
+
+
+def _accuracy(row: BuildRow, percent: bool) -> str:
+    if row.accuracy is None:
+        return "-"
+    return f"{100 * row.accuracy.value:.2f}" if percent else f"{row.accuracy.value:.4g}"
+
+
+def _drop(row: BuildRow) -> str:
+    if row.accuracy is None:
+        return "-"
+    return show.points(row.accuracy.drop) if is_fraction(row.accuracy.metric) else f"{row.accuracy.drop:+.4g}"
+
+
+def _sqnr(row: BuildRow) -> str:
+    """Return the SQNR in dB; of decisions the share that is equal, which no dB can say."""
+    if row.sqnr_db is not None:
+        return f"{row.sqnr_db:.1f}"
+    if row.cosine is None:
+        return "-"
+    # It was evaluated, and no amount differs.
+    return f"{show.percent(1 - row.mismatch, 2)} equal" if row.mismatch else "exact"
+
+
+def _remarks(result: BuildResult, *, expert: bool) -> list[str]:
+    """Collect what was not measured and why, each once with its rows; or what experts ask for."""
     texts: dict[str, list[str]] = {}
     for row in result.rows:
-        if row.status == "failed":
+        if row.status in ("failed", "skipped"):
             continue
         for what, why in row.notes.items():
             if what == "latency" and why in row.notes.get("verification", ""):
                 continue  # said there already
-            texts.setdefault(f"{what}: {why}", []).append(f"{row.target} {row.precision}")
+            if (what in _EXPERT) == expert:
+                texts.setdefault(f"{what}: {why}", []).append(f"{row.target} {row.precision}")
     return [text if len(rows) == len(result.rows) else f"{', '.join(rows)}: {text}" for text, rows in texts.items()]
 
 
 def show_targets(console: Console, targets: tuple[Target, ...]) -> None:
     """Print one line per profile."""
-    table = make_table("target", "engine", "arch", "precisions")
+    columns = ("target", "engine", "arch", "precisions", "device")
+    table = make_table(*columns, cut=("device",), spare=("arch",), scarce=("device", "engine"))
     for target in targets:
         engine = target.backend if target.engine.device == "CPU" else f"{target.backend} {target.engine.device}"
-        name = f"{safe(target.id)}\n[dim]{safe(target.title)}[/]"
-        table.add_row(name, *map(safe, (engine, target.arch, " ".join(target.compute.precisions))))
+        row = (target.id, engine, target.arch, " ".join(target.compute.precisions), target.title)
+        table.add_row(*map(safe, row))
     console.print(table)
 
 
@@ -137,9 +190,9 @@ def _plain(value: Any) -> str:
 
 def show_recipes(console: Console, recipes: tuple[Recipe, ...]) -> None:
     """Print one line per recipe."""
-    table = make_table("recipe", "title", "samples", "observer", right=("samples",))
+    table = make_table("recipe", "samples", "observer", "title", right=("samples",), cut=("title",))
     for recipe in recipes:
-        table.add_row(*map(safe, (recipe.name, recipe.title, recipe.samples, recipe.observer)))
+        table.add_row(*map(safe, (recipe.name, recipe.samples, recipe.observer, recipe.title)))
     console.print(table)
 
 
@@ -182,16 +235,15 @@ def _print_diagnostics(console: Console, found: tuple[Diagnostic, ...]) -> None:
 
 def show_verification(console: Console, bundle: Path, result: Verification) -> None:
     """Print the distance of each output from the golden vectors."""
-    table = make_table(
-        "output", "SQNR", "required", "cosine", "max. error", "", right=("SQNR", "required", "cosine", "max. error")
-    )
+    figures = ("SQNR", "required", "cosine", "max. error")
+    table = make_table("output", "status", *figures, right=figures, cut=("output",), spare=("cosine", "max. error"))
     for output in result.outputs:
         table.add_row(
-            "\n".join(_output_names(output)),
+            ", ".join(_output_names(output)),
+            "[green]ok[/]" if output.passed else "[red]failed[/]",
             *_closeness_cells(output),
             f"{output.cosine:.6f}",
             f"{output.max_abs:.3g}",
-            "[green]ok[/]" if output.passed else "[red]failed[/]",
         )
     console.print(table)
     for output in result.outputs:
@@ -202,7 +254,7 @@ def show_verification(console: Console, bundle: Path, result: Verification) -> N
     together = "".join(f" and {n} at once" for n in sorted({output.batch for output in result.outputs} - {1}))
     console.print(f"{verdict}: {safe(bundle)} on {result.samples} golden vectors{together} with {safe(versions)}")
     if result.note:
-        console.print(f"[dim]{safe(result.note)}[/]")
+        console.remark(f"[dim]{safe(result.note)}[/]")
 
 
 def _output_names(output: OutputDistance) -> tuple[str, ...]:
@@ -224,7 +276,7 @@ def _closeness_cells(output: OutputDistance) -> tuple[str, str]:
 
 def show_outputs(console: Console, result: Any) -> None:
     """Print the shapes of the outputs and, for a classifier with known classes, the top five."""
-    table = make_table("output", "dtype", "shape", "first values")
+    table = make_table("output", "dtype", "shape", "first values", cut=("output",))
     for name, value in result.outputs.items():
         first = " ".join(f"{v:.4g}" for v in value.ravel()[:6].tolist())
         table.add_row(*map(safe, (name, value.dtype, show.shape(value.shape), first)))
@@ -232,7 +284,7 @@ def show_outputs(console: Console, result: Any) -> None:
     for label, score in result.top5 or ():
         console.print(f"  {safe(label):<24} {score:.4f}")
     for note in result.notes:
-        console.print(f"[dim]{safe(note)}[/]")
+        console.remark(f"[dim]{safe(note)}[/]")
 
 
 def show_model(console: Console, model: Any) -> None:
@@ -243,7 +295,7 @@ def show_model(console: Console, model: Any) -> None:
 
 
 def _show_specs(console: Console, inputs: Any, outputs: Any) -> None:
-    table = make_table("", "name", "dtype", "shape")
+    table = make_table("", "name", "dtype", "shape", cut=("name",))
     for kind, specs in (("input", inputs), ("output", outputs)):
         for spec in specs:
             table.add_row(kind, *map(safe, (spec.name, spec.dtype, show.shape(spec.shape))))
@@ -253,10 +305,13 @@ def _show_specs(console: Console, inputs: Any, outputs: Any) -> None:
 def _show_layers(console: Console, model: Any) -> None:
     counts = ", ".join(f"{name} {n}" for name, n in sorted(model.operators.items(), key=lambda x: (-x[1], x[0])))
     console.print(f"[bold]operators[/]: {safe(counts)}")
-    table = make_table("layer", "operator", "precision", "weights", "multiply-adds", right=("weights", "multiply-adds"))
-    for layer in model.layers:
-        macs = f"{layer.macs / 1e6:.2f} M" if layer.macs is not None else "-"
-        table.add_row(*map(safe, (layer.name, layer.op, layer.precision, show.size(layer.weight_bytes), macs)))
+    figures = ("weights", "multiply-adds")
+    unit, weights = show.column([layer.weight_bytes for layer in model.layers], show.SIZES)
+    units = {"weights": unit, "multiply-adds": "million"}
+    table = make_table("layer", "operator", "precision", *figures, right=figures, units=units, cut=("layer",))
+    for layer, size in zip(model.layers, weights, strict=True):
+        macs = f"{layer.macs / 1e6:.2f}" if layer.macs is not None else "-"
+        table.add_row(*map(safe, (layer.name, layer.op, layer.precision, size, macs)))
     console.print(table)
     for key, value in sorted(model.metadata.items()):
         console.print(f"[dim]{safe(key)}: {safe(value)[:200]}[/]")
@@ -303,9 +358,10 @@ def show_bundle(console: Console, bundle: Any) -> None:
             f"[bold]{'runs by' if i == 0 else 'else by'}[/] {safe(payload.backend)} on {safe(payload.device)}: {what}, "
             f"{safe(payload.entry)}" + (f", only for {safe(only)}" if only else "")
         )
-    table = make_table("file", "size", "sha256", right=("size",))
-    for entry in manifest.files:
-        table.add_row(safe(entry.path), show.size(entry.size_bytes), entry.sha256[:16])
+    unit, sizes = show.column([entry.size_bytes for entry in manifest.files], show.SIZES)
+    table = make_table("file", "size", "sha256", right=("size",), units={"size": unit}, cut=("file",))
+    for entry, size in zip(manifest.files, sizes, strict=True):
+        table.add_row(safe(entry.path), size, entry.sha256[:16])
     console.print(table)
     if manifest.layers:
         console.print("[bold]layers[/]: " + ", ".join(f"{n} {safe(p)}" for p, n in sorted(manifest.layers.items())))

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.cli.show import format as show
-from edgepack.cli.show.console import Console, safe
+from edgepack.cli.show.console import Console
+from edgepack.cli.show.layout import safe
 from edgepack.cli.show.tables import make_table
 from edgepack.engines.tvm.tuning.search import describe
 
@@ -20,11 +21,12 @@ _MOST_ROWS = 15
 def show_kernel_tuning(console: Console, tuning: KernelTuning) -> None:
     """Print the slowest kernels, what was known and found, and the effect on the whole model."""
     found = tuning.search
-    right = ("calls", "default", "tuned", "ratio")
-    table = make_table("kernel", "calls", "default", "tuned", "ratio", "state", right=right)
     ordered = sorted(found.kernels, key=lambda k: -k.rule_ns * k.count)
+    unit, factor = show.unit_for([kernel.rule_ns for kernel in ordered[:_MOST_ROWS] if kernel.measured], show.TIMES)
+    right = ("calls", "default", "tuned", "ratio")
+    table = make_table("kernel", *right, "state", right=right, units={"default": unit, "tuned": unit}, cut=("kernel",))
     for kernel in ordered[:_MOST_ROWS]:
-        table.add_row(*map(safe, _row(kernel)))
+        table.add_row(*map(safe, _row(kernel, factor)))
     console.print(table)
     if len(ordered) > _MOST_ROWS:
         console.print(f"[dim]and {len(ordered) - _MOST_ROWS} cheaper kernels[/]")
@@ -56,13 +58,13 @@ def show_kernel_tuning(console: Console, tuning: KernelTuning) -> None:
     console.print(f"saved to {safe(tuning.records)}; the next build for {safe(tuning.target)} uses it")
 
 
-def _row(kernel: TunedKernel) -> tuple[object, ...]:
+def _row(kernel: TunedKernel, factor: float) -> tuple[object, ...]:
     words = describe(kernel.workload)
     if not kernel.measured:
         return words, kernel.count, "-", "-", "-", f"{kernel.state}, not measured"
     now = kernel.rule_ns * kernel.ratio
     ratio = f"{kernel.ratio:.3f}" if kernel.ratio != 1 else "default"
-    return words, kernel.count, show.time_ns(kernel.rule_ns), show.time_ns(now), ratio, kernel.state
+    return words, kernel.count, show.digits(kernel.rule_ns / factor), show.digits(now / factor), ratio, kernel.state
 
 
 def show_kernel_records(console: Console, records: KernelRecords, merge: Path | None, export: Path | None) -> None:

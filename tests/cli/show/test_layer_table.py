@@ -40,7 +40,7 @@ def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -
 
     def show(*rows: LayerRow, **changes: Any) -> str:
         show_layers(PlainConsole(), report(*rows, **changes))
-        return capsys.readouterr().err
+        return capsys.readouterr().out
 
     return show
 
@@ -58,7 +58,7 @@ def test_what_matters_has_a_line_and_the_rest_is_counted(shown: Any) -> None:
     for name in ("quick", "gone"):
         assert name not in text
     assert "in 5 operators (2 not shown); 25.0 % of it converts" in text
-    assert "31.2 dB" in text
+    assert "31.2" in text
     assert "no int8 kernel here" in text
     assert "one inference takes 2 ms" in text
     assert "7 inferences" in text

@@ -29,7 +29,7 @@ class Fake:
     def status_line(self) -> Line:
         return self.line
 
-    def print(self, text: str) -> None:
+    def remark(self, text: str) -> None:
         self.printed.append(text)
 
 

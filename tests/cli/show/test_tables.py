@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import click
 import made_up
 import pytest
 
+from edgepack.cli.show import terminal
 from edgepack.cli.show.console import Console, PlainConsole, make_console
 from edgepack.cli.show.measured import show_results
 from edgepack.cli.show.tables import show_build, show_targets, show_verification
@@ -24,19 +26,122 @@ def console(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return console
 
 
+def shown(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
 def test_a_build(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
     rows = made_up.labelled_build()[1]
     show_build(console, BuildResult("net", tuple(rows), (), "out", "report.html", {}, 1, 0))
-    lines = capsys.readouterr().err.splitlines()
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
     assert max(map(len, lines[: 3 + len(rows)])) <= 80
-    assert lines[1].split() == ["target", "size", "top1", "drop", "SQNR", "p50", "p90", "speed"]
-    assert lines[3].split()[:3] == ["host-openvino", "fp32", "1.1"]
-    assert "1.86x" in lines[4]
-    assert any(line.split() == ["failed"] for line in lines)
+    assert lines[0].split() == ["target", "precision", "status", "size", "top1", "drop", "p50", "p90", "speed-up"]
+    assert lines[1].split() == ["kB", "%", "points", "ms", "ms", "x", "fp32"]
+    assert lines[3].split() == ["host-openvino", "fp32", "ok", "1130", "91.98", "+0.00", "4.11", "4.45", "1.00"]
+    assert lines[4].split() == ["host-openvino", "int8", "ok", "340", "91.34", "+0.64", "2.20", "2.36", "1.86"]
+    assert any(line.split()[:3] == ["intel-n100", "int8", "failed"] for line in lines)
+    assert "report: report.html" in said.err
 
 
-def test_exact_is_only_what_was_compared_and_equal(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+ALWAYS = ("target", "precision", "status", "top1", "drop", "p90", "speed-up")
+LONG = ("jetson-agx-orin-64gb-jp6", "a-board-with-a-name-as-long-as-those-of-catalogues-are")
+
+
+@pytest.mark.parametrize(
+    ("width", "columns"),
+    [
+        (60, ("target", "precision", "status", "drop", "speed-up")),
+        (80, ALWAYS),
+        (100, (*ALWAYS, "p50")),
+        (140, (*ALWAYS, "size", "SQNR", "p50")),
+    ],
+)
+def test_a_build_at_a_width(
+    console: Console,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    columns: tuple[str, ...],
+) -> None:
+    """A figure is whole or its column is gone; a name is cut where it shows that it is."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    first = dataclasses.replace(made_up.labelled_build()[1][1], reason=None)
+    rows = (first, *(dataclasses.replace(first, target=name, status="gate_missed") for name in LONG))
+    show_build(console, BuildResult("net", rows, (), "out", None, {}, 1, 0))
+    lines = shown(capsys)
+    assert len(lines) == 3 + len(rows), "one line a row"
+    assert max(map(len, lines)) <= width
+    assert set(columns) <= set(lines[0].split())
+    figures = {
+        "precision": "int8", "top1": "91.34", "drop": "+0.64", "p50": "2.20", "p90": "2.36", "speed-up": "1.86",
+        "size": "340", "SQNR": "27.8",
+    }  # fmt: skip
+    for line, name in zip(lines[3:], (first.target, *LONG), strict=True):
+        cells = line.replace("gate missed", "missed").split()
+        assert len(cells) == len(lines[0].split())
+        assert cells[0] == name or ((cells[0][:5], cells[0][-5:]) == (name[:5], name[-5:]) and "…" in cells[0])
+        found = dict(zip(lines[0].split(), cells, strict=True))
+        assert {column: found[column] for column in found if column in figures} == {
+            column: figure for column, figure in figures.items() if column in found
+        }
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_every_table_keeps_its_width(
+    console: Console, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    results = tuple(made_up.labelled_build()[0])
+    show_results(console, results)
+    lines = shown(capsys)
+    assert len(lines) == 3 + len(results)
+    assert max(map(len, lines)) <= width
+    assert {"target", "precision", "status", "p50", "p90"} <= set(lines[0].split())
+    for result, line in zip(results, lines[3:], strict=True):
+        assert f"{result.target} " in line
+    targets = list_targets()
+    show_targets(console, targets)
+    lines = shown(capsys)
+    assert max(map(len, lines)) <= width
+    assert [line.split()[0] for line in lines[2:]] == [target.id for target in targets]
+
+
+def test_without_labels_the_quality_is_agreement_and_without_classes_closeness(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = dataclasses.replace(made_up.labelled_build()[1][1], accuracy=None, agreement=0.98)
+    show_build(console, BuildResult("net", (row,), (), "out", None, {}, 1, 0))
+    lines = shown(capsys)
+    assert lines[0].split() == ["target", "precision", "status", "size", "agreement", "SQNR", "p50", "p90", "speed-up"]
+    show_build(console, BuildResult("net", (dataclasses.replace(row, agreement=None),), (), "out", None, {}, 1, 0))
+    lines = shown(capsys)
+    assert lines[0].split() == ["target", "precision", "status", "size", "SQNR", "p50", "p90", "speed-up"]
+    assert "27.8" in lines[3]
+
+
+def test_experts_detail_is_shown_to_those_who_ask(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = {"corrections": "scaled channels 30 dB", "latency": "not measured: --no-benchmark"}
+    result = BuildResult("net", (made_up.row("board", "int8", notes=notes),), (), "out", None, {}, 1, 0)
+    show_build(console, result)
+    said = capsys.readouterr().err
+    assert "not measured: --no-benchmark" in said
+    assert "scaled channels" not in said
+    with click.Context(click.Command("build")) as context:
+        terminal.set_verbosity(context, terminal.VERBOSE)
+        show_build(type(console)(), result)
+        assert "corrections: scaled channels 30 dB" in capsys.readouterr().err
+        terminal.set_verbosity(context, terminal.QUIET)
+        show_build(type(console)(), result)
+        quiet = capsys.readouterr()
+    assert (quiet.err, quiet.out.splitlines()[0].split()[0]) == ("", "target")
+
+
+def test_exact_is_only_what_was_compared_and_equal(
+    console: Console, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No SQNR may mean identical, decisions, or that nothing was evaluated."""
+    monkeypatch.setenv("COLUMNS", "120")
     row = dataclasses.replace(made_up.labelled_build()[1][0], sqnr_db=None, cosine=1.0, reason=None)
     rows = (
         row,
@@ -45,7 +150,7 @@ def test_exact_is_only_what_was_compared_and_equal(console: Console, capsys: pyt
         dataclasses.replace(row, status="failed", cosine=None),
     )
     show_build(console, BuildResult("net", rows, (), "out", "report.html", {}, 1, 0))
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(row.target)][:4]
+    lines = [line for line in shown(capsys) if line.startswith(row.target)][:4]
     assert ["exact" in line for line in lines] == [True, False, False, False]
     assert ["89.50 % equal" in line for line in lines] == [False, True, False, False]
 
@@ -67,9 +172,10 @@ def test_a_verification(console: Console, capsys: pytest.CaptureFixture[str]) ->
     show_verification(
         console, Path("b.edgepack"), Verification(False, outputs, 4, "x", {"x": "1"}, (), note="not used: y")
     )
-    text = capsys.readouterr().err
+    said = capsys.readouterr()
+    text = said.out + said.err
     assert max(map(len, text.splitlines())) <= 80
-    lines = {line.split()[0]: line for line in text.splitlines()[2:8]}
+    lines = {line.split()[0].rstrip(","): line for line in text.splitlines()[2:8]}
     assert [name for name, line in lines.items() if "exact" in line] == ["same", "worst"]
     assert "31.2 dB" in lines["near"]
     assert "50.00 % equal" in lines["best"]
@@ -94,28 +200,26 @@ def test_only_what_can_be_measured_here_is_offered_for_measuring(
 
 def test_a_measurement_of_another_machine_is_marked(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
     show_results(console, (made_up.result("raspberry-pi-5", stands_for_target=False),))
-    text = " ".join(capsys.readouterr().err.split())
+    text = " ".join(capsys.readouterr().out.split())
     assert "not on the target" in text
     assert "which is not raspberry-pi-5: no report takes it for that device's" in text
     show_results(console, (made_up.result("raspberry-pi-5", stands_for_target=True),))
-    assert "not on the target" not in capsys.readouterr().err
+    assert "not on the target" not in capsys.readouterr().out
 
 
 def test_a_measurement(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
     result = made_up.result()
     show_results(console, (result,))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].split() == ["bundle", "p50", "p90", "p99", "samples/s", "memory"]
-    assert lines[2].startswith(result.bundle_name)
-    assert any(line.startswith(f"{result.target} {result.precision}") for line in lines)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["target", "precision", "status", "p50", "p50", "95", "%", "p90", "p99", "samples/s"]
+    assert lines[3].startswith(f"{result.target}  {result.precision}")
     assert ".." in lines[3]
 
 
 def test_targets_lose_none_of_their_precisions(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
     targets = list_targets()
     show_targets(console, targets)
-    lines = capsys.readouterr().err.splitlines()
-    assert max(map(len, lines)) <= 80
+    lines = shown(capsys)
     for target in targets:
         (line,) = [line for line in lines if line.split()[:1] == [target.id]]
-        assert line.rstrip().endswith(" ".join(target.compute.precisions))
+        assert " ".join(target.compute.precisions) in line
