@@ -16,6 +16,7 @@ import click
 from edgepack import __version__
 from edgepack.base.text import printable
 from edgepack.cli.builder import missing_package
+from edgepack.cli.common import CLI, add_common_options, library_log
 from edgepack.cli.show import terminal
 from edgepack.errors import EdgepackError, StorageError
 
@@ -70,7 +71,9 @@ class EdgepackGroup(click.Group):
         if cmd_name not in _MODULES:
             return None
         found: tuple[click.Command, ...] = importlib.import_module(f"edgepack.cli.{_MODULES[cmd_name]}").COMMANDS
-        return next(command for command in found if command.name == cmd_name)
+        command = next(command for command in found if command.name == cmd_name)
+        add_common_options(command)
+        return command
 
     def main(self, args: Sequence[str] | None = None, *_: Any, **__: Any) -> NoReturn:
         """Run the command in ``args`` (else ``sys.argv``) and exit."""
@@ -79,6 +82,10 @@ class EdgepackGroup(click.Group):
         words = [word for word in words if word != "--debug"]
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, _terminate)
+        with library_log():
+            self._run(words, debug=debug)
+
+    def _run(self, words: list[str], *, debug: bool) -> NoReturn:
         try:
             # Without its standalone mode Click returns the code of a command that called for an exit.
             code = super().main(args=words, prog_name="edgepack", standalone_mode=False)
@@ -89,6 +96,7 @@ class EdgepackGroup(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _leave(_UNREAD)
         except (Exception, KeyboardInterrupt) as error:
+            CLI.error("%s: %s", type(error).__name__, error, exc_info=error)
             if debug:
                 click.echo(printable(traceback.format_exc()), err=True, nl=False)
             message, hint, code = explain(error)
@@ -149,3 +157,6 @@ def cli() -> None:
 
     Start with 'edgepack demo', then 'edgepack build MODEL --target ID --precision int8 --data PICTURES'.
     """
+
+
+add_common_options(cli, hidden=False)

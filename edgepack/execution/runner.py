@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +11,14 @@ from typing import Any, TypeVar
 
 from edgepack.base.files import sha256_json
 from edgepack.base.stage import Stage, stage_of
-from edgepack.errors import EdgepackError
 from edgepack.execution import child, reads
-from edgepack.execution.events import Events
+from edgepack.execution.events import Events, Outcome
 from edgepack.execution.key import key_of
 from edgepack.execution.store import Store
 from edgepack.specs.target import Host
 
 T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,14 +49,14 @@ class StageRunner:
                 lambda out: self._child(known, function, arguments, out, log),
                 fresh=self._unchanged,
             )
-        except EdgepackError as error:
-            self.events.end("failed", f"{title}: {error.message}" if title else error.message)
-            raise
-        except BaseException:
+        except BaseException as error:
+            # Whoever catches the error says it; here it is for the log alone.
+            _LOG.info("%s %s failed: %s", known.name, title, error)
             self.events.end("failed", title)
             raise
-        reused = len(self.store.ran) == ran_before
-        self.events.end("reused" if reused else "done", title)
+        outcome: Outcome = "reused" if len(self.store.ran) == ran_before else "done"
+        _LOG.info("%s %s %s", known.name, title, outcome)
+        self.events.end(outcome, title)
         return value
 
     def _child(self, known: Stage, function: Callable[..., T], arguments: tuple[Any, ...], out: Path, log: Path) -> T:

@@ -173,7 +173,7 @@ def wrong_output(measured: OutputDistance, problem: str, precision: Precision) -
         hint = "fix the batch to 1 with --shape, or use another engine"
     elif precision == "int8":
         hint = "give more calibration samples, another --observer, or a higher precision"
-    return VerificationError(f"{precision}: the output {measured.name!r}{where} is wrong: {problem}", hint=hint)
+    return VerificationError(f"the {precision} output {measured.name!r}{where} is wrong: {problem}", hint=hint)
 
 
 def run_golden(

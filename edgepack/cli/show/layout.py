@@ -181,8 +181,22 @@ def _wrap(line: str, width: int) -> list[str]:
     if width_of(line) <= width:
         return [line]
     before, shown, after = _inside(line)
-    room = max(1, width if shown.isascii() else width * len(shown) // width_of(safe(shown)))
-    return [f"{before}{safe(part)}{after}" for part in textwrap.wrap(shown, room)]
+    parts = textwrap.wrap(shown, width) if shown.isascii() else _wrap_wide(shown, width)
+    return [f"{before}{safe(part)}{after}" for part in parts]
+
+
+def _wrap_wide(text: str, width: int) -> list[str]:
+    """Return text in lines of so many columns, which ``textwrap`` takes for characters."""
+    lines = [""]
+    for word in text.split():
+        left = word
+        joined = f"{lines[-1]} {left}".strip()
+        if _fill(joined, width) == joined:
+            lines[-1], left = joined, ""
+        while left:
+            lines.append(_fill(left, width))
+            left = left[len(lines[-1]) :]
+    return [line for line in lines if line] or [""]
 
 
 def _fill(text: str, width: int) -> str:

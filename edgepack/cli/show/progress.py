@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 from edgepack.cli.show.console import Console
 from edgepack.cli.show.layout import safe
 from edgepack.execution.events import Outcome
 
+_LOG = logging.getLogger("edgepack.cli")
 _MARKS = {"done": "[green]✓[/]", "reused": "[cyan]=[/]", "failed": "[red]✗[/]"}
 
 
@@ -47,6 +49,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """Print a warning between the stages' lines."""
+        _LOG.info("%s", text)
         self._console.remark(f"[yellow]![/] {safe(text)}")
 
 

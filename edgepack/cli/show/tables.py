@@ -33,7 +33,7 @@ _WRAP = (
     "capabilities, or how to install",
 )
 # Notes of a row that explain how it came to be rather than what it is worth.
-_EXPERT = ("corrections", "layers", "saturation", "agreement", "sqnr_db")
+_EXPERT = ("corrections", "saturation", "agreement", "sqnr_db")
 _STATUS = {"failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]", "poor": "[yellow]poor[/]"}
 
 

@@ -76,7 +76,12 @@ def say(text: str) -> None:
 def verbosity() -> int:
     """Return how much the running command shows: ``QUIET``, ``NORMAL`` or ``VERBOSE``."""
     context = click.get_current_context(silent=True)
-    return NORMAL if context is None else int(context.meta.get(_VERBOSITY, NORMAL))
+    return NORMAL if context is None else verbosity_of(context)
+
+
+def verbosity_of(context: click.Context) -> int:
+    """Return how much the command of ``context`` shows."""
+    return int(context.meta.get(_VERBOSITY, NORMAL))
 
 
 def set_verbosity(context: click.Context, value: int) -> None:

@@ -68,7 +68,12 @@ def test_what_is_worth_least_goes_first_and_then_text_is_cut(width: int, head: s
 
 
 @given(
-    st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=12), min_size=4, max_size=12),
+    # Without backslashes, of which rich doubles a last one.
+    st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["C"], exclude_characters="\\"), max_size=12),
+        min_size=4,
+        max_size=12,
+    ),
     st.integers(20, 120),
 )
 def test_whatever_the_text_no_line_is_wider_and_no_figure_changes(words: list[str], width: int) -> None:
