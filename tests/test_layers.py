@@ -338,7 +338,7 @@ def test_a_command_imports_its_own_module_only() -> None:
         "edgepack.base", "edgepack.base.documents", "edgepack.base.run_options", "edgepack.base.text", "edgepack.cli",
         "edgepack.cli.builder",
         "edgepack.cli.bundle", "edgepack.cli.common",
-        "edgepack.cli.duration", "edgepack.cli.main", "edgepack.cli.options", "edgepack.cli.show",
+        "edgepack.cli.duration", "edgepack.cli.main", "edgepack.cli.names", "edgepack.cli.options", "edgepack.cli.show",
         "edgepack.cli.show.terminal", "edgepack.errors", "edgepack.specs",
         "edgepack.specs.run", "edgepack.specs.types",
     }  # fmt: skip

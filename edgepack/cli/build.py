@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepack.cli.builder import BuildCommand
-from edgepack.cli.options import OneOf, echo_json, given, options
+from edgepack.cli.options import OneOf, complete_file, echo_json, given, options
 from edgepack.verify.metrics import metrics_in_words
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=BuildCommand)
-@click.argument("model", required=False)
+@click.argument("model", required=False, shell_complete=complete_file)
 @options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile")
 @click.option(
     "--method",
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @options("strict", "seed", "shape", "set")
 @click.option("--name", help="Name of the bundles  [default: the model's]")
 @click.option("--version", help="Version of the bundles  [default: 1]")
-@click.option("--out", help="Output folder  [default: artifacts/NAME]")
+@click.option("-o", "--out", help="Output folder  [default: artifacts/NAME]")
 @click.option("--no-benchmark", is_flag=True, help="Skip the latency measurement.")
 @click.option("--duration", "duration_s", type=float, help="Measuring time of each bundle in seconds  [default: 2]")
 @click.option("--tune-minutes", type=float, help="Kernel tuning time of each TVM bundle in minutes  [default: 0]")
@@ -75,7 +75,7 @@ def build(model: str | None, store: Path | None, as_json: bool, **words: Any) ->
     show_default=True,
     help="Network to build.",
 )
-@click.option("--out", help="Output folder  [default: artifacts/demo-MODEL]")
+@click.option("-o", "--out", help="Output folder  [default: artifacts/demo-MODEL]")
 @options("store", "json")
 def demo(model: Any, out: str | None, store: Path | None, as_json: bool) -> None:
     """Build and measure a real network on real data from installed packages.
@@ -96,6 +96,7 @@ def demo(model: Any, out: str | None, store: Path | None, as_json: bool) -> None
 @click.option("--model", help="Trained model: an ONNX file, a .pt2 file or file.py:callable.")
 @options("data", "eval", "recipe", "target", "precision")
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("edgepack.toml"),

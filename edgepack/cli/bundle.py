@@ -9,7 +9,7 @@ import click
 
 from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
-from edgepack.cli.options import PRECISIONS, OneOf, echo_json, options
+from edgepack.cli.options import PRECISIONS, OneOf, complete_target, echo_json, options
 
 if TYPE_CHECKING:
     from edgepack.specs.run import RunOptions
@@ -214,6 +214,7 @@ def compare(
 @click.command()
 @click.argument("sources", metavar="RESULT|DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
+    "-o",
     "--out",
     "outs",
     type=click.Path(path_type=Path),
@@ -256,8 +257,8 @@ def report(
     "--bundle", type=click.Path(path_type=Path), help="Measured bundle; replaces --name, --target and --precision."
 )
 @click.option("--name", help="Name of the model  [default: the file's]")
-@click.option("--target", help="Id of the device profile.")
-@click.option("--precision", type=OneOf(PRECISIONS), help="Precision of the model.")
+@click.option("-t", "--target", shell_complete=complete_target, help="Id of the device profile.")
+@click.option("-p", "--precision", type=OneOf(PRECISIONS), help="Precision of the model.")
 @click.option("--cpu", help="CPU or board that it was measured on.")
 @click.option("--here", is_flag=True, help="It was measured on this machine; replaces --cpu.")
 @click.option(

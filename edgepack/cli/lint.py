@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepack.cli.builder import BuildCommand
-from edgepack.cli.options import echo_json, options
+from edgepack.cli.options import complete_file, echo_json, options
 
 if TYPE_CHECKING:
     from edgepack.cli.show.console import Console
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=BuildCommand)
-@click.argument("model")
+@click.argument("model", shell_complete=complete_file)
 @options("data")
 @click.option("--eval", "eval_data", help="Evaluation samples to compare the calibration samples with.")
 @options("recipe", "samples", "observer", "percentile", "strict", "seed", "compile_limit")

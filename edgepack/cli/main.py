@@ -17,6 +17,7 @@ from edgepack import __version__
 from edgepack.base.text import printable
 from edgepack.cli.builder import missing_package
 from edgepack.cli.common import CLI, add_common_options, library_log
+from edgepack.cli.names import NamesGroup
 from edgepack.cli.show import terminal
 from edgepack.errors import EdgepackError, StorageError
 
@@ -43,7 +44,15 @@ _SECTIONS = {
         "bundle.import",
     ),
     "Deployment on a device": ("device.install", "device.status", "device.rollback", "device.adopt"),
-    "This machine": ("tools.doctor", "tools.targets", "tools.recipes", "tools.store", "tools.schema"),
+    "This machine": (
+        "tools.doctor",
+        "tools.targets",
+        "tools.recipes",
+        "tools.list",
+        "tools.store",
+        "tools.schema",
+        "tools.help",
+    ),
 }
 _MODULES = {
     name: module for section in _SECTIONS.values() for module, _, name in (entry.partition(".") for entry in section)
@@ -59,7 +68,7 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
     raise Terminated
 
 
-class EdgepackGroup(click.Group):
+class EdgepackGroup(NamesGroup):
     """Imports commands when they are asked for; prints every error as one message with a hint and its exit code."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:

@@ -102,8 +102,9 @@ def import_file(
     """Return another tool's measurement as a result. Raises ``ConfigError`` when target or precision are unknown."""
     from edgepack.benchmark.imported import Of, import_result, unknown_host
     from edgepack.device.host import host_facts
-    from edgepack.engines.targets import is_device
+    from edgepack.engines.targets import expand_targets, is_device
 
+    target = None if target is None else expand_targets([target])[0]
     if here and cpu is not None:
         raise ConfigError("--here and --cpu exclude each other", hint="give one of them")
     host = host_facts() if here else unknown_host(cpu or "")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import click
+from click.shell_completion import CompletionItem
 
 from edgepack.base.documents import suggestion
 from edgepack.base.run_options import RUN_OPTIONS, flag_of
@@ -46,6 +47,64 @@ class RowOf(OneOf):
         from edgepack.base.extensions import load_reference
 
         return cast("Table[Any]", load_reference(self._table)).names()
+
+
+class SeveralOf(OneOf):
+    """One or several allowed values, separated by commas: ``fp32,int8``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the values as a tuple."""
+        if isinstance(value, tuple):
+            return value
+        return tuple(super(SeveralOf, self).convert(part, param, ctx) for part in _parts(str(value)) or (value,))
+
+
+class TargetNames(click.ParamType[tuple[str, ...]]):
+    """Targets, separated by commas; a path with a comma in it, where there is such a file, is one."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """Return the names as they were given."""
+        if isinstance(value, tuple):
+            return value
+        found = (value,) if Path(value).exists() else _parts(value)
+        return found or self.fail("no target given", param, ctx)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Offer ids, the other names of targets and files; behind a comma too."""
+        return complete_target(ctx, param, incomplete)
+
+
+def complete_target(context: click.Context, option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer targets to a shell; files where none fits."""
+    from edgepack.engines.targets import known_names
+
+    before, comma, last = incomplete.rpartition(",")
+    found = [CompletionItem(f"{before}{comma}{name}") for name in known_names() if name.startswith(last)]
+    return found or complete_file(context, option, incomplete)
+
+
+def complete_recipe(context: click.Context, option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Offer recipes to a shell; files where none fits."""
+    from edgepack.data.recipes import list_recipes
+
+    found = [CompletionItem(name) for name in list_recipes() if name.startswith(incomplete)]
+    return found or complete_file(context, option, incomplete)
+
+
+def complete_file(_context: click.Context, _option: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Let a shell offer files and folders."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def flat(_context: click.Context, _option: click.Parameter, values: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    """Return the values of an option that was given several times, each perhaps with several."""
+    return tuple(value for several in values for value in several)
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 class PairType(click.ParamType[tuple[str, str]]):
@@ -89,12 +148,19 @@ _OPTIONS: dict[str, Any] = {
         type=click.Path(path_type=Path, file_okay=False),
         help="Cache of stage outputs  [default: $EDGEPACK_STORE, else ~/.cache/edgepack/store]",
     ),
-    "data": click.option("--data", help="Calibration samples: a folder of pictures, a .npz or module:callable."),
+    "data": click.option(
+        "-d",
+        "--data",
+        shell_complete=complete_file,
+        help="Calibration samples: a folder of pictures, a .npz or module:callable.",
+    ),
     "eval": click.option(
         "--eval", "eval_data", help="Evaluation samples  [default: a part of --data that calibration does not see]"
     ),
     "recipe": click.option(
-        "--recipe", help="Preprocessing and calibration recipe: a name from 'edgepack recipes', or a .toml file."
+        "--recipe",
+        shell_complete=complete_recipe,
+        help="Preprocessing and calibration recipe: a name from 'edgepack recipes', or a .toml file.",
     ),
     "samples": click.option(
         "--samples", type=int, help="Number of calibration samples  [default: the recipe's, else all]"
@@ -124,17 +190,23 @@ _OPTIONS: dict[str, Any] = {
         help="Fix an input to a value, as sr=16000, so that what it decides is folded. Repeatable.",
     ),
     "target": click.option(
+        "-t",
         "--target",
         "targets",
+        type=TargetNames(),
         multiple=True,
-        help="Device profile: an id from 'edgepack targets', or a .toml file. Repeatable  [default: host-onnxruntime]",
+        callback=flat,
+        help="Device profile: an id from 'edgepack targets', the beginning of several (jetson-orin-nano), or a .toml "
+        "file. Repeatable, or separated by commas  [default: host-onnxruntime]",
     ),
     "precision": click.option(
+        "-p",
         "--precision",
         "precisions",
-        type=OneOf(PRECISIONS),
+        type=SeveralOf(PRECISIONS),
         multiple=True,
-        help="Precision to build. Repeatable  [default: fp32]",
+        callback=flat,
+        help="Precision to build. Repeatable, or separated by commas  [default: fp32]",
     ),
     "strict": click.option(
         "--strict", is_flag=True, default=None, help="Treat warnings about calibration samples as errors (exit code 2)."

@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from edgepack.cli.builder import BuildCommand
-from edgepack.cli.options import PRECISIONS, F, OneOf, echo_json, options, parse_shapes
+from edgepack.cli.options import PRECISIONS, F, OneOf, complete_file, complete_target, echo_json, options, parse_shapes
 
-_onnx = click.argument("model")
+_onnx = click.argument("model", shell_complete=complete_file)
 
 
 def _out(written: str) -> Callable[[F], F]:
@@ -19,7 +19,7 @@ def _out(written: str) -> Callable[[F], F]:
 
 
 @click.command(cls=BuildCommand)
-@click.argument("model")
+@click.argument("model", shell_complete=complete_file)
 @options("data", "recipe", "shape", "set")
 @_out("ONNX file")
 @options("compile_limit", "store", "json")
@@ -96,7 +96,13 @@ def calibrate(
 @click.option(
     "--ranges", type=click.Path(path_type=Path), required=True, help="Ranges document of 'edgepack calibrate'."
 )
-@click.option("--target", required=True, help="Device profile whose quantization rules are used.")
+@click.option(
+    "-t",
+    "--target",
+    shell_complete=complete_target,
+    required=True,
+    help="Device profile whose quantization rules are used.",
+)
 @_out("ONNX file")
 @options("compile_limit", "store", "json")
 def quantize(
@@ -118,8 +124,10 @@ def quantize(
 
 @click.command("compile", cls=BuildCommand)
 @_onnx
-@click.option("--target", required=True, help="Device profile to compile for.")
-@click.option("--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of MODEL.")
+@click.option("-t", "--target", shell_complete=complete_target, required=True, help="Device profile to compile for.")
+@click.option(
+    "-p", "--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of MODEL."
+)
 @_out("Folder")
 @options("compile_limit", "store", "json")
 def compile_(
@@ -142,7 +150,9 @@ def compile_(
 @click.command(cls=BuildCommand)
 @click.argument("compiled", type=click.Path(path_type=Path))
 @click.option("--model", required=True, help="fp32 ONNX file that the compiled model must agree with.")
-@click.option("--target", required=True, help="Device profile that it was compiled for.")
+@click.option(
+    "-t", "--target", shell_complete=complete_target, required=True, help="Device profile that it was compiled for."
+)
 @options("data", "recipe", "seed")
 @click.option("--name", help="Name of the bundle  [default: the model's]")
 @click.option("--version", default="1", show_default=True, help="Version of the bundle.")
@@ -183,7 +193,7 @@ def pack(
 
 @click.command(cls=BuildCommand)
 @_onnx
-@click.option("--target", required=True, help="Device profile to check for.")
+@click.option("-t", "--target", shell_complete=complete_target, required=True, help="Device profile to check for.")
 @click.option(
     "--proxy", is_flag=True, help="TensorRT targets: also parse and build with tensorrt-rtx, which needs no GPU."
 )

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from edgepack.base.text import printable
-from edgepack.cli.options import OneOf, echo_json, options
+from edgepack.cli.names import NamesGroup, refuse_command
+from edgepack.cli.options import OneOf, complete_target, echo_json, options
 from edgepack.cli.show import terminal
 
 _DOCUMENTS = ("build", "lint", "manifest", "ranges", "recipe", "result", "settings", "target", "tuning")
@@ -43,17 +44,18 @@ def _doctor_benchmark(as_json: bool) -> None:
     show_diagnostics(make_console(as_json), found)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=NamesGroup, invoke_without_command=True)
+@options("json")
 @click.pass_context
-def targets(context: click.Context) -> None:
+def targets(context: click.Context, as_json: bool) -> None:
     """List the device profiles, or show one."""
     if context.invoked_subcommand is None:
-        context.invoke(list_, as_json=False)
+        context.invoke(list_targets_, as_json=as_json)
 
 
 @targets.command("list")
 @options("json")
-def list_(as_json: bool) -> None:
+def list_targets_(as_json: bool) -> None:
     """List the device profiles."""
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_targets
@@ -67,7 +69,7 @@ def list_(as_json: bool) -> None:
 
 
 @targets.command()
-@click.argument("target")
+@click.argument("target", shell_complete=complete_target)
 @options("json")
 def show(target: str, as_json: bool) -> None:
     """Show one profile with the source of every value.
@@ -129,4 +131,40 @@ def schema(document: str) -> None:
     click.echo(json.dumps(schema_of(document), indent=2))
 
 
-COMMANDS = (doctor, targets, recipes, store, schema)
+@click.command("list")
+@click.argument("kind", type=OneOf(("targets", "recipes", "precisions", "observers", "metrics")), required=False)
+@options("json")
+def list_(kind: str | None, as_json: bool) -> None:
+    """List the names that options take: targets, recipes, precisions, observers, metrics.
+
+    With KIND one name a line, for programs.
+    """
+    from edgepack.cli.listing import names_by_kind
+
+    found = names_by_kind()
+    if as_json:
+        echo_json(found if kind is None else found[kind])
+    elif kind is not None:
+        terminal.say("\n".join(found[kind]))
+    else:
+        terminal.say("\n".join(f"{title}: {' '.join(names)}" for title, names in found.items()))
+
+
+@click.command("help")
+@click.argument("names", metavar="[COMMAND]...", nargs=-1)
+@click.pass_context
+def help_(context: click.Context, names: tuple[str, ...]) -> None:
+    """Show the help of a command, as 'edgepack COMMAND --help' does."""
+    shown = context.parent
+    assert shown is not None
+    for name in names:
+        group = shown.command
+        found = group.get_command(shown, name) if isinstance(group, click.Group) else None
+        if found is None:
+            known = group.list_commands(shown) if isinstance(group, click.Group) else ()
+            refuse_command(name, known, shown.command_path)
+        shown = click.Context(found, info_name=name, parent=shown)
+    terminal.say(shown.get_help())
+
+
+COMMANDS = (doctor, targets, recipes, list_, store, schema, help_)

@@ -9,15 +9,15 @@ import click
 
 from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
-from edgepack.cli.options import OneOf, echo_json, options, parse_shapes
+from edgepack.cli.options import OneOf, complete_file, complete_target, echo_json, options, parse_shapes
 
 _BUNDLE_NS = 60_000_000_000
 _MINUTES = 10.0
 
 
 @click.command()
-@click.argument("source", required=False)
-@click.option("--target", help="Tune the kernels of a model for this TVM target.")
+@click.argument("source", required=False, shell_complete=complete_file)
+@click.option("-t", "--target", shell_complete=complete_target, help="Tune the kernels of a model for this TVM target.")
 @click.option(
     "--minutes", type=click.FloatRange(0.01, 1440), help="With --target: measuring time in minutes  [default: 10]"
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgepack.base import documents, resources
@@ -12,6 +12,7 @@ from edgepack.device import host
 from edgepack.device.host import ROOT
 from edgepack.device.profiles import HOST_PREFIX, check_choice, check_pattern, check_target, read_profile
 from edgepack.engines import ENGINES, part_of
+from edgepack.engines.target_names import ALIASES, expanded, target_id
 from edgepack.errors import ConfigError, ToolchainError
 from edgepack.specs.target import Compute, EngineFacts, Host, QuantizationRules, Target
 from edgepack.specs.types import Precision
@@ -32,14 +33,38 @@ def load_target(name_or_path: str) -> Target:
     """
     if name_or_path.endswith(".toml") or "/" in name_or_path:
         return read_target(Path(name_or_path))
+    shipped = {path.stem: path for path in sorted(resources.targets_folder().glob("*.toml"))}
+    name_or_path = target_id(name_or_path, tuple(shipped))
     engine = name_or_path.removeprefix(HOST_PREFIX)
     if name_or_path.startswith(HOST_PREFIX) and engine in ENGINES:
         return host_target(engine, host.host_facts(), host.cache_facts())
-    shipped = {path.stem: path for path in sorted(resources.targets_folder().glob("*.toml"))}
     if name_or_path in shipped:
         return read_target(shipped[name_or_path])
-    hint = documents.suggestion(name_or_path, [*(target.id for target in host_targets()), *shipped])
+    known = [*(target.id for target in host_targets()), *shipped, *ALIASES]
+    if len(group := expanded(name_or_path, target_ids())) > 1:
+        raise ConfigError(f"{name_or_path!r} stands for several targets", hint="give one of " + ", ".join(group))
+    hint = documents.suggestion(name_or_path, known)
     raise ConfigError(f"unknown target {name_or_path!r}", hint=f"{hint} Or give the path of a .toml file")
+
+
+def target_ids() -> tuple[str, ...]:
+    """Return the ids of this host's profiles and of those that come with edgepack; no profile is read."""
+    shipped = sorted(path.stem for path in resources.targets_folder().glob("*.toml"))
+    return (*(target.id for target in host_targets()), *shipped)
+
+
+def known_names() -> tuple[str, ...]:
+    """Return every name that stands for one target: ids, then other names."""
+    return (*target_ids(), *ALIASES)
+
+
+def expand_targets(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids that names stand for, in order: of another name its id, of the beginning of several all of them.
+
+    Of a file its path is returned, and an unknown name as it is.
+    """
+    ids = target_ids()
+    return tuple(found for name in names for found in expanded(name, ids))
 
 
 def read_target(path: Path) -> Target:

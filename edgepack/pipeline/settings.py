@@ -12,6 +12,7 @@ from typing import Any, Literal
 from edgepack.base import documents
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.calibrate.observers import check_observer, check_percentile_goes_with
+from edgepack.engines.targets import expand_targets
 from edgepack.errors import ConfigError
 from edgepack.export import name_of
 from edgepack.specs.types import Observer, Precision
@@ -115,6 +116,7 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
     """
     if not settings.targets:
         raise ConfigError("no target given", hint="add --target host-onnxruntime; 'edgepack targets' lists them")
+    settings = dataclasses.replace(settings, targets=expand_targets(settings.targets))
     for kind, values in (("target", settings.targets), ("precision", settings.precisions)):
         twice = {v for v in values if values.count(v) > 1}
         if twice:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
+from edgepack.cli.main import cli
 from edgepack.cli.options import PRECISIONS, OneOf, PairType, RowOf, echo_json, given, options, parse_shapes
 from edgepack.errors import ConfigError
 from edgepack.specs.build import Latency
@@ -80,3 +87,86 @@ def test_only_what_was_given_counts() -> None:
 def test_json_is_a_document_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     echo_json(Latency(1, None))
     assert capsys.readouterr().out == '{\n "p50": 1,\n "p90": null\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "targets", "precisions"),
+    [
+        ((), (), ()),
+        (("-t", "a", "-t", "b,c", "-p", "fp32,int8"), ("a", "b", "c"), ("fp32", "int8")),
+        (("--target", "a, b,", "--precision", "int8", "-p", "fp32"), ("a", "b"), ("int8", "fp32")),
+    ],
+)
+def test_several_targets_and_precisions_stand_in_one_word_or_in_several(
+    words: tuple[str, ...], targets: tuple[str, ...], precisions: tuple[str, ...]
+) -> None:
+    found = run(*words, of=options("target", "precision"))
+    assert (found["targets"], found["precisions"]) == (targets, precisions)
+
+
+def test_a_file_with_a_comma_in_its_name_is_one_target(tmp_path: Path) -> None:
+    (tmp_path / "a,b.toml").write_text("")
+    assert run("-t", str(tmp_path / "a,b.toml"), of=options("target"))["targets"] == (str(tmp_path / "a,b.toml"),)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("-p", "fp32,int9"), "did you mean 'int8'"),
+        (("-p", ","), "unknown precision"),
+        (("-t", ","), "no target given"),
+    ],
+)
+def test_what_is_no_target_or_precision_is_refused(words: tuple[str, ...], said: str) -> None:
+    assert said in run(*words, of=options("target", "precision"))
+
+
+def every(group: click.Group) -> Iterator[click.Command]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield command
+        if isinstance(command, click.Group):
+            yield from every(command)
+
+
+def test_what_many_commands_take_has_the_same_short_form_everywhere() -> None:
+    short = {"--target": "-t", "--precision": "-p", "--data": "-d", "--out": "-o"}
+    taken = [option.opts for command in every(cli) for option in command.params if set(option.opts) & set(short)]
+    assert len(taken) > 20
+    for names in taken:
+        (long,) = set(names) & set(short)
+        assert short[long] in names
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (("build", "x", "-t", "raspberry-pi-5"), {"raspberry-pi-5", "raspberry-pi-5-tvm"}),
+        (("build", "x", "-t", "rpi5,jetson-x"), {"rpi5,jetson-xavier-nx-jp5"}),
+        (("compile", "x", "--target", "rpi"), {"rpi4", "rpi5"}),
+        (("build", "x", "--recipe", "imag"), {"imagenet"}),
+        (("build", "x", "-p", "f"), {"fp32", "fp16"}),
+        (("targets", "show", "amd"), {"amd-zen3"}),
+        (("bench",), {"benchmark"}),
+    ],
+)
+def test_a_shell_completes_names(words: tuple[str, ...], offered: set[str]) -> None:
+    found = BashComplete(cli, {}, "edgepack", "_EDGEPACK_COMPLETE").get_completions([*words[:-1]], words[-1])
+    assert {item.value for item in found} == offered
+    files = BashComplete(cli, {}, "edgepack", "_EDGEPACK_COMPLETE").get_completions(["build"], "mod")
+    assert [(item.type, item.value) for item in files] == [("file", "mod")]
+
+
+def test_the_program_answers_a_shell() -> None:
+    environment = {
+        **os.environ,
+        "_EDGEPACK_COMPLETE": "bash_complete",
+        "COMP_WORDS": "edgepack build -t rpi",
+        "COMP_CWORD": "3",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "edgepack"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert done.stdout.split() == ["plain,rpi4", "plain,rpi5"]

@@ -1,0 +1,27 @@
+"""The names that options take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from edgepack.cli.listing import names_by_kind
+
+Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
+
+
+def test_names_are_listed_one_a_line_or_all_together(edgepack: Run) -> None:
+    found = names_by_kind()
+    assert {"imagenet", "cifar10"} <= set(found["recipes"])
+    assert {"rpi5", "raspberry-pi-5", "host-onnxruntime"} <= set(found["targets"])
+    assert edgepack("list", "recipes").out.splitlines() == list(found["recipes"])
+    assert json.loads(edgepack("list", "--json").out) == {kind: list(names) for kind, names in found.items()}
+    assert json.loads(edgepack("list", "metrics", "--json").out) == list(found["metrics"])
+    everything = edgepack("list").out
+    for names in found.values():
+        assert all(name in everything for name in names)
+
+
+def test_every_name_is_taken_by_its_option(edgepack: Run) -> None:
+    for target in names_by_kind()["targets"]:
+        assert edgepack("targets", "show", target, "--json").code == 0

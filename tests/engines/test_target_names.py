@@ -1,0 +1,46 @@
+"""Other names of targets, and the beginning of several."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgepack.engines.target_names import ALIASES, expanded, target_id
+from edgepack.engines.targets import expand_targets, known_names, load_target, target_ids
+from edgepack.errors import ConfigError
+
+IDS = ("board-a", "board-a-jp5", "board-a-jp6", "raspberry-pi-5", "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("other", ("other",)),
+        ("rpi5", ("raspberry-pi-5",)),
+        ("board-a", ("board-a",)),  # an id stands for itself
+        ("board", ("board-a", "board-a-jp5", "board-a-jp6")),
+        ("boar", ("boar",)),  # the beginning of a word is a mistake
+        ("", ("",)),
+        ("mine/board.toml", ("mine/board.toml",)),
+        ("board.toml", ("board.toml",)),
+    ],
+)
+def test_what_a_name_stands_for(name: str, found: tuple[str, ...]) -> None:
+    assert expanded(name, IDS) == found
+
+
+def test_every_other_name_is_of_a_profile_and_hides_none() -> None:
+    assert set(ALIASES.values()) <= set(target_ids())
+    assert not set(ALIASES) & set(target_ids())
+    assert set(known_names()) == {*ALIASES, *target_ids()}
+    assert target_id("rpi5", target_ids()) == load_target("rpi5").id == "raspberry-pi-5"
+
+
+def test_a_group_is_all_of_its_targets_where_several_may_be_given() -> None:
+    found = expand_targets(["jetson-orin-nano", "pi5", "jetson-xavier-nx"])
+    assert found[:3] == ("jetson-orin-nano-jp5", "jetson-orin-nano-jp6", "jetson-orin-nano-jp7")
+    assert found[-2:] == ("raspberry-pi-5", "jetson-xavier-nx-jp5")
+    assert expand_targets(["host"]) == tuple(name for name in target_ids() if name.startswith("host-"))
+    with pytest.raises(ConfigError, match="stands for several targets"):
+        load_target("jetson-orin-nano")
+    with pytest.raises(ConfigError, match="unknown target 'jetsn'"):
+        load_target("jetsn")
