@@ -88,7 +88,8 @@ def build() -> int:
         _annotate("warning", "edgepack", warning)
     for row in result["rows"]:
         if row["status"] != "ok":
-            _annotate("error", f"{row['target']} {row['precision']}: {row['status']}", row.get("reason") or "")
+            kind = "warning" if row["status"] == "skipped" else "error"
+            _annotate(kind, f"{row['target']} {row['precision']}: {row['status']}", row.get("reason") or "")
     out = folder / result["out"]
     reported = _report(out, folder)
     failed = any(row["status"] == "failed" for row in result["rows"])

@@ -175,16 +175,31 @@ def test_a_condition_that_holds_fails_the_job(workspace: Path, built: Job) -> No
 
 @pytest.mark.slow
 def test_one_row_that_fails_leaves_the_others_bundles(workspace: Path) -> None:
+    profile = (ROOT / "targets" / "amd-zen3.toml").read_text().replace('"amd-zen3"', '"old"')
+    (workspace / "old.toml").write_text(profile.replace("[engine]\n", "[engine]\nmax_opset = 5\n"))
     job = run_step(
-        workspace, model="small.onnx", targets="host-onnxruntime", precisions="fp32, bf16",
+        workspace, model="small.onnx", targets="host-onnxruntime, old.toml", precisions="fp32",
         data="data.npz", metric="score.py:exact", out="half", benchmark="false",
     )  # fmt: skip
     assert job.code != 0
     assert job.outputs["status"] == "failed"
     ((title, text),) = job.of("error")
-    assert title == "host-onnxruntime bf16: failed"
-    assert "does not offer bf16" in text
+    assert title == "old fp32: failed"
+    assert "knows opsets up to 5" in text
     assert job.outputs["bundles"] == str(workspace / "half" / "small-host-onnxruntime-fp32.edgepack")
+
+
+@pytest.mark.slow
+def test_a_precision_that_a_target_does_not_offer_is_a_warning(workspace: Path) -> None:
+    job = run_step(
+        workspace, model="small.onnx", targets="host-onnxruntime", precisions="fp32, bf16",
+        data="data.npz", metric="score.py:exact", out="skipped", benchmark="false",
+    )  # fmt: skip
+    assert (job.code, job.outputs["status"]) == (0, "ok"), job.log
+    assert job.of("error") == []
+    assert any(
+        title == "host-onnxruntime bf16: skipped" and "does not offer bf16" in text for title, text in job.of("warning")
+    )
 
 
 @pytest.mark.parametrize(

@@ -209,7 +209,11 @@ _OPTIONS: dict[str, Any] = {
         help="Precision to build. Repeatable, or separated by commas  [default: fp32]",
     ),
     "strict": click.option(
-        "--strict", is_flag=True, default=None, help="Treat warnings about calibration samples as errors (exit code 2)."
+        "--strict",
+        is_flag=True,
+        default=None,
+        help="Treat warnings about calibration samples as errors (exit code 2), and precisions that a target does not "
+        "offer, which a build skips.",
     ),
     "compile_limit": click.option(
         "--compile-limit", "compile_limit_s", type=float, help="Time limit of a stage in seconds  [default: 600]"

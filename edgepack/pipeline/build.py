@@ -25,7 +25,7 @@ from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, meet_gate
 from edgepack.pipeline.plan import BuildPlan, resolve
-from edgepack.pipeline.rows import as_poor, built_row, failed_row, with_latency
+from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row, with_latency
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
@@ -105,7 +105,9 @@ def build(settings: BuildSettings, store: Store | None = None, events: Events | 
 
 
 def exit_code(result: BuildResult) -> int:
-    """Return what the command ends with: the highest exit code of a row."""
+    """Return what the command ends with: the highest exit code of a row; ConfigError's where none was even tried."""
+    if all(row.status == "skipped" for row in result.rows):
+        return ConfigError.exit_code
     return max((row.exit_code for row in result.rows), default=0)
 
 
@@ -144,6 +146,9 @@ def build_row(
     """Build one bundle and return its row; an error becomes the row's reason."""
     settings = plan.settings
     final = plan.bundle(target, precision)
+    if precision not in target.compute.precisions and not settings.strict:
+        final.unlink(missing_ok=True)
+        return skipped_row(target, precision)
     evaluation: Evaluation | None = None
     trials: tuple[Trial, ...] = ()
     _, notes = how_to_run(target)

@@ -11,6 +11,7 @@ from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
 from edgepack.specs.build import BuildRow, Latency, Trial
 from edgepack.specs.result import Result
+from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation
 
@@ -35,6 +36,12 @@ def failed_row(
         trials=trials,
     )
     return with_evaluation(row, evaluation) if evaluation is not None else row
+
+
+def skipped_row(target: Target, precision: Precision) -> BuildRow:
+    """Return the row of a precision that a target does not offer."""
+    reason = f"{target.id} does not offer {precision}; its profile lists {', '.join(target.compute.precisions)}"
+    return BuildRow(target.id, precision, "skipped", reason=reason)
 
 
 def built_row(

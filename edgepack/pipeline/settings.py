@@ -34,8 +34,8 @@ class BuildSettings:
     ``samples`` None takes the recipe's number, or as many as there are. ``max_drop`` is a fraction (0.01 is one
     percentage point). ``min_sqnr`` is the least balanced SQNR in dB of an int8 row that is not poor, and ``allow_poor``
     lets a build with poor rows succeed. ``max_change`` is the largest fraction of samples whose answer may change
-    (needs class scores). ``strict`` makes warnings about the calibration samples errors. ``tune_minutes`` is
-    for the kernels of each TVM row. ``shapes`` maps an input's name
+    (needs class scores). ``strict`` makes errors of warnings about the calibration samples and of precisions that a
+    target does not offer. ``tune_minutes`` is for the kernels of each TVM row. ``shapes`` maps an input's name
     to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis. ``constants`` fixes inputs to values.
     """
 
@@ -126,8 +126,6 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
             "int8 needs samples to calibrate with",
             hint="add --data with a folder of pictures, a .npz or module:callable",
         )
-    if settings.strict and settings.data is None:
-        raise ConfigError("--strict needs calibration samples to check", hint="add --data, or leave --strict out")
     _check_numbers(settings)
     _check_metric(settings)
     name = settings.name or _name_of(settings.model)

@@ -71,12 +71,12 @@ class BuildRow:
     the instruction set of that host. ``command`` is what builds the row's bundle again, in words, from the
     folder that the build ran in. ``balanced_sqnr_db`` is the SQNR in which all parts of all outputs count alike, and
     ``worst_output`` the part that lost most. "poor" is an int8 row whose balanced SQNR is below the least that was
-    asked for: its bundle is there, but nothing recommends it.
+    asked for: its bundle is there, but nothing recommends it. "skipped" is a precision that the target does not offer.
     """
 
     target: str
     precision: Precision
-    status: Literal["ok", "poor", "failed", "gate_missed"]
+    status: Literal["ok", "poor", "failed", "gate_missed", "skipped"]
     reason: str | None = None
     bundle: str | None = None
     sha256: str | None = None

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepack.bundle.archive import open_bundle
 from edgepack.demo.job import demo
 from edgepack.execution.store import Store
-from edgepack.pipeline.build import build
+from edgepack.pipeline.build import build, exit_code
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
@@ -327,3 +327,28 @@ def test_a_file_that_is_no_model_ends_with_one_error(tmp_path: Path, small_conv:
     assert done.returncode == 2, done.stderr
     assert "model.onnx" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_precision_that_a_target_does_not_offer_is_skipped_unless_that_is_strict(
+    tmp_path: Path, small_conv: Path
+) -> None:
+    def rows(*precisions: str, **changes: object) -> tuple[list[tuple[str, str, int]], int]:
+        settings = BuildSettings(
+            str(small_conv), precisions=precisions, out=str(tmp_path / "out"), benchmark=False, **changes
+        )  # type: ignore[arg-type]
+        result = build(settings, Store(tmp_path / "store"))
+        assert [row.reason is None for row in result.rows] == [row.status == "ok" for row in result.rows]
+        return [(row.precision, row.status, row.exit_code) for row in result.rows], exit_code(result)
+
+    left = tmp_path / "out" / f"{small_conv.stem}-host-onnxruntime-bf16.edgepack"
+    left.parent.mkdir()
+    left.write_bytes(b"of an earlier build")
+    assert rows("fp32", "bf16") == ([("fp32", "ok", 0), ("bf16", "skipped", 0)], 0)
+    assert not left.exists()
+    assert "bf16: skipped" not in (tmp_path / "out" / "report.html").read_text()
+    assert (
+        "host-onnxruntime does not offer bf16; its profile lists fp32" in (tmp_path / "out" / "report.html").read_text()
+    )
+    assert rows("fp32", "bf16", strict=True) == ([("fp32", "ok", 0), ("bf16", "failed", 2)], 2)
+    # Nothing was built at all: that is no success.
+    assert rows("bf16") == ([("bf16", "skipped", 0)], 2)

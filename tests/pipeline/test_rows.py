@@ -9,8 +9,9 @@ from typing import Any
 import made_up
 import pytest
 
+from edgepack.engines.targets import load_target
 from edgepack.errors import CompileError, EdgepackError, GateError
-from edgepack.pipeline.rows import built_row, failed_row, with_corrections, with_evaluation, with_latency
+from edgepack.pipeline.rows import built_row, failed_row, skipped_row, with_corrections, with_evaluation, with_latency
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
 from edgepack.specs.build import BuildRow, Correction, Latency, Trial
@@ -35,6 +36,12 @@ def trial(left: int, *, passed: bool) -> Trial:
 
 def corrected(*steps: Correction, reason: str | None = None) -> Corrected:
     return Corrected(MODEL, MODEL, steps, 10, reason)
+
+
+def test_a_skipped_row_says_what_the_target_offers() -> None:
+    row = skipped_row(load_target("raspberry-pi-5"), "bf16")
+    assert (row.target, row.status, row.exit_code, row.bundle) == ("raspberry-pi-5", "skipped", 0, None)
+    assert row.reason == "raspberry-pi-5 does not offer bf16; its profile lists fp32, fp16, int8"
 
 
 # --- failed and built -------------------------------------------------------------------------------------------------

@@ -34,7 +34,12 @@ _WRAP = (
 )
 # Notes of a row that explain how it came to be rather than what it is worth.
 _EXPERT = ("corrections", "saturation", "agreement", "sqnr_db")
-_STATUS = {"failed": "[red]failed[/]", "gate_missed": "[yellow]gate missed[/]", "poor": "[yellow]poor[/]"}
+_STATUS = {
+    "failed": "[red]failed[/]",
+    "gate_missed": "[yellow]gate missed[/]",
+    "poor": "[yellow]poor[/]",
+    "skipped": "[dim]skipped[/]",
+}
 
 
 def make_table(
@@ -56,7 +61,8 @@ def show_build(console: Console, result: BuildResult) -> None:
     console.print(_build_table(result.rows))
     for row in result.rows:
         if row.reason:
-            console.print(f"[red]{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
+            colour = "dim" if row.status == "skipped" else "red"
+            console.print(f"[{colour}]{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
     for text in _remarks(result, expert=False):
         console.remark(f"[dim]{safe(text)}[/]")
     for text in _remarks(result, expert=True):

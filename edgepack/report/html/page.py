@@ -36,7 +36,7 @@ _FOLDER = Path(__file__).resolve().parent
 _MANY = 30  # rows, above which those outside the limits are hidden and not dimmed
 _SYMBOLS = {
     "measured": "✓", "disturbed": "!", "imported": "⇥", "unmeasured": "○", "failed": "✕", "gate_missed": "▽",
-    "poor": "▿",
+    "poor": "▿", "skipped": "⊘",
 }  # fmt: skip
 
 _SCRIPT = ("limits", "answer", "charts", "table", "keys", "start")

@@ -106,13 +106,16 @@ def judge(entries: Sequence[Entry], conditions: Sequence[Condition]) -> tuple[Fi
 def _built(entry: Entry, name: str) -> Finding:
     if entry.status == "ok":
         return Finding("build", name, "passed", "")
-    outcome: Outcome = "failed" if entry.status in ("gate_missed", "poor") else "error"
+    outcomes: Mapping[str, Outcome] = {"gate_missed": "failed", "poor": "failed", "skipped": "skipped"}
+    outcome = outcomes.get(entry.status, "error")
     return Finding("build", name, outcome, entry.reason or mark(entry))
 
 
 def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
-    if entry.status == "failed":
-        return Finding(condition.text, name, "skipped", "the row failed")
+    if entry.status in ("failed", "skipped"):
+        return Finding(
+            condition.text, name, "skipped", f"the row {'failed' if entry.status == 'failed' else 'was skipped'}"
+        )
     value, interval = figure_of(entry, condition.figure)
     if value is None:
         measured = entry.result is not None or condition.figure not in (*_PERCENTILES, "throughput", "memory", "cv")

@@ -61,7 +61,7 @@ def _facts(entry: Entry, hosts: Mapping[Host, str]) -> Iterable[tuple[str, str]]
 
 
 def _state(entry: Entry) -> Iterable[tuple[str, str]]:
-    if entry.status != "ok":
+    if entry.status not in ("ok", "skipped"):
         yield "Failed", entry.reason or "no reason was given"
     if entry.disturbed and entry.result:
         yield "Does not count", "; ".join(entry.result.invalid_reasons)

@@ -31,7 +31,9 @@ def not_measured(entries: Sequence[Entry]) -> tuple[Remark, ...]:
 
 def failures(entries: Sequence[Entry]) -> tuple[Remark, ...]:
     """Return why entries failed or missed their gate."""
-    return _collected(entries, lambda e: [e.reason or "no reason was given"] if e.status != "ok" else [])
+    return _collected(
+        entries, lambda e: [e.reason or "no reason was given"] if e.status not in ("ok", "skipped") else []
+    )
 
 
 def disturbances(entries: Sequence[Entry]) -> tuple[Remark, ...]:
@@ -71,6 +73,8 @@ def missing(entry: Entry) -> list[str]:
     """Return what is missing of one entry, with the reasons."""
     if entry.status == "failed":
         return []
+    if entry.status == "skipped":
+        return [f"Skipped: {entry.reason or 'no reason was given'}"]
     found = []
     notes = dict(entry.row.notes) if entry.row else {}
     if entry.accuracy is None:

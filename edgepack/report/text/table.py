@@ -18,6 +18,7 @@ MARKS = {
     "failed": "failed",
     "gate_missed": "gate missed",
     "poor": "poor",
+    "skipped": "skipped",
 }
 
 
