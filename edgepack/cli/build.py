@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepack.cli.builder import BuildCommand
-from edgepack.cli.options import OneOf, complete_file, echo_json, given, options
+from edgepack.cli.options import DropType, OneOf, complete_file, echo_json, given, options
 from edgepack.verify.metrics import metrics_in_words
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 @click.option("--metric", help=f"{metrics_in_words()}(outputs, labels)  [default: top1]")
 @click.option(
     "--max-drop",
-    type=float,
-    help="Largest allowed drop of the metric against fp32, as a fraction (0.01 is one point)  [default: no gate]",
+    type=DropType(),
+    help="Largest allowed drop of the metric against fp32: 1pt or 0.01 is one percentage point  [default: no gate]",
 )
 @click.option(
     "--min-sqnr",

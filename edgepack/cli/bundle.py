@@ -227,7 +227,7 @@ def compare(
     "--fail-if",
     "conditions",
     multiple=True,
-    help="Exit with code 5 if this holds, as 'p90 > 20ms' or 'drop > 1.0'. Repeatable.",
+    help="Exit with code 5 if this holds, as 'p90 > 20ms' or 'drop > 1pt'. Repeatable.",
 )
 def report(
     sources: tuple[Path, ...], outs: tuple[Path, ...], baseline: Path | None, conditions: tuple[str, ...]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_DROP = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%|pt|points?)?\s*")
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -105,6 +107,19 @@ def flat(_context: click.Context, _option: click.Parameter, values: tuple[tuple[
 
 def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class DropType(click.ParamType[float]):
+    """A drop of a metric: ``1pt``, ``1%``, ``1 points``, or bare what the metric is in, for most a fraction (0.01)."""
+
+    name = "DROP"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the drop in what the metric is in."""
+        found = _DROP.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no drop; write 1pt for one percentage point, or 0.01", param, ctx)
+        return float(found[1]) * (0.01 if found[2] else 1.0)
 
 
 class PairType(click.ParamType[tuple[str, str]]):

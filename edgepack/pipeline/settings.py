@@ -153,7 +153,9 @@ def _check_numbers(settings: BuildSettings) -> None:
         if value is not None and not low <= value <= high:
             hint = f"give a value from {low:g} to {high:g}"
             if name == "max-drop" and value > 1:
-                hint += f"; it is a fraction: {value:g} percentage points is {value / 100:g}"
+                hint += (
+                    f"; it is a fraction: {value:g} percentage points is {value / 100:g}, or {value:g}pt as an option"
+                )
             raise ConfigError(f"--{name} {value:g} is out of range", hint=hint)
     if settings.observer is not None:
         check_observer(settings.observer)

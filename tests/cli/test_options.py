@@ -15,7 +15,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from edgepack.cli.main import cli
-from edgepack.cli.options import PRECISIONS, OneOf, PairType, RowOf, echo_json, given, options, parse_shapes
+from edgepack.cli.options import PRECISIONS, DropType, OneOf, PairType, RowOf, echo_json, given, options, parse_shapes
 from edgepack.errors import ConfigError
 from edgepack.specs.build import Latency
 
@@ -170,3 +170,16 @@ def test_the_program_answers_a_shell() -> None:
         [sys.executable, "-m", "edgepack"], capture_output=True, text=True, check=True, env=environment
     )
     assert done.stdout.split() == ["plain,rpi4", "plain,rpi5"]
+
+
+@pytest.mark.parametrize(
+    ("text", "drop"), [("0.01", 0.01), ("1pt", 0.01), ("1 %", 0.01), ("0.5 points", 0.005), (".5", 0.5), ("0", 0.0)]
+)
+def test_a_drop_may_have_a_unit(text: str, drop: float) -> None:
+    assert DropType().convert(text, None, None) == pytest.approx(drop)
+
+
+@pytest.mark.parametrize("text", ["", "pt", "1 ms", "-1pt", "nan", "1,5pt", "1pt 2"])
+def test_what_is_no_drop_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="write 1pt"):
+        DropType().convert(text, None, None)

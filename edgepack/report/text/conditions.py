@@ -26,7 +26,9 @@ _TIME = {"ns": 1.0, "us": 1e3, "µs": 1e3, "ms": 1e6, "s": 1e9}
 _BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 _ENERGY = {"uJ": 1.0, "µJ": 1.0, "mJ": 1e3, "J": 1e6}
 _PERCENT = {"": 0.01, "%": 0.01}
-_POINTS = {"": 0.01, "points": 0.01, "%": 0.01}
+# As in --max-drop: a bare number is what the metric is in, a fraction for most.
+_POINTS = {"": 1.0, "points": 0.01, "point": 0.01, "pt": 0.01, "%": 0.01}
+_MOST_BARE = 0.2  # a larger bare drop of a fraction was meant as points
 _PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 _UNITS: Mapping[str, Mapping[str, float]] = {
     **dict.fromkeys(_PERCENTILES, _TIME),
@@ -49,17 +51,18 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 }
 _GRAMMAR = re.compile(r"\s*([A-Za-z][A-Za-z0-9.]*)\s*(>=|<=|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ%/]*)\s*")
 _LONGEST = 100
-_EXAMPLES = "for example 'p90 > 20ms', 'drop > 1.0' (points), 'agreement < 98' (%), 'size > 5MB'"
+_EXAMPLES = "for example 'p90 > 20ms', 'drop > 1pt' (points), 'agreement < 98' (%), 'size > 5MB'"
 
 
 @dataclass(frozen=True)
 class Condition:
-    """A condition that must not hold. ``bound`` is in base units; of accuracy a fraction."""
+    """A condition that must not hold. ``bound`` is in base units; of accuracy a fraction. ``bare``: without a unit."""
 
     text: str
     figure: str
     comparison: str
     bound: float
+    bare: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def parse_condition(text: str) -> Condition:
     if unit not in allowed:
         known = ", ".join(repr(name) for name in allowed if name) or "no unit"
         raise ConfigError(f"--fail-if {text!r}: {figure} has no unit {unit!r}", hint=f"give one of {known}")
-    return Condition(" ".join(text.split()), figure, comparison, float(number) * allowed[unit])
+    return Condition(" ".join(text.split()), figure, comparison, float(number) * allowed[unit], bare=not unit)
 
 
 def judge(entries: Sequence[Entry], conditions: Sequence[Condition]) -> tuple[Finding, ...]:
@@ -121,12 +124,22 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
         measured = entry.result is not None or condition.figure not in (*_PERCENTILES, "throughput", "memory", "cv")
         outcome: Outcome = "error" if measured and condition.figure not in ("speedup", "energy") else "skipped"
         return Finding(condition.text, name, outcome, f"{condition.figure} was not measured")
+    if condition.figure == "drop" and condition.bare and abs(condition.bound) > _MOST_BARE and _of_fraction(entry):
+        meant = (
+            f"{condition.bound:g} is {100 * condition.bound:g} points, as in --max-drop: write {condition.bound:g}pt"
+        )
+        return Finding(condition.text, name, "error", f"{meant} if points were meant, else {100 * condition.bound:g}pt")
     message = _worded(condition.figure, value, interval)
     if not _COMPARISONS[condition.comparison](value, condition.bound):
         return Finding(condition.text, name, "passed", message)
     if interval is not None and interval[0] <= condition.bound <= interval[1]:
         message += "; the bound lies within the interval, so a longer measurement may say otherwise"
     return Finding(condition.text, name, "failed", message)
+
+
+def _of_fraction(entry: Entry) -> bool:
+    accuracy = entry.accuracy or entry.other_accuracy
+    return accuracy is not None and units.is_fraction(accuracy.metric)
 
 
 def figure_of(entry: Entry, figure: str) -> tuple[float | None, Interval | None]:

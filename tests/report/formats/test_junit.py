@@ -17,7 +17,7 @@ def test_violations_are_what_a_command_ends_with():
 
 
 def test_junit_counts_and_names_its_cases(golden):
-    text = to_junit(*made_up.labelled_build(), [parse_condition("p90 > 4ms"), parse_condition("drop > 0.5")])
+    text = to_junit(*made_up.labelled_build(), [parse_condition("p90 > 4ms"), parse_condition("drop > 0.5pt")])
     golden("labelled_build.junit.xml", text)
     (suite,) = ElementTree.fromstring(text)
     assert int(suite.get("tests")) == len(suite) == 18

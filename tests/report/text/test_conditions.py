@@ -21,7 +21,7 @@ def findings(build, *texts):
     [
         ("p90 > 20ms", "p90", ">", 20e6),
         ("p99.9>=1.5 s", "p99.9", ">=", 1.5e9),
-        ("drop > 1.0", "drop", ">", 0.01),
+        ("drop > 0.01", "drop", ">", 0.01),
         ("drop > 1.0 points", "drop", ">", 0.01),
         ("agreement < 98 %", "agreement", "<", 0.98),
         ("size > 5MB", "size", ">", 5e6),
@@ -30,7 +30,8 @@ def findings(build, *texts):
         ("  speedup   <   1.2x ", "speedup", "<", 1.2),
         ("sqnr < 20dB", "sqnr", "<", 20),
         ("throughput < 100", "throughput", "<", 100),
-        ("drop > -0.5", "drop", ">", -0.005),
+        ("drop > -0.5pt", "drop", ">", -0.005),
+        ("drop > 1 %", "drop", ">", 0.01),
     ],
 )
 def test_conditions(text, figure, comparison, bound):
@@ -73,18 +74,18 @@ def test_any_text_is_a_condition_or_our_error(text):
 
 
 def test_each_row_is_judged_by_its_own_figure():
-    found = findings(made_up.labelled_build(), "p90 > 4ms", "drop > 0.5")
+    found = findings(made_up.labelled_build(), "p90 > 4ms", "drop > 0.5pt")
     assert found["host-openvino fp32", "p90 > 4ms"].outcome == "failed"
     assert "p90 is 4.45 ms (" in found["host-openvino fp32", "p90 > 4ms"].message
     assert found["host-openvino int8", "p90 > 4ms"].outcome == "passed"
-    assert found["host-openvino int8", "drop > 0.5"].outcome == "failed"
-    assert found["host-openvino fp32", "drop > 0.5"].outcome == "passed"
+    assert found["host-openvino int8", "drop > 0.5pt"].outcome == "failed"
+    assert found["host-openvino fp32", "drop > 0.5pt"].outcome == "passed"
 
 
 def test_a_row_that_was_not_measured_here_is_skipped():
-    found = findings(made_up.labelled_build(), "p90 > 4ms", "drop > 0.5")
+    found = findings(made_up.labelled_build(), "p90 > 4ms", "drop > 0.5pt")
     assert found["raspberry-pi-5 int8", "p90 > 4ms"].outcome == "skipped"
-    assert found["raspberry-pi-5 int8", "drop > 0.5"].outcome == "failed"
+    assert found["raspberry-pi-5 int8", "drop > 0.5pt"].outcome == "failed"
     assert found["intel-n100 int8", "p90 > 4ms"].outcome == "skipped"
     assert found["intel-n100 int8", "build"].outcome == "error"
 
@@ -100,7 +101,7 @@ def test_a_condition_that_nobody_can_be_judged_by_does_not_pass_in_silence():
 
 
 def test_a_bound_within_the_interval_is_said():
-    message = findings(made_up.labelled_build(), "drop > 0.6")["host-openvino int8", "drop > 0.6"].message
+    message = findings(made_up.labelled_build(), "drop > 0.6pt")["host-openvino int8", "drop > 0.6pt"].message
     assert "within the interval" in message
 
 
@@ -112,3 +113,28 @@ def test_a_figure_at_the_bound_fails_where_the_comparison_includes_it(comparison
     text = f"size {comparison} 5MB"
     found = findings(((), (row,)), text)
     assert [f.outcome for (_, condition), f in found.items() if condition == text] == [outcome]
+
+
+@pytest.mark.parametrize("text", ["drop > 1", "drop > 0.5", "drop > -0.5"])
+def test_points_that_were_meant_do_not_pass_as_a_fraction(text):
+    found = findings(made_up.labelled_build(), text)["host-openvino int8", text]
+    assert found.outcome == "error"
+    assert "as in --max-drop: write" in found.message
+
+
+def test_a_metric_that_is_no_fraction_has_its_own_unit():
+    rows = [
+        dataclasses.replace(row, accuracy=made_up.accuracy(30.0, 32.0, metric="my.py:score")) for row in [made_up.row()]
+    ]
+    found = findings(((), rows), "drop > 1.5", "drop > 2.5")
+    assert {text: finding.outcome for (_, text), finding in found.items()} == {
+        "build": "passed", "drop > 1.5": "failed", "drop > 2.5": "passed",
+    }  # fmt: skip
+
+
+def test_a_skipped_row_is_neither_passed_nor_failed():
+    rows = [made_up.row(), made_up.row("board", "bf16", status="skipped", reason="board does not offer bf16")]
+    found = findings(((), rows), "size > 1MB")
+    assert {key: finding.outcome for key, finding in found.items() if key[0] == "board bf16"} == {
+        ("board bf16", "build"): "skipped", ("board bf16", "size > 1MB"): "skipped",
+    }  # fmt: skip
