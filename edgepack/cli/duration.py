@@ -1,4 +1,4 @@
-"""Durations on the command line."""
+"""Durations, ages and sizes on the command line."""
 
 from __future__ import annotations
 
@@ -27,3 +27,36 @@ class Duration(click.ParamType[int]):
 
 
 DURATION = Duration()
+
+
+class Age(click.ParamType[int]):
+    """``90s``, ``30min``, ``12h``, ``30d`` as nanoseconds: how long ago something was."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return nanoseconds."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9})\s*(s|min|h|d)", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not an age; examples: 12h, 30d", param, ctx)
+        return int(match[1]) * {**_NS, "h": 3600 * _NS["s"], "d": 86_400 * _NS["s"]}[match[2]]
+
+
+class Size(click.ParamType[int]):
+    """``500MB``, ``5GB`` as bytes, in powers of 1000."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)\s*(kB|MB|GB|TB|B)", str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size; examples: 500MB, 5GB", param, ctx)
+        return int(float(match[1]) * {"B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12}[match[2]])
+
+
+AGE, SIZE = Age(), Size()

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgepack.base.text import printable
+from edgepack.cli.duration import AGE, SIZE
 from edgepack.cli.names import NamesGroup, refuse_command
-from edgepack.cli.options import OneOf, complete_target, echo_json, options
+from edgepack.cli.options import OneOf, complete_recipe, complete_target, echo_json, options
 from edgepack.cli.show import terminal
+
+if TYPE_CHECKING:
+    from edgepack.execution.store import Store
 
 _DOCUMENTS = ("build", "lint", "manifest", "ranges", "recipe", "result", "settings", "target", "tuning")
 
@@ -87,9 +92,18 @@ def show(target: str, as_json: bool) -> None:
         show_target(make_console(), found)
 
 
-@click.command()
+@click.group(cls=NamesGroup, invoke_without_command=True)
 @options("json")
-def recipes(as_json: bool) -> None:
+@click.pass_context
+def recipes(context: click.Context, as_json: bool) -> None:
+    """List the preprocessing and calibration recipes, show one, or begin one of your own."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_recipes_, as_json=as_json)
+
+
+@recipes.command("list")
+@options("json")
+def list_recipes_(as_json: bool) -> None:
     """List the preprocessing and calibration recipes."""
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_recipes
@@ -102,14 +116,55 @@ def recipes(as_json: bool) -> None:
         show_recipes(make_console(), found)
 
 
-@click.command()
+@recipes.command("show")
+@click.argument("recipe", shell_complete=complete_recipe)
+@options("json")
+def show_recipe_(recipe: str, as_json: bool) -> None:
+    """Show one recipe with the source of its values.
+
+    RECIPE is a name or a .toml file.
+    """
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.tables import show_recipe
+    from edgepack.data.recipes import load_recipe
+
+    found = load_recipe(recipe)
+    if as_json:
+        echo_json(found)
+    else:
+        show_recipe(make_console(), found)
+
+
+@recipes.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--from", "like", default="imagenet", show_default=True, shell_complete=complete_recipe, help="Recipe to copy."
+)
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def new(file: Path, like: str, force: bool) -> None:
+    """Write a recipe of your own to FILE, a .toml to edit, from another one."""
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.layout import safe
+    from edgepack.data.recipes import write_recipe
+
+    write_recipe(file, like, force=force)
+    console = make_console()
+    console.print(f"wrote {safe(file)}")
+    console.remark(f"edit it, then use it with --recipe {safe(file)}; 'edgepack schema recipe' describes every key")
+
+
+@click.group(cls=NamesGroup, invoke_without_command=True)
 @click.option("--clear", is_flag=True, help="Remove all cached stage outputs.")
 @options("store", "json")
-def store(clear: bool, store: Path | None, as_json: bool) -> None:
-    """Show the cache of stage outputs and its size."""
-    from edgepack.execution.store import Store, default_folder
-
-    opened = Store(store or default_folder())
+@click.pass_context
+def store(context: click.Context, clear: bool, store: Path | None, as_json: bool) -> None:
+    """Show the cache of stage outputs and its size, list what is in it, or remove what is old."""
+    context.obj = store
+    if context.invoked_subcommand is not None:
+        if clear:
+            raise click.UsageError(f"--clear does not go with '{context.invoked_subcommand}'")
+        return
+    opened = _open_store(store)
     size = opened.size_bytes()
     if clear:
         opened.clear()
@@ -118,6 +173,52 @@ def store(clear: bool, store: Path | None, as_json: bool) -> None:
     else:
         done = ", cleared" if clear else ""
         terminal.say(printable(f"{opened.folder}: {size / 1e6:.1f} MB{done}"))
+
+
+@store.command("list")
+@options("store", "json")
+@click.pass_obj
+def list_store(outer: Path | None, store: Path | None, as_json: bool) -> None:
+    """List what is stored, by stage."""
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.tables import show_store
+    from edgepack.execution.prune import by_stage, entries_of
+
+    found = by_stage(entries_of(_open_store(store or outer)))
+    if as_json:
+        echo_json(found)
+    else:
+        show_store(make_console(), found)
+
+
+@store.command()
+@click.option("--older-than", type=AGE, help="Remove what was not used for so long, such as 12h or 30d.")
+@click.option("--max-size", type=SIZE, help="Remove the longest unused until no more is left, such as 500MB or 5GB.")
+@options("store", "json")
+@click.pass_obj
+def prune(outer: Path | None, older_than: int | None, max_size: int | None, store: Path | None, as_json: bool) -> None:
+    """Remove what was not used for long; a later build makes it again when it needs it."""
+    import time
+
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.format import size as shown
+    from edgepack.execution.prune import prune as run
+
+    if older_than is None and max_size is None:
+        raise click.UsageError("give --older-than or --max-size")
+    opened = _open_store(store or outer)
+    since = None if older_than is None else time.time() - older_than / 1e9
+    removed = run(opened, since, max_size)
+    freed = sum(entry.size_bytes for entry in removed)
+    if as_json:
+        echo_json({"folder": str(opened.folder), "removed": len(removed), "freed_bytes": freed})
+    make_console(as_json).print(f"removed {len(removed)} outputs of stages, {shown(freed)}")
+
+
+def _open_store(folder: Path | None) -> Store:
+    from edgepack.execution.store import Store, default_folder
+
+    return Store(folder or default_folder())
 
 
 @click.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base import documents, resources
-from edgepack.base.files import read_regular
+from edgepack.base.files import read_regular, write_text
 from edgepack.errors import ConfigError
 from edgepack.specs.data import Preprocessing, Recipe
 
@@ -50,6 +50,20 @@ def read_recipe(path: Path) -> Recipe:
     if recipe.preprocessing is not None:
         check_preprocessing(recipe.preprocessing, f"{path}: preprocessing")
     return recipe
+
+
+def write_recipe(path: Path, like: str, *, force: bool = False) -> None:
+    """Write a copy of the recipe ``like`` to ``path``, to be edited. Raises ``ConfigError``."""
+    if path.suffix != ".toml":
+        raise ConfigError(f"{path}: a recipe is a .toml file", hint=f"write {path.with_suffix('.toml')}")
+    if path.exists() and not force:
+        raise ConfigError(f"{path} already exists", hint="edit it, or overwrite it with --force")
+    load_recipe(like)
+    source = Path(like) if Path(like).suffix == ".toml" else resources.calibration_folder() / f"{like}.toml"
+    lines = read_regular(source, documents.TOML_LIMIT_BYTES).decode("utf-8").splitlines()
+    named = [line for line in lines if not line.startswith("name =")]  # a recipe is named like its file
+    head = f"# From the recipe {Path(like).stem}; 'edgepack schema recipe' describes every key."
+    write_text(path, "\n".join([head, *named]) + "\n")
 
 
 def check_percentile(percentile: float, where: str) -> None:

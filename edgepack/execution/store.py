@@ -136,6 +136,21 @@ class Store:
                 total += path.stat().st_size if path.is_file() else 0
         return total
 
+    def entries(self) -> tuple[Path, ...]:
+        """Return the folders of what is stored, sorted. Raises ``ConfigError`` when the folder is not a store."""
+        check_ours(self.folder, _KIND, _is_made_by_us)
+        return tuple(sorted(path.parent for path in self.folder.glob(f"*/*/{VALUE}") if _is_entry(path.parent)))
+
+    def remove(self, entry: Path) -> None:
+        """Remove one of ``entries``: it disappears whole, as a reader must never meet half of one."""
+        with (
+            storage_errors(entry),
+            _locked(entry.parent),
+            _scratch(entry.parent, "old") as trash,
+            contextlib.suppress(FileNotFoundError),  # another process was first
+        ):
+            entry.replace(trash / "entry")
+
     def clear(self) -> None:
         """Remove everything that was stored, and nothing else.
 
@@ -221,6 +236,12 @@ def _is_made_by_us(entry: Path) -> bool:
     inner = _OWN_LOG if entry.name == _LOGS else _OWN_ENTRY
     names = [path.name for path in entry.iterdir()]
     return bool(_STAGE.fullmatch(entry.name)) and bool(names) and all(inner.fullmatch(name) for name in names)
+
+
+def _is_entry(folder: Path) -> bool:
+    """Say whether a folder is a finished entry: none that is being made, and no link to elsewhere."""
+    name = folder.name
+    return not name.startswith(".") and bool(_OWN_ENTRY.fullmatch(name)) and folder.resolve() == folder.absolute()
 
 
 def _remove_ours(entry: Path) -> None:

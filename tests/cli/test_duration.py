@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.cli.duration import DURATION
+from edgepack.cli.duration import AGE, DURATION, SIZE
 
 
 def test_durations() -> None:
@@ -29,3 +29,24 @@ def test_every_number_of_milliseconds_is_taken(count: int) -> None:
 
 def test_nanoseconds_of_a_default_stay() -> None:
     assert DURATION.convert(7, None, None) == 7
+
+
+def test_ages_and_sizes() -> None:
+    assert [AGE.convert(text, None, None) for text in ("90s", "30min", "12h", "30d")] == [
+        90_000_000_000, 1_800_000_000_000, 43_200_000_000_000, 2_592_000_000_000_000
+    ]  # fmt: skip
+    assert [SIZE.convert(text, None, None) for text in ("12B", "1.5kB", "500MB", "5 GB", "1TB")] == [
+        12, 1500, 500_000_000, 5_000_000_000, 1_000_000_000_000
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5h", "30 days", "9999999999d"])
+def test_what_is_no_age_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="12h, 30d"):
+        AGE.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["", "5", "MB", "-1MB", "5mb", "1e3MB", "9999999999TB"])
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="500MB, 5GB"):
+        SIZE.convert(text, None, None)

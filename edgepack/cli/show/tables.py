@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from edgepack.specs.build import NOT_HERE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgepack.execution.prune import StageSize
     from edgepack.pipeline.check import CheckReport
     from edgepack.specs.build import BuildResult, BuildRow
     from edgepack.specs.data import Recipe
@@ -171,17 +173,38 @@ def show_targets(console: Console, targets: tuple[Target, ...]) -> None:
 
 def show_target(console: Console, target: Target) -> None:
     """Print every value of a profile with its source."""
+    _show_facts(console, target, target.sources)
+
+
+def show_recipe(console: Console, recipe: Recipe) -> None:
+    """Print every value of a recipe with its source."""
+    _show_facts(console, recipe, recipe.sources)
+
+
+def show_store(console: Console, stages: tuple[StageSize, ...]) -> None:
+    """Print how much is stored of each stage, and the sum."""
+    unit, sizes = show.column([stage.size_bytes for stage in stages], show.SIZES)
+    figures = ("entries", "size")
+    table = make_table("stage", *figures, "last used", right=figures, units={"size": unit})
+    for stage, size in zip(stages, sizes, strict=True):
+        table.add_row(safe(stage.stage), str(stage.entries), size, f"{datetime.fromtimestamp(stage.used_s):%Y-%m-%d}")
+    console.print(table)
+    whole = sum(stage.size_bytes for stage in stages)
+    console.print(f"{sum(stage.entries for stage in stages)} outputs of stages, {show.size(whole)}")
+
+
+def _show_facts(console: Console, document: Any, sources: Mapping[str, str]) -> None:
     from edgepack.base.documents import encode
 
     table = make_table("key", "value", "source")
-    data = encode(target)
+    data = encode(document)
     for key, value in data.items():
         if key == "sources":
             continue
         facts = {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
         for name, fact in facts.items():
             if fact not in (None, [], {}):
-                source = target.sources.get(name) or target.sources.get(name.partition(".")[0], "")
+                source = sources.get(name) or sources.get(name.partition(".")[0], "")
                 table.add_row(*map(safe, (name, _plain(fact), source)))
     console.print(table)
 

@@ -1,0 +1,83 @@
+"""The commands on this installation: recipes and the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgepack.data.recipes import load_recipe
+from edgepack.execution.store import Store
+
+Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
+
+
+def test_a_recipe_is_shown_with_its_sources(edgepack: Run) -> None:
+    ran = edgepack("recipes", "show", "imagenet")
+    assert (ran.code, ran.err) == (0, "")
+    for words in ("preprocessing.crop", "224 224", "0.485 0.456 0.406", "torchvision.transforms"):
+        assert words in ran.out
+    assert json.loads(edgepack("recipes", "show", "imagenet", "--json").out)["preprocessing"]["crop"] == [224, 224]
+    for words in (("recipes",), ("recipes", "list")):
+        assert [recipe["name"] for recipe in json.loads(edgepack(*words, "--json").out)] == [
+            path.stem for path in sorted((Path(__file__).parents[2] / "calibration").glob("*.toml"))
+        ]
+
+
+def test_a_recipe_of_ones_own_begins_as_another(edgepack: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.toml"
+    assert edgepack("recipes", "new", mine, "--from", "cifar10").code == 0
+    found, origin = load_recipe(str(mine)), load_recipe("cifar10")
+    assert (found.name, found.preprocessing) == ("mine", origin.preprocessing)
+    mine.write_text(mine.read_text().replace('title = "', 'title = "my '))
+    again = edgepack("recipes", "new", mine)
+    assert again.code == 2
+    assert "already exists" in again.err
+    assert load_recipe(str(mine)).title.startswith("my ")
+    other = tmp_path / "other.toml"
+    assert edgepack("recipes", "new", other, "--from", mine).code == 0
+    assert load_recipe(str(other)).title.startswith("my ")
+    assert edgepack("recipes", "new", mine, "--force").code == 0
+    assert load_recipe(str(mine)).title == load_recipe("imagenet").title
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("recipes", "show", "imagnet"), "did you mean 'imagenet'"),
+        (("recipes", "shwo"), "did you mean 'show'"),
+        (("recipes", "new", "mine"), "write mine.toml"),
+        (("recipes", "new", "mine.toml", "--from", "imagnet"), "did you mean 'imagenet'"),
+        (("store", "prune"), "give --older-than or --max-size"),
+        (("store", "prune", "--older-than", "30"), "examples: 12h, 30d"),
+        (("store", "prune", "--max-size", "5"), "examples: 500MB, 5GB"),
+        (("store", "--clear", "list"), "does not go with 'list'"),
+        (("store", "lst"), "did you mean 'list'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = edgepack(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_is_listed_and_pruned(edgepack: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    Store(folder).run("export", 1, {}, int, lambda out: (out / "file").write_bytes(b"x" * 5000))
+    for words in (("store", "list", "--store", folder), ("store", "--store", folder, "list")):
+        (found,) = json.loads(edgepack(*words, "--json").out)
+        assert (found["stage"], found["entries"]) == ("export", 1)
+    assert "1 outputs of stages, 5" in edgepack("store", "list", "--store", folder).out
+    kept = edgepack("store", "prune", "--older-than", "1d", "--store", folder)
+    assert kept.out == "removed 0 outputs of stages, 0 B\n"
+    pruned = json.loads(edgepack("store", "prune", "--max-size", "1kB", "--store", folder, "--json").out)
+    assert pruned["removed"] == 1
+    assert pruned["freed_bytes"] > 5000
+    assert json.loads(edgepack("store", "list", "--store", folder, "--json").out) == []
+    assert edgepack("store", "list", "--store", folder).out.splitlines()[-1] == "0 outputs of stages, 0 B"
