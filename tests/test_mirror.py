@@ -27,7 +27,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "cli/lint.py": ("pipeline/stages/test_lint.py", "the command and the stage of a build on the same samples"),
     "cli/measure.py": ("cli/test_device_only.py", "run where nothing but numpy, Click and an engine can be imported"),
     "cli/stages.py": ("cli/test_main.py", "options; pipeline/test_single_stage.py tests what they ask for"),
-    "cli/tools.py": ("cli/test_main.py", "options and what they print"),
     "cli/show/measured.py": ("cli/show/test_tables.py", "all tables on both consoles"),
     "cli/show/tuned.py": ("cli/test_tune.py", "it prints what tuning found, which takes a real search"),
     "pipeline/tune_kernels.py": ("cli/test_tune.py", "a search takes seconds: once for the command and its parts"),

@@ -1,4 +1,4 @@
-"""``edgepack build | demo | init``: from a model to bundles."""
+"""``edgepack build | plan | demo | init``: from a model to bundles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgepack.cli.builder import BuildCommand
-from edgepack.cli.options import DropType, OneOf, complete_file, echo_json, given, options
+from edgepack.cli.options import DropType, F, OneOf, complete_file, echo_json, given, options
 from edgepack.verify.metrics import metrics_in_words
 
 if TYPE_CHECKING:
@@ -18,38 +18,51 @@ if TYPE_CHECKING:
     from edgepack.specs.build import BuildResult
 
 
+_SETTINGS = (
+    click.argument("model", required=False, shell_complete=complete_file),
+    options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile"),
+    click.option(
+        "--method",
+        type=OneOf(("auto", "plain")),
+        help="auto: keep the corrections that help on held-out samples, and return layers to fp32 until --max-drop "
+        "holds; plain: neither  [default: auto]",
+    ),
+    click.option("--metric", help=f"{metrics_in_words()}(outputs, labels)  [default: top1]"),
+    click.option(
+        "--max-drop",
+        type=DropType(),
+        help="Largest allowed drop of the metric against fp32: 1pt or 0.01 is one percentage point  [default: no gate]",
+    ),
+    click.option(
+        "--min-sqnr",
+        type=float,
+        help="Least balanced SQNR of an int8 row, in dB; below it the row is poor  [default: 10]",
+    ),
+    click.option(
+        "--max-change", type=float, help="Largest allowed share of samples whose answer changes  [default: no gate]"
+    ),
+    click.option("--allow-poor", is_flag=True, help="Let a build with poor rows succeed."),
+    options("strict", "seed", "shape", "set"),
+    click.option("--name", help="Name of the bundles  [default: the model's]"),
+    click.option("--version", help="Version of the bundles  [default: 1]"),
+    click.option("-o", "--out", help="Output folder  [default: artifacts/NAME]"),
+    click.option("--no-benchmark", is_flag=True, help="Skip the latency measurement."),
+    click.option("--duration", "duration_s", type=float, help="Measuring time of each bundle in seconds  [default: 2]"),
+    click.option("--tune-minutes", type=float, help="Kernel tuning time of each TVM bundle in minutes  [default: 0]"),
+    options("compile_limit"),
+)
+
+
+def _settings_options(function: F) -> F:
+    """Add every option that a setting of a build comes from."""
+    for option in reversed(_SETTINGS):
+        function = option(function)
+    return function
+
+
 @click.command(cls=BuildCommand)
-@click.argument("model", required=False, shell_complete=complete_file)
-@options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile")
-@click.option(
-    "--method",
-    type=OneOf(("auto", "plain")),
-    help="auto: keep the corrections that help on held-out samples, and return layers to fp32 until --max-drop holds; "
-    "plain: neither  [default: auto]",
-)
-@click.option("--metric", help=f"{metrics_in_words()}(outputs, labels)  [default: top1]")
-@click.option(
-    "--max-drop",
-    type=DropType(),
-    help="Largest allowed drop of the metric against fp32: 1pt or 0.01 is one percentage point  [default: no gate]",
-)
-@click.option(
-    "--min-sqnr",
-    type=float,
-    help="Least balanced SQNR of an int8 row, in dB; below it the row is poor  [default: 10]",
-)
-@click.option(
-    "--max-change", type=float, help="Largest allowed share of samples whose answer changes  [default: no gate]"
-)
-@click.option("--allow-poor", is_flag=True, help="Let a build with poor rows succeed.")
-@options("strict", "seed", "shape", "set")
-@click.option("--name", help="Name of the bundles  [default: the model's]")
-@click.option("--version", help="Version of the bundles  [default: 1]")
-@click.option("-o", "--out", help="Output folder  [default: artifacts/NAME]")
-@click.option("--no-benchmark", is_flag=True, help="Skip the latency measurement.")
-@click.option("--duration", "duration_s", type=float, help="Measuring time of each bundle in seconds  [default: 2]")
-@click.option("--tune-minutes", type=float, help="Kernel tuning time of each TVM bundle in minutes  [default: 0]")
-@options("compile_limit", "store", "json")
+@_settings_options
+@options("store", "json")
 def build(model: str | None, store: Path | None, as_json: bool, **words: Any) -> None:
     """Build verified bundles of a model for each target and precision.
 
@@ -65,6 +78,27 @@ def build(model: str | None, store: Path | None, as_json: bool, **words: Any) ->
     with Display(console) as display:
         result = run(settings, _store(store), display)
     _show(result, as_json)
+
+
+@click.command(cls=BuildCommand)
+@_settings_options
+@options("json")
+def plan(model: str | None, as_json: bool, **words: Any) -> None:
+    """Show what a build would make, and what stands in its way.
+
+    Takes what 'edgepack build' takes; neither the model nor the samples are read. The exit code is what the build would
+    end with at best.
+    """
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.tables import show_plan
+    from edgepack.pipeline.preview import preview
+
+    found = preview(_settings(model, words))
+    if as_json:
+        echo_json(found)
+    show_plan(make_console(as_json), found)
+    if found.exit_code:
+        raise click.exceptions.Exit(found.exit_code)
 
 
 @click.command(cls=BuildCommand)
@@ -154,4 +188,4 @@ def _show(result: BuildResult, as_json: bool) -> None:
         raise click.exceptions.Exit(code)
 
 
-COMMANDS = (build, demo, init)
+COMMANDS = (build, plan, demo, init)

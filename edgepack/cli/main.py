@@ -24,7 +24,7 @@ from edgepack.errors import EdgepackError, StorageError
 _INTERRUPTED, _UNREAD, _TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells count
 # Every command by its section of the help, as MODULE.COMMAND: a module of edgepack.cli, and one of its COMMANDS.
 _SECTIONS = {
-    "Build": ("build.demo", "build.init", "build.build", "bundle.report"),
+    "Build": ("build.demo", "build.init", "build.plan", "build.build", "bundle.report"),
     "Single build stages": (
         "stages.export",
         "lint.lint",

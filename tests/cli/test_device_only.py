@@ -144,6 +144,7 @@ for words in sys.stdin.read().splitlines():
 """
 BUILDER_COMMANDS = (
     "build m.onnx",
+    "plan m.onnx",
     "demo",
     "export m.pt2 -o m.onnx",
     "lint m.onnx --data d",

@@ -81,3 +81,32 @@ def test_the_store_is_listed_and_pruned(edgepack: Run, tmp_path: Path) -> None:
     assert pruned["freed_bytes"] > 5000
     assert json.loads(edgepack("store", "list", "--store", folder, "--json").out) == []
     assert edgepack("store", "list", "--store", folder).out.splitlines()[-1] == "0 outputs of stages, 0 B"
+
+
+def test_a_plan_takes_what_a_build_takes_and_writes_nothing(
+    edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = (
+        "plan",
+        "net.onnx",
+        "-t",
+        "host-onnxruntime,rpi5",
+        "-p",
+        "fp32,bf16",
+        "--max-drop",
+        "1pt",
+        "-d",
+        "pictures",
+    )
+    ran = edgepack(*words)
+    assert (ran.code, list(tmp_path.iterdir())) == (0, [])
+    lines = [line.split() for line in ran.out.splitlines()]
+    assert ["raspberry-pi-5", "fp32", "build", "onnxruntime", "-"] in [line[:5] for line in lines]
+    assert ["raspberry-pi-5", "bf16", "skipped"] in [line[:3] for line in lines]
+    assert "raspberry-pi-5 does not offer bf16" in ran.out
+    assert "edgepack build net.onnx --target host-onnxruntime --target raspberry-pi-5" in ran.err
+    assert "--max-drop 0.01" in ran.err
+    found = json.loads(edgepack(*words, "--json").out)
+    assert [row["status"] for row in found["rows"]] == ["build", "skipped", "build", "skipped"]
+    assert edgepack(*words, "--strict").code == 2

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from edgepack.execution.prune import StageSize
     from edgepack.pipeline.check import CheckReport
+    from edgepack.pipeline.preview import BuildPreview
     from edgepack.specs.build import BuildResult, BuildRow
     from edgepack.specs.data import Recipe
     from edgepack.specs.model import Diagnostic
@@ -78,6 +79,24 @@ def show_build(console: Console, result: BuildResult) -> None:
     # Measured here, another device's bundle would say nothing of that device.
     if here := [row.bundle for row in result.rows if row.bundle and row.notes.get("latency") != NOT_HERE]:
         console.remark(f"  edgepack benchmark {safe(shlex.quote(here[-1]))}")
+
+
+def show_plan(console: Console, plan: BuildPreview) -> None:
+    """Print what would be built for each target and precision, and what would not, with the reason."""
+    table = make_table(
+        "target", "precision", "status", "engine", "latency", "bundle", cut=("bundle",), spare=("bundle",)
+    )
+    for row in plan.rows:
+        latency = "measured here" if row.measured else "-"
+        status = _STATUS.get(row.status, row.status)
+        table.add_row(safe(row.target), row.precision, status, safe(row.engine), latency, safe(row.bundle))
+    console.print(table)
+    for row in plan.rows:
+        if row.reason:
+            colour = "dim" if row.status == "skipped" else "red"
+            console.print(f"[{colour}]{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
+    console.remark("build it:")
+    console.remark(f"  {safe(shlex.join(plan.command))}")
 
 
 def _build_table(rows: tuple[BuildRow, ...]) -> Table:
