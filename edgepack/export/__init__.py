@@ -16,6 +16,7 @@ from edgepack.base.extensions import Table
 from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ConfigError, ModelError
+from edgepack.export.foreign import look_inside
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.specs.types import UserSource
@@ -135,6 +136,8 @@ def _framework(source: str) -> Framework:
     path = Path(source)
     suffix = path.suffix.lower()
     advice = {key: text for _, framework in FRAMEWORKS.all() for key, text in framework.advice.items()}
+    if (foreign := look_inside(source)) is not None:
+        raise ModelError(f"{source} is {foreign.what}", hint=foreign.hint)
     if path.is_dir():
         raise ModelError(f"{source} is a folder, not a model", hint="give the .onnx file inside it")
     if suffix in advice:
