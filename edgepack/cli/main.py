@@ -108,7 +108,7 @@ class EdgepackGroup(NamesGroup):
             CLI.error("%s: %s", type(error).__name__, error, exc_info=error)
             if debug:
                 click.echo(printable(traceback.format_exc()), err=True, nl=False)
-            message, hint, code = explain(error)
+            message, hint, code = explain(error, _command_in(words))
             message, hint = printable(message), printable(hint)
             coloured = terminal.colours(sys.stderr)
             click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True, color=coloured)
@@ -125,13 +125,13 @@ class EdgepackGroup(NamesGroup):
                 formatter.write_dl([(name, c.get_short_help_str(90)) for name, c in commands if c is not None])
 
 
-def explain(error: BaseException) -> tuple[str, str, int]:
-    """Return what is said of an error that ended a command, the hint, and the exit code."""
+def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, int]:
+    """Return what is said of an error that ended ``command``, the hint, and the exit code."""
     match error:
         case EdgepackError():
             return error.message, error.hint, error.exit_code
         case click.ClickException():
-            path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "edgepack"
+            path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else command
             message = error.format_message()
             return message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'", error.exit_code
         case click.Abort() if isinstance(error.__cause__, Terminated):  # what Click makes of an interrupt
@@ -145,6 +145,11 @@ def explain(error: BaseException) -> tuple[str, str, int]:
         case OSError():
             return f"{error.strerror or error}: {error.filename or 'a file'}", StorageError.default_hint, 1
     return f"internal error: {type(error).__name__}: {error}", "run again with --debug and report the traceback", 1
+
+
+def _command_in(words: Sequence[str]) -> str:
+    """Return the command that words begin with: Click does not say where an option lacks its value."""
+    return next((f"edgepack {word}" for word in words if word in _MODULES), "edgepack")
 
 
 def _leave(code: int) -> NoReturn:

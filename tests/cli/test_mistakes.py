@@ -1,0 +1,141 @@
+"""Mistakes that people make on the command line, each with the words that must be in what they are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, save
+
+Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
+
+# Words on the command line, and what must be said. The folder is that of the fixture ``folder``.
+MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # a command that is none
+    ("biuld net.onnx", ("no such command 'biuld'", "did you mean 'build'")),
+    ("convert net.onnx", ("no such command 'convert'", "edgepack export")),
+    ("deploy net.edgepack", ("no such command 'deploy'", "edgepack install")),
+    ("quantise net.onnx", ("no such command 'quantise'", "edgepack quantize")),
+    ("predict net.edgepack", ("no such command 'predict'", "edgepack run")),
+    ("targets shwo rpi5", ("no such command 'shwo'", "did you mean 'show'")),
+    ("help biuld", ("no such command 'biuld'", "did you mean 'build'")),
+    ("recipes add mine", ("no such command 'add'", "list, new, show")),
+    # an option that is none, or lacks its value
+    ("build net.onnx --presicion int8", ("no such option", "--precision")),
+    ("build net.onnx --quantize", ("no such option '--quantize'", "--help")),
+    ("build net.onnx --target", ("option '--target' requires an argument", "'edgepack build --help'")),
+    ("run net.edgepack", ("missing option '--input'",)),
+    ("quantize net.onnx --target rpi5 -o q.onnx", ("missing option '--ranges'",)),
+    ("compile net.onnx -o out", ("missing option '-t' / '--target'",)),
+    ("verify", ("missing argument 'BUNDLE'",)),
+    ("compare a.edgepack", ("missing argument 'B...'",)),
+    ("build net.onnx other.onnx", ("unexpected extra argument (other.onnx)",)),
+    ("doctor -q -v", ("--verbose and --quiet exclude each other",)),
+    ("doctor --log-file no/where.log", ("there is no folder no",)),
+    # a model that is none
+    ("build", ("no MODEL given", "edgepack init")),
+    ("build nets.onnx", ("nets.onnx", "check the path")),
+    ("build empty.onnx", ("empty.onnx is empty",)),
+    ("build text.onnx", ("text.onnx",)),
+    ("build pictures", ("pictures is a folder",)),
+    ("build hub", ("a Hugging Face model (BertModel)", "optimum-cli export onnx --model hub")),
+    ("build google/vit-base", ("no file here", "optimum-cli export onnx --model google/vit-base")),
+    ("build weights.safetensors", ("weights without the network", "edgepack build my_model.py:make")),
+    ("build net.tflite", ("net.tflite", "tf2onnx")),
+    ("build net.edgepack", ("net.edgepack",)),
+    ("build model.py:make", ("no file model.py",)),
+    ("build nowhere.models:make", ("no Python module 'nowhere.models'",)),
+    ("build missing.toml", ("there is no file missing.toml", "edgepack init")),
+    ("build wrong.toml", ("wrong.toml", "unknown key 'precison'", "precision")),
+    # a target or a precision that is none
+    ("build net.onnx -t rasperry-pi-5", ("unknown target 'rasperry-pi-5'", "did you mean 'raspberry-pi-5'")),
+    ("build net.onnx -t rpi5,rpi6", ("unknown target 'rpi6'", "did you mean 'rpi")),
+    ("build net.onnx -t board.toml", ("board.toml",)),
+    ("build net.onnx -t rpi5,raspberry-pi-5", ("the target 'raspberry-pi-5' was given twice",)),
+    ("check net.onnx -t jetson-orin-nano", ("stands for several targets", "jetson-orin-nano-jp6")),
+    ("build net.onnx -p int4", ("unknown precision 'int4'", "int8")),
+    ("build net.onnx -p fp32,int9", ("unknown precision 'int9'", "did you mean 'int8'")),
+    ("build net.onnx -p fp32 -p fp32", ("the precision 'fp32' was given twice",)),
+    # samples and what is done with them
+    ("build net.onnx -p int8", ("int8 needs samples", "--data")),
+    ("build net.onnx -p int8 -d picturs", ("picturs",)),
+    ("build net.onnx -p int8 -d other.npz", ("other.npz", "'x'")),
+    ("build net.onnx -d x.npz --recipe imagnet", ("unknown recipe 'imagnet'", "did you mean 'imagenet'")),
+    ("build net.onnx -d x.npz --metric topp1", ("did you mean 'top1'",)),
+    ("build net.onnx -d x.npz --max-drop 5", ("--max-drop 5 is out of range", "0.05", "5pt")),
+    ("build net.onnx -d x.npz --max-drop one", ("'one' is no drop", "1pt")),
+    ("build net.onnx --max-drop 1pt", ("--max-drop needs samples", "--eval")),
+    ("build net.onnx -d x.npz --observer minmx", ("unknown observer 'minmx'", "did you mean 'minmax'")),
+    ("build net.onnx -d x.npz --samples 0", ("--samples 0 is out of range",)),
+    ("build net.onnx -d x.npz --samples many", ("'many' is not a valid integer",)),
+    ("build net.onnx --shape x", ("input=Nx3x224x224",)),
+    ("build net.onnx --shape x=1x-3", ("'-3' is not a size",)),
+    ("calibrate net.onnx -o r.json", ("calibration needs samples", "--data")),
+    # bundles, results and reports
+    ("verify net.onnx", ("net.onnx", "edgepack build")),
+    ("verify nets.edgepack", ("nets.edgepack",)),
+    ("benchmark nets.edgepack", ("nets.edgepack",)),
+    ("benchmark nets.edgepack --duration fast", ("'fast' is not a duration", "10s")),
+    ("benchmark nets.edgepack --scenario SingleSteam", ("did you mean 'SingleStream'",)),
+    ("benchmark nets.edgepack --scenario Server", ("--latency-bound",)),
+    ("inspect nets.onnx", ("nets.onnx",)),
+    ("report nowhere", ("nowhere",)),
+    ("report . -o report.pdf", ("unknown report format", ".html")),
+    ("report results --fail-if p91>20ms", ("unknown figure 'p91'", "did you mean 'p9")),
+    ("report results --fail-if p90>20", ("p90 has no unit ''", "ms")),
+    ("status --root nowhere", ("nowhere",)),
+    ("store prune", ("give --older-than or --max-size",)),
+    ("store --store pictures --clear", ("pictures",)),
+    ("schema bundel", ("known:", "manifest")),
+    ("list target", ("did you mean 'targets'",)),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What somebody has who makes the mistakes: a model, samples, and files that are none."""
+    place = tmp_path_factory.mktemp("mistakes")
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), place / "net.onnx")
+    np.savez(place / "x.npz", x=np.zeros((8, 4), np.float32))
+    np.savez(place / "other.npz", image=np.zeros((8, 4), np.float32))
+    for name in ("pictures", "hub", "results"):
+        (place / name).mkdir()
+    (place / "pictures" / "note.txt").write_text("no picture")
+    (place / "hub" / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
+    (place / "empty.onnx").write_bytes(b"")
+    (place / "text.onnx").write_text("this is no model\n")
+    (place / "net.tflite").write_bytes(b"\0\0\0\0TFL3")
+    (place / "net.edgepack").write_bytes(b"no bundle")
+    header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    (place / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    (place / "wrong.toml").write_text('model = "net.onnx"\nprecison = ["int8"]\n')
+    return place
+
+
+def test_there_are_sixty_and_none_twice() -> None:
+    assert len({words for words, _ in MISTAKES}) == len(MISTAKES) >= 60
+
+
+@pytest.mark.parametrize(("words", "said"), MISTAKES, ids=[words for words, _ in MISTAKES])
+def test_a_mistake_is_explained_once_with_what_to_do(
+    edgepack: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str, said: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("EDGEPACK_STORE", str(tmp_path / "store"))
+    before = sorted(path.name for path in folder.iterdir())
+    ran = edgepack(*words.split())
+    assert (ran.code, ran.out) == (2, ""), ran.err
+    for part in said:
+        assert part in ran.err
+    lines = ran.err.splitlines()
+    assert [line.partition(":")[0] for line in lines[-2:]] == ["error", "hint"]
+    message = lines[-2].removeprefix("error: ")
+    assert ran.err.count(message) == 1, "said once"
+    assert "Traceback" not in ran.err
+    made = sorted(path.name for path in folder.iterdir())
+    assert [name for name in made if name not in {*before, "artifacts"}] == []
