@@ -19,6 +19,9 @@ class Events(Protocol):
     def end(self, outcome: Outcome, detail: str) -> None:
         """The stage that began last is over."""
 
+    def row(self, number: int, total: int, title: str, left_s: float | None) -> None:
+        """Row ``number`` of ``total`` of a build starts; what is left takes about ``left_s``, where that is known."""
+
     def note(self, text: str) -> None:
         """Something the user should know that is not an error."""
 
@@ -33,6 +36,9 @@ class Silent:
         """Show nothing."""
 
     def end(self, outcome: Outcome, detail: str) -> None:
+        """Show nothing."""
+
+    def row(self, number: int, total: int, title: str, left_s: float | None) -> None:
         """Show nothing."""
 
     def note(self, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from edgepack.execution.store import Store, default_folder
 from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, meet_gate
+from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row, with_latency
 from edgepack.pipeline.settings import BuildSettings
@@ -95,13 +97,25 @@ def build(settings: BuildSettings, store: Store | None = None, events: Events | 
     runner = StageRunner(store, plan.out / "logs", events or Silent(), settings.compile_limit_s, host_facts())
     try:
         original = prepare_original(plan, runner)
-        rows = tuple(build_row(plan, original, target, precision, runner) for target, precision in plan.rows())
+        rows = tuple(_build_rows(plan, original, runner))
         measured = Measured()
         if settings.benchmark:
             measured = measure_rows_here(runner, plan.targets, rows, settings.duration_s, settings.seed)
     finally:
         store.save()
     return _finish(plan, original, rows, measured, store)
+
+
+def _build_rows(plan: BuildPlan, original: Original, runner: StageRunner) -> Iterator[BuildRow]:
+    """Build one row after the other, and tell how far all of them are."""
+    pairs = tuple(plan.rows())
+    names = tuple(f"{target.id} {precision}" for target, precision in pairs)
+    pace = Pace(names, runner.logs / "durations.json")
+    for number, (name, (target, precision)) in enumerate(zip(names, pairs, strict=True), 1):
+        runner.events.row(number, len(pairs), name, pace.left_s())
+        began, ran = time.monotonic(), len(runner.store.ran)
+        yield build_row(plan, original, target, precision, runner)
+        pace.finished(time.monotonic() - began, ran=len(runner.store.ran) > ran)
 
 
 def exit_code(result: BuildResult) -> int:

@@ -12,7 +12,7 @@ NAMES = [name for name, _ in inspect.getmembers(Events, inspect.isfunction) if n
 
 
 def test_there_are_events() -> None:
-    assert set(NAMES) == {"begin", "progress", "end", "note"}
+    assert set(NAMES) == {"begin", "progress", "end", "row", "note"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -26,5 +26,6 @@ def test_silence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     events.begin("export", "model.onnx")
     events.progress("export", 1, 2)
     events.end("done", "")
+    events.row(1, 2, "board int8", 90.0)
     events.note("a note")
     assert capsys.readouterr() == ("", "")

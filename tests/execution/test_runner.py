@@ -35,6 +35,8 @@ class Recorder:
     def end(self, outcome: Outcome, detail: str) -> None:
         self.ended.append((self._stage, outcome))
 
+    def row(self, number: int, total: int, title: str, left_s: float | None) -> None: ...
+
     def note(self, text: str) -> None: ...
 
 

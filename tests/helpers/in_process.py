@@ -22,6 +22,8 @@ class Told:
 
     def end(self, outcome: Any, detail: str) -> None: ...
 
+    def row(self, number: int, total: int, title: str, left_s: float | None) -> None: ...
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.demo.job import demo
+from edgepack.execution.events import Silent
 from edgepack.execution.store import Store
 from edgepack.pipeline.build import build, exit_code
 from edgepack.pipeline.settings import BuildSettings
@@ -336,9 +337,15 @@ def test_a_precision_that_a_target_does_not_offer_is_skipped_unless_that_is_stri
         settings = BuildSettings(
             str(small_conv), precisions=precisions, out=str(tmp_path / "out"), benchmark=False, **changes
         )  # type: ignore[arg-type]
-        result = build(settings, Store(tmp_path / "store"))
+        result = build(settings, Store(tmp_path / "store"), Told())
         assert [row.reason is None for row in result.rows] == [row.status == "ok" for row in result.rows]
         return [(row.precision, row.status, row.exit_code) for row in result.rows], exit_code(result)
+
+    told: list[tuple[int, int, str, bool]] = []
+
+    class Told(Silent):
+        def row(self, number: int, total: int, title: str, left_s: float | None) -> None:
+            told.append((number, total, title, left_s is not None))
 
     left = tmp_path / "out" / f"{small_conv.stem}-host-onnxruntime-bf16.edgepack"
     left.parent.mkdir()
@@ -350,5 +357,11 @@ def test_a_precision_that_a_target_does_not_offer_is_skipped_unless_that_is_stri
         "host-onnxruntime does not offer bf16; its profile lists fp32" in (tmp_path / "out" / "report.html").read_text()
     )
     assert rows("fp32", "bf16", strict=True) == ([("fp32", "ok", 0), ("bf16", "failed", 2)], 2)
+    assert told == [
+        (1, 2, "host-onnxruntime fp32", False),
+        (2, 2, "host-onnxruntime bf16", True),
+        (1, 2, "host-onnxruntime fp32", False),  # of bf16 nothing is known: it was skipped
+        (2, 2, "host-onnxruntime bf16", True),
+    ]
     # Nothing was built at all: that is no success.
     assert rows("bf16") == ([("bf16", "skipped", 0)], 2)

@@ -34,6 +34,13 @@ class Display:
         self._stage, self._detail, self._began = stage, detail, time.monotonic()
         self._line.begin(stage, detail)
 
+    def row(self, number: int, total: int, title: str, left_s: float | None) -> None:
+        """Print how far the whole is, above the stages of the row."""
+        _LOG.info("row %d of %d: %s", number, total, title)
+        if total > 1:
+            left = "" if left_s is None else f", about {in_words(left_s)} left"
+            self._console.remark(f"[bold]row {number} of {total}[/]: {safe(title)}{left}")
+
     def progress(self, what: str, done: int, total: int, /) -> None:
         """Advance the running stage; a ``what`` of several words stands beside it."""
         words = [self._detail, what] if " " in what else [self._detail]
@@ -51,6 +58,15 @@ class Display:
         """Print a warning between the stages' lines."""
         _LOG.info("%s", text)
         self._console.remark(f"[yellow]![/] {safe(text)}")
+
+
+def in_words(seconds: float) -> str:
+    """Return a time to wait as people say it: seconds below a minute and a half, hours from an hour and a half."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 class Bar:

@@ -89,3 +89,30 @@ def test_a_bar_is_one_stage(console: Any, fails: bool) -> None:
     assert line.startswith("[red]✗[/] tune" if fails else "[green]✓[/] tune")
     assert console.line.said[-1] == ("stop",)
     assert ("update", "", 1, 2) in console.line.said
+
+
+def test_the_whole_is_said_above_the_stages(console: Any) -> None:
+    with Display(console) as display:
+        display.row(7, 18, "board int8", 370.0)
+        display.row(8, 18, "[board] fp32", None)
+        display.row(1, 1, "board int8", None)  # there is no whole beside it
+    assert console.printed == [
+        "[bold]row 7 of 18[/]: board int8, about 6 min left",
+        "[bold]row 8 of 18[/]: \\[board] fp32",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0.0, "1 s"),
+        (4.4, "4 s"),
+        (89.0, "89 s"),
+        (90.0, "2 min"),
+        (370.0, "6 min"),
+        (5399.0, "90 min"),
+        (9000.0, "2.5 h"),
+    ],
+)
+def test_a_time_to_wait_in_words(seconds: float, words: str) -> None:
+    assert progress.in_words(seconds) == words

@@ -1,0 +1,53 @@
+"""How long the rows of a build still take."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgepack.pipeline.pace import Pace
+
+NAMES = ("a fp32", "a int8", "b int8")
+
+
+def test_nothing_is_said_before_anything_is_known(tmp_path: Path) -> None:
+    pace = Pace(NAMES, tmp_path / "durations.json")
+    assert pace.left_s() is None
+    pace.finished(10.0, ran=True)
+    assert pace.left_s() == 20.0
+    pace.finished(40.0, ran=True)
+    assert pace.left_s() == 25.0
+    pace.finished(10.0, ran=True)
+    assert pace.left_s() == 0.0
+
+
+def test_earlier_builds_tell_from_the_beginning(tmp_path: Path) -> None:
+    file = tmp_path / "durations.json"
+    file.write_text(json.dumps({"a fp32": 10.0, "a int8": 30.0, "b int8": 50.0, "other": 1.0}))
+    pace = Pace(NAMES, file)
+    assert pace.left_s() == 90.0
+    pace.finished(20.0, ran=True)  # today all is slower
+    assert pace.left_s() == 160.0
+    assert json.loads(file.read_text()) == {"a fp32": 20.0, "a int8": 30.0, "b int8": 50.0, "other": 1.0}
+
+
+def test_rows_from_the_store_take_no_time_and_are_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "durations.json"
+    file.write_text(json.dumps(dict.fromkeys(NAMES, 100.0)))
+    pace = Pace(NAMES, file)
+    pace.finished(0.5, ran=False)
+    assert pace.left_s() == pytest.approx(1.0)
+    assert json.loads(file.read_text()) == dict.fromkeys(NAMES, 100.0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "no", '{"a fp32": "x"}', '{"a fp32": -1}', '{"a fp32": 1e999}', "[" * 5000, '{"a fp32": null}']
+)
+def test_what_cannot_be_read_is_not_known(tmp_path: Path, text: str) -> None:
+    (tmp_path / "durations.json").write_text(text)
+    pace = Pace(NAMES, tmp_path / "durations.json")
+    assert pace.left_s() is None
+    pace.finished(2.0, ran=True)
+    assert json.loads((tmp_path / "durations.json").read_text()) == {"a fp32": 2.0}
