@@ -87,8 +87,8 @@ def test_a_model_is_tuned_and_known_the_next_time(model: Path, tmp_path: Path) -
     known = sum(kernel["measured"] for kernel in kernels.values())
     again = run("tune", model, "--target", "host-tvm", "--minutes", "0.01")
     assert again.exit_code == 0, again.stderr
-    assert f"{known} kernels known from records" in again.stderr
-    assert "the whole model takes" in again.stderr
+    assert f"{known} kernels known from records" in again.stdout
+    assert "the whole model takes" in again.stdout
 
 
 def remember(model_file: Path, ratio: float) -> tuple[Workload, Blocking]:
@@ -135,7 +135,7 @@ def test_records_are_exported_merged_and_counted(model: Path, tmp_path: Path, mo
     out = tmp_path / "shipped.jsonl"
     shown = run("tune", "--target", "host-tvm", "--export", out)
     assert shown.exit_code == 0, shown.stderr
-    assert "1 kernels measured, 1 with a faster tile" in shown.stderr
+    assert "1 kernels measured, 1 with a faster tile" in shown.stdout
     monkeypatch.setenv("EDGEPACK_TUNING", str(tmp_path / "elsewhere"))
     merged = run("tune", "--target", "host-tvm", "--merge", out, "--json")
     assert merged.exit_code == 0, merged.stderr
@@ -184,4 +184,4 @@ def test_a_damaged_database_stops_a_build_with_a_way_out(model: Path, tmp_path: 
     path.write_bytes(lines[0] + b"{}\n" + lines[1])
     done = run("build", model, "--target", "host-tvm", "--precision", "fp32", "--out", tmp_path / "out")
     assert done.exit_code != 0
-    assert "is damaged at line 2" in " ".join(done.stderr.split())
+    assert "is damaged at line 2" in " ".join(done.stdout.split())

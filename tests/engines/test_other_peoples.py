@@ -214,7 +214,7 @@ def test_an_opset_that_is_too_high_is_said_in_the_same_words(model: Path, tmp_pa
     path.write_text('id = "board"\ntitle = "B"\nbackend = "toy"\narch = "aarch64"\n[engine]\nmax_opset = 17\n')
     done = CliRunner().invoke(cli, ["check", str(model), "--target", str(path)])
     assert done.exit_code == 4
-    assert "the model uses opset 21; Toy on board knows opsets up to 17" in " ".join(done.stderr.split())
+    assert "the model uses opset 21; Toy on board knows opsets up to 17" in " ".join(done.stdout.split())
 
 
 # --- one that is broken -----------------------------------------------------------------------------------------------

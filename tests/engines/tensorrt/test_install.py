@@ -171,5 +171,5 @@ def test_the_devices_command_line_installs_and_adopts(
     assert "engine: tensorrt GPU (the engine was built here now" in captured.err
     installed = root / "current" / "static-fp16-model.edgepack"
     assert main(["adopt", str(installed), "-o", str(tmp_path / "twin.edgepack")]) == 0
-    assert "sm 8.7" in capsys.readouterr().err
+    assert "sm 8.7" in capsys.readouterr().out
     assert "tensorrt" in sys.modules
