@@ -136,7 +136,7 @@ def _report(out: Path, folder: Path) -> int:
     text.unlink(missing_ok=True)
     done = _run([sys.executable, "-m", "edgepack", "report", *words, "--", str(out)], folder)
     if done.code:
-        held = [line for line in done.said if line.startswith("failed:")]
+        held = [line for line in (*done.stdout.splitlines(), *done.said) if line.startswith("failed:")]
         title = "a condition of fail-if holds" if held else "the report was not written"
         _annotate("error", f"edgepack: {title}", "\n".join(held) or _last_error(done))
     if text.is_file():
@@ -186,6 +186,9 @@ def _run(words: list[str], folder: Path) -> Done:
             code = process.wait()
             out.seek(0)
             stdout = out.read().decode("utf-8", "replace")
+        if "--json" not in words:  # then it is for people, too
+            for line in stdout.splitlines():
+                _say(line)
     finally:
         _say(f"::{token}::")
     return Done(code if code >= 0 else 128 - code, stdout, tuple(said))

@@ -148,7 +148,7 @@ def test_the_installed_program(device, bundle, tmp_path):
     environment = {"PATH": os.defpath, "HOME": str(tmp_path), "EDGEPACK_CACHE": str(tmp_path)}
     done = subprocess.run([program, "inspect", bundle], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    assert "small 1.0 for test-board" in done.stderr
+    assert "small 1.0 for test-board" in done.stdout
 
 
 def test_a_damaged_bundle_on_a_device(device, bundle, tmp_path):

@@ -115,7 +115,7 @@ def test_files_that_compute_something_else_are_not_packed(runner: Any, model: Pa
             values = onnx.numpy_helper.to_array(tensor)[:, ::-1].copy()
             tensor.CopyFrom(onnx.numpy_helper.from_array(values, "matrix"))
     onnx.save(proto, folder / "model.onnx")
-    with pytest.raises(VerificationError, match="the output 'scores'"):
+    with pytest.raises(VerificationError, match="the fp32 output 'scores'"):
         pack_folder(runner, folder, model, "host-onnxruntime", data, None, 0, "mine", "7")
 
 

@@ -463,9 +463,9 @@ def test_the_devices_commands_install_show_and_go_back(tmp_path: Path, capsys: p
     code, out, err = call(["status", "--root", root, "--json"], capsys)
     assert (code, len(json.loads(out)["versions"])) == (0, 2)
     assert "rollback goes here" in err
-    code, _, err = call(["rollback", "--root", root], capsys)
+    code, out, _ = call(["rollback", "--root", root], capsys)
     assert code == 0
-    assert "small 1" in err
+    assert "small 1" in out
     assert call(["status", "--root", tmp_path / "nowhere"], capsys)[0] == 2
     assert call(["install", tmp_path / "nothing.edgepack", "--root", root], capsys)[0] == 2
 
