@@ -187,8 +187,8 @@ def _run(words: list[str], folder: Path) -> Done:
             out.seek(0)
             stdout = out.read().decode("utf-8", "replace")
         if "--json" not in words:  # then it is for people, too
-            for line in stdout.splitlines():
-                _say(line)
+            for words_said in stdout.splitlines():
+                _say(words_said)
     finally:
         _say(f"::{token}::")
     return Done(code if code >= 0 else 128 - code, stdout, tuple(said))
