@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # A part is at most as bad as this, in noise over signal: one that is lost must not hide what happens to the others.
 _MOST_NOISE = 10.0
 _LEAST_NOISE = 1e-20
+_RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,6 @@ class PartEnergies:
 def noise_db(noise: float) -> float:
     """Return a noise over signal as an SQNR in dB, at most 200."""
     return -10 * math.log10(max(noise, _LEAST_NOISE)) if math.isfinite(noise) else -200.0
-
-
-_RESAMPLES = 1000
 
 
 def balance(energies: Mapping[str, tuple[Array, Array]], seed: int) -> Balance:
