@@ -96,7 +96,8 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
     if close.sqnr_db is not None and close.n < _FEW:
         notes["samples"] = f"SQNR on {close.n} samples says little: give {_FEW} or more"
     worst = evaluation.balance
-    if close.sqnr_db is not None and worst.worst_db is not None and worst.worst_db < close.sqnr_db - _FAR_BELOW_DB:
+    known = row.precision != "fp32" and close.sqnr_db is not None and worst.worst_db is not None
+    if known and (worst.worst_db or 0.0) < (close.sqnr_db or 0.0) - _FAR_BELOW_DB:
         notes["worst part"] = f"{worst.worst} has {worst.worst_db:.1f} dB, all outputs together {close.sqnr_db:.1f}"
     if close.nonfinite:
         notes["nonfinite"] = (

@@ -32,7 +32,7 @@ _COSTLY_SHARE, _FREE_SHARE = 0.26, 0.02
 # Outputs of a layer that the noise model looks at: more cost time and tell nothing new.
 _MOST_OUTPUTS = 128
 # Share of a channel's own energy in what its noise is measured by; the rest is the mean of the layer's channels.
-BALANCE = 0.9
+_BALANCE = 0.9
 # No channel counts as less than this share of the mean.
 _LEAST_SHARE = 1e-3
 # Operators between a quantized tensor and the layers that tell how much its noise matters.
@@ -175,7 +175,7 @@ def _reader(view: _View, layer: Layer, numbers: Array, found: _Channel) -> tuple
     mean = float(outputs.mean())
     if not np.isfinite(mean) or mean <= 0:
         return None, np.zeros(numbers.shape)
-    signal = (1 - BALANCE) * mean + BALANCE * np.maximum(outputs, mean * _LEAST_SHARE)
+    signal = (1 - _BALANCE) * mean + _BALANCE * np.maximum(outputs, mean * _LEAST_SHARE)
     count = outputs.size
     wider = SATURATING_STEP if view.plan.rules.saturates else 1.0
     energy = square * positions * step * wider**2 / count
