@@ -17,8 +17,10 @@ from edgepack.quantize.correct import Corrected
 from edgepack.specs.build import BuildRow, Correction, Latency, Trial
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.run import Accuracy, Verification
+from edgepack.specs.types import Precision
 from edgepack.verify.closeness import Closeness
 from edgepack.verify.evaluate import Evaluation
+from edgepack.verify.parts import Balance
 
 MODEL = OnnxModel(Path("m.onnx"), "0" * 64, 1, 17, (), ())
 CLOSE = Closeness(40, 30.0, (29.0, 31.0), 0.99, (0.98, 1.0), 0.95, (0.9, 0.98))
@@ -170,3 +172,13 @@ def test_few_queries_have_no_p90() -> None:
 
 def test_without_percentiles_there_is_no_latency() -> None:
     assert with_latency(ROW, made_up.result(percentiles=()), None, None, None).latency_ns is None
+
+
+@pytest.mark.parametrize(("precision", "named"), [("int8", True), ("fp32", False)])
+def test_the_worst_part_is_named_where_rounding_lost_it(precision: Precision, named: bool) -> None:
+    close = Closeness(12, 40.0, None, 1.0, None, None, None)
+    balance = Balance(12, 20.0, None, "y: scores", 12.0)
+    evaluation = Evaluation(Verification(True, (), 4, "x", {}, ()), None, "no labels", close, balance=balance)
+    row = with_evaluation(BuildRow("t", precision, "ok"), evaluation)
+    assert row.worst_output == "y: scores"
+    assert ("worst part" in row.notes) == named
