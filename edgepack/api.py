@@ -120,6 +120,7 @@ def _export(module: Any, settings: Any) -> Any:
     """Write the module as ONNX into the build's folder and return settings that name the file."""
     from edgepack.data.recipes import load_recipe
     from edgepack.export.torch_module import export_module
+    from edgepack.pipeline.plan import chosen_task
     from edgepack.pipeline.settings import parse_shape
     from edgepack.pipeline.stages.export import find_for_export
 
@@ -129,8 +130,9 @@ def _export(module: Any, settings: Any) -> Any:
     data = settings.data or settings.eval
     samples = None
     if data is not None:
-        preprocessing = load_recipe(settings.recipe).preprocessing if settings.recipe else None
-        samples = find_for_export(data, preprocessing, settings.seed, folder)
+        recipe = load_recipe(settings.recipe) if settings.recipe else None
+        task = chosen_task(settings.task, recipe)
+        samples = find_for_export(data, recipe.preprocessing if recipe else None, task, settings.seed, folder)
     shapes = {key: parse_shape(key, text) for key, text in settings.shapes.items()}
     exported = export_module(module, f"the {type(module).__name__}", samples, shapes, folder)
     path = exported.path.replace(folder / f"{name}.onnx")

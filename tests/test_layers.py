@@ -27,6 +27,7 @@ LAYERS = (
     "base",
     "device execution graph",
     "engines data",
+    "tasks",
     "export calibrate verify",
     "quantize lint bundle",
     "runtime",
@@ -40,7 +41,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
 # What runs on a device. It has numpy, Click and the engine; only the command line needs Click.
-DEVICE = ("base", "device", "execution", "engines", "verify", "bundle", "runtime", "benchmark")
+DEVICE = ("base", "device", "execution", "engines", "data", "tasks", "verify", "bundle", "runtime", "benchmark")
 # These do not even want numpy: a command line that answers at once imports them.
 PLAIN = ("errors", "specs", "base", "execution", "device")
 

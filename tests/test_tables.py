@@ -11,8 +11,10 @@ import pytest
 import edgepack
 from edgepack.base.extensions import Table
 from edgepack.calibrate.observers import OBSERVERS
+from edgepack.data.samples import SOURCES
 from edgepack.export import FRAMEWORKS
 from edgepack.lint import CHECKS
+from edgepack.tasks import TASKS
 from edgepack.verify.metrics import METRICS
 
 ROOT = Path(edgepack.__file__).resolve().parent
@@ -21,6 +23,8 @@ TABLES: dict[str, Table[Any]] = {
     "verify/metrics": METRICS,
     "lint": CHECKS,
     "export": FRAMEWORKS,
+    "data": SOURCES,
+    "tasks": TASKS,
 }
 ROWS = [(place, name) for place, table in TABLES.items() for name in table.own]
 

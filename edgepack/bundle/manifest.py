@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from edgepack.base import documents
 from edgepack.bundle.layout import MANIFEST, MEMBER_LIMIT, SIGNATURE, name_problem, names_problem
 from edgepack.bundle.payloads import binding_problems
-from edgepack.errors import BundleError, ConfigError
+from edgepack.data.recipes import check_preprocessing
+from edgepack.errors import BundleError, ConfigError, ToolchainError
 from edgepack.specs.bundle import Manifest, Payload
 from edgepack.specs.model import TensorSpec
+from edgepack.tasks import check_task
 from edgepack.verify.golden import GOLDEN
 
 if TYPE_CHECKING:
@@ -135,6 +137,18 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     yield from binding_problems(manifest)
     if any(count < 0 for count in manifest.layers.values()):
         yield "layers: a count is negative"
+    yield from _input_problems(manifest)
+
+
+def _input_problems(manifest: Manifest) -> Iterator[str]:
+    """Look at how inputs are made and answers read: what is written there is computed with on a device."""
+    try:
+        if manifest.preprocessing is not None:
+            check_preprocessing(manifest.preprocessing, "preprocessing")
+        if manifest.task is not None:
+            check_task(manifest.task)
+    except (ConfigError, ToolchainError) as error:  # the second: another package's task that cannot be imported
+        yield error.message[:400]
 
 
 def _tensor_problems(what: str, tensors: tuple[TensorSpec, ...]) -> Iterator[str]:

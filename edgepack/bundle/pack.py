@@ -29,6 +29,7 @@ from edgepack.specs.bundle import FileEntry, LayerRecords, Manifest, MeasuredAcc
 from edgepack.specs.data import Preprocessing
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.target import Target
+from edgepack.specs.task import Task
 from edgepack.specs.types import Precision, Progress, no_progress
 from edgepack.verify.golden import GOLDEN, check_golden, read_golden
 
@@ -55,6 +56,7 @@ class BundleFacts:
     options: Mapping[str, str] = field(default_factory=dict)
     licence: str | None = None
     records: LayerRecords | None = None
+    task: Task | None = None
 
 
 def pack(
@@ -133,6 +135,7 @@ def _manifest(compiled: CompiledModel, about: BundleFacts, sources: Mapping[str,
         calibration_sha256=about.calibration_sha256,
         files=_entries(sources),
         options={**device_facts_of(about.target), **about.options},
+        task=dataclasses.replace(about.task, classes=()) if about.task is not None else None,
     )
 
 

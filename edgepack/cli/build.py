@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _SETTINGS = (
     click.argument("model", required=False, shell_complete=complete_file),
-    options("target", "precision", "data", "eval", "recipe", "samples", "eval_samples", "observer", "percentile"),
+    options("target", "precision", "data", "eval", "recipe", "task", "samples", "eval_samples"),
+    options("skip_bad", "observer", "percentile"),
     click.option(
         "--method",
         type=OneOf(("auto", "plain")),

@@ -177,6 +177,16 @@ _OPTIONS: dict[str, Any] = {
         shell_complete=complete_recipe,
         help="Preprocessing and calibration recipe: a name from 'edgepack recipes', or a .toml file.",
     ),
+    "task": click.option(
+        "--task",
+        metavar="TASK[:DECODER]",
+        help="What the model is for, such as image-classification  [default: the recipe's]",
+    ),
+    "skip_bad": click.option(
+        "--skip-bad",
+        type=click.IntRange(min=0),
+        help="Leave out up to so many samples that are broken, or whose labels are  [default: 0]",
+    ),
     "samples": click.option(
         "--samples", type=int, help="Number of calibration samples  [default: the recipe's, else all]"
     ),

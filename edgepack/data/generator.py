@@ -14,7 +14,7 @@ import numpy as np
 from edgepack.base.documents import suggestion
 from edgepack.base.user_functions import load_callable
 from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, show, to_input
-from edgepack.data.source import Contents, Item, backwards, place
+from edgepack.data.source import Asked, Contents, Item, Source, backwards, place
 from edgepack.errors import DataError
 
 if TYPE_CHECKING:
@@ -164,3 +164,20 @@ def _digest(sample: Mapping[str, Array], labels: str | None) -> str:
             digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _recognises(data: str, _task: object) -> bool:
+    before, colon, after = data.rpartition(":")
+    exists = "\0" not in data and (Path(data).is_dir() or Path(data).is_file())
+    return bool(colon and after.isidentifier() and before) and not exists
+
+
+def _scan_asked(asked: Asked, inputs: tuple[TensorSpec, ...] | None, _digest_of_file: object) -> Contents:
+    return scan(asked.source, inputs, asked.labels)
+
+
+def _read_asked(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+    return read(asked.source, inputs, asked.labels, indices)
+
+
+SOURCE = Source(_recognises, _scan_asked, _read_asked)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import os
 from dataclasses import dataclass
@@ -14,20 +13,27 @@ import numpy as np
 
 from edgepack.base.documents import suggestion
 from edgepack.base.files import read_regular
-from edgepack.data.checks import check_dtype, check_shape, check_values, fits, show
-from edgepack.data.preprocess import MOST_FILE_BYTES, decode_picture, picture_shape
-from edgepack.data.source import Contents, Item
+from edgepack.data.pictures import (
+    SUFFIXES,
+    check_inputs,
+    digest_of_file,
+    find_broken,
+    frame_of_file,
+    read_files,
+)
+from edgepack.data.preprocess import read_picture_file
+from edgepack.data.source import Asked, Contents, Item, Source
 from edgepack.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from edgepack.specs.data import Preprocessing
     from edgepack.specs.model import TensorSpec
+    from edgepack.specs.task import Task
     from edgepack.specs.types import Array
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 _LABELS_FILE = "labels.csv"
+CLASSES_FILE = "labels.txt"
 _MOST_LABELS_BYTES = 64 << 20
 
 
@@ -42,98 +48,97 @@ class PictureFolder:
     ignored: tuple[str, ...]
 
 
-def list_pictures(root: Path) -> PictureFolder:
+def list_pictures(root: Path, classes: tuple[str, ...] = ()) -> PictureFolder:
     """Find the pictures below ``root`` and their labels.
 
     With ``labels.csv`` (header ``file,label``) that file says what the samples are; labels that are not all whole
     numbers become classes in sorted order. Else the subfolders are the classes, in sorted order; subfolders that all
-    have whole numbers for names mean those labels. Else the pictures are unlabelled. Hidden files, and files that are
-    no pictures by their suffix, are ignored and named in ``ignored``. Raises ``DataError``.
+    have whole numbers for names mean those labels. Else the pictures are unlabelled. Names of classes have the order
+    of ``classes``, else of a file ``labels.txt``, where there is one, and not the sorted one. Hidden files, and files
+    that are no pictures by their suffix, are ignored and named in ``ignored``. Raises ``DataError``.
     """
+    classes = classes or read_class_names(root)
     names, ignored = _walk(root)
     if not names:
         others = f"; it has {len(ignored)} other files, such as {ignored[0]}" if ignored else ""
         raise DataError(f"there is no picture in {root}{others}", hint="pictures end in " + ", ".join(SUFFIXES))
     if (root / _LABELS_FILE).exists():
-        labels, classes = _read_labels_file(root, names)
+        labels, classes = _read_labels_file(root, names, classes)
         return PictureFolder(root, names, labels, classes, ignored)
     folders = sorted({name.partition("/")[0] for name in names if "/" in name})
     if not folders:
         return PictureFolder(root, names, None, (), ignored)
     _check_class_folders(root, names, folders)
-    values, classes = _label_values(folders)
+    values, classes = _label_values(folders, classes)
     return PictureFolder(root, names, tuple(values[name.partition("/")[0]] for name in names), classes, ignored)
 
 
-def scan(root: Path, digest: Callable[[Path], str]) -> Contents:
-    """Return the contents of a picture folder; ``digest`` gives the sha256 of a file."""
-    found = list_pictures(root)
-    labels = None if found.labels is None else np.asarray(found.labels, dtype=np.int64)
-
-    def of_sample(index: int) -> str:
-        path = root / found.names[index]
-        try:
-            return digest(path)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}", hint="check the file's permissions") from error
-
-    return Contents(len(found.names), of_sample, labels, found.classes, found.ignored)
+def _order(task: Task | None) -> tuple[str, ...]:
+    return task.classes if task is not None else ()
 
 
-def check_inputs(root: Path, preprocessing: Preprocessing | None, inputs: tuple[TensorSpec, ...]) -> TensorSpec:
-    """Return the one input that pictures feed. Raises ``DataError`` when the preprocessing does not fit it."""
-    if len(inputs) != 1:
-        names = ", ".join(spec.name for spec in inputs)
-        raise DataError(
-            f"the model has {len(inputs)} inputs ({names}), pictures can feed only one",
-            hint="give a .npz with an array for each input, or module:callable",
-        )
-    made = _made_by(root, preprocessing)
-    check_dtype(np.dtype(made.dtype), inputs[0], "the recipe")
-    shape = (1, *picture_shape(made))
-    # A side that depends on the picture fits here; the picture itself is checked when it is read.
-    sizes = zip(shape, inputs[0].shape, strict=False)
-    known = tuple(want if isinstance(have, str) else have for have, want in sizes)
-    if len(shape) != len(inputs[0].shape) or not fits(known, inputs[0]):
-        raise DataError(
-            f"the recipe makes pictures of shape {show(shape)}, the model's input {inputs[0].name!r} is "
-            f"{show(inputs[0].shape)}",
-            hint="choose a recipe with the model's size, layout (NCHW or NHWC) and channels",
-        )
-    return inputs[0]
+def _labels(found: PictureFolder) -> Array | None:
+    return None if found.labels is None else np.asarray(found.labels, dtype=np.int64)
 
 
-def read(
-    root: Path, preprocessing: Preprocessing | None, inputs: tuple[TensorSpec, ...], indices: Sequence[int]
-) -> Iterator[Item]:
-    """Yield the pictures ``indices``, decoded one at a time. Raises ``DataError`` naming the file."""
-    spec = check_inputs(root, preprocessing, inputs)
-    made = _made_by(root, preprocessing)
-    found = list_pictures(root)
+def _recognises(data: str, _task: object) -> bool:
+    return "\0" not in data and Path(data).is_dir()
+
+
+def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
+    if inputs is not None:
+        check_inputs(asked.source, asked.preprocessing, inputs)
+    root = Path(asked.source)
+    found = list_pictures(root, _order(asked.task))
+    paths = tuple(root / name for name in found.names)
+    return Contents(
+        len(paths),
+        lambda index: digest_of_file(paths[index], digest),
+        _labels(found),
+        found.classes,
+        found.ignored,
+        found.names,
+        find_broken(paths) if asked.thorough else (),
+        lambda index: frame_of_file(paths[index], asked.preprocessing),
+    )
+
+
+def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+    root = Path(asked.source)
+    found = list_pictures(root, _order(asked.task))
+    labels = _labels(found)
     for index in indices:
         if index >= len(found.names):
             raise DataError(
                 f"{root} has only {len(found.names)} pictures left", hint="do not change the data during a run"
             )
-        path = root / found.names[index]
-        try:
-            data = read_regular(path, MOST_FILE_BYTES)
-        except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}", hint="check the file's permissions") from error
-        array = decode_picture(data, str(path), made)[None]
-        check_shape(array.shape, spec, str(path))
-        check_values(array, spec.name, str(path))
-        label = None if found.labels is None else np.asarray(found.labels[index], dtype=np.int64)
-        yield Item({spec.name: array}, hashlib.sha256(data).hexdigest(), label)
+    paths = [root / found.names[index] for index in indices]
+    chosen = None if labels is None else [labels[index] for index in indices]
+    yield from read_files(asked.source, paths, asked.preprocessing, inputs, chosen)
 
 
-def _made_by(root: Path, preprocessing: Preprocessing | None) -> Preprocessing:
-    if preprocessing is None:
-        raise DataError(
-            f"{root} contains pictures, and no recipe says how to preprocess them",
-            hint="add a recipe, such as --recipe imagenet, or write one (see the calibration folder)",
-        )
-    return preprocessing
+def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
+    path = Path(asked.source) / list_pictures(Path(asked.source)).names[index]
+    return read_picture_file(path), str(path)
+
+
+SOURCE = Source(_recognises, _scan, _read, pictures=True, picture=_picture)
+
+
+def read_class_names(root: Path) -> tuple[str, ...]:
+    """Return the lines of ``labels.txt`` in a folder, the classes in order; nothing where there is none."""
+    path = root / CLASSES_FILE
+    if not path.is_file():
+        return ()
+    try:
+        text = read_regular(path, _MOST_LABELS_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no list of classes in UTF-8: {error}", hint="write one class in a line") from error
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if twice is not None:
+        raise DataError(f"{path} has the class {twice!r} twice", hint="remove one of the lines")
+    return names
 
 
 def _walk(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -156,7 +161,7 @@ def _walk(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
             if name in folders:
                 if hidden or path.is_symlink():
                     ignored.append(relative)
-            elif relative != _LABELS_FILE:
+            elif relative not in (_LABELS_FILE, CLASSES_FILE):
                 (ignored if hidden or not name.lower().endswith(SUFFIXES) else names).append(relative)
                 if relative in names[-1:] and not path.is_file():
                     raise DataError(f"{path} is not a file", hint="remove it, or restore what it links to")
@@ -187,18 +192,32 @@ def _check_class_folders(root: Path, names: tuple[str, ...], folders: list[str])
         )
 
 
-def _label_values(words: list[str]) -> tuple[dict[str, int], tuple[str, ...]]:
-    """Return the label of each word: the number that it is when all are whole numbers, else its place among them."""
+def _label_values(words: list[str], classes: tuple[str, ...]) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Return the label of each word: the number that it is when all are whole numbers, else its place in ``classes``.
+
+    Without classes it is its place among the words. Raises ``DataError`` for a word that is no class.
+    """
     unique = sorted(set(words))
-    if all(word.isascii() and word.isdigit() and len(word) < 18 for word in unique):
+    if all(word.isascii() and word.isdigit() and len(word) < 18 for word in unique) and not set(unique) <= set(classes):
         values = {word: int(word) for word in unique}
         if len(set(values.values())) != len(values):
             raise DataError("two class names mean the same number, such as 1 and 01", hint="rename one of them")
-        return values, ()
-    return {word: place for place, word in enumerate(unique)}, tuple(unique)
+        return values, classes
+    if not classes:
+        classes = tuple(unique)
+    places = {name: place for place, name in enumerate(classes)}
+    for word in unique:
+        if word not in places:
+            raise DataError(
+                f"{word!r} is none of the {len(classes)} classes of the recipe or of {CLASSES_FILE}",
+                hint=suggestion(word, classes[:200]),
+            )
+    return places, classes
 
 
-def _read_labels_file(root: Path, names: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[str, ...]]:
+def _read_labels_file(
+    root: Path, names: tuple[str, ...], order: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
     path = root / _LABELS_FILE
     words = _parse_labels_file(path)
     known = set(names)
@@ -213,7 +232,7 @@ def _read_labels_file(root: Path, names: tuple[str, ...]) -> tuple[tuple[int, ..
             f"{path} has no label for {missing[0]}" + (f" and {len(missing) - 1} others" if missing[1:] else ""),
             hint="add a line for each picture, or move unlabelled pictures elsewhere",
         )
-    values, classes = _label_values([word for word, _ in words.values()])
+    values, classes = _label_values([word for word, _ in words.values()], order)
     return tuple(values[words[name][0]] for name in names), classes
 
 
@@ -248,8 +267,3 @@ def _parse_labels_file(path: Path) -> dict[str, tuple[str, int]]:
 def _near(name: str, names: tuple[str, ...]) -> list[str]:
     """Return at most 200 names to search for a near one: those with the same beginning first."""
     return sorted(names, key=lambda other: (other[:3] != name[:3], abs(len(other) - len(name))))[:200]
-
-
-def labels_of(found: PictureFolder) -> Array | None:
-    """Return the labels as int64 [pictures], or None."""
-    return None if found.labels is None else np.asarray(found.labels, dtype=np.int64)

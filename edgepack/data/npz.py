@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,12 +17,11 @@ import numpy as np
 from edgepack.base.files import open_regular
 from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, show, to_input
 from edgepack.data.npy import read_header
-from edgepack.data.source import LABELS, Contents, Item, place
+from edgepack.data.source import LABELS, Asked, Contents, Item, Source, place
 from edgepack.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
 
     from edgepack.specs.model import TensorSpec
     from edgepack.specs.types import Array
@@ -276,3 +276,18 @@ def _read_labels(path: Path, member: Member) -> Array:
         labels = _whole(path, archive, member)
     check_values(labels, member.name, str(path))
     return labels
+
+
+def _recognises(data: str, _task: object) -> bool:
+    return "\0" not in data and Path(data).suffix.lower() == ".npz" and Path(data).is_file()
+
+
+def _scan_asked(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
+    return scan(Path(asked.source), inputs, asked.labels, digest)
+
+
+def _read_asked(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+    return read(Path(asked.source), inputs, asked.labels, indices)
+
+
+SOURCE = Source(_recognises, _scan_asked, _read_asked)

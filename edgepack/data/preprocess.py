@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgepack.base.files import read_regular
+from edgepack.data.geometry import Geometry, geometry_of
+from edgepack.data.resample import resize
 from edgepack.errors import DataError, ToolchainError
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 # Larger pictures than this, before or after resizing, are taken for decompression bombs; it is about Pillow's limit.
 MOST_PIXELS = 100_000_000
 MOST_FILE_BYTES = 1 << 30
+_ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for pictures that lie on their side
 
 
 def read_picture(path: Path, preprocessing: Preprocessing) -> Array:
@@ -32,11 +37,31 @@ def read_picture(path: Path, preprocessing: Preprocessing) -> Array:
 
     Raises ``DataError`` naming the file for anything that is not a whole picture of a usual kind.
     """
+    data = read_picture_file(path)
+    return decode_picture(data, str(path), preprocessing)
+
+
+def read_picture_file(path: Path) -> bytes:
+    """Return the bytes of a picture file. Raises ``DataError``."""
     try:
-        data = read_regular(path, MOST_FILE_BYTES)
+        return read_regular(path, MOST_FILE_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from error
-    return decode_picture(data, str(path), preprocessing)
+
+
+def read_picture_size(path: Path) -> tuple[int, int]:
+    """Return height and width of a picture file as it is looked at (EXIF); only its head is decoded."""
+    return picture_size(read_picture_file(path), str(path))
+
+
+def picture_size(data: bytes, name: str) -> tuple[int, int]:
+    """Return height and width of the bytes of a picture file, see ``read_picture_size``. Raises ``DataError``."""
+    image = _open(data, name)
+    try:
+        turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
+    except Exception:  # odd metadata: it is shown as it lies
+        turned = False
+    return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def decode_picture(data: bytes, name: str, preprocessing: Preprocessing) -> Array:
@@ -44,14 +69,70 @@ def decode_picture(data: bytes, name: str, preprocessing: Preprocessing) -> Arra
     return normalize(open_picture(data, name, preprocessing), preprocessing)
 
 
+def decode_pixels(data: bytes, name: str, color: str = "RGB") -> Array:
+    """Decode, turn upright (EXIF) and convert the colours; uint8 [height, width, channels] of RGB or L."""
+    pixels = np.asarray(_convert(_decode(data, name), color, name))
+    return pixels[:, :, None] if color == "L" else pixels
+
+
 def open_picture(data: bytes, name: str, preprocessing: Preprocessing) -> Array:
     """Decode, turn upright (EXIF), convert the colours, resize and crop; uint8 [height, width, channels]."""
     image = _decode(data, name)
     color = "L" if preprocessing.color == "L" else "RGB"
-    image = _crop(_resize(_convert(image, color, name), preprocessing, name), preprocessing, name)
-    pixels = np.asarray(image)
-    if color == "L":
-        return pixels[:, :, None]
+    image = _convert(image, color, name)
+    found = geometry_of(image.height, image.width, preprocessing)
+    _check_size(found.size[::-1], f"{name} after resizing")
+    _check_crop(found, preprocessing, name)
+    if preprocessing.resampler == "pillow":
+        size = (found.size[1], found.size[0])
+        image = image if size == image.size else image.resize(size, _filters()[preprocessing.interpolation])
+        pixels = np.asarray(image)
+    else:
+        pixels = np.asarray(image)
+        pixels = resize(pixels if pixels.ndim == 3 else pixels[:, :, None], found.size, preprocessing.interpolation,
+                        preprocessing.resampler)  # fmt: skip
+    return _arranged(pixels if pixels.ndim == 3 else pixels[:, :, None], found, preprocessing)
+
+
+def prepare_pixels(pixels: Array, preprocessing: Preprocessing, name: str = "the array") -> Array:
+    """Return uint8 pixels [height, width, 3] of RGB, or [height, width] of grey, as the model's input, without Pillow.
+
+    The result is that of the same picture read from a file. Raises ``DataError`` for an array that is no picture.
+    """
+    pixels = _checked_pixels(pixels, preprocessing.color == "L", name)
+    found = geometry_of(pixels.shape[0], pixels.shape[1], preprocessing)
+    _check_size(found.size[::-1], f"{name} after resizing")
+    _check_crop(found, preprocessing, name)
+    resized = resize(pixels, found.size, preprocessing.interpolation, preprocessing.resampler)
+    return normalize(_arranged(resized, found, preprocessing), preprocessing)
+
+
+def _checked_pixels(pixels: Array, grey: bool, name: str) -> Array:
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or not pixels.size:
+        raise DataError(
+            f"{name} is {pixels.dtype} {list(pixels.shape)}, not a picture",
+            hint="give uint8 pixels [height, width, 3] in the order R, G, B, or [height, width] of grey",
+        )
+    _check_size((pixels.shape[1], pixels.shape[0]), name)
+    if grey and pixels.shape[2] == 3:  # as Pillow's convert("L"): ITU-R 601-2, in 16 bits
+        sums = pixels.astype(np.int32) @ np.array([19595, 38470, 7471], np.int32) + 0x8000
+        return (sums >> 16).astype(np.uint8)[:, :, None]
+    return pixels if grey or pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
+
+
+def _arranged(pixels: Array, found: Geometry, preprocessing: Preprocessing) -> Array:
+    """Return resized pixels cut out or padded, in the recipe's order of colours."""
+    height, width = found.canvas
+    if found.top < 0 or found.left < 0 or (height, width) != found.size:
+        top, left = max(found.top, 0), max(found.left, 0)
+        part = pixels[max(-found.top, 0) :, max(-found.left, 0) :][: height - top, : width - left]
+        if part.shape[:2] != (height, width):
+            canvas = np.full((height, width, pixels.shape[2]), preprocessing.pad, np.uint8)
+            canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
+            part = canvas
+        pixels = part
     return pixels[:, :, ::-1] if preprocessing.color == "BGR" else pixels
 
 
@@ -75,38 +156,56 @@ def normalize(pixels: Array, preprocessing: Preprocessing) -> Array:
 def picture_shape(preprocessing: Preprocessing) -> tuple[int | str, ...]:
     """Return the shape that ``read_picture`` gives; a size that depends on the picture is a string."""
     channels = 1 if preprocessing.color == "L" else 3
-    height, width = preprocessing.crop or preprocessing.resize or ("height", "width")
+    free = preprocessing.letterbox and preprocessing.stride is not None
+    height, width = ("height", "width") if free else preprocessing.crop or preprocessing.resize or ("height", "width")
     return (channels, height, width) if preprocessing.layout == "NCHW" else (height, width, channels)
 
 
 def _decode(data: bytes, name: str) -> Image.Image:
     """Return the first frame, whole and upright."""
+    image = _open(data, name)
+    with warnings.catch_warnings(), _unreadable(name):
+        warnings.simplefilter("ignore")  # odd metadata does not matter; the pixels are checked by decoding them
+        from PIL import ImageOps
+
+        image.load()
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
+
+
+def _open(data: bytes, name: str) -> Image.Image:
+    """Return a picture of a usual kind and size, its pixels not decoded yet."""
     try:
-        from PIL import Image, ImageOps, UnidentifiedImageError
+        from PIL import Image, UnidentifiedImageError
     except ImportError as error:
         raise ToolchainError(
             "Pillow is not installed, so pictures cannot be read", hint="pip install pillow"
         ) from error
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # odd metadata does not matter; the pixels are checked by decoding them
+    with warnings.catch_warnings(), _unreadable(name):
+        warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-            _check_size(image.size, name)
-            image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return image
-        except DataError:
-            raise
         except UnidentifiedImageError:
             raise DataError(
                 f"{name} is not a picture that can be read",
                 hint="remove the file, or convert it to PNG or JPEG: it is damaged or of another format",
             ) from None
-        except Exception as error:  # Pillow's decoders raise many kinds: OSError, SyntaxError, struct.error, ...
-            raise DataError(
-                f"{name} is not a picture that can be read: {error}",
-                hint="remove the file or copy it again: it is damaged, cut short, or of another format",
-            ) from error
+        _check_size(image.size, name)
+    return image
+
+
+@contextmanager
+def _unreadable(name: str) -> Iterator[None]:
+    """Make a ``DataError`` of what Pillow's decoders raise: OSError, SyntaxError, struct.error, ..."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{name} is not a picture that can be read: {error}",
+            hint="remove the file or copy it again: it is damaged, cut short, or of another format",
+        ) from error
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:
@@ -148,38 +247,25 @@ def _from_integers(image: Image.Image, name: str) -> Image.Image:
     return Image.fromarray(((values + 128) // 257).astype(np.uint8))
 
 
-def _resize(image: Image.Image, preprocessing: Preprocessing, name: str) -> Image.Image:
-    """Resize by Pillow's antialiased filters; ``resize_short`` truncates the longer side as torchvision's Resize."""
-    width, height = image.size
-    if preprocessing.resize is not None:
-        size = (preprocessing.resize[1], preprocessing.resize[0])
-    elif preprocessing.resize_short is not None:
-        short = preprocessing.resize_short
-        long = int(short * max(width, height) / min(width, height))
-        size = (short, long) if width <= height else (long, short)
-    else:
-        return image
-    _check_size(size, f"{name} after resizing")
-    return image if size == image.size else image.resize(size, _filters()[preprocessing.interpolation])
-
-
 def _filters() -> dict[str, Image.Resampling]:
     from PIL import Image
 
     kinds = Image.Resampling
-    return {"nearest": kinds.NEAREST, "bilinear": kinds.BILINEAR, "bicubic": kinds.BICUBIC, "lanczos": kinds.LANCZOS}
+    return {
+        "nearest": kinds.NEAREST,
+        "area": kinds.BOX,
+        "bilinear": kinds.BILINEAR,
+        "bicubic": kinds.BICUBIC,
+        "lanczos": kinds.LANCZOS,
+    }
 
 
-def _crop(image: Image.Image, preprocessing: Preprocessing, name: str) -> Image.Image:
-    """Cut out the centre, rounding as torchvision's CenterCrop."""
+def _check_crop(found: Geometry, preprocessing: Preprocessing, name: str) -> None:
     if preprocessing.crop is None:
-        return image
-    height, width = preprocessing.crop
-    if image.width < width or image.height < height:
+        return
+    (height, width), (crop_height, crop_width) = found.size, preprocessing.crop
+    if width < crop_width or height < crop_height:
         raise DataError(
-            f"{name} is {image.width}x{image.height} where a crop of {width}x{height} is taken",
+            f"{name} is {width}x{height} where a crop of {crop_width}x{crop_height} is taken",
             hint="add resize_short to the recipe, or remove the picture",
         )
-    left = round((image.width - width) / 2.0)
-    top = round((image.height - height) / 2.0)
-    return image.crop((left, top, left + width, top + height))

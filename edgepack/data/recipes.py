@@ -11,6 +11,7 @@ from edgepack.errors import ConfigError
 from edgepack.specs.data import Preprocessing, Recipe
 
 _MOST_PIXELS_A_SIDE = 8192
+_MOST_PAD = 255
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -83,6 +84,7 @@ def check_preprocessing(made: Preprocessing, where: str) -> None:
         if not 1 <= side <= _MOST_PIXELS_A_SIDE:
             raise ConfigError(f"{where}: a side of {side} pixels", hint=f"write 1 to {_MOST_PIXELS_A_SIDE}")
     _check_crop(made, where)
+    _check_letterbox(made, where)
     channels = 1 if made.color == "L" else 3
     for key, values in (("mean", made.mean), ("std", made.std)):
         if len(values) != channels and not (channels == 1 and set(values) in ({0.0}, {1.0})):
@@ -98,6 +100,17 @@ def check_preprocessing(made: Preprocessing, where: str) -> None:
             f"{where}: dtype uint8 cannot hold scaled or normalised pixels",
             hint="remove scale, mean and std, or write dtype = 'float32'",
         )
+
+
+def _check_letterbox(made: Preprocessing, where: str) -> None:
+    if made.resampler == "opencv" and made.interpolation == "lanczos":
+        raise ConfigError(f"{where}: OpenCV's lanczos is not known", hint="write resampler = 'pillow', or 'bicubic'")
+    if made.letterbox and (made.resize is None or made.crop is not None):
+        raise ConfigError(f"{where}: letterbox needs resize, and no crop", hint="write resize = [height, width]")
+    if not 0 <= made.pad <= _MOST_PAD:
+        raise ConfigError(f"{where}: pad = {made.pad}", hint="a pixel's value is 0 to 255")
+    if made.stride is not None and (not made.letterbox or not 1 <= made.stride <= _MOST_PIXELS_A_SIDE):
+        raise ConfigError(f"{where}: stride = {made.stride}", hint="it goes with letterbox; write 32, for example")
 
 
 def _check_crop(made: Preprocessing, where: str) -> None:

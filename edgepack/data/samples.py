@@ -7,25 +7,42 @@ chosen, so that a calibration never runs on other data than its result says.
 from __future__ import annotations
 
 import difflib
-import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from edgepack.base import documents
+from edgepack.base.extensions import Table
 from edgepack.base.files import sha256_file, sha256_json
-from edgepack.data import generator, image_folder, npz
-from edgepack.data.source import LABELS, Contents, Item
+from edgepack.data.labels import Labels, digest_of, stack, take
+from edgepack.data.pictures import SUFFIXES
+from edgepack.data.source import LABELS, Asked, Contents, Source
 from edgepack.errors import DataError
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Frame, Task
 from edgepack.specs.types import Array
 
-Kind: TypeAlias = Literal["pictures", "npz", "callable"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 Digest: TypeAlias = Callable[[Path], str]
+
+# Asked in this order whether what the user named is one of theirs. To add a kind of source, add a module with a
+# ``Source`` and a line here; installed packages add theirs by an entry point in the group ``edgepack.samples``.
+SOURCES: Table[Source] = Table(
+    "kind of samples",
+    "edgepack.samples",
+    {
+        "npz": "edgepack.data.npz:SOURCE",
+        "pictures": "edgepack.data.image_folder:SOURCE",
+        "callable": "edgepack.data.generator:SOURCE",
+    },
+    Source,
+)
 
 
 def find_samples(
@@ -33,30 +50,50 @@ def find_samples(
     inputs: tuple[TensorSpec, ...] | None,
     preprocessing: Preprocessing | None,
     digest: Digest = sha256_file,
+    *,
+    task: Task | None = None,
+    skip_bad: int = 0,
 ) -> SampleSet:
     """Return all samples of ``data`` that can feed a model with ``inputs``; None when these are not known yet.
 
-    ``data`` is a folder of pictures (which need ``preprocessing``), a .npz, or module:callable. ``digest`` returns the
-    sha256 of a file; a store's remembers it. Pictures are decoded only when they are read. Raises ``DataError``.
+    ``data`` is what a row of ``SOURCES`` recognises; pictures need ``preprocessing``. ``task`` says what labels mean.
+    ``digest`` returns the sha256 of a file; a store's remembers it. Pictures are decoded only when they are read,
+    unless ``skip_bad``: so many samples at most are left out because they are broken or their labels are. Raises
+    ``DataError``.
     """
-    kind = _kind(data)
-    labels = None if any(spec.name == LABELS for spec in inputs or ()) else LABELS
-    if kind == "pictures" and inputs is not None:
-        image_folder.check_inputs(Path(data), preprocessing, inputs)
-    elif kind != "pictures" and preprocessing is not None:
+    kind = _kind(data, task)
+    if not SOURCES.get(kind).pictures:
         # A recipe's preprocessing is for pictures; arrays are fed as they are, and no field may claim otherwise.
         preprocessing = None
-    contents = _scan(data, kind, inputs, labels, digest)
+    labels = None if any(spec.name == LABELS for spec in inputs or ()) else LABELS
+    asked = Asked(data, preprocessing, task, labels, thorough=skip_bad > 0)
+    contents = SOURCES.get(kind).scan(asked, inputs, digest)
+    _refuse_bad(contents, data, skip_bad)
+    bad = {found.index for found in contents.bad}
     found = SampleSet(
         source=data,
         kind=kind,
         sha256="",
-        indices=tuple(range(contents.count)),
+        indices=tuple(i for i in range(contents.count) if i not in bad),
         labelled=contents.labels is not None,
         classes=contents.classes,
         preprocessing=preprocessing,
+        task=task,
+        skipped=tuple(found.reason for found in contents.bad),
     )
+    if not found.indices:
+        raise DataError(f"no sample of {data} can be used: {contents.bad[0].reason}", hint=contents.bad[0].hint)
     return _with_digest(found, contents)
+
+
+def _refuse_bad(contents: Contents, data: str, skip_bad: int) -> None:
+    """Raise ``DataError`` where more is wrong with a source than may be left out."""
+    bad = contents.bad
+    if len(bad) <= skip_bad:
+        return
+    more = f" (and {len(bad) - 1} more of the kind)" if bad[1:] else ""
+    choice = f"or leave such samples out with --skip-bad {len(bad)}"
+    raise DataError(f"{bad[0].reason}{more}", hint=f"{bad[0].hint or f'mend {data}'}, {choice}")
 
 
 def split_samples(
@@ -107,14 +144,14 @@ def read_samples(samples: SampleSet, inputs: tuple[TensorSpec, ...], start: int 
     were chosen (a file was changed, a callable yields something else).
     """
     digests: list[str | None] = []
-    labels: list[Array] = []
-    for item in _items(samples, inputs, samples.indices[start:]):
+    labels: list[Any] = []
+    for item in SOURCES.get(samples.kind).read(_asked(samples), inputs, samples.indices[start:]):
         yield dict(item.feed)
         digests.append(item.digest)
         if item.label is not None:
             labels.append(item.label)
     known = [digest for digest in digests if digest is not None]
-    if known and start == 0 and _digest(samples, known, np.stack(labels) if labels else None) != samples.sha256:
+    if known and start == 0 and _digest(samples, known, stack(labels) if labels else None) != samples.sha256:
         raise DataError(
             f"{samples.source} changed after its samples were chosen",
             hint="do not change the data during a run; a callable must yield the same samples each time (fix its seed)",
@@ -122,48 +159,78 @@ def read_samples(samples: SampleSet, inputs: tuple[TensorSpec, ...], start: int 
 
 
 def read_labels(samples: SampleSet) -> Array:
-    """Return the labels, first axis = samples; those of pictures are int64. Raises ``DataError`` without labels."""
+    """Return labels that are an array, first axis = samples; classes are int64. Raises ``DataError`` without them."""
+    found = read_any_labels(samples)
+    if not isinstance(found, np.ndarray):
+        raise DataError(
+            f"the labels of {samples.source} are no numbers, one for each sample",
+            hint="choose a metric that reads them; 'edgepack build --help' lists the metrics",
+        )
+    return found
+
+
+def read_any_labels(samples: SampleSet) -> Labels:
+    """Return the labels, one for each sample, of whatever kind. Raises ``DataError`` without labels."""
     if not samples.labelled:
         raise DataError(
             f"{samples.source} has no labels",
             hint="use class subfolders, a labels.csv with the header file,label, or an array named 'labels'",
         )
-    if samples.kind == "pictures":
-        values = image_folder.labels_of(image_folder.list_pictures(Path(samples.source)))
-    else:
-        values = _rescan(samples, sha256_file).labels
+    values = _rescan(samples, sha256_file).labels
     if values is None or len(values) <= max(samples.indices):
         raise DataError(f"{samples.source} lost its labels", hint="do not change the data during a run")
-    result: Array = values[np.asarray(samples.indices)]
-    return result
+    return take(values, samples.indices)
+
+
+def read_frames(samples: SampleSet) -> Iterator[Frame]:
+    """Yield where each sample lies in the model's input; nothing is known of samples that are arrays."""
+    frame = _rescan(samples, sha256_file).frame
+    return (frame(i) if frame is not None else Frame() for i in samples.indices)
+
+
+def read_picture_files(samples: SampleSet, positions: Sequence[int]) -> Iterator[tuple[bytes, str]]:
+    """Yield the bytes and the name of samples that are pictures. Raises ``DataError``."""
+    picture = SOURCES.get(samples.kind).picture
+    assert picture is not None, "asked of samples that are pictures"
+    return (picture(_asked(samples), samples.indices[position]) for position in positions)
+
+
+def has_pictures(samples: SampleSet) -> bool:
+    """Return whether samples are picture files, which a recipe makes inputs of."""
+    return SOURCES.get(samples.kind).picture is not None
+
+
+def picture_digests(samples: SampleSet) -> list[str]:
+    """Return the sha256 of the file of each sample that is a picture."""
+    contents = _rescan(samples, sha256_file)
+    return [contents.digest(i) for i in samples.indices]
 
 
 def ignored_files(samples: SampleSet) -> tuple[str, ...]:
-    """Return what stands in the source and is no sample: hidden and other files, unused arrays."""
-    if samples.kind == "pictures":
-        return image_folder.list_pictures(Path(samples.source)).ignored
-    return ()
+    """Return what stands in the source and is no sample: hidden and other files."""
+    return _rescan(samples, sha256_file).ignored if has_pictures(samples) else ()
 
 
 def sample_names(samples: SampleSet) -> tuple[str, ...]:
     """Return a name for each sample, for messages: its file, or its number in the source."""
-    if samples.kind == "pictures":
-        names = image_folder.list_pictures(Path(samples.source)).names
-        return tuple(names[i] for i in samples.indices)
-    return tuple(f"sample {i}" for i in samples.indices)
+    names = _rescan(samples, sha256_file).names if has_pictures(samples) else ()
+    return tuple(names[i] if names else f"sample {i}" for i in samples.indices)
 
 
-def _kind(data: str) -> Kind:
+def _asked(samples: SampleSet) -> Asked:
+    return Asked(samples.source, samples.preprocessing, samples.task, LABELS if samples.labelled else None)
+
+
+def _kind(data: str, task: Task | None) -> str:
+    """Return the row that what the user named belongs to. Raises ``DataError``."""
+    own = tuple(SOURCES.own)
+    found = dict(SOURCES.all())
+    for name in (*(name for name in found if name not in own), *own):  # edgepack's own take any folder in the end
+        if found[name].recognises(data, task):
+            return name
     path = Path(data)
-    if "\0" not in data and path.is_dir():
-        return "pictures"
     if "\0" not in data and path.is_file():
-        if path.suffix.lower() == ".npz":
-            return "npz"
         raise DataError(f"{data} is neither a folder nor a .npz file", hint=_file_hint(path))
-    before, colon, after = data.rpartition(":")
-    if colon and after.isidentifier() and before:
-        return "callable"
     near = _near_path(path)
     raise DataError(f"there is no file or folder {data}", hint=f"did you mean {near}?" if near else None)
 
@@ -173,7 +240,7 @@ def _file_hint(path: Path) -> str | None:
         return "save it with np.savez(file, input_name=array), so that the array has a name"
     if path.suffix.lower() == ".py":
         return f"name the function in it: {path}:function"
-    if path.suffix.lower() in image_folder.SUFFIXES:
+    if path.suffix.lower() in SUFFIXES:
         return f"give the folder of the picture: {path.parent}"
     return None
 
@@ -187,50 +254,29 @@ def _near_path(path: Path) -> str | None:
     return str(path.parent / near[0]) if near else None
 
 
-def _scan(data: str, kind: Kind, inputs: tuple[TensorSpec, ...] | None, labels: str | None, digest: Digest) -> Contents:
-    if kind == "pictures":
-        return image_folder.scan(Path(data), digest)
-    if kind == "npz":
-        return npz.scan(Path(data), inputs, labels, digest)
-    return generator.scan(data, inputs, labels)
-
-
 def _rescan(samples: SampleSet, digest: Digest) -> Contents:
     """Scan a source again for a part of its samples; what they feed was checked when they were found."""
-    contents = _scan(samples.source, samples.kind, None, LABELS if samples.labelled else None, digest)
+    contents = SOURCES.get(samples.kind).scan(_asked(samples), None, digest)
     if contents.count <= max(samples.indices):
         raise DataError(f"{samples.source} has fewer samples than before", hint="do not change the data during a run")
     return contents
 
 
-def _items(samples: SampleSet, inputs: tuple[TensorSpec, ...], indices: tuple[int, ...]) -> Iterator[Item]:
-    labels = LABELS if samples.labelled else None
-    if samples.kind == "pictures":
-        return image_folder.read(Path(samples.source), samples.preprocessing, inputs, indices)
-    if samples.kind == "npz":
-        return npz.read(Path(samples.source), inputs, labels, indices)
-    return generator.read(samples.source, inputs, labels, indices)
-
-
 def _with_digest(samples: SampleSet, contents: Contents) -> SampleSet:
-    labels = None if contents.labels is None else contents.labels[np.asarray(samples.indices)]
+    labels = None if contents.labels is None else take(contents.labels, samples.indices)
     return replace(samples, sha256=_digest(samples, [contents.digest(i) for i in samples.indices], labels))
 
 
-def _digest(samples: SampleSet, digests: list[str], labels: Array | None) -> str:
-    """Return the sha256 over the samples' digests, their labels, which ones they are, and the preprocessing."""
+def _digest(samples: SampleSet, digests: list[str], labels: Labels | None) -> str:
+    """Return the sha256 over the samples' digests, their labels, which ones they are, and how they are prepared."""
     return sha256_json(
         {
             "kind": samples.kind,
             "indices": list(samples.indices),
             "samples": digests,
-            "labels": None if labels is None else _array_digest(labels),
+            "labels": None if labels is None else digest_of(labels),
             "classes": list(samples.classes),
             "preprocessing": documents.encode(samples.preprocessing),
+            "task": documents.encode(samples.task),
         }
     )
-
-
-def _array_digest(array: Array) -> str:
-    data = np.ascontiguousarray(array)
-    return hashlib.sha256(f"{data.dtype.str}:{data.shape};".encode() + data.tobytes()).hexdigest()

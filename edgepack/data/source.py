@@ -7,26 +7,59 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
+    from edgepack.data.labels import Labels
+    from edgepack.specs.data import Preprocessing
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.task import Frame, Task
     from edgepack.specs.types import Array
 
 LABELS = "labels"  # the key of labels in a .npz and in what a callable yields
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What is asked of a source: what the user named, how its things become inputs, and what for.
+
+    ``labels`` is the key of labels among arrays, None where an input has that name. ``thorough`` asks for every sample
+    to be looked at when it is found, so that a broken one is known before it is used.
+    """
+
+    source: str
+    preprocessing: Preprocessing | None = None
+    task: Task | None = None
+    labels: str | None = LABELS
+    thorough: bool = False
+
+
+@dataclass(frozen=True)
+class Bad:
+    """Something in a source that cannot be used: ``index`` of the sample, None for what belongs to no sample."""
+
+    index: int | None
+    reason: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True)
 class Contents:
     """All samples of a source, in its own sorted order, without the samples themselves.
 
-    ``digest`` returns the hex sha256 of what sample i is made from. ``labels`` has one row per sample. ``ignored``
-    names what stands in the source and is not a sample.
+    ``digest`` returns the hex sha256 of what sample i is made from. ``labels`` has one row, or one label, per sample.
+    ``ignored`` names what stands in the source and is not a sample, ``bad`` what is wrong. ``names`` are those of the
+    samples, empty where they only have numbers. ``frame`` says where sample i lies in the model's input.
     """
 
     count: int
     digest: Callable[[int], str]
-    labels: Array | None
+    labels: Labels | None
     classes: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    bad: tuple[Bad, ...] = ()
+    frame: Callable[[int], Frame] | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +68,23 @@ class Item:
 
     feed: Mapping[str, Array]
     digest: str | None = None
-    label: Array | None = None
+    label: object = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """One kind of source, a row of ``samples.SOURCES``.
+
+    ``recognises`` says whether what the user named, for a task, is one: rows are asked in order. ``scan`` finds all
+    samples, checked against the inputs where these are known. ``read`` yields those at some indices. ``pictures`` says
+    that samples are pictures, which a recipe's preprocessing makes inputs of.
+    """
+
+    recognises: Callable[[str, Task | None], bool]
+    scan: Callable[[Asked, tuple[TensorSpec, ...] | None, Callable[[Path], str]], Contents]
+    read: Callable[[Asked, tuple[TensorSpec, ...], Sequence[int]], Iterator[Item]]
+    pictures: bool = False
+    picture: Callable[[Asked, int], tuple[bytes, str]] | None = None
 
 
 def place(index: int, source: str) -> str:

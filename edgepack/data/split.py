@@ -17,6 +17,7 @@ from edgepack.data.samples import find_samples, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.task import Task
 from edgepack.specs.types import Array, UserSource
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ class Selection:
 class SampleRequest:
     """What was asked for. ``samples`` None takes ``default``, or as many as there are; ``eval_samples`` None all.
 
-    ``shapes`` are the sizes of random inputs, which are used when there is no data at all.
+    ``shapes`` are the sizes of random inputs, which are used when there is no data at all. ``task`` says what labels
+    mean, and ``skip_bad`` how many samples may be left out because they are broken.
     """
 
     data: UserSource | None
@@ -53,6 +55,8 @@ class SampleRequest:
     eval_samples: int | None = None
     seed: int = 0
     shapes: Mapping[str, tuple[int | str, ...]] = field(default_factory=dict)
+    task: Task | None = None
+    skip_bad: int = 0
 
 
 def _runs_user_code(request: SampleRequest, *_others: object) -> bool:
@@ -66,16 +70,31 @@ def choose_samples(request: SampleRequest, inputs: tuple[TensorSpec, ...], out: 
     Without evaluation data the data is split once by the seed. Raises ``DataError`` when there are fewer samples than
     were asked for.
     """
-    return _with_evaluation(request, inputs) if request.eval_data is not None else _split(request, inputs)
+    found = _with_evaluation(request, inputs) if request.eval_data is not None else _split(request, inputs)
+    return dataclasses.replace(found, notes=(*found.notes, *_left_out(found)))
+
+
+def _left_out(found: Selection) -> tuple[str, ...]:
+    """Return a note of what was left out of each source because it is broken."""
+    sets = {samples.source: samples.skipped for samples in (found.calibration, found.evaluation) if samples is not None}
+    return tuple(
+        f"{len(skipped)} left out of {source}: {skipped[0]}" + (", ..." if skipped[1:] else "")
+        for source, skipped in sets.items()
+        if skipped
+    )
+
+
+def _find(data: str, inputs: tuple[TensorSpec, ...], request: SampleRequest) -> SampleSet:
+    return find_samples(data, inputs, request.preprocessing, task=request.task, skip_bad=request.skip_bad)
 
 
 def _with_evaluation(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
     assert request.eval_data is not None
-    found = find_samples(request.eval_data, inputs, request.preprocessing)
+    found = _find(request.eval_data, inputs, request)
     evaluation = _limit(found, request.eval_samples, request.seed, "--eval-samples")
     if request.data is None:
         return Selection(None, evaluation, True, ())
-    found = find_samples(request.data, inputs, request.preprocessing)
+    found = _find(request.data, inputs, request)
     wanted, notes = request.samples, _NO_NOTES
     if wanted is None:
         wanted, notes = _default(len(found.indices), request)
@@ -84,7 +103,7 @@ def _with_evaluation(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> 
 
 def _split(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
     assert request.data is not None, "without data the caller makes random inputs"
-    found = find_samples(request.data, inputs, request.preprocessing)
+    found = _find(request.data, inputs, request)
     total = len(found.indices)
     if total == 1 or (request.samples == total and not found.labelled):
         note = "accuracy figures are from the calibration samples themselves: give --eval for unseen ones"

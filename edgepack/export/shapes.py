@@ -119,7 +119,7 @@ def _from_array(name: str, value: Any) -> KnownInput:
 
 
 def _from_samples(arguments: Arguments, samples: SampleSet) -> dict[str, KnownInput]:
-    if samples.kind == "pictures":
+    if samples.preprocessing is not None or samples.kind == "pictures":
         return _from_pictures(arguments, samples)
     if samples.kind == "npz":
         found = {name: item for name, item in _npz_arrays(Path(samples.source)).items() if name != _LABELS}

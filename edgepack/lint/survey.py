@@ -6,12 +6,10 @@ import hashlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
-from edgepack.base.files import sha256_file
-from edgepack.data.samples import read_samples, sample_names
+from edgepack.data.samples import has_pictures, picture_digests, read_samples, sample_names
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.specs.types import Array, Feeds
@@ -59,10 +57,10 @@ def survey_samples(model: OnnxModel, samples: SampleSet, tell: Callable[[int], N
     """
     names = sample_names(samples)
     described = spread(len(names), MOST_DECODED)
-    files = samples.kind == "pictures"
+    files = has_pictures(samples)
     read = described if files else tuple(range(len(names)))
     chosen = frozenset(described)
-    digests = [sha256_file(Path(samples.source) / name) for name in names] if files else []
+    digests = picture_digests(samples) if files else []
     signatures: list[Array] = []
     blank: list[int] = []
     accumulators = [_ChannelAccumulator(spec) for spec in model.inputs if spec.dtype.startswith("float")]

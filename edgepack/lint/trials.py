@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgepack.calibrate.instrument import first_line, run_session
-from edgepack.data.image_folder import list_pictures
 from edgepack.data.preprocess import open_picture
+from edgepack.data.samples import read_picture_files
 from edgepack.errors import ModelError
 from edgepack.lint.encodings import Encoding, alternatives
 from edgepack.lint.survey import channel_axis, read_some, to_pixels
@@ -136,10 +135,8 @@ def _pixels(samples: SampleSet, spec: TensorSpec, present: Encoding, positions: 
     """Yield samples as pixels 0..255, [height, width, 3] in RGB."""
     if samples.preprocessing is not None:
         made = replace(samples.preprocessing, color="RGB")
-        names = list_pictures(Path(samples.source)).names
-        for position in positions:
-            path = Path(samples.source) / names[samples.indices[position]]
-            yield open_picture(path.read_bytes(), str(path), made).astype(np.float64)
+        for data, name in read_picture_files(samples, positions):
+            yield open_picture(data, name, made).astype(np.float64)
         return
     for feed in read_some(samples, (spec,), positions):
         yield present.decode(to_pixels(feed[spec.name], spec).astype(np.float64))

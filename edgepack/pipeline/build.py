@@ -132,7 +132,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     if settings.metric is not None and settings.metric not in METRICS:
         code = runner.run(user_metric_code, settings.metric, title=settings.metric)
     data = settings.data or settings.eval
-    source = export_model(runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed)
+    source = export_model(runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed, plan.task)
     source = fix_inputs(runner, source, plan.shapes, settings.constants)
     model = runner.run(prepare, source, title=f"opset {source.opset}")
     selection = select_samples(runner, plan.request, model.inputs, model)
@@ -145,7 +145,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     samples = selection.evaluation
     outputs = runner.run(reference, model, samples, title=f"fp32 on {len(samples.indices)} samples")
     parts = runner.run(find_parts, model, samples, title="what the outputs consist of")
-    metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled)
+    metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled, task=samples.task)
     mixes = mixes_batch(read_golden(golden))
     if mixes:
         runner.events.note(

@@ -15,7 +15,9 @@ from edgepack.errors import ConfigError
 from edgepack.pipeline.settings import BuildSettings, check_settings, parse_shape
 from edgepack.specs.data import Preprocessing, Recipe
 from edgepack.specs.target import Target
+from edgepack.specs.task import Task
 from edgepack.specs.types import Observer, Precision
+from edgepack.tasks import check_task
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class BuildPlan:
         return self.recipe.preprocessing if self.recipe else None
 
     @property
+    def task(self) -> Task | None:
+        """What the model is for: the recipe's task, changed by what was asked for; None where nobody said."""
+        return chosen_task(self.settings.task, self.recipe)
+
+    @property
     def request(self) -> SampleRequest:
         """Which samples the build asks for."""
         return SampleRequest(
@@ -48,6 +55,8 @@ class BuildPlan:
             eval_samples=self.settings.eval_samples,
             seed=self.settings.seed,
             shapes=self.shapes,
+            task=self.task,
+            skip_bad=self.settings.skip_bad,
         )
 
     def rows(self) -> Iterator[tuple[Target, Precision]]:
@@ -57,6 +66,24 @@ class BuildPlan:
     def bundle(self, target: Target, precision: Precision) -> Path:
         """Return where the bundle of a row goes."""
         return self.out / f"{self.name}-{target.id}-{precision}.edgepack"
+
+
+def chosen_task(asked: str | None, recipe: Recipe | None) -> Task | None:
+    """Return the task of a recipe, or the one asked for as ``kind`` or ``kind:decoder``, which wins.
+
+    Raises ``ConfigError`` for one that is not known.
+    """
+    own = recipe.task if recipe is not None else None
+    if own is not None and recipe is not None:
+        check_task(own, f"the recipe {recipe.name}: task")
+    if asked is None:
+        return own
+    kind, _, decoder = asked.partition(":")
+    same = own is not None and own.kind == kind and decoder in ("", own.decoder)
+    task = own if same else Task(kind, decoder, classes=own.classes if own is not None else ())
+    assert task is not None
+    check_task(task, "--task")
+    return task
 
 
 def resolve(settings: BuildSettings) -> BuildPlan:
@@ -72,6 +99,7 @@ def resolve(settings: BuildSettings) -> BuildPlan:
         if ids.count(target) > 1:
             raise ConfigError(f"two targets have the id {target!r}", hint="give each profile its own id")
     recipe = load_recipe(settings.recipe) if settings.recipe else None
+    chosen_task(settings.task, recipe)
     observer, percentile = choose_observer(recipe, settings.observer, settings.percentile)
     return BuildPlan(
         settings=settings,

@@ -31,7 +31,9 @@ LEAST_SQNR_DB = 10.0
 class BuildSettings:
     """All settings of ``build``; the keys of ``edgepack.toml``.
 
-    ``samples`` None takes the recipe's number, or as many as there are. ``max_drop`` is a fraction (0.01 is one
+    ``task`` is a name of ``tasks.TASKS``, or that and a decoder as ``object-detection:yolo``; without it the recipe's.
+    ``samples`` None takes the recipe's number, or as many as there are. ``skip_bad`` is how many samples may be left
+    out because they or their labels are broken. ``max_drop`` is a fraction (0.01 is one
     percentage point). ``min_sqnr`` is the least balanced SQNR in dB of an int8 row that is not poor, and ``allow_poor``
     lets a build with poor rows succeed. ``max_change`` is the largest fraction of samples whose answer may change
     (needs class scores). ``strict`` makes errors of warnings about the calibration samples and of precisions that a
@@ -47,8 +49,10 @@ class BuildSettings:
     data: str | None = None
     eval: str | None = None
     recipe: str | None = None
+    task: str | None = None
     samples: int | None = None
     eval_samples: int | None = None
+    skip_bad: int = 0
     observer: Observer | None = None
     percentile: float | None = None
     method: Literal["auto", "plain"] = "auto"
@@ -140,6 +144,7 @@ def _check_numbers(settings: BuildSettings) -> None:
     bounds: tuple[tuple[str, Any, float, float], ...] = (
         ("samples", settings.samples, 1, 10_000_000),
         ("eval-samples", settings.eval_samples, 1, 10_000_000),
+        ("skip-bad", settings.skip_bad, 0, 10_000_000),
         ("percentile", settings.percentile, 50.0, 100.0),
         ("max-drop", settings.max_drop, 0.0, 1.0),
         ("min-sqnr", settings.min_sqnr, -200.0, 200.0),

@@ -15,6 +15,7 @@ from edgepack.engines.fallback import runs_here
 from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError
 from edgepack.execution.runner import StageRunner
+from edgepack.pipeline.plan import chosen_task
 from edgepack.pipeline.stages.compile import compile_for_target
 from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
 from edgepack.pipeline.stages.lint import lint_before_use, lint_selection
@@ -36,8 +37,8 @@ def _select(
     runner: StageRunner, model: OnnxModel, data: str | None, recipe: Recipe | None, samples: int | None, seed: int
 ) -> Selection:
     """Return samples of ``data``, all of them for one purpose: nothing is held back."""
-    preprocessing = recipe.preprocessing if recipe else None
-    request = SampleRequest(None, data, preprocessing, eval_samples=samples, seed=seed)
+    preprocessing, task = recipe.preprocessing if recipe else None, chosen_task(None, recipe)
+    request = SampleRequest(None, data, preprocessing, eval_samples=samples, seed=seed, task=task)
     return select_samples(runner, request, model.inputs, model)
 
 
@@ -84,8 +85,8 @@ def lint_model(
     if eval_data is None:
         selection = _alone(_select(runner, model, data, recipe, samples, seed))
     else:
-        preprocessing = recipe.preprocessing if recipe else None
-        request = SampleRequest(data, eval_data, preprocessing, samples=samples, default=_ALL, seed=seed)
+        preprocessing, task = recipe.preprocessing if recipe else None, chosen_task(None, recipe)
+        request = SampleRequest(data, eval_data, preprocessing, samples=samples, default=_ALL, seed=seed, task=task)
         selection = select_samples(runner, request, model.inputs, model)
     return lint_selection(runner, model, selection, chosen, share)
 

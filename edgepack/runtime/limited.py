@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.base.files import scratch_folder
+from edgepack.bundle.archive import open_bundle
 from edgepack.engines import ENGINES
 from edgepack.execution import child
-from edgepack.runtime.run import Answer, run
+from edgepack.runtime.run import Answer, run, with_answer
 from edgepack.runtime.verify import verify
 from edgepack.specs.run import RunOptions, Verification
+from edgepack.specs.task import Frame
 from edgepack.specs.types import Progress, no_progress
 
 _OPTION = "--limit"
@@ -24,10 +26,15 @@ _OUTPUTS = "outputs.npz"
 
 @dataclass(frozen=True)
 class Written:
-    """The outputs of a run, by name, as arrays 0, 1, ... of a file; with the best classes, whose scores follow."""
+    """The outputs of a run, by name, as arrays 0, 1, ... of a file; with the best classes, whose scores follow.
+
+    ``frame`` is where the one thing that it ran on lies in the inputs.
+    """
 
     names: tuple[str, ...]
     classes: tuple[str, ...] | None
+    notes: tuple[str, ...] = ()
+    frame: Frame | None = None
 
 
 def default_limit_s() -> float:
@@ -54,10 +61,11 @@ def run_within(bundle: Path, source: Path, options: RunOptions | None, limit_s: 
         with np.load(folder / _OUTPUTS, allow_pickle=False) as arrays:
             values = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
     outputs = dict(zip(written.names, values, strict=False))
-    if written.classes is None:
-        return Answer(outputs, None)
-    scores = values[len(outputs)]
-    return Answer(outputs, tuple(zip(written.classes, scores.tolist(), strict=True)))
+    top5 = None
+    if written.classes is not None:
+        top5 = tuple(zip(written.classes, values[len(outputs)].tolist(), strict=True))
+    found = Answer(outputs, top5, written.notes, frame=written.frame)
+    return found if written.frame is None else with_answer(found, open_bundle(bundle).manifest)
 
 
 def run_into(bundle: Path, source: Path, options: RunOptions | None, folder: Path) -> Written:
@@ -66,4 +74,4 @@ def run_into(bundle: Path, source: Path, options: RunOptions | None, folder: Pat
     scores = [] if answer.top5 is None else [np.array([score for _, score in answer.top5], np.float64)]
     np.savez(folder / _OUTPUTS, *answer.outputs.values(), *scores)
     classes = None if answer.top5 is None else tuple(name for name, _ in answer.top5)
-    return Written(tuple(answer.outputs), classes)
+    return Written(tuple(answer.outputs), classes, answer.notes, answer.frame)

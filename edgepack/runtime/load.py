@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepack.base.versions import is_older
 from edgepack.bundle.archive import Bundle, open_checked
 from edgepack.bundle.payloads import is_native
 from edgepack.device.host import host_facts, saturates
 from edgepack.engines import ENGINES, REFERENCE, Sharing, device_builder, get_backend
+from edgepack.engines.common.inputs import check_feeds
 from edgepack.engines.common.threads import any_thread, refuse_pickling
 from edgepack.errors import CompileError, ConfigError, EdgepackError, ToolchainError
 from edgepack.runtime.cache import Unpacked, unpack
@@ -23,13 +24,16 @@ from edgepack.specs.bundle import Manifest, Payload
 from edgepack.specs.model import CompiledModel, TensorSpec
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Host
+from edgepack.specs.task import Task
 from edgepack.specs.types import Array, Progress, no_progress
+from edgepack.tasks import PICTURE_CLASSES, TENSORS, Making
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from edgepack.engines import Runner
+    from edgepack.specs.answer import Answer
 
 PLANS = "plans"  # the folder beside an installed bundle in which the device's own engines are kept
 
@@ -87,6 +91,25 @@ class LoadedModel:
         engine = self.backend if self.device == "CPU" else f"{self.backend} {self.device}"
         instead = (f"run by {engine} instead",) if self.skipped else ()
         return (*(f"not used: {reason}" for reason in self.skipped), *instead, *filter(None, (self.chosen,)))
+
+    @property
+    def making(self) -> Making:
+        """Return how a thing becomes the model's inputs."""
+        return Making(task_of(self.manifest), self.inputs, self.manifest.preprocessing)
+
+    def predict(self, thing: Any) -> Answer:
+        """Return what the model answers to one thing, in the terms of its task: boxes, classes, ...
+
+        ``thing`` is a path or an array, as a picture uint8 [height, width, 3] in the order R, G, B. Of a bundle that
+        says no task, classes for one that takes pictures and gives a score for each, else the outputs. Raises
+        ``DataError`` for what the task does not take.
+        """
+        from edgepack.tasks import answer, prepare
+
+        making = self.making
+        prepared = prepare(thing, making)
+        check_feeds(prepared.feeds, self.inputs)
+        return answer(making.task, self.infer(prepared.feeds), prepared.frame)
 
     def another(self) -> Runner:
         """Return a runner of the same loaded model for another thread. Raises ``ConfigError`` where there is none."""
@@ -194,6 +217,15 @@ def _none_left(passed_over: list[EdgepackError]) -> EdgepackError:
     if refused:
         return refused[-1]
     return ToolchainError("; ".join(error.message for error in passed_over), hint=passed_over[0].hint)
+
+
+def task_of(manifest: Manifest) -> Task:
+    """Return a bundle's task with its classes; of one that says none, what its inputs and outputs look like."""
+    if manifest.task is not None:
+        return dataclasses.replace(manifest.task, classes=manifest.classes)
+    shape = manifest.outputs[0].shape
+    scores = manifest.preprocessing is not None and len(shape) == 2 and shape[1] != 1
+    return Task(PICTURE_CLASSES if scores else TENSORS, classes=manifest.classes if scores else ())
 
 
 def tuning_here(bundle: Path, scenario: str) -> Tuning | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,15 @@ from edgepack.base.files import open_regular
 from edgepack.data.npz import read_arrays
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
-from edgepack.runtime.load import load
+from edgepack.runtime.load import LoadedModel, load, task_of
+from edgepack.specs.answer import Answer as TypedAnswer
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import RunOptions
+from edgepack.specs.task import Frame
 from edgepack.specs.types import Array
+from edgepack.tasks import answer, prepare
+from edgepack.tasks.pictures import frame_of_input
 
 _TOP = 5
 _SUMMARY_VALUES = 10_000
@@ -27,13 +32,17 @@ _SUMMARY_VALUES = 10_000
 class Answer:
     """A bundle's outputs by name; ``top5`` is the best classes with their scores, best first.
 
-    ``top5`` is None unless the bundle knows its classes and the first output is one row of their scores. ``notes`` say
-    when another engine than the one preferred made the answer, and why.
+    ``answer`` is what the bundle's task makes of the outputs for one thing, which lies in the inputs as ``frame`` says;
+    None for several things at once, and for a bundle that has no task. ``top5`` is None unless the bundle knows its
+    classes and the first output is one row of their scores. ``notes`` say when another engine than the one preferred
+    made the answer, and why.
     """
 
     outputs: Mapping[str, Array]
     top5: tuple[tuple[str, float], ...] | None
     notes: tuple[str, ...] = ()
+    answer: TypedAnswer | None = None
+    frame: Frame | None = None
 
     def summary(self) -> dict[str, Any]:
         """Return what ``--json`` prints: each output's dtype, shape and, if they are not too many, values."""
@@ -48,7 +57,8 @@ class Answer:
         top5 = None
         if self.top5 is not None:
             top5 = [{"class": name, "score": _json_values(np.asarray(score))} for name, score in self.top5]
-        return {"outputs": outputs, "top5": top5, "notes": list(self.notes)}
+        summary = {"outputs": outputs, "top5": top5, "notes": list(self.notes)}
+        return summary if self.answer is None else {**summary, "answer": self.answer.summary()}
 
 
 def run(bundle: Path, source: Path, options: RunOptions | None = None) -> Answer:
@@ -58,7 +68,7 @@ def run(bundle: Path, source: Path, options: RunOptions | None = None) -> Answer
     in pieces. Raises ``DataError`` when ``source`` does not fit the inputs, and what ``load`` raises.
     """
     with load(bundle, options) as model:
-        feeds = read_feeds(Path(source), model.manifest)
+        feeds, frame = read_input(Path(source), model)
         pieces = [
             {name: np.array(value) for name, value in model.infer(piece).items()}
             for piece in _pieces(feeds, model.inputs)
@@ -68,11 +78,41 @@ def run(bundle: Path, source: Path, options: RunOptions | None = None) -> Answer
         outputs = {name: pieces[0][name] for name in names}
     else:
         outputs = {name: np.concatenate([np.atleast_1d(piece[name]) for piece in pieces]) for name in names}
-    return Answer(outputs, _top(outputs[names[0]], model.manifest.classes), model.notes)
+        frame = None
+    top = _top(outputs[names[0]], model.manifest.classes)
+    return with_answer(Answer(outputs, top, model.notes, frame=frame), model.manifest)
+
+
+def with_answer(found: Answer, manifest: Manifest) -> Answer:
+    """Return outputs with what the bundle's task makes of them, where they are those for one thing."""
+    if found.frame is None or manifest.task is None:
+        return found
+    return dataclasses.replace(found, answer=answer(task_of(manifest), found.outputs, found.frame))
+
+
+def read_input(source: Path, model: LoadedModel) -> tuple[dict[str, Array], Frame | None]:
+    """Return the arrays for the inputs, checked, and where the thing that they were made of lies in them.
+
+    None for arrays of several samples. Raises ``DataError``.
+    """
+    manifest = model.manifest
+    if manifest.task is None or _is_arrays(source):
+        feeds = read_feeds(source, manifest)
+        one = all(len(feeds[t.name]) == 1 for t in manifest.inputs if t.shape and feeds[t.name].ndim == len(t.shape))
+        return feeds, frame_of_input(model.making) if one and manifest.task is not None else None
+    prepared = prepare(source, model.making)
+    return dict(prepared.feeds), prepared.frame
 
 
 def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:
     """Return the arrays for the model's inputs, checked against their dtypes and shapes. Raises ``DataError``."""
+    if _is_arrays(source):
+        return _read_npz(source, manifest)
+    return _read_picture(source, manifest)
+
+
+def _is_arrays(source: Path) -> bool:
+    """Return whether a file is a .npz, by what it holds. Raises ``DataError`` for what cannot be read."""
     if source.is_dir():
         raise DataError(f"{source} is a folder", hint="give one picture or one .npz")
     try:
@@ -80,16 +120,14 @@ def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:
             start = file.read(4)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {source}: {error}", hint="check the path") from None
-    if start == b"PK\3\4" or source.suffix == ".npz":
-        return _read_npz(source, manifest)
+    return start == b"PK\3\4" or source.suffix in (".npz", ".npy")
+
+
+def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
     if source.suffix == ".npy":
         raise DataError(
             f"{source} does not say which input it is for", hint=f"save it with numpy.savez: {_example(manifest)}"
         )
-    return _read_picture(source, manifest)
-
-
-def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
     names = [tensor.name for tensor in manifest.inputs]
     try:
         feeds, held = read_arrays(source, names)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from edgepack.specs.data import Preprocessing
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import Accuracy
+from edgepack.specs.task import Task
 from edgepack.specs.types import Asked, Precision
 
 
@@ -60,7 +61,10 @@ class MeasuredAccuracy:
 
 @dataclass(frozen=True)
 class Manifest:
-    """``manifest.json``, the first member of a bundle."""
+    """``manifest.json``, the first member of a bundle.
+
+    ``task`` says what its answers are, without the classes, which are in ``classes``; None where nobody said.
+    """
 
     format: int
     name: str
@@ -80,6 +84,7 @@ class Manifest:
     calibration_sha256: str | None
     files: tuple[FileEntry, ...]
     options: Mapping[str, str] = field(default_factory=dict)
+    task: Task | None = None
 
 
 @dataclass(frozen=True)

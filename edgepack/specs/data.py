@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from edgepack.specs.task import Task
 from edgepack.specs.types import Observer
 
 
@@ -15,12 +16,17 @@ class Preprocessing:
 
     ``pixel`` is 0..255. ``resize_short`` scales the shorter side to that many pixels keeping the aspect ratio;
     ``resize`` is an exact (height, width); at most one of the two. ``crop`` is a centre crop (height, width).
-    ``mean`` and ``std`` have one entry per channel, in the order of ``color``.
+    ``mean`` and ``std`` have one entry per channel, in the order of ``color``. ``resampler`` is whose definition of
+    ``interpolation`` it is: Pillow's filters widen when they shrink a picture, OpenCV's do not (``data/resample.py``).
+
+    With ``letterbox`` the picture keeps its aspect ratio within ``resize``, is made larger only with ``scale_up``, lies
+    at ``anchor`` and is surrounded by pixels of the value ``pad``; ``rounding`` is that of its sides. ``stride`` pads
+    only to a multiple of it, for a model whose sides are free.
     """
 
     resize_short: int | None = None
     resize: tuple[int, int] | None = None
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bilinear"
+    interpolation: Literal["nearest", "area", "bilinear", "bicubic", "lanczos"] = "bilinear"
     crop: tuple[int, int] | None = None
     color: Literal["RGB", "BGR", "L"] = "RGB"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
@@ -28,6 +34,13 @@ class Preprocessing:
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     dtype: Literal["float32", "uint8"] = "float32"
+    resampler: Literal["pillow", "opencv"] = "pillow"
+    letterbox: bool = False
+    pad: int = 114
+    anchor: Literal["center", "top-left"] = "center"
+    scale_up: bool = True
+    rounding: Literal["nearest", "down"] = "nearest"
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +54,7 @@ class Recipe:
     observer: Observer = "auto"
     percentile: float = 99.99
     sources: Mapping[str, str] = field(default_factory=dict)
+    task: Task | None = None
 
 
 @dataclass(frozen=True)
@@ -48,16 +62,20 @@ class SampleSet:
     """Which samples of which source, in which order; the samples themselves are read when they are needed.
 
     ``sha256`` covers the contents of the chosen samples, their labels, and the preprocessing. ``indices`` counts
-    in the source's own sorted order. ``classes`` are the names of class folders, in label order (pictures only).
+    in the source's own sorted order. ``kind`` is a row of ``data.samples.SOURCES``. ``classes`` are the names of
+    classes, in label order, where the source or the task knows them. ``task`` is what labels are read for. ``skipped``
+    says what was left out of the source because it is broken.
     """
 
     source: str
-    kind: Literal["pictures", "npz", "callable"]
+    kind: str
     sha256: str
     indices: tuple[int, ...]
     labelled: bool
     classes: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
+    task: Task | None = None
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,16 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgepack.base.stage import stage
-from edgepack.data.samples import read_labels, read_samples
+from edgepack.data.samples import read_any_labels, read_labels, read_samples
 from edgepack.engines import get_backend
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import Accuracy, OutputDistance, RunOptions, Verification
 from edgepack.specs.types import Precision, Progress, no_progress
+from edgepack.verify.answers import check_metric_fits
 from edgepack.verify.closeness import Closeness, ClosenessSums
 from edgepack.verify.golden import (
     Golden,
@@ -155,8 +157,11 @@ def _accuracy(
     """Return the accuracy, or the reason why there is none, and why it is not to be believed."""
     if record.needs_labels and not samples.labelled:
         return None, "no labels were given: accuracy was not measured", None
-    labels = read_labels(samples) if record.needs_labels else None
-    compared = Compared(metric, closeness, expected, found, names, labels, seed)
+    labels: Any = read_labels(samples) if record.needs_labels and not record.of_answers else None
+    if record.of_answers:
+        check_metric_fits(metric, samples.task)
+        labels = read_any_labels(samples) if samples.labelled else None
+    compared = Compared(metric, closeness, expected, found, names, labels, seed, samples)
     answer = record.measure(compared)
     if isinstance(answer, str):
         return None, answer, None

@@ -323,7 +323,13 @@ def _closeness_cells(output: OutputDistance) -> tuple[str, str]:
 
 
 def show_outputs(console: Console, result: Any) -> None:
-    """Print the shapes of the outputs and, for a classifier with known classes, the top five."""
+    """Print what the bundle's task makes of them; else the shapes of the outputs, and of known classes the top five."""
+    if result.answer is not None:
+        for line in result.answer.lines() or ("nothing was found",):
+            console.print(safe(line))
+        for note in result.notes:
+            console.remark(f"[dim]{safe(note)}[/]")
+        return
     table = make_table("output", "dtype", "shape", "first values", cut=("output",))
     for name, value in result.outputs.items():
         first = " ".join(f"{v:.4g}" for v in value.ravel()[:6].tolist())

@@ -16,6 +16,7 @@ from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.prepare import prepare
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import OnnxModel
+from edgepack.specs.task import Task
 from edgepack.specs.types import UserSource
 
 Shapes = Mapping[str, tuple[int | str, ...]]
@@ -29,9 +30,15 @@ def _runs_user_code(data: str, *_others: object) -> bool:
 
 
 @stage("samples", tracks=_runs_user_code)
-def find_for_export(data: UserSource, preprocessing: Preprocessing | None, seed: int, out: Path) -> SampleSet:  # noqa: ARG001
+def find_for_export(
+    data: UserSource,
+    preprocessing: Preprocessing | None,
+    task: Task | None,
+    seed: int,
+    out: Path,  # noqa: ARG001
+) -> SampleSet:
     """Return a few samples of ``data``, which give an exported module its input shapes and are compared on."""
-    found = find_samples(data, None, preprocessing)
+    found = find_samples(data, None, preprocessing, task=task)
     return take_samples(found, min(_SAMPLES, len(found.indices)), seed)
 
 
@@ -42,13 +49,14 @@ def export_model(
     preprocessing: Preprocessing | None = None,
     shapes: Shapes | None = None,
     seed: int = 0,
+    task: Task | None = None,
 ) -> OnnxModel:
     """Return the exported ONNX model of a trained model; one that is not an ONNX file yet is compared on samples."""
     samples = None
     framework = find_framework(source)
     if data is not None and (framework is None or framework.uses_samples):
         title = f"{short(data)} for the export"
-        samples = runner.run(find_for_export, data, preprocessing, seed, title=title)
+        samples = runner.run(find_for_export, data, preprocessing, task, seed, title=title)
     model = runner.run(export, source, samples, shapes or {}, title=short(source))
     if framework is not None and framework.note is not None and (note := framework.note(model)) is not None:
         runner.events.note(f"exported {note}; compared with the module on samples and random inputs")
@@ -64,8 +72,10 @@ def export_and_prepare(
     constants: Mapping[str, str] | None = None,
 ) -> OnnxModel:
     """Return the checked, simplified fp32 model; ``recipe`` is the name or file of one."""
-    preprocessing = load_recipe(recipe).preprocessing if recipe else None
-    exported = fix_inputs(runner, export_model(runner, source, data, preprocessing, shapes), shapes, constants or {})
+    found = load_recipe(recipe) if recipe else None
+    preprocessing, task = (found.preprocessing, found.task) if found is not None else (None, None)
+    exported = export_model(runner, source, data, preprocessing, shapes, task=task)
+    exported = fix_inputs(runner, exported, shapes, constants or {})
     return runner.run(prepare, exported, title=f"opset {exported.opset}")
 
 

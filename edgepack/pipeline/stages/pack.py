@@ -53,7 +53,7 @@ def facts_of(
         target=target,
         precision=compiled.precision,
         preprocessing=samples.preprocessing,
-        classes=samples.classes,
+        classes=samples.classes or (samples.task.classes if samples.task is not None else ()),
         layers={},
         accuracy=MeasuredAccuracy(
             accuracy=evaluation.accuracy,
@@ -69,6 +69,7 @@ def facts_of(
         source_sha256=source.sha256,
         calibration_sha256=ranges.data_sha256 if ranges else None,
         records=records,
+        task=samples.task,
     )
 
 

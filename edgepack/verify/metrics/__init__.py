@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepack.base.documents import suggestion
 from edgepack.base.extensions import Table
@@ -16,9 +16,11 @@ from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ConfigError
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import Accuracy
+from edgepack.tasks import TASKS
 
 if TYPE_CHECKING:
-    from edgepack.specs.types import Array
+    from edgepack.specs.data import SampleSet
+    from edgepack.specs.task import Task
     from edgepack.verify.closeness import Closeness
     from edgepack.verify.outputs import OutputReader
 
@@ -30,8 +32,9 @@ _USER = "module:function"  # stands for any reference to the user's own
 class Compared:
     """A compiled model beside the fp32 model: what was summed of both, and all outputs, on the same samples.
 
-    ``metric`` is the name that was asked for. ``labels`` [n, ...] are there for metrics that need them. ``seed`` fixes
-    whatever is drawn at random.
+    ``metric`` is the name that was asked for. ``labels`` [n, ...] are there for metrics that need them, and for those
+    that read answers where samples have some. ``seed`` fixes whatever is drawn at random. ``samples`` are those that
+    both models were run on; ``verify/answers.py`` gives their answers.
     """
 
     metric: str
@@ -39,8 +42,9 @@ class Compared:
     expected: OutputReader
     found: OutputReader
     names: tuple[str, ...]
-    labels: Array | None
+    labels: Any
     seed: int
+    samples: SampleSet | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Metric:
     there are none; it raises ``DataError`` when outputs or labels do not fit. ``title`` is the metric in words, empty
     for its own name. ``unit`` "%" says that it is a fraction, which is read as per cent. ``needs_scores`` says that the
     first output must be class scores [batch, classes]. ``has_drop`` says that a drop against fp32 has a meaning, which
-    --max-drop can limit. ``doubt`` returns why the figure of fp32 itself is not to be believed, None where it is.
+    --max-drop can limit. ``of_answers`` says that it reads the answers of the samples' task and labels of any
+    kind; without labels fp32's answers stand for them.
+    ``doubt`` returns why the figure of fp32 itself is not to be believed, None where it is.
     """
 
     measure: Callable[[Compared], Accuracy | str]
@@ -60,6 +66,7 @@ class Metric:
     needs_labels: bool = False
     needs_scores: bool = False
     has_drop: bool = True
+    of_answers: bool = False
     doubt: Callable[[Compared, Accuracy], str | None] | None = None
 
 
@@ -97,11 +104,13 @@ def find_metric(name: str) -> Metric:
     return METRICS.get(name)
 
 
-def default_metric(outputs: Sequence[TensorSpec], *, labelled: bool) -> str:
+def default_metric(outputs: Sequence[TensorSpec], *, labelled: bool, task: Task | None = None) -> str:
     """Return the metric of a build that names none; without labels it is said later that it was not measured.
 
     Raises ``ConfigError`` for labelled samples when the model's first output does not suit it.
     """
+    if task is not None and (metrics := TASKS.get(task.kind).metrics) and metrics[0] != DEFAULT:
+        return metrics[0]
     shape = outputs[0].shape
     if labelled and METRICS.get(DEFAULT).needs_scores and (len(shape) != 2 or shape[1] == 1):
         raise ConfigError(

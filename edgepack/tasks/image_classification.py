@@ -1,0 +1,67 @@
+"""image-classification: the best classes of a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgepack.errors import ConfigError
+from edgepack.specs.answer import Answer, Classes
+from edgepack.specs.task import Frame, Task
+from edgepack.specs.types import Array
+from edgepack.tasks import TaskKind, no_more, read_settings
+from edgepack.tasks.pictures import prepare_picture
+
+_MOST = 1000
+
+
+@dataclass(frozen=True)
+class Settings:
+    """``top`` is how many classes are shown; ``activation`` is what makes probabilities of the first output.
+
+    "auto" is softmax, unless the scores are probabilities already.
+    """
+
+    top: int = 5
+    activation: Literal["auto", "softmax", "sigmoid", "none"] = "auto"
+
+
+def probabilities(scores: Array, activation: str) -> Array:
+    """Return scores [classes] as what an activation makes of them, float64."""
+    values = np.asarray(scores, np.float64).ravel()
+    if activation == "auto":
+        are = values.size > 0 and values.min() >= 0 and abs(values.sum() - 1) < 0.02
+        activation = "none" if are else "softmax"
+    if activation == "none":
+        return values
+    with np.errstate(over="ignore"):
+        if activation == "sigmoid":
+            return np.asarray(1 / (1 + np.exp(-values)))
+        powers = np.exp(values - values.max(initial=-np.inf))
+        return np.asarray(powers / powers.sum())
+
+
+def best(values: Array, names: tuple[str, ...], top: int) -> Classes:
+    """Return the ``top`` highest of values [classes], best first; of equal ones the lower class first."""
+    chosen = np.argsort(-values, kind="stable")[:top]
+    known = tuple(names[i] if i < len(names) else "" for i in chosen)
+    return Classes(tuple(int(i) for i in chosen), known, tuple(float(values[i]) for i in chosen))
+
+
+def _answer(task: Task, outputs: Mapping[str, Array], _frame: Frame, _measuring: bool) -> Answer:
+    settings = read_settings(Settings, task.settings)
+    scores = next(iter(outputs.values()))
+    return best(probabilities(scores, settings.activation), task.classes, settings.top)
+
+
+def _check(task: Task) -> None:
+    no_more(task)
+    settings = read_settings(Settings, task.settings)
+    if not 1 <= settings.top <= _MOST:
+        raise ConfigError(f"top = {settings.top}", hint=f"write 1 to {_MOST}")
+
+
+TASK = TaskKind("the classes of a picture", "a picture", prepare_picture, _answer, _check, ("top1", "top5"))

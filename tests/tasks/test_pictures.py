@@ -1,0 +1,68 @@
+"""Pictures as inputs: from files and from arrays, the same numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgepack.errors import DataError
+from edgepack.specs.data import Preprocessing
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Task
+from edgepack.tasks import Making
+from edgepack.tasks.pictures import frame_of_input, open_pixels, prepare_picture
+
+MADE = Preprocessing(resize_short=20, crop=(16, 16), scale=1 / 255)
+MAKING = Making(Task("tensors"), (TensorSpec("x", "float32", (1, 3, 16, 16)),), MADE)
+PIXELS = np.random.default_rng(0).integers(0, 256, (30, 50, 3), dtype=np.uint8)
+
+
+def test_a_file_and_an_array_become_the_same_input(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    Image.fromarray(PIXELS).save(path)
+    one, other = prepare_picture(path, MAKING), prepare_picture(PIXELS, MAKING)
+    assert np.array_equal(one.feeds["x"], other.feeds["x"])
+    assert one.feeds["x"].shape == (1, 3, 16, 16)
+    assert one.frame == other.frame
+    assert (one.frame.height, one.frame.width) == (30, 50)
+    assert np.array_equal(open_pixels(path), PIXELS)
+
+
+def test_the_models_own_array_is_fed_as_it_is() -> None:
+    array = np.zeros((1, 3, 16, 16), np.float32)
+    found = prepare_picture(array, MAKING)
+    assert found.feeds["x"] is array
+    assert (found.frame.height, found.frame.width) == (16, 16)
+
+
+def test_grey_is_drawn_on_in_colour() -> None:
+    assert open_pixels(PIXELS[:, :, 0]).shape == (30, 50, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 48, 64), (1, 48, 64, 3)])
+def test_an_input_is_a_picture_of_its_own_size(shape: tuple[int, ...]) -> None:
+    frame = frame_of_input(Making(Task("tensors"), (TensorSpec("x", "float32", shape),)))
+    assert (frame.height, frame.width) == (48, 64)
+
+
+@pytest.mark.parametrize(
+    ("thing", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "not a picture"),
+        (np.zeros((4, 4, 4), np.uint8), "not a picture"),
+        (np.zeros((0, 4, 3), np.uint8), "not a picture"),
+        (7, "a int is no picture"),
+        ("nowhere.png", "cannot read nowhere.png"),
+    ],
+)
+def test_what_is_no_picture_is_refused(thing: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        prepare_picture(thing, MAKING)
+
+
+def test_without_a_recipe_a_picture_cannot_be_read() -> None:
+    with pytest.raises(DataError, match="no preprocessing"):
+        prepare_picture(PIXELS, Making(Task("tensors"), MAKING.inputs))
