@@ -99,7 +99,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
         found.ignored,
         found.names,
         find_broken(paths) if asked.thorough else (),
-        lambda index: frame_of_file(paths[index], asked.preprocessing),
+        frame=lambda index: frame_of_file(paths[index], asked.preprocessing),
     )
 
 

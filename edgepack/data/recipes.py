@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,33 @@ def read_recipe(path: Path) -> Recipe:
             f"{path}: its name is {data['name']!r}", hint=f"a recipe is named like its file: {path.stem!r}"
         )
     recipe: Recipe = documents.decode(Recipe, data, str(path))
+    recipe = _with_classes(recipe, path)
     if recipe.samples < 1:
         raise ConfigError(f"{path}: samples = {recipe.samples}", hint="write 1 or more")
     check_percentile(recipe.percentile, str(path))
     if recipe.preprocessing is not None:
         check_preprocessing(recipe.preprocessing, f"{path}: preprocessing")
     return recipe
+
+
+def _with_classes(recipe: Recipe, path: Path) -> Recipe:
+    """Return a recipe whose task has the classes of the file that the recipe names."""
+    if not recipe.classes:
+        return recipe
+    if recipe.task is None or recipe.task.classes or Path(recipe.classes).name != recipe.classes:
+        raise ConfigError(
+            f"{path}: classes = {recipe.classes!r}",
+            hint="name a file beside the recipe, with a [task] that lists no classes itself",
+        )
+    file = path.parent / recipe.classes
+    if not file.is_file():
+        file = resources.calibration_folder() / recipe.classes
+    try:
+        text = read_regular(file, documents.TOML_LIMIT_BYTES).decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read its classes {file}: {error}", hint="write one in a line") from error
+    names = tuple(line.strip() for line in text.splitlines() if line.strip())
+    return dataclasses.replace(recipe, task=dataclasses.replace(recipe.task, classes=names))
 
 
 def write_recipe(path: Path, like: str, *, force: bool = False) -> None:

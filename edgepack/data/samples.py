@@ -17,6 +17,7 @@ import numpy as np
 from edgepack.base import documents
 from edgepack.base.extensions import Table
 from edgepack.base.files import sha256_file, sha256_json
+from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.labels import Labels, digest_of, stack, take
 from edgepack.data.pictures import SUFFIXES
 from edgepack.data.source import LABELS, Asked, Contents, Source
@@ -38,6 +39,9 @@ SOURCES: Table[Source] = Table(
     "edgepack.samples",
     {
         "npz": "edgepack.data.npz:SOURCE",
+        "coco": "edgepack.data.coco:SOURCE",
+        "yolo": "edgepack.data.yolo_folder:SOURCE",
+        "pascal-voc": "edgepack.data.pascal_voc:SOURCE",
         "pictures": "edgepack.data.image_folder:SOURCE",
         "callable": "edgepack.data.generator:SOURCE",
     },
@@ -80,6 +84,7 @@ def find_samples(
         preprocessing=preprocessing,
         task=task,
         skipped=tuple(found.reason for found in contents.bad),
+        notes=contents.notes,
     )
     if not found.indices:
         raise DataError(f"no sample of {data} can be used: {contents.bad[0].reason}", hint=contents.bad[0].hint)
@@ -94,6 +99,17 @@ def _refuse_bad(contents: Contents, data: str, skip_bad: int) -> None:
     more = f" (and {len(bad) - 1} more of the kind)" if bad[1:] else ""
     choice = f"or leave such samples out with --skip-bad {len(bad)}"
     raise DataError(f"{bad[0].reason}{more}", hint=f"{bad[0].hint or f'mend {data}'}, {choice}")
+
+
+def reads_elsewhere(data: str) -> bool:
+    """Return whether a source may read other files than the one, or those in the folder, that the user named.
+
+    A function reads what it likes, COCO's JSON names pictures, and a YOLO folder's data.yaml other folders.
+    """
+    if is_callable_reference(data):
+        return True
+    path = Path(data)
+    return (path.is_file() and path.suffix.lower() != ".npz") or (path.is_dir() and any(path.glob("*.y*ml")))
 
 
 def split_samples(

@@ -49,7 +49,8 @@ class Contents:
 
     ``digest`` returns the hex sha256 of what sample i is made from. ``labels`` has one row, or one label, per sample.
     ``ignored`` names what stands in the source and is not a sample, ``bad`` what is wrong. ``names`` are those of the
-    samples, empty where they only have numbers. ``frame`` says where sample i lies in the model's input.
+    samples, empty where they only have numbers. ``notes`` are what the user should know, such as empty classes.
+    ``frame`` says where sample i lies in the model's input.
     """
 
     count: int
@@ -59,6 +60,7 @@ class Contents:
     ignored: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     bad: tuple[Bad, ...] = ()
+    notes: tuple[str, ...] = ()
     frame: Callable[[int], Frame] | None = None
 
 

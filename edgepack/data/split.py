@@ -12,8 +12,7 @@ import numpy as np
 
 from edgepack.base.documents import suggestion
 from edgepack.base.stage import stage
-from edgepack.base.user_functions import is_callable_reference
-from edgepack.data.samples import find_samples, split_samples, take_samples
+from edgepack.data.samples import find_samples, reads_elsewhere, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
@@ -59,11 +58,11 @@ class SampleRequest:
     skip_bad: int = 0
 
 
-def _runs_user_code(request: SampleRequest, *_others: object) -> bool:
-    return any(s is not None and is_callable_reference(s) for s in (request.data, request.eval_data))
+def _reads_elsewhere(request: SampleRequest, *_others: object) -> bool:
+    return any(s is not None and reads_elsewhere(s) for s in (request.data, request.eval_data))
 
 
-@stage("samples", tracks=_runs_user_code)
+@stage("samples", tracks=_reads_elsewhere)
 def choose_samples(request: SampleRequest, inputs: tuple[TensorSpec, ...], out: Path) -> Selection:  # noqa: ARG001
     """Return the calibration and the evaluation samples; nothing is written into ``out``.
 
@@ -75,13 +74,15 @@ def choose_samples(request: SampleRequest, inputs: tuple[TensorSpec, ...], out: 
 
 
 def _left_out(found: Selection) -> tuple[str, ...]:
-    """Return a note of what was left out of each source because it is broken."""
+    """Return notes of what was left out of each source because it is broken, and of what else it says."""
     sets = {samples.source: samples.skipped for samples in (found.calibration, found.evaluation) if samples is not None}
-    return tuple(
+    notes = dict.fromkeys(n for s in (found.calibration, found.evaluation) if s is not None for n in s.notes)
+    left_out = (
         f"{len(skipped)} left out of {source}: {skipped[0]}" + (", ..." if skipped[1:] else "")
         for source, skipped in sets.items()
         if skipped
     )
+    return (*left_out, *notes)
 
 
 def _find(data: str, inputs: tuple[TensorSpec, ...], request: SampleRequest) -> SampleSet:

@@ -45,7 +45,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One calibration recipe, ``calibration/<name>.toml``."""
+    """One calibration recipe, ``calibration/<name>.toml``.
+
+    ``classes`` names a file with one class of the task in a line, beside the recipe.
+    """
 
     name: str
     title: str
@@ -55,6 +58,7 @@ class Recipe:
     percentile: float = 99.99
     sources: Mapping[str, str] = field(default_factory=dict)
     task: Task | None = None
+    classes: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class SampleSet:
     ``sha256`` covers the contents of the chosen samples, their labels, and the preprocessing. ``indices`` counts
     in the source's own sorted order. ``kind`` is a row of ``data.samples.SOURCES``. ``classes`` are the names of
     classes, in label order, where the source or the task knows them. ``task`` is what labels are read for. ``skipped``
-    says what was left out of the source because it is broken.
+    says what was left out of the source because it is broken, ``notes`` what else is to be known about it.
     """
 
     source: str
@@ -76,6 +80,7 @@ class SampleSet:
     preprocessing: Preprocessing | None = None
     task: Task | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

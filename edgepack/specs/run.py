@@ -105,7 +105,8 @@ class Accuracy:
     """A metric measured on the same samples for fp32 and for this precision.
 
     ``drop`` = fp32 - value, as a fraction; ``ci95`` is the interval of that *paired* difference.
-    ``metric`` is a name in verify/metrics or the user's module:function.
+    ``metric`` is a name in verify/metrics or the user's module:function. ``truth`` says what answers were compared
+    with: labels, or, where there were none, the answers of the fp32 model.
     """
 
     metric: str
@@ -114,3 +115,4 @@ class Accuracy:
     value: float
     drop: float
     ci95: tuple[float, float]
+    truth: Literal["labels", "fp32"] = "labels"

@@ -77,6 +77,7 @@ TASKS: Table[TaskKind] = Table(
     "edgepack.tasks",
     {
         PICTURE_CLASSES: "edgepack.tasks.image_classification:TASK",
+        "object-detection": "edgepack.tasks.object_detection:TASK",
         TENSORS: "edgepack.tasks.tensors:TASK",
     },
     TaskKind,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgepack.base.documents import suggestion
 from edgepack.data.samples import read_frames
@@ -43,6 +43,11 @@ def truths(compared: Compared) -> Sequence[Any]:
         return found
     samples, task = _asked(compared)
     return [answer(task, compared.expected.sample(i), frame) for i, frame in enumerate(read_frames(samples))]
+
+
+def truth_of(compared: Compared) -> Literal["labels", "fp32"]:
+    """Return what ``truths`` are."""
+    return "labels" if compared.labels is not None else "fp32"
 
 
 def _asked(compared: Compared) -> tuple[SampleSet, Task]:

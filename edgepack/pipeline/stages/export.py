@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgepack.base.stage import stage
-from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.recipes import load_recipe
-from edgepack.data.samples import find_samples, take_samples
+from edgepack.data.samples import find_samples, reads_elsewhere, take_samples
 from edgepack.data.split import with_shapes
 from edgepack.execution.runner import StageRunner
 from edgepack.export import export, find_framework, require_onnx
@@ -25,11 +24,11 @@ _SAMPLES = 4
 _SHOWN = 50
 
 
-def _runs_user_code(data: str, *_others: object) -> bool:
-    return is_callable_reference(data)
+def _reads_elsewhere(data: str, *_others: object) -> bool:
+    return reads_elsewhere(data)
 
 
-@stage("samples", tracks=_runs_user_code)
+@stage("samples", tracks=_reads_elsewhere)
 def find_for_export(
     data: UserSource,
     preprocessing: Preprocessing | None,

@@ -1,0 +1,209 @@
+"""Pictures with things labelled in them: what COCO's JSON, YOLO folders and Pascal VOC have in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgepack.base.documents import suggestion
+from edgepack.data.geometry import frame_of
+from edgepack.data.labels import Labels
+from edgepack.data.pictures import check_inputs, digest_of_file, find_broken, frame_of_file, read_files
+from edgepack.data.source import Asked, Bad, Contents, Item
+from edgepack.errors import DataError
+from edgepack.specs.answer import Boxes
+from edgepack.specs.data import Preprocessing
+
+if TYPE_CHECKING:
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array
+
+_OUTSIDE = 2.0  # pixels: labels are rounded, also by a little beyond the picture's side
+_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One labelled thing: its class as the source numbers it, and its sides in pixels of the picture.
+
+    ``points`` are x, y and whether it is labelled (0 no, 1 hidden, 2 visible). ``where`` is for messages.
+    """
+
+    number: int
+    corners: tuple[float, float, float, float]
+    where: str
+    points: tuple[tuple[float, float, float], ...] = ()
+    crowd: bool = False
+    area: float | None = None
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """The pictures of a source with what is labelled in each; sizes are (height, width) as pictures are looked at.
+
+    ``labels`` is None where nothing is labelled at all. ``classes`` are in the order of the labels' numbers.
+    """
+
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+    labels: Labels | None
+    sizes: tuple[tuple[int, int], ...]
+    classes: tuple[str, ...]
+    bad: tuple[Bad, ...] = ()
+    ignored: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def arrange(
+    root: Path,
+    paths: Sequence[Path],
+    sizes: Sequence[tuple[int, int]],
+    things: Sequence[Sequence[Thing]],
+    classes: Mapping[int, str],
+    order: tuple[str, ...],
+    bad: Sequence[Bad] = (),
+    ignored: Sequence[str] = (),
+) -> Annotated:
+    """Return pictures with their things as labels, numbered like the model's classes ``order``, where it has names.
+
+    ``classes`` are the source's names by its numbers. Without ``order`` they keep the source's order. What is wrong
+    with a thing makes its picture a bad sample. Raises ``DataError`` when no class of the source is one of the model's.
+    """
+    numbers, names, notes = _numbers(classes, order, root)
+    labels, wrong = [], list(bad)
+    known = {found.index for found in bad}
+    for index, (size, found) in enumerate(zip(sizes, things, strict=True)):
+        problem = next(filter(None, (_problem(thing, size, numbers, classes) for thing in found)), None)
+        if problem is not None and index not in known:
+            wrong.append(Bad(index, problem, "correct the label"))
+        labels.append(_boxes([] if problem else found, size, numbers, names))
+    counts = Counter(int(n) for label in labels for n in label.numbers)
+    if empty := [name for n, name in enumerate(names) if not counts[n]]:
+        some = ", ".join(empty[:_NAMED]) + (", ..." if empty[_NAMED:] else "")
+        notes = (*notes, f"nothing of {len(empty)} of {len(names)} classes is labelled in {root}: {some}")
+    relative = tuple(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in paths)
+    return Annotated(
+        tuple(paths), relative, tuple(labels), tuple(sizes), names, tuple(wrong), tuple(ignored), notes
+    )  # fmt: skip
+
+
+def _numbers(
+    classes: Mapping[int, str], order: tuple[str, ...], root: Path
+) -> tuple[Mapping[int, int | None], tuple[str, ...], tuple[str, ...]]:
+    """Return the label of each number of the source, None for a class that the model does not have; names; notes."""
+    if not classes:  # numbers alone are the model's
+        return {i: i for i in range(len(order) or 1_000_000)}, order, ()
+    if not order:
+        ordered = sorted(classes)
+        return {number: place for place, number in enumerate(ordered)}, tuple(classes[n] for n in ordered), ()
+    places = {_plain(name): place for place, name in enumerate(order)}
+    found = {number: places.get(_plain(name)) for number, name in classes.items()}
+    unknown = [classes[number] for number, place in found.items() if place is None]
+    if len(unknown) == len(classes):
+        raise DataError(
+            f"no class of {root} is one of the model's {len(order)}: {unknown[0]!r}, for example",
+            hint=f"{suggestion(unknown[0], order[:200])}; or give the classes' order in the recipe: [task] classes",
+        )
+    some = ", ".join(unknown[:_NAMED]) + (", ..." if unknown[_NAMED:] else "")
+    notes = (f"things of {len(unknown)} classes that the model does not have are not counted: {some}",)
+    return found, order, notes if unknown else ()
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+
+
+def _problem(
+    thing: Thing, size: tuple[int, int], numbers: Mapping[int, int | None], classes: Mapping[int, str]
+) -> str | None:
+    if thing.number not in numbers:
+        known = f"{min(numbers)} to {max(numbers)}" if numbers else "none"
+        return f"{thing.where}: there is no class {thing.number}; there are {known}"
+    left, top, right, bottom = thing.corners
+    if not np.isfinite(thing.corners).all() or right < left or bottom < top:
+        return f"{thing.where}: a box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area"
+    height, width = size
+    if min(left, top) < -_OUTSIDE or right > width + _OUTSIDE or bottom > height + _OUTSIDE:
+        name = classes.get(thing.number, f"class {thing.number}")
+        place = f"from ({left:.1f}, {top:.1f}) to ({right:.1f}, {bottom:.1f})"
+        return f"{thing.where}: the box of {name} {place} lies outside its picture of {width}x{height}"
+    return None
+
+
+def _boxes(
+    things: Sequence[Thing], size: tuple[int, int], numbers: Mapping[int, int | None], names: tuple[str, ...]
+) -> Boxes:
+    kept = [thing for thing in things if numbers[thing.number] is not None]
+    height, width = size
+    corners = np.array([thing.corners for thing in kept], np.float64).reshape(-1, 4)
+    most = max((len(thing.points) for thing in kept), default=0)
+    return Boxes(
+        corners=np.clip(corners, 0, np.array([width, height, width, height])),
+        scores=np.ones(len(kept)),
+        numbers=np.array([numbers[thing.number] for thing in kept], np.int64),
+        height=height,
+        width=width,
+        names=names,
+        points=_points(kept, most) if most else None,
+        crowd=np.array([thing.crowd for thing in kept], bool),
+        areas=np.array([_area(thing) for thing in kept], np.float64),
+    )
+
+
+def _area(thing: Thing) -> float:
+    left, top, right, bottom = thing.corners
+    return (right - left) * (bottom - top) if thing.area is None else thing.area
+
+
+def _points(things: Sequence[Thing], most: int) -> Array:
+    found = np.zeros((len(things), most, 3))
+    for row, thing in zip(found, things, strict=True):
+        row[: len(thing.points)] = np.array(thing.points).reshape(-1, 3)
+    return found
+
+
+def contents_of(
+    found: Annotated, asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]
+) -> Contents:
+    """Return annotated pictures as the contents of a source."""
+    if inputs is not None:
+        check_inputs(asked.source, asked.preprocessing, inputs)
+    bad = found.bad
+    if asked.thorough:
+        known = {one.index for one in bad}
+        bad = (*bad, *(one for one in find_broken(found.paths) if one.index not in known))
+    made = asked.preprocessing or Preprocessing()
+    return Contents(
+        count=len(found.paths),
+        digest=lambda index: digest_of_file(found.paths[index], digest),
+        labels=found.labels,
+        classes=found.classes,
+        ignored=found.ignored,
+        names=found.names,
+        bad=bad,
+        frame=lambda index: (
+            frame_of(*found.sizes[index], made) if found.sizes else frame_of_file(found.paths[index], made)
+        ),
+        notes=found.notes,
+    )
+
+
+def read_annotated(
+    found: Annotated, asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]
+) -> Iterator[Item]:
+    """Yield annotated pictures as samples. Raises ``DataError``."""
+    if indices and max(indices) >= len(found.paths):
+        raise DataError(f"{asked.source} has fewer pictures than before", hint="do not change the data during a run")
+    labels = found.labels if asked.labels is not None else None
+    yield from read_files(
+        asked.source,
+        [found.paths[i] for i in indices],
+        asked.preprocessing,
+        inputs,
+        None if labels is None else [labels[i] for i in indices],
+    )

@@ -1,0 +1,175 @@
+"""COCO's JSON as samples: pictures with boxes, and points where things have some.
+
+The format: cocodataset.org/#format-data. A file, or a folder with one such file in it or in ``annotations``.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.base.files import read_regular
+from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, read_annotated
+from edgepack.data.preprocess import read_picture_file
+from edgepack.data.source import Asked, Bad, Contents, Item, Source
+from edgepack.errors import DataError
+
+if TYPE_CHECKING:
+    from edgepack.specs.model import TensorSpec
+
+_MOST_BYTES = 2 << 30
+_HEAD_BYTES = 1 << 16
+_FOLDERS = ("", "images", "../images", "..")
+
+
+def annotation_file(data: str) -> Path | None:
+    """Return the file of COCO's kind that ``data`` is, or that is the only one in it; None where there is none.
+
+    Raises ``DataError`` where a folder has several.
+    """
+    path = Path(data)
+    if "\0" in data:
+        return None
+    if path.is_file():
+        return path if path.suffix.lower() == ".json" and _looks_like_coco(path) else None
+    if not path.is_dir():
+        return None
+    found = [file for folder in (path, path / "annotations") for file in sorted(folder.glob("*.json"))]
+    found = [file for file in found if _looks_like_coco(file)]
+    if len(found) > 1:
+        names = ", ".join(file.relative_to(path).as_posix() for file in found[:4])
+        raise DataError(f"{data} has several files of labels: {names}", hint=f"give one of them: {found[0]}")
+    return found[0] if found else None
+
+
+def _looks_like_coco(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+            file.seek(max(path.stat().st_size - _HEAD_BYTES, 0))
+            both = head + file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return head.lstrip()[:1] == b"{" and b'"images"' in both and (b'"annotations"' in both or b'"categories"' in both)
+
+
+def read_coco(path: Path, order: tuple[str, ...] = ()) -> Annotated:
+    """Return the pictures that a file lists, with what is labelled in them. Raises ``DataError``."""
+    status = path.stat()
+    return _read(path, order, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=2)
+def _read(path: Path, order: tuple[str, ...], _changed: int, _size: int) -> Annotated:
+    try:
+        data = json.loads(read_regular(path, _MOST_BYTES))
+        images = _rows(data, "images")
+        classes = {int(row["id"]): str(row["name"]) for row in _rows(data, "categories")}
+        things = _things(_rows(data, "annotations"), path)
+        return _arranged(path, images, things, classes, order)
+    except DataError:
+        raise
+    except (ValueError, RecursionError, OSError) as error:
+        raise DataError(f"{path} is not JSON that can be read: {error}", hint="write it again") from error
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
+        raise DataError(f"{path}: an entry {what}", hint="see cocodataset.org/#format-data") from error
+
+
+def _arranged(
+    path: Path,
+    images: list[Mapping[str, Any]],
+    things: Mapping[int, list[Thing]],
+    classes: Mapping[int, str],
+    order: tuple[str, ...],
+) -> Annotated:
+    """Return the pictures whose files are there, in the order of their names; files that are not are bad."""
+    places = _places(path)
+    rows = sorted(images, key=lambda row: str(row["file_name"]))
+    if not rows:
+        raise DataError(f"{path} lists no picture", hint="see cocodataset.org/#format-data")
+    files = [_find(str(row["file_name"]), places) for row in rows]
+    if not any(files):
+        raise DataError(
+            f"no picture of {path} is found, such as {rows[0]['file_name']}", hint=f"put them into {places[0]}"
+        )
+    bad = [
+        Bad(None, f"{path} has labels for {row['file_name']}, and there is no such file", "remove them, or add it")
+        for row, file in zip(rows, files, strict=True)
+        if file is None
+    ]
+    known = {int(row["id"]) for row in rows}
+    bad += [
+        Bad(None, f"{found[0].where} is of the picture {number}, which is not listed", "remove it")
+        for number, found in things.items()
+        if number not in known
+    ]
+    pairs = [(row, file) for row, file in zip(rows, files, strict=True) if file is not None]
+    sizes = [(int(row["height"]), int(row["width"])) for row, _ in pairs]
+    labels = [things.get(int(row["id"]), []) for row, _ in pairs]
+    root = path.parent.parent if path.parent.name == "annotations" else path.parent
+    return arrange(root, [file for _, file in pairs], sizes, labels, classes, order, bad)
+
+
+def _rows(data: Any, key: str) -> list[Mapping[str, Any]]:
+    found = data.get(key, []) if isinstance(data, dict) else None
+    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+        raise DataError("there is no list of " + key, hint="see cocodataset.org/#format-data")
+    return found
+
+
+def _things(rows: list[Mapping[str, Any]], path: Path) -> Mapping[int, list[Thing]]:
+    found: dict[int, list[Thing]] = defaultdict(list)
+    for row in rows:
+        left, top, width, height = (float(side) for side in row["bbox"])
+        flat = [float(value) for value in row.get("keypoints", [])]
+        points = tuple((flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3))
+        where = f"{path}: the annotation {row.get('id', '')}"
+        corners = (left, top, left + width, top + height)
+        area = float(row["area"]) if "area" in row else None
+        crowd = bool(row.get("iscrowd", 0))
+        found[int(row["image_id"])].append(Thing(int(row["category_id"]), corners, where, points, crowd, area))
+    return found
+
+
+def _places(path: Path) -> list[Path]:
+    """Return the folders that pictures may be in: beside the file, in images, or in that which its name ends with."""
+    split = path.stem.rpartition("_")[2]
+    return [path.parent / folder for folder in (*_FOLDERS, split, f"../{split}", f"../images/{split}")]
+
+
+def _find(name: str, places: Sequence[Path]) -> Path | None:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"the file name {name!r} leads out of the folder", hint="name files below it")
+    return next((place / name for place in places if (place / name).is_file()), None)
+
+
+def _recognises(data: str, _task: object) -> bool:
+    return annotation_file(data) is not None
+
+
+def _annotated(asked: Asked) -> Annotated:
+    path = annotation_file(asked.source)
+    if path is None:
+        raise DataError(f"{asked.source} has no labels of COCO's kind any more", hint="do not change data during a run")
+    return read_coco(path, asked.task.classes if asked.task is not None else ())
+
+
+def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
+    return contents_of(_annotated(asked), asked, inputs, digest)
+
+
+def _read_asked(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+    return read_annotated(_annotated(asked), asked, inputs, indices)
+
+
+def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
+    path = _annotated(asked).paths[index]
+    return read_picture_file(path), str(path)
+
+
+SOURCE = Source(_recognises, _scan, _read_asked, pictures=True, picture=_picture)

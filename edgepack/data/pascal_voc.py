@@ -1,0 +1,125 @@
+"""Pascal VOC as samples: an XML file a picture, in ``Annotations`` with pictures in ``JPEGImages``, or beside it.
+
+The format: host.robots.ox.ac.uk/pascal/VOC, development kit, "Annotation files". Pixels are counted from 1 there, and
+the last one of a box belongs to it. Things that are ``difficult`` are asked of nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree  # entities are refused before it sees a file
+
+from edgepack.base.files import read_regular
+from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, read_annotated
+from edgepack.data.image_folder import read_class_names
+from edgepack.data.pictures import SUFFIXES
+from edgepack.data.preprocess import read_picture_file
+from edgepack.data.source import Asked, Bad, Contents, Item, Source
+from edgepack.errors import DataError
+
+if TYPE_CHECKING:
+    from edgepack.specs.model import TensorSpec
+
+_MOST_BYTES = 4 << 20
+_ANNOTATIONS, _PICTURES = "Annotations", "JPEGImages"
+
+
+def _folders(root: Path) -> tuple[Path, Path]:
+    if (root / _ANNOTATIONS).is_dir():
+        return root / _ANNOTATIONS, root / _PICTURES if (root / _PICTURES).is_dir() else root
+    return root, root
+
+
+def _recognises(data: str, _task: object) -> bool:
+    if "\0" in data or not Path(data).is_dir():
+        return False
+    first = next(iter(sorted(_folders(Path(data))[0].glob("*.xml"))), None)
+    return first is not None and b"<annotation" in read_regular(first, _MOST_BYTES)
+
+
+def read_voc(root: Path, order: tuple[str, ...] = ()) -> Annotated:
+    """Return the pictures of a folder with what is labelled in them, in the files' order. Raises ``DataError``."""
+    annotations, pictures = _folders(root)
+    order = order or read_class_names(root)
+    found = [(path, *_read(path)) for path in sorted(annotations.glob("*.xml"))]
+    names = sorted({name for _, _, _, things in found for name, _ in things})
+    numbers = {name: number for number, name in enumerate(names)}
+    paths, sizes, labels, bad = [], [], [], []
+    for path, file_name, size, things in found:
+        picture = _find(pictures, path, file_name)
+        if picture is None:
+            bad.append(
+                Bad(None, f"{path} has labels for {file_name}, and there is no such file", "remove it, or add it")
+            )
+            continue
+        paths.append(picture)
+        sizes.append(size)
+        labels.append([Thing(numbers[name], *rest) for name, rest in things])
+    if not paths:
+        raise DataError(f"no picture of {root} is found, such as {found[0][1]}", hint=f"put them into {pictures}")
+    return arrange(root, paths, sizes, labels, {n: name for name, n in numbers.items()}, order, bad)
+
+
+_Rest = tuple[tuple[float, float, float, float], str, tuple[()], bool]
+
+
+def _read(path: Path) -> tuple[str, tuple[int, int], list[tuple[str, _Rest]]]:
+    """Return the picture's name, its size and the things in it: class, and the other fields of ``Thing``."""
+    data = read_regular(path, _MOST_BYTES)
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise DataError(f"{path} defines entities, which are not read", hint="remove the DOCTYPE")
+    try:
+        root = ElementTree.fromstring(data)
+        size = (_number(root, "size/height"), _number(root, "size/width"))
+        things = [_thing(item, path) for item in root.iter("object")]
+    except (ElementTree.ParseError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is no annotation that can be read: {error}", hint="correct it, or remove it"
+        ) from error
+    return root.findtext("filename") or path.stem, (int(size[0]), int(size[1])), things
+
+
+def _thing(item: ElementTree.Element, path: Path) -> tuple[str, _Rest]:
+    name = (item.findtext("name") or "").strip()
+    if not name:
+        raise ValueError("an object has no name")
+    left, top, right, bottom = (_number(item, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
+    difficult = (item.findtext("difficult") or "0").strip() == "1"
+    return name, ((left - 1, top - 1, right, bottom), f"{path}: {name}", (), difficult)
+
+
+def _number(item: ElementTree.Element, place: str) -> float:
+    text = item.findtext(place)
+    value = float(text) if text is not None else math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{place} is {text}")
+    return value
+
+
+def _find(folder: Path, path: Path, name: str) -> Path | None:
+    """Return the picture of an annotation: the file that it names, else one with its own name."""
+    candidates = [folder / Path(name).name, *(folder / (path.stem + suffix) for suffix in SUFFIXES)]
+    return next((file for file in candidates if file.suffix.lower() in SUFFIXES and file.is_file()), None)
+
+
+def _annotated(asked: Asked) -> Annotated:
+    return read_voc(Path(asked.source), asked.task.classes if asked.task is not None else ())
+
+
+def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
+    return contents_of(_annotated(asked), asked, inputs, digest)
+
+
+def _read_asked(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+    return read_annotated(_annotated(asked), asked, inputs, indices)
+
+
+def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
+    path = _annotated(asked).paths[index]
+    return read_picture_file(path), str(path)
+
+
+SOURCE = Source(_recognises, _scan, _read_asked, pictures=True, picture=_picture)

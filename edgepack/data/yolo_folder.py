@@ -1,0 +1,248 @@
+"""A YOLO folder as samples: pictures in ``images``, a text file for each in ``labels``, perhaps a ``data.yaml``.
+
+The format: docs.ultralytics.com/datasets/detect. A line is a class and center x, center y, width and height from 0 to
+1, then points where ``kpt_shape`` says so; or a class and a polygon, whose box is taken. ``data.yaml:train`` names a
+part.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.base.files import read_regular
+from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, read_annotated
+from edgepack.data.pictures import SUFFIXES
+from edgepack.data.preprocess import picture_size, read_picture_file
+from edgepack.data.source import Asked, Bad, Contents, Item, Source
+from edgepack.errors import DataError, ToolchainError
+
+if TYPE_CHECKING:
+    from edgepack.specs.model import TensorSpec
+
+_MOST_BYTES = 8 << 20
+_PARTS = ("val", "train", "test")
+_YAML = ("data.yaml", "dataset.yaml", "data.yml")
+_NAMES = ("classes.txt", "labels.txt", "obj.names")
+
+
+def _settings_file(data: str) -> tuple[Path, str] | None:
+    """Return the data.yaml that is meant and which part, "" for the usual one; None where there is none."""
+    before, _, part = data.rpartition(":")
+    if before and part in _PARTS and Path(before).suffix.lower() in (".yaml", ".yml") and Path(before).is_file():
+        return Path(before), part
+    path = Path(data)
+    if path.is_file() and path.suffix.lower() in (".yaml", ".yml"):
+        return path, ""
+    return next(((path / name, "") for name in _YAML if (path / name).is_file()), None)
+
+
+def _recognises(data: str, _task: object) -> bool:
+    if "\0" in data:
+        return False
+    if _settings_file(data) is not None:
+        return True
+    path = Path(data)
+    return (path / "images").is_dir() and (path / "labels").is_dir() and any((path / "labels").rglob("*.txt"))
+
+
+def read_yolo(data: str, order: tuple[str, ...] = ()) -> Annotated:
+    """Return the pictures of a folder with what is labelled in them. Raises ``DataError``."""
+    found = _settings_file(data)
+    root = Path(data) if found is None else found[0].parent
+    settings: Mapping[str, Any] = {} if found is None else _read_yaml(found[0])
+    pictures = _pictures(root, settings, found[1] if found else "")
+    if not pictures:
+        raise DataError(f"there is no picture in {data}", hint="pictures end in " + ", ".join(SUFFIXES))
+    points = _point_shape(settings)
+    bad: list[Bad] = []
+    sizes, things = [], []
+    for index, path in enumerate(pictures):
+        size, problem = _size(path)
+        try:
+            found_things = [] if problem else _things(_label_path(path), size, points)
+        except DataError as error:
+            problem, found_things = Bad(index, error.message, error.hint), []
+        if problem is not None:
+            bad.append(Bad(index, problem.reason, problem.hint))
+        sizes.append(size)
+        things.append(found_things)
+    bad += _without_picture(pictures)
+    return arrange(root, pictures, sizes, things, _class_names(root, settings), order, bad)
+
+
+def _size(path: Path) -> tuple[tuple[int, int], Bad | None]:
+    """Return height and width of a picture, or what is wrong with it."""
+    status = path.stat()
+    try:
+        return _known_size(path, status.st_mtime_ns, status.st_size), None
+    except DataError as error:
+        return (1, 1), Bad(None, error.message, error.hint)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _known_size(path: Path, _changed: int, _size: int) -> tuple[int, int]:
+    return picture_size(read_picture_file(path), str(path))
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
+    try:
+        import yaml
+    except ImportError as error:
+        raise ToolchainError(
+            "PyYAML is not installed, so data.yaml cannot be read", hint="pip install pyyaml"
+        ) from error
+    try:
+        text = read_regular(path, _MOST_BYTES).decode("utf-8-sig")
+        if "&" in text and "*" in text and len(text) > 100_000:
+            raise DataError(f"{path} is too large for a file with references", hint="write names out")
+        found = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        words = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} is not YAML that can be read: {words}", hint="correct it") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is no table", hint="it has keys such as train, val and names")
+    return found
+
+
+def _pictures(root: Path, settings: Mapping[str, Any], part: str) -> list[Path]:
+    """Return the pictures of one part: val where there is one, else train; without settings all of ``images``."""
+    if not settings:
+        return _walk(root / "images")
+    wanted = part or next((name for name in _PARTS if settings.get(name)), "")
+    places = settings.get(wanted) or []
+    base = _base(root, settings.get("path"))
+    found: list[Path] = []
+    for place in places if isinstance(places, list) else [places]:
+        path = next((p for p in (base / str(place), root / str(place)) if p.exists()), None)
+        if path is None and str(place).startswith("../"):  # Roboflow writes ../train/images for train/images
+            path = next((p for p in (root / str(place).removeprefix("../"),) if p.exists()), None)
+        if path is None:
+            raise DataError(
+                f"there is no {base / str(place)}, which data.yaml has as {wanted}", hint="correct its path"
+            )
+        found += _listed(path) if path.is_file() else _walk(path)
+    if not found and not places:
+        raise DataError(f"{root}: data.yaml has no {part or 'val or train'}", hint="write val: images/val")
+    return sorted(set(found))
+
+
+def _base(root: Path, given: Any) -> Path:
+    path = Path(str(given)) if given else Path()
+    return next((p for p in (root / path, path) if given and p.is_dir()), root)
+
+
+def _listed(path: Path) -> list[Path]:
+    """Return the pictures that a text file lists, one in a line, relative to its folder."""
+    lines = read_regular(path, _MOST_BYTES).decode("utf-8", "replace").splitlines()
+    return [path.parent / line.strip() for line in lines if line.strip()]
+
+
+def _walk(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
+def _label_path(picture: Path) -> Path:
+    """Return where the labels of a picture are: the last folder ``images`` of its path is ``labels``."""
+    parts = list(picture.parts)
+    places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
+    if places:
+        parts[places[-1]] = "labels"
+    return Path(*parts).with_suffix(".txt")
+
+
+def _without_picture(pictures: Sequence[Path]) -> list[Bad]:
+    wanted = {_label_path(path) for path in pictures}
+    found = {file for folder in {path.parent for path in wanted} for file in folder.glob("*.txt")}
+    extra = sorted(file for file in found - wanted if file.name not in _NAMES)
+    return [Bad(None, f"{file} has labels, and there is no picture for it", "remove it, or add it") for file in extra]
+
+
+def _class_names(root: Path, settings: Mapping[str, Any]) -> Mapping[int, str]:
+    names = settings.get("names")
+    if isinstance(names, list):
+        return {number: str(name) for number, name in enumerate(names)}
+    if isinstance(names, dict):
+        try:
+            return {int(number): str(name) for number, name in names.items()}
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{root}: names of data.yaml are not numbered", hint="write 0: person, ...") from error
+    for file in (root / name for name in _NAMES):
+        if file.is_file():
+            text = read_regular(file, _MOST_BYTES).decode("utf-8-sig", "replace")
+            return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+    return {}
+
+
+def _point_shape(settings: Mapping[str, Any]) -> tuple[int, int] | None:
+    shape = settings.get("kpt_shape")
+    if shape is None:
+        return None
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 2
+        or not all(isinstance(n, int) for n in shape)
+        or shape[1] not in (2, 3)
+    ):
+        raise DataError(f"kpt_shape of data.yaml is {shape}", hint="write [points, 2] or [points, 3]")
+    return shape[0], shape[1]
+
+
+def _things(path: Path, size: tuple[int, int], points: tuple[int, int] | None) -> list[Thing]:
+    """Return what a file of labels says; one that is not there says that there is nothing in the picture."""
+    if not path.is_file():
+        return []
+    lines = read_regular(path, _MOST_BYTES).decode("utf-8", "replace").splitlines()
+    return [_thing(line.split(), f"{path} line {n}", size, points) for n, line in enumerate(lines, 1) if line.strip()]
+
+
+def _thing(words: list[str], where: str, size: tuple[int, int], points: tuple[int, int] | None) -> Thing:
+    try:
+        number, values = float(words[0]), [float(word) for word in words[1:]]
+    except ValueError as error:
+        raise DataError(f"{where}: {error}", hint="write class, center x, center y, width, height") from error
+    height, width = size
+    wanted = 4 + (points[0] * points[1] if points else 0)
+    polygon = len(values) >= 6 and len(values) % 2 == 0 and not points
+    if not (len(values) == wanted or polygon) or number != int(number) or not all(map(math.isfinite, values)):
+        raise DataError(f"{where} has {len(words)} values, not {wanted + 1}", hint="write class, x, y, width, height")
+    if polygon:
+        across, down = values[0::2], values[1::2]
+        corners = (min(across) * width, min(down) * height, max(across) * width, max(down) * height)
+        return Thing(int(number), corners, where)
+    x, y, w, h = values[:4]
+    corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
+    return Thing(int(number), corners, where, _of_points(values[4:], size, points))
+
+
+def _of_points(
+    values: list[float], size: tuple[int, int], points: tuple[int, int] | None
+) -> tuple[tuple[float, float, float], ...]:
+    if points is None:
+        return ()
+    step = points[1]
+    rows = [values[i : i + step] for i in range(0, len(values), step)]
+    return tuple((row[0] * size[1], row[1] * size[0], row[2] if step == 3 else 2.0) for row in rows)
+
+
+def _annotated(asked: Asked) -> Annotated:
+    return read_yolo(asked.source, asked.task.classes if asked.task is not None else ())
+
+
+def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
+    return contents_of(_annotated(asked), asked, inputs, digest)
+
+
+def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+    return read_annotated(_annotated(asked), asked, inputs, indices)
+
+
+def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
+    path = _annotated(asked).paths[index]
+    return read_picture_file(path), str(path)
+
+
+SOURCE = Source(_recognises, _scan, _read, pictures=True, picture=_picture)

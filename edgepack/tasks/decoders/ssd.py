@@ -1,0 +1,104 @@
+"""ssd: an output of boxes and one of class scores; boxes as they are, or as steps from priors.
+
+Outputs [1, n, 4] and [1, n, classes], in either order. Priors are made as those of SSD-like face detectors
+(github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB, vision/ssd/config/fd_config.py and
+vision/utils/box_utils.py): square boxes of the sizes of a stride around every cell's middle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edgepack.errors import ConfigError, DataError
+from edgepack.specs.task import Frame
+from edgepack.specs.types import Array
+from edgepack.tasks.boxes import from_centers
+from edgepack.tasks.decoders import (
+    Candidates,
+    Decoder,
+    Wanted,
+    activate,
+    batch_of_one,
+    cells,
+    check_strides,
+    choose,
+    grids,
+)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How boxes and scores are written.
+
+    ``form`` of the boxes: left, top, right, bottom ("xyxy"), top first ("yxyx"), center and sides ("cxcywh").
+    ``background`` says which class is none, -1 for none of them; it is left out and the others move up. ``sizes``, in
+    pixels of the input, has a list for each of ``strides``: boxes are then steps from priors by ``variances``.
+    """
+
+    form: Literal["xyxy", "yxyx", "cxcywh"] = "xyxy"
+    normalized: bool = True
+    background: int = 0
+    activation: Literal["none", "softmax", "sigmoid"] = "none"
+    strides: tuple[float, ...] = ()
+    sizes: tuple[tuple[float, ...], ...] = ()
+    variances: tuple[float, ...] = (0.1, 0.2)
+
+
+def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted: Wanted) -> Candidates:
+    boxes, scores = _split(outputs)
+    scores = activate(scores, made.activation)
+    if 0 <= made.background < scores.shape[1]:
+        scores = np.delete(scores, made.background, axis=1)
+    rows, numbers, values = choose(scores, wanted)
+    sides = np.array([frame.input_width, frame.input_height] * 2, np.float32)
+    if made.sizes:
+        found = from_centers(_from_priors(boxes, made, frame)[rows]) * sides
+        return Candidates(found, values, numbers)
+    found = boxes[rows]
+    found = found[:, [1, 0, 3, 2]] if made.form == "yxyx" else found
+    found = from_centers(found) if made.form == "cxcywh" else found
+    return Candidates(found * sides if made.normalized else found, values, numbers)
+
+
+def _split(outputs: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Return boxes [n, 4] and scores [n, classes]; of two outputs with 4 values a row the first has the boxes."""
+    values = [batch_of_one(v, 3, "[1, n, 4] or [1, n, classes]") for v in outputs.values() if v.ndim == 3]
+    boxes = next((i for i, value in enumerate(values) if value.shape[1] == 4), None)
+    if boxes is None or len(values) != 2 or len(values[0]) != len(values[1]):
+        shapes = [list(value.shape) for value in outputs.values()]
+        raise DataError(f"outputs {shapes} are not boxes [1, n, 4] and scores [1, n, classes]")
+    return values[boxes], values[1 - boxes]
+
+
+def _from_priors(steps: Array, made: Parameters, frame: Frame) -> Array:
+    columns, rows, levels = cells(grids(frame, made.strides, up=True))
+    counts = np.array([len(sizes) for sizes in made.sizes])
+    cell = np.repeat(np.arange(len(columns)), counts[levels])
+    if len(cell) != len(steps):
+        raise DataError(f"{len(steps)} boxes where the strides and sizes make {len(cell)} priors")
+    stride = np.asarray(made.strides, np.float32)[levels[cell]]
+    size = np.concatenate([np.tile(made.sizes[i], int((levels == i).sum())) for i in range(len(made.sizes))])
+    input_sides = np.array([frame.input_width, frame.input_height], np.float32)
+    centers = np.stack([columns[cell] + 0.5, rows[cell] + 0.5], axis=1) * stride[:, None] / input_sides
+    priors = np.minimum(size[:, None].astype(np.float32) / input_sides, 1)
+    with np.errstate(over="ignore"):
+        return np.concatenate(
+            [steps[:, :2] * made.variances[0] * priors + np.minimum(centers, 1),
+             np.exp(steps[:, 2:] * made.variances[1]) * priors], axis=1,
+        )  # fmt: skip
+
+
+def _check(made: Parameters) -> None:
+    if made.sizes:
+        check_strides(made.strides)
+    if len(made.sizes) != len(made.strides) or len(made.variances) != 2:
+        raise ConfigError("strides and sizes do not fit", hint="write a list of sizes for each stride, two variances")
+    if any(not 1 <= len(s) <= 64 or any(side <= 0 for side in s) for s in made.sizes):
+        raise ConfigError("a size of priors is not above 0", hint="write sizes in pixels of the input")
+
+
+DECODER = Decoder("SSD: boxes and scores", Parameters, _decode, check=_check)

@@ -1,0 +1,94 @@
+"""miou and pixel-accuracy: how much of each class's pixels, and of all pixels, a segmenter gets right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from edgepack.errors import DataError
+from edgepack.specs.answer import Mask
+from edgepack.specs.run import Accuracy
+from edgepack.verify.answers import answers, truth_of, truths
+from edgepack.verify.metrics import Compared, Metric
+from edgepack.verify.resampling import paired_interval
+
+if TYPE_CHECKING:
+    from edgepack.specs.types import Array
+    from edgepack.verify.outputs import OutputReader
+
+_LOW = 0.02
+
+
+def _counts(compared: Compared, reader: OutputReader, classes: int) -> Array:
+    """Return for each sample and class its right pixels, those labelled and those answered, float64 [n, 3, classes]."""
+    import numpy as np
+
+    rows = []
+    for truth, found in zip(truths(compared), answers(compared, reader), strict=True):
+        if not isinstance(truth, Mask) or not isinstance(found, Mask) or truth.labels.shape != found.labels.shape:
+            raise DataError(
+                f"{compared.metric} needs a mask of each picture's own size as its label",
+                hint="give masks beside the pictures, see 'Masks' in docs/data-and-recipes.md",
+            )
+        known = truth.labels != Mask.IGNORED
+        want, have = truth.labels[known].astype(np.int64), found.labels[known].astype(np.int64)
+        right = np.bincount(want[want == have], minlength=classes)
+        parts = (right, np.bincount(want, minlength=classes), np.bincount(have, minlength=classes))
+        rows.append(np.stack([part[:classes] for part in parts]))
+    return np.array(rows, np.float64)
+
+
+def _classes(compared: Compared) -> int:
+    """Return how many classes there are: labels and answers of both models, whichever has the highest."""
+    import numpy as np
+
+    highest = 0
+    for mask in (*truths(compared), *answers(compared, compared.expected), *answers(compared, compared.found)):
+        labels = mask.labels[mask.labels != Mask.IGNORED]
+        highest = max(highest, int(np.max(labels, initial=0)))
+    return highest + 1
+
+
+def _miou(counts: Array, weights: Array) -> float:
+    import numpy as np
+
+    right, want, have = np.tensordot(weights, counts, axes=1)
+    union = want + have - right
+    known = want > 0  # a class that is labelled nowhere has no share that could be found
+    return float((right[known] / union[known]).mean()) if known.any() else float("nan")
+
+
+def _pixels(counts: Array, weights: Array) -> float:
+    import numpy as np
+
+    right, want, _ = np.tensordot(weights, counts, axes=1)
+    return float(right.sum() / want.sum()) if want.sum() else float("nan")
+
+
+def _measure(figure: Callable[[Array, Array], float], compared: Compared) -> Accuracy | str:
+    import numpy as np
+
+    classes = _classes(compared)
+    before, after = (
+        partial(figure, _counts(compared, reader, classes)) for reader in (compared.expected, compared.found)
+    )
+    n = len(truths(compared))
+    one, other = before(np.ones(n)), after(np.ones(n))
+    if not np.isfinite(one):
+        return f"{compared.metric}: no pixel of the samples is labelled"
+    interval = paired_interval(before, after, n, compared.seed)
+    return Accuracy(compared.metric, n, one, other, one - other, interval, truth_of(compared))
+
+
+def _doubt(_compared: Compared, found: Accuracy) -> str | None:
+    if found.truth != "labels" or found.fp32 >= _LOW:
+        return None
+    return (
+        f"the fp32 model itself has a {found.metric} of {100 * found.fp32:.2f} % (n={found.n}): the masks are not "
+        "those of its classes, or are in another order, or the preprocessing is wrong"
+    )
+
+
+MIOU = Metric(partial(_measure, _miou), "mean IoU of classes", "%", of_answers=True, doubt=_doubt)
+PIXEL_ACCURACY = Metric(partial(_measure, _pixels), "share of right pixels", "%", of_answers=True, doubt=_doubt)
