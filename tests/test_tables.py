@@ -15,6 +15,7 @@ from edgepack.data.samples import SOURCES
 from edgepack.export import FRAMEWORKS
 from edgepack.lint import CHECKS
 from edgepack.tasks import TASKS
+from edgepack.tasks.decoders import DECODERS
 from edgepack.verify.metrics import METRICS
 
 ROOT = Path(edgepack.__file__).resolve().parent
@@ -25,6 +26,7 @@ TABLES: dict[str, Table[Any]] = {
     "export": FRAMEWORKS,
     "data": SOURCES,
     "tasks": TASKS,
+    "tasks/decoders": DECODERS,
 }
 ROWS = [(place, name) for place, table in TABLES.items() for name in table.own]
 

@@ -65,7 +65,9 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
 
 
 def _split(outputs: Mapping[str, Array]) -> tuple[Array, Array]:
-    """Return boxes [n, 4] and scores [n, classes]; of two outputs with 4 values a row the first has the boxes."""
+    """Return boxes [n, 4] and scores [n, classes]; of two with 4 values a row the boxes are told by name, or first."""
+    named = sorted(outputs, key=lambda name: not any(word in name.lower() for word in ("box", "loc")))
+    outputs = {name: outputs[name] for name in named}
     values = [batch_of_one(v, 3, "[1, n, 4] or [1, n, classes]") for v in outputs.values() if v.ndim == 3]
     boxes = next((i for i, value in enumerate(values) if value.shape[1] == 4), None)
     if boxes is None or len(values) != 2 or len(values[0]) != len(values[1]):

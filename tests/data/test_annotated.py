@@ -1,0 +1,266 @@
+"""One set of shapes in COCO's, YOLO's and Pascal VOC's form: the same samples and labels; and what may be wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shape_data import NAMES, draw, write_coco, write_voc, write_yolo
+
+from edgepack.data.samples import find_samples, read_any_labels, read_frames, read_samples, sample_names, split_samples
+from edgepack.errors import DataError
+from edgepack.specs.data import Preprocessing, SampleSet
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Task
+
+MADE = Preprocessing(resize=(32, 32), letterbox=True)
+INPUTS = (TensorSpec("x", "float32", (1, 3, 32, 32)),)
+WRITERS = {"coco": write_coco, "yolo": write_yolo, "pascal-voc": write_voc}
+
+
+def find(place: Path | str, order: tuple[str, ...] = NAMES, skip_bad: int = 0) -> SampleSet:
+    task = Task("object-detection", "yolo", classes=order)
+    return find_samples(str(place), INPUTS, MADE, task=task, skip_bad=skip_bad)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_every_form_gives_the_same_boxes(form: str, tmp_path: Path) -> None:
+    place = WRITERS[form](tmp_path / "x")
+    samples = find(place)
+    assert samples.kind == form
+    assert samples.classes == NAMES
+    assert len(samples.indices) == 6
+    for seed, label in enumerate(read_any_labels(samples)):
+        expected = np.array([thing[1:] for thing in draw(seed)[1]], float)
+        assert label.corners == pytest.approx(expected, abs=1e-6)
+        assert label.numbers.tolist() == [thing[0] for thing in draw(seed)[1]]
+        assert (label.height, label.width) == (80, 120)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_samples_are_read_with_their_labels_and_checked(form: str, tmp_path: Path) -> None:
+    samples = find(WRITERS[form](tmp_path / "x"))
+    assert len(list(read_samples(samples, INPUTS))) == 6  # which compares the digest at the end
+    one, other = split_samples(samples, 2, 0)
+    assert len(list(read_samples(one, INPUTS))) == 2
+    assert {frame.width for frame in read_frames(other)} == {120}
+    assert not set(sample_names(one)) & set(sample_names(other))
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_labels_have_the_models_order_of_classes(form: str, tmp_path: Path) -> None:
+    samples = find(WRITERS[form](tmp_path / "x"), ("cross", "a thing", "Circle", "square"))
+    numbers = [[{0: 2, 1: 3, 2: 0}[thing[0]] for thing in draw(seed)[1]] for seed in range(6)]
+    assert [label.numbers.tolist() for label in read_any_labels(samples)] == numbers
+    assert any("nothing of 1 of 4 classes is labelled" in note and "a thing" in note for note in samples.notes)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_without_an_order_the_sources_own_holds(form: str, tmp_path: Path) -> None:
+    samples = find(WRITERS[form](tmp_path / "x"), ())
+    assert samples.classes == (NAMES if form != "pascal-voc" else tuple(sorted(NAMES)))
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_classes_that_the_model_lacks_are_not_counted_and_said(form: str, tmp_path: Path) -> None:
+    samples = find(WRITERS[form](tmp_path / "x"), ("square", "cross"))
+    assert any("1 classes that the model does not have" in note and "circle" in note for note in samples.notes)
+    with pytest.raises(DataError, match=r"no class of .* is one of the model's 2"):
+        find(tmp_path / "x" / "instances.json" if form == "coco" else tmp_path / "x", ("dog", "cat"))
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_changed_label_is_another_set(form: str, tmp_path: Path) -> None:
+    place = WRITERS[form](tmp_path / "x")
+    before = find(place).sha256
+    name = {"coco": "instances.json", "yolo": "labels/000.txt", "pascal-voc": "Annotations/000.xml"}[form]
+    path = tmp_path / "x" / name
+    left = draw(0)[1][0][1]
+    if form == "coco":
+        data = json.loads(path.read_text())
+        data["annotations"][0]["bbox"][0] += 1
+        path.write_text(json.dumps(data))
+    elif form == "yolo":
+        words = path.read_text().split(" ")
+        path.write_text(" ".join([words[0], str(float(words[1]) + 0.001), *words[2:]]))
+    else:
+        path.write_text(path.read_text().replace(f"<xmin>{left + 1}<", f"<xmin>{left + 2}<", 1))
+    assert find(place).sha256 != before
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_picture_that_changes_during_a_run_is_seen(form: str, tmp_path: Path) -> None:
+    samples = find(WRITERS[form](tmp_path / "x"))
+    picture = next((tmp_path / "x").rglob("000.png"))
+    shutil.copy(picture.with_name("001.png"), picture)
+    with pytest.raises(DataError, match="changed after its samples were chosen"):
+        list(read_samples(samples, INPUTS))
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_broken_pictures_can_be_left_out(form: str, tmp_path: Path) -> None:
+    place = WRITERS[form](tmp_path / "x")
+    picture = next((tmp_path / "x").rglob("002.png"))
+    picture.write_bytes(picture.read_bytes()[:300])
+    samples = find(place, skip_bad=1)
+    assert samples.indices == (0, 1, 3, 4, 5)
+    assert "002.png" in samples.skipped[0]
+    assert len(list(read_samples(samples, INPUTS))) == 5
+
+
+def test_a_box_outside_its_picture_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    data["annotations"][0]["bbox"] = [100, 10, 40, 10]
+    path.write_text(json.dumps(data))
+    with pytest.raises(
+        DataError, match=r"the annotation 1: the box of .* lies outside its picture of 120x80"
+    ) as caught:
+        find(path)
+    assert "--skip-bad 1" in str(caught.value.hint)
+    samples = find(path, skip_bad=1)
+    assert samples.indices == (1, 2, 3, 4, 5)
+    assert "outside" in samples.skipped[0]
+
+
+def test_a_label_without_a_file_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    coco, yolo, voc = (writer(tmp_path / name) for name, writer in WRITERS.items())
+    for root in (tmp_path / "coco", tmp_path / "yolo", tmp_path / "pascal-voc"):
+        next(root.rglob("003.png")).unlink()
+    for place in (coco, yolo, voc):
+        with pytest.raises(DataError, match=r"003.* no "):
+            find(place)
+        samples = find(place, skip_bad=1)
+        assert len(samples.indices) == 5
+        assert len(list(read_samples(samples, INPUTS))) == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.1", "has 4 values, not 5"),
+        ("0 0.5 0.5 0.1 nan", "has 5 values"),
+        ("x 0.5 0.5 0.1 0.1", "could not convert"),
+        ("0.5 0.5 0.5 0.1 0.1", "has 5 values"),
+        ("7 0.5 0.5 0.1 0.1", "there is no class 7; there are 0 to 2"),
+        ("0 1.5 0.5 0.1 0.1", "outside its picture"),
+        ("0 0.5 0.5 -0.1 0.1", "has no area"),
+    ],
+)
+def test_lines_that_are_wrong_are_named(line: str, message: str, tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "labels" / "001.txt").write_text(line)
+    with pytest.raises(DataError, match=rf"001\.txt line 1.*{message}"):
+        find(root)
+    assert find(root, skip_bad=1).indices == (0, 2, 3, 4, 5)
+
+
+def test_polygons_and_pictures_without_a_thing(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "labels" / "001.txt").write_text("1 0.1 0.1 0.5 0.2 0.3 0.6")
+    (root / "labels" / "002.txt").unlink()
+    labels = read_any_labels(find(root))
+    assert labels[1].corners == pytest.approx(np.array([[12, 8, 60, 48]]))
+    assert len(labels[2]) == 0
+
+
+def test_points_are_read(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    for path in (root / "labels").glob("*.txt"):
+        path.write_text("0 0.5 0.5 0.2 0.2 0.5 0.25 2 0.1 0.5 0")
+    (root / "data.yaml").write_text("val: images\nnames: [circle]\nkpt_shape: [2, 3]\n")
+    label = read_any_labels(find(root, ("circle",)))[0]
+    assert label.points.tolist() == [[[60, 20, 2], [12, 40, 0]]]
+    coco = write_coco(tmp_path / "coco")
+    data = json.loads(coco.read_text())
+    for row in data["annotations"]:
+        row["keypoints"] = [10, 11, 2, 0, 0, 0]
+    coco.write_text(json.dumps(data))
+    assert read_any_labels(find(coco))[0].points[0].tolist() == [[10, 11, 2], [0, 0, 0]]
+
+
+def test_difficult_things_and_crowds_are_asked_of_nobody(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    path = root / "Annotations" / "000.xml"
+    path.write_text(path.read_text().replace("</name>", "</name><difficult>1</difficult>", 1))
+    assert read_any_labels(find(root))[0].crowd[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>',
+        "<annotation><size><width>nan</width><height>1</height></size></annotation>",
+        "<annotation><size><width>9</width><height>9</height></size><object/></annotation>",
+        "<annotation><size>",
+    ],
+)
+def test_xml_that_is_no_annotation_is_refused(text: str, tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    (root / "Annotations" / "001.xml").write_text(text)
+    with pytest.raises(DataError, match=r"001\.xml"):
+        find(root)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": [], "annotations": []},
+        {"images": [{"id": 1, "file_name": "../../etc/passwd", "height": 1, "width": 1}], "annotations": []},
+        {"images": [{"id": 1}], "annotations": []},
+        {"images": [{"id": 1, "file_name": "gone.png", "height": 1, "width": 1}], "annotations": []},
+        {"annotations": [{"id": 1, "image_id": 10, "category_id": 5, "bbox": [1, 2]}]},
+        {"annotations": [{"id": 1, "image_id": 10, "category_id": 5, "bbox": "x"}]},
+        {"annotations": {}},
+        {"annotations": [{"id": 1, "image_id": 77777, "category_id": 5, "bbox": [1, 2, 3, 4]}]},
+    ],
+)
+def test_json_that_is_not_cocos_is_refused(change: dict, tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(DataError):
+        find(path)
+
+
+def test_several_files_of_labels_must_be_named(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    shutil.copy(path, tmp_path / "other.json")
+    with pytest.raises(DataError, match="several files of labels"):
+        find(tmp_path)
+    assert find(path).kind == "coco"
+    (tmp_path / "other.json").unlink()
+    assert find(tmp_path).sha256 != ""
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [",
+        "- 1",
+        "val: nowhere\nnames: [a]",
+        "names: [a]",
+        "val: images\nnames: {x: y}",
+        "val: images\nkpt_shape: 3",
+    ],
+)
+def test_yaml_that_says_nothing_is_refused(text: str, tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "data.yaml").write_text(text)
+    with pytest.raises(DataError):
+        find(root)
+
+
+def test_a_part_of_a_yolo_folder_is_named(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    shutil.copytree(root / "images", root / "more" / "images")
+    shutil.copytree(root / "labels", root / "more" / "labels")
+    (root / "more" / "images" / "000.png").unlink()
+    (root / "more" / "labels" / "000.txt").unlink()
+    (root / "data.yaml").write_text("train: more/images\nval: images\nnames: [circle, square, cross]\n")
+    assert len(find(root).indices) == 6
+    assert len(find(f"{root}/data.yaml:train").indices) == 5
+    (root / "data.yaml").unlink()
+    assert len(find(root).indices) == 6  # images and labels alone

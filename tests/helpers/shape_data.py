@@ -1,0 +1,89 @@
+"""Rendered shapes with their boxes, written in every form that labels come in; and what a detector answers to them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+NAMES = ("circle", "square", "cross")
+SIDES = (80, 120)  # height, width
+Things = list[tuple[int, int, int, int, int]]  # class, left, top, right, bottom
+
+
+def draw(seed: int, height: int = SIDES[0], width: int = SIDES[1]) -> tuple[np.ndarray, Things]:
+    """Return a picture with one to three shapes, and what they are and where."""
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 60, (height, width, 3), dtype=np.uint8)
+    things: Things = []
+    for slot in range(int(random.integers(1, 4))):
+        size, kind = int(random.integers(12, 30)), int(random.integers(0, 3))
+        left = slot * width // 3 + int(random.integers(0, width // 3 - size)) if size < width // 3 else 0
+        top = int(random.integers(0, height - size))
+        y, x = np.mgrid[0:size, 0:size]
+        middle = (size - 1) / 2
+        shape = {
+            0: (x - middle) ** 2 + (y - middle) ** 2 <= (size / 2) ** 2,
+            1: np.ones((size, size), bool),
+            2: (abs(x - middle) < size / 6) | (abs(y - middle) < size / 6),
+        }[kind]
+        pixels[top : top + size, left : left + size][shape] = random.integers(150, 256, 3)
+        things.append((kind, left, top, left + size, top + size))
+    return pixels, things
+
+
+def write_pictures(folder: Path, count: int) -> list[tuple[Path, Things]]:
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for seed in range(count):
+        pixels, things = draw(seed)
+        path = folder / f"{seed:03}.png"
+        Image.fromarray(pixels).save(path)
+        found.append((path, things))
+    return found
+
+
+def write_coco(root: Path, count: int = 6, names: tuple[str, ...] = NAMES) -> Path:
+    """COCO's form: ids of classes with gaps, as COCO's own have."""
+    images, annotations = [], []
+    for number, (path, things) in enumerate(write_pictures(root / "images", count), 1):
+        images.append({"id": 10 * number, "file_name": path.name, "height": SIDES[0], "width": SIDES[1]})
+        for kind, left, top, right, bottom in things:
+            box = [left, top, right - left, bottom - top]
+            annotations.append({"id": len(annotations) + 1, "image_id": 10 * number, "category_id": 3 * kind + 5,
+                                "bbox": box, "area": box[2] * box[3], "iscrowd": 0})  # fmt: skip
+    categories = [{"id": 3 * number + 5, "name": name} for number, name in enumerate(names)]
+    path = root / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return path
+
+
+def write_yolo(root: Path, count: int = 6, names: tuple[str, ...] = NAMES) -> Path:
+    height, width = SIDES
+    (root / "labels").mkdir(parents=True)
+    for path, things in write_pictures(root / "images", count):
+        lines = [
+            f"{kind} {(left + right) / 2 / width} {(top + bottom) / 2 / height} "
+            f"{(right - left) / width} {(bottom - top) / height}"
+            for kind, left, top, right, bottom in things
+        ]
+        (root / "labels" / f"{path.stem}.txt").write_text("\n".join(lines))
+    listed = "".join(f"  {number}: {name}\n" for number, name in enumerate(names))
+    (root / "data.yaml").write_text(f"path: .\ntrain: images\nval: images\nnames:\n{listed}")
+    return root
+
+
+def write_voc(root: Path, count: int = 6) -> Path:
+    (root / "Annotations").mkdir(parents=True)
+    for path, things in write_pictures(root / "JPEGImages", count):
+        objects = "".join(
+            f"<object><name>{NAMES[kind]}</name><bndbox><xmin>{left + 1}</xmin><ymin>{top + 1}</ymin>"
+            f"<xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox></object>"
+            for kind, left, top, right, bottom in things
+        )
+        size = f"<size><width>{SIDES[1]}</width><height>{SIDES[0]}</height><depth>3</depth></size>"
+        text = f"<annotation><filename>{path.name}</filename>{size}{objects}</annotation>"
+        (root / "Annotations" / f"{path.stem}.xml").write_text(text)
+    return root

@@ -1,0 +1,294 @@
+"""All decoders: boxes that are written into outputs as each family writes them are read again.
+
+The writers here are plain: one box at a time, from the published definitions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from edgepack.errors import DataError
+from edgepack.specs.task import Frame, Task
+from edgepack.tasks import check_task, read_settings
+from edgepack.tasks.decoders import DECODERS, Candidates, Wanted, cells, choose, grids, sigmoid, softmax
+
+SIDE = 64
+FRAME = Frame(SIDE, SIDE, SIDE, SIDE)
+# left, top, right, bottom, class, score
+BOXES = [(6.0, 10.0, 30.0, 40.0, 2, 0.9), (33.0, 5.0, 61.0, 29.0, 0, 0.6)]
+CLASSES = 3
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
+
+
+def center(box: tuple) -> tuple[float, float, float, float]:
+    left, top, right, bottom = box[:4]
+    return (left + right) / 2, (top + bottom) / 2, right - left, bottom - top
+
+
+def decode(name: str, outputs: Mapping[str, np.ndarray], least: float = 0.3, every: bool = False, **made) -> Candidates:
+    decoder = DECODERS.get(name)
+    check_task(Task("object-detection", name, parameters=made))
+    return decoder.decode(outputs, read_settings(decoder.parameters, made), FRAME, Wanted(least, every))
+
+
+def check(found: Candidates, tolerance: float = 1e-3) -> None:
+    order = np.argsort(-found.scores)
+    assert found.numbers[order].tolist() == [2, 0]
+    assert found.scores[order] == pytest.approx([0.9, 0.6], abs=1e-5)
+    assert found.corners[order] == pytest.approx(np.array([box[:4] for box in BOXES]), abs=tolerance)
+
+
+def f32(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array, np.float32)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_yolo(turned: bool, normalized: bool) -> None:
+    value = np.zeros((4 + CLASSES, 50))
+    for place, box in zip((7, 30), BOXES, strict=True):
+        value[:4, place] = np.array(center(box)) / (SIDE if normalized else 1)
+        value[4 + box[4], place] = box[5]
+    output = f32(value.T if turned else value)[None]
+    check(decode("yolo", {"o": output}, normalized=normalized))
+
+
+def test_yolo_with_points() -> None:
+    value = np.zeros((4 + 1 + 6, 50))
+    value[:5, 3] = [20, 20, 10, 10, 0.8]
+    value[5:, 3] = [18, 19, 0.7, 22, 21, 0.4]
+    found = decode("yolo", {"o": f32(value)[None]}, points=2)
+    assert found.points is not None
+    assert found.points[0] == pytest.approx(np.array([[18, 19, 0.7], [22, 21, 0.4]]))
+
+
+def test_yolo_counts_every_class_where_that_is_asked() -> None:
+    value = np.zeros((4 + CLASSES, 50))
+    value[:, 3] = [20, 20, 10, 10, 0.8, 0.1, 0.5]
+    assert decode("yolo", {"o": f32(value)[None]}).numbers.tolist() == [0]
+    assert sorted(decode("yolo", {"o": f32(value)[None]}, every=True).numbers) == [0, 2]
+
+
+def test_yolo_objectness() -> None:
+    value = np.zeros((50, 5 + CLASSES))
+    for place, box in zip((7, 30), BOXES, strict=True):
+        value[place, :5] = [*center(box), 0.95]
+        value[place, 5 + box[4]] = box[5] / 0.95
+    check(decode("yolo-objectness", {"o": f32(value)[None]}))
+
+
+@pytest.mark.parametrize("form", ["v5", "v3"])
+@pytest.mark.parametrize("apart", [False, True])
+def test_yolo_anchors(form: str, apart: bool) -> None:
+    strides, anchors = (8.0, 16.0), ((10.0, 13.0, 24.0, 30.0), (30.0, 61.0, 26.0, 22.0))
+    maps = [np.full((2, SIDE // int(s), SIDE // int(s), 5 + CLASSES), -12.0) for s in strides]
+    for level, box in enumerate(BOXES):
+        x, y, w, h = center(box)
+        column, row = int(x / strides[level]), int(y / strides[level])
+        cell = maps[level][1, row, column]
+        aw, ah = anchors[level][2:]
+        if form == "v5":
+            cell[:2] = [logit((x / strides[level] - column + 0.5) / 2), logit((y / strides[level] - row + 0.5) / 2)]
+            cell[2:4] = [logit(math.sqrt(w / aw) / 2), logit(math.sqrt(h / ah) / 2)]
+        else:
+            cell[:2] = [logit(x / strides[level] - column), logit(y / strides[level] - row)]
+            cell[2:4] = [math.log(w / aw), math.log(h / ah)]
+        cell[4], cell[5 + box[4]] = logit(0.95), logit(box[5] / 0.95)
+    shaped = [m if apart else m.transpose(0, 3, 1, 2).reshape(-1, *m.shape[1:3]) for m in maps]
+    outputs = {f"o{i}": f32(m)[None] for i, m in enumerate(shaped[::-1])}  # in any order
+    check(decode("yolo-anchors", outputs, strides=strides, anchors=anchors, form=form))
+
+
+def test_yolo_final() -> None:
+    value = np.zeros((300, 6))
+    for place, (*corners, number, score) in zip((0, 1), BOXES, strict=True):
+        value[place] = [*corners, score, number]
+    check(decode("yolo-final", {"o": f32(value)[None]}))
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_yolox(decoded: bool) -> None:
+    columns, rows, levels = cells(grids(FRAME, (8, 16, 32)))
+    value = np.zeros((len(columns), 5 + CLASSES))
+    for level, box in enumerate(BOXES):
+        stride = (8, 16)[level]
+        x, y, w, h = center(box)
+        at = (columns == int(x / stride)) & (rows == int(y / stride)) & (levels == level)
+        place = int(np.flatnonzero(at)[0])
+        steps = [x / stride - columns[place], y / stride - rows[place], math.log(w / stride), math.log(h / stride)]
+        value[place, :4] = center(box) if decoded else steps
+        value[place, 4], value[place, 5 + box[4]] = 0.95, box[5] / 0.95
+    check(decode("yolox", {"o": f32(value)[None]}, decoded=decoded))
+
+
+@pytest.mark.parametrize("form", ["xyxy", "yxyx", "cxcywh"])
+@pytest.mark.parametrize("order", ["boxes first", "scores first"])
+def test_ssd(form: str, order: str) -> None:
+    boxes, scores = np.zeros((20, 4)), np.zeros((20, 1 + CLASSES))
+    scores[:, 0] = 1
+    for place, box in zip((3, 11), BOXES, strict=True):
+        left, top, right, bottom = box[:4]
+        written = {"xyxy": (left, top, right, bottom), "yxyx": (top, left, bottom, right), "cxcywh": center(box)}[form]
+        boxes[place] = np.array(written) / SIDE
+        scores[place] = 0
+        scores[place, 1 + box[4]] = box[5]
+    found = {"boxes": f32(boxes)[None], "scores": f32(scores)[None]}
+    outputs = found if order == "boxes first" else dict(reversed(found.items()))
+    check(decode("ssd", outputs, form=form))
+
+
+def test_ssd_from_priors() -> None:
+    strides, sizes = (8.0, 16.0), ((10.0, 16.0), (32.0,))
+    priors = [
+        ((c + 0.5) * s / SIDE, (r + 0.5) * s / SIDE, size / SIDE)
+        for s, many in zip(strides, sizes, strict=True)
+        for r in range(SIDE // int(s))
+        for c in range(SIDE // int(s))
+        for size in many
+    ]
+    steps, scores = np.zeros((len(priors), 4)), np.zeros((len(priors), 1 + CLASSES))
+    for place, box in zip((31, 135), BOXES, strict=True):
+        x, y, w, h = (value / SIDE for value in center(box))
+        px, py, side = priors[place]
+        steps[place] = [
+            (x - px) / (0.1 * side),
+            (y - py) / (0.1 * side),
+            math.log(w / side) / 0.2,
+            math.log(h / side) / 0.2,
+        ]
+        scores[place, 1 + box[4]] = box[5]
+    outputs = {"scores": f32(scores)[None], "boxes": f32(steps)[None]}
+    check(decode("ssd", outputs, strides=strides, sizes=sizes))
+
+
+@pytest.mark.parametrize("names", ["detection_boxes detection_classes detection_scores num", "a b c d"])
+def test_boxes_scores_classes(names: str) -> None:
+    boxes, classes, scores = np.zeros((10, 4)), np.zeros(10), np.zeros(10)
+    for place, (left, top, right, bottom, number, score) in enumerate(BOXES):
+        boxes[place] = np.array([top, left, bottom, right]) / SIDE
+        classes[place], scores[place] = number + 1, score
+    scores[2:] = 0.8  # beyond the number that counts
+    values = (boxes[None], classes[None], scores[None], np.array([2.0]))
+    check(decode("boxes-scores-classes", dict(zip(names.split(), map(f32, values), strict=True)), first=1))
+
+
+def test_torchvisions_detectors() -> None:
+    boxes = np.array([box[:4] for box in BOXES])
+    outputs = {"boxes": f32(boxes), "labels": np.array([2, 0]), "scores": f32(np.array([0.9, 0.6]))}
+    check(decode("boxes-scores-classes", outputs, form="xyxy", normalized=False))
+
+
+def test_fastestdet() -> None:
+    value = np.zeros((5 + CLASSES, 4, 4))
+    for box in BOXES:
+        x, y, w, h = (value / SIDE for value in center(box))
+        column, row = int(x * 4), int(y * 4)
+        cell = value_at = np.zeros(5 + CLASSES)
+        cell[0] = 0.9
+        cell[1:5] = [math.atanh(x * 4 - column), math.atanh(y * 4 - row), logit(w), logit(h)]
+        cell[5 + box[4]] = (box[5] / 0.9**0.6) ** (1 / 0.4)
+        value[:, row, column] = value_at
+    check(decode("fastestdet", {"o": f32(value)[None]}), 1e-2)
+
+
+def test_yunet() -> None:
+    outputs, box = {}, (8.0, 12.0, 40.0, 44.0)
+    for stride in (8, 16, 32):
+        n = (SIDE // stride) ** 2
+        values = {"cls": np.zeros((n, 1)), "obj": np.zeros((n, 1)), "bbox": np.zeros((n, 4)), "kps": np.zeros((n, 10))}
+        if stride == 16:
+            column, row = 1, 1
+            place = row * (SIDE // stride) + column
+            values["cls"][place], values["obj"][place] = 0.81, 1.0
+            values["bbox"][place] = [24 / 16 - column, 28 / 16 - row, math.log(32 / 16), math.log(32 / 16)]
+            values["kps"][place] = np.array([[20 / 16 - column, 24 / 16 - row]] * 5).ravel()
+        outputs |= {f"{name}_{stride}": f32(value)[None] for name, value in values.items()}
+    found = decode("yunet", outputs)
+    assert found.corners[0] == pytest.approx(box)
+    assert found.scores == pytest.approx([0.9])
+    assert found.points is not None
+    assert found.points[0, :, :2] == pytest.approx(np.array([[20, 24]] * 5))
+
+
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_detr(activation: str) -> None:
+    nothing = activation == "softmax"
+    scores, boxes = np.full((20, CLASSES + nothing), -20.0), np.full((20, 4), 0.5)
+    scores[:, -1] = 20.0 if nothing else -20.0
+    for place, box in zip((3, 11), BOXES, strict=True):
+        boxes[place] = np.array(center(box)) / SIDE
+        scores[place] = -20.0
+        scores[place, box[4]] = logit(box[5])
+        scores[place, -1] = 0.0 if nothing else scores[place, -1]
+    outputs = {"pred_logits": f32(scores)[None], "pred_boxes": f32(boxes)[None]}
+    check(decode("detr", outputs, activation=activation, nothing=nothing))
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_center_points(logits: bool) -> None:
+    heat, sides, offsets = np.zeros((CLASSES, 16, 16)), np.zeros((2, 16, 16)), np.zeros((2, 16, 16))
+    for box in BOXES:
+        x, y, w, h = (value / 4 for value in center(box))
+        column, row = int(x), int(y)
+        heat[box[4], row - 1 : row + 2, column - 1 : column + 2] = box[5] - 0.1  # neighbours that are no peaks
+        heat[box[4], row, column] = box[5]
+        sides[:, row, column], offsets[:, row, column] = [w, h], [x - column, y - row]
+    if logits:
+        heat = np.log(np.clip(heat, 1e-6, None) / (1 - heat))
+    outputs = {"hm": f32(heat)[None], "wh": f32(sides)[None], "reg": f32(offsets)[None]}
+    check(decode("center-points", outputs, logits=logits))
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_distributions(joined: bool) -> None:
+    strides, bins = (8.0, 16.0, 32.0), 8
+    outputs: dict[str, np.ndarray] = {}
+    scores = [np.zeros(((SIDE // int(s)) ** 2, CLASSES)) for s in strides]
+    sides = [np.zeros(((SIDE // int(s)) ** 2, 4, bins)) for s in strides]
+    for level, box in zip((0, 1), BOXES, strict=True):
+        stride, across = strides[level], SIDE // int(strides[level])
+        x, y, *_ = center(box)
+        column, row = int(x / stride), int(y / stride)
+        px, py = (column + 0.5) * stride, (row + 0.5) * stride
+        away = np.array([px - box[0], py - box[1], box[2] - px, box[3] - py]) / stride
+        place = row * across + column
+        for side, distance in enumerate(away):
+            low = int(distance)
+            chances = np.full(bins, 1e-9)
+            chances[low], chances[low + 1] = 1 - (distance - low), max(distance - low, 1e-9)
+            sides[level][place, side] = np.log(np.maximum(chances, 1e-9))
+        scores[level][place, box[4]] = box[5]
+    flat = [s.reshape(len(s), -1) for s in sides]
+    if joined:
+        outputs["o"] = f32(np.concatenate([np.concatenate(scores), np.concatenate(flat)], axis=1))[None]
+    else:
+        outputs |= {f"s{i}": f32(s)[None] for i, s in enumerate(scores)} | {
+            f"d{i}": f32(s)[None] for i, s in enumerate(flat)
+        }
+    check(decode("distributions", outputs, strides=strides, bins=bins))
+
+
+@pytest.mark.parametrize("name", DECODERS.own)
+def test_nothing_is_found_in_nothing_and_other_outputs_are_refused(name: str) -> None:
+    for outputs in ({"o": np.zeros((1, 3), np.float32)}, {f"o{i}": np.zeros((2, 3, 5), np.float32) for i in range(7)}):
+        with pytest.raises(DataError):
+            decode(name, outputs)
+
+
+def test_helpers() -> None:
+    scores = np.array([[0.1, 0.9], [0.2, 0.1], [0.6, 0.7]])
+    rows, numbers, values = choose(scores, Wanted(0.5))
+    assert (rows.tolist(), numbers.tolist(), values.tolist()) == ([0, 2], [1, 1], [0.9, 0.7])
+    assert choose(scores, Wanted(0.5, every=True))[1].tolist() == [1, 0, 1]
+    assert choose(scores[:, :1], Wanted(0.5))[0].tolist() == [2]
+    assert sigmoid(np.array([-1000.0, 0.0])).tolist() == [0, 0.5]
+    assert softmax(np.array([[1e4, 1e4]])).tolist() == [[0.5, 0.5]]
+    assert grids(FRAME, (24,)) == [(2, 2)]
+    assert grids(FRAME, (24,), up=True) == [(3, 3)]
