@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # The filter is a sinc under a Kaiser window. By Kaiser's formula (Oppenheim and Schafer, Discrete-Time Signal
 # Processing, 7.5) beta 12 damps by 117 dB, and with 96 zero crossings a side the slope takes 0.04 of the lower
-# Nyquist frequency on either side of the cut: it passes what lies below 0.91 of that and stops all that would fold back.
+# Nyquist frequency on either side of the cut: it passes what lies below 0.91 of that and stops what would fold back.
 CROSSINGS = 96
 ROLLOFF = 0.95
 BETA = 12.0

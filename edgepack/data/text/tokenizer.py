@@ -1,0 +1,340 @@
+"""Reads a tokenizer.json and makes token ids of texts: WordPiece in plain Python, others by the package tokenizers.
+
+The file's format is that of the package tokenizers (Hugging Face). WordPiece, which BERT and most sentence encoders
+have, is computed here, so that a device needs no package for it; the same code runs on the build machine. Words are
+split by the longest piece that the vocabulary has, from the left (Devlin et al. 2019; tokenizers 0.23,
+models/wordpiece/mod.rs).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgepack.base.files import read_regular
+from edgepack.data.text import normalize
+from edgepack.errors import DataError, ToolchainError
+
+MOST_FILE_BYTES = 64 << 20
+MOST_CHARACTERS = 1_000_000  # of one text
+_INSTALL = "pip install tokenizers"
+_WORD = re.compile(r"[^ \t\n\r]+")  # what no normalizer looks beyond
+_Token = tuple[int, int, tuple[int, int]]  # id, type id, place in the text
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A text as token ids, each with its type id and where it lies in the text: (0, 0) for special tokens."""
+
+    ids: tuple[int, ...]
+    types: tuple[int, ...]
+    places: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Filling:
+    """How short texts are filled: ids, on which side, to how many tokens (None: to their own), in steps of ``step``."""
+
+    pad_id: int = 0
+    pad_type: int = 0
+    left: bool = False
+    length: int | None = None
+    step: int = 1
+
+
+class Tokenizer(Protocol):
+    """Makes token ids of texts, the special tokens around them included; not filled."""
+
+    @property
+    def max_length(self) -> int | None:
+        """What the file says of the most tokens of a text."""
+
+    @property
+    def filling(self) -> Filling:
+        """What the file says of short texts."""
+
+    def encode(self, text: str, max_length: int | None) -> Encoded:
+        """Return at most ``max_length`` tokens of a text (None: all)."""
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """Return the tokenizer in a file. Raises ``DataError``, and ``ToolchainError`` where a package is missing."""
+    try:
+        data = read_regular(path, MOST_FILE_BYTES)
+    except OSError as error:
+        raise DataError(
+            f"cannot read the tokenizer {path}: {error.strerror}",
+            hint="give the tokenizer.json that lies beside the model",
+        ) from error
+    return read_tokenizer(data, str(path))
+
+
+def read_tokenizer(data: bytes, name: str) -> Tokenizer:
+    """Return the tokenizer in the bytes of a tokenizer.json; see ``load_tokenizer``."""
+    try:
+        parsed = json.loads(data.decode("utf-8"))
+        if not isinstance(parsed, dict) or not isinstance(parsed.get("model"), dict):
+            raise ValueError("it has no model")
+        if _is_plain(parsed):
+            return _plain(parsed)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{name} is not a tokenizer.json: {error}", hint="save it with tokenizer.save('tokenizer.json')"
+        ) from error
+    return _by_package(data, name, str(parsed["model"].get("type", "an unknown kind")))
+
+
+def cut(count: int, taken: int, max_length: int | None) -> int:
+    """Return how many of ``count`` tokens of a text are kept beside ``taken`` special ones."""
+    return count if max_length is None else max(0, min(count, max_length - taken))
+
+
+# --- WordPiece in plain Python ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Added:
+    """A token that stands in the text as it is."""
+
+    number: int
+    length: int
+    left: bool  # white space before it is its own
+    right: bool
+
+
+@dataclass(frozen=True)
+class WordPiece:
+    """A WordPiece tokenizer with all that happens around its vocabulary; see ``Tokenizer``."""
+
+    vocabulary: Mapping[str, int]
+    unknown: int
+    prefix: str
+    longest: int
+    normalizer: Callable[[str], str]
+    split: Callable[[str], list[tuple[int, int]]]
+    added: Mapping[str, _Added]
+    before: tuple[tuple[int, int], ...]  # (id, type) of the special tokens ahead of a text
+    after: tuple[tuple[int, int], ...]
+    type_id: int
+    max_length: int | None
+    filling: Filling
+
+    def encode(self, text: str, max_length: int | None) -> Encoded:
+        """Return at most ``max_length`` tokens of a text (None: all), special tokens included."""
+        if len(text) > MOST_CHARACTERS:
+            raise DataError(f"a text of {len(text)} characters", hint=f"at most {MOST_CHARACTERS} are read")
+        tokens = [token for begin, part in self._parts(text) for token in self._of_part(begin, part)]
+        tokens = tokens[: cut(len(tokens), len(self.before) + len(self.after), max_length)]
+        special = [[(number, kind, (0, 0)) for number, kind in side] for side in (self.before, self.after)]
+        whole = [*special[0], *tokens, *special[1]]
+        return Encoded(tuple(t[0] for t in whole), tuple(t[1] for t in whole), tuple(t[2] for t in whole))
+
+    def _parts(self, text: str) -> list[tuple[int, str | _Added]]:
+        """Return the text in pieces between the added tokens, and these, each with where it begins."""
+        parts: list[tuple[int, str | _Added]] = []
+        start = place = 0
+        firsts = {content[0] for content in self.added}
+        while place < len(text):
+            found = self._added_at(text, place) if text[place] in firsts else None
+            if found is None:
+                place += 1
+                continue
+            token, end = self.added[found], place + len(found)
+            parts += [(start, text[start:place]), (place, token)]
+            while token.right and end < len(text) and normalize.is_space(text[end]):
+                end += 1
+            start = place = end
+        return [*parts, (start, text[start:])]
+
+    def _added_at(self, text: str, place: int) -> str | None:
+        return max((c for c in self.added if text.startswith(c, place)), key=len, default=None)
+
+    def _of_part(self, begin: int, part: str | _Added) -> list[_Token]:
+        if isinstance(part, _Added):
+            return [(part.number, self.type_id, (begin, begin + part.length))]
+        return [token for word in _WORD.finditer(part) for token in self._of_raw(begin + word.start(), word.group())]
+
+    def _of_raw(self, begin: int, raw: str) -> list[_Token]:
+        """Return the tokens of a piece of the text without blanks, which begins at ``begin``."""
+        text = self.normalizer(raw)
+        alone = [self.normalizer(char) for char in raw]
+        if "".join(alone) == text:
+            places = [(begin + i, begin + i + 1) for i, made in enumerate(alone) for _ in made]
+        else:  # characters were made one: all that is known is the piece
+            places = [(begin, begin + len(raw))] * len(text)
+        tokens: list[_Token] = []
+        for start, end in self.split(text):
+            for number, first, last in self._of_word(text[start:end]):
+                tokens.append((number, self.type_id, (places[start + first][0], places[start + last - 1][1])))
+        return tokens
+
+    def _of_word(self, word: str) -> list[tuple[int, int, int]]:
+        """Return the pieces of a word: their ids and where they begin and end in it."""
+        if len(word) > self.longest:
+            return [(self.unknown, 0, len(word))]
+        pieces, start = [], 0
+        while start < len(word):
+            head = self.prefix if start else ""
+            for end in range(len(word), start, -1):
+                number = self.vocabulary.get(head + word[start:end])
+                if number is not None:
+                    break
+            else:
+                return [(self.unknown, 0, len(word))]
+            pieces.append((number, start, end))
+            start = end
+        return pieces
+
+
+def _is_plain(parsed: dict[str, Any]) -> bool:
+    """Say whether every part of the file is one that is computed here."""
+    return (
+        parsed["model"].get("type") == "WordPiece"
+        and _normalizer(parsed.get("normalizer")) is not None
+        and _splitter(parsed.get("pre_tokenizer")) is not None
+        and _template(parsed) is not None
+        and not any(token.get("single_word") or token.get("normalized") for token in parsed.get("added_tokens") or ())
+        and _strategy(parsed) in ("LongestFirst", "OnlyFirst")
+        and ((parsed.get("truncation") or {}).get("direction") or "Right") == "Right"
+    )
+
+
+def _strategy(parsed: dict[str, Any]) -> str:
+    return str((parsed.get("truncation") or {}).get("strategy") or "LongestFirst")
+
+
+def _plain(parsed: dict[str, Any]) -> WordPiece:
+    model = parsed["model"]
+    vocabulary = {str(token): int(number) for token, number in model["vocab"].items()}
+    if model["unk_token"] not in vocabulary:
+        raise ValueError(f"its vocabulary lacks {model['unk_token']!r}")
+    normalizer, split, template = (
+        _normalizer(parsed.get("normalizer")), _splitter(parsed.get("pre_tokenizer")), _template(parsed),
+    )  # fmt: skip
+    assert normalizer is not None, "it is plain"
+    assert split is not None, "it is plain"
+    assert template is not None, "it is plain"
+    return WordPiece(
+        vocabulary, vocabulary[model["unk_token"]], str(model.get("continuing_subword_prefix", "##")),
+        int(model.get("max_input_chars_per_word", 100)), normalizer, split, _added(parsed), *template,
+        _truncation(parsed), _filling(parsed.get("padding")),
+    )  # fmt: skip
+
+
+def _added(parsed: dict[str, Any]) -> dict[str, _Added]:
+    return {
+        token["content"]: _Added(
+            int(token["id"]), len(token["content"]), bool(token.get("lstrip")), bool(token.get("rstrip"))
+        )
+        for token in parsed.get("added_tokens") or ()
+        if token["content"]
+    }
+
+
+def _normalizer(found: dict[str, Any] | None) -> Callable[[str], str] | None:
+    """Return what a normalizer does, None for one that is not computed here."""
+    if found is None:
+        return lambda text: text
+    kind = found.get("type")
+    if kind == "Sequence":
+        steps = [_normalizer(step) for step in found["normalizers"]]
+        known = [step for step in steps if step is not None]
+        return normalize.chain(known) if len(known) == len(steps) else None
+    if kind == "BertNormalizer":
+        return normalize.bert(found)
+    if kind in ("NFC", "NFD", "NFKC", "NFKD"):
+        return lambda text: unicodedata.normalize(kind, text)
+    return {"Lowercase": normalize.lowercase, "StripAccents": normalize.drop_marks}.get(str(kind))
+
+
+def _splitter(found: dict[str, Any] | None) -> Callable[[str], list[tuple[int, int]]] | None:
+    kind = (found or {}).get("type")
+    return {"BertPreTokenizer": normalize.split_bert, "WhitespaceSplit": normalize.split_spaces}.get(str(kind))
+
+
+_Template = tuple[tuple[tuple[int, int], ...], tuple[tuple[int, int], ...], int]
+
+
+def _template(parsed: dict[str, Any]) -> _Template | None:
+    """Return the special tokens before and after a text, with their type ids, and the text's; None for others."""
+    found = parsed.get("post_processor")
+    if found is None:
+        return (), (), 0
+    if found.get("type") == "BertProcessing":
+        return ((int(found["cls"][1]), 0),), ((int(found["sep"][1]), 0),), 0
+    if found.get("type") != "TemplateProcessing":
+        return None
+    before: list[tuple[int, int]] = []
+    after: list[tuple[int, int]] = []
+    type_id = None
+    for piece in found["single"]:
+        if "Sequence" in piece:
+            if type_id is not None:
+                return None
+            type_id = int(piece["Sequence"]["type_id"])
+            continue
+        special = piece["SpecialToken"]
+        numbers = found["special_tokens"][special["id"]]["ids"]
+        (before if type_id is None else after).extend((int(n), int(special["type_id"])) for n in numbers)
+    return None if type_id is None else (tuple(before), tuple(after), type_id)
+
+
+def _truncation(parsed: dict[str, Any]) -> int | None:
+    found = parsed.get("truncation")
+    return None if found is None else int(found["max_length"])
+
+
+def _filling(found: dict[str, Any] | None) -> Filling:
+    if found is None:
+        return Filling()
+    strategy = found.get("strategy")
+    length = int(strategy["Fixed"]) if isinstance(strategy, dict) and "Fixed" in strategy else None
+    left = found.get("direction", "Right") == "Left"
+    return Filling(
+        int(found.get("pad_id", 0)), int(found.get("pad_type_id", 0)), left, length,
+        max(1, int(found.get("pad_to_multiple_of") or 1)),
+    )  # fmt: skip
+
+
+# --- the package tokenizers -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Package:
+    """Any other tokenizer, by the package; see ``Tokenizer``."""
+
+    tokenizer: Any
+    max_length: int | None
+    filling: Filling
+
+    def encode(self, text: str, max_length: int | None) -> Encoded:
+        if len(text) > MOST_CHARACTERS:
+            raise DataError(f"a text of {len(text)} characters", hint=f"at most {MOST_CHARACTERS} are read")
+        if max_length is None:
+            self.tokenizer.no_truncation()
+        else:
+            self.tokenizer.enable_truncation(max(max_length, self.tokenizer.num_special_tokens_to_add(False)))
+        found = self.tokenizer.encode(text)
+        return Encoded(tuple(found.ids), tuple(found.type_ids), tuple(found.offsets))
+
+
+def _by_package(data: bytes, name: str, kind: str) -> Tokenizer:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise ToolchainError(
+            f"{name} is a {kind} tokenizer, which needs the package tokenizers; WordPiece as BERT has it needs none",
+            hint=_INSTALL,
+        ) from error
+    try:
+        found = tokenizers.Tokenizer.from_str(data.decode("utf-8"))
+    except Exception as error:  # the package raises plain Exception
+        raise DataError(f"{name} cannot be read by tokenizers: {error}", hint="save it again, or update it") from error
+    parsed = json.loads(data)
+    found.no_padding()
+    return _Package(found, _truncation(parsed), _filling(parsed.get("padding")))
