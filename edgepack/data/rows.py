@@ -1,0 +1,178 @@
+"""Rows of a text file: .csv, .tsv and .jsonl, each cell with its line, so that errors can name it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgepack.base.documents import suggestion
+from edgepack.base.files import read_regular
+from edgepack.errors import DataError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+MOST_FILE_BYTES = 512 << 20
+_MOST_CELL = 1 << 20  # characters
+_MOST_COLUMNS = 100_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of a file: for each its line, from 1, and its cells by column. ``columns`` are those of the file."""
+
+    name: str
+    columns: tuple[str, ...]
+    lines: tuple[int, ...]
+    cells: tuple[Mapping[str, str], ...]
+
+    def where(self, index: int, column: str | None = None) -> str:
+        """Return how errors name a row, or one cell of it."""
+        place = f"{self.name} line {self.lines[index]}"
+        return place if column is None else f"{place}, column {column!r}"
+
+
+def is_rows(data: str) -> bool:
+    """Say whether what a user named is a file of rows."""
+    return "\0" not in data and Path(data).suffix.lower() in SUFFIXES and Path(data).is_file()
+
+
+def read_rows(path: Path, *, header: bool | None = True) -> Rows:
+    """Return the rows of a file. Raises ``DataError`` naming the line that is wrong.
+
+    ``header``: the first line names the columns; False numbers them from 0; None takes it for a header unless one of
+    its cells is a number. A .jsonl always names them: each line is an object of texts, numbers and true or false.
+    """
+    text = read_text(path)
+    if path.suffix.lower() == ".jsonl":
+        return _objects(text, str(path))
+    return parse_rows(text, str(path), "\t" if path.suffix.lower() == ".tsv" else ",", header=header)
+
+
+def read_text(path: Path) -> str:
+    """Return a file as text in UTF-8. Raises ``DataError``."""
+    try:
+        return read_regular(path, MOST_FILE_BYTES).decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not text in UTF-8: {error.reason}", hint="save it as UTF-8") from error
+
+
+def parse_rows(text: str, name: str, delimiter: str, *, header: bool | None) -> Rows:
+    """Return the rows of a text of cells; ``header`` as in ``read_rows``."""
+    lines = list(_split(text, name, delimiter))
+    if not lines:
+        raise DataError(f"{name} is empty", hint="write a header line and a line for each sample")
+    first = lines[0][1]
+    headed = header if header is not None else not any(is_number(cell) for cell in first)
+    columns = tuple(cell.strip() for cell in first) if headed else tuple(map(str, range(len(first))))
+    _check_columns(columns, name)
+    body = lines[1:] if headed else lines
+    for line, cells in body:
+        if len(cells) != len(columns):
+            raise DataError(
+                f"{name} line {line} has {len(cells)} columns, the first line has {len(columns)}",
+                hint=_delimiter_hint(cells, delimiter)
+                or 'put a cell that holds a comma or a quote between quotes ("")',
+            )
+    return _rows(name, columns, [(line, dict(zip(columns, cells, strict=True))) for line, cells in body])
+
+
+def find_column(rows: Rows, asked: str, usual: tuple[str, ...], what: str) -> str | None:
+    """Return the column that was asked for, else the first of the usual names that is there, in any case, or None.
+
+    Raises ``DataError`` where one was asked for that is not there.
+    """
+    if asked:
+        if asked not in rows.columns:
+            raise DataError(
+                f"{rows.name} has no column {asked!r} for the {what}; it has {', '.join(rows.columns[:8])}",
+                hint=suggestion(asked, rows.columns),
+            )
+        return asked
+    lower = {column.lower(): column for column in reversed(rows.columns)}
+    return next((lower[name] for name in usual if name in lower), None)
+
+
+def is_number(text: str) -> bool:
+    """Say whether a cell is a number; "nan" and "inf" are."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _rows(name: str, columns: tuple[str, ...], found: list[tuple[int, dict[str, str]]]) -> Rows:
+    if not found:
+        raise DataError(f"{name} has a header and no rows", hint="write a line for each sample")
+    return Rows(name, columns, tuple(line for line, _ in found), tuple(cells for _, cells in found))
+
+
+def _split(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield lines with their numbers, empty ones left out; a cell in quotes may hold line breaks."""
+    before = csv.field_size_limit(_MOST_CELL)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    start = 1
+    try:
+        for cells in rows:
+            if cells and any(cell.strip() for cell in cells):
+                yield start, cells
+            start = rows.line_num + 1
+    except csv.Error as error:
+        raise DataError(
+            f"{name} line {start} cannot be read: {error}", hint='write a quote within quotes twice: "say ""yes"""'
+        ) from error
+    finally:
+        csv.field_size_limit(before)
+
+
+def _check_columns(columns: tuple[str, ...], name: str) -> None:
+    if len(columns) > _MOST_COLUMNS:
+        raise DataError(f"{name} has {len(columns)} columns", hint=f"at most {_MOST_COLUMNS} are read")
+    twice = (
+        next((c for i, c in enumerate(columns) if c in columns[:i]), None) if len(set(columns)) < len(columns) else None
+    )
+    if twice is not None:
+        raise DataError(f"{name} has two columns named {twice!r}", hint="rename one of them")
+
+
+def _delimiter_hint(cells: list[str], delimiter: str) -> str | None:
+    other = {",": ("\t", ";"), "\t": (",",)}[delimiter]
+    found = next((d for d in other if len(cells) == 1 and d in cells[0]), None)
+    return {"\t": "it is parted by tabs: name it .tsv", ";": "it is parted by semicolons: write commas"}.get(
+        found or ""
+    )
+
+
+def _objects(text: str, name: str) -> Rows:
+    found = []
+    columns: dict[str, None] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            cells = _object(line, name, number)
+            columns |= dict.fromkeys(cells)
+            found.append((number, cells))
+    if not found:
+        raise DataError(f"{name} is empty", hint='write a line for each sample: {"text": "...", "label": "..."}')
+    _check_columns(tuple(columns), name)
+    return _rows(name, tuple(columns), found)
+
+
+def _object(line: str, name: str, number: int) -> dict[str, str]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} line {number} is not JSON: {error}", hint="write one object a line") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{name} line {number} is no object", hint='write {"text": "...", "label": "..."}')
+    return {key: _cell(cell) for key, cell in value.items() if isinstance(cell, str | int | float | bool)}
+
+
+def _cell(value: str | float | bool) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)
