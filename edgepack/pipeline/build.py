@@ -48,12 +48,13 @@ from edgepack.specs.build import BuildResult, BuildRow, Trial
 from edgepack.specs.bundle import LayerRecords
 from edgepack.specs.data import Finding, Lint, Ranges, SampleSet
 from edgepack.specs.model import OnnxModel
+from edgepack.specs.run import Accuracy
 from edgepack.specs.target import QuantizationRules, Target
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation, evaluate
 from edgepack.verify.golden import read_golden, refuse_wrong
 from edgepack.verify.make_golden import mixes_batch
-from edgepack.verify.metrics import METRICS, default_metric
+from edgepack.verify.metrics import METRICS, default_metric, has_own_unit
 from edgepack.verify.metrics.user_function import user_metric_code
 from edgepack.verify.outputs import StoredOutputs
 from edgepack.verify.reference import reference
@@ -320,16 +321,29 @@ def _check(
             f"the gate --max-drop cannot be checked: {evaluation.accuracy_reason}", hint="add --eval with labels"
         )
     if found.drop > settings.max_drop:
-        low, high = found.ci95
         raise GateError(
-            f"{precision} drops {found.metric} by {100 * found.drop:.2f} points ({100 * found.fp32:.2f} to "
-            f"{100 * found.value:.2f} %, n={found.n}, 95 % interval {100 * low:.2f} to {100 * high:.2f}), more "
-            f"than the {100 * settings.max_drop:g} allowed"
+            _dropped(found, precision, settings.max_drop)
             + (f"; none of {tried} models with layers in fp32 passed" if tried else ""),
             hint="leave --method plain out: corrections and the search for layers to keep in fp32 come with auto"
             if precision == "int8" and settings.method == "plain"
             else "give more calibration samples, another --observer, or a larger --max-drop",
         )
+
+
+def _dropped(found: Accuracy, precision: Precision, most: float) -> str:
+    """Return what was lost in words, in the metric's own unit; of one that is a fraction in percentage points."""
+    low, high = found.ci95
+    if has_own_unit(found.metric):
+        return (
+            f"{precision} makes {found.metric} worse by {found.drop:.4g} ({found.fp32:.4g} to {found.value:.4g}, "
+            f"n={found.n}, 95 % interval {low:.4g} to {high:.4g}), more than the {most:g} allowed"
+        )
+    change = "raises" if found.value > found.fp32 else "drops"
+    return (
+        f"{precision} {change} {found.metric} by {100 * found.drop:.2f} points ({100 * found.fp32:.2f} to "
+        f"{100 * found.value:.2f} %, n={found.n}, 95 % interval {100 * low:.2f} to {100 * high:.2f}), more "
+        f"than the {100 * most:g} allowed"
+    )
 
 
 def _check_change(evaluation: Evaluation, most: float | None, precision: Precision) -> None:

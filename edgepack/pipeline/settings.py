@@ -16,7 +16,7 @@ from edgepack.engines.targets import expand_targets
 from edgepack.errors import ConfigError
 from edgepack.export import name_of
 from edgepack.specs.types import Observer, Precision
-from edgepack.verify.metrics import find_metric
+from edgepack.verify.metrics import find_metric, has_own_unit
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 _MAX_TOML_BYTES = 1 << 20
@@ -146,7 +146,7 @@ def _check_numbers(settings: BuildSettings) -> None:
         ("eval-samples", settings.eval_samples, 1, 10_000_000),
         ("skip-bad", settings.skip_bad, 0, 10_000_000),
         ("percentile", settings.percentile, 50.0, 100.0),
-        ("max-drop", settings.max_drop, 0.0, 1.0),
+        ("max-drop", settings.max_drop, 0.0, _most_drop(settings.metric)),
         ("min-sqnr", settings.min_sqnr, -200.0, 200.0),
         ("max-change", settings.max_change, 0.0, 1.0),
         ("compile-limit", settings.compile_limit_s, 1.0, 86_400.0),
@@ -166,6 +166,11 @@ def _check_numbers(settings: BuildSettings) -> None:
         check_observer(settings.observer)
         if settings.percentile is not None:
             check_percentile_goes_with(settings.observer)
+
+
+def _most_drop(metric: str | None) -> float:
+    """Return the largest drop that can be meant: 1 of a metric that is a fraction, any of one in a unit of its own."""
+    return 1e12 if metric is not None and has_own_unit(metric) else 1.0
 
 
 def _check_metric(settings: BuildSettings) -> None:

@@ -110,6 +110,12 @@ def is_fraction(metric: str) -> bool:
     return found is not None and found.unit == "%"
 
 
+def less_is_better(metric: str) -> bool:
+    """Say whether a smaller figure of a metric is a better one."""
+    found = METRICS.find(metric)
+    return found is not None and found.less_is_better
+
+
 def metric_title(metric: str) -> str:
     """Return a metric's name in words; a user's ``module:function`` is its own name."""
     found = METRICS.find(metric)

@@ -104,9 +104,10 @@ class Verification:
 class Accuracy:
     """A metric measured on the same samples for fp32 and for this precision.
 
-    ``drop`` = fp32 - value, as a fraction; ``ci95`` is the interval of that *paired* difference.
-    ``metric`` is a name in verify/metrics or the user's module:function. ``truth`` says what answers were compared
-    with: labels, or, where there were none, the answers of the fp32 model.
+    ``drop`` is how much worse this precision is, in the metric's own unit: fp32 - value, or value - fp32 where less is
+    better. Of a metric that is read as per cent all are fractions. ``ci95`` is the interval of that *paired*
+    difference. ``metric`` is a name in verify/metrics or the user's module:function. ``truth`` says what answers were
+    compared with: labels, or, where there were none, the answers of the fp32 model.
     """
 
     metric: str

@@ -157,7 +157,8 @@ def _accuracy(
     """Return the accuracy, or the reason why there is none, and why it is not to be believed."""
     if record.needs_labels and not samples.labelled:
         return None, "no labels were given: accuracy was not measured", None
-    labels: Any = read_labels(samples) if record.needs_labels and not record.of_answers else None
+    reads = record.needs_labels or (record.uses_labels and samples.labelled)
+    labels: Any = read_labels(samples) if reads and not record.of_answers else None
     if record.of_answers:
         check_metric_fits(metric, samples.task)
         labels = read_any_labels(samples) if samples.labelled else None

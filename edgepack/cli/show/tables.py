@@ -13,6 +13,7 @@ from edgepack.cli.show.console import Console
 from edgepack.cli.show.layout import Table, safe
 from edgepack.report.units import is_fraction
 from edgepack.specs.build import NOT_HERE
+from edgepack.verify.metrics import has_own_unit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from edgepack.specs.build import BuildResult, BuildRow
     from edgepack.specs.data import Recipe
     from edgepack.specs.model import Diagnostic
-    from edgepack.specs.run import OutputDistance, Verification
+    from edgepack.specs.run import Accuracy, OutputDistance, Verification
     from edgepack.specs.target import Host, Target
 
 _WRAP = (
@@ -382,6 +383,19 @@ def _show_functions(console: Console, functions: Mapping[str, str]) -> None:
             )
 
 
+def _measured_accuracy(found: Accuracy) -> str:
+    low, high = found.ci95
+    if has_own_unit(found.metric):
+        return (
+            f"{safe(found.metric)} {found.value:.4g}, fp32 {found.fp32:.4g}, drop {found.drop:+.4g} "
+            f"(95 % interval {low:+.4g}..{high:+.4g}, n={found.n})"
+        )
+    return (
+        f"{safe(found.metric)} {show.percent(found.value, 2)}, fp32 {show.percent(found.fp32, 2)}, drop "
+        f"{show.points(found.drop)} points (95 % interval {show.points(low)}..{show.points(high)}, n={found.n})"
+    )
+
+
 def show_bundle(console: Console, bundle: Any) -> None:
     """Print what ``inspect`` found in a bundle."""
     manifest = bundle.manifest
@@ -394,11 +408,7 @@ def show_bundle(console: Console, bundle: Any) -> None:
     if measured is not None:
         found = measured.accuracy
         if found is not None:
-            low, high = found.ci95
-            console.print(
-                f"{safe(found.metric)} {show.percent(found.value, 2)}, fp32 {show.percent(found.fp32, 2)}, drop "
-                f"{show.points(found.drop)} points (95 % interval {show.points(low)}..{show.points(high)}, n={found.n})"
-            )
+            console.print(_measured_accuracy(found))
         console.print(
             f"SQNR {show.decibel(measured.sqnr_db)}, cosine {measured.cosine:.6f}, agreement "
             f"{show.percent(measured.agreement)} (n={measured.n}), measured with {safe(measured.engine)}"

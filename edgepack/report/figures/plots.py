@@ -95,6 +95,8 @@ def _quality(entry: Entry, kind: Kind) -> tuple[float, tuple[float, float]] | No
         found = entry.accuracy
         factor = 100.0 if units.is_fraction(found.metric) else 1.0
         low, high = found.fp32 - found.ci95[1], found.fp32 - found.ci95[0]
+        if units.less_is_better(found.metric):
+            low, high = found.fp32 + found.ci95[0], found.fp32 + found.ci95[1]
         if entry.precision == "fp32":
             low = high = found.value
         return factor * found.value, (factor * low, factor * high)
@@ -117,6 +119,10 @@ def _quality_title(entries: Sequence[Entry], kind: Kind) -> str:
     return "Agreement with fp32, %" if kind == "agreement" else "SQNR to fp32, dB"
 
 
+def _less_is_better(entries: Sequence[Entry], kind: Kind) -> bool:
+    return kind == "accuracy" and any(e.accuracy and units.less_is_better(e.accuracy.metric) for e in entries)
+
+
 def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_title: str) -> str:
     crowded = len(points) > _MOST_ERROR_BARS
     if crowded:
@@ -125,14 +131,21 @@ def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_
     y = svg.make_axis([v for p in points for v in (p.y, *p.y_ends)], AREA.y2, AREA.y1, log=False, pad=0.14)
     names = labels(entries)
     kind = quality_kind(entries)
-    front = [points[i] for i in pareto([(p.x, p.y) for p in points])]
+    less = _less_is_better(entries, kind)
+    arrow = "\u2190" if less else "\u2192"
+    front = [points[i] for i in pareto([(p.x, -p.y if less else p.y) for p in points])]
     places = [(x.place(p.x), y.place(p.y)) for p in points]
     targets = {entries[p.index].target for p in points}
     short = [entries[p.index].target if len(targets) > 1 else entries[p.index].precision for p in points]
     spots = svg.place_labels(places, short, _LABELS, _FONT) if len(points) <= _MOST_LABELS else [None] * len(points)
     size = 4.0 if crowded else 5.5
     parts = [
-        *frame(x, y, f"{x_title}  \u2190 faster" if "latency" in x_title else x_title, f"{y_title}  \u2192 better"),
+        *frame(
+            x,
+            y,
+            f"{x_title}  \u2190 faster" if "latency" in x_title else x_title,
+            f"{y_title}  {arrow} better",
+        ),
         svg.path([(x.place(p.x), y.place(p.y)) for p in front], "front", steps=True),
     ]
     for n, (point, (px, py), spot, name) in enumerate(zip(points, places, spots, short, strict=True)):

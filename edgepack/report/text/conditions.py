@@ -8,6 +8,7 @@ comparison = > | >= | < | <=
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from edgepack.errors import ConfigError
 from edgepack.report import units
 from edgepack.report.entries import Entry, Interval, labels
 from edgepack.report.text.table import mark
+from edgepack.verify.metrics import has_own_unit
 
 Outcome: TypeAlias = Literal["passed", "failed", "error", "skipped"]
 
@@ -120,6 +122,8 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
             condition.text, name, "skipped", f"the row {'failed' if entry.status == 'failed' else 'was skipped'}"
         )
     value, interval = figure_of(entry, condition.figure)
+    if condition.figure == "accuracy" and condition.bare and _has_own_unit(entry):
+        condition = dataclasses.replace(condition, bound=condition.bound / _PERCENT[""])  # not read as per cent
     if value is None:
         measured = entry.result is not None or condition.figure not in (*_PERCENTILES, "throughput", "memory", "cv")
         outcome: Outcome = "error" if measured and condition.figure not in ("speedup", "energy") else "skipped"
@@ -129,7 +133,7 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
             f"{condition.bound:g} is {100 * condition.bound:g} points, as in --max-drop: write {condition.bound:g}pt"
         )
         return Finding(condition.text, name, "error", f"{meant} if points were meant, else {100 * condition.bound:g}pt")
-    message = _worded(condition.figure, value, interval)
+    message = _worded(condition.figure, value, interval, own=_has_own_unit(entry))
     if not _COMPARISONS[condition.comparison](value, condition.bound):
         return Finding(condition.text, name, "passed", message)
     if interval is not None and interval[0] <= condition.bound <= interval[1]:
@@ -140,6 +144,11 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
 def _of_fraction(entry: Entry) -> bool:
     accuracy = entry.accuracy or entry.other_accuracy
     return accuracy is not None and units.is_fraction(accuracy.metric)
+
+
+def _has_own_unit(entry: Entry) -> bool:
+    accuracy = entry.accuracy or entry.other_accuracy
+    return accuracy is not None and has_own_unit(accuracy.metric)
 
 
 def figure_of(entry: Entry, figure: str) -> tuple[float | None, Interval | None]:
@@ -164,11 +173,14 @@ def figure_of(entry: Entry, figure: str) -> tuple[float | None, Interval | None]
     return simple[figure]
 
 
-def _worded(figure: str, value: float, interval: Interval | None) -> str:
+def _worded(figure: str, value: float, interval: Interval | None, *, own: bool = False) -> str:
     if figure in _PERCENTILES:
         scale = units.scale_for([value], units.TIMES)
         text = f"{figure} is {scale.show(value)} {scale.unit}"
         return text + (f" ({scale.interval(interval)})" if interval else "")
+    if figure in ("drop", "accuracy") and own:
+        text = f"{figure} is {units.digits(value, 4)}"
+        return text + (f" ({units.digits(interval[0], 4)} to {units.digits(interval[1], 4)})" if interval else "")
     if figure in ("drop", "accuracy", "agreement"):
         unit = "points" if figure == "drop" else "%"
         text = f"{figure} is {100 * value:.2f} {unit}"

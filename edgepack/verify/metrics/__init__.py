@@ -49,15 +49,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric; more is better.
+    """One metric; more is better, unless ``less_is_better``: then the drop is how much larger it is than fp32's.
 
     ``measure`` returns the figures of both models with the interval of their paired difference, or, as a text, why
     there are none; it raises ``DataError`` when outputs or labels do not fit. ``title`` is the metric in words, empty
     for its own name. ``unit`` "%" says that it is a fraction, which is read as per cent. ``needs_scores`` says that the
     first output must be class scores [batch, classes]. ``has_drop`` says that a drop against fp32 has a meaning, which
     --max-drop can limit. ``of_answers`` says that it reads the answers of the samples' task and labels of any
-    kind; without labels fp32's answers stand for them.
-    ``doubt`` returns why the figure of fp32 itself is not to be believed, None where it is.
+    kind; without labels fp32's answers stand for them. ``uses_labels`` says that it reads labels where samples have
+    some, rows of numbers, and takes fp32's outputs for them where they have none. ``doubt`` returns why the figure of
+    fp32 itself is not to be believed, None where it is.
     """
 
     measure: Callable[[Compared], Accuracy | str]
@@ -67,6 +68,8 @@ class Metric:
     needs_scores: bool = False
     has_drop: bool = True
     of_answers: bool = False
+    uses_labels: bool = False
+    less_is_better: bool = False
     doubt: Callable[[Compared, Accuracy], str | None] | None = None
 
 
@@ -85,6 +88,19 @@ METRICS: Table[Metric] = Table(
         "oks": "edgepack.verify.metrics.boxes:OKS",
         "miou": "edgepack.verify.metrics.masks:MIOU",
         "pixel-accuracy": "edgepack.verify.metrics.masks:PIXEL_ACCURACY",
+        "f1": "edgepack.verify.metrics.f1:F1",
+        "f1_micro": "edgepack.verify.metrics.f1:F1_MICRO",
+        "precision": "edgepack.verify.metrics.threshold:PRECISION",
+        "recall": "edgepack.verify.metrics.threshold:RECALL",
+        "auroc": "edgepack.verify.metrics.ranking:AUROC",
+        "average_precision": "edgepack.verify.metrics.ranking:AVERAGE_PRECISION",
+        "mae": "edgepack.verify.metrics.regression:MAE",
+        "rmse": "edgepack.verify.metrics.regression:RMSE",
+        "spearman": "edgepack.verify.metrics.regression:SPEARMAN",
+        "recall@1": "edgepack.verify.metrics.embedding:RECALL_1",
+        "recall@5": "edgepack.verify.metrics.embedding:RECALL_5",
+        "recall@10": "edgepack.verify.metrics.embedding:RECALL_10",
+        "nearest_centre": "edgepack.verify.metrics.embedding:CENTRE",
         _USER: "edgepack.verify.metrics.user_function:METRIC",
     },
     Metric,
@@ -108,6 +124,11 @@ def find_metric(name: str) -> Metric:
         names = [known for known in METRICS.names() if known != _USER]
         raise ConfigError(f"unknown metric {name!r}", hint=f"{suggestion(name, names)}; or {_USER}")
     return METRICS.get(name)
+
+
+def has_own_unit(name: str) -> bool:
+    """Say whether a metric is in a unit of its own; others, a user's among them, are taken for fractions."""
+    return name in METRICS.own and name != _USER and METRICS.get(name).unit != "%"
 
 
 def default_metric(outputs: Sequence[TensorSpec], *, labelled: bool, task: Task | None = None) -> str:

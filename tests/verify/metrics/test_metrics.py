@@ -34,7 +34,9 @@ def compared(tmp_path: Path, metric: str, found: np.ndarray, labels: np.ndarray 
 
 def test_every_metric_says_what_it_needs() -> None:
     found = dict(METRICS.all())
-    assert {name for name, metric in found.items() if metric.needs_labels} == {"top1", "top5", "module:function"}
+    assert {name for name, metric in found.items() if metric.needs_labels} == {
+        "top1", "top5", "nearest_centre", "module:function",
+    }  # fmt: skip
     assert {name for name, metric in found.items() if metric.needs_scores} == {"top1", "top5", "agreement"}
     assert {name for name, metric in found.items() if not metric.has_drop} == {"sqnr"}
 
@@ -75,7 +77,7 @@ def test_a_reference_is_the_users_function(tmp_path: Path) -> None:
     assert (answer.metric, answer.fp32, answer.value, answer.drop) == (name, 0.75, 0.75, 0.0)
 
 
-@pytest.mark.parametrize(("name", "hint"), [("topp1", "did you mean 'top1'"), ("f1", "or module:function")])
+@pytest.mark.parametrize(("name", "hint"), [("topp1", "did you mean 'top1'"), ("nonsense", "or module:function")])
 def test_an_unknown_name_is_no_users_function(name: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f"unknown metric '{name}'") as caught:
         find_metric(name)
