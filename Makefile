@@ -9,12 +9,14 @@ READY := $(VENV)/.ready
   tvm-models clean
 .DELETE_ON_ERROR:
 
+# The last package carries axe-core 4.12.1 (MPL-2.0), which the tests of the report's page run; the rest of it is not used.
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) from constraints.txt: a minute or two, most of it for torch (CPU build)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
 	  echo "The pinned packages did not install. torch must be the CPU build (constraints.txt): where the package index" \
 	       "has only the CUDA build, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels."; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
 	touch $@
 
 # The main job on a real network; the store is kept in this folder, so that a second run reuses every stage.

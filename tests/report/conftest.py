@@ -47,4 +47,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("labelled_build", "unlabelled_build", "full_build", "many"):
         write_report(*getattr(made_up, name)(), folder / f"{name}.html")
     write_report(*made_up.many(devices=2, models=3), folder / "models.html")
+    write_report((), made_up.unmeasured_build()[1], folder / "unmeasured.html")
+    write_report(*made_up.labelled_build(), folder / "changed.html", made_up.full_build())
     return folder

@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from edgepack.report.entries import Entry
+from edgepack.report.entries.gain import replacements
 
 Kind: TypeAlias = Literal["accuracy", "agreement", "sqnr", "none"]
 
-DEFAULT_DROP = 0.01
-DEFAULT_AGREEMENT = 0.95
-DEFAULT_SQNR_DB = 10.0
+
+@dataclass(frozen=True)
+class Preset:
+    """A limit on quality that nobody has to type: ``name`` says who would take it; None is no limit."""
+
+    name: str
+    quality: float | None
+
+
+# By how quality is measured, the one first that stands in the page; 10 dB is the build's own floor (--min-sqnr).
+_PRESETS: dict[Kind, tuple[Preset, ...]] = {
+    "accuracy": (Preset("careful", 0.01), Preset("tolerant", 0.03)),
+    "agreement": (Preset("careful", 0.95), Preset("tolerant", 0.85)),
+    "sqnr": (Preset("tolerant", 10.0), Preset("careful", 20.0)),
+}
 
 
 @dataclass(frozen=True)
@@ -31,12 +46,14 @@ class Limits:
 class Choice:
     """``best`` and ``ties`` index the entries: ties are those whose latency cannot be told apart from the best.
 
-    ``candidates`` counts the measured entries that keep the limits.
+    ``candidates`` counts the measured entries that keep the limits. ``excluded`` is what would be taken without the
+    limit on quality, where that is another.
     """
 
     best: int | None
     ties: tuple[int, ...]
     candidates: int
+    excluded: int | None = None
 
 
 def quality_kind(entries: Sequence[Entry]) -> Kind:
@@ -48,14 +65,45 @@ def quality_kind(entries: Sequence[Entry]) -> Kind:
     return "sqnr" if any(e.sqnr_db is not None for e in entries) else "none"
 
 
-def default_limits(entries: Sequence[Entry]) -> Limits:
-    """Return the limit that stands in the page when it opens: one point of drop, or 95 % agreement, or 10 dB.
+def presets(entries: Sequence[Entry]) -> tuple[Preset, ...]:
+    """Return the presets of the limit on quality, first the one that stands in the page when it opens.
 
-    A limit on SQNR or agreement is no statement about accuracy; the page says so beside it. Disturbed measurements do
-    not count where there are others.
+    That is the limit that the build was given, where all its rows were given one, and else the careful one. A limit on
+    SQNR or agreement is no statement about accuracy; the page says so beside it.
     """
     kind = quality_kind(entries)
-    limit = {"accuracy": DEFAULT_DROP, "agreement": DEFAULT_AGREEMENT, "sqnr": DEFAULT_SQNR_DB}.get(kind)
+    if kind == "none":
+        return ()
+    built = _limit_of_build(entries, kind)
+    found = (Preset("as built", built),) if built is not None else ()
+    others = (preset for preset in _PRESETS[kind] if preset.quality != built)
+    return (*found, *others, Preset("any quality", None))
+
+
+def _limit_of_build(entries: Sequence[Entry], kind: Kind) -> float | None:
+    """Return the limit on quality in the commands of all rows, as ``Limits`` has it; None where they have none."""
+    option = {"accuracy": "--max-drop", "agreement": "--max-change", "sqnr": "--min-sqnr"}[kind]
+    found = {_given(entry.row.command, option) for entry in entries if entry.row is not None}
+    value = next(iter(found)) if len(found) == 1 else None
+    return 1 - value if value is not None and kind == "agreement" else value
+
+
+def _given(command: Sequence[str], option: str) -> float | None:
+    if option not in command[:-1]:
+        return None
+    try:
+        value = float(command[command.index(option) + 1])
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def default_limits(entries: Sequence[Entry]) -> Limits:
+    """Return the limits that stand in the page when it opens: the first preset.
+
+    Disturbed measurements do not count where there are others.
+    """
+    limit = next((preset.quality for preset in presets(entries)), None)
     counting = [e for e in entries if e.status == "ok" and latency_of(e) is not None]
     undisturbed = any(e.disturbed for e in counting) and not all(e.disturbed for e in counting)
     return Limits(quality=limit, undisturbed=undisturbed)
@@ -98,18 +146,29 @@ def keeps(entry: Entry, limits: Limits, kind: Kind) -> bool:
 
 
 def choose(entries: Sequence[Entry], limits: Limits) -> Choice:
-    """Return the fastest good entry that keeps the limits, and those whose intervals overlap with its own."""
+    """Return the fastest good entry that keeps the limits, and those whose intervals overlap with its own.
+
+    A precision that is not faster than its fp32 beyond the interval is passed over where that fp32 keeps them too.
+    """
+    chosen = _choose(entries, limits)
+    free = _choose(entries, dataclasses.replace(limits, quality=None))
+    return chosen if free.best == chosen.best else dataclasses.replace(chosen, excluded=free.best)
+
+
+def _choose(entries: Sequence[Entry], limits: Limits) -> Choice:
     kind = quality_kind(entries)
-    candidates = []
+    kept: dict[int, tuple[int, int, int]] = {}
     for i, entry in enumerate(entries):
         latency = latency_of(entry)
         if entry.status == "ok" and latency is not None and keeps(entry, limits, kind):
-            candidates.append((latency, i))
-    if not candidates:
+            kept[i] = latency
+    instead = replacements(entries)
+    worth = [(latency, i) for i, latency in kept.items() if instead[i] not in kept]
+    if not worth:
         return Choice(None, (), 0)
-    (_, _, high), best = min(candidates)
-    ties = tuple(i for (_, low, _), i in candidates if i != best and low <= high)
-    return Choice(best, ties, len(candidates))
+    (_, _, high), best = min(worth)
+    ties = tuple(i for i, (_, low, _) in kept.items() if i != best and low <= high)
+    return Choice(best, ties, len(kept))
 
 
 def _at_most(value: float | None, limit: float | None) -> bool:

@@ -152,11 +152,11 @@ def _scatter(entries: Sequence[Entry], points: Sequence[Point], x_title: str, y_
         entry = entries[point.index]
         # Of many points the script says what they are when they are come to: the table has it all.
         tip = f"{names[point.index]}: {described(entry, kind)}" if n == 0 or not crowded else ""
-        label = f' aria-label="{escape(tip)}"' if tip else ""
+        label = f' role="img" aria-label="{escape(tip)}"' if tip else ""
         faded = " disturbed" if entry.disturbed else ""
         parts += [
             f'<g class="point {escape(entry.precision)}{faded}" data-entry="{point.index}" '
-            f'data-at="{svg.number(px)} {svg.number(py)}" tabindex="{0 if n == 0 else -1}" role="img"{label}>',
+            f'data-at="{svg.number(px)} {svg.number(py)}" tabindex="{0 if n == 0 else -1}"{label}>',
             _error_bars(x, y, point),
             svg.marker(SHAPES.get(entry.precision, "circle"), px, py, size),
             svg.text(spot[0], spot[1], name, kind="name", anchor=spot[2]) if spot else "",

@@ -10,6 +10,7 @@ from edgepack.report.entries.baseline import WORDS, Both, Comparison, compare_wi
 from edgepack.report.entries.choice import default_limits
 from edgepack.report.entries.merging import bundles_apart, kept_apart
 from edgepack.report.text import remarks
+from edgepack.report.text.devices import devices, standing
 from edgepack.report.text.sentences import recommendation
 from edgepack.report.text.table import MARKS, Cell, Table, make_table
 from edgepack.specs.build import BuildRow
@@ -38,6 +39,11 @@ def to_markdown(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baselin
 def _section(group: Group) -> Iterable[str]:
     table = make_table(group)
     yield escape(recommendation(group.entries, default_limits(group.entries)))
+    if first := standing(group.entries):
+        yield ""
+        yield escape(first)
+    yield ""
+    yield from (f"- **{escape(device.name)}**: {escape(device.text)}" for device in devices(group.entries))
     yield ""
     yield from _table(table)
     yield ""

@@ -10,9 +10,10 @@ from typing import Any
 
 from edgepack.report import units
 from edgepack.report.entries import Entry, Group, short_cpu
-from edgepack.report.entries.choice import Kind, Limits, latency_of, quality_kind, quality_of
+from edgepack.report.entries.choice import Kind, Limits, latency_of, presets, quality_kind, quality_of
+from edgepack.report.entries.gain import replacements
 from edgepack.report.figures.plots import MOST_CURVES
-from edgepack.report.text.sentences import caveat, nothing_found
+from edgepack.report.text.sentences import caveat, described, nothing_found, preset_text
 
 CURVE_POINTS = 51  # of a latency distribution drawn by the script; quantiles in steps of 2 %
 _CURVE_STEP = 1000.0  # a step of the packed curves is a thousandth of the natural logarithm: 0.1 %
@@ -44,6 +45,14 @@ class Preference:
     title: str
     word: str
     what: str
+
+
+@dataclass(frozen=True)
+class Offered:
+    """A preset of the limit on quality as the page offers it: in words, and what it puts into the field."""
+
+    text: str
+    value: str
 
 
 _PREFERENCES = (
@@ -83,6 +92,17 @@ def preferences(fields: Sequence[Field]) -> tuple[Preference, ...]:
     return tuple(found)
 
 
+def offered_presets(entries: Sequence[Entry], fields: Sequence[Field]) -> tuple[Offered, ...]:
+    """Return the presets that the page offers, the one that it opens with first."""
+    factor = next((field.factor for field in fields if field.key == "quality"), None)
+    if factor is None:
+        return ()
+    return tuple(
+        Offered(preset_text(p, entries), "" if p.quality is None else f"{p.quality / factor:g}")
+        for p in presets(entries)
+    )
+
+
 def _field(key: str, title: str, values: Sequence[int], scales: tuple[units.Scale, ...]) -> Field | None:
     if not values:
         return None
@@ -95,21 +115,24 @@ def _quality_field(entries: Sequence[Entry], limits: Limits) -> Field | None:
     kind = quality_kind(entries)
     if kind == "none":
         return None
-    assert limits.quality is not None
     known = [value for e in entries if e.status == "ok" and (value := quality_of(e, kind)) is not None]
     if kind == "sqnr":
         low, high = _ends([v for v in known if v < 1000.0] or [0.0])
-        return Field("quality", "SQNR to fp32", "dB", 1.0, f"{limits.quality:g}", least=True, low=low, high=high)
-    percent = f"{100 * limits.quality:g}"
+        return Field("quality", "SQNR to fp32", "dB", 1.0, _shown(limits, 1.0), least=True, low=low, high=high)
+    percent = _shown(limits, 0.01)
     if kind == "agreement":
         low, high = _ends([100 * v for v in known])
         return Field("quality", "Agreement with fp32", "%", 0.01, percent, least=True, low=low, high=high)
     metric = next(e.accuracy.metric for e in entries if e.accuracy)
     if not units.is_fraction(metric):
         low, high = _ends(known)
-        return Field("quality", "Drop", "", 1.0, f"{limits.quality:g}", least=False, low=low, high=high)
+        return Field("quality", "Drop", "", 1.0, _shown(limits, 1.0), least=False, low=low, high=high)
     low, high = _ends([100 * v for v in known])
     return Field("quality", "Accuracy drop", "points", 0.01, percent, least=False, low=low, high=high)
+
+
+def _shown(limits: Limits, factor: float) -> str:
+    return "" if limits.quality is None else f"{limits.quality / factor:g}"
 
 
 def _ends(values: Sequence[float]) -> tuple[str, str]:
@@ -134,8 +157,12 @@ def make_data(group: Group, names: Sequence[str], fields: Sequence[Field]) -> st
     """Return what the script needs, as JSON that cannot end the element it stands in."""
     entries, kind = group.entries, quality_kind(group.entries)
     curves = sum(1 for e in entries if _has_curve(e)) > MOST_CURVES
+    data = [_datum(e, name, kind, curves=curves) for e, name in zip(entries, names, strict=True)]
+    for datum, instead in zip(data, replacements(entries), strict=True):
+        if instead is not None:
+            datum["instead"] = instead
     value = {
-        "entries": [_datum(e, name, kind, curves=curves) for e, name in zip(entries, names, strict=True)],
+        "entries": data,
         "least": [f.key for f in fields if f.least],
         "nothing": nothing_found(entries),
         "caveat": caveat(entries),
@@ -163,6 +190,7 @@ def _datum(entry: Entry, name: str, kind: Kind, *, curves: bool) -> dict[str, An
         "failed": entry.status != "ok" or None,
         "good": (entry.status == "ok" and latency is not None) or None,
         "disturbed": entry.disturbed or None,
+        "told": described(entry, kind) if entry.status == "ok" and latency is not None else None,
         "curve": _packed(result.distribution_ns) if curves and result and _has_curve(entry) else None,
     }
     return {key: value for key, value in found.items() if value is not None}

@@ -24,9 +24,18 @@ from edgepack.report.entries.choice import Choice, choose, default_limits, keeps
 from edgepack.report.entries.merging import bundles_apart, kept_apart
 from edgepack.report.entries.standing import parted
 from edgepack.report.figures import bars, plots, roofline
-from edgepack.report.html.filters import Field, Preference, make_data, make_fields, preferences
+from edgepack.report.html.filters import (
+    Field,
+    Offered,
+    Preference,
+    make_data,
+    make_fields,
+    offered_presets,
+    preferences,
+)
 from edgepack.report.text import provenance, remarks, trials
-from edgepack.report.text.sentences import among, caveat, listed, nothing_found
+from edgepack.report.text.devices import Device, devices, how_to_measure, standing
+from edgepack.report.text.sentences import among, caveat, excluded, listed, nothing_found
 from edgepack.report.text.table import MARKS, Table, column, make_table
 from edgepack.specs.build import BuildRow
 from edgepack.specs.result import Result
@@ -42,6 +51,7 @@ _SYMBOLS = {
 _SCRIPT = ("limits", "answer", "charts", "table", "keys", "start")
 _MOST_REMARKS = 12
 _MOST_NAMES = 10
+_MOST_DEVICES = 6  # of which a sentence stands on the first screen
 _SHORT_NAME = 20  # letters of a target that stand on one line of the table
 _MOST_HEADLINES = 6
 # The figures beside the recommendation, the most asked for first, with what they are called there.
@@ -71,6 +81,11 @@ class Section:
     among: str
     caveat: str
     ties: str
+    excluded: str
+    standing: str
+    how_to_measure: str
+    devices: tuple[Device, ...]
+    presets: tuple[Offered, ...]
     undisturbed: bool
     kept: int
     built: int
@@ -157,6 +172,7 @@ def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: B
         headlines=_MOST_HEADLINES,
         most_remarks=_MOST_REMARKS,
         most_names=_MOST_NAMES,
+        most_devices=_MOST_DEVICES,
         bounds=roofline.BOUNDS,
         bound_swatch=lambda bound: Markup(roofline.swatch(bound)),
         plot_area=" ".join(f"{v:g}" for v in (plots.AREA.x1, plots.AREA.x2, plots.AREA.y1, plots.AREA.y2)),
@@ -226,6 +242,11 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         among=among(choice.candidates),
         caveat=caveat(entries),
         ties=listed([names[i] for i in choice.ties]),
+        excluded=excluded(entries, limits, choice),
+        standing=standing(entries),
+        how_to_measure=how_to_measure(entries),
+        devices=devices(entries),
+        presets=offered_presets(entries, settable),
         undisturbed=limits.undisturbed,
         short=max((len(e.target) for e in entries), default=0) <= _SHORT_NAME,
         kept=sum(entry.status == "ok" and keeps(entry, limits, kind) for entry in entries),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgepack.report import units
 from edgepack.report.entries import Entry, labels
-from edgepack.report.entries.choice import Kind, Limits, choose, quality_kind
+from edgepack.report.entries.choice import Choice, Kind, Limits, Preset, choose, presets, quality_kind
 from edgepack.specs.run import Accuracy
 
 _MOST_NAMES = 6
@@ -16,11 +16,36 @@ def recommendation(entries: Sequence[Entry], limits: Limits) -> str:
     """Return one or two sentences that answer which device and precision to take under the limits."""
     choice, names = choose(entries, limits), labels(entries)
     if choice.best is None:
-        return nothing_found(entries)
+        return " ".join(filter(None, (nothing_found(entries), excluded(entries, limits, choice))))
     text = f"Take {names[choice.best]}: {described(entries[choice.best], quality_kind(entries))}."
     if choice.ties:
         text += f" Its latency cannot be distinguished from that of {listed([names[i] for i in choice.ties])}."
-    return f"{text} {caveat(entries)}".strip()
+    return " ".join(filter(None, (text, excluded(entries, limits, choice), caveat(entries))))
+
+
+def excluded(entries: Sequence[Entry], limits: Limits, choice: Choice) -> str:
+    """Return what the limit on quality excluded that would be taken without it; empty where nothing."""
+    if choice.excluded is None:
+        return ""
+    kind, entry = quality_kind(entries), entries[choice.excluded]
+    preset = next((p for p in presets(entries) if p.quality == limits.quality), None)
+    what = f"The preset \u201c{preset_text(preset, entries)}\u201d" if preset else "The limit on quality"
+    return f"{what} excludes {labels(entries)[choice.excluded]}: {described(entry, kind)}."
+
+
+def preset_text(preset: Preset, entries: Sequence[Entry]) -> str:
+    """Return a preset with its limit in words: "careful: at most 1 point of drop"."""
+    value, kind = preset.quality, quality_kind(entries)
+    if value is None:
+        return preset.name
+    if kind == "agreement":
+        return f"{preset.name}: at least {100 * value:g} % agreement"
+    if kind == "sqnr":
+        return f"{preset.name}: at least {value:g} dB SQNR"
+    metric = next(e.accuracy.metric for e in entries if e.accuracy)
+    if not units.is_fraction(metric):
+        return f"{preset.name}: a drop of at most {value:g}"
+    return f"{preset.name}: at most {100 * value:g} point{'' if value == 0.01 else 's'} of drop"
 
 
 def listed(names: Sequence[str]) -> str:
@@ -32,11 +57,16 @@ def listed(names: Sequence[str]) -> str:
 
 def nothing_found(entries: Sequence[Entry]) -> str:
     """Return what to say when no entry keeps the limits."""
-    if not any(e.measured for e in entries):
-        if any(e.elsewhere for e in entries):
-            return "No latency was measured on these devices, only on other machines, so none can be recommended."
-        return "No latency was measured here, so none can be recommended."
-    return "Nothing that was measured keeps these limits."
+    if any(e.measured for e in entries):
+        return "Nothing that was measured keeps these limits."
+    devices = dict.fromkeys(e.target for e in entries if e.status not in ("failed", "skipped"))
+    if not devices:
+        return "Nothing was built, so none can be recommended."
+    which = f"None of the {len(devices)} devices" if len(devices) > 1 else f"The device {next(iter(devices))}"
+    verb = "was" if len(devices) > 1 else "was not"
+    if any(e.elsewhere for e in entries):
+        return f"{which} {verb} measured, its bundles only on other machines, so none can be recommended."
+    return f"{which} {verb} measured, so none can be recommended."
 
 
 def among(candidates: int) -> str:

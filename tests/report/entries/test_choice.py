@@ -4,7 +4,7 @@ import made_up
 import pytest
 
 from edgepack.report.entries import labels, make_groups
-from edgepack.report.entries.choice import Limits, choose, default_limits, quality_kind
+from edgepack.report.entries.choice import Limits, choose, default_limits, presets, quality_kind
 from edgepack.report.html.page import to_html
 from edgepack.report.text.sentences import recommendation
 
@@ -40,7 +40,7 @@ def test_a_failed_or_unmeasured_row_is_never_chosen():
     _, rows = made_up.labelled_build()
     (group,) = make_groups((), rows[4:])
     assert choose(group.entries, Limits()).best is None
-    assert "No latency was measured here" in recommendation(group.entries, Limits())
+    assert "The device raspberry-pi-5 was not measured" in recommendation(group.entries, Limits())
 
 
 def test_a_row_that_missed_its_gate_is_not_chosen():
@@ -102,3 +102,70 @@ def test_the_latency_that_is_ranked_by_stands_beside_the_recommendation():
     answer = page[page.index('class="stats"') :]
     assert "<dt>p50 latency</dt>" in answer[: answer.index("</dl>")]
     assert "Latency, p50" in page
+
+
+# --- presets and what they exclude ------------------------------------------------------------------------------------
+
+
+def test_presets_are_named_and_the_first_is_the_one_that_counts(labelled):
+    assert [(p.name, p.quality) for p in presets(labelled)] == [
+        ("careful", 0.01),
+        ("tolerant", 0.03),
+        ("any quality", None),
+    ]
+    assert default_limits(labelled).quality == 0.01
+    unlabelled = entries_of(made_up.unlabelled_build())
+    assert [p.quality for p in presets(unlabelled)] == [0.95, 0.85, None]
+    assert presets(entries_of(((made_up.result(),), ()))) == ()
+
+
+def with_command(*words):
+    results, rows = made_up.labelled_build()
+    command = ("edgepack", "build", "m.onnx", *words)
+    return entries_of((results, tuple(dataclasses.replace(r, command=command) for r in rows)))
+
+
+def test_a_limit_that_the_build_was_given_stands_before_ours():
+    """Who built with --max-drop 0.05 has said what may be lost; a report that excludes it again knows better."""
+    entries = with_command("--max-drop", "0.05")
+    assert presets(entries)[0].name == "as built"
+    assert default_limits(entries).quality == 0.05
+    assert [p.quality for p in presets(with_command("--max-drop", "0.01"))] == [0.01, 0.03, None]
+    for words in (("--max-drop", "nan"), ("--max-drop", "many"), ("--max-drop",)):
+        assert presets(with_command(*words))[0].name == "careful"
+
+
+def test_the_answer_says_what_the_limit_on_quality_excludes():
+    results, rows = made_up.labelled_build()
+    worse = made_up.accuracy(0.9034, ci95=(0.012, 0.021))
+    rows = tuple(dataclasses.replace(r, accuracy=worse) if r.precision == "int8" and r.accuracy else r for r in rows)
+    entries = entries_of((results, rows))
+    found = choose(entries, default_limits(entries))
+    assert labels(entries)[found.best] == "host-openvino fp32"
+    assert labels(entries)[found.excluded] == "host-openvino int8"
+    text = recommendation(entries, default_limits(entries))
+    assert "The preset \u201ccareful: at most 1 point of drop\u201d excludes host-openvino int8: p90 2.36 ms" in text
+    assert "1.86 times as fast as its fp32" in text
+    assert "a drop of +1.64 points" in text
+    assert "The limit on quality excludes" in recommendation(entries, Limits(quality=0.005))
+    assert choose(entries, Limits(quality=0.03)).excluded is None
+
+
+# --- never slower -----------------------------------------------------------------------------------------------------
+
+
+def slower(ci95, speedup=1.01):
+    """The build whose int8 of OpenVINO is ahead in its p90, and not by the paired comparison."""
+    results, rows = made_up.labelled_build()
+    rows = (rows[0], dataclasses.replace(rows[1], speedup_over_fp32=speedup, speedup_ci95=ci95), *rows[2:])
+    return entries_of((results[:2], rows[:2]))
+
+
+def test_what_is_not_faster_than_fp32_beyond_the_interval_is_not_taken():
+    assert chosen(slower((0.98, 1.04))) == "host-openvino fp32"
+    assert chosen(slower((0.7, 0.9), 0.8)) == "host-openvino fp32"
+    assert chosen(slower((1.001, 1.04))) == "host-openvino int8"
+
+
+def test_it_is_taken_where_fp32_does_not_keep_the_limits():
+    assert chosen(slower((0.98, 1.04)), size_bytes=500_000) == "host-openvino int8"

@@ -1,6 +1,8 @@
+import importlib.util
 import itertools
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +81,80 @@ def test_texts_have_the_contrast_that_wcag_asks_for(browser, pages, dark):
     browser.open(pages / "unlabelled_build.html", dark=dark)
     ratio, where = browser.run(CONTRAST)
     assert ratio >= 4.5, where
+
+
+@pytest.fixture(scope="module")
+def axe():
+    """Return axe-core's script. Its carrier is not imported: that would need Playwright, and we have a browser."""
+    found = importlib.util.find_spec("axe_playwright_python")
+    if found is None or found.origin is None:
+        pytest.skip("axe-core is not here: pip install --no-deps axe-playwright-python==0.1.8, as make test does")
+    return Path(found.origin).with_name("axe.min.js").read_text(encoding="utf-8")
+
+
+AXE = """axe.run(document).then((found) => [found.passes.find((p) => p.id === "color-contrast")?.nodes.length ?? 0,
+  found.violations.map((v) => `${v.id} (${v.impact}), ${v.nodes.length} times: ${v.nodes[0].html.slice(0, 160)}`)])"""
+
+
+PAGES = ("labelled_build", "unlabelled_build", "full_build", "models", "unmeasured", "changed")
+VIEWS = [
+    *((name, 1400, False, False) for name in PAGES),
+    *((name, 1400, False, True) for name in ("full_build", "changed")),
+    *((name, 390, True, dark) for name in ("full_build", "changed") for dark in (False, True)),
+    pytest.param("many", 1400, False, False, marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize(("name", "width", "mobile", "dark"), VIEWS)
+def test_axe_finds_nothing(browser, pages, axe, name, width, mobile, dark):
+    """All rules of axe-core, not of WCAG's levels A and AA alone."""
+    browser.open(pages / f"{name}.html", width=width, mobile=mobile, dark=dark)
+    browser.run(axe + ";0")
+    contrasts, violations = browser.run(AXE)
+    assert violations == []
+    assert contrasts > 50, "axe could not judge the colours"
+
+
+def test_axe_would_find_something(page, axe):
+    page.run(axe + ";0")
+    page.run("document.querySelector('.subtitle').style.color = '#ccc'; document.querySelector('h1').remove()")
+    found = " ".join(page.run(AXE)[1])
+    assert "color-contrast (serious)" in found
+    assert "page-has-heading-one" in found
+
+
+SVG_CONTRAST = """(() => {
+  const channels = (c) => c.match(/[\\d.]+/g).map(Number);
+  const luminance = (c) => channels(c).slice(0, 3).map((v) => v / 255)
+    .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  return [...document.querySelectorAll("figure svg text")].map((t) => {
+    const card = getComputedStyle(t.closest("figure")).backgroundColor;
+    const [a, b] = [luminance(getComputedStyle(t).fill), luminance(card)];
+    return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), t.textContent];
+  });
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_texts_of_plots_have_that_contrast_too(page, pages, dark):
+    """Our own check: axe cannot judge text in SVG. Those of what is outside the limits are among them."""
+    page.open(pages / "full_build.html", dark=dark)
+    page.type("input[name=quality]", "0.001")
+    found = page.run(SVG_CONTRAST)
+    assert len(found) > 20
+    assert min(found)[0] >= 4.5, min(found)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_rows_outside_the_limits_can_still_be_read(page, pages, dark):
+    page.open(pages / "full_build.html", dark=dark)
+    page.type("input[name=quality]", "0.001")
+    assert page.run(DIMMED) > 2
+    ratio, where = page.run(CONTRAST)
+    assert ratio >= 4.5, where
+    faded = "[...document.querySelectorAll('tr.out *, .legend .out, .bars .out .name, .bars .out .value')]"
+    assert page.run(f"{faded}.filter((e) => e.textContent.trim() && getComputedStyle(e).opacity !== '1').length") == 0
 
 
 def test_points_tell_their_figures_to_pointer_and_keyboard(page):

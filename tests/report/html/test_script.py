@@ -1,5 +1,6 @@
 """What the page's script does, in a real browser: it must choose, filter and draw as the page was made."""
 
+import dataclasses
 import math
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from browser import find_chromium
 from edgepack.report import html, units
 from edgepack.report.entries import labels, make_groups, pareto
 from edgepack.report.entries.choice import Limits, choose, latency_of
+from edgepack.report.html.page import write_report
 
 pytestmark = [
     pytest.mark.slow,
@@ -103,6 +105,53 @@ def test_columns_sort_both_ways_with_what_is_missing_last(page):
     assert up[4:] == down[4:] == [None, None]
     assert [float(v) for v in up[:4]] == sorted(float(v) for v in up[:4])
     assert down[:4] == up[:4][::-1]
+
+
+# --- presets and what they exclude ------------------------------------------------------------------------------------
+
+PRESET = "document.querySelector('select.preset').selectedOptions[0].textContent"
+EXCLUDED = "document.querySelector('.excluded').innerText.trim()"
+
+
+def test_the_answer_says_what_a_limit_excludes_and_drops_it_on_demand(page):
+    assert page.run(EXCLUDED) == ""
+    assert page.run(PRESET) == "careful: at most 1 point of drop"
+    page.type("input[name=quality]", "0.1")
+    assert page.run(PRESET) == "your own"
+    said = page.run(EXCLUDED)
+    assert said.startswith("Your limit on quality excludes host-openvino int8: p90 2.36 ms")
+    assert "1.86 times as fast as its fp32" in said
+    page.run("document.querySelector('button.anyway').click()")
+    assert page.run(WINNER) == "host-openvino int8"
+    assert page.run(PRESET) == "any quality"
+    assert page.run("document.querySelector('input[name=quality]').value") == ""
+    assert page.run(EXCLUDED) == ""
+
+
+def test_a_preset_sets_the_limit_and_a_link_keeps_it(page, browser, pages):
+    set_value(page, "select.preset", "3")
+    assert page.run("document.querySelector('input[name=quality]').value") == "3"
+    behind = page.run("location.hash.slice(1)")
+    assert behind == "quality=3"
+    browser.open(pages / "labelled_build.html", behind=behind)
+    assert browser.run(PRESET) == "tolerant: at most 3 points of drop"
+    browser.run("document.querySelector('button[type=reset]').click()")
+    browser.wait(f"{PRESET} === 'careful: at most 1 point of drop'")
+
+
+def test_what_is_not_faster_than_fp32_is_not_taken_unless_something_else_is_preferred(browser, pages, tmp_path):
+    results, rows = made_up.labelled_build()
+    same = dataclasses.replace(rows[1], speedup_over_fp32=1.01, speedup_ci95=(0.97, 1.05))
+    build = results[:2], (rows[0], same)
+    write_report(*build, tmp_path / "same.html")
+    browser.open(tmp_path / "same.html")
+    assert browser.run(WINNER) == "host-openvino fp32"
+    assert "Take fp32 there" in browser.run("document.querySelector('.devices li.gainless').textContent")
+    set_value(browser, "select[name=prefer]", "size")
+    assert browser.run(WINNER) == "host-openvino int8"
+    set_value(browser, "select[name=prefer]", "latency")
+    browser.type("input[name=size]", "500")
+    assert browser.run(WINNER) == "host-openvino int8"
 
 
 # --- preferences, words, sliders, links -------------------------------------------------------------------------------

@@ -12,10 +12,12 @@ const element = (name, text, kind) => {
 // Less is better, but of agreement and SQNR more is.
 const cost = (entry, key, least) => (entry[key] ? (least.has(key) ? -entry[key][0] : entry[key][0]) : Infinity);
 
+// What is not faster than its fp32 is passed over where that keeps the limits too and speed is what is asked for.
 const chooseBest = (entries, kept, key, least) => {
+  const good = (i) => kept[i] && entries[i].good && entries[i][key];
   let best = -1;
   entries.forEach((entry, i) => {
-    if (!kept[i] || !entry.good || !entry[key]) return;
+    if (!good(i) || (key === "latency" && entry.instead !== undefined && good(entry.instead))) return;
     const other = entries[best];
     const gain = best < 0 ? -1 : cost(entry, key, least) - cost(other, key, least) || entry.latency[0] - other.latency[0];
     if (gain < 0) best = i;
@@ -42,6 +44,17 @@ const spelled = (form) => {
   if (form.elements.find.value.trim()) words.push(`rows with ${form.elements.find.value.trim()}`);
   if (form.elements.undisturbed.checked) words.push("only undisturbed measurements");
   return words.length ? `Limits: ${words.join("; ")}.` : "No limits.";
+};
+
+// What the limit on quality keeps from being taken, and what it would give.
+const showExcluded = (section, data, free, best) => {
+  const place = section.querySelector(".excluded"), preset = section.querySelector("select.preset");
+  const text = place.querySelector("span"), button = place.querySelector("button");
+  button.hidden = free < 0 || free === best;
+  text.textContent = "";
+  if (button.hidden) return;
+  const what = preset.value === "own" ? "Your limit on quality" : `The preset \u201c${preset.selectedOptions[0].text}\u201d`;
+  text.textContent = `${what} excludes ${data.entries[free].name}: ${data.entries[free].told}.`;
 };
 
 const showAnswer = (section, data, kept, best, key) => {

@@ -21,6 +21,7 @@ const nameOf = (point) => {
   if (!point.hasAttribute("aria-label")) {
     const section = point.closest("section.model"), index = point.dataset.entry;
     const figures = figuresOf(section, index).map(([title, value]) => `${title} ${value}`);
+    point.setAttribute("role", "img");
     point.setAttribute("aria-label", `${labelOf(section, index)}: ${figures.join(", ")}`);
   }
   return point.getAttribute("aria-label");

@@ -12,7 +12,8 @@ const apply = ({ section, data, form }) => {
   const limits = limitsOf(form), { undisturbed, hide, prefer, find } = form.elements;
   const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
   const key = prefer?.value ?? "latency";
-  const kept = data.entries.map((entry) => keeps(entry, limits, data.least, undisturbed.checked, words));
+  const keeping = (some) => data.entries.map((entry) => keeps(entry, some, data.least, undisturbed.checked, words));
+  const kept = keeping(limits), any = keeping(limits.filter(([name]) => name !== "quality"));
   const best = chooseBest(data.entries, kept, key, data.least);
   showBars(section, data, kept);
   showCurves(section, data, kept);
@@ -25,8 +26,23 @@ const apply = ({ section, data, form }) => {
   section.classList.toggle("hiding", hide.checked);
   form.querySelector("output").textContent = `${leftOf(data, kept)} of ${builtOf(data)} rows keep them`;
   showAnswer(section, data, kept, best, key);
+  if (showPreset(form)) showExcluded(section, data, chooseBest(data.entries, any, key, data.least), best);
   showInOverview(section, data, kept, best);
   showLayers(section, best);
+};
+
+// The preset that the field of quality holds, or "your own"; nothing where the page has none.
+const showPreset = (form) => {
+  const select = form.querySelector("select.preset");
+  if (!select) return false;
+  const value = form.elements.quality.value.trim().replace(",", ".");
+  select.value = [...select.options].some((option) => option.value === value) ? value : "own";
+  return true;
+};
+
+const limitQuality = (form, value) => {
+  form.elements.quality.value = value;
+  form.elements.quality.dispatchEvent(new Event("input", { bubbles: true }));
 };
 
 // The layers of the row that is recommended, until the reader asks for others.
@@ -48,6 +64,11 @@ const wire = (one) => {
   select?.addEventListener("change", () => { select.dataset.asked = "yes"; showLayers(section, -1); });
   if (!form) return;
   const changed = () => { apply(one); writeAddress(forms); };
+  section.querySelector("button.anyway").addEventListener("click", () => limitQuality(form, ""));
+  form.querySelector("select.preset")?.addEventListener("input", (event) => {
+    event.stopPropagation();
+    if (event.target.value !== "own") limitQuality(form, event.target.value);
+  });
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", (event) => {
     for (const [slider, input] of slidersOf(form)) {
