@@ -31,6 +31,7 @@ from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row, 
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
+from edgepack.pipeline.stages.describe import model_facts
 from edgepack.pipeline.stages.export import export_model, fix_inputs, freeze_shapes
 from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
@@ -44,7 +45,7 @@ from edgepack.quantize.layer_sqnr import layer_sqnr
 from edgepack.quantize.output_parts import find_parts
 from edgepack.report.html.page import write_report
 from edgepack.runtime.native import note_built
-from edgepack.specs.build import BuildResult, BuildRow, Trial
+from edgepack.specs.build import BuildResult, BuildRow, ModelFacts, Trial
 from edgepack.specs.bundle import LayerRecords
 from edgepack.specs.data import Finding, Lint, Ranges, SampleSet
 from edgepack.specs.model import OnnxModel
@@ -66,7 +67,7 @@ class Original:
 
     ``source`` is the model as it was exported, ``model`` as it was simplified. ``metric_code`` stands for the code of
     a user's metric. ``mixes_batch`` says that samples run at once were seen to depend on each other.
-    ``parts`` is a file that says what the outputs consist of.
+    ``parts`` is a file that says what the outputs consist of; ``facts`` is what the report says of the model.
     """
 
     source: OnnxModel
@@ -79,6 +80,7 @@ class Original:
     lint: Lint | None
     mixes_batch: bool = False
     parts: Path | None = None
+    facts: ModelFacts | None = None
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
@@ -152,7 +154,17 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
         runner.events.note(
             "samples that are run at once depend on each other: a batch gives other answers than its samples"
         )
-    return Original(source, model, selection, golden, outputs, metric, code, found, mixes, parts)
+    facts = _facts(model, runner)
+    return Original(source, model, selection, golden, outputs, metric, code, found, mixes, parts, facts)
+
+
+def _facts(model: OnnxModel, runner: StageRunner) -> ModelFacts | None:
+    """Return what the report says of the model; None, with a note why, where it cannot be told: no row needs it."""
+    try:
+        return runner.run(model_facts, model, title="parameters and multiply-adds")
+    except EdgepackError as error:
+        runner.events.note(f"parameters and multiply-adds are not known: {error.message}")
+        return None
 
 
 def build_row(
@@ -369,7 +381,9 @@ def _finish(
 ) -> BuildResult:
     """Write results, report and build.json; return the result."""
     named = (
-        dataclasses.replace(row, model=plan.name, source_sha256=original.source.sha256, command=command)
+        dataclasses.replace(
+            row, model=plan.name, source_sha256=original.source.sha256, command=command, facts=original.facts
+        )
         for row, command in zip(rows, _commands(plan.settings), strict=True)
     )
     finished = tuple(_with_measurement(row, measured) for row in named)

@@ -62,8 +62,8 @@ def built_row(
             f"{min(passed, default=0)} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
         )
     row = BuildRow(
-        target, precision, "ok", bundle=str(bundle), sha256=packed.sha256, size_bytes=packed.size_bytes, notes=notes,
-        trials=trials,
+        target, precision, "ok", bundle=str(bundle), sha256=packed.sha256, size_bytes=packed.size_bytes,
+        model_bytes=packed.model_bytes, notes=notes, trials=trials,
     )  # fmt: skip
     if corrected is not None:
         row = with_corrections(row, corrected)

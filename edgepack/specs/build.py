@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgepack.specs.data import Lint
+from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import Accuracy
 from edgepack.specs.types import Precision
 
@@ -57,6 +58,20 @@ class Correction:
     reason: str | None = None
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the model is that a row was made of, in fp32 and simplified.
+
+    ``macs`` are the multiply-adds of one sample, None where a shape is not known.
+    """
+
+    parameters: int
+    macs: int | None
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
 _ROW_COLUMNS = ("target", "precision", "status", "MB", "accuracy", "drop (points)", "SQNR (dB)", "p50 (ms)")
 
 
@@ -72,6 +87,7 @@ class BuildRow:
     folder that the build ran in. ``balanced_sqnr_db`` is the SQNR in which all parts of all outputs count alike, and
     ``worst_output`` the part that lost most. "poor" is an int8 row whose balanced SQNR is below the least that was
     asked for: its bundle is there, but nothing recommends it. "skipped" is a precision that the target does not offer.
+    ``model_bytes`` is the size of the engines' own files in the bundle.
     """
 
     target: str
@@ -107,6 +123,8 @@ class BuildRow:
     evaluated_isa: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     mismatch: float | None = None
+    model_bytes: int | None = None
+    facts: ModelFacts | None = None
 
     def cells(self) -> tuple[str, ...]:
         """Return target, precision, status with the reason, size, accuracy, drop, SQNR and p50 as short texts."""

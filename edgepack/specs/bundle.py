@@ -86,6 +86,11 @@ class Manifest:
     options: Mapping[str, str] = field(default_factory=dict)
     task: Task | None = None
 
+    @property
+    def model_bytes(self) -> int:
+        """Return the size of the engines' own files: the bundle without golden vectors, records and the like."""
+        return sum(file.size_bytes for file in self.files if file.path.startswith("model/"))
+
 
 @dataclass(frozen=True)
 class LayerRecord:

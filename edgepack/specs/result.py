@@ -172,6 +172,8 @@ class Result:
     ``notes`` are circumstances that a reader should know and that do not void the measurement. ``energy_uj`` is of one
     sample above the machine at rest, whose power was ``energy_idle_uw``. ``stands_for_target``: was this measured on
     the device that the bundle is for, by its engine? Where not, it says nothing of that device; None: not known.
+    ``model_bytes`` is the size of the engines' own files in the bundle. ``load_ns`` is what the first process took to
+    check and load it, the engine's own start included, and ``first_answer_ns`` until it had its first answer.
     """
 
     format: int
@@ -214,3 +216,6 @@ class Result:
     imported: Imported | None = None
     energy_idle_uw: int | None = None
     stands_for_target: bool | None = None
+    model_bytes: int | None = None
+    load_ns: int | None = None
+    first_answer_ns: int | None = None

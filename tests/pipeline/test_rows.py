@@ -28,7 +28,7 @@ ACCURACY = Accuracy("top1", 40, 0.9, 0.88, 0.02, (0.0, 0.04))
 EVALUATION = Evaluation(
     Verification(True, (), 2, "onnxruntime", {"onnxruntime": "1.2", "other": "3"}, ("avx2",)), ACCURACY, None, CLOSE
 )
-PACKED = Packed(Path("store/x.edgepack"), "ab" * 32, 1234)
+PACKED = Packed(Path("store/x.edgepack"), "ab" * 32, 1234, 1000)
 ROW = BuildRow("board", "int8", "ok")
 
 

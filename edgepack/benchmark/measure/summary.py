@@ -44,6 +44,8 @@ class Subject:
     options: RunOptions
     host: Host
     stands_for_target: bool | None = None
+    load_ns: int | None = None
+    first_answer_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,9 @@ def summarise(
         notes=notes,
         energy_idle_uw=around.energy_idle_uw,
         stands_for_target=subject.stands_for_target,
+        model_bytes=subject.manifest.model_bytes,
+        load_ns=subject.load_ns,
+        first_answer_ns=subject.first_answer_ns,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edgepack.base.files import atomic_write, sha256_file
 from edgepack.base.stage import stage
+from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.pack import BundleFacts, pack
 from edgepack.engines.fallback import measured_with
 from edgepack.errors import StorageError
@@ -32,6 +33,7 @@ class Packed:
     path: Path
     sha256: str
     size_bytes: int
+    model_bytes: int
 
 
 def facts_of(
@@ -92,7 +94,7 @@ def pack_bundle(
     vectors = with_tolerance(golden, verification, precision, out)
     path = pack(compiled, vectors, facts, out)
     vectors.unlink()
-    return Packed(path, sha256_file(path), path.stat().st_size)
+    return Packed(path, sha256_file(path), path.stat().st_size, open_bundle(path).manifest.model_bytes)
 
 
 def deliver_bundle(packed: Packed, final: Path) -> None:

@@ -30,6 +30,7 @@ class Entry:
     host; ``paired`` says whether both were measured in turn. ``other_accuracy`` is an accuracy by another metric than
     most of the model's entries have: it cannot stand in one column with theirs. ``ranked_by`` is the percentile of
     latency by which all entries of the model are compared: one's p50 says nothing beside another's p90.
+    ``model_bytes`` is the size of the engines' own files; None where it is not known of every bundle of the model.
     ``elsewhere`` are measurements of the bundle on machines that are not its target: they say nothing of the target,
     so that nothing of them is among the figures.
     """
@@ -57,6 +58,12 @@ class Entry:
     other_accuracy: Accuracy | None = None
     ranked_by: float = 90.0
     elsewhere: tuple[Result, ...] = ()
+    model_bytes: int | None = None
+
+    @property
+    def ranked_bytes(self) -> int | None:
+        """Return the size by which all entries of the model are compared: golden vectors do not count if it can be."""
+        return self.size_bytes if self.model_bytes is None else self.model_bytes
 
     @property
     def measured(self) -> bool:
@@ -104,7 +111,7 @@ def make_groups(results: Sequence[Result], rows: Sequence[BuildRow]) -> tuple[Gr
         by_model.setdefault(models.key_of(entry), []).append(entry)
     titles = Counter(title for title, _ in by_model)
     return tuple(
-        Group(_title(title, digest, titles[title] > 1), digest, _with_one_percentile(_with_one_metric(members)))
+        Group(_title(title, digest, titles[title] > 1), digest, _comparable(members))
         for (title, digest), members in by_model.items()
     )
 
@@ -120,6 +127,17 @@ def _with_elsewhere(entries: list[Entry], elsewhere: Sequence[Result]) -> list[E
         bare = dataclasses.replace(_from_result(results[0]), result=None, latency_ns={}, measured_on=None)
         found.append(dataclasses.replace(bare, elsewhere=tuple(results)))
     return found
+
+
+def _comparable(entries: Sequence[Entry]) -> tuple[Entry, ...]:
+    return _with_one_size(_with_one_percentile(_with_one_metric(entries)))
+
+
+def _with_one_size(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Return the entries without the size of their models where some bundle's is not known."""
+    if all(e.model_bytes is not None for e in entries if e.size_bytes is not None):
+        return entries
+    return tuple(dataclasses.replace(e, model_bytes=None) for e in entries)
 
 
 def _with_one_metric(entries: Sequence[Entry]) -> tuple[Entry, ...]:
@@ -252,6 +270,7 @@ def _merged(row: BuildRow, result: Result | None) -> Entry:
         reason=row.reason,
         sha256=row.sha256,
         size_bytes=row.size_bytes,
+        model_bytes=row.model_bytes if row.model_bytes is not None else (result.model_bytes if result else None),
         accuracy=row.accuracy,
         agreement=row.agreement,
         agreement_ci95=row.agreement_ci95,
@@ -282,6 +301,7 @@ def _from_result(result: Result) -> Entry:
         reason=None,
         sha256=result.bundle_sha256,
         size_bytes=result.size_bytes,
+        model_bytes=result.model_bytes,
         accuracy=quality.accuracy if quality else None,
         agreement=quality.agreement if quality else None,
         agreement_ci95=None,

@@ -138,7 +138,7 @@ def keeps(entry: Entry, limits: Limits, kind: Kind) -> bool:
     return (
         _at_most(latency[0] if latency else None, limits.latency_ns)
         and _keeps_quality(quality_of(entry, kind), limits.quality, kind)
-        and _at_most(entry.size_bytes, limits.size_bytes)
+        and _at_most(entry.ranked_bytes, limits.size_bytes)
         and _at_most(result.memory_peak_bytes if result else None, limits.memory_bytes)
         and _at_most(result.energy_uj if result else None, limits.energy_uj)
         and not (limits.undisturbed and entry.disturbed)

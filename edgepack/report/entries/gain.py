@@ -48,10 +48,10 @@ def replacements(entries: Sequence[Entry]) -> tuple[int | None, ...]:
 
 
 def smaller(entry: Entry, base: Entry) -> float | None:
-    """Return how many times smaller an entry's bundle is than another's; None where a size is not known."""
-    if not entry.size_bytes or not base.size_bytes:
+    """Return how many times smaller an entry is than another, in the size that is ranked; None where it is unknown."""
+    if not entry.ranked_bytes or not base.ranked_bytes:
         return None
-    return base.size_bytes / entry.size_bytes
+    return base.ranked_bytes / entry.ranked_bytes
 
 
 def _circumstances(entry: Entry) -> tuple[object, ...] | None:

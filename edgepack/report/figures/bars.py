@@ -61,7 +61,7 @@ def _speedups(entries: Sequence[Entry], names: Sequence[str]) -> Chart | None:
 
 
 def _sizes(entries: Sequence[Entry], names: Sequence[str]) -> Chart | None:
-    chosen = [(i, e.size_bytes) for i, e in enumerate(entries) if e.size_bytes]
+    chosen = [(i, e.ranked_bytes) for i, e in enumerate(entries) if e.ranked_bytes]
     if not chosen:
         return None
     shown = _shown(entries, chosen)
@@ -70,8 +70,10 @@ def _sizes(entries: Sequence[Entry], names: Sequence[str]) -> Chart | None:
         Bar(i, names[i], entries[i].precision, 100 * size / longest, None, units.quantity(size, units.SIZES))
         for i, size in shown
     )
-    caption = "The whole file, golden vectors included."
-    return Chart("size", "Size of the bundle", caption, bars, None, len(chosen) - len(shown))
+    alone = any(e.model_bytes is not None for e in entries)
+    caption = "The engines' own files, without golden vectors." if alone else "The whole file, golden vectors included."
+    title = "Size of the model" if alone else "Size of the bundle"
+    return Chart("size", title, caption, bars, None, len(chosen) - len(shown))
 
 
 def _shown(entries: Sequence[Entry], chosen: list[tuple[int, T]]) -> list[tuple[int, T]]:

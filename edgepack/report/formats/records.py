@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgepack.report.entries import Entry, make_groups
+from edgepack.report.text.bounds import bound_of
 from edgepack.report.text.table import mark
 from edgepack.specs.build import BuildRow
 from edgepack.specs.result import Result
@@ -41,6 +42,9 @@ def _fields(source_sha256: str, entry: Entry) -> Iterator[tuple[str, type, Any]]
     yield "reason", str, entry.reason
     yield "bundle_sha256", str, entry.sha256
     yield "size_bytes", int, entry.size_bytes
+    yield "model_bytes", int, entry.model_bytes
+    bound = bound_of(entry)
+    yield "bound_ns", int, bound.ns if bound else None
     yield "host", str, result.host.cpu if result else None
     yield "host_isa", str, " ".join(result.host.isa) if result else None
     yield "engine", str, result.engine if result else None
@@ -60,7 +64,17 @@ def _fields(source_sha256: str, entry: Entry) -> Iterator[tuple[str, type, Any]]
     yield "speedup_low", float, entry.speedup_ci95[0] if entry.speedup_ci95 else None
     yield "speedup_high", float, entry.speedup_ci95[1] if entry.speedup_ci95 else None
     yield "speedup_paired", bool, entry.paired if entry.speedup is not None else None
-    accuracy = entry.accuracy or entry.other_accuracy
+    yield from _quality(entry)
+    yield from _resources(entry)
+    yield "queries", int, result.queries if result else None
+    yield "valid", bool, result.valid if result else None
+    yield "invalid_reasons", str, "; ".join(result.invalid_reasons) if result else None
+    yield "measured_on", str, entry.measured_on
+    yield "measured_at", str, result.measured_at if result else None
+
+
+def _quality(entry: Entry) -> Iterator[tuple[str, type, Any]]:
+    result, accuracy = entry.result, entry.accuracy or entry.other_accuracy
     yield "metric", str, accuracy.metric if accuracy else None
     yield "metric_n", int, accuracy.n if accuracy else None
     yield "metric_fp32", float, accuracy.fp32 if accuracy else None
@@ -72,15 +86,16 @@ def _fields(source_sha256: str, entry: Entry) -> Iterator[tuple[str, type, Any]]
     yield "accuracy_isa", str, " ".join(result.accuracy.isa) if result and result.accuracy else None
     yield "agreement", float, entry.agreement
     yield "sqnr_db", float, entry.sqnr_db
+
+
+def _resources(entry: Entry) -> Iterator[tuple[str, type, Any]]:
+    result = entry.result
+    yield "load_ns", int, result.load_ns if result else None
+    yield "first_answer_ns", int, result.first_answer_ns if result else None
     yield "memory_load_bytes", int, result.memory_load_bytes if result else None
     yield "memory_peak_bytes", int, result.memory_peak_bytes if result else None
     yield "energy_uj", int, result.energy_uj if result else None
     yield "energy_source", str, result.energy_source if result else None
-    yield "queries", int, result.queries if result else None
-    yield "valid", bool, result.valid if result else None
-    yield "invalid_reasons", str, "; ".join(result.invalid_reasons) if result else None
-    yield "measured_on", str, entry.measured_on
-    yield "measured_at", str, result.measured_at if result else None
 
 
 def _versions(result: Result) -> str:

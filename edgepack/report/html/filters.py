@@ -14,6 +14,7 @@ from edgepack.report.entries.choice import Kind, Limits, latency_of, presets, qu
 from edgepack.report.entries.gain import replacements
 from edgepack.report.figures.plots import MOST_CURVES
 from edgepack.report.text.sentences import caveat, described, nothing_found, preset_text
+from edgepack.report.text.table import size_title
 
 CURVE_POINTS = 51  # of a latency distribution drawn by the script; quantiles in steps of 2 %
 _CURVE_STEP = 1000.0  # a step of the packed curves is a thousandth of the natural logarithm: 0.1 %
@@ -67,14 +68,14 @@ _PREFERENCES = (
 def make_fields(entries: Sequence[Entry], limits: Limits) -> tuple[Field, ...]:
     """Return the limits that can be set: those whose quantity was measured for some entry."""
     latencies = [found[0] for e in entries if (found := latency_of(e))]
-    sizes = [e.size_bytes for e in entries if e.size_bytes]
+    sizes = [e.ranked_bytes for e in entries if e.ranked_bytes]
     memory = [e.result.memory_peak_bytes for e in entries if e.result and e.result.memory_peak_bytes]
     energy = [e.result.energy_uj for e in entries if e.result and e.result.energy_uj]
     ranked_by = entries[0].ranked_by if entries else 90.0
     fields = [
         _field("latency", f"Latency, p{ranked_by:g}", latencies, units.TIMES),
         _quality_field(entries, limits),
-        _field("size", "Size", sizes, units.SIZES),
+        _field("size", size_title(entries), sizes, units.SIZES),
         _field("memory", "Peak memory", memory, units.SIZES),
         _field("energy", "Energy", energy, units.ENERGIES),
     ]
@@ -183,7 +184,7 @@ def _datum(entry: Entry, name: str, kind: Kind, *, curves: bool) -> dict[str, An
         "quality": [_short(v) for v in (quality, *_quality_ends(entry, kind, quality))]
         if quality is not None
         else None,
-        "size": [entry.size_bytes] * 3 if entry.size_bytes is not None else None,
+        "size": [entry.ranked_bytes] * 3 if entry.ranked_bytes is not None else None,
         "memory": [result.memory_peak_bytes] * 3 if result and result.memory_peak_bytes else None,
         "energy": [result.energy_uj] * 3 if result and result.energy_uj else None,
         "speedup": [_short(v) for v in (entry.speedup, *(entry.speedup_ci95 or ()))] if entry.speedup else None,

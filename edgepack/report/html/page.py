@@ -35,6 +35,7 @@ from edgepack.report.html.filters import (
 )
 from edgepack.report.text import provenance, remarks, trials
 from edgepack.report.text.devices import Device, devices, how_to_measure, standing
+from edgepack.report.text.model import model_text
 from edgepack.report.text.sentences import among, caveat, excluded, listed, nothing_found
 from edgepack.report.text.table import MARKS, Table, column, make_table
 from edgepack.specs.build import BuildRow
@@ -52,7 +53,7 @@ _SCRIPT = ("limits", "answer", "charts", "table", "keys", "start")
 _MOST_REMARKS = 12
 _MOST_NAMES = 10
 _MOST_DEVICES = 6  # of which a sentence stands on the first screen
-_SHORT_NAME = 20  # letters of a target that stand on one line of the table
+_SHORT_NAME = 18  # letters of a target that stand on one line of the table
 _MOST_HEADLINES = 6
 # The figures beside the recommendation, the most asked for first, with what they are called there.
 _HEADLINES = {
@@ -63,6 +64,7 @@ _HEADLINES = {
     "drop": "Drop",
     "agreement": "Agreement with fp32",
     "energy": "Energy a sample",
+    "first": "First answer",
     "size": "",
     "limit": "Of the host\u2019s limit",
     "memory": "",
@@ -83,6 +85,7 @@ class Section:
     ties: str
     excluded: str
     standing: str
+    facts: str
     how_to_measure: str
     devices: tuple[Device, ...]
     presets: tuple[Offered, ...]
@@ -244,6 +247,7 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         ties=listed([names[i] for i in choice.ties]),
         excluded=excluded(entries, limits, choice),
         standing=standing(entries),
+        facts=model_text(entries),
         how_to_measure=how_to_measure(entries),
         devices=devices(entries),
         presets=offered_presets(entries, settable),

@@ -9,6 +9,7 @@ from edgepack.report import units
 from edgepack.report.entries import Entry, short_cpu
 from edgepack.report.entries.choice import Kind, latency_of, quality_kind
 from edgepack.report.entries.gain import Gain, bases_of, gain_of, smaller
+from edgepack.report.text.bounds import bound_of
 from edgepack.specs.run import Accuracy
 
 _MOST_LAYERS = 3
@@ -166,7 +167,7 @@ def _compared(entry: Entry, base: Entry, kind: Kind) -> str:
     text = f"{entry.precision} is {is_text} than fp32" if is_text else f"{entry.precision}"
     text = f"{text}{', and ' if is_text else ' '}{loss}." if loss else f"{text}; what it loses was not measured."
     if speed is None:
-        text += " Its speed was not measured." if entry.status == "ok" else ""
+        text += f" {_unmeasured(entry)}" if entry.status == "ok" else ""
     if entry.status == "poor":
         return f"{text} It is poor, so take fp32 there."
     if gain_of(entry) in ("same", "slower"):
@@ -240,9 +241,16 @@ def _alone(entry: Entry, kind: Kind) -> str:
         parts.append(f"p{entry.ranked_by:g} {units.quantity(latency[0], units.TIMES)}")
     elif _streamed(entry) and entry.result is not None:
         parts.append(f"{units.digits(entry.result.samples_per_second)} samples a second")
-    if entry.size_bytes is not None:
-        parts.append(units.quantity(entry.size_bytes, units.SIZES))
+    if entry.ranked_bytes is not None:
+        parts.append(units.quantity(entry.ranked_bytes, units.SIZES))
     if entry.precision != "fp32":
         parts.append(loss_of(entry, kind) or "what it loses was not measured")
     text = ", ".join(parts) or "built"
-    return text if latency is not None or _streamed(entry) else f"{text}; its speed was not measured"
+    return f"{text}. {_unmeasured(entry)}".rstrip(". ")  # the sentence's end is the caller's
+
+
+def _unmeasured(entry: Entry) -> str:
+    if latency_of(entry) is not None or _streamed(entry):
+        return ""
+    bound = bound_of(entry)
+    return f"Its speed was not measured; it needs {bound.text}." if bound else "Its speed was not measured."

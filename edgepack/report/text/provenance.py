@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
 from edgepack.base.run_options import command_words
 from edgepack.benchmark.tune.space import describe_changes
+from edgepack.engines import ENGINES
 from edgepack.report import units
 from edgepack.report.entries import Entry, labels
+from edgepack.report.entries.profile import is_elsewhere, profile_of
 from edgepack.report.entries.quality import short_isa
+from edgepack.report.text.bounds import bound_of
 from edgepack.report.text.remarks import missing
-from edgepack.specs.result import Memory, Result, Scenario, Tuned
+from edgepack.specs.result import Limit, Memory, Result, Scenario, Tuned
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Host
 
@@ -23,17 +27,21 @@ _POWERS = (units.Scale("µW", 1), units.Scale("mW", 1e3), units.Scale("W", 1e6))
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where one entry's figures are from: pairs of (what, value), and the commands that make them again."""
+    """Where one entry's figures are from: pairs of (what, value), and the commands that make them again.
+
+    ``there`` are commands for the device itself, where it was not measured.
+    """
 
     label: str
     facts: tuple[tuple[str, str], ...]
     commands: tuple[str, ...]
+    there: tuple[str, ...] = ()
 
 
 def provenances(entries: Sequence[Entry], hosts: Mapping[Host, str]) -> tuple[Provenance, ...]:
     """Return the provenance of each entry; ``hosts`` maps hosts to the names under which the page describes them."""
     return tuple(
-        Provenance(name, tuple(_facts(entry, hosts)), tuple(_commands(entry)))
+        Provenance(name, tuple(_facts(entry, hosts)), tuple(_commands(entry)), tuple(_commands_there(entry)))
         for entry, name in zip(entries, labels(entries), strict=True)
     )
 
@@ -50,6 +58,7 @@ def _facts(entry: Entry, hosts: Mapping[Host, str]) -> Iterable[tuple[str, str]]
     yield from _state(entry)
     if entry.sha256:
         yield "Bundle sha256", entry.sha256
+    yield from _device(entry)
     if entry.accuracy:
         yield "Accuracy", f"{entry.accuracy.metric} on {units.count(entry.accuracy.n)} samples"
     if entry.sqnr_db is not None:
@@ -58,6 +67,21 @@ def _facts(entry: Entry, hosts: Mapping[Host, str]) -> Iterable[tuple[str, str]]
         yield from _measurement(entry.result, hosts)
     elif entry.measured_on:
         yield "Measured on", entry.measured_on
+
+
+def _device(entry: Entry) -> Iterable[tuple[str, str]]:
+    """Yield what the shipped profile of the target says that a reader compares devices by."""
+    profile = profile_of(entry.target)
+    if profile is None:
+        return
+    parts = [profile.title, profile.arch]
+    if profile.limits.memory_bytes is not None:
+        parts.append(f"{units.quantity(profile.limits.memory_bytes, units.SIZES)} of memory")
+    if profile.power.tdp_w is not None:
+        parts.append(f"power class {profile.power.tdp_w:g} W")
+    yield "Device", ", ".join(parts)
+    if bound := bound_of(entry):
+        yield "Bound", bound.text
 
 
 def _state(entry: Entry) -> Iterable[tuple[str, str]]:
@@ -83,6 +107,7 @@ def _measurement(result: Result, hosts: Mapping[Host, str]) -> Iterable[tuple[st
         yield "Imported", f"{imported.tool} {imported.version}, {imported.file} (sha256 {imported.sha256})"
     scenario = result.scenario
     processes = "one process" if scenario.launches == 1 else f"{scenario.launches} fresh processes"
+    yield "Samples per second", units.digits(result.samples_per_second)
     yield "Scenario", f"{scenario.name}, seed {scenario.seed}, {processes}"
     warm = "stable" if result.warmup_stable else "not stable"
     yield (
@@ -92,12 +117,30 @@ def _measurement(result: Result, hosts: Mapping[Host, str]) -> Iterable[tuple[st
     )
     if result.coefficient_of_variation is not None:
         yield "Coefficient of variation", units.digits(result.coefficient_of_variation, 2)
+    if result.load_ns is not None and result.first_answer_ns is not None:
+        load, first = (units.quantity(ns, units.TIMES) for ns in (result.load_ns, result.first_answer_ns))
+        yield "First answer", f"{first} after the bundle is opened, {load} of it to check and load it"
+    if result.limit is not None:
+        yield "Layers", _layers(result.limit)
     if result.memory is not None:
         yield "Memory", _memory(result.memory)
     if result.energy_uj is not None:
         yield "Energy", _energy(result)
     if result.measured_at:
         yield "Measured at", result.measured_at
+
+
+def _layers(limit: Limit) -> str:
+    """Return in which precisions the layers ran, and how much of the time each took."""
+    spent: dict[str, int] = {}
+    for layer in limit.layers:
+        spent[layer.executed] = spent.get(layer.executed, 0) + layer.time_ns
+    counts = Counter(layer.executed for layer in limit.layers)
+    total = max(sum(spent.values()), 1)
+    return ", ".join(
+        f"{counts[name]} in {name} ({units.percent(ns / total, 0)} % of the time)"
+        for name, ns in sorted(spent.items(), key=lambda item: -item[1])
+    )
 
 
 def _options(options: RunOptions) -> Iterable[str]:
@@ -153,11 +196,11 @@ def _commands(entry: Entry) -> Iterable[str]:
     bundle = _bundle_name(entry)
     # A document may hold anything: what a reader is offered to copy can only be a build, and each word is quoted.
     if entry.row is not None and entry.row.command[:2] == ("edgepack", "build"):
-        yield shlex.join(entry.row.command)
-    if bundle is None:
+        yield shlex.join(portable(word) for word in entry.row.command)
+    if bundle is None or is_elsewhere(entry):
         return
     if entry.result is not None and entry.result.imported is not None:
-        yield f"edgepack import {shlex.quote(entry.result.imported.file)} --bundle {bundle} --out result.json"
+        yield f"edgepack import {shlex.quote(portable(entry.result.imported.file))} --bundle {bundle} --out result.json"
         return
     yield f"edgepack verify {bundle}"
     result = entry.result
@@ -182,6 +225,34 @@ def _commands(entry: Entry) -> Iterable[str]:
     asked = command_words(result.options)
     words += asked or (["--untuned"] if result.tuned is None else [])
     yield " ".join(words)
+
+
+def portable(word: str) -> str:
+    """Return a word of a command without the folders of the machine that made it: of an absolute path its last part.
+
+    ``/home/me/net.py:make`` is ``net.py:make``; what is relative works from the folder of the build.
+    """
+    if not word.startswith(("/", "~")):
+        return word
+    return PurePath(word).name or word
+
+
+def _commands_there(entry: Entry) -> Iterable[str]:
+    """Yield what measures a bundle on its device, once it was copied there; nothing where it was measured."""
+    bundle, profile = _bundle_name(entry), profile_of(entry.target)
+    if bundle is None or not is_elsewhere(entry) or entry.status not in ("ok", "poor"):
+        return
+    engine = ENGINES.get(profile.backend) if profile is not None else None
+    if engine is not None:
+        brought = engine.self_contained or not engine.extra
+        yield "pip install edgepack" if brought else engine.install_command
+    native = " --allow-native" if engine is not None and engine.self_contained else ""
+    yield f"edgepack verify {bundle}{native}"
+    yield f"edgepack benchmark {bundle}{native} --out {_result_name(bundle)}"
+
+
+def _result_name(bundle: str) -> str:
+    return shlex.quote(f"{shlex.split(bundle)[0].removesuffix('.edgepack')}.json")
 
 
 def _bundle_name(entry: Entry) -> str | None:

@@ -86,8 +86,8 @@ def caveat(entries: Sequence[Entry]) -> str:
 def described(entry: Entry, kind: Kind) -> str:
     """Return an entry's figures in words."""
     parts = [*_latency(entry), *_speedup(entry), *_quality(entry, kind)]
-    if entry.size_bytes is not None:
-        parts.append(units.quantity(entry.size_bytes, units.SIZES))
+    if entry.ranked_bytes is not None:
+        parts.append(units.quantity(entry.ranked_bytes, units.SIZES))
     if entry.disturbed:
         parts.append("measured on a disturbed machine")
     return ", ".join(parts)

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from edgepack.report import units
 from edgepack.report.entries import Entry, Group, labels, short_cpu, told_apart
 from edgepack.report.entries.choice import Kind, quality_kind
+from edgepack.report.entries.gain import gain_of
+from edgepack.report.text.bounds import bound_of
 from edgepack.specs.result import Percentile, Result
 
+_MOST_COLUMNS = 12
 MARKS = {
     "measured": "measured",
     "disturbed": "disturbed",
@@ -75,13 +78,16 @@ def make_table(group: Group) -> Table:
         _throughput(entries),
         _speedup(entries),
         *_quality(entries),
-        _bytes("size", "Size", [e.size_bytes for e in entries]),
+        _first_answer(entries),
+        _size(entries),
         _memory(entries),
         _energy(entries),
         _limit(entries),
     ]
-    marks = tuple(mark(e) for e in entries)
-    return Table(names, marks, tuple(c for c in columns if c is not None), tuple(_footnotes(entries)))
+    found = [c for c in columns if c is not None]
+    if len(found) > _MOST_COLUMNS:  # the page would cut the last ones: each row's details have it too
+        found = [c for c in found if c.key != "first"]
+    return Table(names, tuple(mark(e) for e in entries), tuple(found), tuple(_footnotes(entries)))
 
 
 def mark(entry: Entry) -> str:
@@ -138,7 +144,17 @@ def _latencies(entries: Sequence[Entry]) -> list[Column | None]:
             f"p{p:g}", f"p{p:g}", scale.unit, [_latency(q, e, p, scale) for q, e in zip(found[p], alone, strict=True)]
         )
         for p in found
-    ]
+    ] + [_bounds(entries)]
+
+
+def _bounds(entries: Sequence[Entry]) -> Column | None:
+    """Return the bounds of devices where none was measured; else they stand below the dash in the column of p50."""
+    if any(e.measured for e in entries):
+        return None
+    found = [bound_of(e) for e in entries]
+    scale = units.scale_for([b.ns if b else None for b in found], units.TIMES)
+    cells = [Cell(f"\u2265 {scale.show(b.ns)}", f"by {b.by}", float(b.ns)) if b else Cell(units.NONE) for b in found]
+    return _figures("bound", "Bound", f"{scale.unit}, not measured", cells)
 
 
 def _latency(found: Percentile | None, entry: Entry | None, p: float, scale: units.Scale) -> Cell:
@@ -147,11 +163,12 @@ def _latency(found: Percentile | None, entry: Entry | None, p: float, scale: uni
     wanted = entry.latency_ns.get(p) if entry else None
     if entry is not None and entry.result is not None and wanted is not None and wanted.queries_needed:
         return Cell(units.NONE, f"{units.count(wanted.queries_needed - entry.result.queries)} more queries")
-    return Cell(units.NONE)
+    bound = bound_of(entry) if entry is not None and p == 50.0 else None
+    return Cell(units.NONE, f"bound \u2265 {scale.show(bound.ns)}" if bound else "")
 
 
 def _throughput(entries: Sequence[Entry]) -> Column | None:
-    """Return samples per second where some entry's scenario is about it."""
+    """Return samples per second where some entry's scenario is about it; of single samples the latency says it."""
     if all(e.single_stream for e in entries):
         return None
     plain = units.Scale("", 1)
@@ -165,12 +182,16 @@ def _throughput(entries: Sequence[Entry]) -> Column | None:
     return _figures("throughput", "Throughput", "samples/s", cells)
 
 
+_NOT_FASTER = {"same": "not faster", "slower": "slower"}
+
+
 def _speedup(entries: Sequence[Entry]) -> Column | None:
     plain = units.Scale("", 1)
     cells = []
     for e in entries:
         base = e.precision == "fp32" and e.speedup is not None
         detail = "the base" if base else plain.interval(e.speedup_ci95)
+        detail = ", ".join(filter(None, (detail, _NOT_FASTER.get(gain_of(e) or "", ""))))
         if _apart(e):
             detail = f"{detail} †".strip()
         cells.append(Cell(units.ratio(e.speedup), detail, e.speedup))
@@ -220,9 +241,35 @@ def _percents(ends: tuple[float, float] | None) -> str:
     return "" if ends is None else units.between(units.percent(ends[0]), units.percent(ends[1]))
 
 
-def _bytes(key: str, title: str, values: Sequence[int | None]) -> Column | None:
-    scale = units.scale_for(values, units.SIZES)
-    return _figures(key, title, scale.unit, [Cell(scale.show(v), "", v) for v in values])
+def size_title(entries: Sequence[Entry]) -> str:
+    """Return what the ranked size is of: the model alone, or the whole bundle where the model's is not known."""
+    return "Model size" if any(e.model_bytes is not None for e in entries) else "Bundle size"
+
+
+def _size(entries: Sequence[Entry]) -> Column | None:
+    """Return the ranked size, and below a model's size that of its bundle, which carries golden vectors besides."""
+    scale = units.scale_for([e.ranked_bytes for e in entries], units.SIZES)
+    cells = [
+        Cell(
+            scale.show(e.ranked_bytes),
+            f"bundle {scale.show(e.size_bytes)}" if e.model_bytes is not None else "",
+            e.ranked_bytes,
+        )
+        for e in entries
+    ]
+    return _figures("size", size_title(entries), scale.unit, cells)
+
+
+def _first_answer(entries: Sequence[Entry]) -> Column | None:
+    """Return how long a process takes until it has its first answer, and below it what loading takes of that."""
+    firsts = [e.result.first_answer_ns if e.result else None for e in entries]
+    loads = [e.result.load_ns if e.result else None for e in entries]
+    scale = units.scale_for(firsts, units.TIMES)
+    cells = [
+        Cell(scale.show(first), f"load {scale.show(load)}" if first is not None and load is not None else "", first)
+        for first, load in zip(firsts, loads, strict=True)
+    ]
+    return _figures("first", "First answer", scale.unit, cells)
 
 
 def _memory(entries: Sequence[Entry]) -> Column | None:
@@ -279,6 +326,13 @@ def _footnotes(entries: Sequence[Entry]) -> list[str]:
         )
     elif kind == "none":
         notes.append("Neither accuracy nor agreement with fp32 is known.")
+    if any(bound_of(e) for e in entries):
+        notes.append(
+            "A bound is the least time that a device's profile allows (its peak, or its memory bandwidth for weights "
+            "that no cache holds): it says what is impossible, not how fast a device is, and takes no part in a choice."
+        )
+    if any(gain_of(e) in _NOT_FASTER for e in entries):
+        notes.append("Where a precision is not faster than fp32 beyond the interval, fp32 is recommended.")
     if any(_apart(e) for e in entries):
         notes.append("† compares measurements made one after the other, not in turn.")
     return notes

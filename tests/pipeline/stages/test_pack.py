@@ -57,6 +57,7 @@ def test_a_bundle_has_tolerances_and_its_layers_counted(tmp_path: Path, counted:
     )
     assert (sha256_file(found.path), found.path.stat().st_size) == (found.sha256, found.size_bytes)
     manifest = open_bundle(found.path).manifest
+    assert found.model_bytes == manifest.model_bytes
     assert bool(manifest.layers) == counted
     if counted:
         assert sum(manifest.layers.values()) > 0
@@ -67,7 +68,7 @@ def test_a_bundle_has_tolerances_and_its_layers_counted(tmp_path: Path, counted:
 def packed(tmp_path: Path) -> Packed:
     path = tmp_path / "store.edgepack"
     path.write_bytes(b"bundle" * 1000)
-    return Packed(path, sha256_file(path), path.stat().st_size)
+    return Packed(path, sha256_file(path), path.stat().st_size, path.stat().st_size)
 
 
 def test_a_bundle_that_changed_in_the_store_is_not_delivered(packed: Packed, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_device_has_one_sentence_of_speed_size_and_loss(labelled):
 
 def test_what_failed_and_what_was_not_measured_says_so(labelled):
     assert told(labelled, "intel-n100") == "int8 failed: openvino refused model.onnx: operator Foo is unknown."
-    assert told(labelled, "raspberry-pi-5").endswith("; its speed was not measured.")
+    assert told(labelled, "raspberry-pi-5").endswith(". Its speed was not measured.")
     assert [device.measured for device in devices(labelled)] == [True, True, False, False]
 
 

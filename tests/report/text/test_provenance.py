@@ -110,3 +110,61 @@ def test_what_another_tool_measured_is_imported_again():
     assert dict(found.facts)["Imported"].startswith("benchmark_app 2026.4, its report.json (sha256 abab")
     assert sorted(make_table(group).marks) == ["imported", "measured"]
     assert make_table(group).columns[0].cells[theirs].detail == "by benchmark_app"
+
+
+# --- other machines ---------------------------------------------------------------------------------------------------
+
+
+def test_no_command_names_a_folder_of_the_machine_that_made_it():
+    words = ("edgepack", "build", "/home/me/net.py:make", "--data", "/home/me/my pictures", "--eval", "~/held-out",
+             "--recipe", "recipes/mine.toml")  # fmt: skip
+    (group,) = make_groups((), (made_up.row(command=words),))
+    assert provenances(group.entries, {})[0].commands[0] == (
+        "edgepack build net.py:make --data 'my pictures' --eval held-out --recipe recipes/mine.toml"
+    )
+    imported = Imported("benchmark_app", "2026.4", "/home/me/report.json", "ab" * 32)
+    (group,) = make_groups((made_up.result(imported=imported),), ())
+    assert "edgepack import report.json" in provenances(group.entries, {})[0].commands[0]
+
+
+@pytest.mark.parametrize(
+    ("target", "install", "native"),
+    [
+        ("raspberry-pi-5", "pip install 'edgepack[onnxruntime]'", ""),
+        ("intel-n100", "pip install 'edgepack[openvino]'", ""),
+        ("rk3588-tvm", "pip install edgepack", " --allow-native"),
+        ("jetson-orin-nano-jp6", "pip install edgepack", ""),
+    ],
+)
+def test_a_device_that_was_not_measured_is_given_what_works_there(target, install, native):
+    """Nothing to be run on this machine: here its bundle would measure something else, or not run at all."""
+    name = f"net-{target}-int8"
+    (group,) = make_groups((), (made_up.row(target, "int8", bundle=f"/tmp/out/{name}.edgepack"),))
+    (found,) = provenances(group.entries, {})
+    assert found.commands == ()
+    assert found.there == (
+        install,
+        f"edgepack verify {name}.edgepack{native}",
+        f"edgepack benchmark {name}.edgepack{native} --out {name}.json",
+    )
+
+
+def test_an_unknown_device_is_given_the_commands_without_the_engine():
+    (group,) = make_groups((), (made_up.row("my-board", "int8", bundle="$(reboot).edgepack"),))
+    (found,) = provenances(group.entries, {})
+    assert [shlex.split(command)[1] for command in found.there] == ["verify", "benchmark"]
+    assert shlex.split(found.there[1])[2:] == ["$(reboot).edgepack", "--out", "$(reboot).json"]
+
+
+def test_a_device_is_described_by_its_profile():
+    (group,) = make_groups(*made_up.full_build())
+    index = next(i for i, e in enumerate(group.entries) if e.target == "jetson-orin-nano-jp6")
+    facts = dict(provenances(group.entries, {})[index].facts)
+    assert "power class 15 W" in facts["Device"]
+    assert "not measured" in facts["Bound"]
+
+
+def test_first_answer_and_layers_are_told():
+    facts = facts_of(*made_up.full_build())
+    assert facts["First answer"] == "38.5 ms after the bundle is opened, 31.0 ms of it to check and load it"
+    assert facts["Layers"] == "15 in fp32 (100 % of the time)"

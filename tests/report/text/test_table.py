@@ -28,7 +28,6 @@ def test_latencies_share_a_unit_and_have_intervals():
 def test_columns_of_what_nobody_measured_are_left_out():
     table = table_of(made_up.labelled_build())
     assert column(table, "energy") is None
-    assert column(table, "throughput") is None
     assert column(table, "agreement") is None
     assert column(table_of(made_up.unlabelled_build()), "accuracy") is None
 
