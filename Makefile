@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-report bench-tvm bench-tvm-tuning \
-  peers peers-short test-aarch64 test-tensorrt \
+  peers peers-short test-aarch64 test-tensorrt test-signing \
   tvm-models clean
 .DELETE_ON_ERROR:
 
@@ -161,7 +161,17 @@ test-tensorrt: .venv-tensorrt/.ready .venv-peers-minilm/.ready
 	  pytest pytest-timeout scikit-image scikit-learn
 	touch $@
 
+# Signatures and roots of trust as OpenSSF's model_signing and python-tuf see them. (model-signing needs pyopenssl and
+# does not say so.)
+test-signing: $(READY) .venv-signing/.ready
+	$(BIN)/python -m pytest -q -s tests/trust/test_conformance.py
+
+.venv-signing/.ready:
+	$(PYTHON) -m venv .venv-signing
+	.venv-signing/bin/python -m pip install --quiet --disable-pip-version-check model-signing==1.1.1 pyopenssl==26.4.0 tuf==7.0.1
+	touch $@
+
 clean:
-	rm -rf artifacts/* dist site .venv .venv-docs .venv-tensorrt .venv-peers-* .aarch64 .pytest_cache .mypy_cache \
+	rm -rf artifacts/* dist site .venv .venv-docs .venv-tensorrt .venv-signing .venv-peers-* .aarch64 .pytest_cache .mypy_cache \
 	  .ruff_cache .hypothesis
 	git checkout -q -- artifacts/README.md

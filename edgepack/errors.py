@@ -11,6 +11,7 @@ EdgepackError                 1   something else went wrong
 ├── VerificationError         5   outputs are further from the golden vectors than the tolerance allows
 ├── GateError                 5   the accuracy drop asked for was not reached
 ├── IntegrityError            5   the contents of a bundle do not match its manifest
+├── TrustError                5   a bundle's signature, or the policy of this device, does not let it in
 └── StorageError              1   the disk is full or a file cannot be written
 """
 
@@ -101,6 +102,15 @@ class IntegrityError(EdgepackError):
 
     exit_code = 5
     default_hint = "the file was damaged or changed after packing: copy or build it again"
+
+
+class TrustError(EdgepackError):
+    """A bundle's signature, or the policy of this device, does not let it in."""
+
+    exit_code = 5
+    default_hint = (
+        "see the policy of this device with 'edgepack policy', and who signed a bundle with 'edgepack policy BUNDLE'"
+    )
 
 
 class StorageError(EdgepackError):

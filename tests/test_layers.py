@@ -30,6 +30,7 @@ LAYERS = (
     "tasks",
     "export calibrate verify",
     "quantize lint bundle",
+    "trust",
     "runtime",
     "benchmark",
     "profiling report",
@@ -41,7 +42,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
 # What runs on a device. It has numpy, Click and the engine; only the command line needs Click.
-DEVICE = ("base", "device", "execution", "engines", "data", "tasks", "verify", "bundle", "runtime", "benchmark")
+DEVICE = ("base", "device", "execution", "engines", "data", "tasks", "verify", "bundle", "trust", "runtime", "benchmark")
 # These do not even want numpy: a command line that answers at once imports them.
 PLAIN = ("errors", "specs", "base", "execution", "device")
 

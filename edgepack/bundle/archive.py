@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgepack.specs.bundle import FileEntry, Manifest
 
 _CHUNK_BYTES = 1 << 20
-_SIGNATURE_LIMIT_BYTES = 1 << 20
+SIGNATURE_LIMIT_BYTES = 1 << 20
 _REPACKED = "copy or build the bundle again; a bundle that was unpacked and zipped by another tool is not one any more"
 
 
@@ -44,7 +44,8 @@ class Source:
 class Bundle:
     """A bundle whose every byte was checked when it was opened.
 
-    ``manifest_sha256`` identifies the contents, because the manifest holds the digest of every other member.
+    ``manifest_sha256`` identifies the contents, because the manifest holds the digest of every other member but the
+    ``signature``, which is None where there is none; nothing in it has been believed.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class Bundle:
     manifest_sha256: str
     members: Mapping[str, Member]
     mark: tuple[int, ...] = ()
+    signature: bytes | None = None
 
     @functools.cached_property
     def sha256(self) -> str:
@@ -146,9 +148,10 @@ def open_checked(path: Path) -> Iterator[tuple[IO[bytes], Bundle]]:
             _compare_listing(members, manifest, path)
             for entry in manifest.files:
                 _check(file, members[entry.path], entry.sha256, path)
+            signature = None
             if SIGNATURE in members:
-                _read_whole(file, members[SIGNATURE], path, _SIGNATURE_LIMIT_BYTES)
-        yield file, Bundle(path, size, manifest, hashlib.sha256(text).hexdigest(), members, mark)
+                signature = _read_whole(file, members[SIGNATURE], path, SIGNATURE_LIMIT_BYTES)
+        yield file, Bundle(path, size, manifest, hashlib.sha256(text).hexdigest(), members, mark, signature)
 
 
 def read_member(bundle: Bundle, name: str) -> bytes:

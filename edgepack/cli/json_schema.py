@@ -12,11 +12,13 @@ from edgepack.specs.bundle import Manifest
 from edgepack.specs.data import Lint, Ranges, Recipe
 from edgepack.specs.result import Result
 from edgepack.specs.target import Target
+from edgepack.trust.policy import Policy
 
 DOCUMENTS: dict[str, type] = {
     "build": BuildResult,
     "lint": Lint,
     "manifest": Manifest,
+    "policy": Policy,
     "ranges": Ranges,
     "recipe": Recipe,
     "result": Result,

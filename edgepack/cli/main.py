@@ -43,6 +43,7 @@ _SECTIONS = {
         "tune.tune",
         "bundle.import",
     ),
+    "Trust": ("trust.keygen", "trust.sign", "trust.policy", "trust.root"),
     "Deployment on a device": ("device.install", "device.status", "device.rollback", "device.adopt"),
     "This machine": (
         "tools.doctor",

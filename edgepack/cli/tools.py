@@ -16,7 +16,7 @@ from edgepack.cli.show import terminal
 if TYPE_CHECKING:
     from edgepack.execution.store import Store
 
-_DOCUMENTS = ("build", "lint", "manifest", "ranges", "recipe", "result", "settings", "target", "tuning")
+_DOCUMENTS = ("build", "lint", "manifest", "policy", "ranges", "recipe", "result", "settings", "target", "tuning")
 
 
 @click.command()

@@ -107,7 +107,7 @@ def _write(
 
 
 def _prove(made: Path, progress: Progress) -> None:
-    with load(made, None, progress, allow_native=True) as model:
+    with load(made, None, progress, allow_native=True, policy=False) as model:
         if not model.payload.key:
             raise VerificationError(
                 f"the packed engine is not used here: {'; '.join(model.skipped)}", hint="install the bundle again"

@@ -28,13 +28,12 @@ from edgepack.bundle.archive import Bundle, open_bundle, open_checked
 from edgepack.device.host import host_facts
 from edgepack.errors import ChildError, ConfigError, EdgepackError, IntegrityError, StorageError, VerificationError
 from edgepack.execution import child
-from edgepack.runtime.load import PLANS, load
+from edgepack.runtime.load import ID_DIGITS, PLANS, RECORD, load
 from edgepack.runtime.root import (
     CURRENT,
     HISTORY,
     KIND,
     LOCK,
-    RECORD,
     VERSIONS,
     History,
     InstallRecord,
@@ -55,6 +54,7 @@ from edgepack.runtime.verify import other_ways, verify_loaded, verify_ways
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.run import RunOptions, Verification
 from edgepack.specs.types import Progress, no_progress
+from edgepack.trust.policy import admit
 
 _LIMIT_S = 7200.0  # building an engine takes tens of minutes on a small board
 _KEPT_VERSIONS = 3
@@ -77,18 +77,21 @@ def install(
 ) -> InstallRecord:  # fmt: skip
     """Install ``bundle`` below ``root`` and put it in use when its golden vectors pass here.
 
-    The bundle is opened once; what is copied from it is what was checked, and its digest is recorded. Loading and
-    verifying run in a child process. Raises ``ConfigError`` when ``root`` is somebody else's folder,
+    The bundle is opened once; what is copied from it is what was checked, and its digest is recorded. The policy of
+    this device must let it in before anything is written. Loading and verifying run in a child process. Raises
+    ``TrustError`` when it does not, ``ConfigError`` when ``root`` is somebody else's folder,
     ``VerificationError`` when an output is too far off or the process dies, ``StorageError`` on a full disk, and what
     ``load`` raises; the version in use stays then.
     """
     with open_checked(bundle) as (file, checked):
+        admission = admit(checked)
         check_ours(root, KIND, is_made_by_us)
         with _locked(root):
             _remove_left_overs(root)
             folder, digest = _copy_in(checked, file, root, progress)
             try:
                 record = _prove(checked.manifest, digest, folder, options, progress)
+                record = dataclasses.replace(record, signers=admission.signers)
                 if not record.verification.passed:
                     raise VerificationError(_too_far(record))
                 write_text(folder / RECORD, documents.to_json(record))
@@ -104,8 +107,8 @@ def install(
 def rollback(root: Path) -> InstallRecord:
     """Put the version that was in use before the present one in use again, and return its record.
 
-    Its bundle is checked whole first, and that it is the one that was installed. Raises ``ConfigError`` when there is
-    none, and ``IntegrityError``.
+    Its bundle is checked whole first, that it is the one that was installed, and that the policy of this device still
+    takes it. Raises ``ConfigError`` when there is none, ``IntegrityError`` and ``TrustError``.
     """
     check_root(root)
     check_ours(root, KIND, is_made_by_us)
@@ -115,6 +118,7 @@ def rollback(root: Path) -> InstallRecord:
             raise ConfigError(f"{root} has no earlier version to go back to", hint="see 'edgepack status'")
         record = read_record(root / VERSIONS / wanted)
         check_version(root / VERSIONS / wanted, record)
+        admit(open_bundle(root / VERSIONS / wanted / record.file), new=False)
         _activate(root, wanted)
     return record
 
@@ -128,6 +132,7 @@ def describe_record(record: InstallRecord) -> tuple[str, ...]:
         *(f"  not used: {reason}" for reason in record.passed_over),
         f"  verified with {proof.samples} golden vectors on "
         + ", ".join(f"{name} {version}" for name, version in proof.versions.items()),
+        *((f"  signed by {', '.join(record.signers)}",) if record.signers else ()),
     ]
     return tuple(lines)
 
@@ -151,7 +156,7 @@ def describe_status(found: RootStatus) -> tuple[str, ...]:
 def _copy_in(bundle: Bundle, file: IO[bytes], root: Path, progress: Progress) -> tuple[Path, str]:
     """Return the folder of the bundle's version, with the whole bundle in it, and the sha256 of that file."""
     digest = _sha256(file)
-    folder = root / VERSIONS / bundle.manifest_sha256[:16]
+    folder = root / VERSIONS / bundle.manifest_sha256[:ID_DIGITS]
     name = f"{bundle.manifest.name}.edgepack"
     if (folder / name).is_file():
         if _is_same(folder / name, digest):

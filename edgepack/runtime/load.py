@@ -27,6 +27,7 @@ from edgepack.specs.target import Host
 from edgepack.specs.task import Task
 from edgepack.specs.types import Array, Progress, no_progress
 from edgepack.tasks import PICTURE_CLASSES, TENSORS, Making
+from edgepack.trust.policy import Admission, admit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from edgepack.engines import Runner
     from edgepack.specs.answer import Answer
 
+RECORD = "install.json"  # what stands beside an installed bundle
+ID_DIGITS = 16  # of the manifest's digest, in the name of an installed version's folder
 PLANS = "plans"  # the folder beside an installed bundle in which the device's own engines are kept
 
 
@@ -143,6 +146,7 @@ def load(
     batch: int = 1,
     only: Payload | None = None,
     allow_native: bool | None = None,
+    policy: bool = True,
 ) -> LoadedModel:
     """Check ``bundle`` whole and load the first payload in its order of preference that this host can run.
 
@@ -152,17 +156,19 @@ def load(
     built is kept in the folder ``plans`` beside the bundle when there is one, else in the user's cache. ``batch`` says
     how many samples most calls will have: an engine that is faster for one batch is loaded for it, unless ``options``
     say which. Native code runs when ``allow_native`` says so, or where that is None this device's settings do or it was
-    built here (see ``native.py``); else it is passed over. ``only`` is the one payload to try.
+    built here (see ``native.py``); else it is passed over. ``only`` is the one payload to try. The policy of this
+    device is obeyed before anything else is done with the bundle; ``policy`` is False for one that this process has
+    just made itself.
 
-    Raises ``BundleError`` or ``IntegrityError`` when it is not to be trusted, ``ConfigError`` when its tuning is not or
-    when it holds nothing but native code that may not run,
+    Raises ``BundleError``, ``IntegrityError`` or ``TrustError`` when it is not to be trusted, ``ConfigError`` when its
+    tuning is not or when it holds nothing but native code that may not run,
     ``ToolchainError`` when this host lacks what it needs, ``CompileError`` when the engine refuses the files.
     """
     path = bundle.path if isinstance(bundle, Bundle) else Path(bundle)
     with open_checked(path) as (file, checked):
         manifest, host = checked.manifest, host_facts()
         passed_over: list[EdgepackError] = []
-        native = _runs_native(checked, allow_native)
+        native = runs_native(checked, allow_native, policy=policy)
         for payload, versions in _usable(manifest, host, options, passed_over, native, only):
             chosen = tuned_options(checked, payload, versions) if options is None else options
             own, note = _own_options(manifest, payload, host, chosen, batch)
@@ -206,8 +212,23 @@ def _own_options(
     return options, ""
 
 
-def _runs_native(bundle: Bundle, allowed: bool | None) -> bool:
-    """Say whether native code of the bundle may run; the settings are read only where there is some."""
+def is_installed(bundle: Bundle) -> bool:
+    """Say whether a bundle stands where an installation has put it, after it was proved."""
+    folder = bundle.path.resolve().parent
+    try:
+        return folder.name == bundle.manifest_sha256[:ID_DIGITS] and (folder / RECORD).stat().st_size > 0
+    except OSError:
+        return False
+
+
+def runs_native(bundle: Bundle, allowed: bool | None = None, *, policy: bool = True) -> bool:
+    """Say whether native code of a checked bundle may run, when the policy of this device takes the bundle at all.
+
+    The settings are read only where there is such code. Raises what ``trust.policy.admit`` and ``may_run_native`` do.
+    """
+    admission = admit(bundle, new=not is_installed(bundle)) if policy else Admission()
+    if admission.native is not None:
+        return admission.native
     return any(is_native(payload) for payload in bundle.manifest.payloads) and may_run_native(bundle, allowed)
 
 
@@ -235,7 +256,7 @@ def tuning_here(bundle: Path, scenario: str) -> Tuning | None:
     """
     with open_checked(Path(bundle)) as (_file, checked):
         host = host_facts()
-        payload, versions, _ = choose_payload(checked.manifest, host, _runs_native(checked, None))
+        payload, versions, _ = choose_payload(checked.manifest, host, runs_native(checked))
         return find_tuning(checked, payload, device_facts(host, payload, payload.device, versions), scenario)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base import documents
-from edgepack.base.files import storage_errors
+from edgepack.base.files import sha256_file, storage_errors
 from edgepack.bundle.payloads import is_native
 from edgepack.engines import engine_of
 from edgepack.errors import ConfigError, StorageError
@@ -107,6 +109,15 @@ def note_built(sha256: str) -> None:
                 file.write(sha256 + "\n")
     except (OSError, StorageError):
         return
+
+
+@contextmanager
+def note_copy(bundle: Path, copy: Path) -> Iterator[None]:
+    """Remember ``copy``, which the block makes with the same contents, when ``bundle`` was built here."""
+    built = bundle.is_file() and _was_built_here(sha256_file(bundle))
+    yield
+    if built:
+        note_built(sha256_file(copy))
 
 
 def _was_built_here(sha256: str) -> bool:

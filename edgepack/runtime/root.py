@@ -12,14 +12,13 @@ from pathlib import Path
 from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError, EdgepackError, IntegrityError, StorageError
-from edgepack.runtime.load import PLANS
+from edgepack.runtime.load import PLANS, RECORD
 from edgepack.specs.run import Verification
 from edgepack.specs.target import Host
 from edgepack.specs.types import Precision
 
 KIND = "an installation of edgepack"
 CURRENT = "current"
-RECORD = "install.json"
 HISTORY = "history.json"
 VERSIONS = "versions"
 LOCK = ".lock"
@@ -37,7 +36,8 @@ _COPIED = (
 class InstallRecord:
     """One installed version: what it is, how it was verified, which engine was chosen and why.
 
-    ``sha256`` is of the bundle's file as it was installed.
+    ``sha256`` is of the bundle's file as it was installed; ``signers`` are the keys by which it was let in, empty where
+    the device's policy asks for none.
     """
 
     format: int
@@ -54,6 +54,7 @@ class InstallRecord:
     passed_over: tuple[str, ...]
     verification: Verification
     host: Host
+    signers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -31,8 +31,8 @@ from edgepack.bundle.archive import open_bundle
 from edgepack.device.host import host_facts
 from edgepack.errors import ConfigError, EdgepackError
 from edgepack.execution import child
-from edgepack.runtime.load import choose_payload
-from edgepack.runtime.native import may_run_native, note_built
+from edgepack.runtime.load import choose_payload, runs_native
+from edgepack.runtime.native import note_built
 from edgepack.runtime.tuning import (
     TunedFor,
     Tuning,
@@ -107,7 +107,7 @@ def tune(
         raise ConfigError("tuning needs at least 5 s", hint="give --duration 60s")
     opened = open_bundle(bundle)
     host = host_facts()
-    payload, versions, _ = choose_payload(opened.manifest, host, may_run_native(opened))
+    payload, versions, _ = choose_payload(opened.manifest, host, runs_native(opened))
     setting = Setting(
         bundle=bundle.absolute(),
         scenario=scenario,
@@ -146,7 +146,7 @@ def tune_and_store(
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place.parent):
             pass
-    payload, _, _ = choose_payload(opened.manifest, host_facts(), may_run_native(opened))
+    payload, _, _ = choose_payload(opened.manifest, host_facts(), runs_native(opened))
     tuning = tune(bundle, scenario, duration_ns, seed, progress)
     tunings = with_tuning(opened, payload, tuning)
     if into is None:

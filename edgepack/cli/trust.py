@@ -1,0 +1,247 @@
+"""``edgepack keygen | sign | policy | root``: who made a bundle, and whether this device takes it."""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgepack.cli.names import NamesGroup
+from edgepack.cli.options import echo_json, options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PASSPHRASE = "EDGEPACK_KEY_PASSPHRASE"
+_UTC = timezone.utc  # noqa: UP017 (Python 3.10)
+
+
+class Expiry(click.ParamType[datetime]):
+    """``2027-06-30`` (the end of that day is the next day's beginning, UTC) or ``365d`` from now."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Return the moment, in UTC."""
+        if isinstance(value, datetime):
+            return value
+        if days := re.fullmatch(r"([1-9][0-9]{0,4})d", str(value)):
+            return datetime.now(_UTC).replace(microsecond=0) + timedelta(days=int(days[1]))
+        try:
+            return datetime.strptime(str(value), "%Y-%m-%d").replace(tzinfo=_UTC)
+        except ValueError:
+            self.fail(f"{value!r} is no date; examples: 2027-06-30, 365d", param, ctx)
+
+
+EXPIRY = Expiry()
+_path = click.Path(path_type=Path)
+_keys = click.option("-k", "--key", "keys", type=_path, multiple=True, required=True, help="Private key. Repeatable.")
+_out = click.option("-o", "--out", type=_path, required=True, help="File to write.")
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--out", type=_path, default=Path(), help="Folder for the files  [default: this one]")
+@click.option("--encrypt", is_flag=True, help=f"Encrypt the private key, by ${PASSPHRASE} or else asking for words.")
+@options("json")
+def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
+    """Make a pair of keys for signing bundles: NAME.key.pem and NAME.pub.pem.
+
+    ECDSA on P-256. The private key stays where bundles are signed; devices get the public one.
+    """
+    from edgepack.bundle.manifest import check_name
+    from edgepack.trust.keys import make_key
+
+    check_name(name)
+    made = make_key(name, out, _passphrase(ask=True) if encrypt else None)
+    lines = (f"wrote {out / name}.key.pem: keep it secret", f"wrote {out / name}.pub.pem: key {made.public.id[:16]}")
+    _answer({"name": name, "id": made.public.id, "public": made.public.pem}, lines, as_json)
+
+
+@click.command()
+@click.argument("bundle", type=_path)
+@_keys
+@click.option("-o", "--out", type=_path, help="Bundle to write  [default: BUNDLE itself]")
+@click.option("--expires", type=EXPIRY, help="No device takes it in from then on: 2027-06-30, or 365d.")
+@click.option("--verification", type=_path, help="Output of 'edgepack verify --json', to be signed with the bundle.")
+@click.option("--build", type=_path, help="The build's build.json, for the command in the provenance.")
+@click.option("--replace", is_flag=True, help="Drop the signatures that it has, instead of adding to them.")
+@options("json")
+def sign(
+    bundle: Path,
+    keys: tuple[Path, ...],
+    out: Path | None,
+    expires: datetime | None,
+    verification: Path | None,
+    build: Path | None,
+    replace: bool,
+    as_json: bool,
+) -> None:
+    """Sign a bundle.
+
+    The signature is that of OpenSSF's model signing, over every file of the bundle, with provenance (SLSA) and golden
+    vectors. A bundle that is signed already gets one signature more.
+    """
+    from edgepack.runtime.native import note_copy
+    from edgepack.trust.keys import read_private
+    from edgepack.trust.sign import sign as run
+
+    secret = _passphrase(ask=False)
+    loaded = tuple(read_private(key, secret) for key in keys)
+    with note_copy(bundle, out or bundle):
+        made = run(bundle, loaded, out, expires=expires, verification=verification, build=build, replace=replace)
+    lines = [
+        f"wrote {made.path}: signed by {', '.join(keyid[:16] for keyid in made.keyids)} at {made.signed.signed_at}"
+    ]
+    lines += [f"  until {made.signed.expires}"] if made.signed.expires else []
+    _answer(made, lines, as_json)
+
+
+@click.command()
+@click.argument("bundle", type=_path, required=False)
+@options("json")
+def policy(bundle: Path | None, as_json: bool) -> None:
+    """Show which bundles this device takes, or whether it would take one.
+
+    Exit code 5 when it does not take BUNDLE.
+    """
+    from edgepack.bundle.archive import open_bundle
+    from edgepack.runtime.load import is_installed
+    from edgepack.trust.policy import admit, describe_admission, describe_policies, policies
+
+    if bundle is None:
+        found = policies()
+        _answer(found, describe_policies(found), as_json)
+        return
+    checked = open_bundle(bundle)
+    admission = admit(checked, new=not is_installed(checked))
+    _answer(admission, describe_admission(checked, admission), as_json)
+
+
+@click.group(cls=NamesGroup)
+def root() -> None:
+    """Say whose signatures count, and revoke keys: a root of trust by the rules of TUF."""
+
+
+@root.command("make")
+@click.option(
+    "--root-key",
+    "root_keys",
+    type=_path,
+    multiple=True,
+    required=True,
+    help="Public key that signs the next root. Repeatable.",
+)
+@click.option(
+    "--bundle-key",
+    "bundle_keys",
+    type=_path,
+    multiple=True,
+    required=True,
+    help="Public key that signs bundles. Repeatable.",
+)
+@click.option(
+    "--root-threshold",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="How many root keys must sign a root.",
+)
+@click.option(
+    "--threshold",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    help="How many bundle keys must sign a bundle.",
+)
+@click.option(
+    "--expires", type=EXPIRY, required=True, help="Devices take nothing in by it from then on: 2027-06-30, or 365d."
+)
+@click.option("--previous", type=_path, help="The root that this one replaces; left out for the first.")
+@_keys
+@_out
+def make_(
+    root_keys: tuple[Path, ...],
+    bundle_keys: tuple[Path, ...],
+    root_threshold: int,
+    threshold: int,
+    expires: datetime,
+    previous: Path | None,
+    keys: tuple[Path, ...],
+    out: Path,
+) -> None:
+    """Make and sign a root of trust.
+
+    --key are private root keys: of the root before, and of the new one. A key that is not named any more is revoked.
+    """
+    from edgepack.trust.keys import read_private, read_public
+    from edgepack.trust.root import make_root, read_root, sign_root, write_root
+
+    secret = _passphrase(ask=False)
+    made = make_root(
+        tuple(map(read_public, root_keys)),
+        tuple(map(read_public, bundle_keys)),
+        expires,
+        read_root(previous) if previous is not None else None,
+        root_threshold,
+        threshold,
+    )
+    write_root(sign_root(made, [read_private(key, secret) for key in keys]), out)
+    _answer(made, (f"wrote {out}: version {made.version}, until {made.signed.expires}",), as_json=False)
+
+
+@root.command("sign")
+@click.argument("path", metavar="ROOT", type=_path)
+@_keys
+def sign_(path: Path, keys: tuple[Path, ...]) -> None:
+    """Add signatures to a root of trust whose keys are with several people."""
+    from edgepack.trust.keys import read_private
+    from edgepack.trust.root import read_unsigned, sign_root, write_root
+
+    secret = _passphrase(ask=False)
+    made = sign_root(read_unsigned(path), [read_private(key, secret) for key in keys])
+    write_root(made, path)
+    _answer(made, (f"wrote {path}: {len(made.signatures)} signatures",), as_json=False)
+
+
+@root.command("take")
+@click.argument("paths", metavar="ROOT...", nargs=-1, required=True, type=_path)
+@click.option("--into", type=_path, help="The device's root of trust  [default: the one that its policy names]")
+@options("json")
+def take_(paths: tuple[Path, ...], into: Path | None, as_json: bool) -> None:
+    """Replace this device's root of trust by newer ones, each signed by the one before."""
+    from edgepack.trust.policy import take
+
+    found = take(paths, into)
+    lines = [
+        f"the root of trust is version {found.version}, until {found.signed.expires}",
+        f"  {found.threshold} of these keys must sign a bundle: "
+        + ", ".join(key.id[:16] for key in found.bundle_keys()),
+    ]
+    _answer(found, lines, as_json)
+
+
+def _passphrase(*, ask: bool) -> bytes | None:
+    words = os.environ.get(PASSPHRASE)
+    if words is None and ask:
+        words = click.prompt("passphrase", hide_input=True, confirmation_prompt=True, err=True)
+    return words.encode() if words else None
+
+
+def _answer(value: object, lines: Iterable[str], as_json: bool) -> None:
+    """Print what was asked for on stdout: as JSON, and then in words on stderr, or in words."""
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.layout import safe
+
+    if as_json:
+        echo_json(value)
+    console = make_console(as_json)
+    for line in lines:
+        console.print(safe(line))
+
+
+COMMANDS = (keygen, sign, policy, root)
