@@ -11,6 +11,7 @@ EdgepackError                 1   something else went wrong
 ├── VerificationError         5   outputs are further from the golden vectors than the tolerance allows
 ├── GateError                 5   the accuracy drop asked for was not reached
 ├── IntegrityError            5   the contents of a bundle do not match its manifest
+├── RemoteError               1   another machine could not be reached, or what it said cannot be read
 ├── TrustError                5   a bundle's signature, or the policy of this device, does not let it in
 └── StorageError              1   the disk is full or a file cannot be written
 """
@@ -111,6 +112,13 @@ class TrustError(EdgepackError):
     default_hint = (
         "see the policy of this device with 'edgepack policy', and who signed a bundle with 'edgepack policy BUNDLE'"
     )
+
+
+class RemoteError(EdgepackError):
+    """Another machine could not be reached, or what it said cannot be read."""
+
+    exit_code = 1
+    default_hint = "see whether 'ssh USER@HOST true' works; run again: what was sent is kept there"
 
 
 class StorageError(EdgepackError):

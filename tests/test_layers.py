@@ -34,6 +34,7 @@ LAYERS = (
     "runtime",
     "benchmark",
     "profiling report",
+    "remote",
     "pipeline",
     "demo",
     "cli",

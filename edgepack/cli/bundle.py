@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,10 @@ import click
 
 from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import DURATION
-from edgepack.cli.options import PRECISIONS, OneOf, complete_target, echo_json, options
+from edgepack.cli.options import PRECISIONS, OneOf, complete_target, echo_json, on_board, options
 
 if TYPE_CHECKING:
+    from edgepack.remote.ssh import Board
     from edgepack.specs.run import RunOptions
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
@@ -52,9 +54,10 @@ def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> Non
 @click.command()
 @_bundle
 @_limit
+@on_board
 @options("threads", "allow_native", "json")
-def verify(bundle: Path, limit: int | None, threads: int | None, as_json: bool) -> None:
-    """Check a bundle's outputs on this machine against its golden vectors.
+def verify(bundle: Path, limit: int | None, on: str | None, python: str, threads: int | None, as_json: bool) -> None:
+    """Check a bundle's outputs against its golden vectors, on this machine or, with --on, on another.
 
     Exit code 5 when an output is out of tolerance.
     """
@@ -62,7 +65,12 @@ def verify(bundle: Path, limit: int | None, threads: int | None, as_json: bool) 
     from edgepack.cli.show.tables import show_verification
     from edgepack.runtime.limited import verify_within
 
-    result = verify_within(bundle, _run_options(threads), _seconds(limit))
+    if on is None:
+        result = verify_within(bundle, _run_options(threads), _seconds(limit))
+    else:
+        from edgepack.remote.deploy import remote_verify
+
+        result = remote_verify(bundle, _board(on, python), _words(threads, limit))
     if as_json:
         echo_json(result)
     show_verification(make_console(as_json), bundle, result)
@@ -81,16 +89,29 @@ def verify(bundle: Path, limit: int | None, threads: int | None, as_json: bool) 
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
 @_limit
+@on_board
 @options("threads", "allow_native", "json")
 def run(
-    bundle: Path, source: Path, out: Path | None, limit: int | None, threads: int | None, as_json: bool
-) -> None:  # fmt: skip
+    bundle: Path,
+    source: Path,
+    out: Path | None,
+    limit: int | None,
+    on: str | None,
+    python: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
     """Run a bundle on one input and show the outputs."""
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_outputs
     from edgepack.runtime.limited import run_within
 
-    result = run_within(bundle, source, None if threads is None else _run_options(threads), _seconds(limit))
+    if on is None:
+        result = run_within(bundle, source, None if threads is None else _run_options(threads), _seconds(limit))
+    else:
+        from edgepack.remote.deploy import remote_run
+
+        result = remote_run(bundle, source, _board(on, python), _words(threads, limit))
     if out is not None:
         _write_npz(out, result.outputs)
     if as_json:
@@ -131,6 +152,7 @@ def run(
 @click.option(
     "--loadgen", is_flag=True, help="Issue the queries with MLCommons' LoadGen. The result is not an MLPerf result."
 )
+@on_board
 @options("threads", "seed", "allow_native")
 @click.option(
     "-o",
@@ -151,12 +173,14 @@ def benchmark(
     limit: bool,
     tuned: bool,
     loadgen: bool,
+    on: str | None,
+    python: str,
     threads: int | None,
     seed: int | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure latency and throughput of bundles on this machine.
+    """Measure latency and throughput of bundles, on this machine or, with --on, on another.
 
     Each bundle runs in fresh processes. Scenarios are those of MLPerf LoadGen: SingleStream (p90 latency), MultiStream
     (p99 latency of 8 samples per query), Server (highest rate with p99 within --latency-bound), Offline (throughput).
@@ -173,7 +197,13 @@ def benchmark(
     )  # fmt: skip
     with Bar(make_console(), "benchmark") as bar:
         chosen = None if tuned and threads is None else _run_options(threads)
-        results = measure(bundles, plan, chosen, bar, loadgen=loadgen, limit=limit)
+        if on is None:
+            results = measure(bundles, plan, chosen, bar, loadgen=loadgen, limit=limit)
+        else:
+            from edgepack.remote.deploy import remote_benchmark
+
+            words = (*_words(threads), *(() if limit else ("--no-limit",)), *(("--loadgen",) if loadgen else ()))
+            results = tuple(remote_benchmark(path, _board(on, python), plan, words, tuned, bar) for path in bundles)
     if out is not None:
         write_results(results, out)
     if as_json:
@@ -291,6 +321,21 @@ def import_(
 
 def _seconds(limit: int | None) -> float | None:
     return None if limit is None else limit / 1e9
+
+
+def _board(on: str, python: str) -> Board:
+    from edgepack.remote.ssh import Board
+
+    return Board(on, python)
+
+
+def _words(threads: int | None, limit: int | None = None) -> tuple[str, ...]:
+    """Return the options that a command on another machine is given too."""
+    from edgepack.runtime.native import VARIABLE
+
+    native = ("--allow-native",) if os.environ.get(VARIABLE) == "1" else ()
+    some = (("--threads", threads), ("--limit", None if limit is None else f"{limit / 1e9:g}s"))
+    return (*native, *(word for name, value in some if value is not None for word in (name, str(value))))
 
 
 def _run_options(threads: int | None) -> RunOptions:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edgepack.cli.options import echo_json, options
+from edgepack.cli.duration import DURATION
+from edgepack.cli.options import echo_json, on_board, options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,8 +25,11 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @click.command()
 @_bundle
 @_root
+@click.option(
+    "--wait", type=DURATION, default=None, help="Wait so long for another installation  [default: not at all]"
+)
 @options("threads", "allow_native", "json")
-def install(bundle: Path, root: Path, threads: int | None, as_json: bool) -> None:
+def install(bundle: Path, root: Path, wait: int | None, threads: int | None, as_json: bool) -> None:
     """Install a bundle on this device and activate it.
 
     Checks the bundle, copies it below --root, builds its engine, verifies it with its golden vectors, and only then
@@ -38,14 +42,15 @@ def install(bundle: Path, root: Path, threads: int | None, as_json: bool) -> Non
     from edgepack.specs.run import RunOptions
 
     with Bar(make_console(), "install") as bar:
-        record = run(bundle, root, RunOptions(threads=threads), bar)
+        record = run(bundle, root, RunOptions(threads=threads), bar, (wait or 0) / 1e9)
     _answer(record, describe_record(record), as_json)
 
 
 @click.command()
 @_root
+@on_board
 @options("json")
-def status(root: Path, as_json: bool) -> None:
+def status(root: Path, on: str | None, python: str, as_json: bool) -> None:
     """Show the active version and how it was verified.
 
     Exit code 5 when its files are damaged.
@@ -53,7 +58,13 @@ def status(root: Path, as_json: bool) -> None:
     from edgepack.runtime.install import describe_status
     from edgepack.runtime.root import status as run
 
-    found = run(root)
+    if on is None:
+        found = run(root)
+    else:
+        from edgepack.remote.deploy import remote_status
+        from edgepack.remote.ssh import Board
+
+        found = remote_status(Board(on, python), str(root))
     _answer(found, describe_status(found), as_json)
     if found.problem is not None:
         raise click.exceptions.Exit(5)
@@ -61,13 +72,20 @@ def status(root: Path, as_json: bool) -> None:
 
 @click.command()
 @_root
+@on_board
 @options("json")
-def rollback(root: Path, as_json: bool) -> None:
+def rollback(root: Path, on: str | None, python: str, as_json: bool) -> None:
     """Switch back to the version that was active before."""
     from edgepack.runtime.install import describe_record
     from edgepack.runtime.install import rollback as run
 
-    record = run(root)
+    if on is None:
+        record = run(root)
+    else:
+        from edgepack.remote.deploy import remote_rollback
+        from edgepack.remote.ssh import Board
+
+        record = remote_rollback(Board(on, python), str(root))
     _answer(record, describe_record(record), as_json)
 
 
@@ -87,6 +105,19 @@ def adopt(bundle: Path, out: Path, as_json: bool) -> None:
     _answer(payload, (f"wrote {out}: its engine fits {fits}",), as_json)
 
 
+@click.command()
+@click.option("--sha256", required=True, help="Digest of the file.")
+@click.option("--size", type=int, required=True, help="Size of the file in bytes.")
+@options("json")
+def receive(sha256: str, size: int, as_json: bool) -> None:  # noqa: ARG001 (what is asked for is JSON anyway)
+    """Take a file from stdin, from where it was cut off; 'deploy' calls this on the other machine."""
+    import sys
+
+    from edgepack.runtime.receive import receive as run
+
+    echo_json(run(sha256, size, sys.stdin.buffer, sys.stdout))
+
+
 def _answer(value: object, lines: Iterable[str], as_json: bool) -> None:
     """Print what was asked for on stdout: as JSON, and then in words on stderr, or in words."""
     from edgepack.cli.show.console import make_console
@@ -99,4 +130,4 @@ def _answer(value: object, lines: Iterable[str], as_json: bool) -> None:
         console.print(safe(line))
 
 
-COMMANDS = (install, status, rollback, adopt)
+COMMANDS = (install, status, rollback, adopt, receive)

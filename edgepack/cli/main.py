@@ -44,7 +44,14 @@ _SECTIONS = {
         "bundle.import",
     ),
     "Trust": ("trust.keygen", "trust.sign", "trust.policy", "trust.root"),
-    "Deployment on a device": ("device.install", "device.status", "device.rollback", "device.adopt"),
+    "Deployment": (
+        "deploy.deploy",
+        "device.install",
+        "device.status",
+        "device.rollback",
+        "device.adopt",
+        "device.receive",
+    ),
     "This machine": (
         "tools.doctor",
         "tools.targets",

@@ -251,6 +251,15 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+def on_board(function: F) -> F:
+    """Add ``--on`` and ``--python``: the machine that a command runs on, where that is another one."""
+    on = click.option("--on", metavar="USER@HOST", help="Run it on this machine, over ssh.")
+    python = click.option(
+        "--python", default="python3", show_default=True, help="With --on: the Python there that has edgepack."
+    )
+    return on(python(function))
+
+
 def options(*names: str) -> Callable[[F], F]:
     """Add the shared options ``names`` to a command, in that order."""
 

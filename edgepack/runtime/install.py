@@ -58,6 +58,7 @@ from edgepack.trust.policy import admit
 
 _LIMIT_S = 7200.0  # building an engine takes tens of minutes on a small board
 _KEPT_VERSIONS = 3
+_LOOK_S = 0.2  # how often a root that another process holds is looked at
 _FORMAT = 1
 _CHUNK_BYTES = 1 << 20
 
@@ -73,20 +74,25 @@ class Proof:
 
 
 def install(
-    bundle: Path, root: Path, options: RunOptions = RunOptions(), progress: Progress = no_progress  # noqa: B008
-) -> InstallRecord:  # fmt: skip
+    bundle: Path,
+    root: Path,
+    options: RunOptions = RunOptions(),  # noqa: B008
+    progress: Progress = no_progress,
+    wait_s: float = 0.0,
+) -> InstallRecord:
     """Install ``bundle`` below ``root`` and put it in use when its golden vectors pass here.
 
     The bundle is opened once; what is copied from it is what was checked, and its digest is recorded. The policy of
     this device must let it in before anything is written. Loading and verifying run in a child process. Raises
     ``TrustError`` when it does not, ``ConfigError`` when ``root`` is somebody else's folder,
     ``VerificationError`` when an output is too far off or the process dies, ``StorageError`` on a full disk, and what
-    ``load`` raises; the version in use stays then.
+    ``load`` raises; the version in use stays then. ``wait_s`` is how long another installation below ``root`` is waited
+    for.
     """
     with open_checked(bundle) as (file, checked):
         admission = admit(checked)
         check_ours(root, KIND, is_made_by_us)
-        with _locked(root):
+        with _locked(root, wait_s):
             _remove_left_overs(root)
             folder, digest = _copy_in(checked, file, root, progress)
             try:
@@ -297,21 +303,31 @@ def _prune(root: Path) -> None:
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
-    """Hold the root: one installation at a time."""
+def _locked(root: Path, wait_s: float = 0.0) -> Iterator[None]:
+    """Hold the root: one installation at a time; ``wait_s`` is how long another one is waited for."""
     with storage_errors(root):
         mark(root, KIND)
         for folder in (root / VERSIONS, root / PLANS):
             folder.mkdir(exist_ok=True)
         (root / PLANS).chmod(0o700)  # engines are code for the GPU
         with (root / LOCK).open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StorageError(
-                    f"another process is installing below {root}", hint="wait until it has finished, then install again"
-                ) from None
+            deadline = time.monotonic() + wait_s
+            while not _try_lock(file):
+                if time.monotonic() >= deadline:
+                    raise StorageError(
+                        f"another process is installing below {root}",
+                        hint="wait until it has finished, then install again",
+                    )
+                time.sleep(_LOOK_S)
             yield
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _remove_left_overs(root: Path) -> None:

@@ -1,0 +1,144 @@
+"""One machine over ssh, by OpenSSH's own client: the user's configuration, keys, agent and jump hosts hold.
+
+Host keys are always checked: one that is not known is an error, whatever the configuration says. Nothing is asked for.
+``EDGEPACK_SSH`` names another program or gives it options, as ``ssh -F config``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO
+
+from edgepack.errors import ConfigError, RemoteError, ToolchainError
+
+VARIABLE = "EDGEPACK_SSH"
+_FAILED = 255  # ssh's own exit code; the remote command's otherwise
+# A user, a host or an alias of ssh's configuration: nothing that ssh could take for an option.
+_HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_\[][A-Za-z0-9_.:\]-]*")
+_ALIVE_S, _ALIVE_COUNT = 10, 3  # a link that is silent for half a minute is cut
+_TAIL_CHARACTERS = 4000
+_MOST_ANSWER_BYTES = 64 << 20
+# Where --bootstrap puts edgepack; the Python that is used where nothing else is said.
+SITE = "${XDG_DATA_HOME:-$HOME/.local/share}/edgepack/site"
+_SCRIPT = (
+    f'site="{SITE}"; if [ -d "$site" ]; then PYTHONPATH="$site${{PYTHONPATH:+:$PYTHONPATH}}"; export PYTHONPATH; fi; '
+    'exec "$0" "$@"'
+)
+
+
+@dataclass(frozen=True)
+class Board:
+    """A machine: its name for ssh (``user@host`` or an alias) and its Python."""
+
+    host: str
+    python: str = "python3"
+
+    def __post_init__(self) -> None:
+        if not _HOST.fullmatch(self.host):
+            raise ConfigError(f"{self.host[:80]!r} is not a host for ssh", hint="for example pi@raspberrypi.local")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command said: its exit code, stdout, and the end of stderr."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+def python(board: Board, *words: str) -> list[str]:
+    """Return the command that runs the board's Python, with what was bootstrapped there."""
+    return ["sh", "-c", _SCRIPT, board.python, *words]
+
+
+def edgepack(board: Board, *words: str) -> list[str]:
+    """Return the command that runs edgepack on the board."""
+    return python(board, "-m", "edgepack", *words)
+
+
+def ask(board: Board, command: Sequence[str], limit_s: float, stdin: IO[bytes] | None = None) -> Answer:
+    """Run a command on the board to its end. Raises ``RemoteError`` when it is not reached or takes too long."""
+    with _process(board, command, stdin) as process:
+        try:
+            out, err = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            raise RemoteError(
+                f"{board.host} did not finish in {limit_s:.0f} s: {' '.join(command)[-200:]}", hint="allow more time"
+            ) from None
+    return _answer(board, process.returncode, out, err)
+
+
+@contextmanager
+def conversation(board: Board, command: Sequence[str]) -> Iterator[tuple[IO[bytes], IO[bytes], list[Answer]]]:
+    """Run a command and give its stdin and stdout; its answer stands in the list when the block is done.
+
+    Raises ``RemoteError`` when the link was cut.
+    """
+    ended: list[Answer] = []
+    with _process(board, command, subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        words: list[bytes] = []
+        reader = threading.Thread(target=lambda err: words.append(err.read()), args=(process.stderr,), daemon=True)
+        reader.start()
+        try:
+            yield process.stdin, process.stdout, ended
+        except BrokenPipeError:
+            pass  # its words say why it went
+        finally:
+            try:
+                process.stdin.close()
+            except BrokenPipeError:
+                pass
+        rest = process.stdout.read(_MOST_ANSWER_BYTES)
+        process.wait()
+        reader.join()
+        ended.append(_answer(board, process.returncode, rest, b"".join(words)))
+
+
+def program() -> list[str]:
+    """Return ssh and the options that are always given to it."""
+    return [
+        *(shlex.split(os.environ.get(VARIABLE, "")) or ["ssh"]),
+        "-T", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "-o", "ConnectTimeout=15",
+        "-o", f"ServerAliveInterval={_ALIVE_S}", "-o", f"ServerAliveCountMax={_ALIVE_COUNT}",
+    ]  # fmt: skip
+
+
+@contextmanager
+def _process(board: Board, command: Sequence[str], stdin: IO[bytes] | int | None) -> Iterator[subprocess.Popen[bytes]]:
+    words = [*program(), "--", board.host, shlex.join(command)]
+    try:
+        process = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL if stdin is None else stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    except OSError as error:
+        raise ToolchainError(f"{words[0]} cannot be run: {error.strerror}", hint="install OpenSSH's client") from None
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream is not None and not stream.closed:
+                try:
+                    stream.close()
+                except BrokenPipeError:
+                    pass
+
+
+def _answer(board: Board, code: int, out: bytes, err: bytes) -> Answer:
+    said = err.decode(errors="replace").strip()[-_TAIL_CHARACTERS:]
+    if code == _FAILED or code < 0:
+        raise RemoteError(f"{board.host}: {said or 'the link was cut'}")
+    return Answer(code, out, said)

@@ -1,0 +1,114 @@
+"""Installing and going back, killed at every system call in turn: the old version or the new one is in use, whole.
+
+strace counts the calls of a whole run and kills the process at one of them; the next run finishes the work. The golden
+vectors are not run here, so that a run is short: they run in a process of their own, whose death is tested elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_bundles import small_bundle
+
+from edgepack.bundle.archive import open_bundle
+from edgepack.runtime.install import install
+from edgepack.runtime.root import RootStatus, status
+
+STRACE = shutil.which("strace")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(STRACE is None, reason="strace is not installed"),
+]
+
+DRIVER = """
+import sys
+from pathlib import Path
+from edgepack.base import documents
+from edgepack.execution import child
+from edgepack.runtime import install
+from edgepack.runtime.root import read_record
+
+verb, root, bundle = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+known = read_record(next((root.with_name("saved") / "versions").iterdir()))
+child.call = lambda *_, **__: install.Proof(known.engine, known.chosen, known.passed_over, known.verification)
+install.host_facts = lambda: known.host
+install.install(bundle, root) if verb == "install" else install.rollback(root)
+"""
+_CALL = re.compile(r"^(\w+)\((.*)")
+
+
+def run(folder: Path, *words: object, strace: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    command = [*((STRACE, *strace) if strace else ()), sys.executable, "-X", "frozen_modules=on", folder / "driver.py"]
+    return subprocess.run(
+        [str(word) for word in (*command, *words)], capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+    )  # fmt: skip
+
+
+def calls(folder: Path, root: Path, *words: object) -> list[tuple[str, int]]:
+    """Return the system calls of a whole run since it first named the root, each with its number among its like."""
+    log = folder / "strace.log"
+    done = run(folder, *words, strace=("-s", "300", "-o", str(log)))
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, int] = {}
+    found, begun = [], False
+    for line in log.read_text(errors="replace").splitlines():
+        if match := _CALL.match(line):
+            name, arguments = match.groups()
+            seen[name] = seen.get(name, 0) + 1
+            begun = begun or (name not in ("execve", "readlink") and f'"{root}' in arguments)
+            if begun and name not in ("exit_group", "brk", "mmap", "munmap", "futex", "getrandom", "rt_sigaction"):
+                found.append((name, seen[name]))
+    return found
+
+
+def is_whole(root: Path) -> RootStatus:
+    found = status(root)
+    assert found.problem is None
+    assert found.current is not None
+    open_bundle(root / "current" / found.current.file)
+    return found
+
+
+@pytest.mark.parametrize("verb", ["install", "rollback"])
+@pytest.mark.parametrize(
+    "share", [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(7200)])], ids=["some", "every"]
+)
+def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: str, share: int) -> None:
+    root, saved = tmp_path / "root", tmp_path / "saved"
+    (tmp_path / "driver.py").write_text(DRIVER)
+    install(small_bundle(tmp_path / "1", 2, version="1"), root)
+    second = small_bundle(tmp_path / "2", 3, version="2")
+    before, after = "1", "2"
+    if verb == "rollback":
+        install(second, root)
+        before, after = after, before
+    shutil.copytree(root, saved, symlinks=True)
+    points = calls(tmp_path, root, verb, root, second)
+    assert is_whole(root).current.version == after  # type: ignore[union-attr]
+    versions = []
+    for name, number in points[::share]:
+        shutil.rmtree(root)
+        shutil.copytree(saved, root, symlinks=True)
+        inject = ("-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={number}")
+        done = run(tmp_path, verb, root, second, strace=inject)
+        assert done.returncode != 0, f"{name} {number} was not reached"
+        found = is_whole(root)
+        versions.append(found.current.version)  # type: ignore[union-attr]
+        for path in root.glob(".*.tmp"):  # what is younger than a minute might be another process's
+            os.utime(path, (0, 0))
+        if verb == "install" or versions[-1] == before:  # a rollback that was done is not done again
+            again = run(tmp_path, verb, root, second)
+            assert again.returncode == 0, f"{name} {number}: {again.stderr}"
+            assert is_whole(root).current.version == after  # type: ignore[union-attr]
+        left = [path.name for path in (*root.iterdir(), *(root / "versions").iterdir()) if path.name.startswith(".")]
+        assert set(left) <= {".edgepack", ".lock"} or verb == "rollback", f"{name} {number}: {left}"
+    print(f"{verb}: killed at {len(versions)} of {len(points)} calls, {versions.count(after)} after the switch")
+    assert set(versions) <= {before, after}
+    assert before in versions
