@@ -335,7 +335,7 @@ def _check(
     if found.drop > settings.max_drop:
         raise GateError(
             _dropped(found, precision, settings.max_drop)
-            + (f"; none of {tried} models with layers in fp32 passed" if tried else ""),
+            + (f"; none of {tried} models with operators in fp32 passed" if tried else ""),
             hint="leave --method plain out: corrections and the search for layers to keep in fp32 come with auto"
             if precision == "int8" and settings.method == "plain"
             else "give more calibration samples, another --observer, or a larger --max-drop",

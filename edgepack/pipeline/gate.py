@@ -1,4 +1,4 @@
-"""Meets the accuracy gate ``--max-drop``: puts the fewest and cheapest layers back to fp32 until the drop allows it."""
+"""Meets the accuracy gate ``--max-drop``: puts the fewest and cheapest operators back to fp32 until it holds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from edgepack.errors import EdgepackError
 from edgepack.execution.runner import StageRunner
 from edgepack.quantize.correct import Corrected
-from edgepack.quantize.mixed_precision import best_found, choose, layer_costs, pareto_front, put_back_order, search
+from edgepack.quantize.culprits import find_culprits
+from edgepack.quantize.mixed_precision import (
+    Candidate,
+    best_found,
+    choose,
+    pareto_front,
+    put_back_order,
+    search,
+    single_layers,
+)
 from edgepack.quantize.sensitivity import sensitivity
 from edgepack.specs.build import Trial
 from edgepack.specs.data import Ranges, SampleSet
@@ -56,14 +65,20 @@ def meet_gate(
     build: Callable[[QuantizationRules, str], Attempt],
     time: Callable[[tuple[Attempt, ...]], tuple[int, ...]] | None = None,
 ) -> GateOutcome:
-    """Search for the fewest layers to put back so that the drop is at most ``max_drop``.
+    """Search for the fewest operators to put back so that the drop is at most ``max_drop``.
 
+    Candidates are single layers and the groups around the tensors that lose most: between a stem and a depthwise
+    convolution a tensor stays in int8 until both leave it, so that either of them alone brings nothing.
     ``build`` quantizes by the given rules, compiles and evaluates on the engine that will run it. At most 12 models are
     built besides ``first``; every one goes through the store, so an interrupted search goes on where it was. ``time``
     measures the median latencies of the attempts on this host, in ns; without it the front is by multiply-adds.
     """
     found = runner.run(sensitivity, model, ranges, rules, samples, title="noise of each layer")
-    order = put_back_order(layer_costs(found.noises, found.macs))
+    worst = runner.run(
+        find_culprits, model, first.source, first.graph, ranges, rules, samples, title="noise of each group"
+    )
+    groups = [Candidate(one.nodes, one.noise, one.macs) for one in worst.groups if one.noise and len(one.nodes) > 1]
+    order = put_back_order([*single_layers(found.noises, found.macs), *groups], tuple(found.noises))
     total = sum(found.macs.values()) or 1
     attempts: dict[tuple[str, ...], Attempt] = {(): first}
 
@@ -75,7 +90,7 @@ def meet_gate(
 
     def evaluate(left: tuple[str, ...]) -> Trial:
         chosen = dataclasses.replace(rules, leave=(*rules.leave, *(glob.escape(name) for name in left)))
-        attempt = build(chosen, f"{len(left)} layers in fp32")
+        attempt = build(chosen, f"{len(left)} operators in fp32")
         attempts[left] = attempt
         return as_trial(left, attempt.evaluation, share(left), max_drop)
 

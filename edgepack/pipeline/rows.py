@@ -59,7 +59,7 @@ def built_row(
     if trials:
         passed = [len(trial.left) for trial in trials if trial.passed]
         notes["gate"] = (
-            f"{min(passed, default=0)} layers run in fp32 so that the gate holds; {len(trials)} models were tried"
+            f"{min(passed, default=0)} operators run in fp32 so that the gate holds; {len(trials)} models were tried"
         )
     row = BuildRow(
         target, precision, "ok", bundle=str(bundle), sha256=packed.sha256, size_bytes=packed.size_bytes,

@@ -28,8 +28,8 @@ class Latency:
 class Trial:
     """One way of quantizing that the search tried.
 
-    ``left`` names the layers put back to fp32. ``macs_share`` is their share of all multiply-adds, an estimate of what
-    they cost; ``p50_ns`` is the latency measured on this host, None where it was not. ``front`` says that no other
+    ``left`` names the operators put back to fp32. ``macs_share`` is their share of all multiply-adds, an estimate of
+    what they cost; ``p50_ns`` is the latency measured on this host, None where it was not. ``front`` says that no other
     trial is better in both accuracy and cost.
     """
 

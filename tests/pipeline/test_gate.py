@@ -1,4 +1,4 @@
-"""The accuracy gate: fewest and cheapest layers back to fp32, on made-up accuracies."""
+"""The accuracy gate: fewest and cheapest operators back to fp32, on made-up accuracies."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from in_process import InProcess
 
 from edgepack.errors import EdgepackError
 from edgepack.pipeline.gate import TRIALS, Attempt, GateOutcome, as_trial, meet_gate
+from edgepack.quantize.culprits import Culprit, Culprits
 from edgepack.quantize.sensitivity import Sensitivities
 from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import Accuracy, OutputDistance, Verification
@@ -34,13 +35,26 @@ def attempt(drop: float) -> Attempt:
 
 
 class Model:
-    """Five layers; the drop is the sum of what the layers that are still int8 cost."""
+    """Five layers; the drop is the sum of what the layers that are still int8 cost.
 
-    def __init__(self, tmp_path: Path, costs: dict[str, float], max_drop: float, time: Any = None) -> None:
+    ``pairs`` are those that keep a tensor between them in int8: what they cost goes with both alone.
+    """
+
+    def __init__(
+        self,
+        tmp_path: Path,
+        costs: dict[str, float],
+        max_drop: float,
+        time: Any = None,
+        pairs: dict[tuple[str, ...], float] | None = None,
+    ) -> None:
+        self.pairs = pairs or {}
         self.costs, self.left, self.titles = costs, [], []
         macs = {name: 100 * (number + 1) for number, name in enumerate(costs)}
         noises = Sensitivities(costs, macs)
-        self.runner: Any = InProcess(tmp_path, sensitivity=lambda *_: noises)
+        groups = tuple(Culprit("t", nodes, cost, 100) for nodes, cost in self.pairs.items())
+        worst = Culprits((*groups, Culprit("u", ("b[0]", "c"), None, 100)), macs, 1.0)
+        self.runner: Any = InProcess(tmp_path, sensitivity=lambda *_: noises, find_culprits=lambda *_: worst)
         rules = QuantizationRules(leave=("Softmax",))
         arguments: Any = (
             self.runner,
@@ -48,7 +62,7 @@ class Model:
             None,
             rules,
             None,
-            attempt(sum(costs.values())),
+            attempt(self.drop(set())),
             max_drop,
             self.build,
             time,
@@ -60,7 +74,11 @@ class Model:
         left = {name.replace("[[]", "[") for name in rules.leave[1:]}
         self.left.append(left)
         self.titles.append(title)
-        return attempt(sum(cost for name, cost in self.costs.items() if name not in left))
+        return attempt(self.drop(left))
+
+    def drop(self, left: set[str]) -> float:
+        whole = sum(cost for pair, cost in self.pairs.items() if not set(pair) <= left)
+        return whole + sum(cost for name, cost in self.costs.items() if name not in left)
 
 
 COSTS = {"a": 0.001, "b[0]": 0.05, "c": 0.002, "d": 0.02, "e": 0.0}
@@ -73,7 +91,15 @@ def test_the_worst_layers_go_back_until_the_drop_allows_it(tmp_path: Path) -> No
     assert model.outcome.attempt.evaluation.accuracy.drop <= 0.005
     assert set(model.outcome.best.left) == {"b[0]", "d"}
     assert model.outcome.best.passed
-    assert f"{len(model.left[-1])} layers in fp32" in model.titles
+    assert f"{len(model.left[-1])} operators in fp32" in model.titles
+
+
+def test_layers_that_bring_nothing_alone_go_back_together(tmp_path: Path) -> None:
+    pairs = {("a", "c"): 0.3}
+    model = Model(tmp_path, dict.fromkeys(COSTS, 0.001), 0.01, pairs=pairs)
+    assert model.outcome.best.passed
+    assert set(model.outcome.best.left) == {"a", "c"}
+    assert len(model.left) == 1
 
 
 def test_no_more_models_are_built_than_allowed(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_bundle_is_a_row_with_its_digest_and_size() -> None:
 def test_the_gate_says_how_few_layers_it_took() -> None:
     trials = (trial(0, passed=False), trial(4, passed=True), trial(2, passed=True))
     row = built_row("board", "int8", Path("x"), PACKED, EVALUATION, None, trials, {})
-    assert row.notes["gate"] == "2 layers run in fp32 so that the gate holds; 3 models were tried"
+    assert row.notes["gate"] == "2 operators run in fp32 so that the gate holds; 3 models were tried"
 
 
 # --- evaluation -------------------------------------------------------------------------------------------------------
