@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from edgepack.cli.builder import BuildCommand
 from edgepack.cli.options import DropType, F, OneOf, complete_file, echo_json, given, options
+from edgepack.specs.types import Effort
 from edgepack.verify.metrics import metrics_in_words
 
 if TYPE_CHECKING:
@@ -27,6 +28,12 @@ _SETTINGS = (
         type=OneOf(("auto", "plain")),
         help="auto: keep the corrections that help on held-out samples, and return layers to fp32 until --max-drop "
         "holds; plain: neither  [default: auto]",
+    ),
+    click.option(
+        "--effort",
+        type=OneOf(get_args(Effort)),
+        help="How much work the corrections may do: low for a quick look, high where accuracy is hard  "
+        "[default: medium]",
     ),
     click.option("--metric", help=f"{metrics_in_words()}(outputs, labels)  [default: top1]"),
     click.option(

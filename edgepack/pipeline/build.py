@@ -242,7 +242,8 @@ def build_attempt(
     graph = source = original.model
     corrected = None
     if ranges is not None and settings.method == "auto":
-        corrected = runner.run(quantize_corrected, graph, ranges, rules, _calibration(original), title=title)
+        samples = _calibration(original)
+        corrected = runner.run(quantize_corrected, graph, ranges, rules, samples, settings.effort, title=title)
         graph, source = corrected.model, corrected.source
     elif ranges is not None:
         graph = runner.run(quantize, graph, ranges, rules, title=title)

@@ -28,6 +28,8 @@ from edgepack.specs.target import QuantizationRules
 from edgepack.verify.evaluate import Evaluation
 
 TRIALS = 12
+# Groups around a tensor that are measured beside the single layers.
+GROUPS = 12
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def meet_gate(
     """
     found = runner.run(sensitivity, model, ranges, rules, samples, title="noise of each layer")
     worst = runner.run(
-        find_culprits, model, first.source, first.graph, ranges, rules, samples, title="noise of each group"
+        find_culprits, model, first.source, first.graph, ranges, rules, samples, GROUPS, title="noise of each group"
     )
     groups = [Candidate(one.nodes, one.noise, one.macs) for one in worst.groups if one.noise and len(one.nodes) > 1]
     order = put_back_order([*single_layers(found.noises, found.macs), *groups], tuple(found.noises))

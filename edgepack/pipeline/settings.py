@@ -15,7 +15,7 @@ from edgepack.calibrate.observers import check_observer, check_percentile_goes_w
 from edgepack.engines.targets import expand_targets
 from edgepack.errors import ConfigError
 from edgepack.export import name_of
-from edgepack.specs.types import Observer, Precision
+from edgepack.specs.types import Effort, Observer, Precision
 from edgepack.verify.metrics import find_metric, has_own_unit
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -31,14 +31,15 @@ LEAST_SQNR_DB = 10.0
 class BuildSettings:
     """All settings of ``build``; the keys of ``edgepack.toml``.
 
-    ``task`` is a name of ``tasks.TASKS``, or that and a decoder as ``object-detection:yolo``; without it the recipe's.
-    ``samples`` None takes the recipe's number, or as many as there are. ``skip_bad`` is how many samples may be left
-    out because they or their labels are broken. ``max_drop`` is a fraction (0.01 is one
-    percentage point). ``min_sqnr`` is the least balanced SQNR in dB of an int8 row that is not poor, and ``allow_poor``
-    lets a build with poor rows succeed. ``max_change`` is the largest fraction of samples whose answer may change
-    (needs class scores). ``strict`` makes errors of warnings about the calibration samples and of precisions that a
-    target does not offer. ``tune_minutes`` is for the kernels of each TVM row. ``shapes`` maps an input's name
-    to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis. ``constants`` fixes inputs to values.
+    ``task`` is a name of ``tasks.TASKS``, or that and a decoder as ``object-detection:yolo``; without it the
+    recipe's. ``samples`` None takes the recipe's number, or as many as there are. ``skip_bad`` is how many samples
+    may be left out because they or their labels are broken. ``max_drop`` is a fraction (0.01 is one percentage
+    point). ``min_sqnr`` is the least balanced SQNR in dB of an int8 row that is not poor, and ``allow_poor`` lets a
+    build with poor rows succeed. ``effort`` is how much work the corrections of ``method`` auto may do.
+    ``max_change`` is the largest fraction of samples whose answer may change (needs class scores). ``strict`` makes
+    errors of warnings about the calibration samples and of precisions that a target does not offer.
+    ``tune_minutes`` is for the kernels of each TVM row. ``shapes`` maps an input's name to its shape, as
+    ``"1x3x224x224"``; a letter is a dynamic axis. ``constants`` fixes inputs to values.
     """
 
     model: str
@@ -56,6 +57,7 @@ class BuildSettings:
     observer: Observer | None = None
     percentile: float | None = None
     method: Literal["auto", "plain"] = "auto"
+    effort: Effort = "medium"
     metric: str | None = None
     max_drop: float | None = None
     min_sqnr: float = LEAST_SQNR_DB

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array, Feeds
 
 SAMPLES = 8
-# Groups whose effect on the model's outputs is measured; the others follow by the noise at their place.
-MEASURED = 12
 _SEED = 0
 # A channel's noise is measured by its own energy, with this share of the mean over channels as the least.
 _LEAST_SHARE = 0.1
@@ -67,14 +65,15 @@ def find_culprits(
     ranges: Ranges,
     rules: QuantizationRules,
     samples: SampleSet,
+    measured: int,
     out: Path,
     progress: Progress = no_progress,
 ) -> Culprits:
     """Compare ``quantized`` with ``source``, the float model whose tensors its own stand for, on up to 8 samples.
 
-    Tensors are ranked by the noise that is new in each, channel by channel; the groups of the first 12,
-    and the model's beginning and end, are left out of a plain int8 version of ``model``, whose outputs are compared by
-    ONNX Runtime.
+    Tensors are ranked by the noise that is new in each, channel by channel; the first ``measured``
+    groups, and the model's beginning and end, are left out of a plain int8 version of ``model``, whose outputs are
+    compared by ONNX Runtime. The others follow by the noise at their place.
     """
     from edgepack.data.samples import read_samples, take_samples
     from edgepack.graph.describe import describe
@@ -93,12 +92,12 @@ def find_culprits(
         for site in sorted(sites, key=lambda site: (-_fresh(site, noises), site.tensor))
     ]
     groups = _distinct(groups)
-    tried = [*groups[:MEASURED], *_ends(quantized, macs)]
-    measured, whole = _measure(model, ranges, rules, tried, feeds, out, progress)
+    chosen = [*groups[:measured], *_ends(quantized, macs)]
+    tried, whole = _measure(model, ranges, rules, chosen, feeds, out, progress)
     total = sum(macs.values()) or 1
     mean = 1 / max(len(macs), 1)
-    ranked = sorted(measured, key=lambda group: -(group.noise or 0.0) / (group.macs / total + mean))
-    return Culprits((*ranked, *groups[MEASURED:]), macs, whole)
+    ranked = sorted(tried, key=lambda group: -(group.noise or 0.0) / (group.macs / total + mean))
+    return Culprits((*ranked, *groups[measured:]), macs, whole)
 
 
 @dataclass(frozen=True)

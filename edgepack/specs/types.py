@@ -20,6 +20,7 @@ Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 Asked: TypeAlias = Literal["int8", "fp32", "fp16", "bf16"]
 Ran: TypeAlias = Literal["int8", "fp32", "fp16", "bf16", "fused", "unknown"]
 Observer: TypeAlias = str  # a name in calibrate/observers, checked where it is read
+Effort: TypeAlias = Literal["low", "medium", "high"]
 Severity: TypeAlias = Literal["note", "warning", "error"]
 
 

@@ -23,6 +23,7 @@ FULL = BuildSettings(
     observer="percentile",
     percentile=99.9,
     method="plain",
+    effort="high",
     metric="top5",
     max_drop=0.02,
     min_sqnr=12.0,

@@ -57,7 +57,7 @@ def made(tmp_path: Path) -> tuple[OnnxModel, SampleSet, Ranges]:
 def culprits(made: tuple[OnnxModel, SampleSet, Ranges], tmp_path: Path) -> Culprits:
     model, samples, ranges = made
     plain = quantize(model, ranges, RULES, tmp_path / "plain")
-    return find_culprits(model, model, plain, ranges, RULES, samples, tmp_path / "culprits")
+    return find_culprits(model, model, plain, ranges, RULES, samples, 12, tmp_path / "culprits")
 
 
 def test_both_layers_around_the_tensor_are_the_worst_group(
@@ -75,7 +75,7 @@ def test_layers_that_corrections_cannot_save_are_left_in_float(
     made: tuple[OnnxModel, SampleSet, Ranges], tmp_path: Path
 ) -> None:
     model, samples, ranges = made
-    found = quantize_corrected(model, ranges, RULES, samples, tmp_path / "out")
+    found = quantize_corrected(model, ranges, RULES, samples, "medium", tmp_path / "out")
     steps = {step.name: step for step in found.steps}
     left = [name for name in steps if name.endswith("left in float")]
     assert max(s.sqnr_db or -99 for n, s in steps.items() if n not in left) < ENOUGH_DB

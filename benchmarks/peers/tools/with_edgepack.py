@@ -21,7 +21,7 @@ def main(model_path: str, calibration: str, out: str, options: str) -> None:
     if words.get("method", "plain") == "auto":
         from edgepack.quantize.correct import quantize_corrected
 
-        corrected = quantize_corrected(model, ranges, rules, samples, folder)
+        corrected = quantize_corrected(model, ranges, rules, samples, "medium", folder)
         print(corrected.steps)
         made = corrected.model
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import glob
 import itertools
-import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +16,9 @@ from edgepack.base.stage import stage
 from edgepack.engines import REFERENCE
 from edgepack.engines.int8 import WEIGHTED
 from edgepack.errors import EdgepackError
-from edgepack.graph.check import first_line
+from edgepack.quantize.correct.effort import Budget, find_budget
 from edgepack.quantize.correct.judge import Judge, judging_versions
+from edgepack.quantize.correct.tree import Tree
 from edgepack.specs.build import Correction
 from edgepack.specs.data import Ranges, SampleSet
 from edgepack.specs.model import OnnxModel
@@ -32,18 +32,15 @@ if TYPE_CHECKING:
 
     Weights = Mapping[str, IntegerWeights]
 
-_LOG = logging.getLogger(__name__)
-# The last quarter of the calibration samples, at most this many, judges; the others are fitted on, at most this many.
-_JUDGING, _FITTING = 32, 32
 _FEWEST = 4
 _SEED = 0
-# A step is kept when it raises the SQNR by at least this; less is within what other samples would change.
-_LEAST_GAIN_DB = 0.05
 # Below this balanced SQNR what loses most is left in float, if it has at most this share of the multiply-adds, and if
 # that gains at least so much. Where int8 would be useless without (``POOR_DB``), the share may be larger.
 ENOUGH_DB, POOR_DB = 15.0, 10.0
 _MOST_FLOAT, _MOST_FLOAT_POOR = 0.25, 0.75
 _LEAST_WITHOUT_DB = 1.0
+# Folders of float models with scaled channels.
+_SOURCES = "source*"
 # Weights of more than this are not corrected: several copies of them would have to be held at once.
 _MOST_BYTES = 1 << 30
 
@@ -84,6 +81,7 @@ def quantize_corrected(
     ranges: Ranges,
     rules: QuantizationRules,
     samples: SampleSet,
+    effort: str,
     out: Path,
     progress: Progress = no_progress,
 ) -> Corrected:
@@ -104,6 +102,7 @@ def quantize_corrected(
     from edgepack.quantize.insert import insert
     from edgepack.quantize.plan import make_plan, nearest_integers
 
+    budget = find_budget(effort)
     plan = make_plan(model, ranges, rules)
     reason = _why_not(plan, samples)
     if reason is not None:
@@ -111,8 +110,8 @@ def quantize_corrected(
         # Into the graph itself: a large one is not held twice.
         insert(plan.proto, plan.index, plan.placement, weights, rules)
         return Corrected(save_proto(plan.proto, out), model, (), 0, reason)
-    fitting, judging = _split(model, samples)
-    job = _Job(model, ranges, samples, fitting, Judge(model, judging, rules.engine, out), out)
+    fitting, judging = _split(model, samples, budget)
+    job = _Job(model, ranges, samples, fitting, Judge(model, judging, rules.engine, out), budget, out)
     state, steps = _correct(job, plan, progress)
     state, misread = _without_misread(job, state, rules, progress)
     state, more = _without_worst(job, state, state.plan.rules, progress)
@@ -128,6 +127,7 @@ class _Job:
     samples: SampleSet
     fitting: Sequence[dict[str, Any]]
     judge: Judge
+    budget: Budget
     out: Path
 
     def judged(self, state: _State) -> _State:
@@ -143,32 +143,29 @@ def _correct(job: _Job, plan: Plan, progress: Progress) -> tuple[_State, list[Co
     """Try the corrections one after another on a plan; return the best state, and what each brought."""
     from edgepack.quantize.plan import nearest_integers
 
-    state = job.judged(_State(job.model, plan, nearest_integers(plan)))
-    steps = [Correction("integers nearest to the weights", state.level, kept=True)]
-    # Of the tries in one row, which start from the same state, the best is kept, if any.
-    rows: tuple[dict[str, Callable[[_State], _State | None]], ...] = (
+    known = set(job.out.glob(_SOURCES))
+    first = job.judged(_State(job.model, plan, nearest_integers(plan)))
+    tree = Tree(first, lambda state: state.level, job.judged, branches=job.budget.branches)
+    biases = {"biases corrected layer by layer": lambda s: _correct_outputs(s, job.fitting, gains=False)}
+    rows: list[Mapping[str, Callable[[_State], _State | None]]] = [
         {"channels scaled": lambda s: _scale_channels(s, job)},
         {"integers nearest in the output": lambda s: _second_order(s, job.fitting)},
         {
-            "biases corrected layer by layer": lambda s: _correct_outputs(s, job.fitting, gains=False),
+            **biases,
             "gains and biases corrected layer by layer": lambda s: _correct_outputs(s, job.fitting, gains=True),
         },
-    )
+    ]
+    if not job.budget.second_order:
+        del rows[1]
     for number, row in enumerate(rows):
         progress("corrections", number, len(rows))
-        found, failed = _try_row(row, state, job.judged)
-        best = max(found, key=lambda name: found[name].level, default="")
-        kept = best != "" and found[best].level >= state.level + _LEAST_GAIN_DB
-        steps += [
-            Correction(n, found[n].level if n in found else None, kept=kept and n == best, reason=failed.get(n))
-            for n in row
-        ]
-        for other in found.values():
-            if other.source is not state.source and not kept:
-                shutil.rmtree(other.source.path.parent)
-        state = found[best] if kept else state
+        tree.grow(row, outlook=biases if job.budget.outlook and row is not rows[-1] else {})
     progress("corrections", len(rows), len(rows))
-    return state, steps
+    best = tree.best()
+    for folder in set(job.out.glob(_SOURCES)) - known - {best.source.path.parent}:
+        shutil.rmtree(folder)
+    tried = [Correction(t.name, t.level, kept=t.kept, reason=t.reason) for t in tree.tried()]
+    return best, [Correction("integers nearest to the weights", first.level, kept=True), *tried]
 
 
 def _without_misread(
@@ -215,10 +212,10 @@ def _without_worst(
 ) -> tuple[_State, list[Correction]]:
     """Leave the groups that lose most in float where corrections do not suffice; return the state and the tries.
 
-    One, two, four groups of the ranking are tried, as long as they have few of the multiply-adds; all corrections are
-    made anew for each. The first that suffices is kept, else the best, if it is better by enough.
+    As many groups of the ranking as the effort says are tried, as long as they have few of the multiply-adds; all
+    corrections are made anew for each. The first that suffices is kept, else the best, if it is better by enough.
     """
-    if state.level >= ENOUGH_DB:
+    if state.level >= ENOUGH_DB or not job.budget.sizes:
         return state, []
     tries: list[Correction] = []
     best = state
@@ -241,12 +238,20 @@ def _without_worst(
 
 
 def _worst_first(job: _Job, state: _State, rules: QuantizationRules, progress: Progress) -> list[tuple[str, ...]]:
-    """Return the names of the nodes of one, two and four of the worst groups."""
+    """Return the names of the nodes of the worst groups, of as many as the effort says."""
     from edgepack.quantize.culprits import find_culprits
 
     written = _write(state.plan, state.weights, job.out / "whole")
     found = find_culprits(
-        job.model, state.source, written, job.ranges, rules, job.samples, job.out / "culprits", progress
+        job.model,
+        state.source,
+        written,
+        job.ranges,
+        rules,
+        job.samples,
+        job.budget.groups,
+        job.out / "culprits",
+        progress,
     )
     shutil.rmtree(job.out / "whole")
     total = sum(found.macs.values()) or 1
@@ -261,7 +266,7 @@ def _worst_first(job: _Job, state: _State, rules: QuantizationRules, progress: P
             continue
         chosen |= dict.fromkeys(names)
         taken += 1
-        if taken in (1, 2, 4):
+        if taken in job.budget.sizes:
             sets.append(tuple(chosen))
     return sets
 
@@ -271,25 +276,6 @@ def _plan_without(job: _Job, rules: QuantizationRules, leave: tuple[str, ...]) -
     from edgepack.quantize.plan import make_plan
 
     return make_plan(job.model, job.ranges, dataclasses.replace(rules, leave=leave))
-
-
-def _try_row(
-    row: Mapping[str, Callable[[_State], _State | None]], state: _State, judge: Callable[[_State], _State]
-) -> tuple[dict[str, _State], dict[str, str]]:
-    """Return by its name what each step of a row makes of ``state``, judged, and why it could not.
-
-    A step may meet a graph that it breaks, or numbers that do not converge: the model is good without it.
-    """
-    found, failed = {}, {}
-    for name, correct in row.items():
-        try:
-            made = correct(state)
-            if made is not None:
-                found[name] = judge(made)
-        except Exception as error:  # of numpy, scipy, onnx or ONNX Runtime
-            failed[name] = first_line(error)
-            _LOG.warning("left out %s: %s", name, failed[name])
-    return found, failed
 
 
 def _why_not(plan: Plan, samples: SampleSet) -> str | None:
@@ -302,13 +288,13 @@ def _why_not(plan: Plan, samples: SampleSet) -> str | None:
     return None
 
 
-def _split(model: OnnxModel, samples: SampleSet) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _split(model: OnnxModel, samples: SampleSet, budget: Budget) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     from edgepack.data.samples import read_samples, split_samples, take_samples
 
     total = len(samples.indices)
     first, rest = split_samples(samples, total - max(total // 4, 1), _SEED)
-    fitting = take_samples(first, min(_FITTING, len(first.indices)), _SEED)
-    judging = take_samples(rest, min(_JUDGING, len(rest.indices)), _SEED)
+    fitting = take_samples(first, min(budget.fitting, len(first.indices)), _SEED)
+    judging = take_samples(rest, min(budget.judging, len(rest.indices)), _SEED)
     return list(read_samples(fitting, model.inputs)), list(read_samples(judging, model.inputs))
 
 

@@ -40,7 +40,7 @@ def correct(model: OnnxModel, x: Array, out: Path, rules: QuantizationRules = RU
     np.savez(out / "data.npz", x=x)
     samples = find_samples(str(out / "data.npz"), model.inputs, None)
     ranges = calibrate(model, samples, "minmax", 99.99, out / "ranges")
-    return quantize_corrected(model, ranges, rules, samples, out / "corrected"), ranges
+    return quantize_corrected(model, ranges, rules, samples, "medium", out / "corrected"), ranges
 
 
 def uneven(tmp_path: Path) -> OnnxModel:
@@ -138,7 +138,7 @@ def test_a_step_that_fails_is_left_out_with_its_reason(tmp_path: Path, monkeypat
     np.savez(tmp_path / "x.npz", x=normal(12, 3, 8, 8))
     samples = find_samples(str(tmp_path / "x.npz"), model.inputs, None)
     ranges = calibrate(model, samples, "minmax", 99.99, tmp_path / "ranges")
-    made = quantize_corrected(model, ranges, RULES, samples, tmp_path / "out")
+    made = quantize_corrected(model, ranges, RULES, samples, "medium", tmp_path / "out")
     assert [(s.name, s.sqnr_db, s.reason) for s in made.steps if s.reason] == [
         ("channels scaled", None, "no such channel")
     ]
@@ -169,6 +169,6 @@ def test_constants_that_grow_leave_a_valid_graph(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=normal(16, 3, 8, 8))
     samples = find_samples(str(tmp_path / "x.npz"), model.inputs, None)
     ranges = calibrate(model, samples, "minmax", 99.99, tmp_path / "ranges")
-    made = quantize_corrected(model, ranges, RULES, samples, tmp_path / "out")
+    made = quantize_corrected(model, ranges, RULES, samples, "medium", tmp_path / "out")
     assert not [step.reason for step in made.steps if step.reason]
     assert next(step for step in made.steps if step.name == "channels scaled").sqnr_db is not None

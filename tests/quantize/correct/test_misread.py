@@ -71,11 +71,11 @@ def test_openvinos_product_with_a_stack_of_matrices_stays_in_float(tmp_path: Pat
     np.savez(tmp_path / "x.npz", x=random.standard_normal((24, 1, 12, 8)).astype(np.float32))
     samples = find_samples(str(tmp_path / "x.npz"), model.inputs, None)
     ranges = calibrate(model, samples, "minmax", 99.99, tmp_path / "ranges")
-    found = quantize_corrected(model, ranges, QuantizationRules(engine="openvino"), samples, tmp_path / "out")
+    found = quantize_corrected(model, ranges, QuantizationRules(engine="openvino"), samples, "medium", tmp_path / "out")
     (step,) = (step for step in found.steps if step.name.startswith("in float, as the engine"))
     assert step.kept
     assert step.name.endswith(": b")
     assert step.sqnr_db is not None
     assert step.sqnr_db > 30
-    of_onnxruntime = quantize_corrected(model, ranges, QuantizationRules(), samples, tmp_path / "ort")
+    of_onnxruntime = quantize_corrected(model, ranges, QuantizationRules(), samples, "medium", tmp_path / "ort")
     assert not [step for step in of_onnxruntime.steps if step.name.startswith("in float, as the engine")]
