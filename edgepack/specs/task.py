@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-Setting: TypeAlias = bool | int | float | str | tuple[float, ...] | tuple[str, ...] | tuple[tuple[float, ...], ...]
+Setting: TypeAlias = bool | int | float | str | tuple[float | str | tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
