@@ -85,9 +85,12 @@ def verify(bundle: Path, limit: int | None, on: str | None, python: str, threads
     "source",
     type=click.Path(path_type=Path),
     required=True,
-    help="A .npz file with the inputs, or a picture.",
+    help="What the bundle's task takes, such as a picture, or a .npz file with the inputs.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
+@click.option(
+    "--draw", type=click.Path(path_type=Path, dir_okay=False), help="Write the picture with the answer drawn in."
+)
 @_limit
 @on_board
 @options("threads", "allow_native", "json")
@@ -95,16 +98,21 @@ def run(
     bundle: Path,
     source: Path,
     out: Path | None,
+    draw: Path | None,
     limit: int | None,
     on: str | None,
     python: str,
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Run a bundle on one input and show the outputs."""
+    """Run a bundle on one input and show its answer.
+
+    Boxes are name, score, left, top, right and bottom in pixels of the picture. Without a task the outputs are shown.
+    """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_outputs
     from edgepack.runtime.limited import run_within
+    from edgepack.runtime.run import write_drawing
 
     if on is None:
         result = run_within(bundle, source, None if threads is None else _run_options(threads), _seconds(limit))
@@ -113,7 +121,9 @@ def run(
 
         result = remote_run(bundle, source, _board(on, python), _words(threads, limit))
     if out is not None:
-        _write_npz(out, result.outputs)
+        _write_npz(out, result.arrays())
+    if draw is not None:
+        write_drawing(draw, source, bundle, result)
     if as_json:
         echo_json(result.summary())
     else:

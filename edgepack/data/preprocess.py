@@ -75,6 +75,22 @@ def decode_pixels(data: bytes, name: str, color: str = "RGB") -> Array:
     return pixels[:, :, None] if color == "L" else pixels
 
 
+def decode_indices(data: bytes, name: str) -> Array:
+    """Decode a picture whose values are numbers, of grey or of a palette; uint16 [height, width].
+
+    It is taken as it lies. Raises ``DataError`` for one of colours, which number nothing.
+    """
+    image = _open(data, name)
+    with _unreadable(name):
+        image.load()
+    if image.mode not in ("P", "L", "1", "I;16", "I;16B", "I;16L", "I"):
+        raise DataError(f"{name} is a picture of colours, not of numbers", hint="save masks as grey or palette PNG")
+    values = np.asarray(image)
+    if values.size and (int(values.min()) < 0 or int(values.max()) > np.iinfo(np.uint16).max):
+        raise DataError(f"{name} has values beyond 16 bits", hint="save masks as grey or palette PNG")
+    return values.astype(np.uint16)
+
+
 def open_picture(data: bytes, name: str, preprocessing: Preprocessing) -> Array:
     """Decode, turn upright (EXIF), convert the colours, resize and crop; uint8 [height, width, channels]."""
     image = _decode(data, name)

@@ -39,6 +39,8 @@ SOURCES: Table[Source] = Table(
     "edgepack.samples",
     {
         "npz": "edgepack.data.npz:SOURCE",
+        "zip": "edgepack.data.zip_file:SOURCE",
+        "masks": "edgepack.data.mask_folder:SOURCE",
         "coco": "edgepack.data.coco:SOURCE",
         "yolo": "edgepack.data.yolo_folder:SOURCE",
         "pascal-voc": "edgepack.data.pascal_voc:SOURCE",
@@ -65,8 +67,8 @@ def find_samples(
     unless ``skip_bad``: so many samples at most are left out because they are broken or their labels are. Raises
     ``DataError``.
     """
-    kind = _kind(data, task)
-    if not SOURCES.get(kind).pictures:
+    kind = kind_of(data, task)
+    if not _source(kind, data, task).pictures:
         # A recipe's preprocessing is for pictures; arrays are fed as they are, and no field may claim otherwise.
         preprocessing = None
     labels = None if any(spec.name == LABELS for spec in inputs or ()) else LABELS
@@ -213,7 +215,7 @@ def read_picture_files(samples: SampleSet, positions: Sequence[int]) -> Iterator
 
 def has_pictures(samples: SampleSet) -> bool:
     """Return whether samples are picture files, which a recipe makes inputs of."""
-    return SOURCES.get(samples.kind).picture is not None
+    return _source(samples.kind, samples.source, samples.task).picture is not None
 
 
 def picture_digests(samples: SampleSet) -> list[str]:
@@ -233,11 +235,17 @@ def sample_names(samples: SampleSet) -> tuple[str, ...]:
     return tuple(names[i] if names else f"sample {i}" for i in samples.indices)
 
 
+def _source(kind: str, data: str, task: Task | None) -> Source:
+    """Return the source that samples are of: of an archive the one in it."""
+    found = SOURCES.get(kind)
+    return found if found.within is None else found.within(data, task)
+
+
 def _asked(samples: SampleSet) -> Asked:
     return Asked(samples.source, samples.preprocessing, samples.task, LABELS if samples.labelled else None)
 
 
-def _kind(data: str, task: Task | None) -> str:
+def kind_of(data: str, task: Task | None) -> str:
     """Return the row that what the user named belongs to. Raises ``DataError``."""
     own = tuple(SOURCES.own)
     found = dict(SOURCES.all())

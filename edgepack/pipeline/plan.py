@@ -18,6 +18,8 @@ from edgepack.specs.target import Target
 from edgepack.specs.task import Task
 from edgepack.specs.types import Observer, Precision
 from edgepack.tasks import check_task
+from edgepack.verify.answers import check_metric_fits
+from edgepack.verify.metrics import find_metric
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def resolve(settings: BuildSettings) -> BuildPlan:
         if ids.count(target) > 1:
             raise ConfigError(f"two targets have the id {target!r}", hint="give each profile its own id")
     recipe = load_recipe(settings.recipe) if settings.recipe else None
-    chosen_task(settings.task, recipe)
+    task = chosen_task(settings.task, recipe)
+    if settings.metric is not None and find_metric(settings.metric).of_answers:
+        check_metric_fits(settings.metric, task)
     observer, percentile = choose_observer(recipe, settings.observer, settings.percentile)
     return BuildPlan(
         settings=settings,

@@ -112,7 +112,8 @@ class LoadedModel:
         making = self.making
         prepared = prepare(thing, making)
         check_feeds(prepared.feeds, self.inputs)
-        return answer(making.task, self.infer(prepared.feeds), prepared.frame)
+        outputs = self.infer(prepared.feeds)
+        return answer(making.task, {spec.name: outputs[spec.name] for spec in self.outputs}, prepared.frame)
 
     def another(self) -> Runner:
         """Return a runner of the same loaded model for another thread. Raises ``ConfigError`` where there is none."""

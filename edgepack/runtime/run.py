@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.base.files import open_regular
+from edgepack.base.files import atomic_write, open_regular
 from edgepack.data.npz import read_arrays
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
 from edgepack.runtime.load import LoadedModel, load, task_of
 from edgepack.specs.answer import Answer as TypedAnswer
+from edgepack.specs.answer import Mask
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import RunOptions
 from edgepack.specs.task import Frame
 from edgepack.specs.types import Array
-from edgepack.tasks import answer, prepare
-from edgepack.tasks.pictures import frame_of_input
+from edgepack.tasks import TASKS, answer, prepare
+from edgepack.tasks.pictures import frame_of_input, open_pixels
 
 _TOP = 5
 _SUMMARY_VALUES = 10_000
@@ -43,6 +44,11 @@ class Answer:
     notes: tuple[str, ...] = ()
     answer: TypedAnswer | None = None
     frame: Frame | None = None
+
+    def arrays(self) -> dict[str, Array]:
+        """Return what ``--out`` writes: the outputs, and the label of every pixel where that is the answer."""
+        labels = {"labels": self.answer.labels} if isinstance(self.answer, Mask) else {}
+        return {**self.outputs, **labels}
 
     def summary(self) -> dict[str, Any]:
         """Return what ``--json`` prints: each output's dtype, shape and, if they are not too many, values."""
@@ -88,6 +94,22 @@ def with_answer(found: Answer, manifest: Manifest) -> Answer:
     if found.frame is None or manifest.task is None:
         return found
     return dataclasses.replace(found, answer=answer(task_of(manifest), found.outputs, found.frame))
+
+
+def write_drawing(out: Path, source: Path, bundle: Path, found: Answer) -> None:
+    """Write the picture ``source`` with an answer drawn in, as a PNG or JPEG by its name. Raises ``DataError``."""
+    from edgepack.bundle.archive import open_bundle
+
+    task = open_bundle(bundle).manifest.task
+    draw = TASKS.get(task.kind).draw if task is not None else None
+    if draw is None or found.answer is None or _is_arrays(source):
+        raise DataError("there is nothing to draw: the answer is none about a picture", hint="leave --draw out")
+    from PIL import Image
+
+    pixels = draw(open_pixels(source), found.answer)
+    kind = "PNG" if out.suffix.lower() == ".png" else "JPEG"
+    with atomic_write(out) as file:
+        Image.fromarray(pixels).save(file, kind, quality=92)
 
 
 def read_input(source: Path, model: LoadedModel) -> tuple[dict[str, Array], Frame | None]:

@@ -77,6 +77,8 @@ TASKS: Table[TaskKind] = Table(
     "edgepack.tasks",
     {
         PICTURE_CLASSES: "edgepack.tasks.image_classification:TASK",
+        "keypoints": "edgepack.tasks.keypoints:TASK",
+        "semantic-segmentation": "edgepack.tasks.semantic_segmentation:TASK",
         "object-detection": "edgepack.tasks.object_detection:TASK",
         TENSORS: "edgepack.tasks.tensors:TASK",
     },

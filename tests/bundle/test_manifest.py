@@ -11,7 +11,9 @@ from edgepack.bundle.archive import open_bundle, read_member
 from edgepack.bundle.manifest import FORMAT, check_name, check_version, manifest_bytes, read_manifest
 from edgepack.errors import BundleError, ConfigError
 from edgepack.specs.bundle import FileEntry, Payload
+from edgepack.specs.data import Preprocessing
 from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Task
 
 
 @pytest.fixture
@@ -44,6 +46,14 @@ CHANGES = [
     ({"classes": ("\x1b[2J",)}, "control characters"),
     ({"toolchain": {"a\nb": "1"}}, "control characters"),
     ({"classes": ("\ud800",)}, "control characters"),
+    ({"task": Task("detect-objects")}, "unknown task 'detect-objects'"),
+    ({"task": Task("object-detection", "yolo999")}, "unknown decoder 'yolo999'"),
+    ({"task": Task("object-detection", "yolo", {"most": 10**9})}, "most = 1000000000"),
+    ({"task": Task("object-detection", "yolox", parameters={"strides": (1e9,)})}, "strides"),
+    ({"task": Task("object-detection", "distributions", parameters={"bins": 10**9})}, "bins = 1000000000"),
+    ({"task": Task("object-detection", "yolo", parameters={"exec": "x"})}, "unknown key 'exec'"),
+    ({"preprocessing": Preprocessing(resize=(10**9, 10**9))}, "a side of 1000000000 pixels"),
+    ({"preprocessing": Preprocessing(resize=(9, 9), letterbox=True, stride=-1)}, "stride = -1"),
 ]
 
 
@@ -94,6 +104,15 @@ def test_numbers_that_would_break_a_reader(manifest, changes, words):
 def test_another_encoding_than_utf_8_is_refused(manifest, change):
     with pytest.raises(BundleError, match="is not valid JSON"):
         read_manifest(change(manifest_bytes(manifest)), "x")
+
+
+def test_a_manifest_of_before_tasks_is_read(manifest):
+    data = json.loads(manifest_bytes(manifest))
+    assert data.pop("task") is None
+    read = read_manifest(json.dumps(data).encode(), "x")
+    assert read.task is None
+    task = Task("object-detection", "yolo", {"score": 0.5}, {"points": 3})
+    assert read_manifest(manifest_bytes(dataclasses.replace(manifest, task=task)), "x").task == task
 
 
 def test_files_that_make_no_sense(manifest):

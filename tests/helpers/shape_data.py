@@ -87,3 +87,60 @@ def write_voc(root: Path, count: int = 6) -> Path:
         text = f"<annotation><filename>{path.name}</filename>{size}{objects}</annotation>"
         (root / "Annotations" / f"{path.stem}.xml").write_text(text)
     return root
+
+
+def write_detector(path: Path) -> Path:
+    """A network that really finds bright shapes: a blur as its heat map, and one size for all boxes.
+
+    image [1,3,64,64] (RGB / 255, letterbox) -> heat [1,1,16,16], sides [1,2,16,16].
+    """
+    import onnx
+    import onnx.parser
+
+    proto = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[1,3,64,64] image) => (float[1,1,16,16] heat, float[1,2,16,16] sides) {
+            first = Conv<pads=[2,2,2,2], strides=[2,2], kernel_shape=[5,5]>(image, w1, b1)
+            bright = Relu(first)
+            logits = Conv<pads=[2,2,2,2], strides=[2,2], kernel_shape=[5,5]>(bright, w2, b2)
+            heat = Sigmoid(logits)
+            sides = Conv<pads=[2,2,2,2], strides=[2,2], kernel_shape=[5,5]>(bright, w3, b3)
+        }"""
+    )
+    blur = np.full((4, 3, 5, 5), 1 / 75, np.float32)
+    values = {
+        "w1": blur * np.array([1, 0.5, 2, 1], np.float32)[:, None, None, None],
+        "b1": np.full(4, -0.12, np.float32),
+        "w2": np.full((1, 4, 5, 5), 0.2, np.float32),
+        "b2": np.full(1, -6.0, np.float32),
+        "w3": np.full((2, 4, 5, 5), 0.01, np.float32),
+        "b3": np.full(2, 2.6, np.float32),
+    }
+    for name, value in values.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    onnx.save(proto, path)
+    return path
+
+
+RECIPE = """
+title = "bright shapes"
+[preprocessing]
+resize = [64, 64]
+letterbox = true
+scale = 0.00392156862745098
+[task]
+kind = "object-detection"
+decoder = "center-points"
+classes = ["thing"]
+[task.settings]
+iou = 0.3
+"""
+
+
+def write_things(root: Path, count: int = 8) -> Path:
+    """A YOLO folder in which every shape is a thing, and ``shapes.toml``, the recipe for the detector."""
+    write_yolo(root, count, ("thing",))
+    for path in (root / "labels").glob("*.txt"):
+        path.write_text("\n".join("0" + line[1:] for line in path.read_text().splitlines()))
+    (root / "shapes.toml").write_text(RECIPE)
+    return root

@@ -76,6 +76,7 @@ DECODERS: Table[Decoder] = Table(
         "detr": "edgepack.tasks.decoders.detr:DECODER",
         "center-points": "edgepack.tasks.decoders.center_points:DECODER",
         "distributions": "edgepack.tasks.decoders.distributions:DECODER",
+        "heat-maps": "edgepack.tasks.decoders.heat_maps:DECODER",
     },
     Decoder,
 )

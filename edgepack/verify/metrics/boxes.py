@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import DataError
+from edgepack.specs.answer import Boxes
 from edgepack.specs.run import Accuracy
 from edgepack.verify.answers import answers, truth_of, truths
 from edgepack.verify.metrics import Compared, Metric
@@ -40,12 +41,12 @@ def _measure(
     from edgepack.verify.average_precision import find_matches
 
     wanted = truths(compared)
-    if not any(len(boxes) for boxes in wanted):
-        return f"{compared.metric}: nothing is labelled in the samples, or fp32 finds nothing in them"
-    if not hasattr(wanted[0], "corners"):
+    if not all(isinstance(boxes, Boxes) for boxes in wanted):
         raise DataError(
             f"{compared.metric} needs labels of boxes", hint="give COCO's JSON, a YOLO folder or Pascal VOC as --data"
         )
+    if not any(len(boxes) for boxes in wanted):
+        return f"{compared.metric}: nothing is labelled in the samples, or fp32 finds nothing in them"
     both: list[Any] = []
     for reader in (compared.expected, compared.found):
         boxes: list[Any] = list(answers(compared, reader))

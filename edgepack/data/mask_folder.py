@@ -1,0 +1,143 @@
+"""Pictures with masks as samples, for segmentation: a mask is a picture of the same size whose values are classes.
+
+Masks are in a folder ``masks`` (or ``labels``, ``annotations``, ``SegmentationClass``) with pictures in ``images`` (or
+``JPEGImages``) and have their names, or lie beside them as ``NAME_mask.png``. Palette pictures count by their indices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepack.data.annotated import Annotated, contents_of, read_annotated
+from edgepack.data.image_folder import read_class_names
+from edgepack.data.pictures import SUFFIXES
+from edgepack.data.preprocess import decode_indices, picture_size, read_picture_file
+from edgepack.data.source import Asked, Bad, Contents, Item, Source
+from edgepack.errors import DataError
+from edgepack.specs.answer import Mask
+from edgepack.specs.task import Task
+
+if TYPE_CHECKING:
+    from edgepack.specs.model import TensorSpec
+
+SEGMENTATION = "semantic-segmentation"
+_PICTURES = ("images", "JPEGImages")
+_MASKS = ("masks", "labels", "annotations", "SegmentationClass")
+_SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # a mask does not survive being a JPEG
+_BESIDE = ("_mask", "_label", "-mask")
+_IGNORE = 255
+
+
+@dataclass(frozen=True)
+class Masks(Sequence[Mask]):
+    """Masks in files, each read when it is asked for."""
+
+    paths: tuple[Path, ...]
+    names: tuple[str, ...]
+    ignore: int
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return Masks(self.paths[index], self.names, self.ignore)
+        return read_mask(self.paths[index], self.names, self.ignore)
+
+
+def read_mask(path: Path, names: tuple[str, ...], ignore: int) -> Mask:
+    """Return the mask in a picture file; ``ignore`` is the value of pixels of no class. Raises ``DataError``."""
+    values = decode_indices(read_picture_file(path), str(path))
+    labels = np.where(values == ignore, Mask.IGNORED, values).astype(np.uint16)
+    known = labels[labels != Mask.IGNORED]
+    if names and known.size and int(known.max()) >= len(names):
+        raise DataError(
+            f"{path} has the value {int(known.max())}, and there are {len(names)} classes",
+            hint="a mask's values are numbers of classes; [task.settings] ignore is the value that counts for none",
+        )
+    return Mask(labels, names)
+
+
+def _pairs(root: Path) -> tuple[list[tuple[Path, Path]], list[Bad]]:
+    """Return pictures with their masks, in the order of their names, and masks without a picture."""
+    folder = next((root / name for name in _PICTURES if (root / name).is_dir()), None)
+    masks = next((root / name for name in _MASKS if (root / name).is_dir()), None)
+    if folder is not None and masks is not None:
+        found = {p.relative_to(masks).with_suffix("").as_posix(): p for p in _files(masks, _SUFFIXES)}
+        pictures = {p.relative_to(folder).with_suffix("").as_posix(): p for p in _files(folder, SUFFIXES)}
+    else:
+        files = _files(root, SUFFIXES)
+        found = {_without(p): p for p in files if _is_beside(p)}
+        pictures = {p.with_suffix("").as_posix(): p for p in files if not _is_beside(p)}
+    bad = [
+        Bad(None, f"{found[key]} has no picture", "remove it, or add it") for key in sorted(set(found) - set(pictures))
+    ]
+    return [(pictures[key], found[key]) for key in sorted(pictures) if key in found], bad
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes and not p.name.startswith("."))
+
+
+def _is_beside(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and path.stem.endswith(_BESIDE)
+
+
+def _without(path: Path) -> str:
+    end = next(end for end in _BESIDE if path.stem.endswith(end))
+    return path.with_name(path.stem.removesuffix(end)).as_posix()
+
+
+def read_masks(root: Path, task: Task | None) -> Annotated:
+    """Return the pictures of a folder that have masks. Raises ``DataError``."""
+    pairs, bad = _pairs(root)
+    if not pairs:
+        raise DataError(f"no picture of {root} has a mask", hint="put masks into 'masks', with the pictures' names")
+    names = (task.classes if task is not None else ()) or read_class_names(root)
+    given = task.settings.get("ignore", _IGNORE) if task is not None else _IGNORE
+    sizes = []
+    for index, (picture, mask) in enumerate(pairs):
+        try:
+            size = picture_size(read_picture_file(picture), str(picture))
+            other = picture_size(read_picture_file(mask), str(mask))
+            if size != other:
+                bad.append(Bad(index, f"{mask} is {other[1]}x{other[0]} and its picture {size[1]}x{size[0]} pixels"))
+        except DataError as error:
+            size = (1, 1)
+            bad.append(Bad(index, error.message, error.hint))
+        sizes.append(size)
+    return Annotated(
+        paths=tuple(picture for picture, _ in pairs),
+        names=tuple(picture.relative_to(root).as_posix() for picture, _ in pairs),
+        labels=Masks(tuple(mask for _, mask in pairs), names, given if isinstance(given, int) else _IGNORE),
+        sizes=tuple(sizes),
+        classes=names,
+        bad=tuple(bad),
+    )
+
+
+def _recognises(data: str, task: Task | None) -> bool:
+    if task is None or task.kind != SEGMENTATION or "\0" in data or not Path(data).is_dir():
+        return False
+    return bool(_pairs(Path(data))[0])
+
+
+def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
+    return contents_of(read_masks(Path(asked.source), asked.task), asked, inputs, digest)
+
+
+def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+    return read_annotated(read_masks(Path(asked.source), asked.task), asked, inputs, indices)
+
+
+def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
+    path = _pairs(Path(asked.source))[0][index][0]
+    return read_picture_file(path), str(path)
+
+
+SOURCE = Source(_recognises, _scan, _read, pictures=True, picture=_picture)

@@ -1,0 +1,99 @@
+"""Pictures with masks: where they lie, what their values mean, and what may be wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgepack.data.samples import find_samples, read_any_labels, read_samples
+from edgepack.errors import DataError
+from edgepack.specs.answer import Mask
+from edgepack.specs.data import Preprocessing, SampleSet
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Task
+
+MADE = Preprocessing(resize=(8, 8))
+INPUTS = (TensorSpec("x", "float32", (1, 3, 8, 8)),)
+TASK = Task("semantic-segmentation", classes=("road", "car", "sky"))
+VALUES = np.array([[0, 1, 2, 255]] * 3, np.uint8)
+
+
+def find(root: Path, skip_bad: int = 0, task: Task = TASK) -> SampleSet:
+    return find_samples(str(root), INPUTS, MADE, task=task, skip_bad=skip_bad)
+
+
+def write(root: Path, pictures: str = "images/{}.jpg", masks: str = "masks/{}.png", palette: bool = False) -> Path:
+    for number in range(3):
+        picture, mask = root / pictures.format(number), root / masks.format(number)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        mask.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((3, 4, 3), 40 * number, np.uint8)).save(picture)
+        image = Image.fromarray(VALUES)
+        if palette:
+            image = Image.frombytes("P", (4, 3), VALUES.tobytes())
+            image.putpalette([200, 10, 10] * 256)
+        image.save(mask)
+    return root
+
+
+@pytest.mark.parametrize("palette", [False, True])
+@pytest.mark.parametrize(
+    ("pictures", "masks"),
+    [
+        ("images/{}.jpg", "masks/{}.png"),
+        ("images/val/{}.jpg", "labels/val/{}.png"),
+        ("JPEGImages/{}.jpg", "SegmentationClass/{}.png"),
+        ("{}.jpg", "{}_mask.png"),
+    ],
+)
+def test_masks_are_found_and_read(pictures: str, masks: str, palette: bool, tmp_path: Path) -> None:
+    samples = find(write(tmp_path, pictures, masks, palette))
+    assert (samples.kind, len(samples.indices), samples.classes) == ("masks", 3, TASK.classes)
+    label = read_any_labels(samples)[1]
+    assert label.labels.tolist() == [[0, 1, 2, Mask.IGNORED]] * 3
+    assert len(list(read_samples(samples, INPUTS))) == 3
+
+
+def test_only_segmentation_asks_for_masks(tmp_path: Path) -> None:
+    assert find(write(tmp_path), task=Task("object-detection", "yolo")).kind == "pictures"
+
+
+def test_a_changed_mask_is_another_set(tmp_path: Path) -> None:
+    before = find(write(tmp_path)).sha256
+    Image.fromarray(VALUES[:, ::-1].copy()).save(tmp_path / "masks" / "1.png")
+    assert find(tmp_path).sha256 != before
+
+
+def test_the_value_of_no_class_is_a_setting(tmp_path: Path) -> None:
+    task = Task("semantic-segmentation", settings={"ignore": 0})
+    label = read_any_labels(find(write(tmp_path), task=task))[0]
+    assert label.labels[0].tolist() == [Mask.IGNORED, 1, 2, 255]
+
+
+def test_what_is_wrong_is_named_and_can_be_left_out(tmp_path: Path) -> None:
+    write(tmp_path)
+    Image.fromarray(VALUES[:2]).save(tmp_path / "masks" / "1.png")
+    with pytest.raises(DataError, match=r"1\.png is 4x2 and its picture 4x3 pixels"):
+        find(tmp_path)
+    assert find(tmp_path, skip_bad=1).indices == (0, 2)
+    (tmp_path / "images" / "2.jpg").unlink()
+    with pytest.raises(DataError, match=r"2\.png has no picture"):
+        find(tmp_path)
+    assert find(tmp_path, skip_bad=2).indices == (0,)
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (Image.fromarray(np.full((3, 4), 7, np.uint8)), "has the value 7, and there are 3 classes"),
+        (Image.fromarray(np.zeros((3, 4, 3), np.uint8)), "of colours, not of numbers"),
+    ],
+)
+def test_masks_that_number_nothing_are_refused(mask: Image.Image, message: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    mask.save(tmp_path / "masks" / "0.png")
+    with pytest.raises(DataError, match=message):
+        read_any_labels(find(tmp_path))[0]

@@ -1,0 +1,144 @@
+"""A detector from labelled pictures to boxes on the device: the same numbers all the way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+from shape_data import draw, write_detector, write_things
+
+from edgepack import api
+from edgepack.bundle.archive import open_bundle
+from edgepack.data.geometry import frame_of
+from edgepack.data.preprocess import read_picture
+from edgepack.data.recipes import load_recipe
+from edgepack.errors import ConfigError
+from edgepack.pipeline.build import build
+from edgepack.pipeline.settings import BuildSettings
+from edgepack.runtime.limited import run_within
+from edgepack.runtime.run import write_drawing
+from edgepack.specs.answer import Boxes
+from edgepack.tasks import answer
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory):
+    """int8 and fp32 bundles of the detector, evaluated on other shapes than those that calibrate."""
+    from edgepack.execution.store import Store
+
+    root = tmp_path_factory.mktemp("detector")
+    write_things(root / "data", 12)
+    settings = BuildSettings(
+        model=str(write_detector(root / "shapes.onnx")),
+        targets=("host-onnxruntime",),
+        precisions=("fp32", "int8"),
+        data=str(root / "data"),
+        recipe=str(root / "data" / "shapes.toml"),
+        samples=4,
+        out=str(root / "out"),
+        min_sqnr=-200,
+        benchmark=False,
+    )
+    return root, build(settings, Store(root / "store"))
+
+
+def test_a_build_measures_boxes(built) -> None:
+    _, result = built
+    fp32, int8 = result.rows
+    assert (fp32.status, int8.status) == ("ok", "ok")
+    for row in result.rows:
+        assert row.accuracy is not None
+        assert (row.accuracy.metric, row.accuracy.n, row.accuracy.truth) == ("map", 8, "labels")
+        assert row.accuracy.fp32 > 0.1
+        assert row.accuracy.ci95[0] <= row.accuracy.drop <= row.accuracy.ci95[1]
+    assert fp32.accuracy.drop == 0
+
+
+def test_the_bundle_knows_its_task(built) -> None:
+    _, result = built
+    manifest = open_bundle(Path(result.rows[0].bundle)).manifest
+    assert manifest.task is not None
+    assert (manifest.task.kind, manifest.task.decoder, manifest.classes) == (
+        "object-detection",
+        "center-points",
+        ("thing",),
+    )
+
+
+def test_the_device_finds_what_the_builder_found(built) -> None:
+    """From a file, from an array, through the command's way: within half a pixel of ONNX Runtime run by hand."""
+    root, result = built
+    recipe = load_recipe(str(root / "data" / "shapes.toml"))
+    session = onnxruntime.InferenceSession(str(root / "shapes.onnx"))
+    bundle = Path(result.rows[0].bundle)
+    with api.load(bundle) as model:
+        for seed in range(12):
+            path = root / "data" / "images" / f"{seed:03}.png"
+            array = read_picture(path, recipe.preprocessing)[None]
+            outputs = dict(zip(("heat", "sides"), session.run(None, {"image": array}), strict=True))
+            expected = answer(recipe.task, outputs, frame_of(80, 120, recipe.preprocessing))
+            for found in (model.predict(path), model.predict(str(path)), model.predict(draw(seed)[0])):
+                assert isinstance(found, Boxes)
+                assert np.abs(found.corners - expected.corners).max(initial=0) < 0.5
+                assert found.names == ("thing",)
+        assert len(expected) > 0
+    ran = run_within(bundle, path, None)
+    assert isinstance(ran.answer, Boxes)
+    assert np.abs(ran.answer.corners - expected.corners).max(initial=0) < 0.5
+
+
+def test_run_prints_and_draws_boxes(built, tmp_path: Path) -> None:
+    root, result = built
+    picture = root / "data" / "images" / "003.png"
+    words = [sys.executable, "-m", "edgepack", "run", result.rows[0].bundle, "--input", str(picture)]
+    drawn = tmp_path / "drawn.png"
+    printed = subprocess.run([*words, "--draw", str(drawn)], capture_output=True, text=True, check=True).stdout
+    assert all(line.split()[1] == "thing" and len(line.split()) == 6 for line in printed.splitlines())
+    assert not np.array_equal(np.asarray(Image.open(drawn)), np.asarray(Image.open(picture)))
+    answered = subprocess.run([*words, "--json"], capture_output=True, text=True, check=True).stdout
+    assert len(json.loads(answered)["answer"]["boxes"]) == len(printed.splitlines())
+
+
+def test_what_cannot_be_drawn_is_said(built, tmp_path: Path) -> None:
+    from edgepack.errors import DataError
+
+    _, result = built
+    np.savez(tmp_path / "x.npz", image=np.zeros((1, 3, 64, 64), np.float32))
+    bundle = Path(result.rows[0].bundle)
+    ran = run_within(bundle, tmp_path / "x.npz", None)
+    assert isinstance(ran.answer, Boxes), "one sample: boxes in pixels of the input"
+    with pytest.raises(DataError, match="nothing to draw"):
+        write_drawing(tmp_path / "x.png", tmp_path / "x.npz", bundle, ran)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "object-detecton"}, "unknown task"),
+        ({"task": "object-detection"}, None),
+        ({"task": "object-detection:yolx"}, "unknown decoder"),
+        ({"task": "image-classification"}, None),
+        ({"task": "object-detection", "metric": "miou"}, "miou is no metric of object-detection"),
+        ({"recipe": None, "metric": "map50"}, "map50 needs a task"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_any_work(built, changes: dict, message: str | None) -> None:
+    from dataclasses import replace
+
+    from edgepack.pipeline.plan import resolve
+
+    root, _ = built
+    settings = BuildSettings(
+        model=str(root / "shapes.onnx"), data=str(root / "data"), recipe=str(root / "data" / "shapes.toml")
+    )
+    if message is None:
+        assert resolve(replace(settings, **changes)).task is not None
+        return
+    with pytest.raises(ConfigError, match=message):
+        resolve(replace(settings, **changes))
