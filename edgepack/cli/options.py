@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_DROP = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%|pt|points?)?\s*")
+_DROP = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%|pp|pt|points?)?\s*")
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -110,7 +110,7 @@ def _parts(text: str) -> tuple[str, ...]:
 
 
 class DropType(click.ParamType[float]):
-    """A drop of a metric: ``1pt``, ``1%``, ``1 points``, or bare what the metric is in, for most a fraction (0.01)."""
+    """A drop of a metric: ``1pt``, ``1pp``, ``1%``, or bare what the metric is in, for most a fraction (0.01)."""
 
     name = "DROP"
 
@@ -119,6 +119,8 @@ class DropType(click.ParamType[float]):
         found = _DROP.fullmatch(str(value))
         if found is None:
             self.fail(f"{value!r} is no drop; write 1pt for one percentage point, or 0.01", param, ctx)
+        if found[2] is None and float(found[1]) == 1.0:
+            self.fail("1 is a fraction, all that can be lost; write 1pt for one percentage point", param, ctx)
         return float(found[1]) * (0.01 if found[2] else 1.0)
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edgepack.base.text import printable
+from edgepack.cli.builder import require_builder
 from edgepack.cli.duration import AGE, SIZE
 from edgepack.cli.names import NamesGroup, refuse_command
-from edgepack.cli.options import OneOf, complete_recipe, complete_target, echo_json, options
+from edgepack.cli.options import OneOf, complete_file, complete_recipe, complete_target, echo_json, options
 from edgepack.cli.show import terminal
 
 if TYPE_CHECKING:
@@ -133,6 +134,26 @@ def show_recipe_(recipe: str, as_json: bool) -> None:
         echo_json(found)
     else:
         show_recipe(make_console(), found)
+
+
+@recipes.command("suggest")
+@click.argument("model", type=click.Path(path_type=Path), shell_complete=complete_file)
+@options("json")
+def suggest_(model: Path, as_json: bool) -> None:
+    """Suggest a recipe for an ONNX file: why, and how sure that is.
+
+    Looks at names, shapes and what the exporter noted; whether the numbers are right, only labelled samples show.
+    """
+    require_builder("edgepack recipes suggest")
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.tables import show_suggestions
+    from edgepack.pipeline.suggest import suggest_recipes
+
+    found = suggest_recipes(model)
+    if as_json:
+        echo_json(found)
+    else:
+        show_suggestions(make_console(), found)
 
 
 @recipes.command()

@@ -146,7 +146,7 @@ def test_what_many_commands_take_has_the_same_short_form_everywhere() -> None:
         (("build", "x", "-t", "raspberry-pi-5"), {"raspberry-pi-5", "raspberry-pi-5-tvm"}),
         (("build", "x", "-t", "rpi5,jetson-x"), {"rpi5,jetson-xavier-nx-jp5"}),
         (("compile", "x", "--target", "rpi"), {"rpi4", "rpi5"}),
-        (("build", "x", "--recipe", "imag"), {"imagenet"}),
+        (("build", "x", "--recipe", "efficient"), {"efficientnet-lite"}),
         (("build", "x", "-p", "f"), {"fp32", "fp16"}),
         (("targets", "show", "amd"), {"amd-zen3"}),
         (("bench",), {"benchmark"}),
@@ -173,13 +173,14 @@ def test_the_program_answers_a_shell() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "drop"), [("0.01", 0.01), ("1pt", 0.01), ("1 %", 0.01), ("0.5 points", 0.005), (".5", 0.5), ("0", 0.0)]
+    ("text", "drop"),
+    [("0.01", 0.01), ("1pt", 0.01), ("1.0pp", 0.01), ("1 %", 0.01), ("0.5 points", 0.005), (".5", 0.5), ("0", 0.0)],
 )
 def test_a_drop_may_have_a_unit(text: str, drop: float) -> None:
     assert DropType().convert(text, None, None) == pytest.approx(drop)
 
 
-@pytest.mark.parametrize("text", ["", "pt", "1 ms", "-1pt", "nan", "1,5pt", "1pt 2"])
+@pytest.mark.parametrize("text", ["", "pt", "1", "1.0", "1 ms", "-1pt", "nan", "1,5pt", "1pt 2"])
 def test_what_is_no_drop_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="write 1pt"):
         DropType().convert(text, None, None)

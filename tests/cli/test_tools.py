@@ -22,7 +22,7 @@ def test_a_recipe_is_shown_with_its_sources(edgepack: Run) -> None:
     assert json.loads(edgepack("recipes", "show", "imagenet", "--json").out)["preprocessing"]["crop"] == [224, 224]
     for words in (("recipes",), ("recipes", "list")):
         assert [recipe["name"] for recipe in json.loads(edgepack(*words, "--json").out)] == [
-            path.stem for path in sorted((Path(__file__).parents[2] / "calibration").glob("*.toml"))
+            *sorted(path.stem for path in (Path(__file__).parents[2] / "calibration").glob("*.toml"))
         ]
 
 

@@ -18,6 +18,7 @@ from edgepack.verify.metrics import has_own_unit
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from edgepack.data.suggest import Suggestion
     from edgepack.execution.prune import StageSize
     from edgepack.pipeline.check import CheckReport
     from edgepack.pipeline.preview import BuildPreview
@@ -243,6 +244,19 @@ def show_recipes(console: Console, recipes: tuple[Recipe, ...]) -> None:
     for recipe in recipes:
         table.add_row(*map(safe, (recipe.name, recipe.samples, recipe.observer, recipe.title)))
     console.print(table)
+
+
+def show_suggestions(console: Console, found: tuple[Suggestion, ...]) -> None:
+    """Print suggested recipes, the surest first, with what of them must be changed, and what to do next."""
+    if not found:
+        console.print("no recipe is suggested: the model takes no pictures, or its outputs are of no known kind")
+        return
+    table = make_table("recipe", "sure", "reason", "change")
+    for one in found:
+        table.add_row(*map(safe, (one.recipe, one.sure, one.why, one.change or "-")))
+    console.print(table)
+    if found[0].change:
+        console.remark(f"edgepack recipes new my.toml --from {safe(found[0].recipe)}; then change it as it says")
 
 
 def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:

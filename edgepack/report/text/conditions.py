@@ -29,7 +29,7 @@ _BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0*
 _ENERGY = {"uJ": 1.0, "µJ": 1.0, "mJ": 1e3, "J": 1e6}
 _PERCENT = {"": 0.01, "%": 0.01}
 # As in --max-drop: a bare number is what the metric is in, a fraction for most.
-_POINTS = {"": 1.0, "points": 0.01, "point": 0.01, "pt": 0.01, "%": 0.01}
+_POINTS = {"": 1.0, "points": 0.01, "point": 0.01, "pt": 0.01, "pp": 0.01, "%": 0.01}
 _MOST_BARE = 0.2  # a larger bare drop of a fraction was meant as points
 _PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 _UNITS: Mapping[str, Mapping[str, float]] = {

@@ -32,6 +32,7 @@ def findings(build, *texts):
         ("throughput < 100", "throughput", "<", 100),
         ("drop > -0.5pt", "drop", ">", -0.005),
         ("drop > 1 %", "drop", ">", 0.01),
+        ("drop > 1.0pp", "drop", ">", 0.01),
     ],
 )
 def test_conditions(text, figure, comparison, bound):

@@ -1,0 +1,225 @@
+"""Which recipe a model probably wants: from its name, the shapes of inputs and outputs, and what its exporter noted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edgepack.data.recipes import list_recipes, load_recipe
+
+Sure = Literal["nearly sure", "likely", "possible"]
+Shape = tuple[int | str, ...]
+_ORDER: tuple[Sure, ...] = ("nearly sure", "likely", "possible")
+_POSE_POINTS = 17
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a recipe is suggested from: the file's name, shapes by name, and the exporter's notes."""
+
+    name: str
+    inputs: Mapping[str, Shape]
+    outputs: Mapping[str, Shape]
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A recipe with why it fits and how sure that is. ``change`` says what of it must be changed for this model."""
+
+    recipe: str
+    sure: Sure
+    why: str
+    change: str | None = None
+
+
+def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
+    """Return recipes that may fit, the surest first; none where the model takes no pictures."""
+    picture = _picture(facts)
+    if picture is None:
+        return ()
+    known = set(list_recipes())
+    found: dict[str, Suggestion] = {}
+    for rule in _RULES:
+        for recipe, sure, why in rule(facts, picture):
+            if recipe in known and recipe not in found:
+                found[recipe] = Suggestion(recipe, _with_name(recipe, facts, sure), why, _change(recipe, picture))
+    return tuple(sorted(found.values(), key=lambda one: _ORDER.index(one.sure)))
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """The input that takes pictures; sides are 0 where they are free."""
+
+    height: int
+    width: int
+    layout: Literal["NCHW", "NHWC"]
+
+    def grid(self, *strides: int, up: bool = False) -> int:
+        """Return how many cells the grids of some strides have together; 0 where a side is free."""
+        whole: Callable[[float], int] = math.ceil if up else math.floor
+        return sum(whole(self.height / s) * whole(self.width / s) for s in strides)
+
+
+_Found = Iterator[tuple[str, Sure, str]]
+
+
+def _picture(facts: ModelFacts) -> _Picture | None:
+    for shape in facts.inputs.values():
+        if len(shape) != 4:
+            continue
+        if shape[1] in (1, 3):
+            return _Picture(_side(shape[2]), _side(shape[3]), "NCHW")
+        if shape[3] in (1, 3):
+            return _Picture(_side(shape[1]), _side(shape[2]), "NHWC")
+    return None
+
+
+def _side(side: int | str) -> int:
+    return side if isinstance(side, int) else 0
+
+
+def _with_name(recipe: str, facts: ModelFacts, sure: Sure) -> Sure:
+    """Return how sure it is, one step surer where the file is named like the recipe."""
+    words = facts.name.lower().replace("_", "").replace("-", "")
+    named = recipe.replace("-", "") in words
+    return _ORDER[max(_ORDER.index(sure) - 1, 0)] if named else sure
+
+
+def _change(recipe: str, picture: _Picture) -> str | None:
+    """Return what a recipe's preprocessing must be changed to for the input's size and layout; None where it fits."""
+    made = load_recipe(recipe).preprocessing
+    if made is None:
+        return None
+    size = made.crop or made.resize
+    changes = []
+    if picture.height and picture.width and size is not None and size != (picture.height, picture.width):
+        key = "crop" if made.crop else "resize"
+        changes.append(f"{key} = [{picture.height}, {picture.width}]")
+    if made.layout != picture.layout:
+        changes.append(f'layout = "{picture.layout}"')
+    return ", ".join(changes) or None
+
+
+def _single(facts: ModelFacts, axes: int) -> tuple[int, ...] | None:
+    """Return the shape of the only output without its batch, free sides as 0; None for several or another rank."""
+    shapes = list(facts.outputs.values())
+    if len(shapes) != 1 or len(shapes[0]) != axes:
+        return None
+    return tuple(_side(side) for side in shapes[0][1:])
+
+
+def _ultralytics(facts: ModelFacts, _picture: _Picture) -> _Found:
+    """What Ultralytics' exporter notes: the task in a word."""
+    if "ultralytics" not in facts.notes.get("author", "").lower():
+        return
+    task, out = facts.notes.get("task", ""), _single(facts, 3)
+    why = f"Ultralytics' exporter notes the task {task!r}"
+    if task == "pose":
+        yield "yolov8-pose", "nearly sure", why
+    elif task == "detect" and out is not None and out[1] == 6 and out[0] <= 1000:
+        yield "yolov10", "nearly sure", f"{why}, and the output has final boxes"
+    elif task == "detect":
+        yield "yolov8", "nearly sure", why
+
+
+def _yolo(facts: ModelFacts, picture: _Picture) -> _Found:
+    out = _single(facts, 3)
+    if out is None:
+        return
+    rows, values = out
+    cells = picture.grid(8, 16, 32)
+    if cells and rows == 3 * cells and values > 5:
+        yield "yolov5", "nearly sure", f"{rows} rows are three anchors in every cell of strides 8, 16 and 32"
+    if cells and rows == cells and values > 5:
+        yield "yolox", "nearly sure", f"{rows} rows are the cells of strides 8, 16 and 32, with {values - 5} classes"
+    if cells and values == cells and rows == 5 + 3 * _POSE_POINTS:
+        yield "yolov8-pose", "nearly sure", f"{rows} values are a box, a score and {_POSE_POINTS} points"
+    elif cells and values == cells and rows > 4:
+        yield "yolov8", "nearly sure", f"{values} columns are the cells of strides 8, 16, 32, with {rows - 4} classes"
+    if values == 6 and 0 < rows <= 1000:
+        yield "yolov10", "likely", f"{rows} rows of six values: final boxes with score and class"
+    cells = picture.grid(8, 16, 32, 64, up=True)
+    if cells and rows == cells and values > 32:
+        yield "nanodet", "nearly sure", f"{rows} rows are the cells of strides 8 to 64, with {values - 32} classes"
+
+
+def _maps(facts: ModelFacts, picture: _Picture) -> _Found:
+    out = _single(facts, 4)
+    if out is None or not picture.height:
+        return
+    channels, height, width = out
+    if channels > 5 and (height, width) == (picture.height // 16, picture.width // 16):
+        yield "fastestdet", "likely", f"one map of stride 16 with {channels} values: a box and {channels - 5} classes"
+    if channels == _POSE_POINTS and height == picture.height // 4:
+        yield "hrnet-pose", "likely", f"{channels} maps at a quarter of the input's size"
+    whole = height == picture.height and width == picture.width
+    if channels == 1 and whole:
+        yield "unet", "likely", "one map of the input's own size"
+    if channels == 21:
+        yield "deeplab", "likely", "21 maps are Pascal VOC's classes"
+    elif channels > 1 and whole:
+        yield "deeplab", "possible", f"{channels} maps of the input's own size"
+
+
+def _several(facts: ModelFacts, picture: _Picture) -> _Found:
+    shapes = [tuple(_side(s) for s in shape) for shape in facts.outputs.values()]
+    names = [name.lower() for name in facts.outputs]
+    if len(names) == 12 and all(any(n.startswith(w) for n in names) for w in ("cls", "obj", "bbox", "kps")):
+        yield "yunet", "nearly sure", "twelve outputs cls, obj, bbox and kps of three strides"
+    if any("detection_boxes" in n for n in names) and any("detection_classes" in n for n in names):
+        yield "ssd-mobilenet", "nearly sure", "outputs detection_boxes and detection_classes"
+    elif len(shapes) == 4 and shapes[0][-1:] == (4,) and all(s[1:] == shapes[0][1:2] for s in shapes[1:3]):
+        yield "ssd-mobilenet", "likely", "boxes, two numbers for each, and their count"
+    sides = [s for s in shapes if len(s) == 3 and s[2] == 32]
+    cells = [picture.grid(s, up=True) for s in (8, 16, 32, 64)]
+    if len(shapes) == 8 and sorted((s[1] for s in sides), reverse=True) == cells:
+        yield "picodet", "nearly sure", "scores and distributions of 8 bins for strides 8 to 64"
+    if [len(s) for s in shapes] == [4, 4, 4] and [s[1] for s in shapes[1:]] == [2, 2]:
+        yield "centernet", "likely", f"a heat map of {shapes[0][1]} classes, sides and offsets"
+    if len(shapes) == 2 and all(len(s) == 3 for s in shapes) and shapes[0][1] == shapes[1][1]:
+        yield from _pairs(shapes, names)
+
+
+def _pairs(shapes: list[tuple[int, ...]], names: list[str]) -> _Found:
+    """Boxes and scores: a set of DETR's kind where there are few, SSD's where there are many."""
+    last = sorted(s[2] for s in shapes)
+    rows, classes = shapes[0][1], last[1] if last[0] == 4 else last[0]
+    if 4 not in last:
+        return
+    if classes == 92:
+        yield "detr", "nearly sure", f"{rows} boxes and scores of COCO's 91 ids and none"
+    elif any("pred" in n or "logits" in n for n in names) or 0 < rows <= 300:
+        yield "rt-detr", "likely", f"a set of {rows} boxes with {classes} scores each"
+        yield "detr", "possible", f"a set of {rows} boxes with {classes} scores each"
+    elif classes == 2:
+        yield "ultraface", "likely", f"{rows} boxes with two scores each, one of them of a face"
+
+
+def _classes(facts: ModelFacts, picture: _Picture) -> _Found:
+    out = _single(facts, 2)
+    if out is None:
+        return
+    name, count = facts.name.lower(), out[0]
+    if (picture.height, picture.width) == (32, 32) and count == 10:
+        yield "cifar10", "likely", "10 classes of pictures of 32 x 32"
+        return
+    if count not in (1000, 1001):
+        yield "imagenet", "possible", f"{count} classes: most networks are trained from ImageNet's"
+        return
+    if "lite" in name and "efficientnet" in name:
+        yield "efficientnet-lite", "likely", "its name, and ImageNet's classes"
+    if count == 1001 or "inception" in name:
+        yield "mobilenet-v1", "likely", "1001 classes are TensorFlow's" if count == 1001 else "its name"
+    if "vit" in name or "deit" in name or "swin" in name:
+        yield "imagenet-half" if "vit" in name else "imagenet-bicubic", "likely", "its name, and ImageNet's classes"
+    if picture.layout == "NHWC":
+        yield "imagenet-caffe", "possible", "ImageNet's classes, channels last: Keras' ResNet and VGG"
+        yield "mobilenet-v1", "possible", "ImageNet's classes, channels last: Keras' MobileNet"
+    yield "imagenet", "likely" if picture.layout == "NCHW" else "possible", "ImageNet's 1000 classes"
+    yield "imagenet-bicubic", "possible", "ImageNet's 1000 classes; timm resizes by bicubic"
+
+
+_RULES: tuple[Callable[[ModelFacts, _Picture], _Found], ...] = (_ultralytics, _yolo, _maps, _several, _classes)

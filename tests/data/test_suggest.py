@@ -1,0 +1,86 @@
+"""Recipes suggested for the shapes that published networks have."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgepack.data.recipes import list_recipes, load_recipe
+from edgepack.data.suggest import ModelFacts, suggest
+from edgepack.tasks import check_task
+
+
+def facts(size: int, *outputs: tuple, name: str = "model", names: str = "", **notes: str) -> ModelFacts:
+    named = names.split() or [f"o{i}" for i in range(len(outputs))]
+    return ModelFacts(name, {"images": (1, 3, size, size)}, dict(zip(named, outputs, strict=True)), notes)
+
+
+YUNET = " ".join(f"{n}_{s}" for n in ("cls", "obj", "bbox", "kps") for s in (8, 16, 32))
+CASES = [
+    (facts(640, (1, 25200, 85)), "yolov5"),
+    (facts(320, (1, 6300, 7)), "yolov5"),
+    (facts(640, (1, 84, 8400)), "yolov8"),
+    (facts(416, (1, 6, 3549)), "yolov8"),
+    (facts(640, (1, 56, 8400)), "yolov8-pose"),
+    (facts(640, (1, 300, 6)), "yolov10"),
+    (facts(640, (1, 300, 6), author="Ultralytics", task="detect"), "yolov10"),
+    (facts(640, (1, "a", "n"), author="Ultralytics", task="detect"), "yolov8"),
+    (facts(416, (1, 3549, 85)), "yolox"),
+    (facts(352, (1, 85, 22, 22)), "fastestdet"),
+    (facts(416, (1, 3598, 112)), "nanodet"),
+    (facts(320, *[(1, n, 80) for n in (1600, 400, 100, 25)], *[(1, n, 32) for n in (1600, 400, 100, 25)]), "picodet"),
+    (facts(320, *[(1, n, c) for c in (1, 1, 4, 10) for n in (1600, 400, 100)], names=YUNET), "yunet"),
+    (facts(800, (1, 100, 92), (1, 100, 4)), "detr"),
+    (facts(640, (1, 300, 80), (1, 300, 4), names="logits pred_boxes"), "rt-detr"),
+    (facts(320, (1, 4420, 2), (1, 4420, 4), names="scores boxes"), "ultraface"),
+    (facts(512, (1, 80, 128, 128), (1, 2, 128, 128), (1, 2, 128, 128)), "centernet"),
+    (facts(520, (1, 21, 520, 520)), "deeplab"),
+    (facts(256, (1, 1, 256, 256)), "unet"),
+    (facts(224, ("N", 1000), name="efficientnet_lite0"), "efficientnet-lite"),
+    (facts(224, ("N", 1000)), "imagenet"),
+    (facts(224, ("N", 1000), name="vit_base_patch16_224"), "imagenet-half"),
+    (facts(32, ("N", 10)), "cifar10"),
+]
+
+
+@pytest.mark.parametrize(("model", "recipe"), CASES, ids=lambda x: x if isinstance(x, str) else "")
+def test_the_first_suggestion(model: ModelFacts, recipe: str) -> None:
+    first = suggest(model)[0]
+    assert first.recipe == recipe, first
+    assert first.why
+
+
+def test_what_must_be_changed_for_the_model_is_said() -> None:
+    assert suggest(facts(416, (1, 3549, 85)))[0].change == "resize = [416, 416]"
+    assert suggest(facts(640, (1, 84, 8400)))[0].change is None
+    channels_last = ModelFacts(
+        "x", {"x": (1, 300, 300, 3)}, {"detection_boxes": (1, 10, 4), "detection_classes": (1, 10)}
+    )
+    assert suggest(channels_last)[0].recipe == "ssd-mobilenet"
+    assert suggest(channels_last)[0].change is None
+
+
+def test_a_file_named_like_the_recipe_makes_it_surer() -> None:
+    assert suggest(facts(352, (1, 85, 22, 22)))[0].sure == "likely"
+    assert suggest(facts(352, (1, 85, 22, 22), name="FastestDet-352"))[0].sure == "nearly sure"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelFacts("x", {"ids": (1, 128)}, {"logits": (1, 128, 30522)}),
+        ModelFacts("x", {"x": (1, 3, "h", "w")}, {"a": (1, "n"), "b": ()}),
+        ModelFacts("x", {}, {}),
+        ModelFacts("x", {"x": (1, 3, 640, 640)}, {"a": (1, 7, 7, 7, 7)}),
+    ],
+)
+def test_nothing_is_suggested_for_what_is_not_known(model: ModelFacts) -> None:
+    assert suggest(model) == ()
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_has_a_task_that_can_be_meant_or_none(name: str) -> None:
+    recipe = load_recipe(name)
+    if recipe.task is not None:
+        check_task(recipe.task)
+        assert len(set(recipe.task.classes)) == len(recipe.task.classes)
+        assert recipe.sources
