@@ -55,6 +55,11 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "engines/tvm/tuning/whole_model.py": ("cli/test_tune.py", "it compares what a search found"),
     "quantize/correct/channel_groups.py": ("quantize/correct/test_equalize.py", "seen by what is scaled, and what not"),
     "verify/make_golden.py": ("verify/test_golden.py", "vectors are made, written and read again"),
+    "tasks/audio_classification.py": ("tasks/test_text_classification.py", "classes are answered alike for all things"),
+    "tasks/tabular_classification.py": (
+        "tasks/test_text_classification.py",
+        "classes are answered alike for all things",
+    ),
     "runtime/adopt.py": ("engines/tensorrt/test_install.py", "it packs an engine that a device built"),
     "runtime/root.py": ("runtime/test_install.py", "what is read there is what an installation wrote"),
 }

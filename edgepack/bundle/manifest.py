@@ -24,6 +24,7 @@ SBOM = "sbom.cdx.json"
 LAYERS = "layers.json"
 TUNING = "tuning.json"
 MODEL_FOLDER = "model/"
+TASK_FOLDER = "task/"  # files that a task makes inputs with, as tokenizer.json
 MANIFEST_LIMIT_BYTES = 4 << 20
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -199,7 +200,8 @@ def _payload_problems(payloads: tuple[Payload, ...], files: set[str]) -> Iterato
             if not name.startswith(MODEL_FOLDER) or name not in files:
                 yield f"payloads: {name[:80]!r} is not one of the files in {MODEL_FOLDER}"
     used = {name for payload in payloads for name in payload.files}
-    if unused := sorted(name for name in files - used if name not in (GOLDEN, SBOM, LAYERS, TUNING)):
+    others = {name for name in files - used if not name.startswith(TASK_FOLDER)}
+    if unused := sorted(name for name in others if name not in (GOLDEN, SBOM, LAYERS, TUNING)):
         yield f"files: {unused[0][:80]!r} belongs to no payload"
 
 

@@ -16,6 +16,7 @@ from edgepack.bundle.manifest import (
     LAYERS,
     MODEL_FOLDER,
     SBOM,
+    TASK_FOLDER,
     check_name,
     check_version,
     manifest_bytes,
@@ -57,6 +58,7 @@ class BundleFacts:
     licence: str | None = None
     records: LayerRecords | None = None
     task: Task | None = None
+    task_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 def pack(
@@ -76,7 +78,8 @@ def pack(
     check_golden(read_golden(golden), compiled.inputs, compiled.outputs, compiled.precision, about.name)
     files = _payload_files(compiled)
     sources: dict[str, Source] = {}
-    for i, (name, path) in enumerate({**files, GOLDEN: golden}.items()):
+    with_task = {TASK_FOLDER + name: path for name, path in about.task_files.items()}
+    for i, (name, path) in enumerate({**files, **with_task, GOLDEN: golden}.items()):
         progress("pack", i, len(files) + 2)
         sources[name] = measure(path)
     with scratch_folder(".pack-", _made(out)) as scratch:
@@ -135,8 +138,13 @@ def _manifest(compiled: CompiledModel, about: BundleFacts, sources: Mapping[str,
         calibration_sha256=about.calibration_sha256,
         files=_entries(sources),
         options={**device_facts_of(about.target), **about.options},
-        task=dataclasses.replace(about.task, classes=()) if about.task is not None else None,
+        task=_packed(about.task) if about.task is not None else None,
     )
+
+
+def _packed(task: Task) -> Task:
+    """Return a task as a manifest says it: its classes stand elsewhere, its files are in the bundle."""
+    return dataclasses.replace(task, classes=(), input={k: v for k, v in task.input.items() if k != "tokenizer"})
 
 
 def _payloads(compiled: CompiledModel) -> tuple[Payload, ...]:

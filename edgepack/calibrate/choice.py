@@ -62,13 +62,21 @@ def choose_ranges(
         for feed in read_samples(few, model.inputs):
             names = [name for trial in part for name in trial.outputs]
             for name, value in zip(names, run_session(session, names, feed), strict=True):
-                sums[name] = sums.get(name, np.zeros(())) + np.asarray(value, np.float64).ravel()
+                sums[name] = _added(sums.get(name), np.asarray(value, np.float64).ravel())
         for trial in part:
             for observer, name in zip(trial.ranges, trial.outputs[1:], strict=True):
                 key = (trial.tensor, observer)
                 noises[key] = noises.get(key, 0.0) + _relative(sums[trial.outputs[0]], sums[name])
     progress("choose ranges", len(parts), len(parts))
     return {tensor: _best(tensor, ranges, noises) for tensor, ranges in options.items()}
+
+
+def _added(sums: Array | None, values: Array) -> Array:
+    """Return sums by channel; samples of other lengths have other channels where the last axis is the sequence."""
+    if sums is None or len(sums) == len(values):
+        return values if sums is None else np.asarray(sums + values)
+    longest = max(len(sums), len(values))
+    return np.asarray(np.pad(sums, (0, longest - len(sums))) + np.pad(values, (0, longest - len(values))))
 
 
 @dataclass(frozen=True)

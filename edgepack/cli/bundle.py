@@ -83,9 +83,9 @@ def verify(bundle: Path, limit: int | None, on: str | None, python: str, threads
 @click.option(
     "--input",
     "source",
-    type=click.Path(path_type=Path),
+    metavar="FILE|TEXT",
     required=True,
-    help="What the bundle's task takes, such as a picture, or a .npz file with the inputs.",
+    help="What the bundle's task takes: a picture, a .wav, a .csv of one row, a sentence; or a .npz with the inputs.",
 )
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the outputs to this .npz file.")
 @click.option(
@@ -96,7 +96,7 @@ def verify(bundle: Path, limit: int | None, on: str | None, python: str, threads
 @options("threads", "allow_native", "json")
 def run(
     bundle: Path,
-    source: Path,
+    source: str,
     out: Path | None,
     draw: Path | None,
     limit: int | None,
@@ -123,7 +123,7 @@ def run(
     if out is not None:
         _write_npz(out, result.arrays())
     if draw is not None:
-        write_drawing(draw, source, bundle, result)
+        write_drawing(draw, Path(source), bundle, result)
     if as_json:
         echo_json(result.summary())
     else:

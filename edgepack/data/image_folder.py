@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from edgepack.specs.task import Task
     from edgepack.specs.types import Array
 
-_LABELS_FILE = "labels.csv"
+LABELS_FILE = "labels.csv"
 CLASSES_FILE = "labels.txt"
 _MOST_LABELS_BYTES = 64 << 20
 
@@ -49,7 +49,16 @@ class PictureFolder:
 
 
 def list_pictures(root: Path, classes: tuple[str, ...] = ()) -> PictureFolder:
-    """Find the pictures below ``root`` and their labels.
+    """Find the pictures below ``root`` and their labels; see ``list_files``."""
+    return list_files(root, classes, SUFFIXES, "picture")
+
+
+def list_files(
+    root: Path, classes: tuple[str, ...], suffixes: tuple[str, ...], what: str, *, labelled: bool = True
+) -> PictureFolder:
+    """Find the files of some suffixes below ``root`` and their labels; ``what`` is what one of them is called.
+
+    Without ``labelled`` labels are not looked for.
 
     With ``labels.csv`` (header ``file,label``) that file says what the samples are; labels that are not all whole
     numbers become classes in sorted order. Else the subfolders are the classes, in sorted order; subfolders that all
@@ -58,17 +67,19 @@ def list_pictures(root: Path, classes: tuple[str, ...] = ()) -> PictureFolder:
     that are no pictures by their suffix, are ignored and named in ``ignored``. Raises ``DataError``.
     """
     classes = classes or read_class_names(root)
-    names, ignored = _walk(root)
+    names, ignored = _walk(root, suffixes)
     if not names:
         others = f"; it has {len(ignored)} other files, such as {ignored[0]}" if ignored else ""
-        raise DataError(f"there is no picture in {root}{others}", hint="pictures end in " + ", ".join(SUFFIXES))
-    if (root / _LABELS_FILE).exists():
-        labels, classes = _read_labels_file(root, names, classes)
+        raise DataError(f"there is no {what} in {root}{others}", hint=f"{what}s end in " + ", ".join(suffixes))
+    if not labelled:
+        return PictureFolder(root, names, None, (), ignored)
+    if (root / LABELS_FILE).exists():
+        labels, classes = _read_labels_file(root, names, classes, what)
         return PictureFolder(root, names, labels, classes, ignored)
     folders = sorted({name.partition("/")[0] for name in names if "/" in name})
     if not folders:
         return PictureFolder(root, names, None, (), ignored)
-    _check_class_folders(root, names, folders)
+    _check_class_folders(root, names, folders, what)
     values, classes = _label_values(folders, classes)
     return PictureFolder(root, names, tuple(values[name.partition("/")[0]] for name in names), classes, ignored)
 
@@ -141,8 +152,8 @@ def read_class_names(root: Path) -> tuple[str, ...]:
     return names
 
 
-def _walk(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the sorted relative names of pictures and of other files below ``root``."""
+def _walk(root: Path, suffixes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the sorted relative names of files with these suffixes and of others below ``root``."""
     base = root.resolve()
     names: list[str] = []
     ignored: list[str] = []
@@ -161,8 +172,8 @@ def _walk(root: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
             if name in folders:
                 if hidden or path.is_symlink():
                     ignored.append(relative)
-            elif relative not in (_LABELS_FILE, CLASSES_FILE):
-                (ignored if hidden or not name.lower().endswith(SUFFIXES) else names).append(relative)
+            elif relative not in (LABELS_FILE, CLASSES_FILE):
+                (ignored if hidden or not name.lower().endswith(suffixes) else names).append(relative)
                 if relative in names[-1:] and not path.is_file():
                     raise DataError(f"{path} is not a file", hint="remove it, or restore what it links to")
         folders[:] = [n for n in folders if not n.startswith(".") and n != "__MACOSX"]
@@ -178,17 +189,17 @@ def _check_link(path: Path, base: Path) -> None:
         raise DataError(f"{path} is a link that leaves the data folder", hint="copy the file instead of linking it")
 
 
-def _check_class_folders(root: Path, names: tuple[str, ...], folders: list[str]) -> None:
+def _check_class_folders(root: Path, names: tuple[str, ...], folders: list[str], what: str) -> None:
     loose = [name for name in names if "/" not in name]
     if loose:
         raise DataError(
-            f"{root} has pictures both in class folders ({folders[0]}, ...) and beside them ({loose[0]}, ...)",
+            f"{root} has {what}s both in class folders ({folders[0]}, ...) and beside them ({loose[0]}, ...)",
             hint="move all of them into class folders, or none, or add a labels.csv with the header file,label",
         )
     if len(folders) == 1:
         raise DataError(
-            f"all pictures of {root} are in one subfolder, {folders[0]}",
-            hint=f"give {root / folders[0]} for unlabelled pictures, or add a labels.csv with the header file,label",
+            f"all {what}s of {root} are in one subfolder, {folders[0]}",
+            hint=f"give {root / folders[0]} for unlabelled {what}s, or add a labels.csv with the header file,label",
         )
 
 
@@ -216,27 +227,27 @@ def _label_values(words: list[str], classes: tuple[str, ...]) -> tuple[dict[str,
 
 
 def _read_labels_file(
-    root: Path, names: tuple[str, ...], order: tuple[str, ...]
+    root: Path, names: tuple[str, ...], order: tuple[str, ...], what: str
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    path = root / _LABELS_FILE
-    words = _parse_labels_file(path)
+    path = root / LABELS_FILE
+    words = parse_labels_file(path)
     known = set(names)
     for name, (_, line) in words.items():
         if name not in known:
             raise DataError(
-                f"{path} line {line}: there is no picture {name!r}", hint=suggestion(name, _near(name, names))
+                f"{path} line {line}: there is no {what} {name!r}", hint=suggestion(name, _near(name, names))
             )
     missing = [name for name in names if name not in words]
     if missing:
         raise DataError(
             f"{path} has no label for {missing[0]}" + (f" and {len(missing) - 1} others" if missing[1:] else ""),
-            hint="add a line for each picture, or move unlabelled pictures elsewhere",
+            hint=f"add a line for each {what}, or move unlabelled {what}s elsewhere",
         )
     values, classes = _label_values([word for word, _ in words.values()], order)
     return tuple(values[words[name][0]] for name in names), classes
 
 
-def _parse_labels_file(path: Path) -> dict[str, tuple[str, int]]:
+def parse_labels_file(path: Path) -> dict[str, tuple[str, int]]:
     """Return file name -> (label, line)."""
     words: dict[str, tuple[str, int]] = {}
     try:

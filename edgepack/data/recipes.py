@@ -52,7 +52,16 @@ def read_recipe(path: Path) -> Recipe:
     check_percentile(recipe.percentile, str(path))
     if recipe.preprocessing is not None:
         check_preprocessing(recipe.preprocessing, f"{path}: preprocessing")
-    return recipe
+    return _with_tokenizer(recipe, path.parent)
+
+
+def _with_tokenizer(recipe: Recipe, folder: Path) -> Recipe:
+    """Return a recipe whose tokenizer, named by a path from its own folder, is one from here."""
+    named = recipe.task.input.get("tokenizer") if recipe.task is not None else None
+    if recipe.task is None or not isinstance(named, str) or not named or not (folder / named).is_file():
+        return recipe
+    values = {**recipe.task.input, "tokenizer": str(folder / named)}
+    return dataclasses.replace(recipe, task=dataclasses.replace(recipe.task, input=values))
 
 
 def _with_classes(recipe: Recipe, path: Path) -> Recipe:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgepack.base.documents import suggestion
 from edgepack.base.files import read_regular
@@ -42,8 +43,9 @@ def is_rows(data: str) -> bool:
 def read_rows(path: Path, *, header: bool | None = True) -> Rows:
     """Return the rows of a file. Raises ``DataError`` naming the line that is wrong.
 
-    ``header``: the first line names the columns; False numbers them from 0; None takes it for a header unless one of
-    its cells is a number. A .jsonl always names them: each line is an object of texts, numbers and true or false.
+    ``header``: the first line names the columns; False numbers them from 0; None takes it for a header where none of
+    its cells is a number, or one is none over a number. A .jsonl always names them: each line is an object of texts,
+    numbers, true or false, or of lists, which are cells as JSON.
     """
     text = read_text(path)
     if path.suffix.lower() == ".jsonl":
@@ -67,7 +69,7 @@ def parse_rows(text: str, name: str, delimiter: str, *, header: bool | None) -> 
     if not lines:
         raise DataError(f"{name} is empty", hint="write a header line and a line for each sample")
     first = lines[0][1]
-    headed = header if header is not None else not any(is_number(cell) for cell in first)
+    headed = header if header is not None else _looks_headed(first, lines[1][1] if len(lines) > 1 else [])
     columns = tuple(cell.strip() for cell in first) if headed else tuple(map(str, range(len(first))))
     _check_columns(columns, name)
     body = lines[1:] if headed else lines
@@ -104,6 +106,11 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _looks_headed(first: list[str], second: list[str]) -> bool:
+    over = any(not is_number(one) and is_number(other) for one, other in zip(first, second, strict=False))
+    return over or not any(is_number(cell) for cell in first)
 
 
 def _rows(name: str, columns: tuple[str, ...], found: list[tuple[int, dict[str, str]]]) -> Rows:
@@ -169,10 +176,9 @@ def _object(line: str, name: str, number: int) -> dict[str, str]:
         raise DataError(f"{name} line {number} is not JSON: {error}", hint="write one object a line") from error
     if not isinstance(value, dict):
         raise DataError(f"{name} line {number} is no object", hint='write {"text": "...", "label": "..."}')
-    return {key: _cell(cell) for key, cell in value.items() if isinstance(cell, str | int | float | bool)}
+    return {key: _cell(cell) for key, cell in value.items() if cell is not None}
 
 
-def _cell(value: str | float | bool) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return value if isinstance(value, str) else repr(value)
+def _cell(value: Any) -> str:
+    """Return a text as it is, and other values as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -28,7 +28,7 @@ from edgepack.pipeline.gate import Attempt, meet_gate
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row, with_latency
-from edgepack.pipeline.settings import BuildSettings
+from edgepack.pipeline.settings import BuildSettings, check_max_drop
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.describe import model_facts
@@ -149,6 +149,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     outputs = runner.run(reference, model, samples, title=f"fp32 on {len(samples.indices)} samples")
     parts = runner.run(find_parts, model, samples, title="what the outputs consist of")
     metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled, task=samples.task)
+    check_max_drop(settings.max_drop, metric)
     mixes = mixes_batch(read_golden(golden))
     if mixes:
         runner.events.note(

@@ -25,6 +25,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 # The balanced SQNR below which int8 is poor by default; docs/quantization.md shows what it was chosen from.
 LEAST_SQNR_DB = 10.0
+_ANY = 1e12
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ def _check_numbers(settings: BuildSettings) -> None:
         ("eval-samples", settings.eval_samples, 1, 10_000_000),
         ("skip-bad", settings.skip_bad, 0, 10_000_000),
         ("percentile", settings.percentile, 50.0, 100.0),
-        ("max-drop", settings.max_drop, 0.0, _most_drop(settings.metric)),
+        ("max-drop", settings.max_drop, 0.0, _most_drop(settings)),
         ("min-sqnr", settings.min_sqnr, -200.0, 200.0),
         ("max-change", settings.max_change, 0.0, 1.0),
         ("compile-limit", settings.compile_limit_s, 1.0, 86_400.0),
@@ -170,9 +171,23 @@ def _check_numbers(settings: BuildSettings) -> None:
             check_percentile_goes_with(settings.observer)
 
 
-def _most_drop(metric: str | None) -> float:
-    """Return the largest drop that can be meant: 1 of a metric that is a fraction, any of one in a unit of its own."""
-    return 1e12 if metric is not None and has_own_unit(metric) else 1.0
+def _most_drop(settings: BuildSettings) -> float:
+    """Return the largest drop that can be meant: 1 of a metric that is a fraction, any of one in a unit of its own.
+
+    The metric that a recipe's task comes with is known later: ``check_max_drop`` asks again.
+    """
+    if settings.metric is None:
+        return 1.0 if settings.recipe is None and settings.task is None else _ANY
+    return _ANY if has_own_unit(settings.metric) else 1.0
+
+
+def check_max_drop(max_drop: float | None, metric: str) -> None:
+    """Raise ``ConfigError`` for a drop that no metric which is a fraction can have."""
+    if max_drop is not None and max_drop > 1 and not has_own_unit(metric):
+        raise ConfigError(
+            f"--max-drop {max_drop:g} is out of range for {metric}",
+            hint=f"it is a fraction: {max_drop:g} percentage points is {max_drop / 100:g}, or {max_drop:g}pt",
+        )
 
 
 def _check_metric(settings: BuildSettings) -> None:

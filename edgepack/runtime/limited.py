@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +52,12 @@ def verify_within(
     return child.call(verify, bundle.absolute(), options, limit_s=limit, progress=progress, limit_option=_OPTION)
 
 
-def run_within(bundle: Path, source: Path, options: RunOptions | None, limit_s: float | None = None) -> Answer:
+def run_within(bundle: Path, source: Path | str, options: RunOptions | None, limit_s: float | None = None) -> Answer:
     """``run``, within ``limit_s`` seconds. Raises ``ChildError`` when it takes longer, or the engine crashes."""
     limit = limit_s if limit_s is not None else default_limit_s()
     with scratch_folder() as folder:
         written: Written = child.call(
-            run_into, bundle.absolute(), source.absolute(), options, folder, limit_s=limit, limit_option=_OPTION
+            run_into, bundle.absolute(), _absolute(source), options, folder, limit_s=limit, limit_option=_OPTION
         )
         with np.load(folder / _OUTPUTS, allow_pickle=False) as arrays:
             values = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
@@ -68,7 +69,12 @@ def run_within(bundle: Path, source: Path, options: RunOptions | None, limit_s: 
     return found if written.frame is None else with_answer(found, open_bundle(bundle).manifest)
 
 
-def run_into(bundle: Path, source: Path, options: RunOptions | None, folder: Path) -> Written:
+def _absolute(source: Path | str) -> str:
+    """Return a path that a child process finds too, where there is a file; else ``source``, which may be a text."""
+    return os.path.abspath(source) if os.path.exists(source) else str(source)  # noqa: PTH100, PTH110 (long sentences)
+
+
+def run_into(bundle: Path, source: str, options: RunOptions | None, folder: Path) -> Written:
     """Do what ``run`` says, in a child process, and leave the arrays in ``folder``."""
     answer = run(bundle, source, options)
     scores = [] if answer.top5 is None else [np.array([score for _, score in answer.top5], np.float64)]

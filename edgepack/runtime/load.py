@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.versions import is_older
-from edgepack.bundle.archive import Bundle, open_checked
+from edgepack.bundle.archive import Bundle, open_checked, read_member
+from edgepack.bundle.manifest import TASK_FOLDER
 from edgepack.bundle.payloads import is_native
 from edgepack.device.host import host_facts, saturates
 from edgepack.engines import ENGINES, REFERENCE, Sharing, device_builder, get_backend
@@ -30,7 +31,7 @@ from edgepack.tasks import PICTURE_CLASSES, TENSORS, Making
 from edgepack.trust.policy import Admission, admit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from types import TracebackType
 
     from edgepack.engines import Runner
@@ -98,18 +99,26 @@ class LoadedModel:
     @property
     def making(self) -> Making:
         """Return how a thing becomes the model's inputs."""
-        return Making(task_of(self.manifest), self.inputs, self.manifest.preprocessing)
+        return Making(task_of(self.manifest), self.inputs, self.manifest.preprocessing, self.task_file)
+
+    def task_file(self, name: str) -> bytes:
+        """Return a file that came with the bundle's task. Raises ``BundleError`` where there is none."""
+        return read_member(self.bundle, TASK_FOLDER + name)
 
     def predict(self, thing: Any) -> Answer:
         """Return what the model answers to one thing, in the terms of its task: boxes, classes, ...
 
-        ``thing`` is a path or an array, as a picture uint8 [height, width, 3] in the order R, G, B. Of a bundle that
-        says no task, classes for one that takes pictures and gives a score for each, else the outputs. Raises
-        ``DataError`` for what the task does not take.
+        ``thing`` is a path or an array, as a picture uint8 [height, width, 3] in the order R, G, B; of a task about
+        texts, the text. Of a bundle that says no task, classes for one that takes pictures and gives a score for each,
+        else the outputs. Raises ``DataError`` for what the task does not take.
         """
-        from edgepack.tasks import answer, prepare
+        from edgepack.tasks import TASKS, answer, prepare
 
         making = self.making
+        stream = TASKS.get(making.task.kind).stream
+        if stream is not None and not isinstance(thing, Mapping):
+            outputs, frame = stream(self.infer, thing, making)
+            return answer(making.task, outputs, frame)
         prepared = prepare(thing, making)
         check_feeds(prepared.feeds, self.inputs)
         outputs = self.infer(prepared.feeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.base.files import atomic_write, open_regular
+from edgepack.base.files import atomic_write, open_regular, read_regular
 from edgepack.data.npz import read_arrays
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
@@ -26,6 +27,7 @@ from edgepack.tasks import TASKS, answer, prepare
 from edgepack.tasks.pictures import frame_of_input, open_pixels
 
 _TOP = 5
+_MOST_TEXT_BYTES = 4 << 20
 _SUMMARY_VALUES = 10_000
 
 
@@ -67,14 +69,17 @@ class Answer:
         return summary if self.answer is None else {**summary, "answer": self.answer.summary()}
 
 
-def run(bundle: Path, source: Path, options: RunOptions | None = None) -> Answer:
+def run(bundle: Path, source: Path | str, options: RunOptions | None = None) -> Answer:
     """Load ``bundle``, feed it ``source`` and return what comes out.
 
-    Without ``options`` it runs with those that were tuned here. Where the model's batch is fixed, a larger one is run
-    in pieces. Raises ``DataError`` when ``source`` does not fit the inputs, and what ``load`` raises.
+    ``source`` is a file, or the text itself for a task about texts. Without ``options`` it runs with those that were
+    tuned here. Where the model's batch is fixed, a larger one is run in pieces. Raises ``DataError`` when ``source``
+    does not fit the inputs, and what ``load`` raises.
     """
     with load(bundle, options) as model:
-        feeds, frame = read_input(Path(source), model)
+        if (streamed := _stream(source, model)) is not None:
+            return streamed
+        feeds, frame = read_input(source, model)
         pieces = [
             {name: np.array(value) for name, value in model.infer(piece).items()}
             for piece in _pieces(feeds, model.inputs)
@@ -87,6 +92,16 @@ def run(bundle: Path, source: Path, options: RunOptions | None = None) -> Answer
         frame = None
     top = _top(outputs[names[0]], model.manifest.classes)
     return with_answer(Answer(outputs, top, model.notes, frame=frame), model.manifest)
+
+
+def _stream(source: Path | str, model: LoadedModel) -> Answer | None:
+    """Return the answer of a model that is run many times for one thing; None for others, and for arrays."""
+    task = model.manifest.task
+    stream = TASKS.get(task.kind).stream if task is not None else None
+    if stream is None or _is_arrays(Path(source)):
+        return None
+    outputs, frame = stream(model.infer, source, model.making)
+    return with_answer(Answer(outputs, None, model.notes, frame=frame), model.manifest)
 
 
 def with_answer(found: Answer, manifest: Manifest) -> Answer:
@@ -112,18 +127,30 @@ def write_drawing(out: Path, source: Path, bundle: Path, found: Answer) -> None:
         Image.fromarray(pixels).save(file, kind, quality=92)
 
 
-def read_input(source: Path, model: LoadedModel) -> tuple[dict[str, Array], Frame | None]:
+def read_input(source: Path | str, model: LoadedModel) -> tuple[dict[str, Array], Frame | None]:
     """Return the arrays for the inputs, checked, and where the thing that they were made of lies in them.
 
     None for arrays of several samples. Raises ``DataError``.
     """
     manifest = model.manifest
+    words = manifest.task is not None and TASKS.get(manifest.task.kind).words
+    if words and not os.path.isfile(source):  # noqa: PTH113 (Path.is_file raises for a long sentence)
+        prepared = prepare(str(source), model.making)
+        return dict(prepared.feeds), prepared.frame
+    source = Path(source)
     if manifest.task is None or _is_arrays(source):
         feeds = read_feeds(source, manifest)
         one = all(len(feeds[t.name]) == 1 for t in manifest.inputs if t.shape and feeds[t.name].ndim == len(t.shape))
         return feeds, frame_of_input(model.making) if one and manifest.task is not None else None
-    prepared = prepare(source, model.making)
+    prepared = prepare(_read_text(source) if words else source, model.making)
     return dict(prepared.feeds), prepared.frame
+
+
+def _read_text(source: Path) -> str:
+    try:
+        return read_regular(source, _MOST_TEXT_BYTES).decode("utf-8-sig").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{source} is no text in UTF-8: {error}", hint="give a sentence, or a file with one") from error
 
 
 def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:

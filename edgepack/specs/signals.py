@@ -13,9 +13,11 @@ Window = Literal["hann", "hamming", "blackman", "ones"]
 class Sound:
     """How a sound becomes the model's input.
 
-    The channels are averaged (or the first is taken), the sound is resampled to ``rate`` (Hz), cut or filled with
-    zeros at its end to ``length`` samples (None: its own), divided by its largest magnitude where ``peak``, and then
-    becomes ``features``: the samples themselves, log-mel energies [frames, mels] or MFCC [frames, coefficients].
+    The channels are averaged (or the first is taken), the sound is resampled to ``rate`` (Hz), divided by its largest
+    magnitude or by its largest value where ``peak`` says so, cut or filled with zeros at its end to ``length`` samples
+    (None: its own), and then becomes ``features``: the samples themselves, log-mel energies [frames, mels] or MFCC
+    [frames, coefficients].
+
     ``definition`` says whose spectrum, mel scale, logarithm and cosine transform these are, and what the keys that
     are None are: ``window_length``, ``hop`` and ``fft_length`` are in samples, ``low_hz`` and ``high_hz`` are the mel
     filters' ends, ``centre`` says that frames are centred on multiples of ``hop``, over a sound that is filled at both
@@ -28,7 +30,7 @@ class Sound:
     rate: int = 16000
     channel: Literal["mean", "first"] = "mean"
     length: int | None = None
-    peak: bool = False
+    peak: Literal["none", "magnitude", "maximum"] = "none"
     features: Literal["samples", "log-mel", "mfcc"] = "samples"
     definition: Literal["librosa", "tensorflow"] = "librosa"
     window: Window = "hann"
@@ -80,9 +82,35 @@ class Columns:
 
     ``inputs`` names the columns of each input, in their order; empty: all columns but the label's feed the only input.
     ``label`` is a column's name, or its number from 0 where the table has no header; empty: the column named label,
-    labels, target, class or y, if there is one. ``header`` None: the first line is a header if it holds no number.
+    labels, target, class or y, if there is one. ``header`` None: the first line is a header if it holds no
+    number, or a word over a number.
     """
 
     inputs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     label: str = ""
     header: bool | None = None
+
+
+@dataclass(frozen=True)
+class Speech:
+    """How a streaming model of voice activity is fed, and when its probabilities are speech.
+
+    The sound, mono at ``rate``, is cut into chunks of ``chunk`` samples; each goes in behind the last ``context``
+    samples of the one before. ``samples``, ``state`` and ``sample_rate`` are the model's inputs for them, ``speech``
+    and ``next_state`` its outputs; found by shape where they are empty. Speech begins where the probability reaches
+    ``threshold`` and ends where it stays below ``threshold - 0.15`` for ``silence_ms``; what is shorter than
+    ``speech_ms`` is none, and each segment is ``pad_ms`` longer on both sides.
+    """
+
+    rate: int = 16000
+    chunk: int = 512
+    context: int = 64
+    samples: str = ""
+    state: str = ""
+    sample_rate: str = ""
+    speech: str = ""
+    next_state: str = ""
+    threshold: float = 0.5
+    speech_ms: int = 250
+    silence_ms: int = 100
+    pad_ms: int = 30

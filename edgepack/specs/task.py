@@ -31,7 +31,8 @@ class Frame:
     """Where one thing lies in the model's input: what is kept of it to give answers in its own terms.
 
     A picture of ``height`` and ``width`` pixels is in an input of ``input_height`` and ``input_width``: what is at
-    ``x`` there is at ``(x - offset_x) / scale_x`` in the picture. ``text`` is the text of other things.
+    ``x`` there is at ``(x - offset_x) / scale_x`` in the picture. ``text`` is the text of other things, and ``places``
+    are where its tokens begin and end in it, (0, 0) of special ones; ``left`` says that tokens are filled before them.
     """
 
     height: int = 0
@@ -43,3 +44,5 @@ class Frame:
     offset_x: float = 0.0
     offset_y: float = 0.0
     text: str = ""
+    places: tuple[tuple[int, int], ...] = ()
+    left: bool = False

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 T = TypeVar("T")
+Infer = Callable[[Mapping[str, "Array"]], Mapping[str, "Array"]]
 
 # The tasks of models of which nothing is said: those of pictures with class scores, and others.
 PICTURE_CLASSES = "image-classification"
@@ -35,13 +36,13 @@ TENSORS = "tensors"
 class Making:
     """How a thing becomes inputs: the model's ``inputs``, a recipe's ``preprocessing``, and the task.
 
-    ``files`` is the folder of the files that came with the task in a bundle, None where there are none.
+    ``read`` returns a file that came with the task in a bundle, by its name; None where there is no bundle.
     """
 
     task: Task
     inputs: tuple[TensorSpec, ...]
     preprocessing: Preprocessing | None = None
-    files: Path | None = None
+    read: Callable[[str], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ class TaskKind:
     ``DataError``. ``answer`` makes an answer of the outputs for one thing; ``measuring`` asks for all that a metric
     needs, also what is too unsure to be shown. ``check`` raises ``ConfigError`` for settings that cannot be meant.
     ``metrics`` are the names of those that read its answers, the default one first. ``draw`` returns a picture, uint8
-    [height, width, 3], with an answer drawn in, where answers are about pictures.
+    [height, width, 3], with an answer drawn in, where answers are about pictures. ``files`` are those that must travel
+    with a bundle, by name; it gets the data that the bundle was made with, which they may lie beside. ``stream`` runs a
+    model many times for one thing, and returns what ``answer`` reads. ``words`` says that a str is the thing itself,
+    not a path.
     """
 
     title: str
@@ -70,6 +74,9 @@ class TaskKind:
     check: Callable[[Task], None]
     metrics: tuple[str, ...] = ()
     draw: Callable[[Array, Answer], Array] | None = None
+    files: Callable[[Task, Path], Mapping[str, Path]] | None = None
+    stream: Callable[[Infer, Any, Making], tuple[Mapping[str, Array], Frame]] | None = None
+    words: bool = False
 
 
 TASKS: Table[TaskKind] = Table(
@@ -80,6 +87,15 @@ TASKS: Table[TaskKind] = Table(
         "keypoints": "edgepack.tasks.keypoints:TASK",
         "semantic-segmentation": "edgepack.tasks.semantic_segmentation:TASK",
         "object-detection": "edgepack.tasks.object_detection:TASK",
+        "text-classification": "edgepack.tasks.text_classification:TASK",
+        "sentence-embedding": "edgepack.tasks.sentence_embedding:TASK",
+        "token-classification": "edgepack.tasks.token_classification:TASK",
+        "text-recognition": "edgepack.tasks.text_recognition:TASK",
+        "audio-classification": "edgepack.tasks.audio_classification:TASK",
+        "voice-activity": "edgepack.tasks.voice_activity:TASK",
+        "tabular-classification": "edgepack.tasks.tabular_classification:TASK",
+        "regression": "edgepack.tasks.regression:TASK",
+        "anomaly-score": "edgepack.tasks.anomaly_score:TASK",
         TENSORS: "edgepack.tasks.tensors:TASK",
     },
     TaskKind,
@@ -101,6 +117,12 @@ def check_task(task: Task, where: str = "task") -> None:
 def prepare(thing: Any, making: Making) -> Prepared:
     """Return the inputs that a path or an array of the user becomes. Raises ``DataError`` where it cannot."""
     return TASKS.get(making.task.kind).prepare(thing, making)
+
+
+def files_of(task: Task | None, data: Path) -> Mapping[str, Path]:
+    """Return the files that must travel with a bundle, by name; ``data`` is what the bundle was made with."""
+    found = TASKS.get(task.kind).files if task is not None else None
+    return found(task, data) if found is not None and task is not None else {}
 
 
 def answer(task: Task, outputs: Mapping[str, Array], frame: Frame, *, measuring: bool = False) -> Answer:

@@ -9,6 +9,7 @@ import pytest
 from quantize_models import node, save
 
 from edgepack.calibrate import calibrate
+from edgepack.calibrate.choice import _added
 from edgepack.data.samples import find_samples
 from edgepack.specs.data import Ranges
 from edgepack.specs.model import OnnxModel
@@ -75,3 +76,10 @@ def test_tensors_that_no_layer_reads_are_judged_by_themselves(tmp_path: Path) ->
     )
     found = ranges_of(model, normal(), "auto", tmp_path)
     assert found.tensors["x"].chosen == "minmax"
+
+
+def test_samples_of_other_lengths_are_summed_place_by_place() -> None:
+    """Where the last axis is the sequence, as of attention, samples have as many channels as they are long."""
+    sums = _added(None, np.array([1.0, 2.0]))
+    sums = _added(sums, np.array([1.0, 1.0, 5.0]))
+    assert _added(sums, np.array([1.0])).tolist() == [3.0, 3.0, 5.0]

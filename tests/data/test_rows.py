@@ -34,9 +34,16 @@ def test_lines_are_counted_with_those_within_quotes_and_empty_ones():
 
 @pytest.mark.parametrize(
     ("text", "header", "columns"),
-    [("1,2\n3,4\n", None, ("0", "1")), ("a,b\n3,4\n", None, ("a", "b")), ("a,2\n3,4\n", True, ("a", "2"))],
+    [
+        ("1,2\n3,4\n", None, ("0", "1")),
+        ("a,b\n3,4\n", None, ("a", "b")),
+        ("a,2\n3,4\n", True, ("a", "2")),
+        ("7,y\n3,4\n", None, ("7", "y")),
+        ("1,cat\n2,dog\n", None, ("0", "1")),
+        ("1,2\n3,4\n", False, ("0", "1")),
+    ],
 )
-def test_a_first_line_without_a_number_is_a_header(text, header, columns):
+def test_a_first_line_without_a_number_or_with_a_word_over_one_is_a_header(text, header, columns):
     assert parse_rows(text, "x", ",", header=header).columns == columns
 
 
@@ -46,9 +53,9 @@ def test_objects_a_line(tmp_path):
         '\ufeff{"text": "a\\nb", "label": 3, "other": [1]}\n\n{"text": "c", "label": true, "score": 1e-3}\n', "utf-8"
     )
     found = read_rows(path)
-    assert found.columns == ("text", "label", "score")
+    assert found.columns == ("text", "label", "other", "score")
     assert found.lines == (1, 3)
-    assert dict(found.cells[0]) == {"text": "a\nb", "label": "3"}
+    assert dict(found.cells[0]) == {"text": "a\nb", "label": "3", "other": "[1]"}
     assert dict(found.cells[1]) == {"text": "c", "label": "true", "score": "0.001"}
 
 

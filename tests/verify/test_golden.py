@@ -24,6 +24,7 @@ from edgepack.specs.run import OutputDistance, Verification
 from edgepack.verify.golden import (
     Golden,
     GoldenBatch,
+    batched_inputs,
     check_golden,
     read_golden,
     refuse_wrong,
@@ -474,3 +475,12 @@ def test_damaged_files_end_as_errors(golden):
             data[chance.randrange(len(data))] = chance.randrange(256)
         with contextlib.suppress(BundleError):
             read_golden(bytes(data[: chance.choice([len(data), chance.randrange(len(data))])]))
+
+
+def test_a_batch_that_is_another_axis_too_is_not_joined() -> None:
+    """As of a recurrent network: samples [B, n] and a state [layers, B, size]."""
+    sentence = (TensorSpec("ids", "int64", ("N", "L")), TensorSpec("mask", "int64", ("N", "L")))
+    assert batched_inputs(sentence) == {"ids", "mask"}
+    stream = (TensorSpec("x", "float32", ("B", "n")), TensorSpec("state", "float32", (2, "B", 4)))
+    assert batched_inputs(stream) == set()
+    assert batched_inputs((TensorSpec("x", "float32", ("...", 3)), TensorSpec("y", "float32", ()))) == set()

@@ -142,11 +142,12 @@ def to_rate(sound: Wav, made: Sound, name: str) -> Array:
 
 
 def fit_length(samples: Array, made: Sound) -> Array:
-    """Cut or fill with zeros to the length wanted, and divide by the largest magnitude where that is asked for."""
+    """Divide by the largest magnitude or value where that is asked for; cut or fill with zeros to the length wanted."""
+    largest = np.abs(samples).max(initial=0) if made.peak == "magnitude" else samples.max(initial=0)
+    if made.peak != "none" and largest > 0:
+        samples = samples / largest
     if made.length is not None:
         samples = np.pad(samples[: made.length], (0, max(0, made.length - len(samples))))
-    if made.peak and (largest := np.abs(samples).max(initial=0)) > 0:
-        samples = samples / largest
     return samples
 
 

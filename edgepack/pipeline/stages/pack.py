@@ -22,6 +22,7 @@ from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import Verification
 from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
+from edgepack.tasks import files_of
 from edgepack.verify.evaluate import Evaluation
 from edgepack.verify.golden import with_tolerance
 
@@ -72,6 +73,7 @@ def facts_of(
         calibration_sha256=ranges.data_sha256 if ranges else None,
         records=records,
         task=samples.task,
+        task_files=files_of(samples.task, Path(samples.source)),
     )
 
 

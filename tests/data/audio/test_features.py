@@ -67,8 +67,11 @@ def test_channels_are_averaged_or_the_first_is_taken():
 def test_a_sound_is_cut_or_filled_and_scaled():
     sound = wav(np.array([0.1, -0.5, 0.2]))
     np.testing.assert_allclose(sound_input(sound, Sound(length=2), "x"), [0.1, -0.5])
-    np.testing.assert_allclose(sound_input(sound, Sound(length=5, peak=True), "x"), [0.2, -1, 0.4, 0, 0], rtol=1e-6)
-    np.testing.assert_allclose(sound_input(wav(np.zeros(3)), Sound(peak=True), "x"), 0)
+    np.testing.assert_allclose(
+        sound_input(sound, Sound(length=5, peak="magnitude"), "x"), [0.2, -1, 0.4, 0, 0], rtol=1e-6
+    )
+    np.testing.assert_allclose(sound_input(sound, Sound(peak="maximum"), "x"), [0.5, -2.5, 1], rtol=1e-6)
+    np.testing.assert_allclose(sound_input(wav(np.zeros(3)), Sound(peak="magnitude"), "x"), 0)
     found = sound_input(sound, Sound(scale=10, mean=(1.0,), std=(2.0,)), "x")
     np.testing.assert_allclose(found, [0, -3, 0.5], atol=1e-6)
 

@@ -1,0 +1,208 @@
+"""A .csv or .tsv of numbers as samples: columns feed inputs, one column is the label."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepack.base import documents
+from edgepack.base.documents import suggestion
+from edgepack.data.checks import check_shape
+from edgepack.data.named_classes import number_classes
+from edgepack.data.rows import Rows, find_column, is_number, is_rows, read_rows
+from edgepack.data.source import Asked, Bad, Contents, Item, Source
+from edgepack.data.text_file import KINDS as TEXT_KINDS
+from edgepack.data.text_file import LABEL_COLUMNS
+from edgepack.errors import ConfigError, DataError
+from edgepack.specs.signals import Columns
+
+if TYPE_CHECKING:
+    from edgepack.data.labels import Labels
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.task import Task
+    from edgepack.specs.types import Array
+
+NUMBER_LABELS = ("regression",)  # tasks whose labels are numbers, not classes
+
+
+@dataclass(frozen=True)
+class NumberTable:
+    """A file of rows, the columns that feed each input, and the labels."""
+
+    rows: Rows
+    columns: Mapping[str, tuple[str, ...]]
+    labels: Labels | None
+    classes: tuple[str, ...]
+    bad: tuple[Bad, ...]
+
+
+def column_settings(task: Task | None) -> Columns:
+    """Return which columns feed what. Raises ``ConfigError``."""
+    values = task.input if task is not None else {}
+    found: Columns = documents.decode(Columns, documents.encode(values), "task.input")
+    return found
+
+
+def feeding_columns(
+    made: Columns, columns: Sequence[str], label: str | None, inputs: Sequence[TensorSpec], name: str
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the columns that feed each input. Raises ``DataError`` naming what is missing."""
+    if made.inputs:
+        return _named(made.inputs, columns, inputs, name)
+    others = tuple(column for column in columns if column != label)
+    names = [spec.name for spec in inputs]
+    if len(names) == 1:
+        return {names[0]: others}
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise DataError(
+            f"{name} has no column {missing[0]!r} for the input of that name; it has {', '.join(columns[:8])}",
+            hint="name the columns of each input in [task.input.inputs] of the recipe",
+        )
+    return {name: (name,) for name in names}
+
+
+def _named(
+    asked: Mapping[str, tuple[str, ...]], columns: Sequence[str], inputs: Sequence[TensorSpec], name: str
+) -> Mapping[str, tuple[str, ...]]:
+    for spec in inputs:
+        if spec.name not in asked:
+            raise ConfigError(
+                f"task.input.inputs names no columns for the model's input {spec.name!r}",
+                hint=suggestion(spec.name, list(asked)),
+            )
+    for needed in (column for spec in inputs for column in asked[spec.name]):
+        if needed not in columns:
+            raise DataError(f"{name} has no column {needed!r}", hint=suggestion(needed, columns))
+    return {spec.name: asked[spec.name] for spec in inputs}
+
+
+def row_feed(
+    cells: Mapping[str, str],
+    columns: Mapping[str, tuple[str, ...]],
+    inputs: Sequence[TensorSpec],
+    where: Callable[[str], str],
+) -> dict[str, Array]:
+    """Return the arrays of one row by input, each [1, columns] or the model's shape of as many numbers.
+
+    Raises ``DataError`` naming the cell that is no number, or the input that has another number of columns.
+    """
+    feed = {}
+    for spec in inputs:
+        values = [_number(cells.get(column, ""), where(column)) for column in columns[spec.name]]
+        feed[spec.name] = _shaped(values, spec, columns[spec.name], where)
+    return feed
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        what = f"{text[:40]!r} is no number" if text.strip() else "is empty"
+        raise DataError(f"{where} {what}", hint="fill in what is missing, or leave the column out") from None
+    if not math.isfinite(value):
+        raise DataError(f"{where} holds {text.strip()}", hint="fill in what is missing, or remove the row")
+    return value
+
+
+def _shaped(values: Sequence[float], spec: TensorSpec, columns: Sequence[str], where: Callable[[str], str]) -> Array:
+    dtype = np.dtype(spec.dtype)
+    array = np.array(values, np.float64)
+    if dtype.kind in "iu" and (array != np.round(array)).any():
+        wrong = columns[int(np.flatnonzero(array != np.round(array))[0])]
+        raise DataError(f"{where(wrong)} is no whole number, and the model's input {spec.name!r} is {dtype.name}")
+    sizes = [size for size in spec.shape[1:] if isinstance(size, int)]
+    if len(sizes) == len(spec.shape) - 1 and math.prod(sizes) != len(values):
+        raise DataError(
+            f"{where(columns[0]) if columns else 'the table'}: {len(values)} columns feed the model's input "
+            f"{spec.name!r}, which takes {math.prod(sizes)} numbers",
+            hint="name the label's column and those that feed the model in [task.input] of the recipe",
+        )
+    shape = (1, *sizes) if len(sizes) == len(spec.shape) - 1 else (1, len(values))
+    return array.astype(dtype).reshape(shape)
+
+
+def read_table(path: Path, task: Task | None, inputs: Sequence[TensorSpec] | None) -> NumberTable:
+    """Return the rows of a file, with the columns that feed ``inputs`` where these are known. Raises ``DataError``."""
+    made = column_settings(task)
+    rows = read_rows(path, header=made.header)
+    label = find_column(rows, made.label, LABEL_COLUMNS, "label")
+    columns = feeding_columns(made, rows.columns, label, inputs, str(path)) if inputs is not None else {}
+    if label is None:
+        return NumberTable(rows, columns, None, (), ())
+    labels, classes, bad = _labels(rows, label, task)
+    return NumberTable(rows, columns, labels, classes, bad)
+
+
+def _labels(rows: Rows, label: str, task: Task | None) -> tuple[Array, tuple[str, ...], tuple[Bad, ...]]:
+    """Return numbers where the task's labels are numbers, or where nobody says and not all are whole; else classes."""
+    words = [cells.get(label, "") for cells in rows.cells]
+    numbers = task is not None and task.kind in NUMBER_LABELS
+    if task is None or (not task.classes and not numbers):
+        known = [word for word in words if word.strip()]
+        numbers = numbers or (all(map(is_number, known)) and not all(_is_whole(word) for word in known))
+    if not numbers:
+        return number_classes(words, task.classes if task is not None else (), lambda i: rows.where(i, label))
+    values = [float(word) if is_number(word) else math.nan for word in words]
+    bad = tuple(
+        Bad(i, f"{rows.where(i, label)} {'is empty' if not words[i].strip() else 'is no number'}", "write a number")
+        for i, value in enumerate(values)
+        if not math.isfinite(value)
+    )
+    return np.array(values), (), bad
+
+
+def _is_whole(word: str) -> bool:
+    return word.strip().isascii() and word.strip().isdigit()
+
+
+def _recognises(data: str, task: Task | None) -> bool:
+    return is_rows(data) and (task is None or task.kind not in TEXT_KINDS)
+
+
+def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
+    path = Path(asked.source)
+    found = read_table(path, asked.task, inputs)
+    bad = (*found.bad, *_bad_rows(found, inputs)) if inputs is not None else found.bad
+    of_file = digest(path)
+    names = tuple(found.rows.where(i) for i in range(len(found.rows.cells)))
+    return Contents(
+        len(names), lambda index: f"{of_file}:{index}", found.labels, found.classes, (), names,
+        tuple({item.index: item for item in bad}.values()),
+    )  # fmt: skip
+
+
+def _bad_rows(found: NumberTable, inputs: tuple[TensorSpec, ...]) -> Iterator[Bad]:
+    for i, cells in enumerate(found.rows.cells):
+        try:
+            row_feed(cells, found.columns, inputs, lambda column, i=i: found.rows.where(i, column))  # type: ignore[misc]
+        except DataError as error:
+            yield Bad(i, error.message, error.hint)
+
+
+def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+    path = Path(asked.source)
+    of_file = hashlib.sha256(path.read_bytes()).hexdigest()
+    found = read_table(path, asked.task, inputs)
+    for index in indices:
+        if index >= len(found.rows.cells):
+            raise DataError(f"{path} has fewer rows than before", hint="do not change the data during a run")
+        feed = row_feed(
+            found.rows.cells[index],
+            found.columns,
+            inputs,
+            lambda column, i=index: found.rows.where(i, column),  # type: ignore[misc]
+        )
+        for spec in inputs:
+            check_shape(feed[spec.name].shape, spec, found.rows.where(index))
+        label: Any = None if found.labels is None else found.labels[index]
+        yield Item(feed, f"{of_file}:{index}", label)
+
+
+SOURCE = Source(_recognises, _scan, _read)

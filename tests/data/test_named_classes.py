@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from edgepack.data.named_classes import number_classes
+
+
+def where(i):
+    return f"x.csv line {i + 2}"
+
+
+@pytest.mark.parametrize(
+    ("words", "classes", "numbers", "names"),
+    [
+        (["cat", "dog", "cat"], (), [0, 1, 0], ("cat", "dog")),
+        (["cat", "dog"], ("dog", "cat"), [1, 0], ("dog", "cat")),
+        (["2", "0"], (), [2, 0], ()),
+        (["2", "0"], ("a", "b", "c"), [2, 0], ("a", "b", "c")),
+        (["10", "9"], ("9", "10"), [1, 0], ("9", "10")),
+    ],
+)
+def test_words_are_places_among_the_classes(words, classes, numbers, names):
+    found, known, bad = number_classes(words, classes, where)
+    np.testing.assert_array_equal(found, numbers)
+    assert (known, bad) == (names, ())
+
+
+def test_a_word_that_is_no_class_is_named():
+    _, _, bad = number_classes(["cat", "dgo", " "], ("cat", "dog"), where)
+    assert [item.index for item in bad] == [1, 2]
+    assert bad[0].reason == "x.csv line 3: 'dgo' is no class of the model"
+    assert "dog" in bad[0].hint
+    assert bad[1].reason == "x.csv line 4 is empty"
+    _, _, bad = number_classes(["3", "0"], ("a", "b"), where)
+    assert "label 3 is beyond the 2 classes" in bad[0].reason

@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from edgepack.data.samples import find_samples, read_labels, read_samples
+from edgepack.errors import ConfigError, DataError
+from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Task
+
+INPUTS = (TensorSpec("x", "float32", ("N", 2)),)
+NAMED = {"inputs": {"x": ("b", "a")}, "label": "kind"}
+
+
+def write(tmp_path, text, name="a.csv"):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    return str(tmp_path / name)
+
+
+def rows(data, inputs=INPUTS, task=None):
+    found = find_samples(data, inputs, None, task=task)
+    feeds = [{name: value.tolist() for name, value in feed.items()} for feed in read_samples(found, inputs)]
+    return feeds, read_labels(found).tolist() if found.labelled else None, found
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a,b,label\n1,2.5,0\n-3,4e1,1\n", "a.csv"),
+        ("label\ta\tb\n0\t1\t2.5\n1\t-3\t40\n", "a.tsv"),
+        ('{"a": 1, "b": 2.5, "label": 0}\n{"a": -3, "b": 40, "label": 1}\n', "a.jsonl"),
+    ],
+)
+def test_all_columns_but_the_labels_feed_the_only_input(tmp_path, text, name):
+    feeds, labels, found = rows(write(tmp_path, text, name))
+    assert feeds == [{"x": [[1, 2.5]]}, {"x": [[-3, 40]]}]
+    assert labels == [0, 1]
+    assert found.kind == "table"
+
+
+def test_without_a_header_columns_are_numbers(tmp_path):
+    feeds, labels, _ = rows(write(tmp_path, "1,7,2\n3,9,4\n"), task=Task("regression", input={"label": "1"}))
+    assert feeds == [{"x": [[1, 2]]}, {"x": [[3, 4]]}]
+    assert labels == [7, 9]
+
+
+def test_a_recipe_names_the_columns(tmp_path):
+    task = Task("tabular-classification", input=NAMED, classes=("no", "yes"))
+    feeds, labels, found = rows(write(tmp_path, "id,a,b,kind\nr1,1,2,yes\nr2,3,4,no\n"), task=task)
+    assert feeds == [{"x": [[2, 1]]}, {"x": [[4, 3]]}]
+    assert labels == [1, 0]
+    assert found.classes == ("no", "yes")
+
+
+def test_each_of_several_inputs_takes_the_column_of_its_name(tmp_path):
+    inputs = (TensorSpec("a", "float32", ("N", 1)), TensorSpec("b", "int64", ("N",)))
+    feeds, _, _ = rows(write(tmp_path, "b,a\n3,0.5\n"), inputs)
+    assert feeds == [{"a": [[0.5]], "b": [3]}]
+
+
+def test_numbers_fill_the_models_shape(tmp_path):
+    feeds, _, _ = rows(write(tmp_path, "a,b,c,d\n1,2,3,4\n"), (TensorSpec("x", "float32", ("N", 2, 2)),))
+    assert feeds == [{"x": [[[1, 2], [3, 4]]]}]
+
+
+@pytest.mark.parametrize(
+    ("labels", "task", "right"),
+    [
+        ("0.5,1", None, [0.5, 1.0]),
+        ("3,1", None, [3, 1]),
+        ("3,1", Task("regression"), [3.0, 1.0]),
+        ("b,a", None, [1, 0]),
+    ],
+)
+def test_labels_are_numbers_or_classes(tmp_path, labels, task, right):
+    one, other = labels.split(",")
+    _, found, samples = rows(write(tmp_path, f"a,b,y\n1,2,{one}\n3,4,{other}\n"), task=task)
+    assert found == right
+    assert read_labels(samples).dtype == (np.float64 if isinstance(right[0], float) else np.int64)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a,b\n1,2\n3,x\n", r"a\.csv line 3, column 'b' 'x' is no number"),
+        ("a,b\n1,\n", r"a\.csv line 2, column 'b' is empty"),
+        ("a,b\n1,nan\n", r"a\.csv line 2, column 'b' holds nan"),
+        ("a,b\n1,1e999\n", r"a\.csv line 2, column 'b' holds 1e999"),
+        ("a,b,c\n1,2,3\n", r"3 columns feed the model's input 'x', which takes 2"),
+        ("a,label\n1,2\n", r"1 columns feed"),
+        ("a,b,label\n1,2,\n", r"column 'label' is empty"),
+    ],
+)
+def test_a_cell_that_is_wrong_is_named_with_line_and_column(tmp_path, text, words):
+    with pytest.raises(DataError, match=words) as error:
+        rows(write(tmp_path, text))
+    assert error.value.hint
+
+
+def test_broken_rows_may_be_left_out(tmp_path):
+    data = write(tmp_path, "a,b,y\n1,2,0.5\n3,x,0.5\n5,6,none\n7,8,1.5\n")
+    task = Task("regression", input={"label": "y"})
+    found = find_samples(data, INPUTS, None, task=task, skip_bad=2)
+    assert found.indices == (0, 3)
+    assert read_labels(found).tolist() == [0.5, 1.5]
+
+
+def test_columns_that_are_not_there_are_named(tmp_path):
+    data = write(tmp_path, "a,c,kind\n1,2,0\n")
+    with pytest.raises(DataError, match="no column 'b'"):
+        rows(data, task=Task("tabular-classification", input=NAMED))
+    with pytest.raises(ConfigError, match="names no columns for the model's input 'x'"):
+        rows(data, task=Task("tabular-classification", input={"inputs": {"y": ("a",)}}))
+    with pytest.raises(DataError, match="no column 'z' for the label"):
+        rows(data, task=Task("tabular-classification", input={"label": "z"}))
+    with pytest.raises(DataError, match="no column 'b' for the input of that name"):
+        rows(data, (TensorSpec("a", "float32", ("N", 1)), TensorSpec("b", "float32", ("N", 1))))
+
+
+def test_half_a_number_is_no_whole_one(tmp_path):
+    with pytest.raises(DataError, match=r"column 'b' is no whole number"):
+        rows(write(tmp_path, "a,b\n1,2.5\n"), (TensorSpec("x", "int64", ("N", 2)),))
