@@ -46,7 +46,7 @@ SOURCES: Table[Source] = Table(
         "pascal-voc": "edgepack.data.pascal_voc:SOURCE",
         "texts": "edgepack.data.text_file:SOURCE",
         "table": "edgepack.data.number_table:SOURCE",
-        "text pictures": "edgepack.data.text_pictures:SOURCE",
+        "text-pictures": "edgepack.data.text_pictures:SOURCE",
         "sounds": "edgepack.data.sound_folder:SOURCE",
         "pictures": "edgepack.data.image_folder:SOURCE",
         "callable": "edgepack.data.generator:SOURCE",

@@ -142,7 +142,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
         (),
         tuple(found.rows.where(i) for i in range(len(found.texts))),
         found.bad,
-        lambda index: frame_of_text(found.texts[index], tokenizer, made),
+        frame=lambda index: frame_of_text(found.texts[index], tokenizer, made),
     )
 
 

@@ -78,7 +78,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
         tuple(name for name in ignored if name != CHARSET_FILE),
         tuple(path.relative_to(root).as_posix() for path in paths),
         (*bad, *(find_broken(paths) if asked.thorough else ())),
-        lambda index: frame_of_file(paths[index], asked.preprocessing),
+        frame=lambda index: frame_of_file(paths[index], asked.preprocessing),
     )
 
 

@@ -47,5 +47,5 @@ def _check(task: Task) -> None:
 
 TASK = TaskKind(
     "how unusual a thing is", "a row of numbers, a picture or a sound", prepare_thing, _answer, _check,
-    ("auroc", "average_precision"),
+    ("auroc", "average-precision"),
 )  # fmt: skip

@@ -71,5 +71,5 @@ def _check(task: Task) -> None:
 
 TASK = TaskKind(
     "a vector of a sentence", "a sentence", prepare_text, _answer, _check,
-    ("recall@1", "recall@5", "recall@10", "nearest_centre"), files=tokenizer_files, words=True,
+    ("recall@1", "recall@5", "recall@10", "nearest-centre"), files=tokenizer_files, words=True,
 )  # fmt: skip

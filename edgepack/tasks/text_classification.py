@@ -15,7 +15,7 @@ from edgepack.tasks.image_classification import best, probabilities
 from edgepack.tasks.texts import check_text, prepare_text, tokenizer_files
 
 # What can be measured of class scores, whatever they are of.
-METRICS = ("top1", "top5", "f1", "f1_micro", "precision", "recall", "auroc", "average_precision")
+METRICS = ("top1", "top5", "f1", "f1-micro", "precision", "recall", "auroc", "average-precision")
 
 
 @dataclass(frozen=True)

@@ -117,5 +117,5 @@ def _check(task: Task) -> None:
 
 
 TASK = TaskKind(
-    "parts of a sentence", "a sentence", prepare_text, _answer, _check, ("span_f1",), files=tokenizer_files, words=True
+    "parts of a sentence", "a sentence", prepare_text, _answer, _check, ("span-f1",), files=tokenizer_files, words=True
 )

@@ -179,5 +179,5 @@ def _check(task: Task) -> None:
 
 TASK = TaskKind(
     "where somebody speaks", "a sound", _prepare, _answer, _check,
-    ("auroc", "f1", "precision", "recall", "average_precision"), stream=listen,
+    ("auroc", "f1", "precision", "recall", "average-precision"), stream=listen,
 )  # fmt: skip

@@ -166,4 +166,6 @@ def _accuracy(
     answer = record.measure(compared)
     if isinstance(answer, str):
         return None, answer, None
+    if labels is None and (record.uses_labels or record.of_answers):
+        answer = dataclasses.replace(answer, truth="fp32")
     return answer, None, record.doubt(compared, answer) if record.doubt is not None else None

@@ -24,7 +24,7 @@ def folder(tmp_path):
 def test_a_csv_says_what_stands_in_each_picture(folder):
     (folder / "labels.csv").write_text('file,label\nb.png,"1, 2"\na.png,007\n')
     found = find_samples(str(folder), INPUTS, MADE, task=TASK)
-    assert found.kind == "text pictures"
+    assert found.kind == "text-pictures"
     assert list(read_any_labels(found)) == ["007", "1, 2"]
     assert [feed["x"].shape for feed in read_samples(found, INPUTS)] == [(1, 3, 8, 32), (1, 3, 8, 56)]
 

@@ -1,4 +1,4 @@
-"""recall@k and nearest_centre: whether what belongs together lies together, of vectors that stand for things."""
+"""recall@k and nearest-centre: whether what belongs together lies together, of vectors that stand for things."""
 
 from __future__ import annotations
 

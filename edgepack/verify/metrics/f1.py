@@ -1,4 +1,4 @@
-"""f1 and f1_micro: the harmonic mean of precision and recall, the mean over classes or over all decisions together."""
+"""f1 and f1-micro: the harmonic mean of precision and recall, the mean over classes or over all decisions together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""auroc and average_precision: how well scores put the samples of a class before the others, the mean over classes."""
+"""auroc and average-precision: how well scores put the samples of a class before the others, the mean over classes."""
 
 from __future__ import annotations
 

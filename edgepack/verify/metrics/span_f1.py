@@ -1,4 +1,4 @@
-"""span_f1: F1 of the parts of texts, which are right where begin, end and name are, over all texts together."""
+"""span-f1: F1 of the parts of texts, which are right where begin, end and name are, over all texts together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def count_spans(truth: Iterable[object], found: Iterable[object]) -> Array:
 
 def _parts(spans: object) -> set[tuple[int, int, str]]:
     if not isinstance(spans, Spans):
-        raise DataError("span_f1 needs spans, in labels and answers", hint="give labels as [[start, end, name], ...]")
+        raise DataError("span-f1 needs spans, in labels and answers", hint="give labels as [[start, end, name], ...]")
     return {(span.start, span.end, span.name) for span in spans}
 
 

@@ -46,7 +46,7 @@ def test_a_class_of_one_has_no_centre():
     np.testing.assert_array_equal(at_nearest_centre(np.eye(3), np.array([0, 0, 1]))[2:], [False])
 
 
-@pytest.mark.parametrize("name", ["recall@1", "recall@5", "recall@10", "nearest_centre"])
+@pytest.mark.parametrize("name", ["recall@1", "recall@5", "recall@10", "nearest-centre"])
 def test_vectors_that_were_moved_drop(name):
     found = METRICS.get(name).measure(compared(name, FP32, OTHER, LABELS))
     assert found.n == 80
@@ -60,9 +60,9 @@ def test_without_labels_fp32s_nearest_must_be_found_again():
     assert (same.fp32, same.value) == (1, 1)
     moved = METRICS.get("recall@1").measure(compared("recall@1", FP32, OTHER))
     assert moved.value < 1
-    assert METRICS.get("nearest_centre").needs_labels
+    assert METRICS.get("nearest-centre").needs_labels
 
 
 def test_classes_of_one_sample_each_have_no_figure():
-    for name in ("recall@1", "nearest_centre"):
+    for name in ("recall@1", "nearest-centre"):
         assert "each class has one" in METRICS.get(name).measure(compared(name, np.eye(4), np.eye(4), np.arange(4)))

@@ -32,7 +32,7 @@ def test_a_model_that_became_worse_drops():
     labels = random.integers(0, 4, 400)
     fp32 = np.eye(4)[labels] * 3 + random.normal(size=(400, 4))
     other = fp32 + random.normal(0, 2, (400, 4))
-    for name, average in (("f1", "macro"), ("f1_micro", "micro")):
+    for name, average in (("f1", "macro"), ("f1-micro", "micro")):
         found = METRICS.get(name).measure(compared(name, fp32, other, labels))
         assert found.fp32 == pytest.approx(f1_score(labels, fp32.argmax(1), average=average))
         assert found.value == pytest.approx(f1_score(labels, other.argmax(1), average=average))

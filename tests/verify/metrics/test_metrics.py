@@ -35,7 +35,7 @@ def compared(tmp_path: Path, metric: str, found: np.ndarray, labels: np.ndarray 
 def test_every_metric_says_what_it_needs() -> None:
     found = dict(METRICS.all())
     assert {name for name, metric in found.items() if metric.needs_labels} == {
-        "top1", "top5", "nearest_centre", "module:function",
+        "top1", "top5", "nearest-centre", "module:function",
     }  # fmt: skip
     assert {name for name, metric in found.items() if metric.needs_scores} == {"top1", "top5", "agreement"}
     assert {name for name, metric in found.items() if not metric.has_drop} == {"sqnr"}

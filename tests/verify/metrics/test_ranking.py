@@ -37,7 +37,7 @@ def test_of_several_classes_it_is_the_mean_over_them():
     right = [roc_auc_score(labels, s, multi_class="ovr", average="macro") for s in soft]
     assert (found.fp32, found.value) == pytest.approx(tuple(right))
     assert found.ci95[0] < found.drop < found.ci95[1]
-    found = METRICS.get("average_precision").measure(compared("average_precision", fp32, other, labels))
+    found = METRICS.get("average-precision").measure(compared("average-precision", fp32, other, labels))
     right = [average_precision_score(np.eye(3)[labels], s, average="macro") for s in soft]
     assert (found.fp32, found.value) == pytest.approx(tuple(right))
 

@@ -27,7 +27,7 @@ def test_a_span_is_right_where_all_of_it_is():
     assert counts.tolist() == [[1, 1, 1], [1, 2, 2], [0, 0, 0]]
     assert f1_of(counts) == pytest.approx(2 / 3)
     assert np.isnan(f1_of(counts[2:]))
-    with pytest.raises(DataError, match="needs spans"):
+    with pytest.raises(DataError, match="span-f1 needs spans"):
         count_spans([3], [LABELS[0]])
 
 
@@ -36,10 +36,10 @@ def test_spans_that_are_lost_are_a_drop(monkeypatch, labels, fp32):
     monkeypatch.setattr(module, "read_frames", lambda samples: [Frame(text=TEXT, places=PLACES)] * 3)
     before, after = [(1, 2, 0), (1, 0, 1), (0, 0, 0)], [(1, 1, 0), (1, 0, 1), (0, 0, 0)]
     found = compared(
-        "span_f1", before, after, labels, SimpleNamespace(task=Task("token-classification", classes=CLASSES))
+        "span-f1", before, after, labels, SimpleNamespace(task=Task("token-classification", classes=CLASSES))
     )
     object.__setattr__(found, "expected", Tags(before))
     object.__setattr__(found, "found", Tags(after))
-    result = METRICS.get("span_f1").measure(found)
+    result = METRICS.get("span-f1").measure(found)
     assert (result.fp32, result.value) == pytest.approx((fp32, 4 / 7))
     assert result.drop == pytest.approx(3 / 7)
