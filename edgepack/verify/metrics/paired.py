@@ -35,14 +35,14 @@ def paired_accuracy(
     if not math.isfinite(first) or not math.isfinite(second):
         who = "the fp32 model" if not math.isfinite(first) else "this model"
         return f"{metric} has no value for the outputs of {who}: they hold NaN or infinity, or the labels are all alike"
-    sign = -1.0 if less else 1.0
     generator = np.random.default_rng(seed)
     count = max(_LEAST_RESAMPLES, min(RESAMPLES, _MOST_WORK // max(1, n * width)))
     differences = []
     for _ in range(count):
         chosen = generator.integers(0, n, n)
-        differences.append(sign * (fp32(chosen) - other(chosen)))
+        one, two = fp32(chosen), other(chosen)
+        differences.append(two - one if less else one - two)
     kept = [value for value in differences if math.isfinite(value)]
-    drop = sign * (first - second)
+    drop = second - first if less else first - second
     low, high = np.percentile(kept, [2.5, 97.5]) if kept else (drop, drop)
     return Accuracy(metric, n, first, second, drop, (float(low), float(high)))

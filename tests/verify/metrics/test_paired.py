@@ -32,6 +32,11 @@ def test_the_interval_is_the_one_of_the_paired_difference():
     assert found.ci95 == pytest.approx((low, high), abs=0.25 * half)
 
 
+def test_what_changes_nothing_has_no_sign():
+    found = paired_accuracy("mae", 300, error_of(BEFORE), error_of(BEFORE), 0, less=True)
+    assert str(found.drop) == "0.0"
+
+
 def test_the_same_seed_gives_the_same_interval():
     one, other = (paired_accuracy("m", 300, error_of(BEFORE), error_of(AFTER), 5) for _ in range(2))
     assert one == other
