@@ -140,6 +140,16 @@ def read_table(path: Path, task: Task | None, inputs: Sequence[TensorSpec] | Non
     return NumberTable(rows, columns, labels, classes, bad)
 
 
+def count_columns(path: Path, task: Task | None) -> int:
+    """Return how many columns feed a model's only input: those that the recipe names, else all but the label's."""
+    made = column_settings(task)
+    if len(made.inputs) == 1:
+        return len(next(iter(made.inputs.values())))
+    rows = read_rows(path, header=made.header)
+    label = find_column(rows, made.label, LABEL_COLUMNS, "label")
+    return len([column for column in rows.columns if column != label])
+
+
 def _labels(rows: Rows, label: str, task: Task | None) -> tuple[Array, tuple[str, ...], tuple[Bad, ...]]:
     """Return numbers where the task's labels are numbers, or where nobody says and not all are whole; else classes."""
     words = [cells.get(label, "") for cells in rows.cells]

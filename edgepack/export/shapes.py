@@ -125,7 +125,30 @@ def _from_samples(arguments: Arguments, samples: SampleSet) -> dict[str, KnownIn
         found = {name: item for name, item in _npz_arrays(Path(samples.source)).items() if name != _LABELS}
         known = {*arguments.required, *arguments.optional}
         return {name: item for name, item in found.items() if name in known or arguments.anything}
+    if samples.kind in ("table", "sounds") and len(arguments.required) == 1:
+        shape = _row_shape(samples) if samples.kind == "table" else _sound_shape(samples)
+        return {arguments.required[0]: KnownInput((BATCH, *shape), "float32")} if shape else {}
     return {}  # whether a callable's samples have a batch axis is not known before the inputs are
+
+
+def _row_shape(samples: SampleSet) -> tuple[int, ...]:
+    """Return how many columns of a table feed the model's only input."""
+    from edgepack.data.number_table import count_columns
+
+    return (count_columns(Path(samples.source), samples.task),)
+
+
+def _sound_shape(samples: SampleSet) -> tuple[int, ...]:
+    """Return the shape of what a recipe makes of a sound; nothing where that depends on the sound."""
+    from edgepack.data.audio.features import feature_shape
+    from edgepack.data.sound_folder import sound_settings
+
+    shape = feature_shape(sound_settings(samples.task, samples.source))
+    return (
+        tuple(size for size in shape if isinstance(size, int))
+        if "frames" not in shape and "samples" not in shape
+        else ()
+    )
 
 
 def _from_pictures(arguments: Arguments, samples: SampleSet) -> dict[str, KnownInput]:

@@ -12,6 +12,7 @@ from edgepack.errors import ConfigError, DataError, ModelError
 from edgepack.export.shapes import Arguments, KnownInput, as_specs, find_known, forward_arguments
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Task
 
 IMAGE = Arguments(("image",), ("scale",), anything=False)
 ANY = Arguments((), (), anything=True)
@@ -128,3 +129,21 @@ def test_pictures_of_any_size_and_several_inputs_tell_nothing() -> None:
 
 def test_dtypes_are_settled_at_the_end() -> None:
     assert as_specs({"x": KnownInput(("N", 3), None)}, {"x": "int64"}) == (TensorSpec("x", "int64", ("N", 3)),)
+
+
+def test_a_table_and_sounds_feed_the_only_input_of_a_module(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b,kind,c\n1,2,x,3\n")
+    (tmp_path / "b.csv").write_text("1,2,3,4\n")
+    one = Arguments(("x",), (), anything=False)
+    made = {"label": "kind"}
+    for name, values, width in (("a.csv", made, 3), ("b.csv", {}, 4), ("a.csv", {"inputs": {"x": ("a", "b")}}, 2)):
+        task = Task("tabular-classification", input=values)
+        samples = SampleSet(str(tmp_path / name), "table", "0" * 64, (0,), False, task=task)
+        assert find_known(one, samples, {}, None) == {"x": KnownInput(("N", width), "float32")}
+    mels = {"features": "log-mel", "length": 16000, "hop": 160, "mels": 40}
+    for values, shape in ((mels, ("N", 101, 40)), ({"length": 16000}, ("N", 16000))):
+        sounds = SampleSet("x", "sounds", "0" * 64, (0,), False, task=Task("audio-classification", input=values))
+        assert find_known(one, sounds, {}, None) == {"x": KnownInput(shape, "float32")}
+    free = SampleSet("x", "sounds", "0" * 64, (0,), False, task=Task("audio-classification"))
+    with pytest.raises(ConfigError, match="shape of the input 'x' is not known"):
+        find_known(one, free, {}, None)
