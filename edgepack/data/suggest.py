@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edgepack.data.recipes import list_recipes, load_recipe
+from edgepack.data.suggest_signals import suggest_signals
 
 Sure = Literal["nearly sure", "likely", "possible"]
 Shape = tuple[int | str, ...]
@@ -36,13 +37,14 @@ class Suggestion:
 
 
 def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
-    """Return recipes that may fit, the surest first; none where the model takes no pictures."""
+    """Return recipes that may fit, the surest first."""
     picture = _picture(facts)
-    if picture is None:
-        return ()
     known = set(list_recipes())
     found: dict[str, Suggestion] = {}
-    for rule in _RULES:
+    for recipe, sure, why in suggest_signals(facts.inputs, facts.outputs, facts.notes):
+        found[recipe] = Suggestion(recipe, _with_name(recipe, facts, sure), why)
+    for rule in _RULES if picture is not None else ():
+        assert picture is not None, "else there are no rules"
         for recipe, sure, why in rule(facts, picture):
             if recipe in known and recipe not in found:
                 found[recipe] = Suggestion(recipe, _with_name(recipe, facts, sure), why, _change(recipe, picture))

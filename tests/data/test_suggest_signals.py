@@ -1,0 +1,35 @@
+import pytest
+
+from edgepack.data.recipes import list_recipes
+from edgepack.data.suggest import ModelFacts, suggest
+
+TOKENS = {"input_ids": ("N", "L"), "attention_mask": ("N", "L")}
+CASES = [
+    (TOKENS, {"last_hidden_state": ("N", "L", 384)}, {}, "minilm-embedding"),
+    (TOKENS, {"sentence_embedding": ("N", 384)}, {}, "minilm-embedding"),
+    (TOKENS, {"logits": ("N", 3)}, {}, "text-classification"),
+    (TOKENS, {"logits": ("N", "L", 9)}, {}, "token-classification"),
+    ({"input": ("B", "n"), "state": (2, "B", 128), "sr": ()}, {"output": ("B", 1)}, {}, "silero-vad"),
+    ({"input_1": ("N", 49, 10, 1)}, {"y": ("N", 12)}, {}, "speech-commands-mfcc"),
+    ({"x": ("N", 1, 49, 40)}, {"y": ("N", 12)}, {}, "speech-commands-log-mel"),
+    ({"x": ("N", 96, 64)}, {"y": ("N", 521)}, {}, "yamnet"),
+    ({"x": ("N", 3, 48, "W")}, {"y": ("N", "T", 97)}, {}, "pp-ocr-recognition"),
+    ({"x": ("N", 3, 32, 100)}, {"y": ("N", "T", 6625)}, {"character": "a\nb"}, "pp-ocr-recognition"),
+    ({"x": ("N", 4)}, {"y": ("N", 3)}, {}, "tabular"),
+    ({"x": ("N", 10)}, {"y": ("N", 1)}, {}, "tabular-regression"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "notes", "recipe"), CASES, ids=[case[3] for case in CASES])
+def test_the_first_suggestion(inputs, outputs, notes, recipe):
+    first = suggest(ModelFacts("model", inputs, outputs, notes))[0]
+    assert first.recipe == recipe
+    assert first.why
+    assert recipe in list_recipes()
+
+
+def test_models_of_pictures_are_suggested_nothing_of_these():
+    for size, out in ((224, ("N", 1000)), (640, (1, 84, 8400))):
+        found = suggest(ModelFacts("model", {"x": ("N", 3, size, size)}, {"y": out}))
+        assert not {one.recipe for one in found} & {case[3] for case in CASES}
+    assert suggest(ModelFacts("model", {"x": ("N", 3, 5, 7, 9)}, {"y": ("N", 3)})) == ()
