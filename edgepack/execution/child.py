@@ -32,6 +32,7 @@ from edgepack.base import documents
 from edgepack.base.files import DISK_FULL, in_scratch, scratch_folder, storage_errors
 from edgepack.base.resources import package_folder
 from edgepack.execution.reads import ReadFiles
+from edgepack.execution.user_lines import UserLines
 from edgepack.specs.types import Progress, no_progress
 
 T = TypeVar("T")
@@ -52,11 +53,13 @@ def call(
     environment: Mapping[str, str] | None = None,
     track: Path | None = None,
     limit_option: str = "--compile-limit",
+    said: Callable[[str], None] | None = None,
 ) -> T:
     """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
 
     Without ``log``, or with one in a scratch folder, errors tell the last words instead of a file that will be gone.
-    ``limit_option`` is what the user gives for more time.
+    ``limit_option`` is what the user gives for more time. ``said`` is called with each line that the user's own code
+    prints while it runs; the log has it too.
     The function must be importable by its module and name. ``track`` is a folder in which the child keeps what files
     the function read (see ``reads.py``). Whatever happens, no process of the child's group is left.
     Raises the ``EdgepackError`` that the function raised; ``ChildError`` when the process crashed or took longer than
@@ -65,7 +68,15 @@ def call(
     with contextlib.ExitStack() as stack:
         place = log if log is not None else stack.enter_context(scratch_folder()) / "child.log"
         about = _About(_title(function), place, not in_scratch(place), limit_s, limit_option)
-        return _call(function, arguments, about, progress, environment, track)
+        return _call(function, arguments, about, _Heard(progress, said), environment, track)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Who hears of a call while it runs."""
+
+    progress: Progress
+    said: Callable[[str], None] | None
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,7 @@ def _call(
     function: Callable[..., T],
     arguments: tuple[Any, ...],
     about: _About,
-    progress: Progress,
+    heard: _Heard,
     environment: Mapping[str, str] | None,
     track: Path | None,
 ) -> T:
@@ -105,7 +116,7 @@ def _call(
     deadline = time.monotonic() + about.limit_s
     with _child(request, log, environment) as (process, reading):
         try:
-            answer = _listen(process, reading, deadline, progress)
+            answer = _listen(process, reading, deadline, heard)
         except _TooLong:
             raise errors.ChildError(
                 f"{about.title} took longer than {about.limit_s:.0f} s and was stopped",
@@ -185,15 +196,17 @@ def _import_path() -> dict[str, str]:
     return {"PYTHONPATH": root if not known else root + os.pathsep + known}
 
 
-def _listen(
-    process: subprocess.Popen[bytes], reading: int, deadline: float, progress: Progress
-) -> dict[str, Any] | None:
+def _listen(process: subprocess.Popen[bytes], reading: int, deadline: float, heard: _Heard) -> dict[str, Any] | None:
     """Return the child's answer; None when it ended without one. Raises ``_TooLong`` at the deadline."""
     for line in _lines(process, reading, deadline):
         message = json.loads(line)
-        if "progress" not in message:
+        if "said" in message:
+            if heard.said is not None:
+                heard.said(message["said"])
+        elif "progress" in message:
+            heard.progress(*message["progress"])
+        else:
             return dict(message)
-        progress(*message["progress"])
     return None
 
 
@@ -317,6 +330,7 @@ def _serve(descriptor: int, parent: int) -> None:
     channel = _Channel(descriptor)
     request = json.loads(sys.stdin.buffer.read())
     sys.path[:] = request["path"]
+    sys.stdout = UserLines(sys.stdout, lambda line: channel.send({"said": line}))
     try:
         result = _run(request, channel)
     except BaseException as error:

@@ -25,6 +25,9 @@ class Events(Protocol):
     def note(self, text: str) -> None:
         """Something the user should know that is not an error."""
 
+    def said(self, text: str) -> None:
+        """The user's own code, which the stage that began last runs, printed this line."""
+
 
 class Silent:
     """``Events`` that shows nothing."""
@@ -42,4 +45,7 @@ class Silent:
         """Show nothing."""
 
     def note(self, text: str) -> None:
+        """Show nothing."""
+
+    def said(self, text: str) -> None:
         """Show nothing."""

@@ -68,6 +68,7 @@ class StageRunner:
             limit_s=self.limit_s,
             log=log,
             progress=self.events.progress,
+            said=self.events.said,
             track=out if known.tracks is not None and known.tracks(*arguments) else None,
         )
 

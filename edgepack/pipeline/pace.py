@@ -28,10 +28,14 @@ class Pace:
         before = sum(earlier for earlier, _ in pairs)
         # A row that comes from the store now took its time before, and so does the next one.
         scale = sum(took for _, took in pairs) / before if before > 0 else 1.0
-        mean = sum(self._done.values()) / len(self._done) if self._done else None
-        known = [self._earlier[name] * scale if name in self._earlier else mean for name in self._left]
+        known = [self._earlier[name] * scale if name in self._earlier else self._alike_s(name) for name in self._left]
         found = [value for value in known if value is not None]
         return sum(found) if len(found) == len(known) else None
+
+    def _alike_s(self, name: str) -> float | None:
+        """Return what rows of the same precision took: of an int8 row, which is corrected, fp32 says nothing."""
+        took = [found for done, found in self._done.items() if done.split()[-1] == name.rsplit(maxsplit=1)[-1]]
+        return sum(took) / len(took) if took else None
 
     def finished(self, took_s: float, *, ran: bool) -> None:
         """Say what the next row took; ``ran`` says that it was made, and not taken from the store."""

@@ -12,7 +12,7 @@ NAMES = [name for name, _ in inspect.getmembers(Events, inspect.isfunction) if n
 
 
 def test_there_are_events() -> None:
-    assert set(NAMES) == {"begin", "progress", "end", "row", "note"}
+    assert set(NAMES) == {"begin", "progress", "end", "row", "note", "said"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -28,4 +28,5 @@ def test_silence_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     events.end("done", "")
     events.row(1, 2, "board int8", 90.0)
     events.note("a note")
+    events.said("a line of theirs")
     assert capsys.readouterr() == ("", "")

@@ -34,6 +34,11 @@ class Item:
     table: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
+def prints(text: str) -> str:
+    print(text)
+    return text
+
+
 def echo(item: Item) -> Item:
     return item
 

@@ -24,6 +24,8 @@ class Told:
 
     def row(self, number: int, total: int, title: str, left_s: float | None) -> None: ...
 
+    def said(self, text: str) -> None: ...
+
     def note(self, text: str) -> None:
         self.notes.append(text)
 

@@ -59,6 +59,11 @@ class Display:
         _LOG.info("%s", text)
         self._console.remark(f"[yellow]![/] {safe(text)}")
 
+    def said(self, text: str) -> None:
+        """Print what the user's code printed, so that it is not taken for ours."""
+        _LOG.info("printed: %s", text)
+        self._console.remark(f"[dim]\u2502[/] {safe(text)}")
+
 
 def in_words(seconds: float) -> str:
     """Return a time to wait as people say it: seconds below a minute and a half, hours from an hour and a half."""

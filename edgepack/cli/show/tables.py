@@ -16,7 +16,7 @@ from edgepack.specs.build import NOT_HERE
 from edgepack.verify.metrics import has_own_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from edgepack.data.suggest import Suggestion
     from edgepack.execution.prune import StageSize
@@ -68,6 +68,8 @@ def show_build(console: Console, result: BuildResult) -> None:
         if row.reason:
             colour = "dim" if row.status == "skipped" else "red"
             console.print(f"[{colour}]{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
+    for text in _answer(result.rows):
+        console.remark(f"\n{safe(text)}")
     for text in _remarks(result, expert=False):
         console.remark(f"[dim]{safe(text)}[/]")
     for text in _remarks(result, expert=True):
@@ -81,6 +83,21 @@ def show_build(console: Console, result: BuildResult) -> None:
     # Measured here, another device's bundle would say nothing of that device.
     if here := [row.bundle for row in result.rows if row.bundle and row.notes.get("latency") != NOT_HERE]:
         console.remark(f"  edgepack benchmark {safe(shlex.quote(here[-1]))}")
+
+
+def _answer(rows: tuple[BuildRow, ...]) -> Iterator[str]:
+    """Yield what to take, as the report says it, and each device on which a precision is not faster than fp32."""
+    from edgepack.report.entries import make_groups
+    from edgepack.report.entries.choice import default_limits
+    from edgepack.report.text.devices import devices
+    from edgepack.report.text.sentences import recommendation
+
+    for group in make_groups((), rows):
+        if any(entry.measured for entry in group.entries):
+            yield recommendation(group.entries, default_limits(group.entries))
+        for device in devices(group.entries):
+            if device.gain in ("same", "slower"):
+                yield f"{device.name}: {device.text}"
 
 
 def show_plan(console: Console, plan: BuildPreview) -> None:

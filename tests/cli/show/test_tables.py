@@ -223,3 +223,16 @@ def test_targets_lose_none_of_their_precisions(console: Console, capsys: pytest.
     for target in targets:
         (line,) = [line for line in lines if line.split()[:1] == [target.id]]
         assert " ".join(target.compute.precisions) in line
+
+
+def test_a_build_ends_with_what_to_take(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = made_up.labelled_build()[1]
+    show_build(console, BuildResult("net", rows, (), "out", None, {}, 1, 0))
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "Take host-openvino int8: p90 2.36 ms, 1.86 times as fast as its fp32" in printed
+    assert "Take fp32 there" not in printed
+    slower = dataclasses.replace(rows[3], speedup_over_fp32=0.9, speedup_ci95=(0.85, 0.97))
+    show_build(console, BuildResult("net", (*rows[:3], slower), (), "out", None, {}, 1, 0))
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "host-onnxruntime: int8 is 1.11 times slower (1.03–1.18)" in printed  # noqa: RUF001
+    assert "Take fp32 there, unless size matters more." in printed
