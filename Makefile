@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-report bench-tvm bench-tvm-tuning \
-  peers peers-short test-aarch64 test-tensorrt test-signing \
+  peers peers-short test-aarch64 test-install test-tensorrt test-signing \
   tvm-models clean
 .DELETE_ON_ERROR:
 
@@ -136,6 +136,13 @@ artifacts/models/.ready:
 
 tvm-models: $(READY) artifacts/models/.ready
 	$(BIN)/python benchmarks/tvm_models.py artifacts/models | tee artifacts/tvm-models.md
+
+# Every role (builder, builder-tvm, device-openvino, ...) in an environment of its own, for every Python from 3.11 to 3.14
+# that is here; prints how large each is. A part of it: make test-install ROLES="builder and 3.11".
+ROLES ?= test
+
+test-install: $(READY)
+	$(BIN)/python -m pytest -q -s -k "$(ROLES)" tests/test_install.py
 
 # Runs aarch64 bundles under qemu-user, with Debian's arm64 Python and with the C++ runner. Sets up .aarch64 from
 # Debian's packages (140 MB; nothing is installed) and fetches TVM's aarch64 runtime (97 MB, once). Proves numbers and

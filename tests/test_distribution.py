@@ -131,6 +131,46 @@ def test_the_build_extra_is_taken_on_this_python(wheel: Path, links: Path) -> No
     assert "click-9999" in done.stdout
 
 
+# --- torch ------------------------------------------------------------------------------------------------------------
+
+
+def empty_wheel(folder: Path, name: str, version: str) -> None:
+    info = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="there is no CUDA build of torch for macOS")
+def test_the_torch_extra_stops_where_the_index_has_the_cuda_build_alone(
+    wheel: Path, links: Path, tmp_path: Path
+) -> None:
+    """torch 2.13.0 without a local version is the one that brings 2 GB of CUDA: nothing of it may be fetched."""
+    shutil.copytree(links, tmp_path / "cuda", ignore=shutil.ignore_patterns("torch-*"))
+    empty_wheel(tmp_path / "cuda", "torch", "2.13.0")
+    done = resolve(wheel, tmp_path / "cuda", "build,torch", old=False)
+    assert done.returncode != 0
+    assert "torch==2.13.0+cpu" in done.stdout + done.stderr
+    empty_wheel(tmp_path / "cuda", "torch", "2.13.0+cpu")
+    done = resolve(wheel, tmp_path / "cuda", "build,torch", old=False)
+    assert done.returncode == 0, done.stderr
+    assert "torch-2.13.0+cpu" in done.stdout
+
+
+@pytest.mark.parametrize("role", ["builder", "builder-openvino", "builder-tvm", "device-openvino", "device-tensorrt"])
+def test_roles_compose(wheel: Path, role: str, tmp_path: Path, links: Path) -> None:
+    shutil.copytree(links, tmp_path / "links")
+    for name, version in (("apache_tvm", "0.27.0.post1"), ("apache_tvm_ffi", "0.1.14.post1")):
+        empty_wheel(tmp_path / "links", name, version)
+    done = resolve(wheel, tmp_path / "links", role, old=False)
+    assert done.returncode == 0, done.stderr
+    found = set(re.findall(r"(\w+)-[0-9.]+", done.stdout.replace("-", "-").replace("apache_tvm_ffi", "ffi")))
+    assert ("onnxslim" in found) == role.startswith("builder")
+    assert ("openvino" in found) == role.endswith("openvino")
+    assert ("apache_tvm" in found or "apache" in done.stdout) == role.endswith("tvm")
+
+
 # --- Docker -----------------------------------------------------------------------------------------------------------
 
 
