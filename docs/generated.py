@@ -5,9 +5,12 @@ A page says where it goes by a comment, such as ``<!-- generated: commands -->``
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import json
 import re
 import tomllib
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import click
 
 import edgepack
 from edgepack.cli.main import _SECTIONS, cli
+from edgepack.pipeline.settings import BuildSettings
 
 TARGETS = Path(__file__).resolve().parent.parent / "targets"
 
@@ -51,6 +55,62 @@ def targets() -> str:
         engine = facts["backend"] + (f" {device}" if device != "CPU" else "")
         lines.append(f"| `{facts['id']}` | {facts['title']} | {engine} | {facts['arch']} |")
     return "\n".join(lines)
+
+
+# Keys whose option has another name, and those that are an argument.
+_OPTION_OF = {"eval": "eval_data", "benchmark": "no_benchmark"}
+# Keys of which an option says something else: it is an argument, it says the opposite, or it takes units.
+_TEXTS = {
+    "model": "The trained model: what 'edgepack build' takes as MODEL.",
+    "benchmark": "Measure latencies on this machine.",
+    "metric": "What is measured of the models: the name of a metric, or module:function(outputs, labels).",
+    "max_drop": "Largest allowed drop of the metric against fp32: 0.01 is one percentage point.",
+}
+
+
+def settings() -> str:
+    """Return the table of docs/settings.md: the fields of the dataclass, with the help of their options.
+
+    It stands in the page itself, which people read without MkDocs too; a test compares.
+    """
+    command = cli.get_command(click.Context(cli, info_name="edgepack"), "build")
+    assert command is not None
+    options = {option.name: option for option in command.params if isinstance(option, click.Option)}
+    lines = ["| key | value | default | option | what it does |", "|---|---|---|---|---|"]
+    for field in dataclasses.fields(BuildSettings):
+        option = options.get(_OPTION_OF.get(field.name, field.name))
+        flag = f"`{max(option.opts, key=len)}`" if option is not None else "MODEL"
+        text = " ".join(((option.help if option is not None else "") or "").split())
+        said = re.search(r"\[default: (.*)\]$", text)
+        default = _default(field, said[1] if said else "none")
+        text = _TEXTS.get(field.name) or re.sub(r"\s*(Repeatable.*)?(\[default: .*\])?$", "", text)
+        cells = (f"`{field.name}`", _value(field), default, flag, text)
+        lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _value(field: dataclasses.Field[Any]) -> str:
+    """Return what a key takes, in TOML's words."""
+    hint = typing.get_type_hints(BuildSettings)[field.name]
+    names = {str: "string", int: "integer", float: "number", bool: "boolean"}
+    parts = [part for part in (typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)) if part]
+    found = []
+    for part in (part for part in parts if part is not type(None)):
+        origin, inner = typing.get_origin(part), typing.get_args(part)
+        if origin is tuple:
+            found.append("array of strings")
+        elif origin is typing.Literal:
+            found.append(", ".join(f"`{value}`" for value in inner))
+        else:
+            found.append(names.get(part, "table of strings"))
+    return " or ".join(found)
+
+
+def _default(field: dataclasses.Field[Any], said: str) -> str:
+    if field.default is dataclasses.MISSING:
+        return "`{}`" if field.default_factory is not dataclasses.MISSING else "required"
+    value = list(field.default) if isinstance(field.default, tuple) else field.default
+    return said if value is None else f"`{json.dumps(value)}`"
 
 
 def commands() -> str:

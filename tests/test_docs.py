@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import os
 import re
 import shlex
@@ -22,6 +23,7 @@ import edgepack
 from edgepack.calibrate.observers import OBSERVERS
 from edgepack.cli.main import cli
 from edgepack.errors import EdgepackError
+from edgepack.pipeline.settings import BuildSettings
 from edgepack.verify.metrics import METRICS
 
 PAGES = page_names()
@@ -272,6 +274,12 @@ def test_the_table_of_targets_has_every_profile() -> None:
     profiles = {path.stem for path in (ROOT / "targets").glob("*.toml")}
     assert sorted(listed) == sorted(profiles | {"host-onnxruntime", "host-openvino", "host-tvm"})
     assert all(f"| `{name}` |" in generated().targets() for name in profiles)
+
+
+def test_the_page_of_the_settings_has_every_key_as_it_is() -> None:
+    made = generated().settings()
+    assert made in read_page("docs/settings.md").text, f"the table of docs/settings.md must be:\n{made}"
+    assert made.count("\n") == len(dataclasses.fields(BuildSettings)) + 1
 
 
 def test_the_python_page_shows_all_that_is_promised() -> None:

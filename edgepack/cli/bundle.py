@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -260,7 +261,15 @@ def compare(
     type=click.Path(path_type=Path),
     multiple=True,
     default=(Path("report.html"),),
-    help="Report to write: .html, .md, .csv, .parquet or .xml (JUnit). Repeatable  [default: report.html]",
+    help="Report to write: .html, .md, .csv, .parquet or .xml (JUnit), or - for stdout. Repeatable  "
+    "[default: report.html]",
+)
+@click.option(
+    "--format",
+    "report_format",
+    type=OneOf(("html", "md", "csv", "parquet", "xml")),
+    default="md",
+    help="Format of what goes to stdout by --out -  [default: md]",
 )
 @click.option("--baseline", type=click.Path(path_type=Path), help="Older results to compare with (.html and .md).")
 @click.option(
@@ -269,25 +278,46 @@ def compare(
     multiple=True,
     help="Exit with code 5 if this holds, as 'p90 > 20ms' or 'drop > 1pt'. Repeatable.",
 )
+@click.option(
+    "--github", is_flag=True, help="Print annotations for GitHub's runner, and add the report to the step's summary."
+)
+@options("json")
 def report(
-    sources: tuple[Path, ...], outs: tuple[Path, ...], baseline: Path | None, conditions: tuple[str, ...]
+    sources: tuple[Path, ...],
+    outs: tuple[Path, ...],
+    report_format: str,
+    baseline: Path | None,
+    conditions: tuple[str, ...],
+    github: bool,
+    as_json: bool,
 ) -> None:
     """Compare results and builds in one report.
 
     Reads results of 'edgepack benchmark -o' and build.json files of builds, and folders of them. For results of other
     machines, copy their JSON files into one folder. An HTML report is one self-contained file.
     """
-    from edgepack.cli.measure import write_reports
+    from edgepack.cli.measure import STDOUT, tell_github, write_reports
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layout import safe
+    from edgepack.report.formats.summary import summarise
 
-    console = make_console()
-    violated = write_reports(sources, outs, baseline, conditions)
+    if as_json and (github or STDOUT in outs):
+        raise click.UsageError("--json, --github and --out - each want stdout: give one of them")
+    # What goes to stdout must stay whole: what failed is said beside it.
+    console = make_console(as_json or STDOUT in outs)
+    found = write_reports(sources, outs, baseline, conditions, report_format)
+    for text in found.texts:
+        sys.stdout.buffer.write(text)
     for out in outs:
-        console.remark(f"wrote {safe(out)}")
-    for text in violated:
-        console.print(f"[bold red]failed:[/] {safe(text)}")
-    if violated:
+        if out != STDOUT:
+            console.remark(f"wrote {safe(out)}")
+    if as_json:
+        echo_json(summarise(found.results, found.rows, found.violated))
+    if github:
+        tell_github(found)
+    for violated in found.violated:
+        console.print(f"[bold red]failed:[/] {safe(violated)}")
+    if found.violated:
         raise click.exceptions.Exit(5)
 
 
@@ -304,7 +334,8 @@ def report(
 @click.option(
     "--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="trtexec: samples per query."
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="JSON file to write.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="JSON file to write; required without --json.")
+@options("json")
 def import_(
     file: Path,
     bundle: Path | None,
@@ -314,19 +345,25 @@ def import_(
     cpu: str | None,
     here: bool,
     batch: int,
-    out: Path,
+    out: Path | None,
+    as_json: bool,
 ) -> None:
     """Convert another tool's measurement to a result.
 
     FILE is a JSON report of benchmark_app, the exported times of trtexec, or a folder with LoadGen's logs.
     """
+    if out is None and not as_json:
+        raise click.UsageError("where should the result go? Give --out result.json, or --json for stdout")
     from edgepack.cli.measure import import_file, write_results
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_results
 
     result = import_file(file, bundle, name, target, precision, cpu, here=here, batch=batch)
-    write_results((result,), out)
-    show_results(make_console(), (result,))
+    if out is not None:
+        write_results((result,), out)
+    if as_json:
+        echo_json(result)
+    show_results(make_console(as_json), (result,))
 
 
 def _seconds(limit: int | None) -> float | None:

@@ -65,7 +65,10 @@ def _ask(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def _toml(settings: BuildSettings) -> str:
-    lines = ["# Built by 'edgepack build' in this folder; every key is described by 'edgepack schema settings'."]
+    lines = [
+        "# Built by 'edgepack build' in this folder; every key is described in docs/settings.md and by\n"
+        "# 'edgepack schema settings'."
+    ]
     for key, value in changed(settings).items():
         lines.append(f"{key} = {_literal(value)}")
     return "\n".join(lines) + "\n"

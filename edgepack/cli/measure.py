@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgepack.base.files import scratch_folder
+import click
+
+from edgepack.base.files import scratch_folder, storage_errors
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
     from edgepack.benchmark.imported import Of
+    from edgepack.specs.build import BuildRow
     from edgepack.specs.result import Peaks, Result, Scenario
     from edgepack.specs.run import RunOptions
     from edgepack.specs.target import Host
     from edgepack.specs.types import Precision, Progress
 
 _STARTUP_S = 600.0
+STDOUT = Path("-")
 _FORMATS = (".html", ".md", ".csv", ".parquet", ".xml")
 
 
@@ -167,13 +173,28 @@ def _uncollected() -> Iterator[None]:
         gc.enable()
 
 
+@dataclass(frozen=True)
+class Reported:
+    """What was read and judged for a report; ``texts`` are what goes to stdout."""
+
+    results: tuple[Result, ...]
+    rows: tuple[BuildRow, ...]
+    violated: tuple[str, ...]
+    texts: tuple[bytes, ...]
+
+
 @_uncollected()
 def write_reports(
-    sources: tuple[Path, ...], outs: tuple[Path, ...], baseline: Path | None, conditions: tuple[str, ...]
-) -> tuple[str, ...]:
+    sources: tuple[Path, ...],
+    outs: tuple[Path, ...],
+    baseline: Path | None,
+    conditions: tuple[str, ...],
+    stdout_format: str = "md",
+) -> Reported:
     """Write the reports of all results and builds found in ``sources``; the suffix of a name is its format.
 
-    All are made before the first is written. Returns the ``--fail-if`` conditions that hold, as text.
+    All are made before the first is written. ``-`` is made as ``stdout_format`` and returned. ``violated`` are the
+    ``--fail-if`` conditions that hold, as text.
     """
     from edgepack.base.files import atomic_write
     from edgepack.report.entries.read import read_results
@@ -184,11 +205,12 @@ def write_reports(
     from edgepack.report.html.page import to_html
     from edgepack.report.text.conditions import parse_condition
 
-    for out in outs:
-        if out.suffix not in _FORMATS:
+    kinds = {out: f".{stdout_format}" if out == STDOUT else out.suffix for out in outs}
+    for out, kind in kinds.items():
+        if kind not in _FORMATS:
             raise ConfigError(f"{out}: unknown report format", hint=f"use one of {', '.join(_FORMATS)}")
-    if baseline is not None and not any(out.suffix in (".html", ".md") for out in outs):
-        raise ConfigError(f"--baseline does not work with {outs[0].suffix}", hint="write an .html or .md report")
+    if baseline is not None and not {".html", ".md"} & set(kinds.values()):
+        raise ConfigError(f"--baseline does not work with {next(iter(kinds.values()))}", hint="write .html or .md")
     parsed = tuple(parse_condition(text) for text in conditions)
     results, rows = read_results(sources)
     old = read_results((baseline,)) if baseline is not None else None
@@ -199,7 +221,24 @@ def write_reports(
         ".parquet": lambda: to_parquet(results, rows),
         ".xml": lambda: to_junit(results, rows, parsed).encode(),
     }
-    for out, content in [(out, formats[out.suffix]()) for out in dict.fromkeys(outs)]:
+    texts = []
+    for out, content in [(out, formats[kind]()) for out, kind in kinds.items()]:
+        if out == STDOUT:
+            texts.append(content)
+            continue
         with atomic_write(out) as file:
             file.write(content)
-    return violations(results, rows, parsed)
+    return Reported(results, rows, violations(results, rows, parsed), tuple(texts))
+
+
+def tell_github(found: Reported) -> None:
+    """Print annotations for GitHub's runner, and append the report to the step's summary where it has one."""
+    from edgepack.base.text import printable
+    from edgepack.report.formats.github import to_annotations
+    from edgepack.report.formats.markdown import to_markdown
+
+    for line in to_annotations(found.results, found.rows, found.violated):
+        click.echo(printable(line))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with storage_errors(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
+            file.write(to_markdown(found.results, found.rows))

@@ -30,7 +30,7 @@ class OneOf(click.Choice[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Return ``value`` when it is allowed."""
         if value not in self.choices:
-            name = param.name if param and param.name else "value"
+            name = (param.name if param and param.name else "value").replace("_", " ")
             self.fail(f"unknown {name.removesuffix('s')} {value!r}; {suggestion(value, self.choices)}", param, ctx)
         return str(value)
 

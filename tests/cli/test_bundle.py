@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from small_bundles import small_bundle
 
 from edgepack.cli.main import cli
+from edgepack.specs.build import BuildResult
 from edgepack.specs.run import Verification
 
 pytestmark = pytest.mark.slow
@@ -79,3 +80,72 @@ def test_several_results_are_not_written_to_a_file(bundle, tmp_path):
     done = CliRunner().invoke(cli, [str(word) for word in ("benchmark", bundle, other, *words)])
     assert done.exit_code == 2
     assert "is a file, and there are 2 results" in done.stderr
+
+
+# --- reports to programs ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A folder with what a build and its measurements wrote."""
+    import made_up
+
+    from edgepack.base.documents import to_json
+
+    measured, rows = made_up.labelled_build()
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for result in measured:
+        (folder / f"{result.target}-{result.precision}.json").write_text(to_json(result))
+    (folder / "build.json").write_text(to_json(BuildResult("resnet20", rows, (), "out", None, {}, 1, 0)))
+    return folder
+
+
+def test_a_report_goes_to_stdout_whole(results):
+    done = run("report", results, "--out", "-")
+    assert done.stdout.startswith("# edgepack report\n")
+    assert done.stderr == ""
+    assert run("report", results, "-o", "-", "--format", "csv").stdout.startswith("model,")
+    assert run("report", results, "-o", "-", "--format", "html").stdout.startswith("<!doctype html>")
+
+
+def test_what_failed_is_said_beside_a_report_on_stdout(results):
+    done = CliRunner().invoke(cli, ["report", str(results), "-o", "-", "--fail-if", "p90 > 1us"])
+    assert done.exit_code == 5
+    assert "p90 > 1us" not in done.stdout
+    assert "p90 > 1us" in done.stderr
+
+
+def test_a_report_as_json(results, tmp_path):
+    done = CliRunner().invoke(
+        cli, ["report", str(results), "-o", str(tmp_path / "r.html"), "--json", "--fail-if", "p90 > 1us"]
+    )
+    assert done.exit_code == 5
+    found = json.loads(done.stdout)
+    assert found["models"][0]["take"] == "host-openvino int8"
+    assert len(found["failed"]) == 4
+    assert (tmp_path / "r.html").is_file()
+
+
+def test_annotations_and_the_summary_of_a_step(results, tmp_path, monkeypatch):
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    words = ["report", str(results), "-o", str(tmp_path / "r.md"), "--github", "--fail-if", "p90 > 1us"]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 5
+    assert done.stdout.count("::error title=a condition of --fail-if holds::") == 4
+    assert summary.read_text().startswith("before\n# edgepack report\n")
+
+
+def test_an_import_as_json_needs_no_file(tmp_path):
+    times = [
+        {"startEnqMs": 2.0 * i, "endEnqMs": 2 * i + 0.05, "startH2dMs": 2.0 * i, "endH2dMs": 2 * i + 0.1,
+         "startComputeMs": 2 * i + 0.1, "endComputeMs": 2 * i + 1, "startD2hMs": 2.0 * i + 1, "endD2hMs": 2 * i + 1.15,
+         "h2dMs": 0.1, "computeMs": 0.9, "d2hMs": 0.15, "latencyMs": 1.15, "enqMs": 0.05}
+        for i in range(100)
+    ]  # fmt: skip
+    (tmp_path / "trt.json").write_text(json.dumps(times))
+    done = CliRunner().invoke(cli, ["import", str(tmp_path / "trt.json"), "-t", "rpi5", "-p", "int8", "--json"])
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["target"] == "raspberry-pi-5"

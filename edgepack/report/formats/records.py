@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from edgepack.report.entries import Entry, make_groups
+from edgepack.report.entries import Entry, Group, make_groups
 from edgepack.report.text.bounds import bound_of
 from edgepack.report.text.table import mark
 from edgepack.specs.build import BuildRow
@@ -30,6 +30,11 @@ def make_records(results: tuple[Result, ...], rows: tuple[BuildRow, ...]) -> Rec
     ]
     columns = {name: kind for name, kind, _ in found[0]} if found else {}
     return Records(columns, tuple({name: value for name, _, value in fields} for fields in found))
+
+
+def record_of(group: Group, entry: Entry) -> dict[str, Any]:
+    """Return one entry's record."""
+    return {name: value for name, _, value in _fields(group.source_sha256, entry)}
 
 
 def _fields(source_sha256: str, entry: Entry) -> Iterator[tuple[str, type, Any]]:
