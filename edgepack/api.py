@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast, overload
 
 from edgepack.base.documents import suggestion
 from edgepack.errors import ConfigError
 from edgepack.execution.events import Events
 from edgepack.runtime.load import LoadedModel
 from edgepack.runtime.load import load as load_bundle
+from edgepack.runtime.watch import WatchedModel
 from edgepack.specs.build import BuildResult
 from edgepack.specs.run import RunOptions
 
@@ -61,21 +62,43 @@ def build(
         return run(asked, opened, display)
 
 
+@overload
 def load(
     bundle: str | os.PathLike[str],
     options: RunOptions | None = None,
     *,
     batch: int = 1,
     allow_native: bool | None = None,
-) -> LoadedModel:
+    watch: Literal[False] = False,
+) -> LoadedModel: ...
+@overload
+def load(
+    bundle: str | os.PathLike[str],
+    options: RunOptions | None = None,
+    *,
+    batch: int = 1,
+    allow_native: bool | None = None,
+    watch: Literal[True],
+) -> WatchedModel: ...
+def load(
+    bundle: str | os.PathLike[str],
+    options: RunOptions | None = None,
+    *,
+    batch: int = 1,
+    allow_native: bool | None = None,
+    watch: bool = False,
+) -> LoadedModel | WatchedModel:
     """Return a bundle, checked and in its engine, as a context manager.
 
     ``with load("net.edgepack") as model: outputs = model.infer({"input": array})`` gives arrays by name.
     ``options`` say how the engine runs it; without them, what ``edgepack tune`` found on this device, else the engine's
     defaults. ``batch`` is how many samples most calls will have. ``allow_native`` says whether machine code in the
-    bundle may run; where it is None, this device's settings do, or else only what was built here runs. Raises
-    ``EdgepackError`` when the bundle is damaged, or this machine cannot or may not run it.
+    bundle may run; where it is None, this device's settings do, or else only what was built here runs. With ``watch``
+    the model follows its file: when an installation switches to another version, so do the calls that come after, and
+    none is lost. Raises ``EdgepackError`` when the bundle is damaged, or this machine cannot or may not run it.
     """
+    if watch:
+        return WatchedModel(Path(_text("bundle", bundle)), options, batch=batch, allow_native=allow_native)
     return load_bundle(Path(_text("bundle", bundle)), options, batch=batch, allow_native=allow_native)
 
 

@@ -44,7 +44,7 @@ def files(folder: Path) -> Path:
 
 
 def test_every_example_is_in_the_readme_and_every_command_is_tested_here() -> None:
-    named = set(re.findall(r"`([\w.-]+\.(?:py|toml|yml))", (EXAMPLES / "README.md").read_text()))
+    named = set(re.findall(r"`([\w.-]+\.(?:py|toml|yml|service|sh))", (EXAMPLES / "README.md").read_text()))
     assert named | {"stripes.py"} == {path.name for path in EXAMPLES.iterdir() if path.is_file()} - {"README.md"}
     source = Path(__file__).read_text()
     assert [command for command in COMMANDS if f'"{command}"' not in source] == []

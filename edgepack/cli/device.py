@@ -28,8 +28,20 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--wait", type=DURATION, default=None, help="Wait so long for another installation  [default: not at all]"
 )
+@click.option("--health", help="Shell command that must succeed within --window, or the version before returns.")
+@click.option("--window", type=DURATION, default="60s", show_default=True, help="With --health: how long it may take.")
+@click.option("--again", is_flag=True, help="Try a bundle that failed twice here.")
 @options("threads", "allow_native", "json")
-def install(bundle: Path, root: Path, wait: int | None, threads: int | None, as_json: bool) -> None:
+def install(
+    bundle: Path,
+    root: Path,
+    wait: int | None,
+    health: str | None,
+    window: int,
+    again: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
     """Install a bundle on this device and activate it.
 
     Checks the bundle, copies it below --root, builds its engine, verifies it with its golden vectors, and only then
@@ -37,12 +49,13 @@ def install(bundle: Path, root: Path, wait: int | None, threads: int | None, as_
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Bar
-    from edgepack.runtime.install import describe_record
+    from edgepack.runtime.install import Health, describe_record
     from edgepack.runtime.install import install as run
     from edgepack.specs.run import RunOptions
 
+    check = Health(health, window / 1e9) if health is not None else None
     with Bar(make_console(), "install") as bar:
-        record = run(bundle, root, RunOptions(threads=threads), bar, (wait or 0) / 1e9)
+        record = run(bundle, root, RunOptions(threads=threads), bar, (wait or 0) / 1e9, check, again=again)
     _answer(record, describe_record(record), as_json)
 
 
@@ -90,6 +103,21 @@ def rollback(root: Path, on: str | None, python: str, as_json: bool) -> None:
 
 
 @click.command()
+@_root
+@options("json")
+def recover(root: Path, as_json: bool) -> None:
+    """Return to the version before when a trial was cut off; for the start of a device.
+
+    A version that 'install --health' put in use, and that has not passed since, as after a power cut, is left.
+    """
+    from edgepack.runtime.install import describe_record
+    from edgepack.runtime.install import recover as run
+
+    found = run(root)
+    _answer(found, describe_record(found) if found is not None else ("no active version",), as_json)
+
+
+@click.command()
 @_bundle
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Bundle to write.")
 @options("json")
@@ -130,4 +158,4 @@ def _answer(value: object, lines: Iterable[str], as_json: bool) -> None:
         console.print(safe(line))
 
 
-COMMANDS = (install, status, rollback, adopt, receive)
+COMMANDS = (install, status, rollback, recover, adopt, receive)

@@ -49,6 +49,7 @@ _SECTIONS = {
         "device.install",
         "device.status",
         "device.rollback",
+        "device.recover",
         "device.adopt",
         "device.receive",
     ),

@@ -13,6 +13,7 @@ from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError, EdgepackError, IntegrityError, StorageError
 from edgepack.runtime.load import PLANS, RECORD
+from edgepack.runtime.trial import AUDIT, AUDIT_OLD, FAILURES, TRIAL, read_trial
 from edgepack.specs.run import Verification
 from edgepack.specs.target import Host
 from edgepack.specs.types import Precision
@@ -25,7 +26,8 @@ LOCK = ".lock"
 _ID = re.compile("[0-9a-f]{16}")
 _HALF_COPIED = re.compile(r"\.[0-9a-f]{16}\.[a-z0-9_]{8}")
 _HALF_LINKED = re.compile(rf"\.{CURRENT}\.[0-9]+(\.old)?")
-_HALF_WRITTEN = re.compile(rf"\.{re.escape(HISTORY)}\.[0-9a-f]{{8}}\.tmp")
+_NOTES = (HISTORY, TRIAL, FAILURES)
+_HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, _NOTES))})\.[0-9a-f]{{8}}\.tmp")
 _AGAIN = "install the bundle again"
 _COPIED = (
     f"{CURRENT} is a folder and no link: the installation was copied with links followed (cp -L, scp -r, a FAT disk)"
@@ -62,6 +64,7 @@ class RootStatus:
     """What a root holds: the version in use (None before the first), and all versions, newest first.
 
     ``problem`` is what is wrong with the version in use; ``damaged`` are versions that cannot be told of, and why.
+    ``on_trial``: the version in use has not passed its health command yet.
     """
 
     current: InstallRecord | None
@@ -69,6 +72,7 @@ class RootStatus:
     previous: str | None
     problem: str | None = None
     damaged: tuple[str, ...] = ()
+    on_trial: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,9 @@ def status(root: Path) -> RootStatus:
     records, damaged = _read_records(root)
     name = current_id(root)
     current = next((record for record in records if record.id == name), None)
-    return RootStatus(current, records, previous_id(root), _problem(root, current), damaged)
+    trial = read_trial(root)
+    on_trial = trial is not None and trial.id == name
+    return RootStatus(current, records, previous_id(root), _problem(root, current), damaged, on_trial)
 
 
 def _problem(root: Path, current: InstallRecord | None) -> str | None:
@@ -211,7 +217,7 @@ def is_made_by_us(entry: Path) -> bool:
     """Say whether an entry of a root is one that an installation makes."""
     if entry.name == VERSIONS and not entry.is_symlink() and entry.is_dir():
         return all(_ID.fullmatch(path.name) or _HALF_COPIED.fullmatch(path.name) for path in entry.iterdir())
-    known = entry.name in (PLANS, CURRENT, HISTORY, LOCK)
+    known = entry.name in (PLANS, CURRENT, LOCK, AUDIT, AUDIT_OLD, *_NOTES)
     return known or bool(_HALF_LINKED.fullmatch(entry.name) or _HALF_WRITTEN.fullmatch(entry.name))
 
 

@@ -28,6 +28,7 @@ from edgepack.trust.statement import Signed, check, when
 VARIABLE = "EDGEPACK_POLICY"
 SYSTEM_POLICY = Path("/etc/edgepack/policy.json")
 NAME = "policy.json"
+KEPT_VERSIONS = 3
 _FORMAT = 1
 _LIMIT_BYTES = 1 << 20
 # A signature from the future says that this machine's clock is behind: by how much it may be.
@@ -42,7 +43,8 @@ class Policy:
     ``keys`` is a folder of public keys and ``threshold`` how many of them must have signed; ``root`` is a root of trust
     (``root.json``), which then says both. Paths are relative to the policy. ``lowest`` is the lowest version of each
     model, by its name. ``native`` says whether native code may run: as the device's settings say, or of every bundle
-    that the policy takes, or never. ``max_age_days`` is how old a signature may be. What is installed already goes on
+    that the policy takes, or never. ``max_age_days`` is how old a signature may be. ``keep`` is how many versions an
+    installation keeps; the one in use and the one before stay in any case. What is installed already goes on
     running when its time is over; nothing more is taken in.
     """
 
@@ -57,6 +59,7 @@ class Policy:
     lowest: Mapping[str, str] = field(default_factory=dict)
     native: Literal["settings", "allowed", "refused"] = "settings"
     max_age_days: int | None = None
+    keep: int = KEPT_VERSIONS
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,14 @@ class Found:
 class Admission:
     """Why a bundle was taken: by whom it is signed, as ``name id``, and what they say; empty where nothing was asked.
 
-    ``native`` is what the policies say of native code, None where they leave it to the device's settings.
+    ``native`` is what the policies say of native code, None where they leave it to the device's settings; ``keep`` is
+    how many versions are kept.
     """
 
     signers: tuple[str, ...] = ()
     signed: Signed | None = None
     native: bool | None = None
+    keep: int = KEPT_VERSIONS
 
 
 def policies() -> tuple[Found, ...]:
@@ -95,7 +100,8 @@ def admit(bundle: Bundle, *, new: bool = True, now: datetime | None = None) -> A
     said = [each.native for each in admissions if each.native is not None]
     signed = [each for each in admissions if each.signed is not None]
     names = dict.fromkeys(name for each in admissions for name in each.signers)
-    return Admission(tuple(names), signed[0].signed if signed else None, all(said) if said else None)
+    keep = min((each.keep for each in admissions), default=KEPT_VERSIONS)
+    return Admission(tuple(names), signed[0].signed if signed else None, all(said) if said else None, keep)
 
 
 def take(paths: tuple[Path, ...], into: Path | None = None) -> SignedRoot:
@@ -166,7 +172,7 @@ def _admit(bundle: Bundle, found: Found, now: datetime, *, new: bool) -> Admissi
         )
     native = {"settings": None, "allowed": True, "refused": False}[policy.native]
     if not policy.require_signature:
-        return Admission(native=native)
+        return Admission(native=native, keep=policy.keep)
     if bundle.signature is None:
         raise TrustError(f"{bundle.path} is not signed, and {found.path} asks for it", hint=_NOT_SIGNED)
     keys, needed, root = _trusted(found)
@@ -177,7 +183,7 @@ def _admit(bundle: Bundle, found: Found, now: datetime, *, new: bool) -> Admissi
     says = check(envelope.payload, bundle)
     if new:
         _refuse_late(bundle, says, policy, root, now)
-    return Admission(tuple(f"{key.name} {key.id[:16]}" for key in by), says, native)
+    return Admission(tuple(f"{key.name} {key.id[:16]}" for key in by), says, native, policy.keep)
 
 
 def _unwanted(manifest: Manifest, policy: Policy) -> Iterator[str]:
@@ -288,6 +294,8 @@ def _problems(policy: Policy) -> Iterator[str]:
         yield f"it has format {policy.format}; this edgepack reads {_FORMAT}"
     if policy.threshold < 1:
         yield "threshold: at least 1 key must have signed"
+    if policy.keep < 1:
+        yield "keep: at least 1 version is kept"
     if policy.max_age_days is not None and policy.max_age_days < 1:
         yield "max_age_days: at least 1"
     if not policy.require_signature:
