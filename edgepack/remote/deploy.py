@@ -16,6 +16,7 @@ from edgepack.bundle.archive import open_bundle
 from edgepack.errors import EdgepackError, RemoteError
 from edgepack.remote.commands import Facts, Sent, call, error_of, need_edgepack, send
 from edgepack.remote.ssh import Board, ask, edgepack
+from edgepack.runtime.install import Health
 from edgepack.runtime.root import InstallRecord, RootStatus
 from edgepack.runtime.run import Answer
 from edgepack.specs.result import Result, Scenario
@@ -53,21 +54,28 @@ def deploy(
     *,
     allow_native: bool = False,
     again: bool = False,
+    health: Health | None = None,
     progress: Progress = no_progress,
     clock: Callable[[], float] = time.time,
 ) -> Deployed:
     """Send ``bundle`` to a board, install it below ``root`` there and return what came of it.
 
-    A board that has this very bundle in use is left alone, unless ``again``. Raises ``RemoteError`` when the board
-    cannot be reached, and the error that the installation ended with there; what was in use stays in use then.
+    A board that has this very bundle in use is left alone, unless ``again``. With ``health`` it is on trial first.
+    Raises ``RemoteError`` when the board cannot be reached or says that it installed another file, and the error that
+    the installation ended with there; what was in use stays in use then.
     """
     checked = open_bundle(bundle)
     facts = need_edgepack(board)
     if not again and (found := in_use(board, root)) is not None and found.sha256 == checked.sha256:
         return Deployed(board.host, found, already=True, note=_clock_note(facts, clock()))
     sent = send(board, bundle, progress)
-    words = ("install", sent.path, "--root", root, "--wait", "10min", *(("--allow-native",) if allow_native else ()))
-    record = call(board, words, InstallRecord, _INSTALL_S)
+    words = ["install", sent.path, "--root", root, "--wait", "10min"]
+    words += ["--allow-native"] if allow_native else []
+    words += ["--again"] if again else []
+    words += ["--health", health.command, "--window", f"{health.window_s:g}s"] if health is not None else []
+    record = call(board, tuple(words), InstallRecord, _INSTALL_S)
+    if record.sha256 != checked.sha256:
+        raise RemoteError(f"{board.host} says that it installed another file", hint="see 'edgepack status --on'")
     return Deployed(board.host, record, False, sent.sent_bytes, sent.cuts, _clock_note(facts, clock()))
 
 
