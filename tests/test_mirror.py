@@ -34,7 +34,13 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "cli/show/measured.py": ("cli/show/test_tables.py", "all tables on both consoles"),
     "cli/show/tuned.py": ("cli/test_tune.py", "it prints what tuning found, which takes a real search"),
     "pipeline/tune_kernels.py": ("cli/test_tune.py", "a search takes seconds: once for the command and its parts"),
+    "cli/deploy.py": ("remote/test_deploy.py", "the commands on a real server"),
+    "cli/show/fleet.py": ("remote/test_fleet.py", "the table of a real roll-out"),
     # one long job of several modules
+    "remote/commands.py": ("remote/test_deploy.py", "every call on a real server"),
+    "remote/ssh.py": ("remote/test_deploy.py", "every connection is one to a real server"),
+    "trust/envelope.py": ("trust/test_sign.py", "what is in it and its one form are looked at where it is made"),
+    "trust/statement.py": ("trust/test_sign.py", "what is stated is looked at where it is signed"),
     "export/torch_archive.py": ("export/test_torch_program.py", "archives that torch itself would run code of"),
     "export/torch_onnx.py": ("export/test_torch_module.py", "an export takes seconds: each is looked at once"),
     "engines/tensorrt/adopt.py": ("engines/tensorrt/test_install.py", "it needs an engine that was built"),

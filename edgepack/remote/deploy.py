@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import time
 import zipfile
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from edgepack.remote.commands import Facts, Sent, call, error_of, need_edgepack,
 from edgepack.remote.ssh import Board, ask, edgepack
 from edgepack.runtime.install import Health
 from edgepack.runtime.root import InstallRecord, RootStatus
-from edgepack.runtime.run import Answer
+from edgepack.runtime.run import Answer, read_answer
 from edgepack.specs.result import Result, Scenario
 from edgepack.specs.run import Verification
 from edgepack.specs.types import Progress, no_progress
@@ -132,10 +133,11 @@ def remote_benchmark(
     return call(board, every, Result, _STARTUP_S + 10 * scenario.duration_ns / 1e9)
 
 
-def remote_run(bundle: Path, source: Path, board: Board, options: tuple[str, ...] = ()) -> Answer:
-    """Run a bundle on a board with input from here. Raises as ``call``."""
-    model, given = _sent(bundle, board, no_progress), send(board, source)
-    command = edgepack(board, "run", model.path, "--input", given.path, *options)
+def remote_run(bundle: Path, source: str, board: Board, options: tuple[str, ...] = ()) -> Answer:
+    """Run a bundle on a board with input from here, a file or the text itself. Raises as ``call``."""
+    model = _sent(bundle, board, no_progress)
+    given = send(board, Path(source)).path if os.path.isfile(source) else source  # noqa: PTH113 (of a long sentence)
+    command = edgepack(board, "run", model.path, "--input", given, *options)
     found = ask(board, ["sh", "-c", _WITH_OUTPUTS, *command], _INSTALL_S)
     if found.code:
         raise error_of(board, found)
@@ -143,11 +145,9 @@ def remote_run(bundle: Path, source: Path, board: Board, options: tuple[str, ...
     try:
         said = documents.read_json(summary)
         with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
-            outputs = {name: file[name] for name in said["outputs"]}
-        best = None if said["top5"] is None else tuple((x["class"], float(x["score"])) for x in said["top5"])
+            return read_answer(said, {name: file[name] for name in said["outputs"]})
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
         raise RemoteError(f"{board.host} answers with something else than edgepack does: {error}") from None
-    return Answer(outputs, best, tuple(said["notes"]))
 
 
 def _sent(bundle: Path, board: Board, progress: Progress) -> Sent:

@@ -17,7 +17,7 @@ from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
 from edgepack.runtime.load import LoadedModel, load, task_of
 from edgepack.specs.answer import Answer as TypedAnswer
-from edgepack.specs.answer import Mask
+from edgepack.specs.answer import Mask, Told
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import RunOptions
@@ -66,7 +66,22 @@ class Answer:
         if self.top5 is not None:
             top5 = [{"class": name, "score": _json_values(np.asarray(score))} for name, score in self.top5]
         summary = {"outputs": outputs, "top5": top5, "notes": list(self.notes)}
-        return summary if self.answer is None else {**summary, "answer": self.answer.summary()}
+        if self.answer is None:
+            return summary
+        return {**summary, "answer": self.answer.summary(), "text": list(self.answer.lines())}
+
+
+def read_answer(summary: Any, outputs: Mapping[str, Array]) -> Answer:
+    """Return the answer that ``summary`` is of, with the outputs beside it.
+
+    Raises ``KeyError``, ``TypeError`` or ``ValueError`` where it is of none.
+    """
+    best = summary["top5"]
+    top5 = None if best is None else tuple((str(one["class"]), float(one["score"])) for one in best)
+    told = None
+    if "answer" in summary:
+        told = Told(tuple(map(str, summary["text"])), {str(key): value for key, value in summary["answer"].items()})
+    return Answer({name: outputs[name] for name in summary["outputs"]}, top5, tuple(map(str, summary["notes"])), told)
 
 
 def run(bundle: Path, source: Path | str, options: RunOptions | None = None) -> Answer:
@@ -117,6 +132,8 @@ def write_drawing(out: Path, source: Path, bundle: Path, found: Answer) -> None:
 
     task = open_bundle(bundle).manifest.task
     draw = TASKS.get(task.kind).draw if task is not None else None
+    if isinstance(found.answer, Told):
+        raise DataError("the answer of another machine is not drawn", hint="leave --draw or --on out")
     if draw is None or found.answer is None or _is_arrays(source):
         raise DataError("there is nothing to draw: the answer is none about a picture", hint="leave --draw out")
     from PIL import Image

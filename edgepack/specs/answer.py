@@ -36,6 +36,22 @@ class Tensors:
 
 
 @dataclass(frozen=True)
+class Told:
+    """An answer as another machine told it: its text and its JSON."""
+
+    text: tuple[str, ...]
+    values: Mapping[str, Any]
+
+    def lines(self) -> tuple[str, ...]:
+        """Return its text."""
+        return self.text
+
+    def summary(self) -> dict[str, Any]:
+        """Return its JSON."""
+        return dict(self.values)
+
+
+@dataclass(frozen=True)
 class Classes:
     """The best classes, best first: their numbers, their names ("" where there are none) and scores."""
 

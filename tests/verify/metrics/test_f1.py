@@ -22,7 +22,7 @@ def test_it_is_scikit_learns_of_several_classes_a_sample(rows):
     table = np.array(rows)
     truth, said = table[:, :3], table[:, 3:]
     there = (truth | said).any(axis=0)
-    if there.any():
+    if there.sum() > 1:  # one column alone is two classes to scikit-learn
         right = f1_score(truth[:, there].astype(int), said[:, there].astype(int), average="macro", zero_division=0)
         assert f1(truth, said, macro=True) == pytest.approx(right)
 
