@@ -42,8 +42,6 @@ def calibrate(
     that holds infinities, as masks do: 8 bits cannot store them. Raises ``DataError`` for no samples and for NaN,
     naming tensor and sample; ``ModelError`` for a model that is quantized already.
     """
-    import onnxruntime
-
     from edgepack.calibrate.choice import choose_ranges
     from edgepack.calibrate.observers import OBSERVERS, choose_range
     from edgepack.calibrate.tensors import make_plan, read_structure
@@ -55,7 +53,7 @@ def calibrate(
     chosen = OBSERVERS.get(observer)
     proto = read_structure(model)
     plan = make_plan(proto)
-    statistics = _all_statistics(model, proto, plan, samples, chosen.needs_counts, out, progress)
+    statistics = all_statistics(model, proto, plan, samples, chosen.needs_counts, out, progress)
     seen = {name: found for name, found in statistics.items() if found.is_usable}
     tensors = {name: choose_range(chosen, found, percentile) for name, found in seen.items()}
     if chosen.among:
@@ -75,11 +73,18 @@ def calibrate(
         percentile=percentile if "percentile" in chosen.parameters else None,
         samples=len(samples.indices),
         tensors=dict(sorted(tensors.items())),
-        tools={"onnxruntime": onnxruntime.__version__},
+        tools=tools(),
     )
 
 
-def _all_statistics(
+def tools() -> dict[str, str]:
+    """Return the package that computes activations, with its version."""
+    import onnxruntime
+
+    return {"onnxruntime": onnxruntime.__version__}
+
+
+def all_statistics(
     model: OnnxModel,
     proto: onnx.ModelProto,
     plan: Plan,

@@ -10,7 +10,7 @@ ever finer towards zero, where most values are. Exact zeros have a code of their
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from edgepack.specs.types import Array
 CODES = 1 << 16
 _NEGATIVE = 1 << 15  # the sign bit of a code
 _INFINITE = 0x7F80  # the code of infinity; above it are NaNs
-_PAGE = 512  # codes that are kept together, four powers of two: a tensor has values in a few such pages only
+PAGE = 512  # codes that are kept together, four powers of two: a tensor has values in a few such pages only
 _EXACT_WIDTH = 2.0**-20  # the width, relative to its value, of a bin that holds one value only
 _CHUNK = 1 << 20  # values counted at once, because numpy counts 8-byte copies of them
 
@@ -32,7 +32,7 @@ class Counts:
 
     def add(self, counted: Array) -> None:
         """Add counts by code, int64 [CODES]."""
-        table = counted.reshape(-1, _PAGE)
+        table = counted.reshape(-1, PAGE)
         for page in np.flatnonzero(table.any(axis=1)):
             known = self.pages.get(int(page))
             if known is None:
@@ -42,10 +42,16 @@ class Counts:
 
     def table(self) -> Array:
         """Return all counts, int64 [CODES]."""
-        result = np.zeros((CODES // _PAGE, _PAGE), dtype=np.int64)
+        result = np.zeros((CODES // PAGE, PAGE), dtype=np.int64)
         for page, counted in self.pages.items():
             result[page] = counted
         return result.reshape(-1)
+
+
+@cache
+def finite_codes() -> Array:
+    """Return which codes are those of finite values, bool [CODES]."""
+    return np.asarray((np.arange(CODES) & (_NEGATIVE - 1)) < _INFINITE)
 
 
 def count_codes(values: Array) -> Array:

@@ -49,12 +49,16 @@ def export(
 
 
 @click.command(cls=BuildCommand)
-@_onnx
+@click.argument("model", nargs=-1, required=True, shell_complete=complete_file)
 @options("data", "recipe", "samples", "observer", "percentile", "strict", "seed")
+@click.option(
+    "--statistics", is_flag=True, help="Write what was counted instead of ranges, to be merged with that of others."
+)
+@click.option("--merge", is_flag=True, help="MODEL are documents of --statistics: take the samples of all of them.")
 @_out("JSON file")
 @options("compile_limit", "store", "json")
 def calibrate(
-    model: str,
+    model: tuple[str, ...],
     data: str | None,
     recipe: str | None,
     samples: int | None,
@@ -62,6 +66,8 @@ def calibrate(
     percentile: float | None,
     strict: bool | None,
     seed: int | None,
+    statistics: bool,
+    merge: bool,
     out: Path,
     compile_limit_s: float | None,
     store: Path | None,
@@ -69,26 +75,42 @@ def calibrate(
 ) -> None:
     """Measure the activation ranges of an ONNX model on samples.
 
-    Writes a ranges document (JSON) for 'edgepack quantize'.
+    Writes a ranges document (JSON) for 'edgepack quantize'. Samples that must stay where they are, on several machines,
+    are counted there with --statistics; --merge makes the ranges of all of them, which are those that one machine
+    would have measured.
     """
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
     from edgepack.cli.outputs import refuse_folder, stage_runner
     from edgepack.errors import ConfigError
-    from edgepack.pipeline.single_stage import calibrate_model
+    from edgepack.pipeline.single_stage import calibrate_model, measure_model, merge_statistics, ranges_of
 
+    made: Any
+    if merge:
+        refuse_folder(out)
+        found = merge_statistics([Path(part) for part in model])
+        made = found if statistics else ranges_of(found, observer, percentile)
+        write_text(out, to_json(made))
+        if as_json:
+            echo_json(made)
+        return
+    if len(model) != 1:
+        raise click.UsageError(f"calibrate takes one model, not {len(model)}; statistics are merged with --merge")
     if data is None:
         raise ConfigError(
             "calibration needs samples", hint="add --data with a folder of pictures, a .npz or module:callable"
         )
     refuse_folder(out)
     with stage_runner(store, compile_limit_s) as runner:
-        ranges = calibrate_model(
-            runner, Path(model), data, recipe, samples, observer, percentile, seed or 0, strict=bool(strict)
-        )
-        write_text(out, to_json(ranges))
+        if statistics:
+            made = measure_model(runner, Path(model[0]), data, recipe, samples, seed or 0)
+        else:
+            made = calibrate_model(
+                runner, Path(model[0]), data, recipe, samples, observer, percentile, seed or 0, strict=bool(strict)
+            )
+        write_text(out, to_json(made))
     if as_json:
-        echo_json(ranges)
+        echo_json(made)
 
 
 @click.command(cls=BuildCommand)

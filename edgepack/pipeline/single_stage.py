@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgepack.base import documents
 from edgepack.calibrate import calibrate
+from edgepack.calibrate.merge import choose_from, measure_statistics, merge, read_statistics
 from edgepack.calibrate.observers import choose_observer
 from edgepack.calibrate.ranges import read_ranges
 from edgepack.data.recipes import load_recipe
@@ -23,7 +25,7 @@ from edgepack.pipeline.stages.pack import facts_of, pack_bundle
 from edgepack.pipeline.stages.samples import golden_vectors, select_samples
 from edgepack.pipeline.targets import how_to_run
 from edgepack.quantize import quantize
-from edgepack.specs.data import Lint, Ranges, Recipe
+from edgepack.specs.data import Lint, Ranges, Recipe, SampleStatistics
 from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.types import Observer, Precision
 from edgepack.verify.evaluate import evaluate
@@ -31,6 +33,8 @@ from edgepack.verify.golden import refuse_wrong
 from edgepack.verify.reference import reference
 
 _ALL = 10_000_000
+# What chooses ranges where there are no samples to try them on.
+_WITHOUT_SAMPLES = "minmax"
 
 
 def _select(
@@ -62,6 +66,28 @@ def calibrate_model(
     lint_before_use(runner, model, _alone(selection), chosen, share, strict=strict)
     title = f"{chosen} ranges on {len(selection.evaluation.indices)} samples"
     return runner.run(calibrate, model, selection.evaluation, chosen, share, title=title)
+
+
+def measure_model(
+    runner: StageRunner, path: Path, data: str, recipe_name: str | None, samples: int | None, seed: int
+) -> SampleStatistics:
+    """Return what is counted of a .onnx on ``samples`` samples of ``data`` (all of them when None)."""
+    recipe = load_recipe(recipe_name) if recipe_name else None
+    model = load_onnx(runner, path)
+    selection = _select(runner, model, data, recipe, samples, seed)
+    title = f"statistics of {len(selection.evaluation.indices)} samples"
+    return runner.run(measure_statistics, model, selection.evaluation, title=title)
+
+
+def merge_statistics(paths: Sequence[Path]) -> SampleStatistics:
+    """Return the statistics of all samples that the documents have counted. Raises ``DataError``, ``ConfigError``."""
+    return merge([read_statistics(path) for path in paths])
+
+
+def ranges_of(statistics: SampleStatistics, observer: Observer | None, percentile: float | None) -> Ranges:
+    """Return the ranges that an observer, minmax unless told, chooses from statistics."""
+    chosen, share = choose_observer(None, observer or _WITHOUT_SAMPLES, percentile)
+    return choose_from(statistics, chosen, share)
 
 
 def lint_model(

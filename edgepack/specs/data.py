@@ -139,6 +139,35 @@ class TensorRange:
 
 
 @dataclass(frozen=True)
+class TensorStatistics:
+    """What was counted of one tensor: its extremes, and how often each code of calibrate/histogram.py occurs.
+
+    ``values``: whether there were any, and whether all were finite; the extremes are 0 where not. ``counts`` is base64
+    of zlib of little-endian int64 rows: a page's number and its 512 counts.
+    """
+
+    values: Literal["finite", "empty", "infinite"]
+    minimum: float
+    maximum: float
+    counts: str
+
+
+@dataclass(frozen=True)
+class SampleStatistics:
+    """Statistics of activations over samples that may be elsewhere; documents of one model merge exactly.
+
+    ``data_sha256`` has one digest for each set of samples that was counted.
+    """
+
+    format: int
+    model_sha256: str
+    data_sha256: tuple[str, ...]
+    samples: int
+    tensors: Mapping[str, TensorStatistics]
+    tools: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Ranges:
     """Activation statistics per tensor; a document that can be inspected, diffed and reused."""
 

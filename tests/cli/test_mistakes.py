@@ -74,6 +74,8 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("build net.onnx --shape x", ("input=Nx3x224x224",)),
     ("build net.onnx --shape x=1x-3", ("'-3' is not a size",)),
     ("calibrate net.onnx -o r.json", ("calibration needs samples", "--data")),
+    ("calibrate net.onnx net.onnx --data in.npz -o r.json", ("one model, not 2", "--merge")),
+    ("calibrate --merge net.onnx -o r.json", ("net.onnx", "JSON")),
     # bundles, results and reports
     ("verify net.onnx", ("net.onnx", "edgepack build")),
     ("verify nets.edgepack", ("nets.edgepack",)),

@@ -19,8 +19,11 @@ from edgepack.pipeline.single_stage import (
     calibrate_model,
     compile_file,
     lint_model,
+    measure_model,
+    merge_statistics,
     pack_folder,
     quantize_model,
+    ranges_of,
 )
 from edgepack.specs.model import CompiledModel
 
@@ -65,6 +68,20 @@ def test_samples_are_checked_before_they_are_used(runner: Any, model: Path, tmp_
     assert any("Hint:" in note for note in runner.events.notes)
     with pytest.raises(DataError, match="--strict"):
         ranges(runner, model, str(tmp_path / "copies.npz"), strict=True)
+
+
+@pytest.mark.parametrize("observer", [None, "entropy"])
+def test_statistics_of_two_machines_are_merged(
+    runner: Any, model: Path, data: str, tmp_path: Path, observer: Any
+) -> None:
+    for name, part in (("one", slice(0, 5)), ("other", slice(5, 12))):
+        np.savez(tmp_path / f"{name}.npz", image=IMAGES[part])
+        found = measure_model(runner, model, str(tmp_path / f"{name}.npz"), None, None, 0)
+        (tmp_path / f"{name}.json").write_text(documents.to_json(found))
+    assert runner.ran[-1] == ("measure_statistics", "statistics of 7 samples")
+    merged = ranges_of(merge_statistics([tmp_path / "one.json", tmp_path / "other.json"]), observer, None)
+    whole = ranges(runner, model, data, observer=observer or "minmax")
+    assert (merged.tensors, merged.samples, merged.observer) == (whole.tensors, 12, observer or "minmax")
 
 
 def test_lint_compares_with_other_samples(runner: Any, model: Path, data: str) -> None:
