@@ -109,22 +109,28 @@ def plan(model: str | None, as_json: bool, **words: Any) -> None:
         raise click.exceptions.Exit(found.exit_code)
 
 
+_DEMO_TASKS = {"classification": "digits", "detection": "shapes"}
+
+
 @click.command(cls=BuildCommand)
 @click.option(
     "--model",
-    type=OneOf(("efficientnet-lite0", "digits")),
-    default="efficientnet-lite0",
-    show_default=True,
-    help="Network to build.",
+    type=OneOf(("efficientnet-lite0", "digits", "shapes")),
+    help="Network to build  [default: efficientnet-lite0]",
 )
+@click.option("--task", type=OneOf(tuple(_DEMO_TASKS)), help="What it shall do; detection stands for --model shapes.")
 @click.option("-o", "--out", help="Output folder  [default: artifacts/demo-MODEL]")
 @options("store", "json")
-def demo(model: Any, out: str | None, store: Path | None, as_json: bool) -> None:
+def demo(model: Any, task: str | None, out: str | None, store: Path | None, as_json: bool) -> None:
     """Build and measure a real network on real data from installed packages.
 
     efficientnet-lite0 is an ImageNet network with photographs without labels. digits is a small network that is
-    trained here in under a minute; its data has labels, so accuracy is measured.
+    trained here in under a minute; its data has labels, so accuracy is measured. shapes is a small detector, trained
+    here in about a minute on shapes that are rendered; its boxes are measured.
     """
+    if model is not None and task is not None and _DEMO_TASKS[task] != model:
+        raise click.UsageError(f"--model {model} is not for --task {task}; give one of the two")
+    model = model or _DEMO_TASKS.get(task or "", "efficientnet-lite0")
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Display
     from edgepack.demo.job import demo as run

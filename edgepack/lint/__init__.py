@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgepack.base.extensions import Table
 from edgepack.base.stage import stage
@@ -147,10 +147,12 @@ def _run(name: str, inspected: Inspected) -> Found:
 
 
 def _survey(model: OnnxModel, samples: SampleSet, title: str, progress: Progress) -> Surveyed:
-    from edgepack.data.samples import read_labels
+    from edgepack.data.labels import is_array
+    from edgepack.data.samples import read_any_labels
     from edgepack.lint.survey import class_labels, survey_samples
 
     total = len(samples.indices)
     survey = survey_samples(model, samples, lambda done: progress(f"lint: {title}", done, total))
-    labels = class_labels(read_labels(samples)) if samples.labelled else None
+    labels: Any = read_any_labels(samples) if samples.labelled else None
+    labels = class_labels(labels) if labels is not None and is_array(labels) else None
     return Surveyed(title, samples, survey, labels)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pytest
+from bare_device import BareDevice
 from PIL import Image
 from shape_data import draw, write_detector, write_things
 
@@ -142,3 +143,40 @@ def test_what_cannot_be_meant_is_refused_before_any_work(built, changes: dict, m
         return
     with pytest.raises(ConfigError, match=message):
         resolve(replace(settings, **changes))
+
+
+DEVICE = """
+import sys
+import numpy as np
+from edgepack import load
+bundle, array, picture = sys.argv[1:]
+with load(bundle) as model:
+    found = [model.predict(np.load(array)), *([model.predict(picture)] if picture else [])]
+assert "PIL" in sys.modules or not picture
+for boxes in found:
+    print(*(f"{b.name} {b.score:.4f} {b.left:.2f} {b.top:.2f} {b.right:.2f} {b.bottom:.2f}" for b in boxes))
+"""
+
+
+@pytest.mark.parametrize("packages", [("onnxruntime",), ("onnxruntime", "PIL")], ids=" ".join)
+def test_a_device_with_numpy_alone_finds_the_same(built, packages: tuple[str, ...], tmp_path: Path) -> None:
+    """Where nothing but numpy, Click and the engine, and Pillow for files, can be imported."""
+    root, result = built
+    bundle, picture = Path(result.rows[1].bundle), root / "data" / "images" / "003.png"
+    np.save(tmp_path / "picture.npy", draw(3)[0])
+    device = BareDevice(tmp_path / "device", *packages)
+    read = str(picture) if "PIL" in packages else ""
+    done = device.python("-c", DEVICE, bundle, tmp_path / "picture.npy", read)
+    assert done.returncode == 0, done.stderr
+    with api.load(bundle) as model:
+        here = model.predict(picture)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1 + bool(read)
+    for line in lines:
+        values = np.array(line.split()).reshape(-1, 6)
+        assert len(values) == len(here) > 0
+        assert np.abs(values[:, 2:].astype(float) - here.corners).max() < 0.5
+    if not read:
+        refused = device.edgepack("run", bundle, "--input", picture)
+        assert refused.returncode == 3
+        assert "pip install pillow" in refused.stderr

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 _NEAR = 0.1
+_EACH, _FAR = 10, 1 / 3  # samples of a class, and the share of them by which labels are in another order
 
 
 def _measure(most: int, compared: Compared) -> Accuracy:
@@ -38,8 +39,44 @@ def _measure(most: int, compared: Compared) -> Accuracy:
 
 
 def _doubt(most: int, compared: Compared, found: Accuracy) -> str | None:
-    classes = compared.expected.whole(compared.names[0]).shape[1]
-    return near_chance(found.metric, round(found.fp32 * found.n), found.n, min(most, classes) / classes)
+    scores = compared.expected.whole(compared.names[0])
+    classes = scores.shape[1]
+    near = near_chance(found.metric, round(found.fp32 * found.n), found.n, min(most, classes) / classes)
+    assert compared.labels is not None, "it says that it needs labels"
+    names = compared.samples.classes if compared.samples is not None else ()
+    return other_order(scores, compared.labels, names) or near
+
+
+def other_order(scores: Array, labels: Array, names: tuple[str, ...] = ()) -> str | None:
+    """Return why labels seem to be in another order than the model's classes; None where they do not.
+
+    ``scores`` [n, classes] are the fp32 model's, ``labels`` [n]. It is said where the best renumbering of the labels
+    makes right a third more of the samples, of 10 or more a class: a model that is only weak has no such renumbering.
+    """
+    import numpy as np
+
+    present = np.unique(labels)
+    if len(present) < 2 or len(labels) < _EACH * len(present):
+        return None
+    try:
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        return None
+    answers = scores.argmax(axis=1)
+    counts = np.zeros((len(present), scores.shape[1]), np.int64)
+    np.add.at(counts, (np.searchsorted(present, labels), answers), 1)
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    right, best = int((answers == labels).sum()), int(counts[rows, columns].sum())
+    if best - right < _FAR * len(labels):
+        return None
+    moved = max((r for r in rows if present[r] != columns[r]), key=lambda r: counts[r, columns[r]])
+    label, answer = int(present[moved]), int(columns[moved])
+    name = f" ({names[label]!r})" if label < len(names) else ""
+    return (
+        f"the labels are in another order than the model's classes: renumbered, {100 * best / len(labels):.3g} % of "
+        f"{len(labels)} samples are right, and {100 * right / len(labels):.3g} % as they are; the samples of class "
+        f"{label}{name} are of its class {answer}, for example; labels.txt or the recipe's classes give the order"
+    )
 
 
 def near_chance(metric: str, right: int, n: int, chance: float) -> str | None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepack.verify.metrics.top_k import near_chance, top_k_correct
+from edgepack.verify.metrics.top_k import near_chance, other_order, top_k_correct
 
 
 def test_top_k_counts_a_label_among_the_k_highest() -> None:
@@ -56,3 +56,34 @@ def test_a_reference_that_hardly_guesses_better_is_suspect(right: int, n: int, c
 )
 def test_a_weak_model_is_not(right: int, n: int, chance: float) -> None:
     assert near_chance("top1", right, n, chance) is None
+
+
+def scores_of(labels: np.ndarray, classes: int, wrong: float) -> np.ndarray:
+    """Scores of a model that is right but for a share of the samples."""
+    random = np.random.default_rng(0)
+    answers = np.where(random.random(len(labels)) < wrong, random.integers(0, classes, len(labels)), labels)
+    return np.eye(classes)[answers]
+
+
+def test_labels_in_another_order_are_seen_and_the_names_said() -> None:
+    labels = np.repeat(np.arange(10), 20)
+    scores = scores_of(labels, 10, 0.1)
+    as_text = np.array([sorted(range(10), key=lambda n: f"class {n + 1}").index(n) for n in range(10)])
+    assert other_order(scores, labels) is None
+    said = other_order(scores, as_text[labels], tuple(f"name {n}" for n in range(10)))
+    assert said is not None
+    assert "another order" in said
+    assert "name" in said
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_weak_model_is_not_taken_for_one(seed: int) -> None:
+    labels = np.random.default_rng(seed).integers(0, 12, 240)
+    assert other_order(scores_of(labels, 12, 0.9), labels) is None
+    assert other_order(np.random.default_rng(seed).random((240, 12)), labels) is None
+    assert other_order(np.eye(12)[np.zeros(240, int)], labels) is None, "always the same answer"
+    assert other_order(scores_of(labels, 12, 0.0), (labels + 1) % 12) is not None
+
+
+def test_few_samples_show_no_order() -> None:
+    assert other_order(np.eye(10), np.roll(np.arange(10), 1)) is None
