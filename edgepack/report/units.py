@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from edgepack.verify.metrics import METRICS
+from edgepack.verify.metrics import METRICS, has_own_unit
 
 NONE = "–"  # noqa: RUF001
 _MINUS = "−"  # noqa: RUF001  the minus sign, as wide as a digit
@@ -108,6 +108,13 @@ def is_fraction(metric: str) -> bool:
     """Say whether a metric is a fraction that is read as per cent."""
     found = METRICS.find(metric)
     return found is not None and found.unit == "%"
+
+
+def drop(value: float, metric: str) -> str:
+    """Return a drop with its sign: in points of a fraction, else in the metric's own unit with three digits."""
+    if is_fraction(metric) or not has_own_unit(metric):
+        return signed(value * (100 if is_fraction(metric) else 1))
+    return "0" if value == 0 else f"{'+' if value > 0 else _MINUS}{digits(abs(value))}"
 
 
 def less_is_better(metric: str) -> bool:

@@ -72,7 +72,7 @@ class ModelFacts:
     outputs: tuple[TensorSpec, ...]
 
 
-_ROW_COLUMNS = ("target", "precision", "status", "MB", "accuracy", "drop (points)", "SQNR (dB)", "p50 (ms)")
+_ROW_COLUMNS = ("target", "precision", "status", "MB", "accuracy", "drop", "SQNR (dB)", "p50 (ms)")
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,7 +135,7 @@ class BuildRow:
             self.status if self.reason is None else f"{self.status}: {self.reason}",
             "" if self.size_bytes is None else f"{self.size_bytes / 1e6:.2f}",
             "" if accuracy is None else f"{accuracy.metric} {accuracy.value:.4g} (n={accuracy.n})",
-            "" if accuracy is None else f"{100 * accuracy.drop:+.2f}",
+            "" if accuracy is None else f"{accuracy.drop:+.4g}",
             "" if self.sqnr_db is None else f"{self.sqnr_db:.1f}",
             "" if p50 is None else f"{p50 / 1e6:.3f}",
         )

@@ -6,7 +6,7 @@ import pytest
 
 from edgepack.errors import ConfigError
 from edgepack.pipeline.plan import resolve
-from edgepack.pipeline.settings import BuildSettings, parse_shape, read_settings
+from edgepack.pipeline.settings import BuildSettings, check_max_drop, parse_shape, read_settings
 
 
 def settings(**changes: object) -> BuildSettings:
@@ -92,3 +92,12 @@ def test_shapes() -> None:
     for text in ("", "0x3", "3x", "-1", "3x3.5"):
         with pytest.raises(ConfigError):
             parse_shape("x", text)
+
+
+def test_a_drop_is_in_the_unit_of_its_metric() -> None:
+    check_max_drop(2.0, "mae")
+    check_max_drop(0.02, "cer")
+    check_max_drop(None, "top1")
+    with pytest.raises(ConfigError, match="--max-drop 2 is out of range for cer") as caught:
+        check_max_drop(2.0, "cer")
+    assert "0.02" in (caught.value.hint or "")

@@ -64,3 +64,15 @@ def test_words():
     assert units.threads(2) == "2 threads"
     assert units.metric_title("my.module:f1") == "my.module:f1"
     assert units.count(1234567) == "1\u202f234\u202f567"
+
+
+def test_a_drop_is_in_points_of_a_fraction_else_in_the_metrics_own_unit():
+    assert units.drop(0.01, "top1") == "+1.00"
+    assert units.drop(-0.00004, "top1") == "0.00"
+    assert units.drop(0.00123, "mae") == "+0.00123"
+    assert units.drop(-42.0, "rmse") == "\u221242.0"
+    assert units.drop(0.0, "auroc") == "0"
+    assert units.drop(0.5, "score.py:own") == "+0.50"
+    assert [name for name in ("mae", "rmse", "cer", "wer", "f1", "auroc", "nothing") if units.less_is_better(name)] == [
+        "mae", "rmse", "cer", "wer",
+    ]  # fmt: skip

@@ -29,12 +29,12 @@ def test_what_was_not_measured_is_an_empty_cell() -> None:
 
 
 def test_cells_are_in_the_units_of_their_columns() -> None:
-    assert FULL.cells() == ("board", "int8", "ok", "1.23", "top1 0.91 (n=400)", "+1.00", "31.2", "1.500")
+    assert FULL.cells() == ("board", "int8", "ok", "1.23", "top1 0.91 (n=400)", "+0.01", "31.2", "1.500")
 
 
 def test_a_gain_has_a_minus() -> None:
     accuracy = Accuracy("top1", 4, 0.5, 0.75, -0.25, (0.0, 0.0))
-    assert dataclasses.replace(EMPTY, accuracy=accuracy).cells()[5] == "-25.00"
+    assert dataclasses.replace(EMPTY, accuracy=accuracy).cells()[5] == "-0.25"
 
 
 def test_a_row_that_failed_says_why() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bare_device import BareDevice
 from signal_models import classifier, embedder, linear, listener
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression
@@ -24,6 +25,8 @@ from edgepack.runtime.limited import run_within
 from edgepack.runtime.load import load
 from edgepack.specs.build import BuildRow
 
+pytestmark = pytest.mark.slow
+
 LOST, NEW = (
     ("lost my card", "where is my money", "the card is not in the"),
     ("hello new york", "a new world", "run in the new world"),
@@ -38,6 +41,22 @@ def built(tmp_path: Path, model: Path, precision: str = "int8", **settings) -> t
     (row,) = build(made, Store(tmp_path / "store")).rows
     assert row.bundle is not None, row.reason
     return row, Path(row.bundle)
+
+
+@pytest.fixture(scope="module")
+def device(tmp_path_factory):
+    """What runs a bundle where only numpy, Click and ONNX Runtime can be imported."""
+    return BareDevice(
+        tmp_path_factory.mktemp("device") / "site", "onnxruntime", "flatbuffers", "google", "coloredlogs",
+        "humanfriendly", "packaging",
+    )  # fmt: skip
+
+
+def said(device: BareDevice, bundle: Path, thing: object) -> list[str]:
+    """Return what ``edgepack run`` prints there."""
+    done = device.edgepack("run", bundle, "--input", thing)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
 
 
 def sentences(count: int = 60) -> tuple[list[str], list[str]]:
@@ -65,7 +84,7 @@ def bags() -> np.ndarray:
     return table
 
 
-def test_a_sentence_is_put_into_its_class(texts, tmp_path):
+def test_a_sentence_is_put_into_its_class(texts, tmp_path, device):
     table = bags()
     words = sorted({word for text in (*LOST, *NEW) for word in text.split()})
     weight = np.array([[sum(w in t.split() for t in LOST), sum(w in t.split() for t in NEW)] for w in words], float)
@@ -82,6 +101,9 @@ def test_a_sentence_is_put_into_its_class(texts, tmp_path):
     with load(bundle) as loaded:
         assert loaded.predict("I lost my card").names[0] == "lost"
         assert loaded.predict("Hello, the NEW world!").scores == pytest.approx(found.answer.scores)
+    assert said(device, bundle, "Hello, the NEW world!") == list(found.answer.lines())
+    (tmp_path / "text.txt").write_text("I lost my card\n")
+    assert said(device, bundle, tmp_path / "text.txt")[0].endswith(" lost")
     manifest = open_bundle(bundle).manifest
     assert manifest.classes == ("lost", "new")
     assert "tokenizer" not in manifest.task.input
@@ -100,7 +122,7 @@ def test_a_sentence_becomes_a_vector(texts, tmp_path):
     assert one @ other > one @ third
 
 
-def test_a_sound_is_put_into_its_class_by_the_features_of_the_recipe(tmp_path):
+def test_a_sound_is_put_into_its_class_by_the_features_of_the_recipe(tmp_path, device):
     random = np.random.default_rng(0)
     recipe = tmp_path / "tones.toml"
     recipe.write_text(
@@ -131,10 +153,11 @@ def test_a_sound_is_put_into_its_class_by_the_features_of_the_recipe(tmp_path):
     for name in ("low", "high"):
         found = run_within(bundle, next((tmp_path / "tones" / name).iterdir()), None)
         assert found.answer.names[0] == name
+    assert said(device, bundle, next((tmp_path / "tones" / "high").iterdir())) == list(found.answer.lines())
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_a_row_is_put_into_its_class(tmp_path, suffix):
+def test_a_row_is_put_into_its_class(tmp_path, suffix, device):
     data = load_iris()
     names, kinds = ["sl", "sw", "pl", "pw"], list(data.target_names)
     rows = [(*map(float, row), kinds[label]) for row, label in zip(data.data, data.target, strict=True)]
@@ -150,6 +173,7 @@ def test_a_row_is_put_into_its_class(tmp_path, suffix):
     (tmp_path / "one.csv").write_text("sl,sw,pl,pw\n6.0,2.9,4.5,1.5\n")
     right = kinds[fitted.predict([[6.0, 2.9, 4.5, 1.5]])[0]]
     assert run_within(bundle, tmp_path / "one.csv", None).answer.names[0] == right
+    assert said(device, bundle, tmp_path / "one.csv")[0].endswith(f" {right}")
     with load(bundle) as loaded:
         assert loaded.predict({"sl": 6.0, "sw": 2.9, "pl": 4.5, "pw": 1.5}).names[0] == right
 
@@ -168,7 +192,7 @@ def test_a_number_is_predicted_and_its_error_limited_in_its_own_unit(tmp_path):
         assert loaded.predict(x[0]).values[0] == pytest.approx(float(x[0] @ solved[:-1] + solved[-1]), abs=5)
 
 
-def test_speech_is_found_in_a_sound_chunk_after_chunk(tmp_path):
+def test_speech_is_found_in_a_sound_chunk_after_chunk(tmp_path, device):
     recipe = tmp_path / "loud.toml"
     recipe.write_text('title = "loud"\n[task]\nkind = "voice-activity"\n[task.input]\nnext_state = "next"\n')
     fixed = {"shapes": {"input": "Bx576"}, "constants": {"sr": "16000"}}
@@ -180,5 +204,6 @@ def test_speech_is_found_in_a_sound_chunk_after_chunk(tmp_path):
     assert segment.start == pytest.approx(0.5, abs=0.1)
     assert segment.end == pytest.approx(1.5, abs=0.15)
     assert found.outputs["speech"].shape == (63,)
+    assert said(device, bundle, tmp_path / "a.wav") == list(found.answer.lines())
     with load(bundle) as loaded:
         assert loaded.predict(sound).segments == found.answer.segments

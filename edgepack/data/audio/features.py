@@ -29,7 +29,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
         "mel_scale": "htk", "mel_norm": "none", "logarithm": "natural",
     },
 }  # fmt: skip
-_MOST_LENGTH = 100_000_000  # samples, frames and bins that are computed for one sound
+_MOST_LENGTH = 1 << 25  # samples of one sound; bins of all its frames; weights of the mel filters
 _MOST_BINS = 1 << 20
 _MOST_RATIO = 256  # of two rates
 
@@ -90,6 +90,10 @@ def _check_filters(made: Sound, where: str) -> None:
         raise ConfigError(
             f"{where}: a window of {spectrum.window_length} samples in a transform of {spectrum.fft_length}",
             hint="make fft_length at least window_length",
+        )
+    if (spectrum.fft_length // 2 + 1) * spectrum.mels > _MOST_LENGTH:
+        raise ConfigError(
+            f"{where}: {spectrum.mels} mel filters of a transform of {spectrum.fft_length}", hint="make both smaller"
         )
     if not 0 <= made.low_hz < spectrum.high_hz <= made.rate / 2:
         raise ConfigError(

@@ -22,6 +22,9 @@ from edgepack.errors import DataError, ToolchainError
 
 MOST_FILE_BYTES = 64 << 20
 MOST_CHARACTERS = 1_000_000  # of one text
+MOST_TOKENS = 1_000_000  # that a text is filled to
+_MOST_ID = (1 << 31) - 1
+_MOST_WORD = 10_000  # characters; time grows with their square
 _INSTALL = "pip install tokenizers"
 _WORD = re.compile(r"[^ \t\n\r]+")  # what no normalizer looks beyond
 _Token = tuple[int, int, tuple[int, int]]  # id, type id, place in the text
@@ -210,7 +213,7 @@ def _strategy(parsed: dict[str, Any]) -> str:
 
 def _plain(parsed: dict[str, Any]) -> WordPiece:
     model = parsed["model"]
-    vocabulary = {str(token): int(number) for token, number in model["vocab"].items()}
+    vocabulary = {str(token): _number(number, "an id") for token, number in model["vocab"].items()}
     if model["unk_token"] not in vocabulary:
         raise ValueError(f"its vocabulary lacks {model['unk_token']!r}")
     normalizer, split, template = (
@@ -221,15 +224,22 @@ def _plain(parsed: dict[str, Any]) -> WordPiece:
     assert template is not None, "it is plain"
     return WordPiece(
         vocabulary, vocabulary[model["unk_token"]], str(model.get("continuing_subword_prefix", "##")),
-        int(model.get("max_input_chars_per_word", 100)), normalizer, split, _added(parsed), *template,
-        _truncation(parsed), _filling(parsed.get("padding")),
+        _number(model.get("max_input_chars_per_word", 100), "max_input_chars_per_word", _MOST_WORD), normalizer, split,
+        _added(parsed), *template, _truncation(parsed), _filling(parsed.get("padding")),
     )  # fmt: skip
+
+
+def _number(value: Any, what: str, most: int = _MOST_ID) -> int:
+    """Return a whole number that is not negative nor above ``most``. Raises ``ValueError``."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
+        raise ValueError(f"{what} is {str(value)[:40]}, not a whole number from 0 to {most}")
+    return value
 
 
 def _added(parsed: dict[str, Any]) -> dict[str, _Added]:
     return {
         token["content"]: _Added(
-            int(token["id"]), len(token["content"]), bool(token.get("lstrip")), bool(token.get("rstrip"))
+            _number(token["id"], "an id"), len(token["content"]), bool(token.get("lstrip")), bool(token.get("rstrip"))
         )
         for token in parsed.get("added_tokens") or ()
         if token["content"]
@@ -266,7 +276,8 @@ def _template(parsed: dict[str, Any]) -> _Template | None:
     if found is None:
         return (), (), 0
     if found.get("type") == "BertProcessing":
-        return ((int(found["cls"][1]), 0),), ((int(found["sep"][1]), 0),), 0
+        first, last = (_number(found[key][1], f"the id of {key}") for key in ("cls", "sep"))
+        return ((first, 0),), ((last, 0),), 0
     if found.get("type") != "TemplateProcessing":
         return None
     before: list[tuple[int, int]] = []
@@ -276,29 +287,30 @@ def _template(parsed: dict[str, Any]) -> _Template | None:
         if "Sequence" in piece:
             if type_id is not None:
                 return None
-            type_id = int(piece["Sequence"]["type_id"])
+            type_id = _number(piece["Sequence"]["type_id"], "a type id")
             continue
         special = piece["SpecialToken"]
         numbers = found["special_tokens"][special["id"]]["ids"]
-        (before if type_id is None else after).extend((int(n), int(special["type_id"])) for n in numbers)
+        kind = _number(special["type_id"], "a type id")
+        (before if type_id is None else after).extend((_number(n, "an id"), kind) for n in numbers)
     return None if type_id is None else (tuple(before), tuple(after), type_id)
 
 
 def _truncation(parsed: dict[str, Any]) -> int | None:
     found = parsed.get("truncation")
-    return None if found is None else int(found["max_length"])
+    return None if found is None else _number(found["max_length"], "truncation's max_length", MOST_TOKENS)
 
 
 def _filling(found: dict[str, Any] | None) -> Filling:
     if found is None:
         return Filling()
     strategy = found.get("strategy")
-    length = int(strategy["Fixed"]) if isinstance(strategy, dict) and "Fixed" in strategy else None
+    fixed = strategy.get("Fixed") if isinstance(strategy, dict) else None
+    length = None if fixed is None else _number(fixed, "padding's length", MOST_TOKENS)
     left = found.get("direction", "Right") == "Left"
-    return Filling(
-        int(found.get("pad_id", 0)), int(found.get("pad_type_id", 0)), left, length,
-        max(1, int(found.get("pad_to_multiple_of") or 1)),
-    )  # fmt: skip
+    step = _number(found.get("pad_to_multiple_of") or 1, "pad_to_multiple_of", MOST_TOKENS)
+    pad, kind = (_number(found.get(key, 0), key) for key in ("pad_id", "pad_type_id"))
+    return Filling(pad, kind, left, length, step)
 
 
 # --- the package tokenizers -------------------------------------------------------------------------------------------
@@ -335,6 +347,9 @@ def _by_package(data: bytes, name: str, kind: str) -> Tokenizer:
         found = tokenizers.Tokenizer.from_str(data.decode("utf-8"))
     except Exception as error:  # the package raises plain Exception
         raise DataError(f"{name} cannot be read by tokenizers: {error}", hint="save it again, or update it") from error
-    parsed = json.loads(data)
     found.no_padding()
-    return _Package(found, _truncation(parsed), _filling(parsed.get("padding")))
+    parsed = json.loads(data)
+    try:
+        return _Package(found, _truncation(parsed), _filling(parsed.get("padding")))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(f"{name} is not a tokenizer.json: {error}", hint="save it again") from error

@@ -137,15 +137,15 @@ def _accuracy(name: str, before: Accuracy, after: Accuracy) -> Difference:
     """Judge the change of the drop, whose intervals are taken as independent: the samples may be others."""
     change = after.drop - before.drop
     half = math.hypot((before.ci95[1] - before.ci95[0]) / 2, (after.ci95[1] - after.ci95[0]) / 2)
-    factor, unit = (100, " points") if units.is_fraction(after.metric) else (1, "")
+    unit = " points" if units.is_fraction(after.metric) else ""
     interval = (change - half, change + half)
-    low, high = (units.signed(factor * end) for end in interval)
+    low, high = (units.drop(end, after.metric) for end in interval)
     return Difference(
         name,
         f"drop of {units.metric_title(after.metric)}",
-        units.signed(factor * before.drop) + unit,
-        units.signed(factor * after.drop) + unit,
-        units.signed(factor * change) + unit,
+        units.drop(before.drop, before.metric) + unit,
+        units.drop(after.drop, after.metric) + unit,
+        units.drop(change, after.metric) + unit,
         f"{low} to {high}",
         _change(interval, 0.0, 0.0),
     )

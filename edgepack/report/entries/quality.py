@@ -113,8 +113,7 @@ def _text(value: float, *, fraction: bool) -> str:
 
 
 def _drop(found: Accuracy) -> str:
-    factor = 100 if units.is_fraction(found.metric) else 1
-    drop, low, high = (units.signed(factor * v) for v in (found.drop, *found.ci95))
+    drop, low, high = (units.drop(value, found.metric) for value in (found.drop, *found.ci95))
     return f"drop {drop} ({low} to {high})"
 
 

@@ -122,10 +122,9 @@ def _quality(entry: Entry, kind: Kind) -> list[str]:
 
 def _accuracy(found: Accuracy, *, is_base: bool) -> str:
     title = units.metric_title(found.metric)
-    if not units.is_fraction(found.metric):
-        return f"{title} {units.digits(found.value, 4)}"
-    text = f"{title} {units.percent(found.value)} %"
+    fraction = units.is_fraction(found.metric)
+    text = f"{title} {units.percent(found.value)} %" if fraction else f"{title} {units.digits(found.value, 4)}"
     if is_base:
         return text
-    low, high = (units.signed(100 * end) for end in found.ci95)
-    return f"{text}, a drop of {units.signed(100 * found.drop)} points ({low} to {high})"
+    low, high = (units.drop(end, found.metric) for end in found.ci95)
+    return f"{text}, a drop of {units.drop(found.drop, found.metric)}{' points' if fraction else ''} ({low} to {high})"

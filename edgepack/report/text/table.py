@@ -206,7 +206,7 @@ def _quality(entries: Sequence[Entry]) -> list[Column | None]:
     if kind == "accuracy":
         metric = next(e.accuracy.metric for e in entries if e.accuracy)
         fraction = units.is_fraction(metric)
-        columns += [_metric(entries, metric, fraction=fraction), _drop(entries, fraction=fraction)]
+        columns += [_metric(entries, metric, fraction=fraction), _drop(entries, metric, fraction=fraction)]
     if kind == "agreement":
         cells = [Cell(units.percent(e.agreement), _percents(e.agreement_ci95), e.agreement) for e in entries]
         columns.append(_figures("agreement", "Agreement", "% with fp32", cells))
@@ -225,15 +225,14 @@ def _metric(entries: Sequence[Entry], metric: str, *, fraction: bool) -> Column 
     return _figures("accuracy", units.metric_title(metric).capitalize(), "%" if fraction else "", cells)
 
 
-def _drop(entries: Sequence[Entry], *, fraction: bool) -> Column | None:
-    factor = 100.0 if fraction else 1.0
+def _drop(entries: Sequence[Entry], metric: str, *, fraction: bool) -> Column | None:
     cells = []
     for e in entries:
         if e.accuracy is None:
             cells.append(Cell(units.NONE))
             continue
-        low, high = (units.signed(factor * end) for end in e.accuracy.ci95)
-        cells.append(Cell(units.signed(factor * e.accuracy.drop), f"{low} to {high}", e.accuracy.drop))
+        low, high = (units.drop(end, metric) for end in e.accuracy.ci95)
+        cells.append(Cell(units.drop(e.accuracy.drop, metric), f"{low} to {high}", e.accuracy.drop))
     return _figures("drop", "Drop", "points" if fraction else "", cells)
 
 

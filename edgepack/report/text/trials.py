@@ -39,7 +39,7 @@ def _texts(trial: Trial) -> tuple[str, ...]:
         _names(trial.left),
         units.percent(trial.macs_share),
         units.digits(factor * trial.value, 4) + sign,
-        units.signed(factor * trial.drop),
+        units.drop(trial.drop, trial.metric),
         units.digits(trial.sqnr_db) if trial.sqnr_db is not None else units.NONE,
         units.quantity(trial.p50_ns, units.TIMES),
         f"{verdict}, on the front" if trial.front else verdict,

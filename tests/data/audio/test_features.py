@@ -90,6 +90,8 @@ def test_another_rate_is_resampled_first():
         ({"std": (0.0,)}, "std above 0"),
         ({"mean": ()}, "mean and std"),
         ({"window_length": 600, "fft_length": 512}, "window of 600"),
+        ({"fft_length": 1 << 20, "mels": 4096, "features": "log-mel"}, "4096 mel filters"),
+        ({"length": 1 << 40}, "length = "),
         ({"high_hz": 9000.0}, "to 9000 Hz at a rate of 16000"),
         ({"low_hz": 5000.0, "high_hz": 4000.0}, "from 5000 to 4000"),
         ({"features": "mfcc", "mels": 10}, "13 coefficients of 10 mels"),

@@ -157,6 +157,12 @@ def test_wordpiece_with_a_part_that_is_not_computed_here_is_read_by_the_package(
         json.dumps(tokenizer_json(post_processor={"type": "TemplateProcessing"})).encode(),
         json.dumps(tokenizer_json(added_tokens=[{"id": 1}])).encode(),
         json.dumps(tokenizer_json(normalizer=[1])).encode(),
+        json.dumps(tokenizer_json(padding={"strategy": {"Fixed": 1 << 40}})).encode(),
+        json.dumps(tokenizer_json(padding={"strategy": "BatchLongest", "pad_to_multiple_of": 1 << 40})).encode(),
+        json.dumps(tokenizer_json(padding={"strategy": "BatchLongest", "pad_id": -1})).encode(),
+        json.dumps(tokenizer_json(truncation={"max_length": 1e9, "strategy": "LongestFirst"})).encode(),
+        json.dumps(tokenizer_json(model=tokenizer_json()["model"] | {"vocab": {"a": 1 << 70, "[UNK]": 0}})).encode(),
+        json.dumps(tokenizer_json(model=tokenizer_json()["model"] | {"max_input_chars_per_word": 1 << 40})).encode(),
     ],
 )  # fmt: skip
 def test_what_is_no_tokenizer_is_named(data):

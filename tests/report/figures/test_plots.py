@@ -18,6 +18,7 @@ from edgepack.report.figures.plots import (
     quality_plot,
     swatch,
 )
+from edgepack.specs.run import Accuracy
 
 
 def entries_of(results, rows=()):
@@ -96,3 +97,14 @@ def test_the_fastest_have_curves_that_rise_from_0_to_100() -> None:
 
 def test_without_measurements_there_are_no_curves() -> None:
     assert distribution_plot(entries_of((), (made_up.row(),))) is None
+
+
+def test_of_an_error_less_is_better() -> None:
+    results, rows = made_up.labelled_build()
+    error = Accuracy("mae", 100, 40.0, 42.5, 2.5, (1.0, 4.0))
+    plot = quality_plot(
+        entries_of(results, [dataclasses.replace(r, accuracy=error) if r.accuracy else r for r in rows])
+    )
+    assert plot is not None
+    assert "Mean absolute error  \u2190 better" in plot
+    assert "\u2192 better" not in plot

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edgepack.errors import ConfigError
 from edgepack.report.entries import make_groups
 from edgepack.report.text.conditions import judge, parse_condition
+from edgepack.specs.run import Accuracy
 
 
 def findings(build, *texts):
@@ -139,3 +140,16 @@ def test_a_skipped_row_is_neither_passed_nor_failed():
     assert {key: finding.outcome for key, finding in found.items() if key[0] == "board bf16"} == {
         ("board bf16", "build"): "skipped", ("board bf16", "size > 1MB"): "skipped",
     }  # fmt: skip
+
+
+def test_a_metric_in_a_unit_of_its_own_is_compared_in_it():
+    results, rows = made_up.labelled_build()
+    error = Accuracy("mae", 100, 40.0, 42.5, 2.5, (1.0, 4.0))
+    build = results, [dataclasses.replace(row, accuracy=error) if row.accuracy is not None else row for row in rows]
+    found = findings(build, "drop > 2", "drop > 3", "accuracy > 41", "accuracy > 43")
+    outcomes = {condition: {f.outcome for f in found.values() if f.condition == condition} for _, condition in found}
+    assert "failed" in outcomes["drop > 2"]
+    assert "failed" not in outcomes["drop > 3"]
+    assert "failed" in outcomes["accuracy > 41"]
+    assert "failed" not in outcomes["accuracy > 43"]
+    assert any(f.message == "drop is 2.500 (1.000 to 4.000)" for f in found.values())
