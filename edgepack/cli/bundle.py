@@ -281,6 +281,8 @@ def compare(
 @click.option(
     "--github", is_flag=True, help="Print annotations for GitHub's runner, and add the report to the step's summary."
 )
+@click.option("--mlflow", metavar="EXPERIMENT", help="Log each row as a run of this experiment (MLFLOW_TRACKING_URI).")
+@click.option("--wandb", metavar="PROJECT", help="Log each row as a run of this Weights & Biases project.")
 @options("json")
 def report(
     sources: tuple[Path, ...],
@@ -289,6 +291,8 @@ def report(
     baseline: Path | None,
     conditions: tuple[str, ...],
     github: bool,
+    mlflow: str | None,
+    wandb: str | None,
     as_json: bool,
 ) -> None:
     """Compare results and builds in one report.
@@ -296,7 +300,7 @@ def report(
     Reads results of 'edgepack benchmark -o' and build.json files of builds, and folders of them. For results of other
     machines, copy their JSON files into one folder. An HTML report is one self-contained file.
     """
-    from edgepack.cli.measure import STDOUT, tell_github, write_reports
+    from edgepack.cli.measure import STDOUT, tell_github, track, write_reports
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layout import safe
     from edgepack.report.formats.summary import summarise
@@ -315,6 +319,8 @@ def report(
         echo_json(summarise(found.results, found.rows, found.violated))
     if github:
         tell_github(found)
+    if mlflow or wandb:
+        track(found, mlflow, wandb, tuple(out for out in outs if out != STDOUT))
     for violated in found.violated:
         console.print(f"[bold red]failed:[/] {safe(violated)}")
     if found.violated:

@@ -242,3 +242,14 @@ def tell_github(found: Reported) -> None:
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with storage_errors(Path(summary)), Path(summary).open("a", encoding="utf-8") as file:
             file.write(to_markdown(found.results, found.rows))
+
+
+def track(found: Reported, experiment: str | None, project: str | None, files: tuple[Path, ...]) -> None:
+    """Log what was reported to MLflow's ``experiment`` and to the ``project`` of Weights & Biases."""
+    from edgepack.report.formats.tracked import log_to_mlflow, log_to_wandb, make_runs
+
+    runs = make_runs(found.results, found.rows)
+    if experiment:
+        log_to_mlflow(runs, experiment, files)
+    if project:
+        log_to_wandb(runs, project, files)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from edgepack.specs.data import Lint
@@ -12,6 +13,7 @@ from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import Accuracy
 from edgepack.specs.types import Precision
 
+_MOST_PAGE_BYTES = 4 << 20  # of a report that is put into a notebook, which keeps it
 # A row's note on its latency where this host is not the row's target.
 NOT_HERE = "not measured: no such device here"
 
@@ -167,8 +169,17 @@ class BuildResult:
         return f"<BuildResult {self.name}: {len(self.rows)} rows in {self.out}{rows}>"
 
     def _repr_html_(self) -> str:
-        """Return a table of the rows, which notebooks show."""
+        """Return a table of the rows, which notebooks show, and below it the report's page, as it is in its file."""
         head = "".join(f"<th>{name}</th>" for name in _ROW_COLUMNS)
         rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row.cells()) for row in self.rows)
         body = "".join(f"<tr>{row}</tr>" for row in rows)
-        return f"<table><caption>{html.escape(self.name)}</caption><tr>{head}</tr>{body}</table>"
+        return f"<table><caption>{html.escape(self.name)}</caption><tr>{head}</tr>{body}</table>{self._page()}"
+
+    def _page(self) -> str:
+        """Return the report in a frame of its own: its scripts reach nothing of the notebook."""
+        path = Path(self.report) if self.report else None
+        if path is None or not path.is_file() or path.stat().st_size > _MOST_PAGE_BYTES:
+            return ""
+        page, title = (html.escape(text) for text in (path.read_text(encoding="utf-8"), f"report of {self.name}"))
+        style = "width:100%;height:760px;border:1px solid #ccc;border-radius:8px"
+        return f'<iframe title="{title}" style="{style}" sandbox="allow-scripts" srcdoc="{page}"></iframe>'

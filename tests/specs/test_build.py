@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import html
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -67,3 +69,21 @@ def test_nothing_of_a_row_is_markup(changes: dict[str, Any]) -> None:
     page = result(dataclasses.replace(EMPTY, **changes), name="<script>")._repr_html_()
     assert "<script>" not in page
     assert page.count("&lt;script&gt;") == 2
+
+
+def test_a_notebook_gets_the_page_in_a_frame_of_its_own(tmp_path: Path) -> None:
+    """Nothing of the page is part of the notebook: it is the text of an attribute, and the frame is a sandbox."""
+    page = tmp_path / "report.html"
+    page.write_text('<!doctype html><p title="a">"</iframe><script>alert(1)</script>')
+    shown = dataclasses.replace(result(EMPTY), report=str(page))._repr_html_()
+    assert shown.count("<iframe ") == shown.count("</iframe>") == 1
+    assert 'sandbox="allow-scripts"' in shown
+    assert "<script>" not in shown
+    assert html.unescape(shown.partition('srcdoc="')[2].rpartition('"></iframe>')[0]) == page.read_text()
+    assert "<iframe" not in dataclasses.replace(result(EMPTY), report=str(tmp_path / "none.html"))._repr_html_()
+
+
+def test_a_page_that_is_too_large_for_a_notebook_is_left_out(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_bytes(b" " * ((4 << 20) + 1))
+    assert "<iframe" not in dataclasses.replace(result(EMPTY), report=str(page))._repr_html_()

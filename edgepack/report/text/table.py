@@ -330,6 +330,10 @@ def _footnotes(entries: Sequence[Entry]) -> list[str]:
             "A bound is the least time that a device's profile allows (its peak, or its memory bandwidth for weights "
             "that no cache holds): it says what is impossible, not how fast a device is, and takes no part in a choice."
         )
+        reached = [e.result.limit.fraction for e in entries if e.result is not None and e.result.limit is not None]
+        if reached:
+            shown = units.percent(max(reached), 0)
+            notes.append(f"For scale: the nearest that a measured row here came to its own bound is {shown} % of it.")
     if any(gain_of(e) in _NOT_FASTER for e in entries):
         notes.append("Where a precision is not faster than fp32 beyond the interval, fp32 is recommended.")
     if any(_apart(e) for e in entries):

@@ -4,12 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
 from browser import find_chromium
+from PIL import Image
 
 from edgepack.report.figures.plots import SHAPES
 from edgepack.report.figures.roofline import BOUNDS
+from edgepack.specs.build import BuildResult
 
 pytestmark = [
     pytest.mark.slow,
@@ -155,6 +158,26 @@ def test_rows_outside_the_limits_can_still_be_read(page, pages, dark):
     assert ratio >= 4.5, where
     faded = "[...document.querySelectorAll('tr.out *, .legend .out, .bars .out .name, .bars .out .value')]"
     assert page.run(f"{faded}.filter((e) => e.textContent.trim() && getComputedStyle(e).opacity !== '1').length") == 0
+
+
+def test_the_page_works_in_a_frame_of_a_notebook(browser, pages, tmp_path):
+    """In a sandbox without an address of its own; what it says of itself is seen from the picture of the frame."""
+    rows = made_up.labelled_build()[1]
+    built = BuildResult("net", rows, (), "out", str(pages / "labelled_build.html"), {}, 1, 0)
+    shown = built._repr_html_().replace(
+        "</iframe>", "</iframe><script>document.documentElement.dataset.ready='yes'</script>"
+    )
+    (tmp_path / "notebook.html").write_text(f"<!doctype html><meta charset=utf-8>{shown}")
+    browser.open(tmp_path / "notebook.html")
+    assert browser.errors == []
+    browser.wait(
+        "new Promise((done) => setTimeout(() => done(document.querySelector('iframe').clientHeight > 700), 500))"
+    )
+    browser.screenshot(tmp_path / "notebook.png")
+    with Image.open(tmp_path / "notebook.png") as picture:
+        frame = np.asarray(picture.convert("L"))[-700:, 40:-40]
+    assert (frame < 128).mean() > 0.01, "there is text in the frame"
+    assert browser.errors == []
 
 
 def test_points_tell_their_figures_to_pointer_and_keyboard(page):
