@@ -145,3 +145,14 @@ def _options(command: click.Command, context: click.Context) -> list[str]:
     shown = [p for p in command.get_params(context) if isinstance(p, click.Option) and "--help" not in p.opts]
     records = filter(None, (option.get_help_record(context) for option in shown))
     return [f"`{names}`\n:   {text}" if text else f"`{names}`" for names, text in records]
+
+
+def write_settings() -> None:
+    """Write the table of docs/settings.md anew: ``python docs/generated.py``, after a setting has changed."""
+    page = Path(__file__).with_name("settings.md")
+    text = page.read_text(encoding="utf-8")
+    page.write_text(re.sub(r"(?:^\|.*\n)+", lambda _: settings() + "\n", text, flags=re.MULTILINE), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_settings()
