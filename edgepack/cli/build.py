@@ -56,6 +56,12 @@ _SETTINGS = (
     click.option("-o", "--out", help="Output folder  [default: artifacts/NAME]"),
     click.option("--no-benchmark", is_flag=True, help="Skip the latency measurement."),
     click.option("--duration", "duration_s", type=float, help="Measuring time of each bundle in seconds  [default: 2]"),
+    click.option(
+        "--measure-on",
+        metavar="USER@HOST",
+        multiple=True,
+        help="Verify and measure over ssh on this machine what is built for it. Repeatable.",
+    ),
     click.option("--tune-minutes", type=float, help="Kernel tuning time of each TVM bundle in minutes  [default: 0]"),
     options("compile_limit"),
 )

@@ -25,6 +25,7 @@ from edgepack.execution.store import Store, default_folder
 from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, meet_gate
+from edgepack.pipeline.measure_on import measure_on
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row, with_latency
@@ -106,7 +107,7 @@ def build(settings: BuildSettings, store: Store | None = None, events: Events | 
             measured = measure_rows_here(runner, plan.targets, rows, settings.duration_s, settings.seed)
     finally:
         store.save()
-    return _finish(plan, original, rows, measured, store)
+    return _finish(plan, original, rows, measured, store, runner.events)
 
 
 def _build_rows(plan: BuildPlan, original: Original, runner: StageRunner) -> Iterator[BuildRow]:
@@ -379,9 +380,14 @@ def _check_change(evaluation: Evaluation, most: float | None, precision: Precisi
 
 
 def _finish(
-    plan: BuildPlan, original: Original, rows: tuple[BuildRow, ...], measured: Measured, store: Store
+    plan: BuildPlan,
+    original: Original,
+    rows: tuple[BuildRow, ...],
+    measured: Measured,
+    store: Store,
+    events: Events,
 ) -> BuildResult:
-    """Write results, report and build.json; return the result."""
+    """Measure on other machines where that was asked for, write results, report and build.json; return the result."""
     named = (
         dataclasses.replace(
             row, model=plan.name, source_sha256=original.source.sha256, command=command, facts=original.facts
@@ -390,6 +396,10 @@ def _finish(
     )
     finished = tuple(_with_measurement(row, measured) for row in named)
     results = tuple(row.result for row in measured.rows.values() if row.result is not None)
+    if plan.settings.measure_on:
+        hosts, seconds, seed = plan.settings.measure_on, plan.settings.duration_s, plan.settings.seed
+        finished, others = measure_on(hosts, finished, seconds, seed, events.note)
+        results += others
     for result in results:
         name = f"{plan.name}-{result.target}-{result.precision}.json"
         write_text(plan.out / "results" / name, documents.to_json(result))

@@ -15,6 +15,7 @@ from edgepack.calibrate.observers import check_observer, check_percentile_goes_w
 from edgepack.engines.targets import expand_targets
 from edgepack.errors import ConfigError
 from edgepack.export import name_of
+from edgepack.remote.ssh import check_host
 from edgepack.specs.types import Effort, Observer, Precision
 from edgepack.verify.metrics import find_metric, has_own_unit
 
@@ -38,9 +39,10 @@ class BuildSettings:
     point). ``min_sqnr`` is the least balanced SQNR in dB of an int8 row that is not poor, and ``allow_poor`` lets a
     build with poor rows succeed. ``effort`` is how much work the corrections of ``method`` auto may do.
     ``max_change`` is the largest fraction of samples whose answer may change (needs class scores). ``strict`` makes
-    errors of warnings about the calibration samples and of precisions that a target does not offer.
-    ``tune_minutes`` is for the kernels of each TVM row. ``shapes`` maps an input's name to its shape, as
-    ``"1x3x224x224"``; a letter is a dynamic axis. ``constants`` fixes inputs to values.
+    errors of warnings about the calibration samples and of precisions that a target does not offer. ``measure_on``
+    are hosts for ssh on which rows are measured whose device they are. ``tune_minutes`` is for the kernels of each
+    TVM row. ``shapes`` maps an input's name to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis.
+    ``constants`` fixes inputs to values.
     """
 
     model: str
@@ -73,6 +75,7 @@ class BuildSettings:
     tune_minutes: float = 0.0
     duration_s: float = 2.0
     benchmark: bool = True
+    measure_on: tuple[str, ...] = ()
 
 
 def read_settings(path: Path) -> BuildSettings:
@@ -135,6 +138,8 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
         )
     _check_numbers(settings)
     _check_metric(settings)
+    for host in settings.measure_on:
+        check_host(host)
     name = settings.name or _name_of(settings.model)
     if not _NAME.fullmatch(name):
         raise ConfigError(f"the name {name!r} is not allowed", hint="use letters, digits, '.', '_' and '-'")

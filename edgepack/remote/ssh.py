@@ -41,8 +41,13 @@ class Board:
     python: str = "python3"
 
     def __post_init__(self) -> None:
-        if not _HOST.fullmatch(self.host):
-            raise ConfigError(f"{self.host[:80]!r} is not a host for ssh", hint="for example pi@raspberrypi.local")
+        check_host(self.host)
+
+
+def check_host(host: str) -> None:
+    """Raise ``ConfigError`` for what is no host, or could be taken for something else by ssh."""
+    if not _HOST.fullmatch(host):
+        raise ConfigError(f"{host[:80]!r} is not a host for ssh", hint="for example pi@raspberrypi.local")
 
 
 @dataclass(frozen=True)

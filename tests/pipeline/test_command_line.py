@@ -38,6 +38,7 @@ FULL = BuildSettings(
     tune_minutes=2.5,
     duration_s=0.5,
     benchmark=False,
+    measure_on=("pi@camera",),
 )
 
 
