@@ -36,6 +36,15 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "pipeline/tune_kernels.py": ("cli/test_tune.py", "a search takes seconds: once for the command and its parts"),
     "cli/deploy.py": ("remote/test_deploy.py", "the commands on a real server"),
     "cli/show/fleet.py": ("remote/test_fleet.py", "the table of a real roll-out"),
+    "cli/environments.py": ("export/test_environments.py", "they are made once; the commands print what is there"),
+    # frameworks: a record each; the workers run in Pythons that 'make sources' makes
+    "export/keras_file.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
+    "export/tflite.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
+    "export/saved_model.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
+    "export/hugging_face.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
+    "export/timm_model.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
+    "export/fastai_learner.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
+    "export/workers/*.py": ("export/test_worker.py", "run as programs, by what they answer"),
     # one long job of several modules
     "remote/commands.py": ("remote/test_deploy.py", "every call on a real server"),
     "remote/ssh.py": ("remote/test_deploy.py", "every connection is one to a real server"),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from edgepack.cli.builder import BuildCommand
-from edgepack.cli.options import DropType, F, OneOf, complete_file, echo_json, given, options
+from edgepack.cli.options import SOURCE, DropType, F, OneOf, complete_file, echo_json, given, options
 from edgepack.specs.types import Effort
 from edgepack.verify.metrics import metrics_in_words
 
@@ -63,7 +63,7 @@ _SETTINGS = (
         help="Verify and measure over ssh on this machine what is built for it. Repeatable.",
     ),
     click.option("--tune-minutes", type=float, help="Kernel tuning time of each TVM bundle in minutes  [default: 0]"),
-    options("compile_limit"),
+    options(*SOURCE, "compile_limit"),
 )
 
 

@@ -59,6 +59,7 @@ _SECTIONS = {
         "tools.recipes",
         "tools.list",
         "tools.store",
+        "environments.environments",
         "tools.schema",
         "tools.help",
     ),

@@ -235,6 +235,27 @@ _OPTIONS: dict[str, Any] = {
         callback=flat,
         help="Precision to build. Repeatable, or separated by commas  [default: fp32]",
     ),
+    "python": click.option(
+        "--python",
+        shell_complete=complete_file,
+        help="Python that has the model's framework  [default: an environment that edgepack makes]",
+    ),
+    "trust_code": click.option(
+        "--trust-code", is_flag=True, default=None, help="Run code in the model's file, such as a pickle's, confined."
+    ),
+    "download": click.option(
+        "--download",
+        is_flag=True,
+        default=None,
+        help="Fetch what MODEL names on a hub (timm:NAME, keras:NAME, hf:OWNER/NAME).",
+    ),
+    "module": click.option(
+        "--module", shell_complete=complete_file, help="Class that a state dict belongs to, as file.py:Class."
+    ),
+    "weights": click.option(
+        "--weights", shell_complete=complete_file, help="File with the weights of a named architecture."
+    ),
+    "signature": click.option("--signature", help="Which of several signatures of MODEL is meant."),
     "strict": click.option(
         "--strict",
         is_flag=True,
@@ -271,6 +292,10 @@ def options(*names: str) -> Callable[[F], F]:
         return function
 
     return add
+
+
+# How a model that is no ONNX file is read; ``SourceOptions`` has the same names.
+SOURCE = ("python", "trust_code", "download", "module", "weights", "signature")
 
 
 def given(values: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,18 @@ from typing import Any
 import click
 
 from edgepack.cli.builder import BuildCommand
-from edgepack.cli.options import PRECISIONS, F, OneOf, complete_file, complete_target, echo_json, options, parse_shapes
+from edgepack.cli.options import (
+    PRECISIONS,
+    SOURCE,
+    F,
+    OneOf,
+    complete_file,
+    complete_target,
+    echo_json,
+    given,
+    options,
+    parse_shapes,
+)
 
 _onnx = click.argument("model", shell_complete=complete_file)
 
@@ -20,7 +31,7 @@ def _out(written: str) -> Callable[[F], F]:
 
 @click.command(cls=BuildCommand)
 @click.argument("model", shell_complete=complete_file)
-@options("data", "recipe", "shape", "set")
+@options("data", "recipe", "shape", "set", *SOURCE)
 @_out("ONNX file")
 @options("compile_limit", "store", "json")
 def export(
@@ -33,6 +44,7 @@ def export(
     compile_limit_s: float | None,
     store: Path | None,
     as_json: bool,
+    **words: Any,
 ) -> None:
     """Export a model to a checked, simplified fp32 ONNX file.
 
@@ -40,9 +52,11 @@ def export(
     """
     from edgepack.cli.outputs import deliver, stage_runner
     from edgepack.pipeline.stages.export import export_and_prepare
+    from edgepack.specs.source import SourceOptions
 
     with stage_runner(store, compile_limit_s) as runner:
-        result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe, dict(constants))
+        reading = SourceOptions(**given(words))
+        result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe, dict(constants), reading)
         deliver(result, out)
     if as_json:
         echo_json(result)

@@ -1,7 +1,8 @@
 """The source frameworks: which models each reads, and how it makes ONNX of them, one module each.
 
 To add one, add a module with a ``Framework`` and a line to ``FRAMEWORKS``, which nothing else names; an installed
-package adds its own by an entry point in the group ``edgepack.frameworks``.
+package adds its own by an entry point in the group ``edgepack.frameworks``. One that would clash with what runs here
+has a ``Worker``: a program for a Python of its own, and the lock that this is made from.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from typing import Protocol
 
 from edgepack.base.documents import suggestion
 from edgepack.base.extensions import Table
+from edgepack.base.files import scratch_folder
 from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export.foreign import look_inside
+from edgepack.export.kinds import lie, unknown
+from edgepack.export.worker import Worker, convert
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
-from edgepack.specs.types import UserSource
+from edgepack.specs.source import SourceOptions
+from edgepack.specs.types import Progress, UserSource, no_progress
 
 
 class FindInputs(Protocol):
@@ -49,17 +54,19 @@ class Framework:
     ``title`` is what a user gives, in words. It takes files by their ``suffixes``, in lower case, and what has the
     ``form`` of its models otherwise: a folder, an address, a callable. ``advice`` says what to do instead with files of
     other suffixes, by suffix. ``uses_samples`` says that samples give inputs their shapes, and that the export is
-    compared on them. ``note`` tells of a model that it made what a user should know of how.
+    compared on them. ``note`` tells of a model that it made what a user should know of how. One with a ``worker`` needs
+    no functions of its own.
     """
 
     title: str
-    find_inputs: FindInputs
-    export: Export
+    find_inputs: FindInputs | None = None
+    export: Export | None = None
     suffixes: tuple[str, ...] = ()
     form: Callable[[str], bool] | None = None
     advice: Mapping[str, str] = field(default_factory=dict)
     uses_samples: bool = True
     note: Callable[[OnnxModel], str | None] | None = None
+    worker: Worker | None = None
 
     def takes(self, source: str) -> bool:
         """Say whether ``source`` is one of its models, by how it is written."""
@@ -73,36 +80,78 @@ FRAMEWORKS: Table[Framework] = Table(
     {
         "onnx": "edgepack.export.onnx_file:FRAMEWORK",
         "torch_program": "edgepack.export.torch_program:FRAMEWORK",
+        "keras": "edgepack.export.keras_file:FRAMEWORK",
+        "tflite": "edgepack.export.tflite:FRAMEWORK",
+        "saved_model": "edgepack.export.saved_model:FRAMEWORK",
+        "hugging_face": "edgepack.export.hugging_face:FRAMEWORK",
+        "timm": "edgepack.export.timm_model:FRAMEWORK",
+        "fastai": "edgepack.export.fastai_learner:FRAMEWORK",
+        "torch_file": "edgepack.export.torch_file:FRAMEWORK",
+        "sklearn": "edgepack.export.sklearn_pipeline:FRAMEWORK",
         "torch_module": "edgepack.export.torch_module:FRAMEWORK",
     },
     Framework,
 )
 
 
-@stage("export", tracks=always)
+def _worker_files(source: str, *_others: object) -> tuple[Path, ...]:
+    """Return what the output of a worker depends on besides the modules that are imported here."""
+    framework = find_framework(source)
+    worker = framework.worker if framework is not None else None
+    return (worker.path.parent, worker.path) if worker is not None else ()
+
+
+# What stands before the colon of a name that is no place: the framework that knows it.
+NAMES = ("timm", "keras", "hf")
+
+
+@stage("export", tracks=always, depends=_worker_files)
 def export(
-    source: UserSource, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path
+    source: UserSource,
+    samples: SampleSet | None,
+    shapes: Mapping[str, tuple[int | str, ...]],
+    options: SourceOptions,
+    out: Path,
+    progress: Progress = no_progress,
 ) -> OnnxModel:
     """Return the model named by ``source`` as a checked ONNX model in the folder ``out``.
 
     A torch module is exported with the names of its forward's arguments and a free batch, and compared in ONNX Runtime
     with the module on ``samples`` (seeded random inputs without them). ``shapes`` gives inputs' shapes, with strings
-    for free dimensions; it is not used for files, whose shapes are their own. Raises ``ModelError`` when the model
-    cannot be used, ``ConfigError`` when its inputs are not known.
+    for free dimensions; it is not used for files, whose shapes are their own. A model of a framework that runs in a
+    Python of its own is compared with that framework's answers, and ``out/meta.json`` has what it told. Raises
+    ``ModelError`` when the model cannot be used, ``ConfigError`` when its inputs are not known.
     """
-    return _framework(source).export(source, samples, shapes, out)
+    framework = _framework(source)
+    if framework.worker is not None:
+        return convert(framework.worker, source, shapes, options, out, progress)
+    assert framework.export is not None, "a framework has a worker or functions"
+    return framework.export(source, samples, shapes, out)
 
 
 def find_inputs(
-    source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]]
+    source: str,
+    samples: SampleSet | None,
+    shapes: Mapping[str, tuple[int | str, ...]],
+    options: SourceOptions | None = None,
 ) -> tuple[TensorSpec, ...]:
     """Return the inputs that ``export`` with the same arguments will give the model."""
-    return _framework(source).find_inputs(source, samples, shapes)
+    framework = _framework(source)
+    if framework.worker is not None:
+        with scratch_folder() as folder:
+            return convert(framework.worker, source, shapes, options or SourceOptions(), folder, no_progress).inputs
+    assert framework.find_inputs is not None, "a framework has a worker or functions"
+    return framework.find_inputs(source, samples, shapes)
 
 
 def find_framework(source: str) -> Framework | None:
     """Return the framework that takes ``source``; None where there is none."""
     return next((framework for _, framework in FRAMEWORKS.all() if framework.takes(source)), None)
+
+
+def is_named(source: str) -> bool:
+    """Say whether ``source`` names an architecture or a model on a hub, as timm:resnet18 does, and no place here."""
+    return source.partition(":")[0] in NAMES and not Path(source).exists()
 
 
 def is_onnx(path: Path) -> bool:
@@ -118,6 +167,8 @@ def require_onnx(path: Path) -> None:
 
 def name_of(source: str) -> str:
     """Return what to call a model: its file's name without the suffix, or the module that a callable stands in."""
+    if is_named(source):
+        return source.partition(":")[2].rpartition("/")[2]
     place = source.rpartition(":")[0] if is_callable_reference(source) else source
     suffixes = {".py", *(suffix for _, framework in FRAMEWORKS.all() for suffix in framework.suffixes)}
     return Path(place).stem if Path(place).suffix.lower() in suffixes else place
@@ -130,10 +181,15 @@ def sources_in_words() -> str:
 
 
 def _framework(source: str) -> Framework:
-    found = find_framework(source)
-    if found is not None:
-        return found
-    path = Path(source)
+    if (found := lie(source)) is not None:
+        raise ModelError(f"{source} is {found[0]} by what is in it", hint=f"rename it to {Path(source).stem}{found[1]}")
+    framework, path = find_framework(source), Path(source)
+    if framework is not None and (framework.worker is None or path.exists() or is_named(source)):
+        if framework.worker is not None and (what := unknown(source)) is not None:
+            raise ModelError(
+                f"{source} is not {what} by what is in it", hint="it may be cut short: copy or save it again"
+            )
+        return framework
     suffix = path.suffix.lower()
     advice = {key: text for _, framework in FRAMEWORKS.all() for key, text in framework.advice.items()}
     if (foreign := look_inside(source)) is not None:

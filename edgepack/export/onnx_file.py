@@ -46,8 +46,7 @@ FRAMEWORK = Framework(
     export=export,
     suffixes=(".onnx",),
     advice={
-        ".tflite": "convert it first: python -m tf2onnx.convert --tflite model.tflite --output model.onnx",
-        **dict.fromkeys((".h5", ".keras", ".pb"), "convert it to ONNX first, with tf2onnx or keras' export"),
+        ".pb": "give the SavedModel folder that it is in; a frozen graph: convert it with tf2onnx to .onnx",
     },
     uses_samples=False,
 )

@@ -277,10 +277,5 @@ FRAMEWORK = Framework(
     note=export_note,
     advice={
         ".py": "name the function in it that returns the module",
-        **dict.fromkeys(
-            (".pt", ".pth", ".ckpt", ".safetensors", ".bin"),
-            "write a file with a function that returns the module with its weights loaded, of a TorchScript file "
-            "torch.jit.load(PATH), and name it: my_model.py:make",
-        ),
     },
 )

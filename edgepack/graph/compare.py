@@ -48,11 +48,16 @@ def differences(expected: Mapping[str, Array], found: Mapping[str, Array]) -> tu
     return (*lines, *sorted(missing))
 
 
-def run_model(model: OnnxModel, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the outputs by name, computed by ONNX Runtime in a session of its own."""
+def run_model(model: OnnxModel, feeds: Mapping[str, Array], *, optimize: bool = True) -> dict[str, Array]:
+    """Return the outputs by name, computed by ONNX Runtime in a session of its own.
+
+    Without ``optimize`` each node is computed as it stands: the integer kernels that a processor has do not count.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if not optimize:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.add_session_config_entry("session.disable_prepacking", "1")  # one inference is not worth a second copy
     session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from edgepack.errors import ModelError
 from edgepack.graph.check import check_graph, is_name, propagate_shapes
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.operators import opsets
@@ -34,6 +35,23 @@ def freeze_initializers(proto: onnx.ModelProto) -> None:
     """Remove initializers from the inputs, where they stand for "a default that may be overridden", so they fold."""
     stored = {tensor.name for tensor in proto.graph.initializer}
     _keep(proto.graph.input, [value for value in proto.graph.input if value.name not in stored])
+
+
+def refuse_training(proto: onnx.ModelProto) -> None:
+    """Raise ``ModelError`` where a node was left in training mode: its output depends on the batch, or on chance."""
+    import onnx
+
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for node in all_nodes(proto):
+        trains = node.op_type == "BatchNormalization" and any(a.name == "training_mode" and a.i for a in node.attribute)
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+            flag = constants.get(node.input[2])
+            trains = flag is None or bool(onnx.numpy_helper.to_array(flag))
+        if trains:
+            raise ModelError(
+                f"the node {node.name or node.output[0]!r} is a {node.op_type} in training mode",
+                hint="export the model for inference: model.eval() in torch, training=False in Keras",
+            )
 
 
 def fold_dequantized_weights(proto: onnx.ModelProto) -> int:

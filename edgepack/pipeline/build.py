@@ -33,7 +33,7 @@ from edgepack.pipeline.settings import BuildSettings, check_max_drop
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.describe import model_facts
-from edgepack.pipeline.stages.export import export_model, fix_inputs, freeze_shapes
+from edgepack.pipeline.stages.export import export_model, fix_inputs, freeze_shapes, request_of_source
 from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
@@ -136,10 +136,13 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     if settings.metric is not None and settings.metric not in METRICS:
         code = runner.run(user_metric_code, settings.metric, title=settings.metric)
     data = settings.data or settings.eval
-    source = export_model(runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed, plan.task)
+    source = export_model(
+        runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed, plan.task, settings.source
+    )
+    request = request_of_source(runner, plan.request, source)
     source = fix_inputs(runner, source, plan.shapes, settings.constants)
     model = runner.run(prepare, source, title=f"opset {source.opset}")
-    selection = select_samples(runner, plan.request, model.inputs, model)
+    selection = select_samples(runner, request, model.inputs, model)
     for note in selection.notes:
         runner.events.note(note)
     found = None

@@ -14,8 +14,9 @@ from edgepack.base.user_functions import is_callable_reference
 from edgepack.calibrate.observers import check_observer, check_percentile_goes_with
 from edgepack.engines.targets import expand_targets
 from edgepack.errors import ConfigError
-from edgepack.export import name_of
+from edgepack.export import is_named, name_of
 from edgepack.remote.ssh import check_host
+from edgepack.specs.source import SourceOptions
 from edgepack.specs.types import Effort, Observer, Precision
 from edgepack.verify.metrics import find_metric, has_own_unit
 
@@ -42,7 +43,8 @@ class BuildSettings:
     errors of warnings about the calibration samples and of precisions that a target does not offer. ``measure_on``
     are hosts for ssh on which rows are measured whose device they are. ``tune_minutes`` is for the kernels of each
     TVM row. ``shapes`` maps an input's name to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis.
-    ``constants`` fixes inputs to values.
+    ``constants`` fixes inputs to values. The last six are for models that are no ONNX files: see
+    ``specs/source.py``.
     """
 
     model: str
@@ -76,6 +78,17 @@ class BuildSettings:
     duration_s: float = 2.0
     benchmark: bool = True
     measure_on: tuple[str, ...] = ()
+    python: str | None = None
+    trust_code: bool = False
+    download: bool = False
+    module: str | None = None
+    weights: str | None = None
+    signature: str | None = None
+
+    @property
+    def source(self) -> SourceOptions:
+        """What is allowed for the reading of the model, and what completes it."""
+        return SourceOptions(self.python, self.trust_code, self.download, self.module, self.weights, self.signature)
 
 
 def read_settings(path: Path) -> BuildSettings:
@@ -109,7 +122,10 @@ def _rebase(settings: BuildSettings, folder: Path) -> BuildSettings:
 
     return dataclasses.replace(
         settings,
-        model=place(settings.model) or settings.model,
+        model=settings.model if is_named(settings.model) else place(settings.model) or settings.model,
+        python=place(settings.python) if settings.python and "/" in settings.python else settings.python,
+        module=place(settings.module),
+        weights=place(settings.weights),
         data=place(settings.data),
         eval=place(settings.eval),
         out=place(settings.out),

@@ -41,10 +41,10 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("build empty.onnx", ("empty.onnx is empty",)),
     ("build text.onnx", ("text.onnx",)),
     ("build pictures", ("pictures is a folder",)),
-    ("build hub", ("a Hugging Face model (BertModel)", "optimum-cli export onnx --model hub")),
-    ("build google/vit-base", ("no file here", "optimum-cli export onnx --model google/vit-base")),
-    ("build weights.safetensors", ("weights without the network", "edgepack build my_model.py:make")),
-    ("build net.tflite", ("net.tflite", "tf2onnx")),
+    ("build hub", ("a Hugging Face model (BertModel) without its weights", "hf:OWNER/NAME --download")),
+    ("build google/vit-base", ("no file here", "edgepack build hf:google/vit-base --download")),
+    ("build weights.safetensors", ("weights without the network", "--module file.py:Class")),
+    ("build net.tflite", ("net.tflite is not a TensorFlow Lite file", "save it again")),
     ("build net.edgepack", ("net.edgepack",)),
     ("build model.py:make", ("no file model.py",)),
     ("build nowhere.models:make", ("no Python module 'nowhere.models'",)),
@@ -115,7 +115,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "hub" / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
     (place / "empty.onnx").write_bytes(b"")
     (place / "text.onnx").write_text("this is no model\n")
-    (place / "net.tflite").write_bytes(b"\0\0\0\0TFL3")
+    (place / "net.tflite").write_bytes(b"\0\0\0\0TF")
     (place / "net.edgepack").write_bytes(b"no bundle")
     header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     (place / "weights.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))

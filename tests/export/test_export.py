@@ -23,6 +23,7 @@ from edgepack.export import (
 )
 from edgepack.graph.load import load_model, save_proto
 from edgepack.specs.model import OnnxModel
+from edgepack.specs.source import SourceOptions
 
 
 def product() -> onnx.ModelProto:
@@ -40,7 +41,7 @@ def product() -> onnx.ModelProto:
 @pytest.mark.parametrize("external", [False, True])
 def test_onnx_file_is_copied_whole(external: bool, tmp_path: Path) -> None:
     source = save_proto(product(), tmp_path / "source", "net.onnx", external_data=external)
-    model = export(str(source.path), None, {}, tmp_path / "out")
+    model = export(str(source.path), None, {}, SourceOptions(), tmp_path / "out")
     assert model.path == tmp_path / "out" / "model.onnx"
     assert model.sha256 == source.sha256
     assert model.external == source.external
@@ -52,20 +53,22 @@ def test_onnx_file_is_copied_whole(external: bool, tmp_path: Path) -> None:
 def test_bad_onnx_file_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"not ONNX")
     with pytest.raises(ModelError):
-        export(str(tmp_path / "bad.onnx"), None, {}, tmp_path / "out")
+        export(str(tmp_path / "bad.onnx"), None, {}, SourceOptions(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "words", "hint"),
     [
-        ("weights.pt", ConfigError, "not a model that edgepack reads", "my_model.py:make"),
-        ("weights.pth", ConfigError, "not a model that edgepack reads", "my_model.py:make"),
-        ("net.tflite", ConfigError, "not a model that edgepack reads", "tf2onnx"),
-        ("net.h5", ConfigError, "not a model that edgepack reads", "ONNX"),
+        ("weights.pt", ModelError, "is not a file of torch.save by what is in it", "save it again"),
+        ("weights.pth", ModelError, "is not a file of torch.save by what is in it", "save it again"),
+        ("net.tflite", ModelError, "is not a TensorFlow Lite file by what is in it", "save it again"),
+        ("net.h5", ModelError, "is not an HDF5 file", "save it again"),
+        ("missing.tflite", ModelError, "there is no model", "did you mean 'net.tflite'"),
+        ("missing.keras", ModelError, "there is no model", "check the path"),
         ("make.py", ConfigError, "not a model that edgepack reads", "name the function"),
         ("net.xyz", ConfigError, "not a model that edgepack reads", ".onnx"),
-        ("folder", ModelError, "is a folder", ".onnx file inside"),
+        ("folder", ModelError, "is a folder", "saved_model.pb"),
         ("missing", ModelError, "there is no model", "check the path"),
         ("missing.onnx", ModelError, "there is no file", "path"),
         ("missing.pt2", ModelError, "there is no file", "path"),
@@ -80,14 +83,16 @@ def test_what_is_no_model(name: str, kind: type[EdgepackError], words: str, hint
     (tmp_path / "folder").mkdir()
     source = str(tmp_path / name) if not name.startswith(":") else name
     with pytest.raises(kind) as caught:
-        export(source, None, {}, tmp_path / "out")
+        export(source, None, {}, SourceOptions(), tmp_path / "out")
     assert words in caught.value.message
     assert hint in caught.value.hint
 
 
 def test_runs_as_a_stage_in_a_child_process(tmp_path: Path) -> None:
     source = save_proto(product(), tmp_path / "source")
-    made = child.call(export, str(source.path), None, {}, tmp_path / "out", limit_s=60, log=tmp_path / "log")
+    made = child.call(
+        export, str(source.path), None, {}, SourceOptions(), tmp_path / "out", limit_s=60, log=tmp_path / "log"
+    )
     assert made == load_model(tmp_path / "out" / "model.onnx")
     assert typing.get_type_hints(export)["return"] is OnnxModel
 
@@ -96,7 +101,14 @@ def test_a_crash_in_the_users_code_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "crash.py").write_text("import os\ndef make():\n    os.kill(os.getpid(), 11)\n")
     with pytest.raises(EdgepackError, match="SIGSEGV"):
         child.call(
-            export, f"{tmp_path / 'crash.py'}:make", None, {}, tmp_path / "out", limit_s=60, log=tmp_path / "log"
+            export,
+            f"{tmp_path / 'crash.py'}:make",
+            None,
+            {},
+            SourceOptions(),
+            tmp_path / "out",
+            limit_s=60,
+            log=tmp_path / "log",
         )
 
 
@@ -109,6 +121,14 @@ def test_a_crash_in_the_users_code_is_an_error(tmp_path: Path) -> None:
         ("dir/Net.ONNX", "onnx"),
         ("net.pt2", "torch_program"),
         ("my_model.py:make", "torch_module"),
+        ("C:/net.tflite", "tflite"),
+        ("net.keras", "keras"),
+        ("keras:MobileNetV2", "keras"),
+        ("timm:resnet18", "timm"),
+        ("hf:owner/name", "hugging_face"),
+        ("net.pt", "torch_file"),
+        ("net.safetensors", "torch_file"),
+        ("pipe.joblib", "sklearn"),
         ("package.module:Net", "torch_module"),
     ],
 )
@@ -116,21 +136,31 @@ def test_each_source_has_its_framework(source: str, name: str) -> None:
     assert find_framework(source) is FRAMEWORKS.get(name)
 
 
-@pytest.mark.parametrize("source", ["net.pt", "folder", "net", "C:/net.tflite"])
+@pytest.mark.parametrize("source", ["net.pb", "folder", "net", "weights.bin"])
 def test_other_sources_have_none(source: str) -> None:
     assert find_framework(source) is None
 
 
 @pytest.mark.parametrize(
     ("source", "name"),
-    [("dir/net.onnx", "net"), ("net.pt2", "net"), ("dir/my_net.py:make", "my_net"), ("pkg.nets:Small", "pkg.nets")],
+    [
+        ("timm:resnet18", "resnet18"),
+        ("hf:owner/net", "net"),
+        ("dir/net.tflite", "net"),
+        ("dir/net.onnx", "net"),
+        ("net.pt2", "net"),
+        ("dir/my_net.py:make", "my_net"),
+        ("pkg.nets:Small", "pkg.nets"),
+    ],
 )
 def test_a_model_is_named_by_its_file_or_module(source: str, name: str) -> None:
     assert name_of(source) == name
 
 
 def test_what_may_be_given_is_said_in_words() -> None:
-    assert sources_in_words() == ".onnx, .pt2 or file.py:callable"
+    words = sources_in_words()
+    assert words.startswith(".onnx, .pt2, .keras, .tflite, a SavedModel folder, a Hugging Face folder, timm:NAME")
+    assert words.endswith(" or file.py:callable")
 
 
 def test_a_command_that_wants_an_onnx_file_says_so() -> None:

@@ -16,6 +16,7 @@ from edgepack.export.torch_onnx import export_note
 from edgepack.graph.load import read_proto
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.source import SourceOptions
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +26,7 @@ ROW = {"x": ("N", 3)}
 
 
 def exported(name: str, shapes: dict, tmp_path: Path, samples: SampleSet | None = None) -> OnnxModel:
-    return export(f"{USER}:{name}", samples, shapes, tmp_path)
+    return export(f"{USER}:{name}", samples, shapes, SourceOptions(), tmp_path)
 
 
 def refused(name: str, shapes: dict, tmp_path: Path, kind: type[EdgepackError] = ModelError) -> EdgepackError:
@@ -58,7 +59,8 @@ def test_nothing_of_this_machine_is_in_the_file(tmp_path: Path) -> None:
 def test_same_bytes_in_another_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from edgepack.export import export;"
-        "print(export(sys.argv[1], None, {'image': ('N', 3, 8, 8)}, Path(sys.argv[2])).sha256)"
+        "from edgepack.specs.source import SourceOptions;"
+        "print(export(sys.argv[1], None, {'image': ('N', 3, 8, 8)}, SourceOptions(), Path(sys.argv[2])).sha256)"
     )
     command = [sys.executable, "-c", code, f"{USER}:make"]
     run = subprocess.run([*command, str(tmp_path / "other")], capture_output=True, text=True, check=True)
@@ -205,7 +207,7 @@ def test_bad_example_inputs(examples: str, tmp_path: Path) -> None:
 def test_file_that_cannot_be_imported(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(text)
     with pytest.raises(ConfigError) as caught:
-        export(f"{tmp_path / 'mine.py'}:make", None, {}, tmp_path / "out")
+        export(f"{tmp_path / 'mine.py'}:make", None, {}, SourceOptions(), tmp_path / "out")
     assert words in caught.value.message
     assert "Traceback" not in caught.value.message
 
@@ -231,13 +233,13 @@ def test_file_named_like_a_package_does_not_replace_it(tmp_path: Path) -> None:
 
 
 def test_installed_module(tmp_path: Path) -> None:
-    model = export("torch.nn:Flatten", None, {"input": ("N", 2, 3)}, tmp_path)
+    model = export("torch.nn:Flatten", None, {"input": ("N", 2, 3)}, SourceOptions(), tmp_path)
     assert model.outputs[0].shape == ("N", 6)
 
 
 def test_missing_module(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no Python module 'no_such_module_here'"):
-        export("no_such_module_here:make", None, {}, tmp_path)
+        export("no_such_module_here:make", None, {}, SourceOptions(), tmp_path)
 
 
 # --- samples ----------------------------------------------------------------------------------------------------------
@@ -266,10 +268,10 @@ def test_compared_on_the_samples(tmp_path: Path) -> None:
         "        return x * 1\n"
     )
     source = f"{tmp_path / 'mine.py'}:M"
-    assert export(source, None, {"x": ("N", 4)}, tmp_path / "random")
+    assert export(source, None, {"x": ("N", 4)}, SourceOptions(), tmp_path / "random")
     samples = npz_samples(tmp_path, x=np.full((3, 4), 100, np.float32))
     with pytest.raises(ModelError, match=r"differs by 2.0e\+00 of its largest value .* x\[1, 4\]"):
-        export(source, samples, {}, tmp_path / "samples")
+        export(source, samples, {}, SourceOptions(), tmp_path / "samples")
 
 
 def test_shape_of_pictures(tmp_path: Path) -> None:
@@ -298,7 +300,7 @@ def test_efficientnet_lite0(tmp_path: Path) -> None:
         "def make():\n"
         "    return EfficientNet.from_pretrained('efficientnet-lite0', weights_path=File.get_model_file_path())\n"
     )
-    model = export(f"{tmp_path / 'lite0.py'}:make", None, {"": ("N", 3, 224, 224)}, tmp_path / "out")
+    model = export(f"{tmp_path / 'lite0.py'}:make", None, {"": ("N", 3, 224, 224)}, SourceOptions(), tmp_path / "out")
     assert model.inputs == (TensorSpec("inputs", "float32", ("N", 3, 224, 224)),)
     assert model.outputs == (TensorSpec("output", "float32", ("N", 1000)),)
 

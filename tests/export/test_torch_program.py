@@ -22,6 +22,7 @@ from edgepack.errors import ConfigError, ModelError
 from edgepack.export import export, find_inputs
 from edgepack.export.torch_archive import read_archive
 from edgepack.specs.model import TensorSpec
+from edgepack.specs.source import SourceOptions
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_program_becomes_onnx(saved: Path, tmp_path: Path) -> None:
-    model = export(str(saved), None, {}, tmp_path)
+    model = export(str(saved), None, {}, SourceOptions(), tmp_path)
     assert model.inputs == (TensorSpec("x", "float32", ("N", 4)), TensorSpec("factor", "float32", ("N", 4)))
     assert [spec.name for spec in model.outputs] == ["logits", "half"]
     feeds = {name: np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32) for name in ("x", "factor")}
@@ -70,7 +71,7 @@ def test_program_becomes_onnx(saved: Path, tmp_path: Path) -> None:
 
 def test_shapes_cannot_be_given(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="its own shapes"):
-        export(str(saved), None, {"x": (1, 4)}, tmp_path)
+        export(str(saved), None, {"x": (1, 4)}, SourceOptions(), tmp_path)
 
 
 def test_guard_that_excludes_a_batch_of_one(tmp_path: Path) -> None:
@@ -81,7 +82,7 @@ def test_guard_that_excludes_a_batch_of_one(tmp_path: Path) -> None:
     free = {"x": {0: torch.export.Dim.DYNAMIC}}
     torch.export.save(torch.export.export(Many(), (torch.randn(5, 2),), dynamic_shapes=free), tmp_path / "m.pt2")
     with pytest.raises(ModelError, match=r"does not accept x\[1, 2\]: .*Guard failed"):
-        export(str(tmp_path / "m.pt2"), None, {}, tmp_path / "out")
+        export(str(tmp_path / "m.pt2"), None, {}, SourceOptions(), tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.onnx"))
 
 
@@ -163,7 +164,7 @@ EXPRESSIONS = [
 def test_sizes_that_are_code_are_refused(expression: str, saved: Path, tmp_path: Path) -> None:
     change = edited(lambda d: first_size(d).update(expr_str=expression))
     with pytest.raises(ModelError, match="not plain arithmetic"):
-        export(str(rewritten(saved, tmp_path, {MODEL: change})), None, {}, tmp_path / "out")
+        export(str(rewritten(saved, tmp_path, {MODEL: change})), None, {}, SourceOptions(), tmp_path / "out")
 
 
 GUARDS = [CODE, "open('x')", "L['x'].data", "L['x'].size().__class__", "max(*L)", "L['x'].size(k=1)"]
@@ -212,7 +213,7 @@ def test_pickles_are_never_opened(saved: Path, tmp_path: Path) -> None:
     for attack in attacks:
         path = rewritten(saved, tmp_path, attack)
         with pytest.raises(ModelError):
-            export(str(path), None, {}, tmp_path / "out")
+            export(str(path), None, {}, SourceOptions(), tmp_path / "out")
         assert not mark.exists(), attack
 
 
@@ -249,7 +250,7 @@ def test_compressed_archives_are_refused(saved: Path, tmp_path: Path) -> None:
 def test_not_an_archive(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pt2").write_bytes(content)
     with pytest.raises(ModelError):
-        export(str(tmp_path / "x.pt2"), None, {}, tmp_path / "out")
+        export(str(tmp_path / "x.pt2"), None, {}, SourceOptions(), tmp_path / "out")
 
 
 def two_archives(shown: Path, hidden: Path, out: Path) -> None:
@@ -293,7 +294,7 @@ def test_file_that_shows_torch_another_archive(saved: Path, tmp_path: Path) -> N
         name = f"{expected.namelist()[0].split('/')[0]}/{WEIGHTS}"
         assert seen.read(name) == expected.read(name)
     with pytest.raises(ModelError, match="before its archive"):
-        export(str(both), None, {}, tmp_path / "out")
+        export(str(both), None, {}, SourceOptions(), tmp_path / "out")
     assert not mark.exists()
     with contextlib.suppress(Exception):
         torch.export.load(both)

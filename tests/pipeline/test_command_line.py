@@ -39,6 +39,12 @@ FULL = BuildSettings(
     duration_s=0.5,
     benchmark=False,
     measure_on=("pi@camera",),
+    python="venv/bin/python",
+    trust_code=True,
+    download=True,
+    module="net.py:Net",
+    weights="net.pth",
+    signature="serve",
 )
 
 

@@ -62,7 +62,7 @@ def test_a_file_is_read_and_its_paths_are_relative_to_it(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ('modle = "x"', "did you mean 'model'"),
+        ('mdel = "x"', "did you mean 'model'"),
         ('model = "x"\nprecisions = ["int7"]', "did you mean 'int8'"),
         ('model = "x"\nseed = "a"', "a whole number"),
         ("model = [", "correct that line"),

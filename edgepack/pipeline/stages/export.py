@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.base.stage import stage
 from edgepack.data.recipes import load_recipe
 from edgepack.data.samples import find_samples, reads_elsewhere, take_samples
-from edgepack.data.split import with_shapes
+from edgepack.data.split import SampleRequest, with_shapes
 from edgepack.execution.runner import StageRunner
 from edgepack.export import export, find_framework, require_onnx
+from edgepack.export.environments import is_made
+from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_facts, refuse_code
 from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.prepare import prepare
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import OnnxModel
+from edgepack.specs.source import Interpreter, SourceFacts, SourceOptions
 from edgepack.specs.task import Task
 from edgepack.specs.types import UserSource
 
@@ -49,17 +53,73 @@ def export_model(
     shapes: Shapes | None = None,
     seed: int = 0,
     task: Task | None = None,
+    options: SourceOptions | None = None,
 ) -> OnnxModel:
     """Return the exported ONNX model of a trained model; one that is not an ONNX file yet is compared on samples."""
-    samples = None
+    samples, options = None, options or SourceOptions()
     framework = find_framework(source)
     if data is not None and (framework is None or framework.uses_samples):
         title = f"{short(data)} for the export"
         samples = runner.run(find_for_export, data, preprocessing, task, seed, title=title)
-    model = runner.run(export, source, samples, shapes or {}, title=short(source))
+    if framework is not None and framework.worker is not None:
+        options = replace(options, interpreter=_interpreter(runner, framework.worker, source, options))
+    model = runner.run(export, source, samples, shapes or {}, options, title=short(source))
+    if (facts := read_facts(model)) is not None:
+        for line in told(facts):
+            runner.events.note(line)
     if framework is not None and framework.note is not None and (note := framework.note(model)) is not None:
         runner.events.note(f"exported {note}; compared with the module on samples and random inputs")
     return model
+
+
+def _interpreter(runner: StageRunner, worker: Worker, source: str, options: SourceOptions) -> Interpreter:
+    """Return the Python for a source; where an environment must be made for it, say so first, and how large it is."""
+    refuse_code(worker, source, options)
+    lock = lock_needed(worker, options)
+    if lock is None or is_made(lock):
+        return find_interpreter(worker, options)
+    title = f"for {lock.name}: {len(lock.packages)} packages, {lock.size_mb} MB, once"
+    runner.events.begin("environment", title)
+    try:
+        found = find_interpreter(worker, options, runner.events.progress)
+    except BaseException:
+        runner.events.end("failed", title)
+        raise
+    runner.events.end("done", title)
+    return found
+
+
+def told(facts: SourceFacts) -> Iterator[str]:
+    """Yield what the user should know of how a model was read."""
+    versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
+    yield (
+        f"exported by {facts.framework} ({versions}); ONNX Runtime differs from its own answers by at most "
+        f"{facts.largest_difference:.0e} of the largest value on {facts.pairs} inputs"
+    )
+    yield from facts.notes
+    if facts.not_confined:
+        left = "; ".join(facts.not_confined)
+        yield f"the model's own code could have used what this system could not deny it: {left}"
+
+
+def request_of_source(runner: StageRunner, request: SampleRequest, model: OnnxModel) -> SampleRequest:
+    """Return a request with the preprocessing that the model's source states, where the user gave no recipe."""
+    facts = read_facts(model)
+    if facts is None or facts.preprocessing is None or request.preprocessing is not None:
+        return request
+    runner.events.note(f"pictures are prepared as {facts.framework} states it: {in_words(facts.preprocessing)}")
+    return replace(request, preprocessing=facts.preprocessing)
+
+
+def in_words(preprocessing: Preprocessing) -> str:
+    """Return what is done with a picture, in words."""
+    size = preprocessing.crop or preprocessing.resize
+    parts = [f"{size[1]} x {size[0]}" if size else "its own size"]
+    parts += [f"shorter side {preprocessing.resize_short}"] if preprocessing.resize_short else []
+    parts += [preprocessing.interpolation, preprocessing.color, f"times {preprocessing.scale:.4g}"]
+    for name, values in (("mean", preprocessing.mean), ("std", preprocessing.std)):
+        parts.append(f"{name} {', '.join(f'{value:.4g}' for value in values)}")
+    return "; ".join(parts)
 
 
 def export_and_prepare(
@@ -69,11 +129,12 @@ def export_and_prepare(
     data: str | None,
     recipe: str | None,
     constants: Mapping[str, str] | None = None,
+    options: SourceOptions | None = None,
 ) -> OnnxModel:
     """Return the checked, simplified fp32 model; ``recipe`` is the name or file of one."""
     found = load_recipe(recipe) if recipe else None
     preprocessing, task = (found.preprocessing, found.task) if found is not None else (None, None)
-    exported = export_model(runner, source, data, preprocessing, shapes, task=task)
+    exported = export_model(runner, source, data, preprocessing, shapes, task=task, options=options)
     exported = fix_inputs(runner, exported, shapes, constants or {})
     return runner.run(prepare, exported, title=f"opset {exported.opset}")
 

@@ -1,0 +1,29 @@
+"""Reads files of torch: TorchScript, whole modules, and state dicts with the class that they belong to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgepack.export import Framework
+from edgepack.export.executes import beyond_weights
+from edgepack.export.kinds import kind_of
+from edgepack.export.worker import Worker
+
+
+def takes(source: str) -> bool:
+    """Say whether it is one of these by what is in it."""
+    return kind_of(source) in ("torch", "torchscript", "safetensors")
+
+
+def executes(source: str) -> tuple[str, ...]:
+    """Return the names in a pickle that are no weights."""
+    return beyond_weights(Path(source)) if kind_of(source) == "torch" else ()
+
+
+FRAMEWORK = Framework(
+    title=".pt",
+    suffixes=(".pt", ".pth", ".ckpt", ".safetensors"),
+    form=takes,
+    uses_samples=False,
+    worker=Worker("torch_file", "torch", needs=("torch", "onnxscript"), executes=executes),
+)

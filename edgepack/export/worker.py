@@ -1,0 +1,424 @@
+"""Runs a source framework in a Python of its own, and checks what it says against ONNX Runtime.
+
+The worker (``workers/main.py``) reads the source and writes the model with inputs and the framework's own outputs for
+them. It is believed in nothing: the files that it wrote are read as an untrusted user's.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.base import documents
+from edgepack.base.files import read_regular, scratch_folder, sha256_json, write_text
+from edgepack.base.resources import package_folder
+from edgepack.errors import ConfigError, EdgepackError, ModelError, ToolchainError
+from edgepack.export.environments import Lock, find_lock, make_environment
+from edgepack.export.executes import DAMAGED
+from edgepack.graph import passes
+from edgepack.graph.check import first_line, is_name
+from edgepack.graph.compare import TOLERANCE, differences, relative_distance, run_model
+from edgepack.graph.load import load_model, read_proto, save_proto
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.source import Interpreter, SourceFacts, SourceOptions
+from edgepack.specs.types import Progress, no_progress
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgepack.specs.types import Array
+
+FACTS = "meta.json"
+_MARK = b"\x1eedgepack "
+_MOST_META_BYTES = 16 << 20
+_MOST_PAIRS_BYTES = 1 << 30
+_KEPT_LOG_BYTES = 4 << 20
+_MOST_LOG_BYTES = 256 << 20
+_MOST_LINE_BYTES = 1 << 16
+_FEWEST_PAIRS = 2
+_SHOWN_NAMES = 6
+# Of an integer model, whose layers round differently in each framework: up to 22 of 255 steps were seen of TensorFlow
+# Lite's (ResNet8), a wrong graph is off by all of them.
+_INTEGER_TOLERANCE = 0.1
+_PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "PYTHONHASHSEED")
+_SWITCHES = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONNOUSERSITE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "JAX_PLATFORMS": "cpu",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
+_LIST = (
+    "import sys, json, importlib.metadata as m; "
+    "print(json.dumps([sys.version, sorted({f'{d.name} {d.version}' for d in m.distributions()})]))"
+)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """How one source framework is run.
+
+    ``script`` is a file of ``workers/``, without its suffix, or another package's by its path; so is ``lock``. An
+    interpreter that has all modules ``needs`` can do without an environment; with none, that is never looked for.
+    ``executes`` says what reading a source would run, without running it; ``check`` raises ``ModelError`` for what can
+    be seen to be of no use, before an environment is made.
+    """
+
+    script: str
+    lock: str
+    needs: tuple[str, ...] = ()
+    executes: Callable[[str], tuple[str, ...]] | None = None
+    check: Callable[[str], None] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The worker's file."""
+        return Path(self.script) if os.sep in self.script else _workers() / f"{self.script}.py"
+
+
+def refuse_code(worker: Worker, source: str, options: SourceOptions) -> None:
+    """Raise ``ConfigError`` when reading ``source`` would run code and the user has not allowed it.
+
+    Raises ``ModelError`` for what can be seen to be of no use.
+    """
+    if worker.check is not None:
+        worker.check(source)
+    if options.trust_code or worker.executes is None:
+        return
+    found = _executed(worker.executes, source)
+    if not found:
+        return
+    more = f" and {len(found) - _SHOWN_NAMES} more" if len(found) > _SHOWN_NAMES else ""
+    raise ConfigError(
+        f"reading {source} would run code that is in it: {', '.join(found[:_SHOWN_NAMES])}{more}",
+        hint="if you trust where it comes from, add --trust-code: it runs in a process without network that may write "
+        "into one folder only, as far as this system can do that",
+    )
+
+
+def _executed(executes: Callable[[str], tuple[str, ...]], source: str) -> tuple[str, ...]:
+    try:
+        return executes(source)
+    except DAMAGED as error:
+        raise ModelError(f"{source} cannot be read: {first_line(error)}", hint="copy or save it again") from None
+
+
+def find_interpreter(worker: Worker, options: SourceOptions, progress: Progress = no_progress) -> Interpreter:
+    """Return the Python for a worker: the user's, else this one where it has all, else that of an environment."""
+    if (lock := lock_needed(worker, options)) is not None:
+        return make_environment(lock, progress)
+    return _users(options.python or sys.executable)
+
+
+def lock_needed(worker: Worker, options: SourceOptions) -> Lock | None:
+    """Return the lock of the environment that a worker runs in; None where an interpreter does that is there."""
+    here = bool(worker.needs) and all(importlib.util.find_spec(name) is not None for name in worker.needs)
+    return None if options.python is not None or here else find_lock(worker.lock)
+
+
+@functools.cache
+def _users(python: str) -> Interpreter:
+    """Return a user's interpreter. Raises ``ConfigError`` when it is none."""
+    try:
+        done = subprocess.run([python, "-c", _LIST], capture_output=True, check=True, timeout=60)
+        listed = json.loads(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise ConfigError(f"--python {python} is no Python that runs: {first_line(error)}", hint="give the path of one"
+                          ", such as .venv/bin/python") from None  # fmt: skip
+    return Interpreter(python, sha256_json(listed))
+
+
+def convert(
+    worker: Worker,
+    source: str,
+    shapes: Mapping[str, tuple[int | str, ...]],
+    options: SourceOptions,
+    out: Path,
+    progress: Progress,
+) -> OnnxModel:
+    """Return ``source`` as ``out/model.onnx``, with ``out/meta.json``, compared with the framework's own answers.
+
+    Raises ``ModelError`` when the framework cannot read it, the worker fails, or ONNX Runtime does not compute what the
+    framework did; ``ToolchainError`` when the framework is not there.
+    """
+    refuse_code(worker, source, options)
+    found = options.interpreter or find_interpreter(worker, options, progress)
+    out.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(".export.", out) as folder:
+        _run(worker, found.python, _request(worker, source, shapes, options), folder, progress)
+        facts = _facts(folder)
+        pairs = _pairs(folder)
+        return _checked(_tidy(folder, out), pairs, facts, out)
+
+
+def read_facts(model: OnnxModel) -> SourceFacts | None:
+    """Return what a source framework told of an exported model; None for one that had none."""
+    path = model.path.parent / FACTS
+    return documents.from_json(SourceFacts, path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def _workers() -> Path:
+    return package_folder() / "export" / "workers"
+
+
+def _request(
+    worker: Worker, source: str, shapes: Mapping[str, tuple[int | str, ...]], options: SourceOptions
+) -> dict[str, Any]:
+    place = Path(source)
+    allowed = {k: v for k, v in documents.encode(options).items() if k != "interpreter"}
+    for key in ("module", "weights"):
+        if allowed.get(key):
+            allowed[key] = _absolute(allowed[key])
+    return {
+        "worker": str(worker.path),
+        "source": str(place.absolute()) if place.exists() else source,
+        "shapes": {name: list(shape) for name, shape in shapes.items()},
+        "options": allowed,
+    }
+
+
+def _absolute(place: str) -> str:
+    """Return a path, or the file before a colon, as an absolute one."""
+    path, colon, name = place.rpartition(":")
+    if colon and path.endswith(".py"):
+        return f"{Path(path).absolute()}:{name}"
+    return str(Path(place).absolute()) if Path(place).exists() else place
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+
+def _run(worker: Worker, python: str, request: Mapping[str, Any], folder: Path, progress: Progress) -> None:
+    """Run the worker in ``folder``. Raises what its ``error.json`` says, or how it ended without one."""
+    write_text(folder / "request.json", json.dumps(request))
+    (folder / "home").mkdir()
+    (folder / "tmp").mkdir()
+    process = subprocess.Popen(
+        [python, "-X", "faulthandler", str(_workers() / "main.py"), "request.json"],
+        cwd=folder,
+        env=_environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        last = _follow(process, progress)
+        status = process.wait()
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    if (folder / "error.json").is_file():
+        raise _told(folder / "error.json", request["source"])
+    if status != 0 or not (folder / "model.onnx").is_file():
+        ended = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+        raise ModelError(
+            f"the {worker.path.stem} worker {ended} without an answer; its last words: {last or 'none'}",
+            hint="memory may have run out; else load the model in that framework by itself, and see what it says",
+        )
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """Return the worker's environment variables: no secrets of the user's, and all caches in its folder."""
+    own = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    places = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME", "KERAS_HOME", "MPLCONFIGDIR"), "home")
+    places |= dict.fromkeys(("TMPDIR", "NUMBA_CACHE_DIR"), "tmp")
+    return {**own, **{name: str(folder / place) for name, place in places.items()}, **_SWITCHES}
+
+
+def _follow(process: subprocess.Popen[bytes], progress: Progress) -> str:
+    """Pass on the worker's progress and the first megabytes of what it prints; return its last line."""
+    kept, seen, last = 0, 0, ""
+    for line in _lines(process):
+        seen += len(line)
+        if seen > _MOST_LOG_BYTES:
+            process.kill()
+            raise ModelError(
+                f"the worker printed over {_MOST_LOG_BYTES >> 20} MB and was stopped; the last: {last[:200]}",
+                hint="look for what prints in the model's own code",
+            )
+        if line.startswith(_MARK):
+            _tell(line, progress)
+            continue
+        last = line.decode(errors="replace").strip() or last
+        if kept < _KEPT_LOG_BYTES:
+            kept += len(line)
+            print(line.decode(errors="replace"), end="", flush=True)  # noqa: T201  (the log of the stage's child)
+    return last[:500]
+
+
+def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    assert process.stdout is not None
+    while line := process.stdout.readline(_MOST_LINE_BYTES):
+        yield line
+
+
+def _tell(line: bytes, progress: Progress) -> None:
+    try:
+        what, done, total = json.loads(line[len(_MARK) :])
+        progress(str(what)[:80], int(done), int(total))
+    except (ValueError, TypeError):
+        pass  # not what our own code prints
+
+
+def _told(path: Path, source: str) -> EdgepackError:
+    """Return the error that a worker wrote."""
+    kinds = {"ToolchainError": ToolchainError, "ConfigError": ConfigError, "EdgepackError": EdgepackError}
+    try:
+        answer = json.loads(read_regular(path, _MOST_META_BYTES))
+        message, hint = str(answer["message"])[:2000], str(answer["hint"])[:1000]
+        kind = kinds.get(answer["kind"], ModelError)
+    except (OSError, ValueError, KeyError, TypeError):
+        return ModelError(f"{source}: the worker failed and wrote no reason", hint="the stage's log has its output")
+    return kind(f"{source}: {message}", hint=hint or "load it in its own framework and see what that says")
+
+
+# --- its answer -------------------------------------------------------------------------------------------------------
+
+
+def _facts(folder: Path) -> SourceFacts:
+    try:
+        data = read_regular(folder / FACTS, _MOST_META_BYTES)
+        return documents.from_json(SourceFacts, data, FACTS)
+    except (OSError, ConfigError, ValueError, RecursionError) as error:
+        raise _wrong(f"its meta.json cannot be read: {first_line(error)}") from error
+
+
+def _wrong(what: str) -> ModelError:
+    return ModelError(
+        f"the worker's answer is not to be used: {what}", hint="update the package that reads this source"
+    )
+
+
+def _tidy(folder: Path, out: Path) -> OnnxModel:
+    """Return the worker's model with names that do not vary, nothing of its machine, and inference only."""
+    try:
+        proto = read_proto(load_model(folder / "model.onnx"))
+    except ModelError as error:
+        raise ModelError(
+            f"the framework's exporter wrote a file that cannot be used: {error.message}", hint=error.hint
+        ) from error
+    passes.refuse_training(proto)
+    passes.drop_notes(proto)
+    proto.ClearField("metadata_props")
+    passes.freeze_initializers(proto)
+    _name_dims(proto)
+    passes.set_versions(proto)
+    passes.name_nodes(proto)
+    return save_proto(proto, out)
+
+
+def _name_dims(proto: onnx.ModelProto) -> None:
+    """Call a free first axis N; others keep a name that is one, else that of their input and axis, in every run."""
+    names: dict[str, str] = {}
+    for value in proto.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value"):
+                continue
+            made = "N" if axis == 0 else f"{value.name}_{axis}"
+            old = dim.dim_param
+            generated = not is_name(old) or re.fullmatch(r"unk__\d+|s\d+|unknown\w*", old) is not None
+            name = names.setdefault(old, made if axis == 0 or generated else old) if old else made
+            dim.dim_param = re.sub(r"\W", "_", name)
+    for value in (*proto.graph.output, *proto.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
+            elif dim.HasField("dim_param"):
+                dim.ClearField("dim_param")
+
+
+def _pairs(folder: Path) -> list[tuple[dict[str, Array], dict[str, Array]]]:
+    """Return the inputs and the framework's outputs, in their order."""
+    import numpy as np
+
+    path = folder / "pairs.npz"
+    found: dict[int, tuple[dict[str, Array], dict[str, Array]]] = {}
+    try:
+        if path.stat().st_size > _MOST_PAIRS_BYTES:
+            raise ValueError("it is larger than 1 GiB")
+        with np.load(path, allow_pickle=False) as arrays:
+            for key in arrays.files:
+                number, kind, name = key.split("/", 2)
+                array = arrays[key]
+                found.setdefault(int(number), ({}, {}))[("in", "out").index(kind)][name] = (
+                    array.astype(object) if array.dtype.kind == "U" else array  # as ONNX Runtime has texts
+                )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise _wrong(f"its pairs.npz cannot be read: {first_line(error)}") from error
+    return [found[number] for number in sorted(found)]
+
+
+def _checked(
+    model: OnnxModel, pairs: list[tuple[dict[str, Array], dict[str, Array]]], facts: SourceFacts, out: Path
+) -> OnnxModel:
+    """Compare the model in ONNX Runtime with the framework's own outputs, and write the facts beside it."""
+    import dataclasses
+
+    try:
+        if len(pairs) < _FEWEST_PAIRS:
+            raise _wrong(f"it has {len(pairs)} pairs of inputs and outputs to compare, not {_FEWEST_PAIRS} or more")
+        _refuse_constant(pairs)
+        largest = max(_compared(model, inputs, outputs, facts) for inputs, outputs in pairs)
+    except BaseException:
+        model.path.unlink(missing_ok=True)  # a model that is known to be wrong must not be found later
+        raise
+    write_text(out / FACTS, documents.to_json(dataclasses.replace(facts, pairs=len(pairs), largest_difference=largest)))
+    return model
+
+
+def _refuse_constant(pairs: list[tuple[dict[str, Array], dict[str, Array]]]) -> None:
+    """Refuse pairs that all have the same inputs: a model that ignores its input would pass."""
+    import numpy as np
+
+    first = pairs[0][0]
+    same = (
+        all(name in inputs and np.array_equal(inputs[name], array) for name, array in first.items())
+        for inputs, _ in pairs[1:]
+    )
+    if all(same):
+        raise _wrong("its pairs all have the same inputs")
+
+
+def _compared(model: OnnxModel, inputs: dict[str, Array], outputs: dict[str, Array], facts: SourceFacts) -> float:
+    """Return the largest difference for one pair. Raises ``ModelError`` where it is more than rounding."""
+    for kind, specs, given in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
+        names = {spec.name for spec in specs}
+        if names != set(given):
+            raise _wrong(f"its pairs have the {kind} {sorted(given)}, its model {sorted(names)}")
+    try:
+        found = run_model(model, inputs, optimize=not facts.quantized)
+    except Exception as error:  # ONNX Runtime's own exceptions
+        raise ModelError(f"ONNX Runtime cannot run the exported model: {first_line(error)}") from error
+    numbers = {name: array for name, array in outputs.items() if array.dtype.kind != "O"}
+    distance = max((relative_distance(array, found[name]) for name, array in numbers.items()), default=0.0)
+    lines = differences(outputs, found) if not facts.quantized else _far(outputs, found)
+    if lines:
+        sizes = ", ".join(f"{name}{list(array.shape)}" for name, array in inputs.items())
+        raise ModelError(
+            f"the exported ONNX model does not compute what {facts.framework} does: the output {lines[0]} "
+            f"(allowed {_INTEGER_TOLERANCE if facts.quantized else TOLERANCE:.0e}) for {sizes}",
+            hint="look for random numbers, dropout or state that is on in inference; else report the model's layers",
+        )
+    return distance
+
+
+def _far(outputs: Mapping[str, Array], found: Mapping[str, Array]) -> tuple[str, ...]:
+    """Return one line for every output of an integer model that differs by more than its layers' rounding."""
+    distances = {name: relative_distance(array, found[name]) for name, array in outputs.items()}
+    return tuple(
+        f"{n!r} differs by {d:.1e} of its largest value" for n, d in distances.items() if not d <= _INTEGER_TOLERANCE
+    )

@@ -1,0 +1,68 @@
+"""A real conversion: scikit-learn pipelines by the real worker, in this Python, which has scikit-learn and skl2onnx."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import onnxruntime
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from edgepack.errors import ConfigError, ModelError
+from edgepack.export import export
+from edgepack.export.worker import read_facts
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.source import SourceOptions
+
+pytestmark = pytest.mark.slow
+DATA, CLASSES = load_iris(return_X_y=True)
+NAMES = np.array(["setosa", "versicolor", "virginica"])[CLASSES]
+
+
+def converted(model: object, folder: Path) -> OnnxModel:
+    joblib.dump(model, folder / "pipe.joblib")
+    options = SourceOptions(python=sys.executable, trust_code=True)
+    return export(str(folder / "pipe.joblib"), None, {}, options, folder / "out")
+
+
+def outputs_of(model: OnnxModel, values: np.ndarray) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(str(model.path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"input": values.astype(np.float32)})
+
+
+def test_a_pipeline_answers_as_scikit_learn_does_and_keeps_its_classes(tmp_path: Path) -> None:
+    pipeline = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(DATA, NAMES)
+    model = converted(pipeline, tmp_path)
+    facts = read_facts(model)
+    assert facts is not None
+    assert facts.classes == ("setosa", "versicolor", "virginica")
+    assert facts.largest_difference < 1e-5
+    labels, scores = outputs_of(model, DATA)
+    assert list(labels) == list(pipeline.predict(DATA.astype(np.float32)))
+    np.testing.assert_allclose(scores, pipeline.predict_proba(DATA), atol=1e-5)
+
+
+def test_trees_and_regressions(tmp_path: Path) -> None:
+    forest = RandomForestClassifier(5, random_state=0).fit(DATA, CLASSES)
+    (tmp_path / "forest").mkdir()
+    labels, _ = outputs_of(converted(forest, tmp_path / "forest"), DATA)
+    assert (labels == forest.predict(DATA.astype(np.float32))).all()
+    ridge = Ridge().fit(DATA, CLASSES)
+    (tmp_path / "ridge").mkdir()
+    (found,) = outputs_of(converted(ridge, tmp_path / "ridge"), DATA)
+    np.testing.assert_allclose(found[:, 0], ridge.predict(DATA), atol=1e-4)
+
+
+def test_what_is_no_model_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="holds a dict, which neither predicts nor transforms"):
+        converted({"a": 1}, tmp_path)
+    with pytest.raises(ConfigError, match="number of its columns is not known"):
+        converted(make_pipeline(ColumnTransformer([("c", OneHotEncoder(), [0])])), tmp_path)
