@@ -19,7 +19,7 @@ from edgepack.base import documents
 from edgepack.base.files import read_regular, sha256_json
 from edgepack.base.stage import stage
 from edgepack.calibrate.histogram import CODES, PAGE, Counts, finite_codes
-from edgepack.calibrate.observers import OBSERVERS, choose_range
+from edgepack.calibrate.observers import OBSERVERS, choose_range, observers_of_statistics
 from edgepack.calibrate.statistics import Statistics
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.data import Ranges, SampleSet, SampleStatistics, TensorStatistics
@@ -117,7 +117,7 @@ def choose_from(statistics: SampleStatistics, observer: str, percentile: float) 
     if chosen.among:
         raise ConfigError(
             f"the observer {observer} tries ranges on samples, and statistics have none",
-            hint=f"use --observer {' or '.join(name for name, one in OBSERVERS.all() if not one.among)}",
+            hint=f"use --observer {' or '.join(observers_of_statistics())}",
         )
     check_percentile(percentile, "calibrate")
     found = {name: _decode(one, name) for name, one in statistics.tensors.items()}

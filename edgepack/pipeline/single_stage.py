@@ -9,7 +9,7 @@ from pathlib import Path
 from edgepack.base import documents
 from edgepack.calibrate import calibrate
 from edgepack.calibrate.merge import choose_from, measure_statistics, merge, read_statistics
-from edgepack.calibrate.observers import choose_observer
+from edgepack.calibrate.observers import choose_observer, observers_of_statistics
 from edgepack.calibrate.ranges import read_ranges
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import SampleRequest, Selection
@@ -33,8 +33,6 @@ from edgepack.verify.golden import refuse_wrong
 from edgepack.verify.reference import reference
 
 _ALL = 10_000_000
-# What chooses ranges where there are no samples to try them on.
-_WITHOUT_SAMPLES = "minmax"
 
 
 def _select(
@@ -85,8 +83,8 @@ def merge_statistics(paths: Sequence[Path]) -> SampleStatistics:
 
 
 def ranges_of(statistics: SampleStatistics, observer: Observer | None, percentile: float | None) -> Ranges:
-    """Return the ranges that an observer, minmax unless told, chooses from statistics."""
-    chosen, share = choose_observer(None, observer or _WITHOUT_SAMPLES, percentile)
+    """Return the ranges that an observer, the first one that needs no samples unless told, chooses from statistics."""
+    chosen, share = choose_observer(None, observer or observers_of_statistics()[0], percentile)
     return choose_from(statistics, chosen, share)
 
 

@@ -100,6 +100,11 @@ OBSERVERS: Table[RangeObserver] = Table(
 )
 
 
+def observers_of_statistics() -> tuple[str, ...]:
+    """Return the observers that choose from statistics alone, without samples to try ranges on."""
+    return tuple(name for name, observer in OBSERVERS.all() if not observer.among)
+
+
 def choose_range(observer: RangeObserver, statistics: Statistics, percentile: float) -> TensorRange:
     """Return the range of a tensor with at least one value; ``percentile`` (50..100) is for those that take it."""
     seen = Seen(statistics, percentile)
