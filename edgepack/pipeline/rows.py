@@ -93,6 +93,8 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         notes["sqnr_db"] = (
             f"the outputs are decisions: {100 * (1 - (close.mismatch or 0)):.2f} % equal the fp32 model's"
         )
+    if evaluation.accuracy is not None and evaluation.accuracy.truth == "fp32":
+        notes["labels"] = f"there are none: {evaluation.accuracy.metric} takes fp32's own answers for right"
     if close.sqnr_db is not None and close.n < _FEW:
         notes["samples"] = f"SQNR on {close.n} samples says little: give {_FEW} or more"
     worst = evaluation.balance
@@ -103,7 +105,7 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         notes["nonfinite"] = (
             f"of {close.n} samples {close.nonfinite} have values that are NaN or infinite in one model only"
         )
-    if close.agreement is None:
+    if close.agreement is None and evaluation.accuracy is None:
         notes["agreement"] = "the first output is not class scores [batch, classes]"
     return dataclasses.replace(
         row,

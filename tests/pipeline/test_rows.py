@@ -106,7 +106,7 @@ def test_closeness_comes_with_its_circumstances() -> None:
         (dataclasses.replace(EVALUATION, accuracy=None, accuracy_reason="no labels"), "accuracy", "no labels"),
         (dataclasses.replace(EVALUATION, closeness=dataclasses.replace(CLOSE, sqnr_db=None)), "sqnr_db", "identical"),
         (
-            dataclasses.replace(EVALUATION, closeness=dataclasses.replace(CLOSE, agreement=None)),
+            dataclasses.replace(EVALUATION, accuracy=None, closeness=dataclasses.replace(CLOSE, agreement=None)),
             "agreement",
             "class scores",
         ),
@@ -114,6 +114,13 @@ def test_closeness_comes_with_its_circumstances() -> None:
 )
 def test_what_was_not_measured_has_a_reason(evaluation: Evaluation, note: str, words: str) -> None:
     assert words in with_evaluation(ROW, evaluation).notes[note]
+
+
+@pytest.mark.parametrize(("truth", "said"), [("labels", False), ("fp32", True)])
+def test_without_labels_the_truth_is_named(truth: Any, said: bool) -> None:
+    accuracy = Accuracy("map50", 16, 1.0, 0.9, 0.1, (0.0, 0.2), truth)
+    row = with_evaluation(ROW, dataclasses.replace(EVALUATION, accuracy=accuracy, accuracy_reason=None))
+    assert ("map50 takes fp32's own answers for right" in row.notes.get("labels", "")) == said
 
 
 def test_notes_of_others_stay() -> None:
