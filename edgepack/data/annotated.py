@@ -13,7 +13,14 @@ import numpy as np
 from edgepack.base.documents import suggestion
 from edgepack.data.geometry import frame_of
 from edgepack.data.labels import Labels
-from edgepack.data.pictures import check_inputs, digest_of_file, find_broken, frame_of_file, read_files
+from edgepack.data.pictures import (
+    check_inputs,
+    digest_of_file,
+    find_broken,
+    find_size,
+    frame_of_file,
+    read_files,
+)
 from edgepack.data.source import Asked, Bad, Contents, Item
 from edgepack.errors import DataError
 from edgepack.specs.answer import Boxes
@@ -90,6 +97,24 @@ def arrange(
     return Annotated(
         tuple(paths), relative, tuple(labels), tuple(sizes), names, tuple(wrong), tuple(ignored), notes
     )  # fmt: skip
+
+
+def find_other_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]], where: Path) -> list[Bad]:
+    """Return the pictures that are not of the size that ``where`` says: its boxes are of other pixels.
+
+    A picture that is turned when it is looked at (EXIF) has sides that are exchanged; labels are of what is seen.
+    """
+    bad = []
+    for index, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+        try:
+            found = find_size(path)
+        except DataError as error:
+            bad.append(Bad(index, error.message, error.hint))
+            continue
+        if found != size:
+            reason = f"{path} has {found[1]}x{found[0]} pixels, and {where} labels one of {size[1]}x{size[0]}"
+            bad.append(Bad(index, reason, "label the picture as it is"))
+    return bad
 
 
 def _numbers(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, read_annotated
+from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, find_other_sizes, read_annotated
 from edgepack.data.preprocess import read_picture_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
 from edgepack.errors import DataError
@@ -110,6 +110,7 @@ def _arranged(
     ]
     pairs = [(row, file) for row, file in zip(rows, files, strict=True) if file is not None]
     sizes = [(int(row["height"]), int(row["width"])) for row, _ in pairs]
+    bad += find_other_sizes([file for _, file in pairs], sizes, path)
     labels = [things.get(int(row["id"]), []) for row, _ in pairs]
     root = path.parent.parent if path.parent.name == "annotations" else path.parent
     return arrange(root, [file for _, file in pairs], sizes, labels, classes, order, bad)

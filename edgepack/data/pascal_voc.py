@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree  # entities are refused before it sees a file
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, read_annotated
+from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, find_other_sizes, read_annotated
 from edgepack.data.image_folder import read_class_names
 from edgepack.data.pictures import SUFFIXES
 from edgepack.data.preprocess import read_picture_file
@@ -60,6 +60,7 @@ def read_voc(root: Path, order: tuple[str, ...] = ()) -> Annotated:
         labels.append([Thing(numbers[name], *rest) for name, rest in things])
     if not paths:
         raise DataError(f"no picture of {root} is found, such as {found[0][1]}", hint=f"put them into {pictures}")
+    bad += find_other_sizes(paths, sizes, annotations)
     return arrange(root, paths, sizes, labels, {n: name for name, n in numbers.items()}, order, bad)
 
 

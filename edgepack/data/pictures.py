@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +50,26 @@ def find_broken(paths: Sequence[Path]) -> tuple[Bad, ...]:
     return tuple(bad)
 
 
+def find_size(path: Path) -> tuple[int, int]:
+    """Return height and width of a picture file as it is looked at; one that did not change is looked at once.
+
+    Raises ``DataError``.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from error
+    return _known_size(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=200_000)
+def _known_size(path: Path, _changed: int, _size: int) -> tuple[int, int]:
+    return picture_size(read_picture_file(path), str(path))
+
+
 def frame_of_file(path: Path, preprocessing: Preprocessing | None) -> Frame:
     """Return where a picture lies in the model's input; only the head of its file is decoded."""
-    return frame_of(*picture_size(read_picture_file(path), str(path)), preprocessing or Preprocessing())
+    return frame_of(*find_size(path), preprocessing or Preprocessing())
 
 
 def check_inputs(source: str, preprocessing: Preprocessing | None, inputs: tuple[TensorSpec, ...]) -> TensorSpec:

@@ -7,7 +7,6 @@ part.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base.files import read_regular
 from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, read_annotated
-from edgepack.data.pictures import SUFFIXES
-from edgepack.data.preprocess import picture_size, read_picture_file
+from edgepack.data.pictures import SUFFIXES, find_size
+from edgepack.data.preprocess import read_picture_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
 from edgepack.errors import DataError, ToolchainError
 
@@ -76,16 +75,10 @@ def read_yolo(data: str, order: tuple[str, ...] = ()) -> Annotated:
 
 def _size(path: Path) -> tuple[tuple[int, int], Bad | None]:
     """Return height and width of a picture, or what is wrong with it."""
-    status = path.stat()
     try:
-        return _known_size(path, status.st_mtime_ns, status.st_size), None
+        return find_size(path), None
     except DataError as error:
         return (1, 1), Bad(None, error.message, error.hint)
-
-
-@functools.lru_cache(maxsize=200_000)
-def _known_size(path: Path, _changed: int, _size: int) -> tuple[int, int]:
-    return picture_size(read_picture_file(path), str(path))
 
 
 def _read_yaml(path: Path) -> Mapping[str, Any]:

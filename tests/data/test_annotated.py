@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from shape_data import NAMES, draw, write_coco, write_voc, write_yolo
 
 from edgepack.data.samples import find_samples, read_any_labels, read_frames, read_samples, sample_names, split_samples
@@ -264,3 +265,14 @@ def test_a_part_of_a_yolo_folder_is_named(tmp_path: Path) -> None:
     assert len(find(f"{root}/data.yaml:train").indices) == 5
     (root / "data.yaml").unlink()
     assert len(find(root).indices) == 6  # images and labels alone
+
+
+@pytest.mark.parametrize("form", ["coco", "pascal-voc"])
+def test_pictures_of_another_size_than_their_labels_say_are_named(form: str, tmp_path: Path) -> None:
+    """Scaled copies with the old labels would be measured as if nothing were found."""
+    place = WRITERS[form](tmp_path / "x")
+    picture = next((tmp_path / "x").rglob("004.png"))
+    Image.open(picture).resize((60, 40)).save(picture)
+    with pytest.raises(DataError, match=r"004\.png has 60x40 pixels, and .* labels one of 120x80"):
+        find(place)
+    assert find(place, skip_bad=1).indices == (0, 1, 2, 3, 5)
