@@ -132,7 +132,8 @@ def _numbers(
     if len(unknown) == len(classes):
         raise DataError(
             f"no class of {root} is one of the model's {len(order)}: {unknown[0]!r}, for example",
-            hint=f"{suggestion(unknown[0], order[:200])}; or give the classes' order in the recipe: [task] classes",
+            hint=f"{suggestion(unknown[0], order[:200])}; list the model's own in [task] classes of a recipe, which "
+            "'edgepack recipes new' begins",
         )
     some = ", ".join(unknown[:_NAMED]) + (", ..." if unknown[_NAMED:] else "")
     notes = (f"things of {len(unknown)} classes that the model does not have are not counted: {some}",)

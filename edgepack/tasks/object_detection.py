@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from edgepack.errors import ConfigError
+from edgepack.errors import ConfigError, DataError
 from edgepack.specs.answer import Answer, Boxes
 from edgepack.specs.task import Frame, Task
 from edgepack.specs.types import Array
@@ -47,6 +47,7 @@ def find_boxes(task: Task, outputs: Mapping[str, Array], frame: Frame, measuring
     made = read_settings(decoder.parameters, task.parameters, "parameters")
     least = settings.measured_score if measuring else settings.score
     found = decoder.decode(outputs, made, frame, Wanted(least, settings.every_class and measuring))
+    _check_classes(task, found.classes)
     chosen = _chosen(found, settings, final=decoder.final)
     points = None if found.points is None else points_to_picture(found.points[chosen], frame)
     return Boxes(
@@ -58,6 +59,15 @@ def find_boxes(task: Task, outputs: Mapping[str, Array], frame: Frame, measuring
         names=task.classes,
         points=points,
     )
+
+
+def _check_classes(task: Task, classes: int | None) -> None:
+    """Raise ``DataError`` where the task names other classes than the model has: its answers would have wrong names."""
+    if task.classes and classes is not None and classes != len(task.classes):
+        raise DataError(
+            f"the model has {classes} classes, and the task names {len(task.classes)}",
+            hint="list the model's own in [task] classes of a recipe; 'edgepack recipes new' begins one",
+        )
 
 
 def _chosen(found: Candidates, settings: Settings, *, final: bool) -> Array:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgepack.data.geometry import frame_of
-from edgepack.errors import ConfigError
+from edgepack.errors import ConfigError, DataError
 from edgepack.specs.answer import Boxes
 from edgepack.specs.data import Preprocessing
 from edgepack.specs.task import Task
@@ -80,3 +80,15 @@ def test_the_same_thing_is_found_once_unless_of_another_class() -> None:
 def test_what_cannot_be_meant_is_refused(task: Task, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_task(task)
+
+
+def test_a_model_of_other_classes_than_the_task_names_is_refused() -> None:
+    """A recipe of COCO's 80 classes for a network of one's own would give its answers wrong names."""
+    output = np.zeros((1, 4 + 3, 84), np.float32)
+    for names, right in ((("a", "b", "c"), True), ((), True), (("a", "b"), False)):
+        task = Task("object-detection", "yolo", classes=names)
+        if right:
+            answer(task, {"x": output}, FRAME)
+            continue
+        with pytest.raises(DataError, match="the model has 3 classes, and the task names 2"):
+            answer(task, {"x": output}, FRAME)

@@ -34,13 +34,15 @@ class Wanted:
 class Candidates:
     """Boxes in pixels of the model's input: ``corners`` [n, 4], ``scores`` [n], ``numbers`` of classes [n].
 
-    ``points`` [n, k, 3] are x, y and a score where things have points.
+    ``points`` [n, k, 3] are x, y and a score where things have points. ``classes`` is how many classes the model has,
+    None where its outputs do not show that.
     """
 
     corners: Array
     scores: Array
     numbers: Array
     points: Array | None = None
+    classes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     step = np.array([frame.input_width / heat.shape[2], frame.input_height / heat.shape[1]], np.float32)
     centers = np.stack([columns, rows], axis=1) + offset
     found = np.concatenate([centers * step, sides * step], axis=1).astype(np.float32)
-    return Candidates(from_centers(found), heat[classes, rows, columns], classes)
+    return Candidates(from_centers(found), heat[classes, rows, columns], classes, classes=len(heat))
 
 
 def _around(heat: Array) -> Array:

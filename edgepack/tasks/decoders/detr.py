@@ -36,9 +36,10 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     if len(values) != 2 or boxes is None or len(values[0]) != len(values[1]):
         raise DataError("outputs are not scores [1, n, classes] and boxes [1, n, 4] from 0 to 1")
     scores = activate(values[1 - boxes], made.activation)
-    rows, numbers, chosen = choose(scores[:, :-1] if made.nothing else scores, wanted)
+    scores = scores[:, :-1] if made.nothing else scores
+    rows, numbers, chosen = choose(scores, wanted)
     sides = np.array([frame.input_width, frame.input_height] * 2, np.float32)
-    return Candidates(from_centers(values[boxes][rows]) * sides, chosen, numbers)
+    return Candidates(from_centers(values[boxes][rows]) * sides, chosen, numbers, classes=scores.shape[1])
 
 
 def _are_shares(values: Array) -> bool:

@@ -53,7 +53,8 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     chances = softmax(sides[rows].reshape(-1, 4, made.bins))
     away = (chances @ np.arange(made.bins, dtype=np.float32)) * steps
     points = (np.stack([columns[rows], lines[rows]], axis=1) + np.float32(made.middle)) * steps
-    return Candidates(np.concatenate([points - away[:, :2], points + away[:, 2:]], axis=1), values, numbers)
+    corners = np.concatenate([points - away[:, :2], points + away[:, 2:]], axis=1)
+    return Candidates(corners, values, numbers, classes=scores.shape[1])
 
 
 def _split(values: list[Array], width: int) -> tuple[Array, Array]:

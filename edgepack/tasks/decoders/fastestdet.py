@@ -39,7 +39,8 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     cell = np.stack([rows % width, rows // width], axis=1).astype(np.float32)
     sides = np.array([frame.input_width, frame.input_height], np.float32)
     centers = (np.tanh(box[:, :2]) + cell) / np.array([width, height], np.float32)
-    return Candidates(from_centers(np.concatenate([centers * sides, sigmoid(box[:, 2:]) * sides], 1)), values, numbers)
+    found = from_centers(np.concatenate([centers * sides, sigmoid(box[:, 2:]) * sides], 1))
+    return Candidates(found, values, numbers, classes=len(value) - 5)
 
 
 DECODER = Decoder("FastestDet", Parameters, _decode)

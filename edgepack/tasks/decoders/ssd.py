@@ -57,11 +57,11 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     sides = np.array([frame.input_width, frame.input_height] * 2, np.float32)
     if made.sizes:
         found = from_centers(_from_priors(boxes, made, frame)[rows]) * sides
-        return Candidates(found, values, numbers)
+        return Candidates(found, values, numbers, classes=scores.shape[1])
     found = boxes[rows]
     found = found[:, [1, 0, 3, 2]] if made.form == "yxyx" else found
     found = from_centers(found) if made.form == "cxcywh" else found
-    return Candidates(found * sides if made.normalized else found, values, numbers)
+    return Candidates(found * sides if made.normalized else found, values, numbers, classes=scores.shape[1])
 
 
 def _split(outputs: Mapping[str, Array]) -> tuple[Array, Array]:

@@ -40,7 +40,8 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     boxes = value[:4, rows].T
     if made.normalized:
         boxes = boxes * np.array([frame.input_width, frame.input_height] * 2, boxes.dtype)
-    return Candidates(from_centers(boxes), scores, numbers, _points(value[last:, rows], made, frame))
+    points = _points(value[last:, rows], made, frame)
+    return Candidates(from_centers(boxes), scores, numbers, points, classes=last - 4)
 
 
 def _best(scores: Array, wanted: Wanted) -> tuple[Array, Array, Array]:

@@ -43,7 +43,7 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, _frame: Frame, wante
     maps = sorted((_arranged(v, len(made.anchors[0]) // 2) for v in outputs.values()), key=lambda m: -m.shape[1])
     parts = [_level(m, s, a, made, wanted) for m, s, a in zip(maps, made.strides, made.anchors, strict=True)]
     boxes, scores, numbers = (np.concatenate(values) for values in zip(*parts, strict=True))
-    return Candidates(from_centers(boxes), scores, numbers)
+    return Candidates(from_centers(boxes), scores, numbers, classes=maps[0].shape[-1] - 5)
 
 
 def _arranged(value: Array, anchors: int) -> Array:

@@ -29,12 +29,13 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     value = single(outputs, 3, "[1, n, 5 + classes]")
     if value.shape[1] < 6:
         raise DataError(f"{value.shape[1]} values a box are too few for 4 sides, objectness and a class")
+    classes = value.shape[1] - 5
     value = value[value[:, 4] > wanted.least]
     rows, numbers, scores = choose(value[:, 5:] * value[:, 4:5], wanted)
     boxes = value[rows, :4]
     if made.normalized:
         boxes = boxes * np.array([frame.input_width, frame.input_height] * 2, boxes.dtype)
-    return Candidates(from_centers(boxes), scores, numbers)
+    return Candidates(from_centers(boxes), scores, numbers, classes=classes)
 
 
 DECODER = Decoder("YOLOv5, YOLOv7", Parameters, _decode)

@@ -42,7 +42,7 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
         centers = (boxes[:, :2] + np.stack([columns, lines], axis=1)[rows]) * steps
         with np.errstate(over="ignore"):
             boxes = np.concatenate([centers, np.exp(boxes[:, 2:]) * steps], axis=1)
-    return Candidates(from_centers(boxes), scores, numbers)
+    return Candidates(from_centers(boxes), scores, numbers, classes=value.shape[1] - 5)
 
 
 DECODER = Decoder("YOLOX", Parameters, _decode, check=lambda made: check_strides(made.strides))

@@ -40,6 +40,7 @@ def decode(name: str, outputs: Mapping[str, np.ndarray], least: float = 0.3, eve
 
 def check(found: Candidates, tolerance: float = 1e-3) -> None:
     order = np.argsort(-found.scores)
+    assert found.classes in (CLASSES, None)
     assert found.numbers[order].tolist() == [2, 0]
     assert found.scores[order] == pytest.approx([0.9, 0.6], abs=1e-5)
     assert found.corners[order] == pytest.approx(np.array([box[:4] for box in BOXES]), abs=tolerance)
