@@ -126,8 +126,15 @@ def files_of(task: Task | None, data: Path) -> Mapping[str, Path]:
 
 
 def answer(task: Task, outputs: Mapping[str, Array], frame: Frame, *, measuring: bool = False) -> Answer:
-    """Return what a model's outputs for one thing say, in the terms of its task."""
-    return TASKS.get(task.kind).answer(task, outputs, frame, measuring)
+    """Return what a model's outputs for one thing say, in the terms of its task.
+
+    Outputs may hold anything, as an int8 or fp16 model that went astray gives NaN and infinities: what is made of these
+    is no answer, and nobody is warned of the arithmetic.
+    """
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        return TASKS.get(task.kind).answer(task, outputs, frame, measuring)
 
 
 def read_settings(kind: type[T], values: Mapping[str, Setting], what: str = "settings") -> T:

@@ -19,6 +19,7 @@ from edgepack.tasks.draw import draw_boxes
 from edgepack.tasks.pictures import prepare_picture
 
 _MOST = 100_000
+_FAR = 1e9  # pixels: no side of a box is further away
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ def find_boxes(task: Task, outputs: Mapping[str, Array], frame: Frame, measuring
     _check_classes(task, found.classes)
     chosen = _chosen(found, settings, final=decoder.final)
     points = None if found.points is None else points_to_picture(found.points[chosen], frame)
+    if points is not None:
+        points[~(np.abs(points) < _FAR).all(axis=2)] = 0  # a point that is nowhere has no score
     return Boxes(
         corners=to_picture(found.corners[chosen], frame),
         scores=found.scores[chosen].astype(np.float64),
@@ -72,7 +75,8 @@ def _check_classes(task: Task, classes: int | None) -> None:
 
 def _chosen(found: Candidates, settings: Settings, *, final: bool) -> Array:
     """Return the indices of the boxes that are kept, best first; boxes that are not finite are none."""
-    usable = np.flatnonzero(np.isfinite(found.corners).all(axis=1) & np.isfinite(found.scores))
+    near = (np.abs(found.corners) < _FAR).all(axis=1)
+    usable = np.flatnonzero(near & np.isfinite(found.scores) & (found.numbers >= 0))
     order = usable[np.argsort(-found.scores[usable], kind="stable")][: settings.candidates]
     if final:
         return order[: settings.most]

@@ -5,6 +5,7 @@ The writers here are plain: one box at a time, from the published definitions.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 
@@ -13,7 +14,7 @@ import pytest
 
 from edgepack.errors import DataError
 from edgepack.specs.task import Frame, Task
-from edgepack.tasks import check_task, read_settings
+from edgepack.tasks import answer, check_task, read_settings
 from edgepack.tasks.decoders import DECODERS, Candidates, Wanted, cells, choose, grids, sigmoid, softmax
 
 SIDE = 64
@@ -293,3 +294,40 @@ def test_helpers() -> None:
     assert softmax(np.array([[1e4, 1e4]])).tolist() == [[0.5, 0.5]]
     assert grids(FRAME, (24,)) == [(2, 2)]
     assert grids(FRAME, (24,), up=True) == [(3, 3)]
+
+
+SHAPES = {
+    "yolo": [(1, 7, 84)],
+    "yolo-objectness": [(1, 252, 8)],
+    "yolo-anchors": [(1, 24, 8, 8), (1, 24, 4, 4), (1, 24, 2, 2)],
+    "yolo-final": [(1, 300, 6)],
+    "yolox": [(1, 84, 8)],
+    "ssd": [(1, 20, 4), (1, 20, 4)],
+    "boxes-scores-classes": [(1, 10, 4), (1, 10), (1, 10), (1,)],
+    "fastestdet": [(1, 8, 4, 4)],
+    "yunet": [(1, n, values) for values in (1, 1, 4, 10) for n in (64, 16, 4)],
+    "detr": [(1, 20, 4), (1, 20, 4)],
+    "center-points": [(1, 3, 16, 16), (1, 2, 16, 16), (1, 2, 16, 16)],
+    "distributions": [(1, n, values) for values in (3, 32) for n in (64, 16, 4, 1)],
+    "heat-maps": [(1, 5, 16, 16)],
+}
+YUNET = [f"{name}_{stride}" for name in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
+
+
+@pytest.mark.parametrize("size", [1.0, 30.0, 1e4, 1e30])
+@pytest.mark.parametrize("name", DECODERS.own)
+def test_outputs_that_went_astray_give_numbers_or_nothing(name: str, size: float) -> None:
+    """NaN, infinities and huge values: no warning, no box that is nowhere, nothing that JSON cannot hold."""
+    random = np.random.default_rng(0)
+    for measuring in (False, True) * 5:
+        outputs = {}
+        for i, shape in enumerate(SHAPES[name]):
+            value, kind = random.normal(0, size, shape).astype(np.float32), random.random(shape)
+            value[kind < 0.05], value[kind > 0.95], value[abs(kind - 0.5) < 0.03] = np.nan, np.inf, -np.inf
+            outputs[YUNET[i] if name == "yunet" else f"o{i}"] = value
+        task = Task("keypoints", name, settings={"score": 0.0})
+        try:
+            found = answer(task, outputs, FRAME, measuring=measuring)
+        except DataError:
+            continue
+        json.dumps(found.summary(), allow_nan=False)
