@@ -138,8 +138,14 @@ def show_recipe_(recipe: str, as_json: bool) -> None:
 
 @recipes.command("suggest")
 @click.argument("model", type=click.Path(path_type=Path), shell_complete=complete_file)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the first one to this .toml, changed for the model's size and the classes that its exporter noted.",
+)
 @options("json")
-def suggest_(model: Path, as_json: bool) -> None:
+def suggest_(model: Path, out: Path | None, as_json: bool) -> None:
     """Suggest a recipe for an ONNX file: why, and how sure that is.
 
     Looks at names, shapes and what the exporter noted; whether the numbers are right, only labelled samples show.
@@ -147,13 +153,15 @@ def suggest_(model: Path, as_json: bool) -> None:
     require_builder("edgepack recipes suggest")
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_suggestions
-    from edgepack.pipeline.suggest import suggest_recipes
+    from edgepack.pipeline.suggest import suggest_recipes, write_suggested
 
     found = suggest_recipes(model)
+    if out is not None:
+        write_suggested(out, found)
     if as_json:
         echo_json(found)
     else:
-        show_suggestions(make_console(), found)
+        show_suggestions(make_console(), found, out)
 
 
 @recipes.command()

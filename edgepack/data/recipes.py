@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +86,18 @@ def _with_classes(recipe: Recipe, path: Path) -> Recipe:
     return dataclasses.replace(recipe, task=dataclasses.replace(recipe.task, classes=names))
 
 
-def write_recipe(path: Path, like: str, *, force: bool = False) -> None:
-    """Write a copy of the recipe ``like`` to ``path``, to be edited. Raises ``ConfigError``."""
+def write_recipe(
+    path: Path,
+    like: str,
+    *,
+    force: bool = False,
+    changes: Mapping[str, str] | None = None,
+    classes: tuple[str, ...] = (),
+) -> None:
+    """Write a copy of the recipe ``like`` to ``path``, to be edited. Raises ``ConfigError``.
+
+    ``changes`` are new values, as TOML has them, of keys of its preprocessing; ``classes`` replace those of its task.
+    """
     if path.suffix != ".toml":
         raise ConfigError(f"{path}: a recipe is a .toml file", hint=f"write {path.with_suffix('.toml')}")
     if path.exists() and not force:
@@ -94,8 +106,26 @@ def write_recipe(path: Path, like: str, *, force: bool = False) -> None:
     source = Path(like) if Path(like).suffix == ".toml" else resources.calibration_folder() / f"{like}.toml"
     lines = read_regular(source, documents.TOML_LIMIT_BYTES).decode("utf-8").splitlines()
     named = [line for line in lines if not line.startswith("name =")]  # a recipe is named like its file
+    named = _changed(named, changes or {})
+    if classes:
+        named = [line for line in named if _key(line) != "classes"]
+        named.insert(named.index("[task]") + 1, f"classes = {json.dumps(classes, ensure_ascii=False)}")
     head = f"# From the recipe {Path(like).stem}; 'edgepack schema recipe' describes every key."
     write_text(path, "\n".join([head, *named]) + "\n")
+
+
+def _changed(lines: list[str], changes: Mapping[str, str]) -> list[str]:
+    """Return the lines of a recipe with other values of keys of its preprocessing, which are added where they lack."""
+    if not changes:
+        return lines
+    begin = lines.index("[preprocessing]") + 1
+    end = next((i for i in range(begin, len(lines)) if lines[i].startswith("[")), len(lines))
+    kept = [line for line in lines[begin:end] if _key(line) not in changes]
+    return [*lines[:begin], *(f"{key} = {value}" for key, value in changes.items()), *kept, *lines[end:]]
+
+
+def _key(line: str) -> str:
+    return line.partition("=")[0].strip()
 
 
 def check_percentile(percentile: float, where: str) -> None:

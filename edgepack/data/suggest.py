@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ Sure = Literal["nearly sure", "likely", "possible"]
 Shape = tuple[int | str, ...]
 _ORDER: tuple[Sure, ...] = ("nearly sure", "likely", "possible")
 _POSE_POINTS = 17
+_MOST_NAMES = 1 << 16  # characters of the classes that an exporter noted
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,23 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A recipe with why it fits and how sure that is. ``change`` says what of it must be changed for this model."""
+    """A recipe with why it fits and how sure that is.
+
+    ``changes`` are the values, as TOML has them, that keys of its preprocessing must have for this model. ``classes``
+    are the model's own where its exporter noted them.
+    """
 
     recipe: str
     sure: Sure
     why: str
-    change: str | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+    @property
+    def change(self) -> str | None:
+        """What must be changed, in words; None where the recipe fits as it is."""
+        words = [f"{key} = {value}" for key, value in self.changes.items()]
+        return ", ".join([*words, *([f"its {len(self.classes)} classes"] if self.classes else [])]) or None
 
 
 def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
@@ -47,7 +60,8 @@ def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
         assert picture is not None, "else there are no rules"
         for recipe, sure, why in rule(facts, picture):
             if recipe in known and recipe not in found:
-                found[recipe] = Suggestion(recipe, _with_name(recipe, facts, sure), why, _change(recipe, picture))
+                surer, changes = _with_name(recipe, facts, sure), _changes(recipe, picture)
+                found[recipe] = Suggestion(recipe, surer, why, changes, _classes_of(recipe, facts))
     return tuple(sorted(found.values(), key=lambda one: _ORDER.index(one.sure)))
 
 
@@ -90,19 +104,34 @@ def _with_name(recipe: str, facts: ModelFacts, sure: Sure) -> Sure:
     return _ORDER[max(_ORDER.index(sure) - 1, 0)] if named else sure
 
 
-def _change(recipe: str, picture: _Picture) -> str | None:
-    """Return what a recipe's preprocessing must be changed to for the input's size and layout; None where it fits."""
+def _classes_of(recipe: str, facts: ModelFacts) -> tuple[str, ...]:
+    """Return the classes that Ultralytics' exporter noted, ``{0: 'cat', ...}``, where the recipe has others."""
+    text, task = facts.notes.get("names", ""), load_recipe(recipe).task
+    if not text or len(text) > _MOST_NAMES or task is None:
+        return ()
+    try:
+        found = ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return ()
+    names = list(found.values()) if isinstance(found, dict) else found
+    if not isinstance(names, list) or not all(isinstance(n, str) and n.isprintable() for n in names):
+        return ()
+    return () if tuple(names) == task.classes else tuple(names)
+
+
+def _changes(recipe: str, picture: _Picture) -> dict[str, str]:
+    """Return what keys of a recipe's preprocessing must be for the input's size and layout; nothing where it fits."""
     made = load_recipe(recipe).preprocessing
+    changes: dict[str, str] = {}
     if made is None:
-        return None
+        return changes
     size = made.crop or made.resize
-    changes = []
     if picture.height and picture.width and size is not None and size != (picture.height, picture.width):
         key = "crop" if made.crop else "resize"
-        changes.append(f"{key} = [{picture.height}, {picture.width}]")
+        changes[key] = f"[{picture.height}, {picture.width}]"
     if made.layout != picture.layout:
-        changes.append(f'layout = "{picture.layout}"')
-    return ", ".join(changes) or None
+        changes["layout"] = f'"{picture.layout}"'
+    return changes
 
 
 def _single(facts: ModelFacts, axes: int) -> tuple[int, ...] | None:

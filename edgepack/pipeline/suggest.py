@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgepack.data.recipes import write_recipe
 from edgepack.data.suggest import ModelFacts, Suggestion, suggest
+from edgepack.errors import ConfigError
 from edgepack.export import require_onnx
 from edgepack.profiling.describe import inspect_model
 
@@ -16,3 +18,10 @@ def suggest_recipes(path: Path) -> tuple[Suggestion, ...]:
     inputs = {spec.name: spec.shape for spec in found.inputs}
     outputs = {spec.name: spec.shape for spec in found.outputs}
     return suggest(ModelFacts(path.stem, inputs, outputs, found.metadata))
+
+
+def write_suggested(out: Path, found: tuple[Suggestion, ...]) -> None:
+    """Write the surest recipe to ``out``, with what must be changed for the model. Raises ``ConfigError``."""
+    if not found:
+        raise ConfigError("no recipe is suggested for the model", hint="begin one with 'edgepack recipes new'")
+    write_recipe(out, found[0].recipe, changes=found[0].changes, classes=found[0].classes)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
-from edgepack.data.recipes import list_recipes, load_recipe
+from edgepack.data.recipes import list_recipes, load_recipe, write_recipe
 from edgepack.data.suggest import ModelFacts, suggest
 from edgepack.tasks import check_task
 
@@ -84,3 +87,41 @@ def test_every_recipe_has_a_task_that_can_be_meant_or_none(name: str) -> None:
         check_task(recipe.task)
         assert len(set(recipe.task.classes)) == len(recipe.task.classes)
         assert recipe.sources
+
+
+NAMED = {"author": "Ultralytics", "task": "detect"}
+
+
+@pytest.mark.parametrize(
+    ("names", "classes"),
+    [
+        ("{0: 'cat', 1: \"dog's\"}", ("cat", "dog's")),
+        ("['cat', 'dog']", ("cat", "dog")),
+        ("{0: 1}", ()),
+        ("__import__('os').system('true')", ()),
+        ("(" * 5000, ()),
+        ("{0: 'a" + chr(27) + "'}", ()),
+        (str(dict(enumerate(load_recipe("yolov8").task.classes))), ()),
+        ("['" + "x" * 100_000 + "']", ()),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_the_classes_that_an_exporter_noted(names: str, classes: tuple[str, ...]) -> None:
+    assert suggest(facts(640, (1, 6, 8400), names="o", **NAMED))[0].classes == ()
+    model = facts(640, (1, 6, 8400), **NAMED)
+    noted = ModelFacts(model.name, model.inputs, model.outputs, {**NAMED, "names": names})
+    assert suggest(noted)[0].classes == classes
+
+
+def test_a_recipe_is_written_for_the_model(tmp_path: Path) -> None:
+    notes = {**NAMED, "names": "{0: 'cat', 1: 'dog'}"}
+    (first,) = suggest(ModelFacts("net", {"images": (1, 3, 256, 320)}, {"o": (1, 6, 1680)}, notes))
+    assert first.change == "resize = [256, 320], its 2 classes"
+    write_recipe(tmp_path / "own.toml", first.recipe, changes=first.changes, classes=first.classes)
+    own, other = load_recipe(str(tmp_path / "own.toml")), load_recipe("yolov8")
+    assert own.preprocessing == replace(other.preprocessing, resize=(256, 320))
+    assert own.task == replace(other.task, classes=("cat", "dog"))
+    channels_last = ModelFacts("net", {"x": (1, 352, 352, 3)}, {"o": (1, 85, 22, 22)})
+    (first,) = suggest(channels_last)
+    write_recipe(tmp_path / "last.toml", first.recipe, changes=first.changes)
+    assert load_recipe(str(tmp_path / "last.toml")).preprocessing.layout == "NHWC"

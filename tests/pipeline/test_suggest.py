@@ -43,6 +43,8 @@ def test_what_is_found_is_printed(tmp_path: Path) -> None:
     printed = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "yolov8" in printed.stdout
     assert "nearly sure" in printed.stdout
+    subprocess.run([*words, "-o", str(tmp_path / "own.toml")], capture_output=True, text=True, check=True)
+    assert "resize = [64, 64]" in (tmp_path / "own.toml").read_text()
     assert json.loads(subprocess.run([*words, "--json"], capture_output=True, text=True, check=True).stdout)
 
 

@@ -263,7 +263,7 @@ def show_recipes(console: Console, recipes: tuple[Recipe, ...]) -> None:
     console.print(table)
 
 
-def show_suggestions(console: Console, found: tuple[Suggestion, ...]) -> None:
+def show_suggestions(console: Console, found: tuple[Suggestion, ...], out: Path | None = None) -> None:
     """Print suggested recipes, the surest first, with what of them must be changed, and what to do next."""
     if not found:
         console.print("no recipe is suggested: the model takes no pictures, or its outputs are of no known kind")
@@ -272,8 +272,10 @@ def show_suggestions(console: Console, found: tuple[Suggestion, ...]) -> None:
     for one in found:
         table.add_row(*map(safe, (one.recipe, one.sure, one.why, one.change or "-")))
     console.print(table)
-    if found[0].change:
-        console.remark(f"edgepack recipes new my.toml --from {safe(found[0].recipe)}; then change it as it says")
+    if out is not None:
+        console.print(f"wrote {safe(out)}")
+    elif found[0].change:
+        console.remark("write it with these changes: add -o my.toml")
 
 
 def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:
