@@ -15,8 +15,8 @@ import numpy as np
 
 from edgepack.data.annotated import Annotated, contents_of, read_annotated
 from edgepack.data.image_folder import read_class_names
-from edgepack.data.pictures import SUFFIXES
-from edgepack.data.preprocess import decode_indices, picture_size, read_picture_file
+from edgepack.data.pictures import SUFFIXES, find_size
+from edgepack.data.preprocess import decode_indices, read_picture_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
 from edgepack.errors import DataError
 from edgepack.specs.answer import Mask
@@ -103,8 +103,7 @@ def read_masks(root: Path, task: Task | None) -> Annotated:
     sizes = []
     for index, (picture, mask) in enumerate(pairs):
         try:
-            size = picture_size(read_picture_file(picture), str(picture))
-            other = picture_size(read_picture_file(mask), str(mask))
+            size, other = find_size(picture), find_size(mask)
             if size != other:
                 bad.append(Bad(index, f"{mask} is {other[1]}x{other[0]} and its picture {size[1]}x{size[0]} pixels"))
         except DataError as error:

@@ -15,8 +15,8 @@ from edgepack.data.preprocess import (
     decode_picture,
     decode_pixels,
     picture_shape,
-    picture_size,
     read_picture_file,
+    read_picture_size,
 )
 from edgepack.data.source import Bad, Item
 from edgepack.errors import DataError
@@ -64,7 +64,7 @@ def find_size(path: Path) -> tuple[int, int]:
 
 @functools.lru_cache(maxsize=200_000)
 def _known_size(path: Path, _changed: int, _size: int) -> tuple[int, int]:
-    return picture_size(read_picture_file(path), str(path))
+    return read_picture_size(path)
 
 
 def frame_of_file(path: Path, preprocessing: Preprocessing | None) -> Frame:

@@ -6,11 +6,11 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from edgepack.base.files import read_regular
+from edgepack.base.files import open_regular, read_regular
 from edgepack.data.geometry import Geometry, geometry_of
 from edgepack.data.resample import resize
 from edgepack.errors import DataError, ToolchainError
@@ -50,13 +50,24 @@ def read_picture_file(path: Path) -> bytes:
 
 
 def read_picture_size(path: Path) -> tuple[int, int]:
-    """Return height and width of a picture file as it is looked at (EXIF); only its head is decoded."""
-    return picture_size(read_picture_file(path), str(path))
+    """Return height and width of a picture file as it is looked at (EXIF); only its head is read.
+
+    Raises ``DataError``.
+    """
+    try:
+        with open_regular(path) as file:
+            return _size_of(file, str(path))
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from error
 
 
 def picture_size(data: bytes, name: str) -> tuple[int, int]:
     """Return height and width of the bytes of a picture file, see ``read_picture_size``. Raises ``DataError``."""
-    image = _open(data, name)
+    return _size_of(io.BytesIO(data), name)
+
+
+def _size_of(file: IO[bytes], name: str) -> tuple[int, int]:
+    image = _open(file, name)
     try:
         turned = image.getexif().get(_ORIENTATION, 1) in _TURNED
     except Exception:  # odd metadata: it is shown as it lies
@@ -80,7 +91,7 @@ def decode_indices(data: bytes, name: str) -> Array:
 
     It is taken as it lies. Raises ``DataError`` for one of colours, which number nothing.
     """
-    image = _open(data, name)
+    image = _open(io.BytesIO(data), name)
     with _unreadable(name):
         image.load()
     if image.mode not in ("P", "L", "1", "I;16", "I;16B", "I;16L", "I"):
@@ -179,7 +190,7 @@ def picture_shape(preprocessing: Preprocessing) -> tuple[int | str, ...]:
 
 def _decode(data: bytes, name: str) -> Image.Image:
     """Return the first frame, whole and upright."""
-    image = _open(data, name)
+    image = _open(io.BytesIO(data), name)
     with warnings.catch_warnings(), _unreadable(name):
         warnings.simplefilter("ignore")  # odd metadata does not matter; the pixels are checked by decoding them
         from PIL import ImageOps
@@ -189,7 +200,7 @@ def _decode(data: bytes, name: str) -> Image.Image:
     return image
 
 
-def _open(data: bytes, name: str) -> Image.Image:
+def _open(file: IO[bytes], name: str) -> Image.Image:
     """Return a picture of a usual kind and size, its pixels not decoded yet."""
     try:
         from PIL import Image, UnidentifiedImageError
@@ -200,7 +211,7 @@ def _open(data: bytes, name: str) -> Image.Image:
     with warnings.catch_warnings(), _unreadable(name):
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            image = Image.open(file, formats=FORMATS)
         except UnidentifiedImageError:
             raise DataError(
                 f"{name} is not a picture that can be read",
