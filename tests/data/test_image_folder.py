@@ -10,6 +10,7 @@ from edgepack.data.samples import find_samples, read_labels, read_samples
 from edgepack.errors import DataError
 from edgepack.specs.data import Preprocessing
 from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Task
 
 MADE = Preprocessing(resize=(8, 8), scale=1 / 255)
 
@@ -264,3 +265,68 @@ def test_labels_without_an_end_are_not_read(root, save_picture, monkeypatch):
     (root / "labels.csv").write_text("file,label\n" + "a.png,1\n" * 1000)
     with pytest.raises(DataError, match="larger than 1000 bytes"):
         find(root)
+
+
+def named_folder(root, save_picture):
+    for number, name in enumerate(("cat", "dog", "eel")):
+        save_picture(root / name / "a.png", seed=number)
+    return root
+
+
+def test_labels_txt_gives_the_order_of_classes(tmp_path, save_picture):
+    root = named_folder(tmp_path, save_picture)
+    assert list_pictures(root).labels == (0, 1, 2)
+    (root / "labels.txt").write_text("eel\n\ncat\nbird\ndog\n")
+    found = list_pictures(root)
+    assert found.labels == (1, 3, 0)
+    assert found.classes == ("eel", "cat", "bird", "dog")
+    assert found.ignored == ()
+
+
+def test_a_recipes_classes_come_before_labels_txt(tmp_path, save_picture):
+    root = named_folder(tmp_path, save_picture)
+    (root / "labels.txt").write_text("eel\ncat\ndog\n")
+    task = Task("image-classification", classes=("dog", "eel", "cat"))
+    samples = find_samples(str(root), None, Preprocessing(resize=(8, 8)), task=task)
+    assert samples.classes == task.classes
+    assert read_labels(samples).tolist() == [2, 0, 1]
+    inputs = (TensorSpec("x", "float32", ("N", 3, 8, 8)),)
+    assert len(list(read_samples(samples, inputs))) == 3  # which compares labels and pictures with those chosen
+    other = find_samples(str(root), None, Preprocessing(resize=(8, 8)))
+    assert other.sha256 != samples.sha256
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("cat\ndog\n", "'eel' is none of the 2 classes"), ("cat\ncat\neel\ndog", "'cat' twice")]
+)
+def test_classes_that_are_not_those_of_the_folders(text, message, tmp_path, save_picture):
+    root = named_folder(tmp_path, save_picture)
+    (root / "labels.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        list_pictures(root)
+
+
+def test_numbers_stay_numbers_unless_they_are_names_of_classes(tmp_path, save_picture):
+    for name in ("7", "12"):
+        save_picture(tmp_path / name / "a.png")
+    assert list_pictures(tmp_path).labels == (12, 7)
+    (tmp_path / "labels.txt").write_text("7\n12\n")
+    assert list_pictures(tmp_path).labels == (1, 0)
+
+
+def test_broken_pictures_of_a_folder_can_be_left_out(tmp_path, save_picture):
+    root = named_folder(tmp_path, save_picture)
+    (root / "dog" / "a.png").write_bytes(b"no picture")
+    made = Preprocessing(resize=(8, 8))
+    with pytest.raises(DataError, match=r"dog/a\.png is not a picture"):
+        list(read_samples(find_samples(str(root), None, made), (TensorSpec("x", "float32", ("N", 3, 8, 8)),)))
+    samples = find_samples(str(root), None, made, skip_bad=1)
+    assert samples.indices == (0, 2)
+    assert "dog" in samples.skipped[0]
+    (root / "cat" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="and 1 more") as caught:
+        find_samples(str(root), None, made, skip_bad=1)
+    assert "--skip-bad 2" in caught.value.hint
+    (root / "eel" / "a.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"no sample of .* can be used"):
+        find_samples(str(root), None, made, skip_bad=3)

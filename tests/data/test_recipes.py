@@ -71,3 +71,47 @@ def test_missing_file_and_binary_file(tmp_path):
     (tmp_path / "bin.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not valid TOML"):
         load_recipe(str(tmp_path / "bin.toml"))
+
+
+PICTURES = "title = 'x'\n[preprocessing]\nresize = [64, 64]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("letterbox = true\ncrop = [8, 8]\n", "letterbox needs resize, and no crop"),
+        ("letterbox = true\npad = 256\n", "pad = 256"),
+        ("stride = 32\n", "stride = 32"),
+        ("letterbox = true\nstride = 0\n", "stride = 0"),
+        ("resampler = 'opencv'\ninterpolation = 'lanczos'\n", "OpenCV's lanczos"),
+        ("resampler = 'skimage'\n", "not one of the allowed"),
+    ],
+)
+def test_letterboxes_and_resamplers_that_cannot_be_meant(tmp_path, text, message):
+    (tmp_path / "own.toml").write_text(PICTURES + text)
+    with pytest.raises(ConfigError, match=message):
+        load_recipe(str(tmp_path / "own.toml"))
+
+
+def test_classes_come_from_a_file_beside_the_recipe_or_a_shipped_one(tmp_path):
+    task = "[task]\nkind = 'object-detection'\ndecoder = 'yolo'\n"
+    (tmp_path / "own.toml").write_text("title = 'x'\nclasses = 'names.txt'\n" + task)
+    (tmp_path / "names.txt").write_text("cat\n\ndog\n")
+    assert load_recipe(str(tmp_path / "own.toml")).task.classes == ("cat", "dog")
+    (tmp_path / "own.toml").write_text("title = 'x'\nclasses = 'coco-80.txt'\n" + task)
+    assert len(load_recipe(str(tmp_path / "own.toml")).task.classes) == 80
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "classes = 'nowhere.txt'\n[task]\nkind = 'tensors'\n",
+        "classes = '../names.txt'\n[task]\nkind = 'tensors'\n",
+        "classes = 'coco-80.txt'\n",
+        "classes = 'coco-80.txt'\n[task]\nkind = 'tensors'\nclasses = ['a']\n",
+    ],
+)
+def test_classes_that_cannot_be_meant(tmp_path, text):
+    (tmp_path / "own.toml").write_text("title = 'x'\n" + text)
+    with pytest.raises(ConfigError, match="classes"):
+        load_recipe(str(tmp_path / "own.toml"))
