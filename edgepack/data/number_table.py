@@ -15,7 +15,7 @@ from edgepack.base import documents
 from edgepack.base.documents import suggestion
 from edgepack.data.checks import check_shape
 from edgepack.data.named_classes import number_classes
-from edgepack.data.rows import Rows, find_column, is_number, is_rows, read_rows
+from edgepack.data.rows import Rows, find_column, is_number, read_rows, rows_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
 from edgepack.data.text_file import KINDS as TEXT_KINDS
 from edgepack.data.text_file import LABEL_COLUMNS
@@ -140,12 +140,12 @@ def read_table(path: Path, task: Task | None, inputs: Sequence[TensorSpec] | Non
     return NumberTable(rows, columns, labels, classes, bad)
 
 
-def count_columns(path: Path, task: Task | None) -> int:
+def count_columns(data: str, task: Task | None) -> int:
     """Return how many columns feed a model's only input: those that the recipe names, else all but the label's."""
     made = column_settings(task)
     if len(made.inputs) == 1:
         return len(next(iter(made.inputs.values())))
-    rows = read_rows(path, header=made.header)
+    rows = read_rows(_path(Asked(data)), header=made.header)
     label = find_column(rows, made.label, LABEL_COLUMNS, "label")
     return len([column for column in rows.columns if column != label])
 
@@ -172,12 +172,19 @@ def _is_whole(word: str) -> bool:
     return word.strip().isascii() and word.strip().isdigit()
 
 
+def _path(asked: Asked) -> Path:
+    path = rows_file(asked.source)
+    if path is None:
+        raise DataError(f"{asked.source} is not there any more", hint="do not change the data during a run")
+    return path
+
+
 def _recognises(data: str, task: Task | None) -> bool:
-    return is_rows(data) and (task is None or task.kind not in TEXT_KINDS)
+    return rows_file(data) is not None and (task is None or task.kind not in TEXT_KINDS)
 
 
 def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
-    path = Path(asked.source)
+    path = _path(asked)
     found = read_table(path, asked.task, inputs)
     bad = (*found.bad, *_bad_rows(found, inputs)) if inputs is not None else found.bad
     of_file = digest(path)
@@ -197,7 +204,7 @@ def _bad_rows(found: NumberTable, inputs: tuple[TensorSpec, ...]) -> Iterator[Ba
 
 
 def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
-    path = Path(asked.source)
+    path = _path(asked)
     of_file = hashlib.sha256(path.read_bytes()).hexdigest()
     found = read_table(path, asked.task, inputs)
     for index in indices:

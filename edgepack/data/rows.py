@@ -18,6 +18,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 MOST_FILE_BYTES = 512 << 20
 _MOST_CELL = 1 << 20  # characters
 _MOST_COLUMNS = 100_000
+_MOST_BESIDE = 8  # files in a folder of one file of rows
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,20 @@ class Rows:
         return place if column is None else f"{place}, column {column!r}"
 
 
-def is_rows(data: str) -> bool:
-    """Say whether what a user named is a file of rows."""
-    return "\0" not in data and Path(data).suffix.lower() in SUFFIXES and Path(data).is_file()
+def rows_file(data: str) -> Path | None:
+    """Return the file of rows that a user named: itself, or the only one in a folder; None for anything else.
+
+    Other files, such as a tokenizer.json, may lie in the folder; folders within it mean that it is something else.
+    """
+    if "\0" in data:
+        return None
+    path = Path(data)
+    if path.is_dir():
+        entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+        found = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
+        alone = len(found) == 1 and len(entries) <= _MOST_BESIDE and not any(entry.is_dir() for entry in entries)
+        return found[0] if alone and found[0].is_file() and found[0].name != "labels.csv" else None
+    return path if path.suffix.lower() in SUFFIXES and path.is_file() else None
 
 
 def read_rows(path: Path, *, header: bool | None = True) -> Rows:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from edgepack.base import documents
 from edgepack.data.checks import check_shape
 from edgepack.data.named_classes import number_classes
-from edgepack.data.rows import Rows, find_column, is_rows, read_rows
+from edgepack.data.rows import Rows, find_column, read_rows, rows_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
 from edgepack.data.text.inputs import text_input
 from edgepack.data.text.tokenizer import Tokenizer, load_tokenizer
+from edgepack.data.zip_file import unpacked
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.signal_answers import Span, Spans
 from edgepack.specs.signals import Text
@@ -115,6 +116,26 @@ def frame_of_text(text: str, tokenizer: Tokenizer, made: Text) -> Frame:
     return Frame(text=text, places=encoded.places, left=tokenizer.filling.left)
 
 
+def _path(asked: Asked) -> Path:
+    path = rows_file(asked.source)
+    if path is None:
+        raise DataError(f"{asked.source} is not there any more", hint="do not change the data during a run")
+    return path
+
+
+def tokenizer_beside(task: Task, data: Path) -> Path | None:
+    """Return the tokenizer that a bundle takes along; None where no file was named and none lies beside the data.
+
+    ``data`` is what the user named: a file, a folder with one, or a zip file of it.
+    """
+    made = text_settings(task)
+    if made.tokenizer:
+        return Path(made.tokenizer)
+    inside = unpacked(data) if data.suffix.lower() == ".zip" and data.is_file() else data
+    beside = (inside if inside.is_dir() else inside.parent) / TOKENIZER
+    return beside if beside.is_file() else None
+
+
 def _task(asked: Asked) -> Task:
     if asked.task is None:
         raise ConfigError(f"{asked.source} holds texts, and no task says what for", hint="add --task")
@@ -122,11 +143,11 @@ def _task(asked: Asked) -> Task:
 
 
 def _recognises(data: str, task: Task | None) -> bool:
-    return task is not None and task.kind in KINDS and is_rows(data)
+    return task is not None and task.kind in KINDS and rows_file(data) is not None
 
 
 def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
-    path, task = Path(asked.source), _task(asked)
+    path, task = _path(asked), _task(asked)
     made = text_settings(task)
     tokenizer_file = tokenizer_path(made, path)
     tokenizer = load_tokenizer(tokenizer_file)
@@ -147,7 +168,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
 
 
 def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
-    path, task = Path(asked.source), _task(asked)
+    path, task = _path(asked), _task(asked)
     made = text_settings(task)
     tokenizer_file = tokenizer_path(made, path)
     tokenizer, of_tokenizer = load_tokenizer(tokenizer_file), hashlib.sha256(tokenizer_file.read_bytes()).hexdigest()

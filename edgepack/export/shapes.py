@@ -135,7 +135,7 @@ def _row_shape(samples: SampleSet) -> tuple[int, ...]:
     """Return how many columns of a table feed the model's only input."""
     from edgepack.data.number_table import count_columns
 
-    return (count_columns(Path(samples.source), samples.task),)
+    return (count_columns(samples.source, samples.task),)
 
 
 def _sound_shape(samples: SampleSet) -> tuple[int, ...]:

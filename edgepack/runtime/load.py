@@ -16,7 +16,7 @@ from edgepack.device.host import host_facts, saturates
 from edgepack.engines import ENGINES, REFERENCE, Sharing, device_builder, get_backend
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.engines.common.threads import any_thread, refuse_pickling
-from edgepack.errors import CompileError, ConfigError, EdgepackError, ToolchainError
+from edgepack.errors import CompileError, ConfigError, DataError, EdgepackError, ToolchainError
 from edgepack.runtime.cache import Unpacked, unpack
 from edgepack.runtime.mapped import dropped_pages
 from edgepack.runtime.native import may_run_native, refusal
@@ -102,7 +102,12 @@ class LoadedModel:
         return Making(task_of(self.manifest), self.inputs, self.manifest.preprocessing, self.task_file)
 
     def task_file(self, name: str) -> bytes:
-        """Return a file that came with the bundle's task. Raises ``BundleError`` where there is none."""
+        """Return a file that came with the bundle's task. Raises ``DataError`` where there is none."""
+        if TASK_FOLDER + name not in {entry.path for entry in self.manifest.files}:
+            raise DataError(
+                f"{self.bundle.path} was built without {name}, so it takes arrays only",
+                hint=f"build it again with {name} beside the data, or named in [task.input] of the recipe",
+            )
         return read_member(self.bundle, TASK_FOLDER + name)
 
     def predict(self, thing: Any) -> Answer:

@@ -7,7 +7,7 @@ from typing import Any
 
 from edgepack.data.text.inputs import text_input
 from edgepack.data.text.tokenizer import Tokenizer, load_tokenizer, read_tokenizer
-from edgepack.data.text_file import TOKENIZER, frame_of_text, text_settings
+from edgepack.data.text_file import TOKENIZER, frame_of_text, text_settings, tokenizer_beside
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.signals import Text
 from edgepack.specs.task import Task
@@ -34,10 +34,9 @@ def check_text(task: Task) -> None:
 
 
 def tokenizer_files(task: Task, beside: Path) -> dict[str, Path]:
-    """Return the tokenizer's file, which travels with a bundle, by its name there."""
-    from edgepack.data.text_file import tokenizer_path
-
-    return {TOKENIZER: tokenizer_path(text_settings(task), beside)}
+    """Return the tokenizer's file, which travels with a bundle, by its name there; nothing where none is known."""
+    found = tokenizer_beside(task, beside)
+    return {} if found is None else {TOKENIZER: found}
 
 
 def _tokenizer(making: Making) -> Tokenizer:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.data.rows import find_column, is_rows, parse_rows, read_rows
+from edgepack.data.rows import find_column, parse_rows, read_rows, rows_file
 from edgepack.errors import DataError
 
 CELL = st.text(st.characters(exclude_characters="\0\ud800", exclude_categories=["Cs"]), max_size=8)
@@ -108,6 +108,18 @@ def test_columns_are_found_by_name():
 def test_files_of_rows_are_told_by_their_suffix(tmp_path):
     for name, right in (("a.csv", True), ("a.TSV", True), ("a.jsonl", True), ("a.json", False)):
         (tmp_path / name).write_text("x")
-        assert is_rows(str(tmp_path / name)) is right
-    assert not is_rows(str(tmp_path / "nothing.csv"))
-    assert not is_rows("a\0.csv")
+        assert (rows_file(str(tmp_path / name)) is not None) is right
+    assert rows_file(str(tmp_path / "nothing.csv")) is None
+    assert rows_file("a\0.csv") is None
+
+
+def test_a_folder_may_hold_one_file_of_rows(tmp_path):
+    assert rows_file(str(tmp_path)) is None
+    (tmp_path / "a.csv").write_text("x")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    assert rows_file(str(tmp_path)) == tmp_path / "a.csv"
+    (tmp_path / "b.csv").write_text("x")
+    assert rows_file(str(tmp_path)) is None
+    (tmp_path / "b.csv").unlink()
+    (tmp_path / "cats").mkdir()
+    assert rows_file(str(tmp_path)) is None, "labels of pictures in folders are no rows"

@@ -1,10 +1,12 @@
 import json
+import zipfile
 
 import numpy as np
 import pytest
 from tokenizers_made import tokenizer_bytes
 
 from edgepack.data.samples import find_samples, read_any_labels, read_frames, read_labels, read_samples, take_samples
+from edgepack.data.text_file import tokenizer_beside
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.signal_answers import Span, Spans
@@ -120,3 +122,20 @@ def test_what_cannot_be_read_is_named(folder, text, task, error, words):
 def test_without_a_tokenizer_it_is_said_where_one_is_looked_for(tmp_path):
     with pytest.raises(DataError, match=r"there is no tokenizer\.json beside .*a\.csv"):
         find_samples(write(tmp_path, "a.csv", "text\nthe\n"), INPUTS, None, task=TASK)
+
+
+def test_a_folder_and_a_zip_file_hold_the_texts_and_the_tokenizer(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGEPACK_STORE", str(tmp_path / "elsewhere" / "store"))
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "a.csv").write_text("text,label\nthe card,lost\nmy money,new\n")
+    (folder / "tokenizer.json").rename(inside / "tokenizer.json")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for file in inside.iterdir():
+            archive.write(file, f"inside/{file.name}")
+    for data in (inside, tmp_path / "a.zip"):
+        found = find_samples(str(data), INPUTS, None, task=TASK)
+        assert next(read_samples(found, INPUTS))["input_ids"].tolist() == [[2, 5, 7, 3]]
+        assert [frame.text for frame in read_frames(found)] == ["the card", "my money"]
+        assert tokenizer_beside(TASK, data).read_bytes() == tokenizer_bytes()
+    assert tokenizer_beside(TASK, tmp_path / "elsewhere.npz") is None

@@ -115,6 +115,57 @@ def _read_npz(data: bytes, folder: Path) -> None:
         read_labels(samples)
 
 
+def _read_wav(data: bytes, _folder: Path) -> None:
+    from edgepack.data.audio.features import sound_input
+    from edgepack.data.audio.wav import decode_wav
+    from edgepack.specs.signals import Sound
+
+    made = Sound(features="log-mel", length=800, hop=100, fft_length=256, mels=8)
+    if not np.isfinite(sound_input(decode_wav(data, "fuzz"), made, "fuzz")).all():
+        raise Finding("a sound that is no number")
+
+
+def _read_tokenizer(data: bytes, _folder: Path) -> None:
+    from edgepack.data.text.inputs import text_input
+    from edgepack.data.text.tokenizer import read_tokenizer
+    from edgepack.specs.model import TensorSpec
+    from edgepack.specs.signals import Text
+
+    inputs = (TensorSpec("input_ids", "int64", ("N", "L")), TensorSpec("attention_mask", "int64", ("N", "L")))
+    text_input(read_tokenizer(data, "fuzz"), "the [MASK] card, É", Text(), inputs)
+
+
+def _read_table(data: bytes, folder: Path) -> None:
+    from edgepack.data.samples import find_samples, read_samples
+    from edgepack.specs.model import TensorSpec
+
+    inputs = (TensorSpec("x", "float32", ("N", 2)),)
+    samples = find_samples(str(_file("fuzz.csv", data, folder)), inputs, None)
+    for feed in read_samples(samples, inputs):
+        if feed["x"].shape != (1, 2) or not np.isfinite(feed["x"]).all():
+            raise Finding("a row that does not fit the model")
+
+
+def _sounds(_folder: Path) -> Iterator[bytes]:
+    from sounds import encode_wav, noise
+
+    yield encode_wav(noise(400), 16000)
+    yield encode_wav(np.stack([noise(90), noise(90)], axis=1), 44100, 24, extensible=True)
+    yield encode_wav(noise(300), 8000, 32, kind=3)
+
+
+def _tokenizers(_folder: Path) -> Iterator[bytes]:
+    from tokenizers_made import tokenizer_bytes
+
+    yield tokenizer_bytes()
+    yield tokenizer_bytes(padding={"strategy": {"Fixed": 9}, "direction": "Left", "pad_id": 5, "pad_type_id": 1})
+
+
+def _tables(_folder: Path) -> Iterator[bytes]:
+    yield b"a,b,label\n1,2.5,0\n-3,4e1,1\n"
+    yield b"1,2\n3,4\n"
+
+
 def _read_onnx(data: bytes, folder: Path) -> None:
     from edgepack.graph.load import load_model
 
@@ -232,6 +283,9 @@ TARGETS: dict[str, Target] = {
     "profile": Target(_tomls("targets"), _read_profile),
     "recipe": Target(_tomls("calibration"), _read_recipe),
     "npz": Target(_arrays, _read_npz, "zip"),
+    "wav": Target(_sounds, _read_wav),
+    "tokenizer": Target(_tokenizers, _read_tokenizer, "json"),
+    "table": Target(_tables, _read_table),
     "onnx": Target(_models, _read_onnx),
     "pt2": Target(_programs, _read_pt2, "zip"),
     "results": Target(_results, _read_results, "json"),

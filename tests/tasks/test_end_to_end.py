@@ -18,6 +18,7 @@ from edgepack.data.audio.features import sound_input
 from edgepack.data.audio.wav import Wav
 from edgepack.data.recipes import load_recipe
 from edgepack.data.sound_folder import sound_settings
+from edgepack.errors import DataError
 from edgepack.execution.store import Store
 from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
@@ -207,3 +208,11 @@ def test_speech_is_found_in_a_sound_chunk_after_chunk(tmp_path, device):
     assert said(device, bundle, tmp_path / "a.wav") == list(found.answer.lines())
     with load(bundle) as loaded:
         assert loaded.predict(sound).segments == found.answer.segments
+
+
+def test_a_bundle_that_was_built_without_texts_says_what_it_lacks(tmp_path):
+    model = classifier(tmp_path / "m.onnx", bags(), np.ones((bags().shape[1], 2)))
+    _, bundle = built(tmp_path, model, "fp32", recipe="text-classification")
+    with load(bundle) as loaded, pytest.raises(DataError, match=r"was built without tokenizer\.json") as error:
+        loaded.predict("the card")
+    assert "tokenizer.json beside the data" in error.value.hint
