@@ -74,7 +74,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
         len(paths),
         lambda index: digest_of_file(paths[index], digest),
         texts,
-        (asked.task.classes if asked.task is not None else ()) or read_charset(root),
+        read_charset(root) or (asked.task.classes if asked.task is not None else ()),
         tuple(name for name in ignored if name != CHARSET_FILE),
         tuple(path.relative_to(root).as_posix() for path in paths),
         (*bad, *(find_broken(paths) if asked.thorough else ())),

@@ -26,6 +26,7 @@ from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, meet_gate
 from edgepack.pipeline.measure_on import measure_on
+from edgepack.pipeline.noted import with_letters
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row, with_latency
@@ -142,6 +143,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     request = request_of_source(runner, plan.request, source)
     source = fix_inputs(runner, source, plan.shapes, settings.constants)
     model = runner.run(prepare, source, title=f"opset {source.opset}")
+    request = dataclasses.replace(request, task=with_letters(request.task, source))
     selection = select_samples(runner, request, model.inputs, model)
     for note in selection.notes:
         runner.events.note(note)

@@ -85,3 +85,21 @@ def listener(path: Path) -> Path:
         "gain": np.float32(10), "low": np.float32(0), "high": np.float32(1), "shape": np.array([2, 1, 4]),
     }  # fmt: skip
     return save(path, nodes, inputs, [("speech", ("B", 1)), ("next", (2, "B", 4))], weights)
+
+
+def reader(path: Path, levels: list[float], letters: str) -> Path:
+    """x [N, 3, 8, W] -> scores [N, W, classes]: how near the grey of each column is to each level; it notes letters."""
+    nodes = [
+        ("ReduceMean", ["x"], ["grey"], {"axes": [1, 2], "keepdims": 0}),
+        ("Unsqueeze", ["grey", "last"], ["column"]),
+        ("MatMul", ["column", "w"], ["m"]),
+        ("Add", ["m", "b"], ["scores"]),
+    ]
+    greys = np.array(levels, np.float32)
+    weights = {"last": np.array([-1]), "w": 400 * greys[None], "b": -200 * greys**2}
+    shape, out = ("N", 3, 8, "W"), ("N", "W", len(levels))
+    save(path, nodes, [("x", TensorProto.FLOAT, shape)], [("scores", out)], weights)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"character": letters})
+    onnx.save(model, path)
+    return path

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bare_device import BareDevice
-from signal_models import classifier, embedder, linear, listener
+from PIL import Image
+from signal_models import classifier, embedder, linear, listener, reader
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.linear_model import LogisticRegression
 from sounds import encode_wav
@@ -216,3 +217,44 @@ def test_a_bundle_that_was_built_without_texts_says_what_it_lacks(tmp_path):
     with load(bundle) as loaded, pytest.raises(DataError, match=r"was built without tokenizer\.json") as error:
         loaded.predict("the card")
     assert "tokenizer.json beside the data" in error.value.hint
+
+
+LINE = """
+title = "letters that are greys"
+[task]
+kind = "text-recognition"
+[preprocessing]
+letterbox = true
+resize = [8, 640]
+stride = 8
+anchor = "top-left"
+pad = 0
+scale = 0.00392156862745098
+"""
+
+
+def line(text: str) -> np.ndarray:
+    """Four black columns and four of the letter's grey for each letter, uint8 [8, width, 3]."""
+    columns = [grey for letter in text for grey in [0] * 4 + [{"a": 64, "b": 128, "c": 192}[letter]] * 4]
+    return np.broadcast_to(np.array([*columns, 0, 0, 0, 0], np.uint8)[None, :, None], (8, 8 * len(text) + 4, 3)).copy()
+
+
+def test_a_line_is_read_with_the_letters_that_the_model_notes(tmp_path):
+    random = np.random.default_rng(0)
+    texts = ["".join(random.choice(list("abc"), random.integers(1, 9))) for _ in range(30)]
+    (tmp_path / "lines").mkdir()
+    for i, text in enumerate(texts):
+        Image.fromarray(line(text)).save(tmp_path / "lines" / f"{i}.png")
+    rows = "".join(f"{i}.png,{text}\n" for i, text in enumerate(texts))
+    (tmp_path / "lines" / "labels.csv").write_text(f"file,label\n{rows}")
+    (tmp_path / "line.toml").write_text(LINE)
+    model = reader(tmp_path / "m.onnx", [0, 64 / 255, 128 / 255, 192 / 255], "a\nb\nc")
+    row, bundle = built(
+        tmp_path, model, data=str(tmp_path / "lines"), recipe=str(tmp_path / "line.toml"), max_drop=0.01
+    )
+    assert row.accuracy.metric == "cer"
+    assert (row.accuracy.fp32, row.accuracy.value) == (0, 0)
+    assert open_bundle(bundle).manifest.classes == ("a", "b", "c")
+    with load(bundle) as loaded:
+        assert loaded.predict(line("cabba")).text == "cabba"
+    assert run_within(bundle, tmp_path / "lines" / "0.png", None).answer.text == texts[0]
