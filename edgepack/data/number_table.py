@@ -188,7 +188,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
     found = read_table(path, asked.task, inputs)
     bad = (*found.bad, *_bad_rows(found, inputs)) if inputs is not None else found.bad
     of_file = digest(path)
-    names = tuple(found.rows.where(i) for i in range(len(found.rows.cells)))
+    names = tuple(f"{path.name} line {line}" for line in found.rows.lines)
     return Contents(
         len(names), lambda index: f"{of_file}:{index}", found.labels, found.classes, (), names,
         tuple({item.index: item for item in bad}.values()),
@@ -222,4 +222,4 @@ def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) 
         yield Item(feed, f"{of_file}:{index}", label)
 
 
-SOURCE = Source(_recognises, _scan, _read)
+SOURCE = Source(_recognises, _scan, _read, named=True)

@@ -230,13 +230,19 @@ def picture_digests(samples: SampleSet) -> list[str]:
 
 def ignored_files(samples: SampleSet) -> tuple[str, ...]:
     """Return what stands in the source and is no sample: hidden and other files."""
-    return _rescan(samples, sha256_file).ignored if has_pictures(samples) else ()
+    return _rescan(samples, sha256_file).ignored if _has_names(samples) else ()
 
 
 def sample_names(samples: SampleSet) -> tuple[str, ...]:
     """Return a name for each sample, for messages: its file, or its number in the source."""
-    names = _rescan(samples, sha256_file).names if has_pictures(samples) else ()
+    names = _rescan(samples, sha256_file).names if _has_names(samples) else ()
     return tuple(names[i] if names else f"sample {i}" for i in samples.indices)
+
+
+def _has_names(samples: SampleSet) -> bool:
+    """Say whether samples are files or lines; those of a callable take its whole work to be found again."""
+    found = _source(samples.kind, samples.source, samples.task)
+    return found.named or found.picture is not None
 
 
 def _source(kind: str, data: str, task: Task | None) -> Source:

@@ -160,4 +160,4 @@ def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) 
         yield Item({spec.name: array}, hashlib.sha256(data).hexdigest(), label)
 
 
-SOURCE = Source(_recognises, _scan, _read)
+SOURCE = Source(_recognises, _scan, _read, named=True)

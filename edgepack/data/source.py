@@ -80,7 +80,8 @@ class Source:
     ``recognises`` says whether what the user named, for a task, is one: rows are asked in order. ``scan`` finds all
     samples, checked against the inputs where these are known. ``read`` yields those at some indices. ``pictures`` says
     that samples are pictures, which a recipe's preprocessing makes inputs of; ``picture`` then gives the bytes and the
-    name of one. ``within`` says of an archive what the source in it is.
+    name of one. ``named`` says that samples which are none have names too, as files or lines. ``within`` says of an
+    archive what the source in it is.
     """
 
     recognises: Callable[[str, Task | None], bool]
@@ -89,6 +90,7 @@ class Source:
     pictures: bool = False
     picture: Callable[[Asked, int], tuple[bytes, str]] | None = None
     within: Callable[[str, Task | None], Source] | None = None
+    named: bool = False
 
 
 def place(index: int, source: str) -> str:

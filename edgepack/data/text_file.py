@@ -161,7 +161,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
         found.labels,
         found.classes,
         (),
-        tuple(found.rows.where(i) for i in range(len(found.texts))),
+        tuple(f"{path.name} line {line}" for line in found.rows.lines),
         found.bad,
         frame=lambda index: frame_of_text(found.texts[index], tokenizer, made),
     )
@@ -187,4 +187,4 @@ def _digest(text: str, of_tokenizer: str) -> str:
     return hashlib.sha256(f"{of_tokenizer}:{text}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
-SOURCE = Source(_recognises, _scan, _read)
+SOURCE = Source(_recognises, _scan, _read, named=True)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sounds import encode_wav, noise
 
-from edgepack.data.samples import find_samples, read_labels, read_samples
+from edgepack.data.samples import find_samples, ignored_files, read_labels, read_samples, sample_names
 from edgepack.data.sound_folder import as_input, holds_sounds
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.model import TensorSpec
@@ -100,3 +100,10 @@ def test_a_folder_is_of_sounds_by_its_first_file(folder, tmp_path_factory):
     (other / "b.wav").write_bytes(b"")
     assert not holds_sounds(other)
     assert not holds_sounds(tmp_path_factory.mktemp("empty"))
+
+
+def test_samples_and_what_is_ignored_have_names(folder):
+    (folder / "notes.txt").write_text("x")
+    found = find_samples(str(folder), INPUTS, None, task=TASK)
+    assert sample_names(found)[0] == "down/0.wav"
+    assert ignored_files(found) == ("notes.txt",)

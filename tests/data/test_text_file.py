@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from tokenizers_made import tokenizer_bytes
 
-from edgepack.data.samples import find_samples, read_any_labels, read_frames, read_labels, read_samples, take_samples
+from edgepack.data.samples import (
+    find_samples,
+    read_any_labels,
+    read_frames,
+    read_labels,
+    read_samples,
+    sample_names,
+    take_samples,
+)
 from edgepack.data.text_file import tokenizer_beside
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.model import TensorSpec
@@ -139,3 +147,8 @@ def test_a_folder_and_a_zip_file_hold_the_texts_and_the_tokenizer(folder, tmp_pa
         assert [frame.text for frame in read_frames(found)] == ["the card", "my money"]
         assert tokenizer_beside(TASK, data).read_bytes() == tokenizer_bytes()
     assert tokenizer_beside(TASK, tmp_path / "elsewhere.npz") is None
+
+
+def test_a_sample_is_named_by_its_line(folder):
+    data = write(folder, "a.csv", "text,label\nthe card,lost\n\nmy money,new\n")
+    assert sample_names(find_samples(data, INPUTS, None, task=TASK)) == ("a.csv line 2", "a.csv line 4")
