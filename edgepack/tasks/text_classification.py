@@ -31,11 +31,11 @@ class Settings:
 
 
 def answer_classes(task: Task, outputs: Mapping[str, Array], _frame: Frame, measuring: bool) -> Answer:
-    """Return the best classes of the first output's scores."""
+    """Return the best classes of the first output's scores; names only where there is one for each."""
     settings = read_settings(Settings, task.settings)
     values = probabilities(next(iter(outputs.values())), settings.activation)
     top = settings.top if measuring else min(settings.top, max(1, int((values >= settings.threshold).sum())))
-    return best(values, task.classes, top)
+    return best(values, task.classes if len(task.classes) == len(values) else (), top)
 
 
 def check_classes(task: Task) -> None:

@@ -32,3 +32,9 @@ def test_settings_that_cannot_be_meant_are_refused(kind, settings, words):
     with pytest.raises(ConfigError, match=words):
         check_task(Task(kind, settings=settings))
     check_task(Task(kind))
+
+
+def test_names_of_another_number_of_classes_are_none():
+    found = answer(Task("text-classification", classes=("a", "b")), {"y": np.log([[0.2, 0.7, 0.1]])}, Frame())
+    assert found.names == ("", "", "")
+    assert found.lines()[0] == "0.700 class 1"

@@ -9,6 +9,7 @@ from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
 from edgepack.verify.metrics.paired import paired_accuracy
 from edgepack.verify.metrics.scores import decide, read_scores
+from edgepack.verify.metrics.top_k import near_chance
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
@@ -38,5 +39,14 @@ def _measure(macro: bool, compared: Compared) -> Accuracy | str:
     )  # fmt: skip
 
 
-F1 = Metric(partial(_measure, True), "macro F1", "%", uses_labels=True)
-F1_MICRO = Metric(partial(_measure, False), "micro F1", "%", uses_labels=True)
+def _doubt(compared: Compared, found: Accuracy) -> str | None:
+    """Return why labels are likely those of other classes: fp32 has hardly more of them right than a guess."""
+    scored = read_scores(compared)
+    if compared.labels is None or not scored.exclusive:
+        return None
+    right = int((scored.truth & decide(scored.fp32, exclusive=True)).sum())
+    return near_chance("share of right answers", right, found.n, 1 / scored.truth.shape[1])
+
+
+F1 = Metric(partial(_measure, True), "macro F1", "%", uses_labels=True, doubt=_doubt)
+F1_MICRO = Metric(partial(_measure, False), "micro F1", "%", uses_labels=True, doubt=_doubt)

@@ -41,3 +41,14 @@ def test_a_model_that_became_worse_drops():
         alone = METRICS.get(name).measure(compared(name, fp32, other))
         assert alone.fp32 == 1.0
         assert alone.value == pytest.approx(f1_score(fp32.argmax(1), other.argmax(1), average=average))
+
+
+def test_labels_of_other_classes_are_doubted():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 4, 400)
+    fp32 = np.eye(4)[labels] * 3 + random.normal(size=(400, 4))
+    metric = METRICS.get("f1")
+    for asked_labels, word in ((labels, None), ((labels + 1) % 4, "labels are not those of its classes"), (None, None)):
+        asked = compared("f1", fp32, fp32, asked_labels)
+        doubt = metric.doubt(asked, metric.measure(asked))
+        assert (doubt is None) if word is None else (word in doubt)
