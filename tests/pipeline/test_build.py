@@ -21,12 +21,12 @@ from edgepack.bundle.archive import open_bundle
 from edgepack.demo.job import demo
 from edgepack.execution.events import Silent
 from edgepack.execution.store import Store
-from edgepack.pipeline.build import build, exit_code
+from edgepack.pipeline.build import _dropped, build, exit_code
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
 from edgepack.specs.build import BuildResult
-from edgepack.specs.run import RunOptions
+from edgepack.specs.run import Accuracy, RunOptions
 
 pytestmark = pytest.mark.slow
 
@@ -365,3 +365,14 @@ def test_a_precision_that_a_target_does_not_offer_is_skipped_unless_that_is_stri
     ]
     # Nothing was built at all: that is no success.
     assert rows("bf16") == ([("bf16", "skipped", 0)], 2)
+
+
+def test_what_was_lost_is_said_in_the_unit_of_the_metric() -> None:
+    error = Accuracy("mae", 50, 40.0, 42.5, 2.5, (1.0, 4.0))
+    assert _dropped(error, "int8", 2.0) == (
+        "int8 makes mae worse by 2.5 (40 to 42.5, n=50, 95 % interval 1 to 4), more than the 2 allowed"
+    )
+    letters = Accuracy("cer", 50, 0.01, 0.04, 0.03, (0.01, 0.05))
+    assert "int8 raises cer by 3.00 points (1.00 to 4.00 %" in _dropped(letters, "int8", 0.01)
+    share = Accuracy("top1", 50, 0.9, 0.8, 0.1, (0.05, 0.15))
+    assert "int8 drops top1 by 10.00 points (90.00 to 80.00 %" in _dropped(share, "int8", 0.01)
