@@ -9,7 +9,7 @@ from pathlib import Path
 from edgepack.errors import EdgepackError, GateError, VerificationError
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
-from edgepack.specs.build import BuildRow, Latency, Trial
+from edgepack.specs.build import DISTURBED, BuildRow, Latency, Trial
 from edgepack.specs.result import Result
 from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
@@ -150,7 +150,7 @@ def with_latency(
     notes = {k: v for k, v in row.notes.items() if k != "latency"}
     p50 = values.get(50.0)
     if not result.valid:
-        notes["latency"] = "disturbed: " + "; ".join(result.invalid_reasons)
+        notes["latency"] = DISTURBED + "; ".join(result.invalid_reasons)
     if values.get(90.0) is None:
         notes["p90"] = f"not enough queries ({result.queries})"
     if speedup is None and why_none:

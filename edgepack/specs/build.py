@@ -14,6 +14,8 @@ from edgepack.specs.run import Accuracy
 from edgepack.specs.types import Precision
 
 _MOST_PAGE_BYTES = 4 << 20  # of a report that is put into a notebook, which keeps it
+# A row's note on its latency begins so where it does not count.
+DISTURBED = "disturbed: "
 # A row's note on its latency where this host is not the row's target.
 NOT_HERE = "not measured: no such device here"
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from edgepack.report import units
 from edgepack.report.entries.ratios import unpaired_ratio
 from edgepack.report.entries.standing import parted
-from edgepack.specs.build import BuildRow
+from edgepack.specs.build import DISTURBED, BuildRow
 from edgepack.specs.result import Percentile, Result
 from edgepack.specs.run import Accuracy
 
@@ -73,7 +73,9 @@ class Entry:
     @property
     def disturbed(self) -> bool:
         """Say whether the measurement does not count."""
-        return self.result is not None and not self.result.valid
+        if self.result is not None:
+            return not self.result.valid
+        return self.row is not None and self.row.notes.get("latency", "").startswith(DISTURBED)
 
     @property
     def single_stream(self) -> bool:

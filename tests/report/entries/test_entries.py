@@ -125,3 +125,12 @@ def test_a_later_measurement_of_a_bundle_does_not_inherit_the_speedup_of_the_bui
     assert first.paired
     assert (second.speedup, second.paired) == (None, False)
     assert labels(group.entries)[1:3] == ("host-openvino int8 over 2s", "host-openvino int8 over 9s")
+
+
+def test_a_row_alone_knows_that_its_latency_was_disturbed():
+    """The terminal recommends by the rows of build.json; a result beside them says it itself."""
+    row = made_up.row(of=made_up.result(), notes={"latency": "disturbed: other processes took 41 % of the CPU time"})
+    (group,) = make_groups((), (row,))
+    assert group.entries[0].disturbed is True
+    (group,) = make_groups((), (made_up.row(of=made_up.result()),))
+    assert group.entries[0].disturbed is False
