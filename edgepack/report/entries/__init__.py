@@ -189,7 +189,7 @@ def _numbered(names: Sequence[str]) -> Iterator[str]:
 
 def told_apart(entry: Entry, label: str) -> tuple[str, ...]:
     """Return what of an entry's label is neither shown with a target's other circumstances nor target or precision."""
-    found = [tell(entry) for tell in (_tuned, _digest, _duration)]
+    found = [tell(entry) for tell in (_tuned, _digest, _duration, _when)]
     number = re.search(r" (#[0-9]+)$", label)
     return (*(detail for detail in found if detail and f" {detail}" in label), *(number.groups() if number else ()))
 
@@ -224,7 +224,12 @@ def _digest(entry: Entry) -> str:
     return f"({entry.sha256[:8]})" if entry.sha256 else ""
 
 
-_TELLS = (_host, _scenario, _threads, _tuned, _tool, _digest, _duration)
+def _when(entry: Entry) -> str:
+    """Return when it was measured: all that may tell two measurements of one bundle apart."""
+    return f"of {entry.result.measured_at[:19].replace('T', ' ')}" if entry.result and entry.result.measured_at else ""
+
+
+_TELLS = (_host, _scenario, _threads, _tuned, _tool, _digest, _duration, _when)
 
 
 def short_cpu(name: str) -> str:

@@ -15,6 +15,10 @@ _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?(?![\w.]*\w)")
 _TITLES = {"sqnr_db": "SQNR", "speedup_over_fp32": "Speed-up over fp32", "p90": "p90", "isa": "Instruction set"}
 
 
+# The notes of a row that say why a figure is not there.
+_ABSENT = ("accuracy", "latency", "p90", "speedup_over_fp32", "layers", "agreement", "energy", "memory")
+
+
 @dataclass(frozen=True)
 class Remark:
     """One text and the entries that it is about; ``all`` when it is about every one."""
@@ -42,8 +46,19 @@ def disturbances(entries: Sequence[Entry]) -> tuple[Remark, ...]:
 
 
 def circumstances(entries: Sequence[Entry]) -> tuple[Remark, ...]:
-    """Return what a reader should know of measurements that count."""
-    return _collected(entries, lambda e: list(e.result.notes) if e.result else [])
+    """Return what a reader should know of rows and of measurements that count."""
+    return _collected(entries, lambda e: [*_told(e), *(e.result.notes if e.result else ())])
+
+
+def _told(entry: Entry) -> list[str]:
+    """Return the notes of a row that say how it came to be, not what is missing."""
+    if entry.row is None or entry.status in ("failed", "skipped"):
+        return []
+    return [_titled(what, why) for what, why in entry.row.notes.items() if what not in _ABSENT]
+
+
+def _titled(what: str, why: str) -> str:
+    return f"{_TITLES.get(what) or what.capitalize()}: {why}"
 
 
 def _collected(entries: Sequence[Entry], texts_of: object) -> tuple[Remark, ...]:
@@ -92,7 +107,7 @@ def missing(entry: Entry) -> list[str]:
     if _has_no_base(entry) and "speedup_over_fp32" not in notes:
         found.append("Speed-up over fp32: fp32 was not measured on the same target and host with the same run options")
     notes = {k: v for k, v in notes.items() if not (k == "latency" and entry.disturbed)}
-    return found + [f"{_TITLES.get(what) or what.capitalize()}: {why}" for what, why in notes.items()]
+    return found + [_titled(what, why) for what, why in notes.items() if what in _ABSENT]
 
 
 def _elsewhere(result: Result) -> str:

@@ -134,3 +134,12 @@ def test_a_row_alone_knows_that_its_latency_was_disturbed():
     assert group.entries[0].disturbed is True
     (group,) = make_groups((), (made_up.row(of=made_up.result()),))
     assert group.entries[0].disturbed is False
+
+
+def test_two_measurements_of_one_bundle_are_told_apart_by_their_time():
+    first, second = made_up.result(), made_up.result(median_ms=4.2, measured_at="2026-01-02T09:10:11Z")
+    (group,) = make_groups((first, second), ())
+    assert labels(group.entries) == (
+        "host-openvino fp32 of 2026-01-02 03:04:05",
+        "host-openvino fp32 of 2026-01-02 09:10:11",
+    )

@@ -180,6 +180,30 @@ def test_the_page_works_in_a_frame_of_a_notebook(browser, pages, tmp_path):
     assert browser.errors == []
 
 
+def test_paper_has_the_answer_the_devices_and_no_buttons(page):
+    page.type("input[name=quality]", "0.1")
+    page.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        shown = "(kind) => [...document.querySelectorAll(kind)].filter((e) => e.getClientRects().length).length"
+        assert page.run(f"({shown})('.winner')") == 1
+        assert page.run(f"({shown})('.devices li')") == 4
+        assert page.run(f"({shown})('.excluded span')") == 1
+        assert page.run(f"({shown})('.anyway, .limits, .copy')") == 0
+        assert "Limits: Accuracy drop \u2264 0.1 points" in page.run("document.querySelector('.under').textContent")
+    finally:
+        page.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_preset_and_the_button_that_drops_it_work_by_keyboard(page):
+    page.type("input[name=quality]", "0.1")
+    page.run("document.querySelector('button.anyway').focus()")
+    assert page.run("document.activeElement.className") == "anyway"
+    page.run("document.activeElement.click()")
+    assert page.run(WINNER) == "host-openvino int8"
+    page.run("document.querySelector('select.preset').focus()")
+    assert page.run("document.activeElement.closest('label').textContent").startswith("Preset")
+
+
 def test_points_tell_their_figures_to_pointer_and_keyboard(page):
     page.run("document.querySelector('g.point').focus()")
     assert page.run("document.querySelector('.tip').hidden") is False

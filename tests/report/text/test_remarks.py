@@ -17,3 +17,13 @@ def test_remarks_say_each_reason_once_with_its_rows():
     assert len(disturbed.about) == 4
     (failure,) = remarks.failures(group.entries)
     assert failure.about == ("intel-n100 int8",)
+
+
+def test_what_was_not_measured_lists_nothing_else():
+    """How a row came to be (its corrections, layers that the gate left in fp32) is told among the circumstances."""
+    notes = {"latency": "not measured: no such device here", "corrections": "gains 31.2 dB", "gate": "2 layers in fp32"}
+    (group,) = make_groups((), (made_up.row("raspberry-pi-5", "int8", notes=notes),))
+    missing = [remark.text for remark in remarks.not_measured(group.entries)]
+    assert missing == ["Accuracy: not measured: no labels were given", "Latency: not measured: no such device here"]
+    told = [remark.text for remark in remarks.circumstances(group.entries)]
+    assert told == ["Corrections: gains 31.2 dB", "Gate: 2 layers in fp32"]
