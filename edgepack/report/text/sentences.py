@@ -87,7 +87,9 @@ def described(entry: Entry, kind: Kind) -> str:
     """Return an entry's figures in words."""
     parts = [*_latency(entry), *_speedup(entry), *_quality(entry, kind)]
     if entry.ranked_bytes is not None:
-        parts.append(units.quantity(entry.ranked_bytes, units.SIZES))
+        parts.append(
+            ("model " if entry.model_bytes is not None else "") + units.quantity(entry.ranked_bytes, units.SIZES)
+        )
     if entry.disturbed:
         parts.append("measured on a disturbed machine")
     return ", ".join(parts)
