@@ -34,7 +34,7 @@ LAYERS = (
     "runtime",
     "benchmark",
     "profiling report",
-    "remote",
+    "remote registry",
     "pipeline",
     "demo",
     "cli",
@@ -44,7 +44,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split(
 
 # What runs on a device. It has numpy, Click and the engine; only the command line needs Click.
 DEVICE = ("base", "device", "execution", "engines", "data", "tasks", "verify", "bundle", "trust", "runtime")
-DEVICE += ("benchmark",)
+DEVICE += ("benchmark", "registry")
 # These do not even want numpy: a command line that answers at once imports them.
 PLAIN = ("errors", "specs", "base", "execution", "device")
 

@@ -46,6 +46,8 @@ _SECTIONS = {
     "Trust": ("trust.keygen", "trust.sign", "trust.policy", "trust.root"),
     "Deployment": (
         "deploy.deploy",
+        "registry.push",
+        "registry.pull",
         "device.install",
         "device.status",
         "device.rollback",

@@ -13,7 +13,6 @@ from edgepack.errors import ConfigError
 # What other tools, and people, call a command, and how it is called here.
 _ELSEWHERE: Mapping[str, str] = {
     "convert": "'edgepack build MODEL' makes bundles, 'edgepack export MODEL' an ONNX file",
-    "push": "'edgepack deploy BUNDLE USER@HOST' sends a bundle to a device",
     "package": "'edgepack build' packs what it builds; 'edgepack pack' packs one compiled model",
     "quantise": "'edgepack quantize MODEL --ranges FILE', or 'edgepack build MODEL --precision int8 --data DATA'",
     "quantization": "'edgepack quantize MODEL --ranges FILE', or 'edgepack build MODEL --precision int8 --data DATA'",

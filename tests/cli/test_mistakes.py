@@ -17,7 +17,6 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     # a command that is none
     ("biuld net.onnx", ("no such command 'biuld'", "did you mean 'build'")),
     ("convert net.onnx", ("no such command 'convert'", "edgepack export")),
-    ("push net.edgepack", ("no such command 'push'", "edgepack deploy")),
     ("quantise net.onnx", ("no such command 'quantise'", "edgepack quantize")),
     ("predict net.edgepack", ("no such command 'predict'", "edgepack run")),
     ("targets shwo rpi5", ("no such command 'shwo'", "did you mean 'show'")),

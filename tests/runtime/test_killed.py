@@ -92,13 +92,16 @@ def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: 
     shutil.copytree(root, saved, symlinks=True)
     points = calls(tmp_path, root, verb, root, second)
     assert is_whole(root).current.version == after  # type: ignore[union-attr]
-    versions = []
+    versions, missed = [], 0
     for name, number in points[::share]:
         shutil.rmtree(root)
         shutil.copytree(saved, root, symlinks=True)
         inject = ("-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={number}")
         done = run(tmp_path, verb, root, second, strace=inject)
-        assert done.returncode != 0, f"{name} {number} was not reached"
+        if done.returncode == 0:  # a run may have a call less than the one that was counted
+            missed += 1
+            assert is_whole(root).current.version == after  # type: ignore[union-attr]
+            continue
         found = is_whole(root)
         versions.append(found.current.version)  # type: ignore[union-attr]
         for path in root.glob(".*.tmp"):  # what is younger than a minute might be another process's
@@ -110,5 +113,6 @@ def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: 
         left = [path.name for path in (*root.iterdir(), *(root / "versions").iterdir()) if path.name.startswith(".")]
         assert set(left) <= {".edgepack", ".lock"} or verb == "rollback", f"{name} {number}: {left}"
     print(f"{verb}: killed at {len(versions)} of {len(points)} calls, {versions.count(after)} after the switch")
+    assert missed <= len(points) // 50
     assert set(versions) <= {before, after}
     assert before in versions

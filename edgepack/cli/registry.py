@@ -1,0 +1,72 @@
+"""``edgepack push | pull``: bundles in OCI registries and on sticks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgepack.cli.options import echo_json, options
+
+if TYPE_CHECKING:
+    from edgepack.registry.transfer import Moved
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("reference")
+@options("json")
+def push(bundle: Path, reference: str, as_json: bool) -> None:
+    """Store a bundle in an OCI registry, or in a folder.
+
+    REFERENCE is HOST/NAME:TAG, or oci:FOLDER:TAG for an OCI layout folder. Credentials are Docker's.
+    """
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Bar
+    from edgepack.registry.reference import parse
+    from edgepack.registry.transfer import push as run
+
+    with Bar(make_console(), "push") as bar:
+        found = run(bundle, parse(reference), progress=bar)
+    _answer(found, f"pushed {found.bundle} to {found.reference}", as_json)
+
+
+@click.command()
+@click.argument("reference")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Bundle to write.")
+@click.option(
+    "--to", "folder", help="OCI layout folder to fill instead, as oci:FOLDER:TAG, for a machine without a network."
+)
+@options("json")
+def pull(reference: str, out: Path | None, folder: str | None, as_json: bool) -> None:
+    """Bring a bundle from an OCI registry, or from a folder.
+
+    Every byte is compared with its digest; what was cut off goes on where it was.
+    """
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.progress import Bar
+    from edgepack.registry.reference import Folder, parse
+    from edgepack.registry.transfer import pull as run
+
+    if (out is None) == (folder is None):
+        raise click.UsageError("give --out or --to")
+    to = parse(folder) if folder is not None else None
+    if to is not None and not isinstance(to, Folder):
+        raise click.UsageError("--to is a folder, as oci:usb:1.0")
+    with Bar(make_console(), "pull") as bar:
+        found = run(parse(reference), out, to, progress=bar)
+    _answer(found, f"pulled {found.reference} to {found.bundle}", as_json)
+
+
+def _answer(found: Moved, text: str, as_json: bool) -> None:
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.layout import safe
+
+    if as_json:
+        echo_json(found)
+    moved = f"{found.moved_bytes / 1e6:.1f} of {found.size_bytes / 1e6:.1f} MB moved, manifest {found.digest}"
+    make_console(as_json).print(safe(f"{text}: {moved}"))
+
+
+COMMANDS = (push, pull)

@@ -1,0 +1,354 @@
+"""A small client of the OCI distribution protocol: every byte against its digest, bounded in memory, size and time.
+
+Credentials go to the registry that they are for and to the token service that it names, never to where it redirects.
+Plain HTTP is spoken with this machine alone. Proxies and certificates are those of Python: ``HTTPS_PROXY``,
+``NO_PROXY``, ``SSL_CERT_FILE``.
+Source: opencontainers/distribution-spec 1.1; the token protocol of CNCF distribution.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import re
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from email.message import Message
+from pathlib import Path
+from typing import IO, Any
+
+from edgepack import __version__
+from edgepack.base.files import storage_errors
+from edgepack.errors import IntegrityError, RemoteError
+from edgepack.registry import credentials
+from edgepack.registry.reference import Reference
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+MANIFEST_LIMIT_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20
+_UPLOAD_BYTES = 8 << 20
+_TIMEOUT_S = 30.0
+_TRIES = 5
+_MOST_WAIT_S = 60.0
+_MOST_REDIRECTS = 5
+_AGAIN = (429, 500, 502, 503, 504)
+_PAIR = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
+
+
+class Client:
+    """A registry's repository. ``sleep`` waits between tries."""
+
+    def __init__(self, reference: Reference, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.host, self.name, self._sleep = reference.host, reference.name, sleep
+        self._base = f"{'http' if reference.is_loopback and not _speaks_tls(reference) else 'https'}://{self.host}"
+        self._authorization: str | None = None
+        self._opener = urllib.request.build_opener(
+            _NoRedirect, urllib.request.HTTPSHandler(context=ssl.create_default_context())
+        )
+
+    # --- manifests ----------------------------------------------------------------------------------------------------
+
+    def manifest(self, version: str, accept: str = MANIFEST_TYPE) -> tuple[bytes, str]:
+        """Return a manifest's bytes and digest. Raises ``IntegrityError`` where another digest was asked for."""
+        with self._open("GET", f"manifests/{version}", headers={"Accept": accept}) as answer:
+            data = answer.read(MANIFEST_LIMIT_BYTES + 1)
+        if len(data) > MANIFEST_LIMIT_BYTES:
+            raise RemoteError(f"{self.host}: the manifest has more than {MANIFEST_LIMIT_BYTES} bytes")
+        digest = digest_of(data)
+        if version.startswith("sha256:") and digest != version:
+            raise IntegrityError(f"{self.host} gave another manifest than {version}", hint="try another mirror")
+        return data, digest
+
+    def put_manifest(self, version: str, data: bytes, kind: str = MANIFEST_TYPE) -> None:
+        """Store a manifest under a tag or its digest."""
+        with self._open("PUT", f"manifests/{version}", data, {"Content-Type": kind}):
+            pass
+
+    def referrers(self, digest: str) -> bytes | None:
+        """Return the index of what refers to a manifest, by the API or the fallback tag; None when there is none."""
+        for path in (f"referrers/{digest}", f"manifests/{digest.replace(':', '-')}"):
+            try:
+                with self._open("GET", path, headers={"Accept": INDEX_TYPE}) as answer:
+                    return bytes(answer.read(MANIFEST_LIMIT_BYTES))
+            except _StatusError as error:
+                if error.code != 404:
+                    raise
+        return None
+
+    # --- blobs --------------------------------------------------------------------------------------------------------
+
+    def fetch(self, digest: str, size: int, place: Path, told: Callable[[int], None] = lambda _: None) -> None:
+        """Write a blob to ``place``, going on with what is there; whole by size and digest, or ``IntegrityError``."""
+        for attempt in range(_TRIES):
+            have = place.stat().st_size if place.exists() else 0
+            if have > size:
+                place.unlink()
+                have = 0
+            if have == size and place.exists() and _digest_file(place) == digest:
+                return
+            try:
+                self._fetch(digest, size, place, have, told)
+            except _CUT as error:
+                if isinstance(error, _StatusError) or attempt + 1 == _TRIES:
+                    raise self._failed(error) from None
+                self._sleep(min(2.0**attempt, _MOST_WAIT_S))
+                continue
+            if _digest_file(place) == digest:
+                return
+            place.unlink()
+            raise IntegrityError(
+                f"{self.host} gave another file than {digest}", hint="try another mirror, or push again"
+            )
+        raise RemoteError(f"{self.host}: {digest} was cut off {_TRIES} times", hint="pull again: what came is kept")
+
+    def _fetch(self, digest: str, size: int, place: Path, have: int, told: Callable[[int], None]) -> None:
+        headers = {"Range": f"bytes={have}-"} if 0 < have < size else {}
+        with self._open("GET", f"blobs/{digest}", headers=headers) as answer, storage_errors(place):
+            goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+            with place.open("ab" if goes_on else "wb") as file:
+                came = have if goes_on else 0
+                while piece := answer.read(min(_CHUNK_BYTES, size + 1 - came)):
+                    file.write(piece)
+                    came += len(piece)
+                    told(came)
+                    if came > size:
+                        break
+        if came > size:
+            place.unlink()
+            raise IntegrityError(f"{self.host} gave more than the {size} bytes of {digest}", hint="try another mirror")
+        if came < size:
+            raise ConnectionError(f"{came} of {size} bytes came")
+
+    def has(self, digest: str) -> bool:
+        """Say whether the registry has a blob."""
+        try:
+            with self._open("HEAD", f"blobs/{digest}"):
+                return True
+        except _StatusError as error:
+            if error.code == 404:
+                return False
+            raise
+
+    def push(self, digest: str, path: Path, told: Callable[[int], None] = lambda _: None) -> bool:
+        """Store a blob unless it is there, in pieces that go on where they were cut; say whether it was sent."""
+        if self.has(digest):
+            return False
+        size = path.stat().st_size
+        with self._open("POST", "blobs/uploads/", b"") as answer:
+            place = self._location(answer.headers)
+        sent = failed = 0
+        with path.open("rb") as file:
+            while sent < size:
+                file.seek(sent)
+                piece = file.read(_UPLOAD_BYTES)
+                try:
+                    headers = {
+                        "Content-Type": "application/octet-stream",
+                        "Content-Range": f"{sent}-{sent + len(piece) - 1}",
+                    }
+                    with self._open("PATCH", place, piece, headers, again=False) as answer:
+                        place = self._location(answer.headers)
+                    sent += len(piece)
+                    told(sent)
+                except _CUT as error:
+                    failed += 1
+                    if failed == _TRIES or (isinstance(error, _StatusError) and error.code not in (*_AGAIN, 416)):
+                        raise self._failed(error) from None
+                    self._sleep(min(2.0**failed, _MOST_WAIT_S))
+                    place, sent = self._offset(place)
+        joint = "&" if "?" in place else "?"
+        with self._open("PUT", f"{place}{joint}digest={urllib.parse.quote(digest)}", b""):
+            return True
+
+    def _offset(self, place: str) -> tuple[str, int]:
+        """Return where an upload goes on."""
+        with self._open("GET", place) as answer:
+            found = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", answer.headers.get("Range", ""))
+            return self._location(answer.headers, place), int(found[1]) + 1 if found and found[1] != "0" else 0
+
+    # --- requests -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _open(
+        self,
+        method: str,
+        path: str,
+        data: bytes | None = None,
+        headers: Mapping[str, str] = {},
+        *,
+        again: bool = True,
+    ) -> Iterator[Any]:
+        """Send a request; tokens, redirects and busy registries are dealt with. Raises ``RemoteError``."""
+        address = path if "://" in path else f"{self._base}/v2/{self.name}/{path}"
+        for attempt in range(_TRIES if again else 1):
+            try:
+                answer = self._once(method, address, data, headers)
+            except _StatusError as error:
+                if error.code == 401 and self._authorize(error.headers):
+                    answer = self._once(method, address, data, headers)
+                elif error.code in _AGAIN and attempt + 1 < _TRIES and again:
+                    self._sleep(_wait(error.headers, attempt))
+                    continue
+                else:
+                    raise
+            with answer:
+                yield answer
+            return
+
+    def _once(self, method: str, address: str, data: bytes | None, headers: Mapping[str, str]) -> Any:
+        for _ in range(_MOST_REDIRECTS + 1):
+            sent = {"User-Agent": f"edgepack/{__version__}", **headers}
+            if self._authorization and _origin(address) == self._base:
+                sent["Authorization"] = self._authorization
+            request = urllib.request.Request(address, data, sent, method=method)
+            try:
+                return self._opener.open(request, timeout=_TIMEOUT_S)
+            except urllib.error.HTTPError as error:
+                with error:
+                    there = error.headers.get("Location")
+                    if error.code in (301, 302, 303, 307, 308) and there and method in ("GET", "HEAD"):
+                        address = self._allowed(urllib.parse.urljoin(address, there))
+                        continue
+                    raise self._refused(method, address, error) from None
+            except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
+                raise self._failed(error) from None
+        raise RemoteError(f"{self.host} redirects more than {_MOST_REDIRECTS} times", hint="ask who runs the registry")
+
+    def _location(self, headers: Message, before: str | None = None) -> str:
+        there = headers.get("Location")
+        if there is None:
+            if before is None:
+                raise RemoteError(f"{self.host} does not say where to send a file to")
+            return before
+        return self._allowed(urllib.parse.urljoin(f"{self._base}/v2/", there))
+
+    def _allowed(self, address: str) -> str:
+        """Return an address that a registry may send us to: never from TLS to plain HTTP, and no other scheme."""
+        scheme = urllib.parse.urlsplit(address).scheme
+        if scheme != "https" and not (scheme == "http" and self._base.startswith("http://")):
+            raise RemoteError(f"{self.host} redirects to {address[:80]!r}, which is not safe")
+        return address
+
+    def _authorize(self, headers: Message) -> bool:
+        """Get what a registry asks for; say whether there is anything to try again with."""
+        asked = headers.get("WWW-Authenticate", "")
+        before = self._authorization
+        known = credentials.find(self.host)
+        basic = f"Basic {base64.b64encode(':'.join(known).encode()).decode()}" if known else None
+        if asked.lower().startswith("bearer "):
+            self._authorization = self._token(dict(_PAIR.findall(asked)), basic)
+        elif basic is not None:
+            self._authorization = basic
+        return self._authorization is not None and self._authorization != before
+
+    def _token(self, asked: dict[str, str], basic: str | None) -> str | None:
+        realm = self._allowed(asked.get("realm", ""))
+        words: dict[str, str] = {name: asked[name] for name in ("service", "scope") if name in asked}
+        request = urllib.request.Request(f"{realm}?{urllib.parse.urlencode(words)}")
+        if basic:
+            request.add_header("Authorization", basic)
+        try:
+            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
+                said = json.loads(answer.read(MANIFEST_LIMIT_BYTES))
+            return f"Bearer {said.get('token') or said['access_token']}"
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refused("GET", realm, error) from None
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            raise self._failed(error) from None
+
+    def _refused(self, method: str, address: str, error: urllib.error.HTTPError) -> _StatusError:
+        try:
+            said = json.loads(error.read(10_000))["errors"][0]["message"]
+        except (ValueError, KeyError, IndexError, TypeError, OSError, http.client.HTTPException):
+            said = error.reason
+        what = urllib.parse.urlsplit(address).path
+        hint = {
+            401: f"log in to {self.host}, as with 'docker login'", 403: "ask for the right to this repository",
+            404: "check the name and the tag",
+        }.get(error.code)  # fmt: skip
+        return _StatusError(
+            error.code, error.headers, f"{self.host} answers {error.code} to {method} {what}: {said}", hint
+        )
+
+    def _failed(self, error: Exception) -> RemoteError:
+        if isinstance(error, RemoteError):
+            return error
+        reason = getattr(error, "reason", None) or error
+        return _LostError(
+            f"{self.host} cannot be reached: {reason}", hint="check the network; run again: what came is kept"
+        )
+
+
+class _LostError(RemoteError):
+    """The link was cut, or never there."""
+
+
+class _StatusError(RemoteError):
+    """A registry refused a request."""
+
+    def __init__(self, code: int, headers: Message, message: str, hint: str | None) -> None:
+        super().__init__(message, hint=hint)
+        self.code, self.headers = code, headers
+
+
+_CUT = (_LostError, _StatusError, OSError, http.client.HTTPException)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Redirects are followed by the client itself, which knows where credentials may go."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Follow nothing."""
+        return
+
+
+def digest_of(data: bytes) -> str:
+    """Return the digest of some bytes as OCI writes it."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _digest_file(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := _read(file):
+            digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _read(file: IO[bytes]) -> bytes:
+    return file.read(_CHUNK_BYTES)
+
+
+def _origin(address: str) -> str:
+    parts = urllib.parse.urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _wait(headers: Message, attempt: int) -> float:
+    """Return how long to wait: what the registry says, up to a minute, else longer each time."""
+    said = headers.get("Retry-After", "")
+    return min(float(said) if said.isdecimal() and len(said) < 6 else 2.0**attempt, _MOST_WAIT_S)
+
+
+def _speaks_tls(reference: Reference) -> bool:
+    """Say whether the registry on this machine answers a TLS handshake."""
+    address = urllib.parse.urlsplit(f"https://{reference.host}")
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # only whether, nothing is sent
+    connection = http.client.HTTPSConnection(address.hostname or "", address.port, timeout=5, context=context)
+    try:
+        connection.connect()
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+    return True

@@ -1,0 +1,153 @@
+"""An OCI image layout: a folder with blobs by their digest and an index of tags; a cache, or a stick that travels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+from edgepack.base.documents import read_json
+from edgepack.base.files import storage_errors, sync_folder, write_text
+from edgepack.errors import ConfigError, IntegrityError
+from edgepack.registry.client import MANIFEST_LIMIT_BYTES, MANIFEST_TYPE, digest_of
+
+_DIGEST = re.compile("sha256:[0-9a-f]{64}")
+_REF = "org.opencontainers.image.ref.name"
+_CHUNK_BYTES = 1 << 20
+_MARK, _INDEX = "oci-layout", "index.json"
+
+
+class Layout:
+    """A folder in the form of the OCI image specification 1.1, which is made when something is stored."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def blob(self, digest: str) -> Path:
+        """Return where a blob is or would be. Raises ``ConfigError`` for what is no digest."""
+        if not _DIGEST.fullmatch(digest):
+            raise ConfigError(f"{digest[:80]!r} is no digest")
+        return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
+
+    def half(self, digest: str) -> Path:
+        """Return where a blob lies while it comes."""
+        return self.folder / "blobs" / f".{self.blob(digest).name}.part"
+
+    def has(self, digest: str, size: int) -> bool:
+        """Say whether a blob is there, whole; a damaged one is removed."""
+        path = self.blob(digest)
+        if not path.is_file():
+            return False
+        if path.stat().st_size == size and _digest(path) == digest:
+            return True
+        path.unlink()
+        return False
+
+    def take(self, digest: str) -> Path:
+        """Let a blob that came whole have its name."""
+        self.begin()
+        self.half(digest).replace(self.blob(digest))
+        sync_folder(self.blob(digest).parent)
+        return self.blob(digest)
+
+    def add(self, source: Path) -> tuple[str, int]:
+        """Copy a file into the folder and return its digest and size."""
+        self.begin()
+        scratch = self.folder / "blobs" / f".{secrets.token_hex(8)}.part"
+        digest, size = hashlib.sha256(), 0
+        with storage_errors(scratch):
+            try:
+                with source.open("rb") as file, scratch.open("xb") as out:
+                    while piece := file.read(_CHUNK_BYTES):
+                        digest.update(piece)
+                        size += len(piece)
+                        out.write(piece)
+                    out.flush()
+                    os.fsync(out.fileno())
+                name = f"sha256:{digest.hexdigest()}"
+                scratch.replace(self.blob(name))
+            finally:
+                scratch.unlink(missing_ok=True)
+        return name, size
+
+    def add_bytes(self, data: bytes) -> str:
+        """Store some bytes and return their digest."""
+        self.begin()
+        digest = digest_of(data)
+        path = self.half(digest)
+        with storage_errors(path):
+            path.write_bytes(data)
+            path.replace(self.blob(digest))
+        return digest
+
+    def read(self, digest: str) -> bytes:
+        """Return a small blob, checked. Raises ``IntegrityError``, and ``ConfigError`` without one."""
+        try:
+            with self.blob(digest).open("rb") as file:
+                data = file.read(MANIFEST_LIMIT_BYTES + 1)
+        except OSError:
+            raise ConfigError(f"{self.folder} has no {digest}", hint="copy the folder whole") from None
+        if digest_of(data) != digest:
+            raise IntegrityError(f"{self.folder}: {digest} was damaged", hint="copy the folder again")
+        return data
+
+    def tag(self, name: str, digest: str, size: int, artifact: str) -> None:
+        """Let a tag name a manifest, in place of another one."""
+        self.begin()
+        others = [each for each in self._manifests() if _name(each) != name]
+        entry = {
+            "mediaType": MANIFEST_TYPE, "digest": digest, "size": size, "artifactType": artifact,
+            "annotations": {_REF: name},
+        }  # fmt: skip
+        index = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": [*others, entry],
+        }
+        write_text(self.folder / _INDEX, json.dumps(index, indent=1) + "\n")
+
+    def find(self, name: str) -> str:
+        """Return the digest of a tag's manifest. Raises ``ConfigError`` with the tags that there are."""
+        for entry in self._manifests():
+            if _name(entry) == name and isinstance(entry.get("digest"), str):
+                self.blob(entry["digest"])
+                return str(entry["digest"])
+        known = ", ".join(sorted(filter(None, map(_name, self._manifests())))) or "none"
+        raise ConfigError(f"{self.folder} has no tag {name!r}", hint=f"its tags: {known}")
+
+    def begin(self) -> None:
+        """Make the folder, where it is not one already."""
+        with storage_errors(self.folder):
+            (self.folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        if not (self.folder / _MARK).exists():
+            write_text(self.folder / _MARK, '{"imageLayoutVersion":"1.0.0"}')
+
+    def _manifests(self) -> list[dict[str, Any]]:
+        path = self.folder / _INDEX
+        try:
+            with path.open("rb") as file:
+                data = read_json(file.read(MANIFEST_LIMIT_BYTES))
+            found = data["manifests"]
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{path} cannot be read: {error}", hint="copy the folder again") from None
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _name(entry: dict[str, Any]) -> str | None:
+    notes = entry.get("annotations")
+    name = notes.get(_REF) if isinstance(notes, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(_CHUNK_BYTES):
+            digest.update(piece)
+    return f"sha256:{digest.hexdigest()}"

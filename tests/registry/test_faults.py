@@ -1,0 +1,272 @@
+"""A registry with faults: nothing partial under a final name, no password elsewhere, bounded time and memory."""
+
+from __future__ import annotations
+
+import json
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from registry_server import Faulty, login, send
+from small_bundles import small_bundle
+
+from edgepack.errors import EdgepackError, IntegrityError, RemoteError
+from edgepack.registry.client import Client
+from edgepack.registry.layout import Layout
+from edgepack.registry.reference import Folder, Reference
+from edgepack.registry.transfer import cache_layout, pull, push
+
+
+@pytest.fixture
+def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setattr("edgepack.registry.client._speaks_tls", lambda _: False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    push(small_bundle(tmp_path, 300), Folder(tmp_path / "usb"))
+    layout = Layout(tmp_path / "usb")
+    blobs = [path.read_bytes() for path in (tmp_path / "usb" / "blobs" / "sha256").iterdir()]
+    server = Faulty(layout.read(layout.find("latest")), blobs)
+    yield server
+    server.close()
+
+
+def got(registry: Faulty, folder: Path) -> tuple[list[float], bytes]:
+    """Pull, and return what was waited and what came."""
+    waited: list[float] = []
+    reference = Reference(registry.host, "net", "1")
+    pull(reference, folder / "got.edgepack", client=Client(reference, waited.append))
+    return waited, (folder / "got.edgepack").read_bytes()
+
+
+def nothing_is_left(folder: Path) -> None:
+    assert not (folder / "got.edgepack").exists()
+    layout = cache_layout()
+    for path in (layout.folder / "blobs" / "sha256").glob("*"):
+        assert layout.has(f"sha256:{path.name}", path.stat().st_size), "what has a name is whole"
+
+
+def right(folder: Path) -> bytes:
+    return (folder / "small.edgepack").read_bytes()
+
+
+def large(registry: Faulty) -> str:
+    return max(registry.blobs, key=lambda name: len(registry.blobs[name]))
+
+
+@pytest.mark.parametrize("tenth", range(1, 10))
+def test_a_blob_cut_at_every_tenth_goes_on_there(registry: Faulty, tmp_path: Path, tenth: int) -> None:
+    data, cuts = registry.blobs[large(registry)], [0]
+
+    def answer(request: Any) -> bool:
+        if large(registry) not in request.path or cuts[0]:
+            return False
+        cuts[0] += 1
+        send(request, 200, data[: len(data) * tenth // 10], length=len(data))
+        request.close_connection = True
+        return True
+
+    registry.answer = answer
+    waited, came = got(registry, tmp_path)
+    assert came == right(tmp_path)
+    assert (cuts, waited) == ([1], [1.0])
+    assert [path for _, path, _ in registry.seen].count(f"/v2/net/blobs/{large(registry)}") == 2
+
+
+def test_a_registry_that_ignores_ranges_is_read_anew(registry: Faulty, tmp_path: Path) -> None:
+    data, asked = registry.blobs[large(registry)], [0]
+
+    def answer(request: Any) -> bool:
+        if large(registry) not in request.path:
+            return False
+        asked[0] += 1
+        send(request, 200, data if asked[0] > 1 else data[:1000], length=len(data))
+        request.close_connection = True
+        return True
+
+    registry.answer = answer
+    assert got(registry, tmp_path)[1] == right(tmp_path)
+
+
+def test_a_link_that_stays_cut_is_an_error(registry: Faulty, tmp_path: Path) -> None:
+    def answer(request: Any) -> bool:
+        if large(registry) in request.path:
+            send(request, 200, b"", length=1000)
+            request.close_connection = True
+            return True
+        return False
+
+    registry.answer = answer
+    with pytest.raises(RemoteError):
+        got(registry, tmp_path)
+    nothing_is_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "waited"),
+    [(429, "7", [7.0, 7.0]), (429, "99999", [60.0, 60.0]), (503, "soon", [1.0, 2.0]), (500, "", [1.0, 2.0])],
+)
+def test_a_busy_registry_is_waited_for(
+    registry: Faulty, tmp_path: Path, code: int, said: str, waited: list[float]
+) -> None:
+    left = [2]
+
+    def answer(request: Any) -> bool:
+        if "/manifests/" in request.path and left[0]:
+            left[0] -= 1
+            send(request, code, b"", {"Retry-After": said} if said else {})
+            return True
+        return False
+
+    registry.answer = answer
+    assert got(registry, tmp_path) == (waited, right(tmp_path))
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 429, 500, 503])
+def test_a_refusal_is_one_error(registry: Faulty, tmp_path: Path, code: int) -> None:
+    registry.answer = lambda request: send(request, code, b"<html>") or True
+    with pytest.raises(RemoteError, match=f"answers {code}"):
+        got(registry, tmp_path)
+    nothing_is_left(tmp_path)
+    assert len(registry.seen) <= 5
+
+
+def test_tampered_blobs_are_refused(registry: Faulty, tmp_path: Path) -> None:
+    data = bytearray(registry.blobs[large(registry)])
+    data[len(data) // 2] ^= 1
+    registry.blobs[large(registry)] = bytes(data)
+    with pytest.raises(IntegrityError, match="gave another file"):
+        got(registry, tmp_path)
+    nothing_is_left(tmp_path)
+
+
+def test_more_than_was_announced_is_cut_off(registry: Faulty, tmp_path: Path) -> None:
+    """An answer without an end, or with a length that is a lie, takes no more room than the manifest allows."""
+    name = large(registry)
+    sent = [0]
+
+    def answer(request: Any) -> bool:
+        if name not in request.path:
+            return False
+        request.send_response(200)
+        request.end_headers()
+        for _ in range(300):
+            request.wfile.write(bytes(1 << 20))
+            sent[0] += 1 << 20
+        return True
+
+    registry.answer = answer
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(IntegrityError, match="gave more than"):
+        got(registry, tmp_path)
+    nothing_is_left(tmp_path)
+    assert sent[0] < 64 << 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_manifest_that_is_too_large_or_another_is_refused(registry: Faulty, tmp_path: Path) -> None:
+    registry.answer = lambda request: "/manifests/" in request.path and (send(request, 200, bytes(5 << 20)) or True)
+    with pytest.raises(RemoteError, match="the manifest has more than"):
+        got(registry, tmp_path)
+    registry.answer = lambda _: False
+    reference = Reference(registry.host, "net", None, "sha256:" + "a" * 64)
+    with pytest.raises(IntegrityError, match="gave another manifest"):
+        pull(reference, tmp_path / "got.edgepack", client=Client(reference))
+    nothing_is_left(tmp_path)
+
+
+def test_redirects_in_a_circle_end(registry: Faulty, tmp_path: Path) -> None:
+    registry.answer = lambda request: send(request, 307, b"", {"Location": request.path}) or True
+    with pytest.raises(RemoteError, match="redirects more than 5 times"):
+        got(registry, tmp_path)
+    assert len(registry.seen) == 6
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://x"])
+def test_redirects_to_what_is_not_http_are_refused(registry: Faulty, tmp_path: Path, place: str) -> None:
+    registry.answer = lambda request: send(request, 302, b"", {"Location": place}) or True
+    with pytest.raises(RemoteError, match="which is not safe"):
+        got(registry, tmp_path)
+
+
+def basic(registry: Faulty, request: Any) -> bool:
+    """Ask for a password where none came."""
+    if request.headers.get("Authorization"):
+        return False
+    send(request, 401, b"", {"WWW-Authenticate": 'Basic realm="x"'})
+    return True
+
+
+def test_a_redirect_to_another_host_gets_no_password(registry: Faulty, tmp_path: Path) -> None:
+    """As registries do that keep blobs in a bucket."""
+    login(tmp_path / "docker", registry.host)
+    elsewhere = Faulty(b"", list(registry.blobs.values()))
+
+    def answer(request: Any) -> bool:
+        if basic(registry, request):
+            return True
+        if "/blobs/" in request.path:
+            send(request, 307, b"", {"Location": f"http://{elsewhere.host}{request.path}?signed=yes"})
+            return True
+        return False
+
+    def bucket(request: Any) -> bool:
+        request.path = request.path.partition("?")[0]
+        return False
+
+    registry.answer, elsewhere.answer = answer, bucket
+    try:
+        assert got(registry, tmp_path)[1] == right(tmp_path)
+    finally:
+        elsewhere.close()
+    assert elsewhere.seen
+    assert {authorization for _, _, authorization in elsewhere.seen} == {None}
+    assert any(authorization for _, _, authorization in registry.seen)
+
+
+def test_a_password_that_is_refused_is_not_tried_again_and_again(registry: Faulty, tmp_path: Path) -> None:
+    login(tmp_path / "docker", registry.host)
+    registry.answer = lambda request: send(request, 401, b"", {"WWW-Authenticate": "Basic realm=x"}) or True
+    with pytest.raises(RemoteError, match="answers 401"):
+        got(registry, tmp_path)
+    assert len(registry.seen) == 2
+
+
+def test_a_token_is_fetched_where_the_registry_says(registry: Faulty, tmp_path: Path) -> None:
+    login(tmp_path / "docker", registry.host)
+
+    def answer(request: Any) -> bool:
+        if request.path.startswith("/token?"):
+            assert request.headers.get("Authorization", "").startswith("Basic ")
+            send(request, 200, json.dumps({"token": "abc"}).encode())
+            return True
+        if request.headers.get("Authorization") == "Bearer abc":
+            return False
+        scope = f'Bearer realm="http://{registry.host}/token",service="r",scope="repository:net:pull"'
+        send(request, 401, b"", {"WWW-Authenticate": scope})
+        return True
+
+    registry.answer = answer
+    assert got(registry, tmp_path)[1] == right(tmp_path)
+    assert sum("/token?" in path for _, path, _ in registry.seen) == 1
+    assert any("scope=repository%3Anet%3Apull" in path for _, path, _ in registry.seen)
+
+
+@pytest.mark.parametrize("realm", ["file:///etc/passwd", "", "x"])
+def test_a_token_from_nowhere_is_refused(registry: Faulty, tmp_path: Path, realm: str) -> None:
+    login(tmp_path / "docker", registry.host)
+    registry.answer = lambda request: (
+        send(request, 401, b"", {"WWW-Authenticate": f'Bearer realm="{realm}",service="r"'}) or True
+    )
+    with pytest.raises(RemoteError):
+        got(registry, tmp_path)
+
+
+def test_no_registry_is_one_error(tmp_path: Path) -> None:
+    reference = Reference("127.0.0.1:1", "net", "1")
+    with pytest.raises(EdgepackError, match="cannot be reached") as caught:
+        pull(reference, tmp_path / "x.edgepack", client=Client(reference, lambda _: None))
+    assert caught.value.hint
