@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from bare_device import BareDevice
 from small_bundles import small_bundle
+from trust_cases import device as policy_file
+from trust_cases import new_key, signed_bundle
 
 from edgepack import __version__
 from edgepack.base import documents
@@ -117,6 +119,34 @@ def test_install_status_and_rollback(device, bundle, tmp_path):
     refused = device.edgepack("adopt", bundle, "-o", tmp_path / "packed.edgepack")
     assert refused.returncode == 2
     assert "no TensorRT payload" in refused.stderr
+
+
+def test_a_signature_that_is_required_is_a_refusal_without_cryptography(device, tmp_path):
+    """It is never passed over; what is not signed is refused by the policy itself."""
+    key = new_key(tmp_path, "release")
+    plain, signed = small_bundle(tmp_path / "plain"), signed_bundle(tmp_path / "signed", key)
+    policy = policy_file(tmp_path / "etc", key)
+    code = "import os, sys; os.environ['EDGEPACK_POLICY'] = sys.argv.pop(1); from edgepack.__main__ import main; main()"
+    for words in (("verify",), ("install", "--root", tmp_path / "root")):
+        refused = device.python("-c", code, policy, words[0], signed, *words[1:])
+        assert refused.returncode == 3, refused.stderr
+        assert "hint: pip install 'edgepack[verify]'" in refused.stderr
+        refused = device.python("-c", code, policy, words[0], plain, *words[1:])
+        assert (refused.returncode, "is not signed" in refused.stderr) == (5, True)
+    assert not (tmp_path / "root").exists()
+    assert device.edgepack("verify", signed).returncode == 0, "without a policy nobody looks at it"
+
+
+def test_pull_recover_and_a_trial(device, bundle, tmp_path):
+    folder = f"oci:{tmp_path}/usb:1"
+    assert device.edgepack("push", bundle, folder).returncode == 0
+    assert device.edgepack("pull", folder, "-o", tmp_path / "pulled.edgepack").returncode == 0
+    assert (tmp_path / "pulled.edgepack").read_bytes() == bundle.read_bytes()
+    root = tmp_path / "root"
+    done = device.edgepack("install", tmp_path / "pulled.edgepack", "--root", root, "--health", "true")
+    assert done.returncode == 0, done.stderr
+    assert "small 1.0" in device.edgepack("recover", "--root", root).stdout
+    assert "every bundle is taken" in device.edgepack("policy").stdout
 
 
 def test_this_machine(device, tmp_path):

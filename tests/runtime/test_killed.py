@@ -17,6 +17,8 @@ import pytest
 from small_bundles import small_bundle
 
 from edgepack.bundle.archive import open_bundle
+from edgepack.registry.reference import Folder
+from edgepack.registry.transfer import push
 from edgepack.runtime.install import install
 from edgepack.runtime.root import RootStatus, status
 
@@ -26,6 +28,14 @@ pytestmark = [
     pytest.mark.skipif(STRACE is None, reason="strace is not installed"),
 ]
 
+PULL = """
+import sys
+from pathlib import Path
+from edgepack.registry.reference import Folder
+from edgepack.registry.transfer import pull
+
+pull(Folder(Path(sys.argv[1])), Path(sys.argv[2]) / "small.edgepack")
+"""
 DRIVER = """
 import sys
 from pathlib import Path
@@ -116,3 +126,31 @@ def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: 
     assert missed <= len(points) // 50
     assert set(versions) <= {before, after}
     assert before in versions
+
+
+@pytest.mark.parametrize(
+    "share", [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(7200)])], ids=["some", "every"]
+)
+def test_a_pull_killed_at_any_system_call_leaves_nothing_half(tmp_path: Path, share: int) -> None:
+    """Under the final name is nothing or the whole bundle, and the next pull gives it."""
+    good = small_bundle(tmp_path / "good", 2)
+    push(good, Folder(tmp_path / "usb"))
+    (tmp_path / "driver.py").write_text(PULL)
+    out = tmp_path / "out"
+    out.mkdir()
+    points = calls(tmp_path, out, tmp_path / "usb", out)
+    whole = missed = 0
+    for name, number in points[::share]:
+        shutil.rmtree(out)
+        out.mkdir()
+        inject = ("-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={number}")
+        missed += run(tmp_path, tmp_path / "usb", out, strace=inject).returncode == 0
+        path = out / good.name
+        if path.exists():
+            whole += 1
+            assert path.read_bytes() == good.read_bytes()
+        else:
+            assert run(tmp_path, tmp_path / "usb", out).returncode == 0
+            assert path.read_bytes() == good.read_bytes()
+    print(f"pull: killed at {len(points[::share]) - missed} of {len(points)} calls, {whole} after it had its name")
+    assert missed <= len(points) // 50
