@@ -37,6 +37,8 @@ _CHUNK_BYTES = 1 << 20
 _UPLOAD_BYTES = 8 << 20
 _TIMEOUT_S = 30.0
 _TRIES = 5
+# An answer that comes slower than this is given up: a read of the socket alone would wait for each byte anew.
+_PATIENCE_S, _SLOWEST_BYTES_S = 60.0, 1000.0
 _MOST_WAIT_S = 60.0
 _MOST_REDIRECTS = 5
 _AGAIN = (429, 500, 502, 503, 504)
@@ -59,7 +61,7 @@ class Client:
     def manifest(self, version: str, accept: str = MANIFEST_TYPE) -> tuple[bytes, str]:
         """Return a manifest's bytes and digest. Raises ``IntegrityError`` where another digest was asked for."""
         with self._open("GET", f"manifests/{version}", headers={"Accept": accept}) as answer:
-            data = answer.read(MANIFEST_LIMIT_BYTES + 1)
+            data = b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES + 1))
         if len(data) > MANIFEST_LIMIT_BYTES:
             raise RemoteError(f"{self.host}: the manifest has more than {MANIFEST_LIMIT_BYTES} bytes")
         digest = digest_of(data)
@@ -77,7 +79,7 @@ class Client:
         for path in (f"referrers/{digest}", f"manifests/{digest.replace(':', '-')}"):
             try:
                 with self._open("GET", path, headers={"Accept": INDEX_TYPE}) as answer:
-                    return bytes(answer.read(MANIFEST_LIMIT_BYTES))
+                    return b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES))
             except _StatusError as error:
                 if error.code != 404:
                     raise
@@ -115,12 +117,10 @@ class Client:
             goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
             with place.open("ab" if goes_on else "wb") as file:
                 came = have if goes_on else 0
-                while piece := answer.read(min(_CHUNK_BYTES, size + 1 - came)):
+                for piece in _pieces(answer, size + 1 - came):
                     file.write(piece)
                     came += len(piece)
                     told(came)
-                    if came > size:
-                        break
         if came > size:
             place.unlink()
             raise IntegrityError(f"{self.host} gave more than the {size} bytes of {digest}", hint="try another mirror")
@@ -200,7 +200,10 @@ class Client:
                 else:
                     raise
             with answer:
-                yield answer
+                try:
+                    yield answer
+                except (OSError, http.client.HTTPException) as error:
+                    raise self._failed(error) from None
             return
 
     def _once(self, method: str, address: str, data: bytes | None, headers: Mapping[str, str]) -> Any:
@@ -257,7 +260,7 @@ class Client:
             request.add_header("Authorization", basic)
         try:
             with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                said = json.loads(answer.read(MANIFEST_LIMIT_BYTES))
+                said = json.loads(b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES)))
             return f"Bearer {said.get('token') or said['access_token']}"
         except urllib.error.HTTPError as error:
             with error:
@@ -309,6 +312,18 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any, **__: Any) -> None:
         """Follow nothing."""
         return
+
+
+def _pieces(answer: Any, most: int) -> Iterator[bytes]:
+    """Yield up to ``most`` bytes of an answer as they come; one that trickles is cut. Raises ``ConnectionError``."""
+    began, came = time.monotonic(), 0
+    while came < most and (piece := answer.read1(min(_CHUNK_BYTES, most - came))):
+        came += len(piece)
+        yield piece
+        if time.monotonic() - began > _PATIENCE_S + came / _SLOWEST_BYTES_S:
+            raise ConnectionError(f"{came} bytes came in {_PATIENCE_S:.0f} s")
+    if came < most and answer.length:
+        raise ConnectionError(f"it was cut off after {came} bytes")
 
 
 def digest_of(data: bytes) -> str:

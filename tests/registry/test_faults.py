@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,44 @@ def test_more_than_was_announced_is_cut_off(registry: Faulty, tmp_path: Path) ->
     nothing_is_left(tmp_path)
     assert sent[0] < 64 << 20
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+def test_a_manifest_that_is_cut_off_is_said(registry: Faulty, tmp_path: Path) -> None:
+    def answer(request: Any) -> bool:
+        send(request, 200, registry.manifest[:100], length=len(registry.manifest))
+        request.close_connection = True
+        return True
+
+    registry.answer = answer
+    with pytest.raises(RemoteError, match="cut off after 100 bytes"):
+        got(registry, tmp_path)
+
+
+@pytest.mark.parametrize("what", ["/manifests/", "/blobs/"])
+def test_an_answer_that_trickles_is_given_up(
+    registry: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A byte now and then keeps a socket alive for ever."""
+    monkeypatch.setattr("edgepack.registry.client._PATIENCE_S", 0.3)
+
+    def answer(request: Any) -> bool:
+        if what not in request.path:
+            return False
+        request.send_response(200)
+        request.send_header("Content-Length", "100000")
+        request.end_headers()
+        for _ in range(600):
+            request.wfile.write(b"x")
+            request.wfile.flush()
+            time.sleep(0.05)
+        return True
+
+    registry.answer = answer
+    began = time.monotonic()
+    with pytest.raises(RemoteError):
+        got(registry, tmp_path)
+    assert time.monotonic() - began < 20
+    nothing_is_left(tmp_path)
 
 
 def test_a_manifest_that_is_too_large_or_another_is_refused(registry: Faulty, tmp_path: Path) -> None:
