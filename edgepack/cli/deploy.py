@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def deploy(
 
 def _deploy_fleet(bundle: Path, path: Path, out: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Deploy to all boards of a fleet, show a table, and end with the highest exit code of a board."""
+    _refuse_single_options(path)
     from edgepack.cli.measure import write_reports
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.fleet import show_fleet
@@ -81,6 +83,7 @@ def _deploy_fleet(bundle: Path, path: Path, out: Path | None, *, dry_run: bool, 
     from edgepack.remote.fleet import deploy_fleet, read_fleet
 
     fleet = read_fleet(path)
+    fleet = dataclasses.replace(fleet, allow_native=fleet.allow_native or _allowed())
     with Bar(make_console(), "deploy") as bar:
         found = deploy_fleet(bundle, fleet, out, dry_run=dry_run, progress=bar)
     if as_json:
@@ -92,6 +95,14 @@ def _deploy_fleet(bundle: Path, path: Path, out: Path | None, *, dry_run: bool, 
         console.remark(f"wrote {safe(out / 'report.html')}")
     if found.exit_code:
         raise click.exceptions.Exit(found.exit_code)
+
+
+def _refuse_single_options(path: Path) -> None:
+    """Refuse options that say what a fleet's file says for all of its boards."""
+    context = click.get_current_context()
+    for name in ("root", "python", "bootstrap", "again", "health", "window"):
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name} is for one machine; what holds for a fleet stands in {path}")
 
 
 def _allowed() -> bool:

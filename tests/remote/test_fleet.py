@@ -58,6 +58,12 @@ def test_a_fleet_that_cannot_be_meant_is_said(tmp_path: Path, text: str, words: 
     assert words in f"{caught.value.message}; {caught.value.hint}"
 
 
+@pytest.mark.parametrize("option", ["--root=x", "--python=x", "--bootstrap", "--again", "--health=x", "--window=1s"])
+def test_options_for_one_machine_are_refused(tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", "net.edgepack", str(fleet(tmp_path, GOOD)), option]) == 2
+    assert f"{option.partition('=')[0]} is for one machine" in capsys.readouterr().err
+
+
 def test_without_waves_every_group_is_one(tmp_path: Path) -> None:
     from edgepack.remote.fleet import waves_of
 
