@@ -45,6 +45,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "export/timm_model.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
     "export/fastai_learner.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
     "export/workers/*.py": ("export/test_worker.py", "run as programs, by what they answer"),
+    "graph/clean/*.py": ("graph/clean/test_clean.py", "all passes on the same random graphs"),
     # one long job of several modules
     "cli/registry.py": ("registry/test_transfer.py", "the commands with a real registry"),
     "registry/client.py": ("registry/test_faults.py", "what it must survive, through the whole of a pull"),

@@ -27,6 +27,7 @@ transformer's differences below 0.05 ms are noise of a shared machine.
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,8 @@ from edgepack.base.stage import stage
 from edgepack.errors import ModelError
 from edgepack.graph import passes
 from edgepack.graph.check import first_line
+from edgepack.graph.clean import clean, in_words
+from edgepack.graph.clean.sizes import fold_sizes
 from edgepack.graph.compare import differences, invent_feeds, run_model
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.load import read_proto, save_proto
@@ -53,6 +56,9 @@ _LOG = logging.getLogger(__name__)
 # QuantizeLinear per channel (its axis) came with opset 13: https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html
 LOWEST_OPSET = 13
 NOTE = "edgepack.prepare"
+CLEAN_UP = "clean-up"
+_COUNTS = "edgepack.clean"  # until the end of prepare: how often each pass did something
+_MOST_ROUNDS = 16
 # onnxslim holds the model several times over; larger ones are left to ONNX Runtime alone, with external data.
 _LARGE_BYTES = 256 << 20
 
@@ -113,7 +119,11 @@ def _simplify(model: OnnxModel, current: OnnxModel, scratch: Path) -> tuple[Onnx
             _LOG.warning("%s: left out %s: %s", model.path.name, name, reason)
             notes.append(f"without {name}: {reason}")
         else:
-            notes.append(name)
+            if changed is current:
+                continue  # it found nothing to do
+            done = in_words(_counts(changed)) if name == CLEAN_UP else ""
+            notes.append(f"{name} ({done})" if done else name)
+            _LOG.info("%s: %s", model.path.name, notes[-1])
             current = changed
     return current, notes
 
@@ -123,12 +133,44 @@ def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], 
     if model.opset < LOWEST_OPSET:
         yield f"opset {LOWEST_OPSET}", _raise_opset
     if model.size_bytes <= _LARGE_BYTES:
+        yield "static shapes", _fold_sizes
+        yield CLEAN_UP, _clean
         yield "onnxslim", _slim
     yield "ONNX Runtime basic", optimize_basic
 
 
 def _raise_opset(model: OnnxModel, folder: Path) -> OnnxModel:
     return save_proto(passes.raise_opset(read_proto(model), LOWEST_OPSET), folder, durable=False)
+
+
+def _fold_sizes(model: OnnxModel, folder: Path) -> OnnxModel:
+    """Replace sizes that the graph asks for at run time by those that are known, and fold what is computed of them.
+
+    What follows becomes known by that, so it is done again until nothing is left.
+    """
+    for index in range(_MOST_ROUNDS):
+        proto = read_proto(model)
+        if not fold_sizes(proto):
+            break
+        place = folder / str(index)
+        place.mkdir()
+        model = optimize_basic(save_proto(proto, place, durable=False), place)
+    return model
+
+
+def _clean(model: OnnxModel, folder: Path) -> OnnxModel:
+    proto = read_proto(model)
+    passes.constants_to_initializers(proto)
+    counts = clean(proto)
+    if not in_words(counts):
+        return model
+    passes.set_metadata(proto, _COUNTS, json.dumps(counts))
+    return save_proto(proto, folder, durable=False)
+
+
+def _counts(model: OnnxModel) -> dict[str, int]:
+    entries = read_proto(model, weights=False).metadata_props
+    return next((json.loads(entry.value) for entry in entries if entry.key == _COUNTS), {})
 
 
 def _slim(model: OnnxModel, folder: Path) -> OnnxModel:
@@ -160,5 +202,8 @@ def _finish(proto: onnx.ModelProto, notes: list[str], out: Path) -> OnnxModel:
     passes.set_versions(proto)
     passes.name_nodes(proto)
     passes.infer_shapes(proto)
+    kept = [entry for entry in proto.metadata_props if entry.key != _COUNTS]
+    del proto.metadata_props[:]
+    proto.metadata_props.extend(kept)
     passes.set_metadata(proto, NOTE, "; ".join(notes) or "nothing to do")
     return save_proto(proto, out)

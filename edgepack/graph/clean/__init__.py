@@ -1,0 +1,70 @@
+"""Brings every exporter's dialect into one: small passes that change how a graph is written, never what it computes.
+
+Each pass takes a ``View``, does one rewrite and says whether it did; it is repeated until it finds nothing more. How
+often each did is told. What they make is compared with the original by ``prepare``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from edgepack.graph import passes
+from edgepack.graph.clean.affine import fold_affine
+from edgepack.graph.clean.pads import fold_pad, pool_from_mean
+from edgepack.graph.clean.transposes import drop_identity, merge_transposes, push_transpose
+from edgepack.graph.clean.view import View
+
+if TYPE_CHECKING:
+    import onnx
+
+_MOST = 20_000  # rewrites of one pass: no graph needs as many, and a pass that undoes itself would not end
+
+# In this order, over and over: what one pass moves, another takes away.
+PASSES: dict[str, Callable[[View], bool]] = {
+    "identities dropped": drop_identity,
+    "transposes merged": merge_transposes,
+    "scales and offsets folded into convolutions": fold_affine,
+    "transposes moved": push_transpose,
+    "paddings folded": fold_pad,
+    "means as pools": pool_from_mean,
+}
+
+
+def clean(proto: onnx.ModelProto) -> dict[str, int]:
+    """Apply all passes to ``proto`` in place, until none finds anything; return how often each did something.
+
+    A graph whose transposes only multiplied keeps them where they were.
+    """
+    import onnx
+
+    before = onnx.ModelProto()
+    before.CopyFrom(proto)
+    counts = _apply(proto, PASSES)
+    if _transposes(proto) > _transposes(before):
+        proto.CopyFrom(before)
+        counts = _apply(proto, {name: one for name, one in PASSES.items() if one is not push_transpose})
+    passes.drop_unused_initializers(proto)
+    return counts
+
+
+def in_words(counts: dict[str, int]) -> str:
+    """Return how often each pass did something; empty where none did."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+
+
+def _apply(proto: onnx.ModelProto, chosen: dict[str, Callable[[View], bool]]) -> dict[str, int]:
+    counts = dict.fromkeys(chosen, 0)
+    passes.infer_shapes(proto)
+    changed = True
+    while changed and sum(counts.values()) < _MOST:
+        changed = False
+        for name, one in chosen.items():
+            while counts[name] < _MOST and one(View(proto)):
+                counts[name] += 1
+                changed = True
+    return counts
+
+
+def _transposes(proto: onnx.ModelProto) -> int:
+    return sum(node.op_type == "Transpose" for node in proto.graph.node)
