@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from edgepack.base.files import scratch_folder
 from edgepack.base.stage import stage
 from edgepack.engines import get_backend, kernel_tuner
 from edgepack.engines.fallback import build_versions
 from edgepack.errors import CompileError
 from edgepack.execution.runner import StageRunner
+from edgepack.graph.signedness import as_unsigned
 from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
@@ -23,7 +25,18 @@ def _toolchain(_model: OnnxModel, target: Target, _precision: Precision) -> dict
 
 @stage("compile", depends=_toolchain)
 def compile_for_target(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
-    """Compile, after asking the backend what it will refuse. Raises ``CompileError`` naming the first such node."""
+    """Compile, after asking the backend what it will refuse. Raises ``CompileError`` naming the first such node.
+
+    The activations of a model that came quantized are moved to uint8 where the engine's rules want these, which changes
+    no value.
+    """
+    if precision == "int8" or target.quantization.activation_type != "uint8":
+        return _compile(model, target, precision, out)
+    with scratch_folder() as place:
+        return _compile(as_unsigned(model, place), target, precision, out)
+
+
+def _compile(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
     backend = get_backend(target.backend)
     refused = [d for d in backend.check(model, target) if d.severity == "error"]
     if refused:
