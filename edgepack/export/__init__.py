@@ -169,6 +169,8 @@ def name_of(source: str) -> str:
     """Return what to call a model: its file's name without the suffix, or the module that a callable stands in."""
     if is_named(source):
         return source.partition(":")[2].rpartition("/")[2]
+    if Path(source).is_dir():
+        return Path(source).resolve().name
     place = source.rpartition(":")[0] if is_callable_reference(source) else source
     suffixes = {".py", *(suffix for _, framework in FRAMEWORKS.all() for suffix in framework.suffixes)}
     return Path(place).stem if Path(place).suffix.lower() in suffixes else place

@@ -157,6 +157,13 @@ def test_a_model_is_named_by_its_file_or_module(source: str, name: str) -> None:
     assert name_of(source) == name
 
 
+def test_a_folder_is_named_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "vit.v2").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "models" / "vit.v2")
+    assert name_of("..") == "models"
+    assert name_of(".") == name_of(f"{tmp_path}/models/vit.v2/") == "vit.v2"
+
+
 def test_what_may_be_given_is_said_in_words() -> None:
     words = sources_in_words()
     assert words.startswith(".onnx, .pt2, .keras, .tflite, a SavedModel folder, a Hugging Face folder, timm:NAME")

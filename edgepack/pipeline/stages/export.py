@@ -21,11 +21,13 @@ from edgepack.specs.model import OnnxModel
 from edgepack.specs.source import Interpreter, SourceFacts, SourceOptions
 from edgepack.specs.task import Task
 from edgepack.specs.types import UserSource
+from edgepack.tasks import PICTURE_CLASSES
 
 Shapes = Mapping[str, tuple[int | str, ...]]
 
 _SAMPLES = 4
 _SHOWN = 50
+_NAMED = 5
 
 
 def _reads_elsewhere(data: str, *_others: object) -> bool:
@@ -103,12 +105,21 @@ def told(facts: SourceFacts) -> Iterator[str]:
 
 
 def request_of_source(runner: StageRunner, request: SampleRequest, model: OnnxModel) -> SampleRequest:
-    """Return a request with the preprocessing that the model's source states, where the user gave no recipe."""
+    """Return a request with the preprocessing and classes that the model's source states, where no recipe has them."""
     facts = read_facts(model)
     if facts is None or facts.preprocessing is None or request.preprocessing is not None:
         return request
     runner.events.note(f"pictures are prepared as {facts.framework} states it: {in_words(facts.preprocessing)}")
-    return replace(request, preprocessing=facts.preprocessing)
+    task = request.task
+    if task is None and facts.classes:
+        runner.events.note(f"the classes are those that {facts.framework} states: {_some(facts.classes)}")
+        task = Task(PICTURE_CLASSES, classes=facts.classes)
+    return replace(request, preprocessing=facts.preprocessing, task=task)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def in_words(preprocessing: Preprocessing) -> str:

@@ -9,6 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.base.documents import to_json
+from edgepack.data.split import SampleRequest
 from edgepack.device.host import host_facts
 from edgepack.execution.events import Silent
 from edgepack.execution.runner import StageRunner
@@ -16,7 +18,10 @@ from edgepack.execution.store import Store
 from edgepack.graph.load import load_model
 from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
-from edgepack.pipeline.stages.export import fix_inputs, short
+from edgepack.pipeline.stages.export import fix_inputs, request_of_source, short, told
+from edgepack.specs.data import Preprocessing
+from edgepack.specs.source import SourceFacts
+from edgepack.specs.task import Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,3 +80,39 @@ def test_a_sequence_on_the_first_axis_is_built_and_fed(sequence: OnnxModel, tmp_
     result = build(settings, Store(tmp_path / "store"))
     assert [row.status for row in result.rows] == ["ok", "ok"], result.rows
     assert all(row.sqnr_db is None or row.sqnr_db > 100 for row in result.rows)
+
+
+class Notes(Silent):
+    """Keeps what was noted."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.texts.append(text)
+
+
+def test_what_the_source_states_is_used_and_said_where_there_is_no_recipe(tmp_path: Path, sequence: OnnxModel) -> None:
+    prepared = Preprocessing(crop=(32, 32), resize_short=36, scale=1 / 255, mean=(0.5,) * 3, std=(0.25,) * 3)
+    facts = SourceFacts("timm", "resnet", {"timm": "1.0"}, "3.11", classes=("cat", "dog"), preprocessing=prepared)
+    (sequence.path.parent / "meta.json").write_text(to_json(facts))
+    notes = Notes()
+    runner = StageRunner(Store(tmp_path / "store"), tmp_path / "logs", notes, 60.0, host_facts())
+    found = request_of_source(runner, SampleRequest("pictures", None), sequence)
+    assert found.preprocessing == prepared
+    assert found.task == Task("image-classification", classes=("cat", "dog"))
+    assert any("32 x 32; shorter side 36" in text for text in notes.texts)
+    assert any("cat, dog" in text for text in notes.texts)
+    own = SampleRequest("pictures", None, preprocessing=Preprocessing(), task=Task("regression"))
+    assert request_of_source(runner, own, sequence) == own, "a recipe goes before the source"
+
+
+def test_what_is_told_of_a_source_names_versions_differences_and_what_was_not_confined() -> None:
+    facts = SourceFacts(
+        "Keras", "net", {"keras": "3.15"}, "3.11", notes=("by hand",), not_confined=("network: x",), pairs=3,
+        largest_difference=2e-6,
+    )  # fmt: skip
+    first, second, third = told(facts)
+    assert "keras 3.15" in first
+    assert "2e-06" in first
+    assert (second, third.rpartition(": ")[2]) == ("by hand", "x")
