@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import re
@@ -36,6 +37,8 @@ _OWN = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{12}(\.lock)?")
 _LIMIT_S = 3600.0
 _LOOK_S = 0.5
 _LAST_WORDS = 40
+_QUIET = ("--disable-pip-version-check", "--no-input")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -148,16 +151,25 @@ def _make(lock: Lock, folder: Path, progress: Progress) -> None:
         installed = sum(1 for _ in folder.glob("lib/python*/site-packages/*.dist-info"))
         progress(f"packages for {lock.name}", min(total, max(fetched[0] // 2, installed)), total)
 
-    _run(_installer(folder, pins), lock, look)
+    uv = shutil.which("uv")
+    if uv is None or not _installed_by_uv(uv, folder, pins, lock, look):
+        _run([str(_python(folder)), "-m", "pip", "install", *_QUIET, *_wheels(pins)], lock, look)
     write_text(folder / _READY, json.dumps({"lock": lock.name, "python": platform.python_version()}))
 
 
-def _installer(folder: Path, pins: Path) -> list[str]:
-    """Return the command that installs the pins: wheels only, as a source distribution runs code to be built."""
-    words = ["--no-deps", "--only-binary", ":all:", "-r", str(pins)]
-    if uv := shutil.which("uv"):
-        return [uv, "pip", "install", "--python", str(_python(folder)), *words]
-    return [str(_python(folder)), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *words]
+def _installed_by_uv(uv: str, folder: Path, pins: Path, lock: Lock, look: Callable[[str | None], None]) -> bool:
+    """Say whether uv installed the pins: it does not read pip's configuration, which may name where they are."""
+    try:
+        _run([uv, "pip", "install", "--python", str(_python(folder)), *_wheels(pins)], lock, look)
+    except ToolchainError as error:
+        _LOG.info("uv could not, so pip is asked: %s", error.message)
+        return False
+    return True
+
+
+def _wheels(pins: Path) -> list[str]:
+    """Return what both are told: wheels only, as a source distribution runs code to be built."""
+    return ["--no-deps", "--only-binary", ":all:", "-r", str(pins)]
 
 
 def _run(command: list[str], lock: Lock, look: Callable[[str | None], None]) -> None:

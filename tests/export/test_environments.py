@@ -83,6 +83,15 @@ def test_what_an_interrupted_run_left_is_gone_on_with(lock: Path) -> None:
     assert mark.stat().st_mtime_ns == before, "the venv was made anew"
 
 
+def test_where_uv_cannot_pip_is_asked(lock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\necho $@ > {tmp_path / 'asked'}\necho error: No solution found >&2\nexit 1\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(environments.shutil, "which", lambda _name: str(uv))
+    assert value_in(make_environment(find_lock(str(lock))).python) == "7\n"
+    assert "--no-deps --only-binary :all:" in (tmp_path / "asked").read_text()
+
+
 def test_half_a_venv_is_made_anew(lock: Path) -> None:
     found = find_lock(str(lock))
     (place_of(found) / "bin").mkdir(parents=True)
