@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# Before what several targets have in common: all-jetson, all-aarch64.
+ALL = "all-"
+
 # What people write for a device, and the id of its profile. An id wins over a name.
 ALIASES = {
     "rpi4": "raspberry-pi-4-tvm",

@@ -12,7 +12,7 @@ from edgepack.device import host
 from edgepack.device.host import ROOT
 from edgepack.device.profiles import HOST_PREFIX, check_choice, check_pattern, check_target, read_profile
 from edgepack.engines import ENGINES, part_of
-from edgepack.engines.target_names import ALIASES, expanded, target_id
+from edgepack.engines.target_names import ALIASES, ALL, expanded, target_id
 from edgepack.errors import ConfigError, ToolchainError
 from edgepack.specs.target import Compute, EngineFacts, Host, QuantizationRules, Target
 from edgepack.specs.types import Precision
@@ -41,7 +41,7 @@ def load_target(name_or_path: str) -> Target:
     if name_or_path in shipped:
         return read_target(shipped[name_or_path])
     known = [*(target.id for target in host_targets()), *shipped, *ALIASES]
-    if len(group := expanded(name_or_path, target_ids())) > 1:
+    if len(group := _group(name_or_path, target_ids())) > 1:
         raise ConfigError(f"{name_or_path!r} stands for several targets", hint="give one of " + ", ".join(group))
     hint = documents.suggestion(name_or_path, known)
     raise ConfigError(f"unknown target {name_or_path!r}", hint=f"{hint} Or give the path of a .toml file")
@@ -59,12 +59,45 @@ def known_names() -> tuple[str, ...]:
 
 
 def expand_targets(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the ids that names stand for, in order: of another name its id, of the beginning of several all of them.
+    """Return the ids that names stand for, in order: of another name its id, of a group all of them.
 
-    Of a file its path is returned, and an unknown name as it is.
+    A group is the beginning of several ids, or ``all-`` and what they have in common. What a group holds that is named
+    anyway, or is in a group before it, is there once. Of a file its path is returned, and an unknown name as it is.
     """
     ids = target_ids()
-    return tuple(found for name in names for found in expanded(name, ids))
+    groups = [_group(name, ids) for name in names]
+    named = {group[0] for group in groups if len(group) == 1}
+    found: list[str] = []
+    for group in groups:
+        found += group if len(group) == 1 else [name for name in group if name not in named and name not in found]
+    return tuple(found)
+
+
+def _group(name: str, ids: Sequence[str]) -> tuple[str, ...]:
+    """Return the ids that a name stands for; ``all-aarch64`` and the like need the facts of the profiles."""
+    what = name.removeprefix(ALL)
+    if what == name or what.endswith(".toml") or "/" in what:
+        return expanded(name, ids)
+    if len(group := expanded(what, ids)) > 1:
+        return group
+    known = groups_by_fact()
+    if what not in known:
+        choices = [f"{ALL}{word}" for word in (*known, *_beginnings(ids))]
+        raise ConfigError(f"there is no group of targets {name!r}", hint=documents.suggestion(name, choices))
+    return known[what]
+
+
+def groups_by_fact() -> dict[str, tuple[str, ...]]:
+    """Return the shipped profiles by their processor and by their engine; this host's would differ from host to host."""
+    shipped = [load_target(path.stem) for path in sorted(resources.targets_folder().glob("*.toml"))]
+    words = sorted({target.arch for target in shipped}) + sorted({target.backend for target in shipped})
+    return {word: tuple(t.id for t in shipped if word in (t.arch, t.backend)) for word in words}
+
+
+def _beginnings(ids: Sequence[str]) -> list[str]:
+    """Return the first words of ids that several have."""
+    first = [name.partition("-")[0] for name in ids]
+    return sorted({word for word in first if first.count(word) > 1})
 
 
 def read_target(path: Path) -> Target:

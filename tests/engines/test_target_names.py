@@ -44,3 +44,28 @@ def test_a_group_is_all_of_its_targets_where_several_may_be_given() -> None:
         load_target("jetson-orin-nano")
     with pytest.raises(ConfigError, match="unknown target 'jetsn'"):
         load_target("jetsn")
+
+
+def test_all_is_of_a_beginning_a_processor_or_an_engine() -> None:
+    jetsons = tuple(name for name in target_ids() if name.startswith("jetson-"))
+    assert expand_targets(["all-jetson"]) == jetsons
+    arm = expand_targets(["all-aarch64"])
+    assert set(arm) == {name for name in target_ids() if load_target(name).arch == "aarch64"} - set(
+        expand_targets(["host"])
+    )
+    assert {"raspberry-pi-5", "jetson-agx-thor-jp7"} < set(arm)
+    assert all(load_target(name).backend == "openvino" for name in expand_targets(["all-openvino"]))
+    with pytest.raises(ConfigError, match="no group of targets 'all-jetsn'") as caught:
+        expand_targets(["all-jetsn"])
+    assert "all-jetson" in caught.value.hint
+    with pytest.raises(ConfigError, match="stands for several targets"):
+        load_target("all-jetson")
+
+
+def test_groups_that_overlap_hold_each_target_once_where_it_was_named() -> None:
+    found = expand_targets(["all-jetson", "all-aarch64", "raspberry-pi-5", "jetson-orin-nano-jp6"])
+    assert len(found) == len(set(found))
+    assert found[-2:] == ("raspberry-pi-5", "jetson-orin-nano-jp6")
+    assert set(found) == set(expand_targets(["all-aarch64"]))
+    # what was written twice itself is still seen to be: check_settings refuses it
+    assert expand_targets(["rpi5", "raspberry-pi-5"]) == ("raspberry-pi-5", "raspberry-pi-5")
