@@ -88,7 +88,7 @@ def _group(name: str, ids: Sequence[str]) -> tuple[str, ...]:
 
 
 def groups_by_fact() -> dict[str, tuple[str, ...]]:
-    """Return the shipped profiles by their processor and by their engine; this host's would differ from host to host."""
+    """Return the shipped profiles by processor and by engine; this host's would differ from host to host."""
     shipped = [load_target(path.stem) for path in sorted(resources.targets_folder().glob("*.toml"))]
     words = sorted({target.arch for target in shipped}) + sorted({target.backend for target in shipped})
     return {word: tuple(t.id for t in shipped if word in (t.arch, t.backend)) for word in words}

@@ -154,7 +154,20 @@ def _make(lock: Lock, folder: Path, progress: Progress) -> None:
     uv = shutil.which("uv")
     if uv is None or not _installed_by_uv(uv, folder, pins, lock, look):
         _run([str(_python(folder)), "-m", "pip", "install", *_QUIET, *_wheels(pins)], lock, look)
+    _refuse_cuda(lock, folder)
     write_text(folder / _READY, json.dumps({"lock": lock.name, "python": platform.python_version()}))
+
+
+def _refuse_cuda(lock: Lock, folder: Path) -> None:
+    """Raise ``ToolchainError`` where torch came as a build for CUDA, which does not start without its libraries."""
+    for said in folder.glob("lib/python*/site-packages/torch/version.py"):
+        if re.search(r"^cuda\b[^=]*=\s*None\s*$", said.read_text(encoding="utf-8"), re.MULTILINE) is None:
+            shutil.rmtree(folder)
+            raise ToolchainError(
+                f"the environment for {lock.name} got a build of torch for CUDA, and has been removed",
+                hint="set PIP_EXTRA_INDEX_URL (of uv UV_EXTRA_INDEX_URL) to PyTorch's index of CPU wheels and run "
+                "again; or name a Python of yours that has the framework: --python PATH",
+            )
 
 
 def _installed_by_uv(uv: str, folder: Path, pins: Path, lock: Lock, look: Callable[[str | None], None]) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,6 +91,28 @@ def test_where_uv_cannot_pip_is_asked(lock: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(environments.shutil, "which", lambda _name: str(uv))
     assert value_in(make_environment(find_lock(str(lock))).python) == "7\n"
     assert "--no-deps --only-binary :all:" in (tmp_path / "asked").read_text()
+
+
+@pytest.mark.parametrize(
+    ("said", "taken"), [("cuda: Optional[str] = None", True), ("cuda: Optional[str] = '13.0'", False)]
+)
+def test_a_torch_for_cuda_is_refused(lock: Path, monkeypatch: pytest.MonkeyPatch, said: str, taken: bool) -> None:
+    run = environments._run
+
+    def also_torch(command: list[str], *more: Any) -> None:
+        run(command, *more)
+        for packages in environments_folder().glob("toy-*/lib/python*/site-packages"):
+            (packages / "torch").mkdir(exist_ok=True)
+            (packages / "torch" / "version.py").write_text(f"__version__ = '2.13.0'\n{said}\nhip = None\n")
+
+    monkeypatch.setattr(environments, "_run", also_torch)
+    if taken:
+        assert value_in(make_environment(find_lock(str(lock))).python) == "7\n"
+        return
+    with pytest.raises(ToolchainError, match="a build of torch for CUDA") as caught:
+        make_environment(find_lock(str(lock)))
+    assert "PIP_EXTRA_INDEX_URL" in (caught.value.hint or "")
+    assert list_environments() == ()
 
 
 def test_half_a_venv_is_made_anew(lock: Path) -> None:
