@@ -6,7 +6,6 @@ import pytest
 from edgepack.data.recipes import list_recipes, load_recipe
 from edgepack.lint.encodings import PLAIN, USUAL, alternatives, encoding_of, guess_encoding
 
-
 # The mean and std of one training program alone: too rare to be tried on everybody's samples.
 OF_ONE_PROGRAM = ("centernet",)
 
