@@ -11,6 +11,7 @@ from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
 from edgepack.specs.build import DISTURBED, BuildRow, Latency, Trial
 from edgepack.specs.result import Result
+from edgepack.specs.run import Accuracy
 from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation
@@ -19,7 +20,19 @@ from edgepack.verify.evaluate import Evaluation
 _FEW = 8
 # A part of an output that is this much below the whole is named.
 _FAR_BELOW_DB = 3.0
+_POINT, _NAMED = 0.01, 3  # a change of a class that is worth a word, and how many are named
 _NOT_BUILT = "not measured: the build failed"
+
+
+def changed_classes(accuracy: Accuracy | None) -> str | None:
+    """Return in a sentence which classes lost and gained most; None where none changed by as much as a point."""
+    changed = [one for one in accuracy.classes if abs(one.fp32 - one.value) >= _POINT] if accuracy is not None else []
+    if accuracy is None or not changed:
+        return None
+    lost, gained = ([one for one in changed if (one.fp32 > one.value) == less] for less in (True, False))
+    most = ", ".join(f"{one.name} {100 * one.fp32:.1f} to {100 * one.value:.1f} %" for one in changed[:_NAMED])
+    counts = f"{len(lost)} lose and {len(gained)} gain a point or more"
+    return f"of {len(accuracy.classes)} classes {counts} of {accuracy.metric}; most changed: {most}"
 
 
 def failed_row(
@@ -87,6 +100,8 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
     notes = {k: v for k, v in row.notes.items() if k != "accuracy"}
     if evaluation.accuracy_reason is not None:
         notes["accuracy"] = evaluation.accuracy_reason
+    elif (changed := changed_classes(evaluation.accuracy)) is not None:
+        notes["classes"] = changed
     if close.identical:
         notes["sqnr_db"] = "the outputs are identical to the fp32 model's"
     elif close.sqnr_db is None:

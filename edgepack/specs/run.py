@@ -101,13 +101,24 @@ class Verification:
 
 
 @dataclass(frozen=True)
+class ClassFigure:
+    """A metric of one class, of which ``things`` are labelled (for masks: pixels), for fp32 and for this precision."""
+
+    name: str
+    things: int
+    fp32: float
+    value: float
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """A metric measured on the same samples for fp32 and for this precision.
 
     ``drop`` is how much worse this precision is, in the metric's own unit: fp32 - value, or value - fp32 where less is
     better. Of a metric that is read as per cent all are fractions. ``ci95`` is the interval of that *paired*
     difference. ``metric`` is a name in verify/metrics or the user's module:function. ``truth`` says what answers were
-    compared with: labels, or, where there were none, the answers of the fp32 model.
+    compared with: labels, or, where there were none, the answers of the fp32 model. ``classes`` has the classes by
+    themselves where the metric is a mean over them: those that changed most first, at most 100.
     """
 
     metric: str
@@ -117,3 +128,4 @@ class Accuracy:
     drop: float
     ci95: tuple[float, float]
     truth: Literal["labels", "fp32"] = "labels"
+    classes: tuple[ClassFigure, ...] = ()

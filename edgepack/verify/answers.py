@@ -11,9 +11,12 @@ from edgepack.data.samples import read_frames
 from edgepack.errors import ConfigError
 from edgepack.tasks import TASKS, answer
 
+_MOST_CLASSES = 100
+
 if TYPE_CHECKING:
     from edgepack.specs.answer import Answer
     from edgepack.specs.data import SampleSet
+    from edgepack.specs.run import ClassFigure
     from edgepack.specs.task import Task
     from edgepack.verify.metrics import Compared
     from edgepack.verify.outputs import OutputReader
@@ -43,6 +46,16 @@ def truths(compared: Compared) -> Sequence[Any]:
         return found
     samples, task = _asked(compared)
     return [answer(task, compared.expected.sample(i), frame) for i, frame in enumerate(read_frames(samples))]
+
+
+def class_name(names: Sequence[str], number: int) -> str:
+    """Return the name of a class, or its number where it has none."""
+    return names[number] if number < len(names) else f"class {number}"
+
+
+def most_changed(classes: Sequence[ClassFigure]) -> tuple[ClassFigure, ...]:
+    """Return the classes that changed most, at most 100 of them."""
+    return tuple(sorted(classes, key=lambda one: -abs(one.fp32 - one.value))[:_MOST_CLASSES])
 
 
 def truth_of(compared: Compared) -> Literal["labels", "fp32"]:

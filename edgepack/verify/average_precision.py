@@ -32,14 +32,15 @@ COCO_SIGMAS = (
 class ClassMatches:
     """The answers of one class over all pictures, best first, and how many things there are to be found.
 
-    ``pictures`` [d] say which each answer is in; ``right`` and ``wrong`` [thresholds, d] whether it is, and both False
-    where it does not count; ``things`` [pictures] how many there are in each.
+    ``number`` is the class's. ``pictures`` [d] say which each answer is in; ``right`` and ``wrong`` [thresholds, d]
+    whether it is, and both False where it does not count; ``things`` [pictures] how many there are in each.
     """
 
     pictures: Array
     right: Array
     wrong: Array
     things: Array
+    number: int = 0
 
     def curve(self, weights: Array) -> tuple[Array, Array] | None:
         """Return recall and precision [thresholds, d] when pictures count by ``weights``; None without any thing."""
@@ -76,7 +77,7 @@ class ClassMatches:
         """Return it without the answers behind the last right one, which change no precision that is reached."""
         places = np.flatnonzero(self.right.any(axis=0))
         last = int(places[-1]) + 1 if len(places) else 0
-        return ClassMatches(self.pictures[:last], self.right[:, :last], self.wrong[:, :last], self.things)
+        return ClassMatches(self.pictures[:last], self.right[:, :last], self.wrong[:, :last], self.things, self.number)
 
 
 def find_matches(truths: Sequence[Boxes], answers: Sequence[Boxes], kind: str, most: int) -> tuple[ClassMatches, ...]:
@@ -156,7 +157,8 @@ def _by_class(evaluation: Any, pictures: int) -> Iterator[ClassMatches]:
         where = np.concatenate([np.full(len(e["dtScores"]), i, np.intp) for i, e in known])[order]
         matched = np.concatenate([e["dtMatches"] for _, e in known], axis=1)[:, order] != 0
         ignored = np.concatenate([e["dtIgnore"] for _, e in known], axis=1)[:, order] != 0
-        yield ClassMatches(where, matched & ~ignored, ~matched & ~ignored, things)
+        number = int(evaluation.params.catIds[k]) - 1
+        yield ClassMatches(where, matched & ~ignored, ~matched & ~ignored, things, number)
 
 
 def mean_over_classes(values: Iterator[Array | None], thresholds: slice) -> float:

@@ -11,12 +11,20 @@ import pytest
 
 from edgepack.engines.targets import load_target
 from edgepack.errors import CompileError, EdgepackError, GateError
-from edgepack.pipeline.rows import built_row, failed_row, skipped_row, with_corrections, with_evaluation, with_latency
+from edgepack.pipeline.rows import (
+    built_row,
+    changed_classes,
+    failed_row,
+    skipped_row,
+    with_corrections,
+    with_evaluation,
+    with_latency,
+)
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
 from edgepack.specs.build import BuildRow, Correction, Latency, Trial
 from edgepack.specs.model import OnnxModel
-from edgepack.specs.run import Accuracy, Verification
+from edgepack.specs.run import Accuracy, ClassFigure, Verification
 from edgepack.specs.types import Precision
 from edgepack.verify.closeness import Closeness
 from edgepack.verify.evaluate import Evaluation
@@ -189,3 +197,13 @@ def test_the_worst_part_is_named_where_rounding_lost_it(precision: Precision, na
     row = with_evaluation(BuildRow("t", precision, "ok"), evaluation)
     assert row.worst_output == "y: scores"
     assert ("worst part" in row.notes) == named
+
+
+def test_classes_that_changed_are_named_in_a_sentence() -> None:
+    classes = (ClassFigure("skis", 9, 0.62, 0.48), ClassFigure("cup", 4, 0.5, 0.55), ClassFigure("cat", 2, 0.9, 0.9))
+    accuracy = Accuracy("map50", 32, 0.67, 0.64, 0.03, (0.0, 0.06), classes=classes)
+    assert changed_classes(accuracy) == (
+        "of 3 classes 1 lose and 1 gain a point or more of map50; most changed: skis 62.0 to 48.0 %, cup 50.0 to 55.0 %"
+    )
+    assert changed_classes(dataclasses.replace(accuracy, classes=classes[2:])) is None
+    assert changed_classes(None) is None

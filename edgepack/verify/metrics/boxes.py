@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgepack.errors import DataError
 from edgepack.specs.answer import Boxes
-from edgepack.specs.run import Accuracy
-from edgepack.verify.answers import answers, truth_of, truths
+from edgepack.specs.run import Accuracy, ClassFigure
+from edgepack.verify.answers import answers, class_name, most_changed, truth_of, truths
 from edgepack.verify.metrics import Compared, Metric
 from edgepack.verify.resampling import paired_interval
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
     from edgepack.verify.average_precision import ClassMatches
 
+_Figure: TypeAlias = "Callable[[tuple[ClassMatches, ...], Array], float]"
+_Classes: TypeAlias = list[ClassFigure]
 _ALL, _FIRST = slice(None), slice(0, 1)
 _LOW = 0.01  # of labels that mean what the model's classes mean, even a poor detector finds more
 
@@ -33,9 +35,7 @@ def _recall(found: tuple[ClassMatches, ...], weights: Array) -> float:
     return mean_over_classes((one.recall(weights) for one in found), _ALL)
 
 
-def _measure(
-    kind: str, most: int, figure: Callable[[tuple[ClassMatches, ...], Array], float], compared: Compared
-) -> Accuracy | str:
+def _measure(kind: str, most: int, figure: _Figure, compared: Compared) -> Accuracy | str:
     import numpy as np
 
     from edgepack.verify.average_precision import find_matches
@@ -47,14 +47,26 @@ def _measure(
         )
     if not any(len(boxes) for boxes in wanted):
         return f"{compared.metric}: nothing is labelled in the samples, or fp32 finds nothing in them"
-    both: list[Any] = []
+    both: list[tuple[ClassMatches, ...]] = []
     for reader in (compared.expected, compared.found):
         boxes: list[Any] = list(answers(compared, reader))
-        found = find_matches(wanted, boxes, kind, most)
-        both.append(partial(figure, tuple(one.without_end() for one in found)))
-    before, after = (one(np.ones(len(wanted))) for one in both)
-    interval = paired_interval(both[0], both[1], len(wanted), compared.seed)
-    return Accuracy(compared.metric, len(wanted), before, after, before - after, interval, truth_of(compared))
+        both.append(tuple(one.without_end() for one in find_matches(wanted, boxes, kind, most)))
+    every = np.ones(len(wanted))
+    before, after = (figure(found, every) for found in both)
+    interval = paired_interval(partial(figure, both[0]), partial(figure, both[1]), len(wanted), compared.seed)
+    classes = most_changed(_by_class(wanted[0].names, both, figure, every))
+    truth = truth_of(compared)
+    return Accuracy(compared.metric, len(wanted), before, after, before - after, interval, truth, classes)
+
+
+def _by_class(names: tuple[str, ...], both: list[tuple[ClassMatches, ...]], figure: _Figure, every: Array) -> _Classes:
+    """Return the metric of each class that is labelled, which are the same in both."""
+    return [
+        ClassFigure(
+            class_name(names, one.number), int(one.things.sum()), figure((one,), every), figure((other,), every)
+        )
+        for one, other in zip(*both, strict=True)
+    ]
 
 
 def _doubt(_compared: Compared, found: Accuracy) -> str | None:

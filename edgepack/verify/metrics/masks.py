@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from edgepack.errors import DataError
 from edgepack.specs.answer import Mask
-from edgepack.specs.run import Accuracy
-from edgepack.verify.answers import answers, truth_of, truths
+from edgepack.specs.run import Accuracy, ClassFigure
+from edgepack.verify.answers import answers, class_name, most_changed, truth_of, truths
 from edgepack.verify.metrics import Compared, Metric
 from edgepack.verify.resampling import paired_interval
 
@@ -66,19 +66,35 @@ def _pixels(counts: Array, weights: Array) -> float:
     return float(right.sum() / want.sum()) if want.sum() else float("nan")
 
 
+def _by_class(compared: Compared, counts: Sequence[Array]) -> tuple[ClassFigure, ...]:
+    """Return the overlap of each class that is labelled."""
+    import numpy as np
+
+    sums = np.array([of_model.sum(axis=0) for of_model in counts])
+    names = truths(compared)[0].names
+    overlap = sums[:, 0] / np.maximum(sums[:, 1] + sums[:, 2] - sums[:, 0], 1)
+    return most_changed(
+        [
+            ClassFigure(class_name(names, int(i)), int(sums[0, 1, i]), float(overlap[0, i]), float(overlap[1, i]))
+            for i in np.flatnonzero(sums[0, 1])
+        ]
+    )
+
+
 def _measure(figure: Callable[[Array, Array], float], compared: Compared) -> Accuracy | str:
     import numpy as np
 
     classes = _classes(compared)
-    before, after = (
-        partial(figure, _counts(compared, reader, classes)) for reader in (compared.expected, compared.found)
-    )
+    counts = [_counts(compared, reader, classes) for reader in (compared.expected, compared.found)]
+    before, after = (partial(figure, of_model) for of_model in counts)
     n = len(truths(compared))
     one, other = before(np.ones(n)), after(np.ones(n))
     if not np.isfinite(one):
         return f"{compared.metric}: no pixel of the samples is labelled"
     interval = paired_interval(before, after, n, compared.seed)
-    return Accuracy(compared.metric, n, one, other, one - other, interval, truth_of(compared))
+    return Accuracy(
+        compared.metric, n, one, other, one - other, interval, truth_of(compared), _by_class(compared, counts)
+    )
 
 
 def _doubt(_compared: Compared, found: Accuracy) -> str | None:

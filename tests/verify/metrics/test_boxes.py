@@ -84,3 +84,15 @@ def test_labels_that_are_no_boxes_are_refused(tmp_path: Path) -> None:
     both = compared(tmp_path, "map", outputs(tmp_path / "int8", 0.0))
     with pytest.raises(DataError, match="needs labels of boxes"):
         METRICS.get("map").measure(Compared(**{**vars(both), "labels": np.arange(6)}))
+
+
+def test_classes_are_measured_by_themselves_the_most_changed_first(tmp_path: Path) -> None:
+    """A model that calls squares circles: they are lost, and circles are found among wrong ones."""
+    result = measure(compared(tmp_path, "map50", outputs(tmp_path / "int8", 0.0, classes=(0, 0, 2))))
+    assert result.classes[0].name == "square"
+    figures = {one.name: (one.things, round(one.fp32, 3), round(one.value, 3)) for one in result.classes}
+    kinds = [thing[0] for seed in range(6) for thing in draw(seed)[1]]
+    assert figures["square"] == (kinds.count(1), 1.0, 0.0)
+    assert figures["cross"] == (kinds.count(2), 1.0, 1.0)
+    assert figures["circle"][2] < 1
+    assert result.value == pytest.approx(np.mean([one.value for one in result.classes]))

@@ -58,3 +58,8 @@ def test_masks_in_another_order_are_seen() -> None:
     assert doubt is not None
     assert "another order" in str(doubt(None, Accuracy("miou", 9, 0.01, 0.01, 0.0, (0, 0))))  # type: ignore[arg-type]
     assert doubt(None, Accuracy("miou", 9, 0.5, 0.01, 0.0, (0, 0))) is None  # type: ignore[arg-type]
+
+
+def test_classes_are_measured_by_themselves(measured: Any) -> None:
+    found = {one.name: (one.things, one.fp32, round(one.value, 3)) for one in measured("miou").classes}
+    assert found == {"class 0": (2, 1.0, 0.333), "class 1": (3, 1.0, 0.75), "class 2": (2, 1.0, 0.5)}
