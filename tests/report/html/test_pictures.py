@@ -22,7 +22,7 @@ pytestmark = [
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 # name: width of the window, height of the picture, whether it is a phone, dark, or paper
 VIEWS = {
-    "desk": (1280, 2800, False, False, ""),
+    "desk": (1280, 3300, False, False, ""),
     "dark": (1280, 1500, False, True, ""),
     "phone": (390, 2600, True, False, ""),
     "paper": (718, 1500, False, False, "print"),
