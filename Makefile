@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-report bench-tvm bench-tvm-tuning \
-  peers peers-short test-aarch64 test-install test-tensorrt test-signing test-device \
+  peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-device \
   tvm-models clean
 .DELETE_ON_ERROR:
 
@@ -124,6 +124,11 @@ peers-short:
 	$(PYTHON) -m venv .venv-peers-$*
 	.venv-peers-$*/bin/python -m pip install --quiet --disable-pip-version-check -r $< && touch $@ || { \
 	  echo "$* did not install; its rows will say so"; rm -rf .venv-peers-$*; }
+
+# A model of each source framework, read by a Python of its own that is made on the way (5 GB in the user's cache; seen and
+# removed by edgepack environments), and built in int8: a table, artifacts/sources.md. A part: make sources ONLY="keras timm".
+sources: $(READY)
+	$(BIN)/python benchmarks/sources.py $(if $(ONLY),--only $(ONLY))
 
 # Which published models TVM compiles and how far they are from ONNX Runtime: a table, artifacts/tvm-models.md. Fetches
 # the models inside the packages rapidocr and magika (43 MB, once).

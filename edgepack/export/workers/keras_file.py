@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import os
+import re
 from typing import Any
 
 # In the order of how much of the graph's form each leaves to be cleaned up: see docs/sources.md.
@@ -72,10 +73,20 @@ def _load(job: Any, keras: Any) -> Any:
         return keras.models.load_model(job.source, compile=False, safe_mode=safe, custom_objects=_custom(job, keras))
     except Exception as error:
         words = " ".join(line.strip() for line in str(error).splitlines()[:3])[:500]
-        if "Could not locate class" in words or "Unknown layer" in words or "Unknown object" in words:
-            hint = "give its code and a Python that runs it: --module layers.py:MyLayer --python PATH"
-            raise job.refuse(f"it has a custom layer that is not there: {words}", hint) from error
+        if (custom := _custom_class(error)) is not None:
+            hint = f"give its code: --module layers.py:{custom}; a Python with what that imports: --python PATH"
+            raise job.refuse(f"it has the custom layer {custom}, whose code is not in the file", hint) from error
         raise job.refuse(f"Keras {keras.__version__} cannot load it: {words}", _load_hint(words)) from error
+
+
+def _custom_class(error: BaseException | None) -> str | None:
+    """Return the class that Keras did not find, which the innermost error names."""
+    while error is not None:
+        found = re.search(r"(?:Could not locate class|Unknown \w+:?) '?(\w+)'?", str(error))
+        if found:
+            return found[1]
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _load_hint(words: str) -> str:
