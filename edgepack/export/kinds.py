@@ -12,19 +12,19 @@ _HEAD = 4096
 
 # Of each kind: what to call it, and the suffixes that it usually has.
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "pickle": ("a Python pickle", (".pkl", ".pickle", ".joblib")),
     "keras": ("a Keras 3 file", (".keras",)),
     "h5": ("an HDF5 file, as Keras writes", (".h5", ".hdf5")),
     "tflite": ("a TensorFlow Lite file", (".tflite",)),
     "saved_model": ("a TensorFlow SavedModel", ()),
     "hugging_face": ("a Hugging Face model", ()),
     "timm": ("a timm model", ()),
-    "torch": ("a file of torch.save", (".pt", ".pth", ".bin", ".ckpt")),
+    "torch": ("a file of torch.save", (".pt", ".pth", ".bin", ".ckpt", ".pkl")),  # .pkl is fastai's
     "torchscript": ("a TorchScript file", (".pt", ".pth", ".ts")),
     "torch_program": ("a program of torch.export.save", (".pt2",)),
     "safetensors": ("a safetensors file", (".safetensors",)),
     "xgboost": ("an XGBoost model", (".json", ".ubj")),
     "lightgbm": ("a LightGBM model", (".txt",)),
-    "pickle": ("a Python pickle", (".pkl", ".pickle", ".joblib")),
     "onnx": ("an ONNX file", (".onnx",)),
 }
 

@@ -3,7 +3,7 @@
 The step and every value stay: q + 128 with zero point z + 128 stands for the same number, and clips at the same ones.
 ONNX Runtime 1.31.1 does this by itself to some tensors only, not to those of skip connections, and a convolution
 between one of each kind runs in float: of ResNet8 out of TensorFlow Lite 3 of 9 convolutions ran in int8 and it took
-0.182 ms, afterwards 8 and 0.083 ms (median CPU time of 300 inferences, one thread, a Xeon with AVX-512 and VNNI).
+0.182 ms, afterwards 8 and 0.083 ms (median CPU time of 300 inferences, one thread, an EPYC with AVX-512 and VNNI).
 """
 
 from __future__ import annotations

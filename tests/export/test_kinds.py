@@ -146,6 +146,7 @@ def test_a_suffix_that_is_right_or_says_nothing_is_no_lie(tmp_path: Path) -> Non
     assert lie(str(MADE["torch"](tmp_path))) is None
     assert lie(str(MADE["lightgbm"](tmp_path).rename(tmp_path / "model"))) is None
     assert lie(str(tmp_path / "none.onnx")) is None
+    assert lie(str(saved(tmp_path / "learner.pkl", LINEAR.state_dict()))) is None, "as fastai writes them"
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -1,0 +1,307 @@
+"""Reads a model of each source framework and builds it in int8: a table, ``artifacts/sources.md`` and ``sources.json``.
+
+Run by ``make sources``. ResNet8 is trained here for a minute on the pictures of ../shared where they are, else on random
+ones; other networks have random weights. The Pythons are made on the way. A part: ``--only keras sklearn``.
+"""
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edgepack.base.files import sha256_json
+from edgepack.device.host import host_facts
+from edgepack.execution.events import Silent
+from edgepack.execution.runner import StageRunner
+from edgepack.execution.store import Store
+from edgepack.export import FRAMEWORKS
+from edgepack.export.environments import find_lock, make_environment, place_of
+from edgepack.export.worker import read_facts
+from edgepack.graph.load import read_proto
+from edgepack.graph.prepare import prepare
+from edgepack.pipeline.stages.export import export_model
+from edgepack.specs.model import OnnxModel
+from edgepack.specs.source import SourceOptions
+
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT.parent / "shared" / "assets" / "cifar10_test_b.npz"
+TARGETS = ("host-onnxruntime", "host-openvino")
+CALIBRATED, EVALUATED = 100, 500
+
+KERAS = """
+import keras, numpy as np
+from keras import layers as L
+keras.utils.set_random_seed(0)
+i = keras.Input((32, 32, 3), name="image"); x = L.ReLU()(L.BatchNormalization()(L.Conv2D(16, 3, padding="same")(i)))
+for f, s in ((16, 1), (32, 2), (64, 2)):
+    y = L.ReLU()(L.BatchNormalization()(L.Conv2D(f, 3, strides=s, padding="same")(x)))
+    y = L.BatchNormalization()(L.Conv2D(f, 3, padding="same")(y))
+    x = x if s == 1 else L.Conv2D(f, 1, strides=s, padding="same")(x)
+    x = L.ReLU()(L.add([x, y]))
+m = keras.Model(i, L.Dense(10, activation="softmax", name="scores")(L.GlobalAveragePooling2D()(x)), name="resnet8")
+data = np.load("train.npz")
+m.compile("adam", "sparse_categorical_crossentropy")
+m.fit(data["image"], data["labels"], epochs=3, batch_size=64, verbose=0)
+"""
+# All formats of one trained network, so that it is trained once.
+RESNET8 = (
+    KERAS
+    + """
+import tensorflow as tf
+m.save("m.keras"); m.save("m.h5"); m.export("m", verbose=False)
+c = tf.lite.TFLiteConverter.from_keras_model(m)
+open("float.tflite", "wb").write(c.convert())
+c.optimizations = [tf.lite.Optimize.DEFAULT]
+c.representative_dataset = lambda: ([data["image"][n : n + 1]] for n in range(100))
+c.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+open("integer.tflite", "wb").write(c.convert())
+"""
+)
+STUB = """
+import importlib.util
+spec = importlib.util.spec_from_file_location("g", WORKERS + "/torch_graph.py"); g = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(g); g.without_torchvision()
+"""
+HF = (
+    STUB
+    + """
+import torch, transformers as t
+torch.manual_seed(0)
+c = t.BertConfig(vocab_size=1000, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128)
+t.BertForSequenceClassification(c).save_pretrained("bert")
+"""
+)
+VIT = (
+    STUB
+    + """
+import torch, transformers as t
+torch.manual_seed(0)
+c = t.ViTConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128, image_size=32, patch_size=8)
+t.ViTForImageClassification(c).save_pretrained("vit")
+"""
+)
+TIMM = (
+    STUB
+    + """
+import torch, timm
+torch.manual_seed(0)
+torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), "w.pth")
+"""
+)
+SCRIPT = """
+import torch
+torch.manual_seed(0)
+n = torch.nn
+torch.jit.script(n.Sequential(n.Conv2d(3, 16, 3), n.BatchNorm2d(16), n.SiLU(), n.AdaptiveAvgPool2d(1), n.Flatten(),
+    n.Linear(16, 10)).eval()).save("m.pt")
+"""
+FASTAI = (
+    STUB
+    + """
+from fastai.vision.all import *
+import PIL.Image, pathlib
+for k in range(8):
+    d = pathlib.Path("p") / "ab"[k % 2]; d.mkdir(parents=True, exist_ok=True)
+    PIL.Image.fromarray(np.random.default_rng(k).integers(0, 255, (40, 40, 3), np.uint8)).save(d / f"{k}.png")
+dls = ImageDataLoaders.from_folder("p", valid_pct=.5, item_tfms=Resize(32), bs=2, num_workers=0,
+    batch_tfms=[Normalize.from_stats(*imagenet_stats)])
+Learner(dls, xresnet18(n_out=2), loss_func=CrossEntropyLossFlat()).export("m.pkl")
+"""
+)
+TREES = """
+import joblib, numpy as np, lightgbm, xgboost
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+x, y = load_digits(return_X_y=True)
+joblib.dump(make_pipeline(StandardScaler(), LogisticRegression(max_iter=300)).fit(x, y), "m.joblib")
+xgboost.XGBClassifier(n_estimators=20).fit(x, y).save_model("m.json")
+lightgbm.train({"objective": "multiclass", "num_class": 10, "verbose": -1}, lightgbm.Dataset(x, y), 20).save_model("m.txt")
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: the framework, what it is called, how its source is made, where that then is, and what it is read with."""
+
+    framework: str
+    title: str
+    code: str
+    source: str
+    options: dict[str, object]
+    shapes: dict[str, tuple[int | str, ...]]
+    pictures: bool = False
+    other: str = ""  # the lock of another Python to read it with than the one that made it
+
+
+def case(
+    framework: str, title: str, code: str, source: str, *, pictures: bool = False, other: str = "", **options: object
+) -> Case:
+    """Return a case; ``shape`` among the options is the input's."""
+    shape = options.pop("shape", None)
+    return Case(framework, title, code, source, options, dict([shape]) if shape else {}, pictures, other)  # type: ignore[list-item]
+
+
+CASES = (
+    case("keras", "Keras .keras (TensorFlow), ResNet8", RESNET8, "m.keras", pictures=True),
+    case("keras", "Keras .h5 (TensorFlow), ResNet8", RESNET8, "m.h5", pictures=True),
+    case("keras", "Keras .keras (torch), ResNet8", RESNET8, "m.keras", pictures=True, other=str(ROOT / "benchmarks" / "keras_torch.txt")),
+    case("saved_model", "SavedModel, ResNet8", RESNET8, "m", pictures=True),
+    case("tflite", "TensorFlow Lite float, ResNet8", RESNET8, "float.tflite", pictures=True),
+    case("tflite", "TensorFlow Lite int8, ResNet8", RESNET8, "integer.tflite"),
+    case("hugging_face", "Hugging Face, BERT of 2 layers", HF, "bert"),
+    case("hugging_face", "Hugging Face, ViT of 2 layers", VIT, "vit"),
+    case("timm", "timm, mobilenetv3_small_050", TIMM, "timm:mobilenetv3_small_050", weights="w.pth",
+         shape=("x", ("N", 3, 96, 96))),
+    case("torch_file", "TorchScript, one convolution", SCRIPT, "m.pt", shape=("input", ("N", 3, 32, 32))),
+    case("fastai", "fastai Learner, xresnet18", FASTAI, "p/m.pkl", trust_code=True),
+    case("sklearn", "scikit-learn, scaler and logistic regression", TREES, "m.joblib", trust_code=True),
+    case("sklearn", "XGBoost, 200 trees", TREES, "m.json"),
+    case("sklearn", "LightGBM, 200 trees", TREES, "m.txt"),
+)  # fmt: skip
+
+
+def _made(root: Path, code: str, python: str, workers: Path) -> Path:
+    """Return the folder with what a script makes, made once."""
+    folder = root / sha256_json(code)[:8]
+    if not folder.is_dir():
+        folder.mkdir()
+        _pictures(folder)
+        words = [python, "-c", f"WORKERS = {str(workers)!r}\n{code}"]
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr[-1500:])
+    return folder
+
+
+def measure(one: Case, root: Path) -> dict[str, object]:
+    """Return a row: seconds, sizes, differences, counts before and after, int8 closeness."""
+    worker = FRAMEWORKS.get(one.framework).worker
+    assert worker is not None
+    lock = find_lock(worker.lock)
+    began = time.monotonic()
+    python = make_environment(lock).python
+    made_s = time.monotonic() - began
+    folder = _made(root, one.code, python, worker.path.parent)
+    if one.other:
+        lock = find_lock(one.other)
+        python = make_environment(lock).python
+    os.chdir(folder)
+    runner = StageRunner(Store(folder / "store"), folder / "logs", Silent(), 900.0, host_facts())
+    began = time.monotonic()
+    options = SourceOptions(python=python, **one.options)  # type: ignore[arg-type]
+    model = export_model(runner, one.source, shapes=one.shapes, options=options)
+    seconds = time.monotonic() - began
+    facts = read_facts(model)
+    assert facts is not None
+    prepared = runner.run(prepare, model)
+    row: dict[str, object] = {
+        "source": one.title, "environment": lock.name, "environment_mb": _size(place_of(lock)) >> 20, "made_s": round(made_s),
+        "conversion_s": round(seconds, 1), "difference": facts.largest_difference, "versions": dict(facts.versions),
+        "nodes": [_count(model), _count(prepared)], "transposes": [_count(model, "Transpose"), _count(prepared, "Transpose")],
+    }  # fmt: skip
+    if one.pictures:
+        row |= _int8(model, folder)
+    return row
+
+
+def _pictures(folder: Path) -> None:
+    """Write pictures to train with and others to build with, values from 0 to 1."""
+    if PICTURES.is_file():
+        stored = np.load(PICTURES)
+        x, y = stored["x"].astype(np.float32) / 255, stored["y"].astype(np.int64).ravel()
+    else:
+        random = np.random.default_rng(0)
+        x, y = random.random((2000, 32, 32, 3), np.float32), random.integers(0, 10, 2000)
+    few = CALIBRATED + EVALUATED
+    np.savez(folder / "train.npz", image=x[few:], labels=y[few:])
+    np.savez(folder / "calibration.npz", image=x[:CALIBRATED], labels=y[:CALIBRATED])
+    np.savez(folder / "evaluation.npz", image=x[CALIBRATED:few], labels=y[CALIBRATED:few])
+
+
+def _int8(model: OnnxModel, folder: Path) -> dict[str, object]:
+    """Return SQNR and agreement of int8 by the plain rules of both engines: what the graph's form costs."""
+    words = ["build", str(model.path), "-t", ",".join(TARGETS), "-p", "int8", "--method", "plain", "-d", "calibration.npz",
+             "--eval", "evaluation.npz", "--no-benchmark", "--allow-poor", "--out", "built", "--json", "--store", "store"]  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "edgepack", *words], cwd=folder, capture_output=True, text=True, check=False
+    )
+    rows = json.loads(done.stdout)["rows"]
+    return {row["target"]: {"sqnr_db": row["sqnr_db"], "agreement": row["agreement"]} for row in rows}
+
+
+def _count(model: OnnxModel, operator: str | None = None) -> int:
+    nodes = read_proto(model, weights=False).graph.node
+    return sum(operator in (None, node.op_type) for node in nodes)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Return the rows as a table of Markdown."""
+    lines = [
+        "| source | environment, MB | conversion, s | largest difference | nodes | transposes | int8 dB, agreement: ONNX Runtime | OpenVINO |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if "error" in row:
+            lines.append(f"| {row['source']} | failed: {str(row['error']).splitlines()[-1][:120]} | | | | | | |")
+            continue
+        lines.append(
+            f"| {row['source']} | {row['environment']}, {row['environment_mb']} | {row['conversion_s']} | "
+            f"{row['difference']:.0e} | {_arrow(row['nodes'])} | {_arrow(row['transposes'])} | "
+            + " | ".join(_close(row.get(target)) for target in TARGETS) + " |"
+        )  # fmt: skip
+    return "\n".join(lines)
+
+
+def _arrow(pair: object) -> str:
+    before, after = pair  # type: ignore[misc]
+    return f"{before} → {after}"
+
+
+def _close(found: object) -> str:
+    return f"{found['sqnr_db']:.1f}, {found['agreement']:.3f}" if isinstance(found, dict) else ""
+
+
+def main() -> None:
+    """Measure the cases chosen and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", help="frameworks")
+    chosen = parser.parse_args().only
+    rows: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory() as root:
+        for one in CASES:
+            if chosen and one.framework not in chosen:
+                continue
+            try:
+                rows.append(measure(one, Path(root)))
+            except Exception as error:  # a source that fails is a row that says so
+                rows.append({"source": one.title, "error": f"{type(error).__name__}: {error}"})
+            finally:
+                os.chdir(ROOT)
+            print(json.dumps(rows[-1], default=str), file=sys.stderr, flush=True)
+    host = host_facts()
+    text = f"{table(rows)}\n\n{time.strftime('%d %B %Y')}, {host.cpu}, {host.cores} cores, Python {platform.python_version()}.\n"
+    (ROOT / "artifacts" / "sources.md").write_text(text)
+    (ROOT / "artifacts" / "sources.json").write_text(json.dumps(rows, indent=1))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
