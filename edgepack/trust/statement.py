@@ -82,14 +82,14 @@ def check(payload: bytes, bundle: Bundle) -> Signed:
             raise TrustError(f"{where} is of another kind", hint=_FORGED)
         (subject,) = data["subject"]
         predicate = data["predicate"]
-        named = {each["name"]: each["digest"] for each in predicate["resources"] if each["algorithm"] == "sha256"}
-        whole = len(named) == len(predicate["resources"]) and subject["digest"]["sha256"] == _over_all(
-            predicate["resources"]
-        )
+        resources = predicate["resources"]
+        named = {str(each["name"]): str(each["digest"]) for each in resources if each["algorithm"] == "sha256"}
+        whole = len(named) == len(resources) and subject["digest"]["sha256"] == _over_all(resources)
+        by_files = predicate["serialization"]["method"] == "files"
         facts = predicate.get("edgepack")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrustError(f"{where} cannot be read: {str(error)[:200]}", hint=_FORGED) from None
-    if not whole or predicate["serialization"].get("method") != "files":
+    if not whole or not by_files:
         raise TrustError(f"{where} contradicts itself", hint=_FORGED)
     if named != file_digests(bundle):
         raise TrustError(f"{where} is over other files: {_difference(named, file_digests(bundle))}", hint=_FORGED)

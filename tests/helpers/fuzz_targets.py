@@ -82,6 +82,85 @@ def _read_manifest(data: bytes, _folder: Path) -> None:
         raise Finding("a manifest that was written again says something else")
 
 
+def _read_signature(data: bytes, _folder: Path) -> None:
+    from edgepack.trust.envelope import from_bytes, signers, to_bytes
+
+    envelope = from_bytes(data, "fuzz")
+    signers(envelope, ())
+    if to_bytes(envelope) != data:
+        raise Finding("a signature that was written again is another")
+
+
+def _read_statement(data: bytes, folder: Path) -> None:
+    """What a trusted key signed, which may yet be over anything: no statement of other files is taken."""
+    from edgepack.bundle.archive import open_bundle
+    from edgepack.trust.statement import check, file_digests
+
+    bundle = open_bundle(_signed(folder))
+    check(data, bundle)
+    for digest in file_digests(bundle).values():
+        if digest.encode() not in data:
+            raise Finding("a statement without one of the files was taken")
+
+
+def _read_root(data: bytes, _folder: Path) -> None:
+    from edgepack.trust.root import parse_root
+
+    parse_root(data, "fuzz").bundle_keys()
+
+
+def _read_artifact(data: bytes, _folder: Path) -> None:
+    from edgepack.bundle.layout import name_problem
+    from edgepack.registry.transfer import _config, _layers
+
+    layers = _layers(data, "fuzz")
+    _config(data)
+    if any(name_problem(layer.name) for layer in layers):
+        raise Finding("a layer with a name that no bundle has was taken")
+
+
+def _signed(folder: Path) -> Path:
+    """Return a signed bundle that is made once for each folder."""
+    from trust_cases import new_key, signed_bundle
+
+    place = folder / "signed"
+    path = place / "small.edgepack"
+    return path if path.exists() else signed_bundle(place, new_key(place, "key"))
+
+
+def _signatures(folder: Path) -> Iterator[bytes]:
+    yield members_of(_signed(folder).read_bytes())["signature.dsse.json"]
+
+
+def _statements(folder: Path) -> Iterator[bytes]:
+    from edgepack.trust.envelope import from_bytes
+
+    yield from (from_bytes(data, "seed").payload for data in _signatures(folder))
+
+
+def _roots(folder: Path) -> Iterator[bytes]:
+    from datetime import UTC, datetime
+
+    from trust_cases import new_key
+
+    from edgepack.base import documents
+    from edgepack.trust.root import make_root, sign_root
+
+    one, two = new_key(folder, "one"), new_key(folder, "two")
+    made = make_root((one.public,), (two.public,), datetime(2030, 1, 1, tzinfo=UTC))
+    yield documents.to_json(sign_root(made, [one])).encode()
+
+
+def _artifacts(folder: Path) -> Iterator[bytes]:
+    from edgepack.registry.layout import Layout
+    from edgepack.registry.reference import Folder
+    from edgepack.registry.transfer import push
+
+    push(_signed(folder), Folder(folder / "usb"))
+    layout = Layout(folder / "usb")
+    yield layout.read(layout.find("latest"))
+
+
 def _read_golden(data: bytes, _folder: Path) -> None:
     from small_bundles import INPUTS, OUTPUTS
 
@@ -290,6 +369,10 @@ TARGETS: dict[str, Target] = {
     "pt2": Target(_programs, _read_pt2, "zip"),
     "results": Target(_results, _read_results, "json"),
     "import": Target(_measurements, _import, "json"),
+    "signature": Target(_signatures, _read_signature, "json"),
+    "statement": Target(_statements, _read_statement, "json"),
+    "root": Target(_roots, _read_root, "json"),
+    "artifact": Target(_artifacts, _read_artifact, "json"),
 }
 
 

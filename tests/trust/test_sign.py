@@ -22,7 +22,7 @@ from edgepack.runtime.verify import verify
 from edgepack.specs.build import BuildResult, BuildRow
 from edgepack.trust.envelope import from_bytes, pre_authentication, signers, to_bytes
 from edgepack.trust.sign import sign, who_signed
-from edgepack.trust.statement import file_digests
+from edgepack.trust.statement import check, file_digests
 
 
 def statement(path: Path) -> dict[str, Any]:
@@ -157,6 +157,35 @@ def test_a_signature_has_one_form(tmp_path: Path, damage: Any) -> None:
     assert to_bytes(from_bytes(text, "x")) == text
     with pytest.raises(TrustError):
         from_bytes(damage(text), "x")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.update(predicate=[]),
+        lambda s: s["predicate"].update(serialization="files"),
+        lambda s: s["predicate"].update(serialization={"method": "shards"}),
+        lambda s: s["predicate"].update(resources={}),
+        lambda s: s["predicate"]["resources"][0].update(name=None),
+        lambda s: s["predicate"]["resources"][0].update(digest="xy"),
+        lambda s: s["predicate"]["resources"][0].update(digest=5),
+        lambda s: s["predicate"]["resources"].append(s["predicate"]["resources"][0]),
+        lambda s: s["predicate"]["resources"].pop(),
+        lambda s: s["predicate"].update(edgepack=[]),
+        lambda s: s["predicate"]["edgepack"].update(golden_sha256="0" * 64),
+        lambda s: s.update(subject=[]),
+        lambda s: s.update(predicateType="https://slsa.dev/provenance/v1"),
+        lambda s: s.update(_type="x"),
+    ],
+)
+def test_a_statement_that_is_signed_and_says_something_else_is_refused(tmp_path: Path, change: Any) -> None:
+    """By a trusted key that was used for other things too."""
+    bundle = open_bundle(signed_bundle(tmp_path, new_key(tmp_path, "one")))
+    said = statement(bundle.path)
+    check(json.dumps(said).encode(), bundle)
+    change(said)
+    with pytest.raises(TrustError):
+        check(json.dumps(said).encode(), bundle)
 
 
 def test_a_changed_payload_is_signed_by_nobody(tmp_path: Path) -> None:
