@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
@@ -15,12 +15,14 @@ from edgepack.verify.metrics import metrics_in_words
 
 if TYPE_CHECKING:
     from edgepack.execution.store import Store
+    from edgepack.pipeline.matrix import Matrix
     from edgepack.pipeline.settings import BuildSettings
     from edgepack.specs.build import BuildResult
 
+_SETTINGS_FILE = "edgepack.toml"
 
 _SETTINGS = (
-    click.argument("model", required=False, shell_complete=complete_file),
+    click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_file),
     options("target", "precision", "data", "eval", "recipe", "task", "samples", "eval_samples"),
     options("skip_bad", "observer", "percentile"),
     click.option(
@@ -77,40 +79,52 @@ def _settings_options(function: F) -> F:
 @click.command(cls=BuildCommand)
 @_settings_options
 @options("store", "json")
-def build(model: str | None, store: Path | None, as_json: bool, **words: Any) -> None:
+def build(models: tuple[str, ...], store: Path | None, as_json: bool, **words: Any) -> None:
     """Build verified bundles of a model for each target and precision.
 
     MODEL is an ONNX file, a .pt2 file, or package.module:callable or file.py:callable that returns a torch module. It
-    may also be an edgepack.toml file, by default the one in this folder; options override its settings.
+    may also be an edgepack.toml file, by default the one in this folder; options override its settings. Several of
+    these, or a models.toml, are many models: one report is over all, and a model that fails ends no other.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Display
     from edgepack.pipeline.build import build as run
+    from edgepack.pipeline.many import build_many
 
-    settings = _settings(model, words)
-    console = make_console()
-    with Display(console) as display:
-        result = run(settings, _store(store), display)
+    matrix = _matrix(models, words)
+    settings = None if matrix is not None else _settings(models, words)
+    with Display(make_console()) as display:
+        if matrix is not None:
+            result = build_many(matrix, _store(store), display)
+        else:
+            result = run(cast("BuildSettings", settings), _store(store), display)
     _show(result, as_json)
 
 
 @click.command(cls=BuildCommand)
 @_settings_options
-@options("json")
-def plan(model: str | None, as_json: bool, **words: Any) -> None:
+@options("store", "json")
+def plan(models: tuple[str, ...], store: Path | None, as_json: bool, **words: Any) -> None:
     """Show what a build would make, and what stands in its way.
 
-    Takes what 'edgepack build' takes; neither the model nor the samples are read. The exit code is what the build would
-    end with at best.
+    Takes what 'edgepack build' takes; neither the model nor the samples are read. Of many models it says too what is
+    reused from the store, and how long the rest takes by earlier builds; for that, files are read to be compared. The
+    exit code is what the build would end with at best.
     """
     from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.many import show_outlook
     from edgepack.cli.show.tables import show_plan
+    from edgepack.pipeline.outlook import Outlook, outlook
     from edgepack.pipeline.preview import preview
 
-    found = preview(_settings(model, words))
+    matrix = _matrix(models, words)
+    found = preview(_settings(models, words)) if matrix is None else outlook(matrix, _store(store))
     if as_json:
         echo_json(found)
-    show_plan(make_console(as_json), found)
+    if isinstance(found, Outlook):
+        show_outlook(make_console(as_json), found)
+    else:
+        show_plan(make_console(as_json), found)
     if found.exit_code:
         raise click.exceptions.Exit(found.exit_code)
 
@@ -166,10 +180,32 @@ def init(out: Path, yes: bool, force: bool, **words: Any) -> None:
     write_settings(out, words, ask=not yes, force=force)
 
 
-def _settings(model: str | None, words: dict[str, Any]) -> BuildSettings:
+def _matrix(models: tuple[str, ...], words: dict[str, Any]) -> Matrix | None:
+    """Return what is asked for of many models; None where it is one."""
+    from edgepack.pipeline.matrix import is_matrix, read_matrix
+
+    paths = models or (_SETTINGS_FILE,)
+    return read_matrix(paths, _changes(words)) if is_matrix(paths) else None
+
+
+def _settings(models: tuple[str, ...], words: dict[str, Any]) -> BuildSettings:
     from edgepack.errors import ConfigError
     from edgepack.pipeline.settings import BuildSettings, read_settings
 
+    model, changes = next(iter(models), None), _changes(words)
+    if model is not None and not model.endswith(".toml"):
+        return BuildSettings(model=model, **changes)
+    path = Path(model or _SETTINGS_FILE)
+    if model is None and not path.is_file():
+        raise ConfigError(
+            "no MODEL given, and no edgepack.toml in this folder",
+            hint="give a model, or write edgepack.toml with 'edgepack init'",
+        )
+    return dataclasses.replace(read_settings(path), **changes)
+
+
+def _changes(words: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that options set."""
     changes = given(words)
     if changes.pop("no_benchmark", False):
         changes["benchmark"] = False
@@ -178,15 +214,7 @@ def _settings(model: str | None, words: dict[str, Any]) -> BuildSettings:
     for pairs in ("shapes", "constants"):
         if pairs in changes:
             changes[pairs] = dict(changes[pairs])
-    if model is not None and not model.endswith(".toml"):
-        return BuildSettings(model=model, **changes)
-    path = Path(model or "edgepack.toml")
-    if model is None and not path.is_file():
-        raise ConfigError(
-            "no MODEL given, and no edgepack.toml in this folder",
-            hint="give a model, or write edgepack.toml with 'edgepack init'",
-        )
-    return dataclasses.replace(read_settings(path), **changes)
+    return changes
 
 
 def _store(folder: Path | None) -> Store:

@@ -45,7 +45,7 @@ class StageRunner:
                 known.name,
                 known.version,
                 key_of(function, arguments, self.store, self.host),
-                typing.get_type_hints(function)["return"],
+                returned_type(function),
                 lambda out: self._child(known, function, arguments, out, log),
                 fresh=self._unchanged,
             )
@@ -79,3 +79,9 @@ class StageRunner:
             if not path.is_file() or self.store.sha256(path) != digest:
                 return False
         return True
+
+
+def returned_type(function: Callable[..., T]) -> type[T]:
+    """Return the type of what a stage returns."""
+    found: type[T] = typing.get_type_hints(function)["return"]
+    return found

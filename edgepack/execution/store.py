@@ -9,12 +9,14 @@ changes a file, and what is packed and verified comes from here. A folder that o
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import json
 import os
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +62,7 @@ class Store:
         self._digests_changed = False
         self._claimed = False
         self._hashed: dict[str, list[Any]] = {}  # of the store's own files, in this process
+        self._calls = _Calls()
 
     def run(
         self,
@@ -76,10 +79,50 @@ class Store:
         entry whose files are missing or changed is made again, and so is one for whose folder ``fresh`` says no.
         Raises ``StorageError`` on a full disk, and where other users may write into the store.
         """
+        key, final = self._place(stage, version, inputs)
+        with self._calls.alone(key):
+            return self._run(stage, version, key, final, kind, function, fresh)
+
+    def find(
+        self,
+        stage: str,
+        version: int,
+        inputs: Mapping[str, Any],
+        kind: type[T],
+        fresh: Callable[[Path], bool] = lambda _: True,
+    ) -> T | None:
+        """Return the stored output for ``inputs``, None where ``run`` would make one."""
+        _, final = self._place(stage, version, inputs)
+        stored = self._read(final, kind)
+        return stored if stored is not None and fresh(final) else None
+
+    def beside(self) -> Store:
+        """Return this store for one of several threads: what it runs and reuses is counted by itself.
+
+        Two that ask for the same output at once make it once.
+        """
+        self._load_digests()
+        other = copy.copy(self)
+        other.ran, other.reused = [], []
+        return other
+
+    def _place(self, stage: str, version: int, inputs: Mapping[str, Any]) -> tuple[str, Path]:
+        """Return the key of an output and its folder; refuse a store that others may write."""
         _refuse_foreign(self.folder)
         _refuse_foreign(self.folder / stage)
         key = sha256_json(documents.encode({"stage": stage, "version": version, "inputs": inputs}))
-        final = self.folder / stage / key[:32]
+        return key, self.folder / stage / key[:32]
+
+    def _run(
+        self,
+        stage: str,
+        version: int,
+        key: str,
+        final: Path,
+        kind: type[T],
+        function: Callable[[Path], T],
+        fresh: Callable[[Path], bool],
+    ) -> T:
         stored = self._read(final, kind)
         if stored is not None and fresh(final):
             self.reused.append(stage)
@@ -121,10 +164,11 @@ class Store:
         """Keep the file digests for the next run."""
         if not self._digests_changed or self._digests is None:
             return
-        if len(self._digests) > _MOST_DIGESTS:
-            self._digests = {name: entry for name, entry in self._digests.items() if os.path.lexists(name)}
+        digests = dict(self._digests)  # other threads may be adding to it
+        if len(digests) > _MOST_DIGESTS:
+            digests = self._digests = {name: entry for name, entry in digests.items() if os.path.lexists(name)}
         self._claim()
-        write_text(self.folder / _DIGESTS, json.dumps(self._digests))
+        write_text(self.folder / _DIGESTS, json.dumps(digests))
         self._digests_changed = False
 
     def size_bytes(self) -> int:
@@ -227,6 +271,31 @@ class Store:
             except (OSError, ValueError, AttributeError, RecursionError):
                 self._digests = {}
         return self._digests
+
+
+class _Calls:
+    """Keeps threads of this process from making the same output at once."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: dict[str, tuple[threading.Lock, int]] = {}
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Wait until no other thread works on ``key``."""
+        with self._lock:
+            lock, users = self._running.get(key, (threading.Lock(), 0))
+            self._running[key] = lock, users + 1
+        try:
+            with lock:
+                yield
+        finally:
+            with self._lock:
+                lock, users = self._running[key]
+                if users == 1:
+                    del self._running[key]
+                else:
+                    self._running[key] = lock, users - 1
 
 
 def _is_made_by_us(entry: Path) -> bool:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,14 +100,24 @@ def build(settings: BuildSettings, store: Store | None = None, events: Events | 
     store = store or Store(default_folder())
     runner = StageRunner(store, plan.out / "logs", events or Silent(), settings.compile_limit_s, host_facts())
     try:
-        original = prepare_original(plan, runner)
-        rows = tuple(_build_rows(plan, original, runner))
-        measured = Measured()
-        if settings.benchmark:
-            measured = measure_rows_here(runner, plan.targets, rows, settings.duration_s, settings.seed)
+        return build_planned(plan, prepare_original(plan, runner), runner, _build_rows)
     finally:
         store.save()
-    return _finish(plan, original, rows, measured, store, runner.events)
+
+
+def build_planned(
+    plan: BuildPlan,
+    original: Original,
+    runner: StageRunner,
+    build_rows: Callable[[BuildPlan, Original, StageRunner], Iterable[BuildRow]],
+) -> BuildResult:
+    """Build the rows of a plan by ``build_rows``, which keeps their order, measure them and write what they come to."""
+    settings = plan.settings
+    rows = tuple(build_rows(plan, original, runner))
+    measured = Measured()
+    if settings.benchmark:
+        measured = measure_rows_here(runner, plan.targets, rows, settings.duration_s, settings.seed)
+    return _finish(plan, original, rows, measured, runner.store, runner.events)
 
 
 def _build_rows(plan: BuildPlan, original: Original, runner: StageRunner) -> Iterator[BuildRow]:
@@ -119,7 +128,7 @@ def _build_rows(plan: BuildPlan, original: Original, runner: StageRunner) -> Ite
     for number, (name, (target, precision)) in enumerate(zip(names, pairs, strict=True), 1):
         runner.events.row(number, len(pairs), name, pace.left_s())
         began, ran = time.monotonic(), len(runner.store.ran)
-        yield build_row(plan, original, target, precision, runner)
+        yield build_row(plan.of_row(target, precision), original, target, precision, runner)
         pace.finished(time.monotonic() - began, ran=len(runner.store.ran) > ran)
 
 
@@ -397,7 +406,7 @@ def _finish(
         dataclasses.replace(
             row, model=plan.name, source_sha256=original.source.sha256, command=command, facts=original.facts
         )
-        for row, command in zip(rows, _commands(plan.settings), strict=True)
+        for row, command in zip(rows, _commands(plan), strict=True)
     )
     finished = tuple(_with_measurement(row, measured) for row in named)
     results = tuple(row.result for row in measured.rows.values() if row.result is not None)
@@ -425,10 +434,14 @@ def _finish(
     return built
 
 
-def _commands(settings: BuildSettings) -> Iterator[tuple[str, ...]]:
+def _commands(plan: BuildPlan) -> Iterator[tuple[str, ...]]:
     """Yield the command that makes each row's bundle alone, in the order of the rows."""
-    for target, precision in itertools.product(settings.targets, settings.precisions):
-        yield build_command(dataclasses.replace(settings, targets=(target,), precisions=(precision,), out=None))
+    names = {target.id: name for target, name in zip(plan.targets, plan.settings.targets, strict=True)}
+    for target, precision in plan.rows():
+        settings = plan.of_row(target, precision).settings
+        yield build_command(
+            dataclasses.replace(settings, targets=(names[target.id],), precisions=(precision,), out=None)
+        )
 
 
 def _with_measurement(row: BuildRow, measured: Measured) -> BuildRow:

@@ -24,7 +24,11 @@ from edgepack.verify.metrics import find_metric
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """Settings as a build works by them; ``settings`` are those that were given, with their name filled in."""
+    """Settings as a build works by them; ``settings`` are those that were given, with their name filled in.
+
+    ``only`` names the rows where they are not all targets in all precisions, with the plan of each: settings of one
+    row may differ in what the rows do not have in common.
+    """
 
     settings: BuildSettings
     name: str
@@ -34,6 +38,7 @@ class BuildPlan:
     shapes: Mapping[str, tuple[int | str, ...]]
     observer: Observer
     percentile: float
+    only: Mapping[tuple[str, Precision], BuildPlan] | None = None
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -63,7 +68,13 @@ class BuildPlan:
 
     def rows(self) -> Iterator[tuple[Target, Precision]]:
         """Yield the rows in their order."""
-        return itertools.product(self.targets, self.settings.precisions)
+        for target, precision in itertools.product(self.targets, self.settings.precisions):
+            if self.only is None or (target.id, precision) in self.only:
+                yield target, precision
+
+    def of_row(self, target: Target, precision: Precision) -> BuildPlan:
+        """Return the plan that a row is built by."""
+        return self if self.only is None else self.only[target.id, precision]
 
     def bundle(self, target: Target, precision: Precision) -> Path:
         """Return where the bundle of a row goes."""

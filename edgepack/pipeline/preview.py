@@ -57,7 +57,12 @@ def preview(settings: BuildSettings) -> BuildPreview:
 
     Raises ``ConfigError`` for settings that a build would refuse.
     """
-    plan = resolve(settings)
+    return preview_plan(resolve(settings))
+
+
+def preview_plan(plan: BuildPlan) -> BuildPreview:
+    """Return what a build by this plan would make."""
+    settings = plan.settings
     return BuildPreview(
         name=plan.name,
         model=settings.model,

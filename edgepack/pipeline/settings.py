@@ -93,18 +93,27 @@ class BuildSettings:
 
 def read_settings(path: Path) -> BuildSettings:
     """Read ``edgepack.toml``; paths in it are relative to its folder. Raises ``ConfigError``."""
+    return settings_of(read_toml(path), str(path), path.parent)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of a file of settings. Raises ``ConfigError``."""
     if not path.is_file():
         raise ConfigError(f"there is no file {path}", hint="write one with 'edgepack init'")
     if path.stat().st_size > _MAX_TOML_BYTES:
         raise ConfigError(f"{path} is larger than 1 MiB: not an edgepack.toml")
     try:
-        data = documents.parse_toml(path.read_text(encoding="utf-8"))
+        return documents.parse_toml(path.read_text(encoding="utf-8"))
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are such
         raise ConfigError(f"{path}: not valid TOML: {error}", hint="correct that line") from None
-    settings: BuildSettings = documents.decode(BuildSettings, data, str(path))
+
+
+def settings_of(data: Mapping[str, Any], where: str, folder: Path) -> BuildSettings:
+    """Return the settings in a table whose paths are relative to ``folder``. Raises ``ConfigError``."""
+    settings: BuildSettings = documents.decode(BuildSettings, data, where)
     if settings.observer is not None:
-        check_observer(settings.observer, str(path))
-    return _rebase(settings, path.parent)
+        check_observer(settings.observer, where)
+    return _rebase(settings, folder)
 
 
 def _rebase(settings: BuildSettings, folder: Path) -> BuildSettings:

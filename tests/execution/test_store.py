@@ -641,3 +641,48 @@ def test_the_default_folder_is_the_users_choice(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert store.default_folder() == tmp_path / "home" / ".cache" / "edgepack" / "store"
+
+
+# --- threads of one build ---------------------------------------------------------------------------------------------
+
+
+def test_threads_that_ask_for_the_same_at_once_make_it_once(kept: Store) -> None:
+    begun, made = threading.Barrier(4), []
+
+    def slow(out: Path) -> Output:
+        made.append(out)
+        time.sleep(0.3)
+        return make()(out)
+
+    def ask(own: Store) -> None:
+        begun.wait()
+        own.run("stage", 1, {"a": 1}, Output, slow)
+
+    stores = [kept.beside() for _ in range(4)]
+    threads = [threading.Thread(target=ask, args=(own,)) for own in stores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert sorted((len(own.ran), len(own.reused)) for own in stores) == [(0, 1), (0, 1), (0, 1), (1, 0)]
+    assert (kept.ran, kept.reused) == ([], [])
+
+
+def test_one_that_fails_is_made_by_the_next_thread(kept: Store) -> None:
+    def fails(out: Path) -> Output:
+        raise DataError("no")
+
+    with pytest.raises(DataError):
+        kept.run("stage", 1, {}, Output, fails)
+    assert kept.beside().run("stage", 1, {}, Output, make()).number == 7
+
+
+def test_what_is_there_is_found_and_nothing_is_made_of_what_is_not(kept: Store) -> None:
+    assert kept.find("stage", 1, {"a": 1}, Output) is None
+    assert not kept.folder.exists()
+    made = kept.run("stage", 1, {"a": 1}, Output, make())
+    assert kept.find("stage", 1, {"a": 1}, Output) == made
+    assert kept.find("stage", 1, {"a": 1}, Output, fresh=lambda _: False) is None
+    made.path.write_text("changed")
+    assert kept.find("stage", 1, {"a": 1}, Output) is None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.pipeline.pace import Pace
+from edgepack.pipeline.pace import Pace, earlier_s
 
 NAMES = ("a fp32", "a int8", "b int8")
 ALIKE = ("a int8", "b int8", "c int8")
@@ -61,3 +61,28 @@ def test_what_cannot_be_read_is_not_known(tmp_path: Path, text: str) -> None:
     assert pace.left_s() is None
     pace.finished(2.0, ran=True)
     assert json.loads((tmp_path / "durations.json").read_text()) == {"a fp32": 2.0}
+
+
+def test_what_was_stopped_goes_on_with_a_time_that_rows_from_the_store_do_not_shorten(tmp_path: Path) -> None:
+    """Two rows of a minute each are there; the two that never were will take a minute each, not the store's second."""
+    file = tmp_path / "durations.json"
+    file.write_text(json.dumps({"a int8": 60.0, "b int8": 60.0}))
+    pace = Pace(("a int8", "b int8", "c int8", "d int8"), file)
+    assert pace.left_s() == 240.0
+    pace.finished(1.0, ran=False)
+    pace.finished(1.0, ran=False)
+    assert pace.left_s() == 120.0
+
+
+def test_rows_end_in_any_order_and_some_never_begin(tmp_path: Path) -> None:
+    pace = Pace(ALIKE, tmp_path / "durations.json")
+    pace.finished(5.0, ran=True, name="c int8")
+    assert pace.left_s() == 10.0
+    pace.drop(["a int8", "unknown"])
+    assert pace.left_s() == 5.0
+
+
+def test_earlier_builds_are_asked_before_one_begins(tmp_path: Path) -> None:
+    file = tmp_path / "durations.json"
+    file.write_text(json.dumps({"a int8": 60.0, "b int8": 20.0, "a fp32": 2.0}))
+    assert earlier_s(["a int8", "c int8", "c fp16"], file) == {"a int8": 60.0, "c int8": 40.0, "c fp16": None}

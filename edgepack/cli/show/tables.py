@@ -67,7 +67,8 @@ def show_build(console: Console, result: BuildResult) -> None:
     for row in result.rows:
         if row.reason:
             colour = "dim" if row.status == "skipped" else "red"
-            console.print(f"[{colour}]{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
+            model = f"{safe(row.model)} " if _are_of_several(result.rows) else ""
+            console.print(f"[{colour}]{model}{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
     for text in _answer(result.rows):
         console.remark(f"\n{safe(text)}")
     for text in _remarks(result, expert=False):
@@ -135,16 +136,23 @@ def _build_table(rows: tuple[BuildRow, ...]) -> Table:
         "speed-up": ("x fp32", ["-" if (x := row.speedup_over_fp32) is None else f"{x:.2f}" for row in rows]),
     }
     shown = {name: found for name, found in figures.items() if set(found[1]) != {"-"} or name in (quality, "size")}
+    several = _are_of_several(rows)
     table = make_table(
-        "target", "precision", "status", *shown,
-        right=tuple(shown), units={name: found[0] for name, found in shown.items()}, cut=("target", quality),
+        *(("model",) if several else ()), "target", "precision", "status", *shown,
+        right=tuple(shown), units={name: found[0] for name, found in shown.items()}, cut=("model", "target", quality),
         spare=_in((*(("SQNR",) if quality != "SQNR" else ()), "p50", "size"), shown),
         scarce=_in(("p90", quality, "drop", "speed-up"), shown),
     )  # fmt: skip
     for i, row in enumerate(rows):
         status = _STATUS.get(row.status, row.status)
-        table.add_row(safe(row.target), row.precision, status, *(found[1][i] for found in shown.values()))
+        model = (safe(row.model),) if several else ()
+        table.add_row(*model, safe(row.target), row.precision, status, *(found[1][i] for found in shown.values()))
     return table
+
+
+def _are_of_several(rows: tuple[BuildRow, ...]) -> bool:
+    """Say whether rows are of more than one model."""
+    return len({row.model for row in rows}) > 1
 
 
 def _in(names: tuple[str, ...], shown: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,0 +1,41 @@
+"""What a build of many models would make, as a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from edgepack.cli.show.layout import safe
+from edgepack.cli.show.progress import in_words
+from edgepack.cli.show.tables import make_table
+
+if TYPE_CHECKING:
+    from edgepack.cli.show.console import Console
+    from edgepack.pipeline.outlook import Outlook
+
+_STATUS = {"failed": "[red]failed[/]", "skipped": "[dim]skipped[/]", "reused": "[cyan]reused[/]"}
+
+
+def show_outlook(console: Console, found: Outlook) -> None:
+    """Print each row, why rows would not be built, how many are what, and the time that is expected."""
+    table = make_table(
+        "model", "target", "precision", "status", "from", "latency", "time",
+        right=("time",), cut=("model", "target"), spare=("latency",),
+    )  # fmt: skip
+    for row in found.rows:
+        status = _STATUS.get(row.status, row.status)
+        time = "-" if row.expected_s is None else in_words(row.expected_s)
+        latency = "here" if row.latency == "measured here" else "-"
+        table.add_row(safe(row.model), safe(row.target), row.precision, status, row.next_stage or "-", latency, time)
+    console.print(table)
+    for row in found.rows:
+        if row.reason:
+            colour = "dim" if row.status == "skipped" else "red"
+            console.print(f"[{colour}]{safe(row.model)} {safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
+    counts = Counter(row.status for row in found.rows)
+    words = ", ".join(f"{counts[status]} {status}" for status in ("build", "reused", "skipped", "failed"))
+    console.remark(f"{len(found.rows)} rows of {len({row.model for row in found.rows})} models: {words}")
+    if counts["build"]:
+        known = found.expected_s
+        time = "not known: no build of such rows has ended here" if known is None else f"about {in_words(known)}"
+        console.remark(f"time, one row after the other: {time}")

@@ -1,0 +1,175 @@
+"""Many models at once: their rows, one report over all, and what a model that fails costs the others: nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import graph_models
+import onnx
+import pytest
+from in_process import Told
+
+from edgepack.errors import StorageError
+from edgepack.execution.store import Store
+from edgepack.pipeline import many
+from edgepack.pipeline.build import build, exit_code
+from edgepack.pipeline.many import build_many
+from edgepack.pipeline.matrix import Matrix, read_matrix
+from edgepack.pipeline.outlook import outlook
+from edgepack.specs.build import BuildResult
+
+pytestmark = pytest.mark.slow
+MODELS = """
+out = "all"
+[defaults]
+targets = ["host-onnxruntime", "raspberry-pi-5"]
+benchmark = false
+[[models]]
+model = "first.onnx"
+[[models]]
+model = "no_model.onnx"
+precisions = ["fp32", "bf16"]
+[[models]]
+model = "second.onnx"
+[[exclude]]
+models = ["second"]
+targets = ["raspberry-pi-5"]
+"""
+
+
+@dataclass
+class Rows(Told):
+    """``Events`` that remembers the rows too."""
+
+    rows: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def row(self, number: int, total: int, title: str, left_s: float | None) -> None:
+        self.rows.append((number, total, title))
+
+
+@dataclass(frozen=True)
+class Built:
+    folder: Path
+    matrix: Matrix
+    store: Store
+    result: BuildResult
+    events: Rows
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Three models, one of which is not there."""
+    folder = tmp_path_factory.mktemp("many")
+    for number, name in enumerate(("first", "second"), 1):
+        proto = graph_models.small_conv()
+        proto.graph.initializer[1].raw_data = bytes(4 * 63) + number.to_bytes(4, "little")
+        onnx.save(proto, folder / f"{name}.onnx")
+    (folder / "models.toml").write_text(MODELS)
+    stale = folder / "all" / "no_model" / "no_model-host-onnxruntime-fp32.edgepack"
+    stale.parent.mkdir(parents=True)
+    stale.touch()
+    matrix, store, events = read_matrix([str(folder / "models.toml")]), Store(folder / "store"), Rows()
+    found = outlook(matrix, store)
+    assert [row.next_stage for row in found.rows if row.status == "build"] == ["export"] * 5
+    assert found.expected_s is None
+    assert not (folder / "store").exists()
+    result = build_many(matrix, store, events)
+    return Built(folder, matrix, Store(folder / "store"), result, events)
+
+
+def test_a_model_that_fails_is_its_rows(built: Built) -> None:
+    rows = [(row.model, row.target, row.precision, row.status) for row in built.result.rows]
+    assert rows == [
+        ("first", "host-onnxruntime", "fp32", "ok"),
+        ("first", "raspberry-pi-5", "fp32", "ok"),
+        ("no_model", "host-onnxruntime", "fp32", "failed"),
+        ("no_model", "host-onnxruntime", "bf16", "skipped"),
+        ("no_model", "raspberry-pi-5", "fp32", "failed"),
+        ("no_model", "raspberry-pi-5", "bf16", "skipped"),
+        ("second", "host-onnxruntime", "fp32", "ok"),
+    ]
+    assert "there is no file" in str(built.result.rows[2].reason)
+    assert exit_code(built.result) != 0
+    assert any("no_model: there is no file" in note for note in built.events.notes)
+    assert list((built.folder / "all" / "no_model").glob("*.edgepack")) == []
+
+
+def test_progress_is_over_the_whole(built: Built) -> None:
+    assert built.events.rows == [
+        (1, 7, "first host-onnxruntime fp32"),
+        (2, 7, "first raspberry-pi-5 fp32"),
+        (7, 7, "second host-onnxruntime fp32"),
+    ]
+
+
+def test_one_report_and_one_document_are_over_all(built: Built) -> None:
+    document = json.loads((built.folder / "all" / "build.json").read_text())
+    assert [row["sha256"] for row in document["rows"]] == [row.sha256 for row in built.result.rows]
+    page = (built.folder / "all" / "report.html").read_text()
+    assert all(name in page for name in ("first", "second", "no_model"))
+    own = json.loads((built.folder / "all" / "no_model" / "build.json").read_text())
+    assert [row["status"] for row in own["rows"]] == ["failed", "skipped", "failed", "skipped"]
+
+
+def test_bundles_are_those_of_a_build_of_the_model_alone(built: Built, tmp_path: Path) -> None:
+    plan = built.matrix.plans[0]
+    alone = build(plan.settings, Store(built.folder / "store"))
+    assert alone.stages_run == 0
+    assert [row.sha256 for row in alone.rows] == [row.sha256 for row in built.result.rows[:2]]
+    assert alone.rows[1].command == built.result.rows[1].command
+
+
+def test_what_is_there_is_planned_as_reused_and_runs_nothing(built: Built) -> None:
+    found = outlook(built.matrix, Store(built.folder / "store"))
+    assert [row.status for row in found.rows if row.model != "no_model"] == ["reused"] * 3
+    assert [row.next_stage for row in found.rows if row.model == "no_model"] == ["export", None, "export", None]
+    assert found.expected_s is not None
+    assert found.expected_s > 0
+    again = build_many(built.matrix, Store(built.folder / "store"))
+    assert [row.sha256 for row in again.rows] == [row.sha256 for row in built.result.rows]
+    assert (again.stages_run, again.stages_reused) == (1, built.result.stages_run + built.result.stages_reused - 1)
+
+
+def test_a_stopped_build_goes_on_where_it_was(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = many.build_row, []
+
+    def stops(*given: object) -> object:
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*given)
+
+    monkeypatch.setattr(many, "build_row", stops)
+    store = Store(built.folder / "other store")
+    with pytest.raises(KeyboardInterrupt):
+        build_many(built.matrix, store)
+    monkeypatch.setattr(many, "build_row", real)
+    statuses = [row.status for row in outlook(built.matrix, store).rows]
+    assert statuses == ["reused", "build", "build", "skipped", "build", "skipped", "build"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "code"),
+    [
+        (ValueError("surprise"), "internal error: ValueError: surprise (build", 1),
+        (OSError(28, "No space left on device"), "No space left on device", StorageError.exit_code),
+    ],
+)
+def test_whatever_goes_wrong_with_a_model_ends_no_other(
+    built: Built, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str, code: int
+) -> None:
+    real = many.prepare_original
+
+    def stumbles(plan: object, runner: object) -> object:
+        if plan.name == "first":
+            raise error
+        return real(plan, runner)
+
+    monkeypatch.setattr(many, "prepare_original", stumbles)
+    result = build_many(built.matrix, Store(built.folder / "store"))
+    assert [row.status for row in result.rows if row.model == "second"] == ["ok"]
+    first = [row for row in result.rows if row.model == "first"]
+    assert [row.exit_code for row in first] == [code, code]
+    assert all(said in str(row.reason) for row in first)
