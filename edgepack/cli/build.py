@@ -78,8 +78,13 @@ def _settings_options(function: F) -> F:
 
 @click.command(cls=BuildCommand)
 @_settings_options
+@click.option(
+    "--workers",
+    metavar="local:N|dask://HOST:PORT",
+    help="Run stages in N processes of this machine, or by the workers of a scheduler of dask.",
+)
 @options("store", "json")
-def build(models: tuple[str, ...], store: Path | None, as_json: bool, **words: Any) -> None:
+def build(models: tuple[str, ...], workers: str | None, store: Path | None, as_json: bool, **words: Any) -> None:
     """Build verified bundles of a model for each target and precision.
 
     MODEL is an ONNX file, a .pt2 file, or package.module:callable or file.py:callable that returns a torch module. It
@@ -90,12 +95,15 @@ def build(models: tuple[str, ...], store: Path | None, as_json: bool, **words: A
     from edgepack.cli.show.progress import Display
     from edgepack.pipeline.build import build as run
     from edgepack.pipeline.many import build_many
+    from edgepack.pipeline.matrix import one
 
     matrix = _matrix(models, words)
     settings = None if matrix is not None else _settings(models, words)
+    if settings is not None and workers is not None:
+        matrix = one(settings)
     with Display(make_console()) as display:
         if matrix is not None:
-            result = build_many(matrix, _store(store), display)
+            result = build_many(matrix, _store(store), display, workers)
         else:
             result = run(cast("BuildSettings", settings), _store(store), display)
     _show(result, as_json)

@@ -363,20 +363,46 @@ def _run(request: Mapping[str, Any], channel: _Channel) -> Any:
     """Return the encoded result of the function that the request names."""
     reads = ReadFiles() if request["track"] is not None else None
     module, _, name = request["function"].partition(":")
-    function: Any = importlib.import_module(module)
-    for part in name.split("."):
-        function = getattr(function, part)
+    function = find_function(module, name)
+    values = decoded(function, request["arguments"])
     hints = typing.get_type_hints(function)
-    names = [p for p in inspect.signature(function).parameters if p != "progress"]
-    arguments = request["arguments"]
-    if len(arguments) > len(names):
-        raise TypeError(f"{name} takes {len(names)} arguments, not {len(arguments)}")
-    values = [documents.decode(hints[n], a, n) for n, a in zip(names, arguments, strict=False)]
     extra = {"progress": lambda *p: channel.send({"progress": p})} if "progress" in hints else {}
     result = function(*values, **extra)
     if reads is not None:
         reads.write(Path(request["track"]))
     return documents.encode(result)
+
+
+def find_function(module: str, name: str) -> Any:
+    """Return a function by its module and qualified name."""
+    function: Any = importlib.import_module(module)
+    for part in name.split("."):
+        function = getattr(function, part)
+    return function
+
+
+def decoded(function: Callable[..., Any], arguments: list[Any]) -> list[Any]:
+    """Return the arguments of a function from JSON types, by its annotations."""
+    hints = typing.get_type_hints(function)
+    names = [p for p in inspect.signature(function).parameters if p != "progress"]
+    if len(arguments) > len(names):
+        raise TypeError(f"{function.__qualname__} takes {len(names)} arguments, not {len(arguments)}")
+    return [documents.decode(hints[n], a, n) for n, a in zip(names, arguments, strict=False)]
+
+
+def decode_result(function: Callable[..., T], result: Any) -> T:
+    """Return what a function returned from JSON types, by its annotation."""
+    found: T = documents.decode(_return_type(function), result, function.__qualname__)
+    return found
+
+
+def rebuilt(error: Mapping[str, str], log: str) -> errors.EdgepackError:
+    """Return an error of edgepack that came by its kind, message and hint; ``log`` is the end of a crash's log."""
+    kind = getattr(errors, error["kind"], errors.EdgepackError)
+    if kind is errors.ChildError:
+        return errors.ChildError(error["message"], log=log, hint=error["hint"])
+    found: errors.EdgepackError = kind(error["message"], hint=error["hint"])
+    return found
 
 
 if __name__ == "__main__":

@@ -49,3 +49,34 @@ class Silent:
 
     def said(self, text: str) -> None:
         """Show nothing."""
+
+
+class Named:
+    """``Events`` of one of several that are worked on at once: its name stands before what is told to ``events``."""
+
+    def __init__(self, events: Events, name: str) -> None:
+        self._events, self._name = events, name
+
+    def begin(self, stage: str, detail: str) -> None:
+        """Tell it."""
+        self._events.begin(stage, f"{self._name}: {detail}")
+
+    def progress(self, what: str, done: int, total: int, /) -> None:
+        """Tell it."""
+        self._events.progress(what, done, total)
+
+    def end(self, outcome: Outcome, detail: str) -> None:
+        """Tell it."""
+        self._events.end(outcome, f"{self._name}: {detail}")
+
+    def row(self, number: int, total: int, title: str, left_s: float | None) -> None:
+        """Tell it as it is: a row's title has the name."""
+        self._events.row(number, total, title, left_s)
+
+    def note(self, text: str) -> None:
+        """Tell it."""
+        self._events.note(f"{self._name}: {text}")
+
+    def said(self, text: str) -> None:
+        """Tell it."""
+        self._events.said(f"{self._name}: {text}")

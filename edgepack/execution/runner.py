@@ -7,7 +7,7 @@ import typing
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from edgepack.base.files import sha256_json
 from edgepack.base.stage import Stage, stage_of
@@ -21,15 +21,35 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
 
+class Elsewhere(Protocol):
+    """What runs stages in other places. It is not imported here: the keys of stages would depend on it."""
+
+    def call(
+        self,
+        known: Stage,
+        function: Callable[..., T],
+        *arguments: Any,
+        limit_s: float,
+        log: Path,
+        track: Path | None,
+        said: Callable[[str], None],
+    ) -> T:
+        """Return ``function(*arguments)`` as ``child.call`` does."""
+
+
 @dataclass(frozen=True)
 class StageRunner:
-    """Where stages run: the store, the folder of logs, whom to tell, the limit of one stage in seconds, this host."""
+    """Where stages run: the store, the folder of logs, whom to tell, the limit of one stage in seconds, this host.
+
+    With ``elsewhere`` its workers run them, each in a child of its own.
+    """
 
     store: Store
     logs: Path
     events: Events
     limit_s: float
     host: Host
+    elsewhere: Elsewhere | None = None
 
     def run(self, function: Callable[..., T], *arguments: Any, title: str = "") -> T:
         """Return ``function(*arguments, out)`` of a stage, from the store if nothing that it depends on has changed.
@@ -61,15 +81,21 @@ class StageRunner:
 
     def _child(self, known: Stage, function: Callable[..., T], arguments: tuple[Any, ...], out: Path, log: Path) -> T:
         log.unlink(missing_ok=True)
+        track = out if known.tracks is not None and known.tracks(*arguments) else None
+        limit_s, said = self.limit_s, self.events.said
+        if self.elsewhere is not None:
+            return self.elsewhere.call(
+                known, function, *arguments, out, limit_s=limit_s, log=log, track=track, said=said
+            )
         return child.call(
             function,
             *arguments,
             out,
-            limit_s=self.limit_s,
+            limit_s=limit_s,
             log=log,
             progress=self.events.progress,
-            said=self.events.said,
-            track=out if known.tracks is not None and known.tracks(*arguments) else None,
+            said=said,
+            track=track,
         )
 
     def _unchanged(self, folder: Path) -> bool:

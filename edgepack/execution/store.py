@@ -106,6 +106,12 @@ class Store:
         other.ran, other.reused = [], []
         return other
 
+    def count(self, other: Store) -> None:
+        """Count what another thread's store ran and reused as this one's, and keep the digests that it found."""
+        self.ran += other.ran
+        self.reused += other.reused
+        self._digests_changed |= other._digests_changed
+
     def _place(self, stage: str, version: int, inputs: Mapping[str, Any]) -> tuple[str, Path]:
         """Return the key of an output and its folder; refuse a store that others may write."""
         _refuse_foreign(self.folder)

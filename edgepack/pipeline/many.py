@@ -8,16 +8,18 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from edgepack.base import documents
 from edgepack.base.files import sweep, write_text
 from edgepack.device.host import host_facts
 from edgepack.errors import EdgepackError, StorageError
-from edgepack.execution.events import Events, Silent
+from edgepack.execution.events import Events, Named, Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store, default_folder
 from edgepack.pipeline.build import Original, build_planned, build_row, prepare_original
+from edgepack.pipeline.cluster import Cluster, gone, open_cluster
 from edgepack.pipeline.matrix import Matrix
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan
@@ -33,22 +35,49 @@ _LOG = logging.getLogger(__name__)
 _REPORT, _ROWS = "report.html", "build.json"
 
 
-def build_many(matrix: Matrix, store: Store | None = None, events: Events | None = None) -> BuildResult:
+def build_many(
+    matrix: Matrix, store: Store | None = None, events: Events | None = None, workers: str | None = None
+) -> BuildResult:
     """Build all rows of all models; return them as one result, and write one report and ``build.json`` over all.
 
     Each model has its folder with its bundles and a report of its own. What cannot be built at all becomes the reason
-    of a model's rows. Stopped and started again, what is unchanged comes from ``store``.
+    of a model's rows. Stopped and started again, what is unchanged comes from ``store``. ``workers``, ``local:N`` or
+    ``dask://HOST:PORT``, run the stages of several rows at once; what they make is what this process would. Raises
+    ``ToolchainError`` where there is none, or their scheduler is gone.
     """
-    store = store or Store(default_folder())
-    work = _Work(matrix, store, events or Silent())
-    return _together(matrix, tuple(_build_model(plan, work) for plan in matrix.plans))
+    store, events = store or Store(default_folder()), events or Silent()
+    if workers is None:
+        work = _Work(matrix, store, events)
+        return _together(matrix, tuple(_build_model(plan, work) for plan in matrix.plans))
+    with open_cluster(workers, store.folder, __name__, events.note) as cluster:
+        work = _Work(matrix, store, events, cluster, cluster.lanes)
+        with _threads(work.lanes) as models, _threads(work.lanes) as work.rows:
+            results = tuple(models.map(lambda plan: _build_model(plan, work), matrix.plans))
+        if cluster.gone:
+            raise gone()
+    return _together(matrix, results)
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Yield threads; those that wait for work when this ends by an error are not waited for."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
 
 
 class _Work:
     """What the models of one build share: the store, whom to tell, and how far the whole is."""
 
-    def __init__(self, matrix: Matrix, store: Store, events: Events, lanes: int = 1) -> None:
-        self.store, self.events, self.lanes = store, events, lanes
+    def __init__(
+        self, matrix: Matrix, store: Store, events: Events, cluster: Cluster | None = None, lanes: int = 1
+    ) -> None:
+        self.store, self.events, self.cluster, self.lanes = store, events, cluster, lanes
+        self.rows: ThreadPoolExecutor | None = None
         self._total, self._begun = matrix.size, set[str]()
         self._lock = threading.Lock()
         names = [name for plan in matrix.plans for name in _names(plan)]
@@ -56,9 +85,10 @@ class _Work:
 
     def runner(self, plan: BuildPlan) -> StageRunner:
         """Return what runs the stages of a model, or of one row of it."""
-        return StageRunner(
-            self.store.beside(), plan.out / "logs", self.events, plan.settings.compile_limit_s, host_facts()
-        )
+        # Of several models at once each line must say of which it is.
+        events = self.events if self.cluster is None else Named(self.events, plan.name)
+        limit_s = plan.settings.compile_limit_s
+        return StageRunner(self.store.beside(), plan.out / "logs", events, limit_s, host_facts(), self.cluster)
 
     def row(self, title: str) -> None:
         """Say that a row begins."""
@@ -118,11 +148,16 @@ def _build_model(plan: BuildPlan, work: _Work) -> BuildResult:
 
 
 def _build_rows(plan: BuildPlan, original: Original, runner: StageRunner, work: _Work) -> Iterator[BuildRow]:
-    for target, precision in plan.rows():
-        name = _name(plan, target, precision)
+    def build_one(row: tuple[Target, Precision]) -> tuple[BuildRow, Store]:
+        own = work.runner(plan)
+        name = _name(plan, *row)
         work.row(name)
-        with work.timed(name, runner.store):
-            row = build_row(plan.of_row(target, precision), original, target, precision, runner)
+        with work.timed(name, own.store):
+            return build_row(plan.of_row(*row), original, *row, own), own.store
+
+    each = map if work.rows is None else work.rows.map
+    for row, store in each(build_one, plan.rows()):
+        runner.store.count(store)
         yield row
 
 
@@ -146,7 +181,9 @@ def _failed(plan: BuildPlan, error: EdgepackError, work: _Work, runner: StageRun
 
 
 def _together(matrix: Matrix, results: tuple[BuildResult, ...]) -> BuildResult:
-    """Write one report and ``build.json`` over all models; return all rows."""
+    """Write one report and ``build.json`` over all models; return all rows. One model alone has its own already."""
+    if len(results) == 1 and results[0].out == str(matrix.out):
+        return results[0]
     rows = tuple(row for result in results for row in result.rows)
     report = matrix.out / _REPORT
     write_report(tuple(_measured(results)), rows, report)

@@ -106,6 +106,12 @@ def read_matrix(paths: Sequence[str], changes: Mapping[str, Any] | None = None) 
     return _matrix(path.stem, folder, models, file, str(path))
 
 
+def one(settings: BuildSettings) -> Matrix:
+    """Return the matrix of one model, in its own folder."""
+    plan = resolve(settings)
+    return Matrix(plan.name, plan.out, (plan,))
+
+
 def _several(paths: Sequence[str], changes: dict[str, Any], out: str | None) -> Matrix:
     """Return the matrix of several ``edgepack.toml``; each keeps its own folder where it names one."""
     for path in paths:

@@ -31,7 +31,7 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("compile net.onnx -o out", ("missing option '-t' / '--target'",)),
     ("verify", ("missing argument 'BUNDLE'",)),
     ("compare a.edgepack", ("missing argument 'B...'",)),
-    ("build net.onnx other.onnx", ("unexpected extra argument (other.onnx)",)),
+    ("build net.onnx other.onnx", ("net.onnx is not an edgepack.toml", "models.toml")),
     ("doctor -q -v", ("--verbose and --quiet exclude each other",)),
     ("doctor --log-file no/where.log", ("there is no folder no",)),
     # a model that is none

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from edgepack.execution.store import Store
 from edgepack.pipeline import many
 from edgepack.pipeline.build import build, exit_code
 from edgepack.pipeline.many import build_many
-from edgepack.pipeline.matrix import Matrix, read_matrix
+from edgepack.pipeline.matrix import Matrix, one, read_matrix
 from edgepack.pipeline.outlook import outlook
 from edgepack.specs.build import BuildResult
 
@@ -173,3 +174,32 @@ def test_whatever_goes_wrong_with_a_model_ends_no_other(
     first = [row for row in result.rows if row.model == "first"]
     assert [row.exit_code for row in first] == [code, code]
     assert all(said in str(row.reason) for row in first)
+
+
+def keys(store: Store) -> set[str]:
+    return {f"{entry.parent.name} {entry.name}" for entry in store.entries() if entry.parent.name != "samples"}
+
+
+def test_workers_make_the_same_bytes(built: Built) -> None:
+    store, events = Store(built.folder / "store of workers"), Rows()
+    result = build_many(built.matrix, store, events, "local:2")
+    assert [(row.status, row.sha256) for row in result.rows] == [(row.status, row.sha256) for row in built.result.rows]
+    # each output once, though rows that share some were built at once
+    assert (result.stages_run, result.stages_reused) == (built.result.stages_run, built.result.stages_reused)
+    # under the same keys, but that of random inputs, which are found by where they lie
+    assert keys(store) == keys(Store(built.folder / "store"))
+    assert any(detail.startswith("second: ") for _, detail in events.begun)
+
+
+def test_one_model_is_built_by_workers_into_its_own_folder(built: Built) -> None:
+    plan = built.matrix.plans[0]
+    settings = dataclasses.replace(plan.settings, out=str(built.folder / "one"))
+    result = build_many(one(settings), Store(built.folder / "store"), None, "local:1")
+    assert [row.sha256 for row in result.rows] == [row.sha256 for row in built.result.rows[:2]]
+    assert (result.out, result.stages_run) == (str(built.folder / "one"), 0)
+    assert sorted(path.name for path in (built.folder / "one").glob("*.*")) == [
+        "build.json",
+        "first-host-onnxruntime-fp32.edgepack",
+        "first-raspberry-pi-5-fp32.edgepack",
+        "report.html",
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 from edgepack.cli.show.console import Console
@@ -13,14 +14,25 @@ _LOG = logging.getLogger("edgepack.cli")
 _MARKS = {"done": "[green]✓[/]", "reused": "[cyan]=[/]", "failed": "[red]✗[/]"}
 
 
+class _Running(threading.local):
+    """The stage that a thread runs."""
+
+    stage = detail = ""
+    began = 0.0
+
+
 class Display:
-    """``Events`` as lines on stderr; where stderr is not a terminal, only the lines of ended stages are written."""
+    """``Events`` as lines on stderr; where stderr is not a terminal, only the lines of ended stages are written.
+
+    Several threads may tell it of their stages: each line that stays is of the stage of its thread, and the line that
+    is drawn over and over of the one that began last.
+    """
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._line = console.status_line()
-        self._stage = self._detail = ""
-        self._began = 0.0
+        self._own = _Running()
+        self._drawing, self._drawn = threading.Lock(), False
 
     def __enter__(self) -> Display:
         self._line.start()
@@ -31,8 +43,12 @@ class Display:
 
     def begin(self, stage: str, detail: str) -> None:
         """Show that the stage runs."""
-        self._stage, self._detail, self._began = stage, detail, time.monotonic()
-        self._line.begin(stage, detail)
+        self._own.stage, self._own.detail, self._own.began = stage, detail, time.monotonic()
+        with self._drawing:
+            if self._drawn:
+                self._line.end()
+            self._line.begin(stage, detail)
+            self._drawn = True
 
     def row(self, number: int, total: int, title: str, left_s: float | None) -> None:
         """Print how far the whole is, above the stages of the row."""
@@ -43,16 +59,18 @@ class Display:
 
     def progress(self, what: str, done: int, total: int, /) -> None:
         """Advance the running stage; a ``what`` of several words stands beside it."""
-        words = [self._detail, what] if " " in what else [self._detail]
+        words = [self._own.detail, what] if " " in what else [self._own.detail]
         self._line.update(": ".join(filter(None, words)), done, total)
 
     def end(self, outcome: Outcome, detail: str) -> None:
         """Replace the status by a line that stays."""
-        self._line.end()
-        took = time.monotonic() - self._began
+        with self._drawing:
+            self._line.end()
+            self._drawn = False
+        took = time.monotonic() - self._own.began
         when = "[dim]reused[/]" if outcome == "reused" else f"[dim]{took:.1f} s[/]"
-        text = safe(detail or self._detail)
-        self._console.remark(f"{_MARKS[outcome]} {self._stage:<9} {text}  {when}")
+        text = safe(detail or self._own.detail)
+        self._console.remark(f"{_MARKS[outcome]} {self._own.stage:<9} {text}  {when}")
 
     def note(self, text: str) -> None:
         """Print a warning between the stages' lines."""

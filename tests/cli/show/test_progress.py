@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -116,3 +117,18 @@ def test_the_whole_is_said_above_the_stages(console: Any) -> None:
 )
 def test_a_time_to_wait_in_words(seconds: float, words: str) -> None:
     assert progress.in_words(seconds) == words
+
+
+def test_stages_of_several_threads_end_as_lines_of_their_own(console: Any) -> None:
+    display = Display(console)
+    display.begin("export", "first")
+    other = threading.Thread(target=lambda: (display.begin("compile", "second"), display.end("done", "")))
+    other.start()
+    other.join()
+    display.end("done", "")
+    assert [line.split("[dim]")[0].split()[1:] for line in console.printed] == [
+        ["compile", "second"],
+        ["export", "first"],
+    ]
+    # 12.5 s to 20 s, and 10 s to 20.25 s, by the clock of these tests
+    assert ["7.5 s" in console.printed[0], "10.2 s" in console.printed[1]] == [True, True]

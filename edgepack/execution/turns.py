@@ -1,0 +1,50 @@
+"""Whose turn it is on a machine: stages run beside each other, one that measures time runs alone.
+
+Two files are locked, so that a process that is killed gives its turn back: everybody passes the gate, which who
+measures keeps closed while the room empties. Several builds keep the same turns where they share ``folder``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def machine_id() -> str:
+    """Return what tells this machine, as long as it runs, from every other one."""
+    try:
+        text = _BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        text = os.uname().nodename
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@contextmanager
+def turn(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Wait until a stage may run on this machine; ``alone``: until no other one runs, and keep others waiting."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
+    name = machine_id()
+    with (
+        _locked(folder / f"gate-{name}.log", fcntl.LOCK_EX) as gate,
+        _locked(folder / f"room-{name}.log", kind),
+    ):
+        if not alone:
+            fcntl.flock(gate, fcntl.LOCK_UN)
+        yield
+
+
+@contextmanager
+def _locked(file: Path, kind: int) -> Iterator[int]:
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, kind)
+        yield handle
+    finally:
+        os.close(handle)

@@ -1,0 +1,334 @@
+"""Stages on other processes and machines: handed to dask.distributed, which schedules them, as tasks.
+
+The key of a stage, and whether its output is there, are settled where the build runs; a worker runs the stage in a
+child process as the build would, and writes into the folder in the store that it is given. So workers and the build see
+the same folders: one machine, or a file system that they share. What a worker computes must not depend on which one it
+is: one with another edgepack, Python or package, or on another processor, is named and given nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+import secrets
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from edgepack import errors
+from edgepack.base import documents
+from edgepack.base.files import scratch_folder
+from edgepack.base.stage import Stage
+from edgepack.device.host import host_facts
+from edgepack.errors import ChildError, ConfigError, ToolchainError
+from edgepack.execution import child, modules
+from edgepack.execution.turns import machine_id, turn
+
+T = TypeVar("T")
+_LOG = logging.getLogger(__name__)
+_LOOK_S = 5.0  # how often it is asked whether workers that a task may run on are left
+_WAIT_S = 60.0  # for a first worker, and for one again after all have died
+_DEATHS = 8  # of workers while they ran a task, after which it is at fault
+_MOST_LOCAL = 256
+
+
+@dataclass(frozen=True)
+class WorkerFacts:
+    """What must be the same on a worker as here, by its name; ``machine`` tells where it runs."""
+
+    tools: Mapping[str, str]
+    processor: tuple[str, ...]
+    machine: str
+    sees: bool
+
+    def differs(self, here: WorkerFacts) -> str | None:
+        """Return in words why a worker must not be given stages; None where it may."""
+        if not self.sees:
+            return "it does not see the folder of the store"
+        for name in sorted({*self.tools, *here.tools}):
+            theirs, ours = self.tools.get(name), here.tools.get(name)
+            if theirs != ours:
+                return f"it has {name} {theirs or 'not at all'}, this build {ours or 'not at all'}"
+        return None if self.processor == here.processor else f"its processor is another one ({self.processor[0]})"
+
+
+def worker_facts(root: str, probe: str, text: str) -> WorkerFacts:
+    """Return the facts of this process; ``root`` is the module whose code and packages count, ``probe`` holds ``text``.
+
+    A build calls it on every worker.
+    """
+    host = host_facts()
+    try:
+        sees = Path(probe).read_text(encoding="ascii") == text
+    except OSError:
+        sees = False
+    tools = {
+        "edgepack's code": modules.code_digest(root)[:12],
+        "python": platform.python_version(),
+        **modules.packages(root),
+        **modules.extensions(),
+    }
+    return WorkerFacts(tools, (host.cpu, host.arch, *host.isa), machine_id(), sees)
+
+
+def run_task(task: dict[str, Any]) -> dict[str, Any]:
+    """Run a stage in a child of this worker, when it is its turn on this machine; return what it answered, as JSON."""
+    module, _, name = task["function"].partition(":")
+    function = child.find_function(module, name)
+    said: list[str] = []
+    try:
+        with turn(Path(task["turns"]), alone=task["alone"]):
+            result = child.call(
+                function,
+                *child.decoded(function, task["arguments"]),
+                limit_s=task["limit_s"],
+                log=Path(task["log"]),
+                track=Path(task["track"]) if task["track"] is not None else None,
+                said=said.append,
+            )
+    except errors.EdgepackError as error:
+        kept = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
+        return {"error": kept, "log": getattr(error, "log", ""), "said": said}
+    return {"result": documents.encode(result), "said": said}
+
+
+class Cluster:
+    """Workers that stages are handed to. ``lanes`` is how many rows are worked on at once.
+
+    ``gone`` says that the scheduler is: what failed since then did not fail by itself.
+    """
+
+    gone = False
+
+    def __init__(self, client: Any, turns: Path, root: str, note: Callable[[str], None]) -> None:
+        """Take a client of dask.distributed, the folder of the turns, and the module whose code must be the same."""
+        self._client, self._turns, self._root, self._note = client, turns, root, note
+        self._lock = threading.Lock()
+        self._good: dict[str, WorkerFacts] = {}
+        self._refused: set[str] = set()
+        turns.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
+        turns.mkdir(exist_ok=True, mode=0o755)
+        self._text = secrets.token_hex(16)
+        self._probe = turns / f"probe-{secrets.token_hex(4)}.log"
+        self._probe.write_text(self._text, encoding="ascii")
+        self._here = worker_facts(root, str(self._probe), self._text)
+        self.workers()
+
+    def close(self) -> None:
+        """Remove what was made to find out what workers see."""
+        self._probe.unlink(missing_ok=True)
+
+    @property
+    def lanes(self) -> int:
+        """The number of stages that run at once, and one for what is done between them."""
+        counts: dict[str, int] = self._client.nthreads()
+        return max(1, sum(counts.get(address, 1) for address in self._good)) + 1
+
+    def workers(self) -> dict[str, WorkerFacts]:
+        """Return the workers that may be given stages now, new ones among them; wait where there is none.
+
+        Raises ``ToolchainError`` that names those that were refused where no other one comes.
+        """
+        deadline = time.monotonic() + _WAIT_S
+        with self._lock:
+            while True:
+                self._need_scheduler()
+                try:
+                    self._ask_new()
+                except OSError:
+                    self._need_scheduler()
+                    raise
+                if self._good:
+                    return dict(self._good)
+                if self._refused or time.monotonic() > deadline:
+                    raise ToolchainError(
+                        "no worker may be given a stage: " + ("; ".join(sorted(self._refused)) or "none is there"),
+                        hint="start workers with the same edgepack and packages, which see the folder of --store",
+                    )
+                time.sleep(0.2)
+
+    def _need_scheduler(self) -> None:
+        """Raise ``ToolchainError`` when the scheduler is gone."""
+        if self._client.status != "running":
+            self.gone = True
+            raise gone()
+
+    def _ask_new(self) -> None:
+        """Ask workers that were not there before what they are, and forget those that are gone."""
+        known = {address: info["name"] for address, info in self._client.scheduler_info(-1)["workers"].items()}
+        self._good = {address: facts for address, facts in self._good.items() if address in known}
+        new = [address for address in known if address not in self._good]
+        if not new:
+            return
+        found = self._client.run(worker_facts, self._root, str(self._probe), self._text, workers=new, on_error="return")
+        for address, facts in found.items():
+            if isinstance(facts, OSError):
+                continue  # it went away while it was asked
+            why = facts.differs(self._here) if isinstance(facts, WorkerFacts) else f"it has no edgepack ({facts})"
+            if why is None:
+                self._good[address] = facts
+            elif (said := f"worker {known[address]}: {why}") not in self._refused:
+                self._refused.add(said)
+                self._note(f"{said}; it is given nothing")
+
+    def call(
+        self,
+        known: Stage,
+        function: Callable[..., T],
+        *arguments: Any,
+        limit_s: float,
+        log: Path,
+        track: Path | None,
+        said: Callable[[str], None],
+    ) -> T:
+        """Return ``function(*arguments)`` of a stage, run by a worker; what is lost with a worker is run by another.
+
+        A stage that measures time runs on this machine, while no other stage does. Raises what ``child.call`` raises.
+        """
+        task = {
+            "function": f"{function.__module__}:{function.__qualname__}",
+            "arguments": [documents.encode(argument) for argument in arguments],
+            "limit_s": limit_s,
+            "log": str(log.absolute()),
+            "track": str(track) if track is not None else None,
+            "turns": str(self._turns),
+            "alone": known.host == "speed",
+        }
+        answer = self._answer(task, known)
+        for line in answer["said"]:
+            said(line)
+        if "error" in answer:
+            raise child.rebuilt(answer["error"], answer["log"])
+        found: T = child.decode_result(function, answer["result"])
+        return found
+
+    def _answer(self, task: dict[str, Any], known: Stage) -> dict[str, Any]:
+        for _ in range(_DEATHS):
+            allowed = self._allowed(known)
+            if not allowed:  # it measures this machine, on which no worker runs
+                return run_task(task)
+            answer = self._ask(task, allowed)
+            if answer is not None:
+                return answer
+            _LOG.info("%s is handed out again", known.name)
+        raise ChildError(
+            f"{known.name}: {_DEATHS} workers died while they ran it",
+            log="",
+            hint="see the logs of the workers; one that runs out of memory is ended",
+        )
+
+    def _allowed(self, known: Stage) -> list[str]:
+        """Return the addresses of the workers that a stage may run on."""
+        here = self._here.machine
+        return [a for a, facts in self.workers().items() if known.host != "speed" or facts.machine == here]
+
+    def _ask(self, task: dict[str, Any], allowed: list[str]) -> dict[str, Any] | None:
+        """Return the answer of a worker; None where those that were asked are gone."""
+        from distributed import CancelledError
+        from distributed.scheduler import KilledWorker
+
+        pool = self._client.get_executor(pure=False, workers=allowed, allow_other_workers=False, retries=2)
+        future = pool.submit(run_task, task)
+        while True:
+            try:
+                answer: dict[str, Any] = future.result(timeout=_LOOK_S)
+            except TimeoutError:
+                self._need_scheduler()
+                if not set(allowed) & set(self._client.scheduler_info(-1)["workers"]):
+                    future.cancel()
+                    return None
+            except KilledWorker:
+                return None
+            except CancelledError:
+                self.gone = True
+                raise gone() from None
+            else:
+                return answer
+
+
+def gone() -> ToolchainError:
+    """Return the error of a build whose scheduler is gone."""
+    return ToolchainError(
+        "the scheduler is gone", hint="start it, and run the same command again; what is done is kept"
+    )
+
+
+@contextmanager
+def open_cluster(workers: str, store: Path, root: str, note: Callable[[str], None]) -> Iterator[Cluster]:
+    """Yield the cluster that ``workers`` names: ``local:N``, which is started, or ``dask://HOST:PORT``, which runs.
+
+    ``store`` is a folder that workers see too. Raises ``ConfigError``, ``ToolchainError``.
+    """
+    kind, _, where = workers.partition(":")
+    with contextlib.ExitStack() as stack:
+        _require_dask()
+        if kind == "local" and where.isdigit() and 1 <= int(where) <= _MOST_LOCAL:
+            client = stack.enter_context(_local(int(where)))
+        elif kind == "dask" and where.startswith("//") and ":" in where:
+            client = stack.enter_context(_running(f"tcp:{where}"))
+        else:
+            raise ConfigError(
+                f"--workers {workers!r} is not known",
+                hint=f"write local:N with N from 1 to {_MOST_LOCAL}, or dask://HOST:PORT of a scheduler",
+            )
+        cluster = Cluster(client, store / "logs", root, note)
+        stack.callback(cluster.close)
+        yield cluster
+
+
+def _require_dask() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ModuleNotFoundError:
+        raise ToolchainError("dask.distributed is not installed", hint="pip install 'edgepack[cluster]'") from None
+
+
+@contextmanager
+def _local(count: int) -> Iterator[Any]:
+    """Start workers on this machine, which nobody but this process can reach: connections are proven by a fresh key."""
+    import dask
+    from distributed import Client, LocalCluster
+
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that ends is told by us
+    settings = {
+        "distributed.scheduler.allowed-failures": _DEATHS,
+        # Their web servers are started even without a dashboard: on this machine only, with nothing to see.
+        "distributed.scheduler.http.routes": [],
+        "distributed.worker.http.routes": [],
+    }
+    with (
+        scratch_folder() as folder,
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
+            dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
+            memory_limit=0, local_directory=str(folder), security=True, protocol="tls://",
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):  # fmt: skip
+        yield client
+
+
+@contextmanager
+def _running(address: str) -> Iterator[Any]:
+    from distributed import Client
+    from distributed.versions import VersionMismatchWarning
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", VersionMismatchWarning)  # workers that differ are told by us
+            client = Client(address, timeout=10, set_as_default=False)
+    except OSError as error:
+        raise ToolchainError(
+            f"no scheduler of dask answers at {address.removeprefix('tcp://')}: {error}",
+            hint="start one with 'dask scheduler', and workers with 'dask worker HOST:PORT'",
+        ) from None
+    with client:
+        yield client

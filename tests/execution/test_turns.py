@@ -1,0 +1,65 @@
+"""Whose turn it is on a machine."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from edgepack.execution.turns import machine_id, turn
+
+
+def test_this_machine_has_one_name() -> None:
+    assert machine_id() == machine_id()
+    assert len(machine_id()) == 8
+
+
+def test_who_measures_waits_for_the_others_and_is_not_overtaken(tmp_path: Path) -> None:
+    order: list[str] = []
+    inside, leave = threading.Event(), threading.Event()
+
+    def stays() -> None:
+        with turn(tmp_path, alone=False):
+            inside.set()
+            leave.wait(10)
+            order.append("first")
+
+    def comes(name: str, alone: bool) -> None:
+        with turn(tmp_path, alone=alone):
+            order.append(name)
+            time.sleep(0.1)
+            order.append(name)
+
+    threads = [threading.Thread(target=stays)]
+    threads[0].start()
+    inside.wait(10)
+    for name, alone in (("alone", True), ("late", False)):
+        threads.append(threading.Thread(target=comes, args=(name, alone)))
+        threads[-1].start()
+        time.sleep(0.2)
+    assert order == []
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert order == ["first", "alone", "alone", "late", "late"]
+
+
+def test_stages_that_do_not_measure_run_beside_each_other(tmp_path: Path) -> None:
+    with turn(tmp_path, alone=False), turn(tmp_path, alone=False):
+        pass
+
+
+def test_a_killed_process_gives_its_turn_back(tmp_path: Path) -> None:
+    code = (
+        "import sys, time, pathlib; from edgepack.execution.turns import turn\n"
+        "with turn(pathlib.Path(sys.argv[1]), alone=True):\n    print('in', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"in\n"
+        process.send_signal(signal.SIGKILL)
+        with turn(tmp_path, alone=True):
+            pass

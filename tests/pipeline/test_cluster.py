@@ -1,0 +1,241 @@
+"""Stages on workers: the same outputs, nothing lost with a worker but its task, and no worker that would differ."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cluster_stages
+import pytest
+from in_process import Told
+
+from edgepack.device.host import host_facts
+from edgepack.errors import ChildError, ConfigError, DataError, ToolchainError
+from edgepack.execution.runner import StageRunner
+from edgepack.execution.store import Store
+from edgepack.pipeline import cluster as module
+from edgepack.pipeline.cluster import Cluster, WorkerFacts, open_cluster
+
+pytestmark = pytest.mark.slow
+ROOT = "edgepack.pipeline.cluster"
+
+
+def runner(folder: Path, cluster: Cluster | None, events: Told | None = None) -> StageRunner:
+    return StageRunner(Store(folder / "store"), folder / "logs", events or Told(), 60.0, host_facts(), cluster)
+
+
+def told(diary: Path, what: str) -> list[list[str]]:
+    return [line.split() for line in diary.read_text().splitlines() if line.startswith(what)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cluster")
+
+
+@pytest.fixture(scope="module")
+def local(folder: Path) -> Iterator[Cluster]:
+    """Two workers on this machine."""
+    with open_cluster("local:2", folder / "store", ROOT, lambda _: None) as cluster:
+        yield cluster
+
+
+def listening(pids: set[int]) -> set[str]:
+    """The addresses, as the kernel writes them, that processes take connections on."""
+    inodes = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                inodes.add(str(link.readlink()))
+    found = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    return {words[1].split(":")[0] for words in found if words[3] == "0A" and f"socket:[{words[9]}]" in inodes}
+
+
+def test_nobody_else_reaches_workers_of_this_machine(local: Cluster) -> None:
+    pids = {os.getpid(), *local._client.run(os.getpid).values()}
+    assert listening(pids) == {"0100007F"}  # 127.0.0.1
+    assert local._client.scheduler.address.startswith("tls://127.0.0.1:")
+
+
+def test_outputs_are_those_of_this_process(local: Cluster, folder: Path, tmp_path: Path) -> None:
+    diary = str(tmp_path / "diary")
+    there = runner(folder, local).run(cluster_stages.work, 3, 0.0, diary)
+    here = runner(tmp_path, None).run(cluster_stages.work, 3, 0.0, diary)
+    assert (there.number, there.path.read_bytes()) == (here.number, here.path.read_bytes())
+    # the same entry under the same key, so that either takes what the other made
+    assert there.path.relative_to(folder / "store") == here.path.relative_to(tmp_path / "store")
+    assert len({who for _, _, who, _ in told(Path(diary), "begin")}) == 2
+    again = runner(folder, local)
+    assert again.run(cluster_stages.work, 3, 0.0, diary) == there
+    assert again.store.ran == []
+
+
+def test_errors_crashes_and_what_users_code_says_come_back(local: Cluster, folder: Path) -> None:
+    with pytest.raises(DataError, match="sample 1 is broken") as caught:
+        runner(folder, local).run(cluster_stages.fails, 1)
+    assert caught.value.hint == "look at it"
+    with pytest.raises(ChildError, match="SIGSEGV"):
+        runner(folder, local).run(cluster_stages.fails, 2)
+    assert runner(folder, local).run(cluster_stages.fails, 3).number == 3
+
+
+def test_a_stage_that_measures_runs_alone_on_its_machine(local: Cluster, folder: Path, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    stages = [(cluster_stages.timing if n % 3 == 0 else cluster_stages.work, n) for n in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        made = pool.map(lambda s: runner(folder, local).run(s[0], s[1], 0.3, str(diary)), stages)
+        assert [found.number for found in made] == list(range(6))
+    spans = {int(n): float(t) for _, n, _, t in told(diary, "begin")}
+    ends = {int(n): float(t) for _, n, _, t in told(diary, "end")}
+    for alone in (0, 3):
+        for other, began in spans.items():
+            assert other == alone or ends[other] <= spans[alone] or began >= ends[alone]
+    both = [n for n in spans for m in spans if n != m and spans[n] < ends[m] and spans[m] < ends[n]]
+    assert both, "the others run beside each other"
+
+
+def test_workers_that_are_killed_at_random_lose_nothing_but_their_task(folder: Path, tmp_path: Path) -> None:
+    diary, killed = tmp_path / "diary", []
+    with open_cluster("local:2", tmp_path / "store", ROOT, lambda _: None) as cluster:
+        ended = threading.Event()
+
+        def kill() -> None:
+            chance = random.Random(0)
+            while not ended.wait(chance.uniform(0.5, 1.5)) and len(killed) < 4:
+                found = cluster._client.run(os.getpid, on_error="ignore")
+                if found:
+                    killed.append(chance.choice(sorted(found.values())))
+                    os.kill(killed[-1], signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with ThreadPoolExecutor(4) as pool:
+            made = list(
+                pool.map(lambda n: runner(tmp_path, cluster).run(cluster_stages.work, n, 0.3, str(diary)), range(16))
+            )
+        ended.set()
+        killer.join()
+    assert [found.number for found in made] == list(range(16))
+    assert killed
+    assert all(found.path.read_text() == f"number {found.number}\n" for found in made)
+    finished = [n for _, n, _, _ in told(diary, "end")]
+    assert len(finished) <= 16 + len(killed)
+    assert len(told(diary, "begin")) <= 16 + 2 * len(killed)
+
+
+def dask(folder: Path, *words: str, path: Path | None = None) -> subprocess.Popen[bytes]:
+    kind, *options = words
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*([str(path)] if path else []), *sys.path])}
+    command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--host", "127.0.0.1", *options]
+    with (folder / f"{kind}.log").open("ab") as log:
+        return subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment, start_new_session=True)
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[tuple[str, Path, list[subprocess.Popen[bytes]]]]:
+    """A scheduler that runs, where it is, and a list of processes to end."""
+    file = tmp_path / "scheduler.json"
+    running = [dask(tmp_path, "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", str(file))]
+    try:
+        deadline = time.monotonic() + 60
+        while not (file.exists() and file.read_text().strip().endswith("}")):
+            assert time.monotonic() < deadline, (tmp_path / "scheduler.log").read_text()
+            time.sleep(0.1)
+        yield json.loads(file.read_text())["address"], tmp_path, running
+    finally:
+        for process in running:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+WORKER = ("--no-dashboard", "--nthreads", "1", "--no-nanny", "--name")
+
+
+def test_a_worker_with_another_tool_is_refused_by_name(scheduler: Any) -> None:
+    address, folder, running = scheduler
+    old = folder / "old" / "numpy-1.0.0.dist-info"
+    old.mkdir(parents=True)
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 1.0.0\n")
+    running.append(dask(folder, "worker", address, *WORKER, "stale", path=old.parent))
+    where, notes = f"dask:{address.removeprefix('tcp:')}", []
+    refused = pytest.raises(ToolchainError, match=r"worker stale: it has numpy 1\.0\.0, this build")
+    with refused, open_cluster(where, folder / "store", ROOT, notes.append):
+        pass
+    running.append(dask(folder, "worker", address, *WORKER, "good"))
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with open_cluster(where, folder / "store", ROOT, notes.append) as cluster:
+                found = [
+                    runner(folder, cluster).run(cluster_stages.work, n, 0.0, str(folder / "diary")) for n in range(3)
+                ]
+            break
+        except ToolchainError:
+            assert time.monotonic() < deadline
+    assert [made.number for made in found] == [0, 1, 2]
+    assert {who for _, _, who, _ in told(folder / "diary", "begin")} == {str(running[-1].pid)}
+    assert any("worker stale" in note for note in notes)
+
+
+def test_a_scheduler_that_dies_ends_the_build_with_what_to_do(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, folder, running = scheduler
+    monkeypatch.setattr(module, "_LOOK_S", 0.5)
+    running.append(dask(folder, "worker", address, *WORKER, "good"))
+    with open_cluster(f"dask:{address.removeprefix('tcp:')}", folder / "store", ROOT, lambda _: None) as cluster:
+        threading.Timer(2.0, lambda: os.killpg(running[0].pid, signal.SIGKILL)).start()
+        own = runner(folder, cluster)
+        with pytest.raises(ToolchainError, match="the scheduler is gone") as caught:
+            [own.run(cluster_stages.work, number, 1.0, str(folder / "diary")) for number in range(100)]
+    assert "what is done is kept" in caught.value.hint
+    assert cluster.gone
+    with pytest.raises(ToolchainError, match="the scheduler is gone"):
+        cluster.workers()
+    assert len(list((folder / "store" / "work").glob("*/made.txt"))) >= 1
+
+
+@pytest.mark.parametrize(
+    "workers", ["local", "local:0", "local:x", "local:999", "dask://", "dask:h:1", "http://h:1", ""]
+)
+def test_workers_that_cannot_be_meant_are_refused(tmp_path: Path, workers: str) -> None:
+    with pytest.raises(ConfigError, match="is not known") as caught, open_cluster(workers, tmp_path, ROOT, print):
+        pass
+    assert "local:N" in caught.value.hint
+
+
+def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path) -> None:
+    missing = pytest.raises(ToolchainError, match="no scheduler of dask answers at 127")
+    with missing, open_cluster("dask://127.0.0.1:1", tmp_path, ROOT, print):
+        pass
+
+
+HERE = WorkerFacts({"edgepack's code": "a", "onnx": "1"}, ("cpu", "x86_64", "avx2"), "m", sees=True)
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (HERE, None),
+        (WorkerFacts(HERE.tools, HERE.processor, "other", sees=True), None),
+        (WorkerFacts(HERE.tools, HERE.processor, "m", sees=False), "does not see the folder of the store"),
+        (WorkerFacts({**HERE.tools, "onnx": "2"}, HERE.processor, "m", sees=True), "onnx 2, this build 1"),
+        (WorkerFacts({"onnx": "1"}, HERE.processor, "m", sees=True), "edgepack's code not at all, this build a"),
+        (WorkerFacts({**HERE.tools, "more": "2"}, HERE.processor, "m", sees=True), "more 2, this build not at all"),
+        (WorkerFacts(HERE.tools, ("cpu", "x86_64"), "m", sees=True), "its processor is another one"),
+    ],
+)
+def test_what_keeps_a_worker_from_stages(there: WorkerFacts, said: str | None) -> None:
+    found = there.differs(HERE)
+    assert (found is None) if said is None else (said in str(found))
