@@ -51,10 +51,15 @@ def build_many(
         return _together(matrix, tuple(_build_model(plan, work) for plan in matrix.plans))
     with open_cluster(workers, store.folder, __name__, events.note) as cluster:
         work = _Work(matrix, store, events, cluster, cluster.lanes)
-        with _threads(work.lanes) as models, _threads(work.lanes) as work.rows:
-            results = tuple(models.map(lambda plan: _build_model(plan, work), matrix.plans))
-        if cluster.gone:
-            raise gone()
+        try:
+            with _threads(work.lanes) as models, _threads(work.lanes) as work.rows:
+                results = tuple(models.map(lambda plan: _build_model(plan, work), matrix.plans))
+        except EdgepackError:
+            if cluster.gone:
+                raise gone() from None
+            raise
+        finally:
+            work.over = True
     return _together(matrix, results)
 
 
@@ -78,6 +83,7 @@ class _Work:
     ) -> None:
         self.store, self.events, self.cluster, self.lanes = store, events, cluster, lanes
         self.rows: ThreadPoolExecutor | None = None
+        self.over = False  # what fails from now on fails because all is being ended
         self._total, self._begun = matrix.size, set[str]()
         self._lock = threading.Lock()
         names = [name for plan in matrix.plans for name in _names(plan)]
@@ -163,6 +169,8 @@ def _build_rows(plan: BuildPlan, original: Original, runner: StageRunner, work: 
 
 def _failed(plan: BuildPlan, error: EdgepackError, work: _Work, runner: StageRunner) -> BuildResult:
     """Return the rows of a model that cannot be built; a bundle of an earlier build must not pass for this one's."""
+    if work.over or (work.cluster is not None and work.cluster.gone):
+        raise error
     work.give_up(plan)
     work.events.note(f"{plan.name}: {error.message}")
     rows = []

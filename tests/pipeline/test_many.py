@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass, field
@@ -12,10 +13,11 @@ import onnx
 import pytest
 from in_process import Told
 
-from edgepack.errors import StorageError
+from edgepack.errors import StorageError, ToolchainError
 from edgepack.execution.store import Store
 from edgepack.pipeline import many
 from edgepack.pipeline.build import build, exit_code
+from edgepack.pipeline.cluster import gone
 from edgepack.pipeline.many import build_many
 from edgepack.pipeline.matrix import Matrix, one, read_matrix
 from edgepack.pipeline.outlook import outlook
@@ -203,3 +205,23 @@ def test_one_model_is_built_by_workers_into_its_own_folder(built: Built) -> None
         "first-raspberry-pi-5-fp32.edgepack",
         "report.html",
     ]
+
+
+class Gone:
+    """A cluster whose scheduler dies before the first stage."""
+
+    gone, lanes = False, 2
+
+    def call(self, *_: object, **__: object) -> object:
+        self.gone = True
+        raise gone()
+
+
+def test_a_scheduler_that_is_gone_is_no_fault_of_the_models(built: Built, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every row would be told as failed, and what an earlier build made would be taken away."""
+    files = [path for path in (built.folder / "all").rglob("*") if path.is_file() and path.parent.name != "logs"]
+    before = {path: path.stat().st_mtime_ns for path in files}
+    monkeypatch.setattr(many, "open_cluster", lambda *_: contextlib.nullcontext(Gone()))
+    with pytest.raises(ToolchainError, match="the scheduler is gone"):
+        build_many(built.matrix, Store(built.folder / "store that is empty"), None, "dask://nowhere:1")
+    assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -39,6 +39,7 @@ _WRAP = (
 )
 # Notes of a row that explain how it came to be rather than what it is worth.
 _EXPERT = ("corrections", "saturation", "agreement", "sqnr_db")
+_MOST_NAMES = 8
 _STATUS = {
     "failed": "[red]failed[/]",
     "gate_missed": "[yellow]gate missed[/]",
@@ -195,15 +196,24 @@ def _sqnr(row: BuildRow) -> str:
 def _remarks(result: BuildResult, *, expert: bool) -> list[str]:
     """Collect what was not measured and why, each once with its rows; or what experts ask for."""
     texts: dict[str, list[str]] = {}
+    several = _are_of_several(result.rows)
     for row in result.rows:
         if row.status in ("failed", "skipped"):
             continue
+        name = f"{row.model} {row.target} {row.precision}" if several else f"{row.target} {row.precision}"
         for what, why in row.notes.items():
             if what == "latency" and why in row.notes.get("verification", ""):
                 continue  # said there already
             if (what in _EXPERT) == expert:
-                texts.setdefault(f"{what}: {why}", []).append(f"{row.target} {row.precision}")
-    return [text if len(rows) == len(result.rows) else f"{', '.join(rows)}: {text}" for text, rows in texts.items()]
+                texts.setdefault(f"{what}: {why}", []).append(name)
+    return [text if len(rows) == len(result.rows) else f"{_some(rows)}: {text}" for text, rows in texts.items()]
+
+
+def _some(names: list[str]) -> str:
+    """Return names in words, of very many the first ones."""
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more"
 
 
 def show_targets(console: Console, targets: tuple[Target, ...]) -> None:

@@ -15,7 +15,7 @@ from edgepack.cli.show.console import Console, PlainConsole, make_console
 from edgepack.cli.show.measured import show_results
 from edgepack.cli.show.tables import show_build, show_targets, show_verification
 from edgepack.engines.targets import list_targets
-from edgepack.specs.build import NOT_HERE, BuildResult
+from edgepack.specs.build import NOT_HERE, BuildResult, BuildRow
 from edgepack.specs.run import OutputDistance, Verification
 
 
@@ -236,3 +236,19 @@ def test_a_build_ends_with_what_to_take(console: Console, capsys: pytest.Capture
     printed = " ".join(capsys.readouterr().err.split())
     assert "host-onnxruntime: int8 is 1.11 times slower (1.03–1.18)" in printed  # noqa: RUF001
     assert "Take fp32 there, unless size matters more." in printed
+
+
+def test_rows_of_several_models_are_named_by_their_model(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = tuple(
+        BuildRow(
+            "host", "int8", "failed" if number == 0 else "ok", "no", model=f"net{number}", notes={"accuracy": "none"}
+        )
+        for number in range(12)
+    )
+    show_build(console, BuildResult("all", rows, (), "out", None, {}, 1, 0))
+    said = capsys.readouterr()
+    assert said.out.splitlines()[0].split()[:3] == ["model", "target", "precision"]
+    assert "net0 host int8: no" in said.out
+    words = " ".join(said.err.split())
+    assert "net1 host int8, net2 host int8" in words
+    assert "net8 host int8 and 3 more: accuracy: none" in words
