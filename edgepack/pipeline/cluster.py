@@ -106,8 +106,19 @@ class Cluster:
 
     gone = False
 
-    def __init__(self, client: Any, turns: Path, root: str, note: Callable[[str], None]) -> None:
-        """Take a client of dask.distributed, the folder of the turns, and the module whose code must be the same."""
+    def __init__(
+        self,
+        client: Any,
+        turns: Path,
+        root: str,
+        note: Callable[[str], None],
+        refill: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Take a client of dask.distributed, the folder of the turns, and the module whose code must be the same.
+
+        ``refill`` is called where no worker is left: one that was killed while it began is not started again else.
+        """
+        self._refill = refill
         self._client, self._turns, self._root, self._note = client, turns, root, note
         self._lock = threading.Lock()
         self._good: dict[str, WorkerFacts] = {}
@@ -146,6 +157,7 @@ class Cluster:
                     raise
                 if self._good:
                     return dict(self._good)
+                self._refill()
                 if self._refused or time.monotonic() > deadline:
                     raise ToolchainError(
                         "no worker may be given a stage: " + ("; ".join(sorted(self._refused)) or "none is there"),
@@ -269,15 +281,15 @@ def open_cluster(workers: str, store: Path, root: str, note: Callable[[str], Non
     with contextlib.ExitStack() as stack:
         _require_dask()
         if kind == "local" and where.isdigit() and 1 <= int(where) <= _MOST_LOCAL:
-            client = stack.enter_context(_local(int(where)))
+            client, refill = stack.enter_context(_local(int(where)))
         elif kind == "dask" and where.startswith("//") and ":" in where:
-            client = stack.enter_context(_running(f"tcp:{where}"))
+            client, refill = stack.enter_context(_running(f"tcp:{where}")), lambda: None
         else:
             raise ConfigError(
                 f"--workers {workers!r} is not known",
                 hint=f"write local:N with N from 1 to {_MOST_LOCAL}, or dask://HOST:PORT of a scheduler",
             )
-        cluster = Cluster(client, store / "logs", root, note)
+        cluster = Cluster(client, store / "logs", root, note, refill)
         stack.callback(cluster.close)
         yield cluster
 
@@ -290,7 +302,7 @@ def _require_dask() -> None:
 
 
 @contextmanager
-def _local(count: int) -> Iterator[Any]:
+def _local(count: int) -> Iterator[tuple[Any, Callable[[], None]]]:
     """Start workers on this machine, which nobody but this process can reach: connections are proven by a fresh key."""
     import dask
     from distributed import Client, LocalCluster
@@ -298,6 +310,7 @@ def _local(count: int) -> Iterator[Any]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that ends is told by us
     settings = {
         "distributed.scheduler.allowed-failures": _DEATHS,
+        "distributed.deploy.lost-worker-timeout": "2s",
         # Their web servers are started even without a dashboard: on this machine only, with nothing to see.
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
@@ -313,7 +326,7 @@ def _local(count: int) -> Iterator[Any]:
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):  # fmt: skip
-        yield client
+        yield client, lambda: cluster.scale(count)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from pathlib import Path
 
 from edgepack.base import documents
@@ -141,6 +141,8 @@ def _build_model(plan: BuildPlan, work: _Work) -> BuildResult:
         return _failed(plan, error, work, runner)
     except OSError as error:
         return _failed(plan, StorageError(f"{error.strerror or error}: {error.filename or plan.out}"), work, runner)
+    except CancelledError:  # everything is being ended
+        raise
     except Exception as error:
         # A model that edgepack stumbles over must not cost the others.
         _LOG.exception("%s", plan.name)

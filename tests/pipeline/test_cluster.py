@@ -136,6 +136,14 @@ def test_workers_that_are_killed_at_random_lose_nothing_but_their_task(folder: P
     assert len(told(diary, "begin")) <= 16 + 2 * len(killed)
 
 
+def test_all_workers_may_die_for_good_and_others_come(folder: Path, tmp_path: Path) -> None:
+    """One that is killed while it begins is not started again by its keeper: the build ended with "none is there"."""
+    with open_cluster("local:1", tmp_path / "store", ROOT, lambda _: None) as cluster:
+        cluster._client.sync(cluster._client.scheduler.retire_workers, close_workers=True, remove=True)
+        made = runner(tmp_path, cluster).run(cluster_stages.work, 5, 0.0, str(tmp_path / "diary"))
+    assert made.number == 5
+
+
 def dask(folder: Path, *words: str, path: Path | None = None) -> subprocess.Popen[bytes]:
     kind, *options = words
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*([str(path)] if path else []), *sys.path])}
