@@ -56,6 +56,7 @@ def user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("EDGEPACK_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("EDGEPACK_STORE", str(tmp_path_factory.mktemp("store")))
         patch.setenv("EDGEPACK_TUNING", str(tmp_path_factory.mktemp("tuning")))
+        patch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it; what is captured is as wide as a file
         yield
 
 

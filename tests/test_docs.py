@@ -44,9 +44,13 @@ def pages_before(name: str) -> list[str]:
     return [page.after, *pages_before(page.after)] if page.after is not None else []
 
 
+# Pages whose commands train, tune or build for the better part of a minute.
+LONG = ("docs/engines/tvm.md", "docs/tasks.md", "docs/many-models.md", "docs/texts-sounds-tables.md")
+
+
 def parameters() -> list[object]:
     names = sorted((name for name in PAGES if of_kind(name, PROGRAMS)), key=lambda name: len(pages_before(name)))
-    marks = {name: [pytest.mark.slow, *([pytest.mark.long] if name == "docs/engines/tvm.md" else [])] for name in names}
+    marks = {name: [pytest.mark.slow, *([pytest.mark.long] if name in LONG else [])] for name in names}
     return [pytest.param(name, marks=marks[name]) for name in names]
 
 

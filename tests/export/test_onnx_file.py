@@ -49,4 +49,4 @@ def test_a_bad_file_leaves_nothing(tmp_path: Path) -> None:
 def test_it_needs_no_samples_and_advises_on_other_formats() -> None:
     assert not FRAMEWORK.uses_samples
     assert FRAMEWORK.suffixes == (".onnx",)
-    assert "tf2onnx" in FRAMEWORK.advice[".tflite"]
+    assert "SavedModel" in FRAMEWORK.advice[".pb"]

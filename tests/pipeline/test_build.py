@@ -98,7 +98,7 @@ def test_build_json_holds_what_was_returned(again: BuildResult) -> None:
     for row, returned in zip(document["rows"], result.rows, strict=True):
         assert keys <= set(row)
         assert row["sha256"] == returned.sha256
-        assert set(row["accuracy"]) == {"metric", "n", "fp32", "value", "drop", "ci95"}
+        assert set(row["accuracy"]) == {"metric", "n", "fp32", "value", "drop", "ci95", "truth", "classes"}
     assert result.report is not None
     assert "host-openvino" in Path(result.report).read_text()
 

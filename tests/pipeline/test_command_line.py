@@ -81,10 +81,18 @@ def test_what_is_the_default_is_left_out(monkeypatch, tmp_path):
     assert parsed(build_command(plain), monkeypatch) == plain
 
 
-def test_the_words_of_a_row_build_it_alone():
+def test_the_words_of_a_row_build_it_alone(tmp_path):
+    from edgepack.base.resources import targets_folder
     from edgepack.pipeline.build import _commands
+    from edgepack.pipeline.plan import resolve
 
-    commands = tuple(_commands(dataclasses.replace(FULL, strict=False)))
+    board = tmp_path / "board.toml"
+    board.write_text((targets_folder() / "raspberry-pi-5.toml").read_text().replace('"raspberry-pi-5"', '"board"'))
+    targets = ("host-onnxruntime", str(board))
+    settings = BuildSettings(
+        "net.onnx", targets, ("fp32", "int8"), data="pictures", recipe="imagenet", out=str(tmp_path)
+    )
+    commands = tuple(_commands(resolve(settings)))
     assert len(commands) == 4
-    assert commands[3][3:7] == ("--target", "board.toml", "--precision", "int8")
+    assert commands[3][3:7] == ("--target", str(board), "--precision", "int8")
     assert "--out" not in commands[3]
