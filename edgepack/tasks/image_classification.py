@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from edgepack.errors import ConfigError
+from edgepack.errors import ConfigError, DataError
 from edgepack.specs.answer import Answer, Classes
 from edgepack.specs.task import Frame, Task
 from edgepack.specs.types import Array
@@ -30,18 +30,41 @@ class Settings:
 
 
 def probabilities(scores: Array, activation: str) -> Array:
-    """Return scores [classes] as what an activation makes of them, float64."""
+    """Return scores [classes] as what an activation makes of them, float64.
+
+    One score alone is that of the second of two classes, as metrics read it: a probability where it is in 0 to 1, else
+    a logit.
+    """
     values = np.asarray(scores, np.float64).ravel()
+    if values.size == 1:
+        second = values if 0 <= values[0] <= 1 and activation in ("auto", "none") else _sigmoid(values)
+        return np.concatenate([1 - second, second])
     if activation == "auto":
         are = values.size > 0 and values.min() >= 0 and abs(values.sum() - 1) < 0.02
         activation = "none" if are else "softmax"
     if activation == "none":
         return values
+    if activation == "sigmoid":
+        return _sigmoid(values)
+    powers = np.exp(values - values.max(initial=-np.inf))
+    return np.asarray(powers / powers.sum())
+
+
+def _sigmoid(values: Array) -> Array:
     with np.errstate(over="ignore"):
-        if activation == "sigmoid":
-            return np.asarray(1 / (1 + np.exp(-values)))
-        powers = np.exp(values - values.max(initial=-np.inf))
-        return np.asarray(powers / powers.sum())
+        return np.asarray(1 / (1 + np.exp(-values)))
+
+
+def class_scores(outputs: Mapping[str, Array]) -> Array:
+    """Return the first output as scores [classes] of one thing. Raises ``DataError`` where it has none."""
+    name, scores = next(iter(outputs.items()))
+    values = np.asarray(scores)
+    if values.dtype.kind not in "fiu" or not values.size or (values.ndim < 2 and values.size == 1):
+        raise DataError(
+            f"the model's first output {name!r} is no class scores: {values.dtype.name} {list(values.shape)}",
+            hint="export it with the scores [batch, classes] as its first output, or use --task tensors",
+        )
+    return values
 
 
 def best(values: Array, names: tuple[str, ...], top: int) -> Classes:
@@ -53,8 +76,8 @@ def best(values: Array, names: tuple[str, ...], top: int) -> Classes:
 
 def _answer(task: Task, outputs: Mapping[str, Array], _frame: Frame, _measuring: bool) -> Answer:
     settings = read_settings(Settings, task.settings)
-    scores = next(iter(outputs.values()))
-    return best(probabilities(scores, settings.activation), task.classes, settings.top)
+    values = probabilities(class_scores(outputs), settings.activation)
+    return best(values, task.classes, settings.top)
 
 
 def _check(task: Task) -> None:

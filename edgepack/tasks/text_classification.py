@@ -11,7 +11,7 @@ from edgepack.specs.answer import Answer
 from edgepack.specs.task import Frame, Task
 from edgepack.specs.types import Array
 from edgepack.tasks import TaskKind, no_more, read_settings
-from edgepack.tasks.image_classification import best, probabilities
+from edgepack.tasks.image_classification import best, class_scores, probabilities
 from edgepack.tasks.texts import check_text, prepare_text, tokenizer_files
 
 # What can be measured of class scores, whatever they are of.
@@ -33,7 +33,7 @@ class Settings:
 def answer_classes(task: Task, outputs: Mapping[str, Array], _frame: Frame, measuring: bool) -> Answer:
     """Return the best classes of the first output's scores; names only where there is one for each."""
     settings = read_settings(Settings, task.settings)
-    values = probabilities(next(iter(outputs.values())), settings.activation)
+    values = probabilities(class_scores(outputs), settings.activation)
     top = settings.top if measuring else min(settings.top, max(1, int((values >= settings.threshold).sum())))
     return best(values, task.classes if len(task.classes) == len(values) else (), top)
 

@@ -14,6 +14,7 @@ def convert(job: Any) -> None:
     model = _load(job)
     columns = _columns(job, model)
     proto = _to_onnx(job, model, columns)
+    scores_alone = _leave_labels_out(job, model, proto)
     job.model.write_bytes(proto.SerializeToString())
     classes = getattr(model, "classes_", None)
     if classes is not None:
@@ -21,7 +22,7 @@ def convert(job: Any) -> None:
     outputs = [value.name for value in proto.graph.output]
     for seed, rows in ((0, 1), (1, 2), (2, _ROWS)):
         feeds = _rows(columns, seed, rows)
-        answers = _answers(model, columns, feeds)
+        answers = _answers(model, columns, feeds)[1 if scores_alone else 0 :]
         if len(answers) != len(outputs):
             raise job.refuse(
                 f"{type(model).__name__} gives {len(answers)} outputs, its converter {len(outputs)}",
@@ -31,6 +32,25 @@ def convert(job: Any) -> None:
             feeds,
             {value.name: _as(answer, value.type.tensor_type) for value, answer in zip(proto.graph.output, answers)},
         )
+
+
+def _leave_labels_out(job: Any, model: Any, proto: Any) -> bool:
+    """Keep the scores alone of a classifier, whose label is the class of the highest one; say whether there are any."""
+    classifies = hasattr(model, "classes_") or type(model).__name__ == "Booster"
+    if len(proto.graph.output) != 2 or not classifies:
+        return False
+    del proto.graph.output[0]
+    needed = {value.name for value in proto.graph.output}
+    nodes = list(proto.graph.node)
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            needed |= set(node.input)
+        else:
+            nodes.remove(node)
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    job.note("its label is left out: it is the class with the highest score")
+    return True
 
 
 def _load(job: Any) -> Any:
