@@ -291,7 +291,7 @@ def _calibration(original: Original) -> SampleSet:
 
 def _misses_gate(evaluation: Evaluation, max_drop: float | None) -> bool:
     found = evaluation.accuracy
-    return max_drop is not None and found is not None and not evaluation.suspect and found.drop > max_drop
+    return max_drop is not None and found is not None and not evaluation.suspect and found.drops_more_than(max_drop)
 
 
 def _meet_gate(
@@ -349,7 +349,7 @@ def _check(
         raise GateError(
             f"the gate --max-drop cannot be checked: {evaluation.accuracy_reason}", hint="add --eval with labels"
         )
-    if found.drop > settings.max_drop:
+    if found.drops_more_than(settings.max_drop):
         raise GateError(
             _dropped(found, precision, settings.max_drop)
             + (f"; none of {tried} models with operators in fp32 passed" if tried else ""),

@@ -118,5 +118,5 @@ def as_trial(left: tuple[str, ...], evaluation: Evaluation, macs_share: float, m
         drop=found.drop,
         sqnr_db=evaluation.closeness.sqnr_db,
         macs_share=macs_share,
-        passed=found.drop <= max_drop and all(o.passed for o in evaluation.verification.outputs),
+        passed=not found.drops_more_than(max_drop) and all(o.passed for o in evaluation.verification.outputs),
     )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+_ROUNDED = 1e-9  # figures are computed from others
+
 
 @dataclass(frozen=True)
 class RunOptions:
@@ -129,3 +131,7 @@ class Accuracy:
     ci95: tuple[float, float]
     truth: Literal["labels", "fp32"] = "labels"
     classes: tuple[ClassFigure, ...] = ()
+
+    def drops_more_than(self, most: float) -> bool:
+        """Return whether the drop is beyond ``most``: 0.99 less 0.98 is not, though it is 0.010000000000000009."""
+        return self.drop > most + _ROUNDED * max(1.0, abs(self.fp32))

@@ -140,7 +140,13 @@ def test_latencies_are_those_of_the_models_that_were_tried(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("drop", "max_drop", "numerics", "passed"),
-    [(0.01, 0.01, True, True), (0.011, 0.01, True, False), (-0.5, 0.0, True, True), (0.0, 0.01, False, False)],
+    [
+        (0.01, 0.01, True, True),
+        (0.99 - 0.98, 0.01, True, True),
+        (0.011, 0.01, True, False),
+        (-0.5, 0.0, True, True),
+        (0.0, 0.01, False, False),
+    ],
 )
 def test_a_trial_passes_by_drop_and_numerics(drop: float, max_drop: float, numerics: bool, passed: bool) -> None:
     found = as_trial(("a",), evaluation(drop, passed=numerics), 0.25, max_drop)

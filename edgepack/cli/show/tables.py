@@ -126,11 +126,12 @@ def _build_table(rows: tuple[BuildRow, ...]) -> Table:
     time, factor = show.unit_for([latency.p50 if latency else None for latency in latencies], show.TIMES)
     size, sizes = show.column([row.size_bytes for row in rows], show.SIZES)
     quality, unit, values = _quality(rows)
-    drops = [_drop(row) for row in rows]
+    alike = [is_fraction(row.accuracy.metric) for row in rows if row.accuracy]
+    drops = [_drop(row, named=len(set(alike)) > 1) for row in rows]
     figures = {
         "size": (size, sizes),
         quality: (unit, values),
-        "drop": ("points" if any(row.accuracy and is_fraction(row.accuracy.metric) for row in rows) else "", drops),
+        "drop": ("points" if all(alike) and alike else "", drops),
         **({"SQNR": ("dB", [_sqnr(row) for row in rows])} if quality != "SQNR" else {}),
         "p50": (time, [show.digits(latency.p50 / factor) if latency else "-" for latency in latencies]),
         "p90": (time, [show.digits(x.p90 / factor) if x and x.p90 is not None else "-" for x in latencies]),
@@ -162,13 +163,23 @@ def _in(names: tuple[str, ...], shown: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _quality(rows: tuple[BuildRow, ...]) -> tuple[str, str, list[str]]:
     """Return by what the rows are judged, its unit and a cell a row: accuracy, else agreement, else closeness."""
-    metric = next((row.accuracy.metric for row in rows if row.accuracy), None)
-    if metric is not None:
+    metrics = dict.fromkeys(row.accuracy.metric for row in rows if row.accuracy)
+    if len(metrics) > 1:  # of several models: each row names its own
+        return "metric", "", [_named(row) for row in rows]
+    if metrics:
+        metric = next(iter(metrics))
         percent = is_fraction(metric)
         return metric, "%" if percent else "", [_accuracy(row, percent) for row in rows]
     if all(row.agreement is None for row in rows) and any(_sqnr(row) != "-" for row in rows):
         return "SQNR", "dB", [_sqnr(row) for row in rows]
     return "agreement", "%", ["-" if row.agreement is None else f"{100 * row.agreement:.1f}" for row in rows]
+
+
+def _named(row: BuildRow) -> str:
+    if row.accuracy is None:
+        return "-"
+    percent = is_fraction(row.accuracy.metric)
+    return f"{row.accuracy.metric} {_accuracy(row, percent)}{' %' if percent else ''}"
 
 
 def _accuracy(row: BuildRow, percent: bool) -> str:
@@ -177,10 +188,13 @@ def _accuracy(row: BuildRow, percent: bool) -> str:
     return f"{100 * row.accuracy.value:.2f}" if percent else f"{row.accuracy.value:.4g}"
 
 
-def _drop(row: BuildRow) -> str:
+def _drop(row: BuildRow, *, named: bool) -> str:
+    """Return the drop; where rows have several units, points are ``named``."""
     if row.accuracy is None:
         return "-"
-    return show.points(row.accuracy.drop) if is_fraction(row.accuracy.metric) else f"{row.accuracy.drop:+.4g}"
+    if not is_fraction(row.accuracy.metric):
+        return f"{row.accuracy.drop:+.4g}"
+    return f"{show.points(row.accuracy.drop)}{' pt' if named else ''}"
 
 
 def _sqnr(row: BuildRow) -> str:

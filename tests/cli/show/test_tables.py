@@ -16,7 +16,7 @@ from edgepack.cli.show.measured import show_results
 from edgepack.cli.show.tables import show_build, show_targets, show_verification
 from edgepack.engines.targets import list_targets
 from edgepack.specs.build import NOT_HERE, BuildResult, BuildRow
-from edgepack.specs.run import OutputDistance, Verification
+from edgepack.specs.run import Accuracy, OutputDistance, Verification
 
 
 @pytest.fixture(params=[PlainConsole, make_console], ids=["plain", "rich"], autouse=True)
@@ -252,3 +252,13 @@ def test_rows_of_several_models_are_named_by_their_model(console: Console, capsy
     words = " ".join(said.err.split())
     assert "net1 host int8, net2 host int8" in words
     assert "net8 host int8 and 3 more: accuracy: none" in words
+
+
+def test_rows_of_several_metrics_name_their_own(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    figures = (Accuracy("top1", 40, 0.99, 0.97, 0.02, (0.0, 0.1)), Accuracy("mae", 40, 0.5, 0.5235, 0.0235, (0.0, 0.1)))
+    rows = tuple(BuildRow("host", "int8", "ok", model=found.metric, accuracy=found) for found in figures)
+    show_build(console, BuildResult("all", rows, (), "out", None, {}, 1, 0))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert any("top1 97.00 %" in line and "+2.00 pt" in line for line in lines)
+    assert any("mae 0.5235" in line and "+0.0235" in line and "%" not in line for line in lines)
+    assert not any("points" in line for line in lines)
