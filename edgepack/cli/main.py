@@ -107,12 +107,17 @@ class EdgepackGroup(NamesGroup):
             self._run(words, debug=debug)
 
     def _run(self, words: list[str], *, debug: bool) -> NoReturn:
+        stdout = sys.stdout
         try:
             # Without its standalone mode Click returns the code of a command that called for an exit.
             code = super().main(args=words, prog_name="edgepack", standalone_mode=False)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show(file=sys.stderr)
             _leave(error.exit_code)
+        except SystemExit:
+            if sys.stdout is stdout:
+                raise
+            _leave(_UNREAD)  # Click has put another one there, as nobody reads the pipe any more
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _leave(_UNREAD)

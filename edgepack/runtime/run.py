@@ -27,6 +27,7 @@ from edgepack.tasks import TASKS, answer, prepare
 from edgepack.tasks.pictures import frame_of_input, open_pixels
 
 _TOP = 5
+_TEXT_FILES, _TABLES = (".txt", ".md", ".npz", ".npy"), (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
 _MOST_TEXT_BYTES = 4 << 20
 _SUMMARY_VALUES = 10_000
 
@@ -151,6 +152,8 @@ def read_input(source: Path | str, model: LoadedModel) -> tuple[dict[str, Array]
     """
     manifest = model.manifest
     words = manifest.task is not None and TASKS.get(manifest.task.kind).words
+    if words:
+        _refuse_file_for_text(str(source))
     if words and not os.path.isfile(source):  # noqa: PTH113 (Path.is_file raises for a long sentence)
         prepared = prepare(str(source), model.making)
         return dict(prepared.feeds), prepared.frame
@@ -161,6 +164,16 @@ def read_input(source: Path | str, model: LoadedModel) -> tuple[dict[str, Array]
         return feeds, frame_of_input(model.making) if one and manifest.task is not None else None
     prepared = prepare(_read_text(source) if words else source, model.making)
     return dict(prepared.feeds), prepared.frame
+
+
+def _refuse_file_for_text(source: str) -> None:
+    """Raise ``DataError`` for a word that must be a file's name and is none here, and for a file of many texts."""
+    suffix = os.path.splitext(source)[1].lower()  # noqa: PTH122 (of a long sentence)
+    there = os.path.isfile(source)  # noqa: PTH113
+    if not there and not any(letter.isspace() for letter in source) and suffix in (*_TEXT_FILES, *_TABLES):
+        raise DataError(f"there is no file {source}", hint="check the path, or give the sentence itself")
+    if there and suffix in _TABLES:
+        raise DataError(f"{source} holds many texts", hint="give one: a sentence, or a .txt file with it")
 
 
 def _read_text(source: Path) -> str:

@@ -106,6 +106,10 @@ def test_a_sentence_is_put_into_its_class(texts, tmp_path, device):
     assert said(device, bundle, "Hello, the NEW world!") == list(found.answer.lines())
     (tmp_path / "text.txt").write_text("I lost my card\n")
     assert said(device, bundle, tmp_path / "text.txt")[0].endswith(" lost")
+    with pytest.raises(DataError, match=r"there is no file nofile\.txt"):  # not a sentence of one odd word
+        run_within(bundle, "nofile.txt", None)
+    with pytest.raises(DataError, match="holds many texts"):
+        run_within(bundle, str(texts / "a.csv"), None)
     manifest = open_bundle(bundle).manifest
     assert manifest.classes == ("lost", "new")
     assert "tokenizer" not in manifest.task.input
