@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _OUTSIDE = 2.0  # pixels: labels are rounded, also by a little beyond the picture's side
 _NAMED = 4
+_RENAME = "give each class a name of its own, or remove the one that is not used"
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,10 @@ def arrange(
     """Return pictures with their things as labels, numbered like the model's classes ``order``, where it has names.
 
     ``classes`` are the source's names by its numbers. Without ``order`` they keep the source's order. What is wrong
-    with a thing makes its picture a bad sample. Raises ``DataError`` when no class of the source is one of the model's.
+    with a thing makes its picture a bad sample. Raises ``DataError`` when no class of the source is one of the model's,
+    or when two of either have one name.
     """
+    _check_names(classes, order, root)
     numbers, names, notes = _numbers(classes, order, root)
     labels, wrong = [], list(bad)
     known = {found.index for found in bad}
@@ -117,6 +120,21 @@ def find_other_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]], wh
     return bad
 
 
+def _check_names(classes: Mapping[int, str], order: tuple[str, ...], root: Path) -> None:
+    """Raise ``DataError`` where two classes have one name, or a name is that of two of the model's.
+
+    Things of both would be counted as one class, and what a model confuses of the two as right.
+    """
+    seen: dict[str, int] = {}
+    for number, name in sorted(classes.items()):
+        if name in seen:
+            raise DataError(f"{root}: the classes {seen[name]} and {number} are both named {name!r}", hint=_RENAME)
+        seen[name] = number
+    twice = next((name for name, count in Counter(order).items() if count > 1 and name in seen), None)
+    if twice is not None:
+        raise DataError(f"two of the model's classes are named {twice!r}, as a class of {root} is", hint=_RENAME)
+
+
 def _numbers(
     classes: Mapping[int, str], order: tuple[str, ...], root: Path
 ) -> tuple[Mapping[int, int | None], tuple[str, ...], tuple[str, ...]]:
@@ -126,8 +144,9 @@ def _numbers(
     if not order:
         ordered = sorted(classes)
         return {number: place for place, number in enumerate(ordered)}, tuple(classes[n] for n in ordered), ()
+    exact = {name: place for place, name in enumerate(order)}
     places = {_plain(name): place for place, name in enumerate(order)}
-    found = {number: places.get(_plain(name)) for number, name in classes.items()}
+    found = {number: exact.get(name, places.get(_plain(name))) for number, name in classes.items()}
     unknown = [classes[number] for number, place in found.items() if place is None]
     if len(unknown) == len(classes):
         raise DataError(

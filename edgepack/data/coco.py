@@ -9,7 +9,7 @@ import functools
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.files import read_regular
@@ -67,8 +67,11 @@ def read_coco(path: Path, order: tuple[str, ...] = ()) -> Annotated:
 def _read(path: Path, order: tuple[str, ...], _changed: int, _size: int) -> Annotated:
     try:
         data = json.loads(read_regular(path, _MOST_BYTES))
-        images = _rows(data, "images")
-        classes = {int(row["id"]): str(row["name"]) for row in _rows(data, "categories")}
+        images, categories = _rows(data, "images"), _rows(data, "categories")
+        _check_once(images, path)
+        _check_ids("picture", [(int(row["id"]), str(row["file_name"])) for row in images], path)
+        _check_ids("category", [(int(row["id"]), str(row["name"])) for row in categories], path)
+        classes = {int(row["id"]): str(row["name"]) for row in categories}
         things = _things(_rows(data, "annotations"), path)
         return _arranged(path, images, things, classes, order)
     except DataError:
@@ -121,6 +124,30 @@ def _rows(data: Any, key: str) -> list[Mapping[str, Any]]:
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
         raise DataError("there is no list of " + key, hint="see cocodataset.org/#format-data")
     return found
+
+
+def _check_once(images: list[Mapping[str, Any]], path: Path) -> None:
+    """Raise ``DataError`` where one file is listed twice: it would be two samples, each with a part of the labels."""
+    seen: dict[str, Any] = {}
+    for row in images:
+        name = str(PurePosixPath(str(row["file_name"])))
+        if name in seen:
+            raise DataError(
+                f"{path} lists {name} twice, as the pictures {seen[name]} and {row['id']}",
+                hint="list each file once, with the labels of both under one id",
+            )
+        seen[name] = row["id"]
+
+
+def _check_ids(what: str, named: list[tuple[int, str]], path: Path) -> None:
+    """Raise ``DataError`` where two things have one id: labels of one would be the other's too."""
+    seen: dict[int, str] = {}
+    for number, name in named:
+        if number in seen:
+            raise DataError(
+                f"{path}: {seen[number]!r} and {name!r} have one id as {what}, {number}", hint="give each its own id"
+            )
+        seen[number] = name
 
 
 def _things(rows: list[Mapping[str, Any]], path: Path) -> Mapping[int, list[Thing]]:

@@ -276,3 +276,52 @@ def test_pictures_of_another_size_than_their_labels_say_are_named(form: str, tmp
     with pytest.raises(DataError, match=r"004\.png has 60x40 pixels, and .* labels one of 120x80"):
         find(place)
     assert find(place, skip_bad=1).indices == (0, 1, 2, 3, 5)
+
+
+@pytest.mark.parametrize("order", [(), NAMES])
+@pytest.mark.parametrize(("form", "ids"), [("coco", "5 and 11"), ("yolo", "0 and 2")])
+def test_two_classes_of_one_name_are_refused(form: str, ids: str, order: tuple[str, ...], tmp_path: Path) -> None:
+    place = WRITERS[form](tmp_path, names=("circle", "square", "circle"))
+    with pytest.raises(DataError, match=rf"the classes {ids} are both named 'circle'") as error:
+        find(place, order)
+    assert "name of its own" in str(error.value.hint)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_name_that_two_of_the_models_classes_have_is_refused(form: str, tmp_path: Path) -> None:
+    place = WRITERS[form](tmp_path)
+    with pytest.raises(DataError, match=r"two of the model's classes are named 'circle'"):
+        find(place, ("circle", "square", "cross", "circle"))
+    assert find(place, (*NAMES, "dog", "dog")).classes == (*NAMES, "dog", "dog"), "nothing is labelled with it"
+
+
+def test_a_name_is_found_as_it_is_written_before_it_is_found_in_another_spelling(tmp_path: Path) -> None:
+    place = write_yolo(tmp_path, names=("circle", "square", "Circle"))
+    labels = read_any_labels(find(place, ("Circle", "circle", "square")))
+    expected = [[{0: 1, 1: 2, 2: 0}[thing[0]] for thing in draw(seed)[1]] for seed in range(6)]
+    assert [label.numbers.tolist() for label in labels] == expected
+
+
+def test_a_file_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    data["images"].append({**data["images"][0], "id": 77, "file_name": "./000.png"})
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"lists 000\.png twice, as the pictures 10 and 77"):
+        find(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("images", r"'000\.png' and '001\.png' have one id as picture, 10"),
+        ("categories", "'circle' and 'square' .*, 5"),
+    ],
+)
+def test_two_things_of_one_id_are_refused(key: str, message: str, tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    data[key][1]["id"] = data[key][0]["id"]
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=message):
+        find(path)
