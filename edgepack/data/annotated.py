@@ -63,7 +63,6 @@ class Annotated:
     sizes: tuple[tuple[int, int], ...]
     classes: tuple[str, ...]
     bad: tuple[Bad, ...] = ()
-    ignored: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -75,13 +74,13 @@ def arrange(
     classes: Mapping[int, str],
     order: tuple[str, ...],
     bad: Sequence[Bad] = (),
-    ignored: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> Annotated:
     """Return pictures with their things as labels, numbered like the model's classes ``order``, where it has names.
 
     ``classes`` are the source's names by its numbers. Without ``order`` they keep the source's order. What is wrong
-    with a thing makes its picture a bad sample. Raises ``DataError`` when no class of the source is one of the model's,
-    or when two of either have one name.
+    with a thing makes its picture a bad sample. ``remarks`` are notes of the source. Raises ``DataError`` when no class
+    of the source is one of the model's, or when two of either have one name.
     """
     _check_names(classes, order, root)
     numbers, names, notes = _numbers(classes, order, root)
@@ -98,7 +97,7 @@ def arrange(
         notes = (*notes, f"nothing of {len(empty)} of {len(names)} classes is labelled in {root}: {some}")
     relative = tuple(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in paths)
     return Annotated(
-        tuple(paths), relative, tuple(labels), tuple(sizes), names, tuple(wrong), tuple(ignored), notes
+        tuple(paths), relative, tuple(labels), tuple(sizes), names, tuple(wrong), notes=(*remarks, *notes)
     )  # fmt: skip
 
 
@@ -228,7 +227,6 @@ def contents_of(
         digest=lambda index: digest_of_file(found.paths[index], digest),
         labels=found.labels,
         classes=found.classes,
-        ignored=found.ignored,
         names=found.names,
         bad=bad,
         frame=lambda index: (

@@ -61,7 +61,16 @@ def read_voc(root: Path, order: tuple[str, ...] = ()) -> Annotated:
     if not paths:
         raise DataError(f"no picture of {root} is found, such as {found[0][1]}", hint=f"put them into {pictures}")
     bad += find_other_sizes(paths, sizes, annotations)
-    return arrange(root, paths, sizes, labels, {n: name for name, n in numbers.items()}, order, bad)
+    classes = {n: name for name, n in numbers.items()}
+    return arrange(root, paths, sizes, labels, classes, order, bad, _without_labels(pictures, paths))
+
+
+def _without_labels(folder: Path, labelled: Sequence[Path]) -> tuple[str, ...]:
+    """Return a note of the pictures in ``folder`` that no annotation is of: they are no samples."""
+    pictures = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    count = len(set(pictures) - set(labelled))
+    verb = "has no annotation and is" if count == 1 else "have no annotation and are"
+    return (f"{count} of {len(pictures)} pictures of {folder} {verb} left out",) if count else ()
 
 
 _Rest = tuple[tuple[float, float, float, float], str, tuple[()], bool]

@@ -70,7 +70,9 @@ def read_yolo(data: str, order: tuple[str, ...] = ()) -> Annotated:
         sizes.append(size)
         things.append(found_things)
     bad += _without_picture(pictures)
-    return arrange(root, pictures, sizes, things, _class_names(root, settings), order, bad)
+    return arrange(
+        root, pictures, sizes, things, _class_names(root, settings), order, bad, _without_labels(pictures, root)
+    )
 
 
 def _size(path: Path) -> tuple[tuple[int, int], Bad | None]:
@@ -152,6 +154,13 @@ def _without_picture(pictures: Sequence[Path]) -> list[Bad]:
     found = {file for folder in {path.parent for path in wanted} for file in folder.glob("*.txt")}
     extra = sorted(file for file in found - wanted if file.name not in _NAMES)
     return [Bad(None, f"{file} has labels, and there is no picture for it", "remove it, or add it") for file in extra]
+
+
+def _without_labels(pictures: Sequence[Path], root: Path) -> tuple[str, ...]:
+    """Return a note of pictures without a file of labels: the format allows it, and a lost file looks the same."""
+    count = sum(not _label_path(path).is_file() for path in pictures)
+    verb = "has" if count == 1 else "have"
+    return (f"{count} of {len(pictures)} pictures of {root} {verb} no label file (taken as empty)",) if count else ()
 
 
 def _class_names(root: Path, settings: Mapping[str, Any]) -> Mapping[int, str]:

@@ -325,3 +325,31 @@ def test_two_things_of_one_id_are_refused(key: str, message: str, tmp_path: Path
     path.write_text(json.dumps(data))
     with pytest.raises(DataError, match=message):
         find(path)
+
+
+@pytest.mark.parametrize(
+    ("form", "labels", "kept", "one", "some"),
+    [
+        ("yolo", "labels", 6, "1 of 6 pictures of {} has no label file (taken as empty)", "3 of 6 pictures of {} have"),
+        (
+            "pascal-voc",
+            "Annotations",
+            3,
+            "1 of 6 pictures of {}/JPEGImages has no annotation and is left out",
+            "3 of 6 pictures of {}/JPEGImages have no annotation and are left out",
+        ),
+    ],
+)
+def test_pictures_without_labels_are_counted_in_a_note(
+    form: str, labels: str, kept: int, one: str, some: str, tmp_path: Path
+) -> None:
+    place = WRITERS[form](tmp_path)
+    assert not any("pictures of" in note for note in find(place).notes)
+    files = sorted((tmp_path / labels).iterdir())
+    files[0].unlink()
+    assert find(place).notes[0] == one.format(tmp_path)
+    for path in files[1:3]:
+        path.unlink()
+    samples = find(place)
+    assert samples.notes[0].startswith(some.format(tmp_path))
+    assert len(samples.indices) == kept
