@@ -169,7 +169,7 @@ def _problem(
         known = f"{min(numbers)} to {max(numbers)}" if numbers else "none"
         return f"{thing.where}: there is no class {thing.number}; there are {known}"
     left, top, right, bottom = thing.corners
-    if not np.isfinite(thing.corners).all() or right < left or bottom < top:
+    if not np.isfinite(thing.corners).all() or right <= left or bottom <= top:
         return f"{thing.where}: a box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area"
     height, width = size
     if min(left, top) < -_OUTSIDE or right > width + _OUTSIDE or bottom > height + _OUTSIDE:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MOST_BYTES = 8 << 20
 _PARTS = ("val", "train", "test")
 _YAML = ("data.yaml", "dataset.yaml", "data.yml")
+_LINE = "write class, center x, center y, width, height"
 _NAMES = ("classes.txt", "labels.txt", "obj.names")
 
 
@@ -202,15 +203,14 @@ def _things(path: Path, size: tuple[int, int], points: tuple[int, int] | None) -
 
 
 def _thing(words: list[str], where: str, size: tuple[int, int], points: tuple[int, int] | None) -> Thing:
-    try:
-        number, values = float(words[0]), [float(word) for word in words[1:]]
-    except ValueError as error:
-        raise DataError(f"{where}: {error}", hint="write class, center x, center y, width, height") from error
+    number, *values = (_number(word, where) for word in words)
     height, width = size
     wanted = 4 + (points[0] * points[1] if points else 0)
     polygon = len(values) >= 6 and len(values) % 2 == 0 and not points
-    if not (len(values) == wanted or polygon) or number != int(number) or not all(map(math.isfinite, values)):
-        raise DataError(f"{where} has {len(words)} values, not {wanted + 1}", hint="write class, x, y, width, height")
+    if not (len(values) == wanted or polygon):
+        raise DataError(f"{where} has {len(words)} values, not {wanted + 1}", hint=_LINE)
+    if number != int(number):
+        raise DataError(f"{where}: the class {words[0]} is no whole number", hint=_LINE)
     if polygon:
         across, down = values[0::2], values[1::2]
         corners = (min(across) * width, min(down) * height, max(across) * width, max(down) * height)
@@ -218,6 +218,16 @@ def _thing(words: list[str], where: str, size: tuple[int, int], points: tuple[in
     x, y, w, h = values[:4]
     corners = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)
     return Thing(int(number), corners, where, _of_points(values[4:], size, points))
+
+
+def _number(word: str, where: str) -> float:
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise DataError(f"{where}: {word[:40]!r} is not a number", hint=_LINE)
+    return value
 
 
 def _of_points(

@@ -143,12 +143,17 @@ def test_a_label_without_a_file_is_named_and_can_be_left_out(tmp_path: Path) -> 
     ("line", "message"),
     [
         ("0 0.5 0.5 0.1", "has 4 values, not 5"),
-        ("0 0.5 0.5 0.1 nan", "has 5 values"),
-        ("x 0.5 0.5 0.1 0.1", "could not convert"),
-        ("0.5 0.5 0.5 0.1 0.1", "has 5 values"),
+        ("0 0.5 0.5 0.1 nan", "'nan' is not a number"),
+        ("0 0.5 -inf 0.1 0.1", "'-inf' is not a number"),
+        ("nan 0.5 0.5 0.1 0.1", "'nan' is not a number"),
+        ("x 0.5 0.5 0.1 0.1", "'x' is not a number"),
+        ("0.5 0.5 0.5 0.1 0.1", "the class 0.5 is no whole number"),
         ("7 0.5 0.5 0.1 0.1", "there is no class 7; there are 0 to 2"),
         ("0 1.5 0.5 0.1 0.1", "outside its picture"),
         ("0 0.5 0.5 -0.1 0.1", "has no area"),
+        ("0 0.3 0.7 0 0.1", "has no area"),
+        ("0 0.3 0.7 0.1 0", "has no area"),
+        ("0 0.1 0.1 0.5 0.1 0.3 0.1", "has no area"),
     ],
 )
 def test_lines_that_are_wrong_are_named(line: str, message: str, tmp_path: Path) -> None:
@@ -157,6 +162,17 @@ def test_lines_that_are_wrong_are_named(line: str, message: str, tmp_path: Path)
     with pytest.raises(DataError, match=rf"001\.txt line 1.*{message}"):
         find(root)
     assert find(root, skip_bad=1).indices == (0, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("sides", [(0, 9), (9, 0), (-5, 9), (float("nan"), 9)])
+def test_boxes_without_an_area_are_refused_in_cocos_form_too(sides: tuple[float, float], tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    data["annotations"][0]["bbox"][2:] = sides
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=r"the annotation 1: a box .* has no area"):
+        find(path)
+    assert find(path, skip_bad=1).indices == (1, 2, 3, 4, 5)
 
 
 def test_polygons_and_pictures_without_a_thing(tmp_path: Path) -> None:
