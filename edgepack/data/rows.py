@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 MOST_FILE_BYTES = 512 << 20
 _MOST_CELL = 1 << 20  # characters
 _MOST_COLUMNS = 100_000
+_SEPARATORS = ("\t", ";", ",", "|")
 _MOST_BESIDE = 8  # files in a folder of one file of rows
 
 
@@ -77,6 +79,7 @@ def read_text(path: Path) -> str:
 
 def parse_rows(text: str, name: str, delimiter: str, *, header: bool | None) -> Rows:
     """Return the rows of a text of cells; ``header`` as in ``read_rows``."""
+    _check_separator(text, name, delimiter)
     lines = list(_split(text, name, delimiter))
     if not lines:
         raise DataError(f"{name} is empty", hint="write a header line and a line for each sample")
@@ -159,12 +162,30 @@ def _check_columns(columns: tuple[str, ...], name: str) -> None:
         raise DataError(f"{name} has two columns named {twice!r}", hint="rename one of them")
 
 
+def _check_separator(text: str, name: str, delimiter: str) -> None:
+    """Raise ``DataError`` where the first line and others have cells, but with another mark between them.
+
+    Such a file would be one column of whole lines. Marks within quotes part nothing.
+    """
+    first = re.search(r"\S[^\r\n]*", text)
+    bare = re.sub(r'"[^"]*"', "", first.group()) if first else ""
+    mark = next((m for m in _SEPARATORS if m in bare and text.find(m, first.end() if first else 0) >= 0), None)
+    if mark is not None and delimiter not in bare:
+        raise DataError(f"{name}: its columns are separated by {_shown(mark)}", hint=_separated_hint(mark, delimiter))
+
+
 def _delimiter_hint(cells: list[str], delimiter: str) -> str | None:
-    other = {",": ("\t", ";"), "\t": (",",)}[delimiter]
-    found = next((d for d in other if len(cells) == 1 and d in cells[0]), None)
-    return {"\t": "it is parted by tabs: name it .tsv", ";": "it is parted by semicolons: write commas"}.get(
-        found or ""
-    )
+    mark = next((m for m in _SEPARATORS if m != delimiter and len(cells) == 1 and m in cells[0]), None)
+    return f"it is separated by {_shown(mark)}: {_separated_hint(mark, delimiter)}" if mark is not None else None
+
+
+def _shown(mark: str) -> str:
+    return "tabs" if mark == "\t" else repr(mark)
+
+
+def _separated_hint(mark: str, delimiter: str) -> str:
+    named = {"\t": "name it .tsv", ",": "name it .csv"}.get(mark)
+    return named or ("save it with commas, or with tabs as .tsv" if delimiter == "," else "save it with tabs")
 
 
 def _objects(text: str, name: str) -> Rows:

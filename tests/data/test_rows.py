@@ -95,6 +95,46 @@ def test_what_parts_the_cells_is_told():
     assert ".tsv" in error.value.hint
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "mark", "hint"),
+    [
+        ("x.csv", "text;label\nthis, and that;pos\nno;neg\n", "';'", "save it with commas, or with tabs as .tsv"),
+        ("x.csv", "text;label\ngood;pos\n", "';'", "save it with commas, or with tabs as .tsv"),
+        ("x.csv", '\ufeff"text";"label"\r\n"a, b";"pos"\r\n', "';'", "save it with commas, or with tabs as .tsv"),
+        ("x.csv", 'text;label\n"two\nlines";pos\n', "';'", "save it with commas, or with tabs as .tsv"),
+        ("x.csv", "\n\nx;y\n1,5;2,5\n", "';'", "save it with commas, or with tabs as .tsv"),
+        ("x.csv", "1;2\n3;4\n", "';'", "save it with commas, or with tabs as .tsv"),
+        ("x.csv", "text|label\ngood|pos\n", "'\\|'", "save it with commas, or with tabs as .tsv"),
+        ("x.csv", "text\tlabel\ngood, or not\tpos\n", "tabs", "name it .tsv"),
+        ("x.tsv", "text,label\ngood,pos\n", "','", "name it .csv"),
+        ("x.tsv", "text;label\ngood;pos\n", "';'", "save it with tabs"),
+    ],
+)
+@pytest.mark.parametrize("header", [True, None])
+def test_another_separator_is_named_as_the_cause(tmp_path, name, text, mark, hint, header):
+    path = tmp_path / name
+    path.write_bytes(text.encode())
+    with pytest.raises(DataError, match=rf"its columns are separated by {mark}$") as error:
+        read_rows(path, header=header)
+    assert error.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("x.csv", "text\nfirst; then\nno|yes\n", ("text",)),
+        ("x.csv", "text,label;kind\na;b,c\n", ("text", "label;kind")),
+        ("x.csv", '"one; or two"\na;b\n', ("one; or two",)),
+        ("x.tsv", "weight, kg\n3.5\n", ("weight, kg",)),
+        ("x.tsv", "a,b\tc\n1,2\t3\n", ("a,b", "c")),
+    ],
+)
+def test_marks_within_cells_are_no_separators(tmp_path, name, text, columns):
+    path = tmp_path / name
+    path.write_text(text)
+    assert read_rows(path).columns == columns
+
+
 def test_columns_are_found_by_name():
     rows = parse_rows("Text,category\na,b\n", "x.csv", ",", header=True)
     assert find_column(rows, "", ("sentence", "text"), "text") == "Text"
