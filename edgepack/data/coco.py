@@ -71,9 +71,9 @@ def _read(path: Path, order: tuple[str, ...], _changed: int, _size: int) -> Anno
         _check_once(images, path)
         _check_ids("picture", [(int(row["id"]), str(row["file_name"])) for row in images], path)
         _check_ids("category", [(int(row["id"]), str(row["name"])) for row in categories], path)
-        classes = {int(row["id"]): str(row["name"]) for row in categories}
         things = _things(_rows(data, "annotations"), path)
-        return _arranged(path, images, things, classes, order)
+        used = {thing.number for found in things.values() for thing in found}
+        return _arranged(path, images, things, _classes(categories, used), order)
     except DataError:
         raise
     except (ValueError, RecursionError, OSError) as error:
@@ -148,6 +148,22 @@ def _check_ids(what: str, named: list[tuple[int, str]], path: Path) -> None:
                 f"{path}: {seen[number]!r} and {name!r} have one id as {what}, {number}", hint="give each its own id"
             )
         seen[number] = name
+
+
+def _classes(categories: list[Mapping[str, Any]], used: set[int]) -> Mapping[int, str]:
+    """Return the names of the categories by id, without one that only groups another of its name.
+
+    Roboflow writes the data set's name as the first category, the supercategory of all others, and labels nothing with
+    it; a class of that name is another category.
+    """
+    above = {(row["id"], str(row["name"])) for row in categories if row.get("supercategory") == row["name"]}
+    return {
+        int(row["id"]): str(row["name"])
+        for row in categories
+        if row.get("supercategory") != "none"
+        or int(row["id"]) in used
+        or not any(number != row["id"] and name == str(row["name"]) for number, name in above)
+    }
 
 
 def _things(rows: list[Mapping[str, Any]], path: Path) -> Mapping[int, list[Thing]]:

@@ -303,6 +303,25 @@ def test_two_classes_of_one_name_are_refused(form: str, ids: str, order: tuple[s
     assert "name of its own" in str(error.value.hint)
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_category_that_only_groups_another_of_its_name_is_no_class(used: bool, tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    data["categories"] = [{**row, "supercategory": "circle"} for row in data["categories"]]
+    data["categories"].insert(0, {"id": 0, "name": "circle", "supercategory": "none"})
+    if used:
+        data["annotations"][0]["category_id"] = 0
+    path.write_text(json.dumps(data))
+    if used:
+        with pytest.raises(DataError, match=r"the classes 0 and 5 are both named 'circle'"):
+            find(path, ())
+        return
+    samples = find(path, ())
+    assert samples.classes == NAMES
+    expected = [[thing[0] for thing in draw(seed)[1]] for seed in range(6)]
+    assert [label.numbers.tolist() for label in read_any_labels(samples)] == expected
+
+
 @pytest.mark.parametrize("form", WRITERS)
 def test_a_name_that_two_of_the_models_classes_have_is_refused(form: str, tmp_path: Path) -> None:
     place = WRITERS[form](tmp_path)
