@@ -48,6 +48,7 @@ def read_voc(root: Path, order: tuple[str, ...] = ()) -> Annotated:
     names = sorted({name for _, _, _, things in found for name, _ in things})
     numbers = {name: number for number, name in enumerate(names)}
     paths, sizes, labels, bad = [], [], [], []
+    of: dict[Path, Path] = {}
     for path, file_name, size, things in found:
         picture = _find(pictures, path, file_name)
         if picture is None:
@@ -55,6 +56,11 @@ def read_voc(root: Path, order: tuple[str, ...] = ()) -> Annotated:
                 Bad(None, f"{path} has labels for {file_name}, and there is no such file", "remove it, or add it")
             )
             continue
+        if (first := of.setdefault(picture, path)) != path:
+            raise DataError(
+                f"{first.name} and {path.name} in {annotations} are both of {picture.name}",
+                hint="correct <filename>, or write all that is in a picture into one of them",
+            )
         paths.append(picture)
         sizes.append(size)
         labels.append([Thing(numbers[name], *rest) for name, rest in things])

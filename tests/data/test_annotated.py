@@ -346,6 +346,14 @@ def test_a_file_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
         find(path)
 
 
+def test_two_annotations_of_one_picture_are_refused(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    path = root / "Annotations" / "004.xml"
+    path.write_text(path.read_text().replace("004.png", "001.png"))
+    with pytest.raises(DataError, match=r"001\.xml and 004\.xml in .* are both of 001\.png"):
+        find(root)
+
+
 @pytest.mark.parametrize(
     ("key", "message"),
     [
