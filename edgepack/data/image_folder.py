@@ -22,6 +22,7 @@ from edgepack.data.pictures import (
     read_files,
 )
 from edgepack.data.preprocess import read_picture_file
+from edgepack.data.rows import check_separator
 from edgepack.data.source import Asked, Contents, Item, Source
 from edgepack.errors import DataError
 
@@ -252,6 +253,7 @@ def parse_labels_file(path: Path) -> dict[str, tuple[str, int]]:
     words: dict[str, tuple[str, int]] = {}
     try:
         text = read_regular(path, _MOST_LABELS_BYTES).decode("utf-8-sig")
+        check_separator(text, str(path), ",", "save it with commas")
         with io.StringIO(text, newline="") as file:
             rows = csv.reader(file, strict=True)
             header = [cell.strip() for cell in next(rows, [])]

@@ -79,7 +79,7 @@ def read_text(path: Path) -> str:
 
 def parse_rows(text: str, name: str, delimiter: str, *, header: bool | None) -> Rows:
     """Return the rows of a text of cells; ``header`` as in ``read_rows``."""
-    _check_separator(text, name, delimiter)
+    check_separator(text, name, delimiter)
     lines = list(_split(text, name, delimiter))
     if not lines:
         raise DataError(f"{name} is empty", hint="write a header line and a line for each sample")
@@ -162,7 +162,7 @@ def _check_columns(columns: tuple[str, ...], name: str) -> None:
         raise DataError(f"{name} has two columns named {twice!r}", hint="rename one of them")
 
 
-def _check_separator(text: str, name: str, delimiter: str) -> None:
+def check_separator(text: str, name: str, delimiter: str, hint: str = "") -> None:
     """Raise ``DataError`` where the first line and others have cells, but with another mark between them.
 
     Such a file would be one column of whole lines. Marks within quotes part nothing.
@@ -171,7 +171,8 @@ def _check_separator(text: str, name: str, delimiter: str) -> None:
     bare = re.sub(r'"[^"]*"', "", first.group()) if first else ""
     mark = next((m for m in _SEPARATORS if m in bare and text.find(m, first.end() if first else 0) >= 0), None)
     if mark is not None and delimiter not in bare:
-        raise DataError(f"{name}: its columns are separated by {_shown(mark)}", hint=_separated_hint(mark, delimiter))
+        hint = hint or _separated_hint(mark, delimiter)
+        raise DataError(f"{name}: its columns are separated by {_shown(mark)}", hint=hint)
 
 
 def _delimiter_hint(cells: list[str], delimiter: str) -> str | None:

@@ -81,6 +81,8 @@ def test_labels_file_with_numbers(root, save_picture):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("file;label\na.png;1\n", "its columns are separated by ';'"),
+        ("file\tlabel\na, b.png\t1\n", "its columns are separated by tabs"),
         ("", "does not begin with the line file,label"),
         ("a.png,1\n", "does not begin with the line file,label"),
         ("file,label\na.png,1\n", "no label for b.png"),
