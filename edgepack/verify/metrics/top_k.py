@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _NEAR = 0.1
 _EACH, _FAR = 10, 1 / 3  # samples of a class, and the share of them by which labels are in another order
+_BEYOND_CONSTANT = 1 / 2  # how far renumbered answers are at least from those of a constant to all right
 
 
 def _measure(most: int, compared: Compared) -> Accuracy:
@@ -51,7 +52,8 @@ def other_order(scores: Array, labels: Array, names: tuple[str, ...] = ()) -> st
     """Return why labels seem to be in another order than the model's classes; None where they do not.
 
     ``scores`` [n, classes] are the fp32 model's, ``labels`` [n]. It is said where the best renumbering of the labels
-    makes right a third more of the samples, of 10 or more a class: a model that is only weak has no such renumbering.
+    makes right a third more of the samples, of 10 or more a class, and gets at least half of the way from what one
+    constant answer gets to all right: a model that is weak, or nearly always answers the same, has no such renumbering.
     """
     import numpy as np
 
@@ -67,7 +69,8 @@ def other_order(scores: Array, labels: Array, names: tuple[str, ...] = ()) -> st
     np.add.at(counts, (np.searchsorted(present, labels), answers), 1)
     rows, columns = linear_sum_assignment(counts, maximize=True)
     right, best = int((answers == labels).sum()), int(counts[rows, columns].sum())
-    if best - right < _FAR * len(labels):
+    constant = int(counts.sum(axis=1).max())  # any renumbering of a constant answer gets as much
+    if best - right < _FAR * len(labels) or best - constant < _BEYOND_CONSTANT * (len(labels) - constant):
         return None
     moved = max((r for r in rows if present[r] != columns[r]), key=lambda r: counts[r, columns[r]])
     label, answer = int(present[moved]), int(columns[moved])

@@ -85,5 +85,22 @@ def test_a_weak_model_is_not_taken_for_one(seed: int) -> None:
     assert other_order(scores_of(labels, 12, 0.0), (labels + 1) % 12) is not None
 
 
+@pytest.mark.parametrize("shares", [(1, 1, 1), (4, 1, 1), (1, 1), (9, 1)], ids=str)
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_a_model_of_nearly_one_answer_shows_no_order(shares: tuple[int, ...], others: int) -> None:
+    labels = np.repeat(np.arange(len(shares)), np.array(shares) * 20)
+    for answer in range(len(shares) + 1):
+        answers = np.full(len(labels), answer)
+        answers[:others] = (answer + 1) % len(shares)
+        assert other_order(np.eye(len(shares) + 1)[answers], labels) is None
+
+
+def test_uneven_classes_in_another_order_are_seen() -> None:
+    labels = np.repeat(np.arange(3), [80, 20, 20])
+    said = other_order(np.eye(3)[(labels + 1) % 3], labels)
+    assert said is not None
+    assert "renumbered, 100 % of 120 samples are right, and 0 % as they are" in said
+
+
 def test_few_samples_show_no_order() -> None:
     assert other_order(np.eye(10), np.roll(np.arange(10), 1)) is None
