@@ -13,7 +13,7 @@ from edgepack.base.files import read_regular, write_text
 from edgepack.errors import ConfigError
 from edgepack.specs.data import Preprocessing, Recipe
 
-_MOST_PIXELS_A_SIDE = 8192
+MOST_PIXELS_A_SIDE = 8192
 _MOST_PAD = 255
 
 
@@ -142,8 +142,8 @@ def check_preprocessing(made: Preprocessing, where: str) -> None:
         raise ConfigError(f"{where}: both resize and resize_short are given", hint="keep one of them")
     sides = [*(made.resize or ()), *(made.crop or ()), *([made.resize_short] if made.resize_short is not None else [])]
     for side in sides:
-        if not 1 <= side <= _MOST_PIXELS_A_SIDE:
-            raise ConfigError(f"{where}: a side of {side} pixels", hint=f"write 1 to {_MOST_PIXELS_A_SIDE}")
+        if not 1 <= side <= MOST_PIXELS_A_SIDE:
+            raise ConfigError(f"{where}: a side of {side} pixels", hint=f"write 1 to {MOST_PIXELS_A_SIDE}")
     _check_crop(made, where)
     _check_letterbox(made, where)
     channels = 1 if made.color == "L" else 3
@@ -170,7 +170,7 @@ def _check_letterbox(made: Preprocessing, where: str) -> None:
         raise ConfigError(f"{where}: letterbox needs resize, and no crop", hint="write resize = [height, width]")
     if not 0 <= made.pad <= _MOST_PAD:
         raise ConfigError(f"{where}: pad = {made.pad}", hint="a pixel's value is 0 to 255")
-    if made.stride is not None and (not made.letterbox or not 1 <= made.stride <= _MOST_PIXELS_A_SIDE):
+    if made.stride is not None and (not made.letterbox or not 1 <= made.stride <= MOST_PIXELS_A_SIDE):
         raise ConfigError(f"{where}: stride = {made.stride}", hint="it goes with letterbox; write 32, for example")
 
 

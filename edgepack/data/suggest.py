@@ -6,9 +6,9 @@ import ast
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
-from edgepack.data.recipes import list_recipes, load_recipe
+from edgepack.data.recipes import MOST_PIXELS_A_SIDE, list_recipes, load_recipe
 from edgepack.data.suggest_signals import suggest_signals
 
 Sure = Literal["nearly sure", "likely", "possible"]
@@ -16,6 +16,7 @@ Shape = tuple[int | str, ...]
 _ORDER: tuple[Sure, ...] = ("nearly sure", "likely", "possible")
 _POSE_POINTS = 17
 _MOST_NAMES = 1 << 16  # characters of the classes that an exporter noted
+_MOST_SIZE = 64  # characters of the size
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
 
 @dataclass(frozen=True)
 class _Picture:
-    """The input that takes pictures; sides are 0 where they are free."""
+    """The input that takes pictures; sides are 0 where they are free and its exporter noted none."""
 
     height: int
     width: int
@@ -83,14 +84,34 @@ _Found = Iterator[tuple[str, Sure, str]]
 
 
 def _picture(facts: ModelFacts) -> _Picture | None:
+    height, width = _noted_size(facts.notes)
     for shape in facts.inputs.values():
         if len(shape) != 4:
             continue
         if shape[1] in (1, 3):
-            return _Picture(_side(shape[2]), _side(shape[3]), "NCHW")
+            return _Picture(_side(shape[2]) or height, _side(shape[3]) or width, "NCHW")
         if shape[3] in (1, 3):
-            return _Picture(_side(shape[1]), _side(shape[2]), "NHWC")
+            return _Picture(_side(shape[1]) or height, _side(shape[2]) or width, "NHWC")
     return None
+
+
+def _noted_size(notes: Mapping[str, str]) -> tuple[int, int]:
+    """Return (height, width) that Ultralytics' exporter noted, ``[320, 320]`` or ``320``; zeros without them."""
+    found = _literal(notes.get("imgsz", ""), _MOST_SIZE)
+    sides = list(found) if isinstance(found, list | tuple) else [found, found]
+    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_PIXELS_A_SIDE for side in sides):
+        return 0, 0
+    return sides[0], sides[1]
+
+
+def _literal(text: str, most: int) -> Any:
+    """Return what an exporter noted as Python writes it; None for nothing, another text, or a longer one."""
+    if not text or len(text) > most:
+        return None
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _side(side: int | str) -> int:
@@ -106,12 +127,8 @@ def _with_name(recipe: str, facts: ModelFacts, sure: Sure) -> Sure:
 
 def _classes_of(recipe: str, facts: ModelFacts) -> tuple[str, ...]:
     """Return the classes that Ultralytics' exporter noted, ``{0: 'cat', ...}``, where the recipe has others."""
-    text, task = facts.notes.get("names", ""), load_recipe(recipe).task
-    if not text or len(text) > _MOST_NAMES or task is None:
-        return ()
-    try:
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    found, task = _literal(facts.notes.get("names", ""), _MOST_NAMES), load_recipe(recipe).task
+    if task is None:
         return ()
     names = list(found.values()) if isinstance(found, dict) else found
     if not isinstance(names, list) or not all(isinstance(n, str) and n.isprintable() for n in names):

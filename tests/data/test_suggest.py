@@ -125,3 +125,37 @@ def test_a_recipe_is_written_for_the_model(tmp_path: Path) -> None:
     (first,) = suggest(channels_last)
     write_recipe(tmp_path / "last.toml", first.recipe, changes=first.changes)
     assert load_recipe(str(tmp_path / "last.toml")).preprocessing.layout == "NHWC"
+
+
+FREE = {"images": ("batch", 3, "height", "width")}
+
+
+@pytest.mark.parametrize(
+    ("noted", "size"),
+    [
+        ("[320, 320]", "[320, 320]"),
+        ("(256, 416)", "[256, 416]"),
+        ("320", "[320, 320]"),
+        ("[640, 640]", None),
+        ("", None),
+        ("[320]", None),
+        ("[0, 320]", None),
+        ("[-320, 320]", None),
+        ("[True, 320]", None),
+        ("[320.0, 320.0]", None),
+        ("[99999, 320]", None),
+        ("{1: 2, 3: 4}", None),
+        ("{[]: 1}", None),
+        ("320 x 320", None),
+        ("[" + "1, " * 100_000 + "]", None),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_free_sides_are_those_that_an_exporter_noted(noted: str, size: str | None) -> None:
+    model = ModelFacts("x", FREE, {"o": ("batch", 22, "cells")}, {**NAMED, "imgsz": noted})
+    assert suggest(model)[0].changes == ({"resize": size} if size else {})
+
+
+def test_the_sides_of_the_graph_come_before_those_noted() -> None:
+    model = ModelFacts("x", {"images": (1, 3, 256, "w")}, {"o": (1, 22, "n")}, {**NAMED, "imgsz": "[320, 320]"})
+    assert suggest(model)[0].changes == {"resize": "[256, 320]"}
