@@ -225,7 +225,7 @@ def _several(facts: ModelFacts, picture: _Picture) -> _Found:
     cells = [picture.grid(s, up=True) for s in (8, 16, 32, 64)]
     if len(shapes) == 8 and sorted((s[1] for s in sides), reverse=True) == cells:
         yield "picodet", "nearly sure", "scores and distributions of 8 bins for strides 8 to 64"
-    if [len(s) for s in shapes] == [4, 4, 4] and [s[1] for s in shapes[1:]] == [2, 2]:
+    if [len(s) for s in shapes] == [4, 4, 4] and [s[1] for s in shapes[1:]] == [2, 2] and shapes[0][1]:
         yield "centernet", "likely", f"a heat map of {shapes[0][1]} classes, sides and offsets"
     if len(shapes) == 2 and all(len(s) == 3 for s in shapes) and shapes[0][1] == shapes[1][1]:
         yield from _pairs(shapes, names)
@@ -240,8 +240,9 @@ def _pairs(shapes: list[tuple[int, ...]], names: list[str]) -> _Found:
     if classes == 92:
         yield "detr", "nearly sure", f"{rows} boxes and scores of COCO's 91 ids and none"
     elif any("pred" in n or "logits" in n for n in names) or 0 < rows <= 300:
-        yield "rt-detr", "likely", f"a set of {rows} boxes with {classes} scores each"
-        yield "detr", "possible", f"a set of {rows} boxes with {classes} scores each"
+        why = f"a set of {rows or 'any number of'} boxes with {classes or 'any number of'} scores each"
+        yield "rt-detr", "likely", why
+        yield "detr", "possible", why
     elif classes == 2:
         yield "ultraface", "likely", f"{rows} boxes with two scores each, one of them of a face"
 
@@ -251,6 +252,8 @@ def _classes(facts: ModelFacts, picture: _Picture) -> _Found:
     if out is None:
         return
     name, count = facts.name.lower(), out[0]
+    if count < 2:  # a free side, such as the letters of a line, or a single number
+        return
     if (picture.height, picture.width) == (32, 32) and count == 10:
         yield "cifar10", "likely", "10 classes of pictures of 32 x 32"
         return

@@ -62,6 +62,11 @@ def test_what_must_be_changed_for_the_model_is_said() -> None:
     assert suggest(channels_last)[0].change is None
 
 
+def test_free_sizes_are_no_zeros_in_what_is_said() -> None:
+    free = ModelFacts("x", {"x": (1, 3, 640, 640)}, {"logits": (1, "queries", "labels"), "boxes": (1, "queries", 4)})
+    assert suggest(free)[0].why == "a set of any number of boxes with any number of scores each"
+
+
 def test_a_file_named_like_the_recipe_makes_it_surer() -> None:
     assert suggest(facts(352, (1, 85, 22, 22)))[0].sure == "likely"
     assert suggest(facts(352, (1, 85, 22, 22), name="FastestDet-352"))[0].sure == "nearly sure"
@@ -74,6 +79,8 @@ def test_a_file_named_like_the_recipe_makes_it_surer() -> None:
         ModelFacts("x", {"x": (1, 3, "h", "w")}, {"a": (1, "n"), "b": ()}),
         ModelFacts("x", {}, {}),
         ModelFacts("x", {"x": (1, 3, 640, 640)}, {"a": (1, 7, 7, 7, 7)}),
+        ModelFacts("ocr", {"x": (1, 1, 64, "image_width")}, {"387": (1, "seqlen")}),
+        ModelFacts("age", {"x": (1, 3, 224, 224)}, {"age": (1, 1)}),
     ],
 )
 def test_nothing_is_suggested_for_what_is_not_known(model: ModelFacts) -> None:
