@@ -93,10 +93,12 @@ def write_recipe(
     force: bool = False,
     changes: Mapping[str, str] | None = None,
     classes: tuple[str, ...] = (),
+    unnamed: int = 0,
 ) -> None:
     """Write a copy of the recipe ``like`` to ``path``, to be edited. Raises ``ConfigError``.
 
-    ``changes`` are new values, as TOML has them, of keys of its preprocessing; ``classes`` replace those of its task.
+    ``changes`` are new values, as TOML has them, of keys of its preprocessing; ``classes`` replace those of its task,
+    which are left out for a model that has ``unnamed`` others.
     """
     if path.suffix != ".toml":
         raise ConfigError(f"{path}: a recipe is a .toml file", hint=f"write {path.with_suffix('.toml')}")
@@ -107,9 +109,11 @@ def write_recipe(
     lines = read_regular(source, documents.TOML_LIMIT_BYTES).decode("utf-8").splitlines()
     named = [line for line in lines if not line.startswith("name =")]  # a recipe is named like its file
     named = _changed(named, changes or {})
-    if classes:
+    if classes or unnamed:
         named = [line for line in named if _key(line) != "classes"]
-        named.insert(named.index("[task]") + 1, f"classes = {json.dumps(classes, ensure_ascii=False)}")
+        own = f"classes = {json.dumps(classes, ensure_ascii=False)}"
+        told = f"# classes = [...] # names of the {unnamed} that the model has, in the order of its outputs"
+        named.insert(named.index("[task]") + 1, own if classes else told)
     head = f"# From the recipe {Path(like).stem}; 'edgepack schema recipe' describes every key."
     write_text(path, "\n".join([head, *named]) + "\n")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from edgepack.data.recipes import MOST_PIXELS_A_SIDE, list_recipes, load_recipe
@@ -34,7 +34,8 @@ class Suggestion:
     """A recipe with why it fits and how sure that is.
 
     ``changes`` are the values, as TOML has them, that keys of its preprocessing must have for this model. ``classes``
-    are the model's own where its exporter noted them.
+    are the model's own where its exporter noted them; ``unnamed`` is how many it has where nothing names them and the
+    recipe names another number, else 0.
     """
 
     recipe: str
@@ -42,12 +43,17 @@ class Suggestion:
     why: str
     changes: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    unnamed: int = 0
 
     @property
     def change(self) -> str | None:
         """What must be changed, in words; None where the recipe fits as it is."""
         words = [f"{key} = {value}" for key, value in self.changes.items()]
-        return ", ".join([*words, *([f"its {len(self.classes)} classes"] if self.classes else [])]) or None
+        if self.classes:
+            words.append(f"its {_number(len(self.classes))}")
+        if self.unnamed:
+            words.append(f"no names of classes: it has {self.unnamed}, the recipe names others")
+        return ", ".join(words) or None
 
 
 def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
@@ -56,13 +62,14 @@ def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
     known = set(list_recipes())
     found: dict[str, Suggestion] = {}
     for recipe, sure, why in suggest_signals(facts.inputs, facts.outputs, facts.notes):
-        found[recipe] = Suggestion(recipe, _with_name(recipe, facts, sure), why)
+        surer, unnamed = _with_name(recipe, facts, sure), _unnamed(recipe, facts, ())
+        found[recipe] = Suggestion(recipe, surer, why, unnamed=unnamed)
     for rule in _RULES if picture is not None else ():
         assert picture is not None, "else there are no rules"
         for recipe, sure, why in rule(facts, picture):
             if recipe in known and recipe not in found:
-                surer, changes = _with_name(recipe, facts, sure), _changes(recipe, picture)
-                found[recipe] = Suggestion(recipe, surer, why, changes, _classes_of(recipe, facts))
+                made = Suggestion(recipe, _with_name(recipe, facts, sure), why, _changes(recipe, picture))
+                found[recipe] = _with_classes(made, facts)
     return tuple(sorted(found.values(), key=lambda one: _ORDER.index(one.sure)))
 
 
@@ -125,15 +132,30 @@ def _with_name(recipe: str, facts: ModelFacts, sure: Sure) -> Sure:
     return _ORDER[max(_ORDER.index(sure) - 1, 0)] if named else sure
 
 
-def _classes_of(recipe: str, facts: ModelFacts) -> tuple[str, ...]:
-    """Return the classes that Ultralytics' exporter noted, ``{0: 'cat', ...}``, where the recipe has others."""
-    found, task = _literal(facts.notes.get("names", ""), _MOST_NAMES), load_recipe(recipe).task
-    if task is None:
-        return ()
+def _noted_classes(facts: ModelFacts) -> tuple[str, ...]:
+    """Return the classes that Ultralytics' exporter noted, ``{0: 'cat', ...}``."""
+    found = _literal(facts.notes.get("names", ""), _MOST_NAMES)
     names = list(found.values()) if isinstance(found, dict) else found
     if not isinstance(names, list) or not all(isinstance(n, str) and n.isprintable() for n in names):
         return ()
-    return () if tuple(names) == task.classes else tuple(names)
+    return tuple(names)
+
+
+def _with_classes(made: Suggestion, facts: ModelFacts) -> Suggestion:
+    """Return a suggestion with the noted classes where its recipe's task has others, if the outputs are of as many."""
+    noted, task = _noted_classes(facts), load_recipe(made.recipe).task
+    if unnamed := _unnamed(made.recipe, facts, noted):
+        return replace(made, unnamed=unnamed)
+    return made if task is None or noted == task.classes else replace(made, classes=noted)
+
+
+def _unnamed(recipe: str, facts: ModelFacts, noted: tuple[str, ...]) -> int:
+    """Return how many classes the model has where neither its notes nor the recipe name as many; else 0."""
+    task = load_recipe(recipe).task
+    shapes = [tuple(_side(side) for side in shape) for shape in facts.outputs.values()]
+    count = _COUNTS[recipe](shapes) if recipe in _COUNTS and shapes and len(shapes[0]) > 1 else 0
+    named = noted or (task.classes if task is not None else ())
+    return count if count > 0 and named and len(named) != count else 0
 
 
 def _changes(recipe: str, picture: _Picture) -> dict[str, str]:
@@ -149,6 +171,42 @@ def _changes(recipe: str, picture: _Picture) -> dict[str, str]:
     if made.layout != picture.layout:
         changes["layout"] = f'"{picture.layout}"'
     return changes
+
+
+_Shapes = list[tuple[int, ...]]
+
+
+def _scores_beside_boxes(shapes: _Shapes) -> int:
+    """Return the last axis of the one of two outputs that is not of four numbers a box."""
+    last = [shape[-1] for shape in shapes]
+    return next((size for size in last if size != 4), 4 if len(last) > 1 else 0)
+
+
+def _yolov8_classes(shapes: _Shapes) -> int:
+    """Return how many there are of one output [1, 4 + classes, cells]; maps of several strides do not show it."""
+    plain = len(shapes) == 1 and len(shapes[0]) == 3 and shapes[0][1] <= shapes[0][2]
+    return shapes[0][1] - 4 if plain else 0
+
+
+# How many classes a model of a recipe's kind has, by the shapes of its outputs; 0 or less where they do not show it.
+_COUNTS: Mapping[str, Callable[[_Shapes], int]] = {
+    "yolov5": lambda shapes: shapes[0][-1] - 5,
+    "yolox": lambda shapes: shapes[0][-1] - 5,
+    "yolov8": _yolov8_classes,
+    "nanodet": lambda shapes: shapes[0][-1] - 32,
+    "fastestdet": lambda shapes: shapes[0][1] - 5,
+    "picodet": lambda shapes: next((s[2] for s in shapes if len(s) == 3 and s[2] != 32), 32),
+    "centernet": lambda shapes: shapes[0][1],
+    "rt-detr": _scores_beside_boxes,
+    "detr": lambda shapes: _scores_beside_boxes(shapes) - 1,  # the last is none
+    "deeplab": lambda shapes: shapes[0][1],
+    "token-classification": lambda shapes: shapes[0][-1],
+    "speech-commands-mfcc": lambda shapes: shapes[0][-1],
+}
+
+
+def _number(classes: int) -> str:
+    return "1 class" if classes == 1 else f"{classes} classes"
 
 
 def _single(facts: ModelFacts, axes: int) -> tuple[int, ...] | None:
@@ -182,16 +240,16 @@ def _yolo(facts: ModelFacts, picture: _Picture) -> _Found:
     if cells and rows == 3 * cells and values > 5:
         yield "yolov5", "nearly sure", f"{rows} rows are three anchors in every cell of strides 8, 16 and 32"
     if cells and rows == cells and values > 5:
-        yield "yolox", "nearly sure", f"{rows} rows are the cells of strides 8, 16 and 32, with {values - 5} classes"
+        yield "yolox", "nearly sure", f"{rows} rows are the cells of strides 8, 16 and 32, with {_number(values - 5)}"
     if cells and values == cells and rows == 5 + 3 * _POSE_POINTS:
         yield "yolov8-pose", "nearly sure", f"{rows} values are a box, a score and {_POSE_POINTS} points"
     elif cells and values == cells and rows > 4:
-        yield "yolov8", "nearly sure", f"{values} columns are the cells of strides 8, 16, 32, with {rows - 4} classes"
+        yield "yolov8", "nearly sure", f"{values} columns are the cells of strides 8, 16, 32, with {_number(rows - 4)}"
     if values == 6 and 0 < rows <= 1000:
         yield "yolov10", "likely", f"{rows} rows of six values: final boxes with score and class"
     cells = picture.grid(8, 16, 32, 64, up=True)
     if cells and rows == cells and values > 32:
-        yield "nanodet", "nearly sure", f"{rows} rows are the cells of strides 8 to 64, with {values - 32} classes"
+        yield "nanodet", "nearly sure", f"{rows} rows are the cells of strides 8 to 64, with {_number(values - 32)}"
 
 
 def _maps(facts: ModelFacts, picture: _Picture) -> _Found:
@@ -200,7 +258,7 @@ def _maps(facts: ModelFacts, picture: _Picture) -> _Found:
         return
     channels, height, width = out
     if channels > 5 and (height, width) == (picture.height // 16, picture.width // 16):
-        yield "fastestdet", "likely", f"one map of stride 16 with {channels} values: a box and {channels - 5} classes"
+        yield "fastestdet", "likely", f"one map of stride 16 with {channels} values: a box and {_number(channels - 5)}"
     if channels == _POSE_POINTS and height == picture.height // 4:
         yield "hrnet-pose", "likely", f"{channels} maps at a quarter of the input's size"
     whole = height == picture.height and width == picture.width
@@ -226,7 +284,7 @@ def _several(facts: ModelFacts, picture: _Picture) -> _Found:
     if len(shapes) == 8 and sorted((s[1] for s in sides), reverse=True) == cells:
         yield "picodet", "nearly sure", "scores and distributions of 8 bins for strides 8 to 64"
     if [len(s) for s in shapes] == [4, 4, 4] and [s[1] for s in shapes[1:]] == [2, 2] and shapes[0][1]:
-        yield "centernet", "likely", f"a heat map of {shapes[0][1]} classes, sides and offsets"
+        yield "centernet", "likely", f"a heat map of {_number(shapes[0][1])}, sides and offsets"
     if len(shapes) == 2 and all(len(s) == 3 for s in shapes) and shapes[0][1] == shapes[1][1]:
         yield from _pairs(shapes, names)
 

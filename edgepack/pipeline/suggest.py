@@ -24,4 +24,5 @@ def write_suggested(out: Path, found: tuple[Suggestion, ...]) -> None:
     """Write the surest recipe to ``out``, with what must be changed for the model. Raises ``ConfigError``."""
     if not found:
         raise ConfigError("no recipe is suggested for the model", hint="begin one with 'edgepack recipes new'")
-    write_recipe(out, found[0].recipe, changes=found[0].changes, classes=found[0].classes)
+    first = found[0]
+    write_recipe(out, first.recipe, changes=first.changes, classes=first.classes, unnamed=first.unnamed)

@@ -166,3 +166,61 @@ def test_free_sides_are_those_that_an_exporter_noted(noted: str, size: str | Non
 def test_the_sides_of_the_graph_come_before_those_noted() -> None:
     model = ModelFacts("x", {"images": (1, 3, 256, "w")}, {"o": (1, 22, "n")}, {**NAMED, "imgsz": "[320, 320]"})
     assert suggest(model)[0].changes == {"resize": "[256, 320]"}
+
+
+COUNTED = [
+    (facts(416, (1, 3549, 6)), "yolox", 1),
+    (facts(640, (1, 25200, 7)), "yolov5", 2),
+    (facts(640, (1, 22, 8400)), "yolov8", 18),
+    (facts(416, (1, 3598, 35)), "nanodet", 3),
+    (facts(352, (1, 9, 22, 22)), "fastestdet", 4),
+    (facts(320, *[(1, n, c) for c in (5, 32) for n in (1600, 400, 100, 25)]), "picodet", 5),
+    (facts(512, (1, 6, 128, 128), (1, 2, 128, 128), (1, 2, 128, 128)), "centernet", 6),
+    (facts(640, (1, 300, 7), (1, 300, 4)), "rt-detr", 7),
+    (facts(640, (1, 300, 4), (1, 300, 7)), "rt-detr", 7),
+    (facts(640, (1, 300, 4), (1, 300, 4), names="pred_boxes pred_logits"), "rt-detr", 4),
+    (facts(520, (1, 8, 520, 520)), "deeplab", 8),
+    (ModelFacts("x", {"input_ids": (1, 128)}, {"logits": (1, 128, 5)}), "token-classification", 5),
+    (ModelFacts("x", {"x": (1, 49, 10, 1)}, {"y": (1, 35)}), "speech-commands-mfcc", 35),
+]
+
+
+@pytest.mark.parametrize(("model", "recipe", "count"), COUNTED, ids=lambda x: x if isinstance(x, str | int) else "")
+def test_a_recipe_of_another_number_of_classes_is_written_without_names(
+    model: ModelFacts, recipe: str, count: int, tmp_path: Path
+) -> None:
+    first = suggest(model)[0]
+    assert (first.recipe, first.classes, first.unnamed) == (recipe, (), count)
+    assert f"no names of classes: it has {count}" in (first.change or "")
+    write_recipe(tmp_path / "own.toml", recipe, changes=first.changes, unnamed=first.unnamed)
+    assert f"names of the {count} that the model has" in (tmp_path / "own.toml").read_text()
+    own, other = load_recipe(str(tmp_path / "own.toml")), load_recipe(recipe)
+    assert own.task == replace(other.task, classes=())
+    check_task(own.task)
+
+
+@pytest.mark.parametrize(("model", "recipe"), CASES, ids=lambda x: x if isinstance(x, str) else "")
+def test_a_recipe_of_as_many_classes_keeps_its_names(model: ModelFacts, recipe: str) -> None:
+    others = {(1, 6300, 7): 2, (1, 6, 3549): 2}
+    assert suggest(model)[0].unnamed == others.get(next(iter(model.outputs.values())), 0)
+
+
+def test_noted_classes_of_another_number_than_the_outputs_are_not_taken() -> None:
+    model = ModelFacts("x", {"images": (1, 3, 640, 640)}, {"o": (1, 22, 8400)}, {**NAMED, "names": "['a', 'b']"})
+    first = suggest(model)[0]
+    assert (first.classes, first.unnamed) == ((), 18)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        {"a": (1, 144, 80, 80), "b": (1, 144, 40, 40), "c": (1, 144, 20, 20)},
+        {"o": (1, 8400, 84)},
+        {"o": (1, "values", "cells")},
+        {"o": ()},
+    ],
+    ids=str,
+)
+def test_outputs_that_show_no_number_of_classes_leave_the_names(outputs: dict) -> None:
+    model = ModelFacts("x", {"images": (1, 3, 640, 640)}, outputs, NAMED)
+    assert [one.unnamed for one in suggest(model) if one.recipe == "yolov8"] == [0]

@@ -13,6 +13,7 @@ import onnx.parser
 import pytest
 from shape_data import write_detector
 
+from edgepack.data.recipes import load_recipe
 from edgepack.errors import EdgepackError
 from edgepack.pipeline.suggest import suggest_recipes
 
@@ -38,13 +39,15 @@ def test_what_is_found_is_printed(tmp_path: Path) -> None:
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
     onnx.save(model, tmp_path / "net.onnx")
     (found,) = suggest_recipes(tmp_path / "net.onnx")[:1]
-    assert (found.recipe, found.change) == ("yolov8", "resize = [64, 64]")
+    changed = "resize = [64, 64], no names of classes: it has 6, the recipe names others"
+    assert (found.recipe, found.change) == ("yolov8", changed)
     words = [sys.executable, "-m", "edgepack", "recipes", "suggest", str(tmp_path / "net.onnx")]
     printed = subprocess.run(words, capture_output=True, text=True, check=True)
     assert "yolov8" in printed.stdout
     assert "nearly sure" in printed.stdout
     subprocess.run([*words, "-o", str(tmp_path / "own.toml")], capture_output=True, text=True, check=True)
     assert "resize = [64, 64]" in (tmp_path / "own.toml").read_text()
+    assert load_recipe(str(tmp_path / "own.toml")).task.classes == ()
     assert json.loads(subprocess.run([*words, "--json"], capture_output=True, text=True, check=True).stdout)
 
 
