@@ -49,21 +49,24 @@ def _resized(height: int, width: int, made: Preprocessing) -> tuple[int, int]:
 
 def _letterbox(height: int, width: int, made: Preprocessing, within: tuple[int, int]) -> Geometry:
     """Scale by the smaller ratio and pad the rest, as Ultralytics' LetterBox and YOLOX's preproc do."""
-    ratio = min(within[0] / height, within[1] / width)
+    ratio = within[0] / height if made.fixed_height else min(within[0] / height, within[1] / width)
     if not made.scale_up:
         ratio = min(ratio, 1.0)
     whole = round if made.rounding == "nearest" else int
     size = (max(whole(height * ratio), 1), max(whole(width * ratio), 1))
+    if made.fixed_height:
+        size = (within[0], min(size[1], within[1]))
     canvas = within
     if made.stride is not None:
-        canvas = (_multiple(size[0], made.stride), _multiple(size[1], made.stride))
+        canvas = (multiple(size[0], made.stride), multiple(size[1], made.stride))
     if made.anchor == "top-left":
         return Geometry(size, canvas, 0, 0)
     # A half pixel goes to the right and below: round(d - 0.1) in Ultralytics' code.
     return Geometry(size, canvas, round((canvas[0] - size[0]) / 2 - 0.1), round((canvas[1] - size[1]) / 2 - 0.1))
 
 
-def _multiple(side: int, stride: int) -> int:
+def multiple(side: int, stride: int) -> int:
+    """Return the least multiple of ``stride`` that is not below ``side``."""
     return -(-side // stride) * stride
 
 

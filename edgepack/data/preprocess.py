@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from edgepack.base.files import open_regular, read_regular
-from edgepack.data.geometry import Geometry, geometry_of
+from edgepack.data.geometry import Geometry, geometry_of, multiple
 from edgepack.data.resample import resize
 from edgepack.errors import DataError, ToolchainError
 
@@ -183,9 +183,15 @@ def normalize(pixels: Array, preprocessing: Preprocessing) -> Array:
 def picture_shape(preprocessing: Preprocessing) -> tuple[int | str, ...]:
     """Return the shape that ``read_picture`` gives; a size that depends on the picture is a string."""
     channels = 1 if preprocessing.color == "L" else 3
-    free = preprocessing.letterbox and preprocessing.stride is not None
-    height, width = ("height", "width") if free else preprocessing.crop or preprocessing.resize or ("height", "width")
+    height, width = _sides(preprocessing)
     return (channels, height, width) if preprocessing.layout == "NCHW" else (height, width, channels)
+
+
+def _sides(made: Preprocessing) -> tuple[int | str, int | str]:
+    if made.letterbox and made.stride is not None:
+        height = multiple(made.resize[0], made.stride) if made.fixed_height and made.resize else "height"
+        return height, "width"
+    return made.crop or made.resize or ("height", "width")
 
 
 def _decode(data: bytes, name: str) -> Image.Image:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from edgepack.data.geometry import Geometry, frame_of, geometry_of
+from edgepack.data.recipes import load_recipe
 from edgepack.specs.data import Preprocessing
 
+LINE = load_recipe("pp-ocr-recognition").preprocessing
 BOX = Preprocessing(resize=(640, 640), letterbox=True)
 
 
@@ -28,6 +30,12 @@ BOX = Preprocessing(resize=(640, 640), letterbox=True)
          Geometry((277, 416), (416, 416), 0, 0)),
         ((427, 640), Preprocessing(resize=(640, 640), letterbox=True, stride=32),
          Geometry((427, 640), (448, 640), 10, 0)),
+        # lines of text: 4000 x 48 and 10000 x 60 are squeezed at their height, others are as wide as they become
+        ((48, 4000), LINE, Geometry((48, 3200), (48, 3200), 0, 0)),
+        ((60, 10000), LINE, Geometry((48, 3200), (48, 3200), 0, 0)),
+        ((48, 3200), LINE, Geometry((48, 3200), (48, 3200), 0, 0)),
+        ((24, 101), LINE, Geometry((48, 202), (48, 208), 0, 0)),
+        ((5000, 1), LINE, Geometry((48, 1), (48, 8), 0, 0)),
         ((1, 5000), BOX, Geometry((1, 640), (640, 640), 319, 0)),
     ],
 )  # fmt: skip
@@ -43,3 +51,8 @@ def test_a_frame_leads_back_to_the_picture() -> None:
     assert (560 - frame.offset_y) / frame.scale_y == pytest.approx(375)
     cut = frame_of(480, 641, Preprocessing(resize_short=256, crop=(224, 224)))
     assert (0 - cut.offset_x) / cut.scale_x == pytest.approx(58 * 641 / 341)
+
+
+def test_a_squeezed_line_has_a_scale_for_each_axis() -> None:
+    frame = frame_of(96, 12800, LINE)
+    assert (frame.scale_y, frame.scale_x, frame.input_height, frame.input_width) == (0.5, 0.25, 48, 3200)

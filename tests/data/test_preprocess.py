@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import io
 import struct
 
@@ -72,6 +73,9 @@ def test_shape_is_known_before_a_picture_is_read():
     made = Preprocessing(resize_short=20, crop=(16, 12))
     assert picture_shape(made) == decode_picture(encode(gradient(40, 25)), "x", made).shape
     assert picture_shape(PLAIN) == (3, "height", "width")
+    line = Preprocessing(resize=(50, 320), letterbox=True, stride=8)
+    assert picture_shape(line) == (3, "height", "width")
+    assert picture_shape(dataclasses.replace(line, fixed_height=True)) == (3, 56, "width")
     assert picture_shape(Preprocessing(resize=(5, 6), layout="NHWC", color="L")) == (5, 6, 1)
 
 
@@ -191,6 +195,7 @@ def test_fuzzed_pictures_are_read_or_refused():
         Preprocessing(resize=(40, 56), letterbox=True, anchor="top-left", rounding="down", pad=0, color="BGR"),
         Preprocessing(resize=(64, 64), letterbox=True, scale_up=False, interpolation="area"),
         Preprocessing(resize=(40, 40), letterbox=True, stride=16),
+        Preprocessing(resize=(40, 48), letterbox=True, stride=8, fixed_height=True, anchor="top-left"),
         Preprocessing(resize=(30, 50), interpolation="bicubic", resampler="opencv", layout="NHWC"),
         Preprocessing(resize_short=20, crop=(18, 18), interpolation="lanczos"),
         Preprocessing(resize=(24, 24), color="L", mean=(0.5,), std=(2.0,)),

@@ -83,6 +83,8 @@ PICTURES = "title = 'x'\n[preprocessing]\nresize = [64, 64]\n"
         ("letterbox = true\npad = 256\n", "pad = 256"),
         ("stride = 32\n", "stride = 32"),
         ("letterbox = true\nstride = 0\n", "stride = 0"),
+        ("fixed_height = true\n", "fixed_height goes with letterbox"),
+        ("letterbox = true\nscale_up = false\nfixed_height = true\n", "fixed_height goes with letterbox"),
         ("resampler = 'opencv'\ninterpolation = 'lanczos'\n", "OpenCV's lanczos"),
         ("resampler = 'skimage'\n", "not one of the allowed"),
     ],
