@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepack.base.documents import suggestion
+from edgepack.base.shapes import show_shape
 from edgepack.errors import DataError
 
 if TYPE_CHECKING:
@@ -55,12 +56,12 @@ def check_shape(shape: tuple[int, ...], spec: TensorSpec, where: str) -> None:
         if (batch := _fixed_batch(shape, spec)) is not None:
             together = "x".join(map(str, (batch, *shape[1:])))
             raise DataError(
-                f"{where}: {spec.name!r} has shape {show(shape)}, and the model takes {batch} samples at once",
+                f"{where}: {spec.name!r} has shape {show_shape(shape)}, and the model takes {batch} samples at once",
                 hint=f"give each sample as {together} (in a .npz: an array of n x {together}), or export the model "
                 f"with a free batch: in torch, dynamic_shapes={{{spec.name!r}: {{0: torch.export.Dim('N')}}}}",
             )
         raise DataError(
-            f"{where}: {spec.name!r} has shape {show(shape)}, the model's input is {show(spec.shape)}",
+            f"{where}: {spec.name!r} has shape {show_shape(shape)}, the model's input is {show_shape(spec.shape)}",
             hint="give samples of the model's shape, or a recipe that resizes pictures to it",
         )
 
@@ -89,11 +90,6 @@ def check_values(array: Array, name: str, where: str) -> None:
 def to_input(array: Array, spec: TensorSpec) -> Array:
     """Return a checked array in the input's dtype and the machine's byte order, contiguous."""
     return np.ascontiguousarray(array, dtype=_input_dtype(spec)).reshape(array.shape)
-
-
-def show(shape: tuple[int | str, ...]) -> str:
-    """Return a shape for a message, as ``[1, 3, height, 224]``."""
-    return "[" + ", ".join(str(size) for size in shape) + "]"
 
 
 def _input_dtype(spec: TensorSpec) -> np.dtype[Any]:

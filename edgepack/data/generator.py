@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepack.base.documents import suggestion
+from edgepack.base.shapes import show_shape
 from edgepack.base.user_functions import load_callable
-from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, show, to_input
+from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, to_input
 from edgepack.data.source import Asked, Contents, Item, Source, backwards, place
 from edgepack.errors import DataError
 
@@ -122,7 +123,7 @@ def _feed(
         check_shape(array.shape, spec, where)
         if spec.shape and isinstance(spec.shape[0], str) and array.shape[0] != 1:
             raise DataError(
-                f"{where}: {spec.name!r} has shape {show(array.shape)}, a batch of {array.shape[0]}",
+                f"{where}: {spec.name!r} has shape {show_shape(array.shape)}, a batch of {array.shape[0]}",
                 hint=f"yield one sample at a time; if the first axis is no batch, fix its size, as --shape "
                 f"{spec.name}={'x'.join(map(str, array.shape))}",
             )

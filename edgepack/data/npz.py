@@ -15,7 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from edgepack.base.files import open_regular
-from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, show, to_input
+from edgepack.base.shapes import show_shape
+from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, to_input
 from edgepack.data.npy import read_header
 from edgepack.data.source import LABELS, Asked, Contents, Item, Source, place
 from edgepack.errors import DataError
@@ -156,12 +157,13 @@ def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, Member], t
     for member in members.values():
         if not member.shape or member.shape[0] != first.shape[0]:
             raise DataError(
-                f"{path}: {member.name!r} has shape {show(member.shape)}, {first.name!r} has {show(first.shape)}",
+                f"{path}: {member.name!r} has shape {show_shape(member.shape)}, {first.name!r} has "
+                f"{show_shape(first.shape)}",
                 hint="the first axis counts the samples and must be equally long in every array",
             )
     if first.shape[0] == 0:
         raise DataError(
-            f"{path} contains no samples: {first.name!r} has shape {show(first.shape)}", hint="save some samples"
+            f"{path} contains no samples: {first.name!r} has shape {show_shape(first.shape)}", hint="save some samples"
         )
     return members, tuple(ignored)
 
@@ -198,7 +200,7 @@ def _check_members(path: Path, members: dict[str, Member], inputs: tuple[TensorS
         check_dtype(member.dtype, spec, str(path))
         per_sample = len(member.shape) == len(spec.shape) + 1
         shape = member.shape[1:] if per_sample else (1, *member.shape[1:])
-        where = f"a sample of {path} (its array {spec.name!r} has shape {show(member.shape)})"
+        where = f"a sample of {path} (its array {spec.name!r} has shape {show_shape(member.shape)})"
         check_shape(shape, spec, where)
     used = {spec.name for spec in inputs}
     for name in _MISNAMED_LABELS:

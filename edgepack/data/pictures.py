@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.data.checks import check_dtype, check_shape, check_values, fits, show
+from edgepack.base.shapes import show_shape
+from edgepack.data.checks import check_dtype, check_shape, check_values, fits
 from edgepack.data.geometry import frame_of
 from edgepack.data.preprocess import (
     decode_picture,
@@ -88,8 +89,8 @@ def check_inputs(source: str, preprocessing: Preprocessing | None, inputs: tuple
     known = tuple(want if isinstance(have, str) else have for have, want in sizes)
     if len(shape) != len(inputs[0].shape) or not fits(known, inputs[0]):
         raise DataError(
-            f"the recipe makes pictures of shape {show(shape)}, the model's input {inputs[0].name!r} is "
-            f"{show(inputs[0].shape)}",
+            f"the recipe makes pictures of shape {show_shape(shape)}, the model's input {inputs[0].name!r} is "
+            f"{show_shape(inputs[0].shape)}",
             hint="choose a recipe with the model's size, layout (NCHW or NHWC) and channels",
         )
     return inputs[0]

@@ -13,9 +13,10 @@ import numpy as np
 
 from edgepack.base import documents
 from edgepack.base.files import read_regular
+from edgepack.base.shapes import show_shape
 from edgepack.data.audio.features import check_sound, feature_shape, sound_input
 from edgepack.data.audio.wav import MOST_FILE_BYTES, decode_wav, read_wav
-from edgepack.data.checks import check_dtype, check_shape, fits, show, to_input
+from edgepack.data.checks import check_dtype, check_shape, fits, to_input
 from edgepack.data.image_folder import list_files
 from edgepack.data.pictures import SUFFIXES as PICTURES
 from edgepack.data.pictures import digest_of_file
@@ -57,8 +58,8 @@ def as_input(array: Array, spec: TensorSpec, where: str) -> Array:
     fitted = _with_axes(array.shape, spec)
     if fitted is None:
         raise DataError(
-            f"{where}: the recipe makes {show(array.shape)} of it, the model's input {spec.name!r} is "
-            f"{show(spec.shape)}",
+            f"{where}: the recipe makes {show_shape(array.shape)} of it, the model's input {spec.name!r} is "
+            f"{show_shape(spec.shape)}",
             hint="check length, hop, window_length and mels or coefficients in [task.input] of the recipe",
         )
     return to_input(array.reshape(fitted), spec)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgepack.base.documents import suggestion
+from edgepack.base.shapes import show_shape
 from edgepack.base.stage import stage
 from edgepack.errors import ConfigError
 from edgepack.graph import passes
@@ -86,7 +87,8 @@ def _parsed(spec: TensorSpec, text: str) -> Array:
     count = int(np.prod(sizes, dtype=np.int64))
     if len(parts) not in (1, count):
         raise ConfigError(
-            f"{where} has {len(parts)} values, and the input is {list(spec.shape)}", hint=f"give 1 or {count} of them"
+            f"{where} has {len(parts)} values, and the input is {show_shape(spec.shape)}",
+            hint=f"give 1 or {count} of them",
         )
     return np.broadcast_to(array, (count,)).reshape(sizes) if len(parts) == 1 else array.reshape(sizes)
 

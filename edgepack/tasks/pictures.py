@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepack.base.shapes import show_shape
 from edgepack.data.geometry import frame_of
 from edgepack.data.preprocess import decode_picture, decode_pixels, picture_size, prepare_pixels, read_picture_file
 from edgepack.errors import DataError
@@ -28,7 +29,7 @@ def prepare_picture(thing: Any, making: Making) -> Prepared:
     if made is None:
         raise DataError(
             "the bundle has no preprocessing for pictures",
-            hint=f"give an array {spec.dtype} {list(spec.shape)}, or build it with a recipe",
+            hint=f"give an array {spec.dtype} {show_shape(spec.shape)}, or build it with a recipe",
         )
     if isinstance(thing, np.ndarray):
         array = prepare_pixels(thing, made)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edgepack.base.shapes import show_shape
 from edgepack.data.checks import check_values, fits
 from edgepack.data.number_table import column_settings, feeding_columns, row_feed
 from edgepack.data.rows import find_column, read_rows
@@ -54,7 +55,9 @@ def _from_array(thing: Any, making: Making) -> dict[str, Array]:
     spec = making.inputs[0]
     array = thing.astype(spec.dtype).reshape(1, *thing.shape) if thing.ndim == len(spec.shape) - 1 else thing
     if not fits(array.shape, spec):
-        raise DataError(f"an array {list(thing.shape)} does not fit the model's input {spec.name!r} {list(spec.shape)}")
+        raise DataError(
+            f"an array {list(thing.shape)} does not fit the model's input {spec.name!r} {show_shape(spec.shape)}"
+        )
     check_values(array, spec.name, "the row")
     return {spec.name: np.ascontiguousarray(array, spec.dtype)}
 

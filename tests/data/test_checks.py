@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, fits, show, to_input
+from edgepack.base.shapes import show_shape
+from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, fits, to_input
 from edgepack.data.samples import find_samples, read_samples
 from edgepack.errors import DataError
 from edgepack.specs.model import TensorSpec
@@ -136,7 +137,7 @@ def test_a_shape_that_does_not_fit_is_shown_beside_the_models() -> None:
     with pytest.raises(DataError, match=r"sample 4: 'x' has shape \[1, 4\], the model's input is \[N, 3\]"):
         check_shape((1, 4), spec(), "sample 4")
     check_shape((1, 3), spec(), "sample 4")
-    assert show(()) == "[]"
+    assert show_shape(()) == "[]"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepack.base.shapes import show_shape
 from edgepack.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def check_batch(inputs: Sequence[TensorSpec], batch: int, name: str) -> None:
     if batch < 1:
         raise ConfigError(f"a batch of {batch} has no samples", hint="give a batch of 1 or more")
     if batch > 1 and not batch_is_dynamic(inputs):
-        shapes = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in inputs)
+        shapes = ", ".join(f"{spec.name} {show_shape(spec.shape)}" for spec in inputs)
         raise ConfigError(
             f"{name} was built for a fixed batch ({shapes}), not for {batch} samples at once",
             hint="leave the batch at 1, or export the model with a dynamic batch axis and build it again",

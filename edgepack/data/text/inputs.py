@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.base.documents import suggestion
+from edgepack.base.shapes import show_shape
 from edgepack.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -90,7 +91,8 @@ def fill(encoded: Encoded, filling: Filling, length: int) -> Mapping[str, Array]
 def _fixed_length(spec: TensorSpec) -> int | None:
     if len(spec.shape) != 2:
         raise DataError(
-            f"the model's input {spec.name!r} has shape {list(spec.shape)}, which is no row of tokens [batch, tokens]",
+            f"the model's input {spec.name!r} has shape {show_shape(spec.shape)}, which is no row of "
+            "tokens [batch, tokens]",
             hint="name the input of the token ids in the recipe: ids in [task.input]",
         )
     return spec.shape[1] if isinstance(spec.shape[1], int) else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from edgepack.base.shapes import show_shape
 from edgepack.errors import DataError, EdgepackError
 from edgepack.specs.model import UNNAMED
 
@@ -64,7 +65,7 @@ def _problem(spec: TensorSpec, array: Any) -> str | None:
     if array.ndim != len(spec.shape):
         return f"has {array.ndim} dimensions, shape {list(array.shape)}, not {len(spec.shape)}"
     if any(isinstance(want, int) and want != got for want, got in zip(spec.shape, array.shape, strict=True)):
-        return f"has shape {list(array.shape)}, not {_shape(spec)}"
+        return f"has shape {list(array.shape)}, not {show_shape(spec.shape)}"
     return None
 
 
@@ -88,8 +89,4 @@ def _same_dtype(name: str, dtype: np.dtype[Any]) -> bool:
 
 
 def _show(spec: TensorSpec) -> str:
-    return f"{spec.name}: {spec.dtype} {_shape(spec)}"
-
-
-def _shape(spec: TensorSpec) -> str:
-    return "[" + ", ".join(str(dim) for dim in spec.shape) + "]"
+    return f"{spec.name}: {spec.dtype} {show_shape(spec.shape)}"

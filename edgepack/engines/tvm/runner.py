@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from edgepack.base.shapes import show_shape
 from edgepack.device.host import host_facts
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.refusals import closed, require_files
@@ -118,7 +119,7 @@ class TvmRunner:
         """Infer another batch than the one compiled for, sample by sample; refuse what does not fit."""
         check_feeds(feeds, self._specs)
         if self._interface.batch != "looped":
-            fixed = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in self._interface.inputs)
+            fixed = ", ".join(f"{spec.name} {show_shape(spec.shape)}" for spec in self._interface.inputs)
             raise ValueError(f"it was compiled for {fixed}")
         looped = [(n, array, _has_batch(spec)) for (n, array), spec in zip(self._order, self._specs, strict=True)]
         (count, *others) = {feeds[name].shape[0] for name, _, batched in looped if batched}
