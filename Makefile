@@ -24,7 +24,7 @@ demo: $(READY)
 	EDGEPACK_STORE=artifacts/store $(BIN)/edgepack demo
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long (minutes each), 'test-fast' also what
-# is marked slow, 'test-all' nothing.
+# is marked slow, 'test-all' only what has a target of its own: test-install, and every kill of test-device.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
@@ -34,7 +34,7 @@ test-fast: $(READY)
 	$(PYTEST) -m "not long and not slow"
 
 test-all: $(READY)
-	$(PYTEST)
+	$(PYTEST) -m "not own"
 
 # Seeded models of all operators through every engine, against ONNX Runtime without optimizations (about 10 minutes).
 # Prints how many agree, are refused or are listed; more of them: make differential MODELS=1000.

@@ -88,7 +88,9 @@ def is_whole(root: Path) -> RootStatus:
 
 @pytest.mark.parametrize("verb", ["install", "rollback"])
 @pytest.mark.parametrize(
-    "share", [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(7200)])], ids=["some", "every"]
+    "share",
+    [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(7200)])],
+    ids=["some", "every"],
 )
 def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: str, share: int) -> None:
     root, saved = tmp_path / "root", tmp_path / "saved"
@@ -129,7 +131,9 @@ def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: 
 
 
 @pytest.mark.parametrize(
-    "share", [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.timeout(7200)])], ids=["some", "every"]
+    "share",
+    [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(7200)])],
+    ids=["some", "every"],
 )
 def test_a_pull_killed_at_any_system_call_leaves_nothing_half(tmp_path: Path, share: int) -> None:
     """Under the final name is nothing or the whole bundle, and the next pull gives it."""
