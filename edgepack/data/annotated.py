@@ -21,6 +21,7 @@ from edgepack.data.pictures import (
     frame_of_file,
     read_files,
 )
+from edgepack.data.preprocess import read_picture_file
 from edgepack.data.source import Asked, Bad, Contents, Item
 from edgepack.errors import DataError
 from edgepack.specs.answer import Boxes
@@ -250,3 +251,26 @@ def read_annotated(
         inputs,
         None if labels is None else [labels[i] for i in indices],
     )
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How one form of labels is read: ``find`` reads what is asked for, with classes in the order of the task's."""
+
+    find: Callable[[Asked, tuple[str, ...]], Annotated]
+
+    def scan(self, asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
+        """Return all samples, as ``Source.scan``."""
+        return contents_of(self._found(asked), asked, inputs, digest)
+
+    def read(self, asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
+        """Yield samples, as ``Source.read``."""
+        return read_annotated(self._found(asked), asked, inputs, indices)
+
+    def picture(self, asked: Asked, index: int) -> tuple[bytes, str]:
+        """Return the bytes and the name of a picture, as ``Source.picture``."""
+        path = self._found(asked).paths[index]
+        return read_picture_file(path), str(path)
+
+    def _found(self, asked: Asked) -> Annotated:
+        return self.find(asked, asked.task.classes if asked.task is not None else ())

@@ -8,18 +8,14 @@ from __future__ import annotations
 import functools
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, find_other_sizes, read_annotated
-from edgepack.data.preprocess import read_picture_file
-from edgepack.data.source import Asked, Bad, Contents, Item, Source
+from edgepack.data.annotated import Annotated, Reader, Thing, arrange, find_other_sizes
+from edgepack.data.source import Asked, Bad, Source
 from edgepack.errors import DataError
-
-if TYPE_CHECKING:
-    from edgepack.specs.model import TensorSpec
 
 _MOST_BYTES = 2 << 30
 _HEAD_BYTES = 1 << 16
@@ -196,24 +192,12 @@ def _recognises(data: str, _task: object) -> bool:
     return annotation_file(data) is not None
 
 
-def _annotated(asked: Asked) -> Annotated:
+def _annotated(asked: Asked, classes: tuple[str, ...]) -> Annotated:
     path = annotation_file(asked.source)
     if path is None:
         raise DataError(f"{asked.source} has no labels of COCO's kind any more", hint="do not change data during a run")
-    return read_coco(path, asked.task.classes if asked.task is not None else ())
+    return read_coco(path, classes)
 
 
-def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
-    return contents_of(_annotated(asked), asked, inputs, digest)
-
-
-def _read_asked(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
-    return read_annotated(_annotated(asked), asked, inputs, indices)
-
-
-def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
-    path = _annotated(asked).paths[index]
-    return read_picture_file(path), str(path)
-
-
-SOURCE = Source(_recognises, _scan, _read_asked, pictures=True, picture=_picture)
+_READER = Reader(_annotated)
+SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture)

@@ -7,21 +7,16 @@ the last one of a box belongs to it. Things that are ``difficult`` are asked of 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 from xml.etree import ElementTree  # entities are refused before it sees a file
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, find_other_sizes, read_annotated
+from edgepack.data.annotated import Annotated, Reader, Thing, arrange, find_other_sizes
 from edgepack.data.image_folder import read_class_names
 from edgepack.data.pictures import SUFFIXES
-from edgepack.data.preprocess import read_picture_file
-from edgepack.data.source import Asked, Bad, Contents, Item, Source
+from edgepack.data.source import Bad, Source
 from edgepack.errors import DataError
-
-if TYPE_CHECKING:
-    from edgepack.specs.model import TensorSpec
 
 _MOST_BYTES = 4 << 20
 _ANNOTATIONS, _PICTURES = "Annotations", "JPEGImages"
@@ -121,21 +116,5 @@ def _find(folder: Path, path: Path, name: str) -> Path | None:
     return next((file for file in candidates if file.suffix.lower() in SUFFIXES and file.is_file()), None)
 
 
-def _annotated(asked: Asked) -> Annotated:
-    return read_voc(Path(asked.source), asked.task.classes if asked.task is not None else ())
-
-
-def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
-    return contents_of(_annotated(asked), asked, inputs, digest)
-
-
-def _read_asked(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
-    return read_annotated(_annotated(asked), asked, inputs, indices)
-
-
-def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
-    path = _annotated(asked).paths[index]
-    return read_picture_file(path), str(path)
-
-
-SOURCE = Source(_recognises, _scan, _read_asked, pictures=True, picture=_picture)
+_READER = Reader(lambda asked, classes: read_voc(Path(asked.source), classes))
+SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture)

@@ -8,19 +8,15 @@ part.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Thing, arrange, contents_of, read_annotated
+from edgepack.data.annotated import Annotated, Reader, Thing, arrange
 from edgepack.data.pictures import SUFFIXES, find_size
-from edgepack.data.preprocess import read_picture_file
-from edgepack.data.source import Asked, Bad, Contents, Item, Source
+from edgepack.data.source import Bad, Source
 from edgepack.errors import DataError, ToolchainError
-
-if TYPE_CHECKING:
-    from edgepack.specs.model import TensorSpec
 
 _MOST_BYTES = 8 << 20
 _PARTS = ("val", "train", "test")
@@ -240,21 +236,5 @@ def _of_points(
     return tuple((row[0] * size[1], row[1] * size[0], row[2] if step == 3 else 2.0) for row in rows)
 
 
-def _annotated(asked: Asked) -> Annotated:
-    return read_yolo(asked.source, asked.task.classes if asked.task is not None else ())
-
-
-def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
-    return contents_of(_annotated(asked), asked, inputs, digest)
-
-
-def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:
-    return read_annotated(_annotated(asked), asked, inputs, indices)
-
-
-def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
-    path = _annotated(asked).paths[index]
-    return read_picture_file(path), str(path)
-
-
-SOURCE = Source(_recognises, _scan, _read, pictures=True, picture=_picture)
+_READER = Reader(lambda asked, classes: read_yolo(asked.source, classes))
+SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture)
