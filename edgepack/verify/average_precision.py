@@ -9,6 +9,7 @@ import contextlib
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,36 +43,57 @@ class ClassMatches:
     things: Array
     number: int = 0
 
-    def curve(self, weights: Array) -> tuple[Array, Array] | None:
-        """Return recall and precision [thresholds, d] when pictures count by ``weights``; None without any thing."""
-        total = float(self.things @ weights)
-        if total == 0:
-            return None
-        of_answer = weights[self.pictures]
-        right = np.cumsum(self.right * of_answer, axis=1)
-        wrong = np.cumsum(self.wrong * of_answer, axis=1)
-        return right / total, right / (right + wrong + np.spacing(1))
-
     def average_precision(self, weights: Array) -> Array | None:
-        """Return the average precision [thresholds]: the mean of the precision that is still reached at 101 recalls."""
-        found = self.curve(weights)
+        """Return the average precision [thresholds] when pictures count by ``weights``; None without any thing.
+
+        It is the mean of the precision that is still reached at 101 recalls. Only right answers are looked at: the
+        recall grows at them alone, and between two of them no precision is higher than at the first.
+        """
+        found = self._curve(weights)
         if found is None:
             return None
         recall, precision = found
         reached = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        result = np.zeros(len(recall))
-        for i, (r, p) in enumerate(zip(recall, reached, strict=True)):
-            places = np.searchsorted(r, _RECALLS, side="left")
-            result[i] = p[places[places < len(p)]].sum() / len(_RECALLS)
+        passed = np.searchsorted(_RECALLS, recall, side="right")
+        result: Array = (reached * np.diff(passed, axis=1, prepend=0)).sum(axis=1) / len(_RECALLS)
         return result
 
     def recall(self, weights: Array) -> Array | None:
-        """Return the highest recall [thresholds]."""
-        found = self.curve(weights)
+        """Return the highest recall [thresholds]; None without any thing."""
+        found = self._curve(weights)
         if found is None:
             return None
         last: Array = found[0][:, -1] if found[0].shape[1] else np.zeros(len(found[0]))
         return last
+
+    def _curve(self, weights: Array) -> tuple[Array, Array] | None:
+        """Return recall and precision [thresholds, k] at the right answers; None without any thing."""
+        total = float(self.things @ weights)
+        if total == 0:
+            return None
+        places, is_right, counted = self._places
+        of_answer = weights[self.pictures]
+        right = np.cumsum(of_answer[places] * is_right, axis=1)
+        so_far = np.cumsum(of_answer * counted, axis=1)
+        taken = so_far[0][places] if len(so_far) == 1 else np.take_along_axis(so_far, places, axis=1)
+        return right / total, is_right * right / (taken + np.spacing(1))
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array, Array]:
+        """Return where the right answers are [thresholds, k], 1 where there is one, and 1 for answers that count.
+
+        The last is [thresholds, d], or [1, d] where it is the same for all thresholds, as it is without crowds.
+        """
+        numbers = [np.flatnonzero(row) for row in self.right]
+        most = max(map(len, numbers), default=0)
+        places = np.zeros((len(numbers), most), np.intp)
+        for row, found in zip(places, numbers, strict=True):
+            row[: len(found)] = found
+        is_right = np.arange(most) < np.array([[len(found)] for found in numbers])
+        counted = self.right | self.wrong
+        if (counted == counted[0]).all():
+            counted = counted[:1]
+        return places, is_right.astype(np.float64), counted.astype(np.float64)
 
     def without_end(self) -> ClassMatches:
         """Return it without the answers behind the last right one, which change no precision that is reached."""
