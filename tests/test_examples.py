@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
@@ -69,7 +69,6 @@ def test_the_profile_says_what_it_says(folder: Path) -> None:
     assert re.search(r"quantization\.leave\s+Gemm\s+our own measurement", said)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_an_onnx_file_is_built_and_runs_with_numpy_alone(files: Path) -> None:
     lines = run(files, "python onnx_to_int8.py").splitlines()
@@ -96,7 +95,6 @@ def test_on_device_needs_nothing_of_the_builder(files: Path, tmp_path: Path) -> 
     assert "BundleError: there is no file missing.edgepack" in done.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_settings_file_builds_for_the_board_with_the_own_metric(files: Path) -> None:
     said = run(files, "edgepack build")
@@ -111,7 +109,6 @@ def test_the_settings_file_builds_for_the_board_with_the_own_metric(files: Path)
     assert "no such device here" in rows["my-board", "int8"]["notes"]["verification"]
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_torch_network_is_built(folder: Path) -> None:
     lines = run(folder, "python torch_to_int8.py").splitlines()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILDERS = ("rich", "onnx", "torch", "scipy", "msgspec", "jinja2", "onnxslim", "PIL", "openvino")
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input")
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

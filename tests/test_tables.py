@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +81,21 @@ def called(node: ast.Call) -> str:
     return node.func.id if isinstance(node.func, ast.Name) else ""
 
 
+@functools.cache
+def constants() -> dict[str, set[str]]:
+    """Return the string constants of each file of the package."""
+    return {
+        path.relative_to(ROOT).as_posix(): {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        for path in ROOT.rglob("*.py")
+    }
+
+
 @pytest.mark.parametrize("word", list(ELSEWHERE))
 def test_a_name_stands_in_its_table_and_module_only(word: str) -> None:
-    where = {
-        path.relative_to(ROOT).as_posix()
-        for path in ROOT.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and node.value == word
-    }
+    where = {path for path, words in constants().items() if word in words}
     others = {name for name in where if not any(name.startswith(f"{place}/") for place in TABLES)}
     assert others == set(ELSEWHERE[word])

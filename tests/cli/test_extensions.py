@@ -17,7 +17,7 @@ import pytest
 import edgepack
 from edgepack.specs.model import OnnxModel
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 ENTRY_POINTS = """
 [edgepack.observers]

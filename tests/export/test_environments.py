@@ -22,7 +22,7 @@ from edgepack.export.environments import (
     remove_environments,
 )
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 LOCKS = sorted(path.stem for path in (Path(environments.__file__).parent / "locks").glob("*.txt"))
 
 

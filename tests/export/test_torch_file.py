@@ -14,7 +14,7 @@ from edgepack.export.worker import read_facts
 from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.specs.source import SourceOptions
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 NET = """
 import torch
 class Net(torch.nn.Module):

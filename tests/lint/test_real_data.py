@@ -19,7 +19,7 @@ from edgepack.lint.encodings import PLAIN
 from edgepack.specs.data import Lint
 from edgepack.specs.model import OnnxModel
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")

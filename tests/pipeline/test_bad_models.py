@@ -14,7 +14,7 @@ import pytest
 
 from edgepack.cli.main import cli
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 _NET = """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,H,W] image) => (float[N,5] logits) {
     first = Conv<pads=[1,1,1,1]>(image, w1)

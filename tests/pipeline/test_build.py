@@ -209,6 +209,7 @@ def test_a_metric_of_the_user_that_changed_is_computed_again(tmp_path: Path, sma
         assert accuracy.value == figure
 
 
+@pytest.mark.long
 def test_a_killed_build_leaves_whole_bundles_or_none_and_the_next_one_goes_on(tmp_path: Path, small_conv: Path) -> None:
     out, store = tmp_path / "out", tmp_path / "store"
     words = command(
@@ -253,6 +254,7 @@ def compile_model(model, target, precision, out):
 _PROFILE = 'id = "{0}-board"\ntitle = "a board whose engine is a test double"\nbackend = "{1}"\narch = "x86_64"\n'
 
 
+@pytest.mark.long
 def test_an_engine_that_crashes_or_hangs_costs_one_row(tmp_path: Path, small_conv: Path) -> None:
     engines = {"crashing": ("crashes", "ctypes.string_at(0)"), "hanging": ("hangs", "time.sleep(600)")}
     (tmp_path / "sitecustomize.py").write_text(_ENGINES)

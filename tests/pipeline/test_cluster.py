@@ -27,7 +27,7 @@ from edgepack.execution.store import Store
 from edgepack.pipeline import cluster as module
 from edgepack.pipeline.cluster import Cluster, WorkerFacts, open_cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 ROOT = "edgepack.pipeline.cluster"
 
 

@@ -27,6 +27,8 @@ from edgepack.runtime.run import write_drawing
 from edgepack.specs.answer import Boxes
 from edgepack.tasks import answer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory):

@@ -23,7 +23,7 @@ from edgepack.pipeline.matrix import Matrix, one, read_matrix
 from edgepack.pipeline.outlook import outlook
 from edgepack.specs.build import BuildResult
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 MODELS = """
 out = "all"
 [defaults]

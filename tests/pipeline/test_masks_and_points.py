@@ -20,6 +20,8 @@ from edgepack.pipeline.settings import BuildSettings
 from edgepack.specs.answer import Boxes, Mask
 from edgepack.specs.build import BuildResult
 
+pytestmark = pytest.mark.long
+
 SEGMENTER = """<ir_version: 8, opset_import: ["" : 17]>
 net (float[1,3,48,72] image) => (float[1,2,48,72] scores) {
     grey = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(image, w1, b1)

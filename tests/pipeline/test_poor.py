@@ -16,7 +16,7 @@ from edgepack.pipeline.settings import BuildSettings
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def settings_of(tmp_path: Path, classes: int = 0, difference: float = 1e-3) -> BuildSettings:

@@ -24,7 +24,7 @@ from edgepack.verify.closeness import Closeness
 from edgepack.verify.evaluate import Evaluation, _with_decisions
 from edgepack.verify.golden import read_golden
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
 

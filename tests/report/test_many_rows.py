@@ -17,7 +17,7 @@ from edgepack.report.text.conditions import parse_condition
 from edgepack.specs.build import BuildRow
 from edgepack.specs.result import Result
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 Both = tuple[tuple[Result, ...], tuple[BuildRow, ...]]
 

@@ -24,7 +24,7 @@ from edgepack.runtime.root import RootStatus, status
 
 STRACE = shutil.which("strace")
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(STRACE is None, reason="strace is not installed"),
 ]
 

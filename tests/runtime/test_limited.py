@@ -27,7 +27,7 @@ from edgepack.runtime.run import run
 from edgepack.runtime.verify import verify
 from edgepack.specs.run import RunOptions
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def endless_onnx(path: Path) -> None:

@@ -13,7 +13,7 @@ from edgepack.runtime import mapped
 from edgepack.runtime.mapped import dropped_pages, mappings
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
     pytest.mark.skipif(sys.platform != "linux", reason="mappings are read from Linux's /proc"),
 ]
 

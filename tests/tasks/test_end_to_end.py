@@ -27,7 +27,7 @@ from edgepack.runtime.limited import run_within
 from edgepack.runtime.load import load
 from edgepack.specs.build import BuildRow
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 LOST, NEW = (
     ("lost my card", "where is my money", "the card is not in the"),

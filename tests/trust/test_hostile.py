@@ -43,6 +43,7 @@ def test_the_bundles_to_begin_from_are_taken(signed: tuple[Path, list[bytes]], t
     assert [judge(data, tmp_path / "x.edgepack") for data in signed[1]] == ["activated"] * 4
 
 
+@pytest.mark.slow
 def test_no_mutation_is_taken(signed: tuple[Path, list[bytes]], tmp_path: Path, count: int) -> None:
     good = signed[1][0]
     found = Counter(judge(mutation(good, seed), tmp_path / "x.edgepack") for seed in range(count))

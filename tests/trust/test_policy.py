@@ -286,6 +286,7 @@ def test_without_cryptography_a_signature_that_is_required_is_a_refusal(
 # --- who obeys --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_command_that_runs_a_bundle_obeys(
     tmp_path: Path, obey: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -311,6 +312,7 @@ def test_every_command_that_runs_a_bundle_obeys(
         load(Path(path))
 
 
+@pytest.mark.slow
 def test_an_installation_says_who_signed_and_runs_on_when_the_time_is_over(
     tmp_path: Path, obey: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -328,6 +330,7 @@ def test_an_installation_says_who_signed_and_runs_on_when_the_time_is_over(
     assert rollback(root).id == first.id
 
 
+@pytest.mark.slow
 def test_a_rollback_does_not_bring_back_what_the_policy_refuses(tmp_path: Path, obey: Any) -> None:
     key, root = new_key(tmp_path, "release"), tmp_path / "root"
     obey(key)

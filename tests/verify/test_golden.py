@@ -165,6 +165,7 @@ def test_a_single_sample_is_run_twice_at_once(tmp_path):
     assert vectors.batches[0].outputs["scores"].shape == (2, 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("values", "at_once"), [(100_000, (3, 2, 1, 0)), (400_000, (3, 2)), (20_000_000, None)])
 def test_fewer_large_samples_are_run_at_once(tmp_path, monkeypatch, values, at_once):
     """A device must have the memory for it."""

@@ -4,7 +4,7 @@ import pytest
 from edgepack.benchmark.measure import server
 from edgepack.specs.result import Scenario
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 class Simulated:

@@ -18,7 +18,7 @@ from edgepack.runtime.load import load, tuning_here
 from edgepack.runtime.tuning import path_beside
 from edgepack.specs.run import RunOptions
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 SECOND = 10**9
 CHANGES = (("threads", 2), ("threads", 1), ("spinning", False), ("arena", False), ("pinning", True))

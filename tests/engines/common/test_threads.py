@@ -262,6 +262,7 @@ print("parent", float(abs(runner.infer(feeds)["scores"]).sum()) > 0)
 """
 
 
+@pytest.mark.slow
 def test_after_a_fork_the_child_is_told_and_the_parent_goes_on(engine: str, tmp_path: Path) -> None:
     script = tmp_path / "forks.py"
     script.write_text(FORKED.format(path=sys.path, engine=engine))

@@ -12,6 +12,7 @@ from backend_models import FLOAT, make, save
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
+from edgepack.device.host import host_facts
 from edgepack.engines.openvino.engine import check, compile_model, load_model
 from edgepack.errors import ModelError
 from edgepack.quantize import quantize
@@ -89,7 +90,7 @@ def test_they_are_found_in_branches(tmp_path: Path) -> None:
 
 # --- deconvolutions in int8 ---------------------------------------------------------------------------------------
 # For some strides, dilations and pads OpenVINO 2026.4 takes code that adds pairs of products in 16 bits, also on CPUs
-# with VNNI, whose other layers do not saturate.
+# with VNNI, whose other layers do not saturate. With AMX it takes other code, which is right (measured: 67 dB).
 
 
 def deconvolution(kernel: int, strides: int, dilations: int, pads: list[int], tmp_path: Path) -> OnnxModel:
@@ -124,6 +125,7 @@ def test_deconvolutions_are_int8_where_openvino_computes_them_right(
             quantize(model, ranges, rules, tmp_path / "out")
 
 
+@pytest.mark.skipif("amx_int8" in host_facts().isa, reason="with AMX OpenVINO computes these deconvolutions right")
 def test_what_is_left_in_float_still_is_wrong_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When this fails, OpenVINO computes them right, and the rule can go."""
     monkeypatch.setattr("edgepack.quantize.placement._Placer._is_plain", lambda *_: True)

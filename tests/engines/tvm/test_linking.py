@@ -12,6 +12,8 @@ from edgepack.engines.tvm.elf import machine_of
 from edgepack.engines.tvm.linking import build_program
 from edgepack.errors import CompileError, ToolchainError
 
+pytestmark = pytest.mark.long
+
 SOURCE = """
 #include <dlfcn.h>
 #include <stdlib.h>

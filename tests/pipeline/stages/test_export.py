@@ -65,6 +65,7 @@ def test_a_first_axis_above_one_is_fixed_for_every_engine_and_a_batch_of_one_is_
         assert fix_inputs(runner, sequence, shapes, {}) == sequence
 
 
+@pytest.mark.slow
 def test_a_sequence_on_the_first_axis_is_built_and_fed(sequence: OnnxModel, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     arrays = {

@@ -28,7 +28,7 @@ from edgepack.pipeline.settings import BuildSettings, read_settings
 from edgepack.specs.build import BuildResult
 from edgepack.specs.data import Lint
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 Run = Callable[..., tuple[int, str, str]]
 

@@ -25,7 +25,7 @@ from edgepack.errors import ConfigError, ToolchainError
 from edgepack.execution import child
 from edgepack.specs.target import Target
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("needs_tvm")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("needs_tvm")]
 STAND_IN = """#!{python}
 import os, subprocess, sys
 words = sys.argv[1:]
