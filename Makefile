@@ -6,17 +6,35 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-report bench-tvm bench-tvm-tuning \
   peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-device \
-  tvm-models clean
+  tvm-models lock clean
 .DELETE_ON_ERROR:
 
+# What is installed is pinned by constraints.txt. Where locks/ knows this system, processor and Python, every file of it
+# is checked by its hash as well.
 # The last package carries axe-core 4.12.1 (MPL-2.0), which the tests of the report's page run; the rest of it is not used.
-$(READY): pyproject.toml constraints.txt
-	@echo "Setting up $(VENV) from constraints.txt: a minute or two, most of it for torch (CPU build)"
+SYSTEM := $(shell $(PYTHON) -c "import platform, sys; print(sys.platform, platform.machine(), 'py%d%d' % sys.version_info[:2], sep='-')")
+LOCK := locks/dev-$(SYSTEM).txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+$(READY): pyproject.toml constraints.txt $(wildcard $(LOCK)) locks/without-dependencies.txt
+	@echo "Setting up $(VENV) from $(if $(wildcard $(LOCK)),$(LOCK),constraints.txt): a minute or two, most of it for torch (CPU build)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' || { \
+	$(if $(wildcard $(LOCK)),$(PIP) --require-hashes -r $(LOCK) && $(PIP) --no-deps --no-build-isolation -e .,\
+	$(PIP) -c constraints.txt -e '.[dev]') || { \
 	  echo "The pinned packages did not install. torch must be the CPU build (constraints.txt): where the package index" \
 	       "has only the CUDA build, set PIP_EXTRA_INDEX_URL to PyTorch's index of CPU wheels."; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps axe-playwright-python==0.1.8
+	$(PIP) --require-hashes --no-deps -r locks/without-dependencies.txt
+	touch $@
+
+# Renews the lock of this system, processor and Python after a change of pyproject.toml or constraints.txt. uv asks PyPI;
+# other indexes and folders by its own variables: UV_EXTRA_INDEX_URL, UV_FIND_LINKS.
+lock: .venv-lock/.ready
+	.venv-lock/bin/uv pip compile pyproject.toml --extra dev --constraints constraints.txt --python $(PYTHON) --generate-hashes \
+	  --no-annotate --index-strategy unsafe-best-match --custom-compile-command "make lock" --quiet --upgrade --output-file $(LOCK)
+
+.venv-lock/.ready:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	touch $@
 
 # The main job on a real network; the store is kept in this folder, so that a second run reuses every stage.
@@ -197,5 +215,5 @@ test-signing: $(READY) .venv-signing/.ready
 
 clean:
 	rm -rf artifacts/* dist site .venv .venv-docs .venv-tensorrt .venv-signing .venv-peers-* .aarch64 .pytest_cache .mypy_cache \
-	  .ruff_cache .hypothesis
+	  .ruff_cache .hypothesis .venv-lock
 	git checkout -q -- artifacts/README.md

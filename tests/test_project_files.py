@@ -45,6 +45,25 @@ def test_every_link_to_a_file_leads_to_one(name: str) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
+@pytest.mark.parametrize("lock", sorted((ROOT / "locks").glob("dev-*.txt")), ids=lambda path: path.name)
+def test_a_lock_has_the_versions_of_the_constraints_and_all_that_is_asked_for(lock: Path) -> None:
+    """When this fails: make lock."""
+    packaging = pytest.importorskip("packaging.utils")
+    pinned = re.compile(r"^([A-Za-z0-9._-]+)==([^\s\\;]+)", re.MULTILINE)
+
+    def pins(text: str) -> dict[str, str]:
+        return {packaging.canonicalize_name(name): version for name, version in pinned.findall(text)}
+
+    text = lock.read_text()
+    locked, constraints = pins(text), pins((ROOT / "constraints.txt").read_text())
+    assert {name: version for name, version in locked.items() if constraints.get(name) != version} == {}
+    assert text.count(" \\\n    --hash=sha256:") >= len(locked)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = {packaging.canonicalize_name(re.split(r"[\[<>=!; ]", line)[0]) for line in extras["dev"]} - {"edgepack"}
+    assert asked - set(locked) == set()
+    assert "://" not in text, "a lock names no index"
+
+
 def test_everything_that_make_installs_is_pinned() -> None:
     """Walks from the dev extra through what is installed here; constraints.txt must know all of it."""
     pytest.importorskip("packaging")
@@ -60,7 +79,6 @@ def test_everything_that_make_installs_is_pinned() -> None:
     waiting = [(Requirement(text), "") for extra in extras.values() for text in extra]
     seen: set[tuple[str, frozenset[str]]] = set()
     missing = set()
-    unpinned = {"setuptools"}  # comes with Python's own venv
     while waiting:
         requirement, extra = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -78,4 +96,4 @@ def test_everything_that_make_installs_is_pinned() -> None:
             continue  # an extra that is not installed here, such as tensorrt-rtx
         for text in needed:
             waiting += [(Requirement(text), wanted) for wanted in ("", *requirement.extras)]
-    assert missing - unpinned == set()
+    assert missing == set()
