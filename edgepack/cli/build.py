@@ -49,7 +49,9 @@ _SETTINGS = (
         help="Least balanced SQNR of an int8 row, in dB; below it the row is poor  [default: 10]",
     ),
     click.option(
-        "--max-change", type=float, help="Largest allowed share of samples whose answer changes  [default: no gate]"
+        "--max-change",
+        type=float,
+        help="Largest allowed share of fp32's answers (classes, boxes, pixels) that change  [default: no gate]",
     ),
     click.option("--allow-poor", is_flag=True, help="Let a build with poor rows succeed."),
     options("strict", "seed", "shape", "set"),

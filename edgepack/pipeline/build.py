@@ -23,12 +23,12 @@ from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store, default_folder
 from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
-from edgepack.pipeline.gate import Attempt, meet_gate
+from edgepack.pipeline.gate import Attempt, Limits, meet_gate
 from edgepack.pipeline.measure_on import measure_on
 from edgepack.pipeline.noted import with_letters
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
-from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row, with_latency
+from edgepack.pipeline.rows import as_poor, built_row, changed_answers, failed_row, skipped_row, with_latency
 from edgepack.pipeline.settings import BuildSettings, check_max_drop
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
@@ -199,7 +199,7 @@ def build_row(
         ranges = calibrate_for(plan, original, target, precision, runner)
         attempt = build_attempt(plan, original, target, precision, ranges, target.quantization, "", runner)
         evaluation = attempt.evaluation
-        if ranges is not None and settings.method != "plain" and _misses_gate(evaluation, settings.max_drop):
+        if ranges is not None and settings.method != "plain" and _misses_gate(evaluation, _limits(settings)):
             attempt, trials = _meet_gate(plan, original, target, ranges, attempt, runner)
             evaluation = attempt.evaluation
         _check(evaluation, settings, precision, len(trials), original.warnings)
@@ -289,9 +289,12 @@ def _calibration(original: Original) -> SampleSet:
     return samples
 
 
-def _misses_gate(evaluation: Evaluation, max_drop: float | None) -> bool:
-    found = evaluation.accuracy
-    return max_drop is not None and found is not None and not evaluation.suspect and found.drops_more_than(max_drop)
+def _limits(settings: BuildSettings) -> Limits:
+    return Limits(settings.max_drop, settings.max_change)
+
+
+def _misses_gate(evaluation: Evaluation, limits: Limits) -> bool:
+    return not evaluation.suspect and limits.broken_by(evaluation)
 
 
 def _meet_gate(
@@ -308,10 +311,9 @@ def _meet_gate(
         title = f"{len(models)} models in turn, {target.id}"
         return runner.run(median_latencies, models, original.golden, options, title=title)
 
-    max_drop = plan.settings.max_drop
     outcome = meet_gate(
         runner, original.model, ranges, target.quantization, _calibration(original), first,
-        0.0 if max_drop is None else max_drop, build_with, time if is_this_host(target) else None,
+        _limits(plan.settings), build_with, time if is_this_host(target) else None,
     )  # fmt: skip
     return outcome.attempt or first, outcome.trials
 
@@ -342,7 +344,7 @@ def _check(
             evaluation.suspect,
             hint="check the order of the classes with 'edgepack lint'; if all is right, --metric agreement",
         )
-    _check_change(evaluation, settings.max_change, precision)
+    _check_change(evaluation, settings.max_change, precision, tried)
     if settings.max_drop is None:
         return
     if found is None:
@@ -375,20 +377,20 @@ def _dropped(found: Accuracy, precision: Precision, most: float) -> str:
     )
 
 
-def _check_change(evaluation: Evaluation, most: float | None, precision: Precision) -> None:
+def _check_change(evaluation: Evaluation, most: float | None, precision: Precision, tried: int) -> None:
     """Raise ``GateError`` when more answers change than may."""
-    close = evaluation.closeness
     if most is None or precision == "fp32":
         return
-    if close.agreement is None:
+    change = evaluation.change
+    if change is None:
         raise GateError(
-            "the gate --max-change cannot be checked: the first output is not class scores [batch, classes]",
-            hint="use --min-sqnr, or --metric with a function of your own and --max-drop",
+            f"the gate --max-change cannot be checked: {evaluation.change_reason}",
+            hint="say by --task or a recipe what the model is for, or use --min-sqnr, or --metric and --max-drop",
         )
-    if 1 - close.agreement > most:
+    if change.more_than(most):
         raise GateError(
-            f"{precision} changes {100 * (1 - close.agreement):.2f} % of the answers (n={close.n}), more than the "
-            f"{100 * most:g} % allowed",
+            f"{precision} changes {changed_answers(change)}, more than the {100 * most:g} % allowed"
+            + (f"; none of {tried} models with operators in fp32 passed" if tried else ""),
             hint="give more calibration samples, or a larger --max-change",
         )
 

@@ -1,4 +1,4 @@
-"""Meets the accuracy gate ``--max-drop``: puts the fewest and cheapest operators back to fp32 until it holds."""
+"""Meets the gates ``--max-drop`` and ``--max-change``: puts the fewest and cheapest operators back to fp32."""
 
 from __future__ import annotations
 
@@ -30,6 +30,23 @@ from edgepack.verify.evaluate import Evaluation
 TRIALS = 12
 # Groups around a tensor that are measured beside the single layers.
 GROUPS = 12
+# The metric that trials are compared by where only ``--max-change`` is given.
+KEPT = "agreement"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that the metric may drop, and the largest share of fp32's answers that may change; None is no limit."""
+
+    max_drop: float | None = None
+    max_change: float | None = None
+
+    def broken_by(self, evaluation: Evaluation) -> bool:
+        """Return whether what was measured is beyond a limit; what could not be measured is not."""
+        drop, change = evaluation.accuracy, evaluation.change
+        dropped = self.max_drop is not None and drop is not None and drop.drops_more_than(self.max_drop)
+        changed = self.max_change is not None and change is not None and change.more_than(self.max_change)
+        return dropped or changed
 
 
 @dataclass(frozen=True)
@@ -63,11 +80,11 @@ def meet_gate(
     rules: QuantizationRules,
     samples: SampleSet,
     first: Attempt,
-    max_drop: float,
+    limits: Limits,
     build: Callable[[QuantizationRules, str], Attempt],
     time: Callable[[tuple[Attempt, ...]], tuple[int, ...]] | None = None,
 ) -> GateOutcome:
-    """Search for the fewest operators to put back so that the drop is at most ``max_drop``.
+    """Search for the fewest operators to put back so that the limits hold.
 
     Candidates are single layers and the groups around the tensors that lose most: between a stem and a depthwise
     convolution a tensor stays in int8 until both leave it, so that either of them alone brings nothing.
@@ -94,9 +111,9 @@ def meet_gate(
         chosen = dataclasses.replace(rules, leave=(*rules.leave, *(glob.escape(name) for name in left)))
         attempt = build(chosen, f"{len(left)} operators in fp32")
         attempts[left] = attempt
-        return as_trial(left, attempt.evaluation, share(left), max_drop)
+        return as_trial(left, attempt.evaluation, share(left), limits)
 
-    trials = search(order, as_trial((), first.evaluation, 0.0, max_drop), passes, evaluate, TRIALS)
+    trials = search(order, as_trial((), first.evaluation, 0.0, limits), passes, evaluate, TRIALS)
     if time is not None:
         measured = time(tuple(attempts[trial.left] for trial in trials))
         trials = tuple(dataclasses.replace(t, p50_ns=p50) for t, p50 in zip(trials, measured, strict=True))
@@ -106,17 +123,28 @@ def meet_gate(
     return GateOutcome(marked, attempts[best.left] if best else None, best_found(trials))
 
 
-def as_trial(left: tuple[str, ...], evaluation: Evaluation, macs_share: float, max_drop: float) -> Trial:
-    """Return what the search keeps of an evaluated model."""
-    found = evaluation.accuracy
-    if found is None:
-        raise EdgepackError(f"the gate --max-drop cannot be checked: {evaluation.accuracy_reason}")
+def as_trial(left: tuple[str, ...], evaluation: Evaluation, macs_share: float, limits: Limits) -> Trial:
+    """Return what the search keeps of an evaluated model. Raises ``EdgepackError`` for limits of what is not known."""
+    metric, value, drop = _judged_by(evaluation, limits)
     return Trial(
         left=left,
-        metric=found.metric,
-        value=found.value,
-        drop=found.drop,
+        metric=metric,
+        value=value,
+        drop=drop,
         sqnr_db=evaluation.closeness.sqnr_db,
         macs_share=macs_share,
-        passed=not found.drops_more_than(max_drop) and all(o.passed for o in evaluation.verification.outputs),
+        passed=not limits.broken_by(evaluation) and all(o.passed for o in evaluation.verification.outputs),
+        change=evaluation.change.share if evaluation.change is not None else None,
     )
+
+
+def _judged_by(evaluation: Evaluation, limits: Limits) -> tuple[str, float, float]:
+    """Return name, value and drop of what trials are compared by: the metric, or the answers where they alone count."""
+    found, change = evaluation.accuracy, evaluation.change
+    if limits.max_change is not None and change is None:
+        raise EdgepackError(f"the gate --max-change cannot be checked: {evaluation.change_reason}")
+    if limits.max_drop is None and change is not None:
+        return KEPT, 1 - change.share, change.share
+    if found is None:
+        raise EdgepackError(f"the gate --max-drop cannot be checked: {evaluation.accuracy_reason}")
+    return found.metric, found.value, found.drop

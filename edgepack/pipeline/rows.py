@@ -11,7 +11,7 @@ from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
 from edgepack.specs.build import DISTURBED, BuildRow, Latency, Trial
 from edgepack.specs.result import Result
-from edgepack.specs.run import Accuracy
+from edgepack.specs.run import Accuracy, ChangedAnswers
 from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation
@@ -33,6 +33,16 @@ def changed_classes(accuracy: Accuracy | None) -> str | None:
     most = ", ".join(f"{one.name} {100 * one.fp32:.1f} to {100 * one.value:.1f} %" for one in changed[:_NAMED])
     counts = f"{len(lost)} lose and {len(gained)} gain a point or more"
     return f"of {len(accuracy.classes)} classes {counts} of {accuracy.metric}; most changed: {most}"
+
+
+def changed_answers(change: ChangedAnswers) -> str:
+    """Return in words how many of fp32's answers are not given again."""
+    low, high = (100 * bound for bound in change.ci95)
+    unsure = f"; {change.unsure} of them are found with too low a score" if change.unsure else ""
+    return (
+        f"{100 * change.share:.2f} % of the answers ({change.changed} of {change.n} {change.answers} in "
+        f"{change.samples} samples, 95 % interval {low:.2f} to {high:.2f}{unsure})"
+    )
 
 
 def failed_row(
@@ -94,25 +104,35 @@ def as_poor(row: BuildRow, least_db: float, *, allowed: bool) -> BuildRow:
     )
 
 
-def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
-    """Return the row with accuracy and closeness filled in."""
-    close, verification = evaluation.closeness, evaluation.verification
-    notes = {k: v for k, v in row.notes.items() if k != "accuracy"}
+def _notes_on_answers(row: BuildRow, evaluation: Evaluation) -> dict[str, str]:
+    """Return what is to be said of accuracy and answers."""
+    close, accuracy = evaluation.closeness, evaluation.accuracy
+    notes = {}
     if evaluation.accuracy_reason is not None:
         notes["accuracy"] = evaluation.accuracy_reason
-    elif (changed := changed_classes(evaluation.accuracy)) is not None:
+    elif (changed := changed_classes(accuracy)) is not None:
         notes["classes"] = changed
+    if accuracy is not None and accuracy.truth == "fp32":
+        notes["labels"] = f"there are none: {accuracy.metric} takes fp32's own answers for right"
+    if close.agreement is None and evaluation.change is not None and row.precision != "fp32":
+        notes["answers"] = f"{row.precision} changes {changed_answers(evaluation.change)}"
+    if close.agreement is None and accuracy is None:
+        notes["agreement"] = "the first output is not class scores [batch, classes]"
+    return notes
+
+
+def _notes_on_closeness(row: BuildRow, evaluation: Evaluation) -> dict[str, str]:
+    """Return what is to be said of SQNR, on how many samples, and of values that are no numbers."""
+    close, worst = evaluation.closeness, evaluation.balance
+    notes = {}
     if close.identical:
         notes["sqnr_db"] = "the outputs are identical to the fp32 model's"
     elif close.sqnr_db is None:
         notes["sqnr_db"] = (
             f"the outputs are decisions: {100 * (1 - (close.mismatch or 0)):.2f} % equal the fp32 model's"
         )
-    if evaluation.accuracy is not None and evaluation.accuracy.truth == "fp32":
-        notes["labels"] = f"there are none: {evaluation.accuracy.metric} takes fp32's own answers for right"
     if close.sqnr_db is not None and close.n < _FEW:
         notes["samples"] = f"SQNR on {close.n} samples says little: give {_FEW} or more"
-    worst = evaluation.balance
     known = row.precision != "fp32" and close.sqnr_db is not None and worst.worst_db is not None
     if known and (worst.worst_db or 0.0) < (close.sqnr_db or 0.0) - _FAR_BELOW_DB:
         notes["worst part"] = f"{worst.worst} has {worst.worst_db:.1f} dB, all outputs together {close.sqnr_db:.1f}"
@@ -120,8 +140,14 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         notes["nonfinite"] = (
             f"of {close.n} samples {close.nonfinite} have values that are NaN or infinite in one model only"
         )
-    if close.agreement is None and evaluation.accuracy is None:
-        notes["agreement"] = "the first output is not class scores [batch, classes]"
+    return notes
+
+
+def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
+    """Return the row with accuracy and closeness filled in."""
+    close, verification = evaluation.closeness, evaluation.verification
+    notes = {k: v for k, v in row.notes.items() if k != "accuracy"}
+    notes |= _notes_on_answers(row, evaluation) | _notes_on_closeness(row, evaluation)
     return dataclasses.replace(
         row,
         accuracy=evaluation.accuracy,
@@ -133,6 +159,7 @@ def with_evaluation(row: BuildRow, evaluation: Evaluation) -> BuildRow:
         cosine=close.cosine,
         agreement=close.agreement,
         mismatch=close.mismatch,
+        change=evaluation.change,
         n=close.n,
         sqnr_ci95_db=close.sqnr_ci95_db,
         cosine_ci95=close.cosine_ci95,

@@ -39,11 +39,11 @@ class BuildSettings:
     may be left out because they or their labels are broken. ``max_drop`` is a fraction (0.01 is one percentage
     point). ``min_sqnr`` is the least balanced SQNR in dB of an int8 row that is not poor, and ``allow_poor`` lets a
     build with poor rows succeed. ``effort`` is how much work the corrections of ``method`` auto may do.
-    ``max_change`` is the largest fraction of samples whose answer may change (needs class scores). ``strict`` makes
-    errors of warnings about the calibration samples and of precisions that a target does not offer. ``measure_on``
-    are hosts for ssh on which rows are measured whose device they are. ``tune_minutes`` is for the kernels of each
-    TVM row. ``shapes`` maps an input's name to its shape, as ``"1x3x224x224"``; a letter is a dynamic axis.
-    ``constants`` fixes inputs to values. The last six are for models that are no ONNX files: see
+    ``max_change`` is the largest fraction of fp32's answers (classes, boxes, pixels; the task says which) that may
+    change. ``strict`` makes errors of warnings about the calibration samples and of precisions that a target does not
+    offer. ``measure_on`` are hosts for ssh on which rows are measured whose device they are. ``tune_minutes`` is for
+    the kernels of each TVM row. ``shapes`` maps an input's name to its shape, as ``"1x3x224x224"``; a letter is a
+    dynamic axis. ``constants`` fixes inputs to values. The last six are for models that are no ONNX files: see
     ``specs/source.py``.
     """
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from edgepack.specs.data import Lint
 from edgepack.specs.model import TensorSpec
-from edgepack.specs.run import Accuracy
+from edgepack.specs.run import Accuracy, ChangedAnswers
 from edgepack.specs.types import Precision
 
 _MOST_PAGE_BYTES = 4 << 20  # of a report that is put into a notebook, which keeps it
@@ -34,7 +34,7 @@ class Trial:
 
     ``left`` names the operators put back to fp32. ``macs_share`` is their share of all multiply-adds, an estimate of
     what they cost; ``p50_ns`` is the latency measured on this host, None where it was not. ``front`` says that no other
-    trial is better in both accuracy and cost.
+    trial is better in both accuracy and cost. ``change`` is the share of fp32's answers that changed.
     """
 
     left: tuple[str, ...]
@@ -46,6 +46,7 @@ class Trial:
     p50_ns: int | None = None
     passed: bool = False
     front: bool = False
+    change: float | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ class BuildRow:
     folder that the build ran in. ``balanced_sqnr_db`` is the SQNR in which all parts of all outputs count alike, and
     ``worst_output`` the part that lost most. "poor" is an int8 row whose balanced SQNR is below the least that was
     asked for: its bundle is there, but nothing recommends it. "skipped" is a precision that the target does not offer.
-    ``model_bytes`` is the size of the engines' own files in the bundle.
+    ``model_bytes`` is the size of the engines' own files in the bundle. ``change`` says how many of fp32's answers are
+    not given again.
     """
 
     target: str
@@ -129,6 +131,7 @@ class BuildRow:
     mismatch: float | None = None
     model_bytes: int | None = None
     facts: ModelFacts | None = None
+    change: ChangedAnswers | None = None
 
     def cells(self) -> tuple[str, ...]:
         """Return target, precision, status with the reason, size, accuracy, drop, SQNR and p50 as short texts."""

@@ -135,3 +135,29 @@ class Accuracy:
     def drops_more_than(self, most: float) -> bool:
         """Return whether the drop is beyond ``most``: 0.99 less 0.98 is not, though it is 0.010000000000000009."""
         return self.drop > most + _ROUNDED * max(1.0, abs(self.fp32))
+
+
+@dataclass(frozen=True)
+class ChangedAnswers:
+    """How many of fp32's answers another precision does not give again, on the same samples, without labels.
+
+    ``answers`` says in words what is counted: boxes, classes, pixels and others. ``changed`` of the ``n`` that fp32
+    gives on ``samples`` are not given again; ``unsure`` of these were found, but with a score too low to be shown.
+    ``ci95`` is the interval of the share.
+    """
+
+    answers: str
+    n: int
+    changed: int
+    samples: int
+    ci95: tuple[float, float]
+    unsure: int = 0
+
+    @property
+    def share(self) -> float:
+        """Return the share of fp32's answers that changed."""
+        return self.changed / self.n
+
+    def more_than(self, most: float) -> bool:
+        """Return whether the share is beyond ``most``."""
+        return self.share > most + _ROUNDED

@@ -124,10 +124,14 @@ def find_matches(truths: Sequence[Boxes], answers: Sequence[Boxes], kind: str, m
     return tuple(_by_class(evaluation, len(truths)))
 
 
-def _sigmas(truths: Sequence[Boxes]) -> Array:
-    """Return the spread of each point: people's own for COCO's 17, else one for all, as Ultralytics takes."""
-    k = next((t.points.shape[1] for t in truths if t.points is not None and len(t)), 17)
+def point_spreads(k: int) -> Array:
+    """Return the spread of each of k points: people's own for COCO's 17, else one for all, as Ultralytics takes."""
     return np.array(COCO_SIGMAS) if k == len(COCO_SIGMAS) else np.full(k, 1.0 / k)
+
+
+def _sigmas(truths: Sequence[Boxes]) -> Array:
+    """Return the spread of each point of what is labelled."""
+    return point_spreads(next((t.points.shape[1] for t in truths if t.points is not None and len(t)), 17))
 
 
 def _dataset(pictures: Sequence[Boxes], kind: str) -> Any:

@@ -13,9 +13,10 @@ from edgepack.data.samples import read_any_labels, read_labels, read_samples
 from edgepack.engines import get_backend
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import CompiledModel
-from edgepack.specs.run import Accuracy, OutputDistance, RunOptions, Verification
+from edgepack.specs.run import Accuracy, ChangedAnswers, OutputDistance, RunOptions, Verification
 from edgepack.specs.types import Precision, Progress, no_progress
 from edgepack.verify.answers import check_metric_fits
+from edgepack.verify.change import measure_change
 from edgepack.verify.closeness import Closeness, ClosenessSums
 from edgepack.verify.golden import (
     Golden,
@@ -33,7 +34,7 @@ from edgepack.verify.tolerance import widest
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All that was measured of one compiled model; ``accuracy`` is None with the reason beside it.
+    """All that was measured of one compiled model; ``accuracy`` and ``change`` are None with the reason beside them.
 
     ``suspect`` says why the accuracy of fp32 itself is not to be believed, as where labels are those of other classes.
     """
@@ -44,6 +45,8 @@ class Evaluation:
     closeness: Closeness
     suspect: str | None = None
     balance: Balance = NO_BALANCE
+    change: ChangedAnswers | None = None
+    change_reason: str | None = None
 
 
 def _engine_here(compiled: CompiledModel, *_others: object) -> Mapping[str, str]:
@@ -97,8 +100,11 @@ def evaluate(
     accuracy, reason, suspect = _accuracy(
         record, metric, closeness, expected, OutputReader(stored), reference.names, samples, seed
     )
+    change = measure_change(samples, expected, OutputReader(stored), closeness, seed)
     _discard(stored)
-    return Evaluation(verification, accuracy, reason, closeness, suspect, balance(energies.energies(), seed))
+    changed, why = (None, change) if isinstance(change, str) else (change, None)
+    balanced = balance(energies.energies(), seed)
+    return Evaluation(verification, accuracy, reason, closeness, suspect, balanced, changed, why)
 
 
 def _with_fixed_batch(

@@ -61,6 +61,9 @@ def test_a_build_measures_boxes(built) -> None:
         assert row.accuracy.fp32 > 0.1
         assert row.accuracy.ci95[0] <= row.accuracy.drop <= row.accuracy.ci95[1]
     assert fp32.accuracy.drop == 0
+    assert (fp32.change.answers, fp32.change.samples, fp32.change.changed) == ("boxes", 8, 0)
+    assert 0 < int8.change.n == fp32.change.n
+    assert int8.notes["answers"].startswith(f"int8 changes {100 * int8.change.share:.2f} % of the answers (")
 
 
 def test_the_bundle_knows_its_task(built) -> None:

@@ -10,11 +10,11 @@ import pytest
 from in_process import InProcess
 
 from edgepack.errors import EdgepackError
-from edgepack.pipeline.gate import TRIALS, Attempt, GateOutcome, as_trial, meet_gate
+from edgepack.pipeline.gate import TRIALS, Attempt, GateOutcome, Limits, as_trial, meet_gate
 from edgepack.quantize.culprits import Culprit, Culprits
 from edgepack.quantize.sensitivity import Sensitivities
 from edgepack.specs.model import CompiledModel, OnnxModel
-from edgepack.specs.run import Accuracy, OutputDistance, Verification
+from edgepack.specs.run import Accuracy, ChangedAnswers, OutputDistance, Verification
 from edgepack.specs.target import QuantizationRules
 from edgepack.verify.closeness import Closeness
 from edgepack.verify.evaluate import Evaluation
@@ -63,7 +63,7 @@ class Model:
             rules,
             None,
             attempt(self.drop(set())),
-            max_drop,
+            Limits(max_drop),
             self.build,
             time,
         )
@@ -149,7 +149,7 @@ def test_latencies_are_those_of_the_models_that_were_tried(tmp_path: Path) -> No
     ],
 )
 def test_a_trial_passes_by_drop_and_numerics(drop: float, max_drop: float, numerics: bool, passed: bool) -> None:
-    found = as_trial(("a",), evaluation(drop, passed=numerics), 0.25, max_drop)
+    found = as_trial(("a",), evaluation(drop, passed=numerics), 0.25, Limits(max_drop))
     assert found.passed == passed
     assert (found.left, found.metric, found.drop, found.sqnr_db, found.macs_share) == (("a",), "top1", drop, 30.0, 0.25)
 
@@ -157,4 +157,35 @@ def test_a_trial_passes_by_drop_and_numerics(drop: float, max_drop: float, numer
 def test_without_accuracy_there_is_nothing_to_hold() -> None:
     unknown = dataclasses.replace(evaluation(0.0), accuracy=None, accuracy_reason="no labels were given")
     with pytest.raises(EdgepackError, match="cannot be checked: no labels were given"):
-        as_trial((), unknown, 0.0, 0.01)
+        as_trial((), unknown, 0.0, Limits(0.01))
+
+
+def change(changed: int) -> Evaluation:
+    return dataclasses.replace(
+        evaluation(0.0), change=ChangedAnswers("boxes", 50, changed, 10, (0.0, 1.0)), accuracy=None
+    )
+
+
+@pytest.mark.parametrize(("changed", "limits", "passed"), [
+    (2, Limits(max_change=0.04), True),
+    (3, Limits(max_change=0.04), False),
+    (50, Limits(), True),
+])  # fmt: skip
+def test_a_trial_passes_by_the_answers_that_change(changed: int, limits: Limits, passed: bool) -> None:
+    found = as_trial((), change(changed), 0.0, limits)
+    assert found.passed == passed
+    assert (found.metric, found.value, found.drop) == ("agreement", 1 - changed / 50, changed / 50)
+    assert found.change == changed / 50
+
+
+def test_both_limits_must_hold_and_the_metric_is_shown() -> None:
+    both = dataclasses.replace(change(3), accuracy=evaluation(0.02).accuracy)
+    limits = Limits(0.02, 0.06), Limits(0.01, 0.06), Limits(0.02, 0.05)
+    assert [as_trial((), both, 0.0, one).passed for one in limits] == [True, False, False]
+    assert as_trial((), both, 0.0, limits[0]).metric == "top1"
+
+
+def test_a_limit_on_answers_that_are_not_known_cannot_hold() -> None:
+    unknown = dataclasses.replace(evaluation(0.0), change_reason="they are numbers")
+    with pytest.raises(EdgepackError, match="--max-change cannot be checked: they are numbers"):
+        as_trial((), unknown, 0.0, Limits(max_change=0.1))

@@ -78,3 +78,17 @@ def test_a_gate_on_answers_needs_answers(tmp_path: Path) -> None:
     (row,) = build(settings, Store(tmp_path / "store")).rows
     assert row.status == "gate_missed"
     assert "--max-change cannot be checked" in (row.reason or "")
+
+
+def test_operators_go_back_to_fp32_until_few_enough_answers_change(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, classes=6, difference=0.03)
+    settings = dataclasses.replace(settings, method="auto", effort="low", min_sqnr=-200.0, max_change=0.0)
+    (row,) = build(settings, Store(tmp_path / "store")).rows
+    assert row.status == "ok"
+    assert row.change is not None
+    assert (row.change.answers, row.change.changed) == ("classes", 0)
+    first, *others = row.trials
+    assert not first.passed
+    assert first.change is not None
+    assert first.change > 0
+    assert any(trial.passed and trial.left for trial in others)
