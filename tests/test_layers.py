@@ -30,6 +30,7 @@ LAYERS = (
     "tasks",
     "export calibrate verify",
     "quantize lint bundle",
+    "embed",
     "trust",
     "runtime",
     "benchmark",

@@ -12,6 +12,7 @@ from edgepack.bundle.payloads import binding_problems
 from edgepack.data.recipes import check_preprocessing
 from edgepack.errors import BundleError, ConfigError, ToolchainError
 from edgepack.specs.bundle import Manifest, Payload
+from edgepack.specs.embed import PARTS
 from edgepack.specs.model import TensorSpec
 from edgepack.tasks import check_task
 from edgepack.verify.golden import GOLDEN
@@ -139,6 +140,8 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     if any(count < 0 for count in manifest.layers.values()):
         yield "layers: a count is negative"
     yield from _input_problems(manifest)
+    if unknown := sorted(manifest.embedded.keys() - set(PARTS)):
+        yield f"embedded: {unknown[0][:80]!r} is not {' or '.join(PARTS)}"
 
 
 def _input_problems(manifest: Manifest) -> Iterator[str]:

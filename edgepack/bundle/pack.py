@@ -59,6 +59,7 @@ class BundleFacts:
     records: LayerRecords | None = None
     task: Task | None = None
     task_files: Mapping[str, Path] = field(default_factory=dict)
+    embedded: Mapping[str, str] = field(default_factory=dict)
 
 
 def pack(
@@ -139,6 +140,7 @@ def _manifest(compiled: CompiledModel, about: BundleFacts, sources: Mapping[str,
         files=_entries(sources),
         options={**device_facts_of(about.target), **about.options},
         task=_packed(about.task) if about.task is not None else None,
+        embedded=about.embedded,
     )
 
 

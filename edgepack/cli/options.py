@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from edgepack.base.documents import suggestion
 from edgepack.base.run_options import RUN_OPTIONS, flag_of
+from edgepack.specs.embed import PARTS
 from edgepack.specs.types import Precision
 
 if TYPE_CHECKING:
@@ -234,6 +235,14 @@ _OPTIONS: dict[str, Any] = {
         multiple=True,
         callback=flat,
         help="Precision to build. Repeatable, or separated by commas  [default: fp32]",
+    ),
+    "embed": click.option(
+        "--embed",
+        type=SeveralOf(PARTS),
+        multiple=True,
+        callback=flat,
+        help="What of the task the engine's own graph computes: preprocessing, so that it takes uint8 pixels, "
+        "postprocessing, so that it gives boxes or classes. Repeatable, or separated by commas.",
     ),
     "python": click.option(
         "--python",

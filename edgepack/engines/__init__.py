@@ -65,6 +65,8 @@ class Engine:
     ``judges``: it compiles about as fast as it loads, so that corrections of int8 models are judged on it.
     ``fixed_shapes``: it compiles for shapes that are known, all but the batch: --shape says them.
     ``kernels``: reference to a module that tunes kernels of edgepack's own ('edgepack tune --target').
+    ``pixels`` and ``suppression``: since which of its versions it reads uint8 inputs, and has NonMaxSuppression; "0" is
+    any, empty none.
     ``proxy``: reference to a module with ``proxy_version()`` and ``check_by_proxy(OnnxModel)``, which check for it on
     a machine that it does not run on.
 
@@ -105,6 +107,8 @@ class Engine:
     fixed_shapes: bool = False
     kernels: str = ""
     proxy: str = ""
+    pixels: str = ""
+    suppression: str = ""
     fixes_batch: bool = False
     on_cpu: bool = True
     run_options: RunSpace = RunSpace()

@@ -14,6 +14,7 @@ from edgepack.benchmark.measure.rank import median_latencies
 from edgepack.calibrate import calibrate
 from edgepack.data.split import Selection
 from edgepack.device.host import host_facts
+from edgepack.embed.check import in_words
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import build_versions, runs_here
 from edgepack.engines.targets import is_this_host
@@ -33,6 +34,7 @@ from edgepack.pipeline.settings import BuildSettings, check_max_drop
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.describe import model_facts
+from edgepack.pipeline.stages.embed import EmbeddedRow, embed_row, fold_for_pixels
 from edgepack.pipeline.stages.export import export_model, fix_inputs, freeze_shapes, request_of_source
 from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
@@ -152,6 +154,10 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     request = request_of_source(runner, plan.request, source)
     source = fix_inputs(runner, source, plan.shapes, settings.constants)
     model = runner.run(prepare, source, title=f"opset {source.opset}")
+    if "preprocessing" in settings.embed:
+        made = request.preprocessing
+        model, made = fold_for_pixels(runner, model, made, plan.targets, settings.precisions)
+        request = dataclasses.replace(request, preprocessing=made)
     request = dataclasses.replace(request, task=with_letters(request.task, source))
     selection = select_samples(runner, request, model.inputs, model)
     for note in selection.notes:
@@ -204,14 +210,20 @@ def build_row(
             evaluation = attempt.evaluation
         _check(evaluation, settings, precision, len(trials), original.warnings)
         records = _layer_records(original, target, attempt, runner, notes) if precision == "int8" else None
+        embedded = embed_attempt(plan, original, target, attempt, runner) if settings.embed else None
         facts = facts_of(
             plan.name, settings.version, target, attempt.compiled, evaluation, original.selection.evaluation,
             original.source, ranges, records,
         )  # fmt: skip
+        compiled, golden, verification = attempt.compiled, original.golden, evaluation.verification
+        if embedded is not None:
+            found = embedded.evaluation
+            compiled, golden, verification = embedded.compiled, found.golden, found.verification
+            facts = embedded.facts(facts)
+            notes["embedded"] = in_words(embedded.check)
         packed = runner.run(
-            pack_bundle, attempt.compiled, original.golden, evaluation.verification, facts, attempt.graph,
-            title=f"{target.id} {precision}",
-        )  # fmt: skip
+            pack_bundle, compiled, golden, verification, facts, attempt.graph, title=f"{target.id} {precision}"
+        )
         deliver_bundle(packed, final)
         note_built(packed.sha256)
     except EdgepackError as error:
@@ -220,7 +232,19 @@ def build_row(
     if precision == "int8" and original.warnings:
         notes["calibration"] = "; ".join(finding.message for finding in original.warnings)
     row = built_row(target.id, precision, final, packed, evaluation, attempt.corrected, trials, notes)
+    if embedded is not None:
+        row = dataclasses.replace(row, embedded=embedded.check)
     return as_poor(row, settings.min_sqnr, allowed=settings.allow_poor) if _is_poor(row, settings.min_sqnr) else row
+
+
+def embed_attempt(
+    plan: BuildPlan, original: Original, target: Target, attempt: Attempt, runner: StageRunner
+) -> EmbeddedRow:
+    """Return an attempt's model with the parts of its task in its graph that were asked for."""
+    parts, samples = plan.settings.embed, original.selection.evaluation
+    found = embed_row(runner, parts, target, attempt.graph, attempt.compiled, original.golden, samples)
+    refuse_wrong(found.evaluation.verification, attempt.compiled.precision)
+    return found
 
 
 def _is_poor(row: BuildRow, least_db: float) -> bool:

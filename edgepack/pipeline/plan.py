@@ -10,6 +10,7 @@ from pathlib import Path
 from edgepack.calibrate.observers import choose_observer
 from edgepack.data.recipes import load_recipe
 from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
+from edgepack.embed.embed import check_parts
 from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError
 from edgepack.pipeline.settings import BuildSettings, check_settings, parse_shape
@@ -113,6 +114,8 @@ def resolve(settings: BuildSettings) -> BuildPlan:
             raise ConfigError(f"two targets have the id {target!r}", hint="give each profile its own id")
     recipe = load_recipe(settings.recipe) if settings.recipe else None
     task = chosen_task(settings.task, recipe)
+    if settings.embed:
+        check_parts(settings.embed, recipe.preprocessing if recipe is not None else None, task)
     if settings.metric is not None and find_metric(settings.metric).of_answers:
         check_metric_fits(settings.metric, task)
     observer, percentile = choose_observer(recipe, settings.observer, settings.percentile)

@@ -16,6 +16,7 @@ from edgepack.engines.targets import expand_targets
 from edgepack.errors import ConfigError
 from edgepack.export import is_named, name_of
 from edgepack.remote.ssh import check_host
+from edgepack.specs.embed import Part
 from edgepack.specs.source import SourceOptions
 from edgepack.specs.types import Effort, Observer, Precision
 from edgepack.verify.metrics import find_metric, has_own_unit
@@ -43,7 +44,8 @@ class BuildSettings:
     change. ``strict`` makes errors of warnings about the calibration samples and of precisions that a target does not
     offer. ``measure_on`` are hosts for ssh on which rows are measured whose device they are. ``tune_minutes`` is for
     the kernels of each TVM row. ``shapes`` maps an input's name to its shape, as ``"1x3x224x224"``; a letter is a
-    dynamic axis. ``constants`` fixes inputs to values. The last six are for models that are no ONNX files: see
+    dynamic axis. ``constants`` fixes inputs to values. ``embed`` is what of the task is computed in the engine's own
+    graph. The last six are for models that are no ONNX files: see
     ``specs/source.py``.
     """
 
@@ -73,6 +75,7 @@ class BuildSettings:
     out: str | None = None
     shapes: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
+    embed: tuple[Part, ...] = ()
     compile_limit_s: float = 600.0
     tune_minutes: float = 0.0
     duration_s: float = 2.0
@@ -152,7 +155,11 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
     if not settings.targets:
         raise ConfigError("no target given", hint="add --target host-onnxruntime; 'edgepack targets' lists them")
     settings = dataclasses.replace(settings, targets=expand_targets(settings.targets))
-    for kind, values in (("target", settings.targets), ("precision", settings.precisions)):
+    for kind, values in (
+        ("target", settings.targets),
+        ("precision", settings.precisions),
+        ("part of --embed", settings.embed),
+    ):
         twice = {v for v in values if values.count(v) > 1}
         if twice:
             raise ConfigError(f"the {kind} {sorted(twice)[0]!r} was given twice", hint="give it once")

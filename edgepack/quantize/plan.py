@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ConfigError
+from edgepack.quantize.byte_inputs import with_bytes
 from edgepack.quantize.graph.index import GraphIndex, index_graph
 from edgepack.quantize.graph.normalise import normalise
 from edgepack.quantize.graph.rewrite import join_biases, replace_averages, widen_vectors
@@ -42,6 +43,7 @@ def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Pla
             hint="measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'",
         )
     proto = normalise(read_proto(model))
+    ranges = with_bytes(ranges, proto)
     widen_vectors(proto)
     join_biases(proto)
     index = index_graph(proto)

@@ -106,7 +106,8 @@ def run(bundle: Path, source: Path | str, options: RunOptions | None = None) -> 
     else:
         outputs = {name: np.concatenate([np.atleast_1d(piece[name]) for piece in pieces]) for name in names}
         frame = None
-    top = _top(outputs[names[0]], model.manifest.classes)
+    chosen = "postprocessing" in model.manifest.embedded  # its first output is then not a score of each class
+    top = None if chosen else _top(outputs[names[0]], model.manifest.classes)
     return with_answer(Answer(outputs, top, model.notes, frame=frame), model.manifest)
 
 

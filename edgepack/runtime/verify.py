@@ -16,13 +16,17 @@ from edgepack.specs.bundle import Payload
 from edgepack.specs.run import RunOptions, Verification
 from edgepack.specs.target import Host
 from edgepack.specs.types import Progress, no_progress
+from edgepack.tasks.pictures import frame_of_input
+from edgepack.verify.distance import distances
 from edgepack.verify.golden import (
     GOLDEN,
+    Compare,
     batch_to_load,
     check_golden,
     read_golden,
     run_golden,
 )
+from edgepack.verify.same_answers import compare_answers
 
 
 @dataclass(frozen=True)
@@ -96,9 +100,18 @@ def verify_loaded(model: LoadedModel, progress: Progress = no_progress) -> Verif
     check_golden(vectors, model.inputs, model.outputs, model.manifest.precision, str(model.bundle.path))
     engine = engine_name(model.payload, model.options)
     with dropped_pages(model.folder):
-        found = run_golden(model.infer, vectors, model.inputs, engine, model.versions, progress)
+        compare = _compare(model)
+        found = run_golden(model.infer, vectors, model.inputs, engine, model.versions, progress, compare)
     note = "; ".join(filter(None, (found.note, _note(model, host_facts()))))
     return dataclasses.replace(found, note=note or None)
+
+
+def _compare(model: LoadedModel) -> Compare:
+    """Return what compares a bundle's outputs with the golden ones: by what they say where it answers itself."""
+    if "postprocessing" not in model.manifest.embedded:
+        return distances
+    making = model.making
+    return compare_answers(making.task, frame_of_input(making), model.manifest.precision)
 
 
 def _note(model: LoadedModel, host: Host) -> str | None:

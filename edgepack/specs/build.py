@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgepack.specs.data import Lint
+from edgepack.specs.embed import EmbeddedCheck
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import Accuracy, ChangedAnswers
 from edgepack.specs.types import Precision
@@ -94,6 +95,8 @@ class BuildRow:
     asked for: its bundle is there, but nothing recommends it. "skipped" is a precision that the target does not offer.
     ``model_bytes`` is the size of the engines' own files in the bundle. ``change`` says how many of fp32's answers are
     not given again.
+    ``model_bytes`` is the size of the engines' own files in the bundle. ``embedded`` is what was put into the graph of
+    its task, and how that compares with the outer way; None where nothing was.
     """
 
     target: str
@@ -132,6 +135,7 @@ class BuildRow:
     model_bytes: int | None = None
     facts: ModelFacts | None = None
     change: ChangedAnswers | None = None
+    embedded: EmbeddedCheck | None = None
 
     def cells(self) -> tuple[str, ...]:
         """Return target, precision, status with the reason, size, accuracy, drop, SQNR and p50 as short texts."""

@@ -64,6 +64,8 @@ class Manifest:
     """``manifest.json``, the first member of a bundle.
 
     ``task`` says what its answers are, without the classes, which are in ``classes``; None where nobody said.
+    ``embedded`` says what of preprocessing and postprocessing the engine computes itself, and how; ``preprocessing``
+    and ``task`` are then what is left outside.
     """
 
     format: int
@@ -85,6 +87,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     options: Mapping[str, str] = field(default_factory=dict)
     task: Task | None = None
+    embedded: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model_bytes(self) -> int:

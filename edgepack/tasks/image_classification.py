@@ -22,11 +22,13 @@ _MOST = 1000
 class Settings:
     """``top`` is how many classes are shown; ``activation`` is what makes probabilities of the first output.
 
-    "auto" is softmax, unless the scores are probabilities already.
+    "auto" is softmax, unless the scores are probabilities already. ``final`` says that the model chooses itself: its
+    outputs are ``scores`` and ``classes``, best first.
     """
 
     top: int = 5
     activation: Literal["auto", "softmax", "sigmoid", "none"] = "auto"
+    final: bool = False
 
 
 def probabilities(scores: Array, activation: str) -> Array:
@@ -76,8 +78,19 @@ def best(values: Array, names: tuple[str, ...], top: int) -> Classes:
 
 def _answer(task: Task, outputs: Mapping[str, Array], _frame: Frame, _measuring: bool) -> Answer:
     settings = read_settings(Settings, task.settings)
+    if settings.final:
+        return _chosen(outputs, task.classes, settings.top)
     values = probabilities(class_scores(outputs), settings.activation)
     return best(values, task.classes, settings.top)
+
+
+def _chosen(outputs: Mapping[str, Array], names: tuple[str, ...], top: int) -> Classes:
+    """Return the classes that a model itself chose. Raises ``DataError`` for other outputs."""
+    if not {"scores", "classes"} <= outputs.keys() or outputs["scores"].size != outputs["classes"].size:
+        raise DataError("the model's outputs are not scores and classes, best first", hint="remove final of the task")
+    numbers = tuple(int(number) for number in outputs["classes"].ravel()[:top])
+    scores = tuple(float(score) for score in outputs["scores"].ravel()[:top])
+    return Classes(numbers, tuple(names[n] if 0 <= n < len(names) else "" for n in numbers), scores)
 
 
 def _check(task: Task) -> None:

@@ -45,6 +45,10 @@ from edgepack.verify.distance import distances
 from edgepack.verify.tolerance import Tolerance, tolerance, too_wide, widest
 
 Infer: TypeAlias = Callable[[Feeds], Mapping[str, Array]]
+Outputs: TypeAlias = Mapping[str, Array]
+Compare: TypeAlias = Callable[
+    [Sequence[Outputs], Sequence[Outputs], Mapping[str, Tolerance] | None], tuple[OutputDistance, ...]
+]
 
 GOLDEN = "golden.npz"  # its name in a bundle
 
@@ -187,6 +191,7 @@ def run_golden(
     engine: str,
     versions: Mapping[str, str],
     progress: Progress = no_progress,
+    compare: Compare = distances,
 ) -> Verification:
     """Run every golden vector on this host by ``infer`` and compare the outputs with the fp32 model's.
 
@@ -200,7 +205,7 @@ def run_golden(
         outputs.append(copied(infer(feeds)))
         progress("verify", i + 1, total)
     found, refused = run_batches(infer, vectors, inputs)
-    found = (*distances(vectors.outputs, outputs, vectors.tolerance), *found)
+    found = (*compare(vectors.outputs, outputs, vectors.tolerance), *found)
     if batches:
         progress("verify", total, total)
     return Verification(

@@ -30,6 +30,8 @@ ENGINE = Engine(
     portable=(".onnx",),
     oldest="edgepack.engines.onnxruntime.oldest:oldest_versions",
     int8=INT8,
+    pixels="0",
+    suppression="0",
     # The layouts come with the optimization: "extended" leaves them out, and "layout" is without what follows.
     run_options=RunSpace(
         common=(

@@ -24,6 +24,8 @@ ENGINE = Engine(
         symmetric_products=True,
         plain_deconvolutions=True,
     ),
+    pixels="0",
+    suppression="0",
     judges=True,
     fixes_batch=True,
     run_options=RunSpace(

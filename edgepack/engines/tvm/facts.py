@@ -15,6 +15,7 @@ ENGINE = Engine(
     functions="edgepack.engines.tvm.interface",
     # TVM imports Q/DQ bit-exactly; ONNX Runtime's placement names every int8 operator, which its legalization needs.
     int8=INT8,
+    pixels="0",
     fixed_shapes=True,
     kernels="edgepack.engines.tvm.tuning.tune",
     probe="edgepack.engines.tvm.probe:probe",
