@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-report bench-tvm bench-tvm-tuning \
-  peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-device \
+  peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-serving test-device \
   tvm-models lock clean
 .DELETE_ON_ERROR:
 
@@ -213,7 +213,16 @@ test-signing: $(READY) .venv-signing/.ready
 	.venv-signing/bin/python -m pip install --quiet --disable-pip-version-check model-signing==1.1.1 pyopenssl==26.4.0 tuf==7.0.1
 	touch $@
 
+# A served bundle, and one laid out for Triton, as Triton's own clients see them (which need an older protobuf).
+test-serving: $(READY) .venv-serving/.ready
+	$(BIN)/python -m pytest -q -s tests/serve
+
+.venv-serving/.ready:
+	$(PYTHON) -m venv .venv-serving
+	.venv-serving/bin/python -m pip install --quiet --disable-pip-version-check 'tritonclient[grpc,http]==2.73.0'
+	touch $@
+
 clean:
-	rm -rf artifacts/* dist site .venv .venv-docs .venv-tensorrt .venv-signing .venv-peers-* .aarch64 .pytest_cache .mypy_cache \
-	  .ruff_cache .hypothesis .venv-lock
+	rm -rf artifacts/* dist site .venv .venv-docs .venv-tensorrt .venv-signing .venv-serving .venv-peers-* .venv-lock \
+	  .aarch64 .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	git checkout -q -- artifacts/README.md

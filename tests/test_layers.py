@@ -33,7 +33,7 @@ LAYERS = (
     "embed",
     "trust",
     "runtime",
-    "benchmark",
+    "benchmark serve",
     "profiling report",
     "remote registry",
     "pipeline",
@@ -45,7 +45,7 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split(
 
 # What runs on a device. It has numpy, Click and the engine; only the command line needs Click.
 DEVICE = ("base", "device", "execution", "engines", "data", "tasks", "verify", "bundle", "trust", "runtime")
-DEVICE += ("benchmark", "registry")
+DEVICE += ("benchmark", "registry", "serve")
 # These do not even want numpy: a command line that answers at once imports them.
 PLAIN = ("errors", "specs", "base", "execution", "device")
 

@@ -81,6 +81,12 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "tasks/test_text_classification.py",
         "classes are answered alike for all things",
     ),
+    "cli/serve.py": ("serve/test_server.py", "the command is what is asked over both protocols"),
+    "serve/grpc.py": ("serve/test_server.py", "every call on a real server"),
+    "serve/http.py": ("serve/test_server.py", "every request to a real server"),
+    "serve/metrics.py": ("serve/test_server.py", "what a real server counted"),
+    "serve/models.py": ("serve/test_server.py", "several bundles and their versions in a real server"),
+    "serve/queries.py": ("serve/test_batcher.py", "values, and the errors that a queue ends with"),
     "runtime/adopt.py": ("engines/tensorrt/test_install.py", "it packs an engine that a device built"),
     "runtime/root.py": ("runtime/test_install.py", "what is read there is what an installation wrote"),
 }

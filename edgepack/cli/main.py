@@ -42,6 +42,7 @@ _SECTIONS = {
         "bundle.compare",
         "tune.tune",
         "bundle.import",
+        "serve.serve",
     ),
     "Trust": ("trust.keygen", "trust.sign", "trust.policy", "trust.root"),
     "Deployment": (

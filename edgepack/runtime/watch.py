@@ -53,14 +53,19 @@ class WatchedModel:
         *,
         batch: int = 1,
         allow_native: bool | None = None,
+        prepare: Callable[[LoadedModel], object] | None = None,
         look_s: float = _LOOK_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Load what is at ``path`` now. Raises what ``load`` raises."""
+        """Load what is at ``path`` now. Raises what ``load`` raises, and what ``prepare`` does.
+
+        ``prepare`` is called with every version before it comes in use; one that it refuses is not taken up.
+        """
         self._path, self._look_s, self._clock = path, look_s, clock
-        self._load: Callable[[], LoadedModel] = functools.partial(
+        self._read: Callable[[], LoadedModel] = functools.partial(
             load, path, options, batch=batch, allow_native=allow_native
         )
+        self._prepare = prepare
         self._guard = threading.Lock()
         self._loader: threading.Thread | None = None
         self._closed = False
@@ -71,8 +76,8 @@ class WatchedModel:
 
     def infer(self, feeds: Mapping[str, Array], /) -> Mapping[str, Array]:
         """Return the outputs of the version that is in use when the call begins. Raises what its engine raises."""
-        self._look()
-        with self._using() as model:
+        self.look()
+        with self.using() as model:
             return {name: np.array(value) for name, value in model.infer(feeds).items()}
 
     def close(self) -> None:
@@ -93,8 +98,8 @@ class WatchedModel:
             return found
 
         def call(*arguments: Any, **options: Any) -> Any:
-            self._look()
-            with self._using() as model:
+            self.look()
+            with self.using() as model:
                 return getattr(model, name)(*arguments, **options)
 
         return call
@@ -110,7 +115,8 @@ class WatchedModel:
         self.close()
 
     @contextmanager
-    def _using(self) -> Iterator[LoadedModel]:
+    def using(self) -> Iterator[LoadedModel]:
+        """Lend the version in use now; it stays loaded until the block ends. Raises ``EdgepackError`` once closed."""
         with self._guard:
             if self._closed:
                 raise EdgepackError(_CLOSED, hint="load it again")
@@ -125,6 +131,16 @@ class WatchedModel:
             if last:
                 generation.model.close()
 
+    def _load(self) -> LoadedModel:
+        model = self._read()
+        try:
+            if self._prepare is not None:
+                self._prepare(model)
+        except BaseException:
+            model.close()
+            raise
+        return model
+
     def _retire(self, generation: _Generation) -> None:
         with self._guard:
             if generation.retired:
@@ -134,8 +150,8 @@ class WatchedModel:
         if idle:
             generation.model.close()
 
-    def _look(self) -> None:
-        """Begin to load the new version when the file is another, at most every half second."""
+    def look(self) -> None:
+        """Begin to load the new version when the file is another, at most every half second; calls do it, too."""
         now = self._clock()
         if now - self._looked_at < self._look_s:
             return

@@ -152,3 +152,28 @@ def test_no_query_is_lost_while_versions_change(root: Path, tmp_path: Path, swit
     assert min(count) > switches
     assert after[0] <= before[0] + 3
     assert after[1] < before[1] * 1.2 + 20_000
+
+
+def test_a_version_that_is_refused_when_it_is_prepared_is_not_taken_up(root: Path) -> None:
+    prepared: list[str] = []
+
+    def prepare(model: Any) -> None:
+        prepared.append(model.manifest.version)
+        if model.manifest.version == "1":
+            raise EdgepackError("not this one")
+
+    with WatchedModel(root / "current" / "small.edgepack", None, prepare=prepare, look_s=0.0) as model:
+        assert prepared == ["2"]
+        rollback(root)
+        deadline = time.monotonic() + 30
+        while model.problem is None:
+            assert time.monotonic() < deadline
+            model.look()
+        assert model.problem == "not this one"
+        with model.using() as lent:
+            assert lent.manifest.version == "2"
+            assert lent.infer(FEEDS)["scores"].shape == (1, 5)
+    rollback(root)
+    rollback(root)
+    with pytest.raises(EdgepackError, match="not this one"):
+        WatchedModel(root / "current" / "small.edgepack", None, prepare=prepare)

@@ -1,0 +1,101 @@
+"""``edgepack serve``: answers other processes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from edgepack.cli.duration import DURATION, SIZE
+from edgepack.cli.options import echo_json, options
+
+if TYPE_CHECKING:
+    from edgepack.serve.queries import Served
+    from edgepack.serve.server import Listening
+
+_PORT = click.IntRange(0, 65_535)
+
+
+@click.command()
+@click.argument("bundles", metavar="[NAME=]BUNDLE...", nargs=-1, required=True)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than this machine's."
+)
+@click.option("--port", type=_PORT, default=8000, show_default=True, help="Port for HTTP; 0 takes a free one.")
+@click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="Port for gRPC; 0 takes a free one.")
+@click.option("--grpc/--no-grpc", default=True, show_default=True, help="Speak gRPC, too.")
+@click.option(
+    "--max-batch", type=click.IntRange(1, 1024), default=8, show_default=True,
+    help="Most samples to run at once, where they were seen not to touch each other.",
+)  # fmt: skip
+@click.option("--max-delay", type=DURATION, help="How long a query waits for others to run with  [default: not at all]")
+@click.option(
+    "--queue", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Most queries of a model that wait."
+)
+@click.option(
+    "--max-wait", type=DURATION, default="1s", show_default=True,
+    help="Refuse a query that would wait longer than this for its turn.",
+)  # fmt: skip
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True,
+    help="Inferences of one model at the same time.",
+)  # fmt: skip
+@click.option("--max-request", type=SIZE, default="32MB", show_default=True, help="Largest query.")
+@options("threads", "allow_native", "json")
+def serve(
+    bundles: tuple[str, ...],
+    host: str,
+    port: int,
+    grpc_port: int,
+    grpc: bool,
+    max_batch: int,
+    max_delay: int | None,
+    queue: int,
+    max_wait: int,
+    workers: int,
+    max_request: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Answer other processes over the Open Inference Protocol (KServe v2), until SIGTERM.
+
+    Each bundle is a model, by its name or as NAME=BUNDLE. One that is installed (device/current/NAME.edgepack) is
+    followed: the next version is taken up without losing a query.
+    """
+    from edgepack.serve.queries import Limits
+    from edgepack.serve.server import Address
+    from edgepack.serve.server import serve as run
+    from edgepack.specs.run import RunOptions
+
+    limits = Limits(max_batch, (max_delay or 0) / 1e9, queue, max_wait / 1e9, workers, max_request)
+    address = Address(host, port, grpc_port if grpc else None)
+    run_options = None if threads is None else RunOptions(threads=threads)
+
+    def started(found: Listening) -> None:
+        echo_json(found) if as_json else _show(found)
+
+    run(map(_served, bundles), address, limits, run_options, started)
+
+
+def _served(text: str) -> Served:
+    from edgepack.serve.queries import Served
+
+    name, equals, path = text.partition("=")
+    if equals and not os.path.exists(text):  # noqa: PTH110 (a name need not be a path)
+        return Served(path, name)
+    return Served(text)
+
+
+def _show(found: Listening) -> None:
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.layout import safe
+
+    console = make_console()
+    for line in found.models:
+        console.print(safe(line))
+    rpc = f" and gRPC at {found.grpc}" if found.grpc else ""
+    console.print(safe(f"answering at {found.http}{rpc}"))
+
+
+COMMANDS = (serve,)

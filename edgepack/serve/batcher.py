@@ -1,0 +1,245 @@
+"""A queue with an end before one model: what comes in time is answered, together where that is proven; the rest is
+refused at once.
+
+A query is refused when as many as allowed wait, or when those before it take longer than it may wait, by what the last
+ones took. One that has waited longer all the same is refused when its turn comes, and not answered late.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from edgepack.errors import EdgepackError
+from edgepack.serve.queries import Answer, BusyError, ClosingError, Limits
+from edgepack.specs.types import Array
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from edgepack.runtime.load import LoadedModel
+
+_LEARN = 0.2  # weight of the newest batch in what a sample is expected to take
+_CAREFUL = 1.25  # times what is expected, since a refusal costs less than a late answer
+_LEAST_RETRY_S = 0.1
+
+
+class Model(Protocol):
+    """What computes: lends the version in use, and says of it whether samples may be run at once."""
+
+    def using(self) -> AbstractContextManager[LoadedModel]:
+        """Lend the version in use now."""
+
+    def may_batch(self, model: LoadedModel) -> bool:
+        """Say whether its samples do not touch each other."""
+
+
+class Watcher(Protocol):
+    """Whoever counts."""
+
+    def waiting(self, queries: int) -> None:
+        """So many queries wait now."""
+
+    def ran(self, samples: int, queries: int, waited_s: float, took_s: float) -> None:
+        """A batch was run."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    feeds: Mapping[str, Array]
+    rows: int
+    key: tuple[object, ...]
+    since: float
+    answer: Future[Answer]
+
+
+class Batcher:
+    """Runs the queries of one model in ``limits.workers`` threads."""
+
+    def __init__(
+        self,
+        name: str,
+        model: Model,
+        limits: Limits,
+        watcher: Watcher,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._name, self._model, self._limits, self._watcher, self._clock = name, model, limits, watcher, clock
+        self._queue: deque[_Waiting] = deque()
+        self._change = threading.Condition()
+        self._rows_waiting = self._rows_running = 0
+        self._sample_s = 0.0  # what a sample takes, by the last batches; 0 before the first
+        self._closed = False
+        with model.using() as now:
+            self._most = limits.batch if model.may_batch(now) else 1  # samples at once, of the version in use
+        self._threads = [
+            threading.Thread(target=self._work, name=f"edgepack-serve-{name}-{i}", daemon=True)
+            for i in range(limits.workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, feeds: Mapping[str, Array]) -> Future[Answer]:
+        """Return the answer to come. Raises ``BusyError`` where it would not come in time, ``ClosingError`` at the end.
+
+        ``feeds`` were checked. The future ends with ``DataError`` where the engine does not take them all the same.
+        """
+        rows = _rows(feeds)
+        key = tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in feeds.items()))
+        with self._change:
+            self._refuse_late()
+            waiting = _Waiting(feeds, rows, key, self._clock(), Future())
+            self._queue.append(waiting)
+            self._rows_waiting += rows
+            self._watcher.waiting(len(self._queue))
+            self._change.notify()
+        return waiting.answer
+
+    def refuse_full(self) -> None:
+        """Raise what ``submit`` would now, before anything of a query was read."""
+        with self._change:
+            self._refuse_late()
+
+    def close(self) -> None:
+        """Take nothing more, answer what was taken, and end the threads."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _refuse_late(self) -> None:
+        if self._closed:
+            raise ClosingError(f"{self._name}: the server is shutting down", retry_s=1.0)
+        expected = self._expected_s()
+        if len(self._queue) >= self._limits.queue:
+            raise BusyError(f"{self._name}: {len(self._queue)} queries wait already", max(expected, _LEAST_RETRY_S))
+        if expected > self._limits.wait_s:
+            raise BusyError(
+                f"{self._name}: those before it take {expected:.2g} s; a query may wait {self._limits.wait_s:.2g} s",
+                max(expected - self._limits.wait_s, _LEAST_RETRY_S),
+            )
+
+    def _expected_s(self) -> float:
+        """Return how long those before take that wait or run."""
+        before = self._rows_waiting + self._rows_running
+        return _CAREFUL * before * self._sample_s / self._limits.workers
+
+    # --- the threads --------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while batch := self._next():
+            self._run(batch)
+            with self._change:
+                self._rows_running -= sum(each.rows for each in batch)
+
+    def _next(self) -> list[_Waiting]:
+        """Wait for queries and take those to run at once; none when the end has come."""
+        with self._change:
+            while True:
+                while not self._queue and not self._closed:
+                    self._change.wait()
+                if not self._queue:
+                    return []
+                self._gather()
+                batch = self._take()
+                if batch:
+                    return batch
+
+    def _gather(self) -> None:
+        """Let the first query wait for others, but not longer than ``delay_s``; the lock is held."""
+        while self._queue and not self._closed and self._rows_waiting < self._most:
+            left = self._queue[0].since + self._limits.delay_s - self._clock()
+            if left <= 0:
+                return
+            self._change.wait(left)
+
+    def _take(self) -> list[_Waiting]:
+        """Take the first query and those like it that fit beside it; the lock is held."""
+        batch: list[_Waiting] = []
+        rows = 0
+        kept: deque[_Waiting] = deque()
+        now = self._clock()
+        while self._queue:
+            each = self._queue.popleft()
+            if batch and (each.key != batch[0].key or rows + each.rows > self._most):
+                kept.append(each)
+                continue
+            self._rows_waiting -= each.rows
+            if not each.answer.set_running_or_notify_cancel():
+                continue
+            if now - each.since > self._limits.wait_s:
+                each.answer.set_exception(BusyError(f"{self._name}: its turn did not come in time", _LEAST_RETRY_S))
+                continue
+            batch.append(each)
+            rows += each.rows
+        self._queue = kept
+        self._rows_running += rows
+        self._watcher.waiting(len(kept))
+        return batch
+
+    def _run(self, batch: list[_Waiting]) -> None:
+        start = self._clock()
+        try:
+            with self._model.using() as model:
+                self._most = self._limits.batch if self._model.may_batch(model) else 1
+                if len(batch) == 1 or self._most == 1:
+                    for each in batch:
+                        _answer(each, model, self._name)
+                else:
+                    _answer_together(batch, model, self._name)
+        except BaseException as error:  # the model was closed, or an engine went down with an error of its own
+            for each in batch:
+                if not each.answer.done():
+                    each.answer.set_exception(error)
+        took = self._clock() - start
+        rows = sum(each.rows for each in batch)
+        self._learn(took / rows)
+        self._watcher.ran(rows, len(batch), start - batch[0].since, took)
+
+    def _learn(self, sample_s: float) -> None:
+        with self._change:
+            known = self._sample_s
+            self._sample_s = sample_s if not known else known + _LEARN * (sample_s - known)
+
+
+def _rows(feeds: Mapping[str, Array]) -> int:
+    return max(1, *(array.shape[0] if array.ndim else 1 for array in feeds.values()))
+
+
+def _answer(waiting: _Waiting, model: LoadedModel, name: str) -> None:
+    """Run one query."""
+    try:
+        found = model.infer(waiting.feeds)
+        outputs = {spec.name: np.array(found[spec.name]) for spec in model.outputs}
+    except Exception as error:
+        waiting.answer.set_exception(error)
+    else:
+        waiting.answer.set_result(Answer(outputs, name, model.manifest.version))
+
+
+def _answer_together(batch: list[_Waiting], model: LoadedModel, name: str) -> None:
+    """Run queries as one; where the engine refuses, each by itself, so that one does not end the others."""
+    feeds = {key: np.concatenate([each.feeds[key] for each in batch]) for key in batch[0].feeds}
+    try:
+        found = model.infer(feeds)
+        outputs = {spec.name: np.array(found[spec.name]) for spec in model.outputs}
+        if any(len(value) != _rows(feeds) for value in outputs.values()):
+            raise EdgepackError(f"{name}: the outputs of {_rows(feeds)} samples have another number of rows")
+    except Exception:
+        for each in batch:
+            _answer(each, model, name)
+        return
+    start = 0
+    for each in batch:
+        end = start + each.rows
+        part = {key: value[start:end] for key, value in outputs.items()}
+        each.answer.set_result(Answer(part, name, model.manifest.version))
+        start = end

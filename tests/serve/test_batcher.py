@@ -1,0 +1,222 @@
+"""The queue before a model: what is run together, what is refused, and that nothing that was taken is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgepack.errors import DataError
+from edgepack.serve.batcher import Batcher
+from edgepack.serve.queries import Answer, BusyError, ClosingError, Limits
+from edgepack.specs.model import TensorSpec
+
+
+class Doubler:
+    """A double of a served model: its answer is twice its input; each call waits for ``gate`` and is noted."""
+
+    outputs = (TensorSpec("y", "float32", ("N", 2)),)
+
+    class manifest:
+        version = "1"
+
+    def __init__(self, batched: bool = True, pause_s: float = 0.0) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.sizes: list[int] = []
+        self.batched, self.pause_s = batched, pause_s
+
+    @contextmanager
+    def using(self) -> Iterator[Any]:
+        yield self
+
+    def may_batch(self, _model: Any) -> bool:
+        return self.batched
+
+    def infer(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.gate.wait(20)
+        time.sleep(self.pause_s)
+        self.sizes.append(len(feeds["x"]))
+        if (feeds["x"] < 0).any():
+            raise DataError("below zero")
+        return {"y": feeds["x"] * 2}
+
+
+class Uncounted:
+    def waiting(self, queries: int) -> None: ...
+    def ran(self, samples: int, queries: int, waited_s: float, took_s: float) -> None: ...
+
+
+def batcher(model: Doubler, **limits: Any) -> Batcher:
+    return Batcher("m", model, Limits(**{"wait_s": 20.0, **limits}), Uncounted())
+
+
+def feeds(value: float, rows: int = 1, width: int = 2) -> dict[str, Any]:
+    return {"x": np.full((rows, width), value, np.float32)}
+
+
+def values(answers: list[Future[Answer]]) -> list[float]:
+    return [float(answer.result(20).outputs["y"][0, 0]) for answer in answers]
+
+
+def held(model: Doubler, queue: Batcher, value: float = 0.0) -> Future[Answer]:
+    """Let the model be busy with a query; those that come now wait."""
+    model.gate.clear()
+    first = queue.submit(feeds(value))
+    while not first.running():
+        time.sleep(0.001)
+    return first
+
+
+def test_those_that_wait_are_run_together_up_to_the_limit() -> None:
+    model = Doubler()
+    queue = batcher(model, batch=4)
+    first = held(model, queue)
+    others = [queue.submit(feeds(i)) for i in range(6)]
+    model.gate.set()
+    assert values([first, *others]) == [0, 0, 2, 4, 6, 8, 10]
+    assert model.sizes == [1, 4, 2]
+    queue.close()
+
+
+def test_those_of_another_shape_or_too_many_rows_wait_for_the_next() -> None:
+    model = Doubler()
+    queue = batcher(model, batch=4)
+    first = held(model, queue)
+    others = [
+        queue.submit(feeds(1)),
+        queue.submit(feeds(2, width=3)),
+        queue.submit(feeds(3, rows=4)),
+        queue.submit(feeds(4)),
+    ]
+    model.gate.set()
+    assert values([first, *others]) == [0, 2, 4, 6, 8]
+    assert model.sizes == [1, 2, 1, 4]
+    assert others[2].result().outputs["y"].shape == (4, 2)
+    queue.close()
+
+
+def test_where_it_is_not_proven_each_is_run_alone() -> None:
+    model = Doubler(batched=False)
+    queue = batcher(model, batch=4)
+    first = held(model, queue)
+    others = [queue.submit(feeds(i)) for i in range(3)]
+    model.gate.set()
+    values([first, *others])
+    assert model.sizes == [1] * 4
+    queue.close()
+
+
+def test_a_query_waits_for_others_as_long_as_it_may() -> None:
+    model = Doubler()
+    queue = batcher(model, batch=2, delay_s=10.0)
+    both = [queue.submit(feeds(1)), queue.submit(feeds(2))]
+    assert values(both) == [2, 4]
+    assert model.sizes == [2]
+    queue.close()
+    model, start = Doubler(), time.monotonic()
+    queue = batcher(model, batch=2, delay_s=0.05)
+    assert values([queue.submit(feeds(1))]) == [2]
+    assert time.monotonic() - start >= 0.05
+    queue.close()
+
+
+def test_a_wrong_query_ends_alone() -> None:
+    model = Doubler()
+    queue = batcher(model)
+    first = held(model, queue)
+    good, wrong, last = queue.submit(feeds(1)), queue.submit(feeds(-1)), queue.submit(feeds(2))
+    model.gate.set()
+    assert values([first, good, last]) == [0, 2, 4]
+    with pytest.raises(DataError, match="below zero"):
+        wrong.result(20)
+    queue.close()
+
+
+def test_more_than_may_wait_are_refused_at_once() -> None:
+    model = Doubler()
+    queue = batcher(model, queue=2)
+    first = held(model, queue)
+    others = [queue.submit(feeds(i)) for i in range(2)]
+    with pytest.raises(BusyError, match="2 queries wait already") as refused:
+        queue.submit(feeds(9))
+    assert refused.value.retry_s > 0
+    with pytest.raises(BusyError):
+        queue.refuse_full()
+    model.gate.set()
+    assert values([first, *others]) == [0, 0, 2]
+    queue.close()
+
+
+def test_what_would_wait_too_long_is_refused_by_what_the_last_ones_took() -> None:
+    model = Doubler(batched=False, pause_s=0.2)
+    queue = batcher(model, wait_s=0.5)
+    values([queue.submit(feeds(1))])
+    taken: list[Future[Answer]] = []
+
+    def more() -> None:
+        taken.extend(queue.submit(feeds(i)) for i in range(10))
+
+    with pytest.raises(BusyError, match="those before it take"):
+        more()
+    assert 0 < len(taken) <= 3  # 0.2 s each, seen a quarter longer
+    assert values(taken) == [2.0 * i for i in range(len(taken))]
+    queue.close()
+
+
+def test_what_has_waited_too_long_is_not_answered_late() -> None:
+    model = Doubler()
+    queue = batcher(model, wait_s=0.05)
+    first = held(model, queue)
+    late = queue.submit(feeds(1))
+    time.sleep(0.1)
+    model.gate.set()
+    with pytest.raises(BusyError, match="turn did not come"):
+        late.result(20)
+    assert values([first, queue.submit(feeds(3))]) == [0, 6]
+    queue.close()
+
+
+def test_closing_answers_what_was_taken_and_takes_no_more() -> None:
+    model = Doubler(pause_s=0.02)
+    queue = batcher(model, batch=1)
+    answers = [queue.submit(feeds(i)) for i in range(10)]
+    queue.close()
+    assert values(answers) == [2.0 * i for i in range(10)]
+    with pytest.raises(ClosingError):
+        queue.submit(feeds(1))
+
+
+def test_a_query_that_nobody_waits_for_is_not_run() -> None:
+    model = Doubler()
+    queue = batcher(model, batch=1)
+    first = held(model, queue)
+    gone, last = queue.submit(feeds(1)), queue.submit(feeds(2))
+    assert gone.cancel()
+    model.gate.set()
+    assert values([first, last]) == [0, 4]
+    assert len(model.sizes) == 2
+    queue.close()
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 99), st.integers(1, 5), st.integers(1, 2)), max_size=40), st.integers(1, 8))
+def test_everybody_gets_their_own_answer(queries: list[tuple[int, int, int]], most: int) -> None:
+    model = Doubler()
+    queue = batcher(model, batch=most, workers=2, queue=1000)
+    answers = [queue.submit(feeds(value, rows, width)) for value, rows, width in queries]
+    for (value, rows, width), answer in zip(queries, answers, strict=True):
+        found = answer.result(20).outputs["y"]
+        assert found.shape == (rows, width)
+        assert (found == 2 * value).all()
+    queue.close()
+    assert sum(model.sizes) == sum(rows for _, rows, _ in queries)
+    assert all(size <= max(most, 5) for size in model.sizes)
