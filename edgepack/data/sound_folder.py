@@ -44,6 +44,12 @@ def sound_settings(task: Task | None, where: str) -> Sound:
             f"{where} contains sounds, and no recipe says how to make inputs of them",
             hint="add a recipe with a task, such as --recipe speech-commands-mfcc ('edgepack recipes' lists them)",
         )
+    if task.kind == "voice-activity":
+        raise DataError(
+            f"{where} contains sounds, but a model of voice-activity takes chunks with the state after the one before",
+            hint="give a Python function that runs the model and yields its inputs (--data chunks.py:chunks); "
+            "docs/texts-sounds-tables.md shows one",
+        )
     found: Sound = documents.decode(Sound, documents.encode(task.input), "task.input")
     check_sound(found, "task.input")
     return found

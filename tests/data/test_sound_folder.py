@@ -3,7 +3,7 @@ import pytest
 from sounds import encode_wav, noise
 
 from edgepack.data.samples import find_samples, ignored_files, read_labels, read_samples, sample_names
-from edgepack.data.sound_folder import as_input, holds_sounds
+from edgepack.data.sound_folder import as_input, holds_sounds, sound_settings
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.task import Task
@@ -107,3 +107,10 @@ def test_samples_and_what_is_ignored_have_names(folder):
     found = find_samples(str(folder), INPUTS, None, task=TASK)
     assert sample_names(found)[0] == "down/0.wav"
     assert ignored_files(found) == ("notes.txt",)
+
+
+def test_a_model_that_keeps_a_state_is_not_calibrated_with_a_folder(folder):
+    task = Task("voice-activity", input={"rate": 16000, "chunk": 512})
+    with pytest.raises(DataError, match="takes chunks with the state after the one before") as error:
+        sound_settings(task, str(folder))
+    assert "chunks.py:chunks" in str(error.value.hint)

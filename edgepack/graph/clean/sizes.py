@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def fold_sizes(proto: onnx.ModelProto) -> int:
-    """Replace, in place, every Gather or Slice of a Shape that picks known sizes only; return how many."""
+    """Replace, in place, each Gather or Slice of a Shape that picks known sizes only, and each rank; return how many."""
     passes.constants_to_initializers(proto)
     passes.infer_shapes(proto)
     view = View(proto)
     folded = 0
-    for node in list(view.nodes("Gather", "Slice", "Shape")):
+    for node in list(view.nodes("Gather", "Slice", "Shape", "Size")):
         picked = _picked(view, node)
         if picked is None or not view.is_free(node.output[0]):
             continue
@@ -39,6 +39,9 @@ def _picked(view: View, node: onnx.NodeProto) -> Array | None:
             None if sizes is None or None in sizes or not view.users.get(node.output[0]) else np.array(sizes, np.int64)
         )
     shape = view.makers.get(node.input[0])
+    if node.op_type == "Size":  # of a Shape: the rank, of which no size need be known
+        sizes = _sizes(view, shape) if shape is not None and shape.op_type == "Shape" else None
+        return None if sizes is None else np.array(len(sizes), np.int64)
     sizes = _sizes(view, shape) if shape is not None and shape.op_type == "Shape" else None
     if sizes is None:
         return None

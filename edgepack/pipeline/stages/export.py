@@ -17,7 +17,7 @@ from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_f
 from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.prepare import prepare
 from edgepack.specs.data import Preprocessing, SampleSet
-from edgepack.specs.model import OnnxModel
+from edgepack.specs.model import UNNAMED, OnnxModel
 from edgepack.specs.source import Interpreter, SourceFacts, SourceOptions
 from edgepack.specs.task import Task
 from edgepack.specs.types import UserSource
@@ -157,18 +157,32 @@ def load_onnx(runner: StageRunner, path: Path) -> OnnxModel:
 
 
 def fix_inputs(runner: StageRunner, model: OnnxModel, shapes: Shapes, constants: Mapping[str, str]) -> OnnxModel:
-    """Return the model with inputs fixed to what the user set, and first axes that are no batch to their size.
+    """Return the model with inputs fixed to what the user set, and axes to the sizes that the user gave.
 
-    A first axis is the samples' batch, unless the user gives it a size above 1: then it is the length of a sequence, or
-    the only batch that the model is to take, for every engine.
+    A free first axis is the samples' batch and stays free, unless the user gives it a size above 1: then it is the
+    length of a sequence, or the only batch that the model is to take, for every engine.
     """
     if constants:
         title = ", ".join(f"{name}={value}" for name, value in constants.items())
         model = runner.run(set_inputs, model, constants, title=title)
-    given = {name: shape for name, shape in shapes.items() if shape and isinstance(shape[0], int) and shape[0] > 1}
     known = {spec.name: spec.shape for spec in model.inputs}
-    given = {name: shape for name, shape in given.items() if isinstance((known.get(name) or (1,))[0], str)}
-    return freeze_shapes(runner, model, given) if given else model
+    given = {name: shape for name, shape in shapes.items() if len(shape) == len(known.get(name, ()))}
+    batches = {known[name][0] for name, shape in given.items() if shape and shape[0] == 1} - {UNNAMED}
+    fixed = {name: _without_batch(shape, known[name], batches) for name, shape in given.items()}
+    return freeze_shapes(runner, model, fixed) if fixed else model
+
+
+def _without_batch(
+    given: tuple[int | str, ...], known: tuple[int | str, ...], batches: set[int | str]
+) -> tuple[int | str, ...]:
+    """Return a shape as given, but with the model's own name where an axis is free, or a batch that is given as 1."""
+    batch = given[:1] == (1,) and isinstance(known[0], str)
+    return tuple(
+        old
+        if isinstance(size, str) or (size == 1 and isinstance(old, str) and (old in batches or (batch and not axis)))
+        else size
+        for axis, (size, old) in enumerate(zip(given, known, strict=True))
+    )
 
 
 def freeze_shapes(runner: StageRunner, model: OnnxModel, shapes: Shapes) -> OnnxModel:

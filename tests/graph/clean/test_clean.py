@@ -292,6 +292,17 @@ def test_paddings_computed_of_known_sizes_are_folded(tmp_path: Path) -> None:
     assert load_model(model.path).inputs[0].shape == ("N", 4, 6, 8)
 
 
+def test_the_rank_is_known_where_no_size_is() -> None:
+    b = Builder(3, ("N", 4, "H"))
+    b.add("Shape", first="x")
+    b.add("Size")
+    b.add("Cast", to=TensorProto.FLOAT)
+    proto = b.model()
+    assert fold_sizes(proto) == 1
+    assert [node.op_type for node in proto.graph.node if node.op_type == "Size"] == []
+    assert compute(proto, (2, 4, 5)) == 3
+
+
 def test_sizes_that_are_free_stay_computed() -> None:
     b = Builder(2, ("N", 4, "H", 8))
     shape = b.add("Shape", first="x")

@@ -15,7 +15,7 @@ from edgepack.device.host import host_facts
 from edgepack.execution.events import Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
-from edgepack.graph.load import load_model
+from edgepack.graph.load import load_model, save_proto
 from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.export import fix_inputs, request_of_source, short, told
@@ -63,6 +63,25 @@ def test_a_first_axis_above_one_is_fixed_for_every_engine_and_a_batch_of_one_is_
     assert fix_inputs(runner, sequence, {"x": (5, 1, 6)}, {}).inputs[0].shape == (5, 1, 6)
     for shapes in ({}, {"x": (1, 1, 6)}, {"x": ("T", 1, 6)}):
         assert fix_inputs(runner, sequence, shapes, {}) == sequence
+
+
+def test_sizes_that_are_given_are_fixed_but_a_batch_of_one_stays_free(tmp_path: Path, runner: StageRunner) -> None:
+    kinds = {"x": ["batch", "length"], "state": [2, "batch", 8]}
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in kinds]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in kinds.items()]
+    outputs = [helper.make_tensor_value_info(f"{n}_out", TensorProto.FLOAT, None) for n in kinds]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model = save_proto(proto, tmp_path)
+
+    def shapes(given: dict[str, tuple[int | str, ...]]) -> list[tuple[int | str, ...]]:
+        return [spec.shape for spec in fix_inputs(runner, model, given, {}).inputs]
+
+    assert shapes({"x": (1, 576)}) == [("batch", 576), (2, "batch", 8)]
+    assert shapes({"x": (1, 576), "state": (2, 1, 8)}) == [("batch", 576), (2, "batch", 8)]
+    assert shapes({"x": (4, 576), "state": (2, 4, 8)}) == [(4, 576), (2, 4, 8)]
+    assert shapes({"x": ("N", "T")}) == [("batch", "length"), (2, "batch", 8)]
 
 
 @pytest.mark.slow
