@@ -18,7 +18,11 @@ import click
 
 import edgepack
 from edgepack.cli.main import _SECTIONS, cli
+from edgepack.engines import ENGINES
 from edgepack.pipeline.settings import BuildSettings
+from edgepack.quantize.differences import CAUSES, Side, alike
+from edgepack.quantize.operator_table import engines, int8_table, rules_of
+from edgepack.quantize.rules import check_rules
 
 TARGETS = Path(__file__).resolve().parent.parent / "targets"
 
@@ -147,6 +151,34 @@ def _options(command: click.Command, context: click.Context) -> list[str]:
     return [f"`{names}`\n:   {text}" if text else f"`{names}`" for names, text in records]
 
 
+def int8() -> str:
+    """Return the table of docs/quantization.md: what each engine's rules make of an operator; a test compares."""
+    names = engines()
+    lines = [f"| operator | {' | '.join(ENGINES.get(name).title for name in names)} |", "|---" * (len(names) + 1) + "|"]
+    rows = (f"| {title} | {' | '.join(of[name] for name in names)} |" for title, of in int8_table().items())
+    return "\n".join([*lines, *rows])
+
+
+def causes() -> str:
+    """Return the table of docs/quantization.md of why engines' rules differ in accuracy; a test compares."""
+    sides = {name: Side(rules_of(name), check_rules(rules_of(name))) for name in engines()}
+    lines = ["| cause | engines that differ |", "|---|---|"]
+    for cause in CAUSES:
+        groups = (", ".join(ENGINES.get(name).title for name in group) for group in alike(cause, sides))
+        lines.append(f"| {cause.title} | {'; '.join(groups)} |")
+    return "\n".join(lines)
+
+
+def write_rules() -> None:
+    """Write the tables of docs/quantization.md anew, those that begin as these do."""
+    page = Path(__file__).with_name("quantization.md")
+    text = page.read_text(encoding="utf-8")
+    for made in (int8(), causes()):
+        begin = re.escape(made.split(" | ", 1)[0])
+        text = re.sub(rf"^{begin} \|.*\n(?:\|.*\n)+", lambda _, made=made: made + "\n", text, flags=re.MULTILINE)
+    page.write_text(text, encoding="utf-8")
+
+
 def write_settings() -> None:
     """Write the table of docs/settings.md anew: ``python docs/generated.py``, after a setting has changed."""
     page = Path(__file__).with_name("settings.md")
@@ -156,3 +188,4 @@ def write_settings() -> None:
 
 if __name__ == "__main__":
     write_settings()
+    write_rules()

@@ -286,6 +286,12 @@ def test_the_page_of_the_settings_has_every_key_as_it_is() -> None:
     assert made.count("\n") == len(dataclasses.fields(BuildSettings)) + 1
 
 
+def test_the_page_of_quantization_has_the_rules_as_they_are() -> None:
+    text = read_page("docs/quantization.md").text
+    assert generated().int8() in text, "run: python docs/generated.py"
+    assert generated().causes() in text, "run: python docs/generated.py"
+
+
 def test_the_python_page_shows_all_that_is_promised() -> None:
     assert sorted(generated().PROMISED) == sorted(edgepack._PUBLIC)
     text = generated().generate(read_page("docs/python-api.md").text)

@@ -137,6 +137,11 @@ class BuildRow:
     change: ChangedAnswers | None = None
     embedded: EmbeddedCheck | None = None
 
+    @property
+    def judged_sqnr_db(self) -> float | None:
+        """Return the SQNR that a row is judged by: the balanced one, or that of the worst output where it alone is."""
+        return self.sqnr_db if self.balanced_sqnr_db is None else self.balanced_sqnr_db
+
     def cells(self) -> tuple[str, ...]:
         """Return target, precision, status with the reason, size, accuracy, drop, SQNR and p50 as short texts."""
         accuracy, p50 = self.accuracy, self.latency_ns.p50 if self.latency_ns else None
@@ -147,7 +152,7 @@ class BuildRow:
             "" if self.size_bytes is None else f"{self.size_bytes / 1e6:.2f}",
             "" if accuracy is None else f"{accuracy.metric} {accuracy.value:.4g} (n={accuracy.n})",
             "" if accuracy is None else f"{accuracy.drop:+.4g}",
-            "" if self.sqnr_db is None else f"{self.sqnr_db:.1f}",
+            "" if self.judged_sqnr_db is None else f"{self.judged_sqnr_db:.1f}",
             "" if p50 is None else f"{p50 / 1e6:.3f}",
         )
 

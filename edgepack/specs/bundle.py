@@ -47,7 +47,10 @@ class Requirements:
 
 @dataclass(frozen=True)
 class MeasuredAccuracy:
-    """The accuracy in a manifest, with its circumstances; a field is None with the reason in ``note``."""
+    """The accuracy in a manifest, with its circumstances; a field is None with the reason in ``note``.
+
+    ``sqnr_db`` is the balanced one, in which all parts of all outputs count alike.
+    """
 
     accuracy: Accuracy | None
     sqnr_db: float | None

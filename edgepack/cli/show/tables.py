@@ -198,9 +198,9 @@ def _drop(row: BuildRow, *, named: bool) -> str:
 
 
 def _sqnr(row: BuildRow) -> str:
-    """Return the SQNR in dB; of decisions the share that is equal, which no dB can say."""
-    if row.sqnr_db is not None:
-        return f"{row.sqnr_db:.1f}"
+    """Return the balanced SQNR in dB; of decisions the share that is equal, which no dB can say."""
+    if row.judged_sqnr_db is not None:
+        return f"{row.judged_sqnr_db:.1f}"
     if row.cosine is None:
         return "-"
     # It was evaluated, and no amount differs.

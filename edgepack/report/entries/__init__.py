@@ -281,7 +281,7 @@ def _merged(row: BuildRow, result: Result | None) -> Entry:
         accuracy=row.accuracy,
         agreement=row.agreement,
         agreement_ci95=row.agreement_ci95,
-        sqnr_db=row.sqnr_db,
+        sqnr_db=row.judged_sqnr_db,
         n=row.accuracy.n if row.accuracy else row.n,
         latency_ns=latency,
         speedup=row.speedup_over_fp32 if own else None,

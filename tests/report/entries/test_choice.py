@@ -169,3 +169,11 @@ def test_what_is_not_faster_than_fp32_beyond_the_interval_is_not_taken():
 
 def test_it_is_taken_where_fp32_does_not_keep_the_limits():
     assert chosen(slower((0.98, 1.04)), size_bytes=500_000) == "host-openvino int8"
+
+
+def test_the_limit_is_on_the_balanced_sqnr():
+    """A large output hides a lost one in the SQNR of the whole: --min-sqnr is on the balanced one, and so is this."""
+    row = made_up.row(precision="int8", agreement=None, sqnr_db=30.0, balanced_sqnr_db=8.0, worst_output="scores")
+    (entry,) = entries_of(((), (row,)))
+    assert entry.sqnr_db == 8.0
+    assert chosen((entry,), quality=10.0) is None
