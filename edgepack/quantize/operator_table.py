@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.calibrate.observers import OBSERVERS
 from edgepack.engines import ENGINES
 from edgepack.specs.data import Ranges, TensorRange
 from edgepack.specs.target import QuantizationRules
@@ -168,4 +169,4 @@ def _ranges(proto: Any) -> Ranges:
         high = 2.0 * (number + 1)
         low = 0.0 if name in never else -high
         tensors[name] = TensorRange(low, high, low, high, high)
-    return Ranges("0" * 64, "0" * 64, "minmax", None, 1, tensors)
+    return Ranges("0" * 64, "0" * 64, next(iter(OBSERVERS.own)), None, 1, tensors)
