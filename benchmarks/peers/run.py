@@ -29,7 +29,8 @@ ROUNDS = 16
 BLOCK_MS = 25
 MODELS = (
     "resnet20", "keywords", "lite0", "fastestdet", "minilm", "picodet", "yunet", "rfb", "yolox", "yolov8n",
-    "ppocr-lines", "ppocr-text", "basic-pitch",
+    "ppocr-lines", "ppocr-text", "ppocr4-text", "ppocr4-read", "ppocr6-read", "orientation", "layout", "mtcnn-r",
+    "mtcnn-o", "basic-pitch",
 )  # fmt: skip
 TRANSFORMERS = ("minilm",)
 LIMIT_S = 900
