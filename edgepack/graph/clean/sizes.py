@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def fold_sizes(proto: onnx.ModelProto) -> int:
-    """Replace, in place, each Gather or Slice of a Shape that picks known sizes only, and each rank; return how many."""
+    """Replace, in place, each Gather or Slice of a Shape that picks known sizes only, and each rank; return a count."""
     passes.constants_to_initializers(proto)
     passes.infer_shapes(proto)
     view = View(proto)
