@@ -17,7 +17,7 @@ from edgepack.data.preprocess import picture_shape
 from edgepack.embed import operators
 from edgepack.embed.answers import Wished, check_postprocessing, put_answers
 from edgepack.embed.pixels import left_outside, take_pixels
-from edgepack.engines import ENGINES
+from edgepack.engines import ENGINES, IntegerInputs
 from edgepack.errors import ConfigError
 from edgepack.graph.load import read_proto, save_proto
 from edgepack.specs.data import Preprocessing
@@ -96,12 +96,14 @@ def embed(
     task: Task | None,
     golden: Path,
     suppresses: bool,
+    integers: IntegerInputs,
     out: Path,
 ) -> EmbeddedModel:
     """Put ``parts`` into the graph of a model, which may be quantized or cast, and return it.
 
     ``made`` is how its input is made now, ``golden`` its golden vectors (the sizes of its outputs, and whether scores
-    are probabilities), ``suppresses`` whether its engine has NonMaxSuppression. What a graph answers, it answers for
+    are probabilities), ``suppresses`` whether its engine has NonMaxSuppression, ``integers``
+    how its int8 layers take bytes as they are. What a graph answers, it answers for
     one picture: the batch becomes 1 with postprocessing. Raises ``ConfigError``.
     """
     if made is None:
@@ -116,7 +118,7 @@ def embed(
         answered = put_answers(written, _wished(model, made, task, vectors.outputs, suppresses))
         task, done["postprocessing"] = answered.task, answered.done
     if "preprocessing" in parts:
-        done["preprocessing"] = take_pixels(proto, made)
+        done["preprocessing"] = take_pixels(proto, made, integers=integers)
         made = left_outside(made)
     operators.close(proto)
     return EmbeddedModel(save_proto(proto, out), made, task, dict(sorted(done.items())))

@@ -1,4 +1,4 @@
-"""Folds a recipe's normalisation into the first convolution, so that the model takes pixels of 0 to 255.
+"""Folds a recipe's normalisation into the first convolution, so that the model takes plain pixels, in 256ths.
 
 The first convolution computes sums of ``w * (pixel * scale - mean) / std``. Scale and std go into its weights, exactly
 as arithmetic goes. The mean is a constant for each output channel where no zero is padded, and goes into the bias.
@@ -23,7 +23,7 @@ from edgepack.graph import passes
 from edgepack.graph.clean.view import View, attribute
 from edgepack.graph.compare import run_model
 from edgepack.graph.load import read_proto, save_proto
-from edgepack.quantize.byte_inputs import BYTES_KEY
+from edgepack.quantize.byte_inputs import BYTE_STEP, BYTES_KEY
 from edgepack.specs.data import Preprocessing
 from edgepack.specs.model import OnnxModel
 from edgepack.verify.distance import distances
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 # The value of the constant channel: the weights of its taps are then about as large as the others', so that one int8
 # step for all of them loses little.
-_LEVEL = 128
+_LEVEL = 128 * BYTE_STEP
 _TRIED = 2  # random pictures that both models are run on
 _SEED = 0
 
@@ -77,10 +77,10 @@ def fold_normalization(model: OnnxModel, made: Preprocessing, out: Path) -> Fold
 
 
 def pixels_only(made: Preprocessing) -> Preprocessing:
-    """Return the preprocessing that leaves pixels as they are, 0 to 255 as float32, in the order R, G, B."""
+    """Return the preprocessing that leaves pixels as they are, in 256ths as float32, in the order R, G, B."""
     ones = (1.0,) * len(made.std)
     color: Literal["RGB", "L"] = "L" if made.color == "L" else "RGB"
-    return dataclasses.replace(made, color=color, scale=1.0, mean=(0.0,) * len(made.mean), std=ones)
+    return dataclasses.replace(made, color=color, scale=BYTE_STEP, mean=(0.0,) * len(made.mean), std=ones)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _fold(proto: onnx.ModelProto, first: _First, made: Preprocessing) -> str:
     channels = first.weight.shape[1]
     mean, std = (np.asarray(v[:channels], np.float64).reshape(-1, 1, 1) for v in (made.mean, made.std))
     weight = first.weight.astype(np.float64)
-    scaled = (weight * made.scale / std)[:, order]
+    scaled = (weight * (made.scale / BYTE_STEP) / std)[:, order]
     of_mean = -(weight * mean / std).sum(axis=1, keepdims=True)
     bias, done = first.bias.astype(np.float64), "scale and std in the first convolution's weights"
     read = [view.graph.input[0].name, first.node.input[0]]

@@ -9,11 +9,13 @@ import numpy as np
 
 from edgepack.embed.operators import constant_array
 from edgepack.graph.clean.view import View
+from edgepack.quantize.byte_inputs import BYTE_STEP
 from edgepack.specs.data import Preprocessing
 
 if TYPE_CHECKING:
     import onnx
 
+    from edgepack.engines import IntegerInputs
     from edgepack.specs.types import Array
 
 _UINT8, _FLOAT = 2, 1  # TensorProto.UINT8 and FLOAT of onnx.proto
@@ -21,12 +23,13 @@ _BYTE = 255
 _TO_NCHW = (0, 3, 1, 2)
 
 
-def take_pixels(proto: onnx.ModelProto, made: Preprocessing) -> str:
+def take_pixels(proto: onnx.ModelProto, made: Preprocessing, *, integers: IntegerInputs = "dequantized") -> str:
     """Make a model's one float32 input bytes, in place; return what was done, in words.
 
     ``made`` is how that input is made of pixels. What of it is left (order of colours, scale, mean, std) becomes
-    operators. Where nothing is left and the input is quantized in steps of exactly 1, so that every pixel is its own
-    integer, the bytes are that integer, and no float is computed before the first layer.
+    operators. Where nothing is left but 256ths and the input is quantized in these, so that every pixel is its own
+    integer, the bytes are that integer, and no float is computed before the first layer. ``integers`` says how the
+    engine sees that.
     """
     view = View(proto)
     value = proto.graph.input[0]
@@ -37,15 +40,17 @@ def take_pixels(proto: onnx.ModelProto, made: Preprocessing) -> str:
     front: list[onnx.NodeProto] = []
     given = _in_layout(view, front, name, made)
     plain = _is_plain(made)
-    moved = _reads_bytes(view, inner) if plain else None
+    moved = _reads_bytes(view, inner) if plain and integers else None
     if moved is not None:
-        _retype(proto, view, moved, inner, given)
+        _bytes_through(view, moved, inner, given)
+        if integers == "dequantized":
+            _take_out(proto, view, moved[1])
+        else:
+            _let_round(proto, view, moved[1])
         done = "the bytes are the integers of the first layer's input"
     else:
-        given = _node(view, front, "Cast", [given], to=_FLOAT)
-        given = given if plain else _affine(view, front, given, made)
-        for node in users:
-            node.input[:] = [given if item == inner else item for item in node.input]
+        given = _plain(view, front, given) if plain else _affine(view, front, given, made)
+        _read_instead(users, inner, given)
         done = "they become float32 in the graph" + ("" if plain else ", where scale, mean and std are operators")
     _put_first(proto, front)
     _state(value, made)
@@ -70,7 +75,7 @@ def left_outside(made: Preprocessing) -> Preprocessing:
 
 
 def _is_plain(made: Preprocessing) -> bool:
-    return made.scale == 1.0 and not any(made.mean) and set(made.std) == {1.0}
+    return made.scale == BYTE_STEP and not any(made.mean) and set(made.std) == {1.0}
 
 
 def _in_layout(view: View, front: list[onnx.NodeProto], name: str, made: Preprocessing) -> str:
@@ -81,13 +86,21 @@ def _in_layout(view: View, front: list[onnx.NodeProto], name: str, made: Preproc
     return _node(view, front, "Transpose", [name], perm=_TO_NCHW) if made.layout == "NCHW" else name
 
 
+def _plain(view: View, front: list[onnx.NodeProto], name: str) -> str:
+    step = view.add_constant(np.array(BYTE_STEP, np.float32), "pixel_scale")
+    return _node(view, front, "DequantizeLinear", [name, step, view.add_constant(np.array(0, np.uint8), "pixel_zero")])
+
+
 def _affine(view: View, front: list[onnx.NodeProto], name: str, made: Preprocessing) -> str:
     channels = 1 if made.color == "L" else 3
     shape = (1, channels, 1, 1) if made.layout == "NCHW" else (1, 1, 1, channels)
     mean, std = (np.asarray(v[:channels], np.float64).reshape(shape) for v in (made.mean, made.std))
+    name = _node(view, front, "Cast", [name], to=_FLOAT)
     factor = view.add_constant((made.scale / std).astype(np.float32), "pixel_scale")
-    offset = view.add_constant((-mean / std).astype(np.float32), "pixel_offset")
-    return _node(view, front, "Add", [_node(view, front, "Mul", [name, factor]), offset])
+    scaled = _node(view, front, "Mul", [name, factor])
+    if not mean.any():
+        return scaled
+    return _node(view, front, "Add", [scaled, view.add_constant((-mean / std).astype(np.float32), "pixel_offset")])
 
 
 def _node(view: View, front: list[onnx.NodeProto], operator: str, inputs: list[str], **attributes: Any) -> str:
@@ -103,41 +116,59 @@ def _reads_bytes(view: View, name: str) -> tuple[list[onnx.NodeProto], onnx.Node
     before: list[onnx.NodeProto] = []
     while (node := view.only_user(name)) is not None and node.op_type in ("Transpose", "Pad"):
         value = constant_array(view, node.input[2]) if node.op_type == "Pad" and len(node.input) > 2 else np.zeros(1)
-        if value is None or value.size != 1 or not 0 <= float(value.ravel()[0]) <= _BYTE or value.ravel()[0] % 1:
+        if value is None or value.size != 1 or not _is_byte(float(value.ravel()[0])):
             return None
         before.append(node)
         name = node.output[0]
     return (before, node) if node is not None and _is_identity(view, node) else None
 
 
+def _is_byte(value: float) -> bool:
+    return 0 <= value / BYTE_STEP <= _BYTE and (value / BYTE_STEP).is_integer()
+
+
 def _is_identity(view: View, node: onnx.NodeProto) -> bool:
-    """Say whether a QuantizeLinear makes of each whole number of 0 to 255 the uint8 that it is."""
+    """Say whether a QuantizeLinear makes of each pixel in 256ths the uint8 that it is."""
     if node.op_type != "QuantizeLinear" or len(node.input) < 3:
         return False
     scale, zero = constant_array(view, node.input[1]), constant_array(view, node.input[2])
     known = scale is not None and zero is not None and scale.size == zero.size == 1
-    return bool(known and scale.ravel()[0] == 1 and zero.ravel()[0] == 0 and zero.dtype == np.uint8)  # type: ignore[union-attr]
+    return bool(known and scale.ravel()[0] == BYTE_STEP and zero.ravel()[0] == 0 and zero.dtype == np.uint8)  # type: ignore[union-attr]
 
 
-def _retype(
-    proto: onnx.ModelProto,
-    view: View,
-    moved: tuple[list[onnx.NodeProto], onnx.NodeProto],
-    inner: str,
-    given: str,
-) -> None:
-    """Let bytes go through what stands before a QuantizeLinear, and take that out."""
+def _bytes_through(view: View, moved: tuple[list[onnx.NodeProto], onnx.NodeProto], inner: str, given: str) -> None:
+    """Let bytes go through what stands before a QuantizeLinear."""
     before, quantize = moved
-    first = before[0] if before else quantize
-    first.input[:] = [given if item == inner else item for item in first.input]
+    _read_instead([*before, quantize][:1], inner, given)
     for node in before:
         if node.op_type == "Pad" and len(node.input) > 2:
             value = constant_array(view, node.input[2])
             assert value is not None, "it was read a moment ago"
-            node.input[2] = view.add_constant(value.astype(np.uint8), "pixel_pad")
+            node.input[2] = view.add_constant(np.rint(value / BYTE_STEP).astype(np.uint8), "pixel_pad")
         view.forget(node.output[0])
+
+
+def _take_out(proto: onnx.ModelProto, view: View, quantize: onnx.NodeProto) -> None:
+    """Let what reads the integers of a QuantizeLinear read the bytes themselves."""
     view.replace(quantize.output[0], quantize.input[0])
     proto.graph.node.remove(quantize)
+
+
+def _read_instead(users: list[onnx.NodeProto], old: str, new: str) -> None:
+    for node in users:
+        node.input[:] = [new if item == old else item for item in node.input]
+
+
+def _let_round(proto: onnx.ModelProto, view: View, quantize: onnx.NodeProto) -> None:
+    """Give a QuantizeLinear the bytes and a quarter of a step, which it rounds away again."""
+    front: list[onnx.NodeProto] = []
+    quarter = view.add_constant(np.array(BYTE_STEP / 4, np.float32), "quarter_step")
+    step = view.add_constant(np.array(BYTE_STEP, np.float32), "pixel_scale")
+    scaled = _node(view, front, "Mul", [_node(view, front, "Cast", [quantize.input[0]], to=_FLOAT), step])
+    quantize.input[0] = _node(view, front, "Add", [scaled, quarter])
+    position = next(i for i, node in enumerate(proto.graph.node) if node is quantize)
+    for node in reversed(front):
+        proto.graph.node.insert(position, node)
 
 
 def _put_first(proto: onnx.ModelProto, front: list[onnx.NodeProto]) -> None:

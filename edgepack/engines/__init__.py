@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from edgepack.base.documents import suggestion
 from edgepack.base.extensions import Table, load_reference
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from edgepack.specs.run import RunOptions
     from edgepack.specs.target import Target
     from edgepack.specs.types import Array, Precision, Progress
+
+
+IntegerInputs: TypeAlias = Literal["", "dequantized", "rounded"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,8 @@ class Engine:
     ``fixed_shapes``: it compiles for shapes that are known, all but the batch: --shape says them.
     ``kernels``: reference to a module that tunes kernels of edgepack's own ('edgepack tune --target').
     ``pixels`` and ``suppression``: since which of its versions it reads uint8 inputs, and has NonMaxSuppression; "0" is
-    any, empty none.
+    any, empty none. ``integer_inputs``: how an int8 layer gets such an input as its integers: "dequantized" of a
+    DequantizeLinear of the input; "rounded", of a QuantizeLinear that has something to round; "" not known.
     ``proxy``: reference to a module with ``proxy_version()`` and ``check_by_proxy(OnnxModel)``, which check for it on
     a machine that it does not run on.
 
@@ -109,6 +113,7 @@ class Engine:
     proxy: str = ""
     pixels: str = ""
     suppression: str = ""
+    integer_inputs: IntegerInputs = ""
     fixes_batch: bool = False
     on_cpu: bool = True
     run_options: RunSpace = RunSpace()

@@ -1,4 +1,4 @@
-"""Tensors that are bytes by construction: their int8 step is exactly 1, whatever the samples hold."""
+"""Tensors that are bytes by construction, in units of 1/256: so is their int8 step, whatever the samples hold."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ if TYPE_CHECKING:
 
 # The key of a model's metadata under which it names them, one in a line.
 BYTES_KEY = "edgepack.bytes"
-_BYTES = TensorRange(0.0, 255.0, 0.0, 255.0, 255.0)
+# Bytes are counted in it: a power of two, so that no arithmetic with it rounds; and not 1, since OpenVINO 2026.4 drops
+# a dequantization by 1 and then runs the layer behind it in float.
+BYTE_STEP = 2.0**-8
+_HIGHEST = 255 * BYTE_STEP
+_BYTES = TensorRange(0.0, _HIGHEST, 0.0, _HIGHEST, _HIGHEST)
 
 
 def byte_tensors(proto: Any) -> Iterator[str]:
-    """Yield the tensors that hold whole numbers of 0 to 255, as the model's metadata say."""
+    """Yield the tensors that hold bytes in units of ``BYTE_STEP``, as the model's metadata say."""
     for item in proto.metadata_props:
         if item.key == BYTES_KEY:
             yield from item.value.splitlines()

@@ -32,6 +32,7 @@ ENGINE = Engine(
     int8=INT8,
     pixels="0",
     suppression="0",
+    integer_inputs="dequantized",
     # The layouts come with the optimization: "extended" leaves them out, and "layout" is without what follows.
     run_options=RunSpace(
         common=(

@@ -81,10 +81,11 @@ def embed_row(
     Raises ``ConfigError`` for what the model or the engine does not take, ``VerificationError`` for other answers.
     """
     refuse_engine(parts, target)
-    suppresses = has(ENGINES.get(target.backend).suppression, target)
+    engine = ENGINES.get(target.backend)
+    suppresses = has(engine.suppression, target)
     title = f"{target.id} {compiled.precision}, {' and '.join(parts)} in the graph"
     made = runner.run(
-        embed, graph, parts, samples.preprocessing, samples.task, golden, suppresses, title=title
+        embed, graph, parts, samples.preprocessing, samples.task, golden, suppresses, engine.integer_inputs, title=title
     )  # fmt: skip
     model = dataclasses.replace(made.model, mixes_batch=graph.mixes_batch)
     inner = runner.run(compile_for_target, model, target, compiled.precision, title=title)
