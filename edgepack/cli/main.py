@@ -43,6 +43,7 @@ _SECTIONS = {
         "tune.tune",
         "bundle.import",
         "serve.serve",
+        "serve.unpack",
     ),
     "Trust": ("trust.keygen", "trust.sign", "trust.policy", "trust.root"),
     "Deployment": (

@@ -1,14 +1,15 @@
-"""``edgepack serve``: answers other processes."""
+"""``edgepack serve | unpack``: answers other processes, and lays bundles out for servers that do."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgepack.cli.duration import DURATION, SIZE
-from edgepack.cli.options import echo_json, options
+from edgepack.cli.options import OneOf, echo_json, options
 
 if TYPE_CHECKING:
     from edgepack.serve.queries import Served
@@ -78,6 +79,36 @@ def serve(
     run(map(_served, bundles), address, limits, run_options, started)
 
 
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="New folder to write.")
+@click.option(
+    "--layout", type=OneOf(("triton", "kserve")), default="triton", show_default=True, help="For which server."
+)
+@click.option(
+    "--max-batch", type=click.IntRange(1, 1024), default=8, show_default=True,
+    help="Most samples to run at once, where the batch is free.",
+)  # fmt: skip
+@click.option("--image", help="With kserve: reference of the image that will be made of the folder.")
+@options("json")
+def unpack(bundle: Path, out: Path, layout: Any, max_batch: int, image: str | None, as_json: bool) -> None:
+    """Lay a bundle's model out for Triton or KServe.
+
+    Writes a model repository with its config.pbtxt, for KServe also a Dockerfile and an InferenceService.
+    """
+    from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.layout import safe
+    from edgepack.serve.repository import unpack as run
+
+    found = run(bundle, out, layout, max_batch, image)
+    if as_json:
+        echo_json(found)
+    console = make_console(as_json)
+    console.print(safe(f"wrote {found.folder}: {found.model} for {found.engine}"))
+    for note in found.notes:
+        console.print(safe(f"  {note}"))
+
+
 def _served(text: str) -> Served:
     from edgepack.serve.queries import Served
 
@@ -98,4 +129,4 @@ def _show(found: Listening) -> None:
     console.print(safe(f"answering at {found.http}{rpc}"))
 
 
-COMMANDS = (serve,)
+COMMANDS = (serve, unpack)

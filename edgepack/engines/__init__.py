@@ -82,6 +82,7 @@ class Engine:
     ``same_kernels``: packages whose kernels are the same, so that they need not be tried when these were.
     ``layers``: reference to a module with ``profile`` and, unless it runs ONNX files, ``asked_of`` and ``macs_of``.
     ``probe``: reference to ``() -> Probe`` for the doctor; else a small model is compiled and run.
+    ``triton``: the backend of Triton Inference Server that runs its files.
     ``works_without``: what can be done where the engine cannot run, in words for the doctor.
 
     Profiles:
@@ -121,6 +122,7 @@ class Engine:
     same_kernels: tuple[str, ...] = ()
     layers: str = ""
     probe: str = ""
+    triton: str = ""
     works_without: str = ""
     host: str = ""
     precisions: str = ""

@@ -29,7 +29,7 @@ def why_not_batched(model: LoadedModel, most: int) -> str | None:
     """Return why queries of a loaded bundle are run one by one; None when up to ``most`` samples may be run at once."""
     if most < 2:
         return "batching was not asked for"
-    if reason := _no_free_batch(model.manifest):
+    if reason := no_free_batch(model.manifest):
         return reason
     vectors = read_golden(read_member(model.bundle, GOLDEN))
     try:
@@ -38,7 +38,8 @@ def why_not_batched(model: LoadedModel, most: int) -> str | None:
         return f"it does not run several samples at once: {error.message}"
 
 
-def _no_free_batch(manifest: Manifest) -> str | None:
+def no_free_batch(manifest: Manifest) -> str | None:
+    """Return why a model takes no more samples than its shapes say; None where the first extents are free."""
     names = {spec.name for spec in manifest.inputs}
     if batched_inputs(manifest.inputs) != names:
         return "the first extent of an input is fixed"

@@ -28,6 +28,7 @@ ENGINE = Engine(
     ),
     extra="onnxruntime",
     portable=(".onnx",),
+    triton="onnxruntime",
     oldest="edgepack.engines.onnxruntime.oldest:oldest_versions",
     int8=INT8,
     pixels="0",

@@ -12,6 +12,7 @@ ENGINE = Engine(
     distributions=("openvino",),
     extra="openvino",
     portable=(".xml",),
+    triton="openvino",
     oldest="edgepack.engines.openvino.oldest:oldest_versions",
     # As seen in runtime models of 2026.4.
     int8=EngineTable(
