@@ -193,14 +193,15 @@ test-tensorrt: .venv-tensorrt/.ready .venv-peers-minilm/.ready
 	touch $@
 
 # Other machines and registries: a real OpenSSH server and CNCF's registry on loopback, every system call of an
-# installation and a pull killed, 1,000 switches under load. Root installs what lacks from Debian; else tests are skipped.
-DEVICE_PACKAGES := openssh-server docker-registry strace
+# installation and a pull killed, 1,000 switches under load, updaters by their own tools (Mender's client where mender-client
+# is installed). Root installs what lacks from Debian; else tests are skipped.
+DEVICE_PACKAGES := openssh-server docker-registry strace rauc squashfs-tools mender-artifact dbus
 
 test-device: $(READY)
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	  dpkg -s $(DEVICE_PACKAGES) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq $(DEVICE_PACKAGES); }; \
 	else echo "What lacks of $(DEVICE_PACKAGES) is skipped: apt-get install them"; fi
-	$(BIN)/python -m pytest -q -s tests/remote tests/registry tests/trust tests/pipeline/test_measure_on.py \
+	$(BIN)/python -m pytest -q -s tests/remote tests/registry tests/trust tests/updaters tests/pipeline/test_measure_on.py \
 	  tests/runtime/test_killed.py tests/runtime/test_receive.py tests/runtime/test_trial.py tests/runtime/test_watch.py
 
 # Signatures and roots of trust as OpenSSF's model_signing and python-tuf see them. (model-signing needs pyopenssl and

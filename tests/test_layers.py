@@ -35,7 +35,7 @@ LAYERS = (
     "runtime",
     "benchmark serve",
     "profiling report",
-    "remote registry",
+    "remote registry updaters",
     "pipeline",
     "demo",
     "cli",

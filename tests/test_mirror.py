@@ -87,6 +87,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "serve/metrics.py": ("serve/test_server.py", "what a real server counted"),
     "serve/models.py": ("serve/test_server.py", "several bundles and their versions in a real server"),
     "serve/queries.py": ("serve/test_batcher.py", "values, and the errors that a queue ends with"),
+    "cli/updaters.py": ("updaters/test_export.py", "the command writes what its function does"),
+    "updaters/script.py": ("updaters/test_export.py", "what all kinds share, in a shell"),
     "runtime/adopt.py": ("engines/tensorrt/test_install.py", "it packs an engine that a device built"),
     "runtime/root.py": ("runtime/test_install.py", "what is read there is what an installation wrote"),
 }

@@ -50,6 +50,7 @@ _SECTIONS = {
         "deploy.deploy",
         "registry.push",
         "registry.pull",
+        "updaters.export-updater",
         "device.install",
         "device.status",
         "device.rollback",

@@ -1,6 +1,6 @@
 """Lays a bundle's model out for Triton, and for KServe: a model repository with its config, and what deploys it.
 
-Sources: Triton, "Model Repository" and model_config.proto; KServe, "Serving models with OCI images" and its Triton page.
+Sources: Triton, "Model Repository" and model_config.proto; KServe, "Serving models with OCI images" and Triton's page.
 """
 
 from __future__ import annotations
