@@ -200,7 +200,7 @@ def _refuse_quantized(proto: onnx.ModelProto) -> None:
         if node.op_type in _ACTIVATIONS_QUANTIZED:
             raise ModelError(
                 f"the model is already quantized: it has {node.op_type} ({node.name or node.output[0]})",
-                hint="give the model from before its quantization, or build this one with --precision fp32 to keep it",
+                hint="give the model from before its quantization, or build with --precision as-is or --requantize",
             )
 
 

@@ -23,7 +23,7 @@ _SETTINGS_FILE = "edgepack.toml"
 
 _SETTINGS = (
     click.argument("models", nargs=-1, metavar="[MODEL]...", shell_complete=complete_file),
-    options("target", "precision", "data", "eval", "recipe", "task", "samples", "eval_samples"),
+    options("target", "precision", "requantize", "data", "eval", "recipe", "task", "samples", "eval_samples"),
     options("skip_bad", "observer", "percentile"),
     click.option(
         "--method",

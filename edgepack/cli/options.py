@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from edgepack.base.documents import suggestion
 from edgepack.base.run_options import RUN_OPTIONS, flag_of
 from edgepack.specs.embed import PARTS
-from edgepack.specs.types import Precision
+from edgepack.specs.types import Precision, Wanted
 
 if TYPE_CHECKING:
     from edgepack.base.extensions import Table
@@ -231,10 +231,17 @@ _OPTIONS: dict[str, Any] = {
         "-p",
         "--precision",
         "precisions",
-        type=SeveralOf(PRECISIONS),
+        type=SeveralOf(get_args(Wanted)),
         multiple=True,
         callback=flat,
-        help="Precision to build. Repeatable, or separated by commas  [default: fp32]",
+        help="Precision to build; as-is keeps the integers of a quantized model. Repeatable, or separated by commas  "
+        "[default: fp32]",
+    ),
+    "requantize": click.option(
+        "--requantize",
+        is_flag=True,
+        default=None,
+        help="Take the float model out of a quantized one, and build that.",
     ),
     "embed": click.option(
         "--embed",

@@ -32,6 +32,8 @@ class EngineTable:
     ``plain_deconvolutions``: a ConvTranspose in int8 saturates unless strides or dilations are 1, and no more is cut
     off at a side than the kernel reaches.
     ``fuses_scales``: a multiplication by a constant for each channel costs nothing beside a convolution or a Q/DQ.
+    ``runs_signed``: int8 activations around zero run in int8 as well as uint8 ones; ``runs_clips``: a Clip in front of
+    a QuantizeLinear costs next to nothing. Both are asked of models that come quantized.
     ``demands``: rules without which the engine refuses the model, by their key, and ``demand`` says so in words.
     """
 
@@ -44,5 +46,7 @@ class EngineTable:
     symmetric_products: bool
     plain_deconvolutions: bool = False
     fuses_scales: bool = True
+    runs_signed: bool = False
+    runs_clips: bool = True
     demands: Mapping[str, object] = field(default_factory=dict)
     demand: str = ""

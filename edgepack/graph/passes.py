@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     import onnx
 
-# Operators that mark a model as quantized; DequantizeLinear alone only means compressed weights.
-_QUANTIZED = frozenset(
-    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"}
-)
+# Operators that mark a model as quantized; DequantizeLinear alone only means compressed weights. ONNX Runtime's own
+# begin so: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md.
+_QUANTIZED = frozenset({"QuantizeLinear", "QGemm", "QAttention", "QEmbedLayerNormalization", "ConvInteger"})
+_QUANTIZED_PREFIXES = ("DynamicQuantize", "QLinear", "MatMulInteger")
 _FOLDED_TYPES = (2, 3, 6)  # uint8, int8, int32 of onnx.TensorProto.DataType
 _FOLD_LIMIT_BYTES = 1 << 30
 _OLDEST_IR = 8  # ONNX 1.10: the oldest with everything that edgepack writes; read by every engine of targets/
@@ -28,7 +28,12 @@ _OLDEST_IR = 8  # ONNX 1.10: the oldest with everything that edgepack writes; re
 
 def is_quantized(proto: onnx.ModelProto) -> bool:
     """Say whether the model computes with quantized activations."""
-    return any(node.op_type in _QUANTIZED for node in all_nodes(proto))
+    return any(marks_quantized(node) for node in all_nodes(proto))
+
+
+def marks_quantized(node: onnx.NodeProto) -> bool:
+    """Say whether an operator computes with quantized activations."""
+    return node.op_type in _QUANTIZED or node.op_type.startswith(_QUANTIZED_PREFIXES)
 
 
 def freeze_initializers(proto: onnx.ModelProto) -> None:

@@ -1,4 +1,4 @@
-"""Moves the activations of a model that came quantized from int8 to uint8, for engines that fuse only those.
+"""Moves the activations of a model that came quantized between int8 and uint8, for engines that fuse only one of them.
 
 The step and every value stay: q + 128 with zero point z + 128 stands for the same number, and clips at the same ones.
 ONNX Runtime 1.31.1 does this by itself to some tensors only, not to those of skip connections, and a convolution
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgepack.graph import passes
-from edgepack.graph.clean.view import View
+from edgepack.graph.clean.view import View, attribute
 from edgepack.graph.load import read_proto, save_proto
 
 if TYPE_CHECKING:
@@ -40,42 +40,63 @@ def as_unsigned(model: OnnxModel, folder: Path) -> OnnxModel:
     return save_proto(proto, folder, durable=False)
 
 
-def move_to_unsigned(proto: onnx.ModelProto) -> int:
-    """Move, in place, every int8 activation that only DequantizeLinear nodes read; return how many."""
+def move_to_unsigned(proto: onnx.ModelProto, *, around_zero: bool = True) -> int:
+    """Move, in place, every int8 activation that only DequantizeLinear nodes read; return how many.
+
+    Those with the zero point 0 only if ``around_zero``: some engines compute these as fast as uint8.
+    """
+    return _move_all(proto, "int8", _SHIFT, around_zero=around_zero)
+
+
+def move_to_signed(proto: onnx.ModelProto) -> int:
+    """Move, in place, every uint8 activation that only DequantizeLinear nodes read to int8; return how many."""
+    return _move_all(proto, "uint8", -_SHIFT)
+
+
+def _move_all(proto: onnx.ModelProto, kind: str, shift: int, *, around_zero: bool = True) -> int:
     passes.constants_to_initializers(proto)
     view, moved = View(proto), 0
     for quantize in list(view.nodes("QuantizeLinear")):
         readers = view.users.get(quantize.output[0], [])
-        zero = _zero_point(view, quantize)
-        if zero is None or not readers or not view.is_free(quantize.output[0]):
+        zero = _zero_point(view, quantize, kind)
+        if zero is None or not readers or not view.is_free(quantize.output[0]) or not (zero or around_zero):
             continue
-        if not all(r.op_type == "DequantizeLinear" and _zero_point(view, r) == zero for r in readers):
+        if not all(r.op_type == "DequantizeLinear" and _zero_point(view, r, kind) == zero for r in readers):
             continue
-        _move(view, [quantize, *readers], zero + _SHIFT)
+        _move(view, [quantize, *readers], zero + shift, "uint8" if kind == "int8" else "int8")
         view.forget(quantize.output[0])
         moved += 1
     passes.drop_unused_initializers(proto)
     return moved
 
 
-def _zero_point(view: View, node: onnx.NodeProto) -> int | None:
-    """Return a node's zero point where it is one int8 number; None where it is another type, or one a channel."""
-    if len(node.input) < 3 or not node.input[2]:
+def _zero_point(view: View, node: onnx.NodeProto, kind: str) -> int | None:
+    """Return a node's zero point where it is one number of a type; None where it is another type, or one a channel.
+
+    Without one it is 0 of uint8, unless ``output_dtype`` says another type.
+    """
+    scale = view.value(node.input[1])
+    if scale is None or scale.size != 1:
         return None
-    found, scale = view.value(node.input[2]), view.value(node.input[1])
-    if found is None or scale is None or found.dtype.name != "int8" or found.size != 1 or scale.size != 1:
+    if len(node.input) < 3 or not node.input[2]:
+        return 0 if kind == "uint8" and not attribute(node, "output_dtype", 0) else None
+    found = view.value(node.input[2])
+    if found is None or found.dtype.name != kind or found.size != 1:
         return None
     return int(found.reshape(()))
 
 
-def _move(view: View, nodes: list[onnx.NodeProto], zero: int) -> None:
-    """Give nodes of one activation an unsigned zero point of the shape that each had."""
+def _move(view: View, nodes: list[onnx.NodeProto], zero: int, kind: str) -> None:
+    """Give nodes of one activation a zero point of another type, in the shape that each had."""
     import numpy as np
 
     for node in nodes:
-        before = view.value(node.input[2])
+        stated = len(node.input) > 2 and node.input[2]
+        before = view.value(node.input[2]) if stated else view.value(node.input[1])
         assert before is not None, "it was read a moment ago"
-        node.input[2] = view.add_constant(np.full(before.shape, zero, np.uint8), node.input[2])
+        name = view.add_constant(np.full(before.shape, zero, kind), node.input[2] if stated else node.output[0])
+        del node.input[2:]
+        node.input.append(name)
         for index in reversed(range(len(node.attribute))):
             if node.attribute[index].name == "output_dtype":
                 del node.attribute[index]

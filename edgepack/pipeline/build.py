@@ -29,8 +29,9 @@ from edgepack.pipeline.measure_on import measure_on
 from edgepack.pipeline.noted import with_letters
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
+from edgepack.pipeline.quantized import WITHOUT_INTEGERS, as_asked, notes_as_is
 from edgepack.pipeline.rows import as_poor, built_row, changed_answers, failed_row, skipped_row, with_latency
-from edgepack.pipeline.settings import BuildSettings, check_max_drop
+from edgepack.pipeline.settings import AS_IS, BuildSettings, check_max_drop
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.describe import model_facts
@@ -44,6 +45,7 @@ from edgepack.pipeline.targets import how_to_run
 from edgepack.pipeline.toolchain import tool_versions
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import quantize_corrected
+from edgepack.quantize.imported import in_words, retarget
 from edgepack.quantize.layer_sqnr import layer_sqnr
 from edgepack.quantize.output_parts import find_parts
 from edgepack.report.html.page import write_report
@@ -54,7 +56,7 @@ from edgepack.specs.data import Finding, Lint, Ranges, SampleSet
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.run import Accuracy
 from edgepack.specs.target import QuantizationRules, Target
-from edgepack.specs.types import Precision
+from edgepack.specs.types import Precision, Wanted
 from edgepack.verify.evaluate import Evaluation, evaluate
 from edgepack.verify.golden import read_golden, refuse_wrong
 from edgepack.verify.make_golden import mixes_batch
@@ -153,6 +155,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     )
     request = request_of_source(runner, plan.request, source)
     source = fix_inputs(runner, source, plan.shapes, settings.constants)
+    source = as_asked(runner, source, plan)
     model = runner.run(prepare, source, title=f"opset {source.opset}")
     if "preprocessing" in settings.embed:
         made = request.preprocessing
@@ -167,7 +170,8 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
         found = lint_before_use(runner, model, selection, plan.observer, plan.percentile, strict=settings.strict)
     golden = golden_vectors(runner, model, selection, random=data is None)
     samples = selection.evaluation
-    outputs = runner.run(reference, model, samples, title=f"fp32 on {len(samples.indices)} samples")
+    whose = "the model's own answers" if plan.as_is else "fp32"
+    outputs = runner.run(reference, model, samples, title=f"{whose} on {len(samples.indices)} samples")
     parts = runner.run(find_parts, model, samples, title="what the outputs consist of")
     metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled, task=samples.task)
     check_max_drop(settings.max_drop, metric)
@@ -209,7 +213,7 @@ def build_row(
             attempt, trials = _meet_gate(plan, original, target, ranges, attempt, runner)
             evaluation = attempt.evaluation
         _check(evaluation, settings, precision, len(trials), original.warnings)
-        records = _layer_records(original, target, attempt, runner, notes) if precision == "int8" else None
+        records = _layer_records(original, target, attempt, runner, notes) if ranges is not None else None
         embedded = embed_attempt(plan, original, target, attempt, runner) if settings.embed else None
         facts = facts_of(
             plan.name, settings.version, target, attempt.compiled, evaluation, original.selection.evaluation,
@@ -229,6 +233,8 @@ def build_row(
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's
         return failed_row(target.id, precision, error, evaluation, trials)
+    if attempt.changes:
+        notes |= notes_as_is(attempt.changes)
     if precision == "int8" and original.warnings:
         notes["calibration"] = "; ".join(finding.message for finding in original.warnings)
     row = built_row(target.id, precision, final, packed, evaluation, attempt.corrected, trials, notes)
@@ -259,7 +265,7 @@ def calibrate_for(
         known = ", ".join(target.compute.precisions)
         raise ConfigError(f"{target.id} does not offer {precision}", hint=f"its profile lists {known}")
     build_versions(target)  # raises ToolchainError for a missing engine
-    if precision != "int8":
+    if precision != "int8" or plan.as_is:
         return None
     samples = _calibration(original)
     title = f"{plan.observer} ranges on {len(samples.indices)} samples"
@@ -280,8 +286,11 @@ def build_attempt(
     settings = plan.settings
     title = f"{target.id} {precision}" + (f", {detail}" if detail else "")
     graph = source = original.model
-    corrected = None
-    if ranges is not None and settings.method == "auto":
+    corrected, changes = None, ""
+    if plan.as_is:
+        kept = runner.run(retarget, graph, rules, title=title)
+        graph, changes = kept.model, in_words(kept.exact, kept.lossy)
+    elif ranges is not None and settings.method == "auto":
         samples = _calibration(original)
         corrected = runner.run(quantize_corrected, graph, ranges, rules, samples, settings.effort, title=title)
         graph, source = corrected.model, corrected.source
@@ -303,7 +312,7 @@ def build_attempt(
         original.metric, original.metric_code, settings.seed, options,
         title=f"{title} on {len(samples.indices)} samples",
     )  # fmt: skip
-    return Attempt(graph, source, compiled, evaluation, corrected)
+    return Attempt(graph, source, compiled, evaluation, corrected, changes)
 
 
 def _calibration(original: Original) -> SampleSet:
@@ -379,7 +388,9 @@ def _check(
         raise GateError(
             _dropped(found, precision, settings.max_drop)
             + (f"; none of {tried} models with operators in fp32 passed" if tried else ""),
-            hint="leave --method plain out: corrections and the search for layers to keep in fp32 come with auto"
+            hint=WITHOUT_INTEGERS
+            if AS_IS in settings.precisions
+            else "leave --method plain out: corrections and the search for layers to keep in fp32 come with auto"
             if precision == "int8" and settings.method == "plain"
             else "give more calibration samples, another --observer, or a larger --max-drop",
         )
@@ -465,9 +476,8 @@ def _commands(plan: BuildPlan) -> Iterator[tuple[str, ...]]:
     names = {target.id: name for target, name in zip(plan.targets, plan.settings.targets, strict=True)}
     for target, precision in plan.rows():
         settings = plan.of_row(target, precision).settings
-        yield build_command(
-            dataclasses.replace(settings, targets=(names[target.id],), precisions=(precision,), out=None)
-        )
+        own: tuple[Wanted, ...] = settings.precisions if plan.as_is else (precision,)
+        yield build_command(dataclasses.replace(settings, targets=(names[target.id],), precisions=own, out=None))
 
 
 def _with_measurement(row: BuildRow, measured: Measured) -> BuildRow:

@@ -54,7 +54,7 @@ class Attempt:
     """One model as it was built and evaluated.
 
     ``source`` is the float model whose tensors those of ``graph`` stand for; ``corrected`` says what was tried on the
-    way, None where no corrections were asked for.
+    way, None where no corrections were asked for. ``changes`` says what was changed of a model that came quantized.
     """
 
     graph: OnnxModel
@@ -62,6 +62,7 @@ class Attempt:
     compiled: CompiledModel
     evaluation: Evaluation
     corrected: Corrected | None = None
+    changes: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from edgepack.base.documents import decode, suggestion
 from edgepack.engines.targets import expand_targets, load_target
 from edgepack.errors import ConfigError
 from edgepack.pipeline.plan import BuildPlan, resolve
-from edgepack.pipeline.settings import BuildSettings, check_settings, read_settings, read_toml, settings_of
-from edgepack.specs.types import Effort, Observer, Precision
+from edgepack.pipeline.settings import BuildSettings, check_settings, executed, read_settings, read_toml, settings_of
+from edgepack.specs.types import Effort, Observer, Wanted
 
 _MOST_ROWS = 100_000
 
@@ -24,7 +24,7 @@ class Which:
 
     models: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ()
+    precisions: tuple[Wanted, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ class _Rows:
     def __init__(self, models: list[BuildSettings], where: str) -> None:
         self._models = {str(settings.name): settings for settings in models}
         self._where = where
-        self._rows: dict[str, dict[tuple[str, Precision], dict[str, Any]]] = {
+        self._rows: dict[str, dict[tuple[str, Wanted], dict[str, Any]]] = {
             str(s.name): {(target, precision): {} for target in s.targets for precision in s.precisions} for s in models
         }
 
@@ -194,7 +194,7 @@ class _Rows:
         for model, row in self._found("override", override):
             self._rows[model][row].update(override.changes)
 
-    def _found(self, kind: str, which: Which) -> list[tuple[str, tuple[str, Precision]]]:
+    def _found(self, kind: str, which: Which) -> list[tuple[str, tuple[str, Wanted]]]:
         """Return the rows that are meant; none at all is a mistake."""
         targets = self._targets(which)
         found = [
@@ -237,7 +237,7 @@ class _Rows:
             for (target, precision), changes in rows.items():
                 if repr(changes) not in known:
                     known[repr(changes)] = resolve(dataclasses.replace(whole.settings, **changes))
-                only[ids[target], precision] = known[repr(changes)]
+                only[ids[target], executed(precision)] = known[repr(changes)]
         except ConfigError as error:
             raise ConfigError(f"{self._where}: {settings.name}: {error.message}", hint=error.hint) from error
         return dataclasses.replace(whole, only=only)

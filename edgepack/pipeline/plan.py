@@ -13,7 +13,7 @@ from edgepack.data.split import DEFAULT_SAMPLES, SampleRequest
 from edgepack.embed.embed import check_parts
 from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError
-from edgepack.pipeline.settings import BuildSettings, check_settings, parse_shape
+from edgepack.pipeline.settings import AS_IS, BuildSettings, check_settings, executed, parse_shape
 from edgepack.specs.data import Preprocessing, Recipe
 from edgepack.specs.target import Target
 from edgepack.specs.task import Task
@@ -40,6 +40,11 @@ class BuildPlan:
     observer: Observer
     percentile: float
     only: Mapping[tuple[str, Precision], BuildPlan] | None = None
+
+    @property
+    def as_is(self) -> bool:
+        """Say whether the model's own integers are kept."""
+        return AS_IS in self.settings.precisions
 
     @property
     def preprocessing(self) -> Preprocessing | None:
@@ -69,7 +74,7 @@ class BuildPlan:
 
     def rows(self) -> Iterator[tuple[Target, Precision]]:
         """Yield the rows in their order."""
-        for target, precision in itertools.product(self.targets, self.settings.precisions):
+        for target, precision in itertools.product(self.targets, map(executed, self.settings.precisions)):
             if self.only is None or (target.id, precision) in self.only:
                 yield target, precision
 

@@ -18,10 +18,10 @@ from edgepack.export import is_named, name_of
 from edgepack.remote.ssh import check_host
 from edgepack.specs.embed import Part
 from edgepack.specs.source import SourceOptions
-from edgepack.specs.types import Effort, Observer, Precision
+from edgepack.specs.types import Effort, Observer, Precision, Wanted
 from edgepack.verify.metrics import find_metric, has_own_unit
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+AS_IS: Wanted = "as-is"
 _MAX_TOML_BYTES = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -35,23 +35,25 @@ _ANY = 1e12
 class BuildSettings:
     """All settings of ``build``; the keys of ``edgepack.toml``.
 
-    ``task`` is a name of ``tasks.TASKS``, or that and a decoder as ``object-detection:yolo``; without it the
-    recipe's. ``samples`` None takes the recipe's number, or as many as there are. ``skip_bad`` is how many samples
-    may be left out because they or their labels are broken. ``max_drop`` is a fraction (0.01 is one percentage
-    point). ``min_sqnr`` is the least balanced SQNR in dB of an int8 row that is not poor, and ``allow_poor`` lets a
-    build with poor rows succeed. ``effort`` is how much work the corrections of ``method`` auto may do.
-    ``max_change`` is the largest fraction of fp32's answers (classes, boxes, pixels; the task says which) that may
-    change. ``strict`` makes errors of warnings about the calibration samples and of precisions that a target does not
-    offer. ``measure_on`` are hosts for ssh on which rows are measured whose device they are. ``tune_minutes`` is for
-    the kernels of each TVM row. ``shapes`` maps an input's name to its shape, as ``"1x3x224x224"``; a letter is a
-    dynamic axis. ``constants`` fixes inputs to values. ``embed`` is what of the task is computed in the engine's own
-    graph. The last six are for models that are no ONNX files: see
+    ``precisions`` "as-is" keeps the integers of a model that came quantized, and goes alone; ``requantize`` takes the
+    float model out of one, which every precision is then made from. ``task`` is a name of ``tasks.TASKS``, or that and
+    a decoder as ``object-detection:yolo``; without it the recipe's. ``samples`` None takes the recipe's number, or as
+    many as there are. ``skip_bad`` is how many samples may be left out because they or their labels are broken.
+    ``max_drop`` is a fraction (0.01 is one percentage point). ``min_sqnr`` is the least balanced SQNR in dB of an int8
+    row that is not poor, and ``allow_poor`` lets a build with poor rows succeed. ``effort`` is how much work the
+    corrections of ``method`` auto may do. ``max_change`` is the largest fraction of fp32's answers (classes, boxes,
+    pixels; the task says which) that may change. ``strict`` makes errors of warnings about the calibration samples and
+    of precisions that a target does not offer. ``measure_on`` are hosts for ssh on which rows are measured whose
+    device they are. ``tune_minutes`` is for the kernels of each TVM row. ``shapes`` maps an input's name to its shape,
+    as ``"1x3x224x224"``; a letter is a dynamic axis. ``constants`` fixes inputs to values. ``embed`` is what of the
+    task is computed in the engine's own graph. The last six are for models that are no ONNX files: see
     ``specs/source.py``.
     """
 
     model: str
     targets: tuple[str, ...] = ("host-onnxruntime",)
-    precisions: tuple[Precision, ...] = ("fp32",)
+    precisions: tuple[Wanted, ...] = ("fp32",)
+    requantize: bool = False
     name: str | None = None
     version: str = "1"
     data: str | None = None
@@ -163,6 +165,7 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
         twice = {v for v in values if values.count(v) > 1}
         if twice:
             raise ConfigError(f"the {kind} {sorted(twice)[0]!r} was given twice", hint="give it once")
+    _check_as_is(settings)
     if "int8" in settings.precisions and settings.data is None:
         raise ConfigError(
             "int8 needs samples to calibrate with",
@@ -178,6 +181,25 @@ def check_settings(settings: BuildSettings) -> BuildSettings:
     if not _NAME.fullmatch(settings.version):
         raise ConfigError(f"the version {settings.version!r} is not allowed", hint="use letters, digits, '.', '_', '-'")
     return dataclasses.replace(settings, name=name)
+
+
+def _check_as_is(settings: BuildSettings) -> None:
+    """Refuse what goes with neither a model that is kept as it came nor one that is made float again."""
+    if AS_IS not in settings.precisions:
+        return
+    if len(settings.precisions) > 1:
+        others = ", ".join(name for name in settings.precisions if name != AS_IS)
+        raise ConfigError(
+            f"--precision as-is keeps the integers that a model came with, so it has no {others}",
+            hint=f"build as-is by itself; --requantize with --precision {others} makes those, under another --name",
+        )
+    if settings.requantize:
+        raise ConfigError("--precision as-is and --requantize contradict each other", hint="give one of the two")
+
+
+def executed(wanted: Wanted) -> Precision:
+    """Return the precision of the bundles that are built."""
+    return "int8" if wanted == "as-is" else wanted
 
 
 def _check_numbers(settings: BuildSettings) -> None:

@@ -17,6 +17,8 @@ else:
 USER_SOURCE = "a user's file, folder or function"
 UserSource: TypeAlias = Annotated[str, USER_SOURCE]
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
+# What a build is asked for: "as-is" is a model that came quantized with its own integers, which makes int8 bundles.
+Wanted: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "as-is"]
 Asked: TypeAlias = Literal["int8", "fp32", "fp16", "bf16"]
 Ran: TypeAlias = Literal["int8", "fp32", "fp16", "bf16", "fused", "unknown"]
 Observer: TypeAlias = str  # a name in calibrate/observers, checked where it is read

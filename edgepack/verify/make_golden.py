@@ -29,6 +29,7 @@ from edgepack.verify.golden import (
     joined,
     write_golden,
 )
+from edgepack.verify.reference import as_written
 from edgepack.verify.tolerance import tolerance
 
 DEFAULT_COUNT = 4
@@ -57,7 +58,9 @@ def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, pro
         raise DataError(f"{samples.source} has no samples to make golden vectors of")
     chosen = take_samples(samples, min(count, len(samples.indices)), _SAMPLING_SEED)
     engine = get_backend(REFERENCE)
-    runner = engine.load_model(_as_compiled(model, engine.versions()), RunOptions(threads=1))  # one order of summation
+    runner = engine.load_model(
+        _as_compiled(model, engine.versions()), as_written(model, RunOptions(threads=1))
+    )  # one order of sums
     try:
         feeds = read_samples(chosen, model.inputs)
         vectors = _run(runner.infer, feeds, max(_SMALL_BYTES, model.size_bytes // 4), len(chosen.indices), progress)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from edgepack.base.stage import stage
@@ -12,6 +13,19 @@ from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Progress, no_progress
 from edgepack.verify.outputs import OutputWriter, StoredOutputs
+
+
+def as_written(model: OnnxModel, options: RunOptions) -> RunOptions:
+    """Return how the answers are computed that others are compared with: of a quantized model operator by operator.
+
+    What an engine fuses it rounds otherwise, and on processors without VNNI its integer kernels clip.
+    """
+    from edgepack.graph.load import read_proto
+    from edgepack.graph.passes import is_quantized
+
+    return (
+        dataclasses.replace(options, optimization="off") if is_quantized(read_proto(model, weights=False)) else options
+    )
 
 
 @stage("reference", host="numbers")
@@ -28,7 +42,7 @@ def reference(model: OnnxModel, samples: SampleSet, out: Path, progress: Progres
         outputs=model.outputs,
         versions=backend.versions(),
     )
-    runner = backend.load_model(compiled, RunOptions())
+    runner = backend.load_model(compiled, as_written(model, RunOptions()))
     try:
         with OutputWriter(out, tuple(o.name for o in model.outputs)) as writer:
             for i, feeds in enumerate(read_samples(samples, model.inputs)):

@@ -105,7 +105,7 @@ def test_another_domains_relu_is_not_trusted():
 def test_quantized_activations_are_refused(body):
     with pytest.raises(ModelError, match=r"already quantized: it has .*QuantizeLinear") as caught:
         plan_of(body, s=np.float32(0.1), z=np.uint8(0))
-    assert "--precision fp32" in caught.value.hint
+    assert "--precision as-is" in caught.value.hint
 
 
 def test_compressed_weights_are_no_reason_to_refuse():
@@ -141,4 +141,4 @@ def test_decision_trees_are_called_that():
     )
     with pytest.raises(ModelError, match="made of decision trees") as caught:
         make_plan(proto)
-    assert "--precision fp32" in caught.value.hint
+    assert "--precision as-is" in caught.value.hint

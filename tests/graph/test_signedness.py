@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.graph.load import read_proto, save_proto
-from edgepack.graph.signedness import NOTE, as_unsigned, move_to_unsigned
+from edgepack.graph.signedness import NOTE, as_unsigned, move_to_signed, move_to_unsigned
 
 
 class Integer:
@@ -116,3 +116,21 @@ def test_the_file_says_what_was_done(tmp_path: Path) -> None:
     assert moved.path.parent == tmp_path / "out"
     (note,) = (entry.value for entry in read_proto(moved).metadata_props if entry.key == NOTE)
     assert note.startswith("6 activations")
+
+
+def test_there_and_back_is_the_same_graph() -> None:
+    there = network()
+    before = [node.op_type for node in there.graph.node]
+    moved = move_to_unsigned(there)
+    assert moved > 0
+    assert move_to_signed(there) == moved
+    assert [node.op_type for node in there.graph.node] == before
+    feeds = {"x": np.random.default_rng(0).integers(-128, 128, (2, 4, 6, 6)).astype(np.int8)}
+    (expected,) = onnxruntime.InferenceSession(network().SerializeToString()).run(None, feeds)
+    (found,) = onnxruntime.InferenceSession(there.SerializeToString()).run(None, feeds)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_those_around_zero_stay_where_they_are_as_fast() -> None:
+    proto = network(zero=0)
+    assert move_to_unsigned(network(zero=0)) > move_to_unsigned(proto, around_zero=False)

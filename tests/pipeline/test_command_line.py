@@ -45,6 +45,7 @@ FULL = BuildSettings(
     module="net.py:Net",
     weights="net.pth",
     signature="serve",
+    requantize=True,
 )
 
 

@@ -26,6 +26,8 @@ def test_the_name_comes_from_the_model() -> None:
         ({"targets": ()}, "no target", "edgepack targets"),
         ({"targets": ("a", "a")}, "given twice", "once"),
         ({"precisions": ("int8",), "data": None}, "needs samples", "--data"),
+        ({"precisions": ("as-is", "fp32")}, "has no fp32", "by itself"),
+        ({"precisions": ("as-is",), "requantize": True}, "contradict", "one of the two"),
         ({"max_drop": 1.5}, "out of range", "0.015"),
         ({"samples": 0}, "out of range", "from 1"),
         ({"metric": "top_1"}, "unknown metric", "top1"),
@@ -42,6 +44,12 @@ def test_what_cannot_be_meant_is_refused(changes: dict[str, object], message: st
     with pytest.raises(ConfigError, match=message) as caught:
         resolve(settings(**changes))
     assert hint in caught.value.hint
+
+
+def test_a_model_that_keeps_its_integers_makes_int8_bundles_and_needs_no_samples() -> None:
+    plan = resolve(settings(precisions=("as-is",), data=None))
+    assert plan.as_is
+    assert [precision for _, precision in plan.rows()] == ["int8"]
 
 
 def test_a_file_is_read_and_its_paths_are_relative_to_it(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ ENGINE = Engine(
         residual=False,
         symmetric_products=True,
         plain_deconvolutions=True,
+        runs_signed=True,
     ),
     pixels="0",
     # Behind a DequantizeLinear of an input the first layer runs in float, and a QuantizeLinear that changes no value is
