@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -65,7 +66,12 @@ open("float.tflite", "wb").write(c.convert())
 c.optimizations = [tf.lite.Optimize.DEFAULT]
 c.representative_dataset = lambda: ([data["image"][n : n + 1]] for n in range(100))
 c.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+c.inference_input_type = tf.int8
 open("integer.tflite", "wb").write(c.convert())
+(i,) = tf.lite.Interpreter("integer.tflite").get_input_details()
+e = np.load("evaluation.npz")
+q = np.clip(np.rint(e["image"] / i["quantization"][0] + i["quantization"][1]), -128, 127).astype(np.int8)
+np.savez("integer.npz", image=q, labels=e["labels"])
 """
 )
 STUB = """
@@ -213,8 +219,8 @@ def measure(one: Case, root: Path) -> dict[str, object]:
         "conversion_s": round(seconds, 1), "difference": facts.largest_difference, "versions": dict(facts.versions),
         "nodes": [_count(model), _count(prepared)], "transposes": [_count(model, "Transpose"), _count(prepared, "Transpose")],
     }  # fmt: skip
-    if one.pictures:
-        row |= _int8(model, folder)
+    if one.pictures or facts.quantized:
+        row |= _int8(model, folder, root, as_is=facts.quantized)
     return row
 
 
@@ -232,15 +238,40 @@ def _pictures(folder: Path) -> None:
     np.savez(folder / "evaluation.npz", image=x[CALIBRATED:few], labels=y[CALIBRATED:few])
 
 
-def _int8(model: OnnxModel, folder: Path) -> dict[str, object]:
-    """Return SQNR and agreement of int8 by the plain rules of both engines: what the graph's form costs."""
-    words = ["build", str(model.path), "-t", ",".join(TARGETS), "-p", "int8", "--method", "plain", "-d", "calibration.npz",
-             "--eval", "evaluation.npz", "--no-benchmark", "--allow-poor", "--out", "built", "--json", "--store", "store"]  # fmt: skip
+def _int8(model: OnnxModel, folder: Path, root: Path, *, as_is: bool) -> dict[str, object]:
+    """Return SQNR, agreement and latency of int8 by the plain rules of both engines: what the graph's form costs.
+
+    Of a model that came quantized as it is: then SQNR is to its own answers. The latency is a ratio to the bundle of the
+    first row, by paired, interleaved runs.
+    """
+    how = ["-p", "as-is", "--eval", "integer.npz"] if as_is else ["-p", "int8", "--method", "plain", "-d", "calibration.npz", "--eval", "evaluation.npz"]  # fmt: skip
+    built = folder / "built"
+    words = ["build", str(model.path), "-t", ",".join(TARGETS), *how, "--no-benchmark", "--allow-poor", "--out", str(built),
+             "--json", "--store", "store"]  # fmt: skip
+    rows = json.loads(_edgepack(folder, *words))["rows"]
+    return {
+        row["target"]: {k: row[k] for k in ("sqnr_db", "agreement")} | _ratio(row, root / row["target"]) for row in rows
+    }
+
+
+def _ratio(row: dict[str, str], first: Path) -> dict[str, object]:
+    """Return the latency of a row's bundle as a ratio to the first one's, which it becomes where there is none yet."""
+    if not first.is_file():
+        shutil.copyfile(row["bundle"], first)
+        return {"ratio": 1.0, "ci95": None}
+    found = json.loads(
+        _edgepack(first.parent, "compare", str(first), row["bundle"], "--duration", "20s", "--threads", "1", "--json")
+    )
+    return {"ratio": found["ratio"], "ci95": found["ci95"]}
+
+
+def _edgepack(folder: Path, *words: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "edgepack", *words], cwd=folder, capture_output=True, text=True, check=False
     )
-    rows = json.loads(done.stdout)["rows"]
-    return {row["target"]: {"sqnr_db": row["sqnr_db"], "agreement": row["agreement"]} for row in rows}
+    if not done.stdout:
+        raise RuntimeError(done.stderr[-1500:])
+    return done.stdout
 
 
 def _count(model: OnnxModel, operator: str | None = None) -> int:
@@ -255,7 +286,7 @@ def _size(folder: Path) -> int:
 def table(rows: list[dict[str, object]]) -> str:
     """Return the rows as a table of Markdown."""
     lines = [
-        "| source | environment, MB | conversion, s | largest difference | nodes | transposes | int8 dB, agreement: ONNX Runtime | OpenVINO |",
+        "| source | environment, MB | conversion, s | largest difference | nodes | transposes | int8 dB, agreement, latency to the first row's: ONNX Runtime | OpenVINO |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -276,7 +307,11 @@ def _arrow(pair: object) -> str:
 
 
 def _close(found: object) -> str:
-    return f"{found['sqnr_db']:.1f}, {found['agreement']:.3f}" if isinstance(found, dict) else ""
+    if not isinstance(found, dict):
+        return ""
+    close = "exact" if found["sqnr_db"] is None else f"{found['sqnr_db']:.1f}"
+    ends = f" ({found['ci95'][0]:.2f} to {found['ci95'][1]:.2f})" if found["ci95"] else ""
+    return f"{close}, {found['agreement']:.3f}, {found['ratio']:.2f}{ends}"
 
 
 def main() -> None:

@@ -141,4 +141,4 @@ def test_decision_trees_are_called_that():
     )
     with pytest.raises(ModelError, match="made of decision trees") as caught:
         make_plan(proto)
-    assert "--precision as-is" in caught.value.hint
+    assert "--precision fp32" in caught.value.hint
