@@ -158,6 +158,14 @@ def _nothing_observed(proto: onnx.ModelProto) -> ModelError:
             "multiply: there is nothing to compute in int8",
             hint="build it with --precision fp32",
         )
+    linear = [node for node in proto.graph.node if node.domain == "ai.onnx.ml"]
+    if linear:
+        kinds = ", ".join(sorted({node.op_type for node in linear})[:3])
+        return ModelError(
+            f"the model is classical machine learning ({kinds}), which engines compute in float: there is nothing to "
+            "compute in int8",
+            hint="build it with --precision fp32: such a model is small and fast as it is",
+        )
     inner = [node for node in proto.graph.node if any(a.HasField("g") or a.graphs for a in node.attribute)]
     if inner:
         node = inner[0]

@@ -12,7 +12,7 @@ from edgepack.base.files import write_text
 from edgepack.base.text import printable
 from edgepack.cli.options import given
 from edgepack.errors import ConfigError
-from edgepack.export import sources_in_words
+from edgepack.export import prepares_pictures, sources_in_words
 from edgepack.pipeline.command_line import build_command, changed
 from edgepack.pipeline.plan import resolve
 from edgepack.pipeline.settings import BuildSettings
@@ -56,8 +56,15 @@ def _ask(found: dict[str, Any]) -> dict[str, Any]:
         if text:
             answers["data"] = text
     if "data" in answers and "recipe" not in answers and Path(answers["data"]).is_dir():
+        if prepares_pictures(answers["model"]):
+            click.echo("Preprocessing: as the model's own source states it", err=True)
+            return _ask_precisions(answers)
         click.echo("Recipes: " + ", ".join(list_recipes()), err=True)
         answers["recipe"] = click.prompt("Preprocessing recipe", default="imagenet", err=True)
+    return _ask_precisions(answers)
+
+
+def _ask_precisions(answers: dict[str, Any]) -> dict[str, Any]:
     if "precisions" not in answers:
         default = "fp32 int8" if "data" in answers else "fp32"
         answers["precisions"] = tuple(click.prompt("Precisions", default=default, err=True).split())

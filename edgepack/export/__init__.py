@@ -52,7 +52,8 @@ class Framework:
     """One source framework.
 
     ``title`` is what a user gives, in words. It takes files by their ``suffixes``, in lower case, and what has the
-    ``form`` of its models otherwise: a folder, an address, a callable. ``advice`` says what to do instead with files of
+    ``form`` of its models otherwise: a folder, an address, a callable. ``prepares`` says, without reading the model,
+    that it tells how pictures are prepared for it. ``advice`` says what to do instead with files of
     other suffixes, by suffix. ``uses_samples`` says that samples give inputs their shapes, and that the export is
     compared on them. ``note`` tells of a model that it made what a user should know of how. One with a ``worker`` needs
     no functions of its own.
@@ -67,6 +68,7 @@ class Framework:
     uses_samples: bool = True
     note: Callable[[OnnxModel], str | None] | None = None
     worker: Worker | None = None
+    prepares: Callable[[str], bool] | None = None
 
     def takes(self, source: str) -> bool:
         """Say whether ``source`` is one of its models, by how it is written."""
@@ -147,6 +149,12 @@ def find_inputs(
 def find_framework(source: str) -> Framework | None:
     """Return the framework that takes ``source``; None where there is none."""
     return next((framework for _, framework in FRAMEWORKS.all() if framework.takes(source)), None)
+
+
+def prepares_pictures(source: str) -> bool:
+    """Say whether a model's own source tells how its pictures are prepared, so that no recipe is needed."""
+    framework = find_framework(source)
+    return framework is not None and framework.prepares is not None and framework.prepares(source)
 
 
 def is_named(source: str) -> bool:

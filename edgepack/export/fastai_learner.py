@@ -31,5 +31,6 @@ FRAMEWORK = Framework(
     title="a fastai Learner",
     form=takes,
     uses_samples=False,
+    prepares=lambda _: True,
     worker=Worker("fastai_learner", "fastai", needs=("fastai", "torch", "onnxscript"), executes=executes),
 )

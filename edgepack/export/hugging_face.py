@@ -24,6 +24,11 @@ def executes(source: str) -> tuple[str, ...]:
     return remote_code(Path(source)) if Path(source).is_dir() else ()
 
 
+def prepares(source: str) -> bool:
+    """Say whether the folder has an image processor."""
+    return any((Path(source) / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
+
+
 def check(source: str) -> None:
     """Raise ``ModelError`` for a folder without weights."""
     folder = Path(source)
@@ -40,6 +45,7 @@ FRAMEWORK = Framework(
     title="a Hugging Face folder",
     form=takes,
     uses_samples=False,
+    prepares=prepares,
     worker=Worker(
         "hugging_face", "torch", needs=("torch", "onnxscript", "transformers"), executes=executes, check=check
     ),

@@ -25,5 +25,6 @@ FRAMEWORK = Framework(
     suffixes=(".keras", ".h5", ".hdf5"),
     form=takes,
     uses_samples=False,
+    prepares=lambda source: source.startswith("keras:"),
     worker=Worker("keras_file", "tensorflow", needs=("keras", "torch", "onnxscript"), executes=executes),
 )

@@ -16,5 +16,6 @@ FRAMEWORK = Framework(
     title="timm:NAME",
     form=takes,
     uses_samples=False,
+    prepares=lambda _: True,
     worker=Worker("timm_model", "torch", needs=("torch", "onnxscript", "timm")),
 )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from edgepack.specs.types import Array
 
-FACTS = "meta.json"
+FACTS, TOKENIZER = "meta.json", "tokenizer.json"
 _MARK = b"\x1eedgepack "
 _MOST_META_BYTES = 16 << 20
 _MOST_PAIRS_BYTES = 1 << 30
@@ -170,6 +170,12 @@ def read_facts(model: OnnxModel) -> SourceFacts | None:
     """Return what a source framework told of an exported model; None for one that had none."""
     path = model.path.parent / FACTS
     return documents.from_json(SourceFacts, path.read_bytes(), str(path)) if path.is_file() else None
+
+
+def tokenizer_of(model: OnnxModel) -> Path | None:
+    """Return the file with the tokenizer that a source framework told of; None for one that had none."""
+    path = model.path.parent / TOKENIZER
+    return path if path.is_file() else None
 
 
 def _workers() -> Path:
@@ -380,6 +386,8 @@ def _checked(
         model.path.unlink(missing_ok=True)  # a model that is known to be wrong must not be found later
         raise
     write_text(out / FACTS, documents.to_json(dataclasses.replace(facts, pairs=len(pairs), largest_difference=largest)))
+    if facts.tokenizer:
+        write_text(out / TOKENIZER, facts.tokenizer)
     return model
 
 

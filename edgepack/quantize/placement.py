@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
 # Operators with weights that stay in float everywhere.
 _NEVER = frozenset({"Einsum", "GRU", "LSTM", "RNN"})
+_CLASSICAL = "ai.onnx.ml"
+_SHOWN = 5
 # Tensors that are put together share a scale when none of them becomes coarser than this by it.
 _SIMILAR = 1.25
 
@@ -70,14 +72,22 @@ def place(index: GraphIndex, ranges: Ranges, rules: QuantizationRules, table: En
     return _Placer(index, ranges, rules, table).place()
 
 
-def check_placement(placement: Placement) -> None:
+def check_placement(placement: Placement, index: GraphIndex) -> None:
     """Raise ``ModelError`` that says why when nothing at all is quantized."""
     if placement.nodes:
         return
+    if not placement.left:
+        has = sorted({node.op_type for node in index.nodes})
+        more = f" and {len(has) - _SHOWN} more" if len(has) > _SHOWN else ""
+        kind = "classical machine learning" if any(n.domain == _CLASSICAL for n in index.nodes) else "a model"
+        raise ModelError(
+            f"this is {kind} without products to compute in int8: it consists of {', '.join(has[:_SHOWN])}{more}",
+            hint=f"build it with --precision fp32; int8 speeds up {', '.join(sorted(WEIGHTED))}",
+        )
     reasons = [f"{name}: {reason}" for name, reason in sorted(placement.left.items())]
     shown = "; ".join(reasons[:3]) + (f"; and {len(reasons) - 3} more" if len(reasons) > 3 else "")
     raise ModelError(
-        "nothing in this model can run in int8: " + (shown or f"it has none of {', '.join(sorted(WEIGHTED))}"),
+        "nothing in this model can run in int8: " + shown,
         hint="build it with --precision fp32 or fp16, or change the target's [quantization]",
     )
 

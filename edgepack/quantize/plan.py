@@ -51,7 +51,7 @@ def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Pla
     if replace_averages(proto, placement.nodes):
         index = index_graph(proto)
         placement = place(index, ranges, rules, table)
-    check_placement(placement)
+    check_placement(placement, index)
     return Plan(proto, index, placement, rules, table)
 
 

@@ -142,3 +142,13 @@ def test_decision_trees_are_called_that():
     with pytest.raises(ModelError, match="made of decision trees") as caught:
         make_plan(proto)
     assert "--precision fp32" in caught.value.hint
+
+
+def test_classical_models_are_called_that():
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> net (double[N,4] x) => (float[N,1] y) '
+        "{ y = ai.onnx.ml.LinearRegressor(x) }"
+    )
+    with pytest.raises(ModelError, match=r"classical machine learning \(LinearRegressor\)") as caught:
+        make_plan(proto)
+    assert "--precision fp32" in caught.value.hint

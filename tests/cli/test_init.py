@@ -83,3 +83,19 @@ def test_what_was_not_given_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
     asked.clear()
     write(tmp_path / "edgepack.toml", ask=True, force=True, model="net.onnx", targets=("host-tvm",), data="x.npz")
     assert asked == ["Precisions"]  # a recipe is for pictures
+
+
+def test_nothing_is_asked_that_the_source_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def prompt(text: str, **words: Any) -> str:
+        asked.append(text)
+        return str(words["default"])
+
+    monkeypatch.setattr(click, "prompt", prompt)
+    (tmp_path / "pictures").mkdir()
+    words = {"targets": ("host-onnxruntime",), "data": str(tmp_path / "pictures"), "precisions": ("fp32",)}
+    found = write(tmp_path / "a.toml", ask=True, model="timm:resnet18", **words)
+    assert (asked, found.recipe) == ([], None)
+    found = write(tmp_path / "b.toml", ask=True, model="net.onnx", **words)
+    assert (asked, found.recipe) == (["Preprocessing recipe"], "imagenet")

@@ -84,7 +84,7 @@ def test_the_rules_leave_operators_and_names(leave: str) -> None:
     found = placed(index, rules=QuantizationRules(leave=(leave,)))
     assert list(found.left.values()) == ["left in float by the rules"]
     with pytest.raises(ModelError, match="nothing in this model can run in int8: Conv_0: left in float"):
-        check_placement(found)
+        check_placement(found, index)
 
 
 def test_operators_between_layers_are_int8_and_those_at_the_edge_are_not() -> None:
@@ -272,6 +272,11 @@ def test_one_scale_for_all_channels_has_no_axis() -> None:
 def test_reasons_are_counted_when_there_are_many() -> None:
     nothing = Placement((), frozenset(), {}, {}, frozenset(), {f"n{i}": "why" for i in range(5)})
     with pytest.raises(ModelError, match="n0: why; n1: why; n2: why; and 2 more"):
-        check_placement(nothing)
-    with pytest.raises(ModelError, match="it has none of Conv, ConvTranspose, Gemm, MatMul"):
-        check_placement(dataclasses.replace(nothing, left={}))
+        check_placement(nothing, graph("y = Relu(x)"))
+
+
+def test_a_model_without_products_is_called_that() -> None:
+    nothing = Placement((), frozenset(), {}, {}, frozenset(), {})
+    with pytest.raises(ModelError, match="a model without products to compute in int8: it consists of Relu") as caught:
+        check_placement(nothing, graph("y = Relu(x)"))
+    assert "Conv, ConvTranspose, Gemm, MatMul" in caught.value.hint

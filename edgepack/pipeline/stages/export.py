@@ -8,12 +8,14 @@ from pathlib import Path
 
 from edgepack.base.stage import stage
 from edgepack.data.recipes import load_recipe
+from edgepack.data.rows import rows_file
 from edgepack.data.samples import find_samples, reads_elsewhere, take_samples
 from edgepack.data.split import SampleRequest, with_shapes
+from edgepack.data.text_file import KINDS
 from edgepack.execution.runner import StageRunner
 from edgepack.export import export, find_framework, require_onnx
 from edgepack.export.environments import is_made
-from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_facts, refuse_code
+from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_facts, refuse_code, tokenizer_of
 from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.prepare import prepare
 from edgepack.specs.data import Preprocessing, SampleSet
@@ -104,10 +106,25 @@ def told(facts: SourceFacts) -> Iterator[str]:
         yield f"the model's own code could have used what this system could not deny it: {left}"
 
 
+# The class that a transformer's configuration names, by its end, and the task that edgepack knows for it.
+_TEXT_TASKS = {"ForSequenceClassification": "text-classification", "ForTokenClassification": "token-classification"}
+
+
 def request_of_source(runner: StageRunner, request: SampleRequest, model: OnnxModel) -> SampleRequest:
-    """Return a request with the preprocessing and classes that the model's source states, where no recipe has them."""
+    """Return a request with what the model's source states of its samples, where the user says nothing of it.
+
+    Pictures: their preparation and the classes. Texts: the task, the classes and the tokenizer. Sounds: their rate.
+    """
     facts = read_facts(model)
-    if facts is None or facts.preprocessing is None or request.preprocessing is not None:
+    if facts is None:
+        return request
+    for ask in (_of_pictures, _of_texts, _of_sounds):
+        request = ask(runner, request, facts, model)
+    return request
+
+
+def _of_pictures(runner: StageRunner, request: SampleRequest, facts: SourceFacts, _model: OnnxModel) -> SampleRequest:
+    if facts.preprocessing is None or request.preprocessing is not None:
         return request
     runner.events.note(f"pictures are prepared as {facts.framework} states it: {in_words(facts.preprocessing)}")
     task = request.task
@@ -115,6 +132,30 @@ def request_of_source(runner: StageRunner, request: SampleRequest, model: OnnxMo
         runner.events.note(f"the classes are those that {facts.framework} states: {_some(facts.classes)}")
         task = Task(PICTURE_CLASSES, classes=facts.classes)
     return replace(request, preprocessing=facts.preprocessing, task=task)
+
+
+def _of_texts(runner: StageRunner, request: SampleRequest, facts: SourceFacts, model: OnnxModel) -> SampleRequest:
+    """Take the task where the samples are rows of texts, and the tokenizer and classes that it lacks."""
+    data = request.data or request.eval_data
+    kind = next((kind for end, kind in _TEXT_TASKS.items() if (facts.task or "").endswith(end)), None)
+    task = request.task
+    if task is None and kind is not None and data is not None and rows_file(data) is not None:
+        task = Task(kind, classes=facts.classes)
+        classes = f", the classes {_some(facts.classes)}" if facts.classes else ""
+        runner.events.note(f"{facts.framework} states the task, {kind}{classes}")
+    tokenizer = tokenizer_of(model)
+    if task is None or task.kind not in KINDS or tokenizer is None or task.input.get("tokenizer"):
+        return replace(request, task=task)
+    runner.events.note(f"texts are made into tokens by the tokenizer that came with the model from {facts.framework}")
+    return replace(request, task=replace(task, input={**task.input, "tokenizer": str(tokenizer)}))
+
+
+def _of_sounds(runner: StageRunner, request: SampleRequest, facts: SourceFacts, _model: OnnxModel) -> SampleRequest:
+    task = request.task
+    if facts.sampling_rate is None or task is None or task.kind != "audio-classification" or "rate" in task.input:
+        return request
+    runner.events.note(f"sounds are resampled to {facts.sampling_rate} Hz, as {facts.framework} states it")
+    return replace(request, task=replace(task, input={**task.input, "rate": facts.sampling_rate}))
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -136,3 +136,54 @@ def test_what_is_told_of_a_source_names_versions_differences_and_what_was_not_co
     assert "keras 3.15" in first
     assert "2e-06" in first
     assert (second, third.rpartition(": ")[2]) == ("by hand", "x")
+
+
+def of_texts(sequence: OnnxModel, architecture: str) -> None:
+    """Say that a transformer's folder was the source of a model."""
+    facts = SourceFacts(
+        "transformers",
+        "Bert",
+        {},
+        "3.11",
+        classes=("bad", "good"),
+        task=architecture,
+        tokenizer="{}",
+        sampling_rate=8000,
+    )
+    (sequence.path.parent / "meta.json").write_text(to_json(facts))
+    (sequence.path.parent / "tokenizer.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"),
+    [("BertForSequenceClassification", "text-classification"), ("BertForTokenClassification", "token-classification")],
+)
+def test_texts_have_the_task_the_classes_and_the_tokenizer_of_their_source(
+    runner: StageRunner, tmp_path: Path, sequence: OnnxModel, architecture: str, kind: str
+) -> None:
+    of_texts(sequence, architecture)
+    (tmp_path / "data.csv").write_text("text,label\nfine,good\n")
+    found = request_of_source(runner, SampleRequest(str(tmp_path / "data.csv"), None), sequence).task
+    assert found == Task(
+        kind, classes=("bad", "good"), input={"tokenizer": str(sequence.path.parent / "tokenizer.json")}
+    )
+
+
+def test_arrays_for_a_text_model_get_no_task(runner: StageRunner, sequence: OnnxModel) -> None:
+    of_texts(sequence, "BertForSequenceClassification")
+    assert request_of_source(runner, SampleRequest("data.npz", None), sequence).task is None
+
+
+def test_what_a_recipe_says_of_texts_stays(runner: StageRunner, sequence: OnnxModel) -> None:
+    of_texts(sequence, "BertForSequenceClassification")
+    own = Task("text-classification", classes=("a",), input={"tokenizer": "mine.json"})
+    assert request_of_source(runner, SampleRequest("data.csv", None, task=own), sequence).task == own
+
+
+def test_sounds_have_the_rate_of_their_source_where_the_task_has_none(runner: StageRunner, sequence: OnnxModel) -> None:
+    of_texts(sequence, "Wav2Vec2ForSequenceClassification")
+    for stated, rate in ({}, 8000), ({"rate": 44100}, 44100):
+        asked = SampleRequest("sounds", None, task=Task("audio-classification", input=stated))
+        found = request_of_source(runner, asked, sequence).task
+        assert found is not None
+        assert found.input["rate"] == rate
