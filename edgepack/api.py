@@ -45,7 +45,7 @@ def build(
     itself. A target that fails is a row with its reason. Raises ``EdgepackError``: ``ConfigError`` for arguments that
     cannot be meant, ``ModelError`` or ``DataError`` when nothing can be built at all.
     """
-    from edgepack.execution.store import Store, default_folder
+    from edgepack.execution.open_store import open_store
     from edgepack.pipeline.build import build as run
     from edgepack.pipeline.settings import BuildSettings
 
@@ -57,7 +57,7 @@ def build(
         asked = _export(model, BuildSettings("", **_known(changes, BuildSettings)))
     else:
         asked = BuildSettings(_text("model", model), **_known(changes, BuildSettings))
-    opened = Store(Path(store) if store is not None else default_folder())
+    opened = open_store(os.fspath(store) if store is not None else None)
     with _shown(events) as display:
         return run(asked, opened, display)
 

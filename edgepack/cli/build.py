@@ -86,7 +86,7 @@ def _settings_options(function: F) -> F:
     help="Run stages in N processes of this machine, or by the workers of a scheduler of dask.",
 )
 @options("store", "json")
-def build(models: tuple[str, ...], workers: str | None, store: Path | None, as_json: bool, **words: Any) -> None:
+def build(models: tuple[str, ...], workers: str | None, store: str | None, as_json: bool, **words: Any) -> None:
     """Build verified bundles of a model for each target and precision.
 
     MODEL is an ONNX file, a .pt2 file, or package.module:callable or file.py:callable that returns a torch module. It
@@ -114,7 +114,7 @@ def build(models: tuple[str, ...], workers: str | None, store: Path | None, as_j
 @click.command(cls=BuildCommand)
 @_settings_options
 @options("store", "json")
-def plan(models: tuple[str, ...], store: Path | None, as_json: bool, **words: Any) -> None:
+def plan(models: tuple[str, ...], store: str | None, as_json: bool, **words: Any) -> None:
     """Show what a build would make, and what stands in its way.
 
     Takes what 'edgepack build' takes; neither the model nor the samples are read. Of many models it says too what is
@@ -151,7 +151,7 @@ _DEMO_TASKS = {"classification": "digits", "detection": "shapes"}
 @click.option("--task", type=OneOf(tuple(_DEMO_TASKS)), help="What it shall do; detection stands for --model shapes.")
 @click.option("-o", "--out", help="Output folder  [default: artifacts/demo-MODEL]")
 @options("store", "json")
-def demo(model: Any, task: str | None, out: str | None, store: Path | None, as_json: bool) -> None:
+def demo(model: Any, task: str | None, out: str | None, store: str | None, as_json: bool) -> None:
     """Build and measure a real network on real data from installed packages.
 
     efficientnet-lite0 is an ImageNet network with photographs without labels. digits is a small network that is
@@ -227,10 +227,10 @@ def _changes(words: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def _store(folder: Path | None) -> Store:
-    from edgepack.execution.store import Store, default_folder
+def _store(folder: str | None) -> Store:
+    from edgepack.execution.open_store import open_store
 
-    return Store(folder or default_folder())
+    return open_store(folder)
 
 
 def _show(result: BuildResult, as_json: bool) -> None:

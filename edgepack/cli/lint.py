@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -32,7 +31,7 @@ def lint(
     strict: bool | None,
     seed: int | None,
     compile_limit_s: float | None,
-    store: Path | None,
+    store: str | None,
     as_json: bool,
 ) -> None:
     """Check calibration samples for common mistakes.

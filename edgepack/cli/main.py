@@ -63,7 +63,7 @@ _SECTIONS = {
         "tools.targets",
         "tools.recipes",
         "tools.list",
-        "tools.store",
+        "store.store",
         "environments.environments",
         "tools.schema",
         "tools.help",

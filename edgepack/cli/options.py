@@ -163,8 +163,9 @@ _OPTIONS: dict[str, Any] = {
     "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
     "store": click.option(
         "--store",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Cache of stage outputs  [default: $EDGEPACK_STORE, else ~/.cache/edgepack/store]",
+        metavar="FOLDER|s3://BUCKET/FOLDER|gs://...|file:///...",
+        help="Cache of stage outputs, or one that machines share  [default: $EDGEPACK_STORE, else "
+        "~/.cache/edgepack/store]",
     ),
     "data": click.option(
         "-d",

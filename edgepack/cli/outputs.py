@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def stage_runner(store: Path | None, limit_s: float | None) -> Iterator[StageRunner]:
+def stage_runner(store: str | None, limit_s: float | None) -> Iterator[StageRunner]:
     """Yield a ``StageRunner`` that shows its stages on stderr and keeps its logs in the store's folder."""
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Display
     from edgepack.device.host import host_facts
+    from edgepack.execution.open_store import open_store
     from edgepack.execution.runner import StageRunner
-    from edgepack.execution.store import Store, default_folder
 
-    opened = Store(store or default_folder())
+    opened = open_store(store)
     with Display(make_console()) as display:
+        opened.tell_by(display.note)
         try:
             yield StageRunner(opened, opened.folder / "logs", display, limit_s or 600.0, host_facts())
         finally:

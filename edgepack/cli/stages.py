@@ -42,7 +42,7 @@ def export(
     constants: tuple[tuple[str, str], ...],
     out: Path,
     compile_limit_s: float | None,
-    store: Path | None,
+    store: str | None,
     as_json: bool,
     **words: Any,
 ) -> None:
@@ -84,7 +84,7 @@ def calibrate(
     merge: bool,
     out: Path,
     compile_limit_s: float | None,
-    store: Path | None,
+    store: str | None,
     as_json: bool,
 ) -> None:
     """Measure the activation ranges of an ONNX model on samples.
@@ -142,7 +142,7 @@ def calibrate(
 @_out("ONNX file")
 @options("compile_limit", "store", "json")
 def quantize(
-    model: str, ranges: Path, target: str, out: Path, compile_limit_s: float | None, store: Path | None, as_json: bool
+    model: str, ranges: Path, target: str, out: Path, compile_limit_s: float | None, store: str | None, as_json: bool
 ) -> None:
     """Quantize an ONNX model to int8 by the rules of a target.
 
@@ -167,7 +167,7 @@ def quantize(
 @_out("Folder")
 @options("compile_limit", "store", "json")
 def compile_(
-    model: str, target: str, precision: Any, out: Path, compile_limit_s: float | None, store: Path | None, as_json: bool
+    model: str, target: str, precision: Any, out: Path, compile_limit_s: float | None, store: str | None, as_json: bool
 ) -> None:
     """Compile an ONNX model to the files of a target's engine."""
     from edgepack.base.documents import to_json
@@ -205,7 +205,7 @@ def pack(
     version: str,
     out: Path,
     compile_limit_s: float | None,
-    store: Path | None,
+    store: str | None,
     as_json: bool,
 ) -> None:
     """Verify a compiled model and pack it into a bundle.

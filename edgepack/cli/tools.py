@@ -1,21 +1,15 @@
-"""``edgepack doctor | targets | recipes | store | schema``: this machine and this installation."""
+"""``edgepack doctor | targets | recipes | schema``: this machine and this installation."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from edgepack.base.text import printable
 from edgepack.cli.builder import require_builder
-from edgepack.cli.duration import AGE, SIZE
 from edgepack.cli.names import NamesGroup, refuse_command
 from edgepack.cli.options import OneOf, complete_file, complete_recipe, complete_target, echo_json, options
 from edgepack.cli.show import terminal
-
-if TYPE_CHECKING:
-    from edgepack.execution.store import Store
 
 _DOCUMENTS = ("build", "lint", "manifest", "policy", "ranges", "recipe", "result", "settings", "target", "tuning")
 
@@ -182,74 +176,6 @@ def new(file: Path, like: str, force: bool) -> None:
     console.remark(f"edit it, then use it with --recipe {safe(file)}; 'edgepack schema recipe' describes every key")
 
 
-@click.group(cls=NamesGroup, invoke_without_command=True)
-@click.option("--clear", is_flag=True, help="Remove all cached stage outputs.")
-@options("store", "json")
-@click.pass_context
-def store(context: click.Context, clear: bool, store: Path | None, as_json: bool) -> None:
-    """Show the cache of stage outputs and its size, list what is in it, or remove what is old."""
-    context.obj = store
-    if context.invoked_subcommand is not None:
-        if clear:
-            raise click.UsageError(f"--clear does not go with '{context.invoked_subcommand}'")
-        return
-    opened = _open_store(store)
-    size = opened.size_bytes()
-    if clear:
-        opened.clear()
-    if as_json:
-        echo_json({"folder": str(opened.folder), "size_bytes": 0 if clear else size})
-    else:
-        done = ", cleared" if clear else ""
-        terminal.say(printable(f"{opened.folder}: {size / 1e6:.1f} MB{done}"))
-
-
-@store.command("list")
-@options("store", "json")
-@click.pass_obj
-def list_store(outer: Path | None, store: Path | None, as_json: bool) -> None:
-    """List what is stored, by stage."""
-    from edgepack.cli.show.console import make_console
-    from edgepack.cli.show.tables import show_store
-    from edgepack.execution.prune import by_stage, entries_of
-
-    found = by_stage(entries_of(_open_store(store or outer)))
-    if as_json:
-        echo_json(found)
-    else:
-        show_store(make_console(), found)
-
-
-@store.command()
-@click.option("--older-than", type=AGE, help="Remove what was not used for so long, such as 12h or 30d.")
-@click.option("--max-size", type=SIZE, help="Remove the longest unused until no more is left, such as 500MB or 5GB.")
-@options("store", "json")
-@click.pass_obj
-def prune(outer: Path | None, older_than: int | None, max_size: int | None, store: Path | None, as_json: bool) -> None:
-    """Remove what was not used for long; a later build makes it again when it needs it."""
-    import time
-
-    from edgepack.cli.show.console import make_console
-    from edgepack.cli.show.format import size as shown
-    from edgepack.execution.prune import prune as run
-
-    if older_than is None and max_size is None:
-        raise click.UsageError("give --older-than or --max-size")
-    opened = _open_store(store or outer)
-    since = None if older_than is None else time.time() - older_than / 1e9
-    removed = run(opened, since, max_size)
-    freed = sum(entry.size_bytes for entry in removed)
-    if as_json:
-        echo_json({"folder": str(opened.folder), "removed": len(removed), "freed_bytes": freed})
-    make_console(as_json).print(f"removed {len(removed)} outputs of stages, {shown(freed)}")
-
-
-def _open_store(folder: Path | None) -> Store:
-    from edgepack.execution.store import Store, default_folder
-
-    return Store(folder or default_folder())
-
-
 @click.command()
 @click.argument("document", type=OneOf(_DOCUMENTS))
 def schema(document: str) -> None:
@@ -297,4 +223,4 @@ def help_(context: click.Context, names: tuple[str, ...]) -> None:
     terminal.say(shown.get_help())
 
 
-COMMANDS = (doctor, targets, recipes, list_, store, schema, help_)
+COMMANDS = (doctor, targets, recipes, list_, schema, help_)

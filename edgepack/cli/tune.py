@@ -57,7 +57,7 @@ def tune(
     seed: int | None,
     into: Path | None,
     compile_limit_s: float | None,
-    store: Path | None,
+    store: str | None,
     as_json: bool,
 ) -> None:
     """Find and save the fastest settings of a bundle or of a model's kernels.

@@ -16,8 +16,9 @@ from edgepack.engines import ENGINES, REFERENCE
 from edgepack.engines.targets import load_target
 from edgepack.errors import ToolchainError
 from edgepack.execution.events import Events, Silent
+from edgepack.execution.open_store import open_store
 from edgepack.execution.runner import StageRunner
-from edgepack.execution.store import Store, default_folder
+from edgepack.execution.store import Store
 from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.specs.build import BuildResult
@@ -53,7 +54,7 @@ def demo(
         raise ToolchainError(
             f"the demonstration needs the Python packages {', '.join(missing)}", hint="pip install 'edgepack[demo]'"
         )
-    store = store or Store(default_folder())
+    store = store or open_store()
     events = events or Silent()
     targets = [f"host-{REFERENCE}", *(name for name in _BESIDE if _is_here(name, events))]
     settings = BuildSettings(

@@ -68,6 +68,7 @@ class StageRunner:
                 returned_type(function),
                 lambda out: self._child(known, function, arguments, out, log),
                 fresh=self._unchanged,
+                shared=known.host != "speed",
             )
         except BaseException as error:
             # Whoever catches the error says it; here it is for the log alone.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import dataclasses
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from edgepack.base import documents
 from edgepack.base.files import sha256_file, sha256_json, storage_errors, sync_folder, write_text
@@ -35,7 +36,7 @@ _DIGESTS = "digests.json"
 _KIND = "a store of edgepack"
 _LOGS = "logs"
 _STAGE = re.compile("[a-z][a-z0-9_]*")
-_OWN_FILE = re.compile(r"digests\.json|\.digests\.json\.[0-9a-f]{8}\.tmp")
+_OWN_FILE = re.compile(r"digests\.json|\.digests\.json\.[0-9a-f]{8}\.tmp|in-use\.lock")
 _OWN_ENTRY = re.compile(r"[0-9a-f]{32}|\.([0-9a-f]{8}|old)\.[a-z0-9_]{8}")
 _OWN_LOG = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{8}\.log")
 _MOST_DIGESTS = 20_000
@@ -44,18 +45,37 @@ _RACY_NS = 2_000_000_000
 
 
 def default_folder() -> Path:
-    """Return ``$EDGEPACK_STORE``, else ``edgepack/store`` in the user's cache folder."""
-    if folder := os.environ.get("EDGEPACK_STORE"):
+    """Return ``$EDGEPACK_STORE`` where that is a folder, else ``edgepack/store`` in the user's cache folder."""
+    if (folder := os.environ.get("EDGEPACK_STORE")) and "://" not in folder:
         return Path(folder)
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "edgepack" / "store"
 
 
-class Store:
-    """Stage outputs in ``folder``; ``ran`` and ``reused`` name the stages that were, and were not, run through it."""
+class Behind(Protocol):
+    """A store that is asked for what this one does not have, and is given what is made here: one that others share.
 
-    def __init__(self, folder: Path) -> None:
+    ``tell`` is called with what the user should know.
+    """
+
+    tell: Callable[[str], None]
+
+    def fetch(self, stage: str, key: str, into: Path) -> dict[str, Any] | None:
+        """Write the checked files of an output into an empty folder; return its document, None where there is none."""
+
+    def keep(self, key: str, document: Mapping[str, Any], folder: Path) -> None:
+        """Take an output that was made here."""
+
+
+class Store:
+    """Stage outputs in ``folder``; ``ran`` and ``reused`` name the stages that were, and were not, run through it.
+
+    With ``behind`` it is the local part of a store that several machines share.
+    """
+
+    def __init__(self, folder: Path, behind: Behind | None = None) -> None:
         self.folder = folder.absolute()
+        self.behind = behind
         self.ran: list[str] = []
         self.reused: list[str] = []
         self._digests: dict[str, list[Any]] | None = None
@@ -72,16 +92,29 @@ class Store:
         kind: type[T],
         function: Callable[[Path], T],
         fresh: Callable[[Path], bool] = lambda _: True,
+        *,
+        shared: bool = True,
     ) -> T:
         """Return the stored output for ``inputs``, else call ``function`` with an empty folder and store its result.
 
         ``inputs`` must name everything the output depends on: digests of files, options, versions of tools. A stored
         entry whose files are missing or changed is made again, and so is one for whose folder ``fresh`` says no.
-        Raises ``StorageError`` on a full disk, and where other users may write into the store.
+        ``shared`` says no for what was measured here: no other machine may take it. Raises ``StorageError`` on a full
+        disk, and where other users may write into the store.
         """
         key, final = self._place(stage, version, inputs)
         with self._calls.alone(key):
-            return self._run(stage, version, key, final, kind, function, fresh)
+            found = self._stored(stage, key, final, kind, fresh, shared=shared)
+            if found is not None:
+                self.reused.append(stage)
+                return found
+            self._make(stage, version, key, final, kind, function, fresh)
+            result = self._read(final, kind)
+            if result is None:
+                raise StorageError(f"{final} vanished while it was used", hint="do not clear the store during a build")
+            if self.behind is not None and shared and _is_portable(result, final):
+                self.behind.keep(key, json.loads((final / VALUE).read_bytes()), final)
+            return result
 
     def find(
         self,
@@ -90,11 +123,17 @@ class Store:
         inputs: Mapping[str, Any],
         kind: type[T],
         fresh: Callable[[Path], bool] = lambda _: True,
+        *,
+        shared: bool = True,
     ) -> T | None:
         """Return the stored output for ``inputs``, None where ``run`` would make one."""
-        _, final = self._place(stage, version, inputs)
-        stored = self._read(final, kind)
-        return stored if stored is not None and fresh(final) else None
+        key, final = self._place(stage, version, inputs)
+        return self._stored(stage, key, final, kind, fresh, shared=shared)
+
+    def tell_by(self, note: Callable[[str], None]) -> None:
+        """Let the store behind this one tell what the user should know by ``note``."""
+        if self.behind is not None:
+            self.behind.tell = note
 
     def beside(self) -> Store:
         """Return this store for one of several threads: what it runs and reuses is counted by itself.
@@ -119,7 +158,40 @@ class Store:
         key = sha256_json(documents.encode({"stage": stage, "version": version, "inputs": inputs}))
         return key, self.folder / stage / key[:32]
 
-    def _run(
+    def _stored(
+        self, stage: str, key: str, final: Path, kind: type[T], fresh: Callable[[Path], bool], *, shared: bool
+    ) -> T | None:
+        """Return what is stored here, else what the store behind this one has."""
+        found = self._read(final, kind)
+        if found is not None and fresh(final):
+            if self.behind is not None:
+                _touch(final / VALUE)  # what was used last leaves the local part last
+            return found
+        if self.behind is None or not shared:
+            return None
+        if not self._fetch(self.behind, stage, key, final, kind, fresh):
+            return None
+        return self._read(final, kind)
+
+    def _fetch(
+        self, behind: Behind, stage: str, key: str, final: Path, kind: type[T], fresh: Callable[[Path], bool]
+    ) -> bool:
+        """Put an output of the store behind this one in its place here; say no where it has none that may be used."""
+        self.claim()
+        with storage_errors(final):
+            _make_own(final.parent)
+            with _scratch(final.parent, key[:8]) as scratch:
+                document = behind.fetch(stage, key, scratch)
+                if document is None:
+                    return False
+                write_text(scratch / VALUE, json.dumps(document, indent=1))
+                found = self._read(scratch, kind)
+                if found is None or not _is_portable(found, scratch) or not fresh(scratch):
+                    return False
+                self._publish(scratch, final, lambda: self._read(final, kind) is not None and fresh(final))
+        return True
+
+    def _make(
         self,
         stage: str,
         version: int,
@@ -128,12 +200,9 @@ class Store:
         kind: type[T],
         function: Callable[[Path], T],
         fresh: Callable[[Path], bool],
-    ) -> T:
-        stored = self._read(final, kind)
-        if stored is not None and fresh(final):
-            self.reused.append(stage)
-            return stored
-        self._claim()
+    ) -> None:
+        """Call the function, and put what it makes in its place."""
+        self.claim()
         self.ran.append(stage)
         with storage_errors(final):
             _make_own(final.parent)
@@ -148,10 +217,6 @@ class Store:
                 }
                 write_text(scratch / VALUE, json.dumps(document, indent=1))
                 self._publish(scratch, final, lambda: self._read(final, kind) is not None and fresh(final))
-        result = self._read(final, kind)
-        if result is None:
-            raise StorageError(f"{final} vanished while it was used", hint="do not clear the store during a build")
-        return result
 
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file, from the last time when its size, times and inode are unchanged."""
@@ -173,7 +238,7 @@ class Store:
         digests = dict(self._digests)  # other threads may be adding to it
         if len(digests) > _MOST_DIGESTS:
             digests = self._digests = {name: entry for name, entry in digests.items() if os.path.lexists(name)}
-        self._claim()
+        self.claim()
         write_text(self.folder / _DIGESTS, json.dumps(digests))
         self._digests_changed = False
 
@@ -190,6 +255,11 @@ class Store:
         """Return the folders of what is stored, sorted. Raises ``ConfigError`` when the folder is not a store."""
         check_ours(self.folder, _KIND, _is_made_by_us)
         return tuple(sorted(path.parent for path in self.folder.glob(f"*/*/{VALUE}") if _is_entry(path.parent)))
+
+    def damaged(self) -> tuple[Path, ...]:
+        """Return those of ``entries`` whose files are not as they were stored; every file is read."""
+        self._hashed.clear()
+        return tuple(entry for entry in self.entries() if not self._is_whole(entry))
 
     def remove(self, entry: Path) -> None:
         """Remove one of ``entries``: it disappears whole, as a reader must never meet half of one."""
@@ -217,7 +287,7 @@ class Store:
                 (self.folder / MARKER).unlink(missing_ok=True)
                 self.folder.rmdir()
 
-    def _claim(self) -> None:
+    def claim(self) -> None:
         """Mark the folder as a store before anything is written into it. Raises ``ConfigError`` for another's."""
         if not self._claimed:
             check_ours(self.folder, _KIND, _is_made_by_us)
@@ -249,12 +319,22 @@ class Store:
         """Return what a whole, unchanged entry holds, else None."""
         try:
             document = json.loads((folder / VALUE).read_bytes())
-            if not all(self._is_unchanged(folder / name, *entry) for name, entry in document["files"].items()):
+            if not self._holds(folder, document):
                 return None
             value = documents.decode(kind, document["value"], str(folder), folder)
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, ConfigError):
             return None
         return value  # type: ignore[no-any-return]
+
+    def _is_whole(self, folder: Path) -> bool:
+        try:
+            return self._holds(folder, json.loads((folder / VALUE).read_bytes()))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+            return False
+
+    def _holds(self, folder: Path, document: Any) -> bool:
+        """Say whether an entry holds the files that its document names."""
+        return all(self._is_unchanged(folder / name, *entry) for name, entry in document["files"].items())
 
     def _is_unchanged(self, path: Path, size: int, digest: str) -> bool:
         """Say whether a file of an entry holds what was stored, by its contents unless they were hashed just now."""
@@ -423,6 +503,22 @@ def _refuse_foreign(folder: Path) -> None:
             f"other users may write {folder}, so what is stored there is not used",
             hint=f"chmod -R go-w {folder}, or set EDGEPACK_STORE, or --store, to a folder that is yours alone",
         )
+
+
+def _is_portable(value: Any, folder: Path) -> bool:
+    """Say whether all paths in a value are of files below ``folder``: others mean nothing on another machine."""
+    if isinstance(value, Path):
+        return value.is_relative_to(folder) and ".." not in value.parts
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return all(_is_portable(getattr(value, f.name), folder) for f in dataclasses.fields(value))
+    if isinstance(value, Mapping):
+        return all(_is_portable(item, folder) for item in value.values())
+    return not isinstance(value, list | tuple) or all(_is_portable(item, folder) for item in value)
+
+
+def _touch(path: Path) -> None:
+    with contextlib.suppress(OSError):  # another user's store
+        os.utime(path)
 
 
 def _is_digest(entry: Any) -> bool:

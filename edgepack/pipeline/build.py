@@ -20,8 +20,9 @@ from edgepack.engines.fallback import build_versions, runs_here
 from edgepack.engines.targets import is_this_host
 from edgepack.errors import ConfigError, EdgepackError, GateError
 from edgepack.execution.events import Events, Silent
+from edgepack.execution.open_store import open_store
 from edgepack.execution.runner import StageRunner
-from edgepack.execution.store import Store, default_folder
+from edgepack.execution.store import Store
 from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, Limits, meet_gate
@@ -101,8 +102,9 @@ def build(settings: BuildSettings, store: Store | None = None, events: Events | 
     """
     plan = resolve(settings)
     sweep(plan.out, plan.name)
-    store = store or Store(default_folder())
-    runner = StageRunner(store, plan.out / "logs", events or Silent(), settings.compile_limit_s, host_facts())
+    store, events = store or open_store(), events or Silent()
+    store.tell_by(events.note)
+    runner = StageRunner(store, plan.out / "logs", events, settings.compile_limit_s, host_facts())
     try:
         return build_planned(plan, prepare_original(plan, runner), runner, _build_rows)
     finally:

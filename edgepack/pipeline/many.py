@@ -16,8 +16,9 @@ from edgepack.base.files import sweep, write_text
 from edgepack.device.host import host_facts
 from edgepack.errors import EdgepackError, StorageError
 from edgepack.execution.events import Events, Named, Silent
+from edgepack.execution.open_store import open_store
 from edgepack.execution.runner import StageRunner
-from edgepack.execution.store import Store, default_folder
+from edgepack.execution.store import Store
 from edgepack.pipeline.build import Original, build_planned, build_row, prepare_original
 from edgepack.pipeline.cluster import Cluster, gone, open_cluster
 from edgepack.pipeline.matrix import Matrix
@@ -45,7 +46,8 @@ def build_many(
     ``dask://HOST:PORT``, run the stages of several rows at once; what they make is what this process would. Raises
     ``ToolchainError`` where there is none, or their scheduler is gone.
     """
-    store, events = store or Store(default_folder()), events or Silent()
+    store, events = store or open_store(), events or Silent()
+    store.tell_by(events.note)
     if workers is None:
         work = _Work(matrix, store, events)
         return _together(matrix, tuple(_build_model(plan, work) for plan in matrix.plans))

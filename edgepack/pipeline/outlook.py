@@ -74,7 +74,8 @@ class _Looking(StageRunner):
     def run(self, function: Callable[..., T], *arguments: Any, title: str = "") -> T:  # noqa: ARG002
         known = stage_of(function)
         key = key_of(function, arguments, self.store, self.host)
-        found = self.store.find(known.name, known.version, key, returned_type(function), self._unchanged)
+        kind, shared = returned_type(function), known.host != "speed"
+        found = self.store.find(known.name, known.version, key, kind, self._unchanged, shared=shared)
         if found is None:
             raise _MissingError(known.name)
         if known.name == _LAST:

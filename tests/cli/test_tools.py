@@ -1,4 +1,4 @@
-"""The commands on this installation: recipes and the store."""
+"""The commands on this installation: recipes and plans."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from edgepack.data.recipes import load_recipe
-from edgepack.execution.store import Store
 
 Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
 
@@ -50,11 +49,6 @@ def test_a_recipe_of_ones_own_begins_as_another(edgepack: Run, tmp_path: Path) -
         (("recipes", "shwo"), "did you mean 'show'"),
         (("recipes", "new", "mine"), "write mine.toml"),
         (("recipes", "new", "mine.toml", "--from", "imagnet"), "did you mean 'imagenet'"),
-        (("store", "prune"), "give --older-than or --max-size"),
-        (("store", "prune", "--older-than", "30"), "examples: 12h, 30d"),
-        (("store", "prune", "--max-size", "5"), "examples: 500MB, 5GB"),
-        (("store", "--clear", "list"), "does not go with 'list'"),
-        (("store", "lst"), "did you mean 'list'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -65,22 +59,6 @@ def test_what_cannot_be_meant_is_refused(
     assert (ran.code, ran.out) == (2, "")
     assert said in ran.err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_store_is_listed_and_pruned(edgepack: Run, tmp_path: Path) -> None:
-    folder = tmp_path / "store"
-    Store(folder).run("export", 1, {}, int, lambda out: (out / "file").write_bytes(b"x" * 5000))
-    for words in (("store", "list", "--store", folder), ("store", "--store", folder, "list")):
-        (found,) = json.loads(edgepack(*words, "--json").out)
-        assert (found["stage"], found["entries"]) == ("export", 1)
-    assert "1 outputs of stages, 5" in edgepack("store", "list", "--store", folder).out
-    kept = edgepack("store", "prune", "--older-than", "1d", "--store", folder)
-    assert kept.out == "removed 0 outputs of stages, 0 B\n"
-    pruned = json.loads(edgepack("store", "prune", "--max-size", "1kB", "--store", folder, "--json").out)
-    assert pruned["removed"] == 1
-    assert pruned["freed_bytes"] > 5000
-    assert json.loads(edgepack("store", "list", "--store", folder, "--json").out) == []
-    assert edgepack("store", "list", "--store", folder).out.splitlines()[-1] == "0 outputs of stages, 0 B"
 
 
 def test_a_plan_takes_what_a_build_takes_and_writes_nothing(

@@ -1,0 +1,269 @@
+"""Several machines on one store: a real S3 server with faults before it, and a folder that they all see."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from s3_server import BUCKET, Faults, empty, proxy, s3_server, use
+from shared_outputs import Machine, Output, make
+
+from edgepack.execution.shared import remote
+from edgepack.execution.shared.shared import blob_name
+from edgepack.execution.store import VALUE
+
+pytestmark = pytest.mark.slow
+URL = f"s3://{BUCKET}/team"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[int]:
+    with s3_server() as port:
+        yield port
+
+
+@pytest.fixture
+def faults(server: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """The faults of a proxy before an empty server, which clients take for the server."""
+    empty(server)
+    found = Faults()
+    with proxy(server, found) as port:
+        for name, value in use(port).items():
+            monkeypatch.setenv(name, value)
+        yield found
+
+
+def test_what_one_machine_made_another_one_takes(faults: Faults, tmp_path: Path) -> None:
+    first, second = Machine(tmp_path / "a", URL), Machine(tmp_path / "b", URL)
+    made, taken = first.output(size=5_000_000), second.output(size=5_000_000)
+    assert (first.ran, second.ran, second.reused) == (["stage"], [], ["stage"])
+    assert made.path.relative_to(first.folder) == taken.path.relative_to(second.folder)
+    documents = [json.loads((output.path.parent / VALUE).read_bytes()) for output in (made, taken)]
+    assert documents[0] == documents[1]
+    asked = len(faults.seen)
+    assert Machine(tmp_path / "b", URL).output(size=5_000_000) == taken
+    assert len(faults.seen) == asked, "what is here is not asked for again"
+    assert not (first.told)
+    assert not (second.told)
+
+
+def test_the_record_is_written_last_and_contents_once(faults: Faults, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "a", URL)
+    machine.output(1)
+    machine.run("other", 1, {}, Output, make(1))
+    puts = [path for method, path in faults.seen if method == "PUT"]
+    assert ["records" in path for path in puts] == [False, False, True, True]
+
+
+def test_a_reader_writes_nothing(faults: Faults, tmp_path: Path) -> None:
+    Machine(tmp_path / "a", URL).output(1)
+    faults.seen.clear()
+    reader = Machine(tmp_path / "b", URL + "?read-only")
+    reader.output(1)
+    reader.output(2)
+    assert (reader.ran, reader.reused) == (["stage"], ["stage"])
+    assert {method for method, _ in faults.seen} == {"GET"}
+
+
+def test_what_was_measured_stays_on_its_machine(faults: Faults, tmp_path: Path) -> None:
+    for machine in (Machine(tmp_path / "a", URL), Machine(tmp_path / "b", URL)):
+        machine.run("speed", 1, {}, Output, make(), shared=False)
+        assert machine.ran == ["speed"]
+    assert not faults.seen
+
+
+def test_paths_of_one_machine_do_not_travel(faults: Faults, tmp_path: Path) -> None:
+    def names_another(out: Path) -> Output:
+        (out / "x").write_text("x")
+        return Output(tmp_path / "elsewhere", 1)
+
+    Machine(tmp_path / "a", URL).run("stage", 1, {}, Output, names_another)
+    assert not [path for method, path in faults.seen if method == "PUT"]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../../../secret", "deep/../../x"])
+def test_a_record_cannot_name_files_outside(faults: Faults, tmp_path: Path, path: str) -> None:
+    writer = Machine(tmp_path / "a", URL)
+    key, _ = writer._place("stage", 1, {"number": 1, "size": 1000})
+    (tmp_path / "empty").mkdir()
+    document = {"stage": "stage", "version": 1, "files": {}, "value": {"path": path, "number": 1}}
+    writer.shared.keep(key, document, tmp_path / "empty")
+    reader = Machine(tmp_path / "b", URL)
+    assert reader.output(1).path.is_relative_to(reader.folder)
+    assert reader.ran == ["stage"]
+
+
+@pytest.mark.parametrize("what", ["records", "blobs"])
+def test_what_was_changed_is_made_again_and_mended(faults: Faults, tmp_path: Path, what: str) -> None:
+    Machine(tmp_path / "a", URL).output(1)
+    faults.change = lambda method, path: method == "GET" and what in path
+    second = Machine(tmp_path / "b", URL)
+    second.output(1)
+    assert second.ran == ["stage"]
+    assert "is not used" in second.told[0]
+    faults.change = lambda _m, _p: False
+    third = Machine(tmp_path / "c", URL)
+    third.output(1)
+    assert third.ran == []
+
+
+def test_damaged_contents_in_the_store_are_written_again(faults: Faults, tmp_path: Path) -> None:
+    first = Machine(tmp_path / "a", URL)
+    made = first.output(1)
+    digest = remote.hashlib.sha256(made.path.read_bytes()).hexdigest()
+    first.shared.remote.write(blob_name(digest), b"\0" * 1000)
+    second, third = Machine(tmp_path / "b", URL), Machine(tmp_path / "c", URL)
+    second.output(1)
+    third.output(1)
+    assert (second.ran, third.ran) == (["stage"], [])
+
+
+def test_a_cut_answer_is_asked_for_again(faults: Faults, tmp_path: Path) -> None:
+    Machine(tmp_path / "a", URL).output(1, size=300_000)
+    left = [2]
+
+    def cut(method: str, path: str) -> bool:
+        left[0] -= method == "GET" and "blobs" in path
+        return method == "GET" and "blobs" in path and left[0] >= 0
+
+    faults.cut = cut
+    second = Machine(tmp_path / "b", URL)
+    second.output(1, size=300_000)
+    assert second.ran == []
+
+
+def test_answers_that_fail_now_and_then_cost_nothing(faults: Faults, tmp_path: Path) -> None:
+    chance = random.Random(0)
+    faults.error = lambda _m, _p: chance.random() < 0.2
+    first, second = Machine(tmp_path / "a", URL), Machine(tmp_path / "b", URL)
+    for number in range(6):
+        first.output(number)
+    for number in range(6):
+        second.output(number)
+    assert second.ran == []
+    assert not (first.told)
+    assert not (second.told)
+
+
+def test_a_store_that_fails_ends_no_build_and_is_left_alone(faults: Faults, tmp_path: Path) -> None:
+    faults.error = lambda _m, _p: True
+    machine = Machine(tmp_path / "a", URL)
+    for number in range(4):
+        machine.output(number)
+    assert machine.ran == ["stage"] * 4
+    assert "fails" in machine.told[0]
+    assert "left alone" in machine.told[-1]
+    assert len(machine.told) == 2
+    asked = len(faults.seen)
+    machine.output(9)
+    assert len(faults.seen) == asked
+
+
+@pytest.mark.parametrize("what", ["records", "blobs"])
+def test_a_lost_update_is_made_again(faults: Faults, tmp_path: Path, what: str) -> None:
+    faults.lose = lambda method, path: method == "PUT" and what in path
+    first = Machine(tmp_path / "a", URL)
+    first.output(1)
+    faults.lose = lambda _m, _p: False
+    second, third = Machine(tmp_path / "b", URL), Machine(tmp_path / "c", URL)
+    second.output(1)
+    third.output(1)
+    assert (second.ran, third.ran) == (["stage"], [])
+
+
+def test_a_slow_store_is_waited_for(faults: Faults, tmp_path: Path) -> None:
+    Machine(tmp_path / "a", URL).output(1)
+    faults.slow_s = 0.5
+    second = Machine(tmp_path / "b", URL)
+    second.output(1)
+    assert second.ran == []
+
+
+def test_one_that_is_too_slow_is_not(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Machine(tmp_path / "a", URL).output(1)
+    monkeypatch.setattr(remote, "_LEAST_S", 0.0)
+    monkeypatch.setattr(remote, "_LEAST_BYTES_PER_S", 10_000_000)
+    faults.slow_s = 0.1
+    second = Machine(tmp_path / "b", URL)
+    second.output(1)
+    assert second.ran == ["stage"]
+    assert "too slowly" in second.told[0]
+
+
+def test_no_bucket_and_no_right_to_it_are_said(faults: Faults, tmp_path: Path) -> None:
+    machine = Machine(tmp_path / "a", "s3://none-of-this-name/x")
+    machine.output(1)
+    assert "fails" in machine.told[0]
+
+
+def test_only_what_was_written_with_the_key_is_taken(faults: Faults, tmp_path: Path) -> None:
+    Machine(tmp_path / "a", URL).output(1)
+    team = Machine(tmp_path / "b", URL, b"k" * 32)
+    team.output(1)
+    assert team.ran == ["stage"]
+    assert "EDGEPACK_STORE_KEY" in team.told[0]
+    mate, reader = Machine(tmp_path / "c", URL, b"k" * 32), Machine(tmp_path / "d", URL)
+    mate.output(1)
+    reader.output(1)
+    assert (mate.ran, reader.ran) == ([], [])
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["s3", "file"])
+def test_writers_at_once_leave_whole_outputs(faults: Faults, tmp_path: Path, kind: str) -> None:
+    url = URL if kind == "s3" else f"file://{tmp_path}/shared"
+    machines = [Machine(tmp_path / str(number), url) for number in range(6)]
+    start = threading.Barrier(len(machines))
+
+    def work(machine: Machine) -> None:
+        start.wait()
+        for number in random.Random(str(machine.folder)).sample(range(8), 8):
+            machine.output(number, size=50_000)
+
+    with ThreadPoolExecutor(len(machines)) as pool:
+        list(pool.map(work, machines))
+    late = Machine(tmp_path / "late", url)
+    for number in range(8):
+        late.output(number, size=50_000)
+    assert late.ran == []
+    assert not [line for machine in machines for line in machine.told]
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from shared_outputs import Machine
+machine = Machine(Path(sys.argv[2]), sys.argv[3])
+print("ready", flush=True)
+for number in range(1000):
+    machine.output(number, size=200_000)
+"""
+
+
+def test_a_killed_writer_leaves_nothing_half(tmp_path: Path) -> None:
+    url, helpers = f"file://{tmp_path}/shared", Path(__file__).parents[2] / "helpers"
+    for round_ in range(4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, helpers, tmp_path / f"w{round_}", url], stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        threading.Event().wait(0.2 + 0.15 * round_)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    reader = Machine(tmp_path / "reader", url)
+    for number in range(5):
+        reader.output(number, size=200_000)
+    assert not reader.told
+    assert [*(tmp_path / "shared" / "records" / "stage").iterdir()]

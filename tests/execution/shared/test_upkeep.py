@@ -1,0 +1,115 @@
+"""Keeping a shared store small and whole."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+from shared_outputs import Machine, Output, make
+
+from edgepack.errors import StorageError
+from edgepack.execution.shared import upkeep
+from edgepack.execution.shared.upkeep import entries_of_shared, prune_shared, remove_damaged, verify_shared
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    """Four outputs of a machine, of about 1, 2, 3 and 4 kB, the largest one the oldest."""
+    made = Machine(tmp_path / "local", f"file://{tmp_path}/shared")
+    for number in range(1, 5):
+        made.output(number, size=number * 1000)
+        for entry in entries_of_shared(made.shared):
+            if entry.size_bytes == number * 1000:
+                stamp = time.time() - number * 3600
+                os.utime(tmp_path / "shared" / entry.name, (stamp, stamp))
+    return made
+
+
+def blobs(folder: Path) -> list[int]:
+    return sorted(path.stat().st_size for path in (folder / "shared" / "blobs").rglob("*") if path.is_file())
+
+
+def test_entries_are_listed_the_oldest_first(machine: Machine) -> None:
+    found = entries_of_shared(machine.shared)
+    assert [entry.size_bytes for entry in found] == [4000, 3000, 2000, 1000]
+    assert {(entry.stage, entry.bad) for entry in found} == {("stage", "")}
+
+
+def test_the_oldest_go_until_the_rest_fits(machine: Machine, tmp_path: Path) -> None:
+    removed = prune_shared(machine.shared, None, 3500)
+    assert [entry.size_bytes for entry in removed] == [4000, 3000]
+    assert blobs(tmp_path) == [0, 1000, 2000]
+    assert not verify_shared(machine.shared)
+
+
+def test_what_is_older_goes(machine: Machine, tmp_path: Path) -> None:
+    removed = prune_shared(machine.shared, time.time() - 2.5 * 3600, None)
+    assert [entry.size_bytes for entry in removed] == [4000, 3000]
+
+
+def test_contents_that_another_output_has_stay(machine: Machine, tmp_path: Path) -> None:
+    machine.run("other", 1, {}, Output, make(4, 4000))
+    prune_shared(machine.shared, time.time() - 3.5 * 3600, None)
+    assert 4000 in blobs(tmp_path)
+    assert not verify_shared(machine.shared)
+
+
+def test_what_others_put_there_stays_and_what_was_left_goes(machine: Machine, tmp_path: Path) -> None:
+    folder = tmp_path / "shared" / "blobs"
+    old = time.time() - 100_000
+    names = {"note.txt": True, f"ab/{'ab' + 'c' * 62}": False, f"ab/{'ab' + 'd' * 62}": True, "ab/.edgepack-12": False}
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+        if "d" * 62 not in name:  # new: its record may be on its way
+            os.utime(folder / name, (old, old))
+    prune_shared(machine.shared, None, 1 << 40)
+    assert {name: (folder / name).exists() for name in names} == names
+
+
+def test_damage_is_found_removed_and_made_again(machine: Machine, tmp_path: Path) -> None:
+    (three,) = [p for p in (tmp_path / "shared" / "blobs").rglob("*") if p.is_file() and p.stat().st_size == 3000]
+    (two,) = [p for p in (tmp_path / "shared" / "blobs").rglob("*") if p.is_file() and p.stat().st_size == 2000]
+    three.write_bytes(b"\0" * 3000)
+    two.unlink()
+    record = tmp_path / "shared" / next(e.name for e in entries_of_shared(machine.shared) if e.size_bytes == 1000)
+    record.write_bytes(b"{}")
+    found = verify_shared(machine.shared)
+    assert len(found) == 3
+    whys = " ".join(damage.why for damage in found)
+    assert "does not hold what its name says" in whys
+    assert "is missing" in whys
+    assert "is missing" in whys.replace("the key", "")
+    remove_damaged(machine.shared, found)
+    assert not verify_shared(machine.shared)
+    again = Machine(tmp_path / "other", machine.shared.url)
+    for number in range(1, 5):
+        again.output(number, size=number * 1000)
+    assert again.ran == ["stage"] * 3
+
+
+def test_a_writer_beside_a_prune_loses_nothing(machine: Machine, tmp_path: Path, monkeypatch: object) -> None:
+    """What it found there is removed between its look and its record: it looks again at the end."""
+    other = Machine(tmp_path / "other", machine.shared.url)
+    write = other.shared.remote.write
+
+    def prune_before(name: str, data: bytes) -> None:
+        prune_shared(machine.shared, None, 0)
+        write(name, data)
+
+    other.shared.remote.write = prune_before  # type: ignore[method-assign]
+    other.run("other", 1, {}, Output, make(4, 4000))
+    assert not verify_shared(machine.shared)
+    assert [entry.stage for entry in entries_of_shared(machine.shared)] == ["other"]
+
+
+def test_a_store_that_fails_is_an_error_here(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> object:
+        raise OSError("gone")
+
+    monkeypatch.setattr(machine.shared.remote._files, "find", fail)
+    with pytest.raises(StorageError, match="gone"):
+        entries_of_shared(machine.shared)
+    assert upkeep._GRACE_S > 3600
