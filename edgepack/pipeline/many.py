@@ -87,14 +87,15 @@ class _Work:
         self.rows: ThreadPoolExecutor | None = None
         self.over = False  # what fails from now on fails because all is being ended
         self._total, self._begun = matrix.size, set[str]()
+        self._several = len(matrix.plans) > 1
         self._lock = threading.Lock()
         names = [name for plan in matrix.plans for name in _names(plan)]
         self._pace = Pace(names, matrix.out / "durations.json")
 
     def runner(self, plan: BuildPlan) -> StageRunner:
         """Return what runs the stages of a model, or of one row of it."""
-        # Of several models at once each line must say of which it is.
-        events = self.events if self.cluster is None else Named(self.events, plan.name)
+        # Of several models each line must say of which it is.
+        events = Named(self.events, plan.name) if self._several else self.events
         limit_s = plan.settings.compile_limit_s
         return StageRunner(self.store.beside(), plan.out / "logs", events, limit_s, host_facts(), self.cluster)
 

@@ -103,6 +103,7 @@ def read_matrix(paths: Sequence[str], changes: Mapping[str, Any] | None = None) 
         raise ConfigError(f"{path}: models is empty", hint="add a [[models]] table with model = ...")
     folder = Path(out or (path.parent / file.out if file.out else f"artifacts/{path.stem}"))
     models = [_settings(file, number, path, folder, changes) for number in range(len(file.models))]
+    _refuse_twice(models, [f"{path}: models: {number}" for number in range(len(models))])
     return _matrix(path.stem, folder, models, file, str(path))
 
 
@@ -125,7 +126,8 @@ def _several(paths: Sequence[str], changes: dict[str, Any], out: str | None) -> 
     for path in paths:
         settings = check_settings(dataclasses.replace(read_settings(Path(path)), **changes))
         models.append(dataclasses.replace(settings, out=settings.out or str(folder / str(settings.name))))
-    return _matrix(folder.name, folder, models, ModelsFile(()), " and ".join(paths[:2]))
+    _refuse_twice(models, paths)
+    return _matrix(folder.name, folder, models, ModelsFile(()), " and ".join(paths))
 
 
 def _settings(file: ModelsFile, number: int, path: Path, out: Path, changes: Mapping[str, Any]) -> BuildSettings:
@@ -144,12 +146,6 @@ def _settings(file: ModelsFile, number: int, path: Path, out: Path, changes: Map
 
 
 def _matrix(name: str, out: Path, models: list[BuildSettings], file: ModelsFile, where: str) -> Matrix:
-    names = [str(settings.name) for settings in models]
-    for twice in (found for found in names if names.count(found) > 1):
-        raise ConfigError(f"{where}: two models are called {twice!r}", hint="give one of them a name = ...")
-    places = [str(settings.out) for settings in models]
-    for twice in (found for found in places if places.count(found) > 1):
-        raise ConfigError(f"{where}: two models have the folder {twice}", hint="give each its own out = ...")
     rows = _Rows(models, where)
     for kind, which in (("exclude", w) for w in file.exclude):
         rows.take(kind, which)
@@ -161,6 +157,23 @@ def _matrix(name: str, out: Path, models: list[BuildSettings], file: ModelsFile,
     if matrix.size > _MOST_ROWS:
         raise ConfigError(f"{where}: {matrix.size} rows", hint=f"at most {_MOST_ROWS} are built at once")
     return matrix
+
+
+def _refuse_twice(models: Sequence[BuildSettings], places: Sequence[str]) -> None:
+    """Raise ``ConfigError`` where two models have one name or one folder; ``places`` says where each is written."""
+    names, folders = dict[str, str](), dict[str, str]()
+    for settings, place in zip(models, places, strict=True):
+        name, folder = str(settings.name), str(settings.out)
+        if name in names:
+            raise ConfigError(
+                f"{names[name]} and {place}: two models are called {name!r}", hint="give one of them a name = ..."
+            )
+        if folder in folders:
+            raise ConfigError(
+                f"{folders[folder]} and {place}: two models have the folder {folder}",
+                hint="give each its own out = ...",
+            )
+        names[name] = folders[folder] = place
 
 
 class _Rows:

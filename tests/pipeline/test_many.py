@@ -96,6 +96,8 @@ def test_a_model_that_fails_is_its_rows(built: Built) -> None:
     assert "there is no file" in str(built.result.rows[2].reason)
     assert exit_code(built.result) != 0
     assert any("no_model: there is no file" in note for note in built.events.notes)
+    assert all(note.startswith(("first: ", "second: ", "no_model: ")) for note in built.events.notes)
+    assert any(note.startswith("first: ") for note in built.events.notes) or not built.result.warnings
     assert list((built.folder / "all" / "no_model").glob("*.edgepack")) == []
 
 

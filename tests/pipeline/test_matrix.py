@@ -88,6 +88,9 @@ def test_several_files_of_settings_are_many_models(tmp_path: Path) -> None:
     found = read_matrix(paths, {"out": "all"})
     assert rows(found) == ["a host-onnxruntime fp32", "b host-onnxruntime fp32"]
     assert [plan.out for plan in found.plans] == [tmp_path / "own", Path("all/b")]
+    (tmp_path / "c.toml").write_text("model = 'other/b.onnx'\n")
+    with pytest.raises(ConfigError, match=r"b\.toml and .*c\.toml: two models are called 'b'"):
+        read_matrix([*paths, str(tmp_path / "c.toml")])
     with pytest.raises(ConfigError, match=r"net\.onnx is not an edgepack\.toml"):
         read_matrix([paths[0], "net.onnx"])
 
@@ -96,7 +99,7 @@ def test_several_files_of_settings_are_many_models(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("models = []\n", "models is empty"),
-        (DEFAULTS + MODELS + "[[models]]\nmodel = 'other/a.onnx'\n", "two models are called 'a'"),
+        (DEFAULTS + MODELS + "[[models]]\nmodel = 'other/a.onnx'\n", "0 and .*models: 2: two models are called 'a'"),
         (DEFAULTS + MODELS + "[[models]]\nmodell = 'c.onnx'\n", r"models: 2: unknown key 'modell'"),
         (DEFAULTS + MODELS + "[[models]]\nmodel = 'c.onnx'\nout = 'x'\n", r"models: 2: out cannot be set"),
         (DEFAULTS + "name = 'x'\n" + MODELS, "defaults: name cannot be set"),
