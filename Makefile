@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-report bench-tvm bench-tvm-tuning \
-  peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-serving test-device \
+.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-cluster bench-report bench-tvm \
+  bench-tvm-tuning peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-serving test-device \
   tvm-models lock clean
 .DELETE_ON_ERROR:
 
@@ -97,6 +97,12 @@ dist: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/believe.py $(BELIEVE)
+
+# What workers bring and cost: 96 bundles serial, on two workers, and while these are killed 20 times (the same digests);
+# 200 tasks on 50 simulated workers; a merge of 1000 devices' statistics. Prints, and writes artifacts/cluster.json. A part
+# of it: make bench-cluster PARTS="tasks merge".
+bench-cluster: $(READY)
+	$(BIN)/python benchmarks/cluster.py $(PARTS)
 
 # A page of 500 made-up results of 40 devices in a headless Chromium: how long it takes to open and to filter.
 bench-report: $(READY)

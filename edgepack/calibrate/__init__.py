@@ -96,7 +96,7 @@ def all_statistics(
     """Return the statistics of every observed tensor, sources before what is derived from them."""
     import onnxruntime
 
-    from edgepack.calibrate.checkpoint import Checkpoint
+    from edgepack.calibrate.checkpoint import CHECKPOINT, Checkpoint
     from edgepack.calibrate.measure import Job, measure
     from edgepack.calibrate.statistics import derive
 
@@ -118,7 +118,7 @@ def all_statistics(
                 "onnxruntime": onnxruntime.__version__,
             }
         )
-        checkpoint = Checkpoint(out / f".checkpoint-{key[:16]}.npz", key, tensors)
+        checkpoint = Checkpoint(out / f"{CHECKPOINT}{key[:16]}.npz", key, tensors)
 
         def tell(what: str, done: int, _total: int, /, before: int = place * total) -> None:
             progress(what, before + done, total * len(parts))

@@ -12,6 +12,8 @@ from edgepack.calibrate.histogram import Counts
 from edgepack.calibrate.statistics import Statistics
 from edgepack.specs.types import Array
 
+CHECKPOINT = ".checkpoint-"  # what the names of these files begin with
+
 
 @dataclass(frozen=True)
 class Checkpoint:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import platform
 import secrets
+import shutil
 import threading
 import time
 import warnings
@@ -25,27 +27,37 @@ from edgepack import errors
 from edgepack.base import documents
 from edgepack.base.files import scratch_folder
 from edgepack.base.stage import Stage
+from edgepack.calibrate.checkpoint import CHECKPOINT
 from edgepack.device.host import host_facts
 from edgepack.errors import ChildError, ConfigError, ToolchainError
 from edgepack.execution import child, modules
 from edgepack.execution.turns import machine_id, turn
+from edgepack.pipeline.needs import Needs, needs_of
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 5.0  # how often it is asked whether workers that a task may run on are left
 _WAIT_S = 60.0  # for a first worker, and for one again after all have died
+_SILENT_S = 60.0  # after which a worker of this machine that says nothing counts as lost
+_GPU = "EDGEPACK_WORKER_GPU"
+_GPU_RESOURCE = "edgepack-gpu"
 _DEATHS = 8  # of workers while they ran a task, after which it is at fault
 _MOST_LOCAL = 256
 
 
 @dataclass(frozen=True)
 class WorkerFacts:
-    """What must be the same on a worker as here, by its name; ``machine`` tells where it runs."""
+    """What must be the same on a worker as here, by its name; ``machine`` tells where it runs, and what that has.
+
+    ``gpus`` are the numbers, as CUDA counts, of the GPUs that processes of the worker's environment may use.
+    """
 
     tools: Mapping[str, str]
     processor: tuple[str, ...]
     machine: str
     sees: bool
+    memory_bytes: int = 0
+    gpus: tuple[str, ...] = ()
 
     def differs(self, here: WorkerFacts) -> str | None:
         """Return in words why a worker must not be given stages; None where it may."""
@@ -74,13 +86,65 @@ def worker_facts(root: str, probe: str, text: str) -> WorkerFacts:
         **modules.packages(root),
         **modules.extensions(),
     }
-    return WorkerFacts(tools, (host.cpu, host.arch, *host.isa), machine_id(), sees)
+    return WorkerFacts(
+        tools,
+        (host.cpu, host.arch, *host.isa),
+        machine_id(),
+        sees,
+        host.memory_bytes,
+        _gpus(named=host.gpu is not None),
+    )
+
+
+def _gpus(*, named: bool, root: Path = Path("/proc/driver/nvidia/gpus")) -> tuple[str, ...]:
+    """Return the numbers of this machine's GPUs for CUDA; those that a variable allows where it is set."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return tuple(number.strip() for number in allowed.split(",") if number.strip() not in ("", "-1"))
+    count = len(list(root.glob("*"))) or int(named)
+    return tuple(str(number) for number in range(count))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one stage on a worker has of its machine: the memory in bytes that is its own, and the worker's GPU."""
+
+    memory_bytes: int
+    gpu: str | None = None
+
+
+def shares_of(
+    workers: Mapping[str, WorkerFacts], threads: Mapping[str, int], earlier: Mapping[str, Share]
+) -> dict[str, Share]:
+    """Return the share of each worker, by its address: memory in equal parts a thread, GPUs to the first, one each.
+
+    A worker keeps the GPU that it had in ``earlier``: stages may be waiting for it.
+    """
+    shares = {}
+    for machine in sorted({facts.machine for facts in workers.values()}):
+        there = sorted(address for address, facts in workers.items() if facts.machine == machine)
+        had = {address: earlier[address].gpu for address in there if address in earlier}
+        count = sum(threads.get(address, 1) for address in there)
+        for address in there:
+            facts = workers[address]
+            if address not in had:
+                had[address] = next((gpu for gpu in facts.gpus if gpu not in had.values()), None)
+            shares[address] = Share(facts.memory_bytes // max(count, 1), had[address])
+    return shares
+
+
+async def take_gpu(gpus: Mapping[str, str | None], dask_worker: Any) -> None:
+    """Tell dask whether this worker has a GPU, and its stages which one; ``gpus`` are by the worker's address."""
+    gpu = gpus.get(dask_worker.address)
+    await dask_worker.set_resources(**{_GPU_RESOURCE: float(gpu is not None)})
+    os.environ[_GPU] = gpu or ""
 
 
 def run_task(task: dict[str, Any]) -> dict[str, Any]:
     """Run a stage in a child of this worker, when it is its turn on this machine; return what it answered, as JSON."""
     module, _, name = task["function"].partition(":")
     function = child.find_function(module, name)
+    _clean(Path(task["out"]))
     said: list[str] = []
     try:
         with turn(Path(task["turns"]), alone=task["alone"]):
@@ -91,11 +155,37 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
                 log=Path(task["log"]),
                 track=Path(task["track"]) if task["track"] is not None else None,
                 said=said.append,
+                environment=_own_gpu() if task["gpu"] else None,
             )
     except errors.EdgepackError as error:
         kept = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        return {"error": kept, "log": getattr(error, "log", ""), "said": said}
+        return {"error": kept, "log": getattr(error, "log", ""), "said": said, "worker": _own_address()}
     return {"result": documents.encode(result), "said": said}
+
+
+def _clean(out: Path) -> None:
+    """Remove what a worker that died left in the folder of a stage, but for where it goes on from."""
+    for left in out.iterdir() if out.is_dir() else ():
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
+        elif not left.name.startswith(CHECKPOINT):
+            left.unlink()
+
+
+def _own_gpu() -> dict[str, str]:
+    """Return the environment in which a stage sees the GPU of this worker and no other one."""
+    number = os.environ.get(_GPU)
+    return {"CUDA_VISIBLE_DEVICES": number} if number else {}
+
+
+def _own_address() -> str:
+    """Return the address of the worker that runs this task; nothing where it is no worker."""
+    from distributed import get_worker
+
+    try:
+        return str(get_worker().address)
+    except ValueError:
+        return ""
 
 
 class Cluster:
@@ -122,6 +212,8 @@ class Cluster:
         self._client, self._turns, self._root, self._note = client, turns, root, note
         self._lock = threading.Lock()
         self._good: dict[str, WorkerFacts] = {}
+        self._shares: dict[str, Share] = {}
+        self._full: set[str] = set()
         self._refused: set[str] = set()
         turns.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         turns.mkdir(exist_ok=True, mode=0o755)
@@ -188,6 +280,15 @@ class Cluster:
             elif (said := f"worker {known[address]}: {why}") not in self._refused:
                 self._refused.add(said)
                 self._note(f"{said}; it is given nothing")
+        self._share()
+
+    def _share(self) -> None:
+        """Divide each machine among its workers anew."""
+        shares = shares_of(self._good, self._client.nthreads(), self._shares)
+        new = {a: share.gpu for a, share in shares.items() if share.gpu is not None and a not in self._shares}
+        if new:
+            self._client.run(take_gpu, new, workers=list(new), on_error="ignore")
+        self._shares = shares
 
     def call(
         self,
@@ -211,8 +312,10 @@ class Cluster:
             "track": str(track) if track is not None else None,
             "turns": str(self._turns),
             "alone": known.host == "speed",
+            "gpu": False,
+            "out": str(arguments[-1]),
         }
-        answer = self._answer(task, known)
+        answer = self._answer(task, known, needs_of(arguments))
         for line in answer["said"]:
             said(line)
         if "error" in answer:
@@ -220,32 +323,58 @@ class Cluster:
         found: T = child.decode_result(function, answer["result"])
         return found
 
-    def _answer(self, task: dict[str, Any], known: Stage) -> dict[str, Any]:
+    def _answer(self, task: dict[str, Any], known: Stage, needs: Needs) -> dict[str, Any]:
+        answer: dict[str, Any] | None = None
         for _ in range(_DEATHS):
-            allowed = self._allowed(known)
-            if not allowed:  # it measures this machine, on which no worker runs
+            allowed = self._allowed(known, needs)
+            if not allowed:  # it needs this machine, on which no worker runs
                 return run_task(task)
-            answer = self._ask(task, allowed)
-            if answer is not None:
+            answer = self._ask(self._fitted(task, allowed, needs), allowed)
+            if answer is not None and not self._is_full(answer):
                 return answer
             _LOG.info("%s is handed out again", known.name)
+        if answer is not None:
+            return answer
         raise ChildError(
             f"{known.name}: {_DEATHS} workers died while they ran it",
             log="",
             hint="see the logs of the workers; one that runs out of memory is ended",
         )
 
-    def _allowed(self, known: Stage) -> list[str]:
+    def _allowed(self, known: Stage, needs: Needs) -> list[str]:
         """Return the addresses of the workers that a stage may run on."""
-        here = self._here.machine
-        return [a for a, facts in self.workers().items() if known.host != "speed" or facts.machine == here]
+        workers, shares, here = self.workers(), self._shares, self._here.machine
+        found = [a for a, facts in workers.items() if known.host != "speed" or facts.machine == here]
+        found = [a for a in found if a not in self._full] or found
+        if needs.gpu:
+            found = [a for a in found if a in shares and shares[a].gpu is not None]
+        return [a for a in found if a in shares and shares[a].memory_bytes >= needs.memory_bytes] or found
+
+    def _fitted(self, task: dict[str, Any], allowed: list[str], needs: Needs) -> dict[str, Any]:
+        """Return the task as it is handed out: what needs more memory than a worker's share runs alone there."""
+        shares = [self._shares[address].memory_bytes for address in allowed if address in self._shares]
+        fits = all(share >= needs.memory_bytes for share in shares)
+        return {**task, "alone": task["alone"] or not fits, "gpu": needs.gpu}
+
+    def _is_full(self, answer: dict[str, Any]) -> bool:
+        """Say whether a stage failed on a worker whose disk is full, and another one is left to run it."""
+        worker = answer.get("worker", "")
+        if answer.get("error", {}).get("kind") != errors.StorageError.__name__ or not worker:
+            return False
+        if worker not in self._full:
+            self._full.add(worker)
+            self._note(f"worker at {worker}: {answer['error']['message']}; it is given nothing more")
+        return bool(set(self._good) - self._full)
 
     def _ask(self, task: dict[str, Any], allowed: list[str]) -> dict[str, Any] | None:
         """Return the answer of a worker; None where those that were asked are gone."""
         from distributed import CancelledError
         from distributed.scheduler import KilledWorker
 
-        pool = self._client.get_executor(pure=False, workers=allowed, allow_other_workers=False, retries=2)
+        resources = {_GPU_RESOURCE: 1} if task["gpu"] else None
+        pool = self._client.get_executor(
+            pure=False, workers=allowed, allow_other_workers=False, retries=2, resources=resources
+        )
         future = pool.submit(run_task, task)
         while True:
             try:
@@ -311,6 +440,7 @@ def _local(count: int) -> Iterator[tuple[Any, Callable[[], None]]]:
     settings = {
         "distributed.scheduler.allowed-failures": _DEATHS,
         "distributed.deploy.lost-worker-timeout": "2s",
+        "distributed.scheduler.worker-ttl": f"{_SILENT_S}s",
         # Their web servers are started even without a dashboard: on this machine only, with nothing to see.
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.stage import stage
-from edgepack.errors import DataError
+from edgepack.errors import DataError, StorageError
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions
 
 
 @dataclass(frozen=True)
@@ -49,4 +51,25 @@ def fails(number: int, out: Path) -> Made:
         raise DataError("sample 1 is broken", hint="look at it")
     if number == 2:
         os.kill(os.getpid(), signal.SIGSEGV)
+    return Made(out, number)
+
+
+@stage("sees")
+def sees(model: CompiledModel, options: RunOptions, seconds: float, out: Path) -> Made:
+    """Write which GPU CUDA would see."""
+    (out / "made.txt").write_text(os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+    time.sleep(seconds)
+    return Made(out / "made.txt", 0)
+
+
+@stage("fills")
+def fills(number: int, diary: str, out: Path) -> Made:
+    """Fail as on a full disk on the worker that runs such a stage first, which leaves half a file: a made-up one."""
+    first = Path(diary)
+    if not first.exists():
+        first.write_text(str(os.getppid()))
+    (out / f"half-{os.getppid()}").write_text("half")
+    if first.read_text() == str(os.getppid()):
+        raise StorageError("no space left while writing half")
+    (out / f"half-{os.getppid()}").unlink()
     return Made(out, number)

@@ -21,11 +21,13 @@ import pytest
 from in_process import Told
 
 from edgepack.device.host import host_facts
-from edgepack.errors import ChildError, ConfigError, DataError, ToolchainError
+from edgepack.errors import ChildError, ConfigError, DataError, StorageError, ToolchainError
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
 from edgepack.pipeline import cluster as module
-from edgepack.pipeline.cluster import Cluster, WorkerFacts, open_cluster
+from edgepack.pipeline.cluster import Cluster, Share, WorkerFacts, open_cluster, shares_of
+from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions
 
 pytestmark = pytest.mark.long
 ROOT = "edgepack.pipeline.cluster"
@@ -247,3 +249,98 @@ HERE = WorkerFacts({"edgepack's code": "a", "onnx": "1"}, ("cpu", "x86_64", "avx
 def test_what_keeps_a_worker_from_stages(there: WorkerFacts, said: str | None) -> None:
     found = there.differs(HERE)
     assert (found is None) if said is None else (said in str(found))
+
+
+# --- what stages need -------------------------------------------------------------------------------------------------
+
+
+def facts(machine: str, memory_bytes: int = 1000, gpus: tuple[str, ...] = ()) -> WorkerFacts:
+    return WorkerFacts({}, ("cpu",), machine, sees=True, memory_bytes=memory_bytes, gpus=gpus)
+
+
+def test_workers_of_a_machine_share_its_memory_and_take_a_gpu_each() -> None:
+    workers = {"a": facts("m", gpus=("0", "1")), "b": facts("m", gpus=("0", "1")), "c": facts("n", 500)}
+    found = shares_of(workers, {"a": 1, "b": 3, "c": 1}, {})
+    assert found == {"a": Share(250, "0"), "b": Share(250, "1"), "c": Share(500)}
+    later = {name: workers[name] for name in ("b", "c")} | {"A": workers["a"]}  # "a" was lost, "A" came
+    again = shares_of(later, {}, found)
+    assert (again["A"].gpu, again["b"].gpu, again["b"].memory_bytes) == ("0", "1", 500)
+    more = shares_of({**later, "d": workers["a"]}, {}, again)
+    assert more["d"].gpu is None
+
+
+@pytest.mark.parametrize(
+    ("allowed", "count", "named", "found"),
+    [
+        (None, 2, True, ("0", "1")),
+        (None, 0, True, ("0",)),
+        (None, 0, False, ()),
+        ("3, 5", 8, True, ("3", "5")),
+        ("", 2, True, ()),
+        ("-1", 2, True, ()),
+    ],
+)
+def test_gpus_are_those_that_cuda_may_use(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    allowed: str | None,
+    count: int,
+    named: bool,
+    found: tuple[str, ...],
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if allowed is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", allowed)
+    for number in range(count):
+        (tmp_path / str(number)).mkdir()
+    assert module._gpus(named=named, root=tmp_path) == found
+
+
+def test_stages_that_use_a_gpu_take_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two made-up GPUs of three workers: as many stages at once, each sees one, and others see what they did."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    model = CompiledModel("made-up", "fp32", tmp_path, "x", (), (), (), {}, device="GPU")
+    with open_cluster("local:3", tmp_path / "store", ROOT, lambda _: None) as cluster, ThreadPoolExecutor(6) as pool:
+
+        def run(number: int) -> str:
+            options = RunOptions(threads=number + 1, device="CPU" if number > 3 else None)
+            return runner(tmp_path, cluster).run(cluster_stages.sees, model, options, 0.3).path.read_text()
+
+        found = list(pool.map(run, range(6)))
+    assert sorted(found[:4]) == ["3", "3", "5", "5"] or set(found[:4]) <= {"3", "5"}
+    assert found[4:] == ["3,5", "3,5"]
+
+
+def test_a_worker_whose_disk_is_full_is_given_nothing_more(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with open_cluster("local:2", tmp_path / "store", ROOT, notes.append) as cluster:
+        made = [runner(tmp_path, cluster).run(cluster_stages.fills, n, str(tmp_path / "first")) for n in range(4)]
+    assert [found.number for found in made] == [0, 1, 2, 3]
+    assert all(not list(found.path.glob("half*")) for found in made), "what was left of the first try is removed"
+    assert len(notes) == 1
+    assert "no space left while writing half; it is given nothing more" in notes[0]
+
+
+def test_disks_that_are_all_full_are_an_error(tmp_path: Path) -> None:
+    with (
+        open_cluster("local:1", tmp_path / "store", ROOT, lambda _: None) as cluster,
+        pytest.raises(StorageError, match="no space left"),
+    ):
+        runner(tmp_path, cluster).run(cluster_stages.fills, 1, str(tmp_path / "first"))
+
+
+def test_a_worker_that_says_nothing_any_more_counts_as_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is lost without an end: the worker is stopped, and neither answers nor closes anything."""
+    monkeypatch.setattr(module, "_SILENT_S", 4)
+    diary = tmp_path / "diary"
+    with open_cluster("local:2", tmp_path / "store", ROOT, lambda _: None) as cluster:
+        pids = sorted(cluster._client.run(os.getpid).values())
+        with ThreadPoolExecutor(4) as pool:
+            made = pool.map(lambda n: runner(tmp_path, cluster).run(cluster_stages.work, n, 0.5, str(diary)), range(8))
+            time.sleep(1.0)
+            os.kill(pids[0], signal.SIGSTOP)
+            try:
+                assert [found.number for found in made] == list(range(8))
+            finally:
+                with contextlib.suppress(ProcessLookupError):  # its keeper ended it
+                    os.kill(pids[0], signal.SIGKILL)
