@@ -14,7 +14,7 @@ from edgepack.benchmark.measure.rank import median_latencies
 from edgepack.calibrate import calibrate
 from edgepack.data.split import Selection
 from edgepack.device.host import host_facts
-from edgepack.embed.check import in_words
+from edgepack.embed.check import in_words as embedded_in_words
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import build_versions, runs_here
 from edgepack.engines.targets import is_this_host
@@ -32,7 +32,7 @@ from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.quantized import WITHOUT_INTEGERS, as_asked, notes_as_is
 from edgepack.pipeline.rows import as_poor, built_row, changed_answers, failed_row, skipped_row, with_latency
-from edgepack.pipeline.settings import AS_IS, BuildSettings, check_max_drop
+from edgepack.pipeline.settings import AS_IS, BuildSettings, check_max_drop, executed
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.describe import model_facts
@@ -161,7 +161,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     model = runner.run(prepare, source, title=f"opset {source.opset}")
     if "preprocessing" in settings.embed:
         made = request.preprocessing
-        model, made = fold_for_pixels(runner, model, made, plan.targets, settings.precisions)
+        model, made = fold_for_pixels(runner, model, made, plan.targets, tuple(map(executed, settings.precisions)))
         request = dataclasses.replace(request, preprocessing=made)
     request = dataclasses.replace(request, task=with_letters(request.task, source))
     selection = select_samples(runner, request, model.inputs, model)
@@ -226,7 +226,7 @@ def build_row(
             found = embedded.evaluation
             compiled, golden, verification = embedded.compiled, found.golden, found.verification
             facts = embedded.facts(facts)
-            notes["embedded"] = in_words(embedded.check)
+            notes["embedded"] = embedded_in_words(embedded.check)
         packed = runner.run(
             pack_bundle, compiled, golden, verification, facts, attempt.graph, title=f"{target.id} {precision}"
         )
