@@ -118,11 +118,11 @@ class RemoteError(EdgepackError):
     """Another machine could not be reached, or what it said cannot be read."""
 
     exit_code = 1
-    default_hint = "see whether 'ssh USER@HOST true' works; run again: what was sent is kept there"
+    default_hint = "see whether 'ssh USER@HOST true' works, then run again: what has been sent is not sent again"
 
 
 class StorageError(EdgepackError):
     """The disk is full or a file cannot be written."""
 
     exit_code = 1
-    default_hint = "free some disk space or choose another folder, then run again: finished stages are kept"
+    default_hint = "free some disk space or choose another folder, then run again"

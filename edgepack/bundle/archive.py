@@ -141,6 +141,11 @@ def open_checked(path: Path) -> Iterator[tuple[IO[bytes], Bundle]]:
             try:
                 layout = read_layout(file, size)
             except LayoutError as error:
+                if path.suffix == ".onnx":
+                    raise BundleError(
+                        f"{path} is named as an ONNX model is, and is not a bundle",
+                        hint="look at it with 'edgepack inspect', make a bundle with 'edgepack build'",
+                    ) from None
                 raise BundleError(f"{path} {error}", hint=_layout_hint(str(error))) from None
             members = {member.name: member for member in layout.members}
             text = _read_whole(file, members[MANIFEST], path, MANIFEST_LIMIT_BYTES)

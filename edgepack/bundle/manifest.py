@@ -70,11 +70,11 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return text
 
 
-def check_name(name: str, what: str = "name") -> None:
+def check_name(name: str, what: str = "name", of: str = " of a bundle") -> None:
     """Refuse a bundle or target name that is not a plain file name. Raises ``ConfigError``."""
     if not _NAME.fullmatch(name):
         raise ConfigError(
-            f"{name[:120]!r} is not a valid {what} of a bundle",
+            f"{name[:120]!r} is not a valid {what}{of}",
             hint="use A-Z a-z 0-9 . _ - and begin with a letter or digit",
         )
 

@@ -31,7 +31,11 @@ def list_environments_(as_json: bool) -> None:
         echo_json(found)
         return
     lines = [f"{e.name}  {size(e.size_bytes)}{'' if e.ready else '  unfinished'}" for e in found]
-    terminal.say(printable("\n".join([f"{environments_folder()}: {len(found)} environments", *lines])))
+    terminal.say(
+        printable(
+            "\n".join([f"{environments_folder()}: {len(found)} environment{'' if len(found) == 1 else 's'}", *lines])
+        )
+    )
 
 
 @environments.command("remove")

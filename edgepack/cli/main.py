@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -152,7 +153,7 @@ def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, 
             return error.message, error.hint, error.exit_code
         case click.ClickException():
             path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else command
-            message = error.format_message()
+            message = " ".join(error.format_message().split())  # Click lists choices a line each
             return message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'", error.exit_code
         case click.Abort() if isinstance(error.__cause__, Terminated):  # what Click makes of an interrupt
             return "terminated", "run the same command again; finished stages are kept", _TERMINATED
@@ -163,8 +164,19 @@ def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, 
         case ModuleNotFoundError() if (missing := missing_package(error)) is not None:
             return missing.message, missing.hint, missing.exit_code
         case OSError():
-            return f"{error.strerror or error}: {error.filename or 'a file'}", StorageError.default_hint, 1
+            return _of_system(error)
     return f"internal error: {type(error).__name__}: {error}", "run again with --debug and report the traceback", 1
+
+
+def _of_system(error: OSError) -> tuple[str, str, int]:
+    """Return what is said of an error of the system: names of our own unfinished files become those of their files."""
+    place = str(error.filename or "a file")
+    folder, _, name = place.rpartition("/")
+    if name.startswith(".") and name.endswith(".tmp"):
+        place = f"{folder}/{name[1:].rsplit('.', 2)[0]}"
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    hint = StorageError.default_hint if full else "see whether the path is right and may be written, or choose another"
+    return f"{error.strerror or error}: {place}", hint, 1
 
 
 def _command_in(words: Sequence[str]) -> str:

@@ -57,5 +57,7 @@ class NamesGroup(click.Group):
 
 def refuse_command(name: str, known: Sequence[str], path: str) -> NoReturn:
     """Raise ``ConfigError`` that says what was probably meant by ``name`` behind ``path``."""
+    if not known:
+        raise ConfigError(f"'{path}' has no commands of its own", hint=f"see '{path} --help'")
     hint: Any = _ELSEWHERE.get(name.lower()) if " " not in path else None
     raise ConfigError(f"no such command {name!r} in '{path}'", hint=hint or suggestion(name, known))

@@ -61,11 +61,12 @@ def pull(reference: str, out: Path | None, folder: str | None, as_json: bool) ->
 
 def _answer(found: Moved, text: str, as_json: bool) -> None:
     from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.format import size
     from edgepack.cli.show.layout import safe
 
     if as_json:
         echo_json(found)
-    moved = f"{found.moved_bytes / 1e6:.1f} of {found.size_bytes / 1e6:.1f} MB moved, manifest {found.digest}"
+    moved = f"{size(found.moved_bytes)} of {size(found.size_bytes)} moved, manifest {found.digest}"
     make_console(as_json).print(safe(f"{text}: {moved}"))
 
 

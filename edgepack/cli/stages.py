@@ -162,7 +162,10 @@ def quantize(
 @_onnx
 @click.option("-t", "--target", shell_complete=complete_target, required=True, help="Device profile to compile for.")
 @click.option(
-    "-p", "--precision", type=OneOf(PRECISIONS), default="fp32", show_default=True, help="Precision of MODEL."
+    "-p",
+    "--precision",
+    type=OneOf(PRECISIONS),
+    help="Precision of MODEL  [default: int8 if it is quantized, else fp32]",
 )
 @_out("Folder")
 @options("compile_limit", "store", "json")

@@ -188,10 +188,14 @@ def schema(document: str) -> None:
 
 
 @click.command("list")
-@click.argument("kind", type=OneOf(("targets", "recipes", "precisions", "observers", "metrics")), required=False)
+@click.argument(
+    "kind",
+    type=OneOf(("targets", "recipes", "tasks", "decoders", "precisions", "observers", "metrics")),
+    required=False,
+)
 @options("json")
 def list_(kind: str | None, as_json: bool) -> None:
-    """List the names that options take: targets, recipes, precisions, observers, metrics.
+    """List the names that options take: targets, recipes, tasks, decoders, precisions, observers, metrics.
 
     With KIND one name a line, for programs.
     """

@@ -56,7 +56,7 @@ def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
     from edgepack.bundle.manifest import check_name
     from edgepack.trust.keys import make_key
 
-    check_name(name)
+    check_name(name, of=" of a key")
     made = make_key(name, out, _passphrase(ask=True) if encrypt else None)
     lines = (f"wrote {out / name}.key.pem: keep it secret", f"wrote {out / name}.pub.pem: key {made.public.id[:16]}")
     _answer({"name": name, "id": made.public.id, "public": made.public.pem}, lines, as_json)

@@ -136,7 +136,7 @@ def _make(function: Any, source: str) -> tuple[Any, Any]:
     module = function if isinstance(function, torch.nn.Module) else function()
     if not isinstance(module, torch.nn.Module):
         raise ModelError(
-            f"{source} gave a {type(module).__name__}, not a torch.nn.Module",
+            f"{source} gave a value of type {type(module).__name__}, not a torch.nn.Module",
             hint="name a function without arguments, or a class, that returns the module with its weights loaded",
         )
     file = sys.modules.get(function.__module__)

@@ -66,6 +66,8 @@ from edgepack.verify.metrics.user_function import user_metric_code
 from edgepack.verify.outputs import StoredOutputs
 from edgepack.verify.reference import reference
 
+_MIXES = "samples that are run at once depend on each other: a batch gives other answers than its samples"
+
 
 @dataclass(frozen=True)
 class Original:
@@ -177,11 +179,14 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     parts = runner.run(find_parts, model, samples, title="what the outputs consist of")
     metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled, task=samples.task)
     check_max_drop(settings.max_drop, metric)
+    if settings.max_drop is not None and METRICS.get(metric).needs_labels and not samples.labelled:
+        raise ConfigError(
+            f"--max-drop limits the drop of {metric}, which needs labels, and the samples have none",
+            hint="add labels (class folders, labels.csv or --eval), or limit what changes with --max-change 0.02",
+        )
     mixes = mixes_batch(read_golden(golden))
     if mixes:
-        runner.events.note(
-            "samples that are run at once depend on each other: a batch gives other answers than its samples"
-        )
+        runner.events.note(_MIXES)
     facts = _facts(model, runner)
     return Original(source, model, selection, golden, outputs, metric, code, found, mixes, parts, facts)
 
@@ -207,6 +212,10 @@ def build_row(
     evaluation: Evaluation | None = None
     trials: tuple[Trial, ...] = ()
     _, notes = how_to_run(target)
+    if original.selection.notes:
+        notes["data"] = "; ".join(original.selection.notes)
+    if original.mixes_batch:
+        notes["batch"] = _MIXES
     try:
         ranges = calibrate_for(plan, original, target, precision, runner)
         attempt = build_attempt(plan, original, target, precision, ranges, target.quantization, "", runner)
@@ -457,7 +466,6 @@ def _finish(
         name = f"{plan.name}-{result.target}-{result.precision}.json"
         write_text(plan.out / "results" / name, documents.to_json(result))
     report = plan.out / "report.html"
-    write_report(results, finished, report)
     built = BuildResult(
         name=plan.name,
         rows=finished,
@@ -470,6 +478,7 @@ def _finish(
         lint=original.lint,
     )
     write_text(plan.out / "build.json", documents.to_json(built))
+    write_report(results, finished, report)  # last: it is the largest, and made of the others
     return built
 
 

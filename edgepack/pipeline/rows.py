@@ -132,7 +132,7 @@ def _notes_on_closeness(row: BuildRow, evaluation: Evaluation) -> dict[str, str]
             f"the outputs are decisions: {100 * (1 - (close.mismatch or 0)):.2f} % equal the fp32 model's"
         )
     if close.sqnr_db is not None and close.n < _FEW:
-        notes["samples"] = f"SQNR on {close.n} samples says little: give {_FEW} or more"
+        notes["samples"] = f"SQNR on {close.n} sample{'s' if close.n > 1 else ''} says little: give {_FEW} or more"
     known = row.precision != "fp32" and close.sqnr_db is not None and worst.worst_db is not None
     if known and (worst.worst_db or 0.0) < (close.sqnr_db or 0.0) - _FAR_BELOW_DB:
         notes["worst part"] = f"{worst.worst} has {worst.worst_db:.1f} dB, all outputs together {close.sqnr_db:.1f}"

@@ -218,12 +218,13 @@ def _check_numbers(settings: BuildSettings) -> None:
     )
     for name, value, low, high in bounds:
         if value is not None and not low <= value <= high:
-            hint = f"give a value from {low:g} to {high:g}"
+            whole = isinstance(value, int)
+            hint = f"give a value from {low:d} to {high:d}" if whole else f"give a value from {low:g} to {high:g}"
             if name == "max-drop" and value > 1:
                 hint += (
                     f"; it is a fraction: {value:g} percentage points is {value / 100:g}, or {value:g}pt as an option"
                 )
-            raise ConfigError(f"--{name} {value:g} is out of range", hint=hint)
+            raise ConfigError(f"--{name} {value if whole else format(value, 'g')} is out of range", hint=hint)
     if settings.observer is not None:
         check_observer(settings.observer)
         if settings.percentile is not None:

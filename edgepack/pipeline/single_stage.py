@@ -17,6 +17,8 @@ from edgepack.engines.fallback import runs_here
 from edgepack.engines.targets import load_target
 from edgepack.errors import ConfigError
 from edgepack.execution.runner import StageRunner
+from edgepack.graph.load import read_proto
+from edgepack.graph.passes import is_quantized
 from edgepack.pipeline.plan import chosen_task
 from edgepack.pipeline.stages.compile import compile_for_target
 from edgepack.pipeline.stages.export import export_and_prepare, load_onnx
@@ -132,10 +134,22 @@ def quantize_model(runner: StageRunner, path: Path, ranges: Path, target: str) -
     return runner.run(quantize, model, found, rules, title=target)
 
 
-def compile_file(runner: StageRunner, path: Path, target: str, precision: Precision) -> CompiledModel:
-    """Return the engine's own files of a .onnx that is in ``precision`` already."""
+def compile_file(runner: StageRunner, path: Path, target: str, precision: Precision | None) -> CompiledModel:
+    """Return the engine's own files of a .onnx that is in ``precision`` already; None takes what the graph is in.
+
+    Raises ``ConfigError`` for int8 of a float graph, and for another precision of a quantized one.
+    """
     profile = load_target(target)
-    return runner.run(compile_for_target, load_onnx(runner, path), profile, precision, title=f"{target} {precision}")
+    model = load_onnx(runner, path)
+    quantized = is_quantized(read_proto(model, weights=False))
+    if precision is None:
+        precision = "int8" if quantized else "fp32"
+    if quantized != (precision == "int8"):
+        raise ConfigError(
+            f"{path.name} {'computes in int8' if quantized else 'has no quantized operators'}, not in {precision}",
+            hint="leave --precision out" if quantized else "quantize it first: edgepack quantize",
+        )
+    return runner.run(compile_for_target, model, profile, precision, title=f"{target} {precision}")
 
 
 def pack_folder(

@@ -51,6 +51,8 @@ class BundleDescription:
 
 def is_bundle(path: Path) -> bool:
     """Say whether ``path`` is to be read as a bundle: by its name, else by its first bytes."""
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder", hint="give a .onnx or a .edgepack file in it")
     if not path.is_file():
         raise ModelError(f"there is no file {path}", hint="give a .onnx or a .edgepack file")
     if path.suffix == ".edgepack" or is_onnx(path):

@@ -54,6 +54,11 @@ class Folder:
 
 def parse(text: str) -> Reference | Folder:
     """Return what a reference names. Raises ``ConfigError``."""
+    if text.startswith("oci://"):
+        raise ConfigError(
+            f"{text[:120]!r}: a registry is named without 'oci://', and a folder is oci:FOLDER",
+            hint=f"registry: {text[6:120]}; folder: oci:/PATH:TAG with one slash",
+        )
     if text.startswith("oci:") and (found := _FOLDER.fullmatch(text)):
         return Folder(Path(found[1]), found[2] or "latest")
     match = _REFERENCE.fullmatch(text) if len(text) < _MOST_CHARACTERS else None

@@ -249,7 +249,9 @@ def rollback(root: Path) -> InstallRecord:
             return read_record(root / VERSIONS / name)
         wanted = previous_id(root)
         if wanted is None:
-            raise ConfigError(f"{root} has no earlier version to go back to", hint="see 'edgepack status'")
+            raise ConfigError(
+                f"{root} has no earlier version to go back to", hint=f"see 'edgepack status --root {root}'"
+            )
         record = read_record(root / VERSIONS / wanted)
         check_version(root / VERSIONS / wanted, record)
         admit(open_bundle(root / VERSIONS / wanted / record.file), new=False)

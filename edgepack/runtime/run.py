@@ -23,7 +23,7 @@ from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import RunOptions
 from edgepack.specs.task import Frame
 from edgepack.specs.types import Array
-from edgepack.tasks import TASKS, answer, prepare
+from edgepack.tasks import TASKS, TENSORS, answer, prepare
 from edgepack.tasks.pictures import frame_of_input, open_pixels
 
 _TOP = 5
@@ -123,9 +123,10 @@ def _stream(source: Path | str, model: LoadedModel) -> Answer | None:
 
 def with_answer(found: Answer, manifest: Manifest) -> Answer:
     """Return outputs with what the bundle's task makes of them, where they are those for one thing."""
-    if found.frame is None or manifest.task is None:
+    task = task_of(manifest)
+    if found.frame is None or (manifest.task is None and task.kind == TENSORS):
         return found
-    return dataclasses.replace(found, answer=answer(task_of(manifest), found.outputs, found.frame))
+    return dataclasses.replace(found, answer=answer(task, found.outputs, found.frame))
 
 
 def write_drawing(out: Path, source: Path, bundle: Path, found: Answer) -> None:
@@ -220,7 +221,7 @@ def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
         )
     for name, array in feeds.items():
         if not array.size:
-            raise DataError(f"{source}: {name!r} is empty: its shape is {array.shape}")
+            raise DataError(f"{source}: {name!r} is empty: its shape is {array.shape}", hint="give at least one sample")
         if array.dtype.kind == "f" and not np.isfinite(array).all():  # engines differ in what they make of these
             what = "NaN" if np.isnan(array).any() else "an infinite number"
             raise DataError(f"{source}: {name!r} holds {what}", hint="check how the input was made")

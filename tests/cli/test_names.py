@@ -35,7 +35,7 @@ def test_what_other_tools_call_a_command_leads_to_ours(edgepack: Run, name: str)
         (("targets", "shwo"), "did you mean 'show'"),
         (("help", "biuld"), "did you mean 'build'"),
         (("help", "targets", "shwo"), "did you mean 'show'"),
-        (("help", "build", "more"), "no such command 'more' in 'edgepack build'"),
+        (("help", "build", "more"), "'edgepack build' has no commands of its own"),
         (("list", "target"), "did you mean 'targets'"),
     ],
 )

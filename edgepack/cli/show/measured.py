@@ -105,6 +105,8 @@ def _interval(value: Percentile | None, factor: float) -> str:
 
 def show_comparison(console: Console, first: Path, second: Path, result: Any) -> None:
     """Print the verdict of ``compare``."""
+    for note in result.notes:
+        console.remark(f"[dim]{safe(note)}[/]")
     low, high = result.ci95
     console.print(
         f"[bold]{safe(result.verdict)}[/]: {safe(second.name)} takes {result.ratio:.3f} times as long as "
@@ -116,8 +118,6 @@ def show_comparison(console: Console, first: Path, second: Path, result: Any) ->
         console.print(f"undecided at this level of noise: {needed}")
     for reason in result.invalid_reasons:
         console.print(f"[red]disturbed[/]: {safe(reason)}")
-    for note in result.notes:
-        console.remark(f"[dim]{safe(note)}[/]")
 
 
 def show_tuning(console: Console, tuning: Tuning, path: Path) -> None:

@@ -40,6 +40,7 @@ _WRAP = (
 # Notes of a row that explain how it came to be rather than what it is worth.
 _EXPERT = ("corrections", "saturation", "agreement", "sqnr_db")
 _MOST_NAMES = 8
+_VALUES = 16  # of an output that are shown
 _STATUS = {
     "failed": "[red]failed[/]",
     "gate_missed": "[yellow]gate missed[/]",
@@ -124,7 +125,8 @@ def _build_table(rows: tuple[BuildRow, ...]) -> Table:
     """Return one row a target and precision; a figure that no row has gets no column."""
     latencies = [row.latency_ns for row in rows]
     time, factor = show.unit_for([latency.p50 if latency else None for latency in latencies], show.TIMES)
-    size, sizes = show.column([row.size_bytes for row in rows], show.SIZES)
+    # The engines' own files: golden vectors are most of a small bundle, and no device loads them.
+    size, sizes = show.column([row.model_bytes or row.size_bytes for row in rows], show.SIZES)
     quality, unit, values = _quality(rows)
     alike = [is_fraction(row.accuracy.metric) for row in rows if row.accuracy]
     drops = [_drop(row, named=len(set(alike)) > 1) for row in rows]
@@ -233,7 +235,7 @@ def _some(names: list[str]) -> str:
 def show_targets(console: Console, targets: tuple[Target, ...]) -> None:
     """Print one line per profile."""
     columns = ("target", "engine", "arch", "precisions", "device")
-    table = make_table(*columns, cut=("device",), spare=("arch",), scarce=("device", "engine"))
+    table = make_table(*columns, cut=("device",), spare=("arch", "engine"), scarce=("device",))
     for target in targets:
         engine = target.backend if target.engine.device == "CPU" else f"{target.backend} {target.engine.device}"
         row = (target.id, engine, target.arch, " ".join(target.compute.precisions), target.title)
@@ -396,10 +398,11 @@ def show_outputs(console: Console, result: Any) -> None:
         for note in result.notes:
             console.remark(f"[dim]{safe(note)}[/]")
         return
-    table = make_table("output", "dtype", "shape", "first values", cut=("output",))
+    table = make_table("output", "dtype", "shape", "values", cut=("output",))
     for name, value in result.outputs.items():
-        first = " ".join(f"{v:.4g}" for v in value.ravel()[:6].tolist())
-        table.add_row(*map(safe, (name, value.dtype, show.shape(value.shape), first)))
+        first = " ".join(f"{v:.4g}" for v in value.ravel()[:_VALUES].tolist())
+        more = " ..." if value.size > _VALUES else ""
+        table.add_row(*map(safe, (name, value.dtype, show.shape(value.shape), first + more)))
     console.print(table)
     for label, score in result.top5 or ():
         console.print(f"  {safe(label):<24} {score:.4f}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import hashlib
 import itertools
 import math
 import shutil
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgepack.base.stage import stage
 from edgepack.engines import REFERENCE
@@ -96,7 +99,8 @@ def quantize_corrected(
 
     SQNR is that of all outputs, their parts counting alike, on calibration samples set apart from those that are fitted
     on, by the engine that judges (``judge.py``). With fewer than 4 samples, or weights of more than 1 GiB, nothing is
-    corrected. Same inputs, same bytes. Raises what ``quantize`` raises.
+    corrected; copies of samples that are fitted on judge nothing. Same inputs, same bytes. Raises what ``quantize``
+    raises.
     """
     from edgepack.graph.load import save_proto
     from edgepack.quantize.insert import insert
@@ -105,12 +109,14 @@ def quantize_corrected(
     budget = find_budget(effort)
     plan = make_plan(model, ranges, rules)
     reason = _why_not(plan, samples)
+    fitting, judging = _split(model, samples, budget) if reason is None else ([], [])
+    if reason is None and not judging:
+        reason = "there is nothing to judge corrections on: the calibration samples are copies of each other"
     if reason is not None:
         weights = nearest_integers(plan)
         # Into the graph itself: a large one is not held twice.
         insert(plan.proto, plan.index, plan.placement, weights, rules)
         return Corrected(save_proto(plan.proto, out), model, (), 0, reason)
-    fitting, judging = _split(model, samples, budget)
     job = _Job(model, ranges, samples, fitting, Judge(model, judging, rules.engine, out), budget, out)
     state, steps = _correct(job, plan, progress)
     state, misread = _without_misread(job, state, rules, progress)
@@ -295,7 +301,17 @@ def _split(model: OnnxModel, samples: SampleSet, budget: Budget) -> tuple[list[d
     first, rest = split_samples(samples, total - max(total // 4, 1), _SEED)
     fitting = take_samples(first, min(budget.fitting, len(first.indices)), _SEED)
     judging = take_samples(rest, min(budget.judging, len(rest.indices)), _SEED)
-    return list(read_samples(fitting, model.inputs)), list(read_samples(judging, model.inputs))
+    fitted = list(read_samples(fitting, model.inputs))
+    known = set(map(_contents, fitted))
+    return fitted, [feed for feed in read_samples(judging, model.inputs) if _contents(feed) not in known]
+
+
+def _contents(feed: Mapping[str, Any]) -> bytes:
+    """Return what is equal for samples that are copies of each other."""
+    found = hashlib.sha256()
+    for name in sorted(feed):
+        found.update(np.ascontiguousarray(feed[name]).tobytes())
+    return found.digest()
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -349,8 +365,6 @@ def _second_order(state: _State, fitting: Sequence[dict[str, Any]]) -> _State | 
 
 def _round_layer(plan: Plan, layer: Any, matrix: Array) -> IntegerWeights | None:
     """Return a layer's integers by second-order rounding; None where the scale it finds cannot be stored."""
-    import numpy as np
-
     from edgepack.quantize.correct.rounding import FACTORS, SAFE_FACTORS, round_rows_second_order
     from edgepack.quantize.weight_rows import Reduction, reduction
     from edgepack.quantize.weights import read_weights, stored, usable_scale
