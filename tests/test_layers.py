@@ -344,6 +344,6 @@ def test_a_command_imports_its_own_module_only() -> None:
         "edgepack.cli.builder",
         "edgepack.cli.bundle", "edgepack.cli.common",
         "edgepack.cli.duration", "edgepack.cli.main", "edgepack.cli.names", "edgepack.cli.options", "edgepack.cli.show",
-        "edgepack.cli.show.terminal", "edgepack.errors", "edgepack.specs",
+        "edgepack.cli.show.terminal", "edgepack.errors", "edgepack.specs", "edgepack.specs.embed",
         "edgepack.specs.run", "edgepack.specs.types",
     }  # fmt: skip

@@ -34,7 +34,7 @@ _WRAP = (
     "reason",
     "source",
     "title",
-    "first values",
+    "values",
     "capabilities, or how to install",
 )
 # Notes of a row that explain how it came to be rather than what it is worth.
