@@ -57,6 +57,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "trust/envelope.py": ("trust/test_sign.py", "what is in it and its one form are looked at where it is made"),
     "trust/statement.py": ("trust/test_sign.py", "what is stated is looked at where it is signed"),
     "export/torch_archive.py": ("export/test_torch_program.py", "archives that torch itself would run code of"),
+    "embed/operators.py": ("embed/test_decoding.py", "they are seen by what the graph computes"),
     "export/torch_onnx.py": ("export/test_torch_module.py", "an export takes seconds: each is looked at once"),
     "engines/tensorrt/adopt.py": ("engines/tensorrt/test_install.py", "it needs an engine that was built"),
     "engines/tensorrt/builder.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from edgepack.base import documents
 from edgepack.bundle.layout import MANIFEST, MEMBER_LIMIT, SIGNATURE, name_problem, names_problem
@@ -12,8 +12,8 @@ from edgepack.bundle.payloads import binding_problems
 from edgepack.data.recipes import check_preprocessing
 from edgepack.errors import BundleError, ConfigError, ToolchainError
 from edgepack.specs.bundle import Manifest, Payload
-from edgepack.specs.embed import PARTS
 from edgepack.specs.model import TensorSpec
+from edgepack.specs.types import Part
 from edgepack.tasks import check_task
 from edgepack.verify.golden import GOLDEN
 
@@ -140,8 +140,8 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     if any(count < 0 for count in manifest.layers.values()):
         yield "layers: a count is negative"
     yield from _input_problems(manifest)
-    if unknown := sorted(manifest.embedded.keys() - set(PARTS)):
-        yield f"embedded: {unknown[0][:80]!r} is not {' or '.join(PARTS)}"
+    if unknown := sorted(manifest.embedded.keys() - set(get_args(Part))):
+        yield f"embedded: {unknown[0][:80]!r} is not {' or '.join(get_args(Part))}"
 
 
 def _input_problems(manifest: Manifest) -> Iterator[str]:

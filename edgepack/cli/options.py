@@ -13,8 +13,7 @@ from click.shell_completion import CompletionItem
 
 from edgepack.base.documents import suggestion
 from edgepack.base.run_options import RUN_OPTIONS, flag_of
-from edgepack.specs.embed import PARTS
-from edgepack.specs.types import Precision, Wanted
+from edgepack.specs.types import Part, Precision, Wanted
 
 if TYPE_CHECKING:
     from edgepack.base.extensions import Table
@@ -246,7 +245,7 @@ _OPTIONS: dict[str, Any] = {
     ),
     "embed": click.option(
         "--embed",
-        type=SeveralOf(PARTS),
+        type=SeveralOf(get_args(Part)),
         multiple=True,
         callback=flat,
         help="What of the task the engine's own graph computes: preprocessing, so that it takes uint8 pixels, "

@@ -20,11 +20,11 @@ from edgepack.engines import get_backend
 from edgepack.errors import VerificationError
 from edgepack.specs.answer import Boxes
 from edgepack.specs.data import Preprocessing, SampleSet
-from edgepack.specs.embed import EmbeddedCheck, Part, Way
+from edgepack.specs.embed import EmbeddedCheck, Way
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions, Verification
 from edgepack.specs.task import Frame, Task
-from edgepack.specs.types import Array, Progress, no_progress
+from edgepack.specs.types import Array, Part, Progress, no_progress
 from edgepack.tasks import PICTURE_CLASSES, TENSORS, answer
 from edgepack.verify.distance import distances
 from edgepack.verify.golden import GOLDEN, Compare, Golden, copied, read_golden, run_golden, with_policy, write_golden

@@ -18,6 +18,7 @@ from edgepack.tasks.decoders import cells, grids
 if TYPE_CHECKING:
     from edgepack.embed.operators import Operators
 
+_SIDES = 4
 _NOTHING_TO_DO = "the model gives final boxes already"
 
 
@@ -153,8 +154,10 @@ def _boxes_and_scores(raw: Raw) -> tuple[str, str]:
     """Return the names of the outputs with boxes and with scores."""
     named = sorted(raw.outputs, key=lambda name: not any(word in name.lower() for word in ("box", "loc")))
     shaped = [name for name in named if len(raw.outputs[name]) == 3]
-    boxes = next((name for name in shaped if raw.outputs[name][2] == 4), None)
-    if boxes is None or len(shaped) != 2 or len(raw.outputs) != 2:
+    boxes = next((name for name in shaped if raw.outputs[name][2] == _SIDES), None)
+    told = any(word in str(boxes).lower() for word in ("box", "loc"))
+    unclear = not told and all(raw.outputs[name][2] == _SIDES for name in shaped)
+    if boxes is None or unclear or len(shaped) != 2 or len(raw.outputs) != 2:
         raise ConfigError("--embed postprocessing: the outputs are not boxes [1, n, 4] and scores [1, n, classes]")
     return boxes, next(name for name in shaped if name != boxes)
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
@@ -17,15 +17,14 @@ from edgepack.data.preprocess import picture_shape
 from edgepack.embed import operators
 from edgepack.embed.answers import Wished, check_postprocessing, put_answers
 from edgepack.embed.pixels import left_outside, take_pixels
-from edgepack.engines import ENGINES, IntegerInputs
+from edgepack.engines import ENGINES
 from edgepack.errors import ConfigError
 from edgepack.graph.load import read_proto, save_proto
-from edgepack.specs.data import Preprocessing
-from edgepack.specs.embed import PARTS, Part
+from edgepack.specs.data import Preprocessing, Recipe
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import Target
 from edgepack.specs.task import Frame, Task
-from edgepack.specs.types import Array
+from edgepack.specs.types import Array, Part
 from edgepack.tasks import PICTURE_CLASSES
 from edgepack.verify.golden import read_golden
 
@@ -48,18 +47,23 @@ class EmbeddedModel:
     done: Mapping[Part, str]
 
 
-def check_parts(parts: Sequence[str], made: Preprocessing | None, task: Task | None) -> None:
+def check_parts(parts: Sequence[str], recipe: Recipe | None, task: Task | None) -> None:
     """Raise ``ConfigError`` for what cannot be embedded whatever the model is."""
     for part in parts:
-        if part not in PARTS:
-            raise ConfigError(f"--embed {part[:80]!r} is no part", hint=f"write {' or '.join(PARTS)}, or both")
-    if "preprocessing" in parts and made is not None:
-        _check_preprocessing(made)
+        if part not in get_args(Part):
+            raise ConfigError(f"--embed {part[:80]!r} is no part", hint=f"write {' or '.join(get_args(Part))}, or both")
+    if "preprocessing" in parts and recipe is not None:
+        _check_preprocessing(recipe.preprocessing)
     if "postprocessing" in parts:
         check_postprocessing(task)
 
 
-def _check_preprocessing(made: Preprocessing) -> None:
+def _check_preprocessing(made: Preprocessing | None) -> None:
+    if made is None:
+        raise ConfigError(
+            "--embed preprocessing is for models of pictures, and the recipe is for other things",
+            hint="leave preprocessing out",
+        )
     if made.dtype != "float32":
         raise ConfigError(
             "--embed preprocessing: the model takes pixels as they are already", hint="leave preprocessing out"
@@ -96,7 +100,7 @@ def embed(
     task: Task | None,
     golden: Path,
     suppresses: bool,
-    integers: IntegerInputs,
+    integers: str,
     out: Path,
 ) -> EmbeddedModel:
     """Put ``parts`` into the graph of a model, which may be quantized or cast, and return it.

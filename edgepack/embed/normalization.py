@@ -124,6 +124,7 @@ def _fold(proto: onnx.ModelProto, first: _First, made: Preprocessing) -> str:
     read = [view.graph.input[0].name, first.node.input[0]]
     if not made.mean[:channels] or not any(made.mean[:channels]):
         done = "the scale in the first convolution's weights" if set(made.std) == {1.0} else done
+        done = "the type alone" if made.scale == 1.0 and set(made.std) == {1.0} else done
     elif _pads(first.node):
         scaled = np.concatenate([scaled, of_mean / _LEVEL], axis=1)
         read.append(_constant_channel(proto, view, first.node))

@@ -15,7 +15,6 @@ from edgepack.specs.data import Preprocessing
 if TYPE_CHECKING:
     import onnx
 
-    from edgepack.engines import IntegerInputs
     from edgepack.specs.types import Array
 
 _UINT8, _FLOAT = 2, 1  # TensorProto.UINT8 and FLOAT of onnx.proto
@@ -23,7 +22,7 @@ _BYTE = 255
 _TO_NCHW = (0, 3, 1, 2)
 
 
-def take_pixels(proto: onnx.ModelProto, made: Preprocessing, *, integers: IntegerInputs = "dequantized") -> str:
+def take_pixels(proto: onnx.ModelProto, made: Preprocessing, *, integers: str = "dequantized") -> str:
     """Make a model's one float32 input bytes, in place; return what was done, in words.
 
     ``made`` is how that input is made of pixels. What of it is left (order of colours, scale, mean, std) becomes

@@ -120,7 +120,7 @@ def resolve(settings: BuildSettings) -> BuildPlan:
     recipe = load_recipe(settings.recipe) if settings.recipe else None
     task = chosen_task(settings.task, recipe)
     if settings.embed:
-        check_parts(settings.embed, recipe.preprocessing if recipe is not None else None, task)
+        check_parts(settings.embed, recipe, task)
     if settings.metric is not None and find_metric(settings.metric).of_answers:
         check_metric_fits(settings.metric, task)
     observer, percentile = choose_observer(recipe, settings.observer, settings.percentile)

@@ -16,9 +16,8 @@ from edgepack.engines.targets import expand_targets
 from edgepack.errors import ConfigError
 from edgepack.export import is_named, name_of
 from edgepack.remote.ssh import check_host
-from edgepack.specs.embed import Part
 from edgepack.specs.source import SourceOptions
-from edgepack.specs.types import Effort, Observer, Precision, Wanted
+from edgepack.specs.types import Effort, Observer, Part, Precision, Wanted
 from edgepack.verify.metrics import find_metric, has_own_unit
 
 AS_IS: Wanted = "as-is"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
 
-Part: TypeAlias = Literal["preprocessing", "postprocessing"]
-PARTS: tuple[Part, ...] = get_args(Part)
+from edgepack.specs.types import Part
 
 
 @dataclass(frozen=True)

@@ -35,3 +35,7 @@ class Progress(Protocol):
 
 def no_progress(_what: str, _done: int, _total: int, /) -> None:
     """A ``Progress`` that shows nothing."""
+
+
+# What of a task the engine's own graph may compute.
+Part: TypeAlias = Literal["preprocessing", "postprocessing"]

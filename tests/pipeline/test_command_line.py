@@ -39,6 +39,7 @@ FULL = BuildSettings(
     duration_s=0.5,
     benchmark=False,
     measure_on=("pi@camera",),
+    embed=("preprocessing",),
     python="venv/bin/python",
     trust_code=True,
     download=True,

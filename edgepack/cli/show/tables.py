@@ -472,6 +472,8 @@ def show_bundle(console: Console, bundle: Any) -> None:
         f"{manifest.precision}, {show.size(bundle.size_bytes)}, sha256 {bundle.sha256}"
     )
     _show_specs(console, manifest.inputs, manifest.outputs)
+    for part, words in sorted(manifest.embedded.items()):
+        console.print(f"[bold]{safe(part)} in the graph[/]: {safe(words)}")
     measured = manifest.accuracy
     if measured is not None:
         found = measured.accuracy

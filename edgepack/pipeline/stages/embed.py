@@ -17,10 +17,10 @@ from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.stages.compile import compile_for_target
 from edgepack.pipeline.targets import how_to_run
 from edgepack.specs.data import Preprocessing, SampleSet
-from edgepack.specs.embed import EmbeddedCheck, Part
+from edgepack.specs.embed import EmbeddedCheck
 from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.target import Target
-from edgepack.specs.types import Precision
+from edgepack.specs.types import Part, Precision
 
 
 @dataclass(frozen=True)
