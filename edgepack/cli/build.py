@@ -54,7 +54,7 @@ _SETTINGS = (
         help="Largest allowed share of fp32's answers (classes, boxes, pixels) that change  [default: no gate]",
     ),
     click.option("--allow-poor", is_flag=True, help="Let a build with poor rows succeed."),
-    options("embed", "strict", "seed", "shape", "set"),
+    options("embed", "gallery", "strict", "seed", "shape", "set"),
     click.option("--name", help="Name of the bundles  [default: the model's]"),
     click.option("--version", help="Version of the bundles  [default: 1]"),
     click.option("-o", "--out", help="Output folder  [default: artifacts/NAME]"),

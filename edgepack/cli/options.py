@@ -251,6 +251,12 @@ _OPTIONS: dict[str, Any] = {
         help="What of the task the engine's own graph computes: preprocessing, so that it takes uint8 pixels, "
         "postprocessing, so that it gives boxes or classes. Repeatable, or separated by commas.",
     ),
+    "gallery": click.option(
+        "--gallery",
+        is_flag=True,
+        default=None,
+        help="Show up to twelve samples whose answer changed in the report; others can see them there.",
+    ),
     "python": click.option(
         "--python",
         shell_complete=complete_file,

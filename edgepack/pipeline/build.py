@@ -38,6 +38,7 @@ from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.describe import model_facts
 from edgepack.pipeline.stages.embed import EmbeddedRow, embed_row, fold_for_pixels
 from edgepack.pipeline.stages.export import export_model, fix_inputs, freeze_shapes, request_of_source
+from edgepack.pipeline.stages.gallery import draw_examples, with_layers, without_samples
 from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
@@ -249,9 +250,27 @@ def build_row(
     if precision == "int8" and original.warnings:
         notes["calibration"] = "; ".join(finding.message for finding in original.warnings)
     row = built_row(target.id, precision, final, packed, evaluation, attempt.corrected, trials, notes)
-    if embedded is not None:
-        row = dataclasses.replace(row, embedded=embedded.check)
+    row = dataclasses.replace(row, embedded=embedded.check if embedded is not None else None)
+    row = _with_changes(row, plan, original, evaluation, records, runner)
     return as_poor(row, settings.min_sqnr, allowed=settings.allow_poor) if _is_poor(row, settings.min_sqnr) else row
+
+
+def _with_changes(
+    row: BuildRow,
+    plan: BuildPlan,
+    original: Original,
+    evaluation: Evaluation,
+    records: LayerRecords | None,
+    runner: StageRunner,
+) -> BuildRow:
+    """Return the row with which answers changed; with samples of them where a gallery was asked for."""
+    if evaluation.changes is None:
+        return row
+    changes = with_layers(evaluation.changes, records)
+    if not plan.settings.gallery:
+        return dataclasses.replace(row, changes=without_samples(changes))
+    samples, title = original.selection.evaluation, f"{len(changes.examples)} changed samples of {row.target}"
+    return dataclasses.replace(row, changes=runner.run(draw_examples, changes, samples, original.model, title=title))
 
 
 def embed_attempt(

@@ -45,8 +45,8 @@ class BuildSettings:
     of precisions that a target does not offer. ``measure_on`` are hosts for ssh on which rows are measured whose
     device they are. ``tune_minutes`` is for the kernels of each TVM row. ``shapes`` maps an input's name to its shape,
     as ``"1x3x224x224"``; a letter is a dynamic axis. ``constants`` fixes inputs to values. ``embed`` is what of the
-    task is computed in the engine's own graph. The last six are for models that are no ONNX files: see
-    ``specs/source.py``.
+    task is computed in the engine's own graph. ``gallery`` puts samples whose answer changed into the report. The last
+    six are for models that are no ONNX files: see ``specs/source.py``.
     """
 
     model: str
@@ -77,6 +77,7 @@ class BuildSettings:
     shapes: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     embed: tuple[Part, ...] = ()
+    gallery: bool = False
     compile_limit_s: float = 600.0
     tune_minutes: float = 0.0
     duration_s: float = 2.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edgepack.specs.changes import Changes
 from edgepack.specs.data import Lint
 from edgepack.specs.embed import EmbeddedCheck
 from edgepack.specs.model import TensorSpec
@@ -96,7 +97,8 @@ class BuildRow:
     ``model_bytes`` is the size of the engines' own files in the bundle. ``change`` says how many of fp32's answers are
     not given again.
     ``model_bytes`` is the size of the engines' own files in the bundle. ``embedded`` is what was put into the graph of
-    its task, and how that compares with the outer way; None where nothing was.
+    its task, and how that compares with the outer way; None where nothing was. ``changes`` says which answers
+    changed against fp32; None where that is not told of such answers.
     """
 
     target: str
@@ -136,6 +138,7 @@ class BuildRow:
     facts: ModelFacts | None = None
     change: ChangedAnswers | None = None
     embedded: EmbeddedCheck | None = None
+    changes: Changes | None = None
 
     @property
     def judged_sqnr_db(self) -> float | None:

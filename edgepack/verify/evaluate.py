@@ -11,12 +11,14 @@ from typing import Any
 from edgepack.base.stage import stage
 from edgepack.data.samples import read_any_labels, read_labels, read_samples
 from edgepack.engines import get_backend
+from edgepack.specs.changes import Changes
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import Accuracy, ChangedAnswers, OutputDistance, RunOptions, Verification
 from edgepack.specs.types import Precision, Progress, no_progress
 from edgepack.verify.answers import check_metric_fits
 from edgepack.verify.change import measure_change
+from edgepack.verify.changes import find_changes
 from edgepack.verify.closeness import Closeness, ClosenessSums
 from edgepack.verify.golden import (
     Golden,
@@ -36,7 +38,8 @@ from edgepack.verify.tolerance import widest
 class Evaluation:
     """All that was measured of one compiled model; ``accuracy`` and ``change`` are None with the reason beside them.
 
-    ``suspect`` says why the accuracy of fp32 itself is not to be believed, as where labels are those of other classes.
+    ``changes`` says which answers are others than fp32's, None where that is not told. ``suspect`` says why the
+    accuracy of fp32 itself is not to be believed, as where labels are those of other classes.
     """
 
     verification: Verification
@@ -47,6 +50,7 @@ class Evaluation:
     balance: Balance = NO_BALANCE
     change: ChangedAnswers | None = None
     change_reason: str | None = None
+    changes: Changes | None = None
 
 
 def _engine_here(compiled: CompiledModel, *_others: object) -> Mapping[str, str]:
@@ -100,11 +104,15 @@ def evaluate(
     accuracy, reason, suspect = _accuracy(
         record, metric, closeness, expected, OutputReader(stored), reference.names, samples, seed
     )
+    changes = None
+    if compiled.precision != "fp32":
+        pair = expected, OutputReader(stored)
+        changes = find_changes(*pair, samples, scores=closeness.agreement is not None)
     change = measure_change(samples, expected, OutputReader(stored), closeness, seed)
     _discard(stored)
     changed, why = (None, change) if isinstance(change, str) else (change, None)
     balanced = balance(energies.energies(), seed)
-    return Evaluation(verification, accuracy, reason, closeness, suspect, balanced, changed, why)
+    return Evaluation(verification, accuracy, reason, closeness, suspect, balanced, changed, why, changes)
 
 
 def _with_fixed_batch(

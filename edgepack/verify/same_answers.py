@@ -99,13 +99,23 @@ def compare_answers(task: Task, frame: Frame, precision: Precision) -> Compare:
     return compare
 
 
+def unmatched(expected: Boxes, found: Boxes, alike: Alike, least: float) -> tuple[Array, Array]:
+    """Return the rows of boxes that are in the first answer only, and of those that are in the second only."""
+    near, _ = _matching(expected, found, alike)
+    first, second = (np.asarray(near.any(axis=axis)) for axis in (1, 0))
+    return _missing(expected, first, alike, least), _missing(found, second, alike, least)
+
+
+def _missing(boxes: Boxes, matched: Array, alike: Alike, least: float) -> Array:
+    return np.flatnonzero((np.asarray(boxes.scores) > least + alike.margin) & ~matched)
+
+
 def _of_boxes(expected: Boxes, found: Boxes, alike: Alike, least: float) -> Difference:
     near, sides = _matching(expected, found, alike)
-    sure = [np.asarray(boxes.scores) > least + alike.margin for boxes in (expected, found)]
-    lost = int((sure[0] & ~near.any(axis=1)).sum())
-    gained = int((sure[1] & ~near.any(axis=0)).sum())
+    lost, gained = (len(rows) for rows in unmatched(expected, found, alike, least))
+    things = int((np.asarray(expected.scores) > least + alike.margin).sum())
     matched = sides[near]
-    return Difference(int(sure[0].sum()) + gained, lost + gained, float(matched.max()) if matched.size else 0.0)
+    return Difference(things + gained, lost + gained, float(matched.max()) if matched.size else 0.0)
 
 
 def _matching(expected: Boxes, found: Boxes, alike: Alike) -> tuple[Array, Array]:

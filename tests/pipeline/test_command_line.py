@@ -40,6 +40,7 @@ FULL = BuildSettings(
     benchmark=False,
     measure_on=("pi@camera",),
     embed=("preprocessing",),
+    gallery=True,
     python="venv/bin/python",
     trust_code=True,
     download=True,

@@ -33,7 +33,7 @@ from edgepack.report.html.filters import (
     offered_presets,
     preferences,
 )
-from edgepack.report.text import provenance, remarks, trials
+from edgepack.report.text import changes, provenance, remarks, trials
 from edgepack.report.text.devices import Device, devices, how_to_measure, standing
 from edgepack.report.text.model import model_text
 from edgepack.report.text.sentences import among, caveat, excluded, listed, nothing_found
@@ -118,6 +118,7 @@ class Section:
     circumstances: tuple[remarks.Remark, ...]
     trials: tuple[trials.Tried, ...]
     bundles: tuple[str, ...]
+    changed: tuple[changes.ChangedEntry, ...]
 
     def figure(self, key: str) -> tuple[str, str]:
         """Return a figure of the recommended row, with its unit, and its detail."""
@@ -280,6 +281,7 @@ def _section(group: Group, hosts: tuple[Host, ...]) -> Section:
         circumstances=remarks.circumstances(entries),
         trials=trials.tried(entries),
         bundles=bundles_apart(group),
+        changed=changes.changed_entries(entries),
         provenances=origins,
         shared=provenance.shared_facts(origins),
     )

@@ -10,6 +10,7 @@ from edgepack.report.entries import Entry, short_cpu
 from edgepack.report.entries.choice import Kind, latency_of, quality_kind
 from edgepack.report.entries.gain import Gain, bases_of, gain_of, smaller
 from edgepack.report.text.bounds import bound_of
+from edgepack.report.text.changes import changed_text
 from edgepack.specs.run import Accuracy
 
 _MOST_LAYERS = 3
@@ -166,6 +167,7 @@ def _compared(entry: Entry, base: Entry, kind: Kind) -> str:
     is_text = " and ".join(part for part in (speed, size) if part)
     text = f"{entry.precision} is {is_text} than fp32" if is_text else f"{entry.precision}"
     text = f"{text}{', and ' if is_text else ' '}{loss}." if loss else f"{text}; what it loses was not measured."
+    text += f" {changed_text(entry.row.changes)}." if entry.row is not None and entry.row.changes is not None else ""
     if speed is None:
         text += f" {_unmeasured(entry)}" if entry.status == "ok" else ""
     if entry.status == "poor":

@@ -1,0 +1,153 @@
+"""Finds the samples whose answer a compiled model changes: which, how, and what is confused more often."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgepack.data.samples import read_any_labels, read_frames
+from edgepack.errors import EdgepackError
+from edgepack.specs.answer import Boxes, Classes, Mask
+from edgepack.specs.changes import Changed, Changes, ClassBoxes, Confusion
+from edgepack.specs.signal_answers import Spans, Transcript
+from edgepack.specs.task import Task
+from edgepack.tasks import PICTURE_CLASSES, TASKS, answer
+from edgepack.verify.answers import class_name
+from edgepack.verify.same_answers import Alike, unmatched
+
+if TYPE_CHECKING:
+    from edgepack.specs.data import SampleSet
+    from edgepack.specs.task import Frame
+    from edgepack.verify.outputs import OutputReader
+
+MOST_EXAMPLES = 12
+_MOST_CONFUSIONS, _MOST_CLASSES, _MOST_LINES = 8, 12, 8
+# Boxes are of one thing from this overlap on; whatever is shown and was not, or the other way round, is a change.
+_SAME = Alike(margin=0.0, overlap=0.5)
+# Borders of areas move with every rounding: so large a share of a picture's pixels is a change.
+_LEAST_PIXELS = 0.05
+
+
+def find_changes(
+    expected: OutputReader, found: OutputReader, samples: SampleSet, *, scores: bool = False
+) -> Changes | None:
+    """Return what changed; None for tasks whose answers are amounts, which all change a little.
+
+    ``scores`` says that the first output is class scores, where no task is named.
+    """
+    task = samples.task or (Task(PICTURE_CLASSES) if scores else None)
+    if task is None or TASKS.get(task.kind).stream is not None:
+        return None
+    task = task if task.classes else dataclasses.replace(task, classes=samples.classes)
+    try:
+        pairs = _pairs(task, expected, found, samples)
+        return _counted(task, pairs, _labels(samples))
+    except EdgepackError:
+        return None  # the outputs are not what the task reads: the metric says so
+
+
+def _pairs(
+    task: Task, expected: OutputReader, found: OutputReader, samples: SampleSet
+) -> Iterator[tuple[Any, Any, Frame]]:
+    for index, frame in enumerate(read_frames(samples)):
+        yield answer(task, expected.sample(index), frame), answer(task, found.sample(index), frame), frame
+
+
+def _labels(samples: SampleSet) -> Sequence[Any] | None:
+    if not samples.labelled:
+        return None
+    labels = list(read_any_labels(samples))
+    return labels if all(np.ndim(one) == 0 and isinstance(one, int | np.integer) for one in labels) else None
+
+
+@dataclass
+class _Counts:
+    """What is counted on the way through the samples."""
+
+    fp32: Counter[tuple[int, int]] = field(default_factory=Counter)
+    value: Counter[tuple[int, int]] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    gained: Counter[str] = field(default_factory=Counter)
+    examples: list[tuple[float, Changed]] = field(default_factory=list)
+
+
+def _counted(task: Task, pairs: Iterator[tuple[Any, Any, Frame]], labels: Sequence[Any] | None) -> Changes | None:
+    counts, samples, changed = _Counts(), 0, 0
+    least = task.settings.get("score", 0.25)
+    for index, (before, after, frame) in enumerate(pairs):
+        samples += 1
+        by = _by_how_much(before, after, counts, float(least) if isinstance(least, int | float) else 0.25)
+        if by is None:
+            return None
+        if isinstance(before, Classes):
+            truth = before.numbers[0] if labels is None else int(labels[index])
+            counts.fp32[truth, before.numbers[0]] += 1
+            counts.value[truth, after.numbers[0]] += 1
+        if by:
+            changed += 1
+            counts.examples.append((by, _example(index, before, after, frame)))
+            counts.examples.sort(key=lambda one: (-one[0], one[1].position))
+            del counts.examples[MOST_EXAMPLES:]
+    return Changes(
+        samples, changed, "fp32" if labels is None else "labels", _confusions(counts, task), _boxes(counts),
+        tuple(example for _, example in counts.examples),
+    )  # fmt: skip
+
+
+def _by_how_much(before: Any, after: Any, counts: _Counts, least: float) -> float | None:
+    """Return how much an answer changed, 0 where it did not; None for answers of which that is not said."""
+    if isinstance(before, Classes):
+        return _margin(before) + 1e-9 if before.numbers[:1] != after.numbers[:1] else 0.0
+    if isinstance(before, Boxes):
+        lost, gained = unmatched(before, after, _SAME, least)
+        for boxes, rows, tally in ((before, lost, counts.lost), (after, gained, counts.gained)):
+            tally.update(class_name(boxes.names, int(boxes.numbers[row])) for row in rows)
+        return float(len(lost) + len(gained))
+    if isinstance(before, Mask):
+        share = float(np.mean(before.labels != after.labels)) if before.labels.size else 0.0
+        return share if share >= _LEAST_PIXELS else 0.0
+    if isinstance(before, Transcript | Spans):
+        return float(before.lines() != after.lines())
+    return None
+
+
+def _margin(answered: Classes) -> float:
+    """Return by how much the best class is ahead of the second."""
+    return answered.scores[0] - answered.scores[1] if len(answered.scores) > 1 else 0.0
+
+
+def _example(index: int, before: Any, after: Any, frame: Frame) -> Changed:
+    boxes = (tuple(before), tuple(after)) if isinstance(before, Boxes) else ((), ())
+    return Changed(index, _lines(before), _lines(after), frame.text, *boxes)
+
+
+def _lines(answered: Any) -> tuple[str, ...]:
+    if isinstance(answered, Classes):
+        name = answered.names[0] or f"class {answered.numbers[0]}"
+        return (f"{name} {answered.scores[0]:.3f}, ahead by {_margin(answered):.3f}",)
+    lines = tuple(answered.lines())
+    more = (f"and {len(lines) - _MOST_LINES} more",) if len(lines) > _MOST_LINES else ()
+    return (*lines[:_MOST_LINES], *more) or ("nothing",)
+
+
+def _confusions(counts: _Counts, task: Task) -> tuple[Confusion, ...]:
+    """Return the wrong answers that became more frequent."""
+    grew = {pair: n - counts.fp32[pair] for pair, n in counts.value.items() if pair[0] != pair[1]}
+    worst = sorted((pair for pair, more in grew.items() if more > 0), key=lambda pair: (-grew[pair], pair))
+    return tuple(
+        Confusion(class_name(task.classes, truth), class_name(task.classes, number), counts.fp32[truth, number],
+                  counts.value[truth, number])
+        for truth, number in worst[:_MOST_CONFUSIONS]
+    )  # fmt: skip
+
+
+def _boxes(counts: _Counts) -> tuple[ClassBoxes, ...]:
+    total = counts.lost + counts.gained
+    return tuple(
+        ClassBoxes(name, counts.lost[name], counts.gained[name]) for name, _ in total.most_common(_MOST_CLASSES)
+    )
