@@ -29,6 +29,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 # Larger pictures than this, before or after resizing, are taken for decompression bombs; it is about Pillow's limit.
 MOST_PIXELS = 100_000_000
 MOST_FILE_BYTES = 1 << 30
+_IMAGE = "the image"  # of a picture that is no file
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for pictures that lie on their side
 
 
@@ -104,7 +105,36 @@ def decode_indices(data: bytes, name: str) -> Array:
 
 def open_picture(data: bytes, name: str, preprocessing: Preprocessing) -> Array:
     """Decode, turn upright (EXIF), convert the colours, resize and crop; uint8 [height, width, channels]."""
-    image = _decode(data, name)
+    return _placed(_decode(data, name), name, preprocessing)
+
+
+def prepare_image(image: Image.Image, preprocessing: Preprocessing) -> tuple[Array, tuple[int, int]]:
+    """Return an open picture of Pillow as the model's input, as its file would be, and its height and width.
+
+    The image itself is not changed. Raises ``DataError``.
+    """
+    upright = upright_image(image)
+    return normalize(_placed(upright, _IMAGE, preprocessing), preprocessing), (upright.height, upright.width)
+
+
+def upright_image(image: Image.Image) -> Image.Image:
+    """Return an open picture of Pillow, whole and upright (EXIF). Raises ``DataError``."""
+    from PIL import ImageOps
+
+    _check_size(image.size, _IMAGE)
+    with warnings.catch_warnings(), _unreadable(_IMAGE):
+        warnings.simplefilter("ignore")
+        image.load()
+        return ImageOps.exif_transpose(image)
+
+
+def image_pixels(image: Image.Image) -> Array:
+    """Return an open picture of Pillow upright as uint8 [height, width, 3]. Raises ``DataError``."""
+    return np.asarray(_convert(upright_image(image), "RGB", _IMAGE))
+
+
+def _placed(image: Image.Image, name: str, preprocessing: Preprocessing) -> Array:
+    """Convert, resize and crop an upright picture; uint8 [height, width, channels]."""
     color = "L" if preprocessing.color == "L" else "RGB"
     image = _convert(image, color, name)
     found = geometry_of(image.height, image.width, preprocessing)

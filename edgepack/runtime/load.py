@@ -113,9 +113,9 @@ class LoadedModel:
     def predict(self, thing: Any) -> Answer:
         """Return what the model answers to one thing, in the terms of its task: boxes, classes, ...
 
-        ``thing`` is a path or an array, as a picture uint8 [height, width, 3] in the order R, G, B; of a task about
-        texts, the text. Of a bundle that says no task, classes for one that takes pictures and gives a score for each,
-        else the outputs. Raises ``DataError`` for what the task does not take.
+        ``thing`` is a path, an image of Pillow or an array, as a picture uint8 [height, width, 3] in the order R, G, B;
+        of a task about texts, the text. Of a bundle that says no task, classes for one that takes pictures and gives a
+        score for each, else the outputs. Raises ``DataError`` for what the task does not take.
         """
         from edgepack.tasks import TASKS, answer, prepare
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ import numpy as np
 
 from edgepack.base.shapes import show_shape
 from edgepack.data.geometry import frame_of
-from edgepack.data.preprocess import decode_picture, decode_pixels, picture_size, prepare_pixels, read_picture_file
+from edgepack.data.preprocess import (
+    decode_picture,
+    decode_pixels,
+    image_pixels,
+    picture_size,
+    prepare_image,
+    prepare_pixels,
+    read_picture_file,
+)
 from edgepack.errors import DataError
 from edgepack.specs.task import Frame
 from edgepack.specs.types import Array
@@ -17,7 +26,7 @@ from edgepack.tasks import Making, Prepared
 
 
 def prepare_picture(thing: Any, making: Making) -> Prepared:
-    """Return the input that a picture becomes: a path, or uint8 [height, width, 3] in the order R, G, B.
+    """Return the input that a picture becomes: a path, an image of Pillow, or uint8 [height, width, 3] of R, G, B.
 
     An array of the model's own shape and dtype is fed as it is. Raises ``DataError``.
     """
@@ -34,19 +43,30 @@ def prepare_picture(thing: Any, making: Making) -> Prepared:
     if isinstance(thing, np.ndarray):
         array = prepare_pixels(thing, made)
         return Prepared({spec.name: array[None]}, frame_of(thing.shape[0], thing.shape[1], made))
+    if is_image(thing):
+        array, (height, width) = prepare_image(thing, made)
+        return Prepared({spec.name: array[None]}, frame_of(height, width, made))
     if not isinstance(thing, str | Path):
-        raise DataError(f"a {type(thing).__name__} is no picture", hint="give a path or a numpy array")
+        raise DataError(f"a {type(thing).__name__} is no picture", hint="give a path, an image or a numpy array")
     data = read_picture_file(Path(thing))
     frame = frame_of(*picture_size(data, str(thing)), made)
     return Prepared({spec.name: decode_picture(data, str(thing), made)[None]}, frame)
 
 
 def open_pixels(thing: Any) -> Array:
-    """Return a picture, a path or an array, as uint8 [height, width, 3], to be drawn on."""
+    """Return a picture, a path, an image or an array, as uint8 [height, width, 3], to be drawn on."""
+    if is_image(thing):
+        return image_pixels(thing).copy()
     if isinstance(thing, np.ndarray):
         grey = thing.ndim == 2 or thing.shape[2] == 1
         return np.repeat(thing.reshape(*thing.shape[:2], 1), 3, axis=2) if grey else thing.copy()
     return decode_pixels(read_picture_file(Path(thing)), str(thing)).copy()
+
+
+def is_image(thing: Any) -> bool:
+    """Say whether a thing is an image of Pillow, which is not imported for it."""
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(thing, pillow.Image)
 
 
 def _is_input(thing: Array, making: Making) -> bool:

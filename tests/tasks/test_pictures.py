@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,34 @@ def test_a_file_and_an_array_become_the_same_input(tmp_path: Path) -> None:
     assert one.frame == other.frame
     assert (one.frame.height, one.frame.width) == (30, 50)
     assert np.array_equal(open_pixels(path), PIXELS)
+
+
+@pytest.mark.parametrize("resampler", ["pillow", "opencv"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "I;16"])
+@pytest.mark.parametrize("turned", [1, 6])
+def test_an_image_becomes_what_its_file_does(tmp_path: Path, resampler: str, mode: str, turned: int) -> None:
+    grey = Image.fromarray(PIXELS[:, :, 0].astype(np.uint16) * 257)
+    image = grey if mode == "I;16" else Image.fromarray(PIXELS).convert(mode)
+    image.getexif()[0x0112] = turned  # lies on its side
+    path = tmp_path / "x.png"
+    image.save(path, exif=image.getexif())
+    making = Making(MAKING.task, MAKING.inputs, dataclasses.replace(MADE, resampler=resampler))
+    with Image.open(path) as opened:
+        before = opened.size
+        one, other = prepare_picture(opened, making), prepare_picture(path, making)
+        assert np.array_equal(open_pixels(opened), open_pixels(path))
+        assert opened.size == before  # it is the user's
+    assert np.array_equal(one.feeds["x"], other.feeds["x"])
+    assert one.frame == other.frame
+    assert (one.frame.height, one.frame.width) == ((50, 30) if turned == 6 else (30, 50))
+
+
+def test_a_picture_cut_short_is_refused_as_its_file_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    Image.fromarray(PIXELS).save(path)
+    path.write_bytes(path.read_bytes()[:-600])
+    with Image.open(path) as opened, pytest.raises(DataError, match="the image is not a picture that can be read"):
+        prepare_picture(opened, MAKING)
 
 
 def test_the_models_own_array_is_fed_as_it_is() -> None:
