@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgepack.graph import passes
 from edgepack.graph.clean.affine import fold_affine
 from edgepack.graph.clean.pads import fold_pad, pool_from_mean
+from edgepack.graph.clean.spellings import spell_activation, spell_layer_norm
 from edgepack.graph.clean.transposes import drop_identity, merge_transposes, push_transpose
 from edgepack.graph.clean.view import View
 
@@ -28,6 +29,8 @@ PASSES: dict[str, Callable[[View], bool]] = {
     "transposes moved": push_transpose,
     "paddings folded": fold_pad,
     "means as pools": pool_from_mean,
+    "activations in one spelling": spell_activation,
+    "layer norms in one spelling": spell_layer_norm,
 }
 
 

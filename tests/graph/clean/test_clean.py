@@ -314,3 +314,109 @@ def test_sizes_that_are_free_stay_computed() -> None:
     proto = b.model()
     assert fold_sizes(proto) == 1
     np.testing.assert_array_equal(compute(proto, (2, 4, 5, 8)), [5, 4, 8])
+
+
+# --- activations and norms in one spelling ---
+
+ROOT, HALF = np.float32(2**0.5), np.float32(0.5)
+
+
+def erf_gelu(b: Builder, how: str) -> None:
+    """Write a GELU: as Keras does with erfc, as torch does, and two that nobody is known to write."""
+    x = b.last
+    match how:
+        case "keras":
+            half = b.add("Mul", b.constant(HALF))
+            error = b.add("Erf", first=b.add("Mul", b.constant(-1 / ROOT), first=x))
+            b.add("Mul", b.add("Sub", b.constant(np.float32(1)), first=error, swap=True), first=half)
+        case "torch":
+            error = b.add("Erf", first=b.add("Div", b.constant(ROOT)))
+            b.add("Mul", b.add("Add", b.constant(np.float32(1)), first=error), first=x)
+            b.add("Mul", b.constant(HALF))
+        case "halves inside":
+            error = b.add("Mul", b.constant(HALF), first=b.add("Erf", first=b.add("Mul", b.constant(1 / ROOT))))
+            b.add("Mul", b.add("Add", b.constant(HALF), first=error), first=x)
+
+
+@pytest.mark.parametrize("how", ["keras", "torch", "halves inside"])
+def test_a_gelu_in_every_spelling_is_what_onnx_runtime_fuses(how: str, tmp_path: Path) -> None:
+    b = Builder(0)
+    b.add("Neg")
+    erf_gelu(b, how)
+    proto, counts = cleaned(b)
+    assert counts["activations in one spelling"] == (how != "torch")
+    assert sorted(n.op_type for n in proto.graph.node) == ["Add", "Div", "Erf", "Mul", "Mul", "Neg"]
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "m.onnx")
+    onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+    assert "Gelu" in [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node]
+
+
+@pytest.mark.parametrize("division", ["Reciprocal", "Div"])
+def test_sigmoids_and_silu_by_exponentials(division: str) -> None:
+    b = Builder(0)
+    x = b.add("Relu")
+    b.add("Exp", first=b.add("Neg"))
+    more = b.add("Add", b.constant(np.float32(1)))
+    b.add("Reciprocal") if division == "Reciprocal" else b.add("Div", more, first=x)
+    proto, _ = cleaned(b)
+    assert [n.op_type for n in proto.graph.node] == ["Relu", "Sigmoid", *(["Mul"] if division == "Div" else [])]
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**16), change=st.sampled_from([0.0, 1e-4, 0.01]), where=st.integers(0, 2))
+def test_what_is_only_nearly_a_gelu_stays(seed: int, change: float, where: int) -> None:
+    b = Builder(seed)
+    x = b.add("Neg")
+    numbers = [1 / 2**0.5, 1.0, 0.5]
+    numbers[where] *= 1 + change
+    error = b.add("Erf", first=b.add("Mul", b.constant(np.float32(numbers[0]))))
+    b.add("Mul", b.add("Add", b.constant(np.float32(numbers[1])), first=error), first=x)
+    b.add("Mul", b.constant(np.float32(numbers[2])))
+    _, counts = cleaned(b)
+    assert counts["activations in one spelling"] == (change == 0)
+
+
+def layer_norm(b: Builder, how: str, epsilon: float, axis: int = -1) -> None:
+    """Write a layer norm of 4 channels: as Keras does, with a power, and with scale and offset around it."""
+    axes = b.constant(np.array([axis], np.int64))
+    x, gamma, beta = b.last, b.normal(4), b.normal(4)
+    mean = b.add("ReduceMean", axes, keepdims=1)
+    centred = b.add("Sub", mean, first=x)
+    variance = b.add("ReduceMean", axes, first=b.add("Mul", centred, first=centred), keepdims=1)
+    safe = b.add("Add", b.constant(np.float32(epsilon)), first=variance)
+    if how == "keras":
+        scale = b.add("Mul", gamma, first=b.add("Reciprocal", first=b.add("Sqrt", first=safe)))
+        moved = b.add("Sub", b.add("Mul", scale, first=mean), first=beta)
+        b.add("Add", moved, first=b.add("Mul", scale, first=x))
+    else:
+        normal = b.add("Div", b.add("Pow", b.constant(HALF), first=safe), first=centred)
+        b.add("Add", beta, first=b.add("Mul", gamma, first=normal))
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**16), how=st.sampled_from(["keras", "power"]), epsilon=st.sampled_from([1e-6, 1e-3]))
+def test_a_layer_norm_in_every_spelling_is_what_onnx_runtime_fuses(seed: int, how: str, epsilon: float) -> None:
+    b = Builder(seed)
+    b.add("Abs")
+    layer_norm(b, how, epsilon)
+    proto, counts = cleaned(b)
+    assert counts["layer norms in one spelling"] == 1
+    assert [n.op_type for n in proto.graph.node][-5:] == ["Add", "Sqrt", "Div", "Mul", "Add"]
+
+
+def test_a_norm_over_another_axis_stays() -> None:
+    b = Builder(0, ("N", 4, 4, 4))
+    layer_norm(b, "power", 1e-3, axis=1)
+    _, counts = cleaned(b, (2, 4, 4, 4))
+    assert counts["layer norms in one spelling"] == 0
+
+
+def test_a_part_that_something_else_reads_stays() -> None:
+    b = Builder(0)
+    x = b.add("Relu")
+    kept = b.add("Exp", first=b.add("Neg"))
+    b.add("Div", b.add("Add", b.constant(np.float32(1)), first=kept), first=x)
+    b.add("Add", kept)
+    _, counts = cleaned(b)
+    assert counts["activations in one spelling"] == 0
