@@ -36,7 +36,7 @@ def unpacked(path: Path, digest: Callable[[Path], str] = sha256_file) -> Path:
         if not place.is_dir():
             place.parent.mkdir(parents=True, exist_ok=True)
             with scratch_folder("edgepack-zip-", place.parent) as scratch:
-                _unpack(path, Path(scratch) / "data")
+                unpack_zip(path, Path(scratch) / "data")
                 (Path(scratch) / "data").rename(place)
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
         raise DataError(f"{path} cannot be unpacked: {error}", hint="copy it again, or unpack it yourself") from error
@@ -51,7 +51,8 @@ def _cache() -> Path:
     return default_folder().parent / "unpacked"
 
 
-def _unpack(path: Path, place: Path) -> None:
+def unpack_zip(path: Path, place: Path) -> None:
+    """Write what a zip file holds into a new folder. Raises ``DataError`` for what is refused, as ``unpacked``."""
     with zipfile.ZipFile(path) as archive:
         members = [info for info in archive.infolist() if not info.is_dir() and not info.filename.startswith(_IGNORED)]
         _check(path, members)

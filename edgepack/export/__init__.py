@@ -105,6 +105,7 @@ def _worker_files(source: str, *_others: object) -> tuple[Path, ...]:
 
 # What stands before the colon of a name that is no place: the framework that knows it.
 NAMES = ("timm", "keras", "hf")
+ARCHIVES = (".tar.gz", ".tar.xz", ".tar.bz2", ".tgz", ".tar", ".zip")
 
 
 @stage("export", tracks=always, depends=_worker_files)
@@ -179,6 +180,8 @@ def name_of(source: str) -> str:
         return source.partition(":")[2].rpartition("/")[2]
     if Path(source).is_dir():
         return Path(source).resolve().name
+    if (archive := next((s for s in ARCHIVES if source.lower().endswith(s)), None)) is not None:
+        return Path(source).name[: -len(archive)]
     place = source.rpartition(":")[0] if is_callable_reference(source) else source
     suffixes = {".py", *(suffix for _, framework in FRAMEWORKS.all() for suffix in framework.suffixes)}
     return Path(place).stem if Path(place).suffix.lower() in suffixes else place

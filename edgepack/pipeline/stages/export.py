@@ -14,6 +14,7 @@ from edgepack.data.split import SampleRequest, with_shapes
 from edgepack.data.text_file import KINDS
 from edgepack.execution.runner import StageRunner
 from edgepack.export import export, find_framework, require_onnx
+from edgepack.export.archive import archive_suffix, unpack_source
 from edgepack.export.environments import is_made
 from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_facts, refuse_code, tokenizer_of
 from edgepack.graph.freeze import freeze, set_inputs
@@ -61,6 +62,9 @@ def export_model(
 ) -> OnnxModel:
     """Return the exported ONNX model of a trained model; one that is not an ONNX file yet is compared on samples."""
     samples, options = None, options or SourceOptions()
+    if archive_suffix(source) is not None:
+        packed, source = source, str(runner.run(unpack_source, source, title=short(source)))
+        runner.events.note(f"of {packed}, {Path(source).name} is read")
     framework = find_framework(source)
     if data is not None and (framework is None or framework.uses_samples):
         title = f"{short(data)} for the export"
