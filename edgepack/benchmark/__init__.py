@@ -50,5 +50,7 @@ def check_scenario(scenario: Scenario) -> None:
             f"--batch needs --scenario Offline; {scenario.name} has a fixed number of samples per query",
             hint="add --scenario Offline",
         )
+    if scenario.steady_ns and scenario.name == "Server":
+        raise ConfigError("--until-steady does not go with Server", hint="measure SingleStream, MultiStream or Offline")
     if scenario.name == "Server" and not (scenario.latency_bound_ns and scenario.latency_bound_ns > 0):
         raise ConfigError("Server needs a bound for its p99 latency", hint="add --latency-bound 20ms")

@@ -144,6 +144,9 @@ def run(
 )
 @click.option("--warmup", type=DURATION, default="1s", show_default=True, help="Untimed warm-up.")
 @click.option(
+    "--until-steady", type=DURATION, help="Run it first until temperature and latency are steady, for this at most."
+)
+@click.option(
     "--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Offline: samples per query."
 )
 @click.option("--latency-bound", type=DURATION, help="Server: largest allowed p99 latency, such as 20ms.")
@@ -171,6 +174,12 @@ def run(
     type=click.Path(path_type=Path),
     help="Write the result to this JSON file, or the results of several bundles to this folder.",
 )
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(path_type=Path),
+    help="Private key to sign the result with  [default: this device's, device.key.pem, if any]",
+)
 @options("json")
 def benchmark(
     bundles: tuple[Path, ...],
@@ -178,6 +187,7 @@ def benchmark(
     duration: int,
     official_length: bool,
     warmup: int,
+    until_steady: int | None,
     batch: int,
     latency_bound: int | None,
     launches: int,
@@ -189,6 +199,7 @@ def benchmark(
     threads: int | None,
     seed: int | None,
     out: Path | None,
+    key: Path | None,
     as_json: bool,
 ) -> None:
     """Measure latency and throughput of bundles, on this machine or, with --on, on another.
@@ -196,7 +207,7 @@ def benchmark(
     Each bundle runs in fresh processes. Scenarios are those of MLPerf LoadGen: SingleStream (p90 latency), MultiStream
     (p99 latency of 8 samples per query), Server (highest rate with p99 within --latency-bound), Offline (throughput).
     """
-    from edgepack.cli.measure import measure, write_results
+    from edgepack.cli.measure import attested, measure, write_results
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.measured import show_results
     from edgepack.cli.show.progress import Bar
@@ -204,12 +215,17 @@ def benchmark(
 
     duration = 600_000_000_000 if official_length else duration
     plan = Scenario(
-        scenario, duration, warmup, batch, seed or 0, latency_bound_ns=latency_bound, launches=launches
+        scenario, duration, warmup, batch, seed or 0, latency_bound_ns=latency_bound, launches=launches,
+        steady_ns=until_steady or 0,
     )  # fmt: skip
+    if loadgen and until_steady:
+        raise click.UsageError("--until-steady does not go with --loadgen")
+    if key is not None and on is not None:
+        raise click.UsageError("--sign does not go with --on: the other machine signs with its own device.key.pem")
     with Bar(make_console(), "benchmark") as bar:
         chosen = None if tuned and threads is None else _run_options(threads)
         if on is None:
-            results = measure(bundles, plan, chosen, bar, loadgen=loadgen, limit=limit)
+            results = attested(measure(bundles, plan, chosen, bar, loadgen=loadgen, limit=limit), key)
         else:
             from edgepack.remote.deploy import remote_benchmark
 
@@ -281,6 +297,9 @@ def compare(
 @click.option(
     "--github", is_flag=True, help="Print annotations for GitHub's runner, and add the report to the step's summary."
 )
+@click.option(
+    "--trusted", type=click.Path(path_type=Path), help="Folder of devices' public keys: says which results they signed."
+)
 @click.option("--mlflow", metavar="EXPERIMENT", help="Log each row as a run of this experiment (MLFLOW_TRACKING_URI).")
 @click.option("--wandb", metavar="PROJECT", help="Log each row as a run of this Weights & Biases project.")
 @options("json")
@@ -291,6 +310,7 @@ def report(
     baseline: Path | None,
     conditions: tuple[str, ...],
     github: bool,
+    trusted: Path | None,
     mlflow: str | None,
     wandb: str | None,
     as_json: bool,
@@ -300,7 +320,7 @@ def report(
     Reads results of 'edgepack benchmark -o' and build.json files of builds, and folders of them. For results of other
     machines, copy their JSON files into one folder. An HTML report is one self-contained file.
     """
-    from edgepack.cli.measure import STDOUT, tell_github, track, write_reports
+    from edgepack.cli.measure import STDOUT, say_attested, tell_github, track, write_reports
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layout import safe
     from edgepack.report.formats.summary import summarise
@@ -309,12 +329,11 @@ def report(
         raise click.UsageError("--json, --github and --out - each want stdout: give one of them")
     # What goes to stdout must stay whole: what failed is said beside it.
     console = make_console(as_json or STDOUT in outs)
-    found = write_reports(sources, outs, baseline, conditions, report_format)
+    found = write_reports(sources, outs, baseline, conditions, report_format, trusted)
     for text in found.texts:
         sys.stdout.buffer.write(text)
-    for out in outs:
-        if out != STDOUT:
-            console.remark(f"wrote {safe(out)}")
+    for line in (*(f"wrote {out}" for out in outs if out != STDOUT), *say_attested(found.results)):
+        console.remark(safe(line))
     if as_json:
         echo_json(summarise(found.results, found.rows, found.violated))
     if github:

@@ -52,7 +52,7 @@ def measure(
     results = []
     with scratch_folder() as folder:
         for bundle in bundles:
-            limit_s = _STARTUP_S + 3 * (scenario.duration_ns + scenario.warmup_ns) / 1e9
+            limit_s = _STARTUP_S + (3 * (scenario.duration_ns + scenario.warmup_ns) + scenario.steady_ns) / 1e9
             log = folder / "benchmark.log"
             plan, chosen, tuning = plan_of(bundle, scenario, options)
             found = child.call(function, bundle, plan, chosen, limit_s=limit_s, log=log, progress=progress)
@@ -149,6 +149,29 @@ def _of_bundle(bundle: Path, host: Host, batch: int, *, here: bool) -> Of:
     )
 
 
+def attested(results: tuple[Result, ...], key: Path | None) -> tuple[Result, ...]:
+    """Return the results signed by ``key``, else by this device's own key; as they are where there is none."""
+    from edgepack.cli.trust import passphrase
+    from edgepack.trust.attest import attest, device_key
+    from edgepack.trust.keys import read_private
+
+    private = read_private(key, passphrase()) if key is not None else device_key()
+    return results if private is None else tuple(attest(result, private) for result in results)
+
+
+def say_attested(results: tuple[Result, ...]) -> tuple[str, ...]:
+    """Return in words which measurements are signed, and by whom; nothing where none is."""
+    if not any(result.attestation for result in results):
+        return ()
+    good = [result for result in results if result.attestation and result.attestation.trusted]
+    lines = [f"{len(good)} of {len(results)} measurements are attested by keys that are trusted"]
+    for result in results:
+        if result.attestation is None or not result.attestation.trusted:
+            why = result.attestation.verdict if result.attestation else "not signed"
+            lines.append(f"  {result.bundle_name} for {result.target}, {result.precision}: {why}")
+    return tuple(lines)
+
+
 def write_results(results: tuple[Result, ...], out: Path) -> None:
     """Write one result to the file ``out``, or several into the folder ``out``."""
     from edgepack.base.documents import to_json
@@ -190,11 +213,12 @@ def write_reports(
     baseline: Path | None,
     conditions: tuple[str, ...],
     stdout_format: str = "md",
+    trusted: Path | None = None,
 ) -> Reported:
     """Write the reports of all results and builds found in ``sources``; the suffix of a name is its format.
 
     All are made before the first is written. ``-`` is made as ``stdout_format`` and returned. ``violated`` are the
-    ``--fail-if`` conditions that hold, as text.
+    ``--fail-if`` conditions that hold, as text. ``trusted`` is a folder of the public keys of devices.
     """
     from edgepack.base.files import atomic_write
     from edgepack.report.entries.read import read_results
@@ -204,6 +228,7 @@ def write_reports(
     from edgepack.report.formats.parquet import to_parquet
     from edgepack.report.html.page import to_html
     from edgepack.report.text.conditions import parse_condition
+    from edgepack.trust.keys import read_folder
 
     kinds = {out: f".{stdout_format}" if out == STDOUT else out.suffix for out in outs}
     for out, kind in kinds.items():
@@ -212,7 +237,8 @@ def write_reports(
     if baseline is not None and not {".html", ".md"} & set(kinds.values()):
         raise ConfigError(f"--baseline does not work with {next(iter(kinds.values()))}", hint="write .html or .md")
     parsed = tuple(parse_condition(text) for text in conditions)
-    results, rows = read_results(sources)
+    keys = () if trusted is None else read_folder(trusted)
+    results, rows = read_results(sources, keys)
     old = read_results((baseline,)) if baseline is not None else None
     formats: dict[str, Callable[[], bytes]] = {
         ".html": lambda: to_html(results, rows, old).encode(),

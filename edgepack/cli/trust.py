@@ -57,7 +57,7 @@ def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
     from edgepack.trust.keys import make_key
 
     check_name(name, of=" of a key")
-    made = make_key(name, out, _passphrase(ask=True) if encrypt else None)
+    made = make_key(name, out, passphrase(ask=True) if encrypt else None)
     lines = (f"wrote {out / name}.key.pem: keep it secret", f"wrote {out / name}.pub.pem: key {made.public.id[:16]}")
     _answer({"name": name, "id": made.public.id, "public": made.public.pem}, lines, as_json)
 
@@ -69,6 +69,10 @@ def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
 @click.option("--expires", type=EXPIRY, help="No device takes it in from then on: 2027-06-30, or 365d.")
 @click.option("--verification", type=_path, help="Output of 'edgepack verify --json', to be signed with the bundle.")
 @click.option("--build", type=_path, help="The build's build.json, for the command in the provenance.")
+@click.option(
+    "--certificate", "chains", type=_path, multiple=True,
+    help="Certificates of the keys and of those between them and an authority, PEM. Repeatable.",
+)  # fmt: skip
 @click.option("--replace", is_flag=True, help="Drop the signatures that it has, instead of adding to them.")
 @options("json")
 def sign(
@@ -78,6 +82,7 @@ def sign(
     expires: datetime | None,
     verification: Path | None,
     build: Path | None,
+    chains: tuple[Path, ...],
     replace: bool,
     as_json: bool,
 ) -> None:
@@ -87,13 +92,17 @@ def sign(
     vectors. A bundle that is signed already gets one signature more.
     """
     from edgepack.runtime.native import note_copy
+    from edgepack.trust.chain import read_chain
     from edgepack.trust.keys import read_private
     from edgepack.trust.sign import sign as run
 
-    secret = _passphrase(ask=False)
+    secret = passphrase(ask=False)
     loaded = tuple(read_private(key, secret) for key in keys)
     with note_copy(bundle, out or bundle):
-        made = run(bundle, loaded, out, expires=expires, verification=verification, build=build, replace=replace)
+        made = run(
+            bundle, loaded, out, expires=expires, verification=verification, build=build, replace=replace,
+            certificates=tuple(dict.fromkeys(each for chain in chains for each in read_chain(chain))),
+        )  # fmt: skip
     lines = [
         f"wrote {made.path}: signed by {', '.join(keyid[:16] for keyid in made.keyids)} at {made.signed.signed_at}"
     ]
@@ -181,7 +190,7 @@ def make_(
     from edgepack.trust.keys import read_private, read_public
     from edgepack.trust.root import make_root, read_root, sign_root, write_root
 
-    secret = _passphrase(ask=False)
+    secret = passphrase(ask=False)
     made = make_root(
         tuple(map(read_public, root_keys)),
         tuple(map(read_public, bundle_keys)),
@@ -202,7 +211,7 @@ def sign_(path: Path, keys: tuple[Path, ...]) -> None:
     from edgepack.trust.keys import read_private
     from edgepack.trust.root import read_unsigned, sign_root, write_root
 
-    secret = _passphrase(ask=False)
+    secret = passphrase(ask=False)
     made = sign_root(read_unsigned(path), [read_private(key, secret) for key in keys])
     write_root(made, path)
     _answer(made, (f"wrote {path}: {len(made.signatures)} signatures",), as_json=False)
@@ -225,7 +234,8 @@ def take_(paths: tuple[Path, ...], into: Path | None, as_json: bool) -> None:
     _answer(found, lines, as_json)
 
 
-def _passphrase(*, ask: bool) -> bytes | None:
+def passphrase(*, ask: bool = False) -> bytes | None:
+    """Return the passphrase of private keys, of the environment or, with ``ask``, typed; None for keys without one."""
     words = os.environ.get(PASSPHRASE)
     if words is None and ask:
         words = click.prompt("passphrase", hide_input=True, confirmation_prompt=True, err=True)

@@ -127,10 +127,12 @@ def remote_benchmark(
     }
     if scenario.latency_bound_ns is not None:
         plan["--latency-bound"] = f"{scenario.latency_bound_ns / 1e6:g}ms"
+    if scenario.steady_ns:
+        plan["--until-steady"] = f"{scenario.steady_ns / 1e6:.0f}ms"
     words = [str(word) for pair in plan.items() for word in pair]
     path = _sent(bundle, board, progress).path
     every = ("benchmark", path, *words, "--tuned" if tuned else "--untuned", *options)
-    return call(board, every, Result, _STARTUP_S + 10 * scenario.duration_ns / 1e9)
+    return call(board, every, Result, _STARTUP_S + (10 * scenario.duration_ns + scenario.steady_ns) / 1e9)
 
 
 def remote_run(bundle: Path, source: str, board: Board, options: tuple[str, ...] = ()) -> Answer:

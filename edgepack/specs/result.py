@@ -29,6 +29,7 @@ class Scenario:
     ``duration_ns`` and ``queries`` are both minima. ``batch`` is the samples in one call of the runner, for Offline.
     ``latency_bound_ns`` is what Server's p99 must keep. ``launches`` fresh processes share the duration, because two
     loads of the same bundle differ (where memory came to lie, say), and the intervals must know by how much.
+    With ``steady_ns`` the machine is brought to its steady state first, in at most that time.
     """
 
     name: Literal["SingleStream", "MultiStream", "Server", "Offline"]
@@ -39,6 +40,7 @@ class Scenario:
     queries: int = 1
     latency_bound_ns: int | None = None
     launches: int = 5
+    steady_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,34 @@ class Imported:
 
 
 @dataclass(frozen=True)
+class Attestation:
+    """The signature of the device that measured, over all else in the document; ``keyid`` is of its key.
+
+    ``verdict`` is what a reader of the file found of it; what stands in a file there is not looked at.
+    """
+
+    keyid: str
+    signature: str
+    verdict: str = ""
+    trusted: bool = False
+
+
+@dataclass(frozen=True)
+class Steady:
+    """What was run, untimed, until the machine was as warm and as fast as it stays: see ``machine/steady.py``.
+
+    ``reached`` is False when that took longer than was allowed. Temperatures are of the hottest sensor at the beginning
+    and the end, None where the machine tells none. ``slowed`` says what lowered the clocks meanwhile.
+    """
+
+    reached: bool
+    duration_ns: int
+    temperature_before_c: float | None
+    temperature_c: float | None
+    slowed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Result:
     """One measurement, one JSON document.
 
@@ -219,3 +249,5 @@ class Result:
     model_bytes: int | None = None
     load_ns: int | None = None
     first_answer_ns: int | None = None
+    steady: Steady | None = None
+    attestation: Attestation | None = None

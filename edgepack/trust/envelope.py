@@ -1,8 +1,9 @@
 """The member ``signature.dsse.json``: an in-toto statement in a DSSE envelope, as OpenSSF's model signing writes it.
 
-The file is a Sigstore bundle (version 0.3) with a public key's hint: ``model_signing verify key`` takes it as it stands
-for the unpacked bundle. More signatures than one follow the first in the envelope, each with its key's id. Like the zip
-around it, the file has one possible form: it is written again from what was read, and compared.
+The file is a Sigstore bundle (version 0.3) with a public key's hint, or with certificates: ``model_signing verify key``
+and ``verify certificate`` take it as it stands for the unpacked bundle. More signatures than one follow the first in
+the envelope, each with its key's id. Like the zip around it, the file has one possible form: it is written again from
+what was read, and compared.
 Sources: secure-systems-lab/dsse, protocol.md 1.0; sigstore/protobuf-specs, sigstore_bundle.proto.
 """
 
@@ -18,6 +19,7 @@ from edgepack.base import documents
 from edgepack.bundle.archive import SIGNATURE_LIMIT_BYTES
 from edgepack.bundle.layout import SIGNATURE
 from edgepack.errors import ConfigError, TrustError
+from edgepack.trust.chain import MOST
 from edgepack.trust.keys import PrivateKey, PublicKey, is_signed_by
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
@@ -36,10 +38,11 @@ class Signature:
 
 @dataclass(frozen=True)
 class Envelope:
-    """A payload and who signed it."""
+    """A payload and who signed it; ``certificates`` (DER) are the signers' and those between them and an authority."""
 
     payload: bytes
     signatures: tuple[Signature, ...]
+    certificates: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,22 @@ class _Material:
 
 
 @dataclass(frozen=True)
+class _Certificate:
+    rawBytes: str  # noqa: N815
+
+
+@dataclass(frozen=True)
+class _Certificates:
+    certificates: tuple[_Certificate, ...]
+
+
+@dataclass(frozen=True)
+class _CertifiedMaterial:
+    x509CertificateChain: _Certificates  # noqa: N815
+    tlogEntries: tuple[str, ...] = ()  # noqa: N815
+
+
+@dataclass(frozen=True)
 class _Dsse:
     payload: str
     payloadType: str  # noqa: N815
@@ -63,16 +82,21 @@ class _Dsse:
 @dataclass(frozen=True)
 class _SigstoreBundle:
     mediaType: str  # noqa: N815
-    verificationMaterial: _Material  # noqa: N815
+    verificationMaterial: _Material | _CertifiedMaterial  # noqa: N815
     dsseEnvelope: _Dsse  # noqa: N815
 
 
-def signed(payload: bytes, keys: Iterable[PrivateKey], others: tuple[Signature, ...] = ()) -> Envelope:
+def signed(
+    payload: bytes,
+    keys: Iterable[PrivateKey],
+    others: tuple[Signature, ...] = (),
+    certificates: tuple[bytes, ...] = (),
+) -> Envelope:
     """Return the payload signed by ``keys``, beside ``others``; a key that has signed already signs anew."""
     message = pre_authentication(PAYLOAD_TYPE, payload)
     new = {key.public.id: _base64(key.sign(message)) for key in keys}
     kept = tuple(signature for signature in others if signature.keyid not in new)
-    return Envelope(payload, (*kept, *(Signature(keyid, sig) for keyid, sig in new.items())))
+    return Envelope(payload, (*kept, *(Signature(keyid, sig) for keyid, sig in new.items())), certificates)
 
 
 def signers(envelope: Envelope, trusted: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
@@ -91,9 +115,11 @@ def to_bytes(envelope: Envelope) -> bytes:
     """Return the one form that the member has. Raises ``ConfigError`` when it would be too large to be read."""
     if len(envelope.signatures) > _MOST_SIGNATURES:
         raise ConfigError(f"a bundle has at most {_MOST_SIGNATURES} signatures", hint="sign it anew with --replace")
+    if len(set(envelope.certificates)) != len(envelope.certificates) or len(envelope.certificates) > MOST:
+        raise ConfigError(f"a bundle has at most {MOST} certificates, each once", hint="sign it anew with --replace")
     found = _SigstoreBundle(
         _MEDIA_TYPE,
-        _Material(_KeyHint(envelope.signatures[0].keyid)),
+        _material(envelope),
         _Dsse(_base64(envelope.payload), PAYLOAD_TYPE, envelope.signatures),
     )
     text = json.dumps(documents.encode(found), separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
@@ -106,7 +132,9 @@ def from_bytes(text: bytes, where: str) -> Envelope:
     """Return what the member holds. Raises ``TrustError`` for anything but the one form of it."""
     try:
         found = documents.from_json(_SigstoreBundle, text, f"{where}: {SIGNATURE}")
-        envelope = Envelope(_bytes(found.dsseEnvelope.payload), found.dsseEnvelope.signatures)
+        envelope = Envelope(
+            _bytes(found.dsseEnvelope.payload), found.dsseEnvelope.signatures, _held(found.verificationMaterial)
+        )
         names = {each.keyid for each in envelope.signatures}
         plain = all(_base64(_bytes(each.sig)) == each.sig for each in envelope.signatures)
         whole = 0 < len(envelope.signatures) == len(names) and plain and to_bytes(envelope) == text
@@ -115,6 +143,18 @@ def from_bytes(text: bytes, where: str) -> Envelope:
     if not whole:
         raise TrustError(f"{where}: {SIGNATURE} is not in the form that 'edgepack sign' writes", hint=_AGAIN)
     return envelope
+
+
+def _material(envelope: Envelope) -> _Material | _CertifiedMaterial:
+    if not envelope.certificates:
+        return _Material(_KeyHint(envelope.signatures[0].keyid))
+    return _CertifiedMaterial(_Certificates(tuple(_Certificate(_base64(each)) for each in envelope.certificates)))
+
+
+def _held(material: _Material | _CertifiedMaterial) -> tuple[bytes, ...]:
+    if isinstance(material, _Material):
+        return ()
+    return tuple(_bytes(each.rawBytes) for each in material.x509CertificateChain.certificates)
 
 
 def _base64(data: bytes) -> str:

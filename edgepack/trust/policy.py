@@ -20,6 +20,7 @@ from edgepack.bundle.archive import Bundle
 from edgepack.bundle.payloads import is_native
 from edgepack.errors import ConfigError, TrustError
 from edgepack.specs.bundle import Manifest
+from edgepack.trust.chain import certified_keys, read_authorities
 from edgepack.trust.envelope import from_bytes, signers
 from edgepack.trust.keys import PublicKey, read_folder, refuse_writable
 from edgepack.trust.root import LIMIT_BYTES, SignedRoot, read_root, refuse_expired, take_roots
@@ -41,11 +42,12 @@ class Policy:
     """What a device asks of bundles; ``policy.json``. Empty lists ask for nothing.
 
     ``keys`` is a folder of public keys and ``threshold`` how many of them must have signed; ``root`` is a root of trust
-    (``root.json``), which then says both. Paths are relative to the policy. ``lowest`` is the lowest version of each
-    model, by its name. ``native`` says whether native code may run: as the device's settings say, or of every bundle
-    that the policy takes, or never. ``max_age_days`` is how old a signature may be. ``keep`` is how many versions an
-    installation keeps; the one in use and the one before stay in any case. What is installed already goes on
-    running when its time is over; nothing more is taken in.
+    (``root.json``), which then says both. ``authorities`` is a folder of authorities' certificates instead, and
+    ``signers`` the common names in the certificates that count, all where it is empty. Paths are relative to the
+    policy. ``lowest`` is the lowest version of each model, by its name. ``native`` says whether native code may run: as
+    the device's settings say, or of every bundle that the policy takes, or never. ``max_age_days`` is how old a
+    signature may be. ``keep`` is how many versions an installation keeps; the one in use and the one before stay in any
+    case. What is installed already goes on running when its time is over; nothing more is taken in.
     """
 
     format: int
@@ -53,6 +55,8 @@ class Policy:
     keys: str = "keys"
     threshold: int = 1
     root: str | None = None
+    authorities: str | None = None
+    signers: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
@@ -145,7 +149,10 @@ def describe_admission(bundle: Bundle, admission: Admission) -> tuple[str, ...]:
 def _describe(found: Found) -> Iterator[str]:
     policy = found.policy
     yield f"{found.path}:"
-    if policy.require_signature:
+    if policy.require_signature and policy.authorities is not None:
+        whom = f", for {', '.join(policy.signers)}" if policy.signers else ""
+        yield f"  signed by {policy.threshold} with certificates of {_vouching(found)}{whom}"
+    elif policy.require_signature:
         keys, needed, root = _trusted(found)
         by = f"root of trust {root.version}, until {root.signed.expires}" if root is not None else policy.keys
         yield f"  signed by {needed} of {len(keys)} keys ({by}): {', '.join(f'{k.name} {k.id[:16]}' for k in keys)}"
@@ -158,6 +165,13 @@ def _describe(found: Found) -> Iterator[str]:
         yield f"  signed at most {policy.max_age_days} days ago"
     if policy.native != "settings":
         yield f"  native code is {policy.native}"
+
+
+def _vouching(found: Found) -> str:
+    """Return the names of the authorities of a policy, after they were read."""
+    assert found.policy.authorities is not None, "it was asked for"
+    authorities = read_authorities(found.path.parent / found.policy.authorities)
+    return " or ".join(each.subject.rfc4514_string() for each in authorities)
 
 
 def _now() -> datetime:
@@ -175,8 +189,11 @@ def _admit(bundle: Bundle, found: Found, now: datetime, *, new: bool) -> Admissi
         return Admission(native=native, keep=policy.keep)
     if bundle.signature is None:
         raise TrustError(f"{bundle.path} is not signed, and {found.path} asks for it", hint=_NOT_SIGNED)
-    keys, needed, root = _trusted(found)
     envelope = from_bytes(bundle.signature, str(bundle.path))
+    keys, needed, root = _trusted(found)
+    if policy.authorities is not None:
+        vouching = read_authorities(found.path.parent / policy.authorities)
+        keys = certified_keys(envelope.certificates, vouching, now if new else None, policy.signers)
     by = signers(envelope, keys)
     if len(by) < needed:
         raise TrustError(_too_few(bundle, by, needed, found), hint=_NOT_SIGNED)
@@ -210,6 +227,8 @@ def _trusted(found: Found) -> tuple[tuple[PublicKey, ...], int, SignedRoot | Non
         root = read_root(folder / policy.root)
         refuse_writable(folder / policy.root)
         return root.bundle_keys(), root.threshold, root
+    if policy.authorities is not None:
+        return (), policy.threshold, None
     keys = read_folder(folder / policy.keys)
     return keys, policy.threshold, None
 
@@ -298,9 +317,14 @@ def _problems(policy: Policy) -> Iterator[str]:
         yield "keep: at least 1 version is kept"
     if policy.max_age_days is not None and policy.max_age_days < 1:
         yield "max_age_days: at least 1"
+    if policy.root is not None and policy.authorities is not None:
+        yield "root and authorities exclude each other"
+    if policy.signers and policy.authorities is None:
+        yield "signers needs authorities"
     if not policy.require_signature:
         for name, asked in (
             ("root", policy.root is not None),
+            ("authorities", policy.authorities is not None),
             ("threshold", policy.threshold > 1),
             ("max_age_days", policy.max_age_days is not None),
             ('native "allowed"', policy.native == "allowed"),

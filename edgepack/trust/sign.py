@@ -16,6 +16,7 @@ from edgepack.bundle.layout import MANIFEST, SIGNATURE
 from edgepack.errors import ConfigError
 from edgepack.specs.build import BuildResult
 from edgepack.specs.run import Verification
+from edgepack.trust.chain import key_ids
 from edgepack.trust.envelope import Envelope, from_bytes, signed, signers, to_bytes
 from edgepack.trust.keys import PrivateKey, PublicKey
 from edgepack.trust.statement import Signed, as_text, check, file_digests, make
@@ -44,14 +45,21 @@ def sign(
     verification: Path | None = None,
     build: Path | None = None,
     replace: bool = False,
+    certificates: tuple[bytes, ...] = (),
 ) -> SignedBundle:
     """Write ``out`` (None: ``bundle`` itself), whole or not at all: the same bundle with signatures of ``keys``.
 
     A bundle that is signed keeps its statement and its signatures, and gets more of them; with ``replace`` it gets a
     new statement. ``verification`` is what ``edgepack verify --json`` printed for this bundle and ``build`` the build's
-    ``build.json``, whose command goes into the provenance. Raises ``ConfigError`` for options that do not fit,
-    ``TrustError`` when the present signature is over other files, and what ``open_bundle`` raises.
+    ``build.json``, whose command goes into the provenance. ``certificates`` (DER) say whose the keys are. Raises
+    ``ConfigError`` for options that do not fit, ``TrustError`` when the present signature is over other files, and what
+    ``open_bundle`` raises.
     """
+    if certificates and not {key.public.id for key in keys} <= key_ids(certificates):
+        raise ConfigError(
+            "the certificates are not those of the keys that sign",
+            hint="give the certificate of each --key, and theirs",
+        )
     with open_checked(bundle) as (file, checked), scratch_folder() as scratch:
         present = None if replace or checked.signature is None else from_bytes(checked.signature, str(bundle))
         if present is not None:
@@ -61,10 +69,11 @@ def sign(
                     hint="leave out --expires, --verification and --build, or give --replace",
                 )
             says = check(present.payload, checked)
-            envelope = signed(present.payload, keys, present.signatures)
+            held = (*present.certificates, *(each for each in certificates if each not in present.certificates))
+            envelope = signed(present.payload, keys, present.signatures, held)
         else:
             says = _facts(checked, expires, verification)
-            envelope = signed(make(checked, says, _command(checked, build)), keys)
+            envelope = signed(make(checked, says, _command(checked, build)), keys, certificates=certificates)
         sources: dict[str, Source] = {}
         for i, entry in enumerate(checked.manifest.files):
             with (scratch / str(i)).open("wb") as copy:

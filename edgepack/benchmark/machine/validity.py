@@ -63,6 +63,12 @@ def reasons(
     return tuple(found)
 
 
+def heat(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, ...]:
+    """Return what lowered the clocks of the processor for heat or power between two looks at the machine."""
+    growth = {key: after[key] - before[key] for key in before.keys() & after.keys()}
+    return (*_heated(growth), *_slowed(before, after))
+
+
 def _busy(growth: Mapping[str, float], run: Run, bounds: Bounds) -> list[str]:
     found = []
     wall = max(run.wall_s, 1e-9)
@@ -78,16 +84,21 @@ def _busy(growth: Mapping[str, float], run: Run, bounds: Bounds) -> list[str]:
 
 
 def _throttled(growth: Mapping[str, float]) -> list[str]:
-    found = []
-    if (events := growth.get("throttle_count", 0.0)) > 0:
-        found.append(f"the CPU throttled for heat or power {events:.0f} times")
+    found = _heated(growth)
     if (periods := growth.get("cgroup_throttled_count", 0.0)) > 0:
         found.append(f"the control group ran out of its CPU quota {periods:.0f} times")
-    if (events := growth.get("overcurrent_count", 0.0)) > 0:
-        found.append(f"the board lowered its clocks for over-current {events:.0f} times")
     limits = growth.get("cgroup_memory_high_count", 0.0) + growth.get("cgroup_memory_max_count", 0.0)
     if limits > 0:
         found.append(f"the control group met its memory limit {limits:.0f} times")
+    return found
+
+
+def _heated(growth: Mapping[str, float]) -> list[str]:
+    found = []
+    if (events := growth.get("throttle_count", 0.0)) > 0:
+        found.append(f"the CPU throttled for heat or power {events:.0f} times")
+    if (events := growth.get("overcurrent_count", 0.0)) > 0:
+        found.append(f"the board lowered its clocks for over-current {events:.0f} times")
     return found
 
 

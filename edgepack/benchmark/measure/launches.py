@@ -14,11 +14,12 @@ from edgepack.base.files import scratch_folder
 from edgepack.benchmark.machine import energy, validity
 from edgepack.benchmark.machine.nvml import these_gpus
 from edgepack.benchmark.machine.state import facts
+from edgepack.benchmark.machine.steady import until_steady
 from edgepack.benchmark.measure import session, summary
 from edgepack.benchmark.measure.worker import Block, Closing, Open
 from edgepack.benchmark.measure.worker_pool import Asked, Worker
 from edgepack.bundle.archive import open_bundle
-from edgepack.specs.result import Memory, Result, Scenario
+from edgepack.specs.result import Memory, Result, Scenario, Steady
 from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Progress, no_progress
 
@@ -97,6 +98,7 @@ def measure_launches(
     """
     sensor, source = energy.find_sensor(gpus=these_gpus() if on_gpu else ())
     idle = energy.rest(sensor, _IDLE_S)
+    steady = _warmed(start, request, scenario, progress) if scenario.steady_ns else None
     before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
     measured_at = session.utc_now()
     launches: list[Launch] = []
@@ -119,6 +121,7 @@ def measure_launches(
         energy_uj=_energy(launches, idle, summary.samples_per_query(scenario)),
         energy_source=source,
         energy_idle_uw=idle.power_uw,
+        steady=steady,
         notes=(*launches[0].opened.notes, *_notes(launches)),
     )
     latencies = [np.array(block.latencies_ns, dtype=np.int64) for launch in launches for block in launch.blocks]
@@ -130,6 +133,21 @@ def measure_launches(
         around,
         lengths=[launch.queries for launch in launches],
     )
+
+
+def _warmed(start: Callable[[int], Asked], request: Open, scenario: Scenario, progress: Progress) -> Steady:
+    """Run the bundle in a process of its own until the machine is at its steady state."""
+    worker = start(scenario.launches)
+    try:
+        worker.ask(request)
+        return until_steady(
+            lambda block_ns: worker.ask(Block(block_ns, 1, _PATIENCE_NS)).latencies_ns,
+            facts,
+            scenario.steady_ns,
+            lambda done, total: progress("until steady", round(100 * done / total), 100),
+        )
+    finally:
+        worker.close()
 
 
 def _of_one_launch(scenario: Scenario) -> Scenario:

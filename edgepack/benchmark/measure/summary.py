@@ -23,7 +23,7 @@ from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Host
 
 if TYPE_CHECKING:
-    from edgepack.specs.result import Memory, Result, Scenario
+    from edgepack.specs.result import Memory, Result, Scenario, Steady
     from edgepack.specs.types import Array
 
 FORMAT = 1
@@ -64,6 +64,7 @@ class Circumstances:
     energy_source: str
     notes: tuple[str, ...] = ()
     energy_idle_uw: int | None = None
+    steady: Steady | None = None
 
 
 def samples_per_query(scenario: Scenario) -> int:
@@ -89,12 +90,13 @@ def summarise(
     from edgepack.specs.result import Result
 
     per_query = samples_per_query(scenario)
-    reasons = validity.reasons(around.before, around.after, around.run)
+    reasons, warm = _judged(around)
     if rate == 0:
         reasons = (*reasons, "no rate of queries keeps the p99 latency below the bound")
     notes = (
         *elsewhere(subject),
         *around.notes,
+        *warm,
         *validity.cautions(subject.host, around.after),
         *_notes(latencies, scenario, around),
     )
@@ -140,7 +142,26 @@ def summarise(
         model_bytes=subject.manifest.model_bytes,
         load_ns=subject.load_ns,
         first_answer_ns=subject.first_answer_ns,
+        steady=around.steady,
     )
+
+
+def _judged(around: Circumstances) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return why a measurement does not count, and what is to be known of its steady state.
+
+    A machine that was brought to its steady state is measured as it stays: that it throttles there is what was asked.
+    """
+    reasons = validity.reasons(around.before, around.after, around.run)
+    if around.steady is None:
+        return reasons, ()
+    if not around.steady.reached:
+        took = around.steady.duration_ns / 1e9
+        return (*reasons, f"temperature and latency did not become steady within {took:.0f} s"), ()
+    heat = validity.heat(around.before, around.after)
+    notes = [f"at its steady state {text}" for text in heat]
+    if around.steady.temperature_c is None:
+        notes.append("no sensor tells a temperature here: the steady state is that of the latencies alone")
+    return tuple(reason for reason in reasons if reason not in heat), tuple(notes)
 
 
 def elsewhere(subject: Subject) -> tuple[str, ...]:

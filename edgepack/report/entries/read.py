@@ -15,6 +15,8 @@ from edgepack.base.files import open_regular
 from edgepack.errors import ConfigError, StorageError
 from edgepack.specs.build import BuildResult, BuildRow
 from edgepack.specs.result import Result
+from edgepack.trust.attest import signer
+from edgepack.trust.keys import PublicKey
 
 RESULT_FORMAT = 1
 _LIMIT_BYTES = 64 << 20
@@ -26,24 +28,49 @@ _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _HINT = "give files written by 'edgepack benchmark --out' or build.json of a build, or folders of them"
 
 
-def read_results(paths: Sequence[Path]) -> tuple[tuple[Result, ...], tuple[BuildRow, ...]]:
+def read_results(
+    paths: Sequence[Path], trusted: Sequence[PublicKey] = ()
+) -> tuple[tuple[Result, ...], tuple[BuildRow, ...]]:
     """Return all results and build rows in ``paths``: JSON files, or folders that are searched for them.
 
     A file that is named must be one of both; in a folder other JSON files are passed over. The same result or row
-    found twice counts once. Raises ``ConfigError`` naming the file, also when nothing is found.
+    found twice counts once. Signed results are compared with the keys ``trusted``; the attestation says the outcome.
+    Raises ``ConfigError`` naming the file, also when nothing is found.
     """
     results: dict[str, Result] = {}
     rows: dict[str, BuildRow] = {}
     for path, named in _files(paths):
         for identity, found in _read(path, named=named):
             if isinstance(found, Result):
-                results.setdefault(identity, found)
+                results.setdefault(identity, _attested(found, json.loads(identity), trusted))
             else:
                 rows.setdefault(identity, found)
     if not results and not rows:
         where = ", ".join(str(path) for path in paths)
         raise ConfigError(f"{where}: no results found", hint=_HINT)
     return tuple(results.values()), tuple(rows.values())
+
+
+def _attested(result: Result, written: dict[str, Any], trusted: Sequence[PublicKey]) -> Result:
+    """Return the result with what is to be said of its signature."""
+    if result.attestation is None:
+        return result
+    try:
+        key = signer(written, result.attestation, trusted)
+    except ConfigError as error:
+        return _judged(result, f"the signature is wrong: {error.message}", trusted=False)
+    if key is None:
+        return _judged(
+            result, f"signed by {result.attestation.keyid[:16]}, a key that is not trusted here", trusted=False
+        )
+    return _judged(result, f"signed by {key.name} {key.id[:16]}", trusted=True)
+
+
+def _judged(result: Result, verdict: str, *, trusted: bool) -> Result:
+    assert result.attestation is not None
+    return dataclasses.replace(
+        result, attestation=dataclasses.replace(result.attestation, verdict=verdict, trusted=trusted)
+    )
 
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:

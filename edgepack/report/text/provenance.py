@@ -18,7 +18,7 @@ from edgepack.report.entries.profile import is_elsewhere, profile_of
 from edgepack.report.entries.quality import short_isa
 from edgepack.report.text.bounds import bound_of
 from edgepack.report.text.remarks import missing
-from edgepack.specs.result import Limit, Memory, Result, Scenario, Tuned
+from edgepack.specs.result import Limit, Memory, Result, Scenario, Steady, Tuned
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Host
 
@@ -122,12 +122,29 @@ def _measurement(result: Result, hosts: Mapping[Host, str]) -> Iterable[tuple[st
         yield "First answer", f"{first} after the bundle is opened, {load} of it to check and load it"
     if result.limit is not None:
         yield "Layers", _layers(result.limit)
+    yield from _machine(result)
+    if result.measured_at:
+        yield "Measured at", result.measured_at
+    if result.attestation is not None:
+        yield "Attested", result.attestation.verdict or "signed; its key was not looked for"
+
+
+def _machine(result: Result) -> Iterable[tuple[str, str]]:
     if result.memory is not None:
         yield "Memory", _memory(result.memory)
     if result.energy_uj is not None:
         yield "Energy", _energy(result)
-    if result.measured_at:
-        yield "Measured at", result.measured_at
+    if result.steady is not None:
+        yield "Steady state", _steady(result.steady)
+
+
+def _steady(steady: Steady) -> str:
+    """Return how long it took until the machine was as warm as it stays."""
+    took = units.quantity(steady.duration_ns, units.TIMES)
+    words = [f"reached after {took}" if steady.reached else f"not reached within {took}"]
+    if steady.temperature_before_c is not None and steady.temperature_c is not None:
+        words.append(f"from {steady.temperature_before_c:.0f} to {steady.temperature_c:.0f} °C")
+    return ", ".join([*words, *steady.slowed])
 
 
 def _layers(limit: Limit) -> str:
@@ -218,6 +235,8 @@ def _commands(entry: Entry) -> Iterable[str]:
         units.duration(scenario.duration_ns),
     ]
     words += ["--warmup", units.duration(scenario.warmup_ns), "--seed", str(scenario.seed)]
+    if scenario.steady_ns:
+        words += ["--until-steady", units.duration(scenario.steady_ns)]
     words += ["--batch", str(scenario.batch)] if scenario.batch != 1 else []
     words += ["--launches", str(scenario.launches)] if scenario.launches != Scenario.launches else []
     if scenario.latency_bound_ns is not None:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from simulated import subject
@@ -5,7 +7,7 @@ from simulated import subject
 from edgepack.base import documents
 from edgepack.benchmark.machine import validity
 from edgepack.benchmark.measure import summary
-from edgepack.specs.result import Memory, Result, Scenario
+from edgepack.specs.result import Memory, Result, Scenario, Steady
 
 SECOND = 10**9
 QUIET = {"cpu_busy_s": 1.0}
@@ -114,3 +116,21 @@ def test_queries_that_ran_at_once_share_the_time():
     low, high = found.samples_per_second_ci95
     assert low <= 2000 <= high
     assert high < 1.05 * low
+
+
+def test_throttling_at_the_steady_state_is_what_was_asked_for():
+    hot = dataclasses.replace(AROUND, after={**QUIET, "cooling_state": 2.0, "swap_used_bytes": 0.0})
+    steady = Steady(reached=True, duration_ns=90 * SECOND, temperature_before_c=40.0, temperature_c=80.0)
+    assert not result([10**6] * 100, around=hot).valid
+    found = result([10**6] * 100, around=dataclasses.replace(hot, steady=steady))
+    assert found.valid
+    assert "at its steady state the kernel lowered the CPU clock for heat (cooling state 2)" in found.notes
+    assert found.steady == steady
+    busy = dataclasses.replace(hot, after={**hot.after, "cpu_busy_s": 9.0}, steady=steady)
+    assert [reason.split()[0] for reason in result([10**6] * 100, around=busy).invalid_reasons] == ["other"]
+
+
+def test_a_steady_state_that_was_not_reached_voids_a_measurement():
+    never = Steady(reached=False, duration_ns=90 * SECOND, temperature_before_c=None, temperature_c=None)
+    found = result([10**6] * 100, around=dataclasses.replace(AROUND, steady=never))
+    assert found.invalid_reasons == ("temperature and latency did not become steady within 90 s",)

@@ -1,0 +1,159 @@
+"""Certificates of an own authority, kept offline: who has one may sign, and devices know the authority alone.
+
+A signer's certificate and those between it and the authority come in the bundle. Paths are built and checked by
+``cryptography`` (RFC 5280: signatures, dates, basic constraints, path lengths); what is asked of a certificate besides
+is here. Nothing is fetched: no lists of revoked certificates and no OCSP, so certificates should be short-lived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgepack.base.files import read_regular
+from edgepack.errors import ConfigError, ToolchainError
+from edgepack.trust.keys import PublicKey, public_key, refuse_writable
+
+if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
+MOST = 16  # certificates in a bundle
+_MOST_BYTES = 256 << 10
+_MOST_DEPTH = 4
+_SECOND = timedelta(seconds=1)
+
+
+def read_chain(path: Path) -> tuple[bytes, ...]:
+    """Return the certificates of a PEM file as DER, in their order. Raises ``ConfigError`` for another kind of file."""
+    found = _read(path)
+    serialization = _tools()[0]
+    return tuple(each.public_bytes(serialization.Encoding.DER) for each in found)
+
+
+def read_authorities(folder: Path) -> tuple[Certificate, ...]:
+    """Return the authorities in a folder's ``.pem`` files. Raises ``ConfigError`` where there is none."""
+    try:
+        paths = sorted(path for path in folder.iterdir() if path.suffix == ".pem")
+    except OSError as error:
+        raise ConfigError(
+            f"the folder of authorities {folder} cannot be read: {error.strerror}", hint="put their certificates there"
+        ) from None
+    for path in paths:
+        refuse_writable(path)
+    found = tuple(each for path in paths for each in _read(path))
+    if not found:
+        raise ConfigError(f"{folder} holds no certificate of an authority", hint="put NAME.pem there")
+    return found
+
+
+def certified_keys(
+    certificates: Sequence[bytes],
+    authorities: Sequence[Certificate],
+    now: datetime | None,
+    names: Iterable[str] = (),
+) -> tuple[PublicKey, ...]:
+    """Return the keys that one of ``authorities`` vouches for at ``now``; None is when each certificate began.
+
+    ``certificates`` are a stranger's. A signer's certificate is not an authority's, is for digital signatures, and its
+    common name is one of ``names``, where there are any. What is anything else counts for nothing.
+    """
+    x509 = _tools()[1]
+    loaded = []
+    for data in certificates[:MOST]:
+        try:
+            loaded.append(x509.load_der_x509_certificate(data))
+        except Exception:  # of several kinds, by what is wrong: it vouches for nothing
+            continue
+    allowed = frozenset(names)
+    return tuple(
+        key
+        for leaf in loaded
+        if (key := _key_of(leaf)) is not None
+        and (not allowed or key.name in allowed)
+        and _is_vouched_for(leaf, loaded, authorities, now)
+    )
+
+
+def key_ids(certificates: Sequence[bytes]) -> frozenset[str]:
+    """Return the ids of the keys that certificates are for. Raises ``ConfigError`` for what is none."""
+    x509 = _tools()[1]
+    keys = [_key_of(x509.load_der_x509_certificate(data)) for data in certificates]
+    return frozenset(key.id for key in keys if key is not None)
+
+
+def _read(path: Path) -> list[Certificate]:
+    x509 = _tools()[1]
+    try:
+        return list(x509.load_pem_x509_certificates(read_regular(path, _MOST_BYTES)))
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}", hint="give certificates in PEM, the signer's first") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} holds no certificates in PEM: {str(error)[:200]}") from None
+
+
+def _key_of(leaf: Certificate) -> PublicKey | None:
+    """Return the key of a signer's certificate; None where it is an authority's, or not for signatures."""
+    serialization, x509, *_ = _tools()
+    try:
+        usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
+        constraints = [each.value for each in leaf.extensions if each.oid == x509.oid.ExtensionOID.BASIC_CONSTRAINTS]
+        if not usage.digital_signature or any(each.ca for each in constraints):
+            return None
+        (name,) = leaf.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
+        pem = leaf.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return public_key(str(name.value), pem, "a certificate")
+    except Exception:  # no such extension or name, or one that cannot be read; another kind of key
+        return None
+
+
+def _is_vouched_for(
+    leaf: Certificate, others: Sequence[Certificate], authorities: Sequence[Certificate], now: datetime | None
+) -> bool:
+    _, x509, verification = _tools()
+    moment = now if now is not None else _began(leaf)
+    critical = verification.Criticality.CRITICAL
+    authority = verification.ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, critical, None)
+    authority = authority.require_present(x509.KeyUsage, verification.Criticality.AGNOSTIC, _signs_certificates)
+    verifier = (
+        verification.PolicyBuilder()
+        .store(verification.Store(list(authorities)))
+        .time(moment)
+        .max_chain_depth(_MOST_DEPTH)
+        .extension_policies(ca_policy=authority, ee_policy=verification.ExtensionPolicy.permit_all())
+        .build_client_verifier()
+    )
+    try:
+        verifier.verify(leaf, [each for each in others if each != leaf])
+    except verification.VerificationError:
+        return False
+    return True
+
+
+def _signs_certificates(_policy: Any, _certificate: Any, usage: Any) -> None:
+    if not usage.key_cert_sign:
+        raise ValueError("the key is not for signing certificates")
+
+
+def _began(leaf: Certificate) -> datetime:
+    return leaf.not_valid_before_utc + _SECOND
+
+
+def _tools() -> Any:
+    """Return what of ``cryptography`` is used. Raises ``ToolchainError`` where it is not installed, or too old."""
+    try:
+        from cryptography import x509
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.x509 import verification
+    except ImportError as error:
+        raise ToolchainError(
+            f"certificates cannot be checked here: {error}", hint="pip install 'edgepack[verify]'"
+        ) from None
+    if not hasattr(verification, "ExtensionPolicy"):
+        raise ToolchainError(
+            "certificates need cryptography 45 or newer", hint="pip install --upgrade 'cryptography>=45'"
+        )
+    return serialization, x509, verification
