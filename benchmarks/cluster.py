@@ -131,7 +131,7 @@ def builds(folder: Path) -> dict[str, Any]:
 def kills(folder: Path, expected: dict[str, str] | None) -> dict[str, Any]:
     """The same on two workers, of which one is killed at random moments until that was done often enough."""
     expected = expected or build(folder, "serial", None)["digests"]
-    with killing() as killed:
+    with killing(folder / "store-killed") as killed:
         found = build(folder, "killed", "local:2")
     show("local:2, killed", found)
     same = found["digests"] == expected
@@ -142,13 +142,13 @@ def kills(folder: Path, expected: dict[str, str] | None) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def killing() -> Iterator[list[int]]:
-    """Kill workers of this process, found as its grandchildren by dask's nannies, at seeded random moments."""
+def killing(store: Path) -> Iterator[list[int]]:
+    """Kill workers of this process at seeded random moments, from when the first stage is done."""
     chance, ended, killed = random.Random(17), threading.Event(), list[int]()
 
     def run() -> None:
         while len(killed) < KILLS and not ended.wait(chance.uniform(2.0, 8.0)):
-            if found := workers_of(os.getpid()):
+            if any(store.glob("*/*/_value.json")) and (found := workers_of(os.getpid())):
                 killed.append(chance.choice(found))
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(killed[-1], signal.SIGKILL)

@@ -74,16 +74,24 @@ def extensions() -> dict[str, str]:
 
     A digest of their source is with them, as a package that is being worked on keeps its version.
     """
-    found = importlib.metadata.entry_points()
-    added = (
-        entry.dist for group in found.groups if group.startswith("edgepack.") for entry in found.select(group=group)
-    )
-    versions = {dist.name: dist.version for dist in added if dist is not None}
+    versions = dict(_extending(tuple(sys.path)))
+    if not versions:
+        return {}
     digest = hashlib.sha256()
     for path in extension_sources():
         content = path.read_bytes()
         digest.update(f"{path.name}:{len(content)};".encode() + content)
-    return {**dict(sorted(versions.items())), "their source": digest.hexdigest()} if versions else {}
+    return {**versions, "their source": digest.hexdigest()}
+
+
+@functools.lru_cache(maxsize=64)
+def _extending(_path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return name and version of the packages that add something; looked for once, as this reads all metadata."""
+    found = importlib.metadata.entry_points()
+    added = (
+        entry.dist for group in found.groups if group.startswith("edgepack.") for entry in found.select(group=group)
+    )
+    return tuple(sorted({dist.name: dist.version for dist in added if dist is not None}.items()))
 
 
 @functools.cache

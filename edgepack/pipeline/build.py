@@ -43,7 +43,7 @@ from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
 from edgepack.pipeline.stages.samples import golden_vectors, select_samples
-from edgepack.pipeline.targets import how_to_run
+from edgepack.pipeline.targets import as_one_run, how_to_run
 from edgepack.pipeline.toolchain import tool_versions
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import quantize_corrected
@@ -336,9 +336,10 @@ def build_attempt(
     graph = dataclasses.replace(graph, mixes_batch=original.mixes_batch)
     compiled = runner.run(compile_for_target, graph, target, precision, title=title)
     options, _ = how_to_run(target)
+    run, options = as_one_run(runs_here(compiled, options), options)
     samples = original.selection.evaluation
     evaluation = runner.run(
-        evaluate, runs_here(compiled, options), original.golden, original.outputs, original.parts, samples,
+        evaluate, run, original.golden, original.outputs, original.parts, samples,
         original.metric, original.metric_code, settings.seed, options,
         title=f"{title} on {len(samples.indices)} samples",
     )  # fmt: skip

@@ -445,18 +445,20 @@ def _local(count: int) -> Iterator[tuple[Any, Callable[[], None]]]:
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
     }
-    with (
-        scratch_folder() as folder,
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
-            dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
-            memory_limit=0, local_directory=str(folder), security=True, protocol="tls://",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):  # fmt: skip
-        yield client, lambda: cluster.scale(count)
+    with scratch_folder() as folder, dask.config.set(settings):
+        try:
+            started = LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
+                dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
+                memory_limit=0, local_directory=str(folder), security=True, protocol="tls://",
+                silence_logs=logging.CRITICAL,
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise ToolchainError(
+                f"{count} workers did not start on this machine: {error}", hint="ask for fewer, or stop other programs"
+            ) from error
+        with started as cluster, Client(cluster, set_as_default=False) as client:
+            yield client, lambda: cluster.scale(count)
 
 
 @contextmanager

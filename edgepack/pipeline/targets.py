@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from edgepack.device.host import can_run, has_isa, host_facts, saturates
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import LABEL
 from edgepack.engines.targets import is_this_host
 from edgepack.specs.build import NOT_HERE
+from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target
+
+
+def as_one_run(compiled: CompiledModel, options: RunOptions) -> tuple[CompiledModel, RunOptions]:
+    """Return the same run with its device named by the model alone, so that targets that are run alike share it."""
+    device = options.device or compiled.device
+    return dataclasses.replace(compiled, device=device), dataclasses.replace(options, device=None)
 
 
 def how_to_run(target: Target) -> tuple[RunOptions, dict[str, str]]:

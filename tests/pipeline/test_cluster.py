@@ -344,3 +344,15 @@ def test_a_worker_that_says_nothing_any_more_counts_as_lost(tmp_path: Path, monk
             finally:
                 with contextlib.suppress(ProcessLookupError):  # its keeper ended it
                     os.kill(pids[0], signal.SIGKILL)
+
+
+def test_workers_that_do_not_start_are_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    def fail(**_: object) -> None:
+        raise RuntimeError("Nanny failed to start.")
+
+    monkeypatch.setattr(distributed, "LocalCluster", fail)
+    failing = pytest.raises(ToolchainError, match="2 workers did not start")
+    with failing, open_cluster("local:2", tmp_path / "store", ROOT, print):
+        pass

@@ -227,3 +227,12 @@ def test_a_scheduler_that_is_gone_is_no_fault_of_the_models(built: Built, monkey
     with pytest.raises(ToolchainError, match="the scheduler is gone"):
         build_many(built.matrix, Store(built.folder / "store that is empty"), None, "dask://nowhere:1")
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_targets_that_are_run_alike_are_verified_once(built: Built) -> None:
+    """The first model's files for two targets of one engine are the same, and so is how this host runs them."""
+    rows = [row for row in built.result.rows if row.status == "ok"]
+    assert [(row.model, row.target) for row in rows] == [
+        ("first", "host-onnxruntime"), ("first", "raspberry-pi-5"), ("second", "host-onnxruntime"),
+    ]  # fmt: skip
+    assert len(list(built.store.folder.glob("verify/*"))) == 2

@@ -11,7 +11,8 @@ from made_up import HOST
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import LABEL
 from edgepack.pipeline import targets
-from edgepack.pipeline.targets import how_to_run
+from edgepack.pipeline.targets import as_one_run, how_to_run
+from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Compute, EngineFacts, QuantizationRules, Target
 
@@ -29,6 +30,17 @@ def host(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_this_host_is_run_as_it_is() -> None:
     assert how_to_run(dataclasses.replace(BOARD, id="me")) == (RunOptions(), {})
+
+
+def test_runs_that_are_the_same_are_one(tmp_path: Path) -> None:
+    model = CompiledModel("engine", "fp32", tmp_path, "x", (), (), (), {}, device="CPU")
+    gpu = dataclasses.replace(model, device="GPU")
+    same = (model, RunOptions(threads=2))
+    assert as_one_run(model, RunOptions(threads=2)) == same
+    assert as_one_run(model, RunOptions(threads=2, device="CPU")) == same
+    assert as_one_run(gpu, RunOptions(threads=2, device="CPU")) == same
+    assert as_one_run(gpu, RunOptions()) == (gpu, RunOptions())
+    assert as_one_run(model, RunOptions(device="GPU")) == (gpu, RunOptions())
 
 
 def test_another_device_has_no_latency_here() -> None:
