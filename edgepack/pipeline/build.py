@@ -27,6 +27,7 @@ from edgepack.graph.prepare import prepare
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, Limits, meet_gate
 from edgepack.pipeline.measure_on import measure_on
+from edgepack.pipeline.not_faster import explain
 from edgepack.pipeline.noted import with_letters
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
@@ -126,7 +127,7 @@ def build_planned(
     measured = Measured()
     if settings.benchmark:
         measured = measure_rows_here(runner, plan.targets, rows, settings.duration_s, settings.seed)
-    return _finish(plan, original, rows, measured, runner.store, runner.events)
+    return _finish(plan, original, rows, measured, runner)
 
 
 def _build_rows(plan: BuildPlan, original: Original, runner: StageRunner) -> Iterator[BuildRow]:
@@ -466,8 +467,7 @@ def _finish(
     original: Original,
     rows: tuple[BuildRow, ...],
     measured: Measured,
-    store: Store,
-    events: Events,
+    runner: StageRunner,
 ) -> BuildResult:
     """Measure on other machines where that was asked for, write results, report and build.json; return the result."""
     named = (
@@ -476,11 +476,11 @@ def _finish(
         )
         for row, command in zip(rows, _commands(plan), strict=True)
     )
-    finished = tuple(_with_measurement(row, measured) for row in named)
+    finished = explain(runner, (_with_measurement(row, measured) for row in named))
     results = tuple(row.result for row in measured.rows.values() if row.result is not None)
     if plan.settings.measure_on:
         hosts, seconds, seed = plan.settings.measure_on, plan.settings.duration_s, plan.settings.seed
-        finished, others = measure_on(hosts, finished, seconds, seed, events.note)
+        finished, others = measure_on(hosts, finished, seconds, seed, runner.events.note)
         results += others
     for result in results:
         name = f"{plan.name}-{result.target}-{result.precision}.json"
@@ -493,8 +493,8 @@ def _finish(
         out=str(plan.out),
         report=str(report),
         versions=tool_versions(),
-        stages_run=len(store.ran),
-        stages_reused=len(store.reused),
+        stages_run=len(runner.store.ran),
+        stages_reused=len(runner.store.reused),
         lint=original.lint,
     )
     write_text(plan.out / "build.json", documents.to_json(built))
