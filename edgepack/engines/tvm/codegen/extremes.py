@@ -118,15 +118,19 @@ def _of_two(builder: Any, call: Any, bounded: Callable[[Scalar, Scalar], Scalar]
         from tvm import te
 
         shape = topi.maximum(a, b).shape
-        return te.compute(shape, lambda *i: both(_at(a, i), _at(b, i)), name=name)
+        return te.compute(shape, lambda *i: both(_at(a, shape, i), _at(b, shape, i)), name=name)
 
     return _floats_only(builder, call, build, first, second, name=name)
 
 
-def _at(tensor: Any, index: tuple[Any, ...]) -> Any:
-    """Return the element of a tensor that is broadcast to more or longer axes."""
-    own = index[len(index) - len(tensor.shape) :]
-    return tensor(*(0 if _is_one(extent) else i for extent, i in zip(tensor.shape, own, strict=True)))
+def _at(tensor: Any, shape: Any, index: tuple[Any, ...]) -> Any:
+    """Return the element of a tensor that is broadcast to ``shape``.
+
+    An axis that is one long in both keeps its index: TVM would take a 0 for a broadcast, and fuse nothing behind it.
+    """
+    more = len(index) - len(tensor.shape)
+    own = zip(tensor.shape, shape[more:], index[more:], strict=True)
+    return tensor(*(0 if _is_one(extent) and not _is_one(wide) else i for extent, wide, i in own))
 
 
 def _is_one(extent: Any) -> bool:

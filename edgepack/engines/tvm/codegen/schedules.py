@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from edgepack.engines.tvm.codegen import threads
 from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
 from edgepack.engines.tvm.codegen.intrinsics import FMLAL
+from edgepack.engines.tvm.codegen.window import EIGHT, TERMS
 
 if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.compute import Kernel
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.tile import Blocking
 
 _SPATIAL, _REDUCTION = 0, 2  # tvm.tirx.IterVar.DataPar and CommReduce
-# A loop of fewer operations is not divided among threads: waking them costs some microseconds.
-_FEWEST_FOR_THREADS = 16384
-# The same for products, which go by in vectors: about a tenth of a millisecond on each machine.
-_FEWEST_PRODUCTS_A_LANE = 1 << 18
 _FEWEST_LANES = 4
 _KEPT = ("pad", "ordered")  # parts of the input that a kernel reads often
 
@@ -75,6 +73,9 @@ def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
         z_outer, z_inner = sch.split(z, [None, tile.width])
         band, spatial, inner = [b, y_band], [y_outer, z_outer], [y_inner, z_inner]
     columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
+    divided = threads.pays(_cycles(sch, sums, last, tile, 1 if instruction in (None, FMLAL) else TERMS), machine)
+    if divided and pads:
+        band, columns = _columns_apart(sch, band, columns, machine)
     loops = [*band, columns, *spatial] if tile.weights_outer else [*band, *spatial, columns]
     sch.reorder(*loops, *inner, vectors, lanes)
     sch.compute_at(sums, loops[-1], preserve_unit_loops=True)
@@ -85,9 +86,8 @@ def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
         width = _lanes(_extent(sch, last_loop) or 1, machine)
         if width > 1:
             sch.vectorize(sch.split(last_loop, [None, width])[1])
-    products = math.prod(int(v.dom.extent) for v in sch.get(sums).iter_vars)
-    if products >= _FEWEST_PRODUCTS_A_LANE * machine.lanes():
-        _parallel(sch, band if pads else loops, machine)  # not once the start of the sums is a block of its own
+    if divided:
+        threads.divide(sch, band if pads else loops, machine)  # not once the start of the sums is a block of its own
     _registers(sch, sums, instruction, tile)
     for loop in (*inner, vectors):
         sch.unroll(loop)
@@ -98,6 +98,7 @@ def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
 def _matrix(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Machine) -> None:
     """The same where one instruction multiplies two positions by two channels, from an input put in order for it."""
     last = _inline_behind(sch, sums)
+    divided = threads.pays(_cycles(sch, sums, last, tile, EIGHT), machine)
     (ordered,) = sch.get_producers(sums)
     _flatten(sch, last, len(sch.get_loops(last)) - 1)
     m, n = sch.get_loops(last)
@@ -116,11 +117,10 @@ def _matrix(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Mach
     pairs, two = sch.split(positions, [None, 2])
     channel_pairs, channel = sch.split(channels, [None, 2])
     sch.reorder(chunk, pairs, channel_pairs, two, channel, byte)
-    products = math.prod(int(v.dom.extent) for v in sch.get(sums).iter_vars)
-    if products >= _FEWEST_PRODUCTS_A_LANE * machine.lanes():
+    if divided:
         if tile.weights_outer:
-            _parallel(sch, [sch.get_loops(ordered)[0]], machine)
-        _parallel(sch, [outer] if not tile.weights_outer else loops, machine)
+            threads.divide(sch, [sch.get_loops(ordered)[0]], machine)
+        threads.divide(sch, [outer] if not tile.weights_outer else loops, machine)
     for loop in (pairs, channel_pairs):
         sch.unroll(loop)
     start = sch.decompose_reduction(sums, chunk)
@@ -146,14 +146,31 @@ def _activations(sch: Any, sums: Any, instruction: str, tile: Blocking, machine:
     sch.set_scope(sums, 0, "local")
     sch.compute_at(ordered, columns, preserve_unit_loops=True)
     sch.vectorize(sch.split(sch.get_loops(ordered)[-1], [None, tile.lanes])[1])
-    products = math.prod(int(v.dom.extent) for v in sch.get(sums).iter_vars)
-    if products >= _FEWEST_PRODUCTS_A_LANE * machine.lanes():
-        _parallel(sch, [*lead, columns], machine)
+    if threads.pays(_cycles(sch, sums, last, tile, TERMS), machine):
+        threads.divide(sch, [*lead, columns], machine)
     _registers(sch, sums, instruction, tile)
     for loop in (rows, vectors):
         sch.unroll(loop)
     if _whole(sch, last, tile):
         sch.vectorize(lanes)
+
+
+def _cycles(sch: Any, sums: Any, last: Any, tile: Blocking, a_step: int) -> float:
+    """Return the cycles of a kernel; each step of a lane multiplies ``a_step`` products."""
+    sizes, outputs = ([int(v.dom.extent) for v in sch.get(block).iter_vars] for block in (sums, last))
+    return threads.kernel_cycles(sizes, math.prod(outputs), tile.lanes, a_step)
+
+
+def _columns_apart(sch: Any, band: list[Any], columns: Any, machine: Machine) -> tuple[list[Any], Any]:
+    """Divide the columns of tiles, too, where there are too few bands for all threads: each part pads for itself."""
+    bands = math.prod(int(sch.get(loop).extent) for loop in band)
+    count = int(sch.get(columns).extent)
+    parts = [n for n in range(1, machine.threads + 1) if count % n == 0]
+    best = min(parts, key=lambda n: (not threads.even(bands * n, machine), threads.unevenness(bands * n, machine), n))
+    if threads.even(bands, machine) or best == 1:
+        return band, columns
+    part, rest = sch.split(columns, [best, None])
+    return [band[0], part, *band[1:]], rest
 
 
 def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machine) -> int:
@@ -228,20 +245,6 @@ def _whole(sch: Any, block: Any, tile: Blocking) -> bool:
     return int(sch.get(block).iter_vars[-1].dom.extent) % tile.lanes == 0
 
 
-def _parallel(sch: Any, loops: list[Any], machine: Machine) -> None:
-    """Divide the outermost loops among threads, as few of them as give every thread the same."""
-    if machine.threads == 1:
-        return
-    count, chosen = 1, 0
-    for loop in loops:
-        count *= int(sch.get(loop).extent)
-        chosen += 1
-        if count >= 4 * machine.threads:
-            break
-    loop = sch.fuse(*loops[:chosen]) if chosen > 1 else loops[0]
-    sch.parallel(loop)
-
-
 # --- everything else --------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +299,7 @@ def _spatial(sch: Any, block: Any, machine: Machine) -> None:
     if lanes > 1:
         last, inner = sch.split(last, [None, lanes])
         sch.vectorize(inner)
-    _divide(sch, [*outer, last], total, machine)
+    _divide(sch, block, [*outer, last], total // lanes, machine)
 
 
 def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Machine) -> bool:
@@ -321,7 +324,7 @@ def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Mac
         rows, row = sch.split(loops[place], [None, wide])
         sch.reorder(*others, rows, loops[-1], row)
         sch.vectorize(row)
-        _divide(sch, [*others, rows], total, machine)
+        _divide(sch, block, [*others, rows], total, machine)
         return True
     if lanes < _FEWEST_LANES or size < _FEWEST_LANES:
         return False
@@ -329,7 +332,7 @@ def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Mac
     columns, column = sch.split(loops[-1], [None, lanes])
     sch.reorder(*others, rows, columns, row, column)
     sch.vectorize(column)
-    _divide(sch, [*others, rows, columns], total, machine)
+    _divide(sch, block, [*others, rows, columns], total // lanes, machine)
     return True
 
 
@@ -341,8 +344,9 @@ def _lanes(size: int, machine: Machine) -> int:
     return lanes
 
 
-def _divide(sch: Any, loops: list[Any], total: int, machine: Machine) -> None:
-    if machine.threads > 1 and total >= _FEWEST_FOR_THREADS:
+def _divide(sch: Any, block: Any, loops: list[Any], vectors: int, machine: Machine) -> None:
+    """Divide the loops of a block, which computes so many ``vectors``, among threads where that pays."""
+    if threads.pays(threads.moving_cycles(threads.operations(sch.get(block).body), vectors), machine):
         sch.parallel(sch.fuse(*loops) if len(loops) > 1 else loops[0])
 
 
@@ -370,13 +374,13 @@ def _reduction(sch: Any, block: Any, machine: Machine) -> str:
         rest, inner = sch.split(spatial[-1], [None, lanes])
         outer = [*spatial[:-1], rest]
         sch.reorder(*outer, *terms, inner)
-        _divide(sch, outer, total, machine)
+        _divide(sch, block, outer, total // lanes, machine)
         sch.vectorize(inner)
         start = sch.decompose_reduction(block, terms[0])
         sch.vectorize(sch.get_loops(start)[-1])
     else:
         sch.reorder(*outer, *terms)
-        _divide(sch, outer, total, machine)
+        _divide(sch, block, outer, total, machine)
     return "vector reduction" if lanes >= _FEWEST_LANES else "reduction"
 
 
@@ -395,7 +399,7 @@ def _across(sch: Any, terms: list[Any], lanes: int, total: int, machine: Machine
     part = sch.rfactor(inner, 0)
     loops = sch.get_loops(part)
     outer, terms, lane = loops[: -1 - len(terms)], loops[-1 - len(terms) : -1], loops[-1]
-    _divide(sch, outer, total, machine)
+    _divide(sch, part, outer, total // lanes, machine)
     sch.vectorize(lane)
     start = sch.decompose_reduction(part, terms[0])
     sch.vectorize(sch.get_loops(start)[-1])

@@ -191,6 +191,15 @@ def test_the_bounds_of_a_clip_hold_before_rounding() -> None:
     assert not [rule for rule in lowered.rules.values() if rule.startswith("default")]
 
 
+def test_bounds_and_rounding_are_in_the_function_of_the_sums() -> None:
+    integers = np.ones((16, 8, 1, 1), np.int8)
+    proto, _ = quantized("Conv", [1, 8, 6, 6], integers, np.full(16, 0.01), 131, relu=True)
+    lowered = lower(import_model(proto), host_machine(), "int8")
+    (function,) = (name for name in lowered.rules if "convolution" in name)
+    assert "maximum" in function
+    assert "quantize" in function
+
+
 def test_a_bias_that_is_no_whole_number_of_the_products_scale_is_not_rounded_to_one() -> None:
     random = np.random.default_rng(4)
     integers, scales = random.integers(-127, 128, (16, 8, 1, 1)).astype(np.int8), random.uniform(0.001, 0.01, 16)

@@ -90,9 +90,7 @@ def test_the_rules_hold_for_several_threads(
     threads: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        "edgepack.engines.tvm.codegen.schedules._FEWEST_PRODUCTS_A_LANE", 0
-    )  # these are too small to be divided
+    monkeypatch.setattr("edgepack.engines.tvm.codegen.threads.LAUNCH_CYCLES", 0)  # these are too small to be divided
     nodes = [helper.make_node("Conv", ["x", "w", "b"], ["c"], **attributes), helper.make_node("Relu", ["c"], ["y"])]
     proto = model(nodes, {"x": shape}, {"w": normal(*weights), "b": normal(weights[0], seed=2)}, ("y",))
     inputs = feeds(proto)
