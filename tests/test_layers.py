@@ -35,7 +35,7 @@ LAYERS = (
     "runtime",
     "benchmark serve",
     "profiling report",
-    "remote registry updaters",
+    "remote registry updaters cpp",
     "pipeline",
     "demo",
     "cli",

@@ -26,6 +26,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "data/pascal_voc.py": ("data/test_annotated.py", "all forms of labels on the same shapes"),
     "tasks/decoders/*.py": ("tasks/decoders/test_decoders.py", "all decoders on the same boxes"),
     # declarations of commands, which call one function each
+    "cli/cpp.py": ("cpp/test_library.py", "the command beside the function that it calls"),
     "cli/build.py": ("cli/test_main.py", "options; pipeline/test_build.py tests what they ask for"),
     "cli/device.py": ("cli/test_device_only.py", "run where nothing but numpy, Click and an engine can be imported"),
     "cli/lint.py": ("pipeline/stages/test_lint.py", "the command and the stage of a build on the same samples"),

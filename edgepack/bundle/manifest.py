@@ -37,7 +37,7 @@ _DTYPES = frozenset(
 )
 _MOST_VERSION = 200
 _MOST_AXES, _MOST_VALUES = 64, 1 << 48  # numpy's axes, and more values than a machine addresses
-_UPGRADE = "pip install --upgrade edgepack"
+UPGRADE = "pip install --upgrade edgepack"
 
 
 def read_manifest(text: bytes, where: str) -> Manifest:
@@ -55,7 +55,7 @@ def read_manifest(text: bytes, where: str) -> Manifest:
         manifest: Manifest = documents.decode(Manifest, data, f"{where}: {MANIFEST}")
     except ConfigError as error:
         raise BundleError(
-            error.message[:400], hint=f"made by another version of edgepack, or damaged: {_UPGRADE}"
+            error.message[:400], hint=f"made by another version of edgepack, or damaged: {UPGRADE}"
         ) from None
     check_manifest(manifest, where)
     return manifest
@@ -96,7 +96,7 @@ def _check_format(data: Any, where: str) -> None:
     if type(found) is not int or found < 1:
         raise BundleError(f"{where}: {MANIFEST} does not say which format it has")
     if found > FORMAT:
-        raise BundleError(f"{where} has bundle format {found}; this edgepack reads up to {FORMAT}", hint=_UPGRADE)
+        raise BundleError(f"{where} has bundle format {found}; this edgepack reads up to {FORMAT}", hint=UPGRADE)
 
 
 def _check_strings(data: Any, where: str) -> None:

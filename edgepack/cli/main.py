@@ -52,6 +52,7 @@ _SECTIONS = {
         "registry.push",
         "registry.pull",
         "updaters.export-updater",
+        "cpp.export-library",
         "device.install",
         "device.status",
         "device.rollback",

@@ -14,7 +14,7 @@ from edgepack.errors import ConfigError
 from edgepack.specs.data import Preprocessing, Recipe
 
 MOST_PIXELS_A_SIDE = 8192
-_MOST_PAD = 255
+MOST_PAD = 255
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -172,7 +172,7 @@ def _check_letterbox(made: Preprocessing, where: str) -> None:
         raise ConfigError(f"{where}: OpenCV's lanczos is not known", hint="write resampler = 'pillow', or 'bicubic'")
     if made.letterbox and (made.resize is None or made.crop is not None):
         raise ConfigError(f"{where}: letterbox needs resize, and no crop", hint="write resize = [height, width]")
-    if not 0 <= made.pad <= _MOST_PAD:
+    if not 0 <= made.pad <= MOST_PAD:
         raise ConfigError(f"{where}: pad = {made.pad}", hint="a pixel's value is 0 to 255")
     if made.stride is not None and (not made.letterbox or not 1 <= made.stride <= MOST_PIXELS_A_SIDE):
         raise ConfigError(f"{where}: stride = {made.stride}", hint="it goes with letterbox; write 32, for example")

@@ -57,7 +57,7 @@ _MEMBER = re.compile(r"(input|output)/(0|[1-9][0-9]{0,5})/(.+)\.npy", re.DOTALL)
 _BATCH = re.compile(r"batch/(0|[1-9][0-9]{0,2})/(?:(samples)|output/(.+))\.npy", re.DOTALL)
 _KINDS = "biuf"
 
-_MOST_AT_ONCE = 16
+MOST_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Golden:
 
 
 @dataclass(frozen=True)
-class _Tolerances:
+class Tolerances:
     """The JSON document in the member ``tolerance``."""
 
     outputs: Mapping[str, Tolerance]
@@ -316,7 +316,7 @@ def write_golden(vectors: Golden, path: Path) -> Path:
         arrays[f"batch/{i}/samples"] = np.array(batch.samples, np.int64)
         arrays.update({f"batch/{i}/output/{name}": array for name, array in batch.outputs.items()})
     if vectors.tolerance is not None:
-        text = documents.to_json(_Tolerances(vectors.tolerance)).encode()
+        text = documents.to_json(Tolerances(vectors.tolerance)).encode()
         arrays[_TOLERANCE] = np.frombuffer(text, np.uint8)
     with atomic_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
@@ -379,7 +379,7 @@ def _assemble(arrays: Mapping[str, Array], where: str) -> Golden:
     allowed: Mapping[str, Tolerance] | None = None
     for member, array in arrays.items():
         if member == f"{_TOLERANCE}.npy":
-            allowed = documents.from_json(_Tolerances, array.tobytes(), f"{where}: {_TOLERANCE}").outputs
+            allowed = documents.from_json(Tolerances, array.tobytes(), f"{where}: {_TOLERANCE}").outputs
         elif match := _MEMBER.fullmatch(member):
             found[match[1]].setdefault(int(match[2]), {})[match[3]] = array
         elif (match := _BATCH.fullmatch(member)) and match[2]:
@@ -410,7 +410,7 @@ def _check_numbers(found: Mapping[str, Mapping[int, object]], orders: Mapping[in
 
 def _order(array: Array, count: int) -> tuple[int, ...]:
     """Return the numbers of the samples in a batch, of which there are ``count``."""
-    if array.dtype != np.int64 or array.ndim != 1 or not 1 < array.size <= _MOST_AT_ONCE:
+    if array.dtype != np.int64 or array.ndim != 1 or not 1 < array.size <= MOST_AT_ONCE:
         raise ValueError("a batch does not list its samples")
     if array.min() < 0 or array.max() >= count:
         raise ValueError("a batch lists samples that are not there")

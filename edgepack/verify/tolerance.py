@@ -34,9 +34,9 @@ _ZERO_MOST_ABS = {"fp32": 1e-4, "fp16": 1e-2, "bf16": 0.1, "int8": 0.5}
 # Decisions turn where rounding breaks a near tie: single pixels of a segmentation in fp32, one class in twelve of a
 # classifier in int8. A share of so many is never right. One more may differ of few, but never more than half.
 _MOST_MISMATCH = {"fp32": 0.001, "fp16": 0.02, "bf16": 0.1, "int8": 0.25}
-_MOST_OF_FEW = 0.5
-_HIGHEST_SQNR_DB = 200.0  # beyond, one of the two is zero but for rounding
-_ROUNDED = 1e-9  # the policy's figures are computed, and may be rounded otherwise elsewhere
+MOST_OF_FEW = 0.5
+HIGHEST_SQNR_DB = 200.0  # beyond, one of the two is zero but for rounding
+ROUNDED = 1e-9  # the policy's figures are computed, and may be rounded otherwise elsewhere
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def widest(precision: Precision, elements: int = 0) -> Tolerance:
     return Tolerance(
         sqnr_db=_least_sqnr_db(precision),
         max_abs=_ZERO_MOST_ABS[precision],
-        mismatch=min(_MOST_OF_FEW, most + spare),
+        mismatch=min(MOST_OF_FEW, most + spare),
     )
 
 
@@ -88,11 +88,11 @@ def tolerance(precision: Precision, measured: OutputDistance | None = None, elem
 def too_wide(allowed: Tolerance, precision: Precision, elements: int) -> str | None:
     """Return what a tolerance that somebody else wrote allows beyond the policy, in words; None where it keeps it."""
     most = widest(precision, elements)
-    if not most.sqnr_db - _ROUNDED <= allowed.sqnr_db <= _HIGHEST_SQNR_DB:
+    if not most.sqnr_db - ROUNDED <= allowed.sqnr_db <= HIGHEST_SQNR_DB:
         return f"an SQNR of {allowed.sqnr_db:.4g} dB, where {precision} needs {most.sqnr_db:.4g}"
     if not 0 <= allowed.max_abs <= most.max_abs:
         return f"differences of {allowed.max_abs:.4g} from zero, where {precision} may have {most.max_abs:.4g}"
-    if not 0 <= allowed.mismatch <= most.mismatch + _ROUNDED:
+    if not 0 <= allowed.mismatch <= most.mismatch + ROUNDED:
         return f"{100 * allowed.mismatch:.4g} % of decisions to differ, where {100 * most.mismatch:.4g} % may"
     return None
 

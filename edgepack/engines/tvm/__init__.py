@@ -1,1 +1,1 @@
-"""Around TVM's code generation: import, linking, runtime libraries, and running models without TVM's package."""
+"""Around TVM's code generation: import, runtime libraries, and running models without TVM's package."""

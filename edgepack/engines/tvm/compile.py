@@ -10,6 +10,7 @@ from edgepack.base import resources
 from edgepack.base.files import scratch_folder, write_text
 from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
+from edgepack.engines.common.linking import build_program, link_library
 from edgepack.engines.common.refusals import remedy
 from edgepack.engines.tvm import interface
 from edgepack.engines.tvm.batching import batch_kind
@@ -20,7 +21,6 @@ from edgepack.engines.tvm.culprit import find_culprit
 from edgepack.engines.tvm.import_onnx import Readied, import_graph, read_graph, ready, tensor_shapes, tensor_types
 from edgepack.engines.tvm.interface import Batch, Interface
 from edgepack.engines.tvm.libraries import runtime_files
-from edgepack.engines.tvm.linking import build_program, link_library
 from edgepack.errors import CompileError, EdgepackError
 from edgepack.specs.model import TensorSpec
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from edgepack.base.files import scratch_folder
 from edgepack.device.host import host_facts
+from edgepack.engines.common.linking import cache_folder
 from edgepack.engines.tvm.elf import machine_of
-from edgepack.engines.tvm.linking import cache_folder
 from edgepack.engines.tvm.runtime_abi import FFI, RUNTIME
 from edgepack.errors import CompileError, ToolchainError
 

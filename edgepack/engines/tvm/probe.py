@@ -9,7 +9,7 @@ from edgepack.engines.common.probe import Probe, probe_backend
 
 def probe() -> Probe:
     """Compile a model with TVM, link it with Zig, and run it on TVM's runtime."""
-    from edgepack.engines.tvm.linking import ARCHITECTURES
+    from edgepack.engines.common.linking import ARCHITECTURES
 
     found = probe_backend("tvm")
     return dataclasses.replace(found, words=f"links for {', '.join(ARCHITECTURES)}; {found.words}")

@@ -6,13 +6,15 @@
 //   if (!model.run()) { puts(model.error()); return 1; }
 //   const float* scores = (const float*)model.output(0).data;   // valid until the next run
 //
-// "folder" holds model.so, interface.txt, libtvm_ffi.so and libtvm_runtime.so. A batch is run sample by sample. The
-// structures are those of tvm/ffi/c_api.h (apache-tvm-ffi 0.1) and dlpack/dlpack.h. A model is for one thread.
+// "folder" holds model.so, interface.txt, libtvm_ffi.so and libtvm_runtime.so. A batch is run sample by sample; a model
+// whose batch() is "free" takes any extents that are -1 in its inputs: give them by resize(). The structures are those of
+// tvm/ffi/c_api.h (apache-tvm-ffi 0.1) and dlpack/dlpack.h. A model is for one thread.
 
 #ifndef EDGEPACK_TVM_H_
 #define EDGEPACK_TVM_H_
 
 #include <dlfcn.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -21,7 +23,8 @@
 
 namespace edgepack {
 
-// One input or output. An extent of an output that the model decides while running is -1 before the first run.
+// One input or output. An extent of an output that the model decides while running is -1 before the first run, and so
+// is one of an input that is free, before resize().
 struct Tensor {
   char name[256];
   char dtype[16];
@@ -79,11 +82,12 @@ class Model {
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
 
-  // Loads the folder; threads 0 takes what interface.txt says, and one for each core where that says 0.
+  // Loads the folder; threads 0 takes what interface.txt says, but no more than there are cores, or one for each core
+  // where that says 0.
   bool load(const char* folder, int threads = 0) {
     close();
     if (!read_interface(folder)) return false;
-    if (threads <= 0) threads = threads_;
+    if (threads <= 0) threads = threads_ < cores() ? threads_ : cores();
     if (threads > 0) {
       char number[16];
       snprintf(number, sizeof number, "%d", threads);
@@ -102,6 +106,8 @@ class Model {
 
   // Computes the outputs from the inputs.
   bool run() {
+    for (int i = 0; i < inputs_count_; ++i)
+      if (!arguments_[i].pointer) return fail("the input %s has no shape yet", tensors_[i].name);
     detail::Any result = {};
     if (!call(main_, arguments_, inputs_count_, &result)) return false;
     if (result_.type_index >= detail::kFirstObject) release_(result_.pointer);
@@ -109,6 +115,23 @@ class Model {
     return read_outputs();
   }
 
+  // Gives an input its extents, where interface.txt leaves some free; its numbers are zero afterwards.
+  bool resize(int index, const int64_t* shape) {
+    Tensor& tensor = tensors_[index];
+    for (int axis = 0; axis < tensor.ndim; ++axis)
+      if (shape[axis] < 0 || (!free_batch() && shape[axis] != tensor.shape[axis]))
+        return fail("the input %s does not take this shape", tensor.name);
+    size_t bytes = width(tensor.dtype);
+    for (int axis = 0; axis < tensor.ndim; ++axis)
+      if (__builtin_mul_overflow(bytes, static_cast<size_t>(shape[axis]), &bytes))
+        return fail("the input %s is too large", tensor.name);
+    memcpy(tensor.shape, shape, static_cast<size_t>(tensor.ndim) * sizeof *shape);
+    tensor.bytes = bytes;
+    return make_input(index);
+  }
+
+  bool free_batch() const { return strcmp(batch_, "free") == 0; }
+  const char* batch() const { return batch_; }  // "fixed", "looped" (one sample at a time) or "free"
   int inputs() const { return inputs_count_; }
   int outputs() const { return outputs_count_; }
   Tensor& input(int index) { return tensors_[index]; }
@@ -148,8 +171,17 @@ class Model {
     return false;
   }
 
+  static int cores() {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? CPU_COUNT(&set) : 1;
+  }
+
+  // Loads a library for all that follow; the one already in the process under this name, where there is one: a process
+  // has one TVM runtime.
   void* open(const char* folder, const char* name) {
     char path[4096];
+    if (void* known = dlopen(name, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD)) return known;
     snprintf(path, sizeof path, "%s/%s", folder, name);
     void* found = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
     if (!found) fail("%s", dlerror());
@@ -172,6 +204,7 @@ class Model {
     while (good && fgets(line, sizeof line, file)) {
       line[strcspn(line, "\n")] = 0;
       if (strncmp(line, "threads ", 8) == 0) threads_ = atoi(line + 8);
+      if (strncmp(line, "batch ", 6) == 0) snprintf(batch_, sizeof batch_, "%.15s", line + 6);
       if (strncmp(line, "input ", 6) == 0) good = outputs_count_ == 0 && add_tensor(line + 6), inputs_count_ += good;
       if (strncmp(line, "output ", 7) == 0) good = add_tensor(line + 7), outputs_count_ += good;
     }
@@ -239,19 +272,34 @@ class Model {
     using namespace detail;
     arguments_ = static_cast<Any*>(calloc(inputs_count_ + 1, sizeof(Any)));
     managed_ = static_cast<DLManaged*>(calloc(inputs_count_ + 1, sizeof(DLManaged)));
-    for (int i = 0; i < inputs_count_; ++i) {
-      Tensor& tensor = tensors_[i];
-      size_t rounded = (tensor.bytes + kAlignment) / kAlignment * kAlignment;
-      tensor.data = aligned_alloc(kAlignment, rounded);
-      if (!tensor.data || !arguments_ || !managed_) return fail("not enough memory for the input %s", tensor.name);
-      memset(tensor.data, 0, rounded);
-      managed_[i].tensor = {tensor.data, kCpu, 0, tensor.ndim, code(tensor.dtype),
-                            static_cast<uint8_t>(8 * width(tensor.dtype)), 1, tensor.shape, nullptr, 0};
-      void* object = nullptr;
-      if (from_dlpack_(&managed_[i], kAlignment, 1, &object)) return explain();
-      arguments_[i].type_index = kTensor;
-      arguments_[i].pointer = object;
-    }
+    if (!arguments_ || !managed_) return fail("not enough memory for the inputs");
+    for (int i = 0; i < inputs_count_; ++i)
+      if (!has_free_extent(tensors_[i]) && !make_input(i)) return false;
+    return true;
+  }
+
+  static bool has_free_extent(const Tensor& tensor) {
+    for (int axis = 0; axis < tensor.ndim; ++axis)
+      if (tensor.shape[axis] < 0) return true;
+    return false;
+  }
+
+  bool make_input(int index) {
+    using namespace detail;
+    Tensor& tensor = tensors_[index];
+    if (arguments_[index].pointer) release_(arguments_[index].pointer);
+    arguments_[index] = {};
+    free(tensor.data);
+    size_t rounded = (tensor.bytes + kAlignment) / kAlignment * kAlignment;
+    tensor.data = aligned_alloc(kAlignment, rounded);
+    if (!tensor.data) return fail("not enough memory for the input %s", tensor.name);
+    memset(tensor.data, 0, rounded);
+    managed_[index].tensor = {tensor.data, kCpu, 0, tensor.ndim, code(tensor.dtype),
+                              static_cast<uint8_t>(8 * width(tensor.dtype)), 1, tensor.shape, nullptr, 0};
+    void* object = nullptr;
+    if (from_dlpack_(&managed_[index], kAlignment, 1, &object)) return explain();
+    arguments_[index].type_index = kTensor;
+    arguments_[index].pointer = object;
     return true;
   }
 
@@ -334,6 +382,7 @@ class Model {
   Any* arguments_ = nullptr;
   Any result_ = {};
   int inputs_count_ = 0, outputs_count_ = 0, threads_ = 0;
+  char batch_[16] = "fixed";
   char error_[2048];
 };
 

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base.files import scratch_folder
 from edgepack.engines.common.installed import import_engine
+from edgepack.engines.common.linking import link_library
 from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.workload import Workload
 from edgepack.engines.tvm.compile import processor_of
-from edgepack.engines.tvm.linking import link_library
 from edgepack.engines.tvm.tuning.timing import NAME, TITLE, Timed, time_tiles, values
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
 from edgepack.specs.target import Target

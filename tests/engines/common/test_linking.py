@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.engines.tvm import linking
+from edgepack.engines.common import linking
+from edgepack.engines.common.linking import build_program
 from edgepack.engines.tvm.elf import machine_of
-from edgepack.engines.tvm.linking import build_program
 from edgepack.errors import CompileError, ToolchainError
 
 pytestmark = pytest.mark.long

@@ -57,6 +57,18 @@ def build_program(source: Path, out: Path, arch: str, glibc: str | None) -> None
     _zig(options, source.parent, out, arch, glibc)
 
 
+def build_cpp(
+    folder: Path, sources: Sequence[str], options: Sequence[str], out: Path, arch: str, glibc: str | None
+) -> None:
+    """Compile C++ files of a folder, by their names in it, with all of C++'s library inside what is made.
+
+    Zig makes that library for a processor once, which takes a minute, and keeps it in its cache. Raises
+    ``CompileError``.
+    """
+    words = ["-std=c++17", "-O2", "-fvisibility=hidden", "-fno-sanitize=all", *options, *sources, "-ldl", "-lpthread"]
+    _zig(words, folder, out, arch, glibc, driver="c++")
+
+
 def zig() -> Path:
     """Return the compiler driver. Raises ``ToolchainError`` with the command that installs it."""
     found = importlib.util.find_spec("ziglang")
@@ -68,13 +80,20 @@ def zig() -> Path:
     )
 
 
-def _zig(arguments: list[str], folder: Path, out: Path, arch: str, glibc: str | None) -> None:
+def _zig(arguments: list[str], folder: Path, out: Path, arch: str, glibc: str | None, *, driver: str = "cc") -> None:
     if arch not in ARCHITECTURES:
-        raise CompileError(f"nothing is linked for {arch}", hint=f"TVM targets are {', '.join(ARCHITECTURES)}")
+        raise CompileError(f"nothing is linked for {arch}", hint=f"it is done for {', '.join(ARCHITECTURES)}")
     program = zig()
     with scratch_folder("edgepack-zig-") as scratch:
         command = [
-            *(str(program), "cc", "-target", f"{arch}-linux-gnu.{glibc or DEFAULT_GLIBC}", "-s", "-Wl,--build-id=none"),
+            *(
+                str(program),
+                driver,
+                "-target",
+                f"{arch}-linux-gnu.{glibc or DEFAULT_GLIBC}",
+                "-s",
+                "-Wl,--build-id=none",
+            ),
             *("-o", str(scratch / out.name), *arguments),
         ]
         cache = os.environ.get("ZIG_GLOBAL_CACHE_DIR") or str(cache_folder() / "zig")

@@ -1,0 +1,263 @@
+#include "policy.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "facts.h"
+#include "host.h"
+#include "schema.h"
+#include "text.h"
+
+namespace edgepack {
+
+namespace {
+
+constexpr char kNativeVariable[] = "EDGEPACK_ALLOW_NATIVE", kSettingsVariable[] = "EDGEPACK_SETTINGS";
+constexpr char kPolicyVariable[] = "EDGEPACK_POLICY";
+constexpr char kSystemSettings[] = "/etc/edgepack/device.json", kSystemPolicy[] = "/etc/edgepack/policy.json";
+constexpr size_t kMostBytes = 1 << 20, kDigestBytes = 65, kMostBuilt = 100000;
+
+std::string user_folder(const char* variable, const char* below_home) {
+  std::string base = environment(variable);
+  return (base.empty() ? environment("HOME") + "/" + below_home : base) + "/edgepack/";
+}
+
+std::string absolute(const std::string& path) {
+  char here[4096];
+  if (path.empty() || path[0] == '/' || !getcwd(here, sizeof here)) return path;
+  return std::string(here) + "/" + path;
+}
+
+std::string parent_of(const std::string& path) {
+  size_t slash = path.rfind('/');
+  return slash == path.npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+}
+
+bool is_others(const struct stat& status, bool sticky_is_fine) {
+  bool writable = (status.st_mode & 022) && !(sticky_is_fine && (status.st_mode & S_ISVTX));
+  return (status.st_uid != geteuid() && status.st_uid != 0) || writable;
+}
+
+// Refuses what another user could have written and what decides about trust, or its folder.
+void refuse_writable(const std::string& path) {
+  std::string folder = parent_of(path);
+  for (const std::string& place : {path, folder}) {
+    struct stat status;
+    if (stat(place.c_str(), &status))
+      refuse(EDGEPACK_STORAGE_ERROR, place + " cannot be read: " + strerror(errno), "make it readable");
+    if (is_others(status, place == folder))
+      refuse(EDGEPACK_STORAGE_ERROR, place + " is writable by other users", "chmod go-w " + place);
+  }
+}
+
+Value read_document(const Type& type, const std::string& text, const std::string& path) {
+  Value found;
+  try {
+    found = read_json(text);
+  } catch (const JsonProblem& problem) {
+    refuse(EDGEPACK_CONFIG_ERROR, path + ": not valid JSON: " + problem.words, "write it again with the tool that made it");
+  }
+  check_type(type, found, path);
+  return found;
+}
+
+// --- native code ---
+
+bool read_settings(const std::string& path) {
+  std::string text;
+  errno = 0;
+  if (!read_small(path, kMostBytes, &text))
+    refuse(EDGEPACK_CONFIG_ERROR, "cannot read " + path + ": " + strerror(errno ? errno : EISDIR),
+           std::string("correct ") + kSettingsVariable);
+  struct stat status;
+  if (stat(path.c_str(), &status) || is_others(status, false))
+    refuse(EDGEPACK_STORAGE_ERROR, path + " is writable by other users", "chmod go-w " + path);
+  const Value found = read_document(facts::kSettingsType, text, path);
+  const Value* allowed = found.find("allow_native");
+  return allowed && allowed->truth;
+}
+
+bool is_file(const std::string& path) {
+  struct stat status;
+  return stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode);
+}
+
+// What this device's settings say; nothing where there are none.
+std::optional<bool> settings() {
+  if (std::string named = environment(kSettingsVariable); !named.empty()) return read_settings(named);
+  for (const std::string& path : {user_folder("XDG_CONFIG_HOME", ".config") + "device.json", std::string(kSystemSettings)})
+    if (is_file(path)) return read_settings(path);
+  return std::nullopt;
+}
+
+// Whether this user built the bundle here: edgepack keeps the digests of what it built in its cache.
+bool was_built_here(const Bundle& bundle) {
+  std::string cache = environment("EDGEPACK_CACHE");
+  if (cache.empty()) cache = user_folder("XDG_CACHE_HOME", ".cache") + "payloads";
+  struct stat status;
+  std::string text;
+  if (stat(cache.c_str(), &status) || is_others(status, false)) return false;
+  if (!read_small(cache + "/built", kMostBuilt * kDigestBytes, &text)) return false;
+  return ("\n" + text).find("\n" + whole_sha256(bundle) + "\n") != text.npos;
+}
+
+bool may_run_native(const Bundle& bundle, int allowed) {
+  if (allowed) return allowed > 0;
+  if (std::string text = environment(kNativeVariable); !text.empty()) {
+    if (text != "0" && text != "1")
+      refuse(EDGEPACK_CONFIG_ERROR, std::string(kNativeVariable) + " is " + repr(first(text, 40)),
+             "write 1 to run native code, or 0");
+    return text == "1";
+  }
+  std::optional<bool> said = settings();
+  return said ? *said : was_built_here(bundle);
+}
+
+// --- policies ---
+
+struct Policy {
+  std::string path;
+  Value document;
+
+  std::vector<std::string> names(const char* key) const {
+    std::vector<std::string> found;
+    if (const Value* list = document.find(key))
+      for (const Value& item : list->items) found.push_back(item.text);
+    return found;
+  }
+  bool truth(const char* key) const {
+    const Value* found = document.find(key);
+    return found && found->truth;
+  }
+  std::string native() const {
+    const Value* found = document.find("native");
+    return found ? found->text : "settings";
+  }
+  // A whole number that is there; ``otherwise`` where it is missing or null, 0 for a negative one.
+  uint64_t number(const char* key, uint64_t otherwise) const {
+    const Value* found = document.find(key);
+    if (!found || found->kind != Value::kInteger) return otherwise;
+    return found->truth ? 0 : found->magnitude;
+  }
+  bool given(const char* key) const {
+    const Value* found = document.find(key);
+    return found && found->kind != Value::kNull;
+  }
+};
+
+std::string problem_of(const Policy& policy) {
+  const Value& format = *policy.document.find("format");
+  if (!format.is_integer(1))
+    return std::string("it has format ") + (format.truth ? "-" : "") + std::to_string(format.magnitude) + "; this edgepack reads 1";
+  if (policy.number("threshold", 1) < 1) return "threshold: at least 1 key must have signed";
+  if (policy.number("keep", 1) < 1) return "keep: at least 1 version is kept";
+  if (policy.number("max_age_days", 1) < 1) return "max_age_days: at least 1";
+  if (policy.truth("require_signature")) return "";
+  if (policy.given("root")) return "root needs require_signature";
+  if (policy.number("threshold", 1) > 1) return "threshold needs require_signature";
+  if (policy.given("max_age_days")) return "max_age_days needs require_signature";
+  if (policy.native() == "allowed") return "native \"allowed\" needs require_signature";
+  return "";
+}
+
+Policy read_policy(const std::string& path) {
+  std::string text;
+  errno = 0;
+  if (!is_file(path) || !read_small(path, kMostBytes, &text))
+    refuse(EDGEPACK_CONFIG_ERROR, "the policy " + path + " cannot be read: " + strerror(errno ? errno : EINVAL),
+           "make it readable for who runs bundles");
+  refuse_writable(path);
+  Policy policy{path, read_document(facts::kPolicyType, text, path)};
+  if (std::string problem = problem_of(policy); !problem.empty())
+    refuse(EDGEPACK_CONFIG_ERROR, path + ": " + problem, "correct the policy of this device");
+  return policy;
+}
+
+// Whether there is a policy; one that cannot be looked at is there, and then is not readable.
+bool is_there(const std::string& path) {
+  struct stat status;
+  return lstat(path.c_str(), &status) == 0 || (errno != ENOENT && errno != ENOTDIR);
+}
+
+std::vector<Policy> policies() {
+  std::vector<Policy> found;
+  if (is_there(kSystemPolicy)) found.push_back(read_policy(kSystemPolicy));
+  std::string named = environment(kPolicyVariable), user = user_folder("XDG_CONFIG_HOME", ".config") + "policy.json";
+  if (!named.empty()) {
+    found.push_back(read_policy(absolute(named)));
+  } else if (is_there(user)) {
+    found.push_back(read_policy(absolute(user)));
+  }
+  return found;
+}
+
+bool lists(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// Why a bundle is not one of those that the policy takes, whoever signed it; "" where it is.
+std::string unwanted(const Manifest& manifest, const Policy& policy) {
+  std::vector<std::string> models = policy.names("models"), targets = policy.names("targets");
+  std::vector<std::string> engines = policy.names("engines");
+  if (!models.empty() && !lists(models, manifest.name))
+    return "the model " + manifest.name + " is not one of this device's (" + joined(models) + ")";
+  if (!targets.empty() && !lists(targets, manifest.target))
+    return "it is for " + manifest.target + ", and this device is " + joined(targets, " or ");
+  for (const Payload& payload : manifest.payloads)
+    if (!engines.empty() && !lists(engines, payload.backend))
+      return "it has a payload for " + payload.backend + ", and this device runs " + joined(engines, " or ") + " only";
+  bool code = std::any_of(manifest.payloads.begin(), manifest.payloads.end(), is_native);
+  if (policy.native() == "refused" && code) return "it holds native code, which this device does not run";
+  const Value* lowest = policy.document.find("lowest");
+  const Value* least = lowest ? lowest->find(manifest.name) : nullptr;
+  if (least && is_older(manifest.version, least->text))
+    return "version " + manifest.version + " of " + manifest.name + " is lower than " + least->text +
+           ", the lowest that is taken";
+  return "";
+}
+
+void admit(const Bundle& bundle, const Policy& policy) {
+  if (std::string problem = unwanted(bundle.manifest, policy); !problem.empty())
+    refuse(EDGEPACK_TRUST_ERROR, bundle.path() + ": " + problem + " (" + policy.path + ")",
+           "give a bundle for this device, or change its policy");
+  if (!policy.truth("require_signature")) return;
+  if (!bundle.signature)
+    refuse(EDGEPACK_TRUST_ERROR, bundle.path() + " is not signed, and " + policy.path + " asks for it",
+           "get a signed one, or sign it with 'edgepack sign' and a key that this device trusts");
+  refuse(EDGEPACK_TRUST_ERROR,
+         bundle.path() + ": " + policy.path + " asks for a signature, and libedgepack cannot check signatures",
+         "run it with edgepack's Python package, or check it with 'edgepack policy BUNDLE' and change the policy");
+}
+
+}  // namespace
+
+bool may_run(const Bundle& bundle, int allowed) {
+  std::vector<Policy> found = policies();
+  bool said = false, native = true;
+  for (const Policy& policy : found) {
+    admit(bundle, policy);
+    if (policy.native() == "settings") continue;
+    said = true;
+    native = native && policy.native() == "allowed";
+  }
+  if (said) return native;
+  const auto& payloads = bundle.manifest.payloads;
+  return std::any_of(payloads.begin(), payloads.end(), is_native) && may_run_native(bundle, allowed);
+}
+
+Refusal native_refusal(const Manifest& manifest) {
+  auto payload = std::find_if(manifest.payloads.begin(), manifest.payloads.end(), is_native);
+  const facts::Engine* engine = facts::engine_of(payload->backend);
+  return {EDGEPACK_CONFIG_ERROR,
+          manifest.name + " holds native code for " + (engine ? engine->title : payload->backend) +
+              " and was not built here, so it is not run",
+          std::string("if you trust who made it, allow it in the options of edgepack_load, or set ") + kNativeVariable +
+              "=1, or write {\"allow_native\": true} to " + kSystemSettings + " on this device"};
+}
+
+}  // namespace edgepack
