@@ -19,11 +19,13 @@ from edgepack.bundle import archive, layout, manifest
 from edgepack.data import recipes
 from edgepack.device.host import FLAGS
 from edgepack.engines import ENGINES, REFERENCE, Engine
+from edgepack.runtime.load import ID_DIGITS, RECORD
 from edgepack.runtime.native import DeviceSettings
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.types import Precision
 from edgepack.tasks import TASKS
-from edgepack.trust.policy import Policy
+from edgepack.trust import envelope, statement
+from edgepack.trust.policy import CLOCKS_DIFFER, Policy
 from edgepack.verify import golden, tolerance
 
 # The statuses of edgepack.h, in their order, which is promised; each is a class of errors.py.
@@ -117,6 +119,8 @@ _DOCUMENTS: Mapping[str, Any] = {
     "kSettingsType": DeviceSettings,
     "kPolicyType": Policy,
     "kTolerancesType": golden.Tolerances,
+    "kEnvelopeType": envelope.SigstoreBundle,
+    "kSignedType": statement.Signed,
 }
 
 
@@ -133,6 +137,11 @@ def _constants() -> Iterator[str]:
         "kTaskFolder": manifest.TASK_FOLDER,
         "kUpgrade": manifest.UPGRADE,
         "kReference": REFERENCE,
+        "kMediaType": envelope.MEDIA_TYPE,
+        "kPayloadType": envelope.PAYLOAD_TYPE,
+        "kStatementType": statement.STATEMENT_TYPE,
+        "kPredicateType": statement.PREDICATE_TYPE,
+        "kRecord": RECORD,
     }
     numbers = {
         "kFormat": manifest.FORMAT,
@@ -147,6 +156,9 @@ def _constants() -> Iterator[str]:
         "kMostPixelsASide": recipes.MOST_PIXELS_A_SIDE,
         "kMostPad": recipes.MOST_PAD,
         "kMostAtOnce": golden.MOST_AT_ONCE,
+        "kMostSignatures": envelope.MOST_SIGNATURES,
+        "kIdDigits": ID_DIGITS,
+        "kClocksDifferS": int(CLOCKS_DIFFER.total_seconds()),
     }
     yield from (f"inline constexpr char {name}[] = {_text(value)};" for name, value in texts.items())
     yield from (f"inline constexpr uint64_t {name} = {value};" for name, value in numbers.items())

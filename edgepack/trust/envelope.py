@@ -23,8 +23,8 @@ from edgepack.trust.chain import MOST
 from edgepack.trust.keys import PrivateKey, PublicKey, is_signed_by
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-_MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-_MOST_SIGNATURES = 16
+MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+MOST_SIGNATURES = 16
 _AGAIN = "sign the bundle again with 'edgepack sign'"
 
 
@@ -80,7 +80,9 @@ class _Dsse:
 
 
 @dataclass(frozen=True)
-class _SigstoreBundle:
+class SigstoreBundle:
+    """The document that the member ``SIGNATURE`` holds."""
+
     mediaType: str  # noqa: N815
     verificationMaterial: _Material | _CertifiedMaterial  # noqa: N815
     dsseEnvelope: _Dsse  # noqa: N815
@@ -113,12 +115,12 @@ def pre_authentication(kind: str, payload: bytes) -> bytes:
 
 def to_bytes(envelope: Envelope) -> bytes:
     """Return the one form that the member has. Raises ``ConfigError`` when it would be too large to be read."""
-    if len(envelope.signatures) > _MOST_SIGNATURES:
-        raise ConfigError(f"a bundle has at most {_MOST_SIGNATURES} signatures", hint="sign it anew with --replace")
+    if len(envelope.signatures) > MOST_SIGNATURES:
+        raise ConfigError(f"a bundle has at most {MOST_SIGNATURES} signatures", hint="sign it anew with --replace")
     if len(set(envelope.certificates)) != len(envelope.certificates) or len(envelope.certificates) > MOST:
         raise ConfigError(f"a bundle has at most {MOST} certificates, each once", hint="sign it anew with --replace")
-    found = _SigstoreBundle(
-        _MEDIA_TYPE,
+    found = SigstoreBundle(
+        MEDIA_TYPE,
         _material(envelope),
         _Dsse(_base64(envelope.payload), PAYLOAD_TYPE, envelope.signatures),
     )
@@ -131,7 +133,7 @@ def to_bytes(envelope: Envelope) -> bytes:
 def from_bytes(text: bytes, where: str) -> Envelope:
     """Return what the member holds. Raises ``TrustError`` for anything but the one form of it."""
     try:
-        found = documents.from_json(_SigstoreBundle, text, f"{where}: {SIGNATURE}")
+        found = documents.from_json(SigstoreBundle, text, f"{where}: {SIGNATURE}")
         envelope = Envelope(
             _bytes(found.dsseEnvelope.payload), found.dsseEnvelope.signatures, _held(found.verificationMaterial)
         )

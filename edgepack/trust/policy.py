@@ -33,7 +33,7 @@ KEPT_VERSIONS = 3
 _FORMAT = 1
 _LIMIT_BYTES = 1 << 20
 # A signature from the future says that this machine's clock is behind: by how much it may be.
-_CLOCKS_DIFFER = timedelta(days=1)
+CLOCKS_DIFFER = timedelta(days=1)
 _NOT_SIGNED = "get a signed one, or sign it with 'edgepack sign' and a key that this device trusts"
 
 
@@ -238,7 +238,7 @@ def _refuse_late(bundle: Bundle, says: Signed, policy: Policy, root: SignedRoot 
     where = str(bundle.path)
     at = when(says.signed_at, f"{where}: signed_at") if says.signed_at else None
     timed = root is not None or says.expires is not None or policy.max_age_days is not None
-    if timed and at is not None and now < at - _CLOCKS_DIFFER:
+    if timed and at is not None and now < at - CLOCKS_DIFFER:
         raise TrustError(
             f"{where} was signed at {says.signed_at}, and this machine's clock says {now:%Y-%m-%dT%H:%M:%SZ}",
             hint="set the clock: without it nothing tells what is out of date",

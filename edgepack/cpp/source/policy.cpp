@@ -1,8 +1,10 @@
 #include "policy.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,6 +13,7 @@
 #include "facts.h"
 #include "host.h"
 #include "schema.h"
+#include "signature.h"
 #include "text.h"
 
 namespace edgepack {
@@ -20,6 +23,7 @@ namespace {
 constexpr char kNativeVariable[] = "EDGEPACK_ALLOW_NATIVE", kSettingsVariable[] = "EDGEPACK_SETTINGS";
 constexpr char kPolicyVariable[] = "EDGEPACK_POLICY";
 constexpr char kSystemSettings[] = "/etc/edgepack/device.json", kSystemPolicy[] = "/etc/edgepack/policy.json";
+constexpr char kNotSigned[] = "get a signed one, or sign it with 'edgepack sign' and a key that this device trusts";
 constexpr size_t kMostBytes = 1 << 20, kDigestBytes = 65, kMostBuilt = 100000;
 
 std::string user_folder(const char* variable, const char* below_home) {
@@ -41,18 +45,6 @@ std::string parent_of(const std::string& path) {
 bool is_others(const struct stat& status, bool sticky_is_fine) {
   bool writable = (status.st_mode & 022) && !(sticky_is_fine && (status.st_mode & S_ISVTX));
   return (status.st_uid != geteuid() && status.st_uid != 0) || writable;
-}
-
-// Refuses what another user could have written and what decides about trust, or its folder.
-void refuse_writable(const std::string& path) {
-  std::string folder = parent_of(path);
-  for (const std::string& place : {path, folder}) {
-    struct stat status;
-    if (stat(place.c_str(), &status))
-      refuse(EDGEPACK_STORAGE_ERROR, place + " cannot be read: " + strerror(errno), "make it readable");
-    if (is_others(status, place == folder))
-      refuse(EDGEPACK_STORAGE_ERROR, place + " is writable by other users", "chmod go-w " + place);
-  }
 }
 
 Value read_document(const Type& type, const std::string& text, const std::string& path) {
@@ -221,6 +213,40 @@ std::string unwanted(const Manifest& manifest, const Policy& policy) {
   return "";
 }
 
+// Whether the bundle stands where an installation has put it, after it was proved: what is out of date goes on running there.
+bool is_installed(const Bundle& bundle) {
+  char real[4096];
+  if (!realpath(bundle.path().c_str(), real)) return false;
+  std::string folder = parent_of(real);
+  struct stat status;
+  return folder.substr(folder.rfind('/') + 1) == bundle.manifest_sha256.substr(0, facts::kIdDigits) &&
+         stat((folder + "/" + facts::kRecord).c_str(), &status) == 0 && status.st_size > 0;
+}
+
+// Refuses what is out of date, and where the clock is too wrong to tell.
+void refuse_late(const Bundle& bundle, const Signed& says, const Policy& policy) {
+  if (is_installed(bundle)) return;
+  int64_t now = time(nullptr), most = static_cast<int64_t>(std::min<uint64_t>(policy.number("max_age_days", 0), 1 << 20));
+  bool timed = says.expires_time || policy.given("max_age_days");
+  if (timed && says.signed_time && now < *says.signed_time - static_cast<int64_t>(facts::kClocksDifferS)) {
+    char text[32];
+    tm parts{};
+    time_t moment = static_cast<time_t>(now);
+    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&moment, &parts));
+    refuse(EDGEPACK_TRUST_ERROR,
+           bundle.path() + " was signed at " + says.signed_at + ", and this machine's clock says " + text,
+           "set the clock: without it nothing tells what is out of date");
+  }
+  if (says.expires_time && now >= *says.expires_time)
+    refuse(EDGEPACK_TRUST_ERROR, "the signature of " + bundle.path() + " is out of date since " + says.expires,
+           "get one that was signed later");
+  if (policy.given("max_age_days") && (!says.signed_time || now > *says.signed_time + most * 86400))
+    refuse(EDGEPACK_TRUST_ERROR,
+           bundle.path() + " was signed at " + (says.signed_at.empty() ? "a time that it does not say" : says.signed_at) +
+               ", more than " + std::to_string(most) + " days ago",
+           "get one that was signed later");
+}
+
 void admit(const Bundle& bundle, const Policy& policy) {
   if (std::string problem = unwanted(bundle.manifest, policy); !problem.empty())
     refuse(EDGEPACK_TRUST_ERROR, bundle.path() + ": " + problem + " (" + policy.path + ")",
@@ -228,13 +254,40 @@ void admit(const Bundle& bundle, const Policy& policy) {
   if (!policy.truth("require_signature")) return;
   if (!bundle.signature)
     refuse(EDGEPACK_TRUST_ERROR, bundle.path() + " is not signed, and " + policy.path + " asks for it",
-           "get a signed one, or sign it with 'edgepack sign' and a key that this device trusts");
-  refuse(EDGEPACK_TRUST_ERROR,
-         bundle.path() + ": " + policy.path + " asks for a signature, and libedgepack cannot check signatures",
-         "run it with edgepack's Python package, or check it with 'edgepack policy BUNDLE' and change the policy");
+           kNotSigned);
+  if (policy.given("root"))
+    refuse(EDGEPACK_TRUST_ERROR,
+           bundle.path() + ": " + policy.path + " names a root of trust, and libedgepack reads none",
+           "run it with edgepack's Python package, or name the trusted keys in the policy");
+  const Value* folder = policy.document.find("keys");
+  std::string keys = folder ? folder->text : "keys";
+  std::string place = !keys.empty() && keys[0] == '/' ? keys : parent_of(policy.path) + "/" + keys;
+  uint64_t needed = policy.number("threshold", 1);
+  Signers by = signers(bundle, read_keys(place));
+  if (by.names.size() < needed) {
+    std::string have = by.names.empty() ? "by none of the keys that this device trusts"
+                                        : "by " + std::to_string(by.names.size()) +
+                                              " of the keys that this device trusts (" + joined(by.names) + ")";
+    refuse(EDGEPACK_TRUST_ERROR,
+           bundle.path() + " is signed " + have + ", and " + std::to_string(needed) + " must have signed it (" + policy.path +
+               ")",
+           kNotSigned);
+  }
+  refuse_late(bundle, check_statement(bundle, by.payload), policy);
 }
 
 }  // namespace
+
+void refuse_writable(const std::string& path) {
+  std::string folder = parent_of(path);
+  for (const std::string& place : {path, folder}) {
+    struct stat status;
+    if (stat(place.c_str(), &status))
+      refuse(EDGEPACK_STORAGE_ERROR, place + " cannot be read: " + strerror(errno), "make it readable");
+    if (is_others(status, place == folder))
+      refuse(EDGEPACK_STORAGE_ERROR, place + " is writable by other users", "chmod go-w " + place);
+  }
+}
 
 bool may_run(const Bundle& bundle, int allowed) {
   std::vector<Policy> found = policies();

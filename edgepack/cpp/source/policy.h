@@ -13,6 +13,9 @@ namespace edgepack {
 // Throws Refusal when a policy of this device does not let the bundle in at all.
 bool may_run(const Bundle& bundle, int allowed);
 
+// Refuses what another user could have written and what decides about trust, or its folder. Throws Refusal.
+void refuse_writable(const std::string& path);
+
 // What is told of a bundle whose native code may not run.
 Refusal native_refusal(const Manifest& manifest);
 

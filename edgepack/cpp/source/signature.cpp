@@ -1,0 +1,375 @@
+#include "signature.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+
+#include <algorithm>
+#include <map>
+#include <mutex>
+
+#include "error.h"
+#include "facts.h"
+#include "policy.h"
+#include "schema.h"
+#include "sha256.h"
+#include "text.h"
+
+namespace edgepack {
+
+namespace {
+
+constexpr char kAgain[] = "sign the bundle again with 'edgepack sign'";
+constexpr char kForged[] = "the signature is another bundle's, or the bundle was changed after it was signed: get it again";
+constexpr char kKind[] = "make one with 'edgepack keygen', or with: openssl ecparam -name prime256v1 -genkey -noout";
+constexpr size_t kMostKeyBytes = 64 << 10, kDerBytes = 91;
+// SubjectPublicKeyInfo of an uncompressed point on P-256 (RFC 5480), up to the point's coordinates.
+constexpr char kDerHead[] =
+    "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04";
+constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+bool ends(const std::string& text, const std::string& with) {
+  return text.size() >= with.size() && text.compare(text.size() - with.size(), with.size(), with) == 0;
+}
+
+std::string to_base64(const std::string& data) {
+  std::string out;
+  for (size_t i = 0; i < data.size(); i += 3) {
+    uint32_t group = 0;
+    size_t bytes = std::min<size_t>(3, data.size() - i);
+    for (size_t j = 0; j < 3; ++j) group = group << 8 | (j < bytes ? static_cast<uint8_t>(data[i + j]) : 0);
+    for (size_t j = 0; j < 4; ++j) out += j <= bytes ? kDigits[group >> (18 - 6 * j) & 63] : '=';
+  }
+  return out;
+}
+
+// Returns the bytes of base64 in its one form; nothing for any other text.
+std::optional<std::string> from_base64(const std::string& text) {
+  std::string out;
+  uint32_t group = 0;
+  size_t digits = 0;
+  for (char c : text) {
+    if (c == '=') break;
+    const char* place = c ? strchr(kDigits, c) : nullptr;
+    if (!place) return std::nullopt;
+    group = group << 6 | static_cast<uint32_t>(place - kDigits);
+    if (++digits % 4 == 0) {
+      for (int shift = 16; shift >= 0; shift -= 8) out += static_cast<char>(group >> shift);
+      group = 0;
+    }
+  }
+  size_t left = digits % 4;
+  if (left == 2) out += static_cast<char>(group >> 4);
+  if (left == 3) out += static_cast<char>(group >> 10), out += static_cast<char>(group >> 2);
+  if (to_base64(out) != text) return std::nullopt;
+  return out;
+}
+
+// --- OpenSSL ---
+
+struct Crypto {
+  void* (*read_key)(void**, const unsigned char**, long);
+  void (*free_key)(void*);
+  void* (*new_context)();
+  void (*free_context)(void*);
+  const void* (*sha256)();
+  int (*init)(void*, void**, const void*, void*, void*);
+  int (*verify)(void*, const unsigned char*, size_t, const unsigned char*, size_t);
+};
+
+Crypto open_crypto() {
+  void* library = nullptr;
+  for (const char* name : {"libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.so"})
+    if (!library) library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+  if (!library)
+    refuse(EDGEPACK_TOOLCHAIN_ERROR, "signatures cannot be checked here: OpenSSL's libcrypto.so.3 is not installed",
+           "install libssl3 (Debian) or openssl-libs");
+  Crypto crypto{};
+  auto find = [&](auto* function, const char* name) {
+    *function = reinterpret_cast<std::remove_pointer_t<decltype(function)>>(dlsym(library, name));
+    if (!*function)
+      refuse(EDGEPACK_TOOLCHAIN_ERROR, std::string("signatures cannot be checked here: libcrypto has no ") + name,
+             "install OpenSSL 1.1.1 or newer");
+  };
+  find(&crypto.read_key, "d2i_PUBKEY");
+  find(&crypto.free_key, "EVP_PKEY_free");
+  find(&crypto.new_context, "EVP_MD_CTX_new");
+  find(&crypto.free_context, "EVP_MD_CTX_free");
+  find(&crypto.sha256, "EVP_sha256");
+  find(&crypto.init, "EVP_DigestVerifyInit");
+  find(&crypto.verify, "EVP_DigestVerify");
+  return crypto;
+}
+
+const Crypto& crypto() {
+  static std::mutex mutex;
+  static const Crypto* opened = nullptr;
+  std::lock_guard<std::mutex> lock(mutex);
+  if (!opened) opened = new Crypto(open_crypto());
+  return *opened;
+}
+
+const unsigned char* bytes_of(const std::string& text) { return reinterpret_cast<const unsigned char*>(text.data()); }
+
+bool is_signed_by(const PublicKey& key, const std::string& signature, const std::string& message) {
+  const Crypto& c = crypto();
+  const unsigned char* place = bytes_of(key.der);
+  std::unique_ptr<void, void (*)(void*)> loaded(c.read_key(nullptr, &place, static_cast<long>(key.der.size())), c.free_key);
+  std::unique_ptr<void, void (*)(void*)> context(c.new_context(), c.free_context);
+  if (!loaded || !context || c.init(context.get(), nullptr, c.sha256(), nullptr, loaded.get()) != 1) return false;
+  return c.verify(context.get(), bytes_of(signature), signature.size(), bytes_of(message), message.size()) == 1;
+}
+
+// --- keys ---
+
+std::string key_name(const std::string& file) {
+  for (const char* suffix : {".key.pem", ".pub.pem", ".pem"})
+    if (ends(file, suffix) && file.size() > strlen(suffix)) return file.substr(0, file.size() - strlen(suffix));
+  return file;
+}
+
+std::string pem_of(const std::string& der) {
+  std::string text = to_base64(der), out = "-----BEGIN PUBLIC KEY-----\n";
+  for (size_t i = 0; i < text.size(); i += 64) out += text.substr(i, 64) + "\n";
+  return out + "-----END PUBLIC KEY-----\n";
+}
+
+PublicKey read_key(const std::string& path, const std::string& file) {
+  std::string text, body;
+  if (!read_small(path, kMostKeyBytes, &text))
+    refuse(EDGEPACK_CONFIG_ERROR, path + " cannot be read: " + strerror(errno), kKind);
+  if (text.find("PRIVATE KEY") != text.npos)
+    refuse(EDGEPACK_CONFIG_ERROR, path + " holds a private key", "give the public one, NAME.pub.pem");
+  static const std::string kBegin = "-----BEGIN PUBLIC KEY-----", kEnd = "-----END PUBLIC KEY-----";
+  size_t begin = text.find(kBegin), end = text.find(kEnd);
+  if (begin == text.npos || end == text.npos || end < begin) refuse(EDGEPACK_CONFIG_ERROR, path + " is no public key", kKind);
+  for (char c : text.substr(begin + kBegin.size(), end - begin - kBegin.size()))
+    if (!strchr(" \t\r\n", c)) body += c;
+  std::optional<std::string> der = from_base64(body);
+  std::string head(kDerHead, sizeof kDerHead - 1);
+  if (!der || der->size() != kDerBytes || der->compare(0, head.size(), head) != 0)
+    refuse(EDGEPACK_CONFIG_ERROR, path + " is no ECDSA key on P-256", kKind);
+  return {key_name(file), *der, sha256(pem_of(*der))};
+}
+
+// --- the envelope ---
+
+[[noreturn]] void damaged(const std::string& where, const std::string& words) {
+  refuse(EDGEPACK_TRUST_ERROR, first(where + ": " + facts::kSignature + " cannot be read: " + words, 4000), kAgain);
+}
+
+std::string json_text(const std::string& text) {  // as Python's json writes it in ASCII
+  std::string out = "\"";
+  for (size_t place = 0; place < text.size();) {
+    Decoded found = decode_at(text, place);
+    uint32_t c = found.character;
+    place += found.bytes;
+    static constexpr char kFrom[] = "\"\\\n\r\t\f\b", kTo[] = "\"\\nrtfb";
+    const char* named = c < 0x80 && c ? strchr(kFrom, static_cast<char>(c)) : nullptr;
+    char escape[16];
+    if (named) {
+      out += {'\\', kTo[named - kFrom]};
+    } else if (c >= 0x20 && c < 0x7F) {
+      out += static_cast<char>(c);
+    } else if (c < 0x10000) {
+      snprintf(escape, sizeof escape, "\\u%04x", c);
+      out += c == 0x7F ? std::string(1, '\x7F') : escape;
+    } else {
+      snprintf(escape, sizeof escape, "\\u%04x\\u%04x", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
+      out += escape;
+    }
+  }
+  return out + "\"";
+}
+
+struct Envelope {
+  std::string payload;
+  std::map<std::string, std::string> signatures;  // by the id of their key
+};
+
+// Reads the one form that the member has: it is written again from what was read, and compared.
+Envelope read_envelope(const std::string& text, const std::string& where) {
+  Value found;
+  try {
+    found = read_json(text);
+    check_type(facts::kEnvelopeType, found, where + ": " + facts::kSignature);
+  } catch (const JsonProblem& problem) {
+    damaged(where, where + ": " + facts::kSignature + ": not valid JSON: " + problem.words);
+  } catch (const Refusal& refusal) {
+    damaged(where, refusal.message);
+  }
+  const Value& dsse = *found.find("dsseEnvelope");
+  const std::vector<Value>& signatures = dsse.find("signatures")->items;
+  std::optional<std::string> payload = from_base64(dsse.find("payload")->text);
+  Envelope made;
+  bool whole = payload && !signatures.empty() && signatures.size() <= facts::kMostSignatures;
+  std::string listed;
+  for (const Value& signature : signatures) {
+    const std::string &id = signature.find("keyid")->text, &sig = signature.find("sig")->text;
+    std::optional<std::string> bytes = from_base64(sig);
+    whole = whole && bytes && made.signatures.emplace(id, *bytes).second;
+    listed += (listed.empty() ? "" : ",") + std::string("{\"keyid\":") + json_text(id) + ",\"sig\":" + json_text(sig) + "}";
+  }
+  std::string again;
+  if (whole)
+    again = std::string("{\"mediaType\":\"") + facts::kMediaType + "\",\"verificationMaterial\":{\"publicKey\":{\"hint\":" +
+            json_text(signatures[0].find("keyid")->text) + "},\"tlogEntries\":[]},\"dsseEnvelope\":{\"payload\":\"" +
+            to_base64(*payload) + "\",\"payloadType\":\"" + facts::kPayloadType + "\",\"signatures\":[" + listed + "]}}\n";
+  if (!whole || again != text)
+    refuse(EDGEPACK_TRUST_ERROR, where + ": " + facts::kSignature + " is not in the form that 'edgepack sign' writes", kAgain);
+  made.payload = *payload;
+  return made;
+}
+
+// --- the statement ---
+
+struct Unreadable {};
+
+const Value& member(const Value& table, const char* key, Value::Kind kind) {
+  const Value* found = table.kind == Value::kTable ? table.find(key) : nullptr;
+  if (!found || found->kind != kind) throw Unreadable{};
+  return *found;
+}
+
+std::string from_hex(const std::string& text) {
+  std::string out;
+  auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1; };
+  for (size_t i = 0; i + 1 < text.size(); i += 2) {
+    if (digit(text[i]) < 0 || digit(text[i + 1]) < 0) throw Unreadable{};
+    out += static_cast<char>(digit(text[i]) << 4 | digit(text[i + 1]));
+  }
+  if (text.size() % 2) throw Unreadable{};
+  return out;
+}
+
+std::map<std::string, std::string> file_digests(const Bundle& bundle) {
+  std::map<std::string, std::string> all{{facts::kManifest, bundle.manifest_sha256}};
+  for (const FileEntry& entry : bundle.manifest.files) all[entry.path] = entry.sha256;
+  return all;
+}
+
+// Whether the statement is over these files; throws Unreadable, or Refusal for what it says otherwise.
+const Value* check_files(const Value& document, const Bundle& bundle, const std::string& where) {
+  if (member(document, "_type", Value::kText).text != facts::kStatementType ||
+      member(document, "predicateType", Value::kText).text != facts::kPredicateType)
+    refuse(EDGEPACK_TRUST_ERROR, where + " is of another kind", kForged);
+  const Value& subjects = member(document, "subject", Value::kList);
+  if (subjects.items.size() != 1) throw Unreadable{};
+  const Value& predicate = member(document, "predicate", Value::kTable);
+  const Value& resources = member(predicate, "resources", Value::kList);
+  std::map<std::string, std::string> named;
+  Sha256 over_all;
+  bool whole = true;
+  for (const Value& resource : resources.items) {
+    const std::string& digest = member(resource, "digest", Value::kText).text;
+    whole = whole && member(resource, "algorithm", Value::kText).text == "sha256";
+    whole = whole && named.emplace(member(resource, "name", Value::kText).text, digest).second;
+    std::string bytes = from_hex(digest);
+    over_all.update(bytes.data(), bytes.size());
+  }
+  const Value& subject = member(subjects.items[0], "digest", Value::kTable);
+  whole = whole && member(subject, "sha256", Value::kText).text == over_all.hex();
+  whole = whole && member(member(predicate, "serialization", Value::kTable), "method", Value::kText).text == "files";
+  if (!whole) refuse(EDGEPACK_TRUST_ERROR, where + " contradicts itself", kForged);
+  std::map<std::string, std::string> here = file_digests(bundle), all = named;
+  all.insert(here.begin(), here.end());
+  for (const auto& [name, digest] : all) {
+    auto said = named.find(name), is = here.find(name);
+    if (said != named.end() && is != here.end() && said->second == is->second) continue;
+    const char* how = said == named.end() ? "is not in it" : is == here.end() ? "is not here" : "is another";
+    refuse(EDGEPACK_TRUST_ERROR, where + " is over other files: " + repr(first(name, 80)) + " " + how, kForged);
+  }
+  return predicate.find("edgepack");
+}
+
+// Reads "2026-12-01T00:00:00Z" as seconds since 1970 (the calendar of days: H. Hinnant, chrono-compatible algorithms).
+int64_t seconds_of(const std::string& text, const std::string& where) {
+  int year, month, day, hour, minute, second, used = 0;
+  int fields = sscanf(text.c_str(), "%4d-%2d-%2dT%2d:%2d:%2dZ%n", &year, &month, &day, &hour, &minute, &second, &used);
+  static constexpr int kDays[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
+  bool good = fields == 6 && static_cast<size_t>(used) == text.size() && text.size() == 20 && year >= 1 && month >= 1 &&
+              month <= 12 && day >= 1 && hour >= 0 && hour < 24 && minute >= 0 && minute < 60 && second >= 0 && second <= 61;
+  bool leap = good && (year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
+  if (!good || day > kDays[month - 1] + (leap && month == 2))
+    refuse(EDGEPACK_TRUST_ERROR, where + ": " + repr(first(text, 40)) + " is no time such as 2026-12-01T00:00:00Z", kForged);
+  int64_t y = year - (month <= 2), era = y / 400, of_era = y - era * 400;
+  int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
+  int64_t days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
+  return ((days * 24 + hour) * 60 + minute) * 60 + second;
+}
+
+}  // namespace
+
+std::vector<PublicKey> read_keys(const std::string& folder) {
+  DIR* opened = opendir(folder.c_str());
+  if (!opened)
+    refuse(EDGEPACK_CONFIG_ERROR, "the folder of trusted keys " + folder + " cannot be read: " + strerror(errno),
+           "put NAME.pub.pem files there");
+  std::vector<std::string> files;
+  while (const dirent* entry = readdir(opened))
+    if (ends(entry->d_name, ".pem") && strlen(entry->d_name) > 4) files.emplace_back(entry->d_name);
+  closedir(opened);
+  std::sort(files.begin(), files.end());
+  std::vector<PublicKey> keys;
+  for (const std::string& file : files) {
+    std::string path = folder + "/" + file;
+    refuse_writable(path);
+    PublicKey key = read_key(path, file);
+    bool known = std::any_of(keys.begin(), keys.end(), [&](const PublicKey& k) { return k.id == key.id; });
+    if (!known) keys.push_back(std::move(key));
+  }
+  return keys;
+}
+
+Signers signers(const Bundle& bundle, const std::vector<PublicKey>& trusted) {
+  Envelope envelope = read_envelope(*bundle.signature, bundle.path());
+  std::string kind = facts::kPayloadType;
+  // DSSE's pre-authentication encoding (secure-systems-lab/dsse, protocol.md 1.0).
+  std::string message = "DSSEv1 " + std::to_string(kind.size()) + " " + kind + " " + std::to_string(envelope.payload.size()) +
+                        " " + envelope.payload;
+  Signers found;
+  for (const PublicKey& key : trusted) {
+    auto signature = envelope.signatures.find(key.id);
+    if (signature != envelope.signatures.end() && is_signed_by(key, signature->second, message)) found.names.push_back(key.name);
+  }
+  found.payload = std::move(envelope.payload);
+  return found;
+}
+
+Signed check_statement(const Bundle& bundle, const std::string& payload) {
+  std::string where = bundle.path() + ": the signed statement";
+  Value document;
+  const Value* about = nullptr;
+  try {
+    document = read_json(payload);
+    about = check_files(document, bundle, where);
+  } catch (const JsonProblem& problem) {
+    refuse(EDGEPACK_TRUST_ERROR, where + " cannot be read: " + first(problem.words, 200), kForged);
+  } catch (const Unreadable&) {
+    refuse(EDGEPACK_TRUST_ERROR, where + " cannot be read: something in it is missing or of another type", kForged);
+  }
+  Signed found;
+  if (!about || about->kind == Value::kNull) return found;
+  try {
+    check_type(facts::kSignedType, *about, where);
+  } catch (const Refusal& refusal) {
+    refuse(EDGEPACK_TRUST_ERROR, first(refusal.message, 400), facts::kUpgrade);
+  }
+  auto text = [&](const char* key) {
+    const Value* value = about->find(key);
+    return value && value->kind == Value::kText ? value->text : "";
+  };
+  std::string golden = text("golden_sha256");
+  bool given = about->find("golden_sha256") && about->find("golden_sha256")->kind == Value::kText;
+  if (given && golden != file_digests(bundle)[facts::kGolden])
+    refuse(EDGEPACK_TRUST_ERROR, where + " was verified with other golden vectors", kForged);
+  found.signed_at = text("signed_at");
+  found.expires = text("expires");
+  bool ends_some_time = about->find("expires") && about->find("expires")->kind == Value::kText;
+  if (!found.signed_at.empty()) found.signed_time = seconds_of(found.signed_at, bundle.path() + ": signed_at");
+  if (ends_some_time) found.expires_time = seconds_of(found.expires, bundle.path() + ": expires");
+  return found;
+}
+
+}  // namespace edgepack
