@@ -148,7 +148,8 @@ def test_every_block_is_of_a_kind_that_is_tested_or_meant_for_reading(name: str)
     page = read_page(name)
     named = [kind for kind, _ in page.blocks if kind in ("python", "toml")]
     assert len(page.files) == len(named), "a python or toml block begins with the name of its file"
-    assert {kind for kind, _ in page.blocks} <= {"console", "python", "toml", "json", "text", "sh"}
+    # C++ is compiled and run by tests/cpp/test_library.py.
+    assert {kind for kind, _ in page.blocks} <= {"console", "python", "toml", "json", "text", "sh", "cpp"}
     assert {command.line.split()[0] for command in page.commands} <= {*PROGRAMS, "make", "pip"}
     assert page.text.count("```") == 2 * len(page.blocks)
 

@@ -107,8 +107,7 @@ def test_mutated_bundles(library: Library, good: bytes, tmp_path: Path) -> None:
         assert cpp == python, f"seed {seed}"
 
 
-@pytest.mark.long
-@pytest.mark.timeout(3600)
+@pytest.mark.slow
 def test_10000_mutations_in_one_process(library: Library, good: bytes, tmp_path: Path) -> None:
     path, began = tmp_path / "x.edgepack", time.process_time()
     found: Counter[str] = Counter()
@@ -120,7 +119,7 @@ def test_10000_mutations_in_one_process(library: Library, good: bytes, tmp_path:
         assert refused.hint
         found[refused.kind] += 1
     print(dict(found), f"{time.process_time() - began:.1f} CPU s")
-    assert time.process_time() - began < 600
+    assert time.process_time() - began < 120
 
 
 def test_forged_bundles_are_opened_alike(library: Library, good: bytes, tmp_path: Path) -> None:

@@ -153,7 +153,10 @@ size_t edgepack_dtype_bytes(edgepack_dtype dtype) {
 
 edgepack_status edgepack_open(const char* path, edgepack_bundle** out) {
   *out = nullptr;
-  return guarded([&] { *out = new edgepack_bundle(edgepack::open_bundle(path)); });
+  return guarded([&] {
+    if (!path) edgepack::refuse(EDGEPACK_BUNDLE_ERROR, "no path of a bundle was given", "give the path of a .edgepack file");
+    *out = new edgepack_bundle(edgepack::open_bundle(path));
+  });
 }
 
 void edgepack_close(edgepack_bundle* bundle) { delete bundle; }
