@@ -46,6 +46,11 @@ CAUSES: tuple[Cause, ...] = (
     Cause("All inputs of a Concat have one scale: the smallest of them loses most.", table=("same_scale_concat",)),
     Cause("One input of a sum is added unrounded, inside the convolution that makes it.", table=("residual",)),
     Cause("Products of two activations need zero points of 0.", table=("symmetric_products",)),
+    Cause(
+        "Operators that move values need Q/DQ on both sides, and a pool is computed in int8 though nobody takes int8 "
+        "from it.",
+        table=("wraps_moves",),
+    ),
 )
 
 
