@@ -29,7 +29,8 @@ class ClassBoxes:
 
 @dataclass(frozen=True)
 class Changed:
-    """One sample whose answer changed: its position among the evaluation samples, and both answers as lines.
+    """One sample whose answer changed: its position among the evaluation samples, and both answers as lines; of
+    boxes those that the other answer does not have.
 
     ``text`` is what was asked of a model of texts. Boxes are in pixels of the picture. What is to be looked at is there
     where a gallery was asked for: ``pictures`` are JPEGs in base64, of fp32's answer and of this precision's (one where

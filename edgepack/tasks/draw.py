@@ -32,6 +32,13 @@ def draw_boxes(picture: Array, answer: Answer) -> Array:
     return _with_names(pixels, boxes)
 
 
+def outline(pixels: Array, corners: Array, colour: tuple[int, int, int], wide: int = 1) -> None:
+    """Draw the outlines of corners [n, 4] into uint8 pixels [height, width, 3], in place."""
+    for row in corners.tolist():
+        left, top, right, bottom = (round(side) for side in row)
+        _outline(pixels, left, top, right, bottom, wide, np.array(colour, np.uint8))
+
+
 def draw_mask(picture: Array, answer: Answer) -> Array:
     """Return a copy of uint8 pixels [height, width, 3] with every class but the first one tinted."""
     assert isinstance(answer, Mask)

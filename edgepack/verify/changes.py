@@ -12,7 +12,7 @@ import numpy as np
 
 from edgepack.data.samples import read_any_labels, read_frames
 from edgepack.errors import EdgepackError
-from edgepack.specs.answer import Boxes, Classes, Mask
+from edgepack.specs.answer import Box, Boxes, Classes, Mask
 from edgepack.specs.changes import Changed, Changes, ClassBoxes, Confusion
 from edgepack.specs.signal_answers import Spans, Transcript
 from edgepack.specs.task import Task
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST_EXAMPLES = 12
 _MOST_CONFUSIONS, _MOST_CLASSES, _MOST_LINES = 8, 12, 8
 # Boxes are of one thing from this overlap on; whatever is shown and was not, or the other way round, is a change.
-_SAME = Alike(margin=0.0, overlap=0.5)
+SAME_THING = Alike(margin=0.0, overlap=0.5)
 # Borders of areas move with every rounding: so large a share of a picture's pixels is a change.
 _LEAST_PIXELS = 0.05
 
@@ -78,10 +78,11 @@ class _Counts:
 
 def _counted(task: Task, pairs: Iterator[tuple[Any, Any, Frame]], labels: Sequence[Any] | None) -> Changes | None:
     counts, samples, changed = _Counts(), 0, 0
-    least = task.settings.get("score", 0.25)
+    asked = task.settings.get("score", 0.25)
+    least = float(asked) if isinstance(asked, int | float) else 0.25
     for index, (before, after, frame) in enumerate(pairs):
         samples += 1
-        by = _by_how_much(before, after, counts, float(least) if isinstance(least, int | float) else 0.25)
+        by = _by_how_much(before, after, counts, least)
         if by is None:
             return None
         if isinstance(before, Classes):
@@ -90,7 +91,7 @@ def _counted(task: Task, pairs: Iterator[tuple[Any, Any, Frame]], labels: Sequen
             counts.value[truth, after.numbers[0]] += 1
         if by:
             changed += 1
-            counts.examples.append((by, _example(index, before, after, frame)))
+            counts.examples.append((by, _example(index, before, after, frame, least)))
             counts.examples.sort(key=lambda one: (-one[0], one[1].position))
             del counts.examples[MOST_EXAMPLES:]
     return Changes(
@@ -104,7 +105,7 @@ def _by_how_much(before: Any, after: Any, counts: _Counts, least: float) -> floa
     if isinstance(before, Classes):
         return _margin(before) + 1e-9 if before.numbers[:1] != after.numbers[:1] else 0.0
     if isinstance(before, Boxes):
-        lost, gained = unmatched(before, after, _SAME, least)
+        lost, gained = unmatched(before, after, SAME_THING, least)
         for boxes, rows, tally in ((before, lost, counts.lost), (after, gained, counts.gained)):
             tally.update(class_name(boxes.names, int(boxes.numbers[row])) for row in rows)
         return float(len(lost) + len(gained))
@@ -121,18 +122,30 @@ def _margin(answered: Classes) -> float:
     return answered.scores[0] - answered.scores[1] if len(answered.scores) > 1 else 0.0
 
 
-def _example(index: int, before: Any, after: Any, frame: Frame) -> Changed:
-    boxes = (tuple(before), tuple(after)) if isinstance(before, Boxes) else ((), ())
-    return Changed(index, _lines(before), _lines(after), frame.text, *boxes)
+def _example(index: int, before: Any, after: Any, frame: Frame, least: float) -> Changed:
+    if not isinstance(before, Boxes):
+        return Changed(index, _lines(before), _lines(after), frame.text)
+    rows = unmatched(before, after, SAME_THING, least)
+    boxes = tuple(before), tuple(after)
+    lost, gained = (_only([all_of[row] for row in chosen]) for all_of, chosen in zip(boxes, rows, strict=True))
+    return Changed(index, lost, gained, frame.text, *boxes)
+
+
+def _only(boxes: Sequence[Box]) -> tuple[str, ...]:
+    """Return lines for the boxes that the other answer does not have."""
+    return _few(tuple(f"{box.name} {box.score:.2f}" for box in boxes)) or ("no other box",)
+
+
+def _few(lines: tuple[str, ...]) -> tuple[str, ...]:
+    more = (f"and {len(lines) - _MOST_LINES} more",) if len(lines) > _MOST_LINES else ()
+    return (*lines[:_MOST_LINES], *more)
 
 
 def _lines(answered: Any) -> tuple[str, ...]:
     if isinstance(answered, Classes):
         name = answered.names[0] or f"class {answered.numbers[0]}"
         return (f"{name} {answered.scores[0]:.3f}, ahead by {_margin(answered):.3f}",)
-    lines = tuple(answered.lines())
-    more = (f"and {len(lines) - _MOST_LINES} more",) if len(lines) > _MOST_LINES else ()
-    return (*lines[:_MOST_LINES], *more) or ("nothing",)
+    return _few(tuple(answered.lines())) or ("nothing",)
 
 
 def _confusions(counts: _Counts, task: Task) -> tuple[Confusion, ...]:

@@ -69,6 +69,8 @@ def test_boxes(tmp_path: Path) -> None:
     assert (found.samples, found.changed) == (3, 2)
     assert set(found.boxes) == {ClassBoxes("dog", 1, 1), ClassBoxes("cat", 1, 0)}
     assert found.examples[0].position == 2  # two things changed there
+    assert found.examples[1].fp32 == ("dog 0.30",)  # what the other does not have
+    assert found.examples[1].value == ("no other box",)
     assert [box.name for box in found.examples[1].fp32_boxes] == ["cat", "dog"]
     assert [box.name for box in found.examples[1].value_boxes] == ["cat"]
 

@@ -20,10 +20,13 @@ from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.types import Array
 from edgepack.tasks import TASKS
-from edgepack.tasks.draw import draw_boxes
+from edgepack.tasks.draw import outline
+from edgepack.verify.changes import SAME_THING
+from edgepack.verify.same_answers import unmatched
 
 _SIDE, _QUALITY = 220, 70
 _LEVELS = 120
+_BOTH, _ONLY = (255, 255, 255), (240, 120, 0)
 _LAYERS = 5
 
 
@@ -61,16 +64,24 @@ def _pictures(one: Changed, data: bytes, name: str) -> tuple[str, ...]:
     small = _resized(pixels, factor)
     if not one.fp32_boxes and not one.value_boxes:
         return (_jpeg(small),)
-    return tuple(_jpeg(draw_boxes(small, _scaled(boxes, factor, small))) for boxes in (one.fp32_boxes, one.value_boxes))
+    before, after = _as_boxes(one.fp32_boxes, small), _as_boxes(one.value_boxes, small)
+    lost, gained = unmatched(before, after, SAME_THING, 0.0)
+    shown = (before, lost), (after, gained)
+    return tuple(_jpeg(_drawn(small, boxes.corners * factor, only)) for boxes, only in shown)
 
 
-def _scaled(boxes: tuple[Box, ...], factor: float, pixels: Array) -> Boxes:
-    corners = np.array([(b.left, b.top, b.right, b.bottom) for b in boxes], float).reshape(-1, 4) * factor
-    numbers = np.array([box.number for box in boxes], int)
-    names = {box.number: box.name for box in boxes}
-    listed = tuple(names.get(number, "") for number in range(max(names, default=-1) + 1))
-    scores = np.array([box.score for box in boxes], float)
-    return Boxes(corners, scores, numbers, pixels.shape[0], pixels.shape[1], listed)
+def _as_boxes(boxes: tuple[Box, ...], pixels: Array) -> Boxes:
+    corners = np.array([(b.left, b.top, b.right, b.bottom) for b in boxes], float).reshape(-1, 4)
+    numbers, scores = np.array([b.number for b in boxes], int), np.array([b.score for b in boxes], float)
+    return Boxes(corners, scores, numbers, pixels.shape[0], pixels.shape[1])
+
+
+def _drawn(pixels: Array, corners: Array, only: Array) -> Array:
+    """Return the picture with its boxes; those that the other answer does not have stand out."""
+    result = pixels.copy()
+    outline(result, np.delete(corners, only, axis=0), _BOTH)
+    outline(result, corners[only], _ONLY, wide=2)
+    return result
 
 
 def _resized(pixels: Array, factor: float) -> Array:
