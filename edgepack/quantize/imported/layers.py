@@ -117,16 +117,17 @@ def float_biases(proto: onnx.ModelProto) -> int:
 
 
 def integer_biases(proto: onnx.ModelProto) -> int:
-    """Store, in place, biases as int32 in the unit in which an engine adds them; return how many that changed.
+    """Store, in place, int32 biases in the unit in which an engine adds them; return how many that changed.
 
     The unit is the input's scale times the weights': engines add the integers as if they were in it, whatever scale the
-    file states. Half a unit of rounding is far below a step of the output.
+    file states. Half a unit of rounding is far below a step of the output. Float biases stay: ONNX Runtime 1.31.1 and
+    OpenVINO 2026.4.1 run such layers in int8 as fast (ResNet20 of NNCF 3.4, CPU time of 21 interleaved rounds).
     """
     view, count = View(proto), 0
     for one in list(stored_layers(view)):
         data = view.makers.get(one.node.input[0])
         scale = view.floats(data.input[1]) if data is not None and data.op_type == "DequantizeLinear" else None
-        bias = _float_bias(view, one.node)
+        bias = _stored_bias(view, one.node)
         if scale is None or scale.size != 1 or bias is None or one.node.op_type == "MatMul":
             continue
         unit = np.asarray(scale.reshape(()) * one.scale, np.float32)
@@ -142,12 +143,9 @@ def integer_biases(proto: onnx.ModelProto) -> int:
     return count
 
 
-def _float_bias(view: View, node: onnx.NodeProto) -> Array | None:
-    """Return the values of a constant bias, integers multiplied out."""
-    name = node.input[_BIAS] if len(node.input) > _BIAS else ""
-    if (found := view.floats(name)) is not None:
-        return found
-    made = view.makers.get(name)
+def _stored_bias(view: View, node: onnx.NodeProto) -> Array | None:
+    """Return the values of a bias that is stored as integers, multiplied out."""
+    made = view.makers.get(node.input[_BIAS]) if len(node.input) > _BIAS else None
     if made is None or made.op_type != "DequantizeLinear":
         return None
     values, scale = view.value(made.input[0]), view.floats(made.input[1])
