@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-cluster bench-report bench-tvm \
-  bench-tvm-tuning peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-serving test-device \
+.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-cluster bench-device bench-report \
+  bench-tvm bench-tvm-tuning peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-serving test-device \
   tvm-models lock clean
 .DELETE_ON_ERROR:
 
@@ -108,6 +108,11 @@ bench-cluster: $(READY)
 bench-report: $(READY)
 	$(BIN)/python benchmarks/report_page.py
 
+# What a device pays: checking and loading beside sha256 and the bare engine, push and pull beside a copy, a served query beside
+# a call in the process. Prints, and writes artifacts/bench-device.json.
+bench-device: $(READY)
+	$(BIN)/python benchmarks/device.py
+
 # TVM's code by rule against ONNX Runtime on the same fp32 and int8 files, one process a measurement; prints and writes
 # artifacts/bench-tvm.json; then the size of a device's folder, and how soon it answers. A part of the first:
 # make bench-tvm ARGUMENTS="resnet18 --precision fp32 --threads 1".
@@ -208,7 +213,8 @@ test-device: $(READY)
 	  dpkg -s $(DEVICE_PACKAGES) >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq $(DEVICE_PACKAGES); }; \
 	else echo "What lacks of $(DEVICE_PACKAGES) is skipped: apt-get install them"; fi
 	$(BIN)/python -m pytest -q -s tests/remote tests/registry tests/trust tests/updaters tests/pipeline/test_measure_on.py \
-	  tests/runtime/test_killed.py tests/runtime/test_receive.py tests/runtime/test_trial.py tests/runtime/test_watch.py
+	  tests/runtime/test_killed.py tests/runtime/test_receive.py tests/runtime/test_trial.py tests/runtime/test_watch.py \
+	  tests/serve/test_switches.py
 
 # Signatures and roots of trust as OpenSSF's model_signing and python-tuf see them. (model-signing needs pyopenssl and
 # does not say so.)

@@ -6,89 +6,22 @@ import dataclasses
 import json
 import shutil
 import subprocess
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from program import main
 from small_bundles import small_bundle
-from trust_cases import new_key
+from trust_cases import DAY, NOW, Holder, issue, new_key
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError, TrustError
 from edgepack.trust.chain import certified_keys, read_authorities, read_chain
 from edgepack.trust.envelope import from_bytes, to_bytes
-from edgepack.trust.keys import PrivateKey, read_private
 from edgepack.trust.policy import admit, describe_policies, policies
 from edgepack.trust.sign import sign
-
-NOW = datetime.now(UTC).replace(microsecond=0)
-DAY = timedelta(days=1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Holder:
-    """A key and its certificate."""
-
-    name: x509.Name
-    key: Any
-    certificate: x509.Certificate
-
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.PEM)
-
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(serialization.Encoding.DER)
-
-    def private(self, folder: Path) -> PrivateKey:
-        path = folder / "holder.key.pem"
-        how = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        path.write_bytes(self.key.private_bytes(serialization.Encoding.PEM, *how))
-        return read_private(path)
-
-
-def issue(
-    name: str,
-    by: Holder | None = None,
-    *,
-    ca: bool = False,
-    length: int | None = None,
-    days: tuple[int, int] = (-1, 30),
-    signs: bool = True,
-    curve: Any = None,
-    issues: bool | None = None,
-) -> Holder:
-    """Make a certificate; without ``by`` it is its own issuer."""
-    key = ec.generate_private_key(curve or ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
-    usage = dict.fromkeys(
-        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign", "encipher_only",
-         "decipher_only"), False,
-    )  # fmt: skip
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(by.name if by else subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(NOW + days[0] * DAY)
-        .not_valid_after(NOW + days[1] * DAY)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=length), critical=True)
-        .add_extension(
-            x509.KeyUsage(digital_signature=signs, key_cert_sign=ca if issues is None else issues, **usage),
-            critical=True,
-        )
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-    if by is not None:
-        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key())
-        builder = builder.add_extension(identifier, critical=False)
-    return Holder(subject, key, builder.sign((by or Holder(subject, key, None)).key, hashes.SHA256()))  # type: ignore[arg-type]
-
 
 ROOT = issue("root", ca=True, days=(-10, 300))
 MIDDLE = issue("middle", ROOT, ca=True, length=0, days=(-5, 100))

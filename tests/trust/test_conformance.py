@@ -12,9 +12,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from trust_cases import new_key, signed_bundle
+from small_bundles import small_bundle
+from trust_cases import issue, new_key, signed_bundle
 
 from edgepack.trust.root import make_root, sign_root, write_root
+from edgepack.trust.sign import sign
 
 PEERS = Path(os.environ.get("EDGEPACK_SIGNING_VENV", Path(__file__).resolve().parents[2] / ".venv-signing")) / "bin"
 
@@ -89,3 +91,18 @@ def test_python_tuf_follows_our_roots(tmp_path: Path) -> None:
     refused = follow("1", "forged")
     assert refused.returncode != 0
     assert "UnsignedMetadataError" in refused.stderr
+
+
+def test_model_signing_verifies_certificates(tmp_path: Path) -> None:
+    authority = issue("models", ca=True)
+    signer = issue("release", authority)
+    path = small_bundle(tmp_path, 2)
+    sign(path, (signer.private(tmp_path),), certificates=(signer.der(),))
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    for name, holder, code in (("ca.pem", authority, 0), ("other.pem", issue("models", ca=True), 1)):
+        (tmp_path / name).write_bytes(holder.pem())
+        words = [PEERS / "model_signing", "verify", "certificate", tmp_path / "unpacked", "--certificate_chain"]
+        signature = ["--signature", tmp_path / "unpacked" / "signature.dsse.json"]
+        done = subprocess.run([*words, tmp_path / name, *signature], capture_output=True, text=True, check=False)
+        assert bool(done.returncode) == bool(code), done.stdout + done.stderr
