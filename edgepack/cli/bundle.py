@@ -298,7 +298,9 @@ def compare(
     "--github", is_flag=True, help="Print annotations for GitHub's runner, and add the report to the step's summary."
 )
 @click.option(
-    "--trusted", type=click.Path(path_type=Path), help="Folder of devices' public keys: says which results they signed."
+    "--trusted",
+    type=click.Path(path_type=Path),
+    help="A device's public key, or a folder of them: says which results they signed.",
 )
 @click.option("--mlflow", metavar="EXPERIMENT", help="Log each row as a run of this experiment (MLFLOW_TRACKING_URI).")
 @click.option("--wandb", metavar="PROJECT", help="Log each row as a run of this Weights & Biases project.")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgepack.specs.run import RunOptions
     from edgepack.specs.target import Host
     from edgepack.specs.types import Precision, Progress
+    from edgepack.trust.keys import PublicKey
 
 _STARTUP_S = 600.0
 STDOUT = Path("-")
@@ -218,7 +219,7 @@ def write_reports(
     """Write the reports of all results and builds found in ``sources``; the suffix of a name is its format.
 
     All are made before the first is written. ``-`` is made as ``stdout_format`` and returned. ``violated`` are the
-    ``--fail-if`` conditions that hold, as text. ``trusted`` is a folder of the public keys of devices.
+    ``--fail-if`` conditions that hold, as text. ``trusted`` is a device's public key, or a folder of them.
     """
     from edgepack.base.files import atomic_write
     from edgepack.report.entries.read import read_results
@@ -228,7 +229,6 @@ def write_reports(
     from edgepack.report.formats.parquet import to_parquet
     from edgepack.report.html.page import to_html
     from edgepack.report.text.conditions import parse_condition
-    from edgepack.trust.keys import read_folder
 
     kinds = {out: f".{stdout_format}" if out == STDOUT else out.suffix for out in outs}
     for out, kind in kinds.items():
@@ -237,8 +237,7 @@ def write_reports(
     if baseline is not None and not {".html", ".md"} & set(kinds.values()):
         raise ConfigError(f"--baseline does not work with {next(iter(kinds.values()))}", hint="write .html or .md")
     parsed = tuple(parse_condition(text) for text in conditions)
-    keys = () if trusted is None else read_folder(trusted)
-    results, rows = read_results(sources, keys)
+    results, rows = read_results(sources, () if trusted is None else _keys(trusted))
     old = read_results((baseline,)) if baseline is not None else None
     formats: dict[str, Callable[[], bytes]] = {
         ".html": lambda: to_html(results, rows, old).encode(),
@@ -255,6 +254,13 @@ def write_reports(
         with atomic_write(out) as file:
             file.write(content)
     return Reported(results, rows, violations(results, rows, parsed), tuple(texts))
+
+
+def _keys(trusted: Path) -> tuple[PublicKey, ...]:
+    """Return the public keys of a folder, or that of a file."""
+    from edgepack.trust.keys import read_folder, read_public
+
+    return read_folder(trusted) if trusted.is_dir() else (read_public(trusted),)
 
 
 def tell_github(found: Reported) -> None:

@@ -149,3 +149,29 @@ def test_an_import_as_json_needs_no_file(tmp_path):
     done = CliRunner().invoke(cli, ["import", str(tmp_path / "trt.json"), "-t", "rpi5", "-p", "int8", "--json"])
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["target"] == "raspberry-pi-5"
+
+
+def test_a_signed_result_is_attested_in_its_report(edgepack, tmp_path):
+    bundle = small_bundle(tmp_path)
+    assert edgepack("keygen", "board", "--out", tmp_path / "keys").code == 0
+    out = tmp_path / "result.json"
+    words = (
+        "--duration",
+        "50ms",
+        "--warmup",
+        "1ms",
+        "--launches",
+        1,
+        "--no-limit",
+        "--sign",
+        tmp_path / "keys/board.key.pem",
+    )
+    assert edgepack("benchmark", bundle, *words, "-o", out).code == 0
+    public = tmp_path / "keys" / "board.pub.pem"
+    ran = edgepack("report", out, "--trusted", public, "-o", tmp_path / "report.html")
+    assert "1 of 1 measurements are attested by keys that are trusted" in ran.err + ran.out
+    assert "signed by board" in (tmp_path / "report.html").read_text()
+    out.write_text(out.read_text().replace('"target": "test-board"', '"target": "other-board"'))
+    ran = edgepack("report", out, "--trusted", public, "-o", tmp_path / "report.html")
+    assert "0 of 1 measurements are attested" in ran.err + ran.out
+    assert "it is not what board signed" in ran.err + ran.out
