@@ -37,6 +37,7 @@ from edgepack.pipeline.needs import Needs, needs_of
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _LOOK_S = 5.0  # how often it is asked whether workers that a task may run on are left
+_LOOK_AFTER_S = 3.0  # how often workers of this machine are looked after
 _WAIT_S = 60.0  # for a first worker, and for one again after all have died
 _SILENT_S = 60.0  # after which a worker of this machine that says nothing counts as lost
 _GPU = "EDGEPACK_WORKER_GPU"
@@ -202,12 +203,13 @@ class Cluster:
         turns: Path,
         root: str,
         note: Callable[[str], None],
-        refill: Callable[[], None] = lambda: None,
+        refill: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take a client of dask.distributed, the folder of the turns, and the module whose code must be the same.
 
-        ``refill`` is called where no worker is left: one that was killed while it began is not started again else.
+        ``refill`` is called now and then, and says whether it has started workers again.
         """
+        self._looked = time.monotonic()
         self._refill = refill
         self._client, self._turns, self._root, self._note = client, turns, root, note
         self._lock = threading.Lock()
@@ -247,15 +249,23 @@ class Cluster:
                 except OSError:
                     self._need_scheduler()
                     raise
+                if self._look_after():
+                    deadline = time.monotonic() + _WAIT_S
                 if self._good:
                     return dict(self._good)
-                self._refill()
                 if self._refused or time.monotonic() > deadline:
                     raise ToolchainError(
                         "no worker may be given a stage: " + ("; ".join(sorted(self._refused)) or "none is there"),
                         hint="start workers with the same edgepack and packages, which see the folder of --store",
                     )
                 time.sleep(0.2)
+
+    def _look_after(self) -> bool:
+        """Start workers again that were given up, when it is time to look; say whether there were any."""
+        if time.monotonic() - self._looked < _LOOK_AFTER_S:
+            return False
+        self._looked = time.monotonic()
+        return self._refill()
 
     def _need_scheduler(self) -> None:
         """Raise ``ToolchainError`` when the scheduler is gone."""
@@ -412,7 +422,7 @@ def open_cluster(workers: str, store: Path, root: str, note: Callable[[str], Non
         if kind == "local" and where.isdigit() and 1 <= int(where) <= _MOST_LOCAL:
             client, refill = stack.enter_context(_local(int(where)))
         elif kind == "dask" and where.startswith("//") and ":" in where:
-            client, refill = stack.enter_context(_running(f"tcp:{where}")), lambda: None
+            client, refill = stack.enter_context(_running(f"tcp:{where}")), lambda: False
         else:
             raise ConfigError(
                 f"--workers {workers!r} is not known",
@@ -431,7 +441,7 @@ def _require_dask() -> None:
 
 
 @contextmanager
-def _local(count: int) -> Iterator[tuple[Any, Callable[[], None]]]:
+def _local(count: int) -> Iterator[tuple[Any, Callable[[], bool]]]:
     """Start workers on this machine, which nobody but this process can reach: connections are proven by a fresh key."""
     import dask
     from distributed import Client, LocalCluster
@@ -458,7 +468,27 @@ def _local(count: int) -> Iterator[tuple[Any, Callable[[], None]]]:
                 f"{count} workers did not start on this machine: {error}", hint="ask for fewer, or stop other programs"
             ) from error
         with started as cluster, Client(cluster, set_as_default=False) as client:
-            yield client, lambda: cluster.scale(count)
+            yield client, _Keeper(cluster, count)
+
+
+class _Keeper:
+    """Starts workers of this machine again that dask has given up: those that died while they began."""
+
+    def __init__(self, cluster: Any, count: int) -> None:
+        self._cluster, self._count, self._dead = cluster, count, set[Any]()
+
+    def __call__(self) -> bool:
+        """Replace the workers without a process at two looks in a row; say whether there were any."""
+        nannies = dict(self._cluster.workers)
+        dead = {name for name, nanny in nannies.items() if not nanny.is_alive()}
+        given_up = dead & self._dead
+        self._dead = dead - given_up
+        for name in given_up:
+            self._cluster.workers.pop(name, None)
+            self._cluster.loop.add_callback(nannies[name].close)
+        missing = len(self._cluster.workers) < self._count
+        self._cluster.scale(self._count)
+        return bool(given_up) or missing
 
 
 @contextmanager

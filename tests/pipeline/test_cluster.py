@@ -146,6 +146,34 @@ def test_all_workers_may_die_for_good_and_others_come(folder: Path, tmp_path: Pa
     assert made.number == 5
 
 
+def workers_of_this() -> list[int]:
+    """The processes of workers that this one keeps, those among them that are only beginning."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            parent = int(path.read_text().rpartition(")")[2].split()[1])
+            if parent == os.getpid() and "spawn_main" in (path.parent / "cmdline").read_text():
+                found.append(int(path.parent.name))
+    return found
+
+
+def test_workers_that_are_killed_while_they_begin_come_again(tmp_path: Path) -> None:
+    """dask gives such a worker up for good: with all of them every row of a build failed."""
+    with open_cluster("local:2", tmp_path / "store", ROOT, lambda _: None) as cluster:
+        killed = 0
+        until = time.monotonic() + 60
+        while killed < 6 and time.monotonic() < until:
+            for pid in workers_of_this():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed += 1
+            cluster._look_after()
+            time.sleep(0.2)
+        assert killed >= 6
+        made = [runner(tmp_path, cluster).run(cluster_stages.work, n, 0.0, str(tmp_path / "diary")) for n in range(3)]
+    assert [found.number for found in made] == [0, 1, 2]
+
+
 def dask(folder: Path, *words: str, path: Path | None = None) -> subprocess.Popen[bytes]:
     kind, *options = words
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*([str(path)] if path else []), *sys.path])}

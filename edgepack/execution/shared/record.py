@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ _LEAST_SECRET, _MOST_SECRET = 32, 4096
 _KEY = re.compile("[0-9a-f]{64}")
 _STAGE = re.compile("[a-z][a-z0-9_]{0,63}")
 _NAME_PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,255}")
+_MOST_NAME_BYTES, _MOST_PART_BYTES = 1024, 255  # as file systems have it
 _FORMAT = 1
 
 
@@ -141,14 +143,21 @@ def _check_files(files: Mapping[str, Blob]) -> None:
         raise BadRecordError(f"it has more than {_MOST_FILES} files")
     folders = {str(folder) for name in files for folder in PurePosixPath(name).parents}
     for name, blob in files.items():
-        parts = name.split("/")
-        if (
-            name == "_value.json"
-            or any(part in (".", "..") or not _NAME_PART.fullmatch(part) for part in parts)
-            or name in folders
-        ):
+        if name in folders or not _is_name(name):
             raise BadRecordError(f"{json.dumps(name)[:100]} cannot be the name of a file in it")
         if not _KEY.fullmatch(blob.sha256):
             raise BadRecordError("a file's sha256 is none")
         if not 0 <= blob.size_bytes <= _MOST_FILE_BYTES:
             raise BadRecordError(f"a file has {blob.size_bytes} bytes")
+
+
+def _is_name(name: str) -> bool:
+    """Say whether a file of an entry may have this name, on any file system."""
+    try:
+        parts = [os.fsencode(part) for part in name.split("/")]
+    except UnicodeEncodeError:
+        return False
+    if name == "_value.json" or len(os.fsencode(name)) > _MOST_NAME_BYTES:
+        return False
+    plain = all(part not in (".", "..") and _NAME_PART.fullmatch(part) for part in name.split("/"))
+    return plain and all(len(part) <= _MOST_PART_BYTES for part in parts)

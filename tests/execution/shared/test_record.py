@@ -44,6 +44,7 @@ def test_a_record_comes_back() -> None:
     "name",
     [
         "../x", "/etc/passwd", "a/../../x", "a//b", "", ".", "a\nb", "a\\b", "a\0b", "_value.json", "x" * 300, "d",
+        "\ud800", "\u00e9" * 200, "/".join(["x" * 200] * 8),
     ],
 )  # fmt: skip
 def test_names_that_lead_elsewhere_are_refused(name: str) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from shared_outputs import Machine, Output, make
 
 from edgepack.errors import StorageError
 from edgepack.execution.shared import upkeep
+from edgepack.execution.shared.record import make_record, write_record
+from edgepack.execution.shared.shared import blob_name, record_name
 from edgepack.execution.shared.upkeep import entries_of_shared, prune_shared, remove_damaged, verify_shared
 
 
@@ -103,6 +109,26 @@ def test_a_writer_beside_a_prune_loses_nothing(machine: Machine, tmp_path: Path,
     other.run("other", 1, {}, Output, make(4, 4000))
     assert not verify_shared(machine.shared)
     assert [entry.stage for entry in entries_of_shared(machine.shared)] == ["other"]
+
+
+@given(st.dictionaries(st.text(max_size=300), st.sampled_from([0, 3]), max_size=4))
+def test_whatever_the_names_a_record_is_taken_or_left(names: dict[str, int]) -> None:
+    """A forged record with right digests: its files lie in the folder that was given, or nothing is taken."""
+    with tempfile.TemporaryDirectory() as place:
+        machine = Machine(Path(place) / "local", f"file://{place}/shared")
+        contents = {0: b"", 3: b"abc"}
+        for content in contents.values():
+            machine.shared.remote.write(blob_name(hashlib.sha256(content).hexdigest()), content)
+        files = {name: [size, hashlib.sha256(contents[size]).hexdigest()] for name, size in names.items()}
+        record = make_record("a" * 64, {"stage": "s", "version": 1, "files": files, "value": None})
+        machine.shared.remote.write(record_name("s", "a" * 64), write_record(record, None))
+        into = Path(place) / "into"
+        into.mkdir()
+        found = machine.shared.fetch("s", "a" * 64, into)
+        assert {path.name for path in Path(place).iterdir()} == {"shared", "into"}
+        if found is not None:
+            taken = {path.relative_to(into).as_posix() for path in into.rglob("*") if path.is_file()}
+            assert taken == set(names)
 
 
 def test_a_store_that_fails_is_an_error_here(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
