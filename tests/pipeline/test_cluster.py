@@ -232,8 +232,14 @@ def test_a_scheduler_that_dies_ends_the_build_with_what_to_do(scheduler: Any, mo
     address, folder, running = scheduler
     monkeypatch.setattr(module, "_LOOK_S", 0.5)
     running.append(dask(folder, "worker", address, *WORKER, "good"))
+
+    def kill_after_one() -> None:
+        while not list((folder / "store" / "work").glob("*/made.txt")):
+            time.sleep(0.1)
+        os.killpg(running[0].pid, signal.SIGKILL)
+
     with open_cluster(f"dask:{address.removeprefix('tcp:')}", folder / "store", ROOT, lambda _: None) as cluster:
-        threading.Timer(2.0, lambda: os.killpg(running[0].pid, signal.SIGKILL)).start()
+        threading.Thread(target=kill_after_one, daemon=True).start()
         own = runner(folder, cluster)
         with pytest.raises(ToolchainError, match="the scheduler is gone") as caught:
             [own.run(cluster_stages.work, number, 1.0, str(folder / "diary")) for number in range(100)]
