@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen.relax_util import constant, is_straight, rebuilt, rewritten, stored, with_main
+from edgepack.engines.tvm.codegen.relax_util import (
+    constant,
+    is_straight,
+    rebuilt,
+    rewritten,
+    shape_of,
+    stored,
+    with_main,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,6 +36,7 @@ def _emit(builder: Any, bindings: Any, keep: frozenset[str]) -> Callable[[Any], 
     from tvm import relax
 
     made: dict[Any, Any] = {}
+    shapes: dict[Any, Array] = {}
 
     def form(variable: Any) -> Any:
         return made.get(variable, variable)
@@ -36,6 +45,10 @@ def _emit(builder: Any, bindings: Any, keep: frozenset[str]) -> Callable[[Any], 
         value = rewritten(binding.value, form)
         foldable = isinstance(value, relax.Call) and getattr(value.op, "name", "") not in keep
         found = evaluate(value) if foldable else None
+        if foldable and value.op.name == "relax.shape_of" and (sizes := shape_of(value.args[0])) is not None:
+            shapes[binding.var] = np.array(sizes, np.int64)
+        elif foldable and value.op.name == "relax.shape_to_tensor":
+            found = shapes.get(binding.value.args[0])
         if found is not None:
             made[binding.var] = stored(found)
         elif constant(value) is not None:
@@ -86,6 +99,12 @@ def _permute(attrs: Any, x: Array) -> Array:
     return x.transpose([int(a) for a in attrs.axes] if attrs.axes is not None else None)
 
 
+def _take(attrs: Any, x: Array, index: Array) -> Array:
+    """Return elements of an axis; TVM's other modes than wrap leave an index out of bounds open."""
+    axis = None if attrs.axis is None else int(attrs.axis)
+    return np.asarray(np.take(x, index, axis, mode="wrap" if str(attrs.mode) == "wrap" else "clip"))
+
+
 _RULES: Mapping[str, Callable[..., Any]] = {
     "relax.add": _same_type(np.add),
     "relax.subtract": _same_type(np.subtract),
@@ -93,6 +112,8 @@ _RULES: Mapping[str, Callable[..., Any]] = {
     "relax.maximum": _same_type(np.maximum),
     "relax.minimum": _same_type(np.minimum),
     "relax.negative": _same_type(np.negative),
+    "relax.less": lambda _, x, y: np.less(x, y),
+    "relax.take": _take,
     "relax.isnan": lambda _, x: np.isnan(x),
     "relax.where": lambda _, c, x, y: np.asarray(np.where(c, x, y)).astype(x.dtype, copy=False),
     "relax.reshape": lambda _, x, shape: x.reshape(shape),

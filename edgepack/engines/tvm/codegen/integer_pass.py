@@ -25,6 +25,7 @@ import numpy as np
 
 from edgepack.engines.tvm.codegen.fold_pass import evaluate
 from edgepack.engines.tvm.codegen.intrinsics import activation_type, multiplies_activations
+from edgepack.engines.tvm.codegen.moves_pass import slices_of_channels
 from edgepack.engines.tvm.codegen.relax_util import (
     constant,
     is_straight,
@@ -75,11 +76,14 @@ class Plan:
 
 def integer_arithmetic(module: Any, machine: Machine) -> Any:
     """Return the module with ``main``'s quantized convolutions and products in integers; others stay as they are."""
+    from tvm import relax
+
     if not is_straight(module["main"]):
         return module
     wanted, both = activation_type(machine), multiplies_activations(machine)
     main = rebuilt(module["main"], lambda builder, bindings: _one_type(builder, bindings, wanted, both=both))
-    return with_main(module, rebuilt(main, lambda builder, bindings: _emit(builder, bindings, both=both)))
+    module = relax.transform.DeadCodeElimination()(with_main(module, slices_of_channels(main)))
+    return with_main(module, rebuilt(module["main"], lambda builder, bindings: _emit(builder, bindings, both=both)))
 
 
 # --- one type of activations ------------------------------------------------------------------------------------------

@@ -115,6 +115,7 @@ def _handler(name: str) -> Callable[[Any, Any], Any] | None:
     return {
         "relax.nn.conv2d": _conv2d, "relax.concat": _concat, "relax.quantize": _scaled, "relax.dequantize": _scaled,
         "relax.nn.pad": _pad, "relax.mean": _mean,
+        "relax.strided_slice": _slice,
     }.get(name)  # fmt: skip
 
 
@@ -237,3 +238,13 @@ def _mean(rewriter: Rewriter, call: Any) -> Any:
         return None
     axes = [_AXIS[int(axis) % 4] for axis in attrs.axis]
     return relax.op.mean(rewriter.channels_last(call.args[0]), axes, keepdims=True)
+
+
+def _slice(rewriter: Rewriter, call: Any) -> Any:
+    from tvm import relax, tirx
+
+    x, axes, begin, end, *strides = call.args
+    if not rewriter.is_last(x) or not isinstance(axes, relax.Tuple):
+        return None
+    moved = relax.Tuple([tirx.IntImm("int64", _AXIS[int(axis.value) % 4]) for axis in axes.fields])
+    return relax.Call(call.op, [rewriter.channels_last(x), moved, begin, end, *strides], call.attrs, call.ty_args)
