@@ -145,26 +145,49 @@ def _replaced(move: Moved, source: Any) -> Any:
 
 
 def _join_integers(builder: Any, bindings: Any) -> Callable[[Any], Any]:
-    """Emit the bindings with each quantization of a concatenation moved to its parts."""
-    from tvm import relax
-
+    """Emit the bindings with the quantization of a concatenation moved to its parts, and largest values of integers."""
+    values = {binding.var: binding.value for binding in bindings}
     made: dict[Any, Any] = {}
-    joined = {b.var: b.value for b in bindings if getattr(getattr(b.value, "op", None), "name", "") == "relax.concat"}
 
     def form(variable: Any) -> Any:
         return made.get(variable, variable)
 
     for binding in bindings:
         value = rewritten(binding.value, form)
-        if getattr(getattr(value, "op", None), "name", "") == "relax.quantize" and _scale(value) is not None:
-            concat = joined.get(binding.value.args[0])
-            if concat is not None and isinstance(concat.args[0], relax.Tuple):
-                _, *scale = value.args
-                axis, dtype = int(value.attrs.axis), str(value.attrs.out_dtype)
-                parts = [
-                    builder.emit(relax.op.quantize(rewritten(part, form), *scale, axis, dtype))
-                    for part in concat.args[0].fields
-                ]
-                value = relax.op.concat(parts, int(concat.attrs.axis))
+        if _is(value, "relax.quantize") and _scale(value) is not None:
+            before: Any = values.get(binding.value.args[0])
+            if _is(before, "relax.concat"):
+                value = _joined(builder, value, before, form)
+            elif _is(before, "relax.nn.max_pool2d"):
+                value = _pooled(value, before, values.get(before.args[0]), form)
         made[binding.var] = builder.emit(value)
     return form
+
+
+def _joined(builder: Any, quantize: Any, concat: Any, form: Callable[[Any], Any]) -> Any:
+    from tvm import relax
+
+    if not isinstance(concat.args[0], relax.Tuple):
+        return quantize
+    _, *scale = quantize.args
+    axis, dtype = int(quantize.attrs.axis), str(quantize.attrs.out_dtype)
+    parts = [
+        builder.emit(relax.op.quantize(rewritten(part, form), *scale, axis, dtype)) for part in concat.args[0].fields
+    ]
+    return relax.op.concat(parts, int(concat.attrs.axis))
+
+
+def _pooled(quantize: Any, pool: Any, before: Any, form: Callable[[Any], Any]) -> Any:
+    """Return the largest of the integers, which has the same order as what they stand for, where the scale is one."""
+    from tvm import relax
+
+    if not _is(before, "relax.dequantize") or _scale(before) != _scale(quantize):
+        return quantize
+    integers = form(before.args[0])
+    if str(integers.ty.dtype) != str(quantize.attrs.out_dtype):
+        return quantize
+    return relax.Call(pool.op, [integers], pool.attrs, pool.ty_args)
+
+
+def _is(value: Any, name: str) -> bool:
+    return getattr(getattr(value, "op", None), "name", "") == name

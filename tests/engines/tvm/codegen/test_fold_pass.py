@@ -108,3 +108,13 @@ def test_shapes_and_straightness_are_read() -> None:
     (x,) = module["main"].params
     assert shape_of(x) == (2, 3)
     assert constant(x) is None
+
+
+def test_an_index_computed_from_a_known_shape_is_a_constant() -> None:
+    nodes = [helper.make_node("Gather", ["x", "index"], ["y"], axis=2)]
+    proto = model(nodes, {"x": [2, 3, 4]}, {"index": np.array(-1)}, ("y",))
+    before = import_model(proto)
+    assert "relax.shape_of" in operators(before)
+    after = fold(before)
+    take = bindings(after)[operators(after).index("relax.take")].value
+    assert int(constant(take.args[1])) == 3  # type: ignore[arg-type]

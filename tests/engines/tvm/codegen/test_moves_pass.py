@@ -145,3 +145,18 @@ def test_values_that_are_scaled_and_other_ranks_are_no_slices() -> None:
     assert moves_pass._replaced(moves_pass.Moved(x, taken, (0.5, 3)), x) is None
     assert moves_pass._replaced(moves_pass.Moved(x, taken.reshape(1, 3, 6)), x) is None
     assert moves_pass._replaced(moves_pass.Moved(x, taken.transpose(0, 1, 3, 2)), x) is None
+
+
+@pytest.mark.slow
+def test_the_largest_of_quantized_values_is_that_of_their_integers() -> None:
+    nodes = [
+        *pair("x"),
+        helper.make_node("MaxPool", ["xd"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
+        *pair("p"),
+    ]
+    proto = model(nodes, {"x": [1, 8, 9, 7]}, {"scale": np.array(SCALE), "zero": np.array(ZERO)}, ("pd",))
+    inputs = feeds(proto)
+    ours, lowered = run_ours(proto, inputs, precision="int8")
+    np.testing.assert_array_equal(ours[0], run_reference(proto, inputs)[0])
+    (pool,) = (function for function in lowered.rules if "max_pool2d" in function)
+    assert "quantize" not in pool.split("max_pool2d")[1].replace("dequantize", "")
