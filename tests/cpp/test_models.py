@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -13,13 +15,14 @@ import onnx
 import pytest
 from backend_models import make
 from cpp_library import NAMES, Library, Refused
+from hostile_bundles import forged
 from onnx import TensorProto, helper
 from packed_models import packed_model, random_samples
 from small_bundles import small_bundle, small_bundle_of_two, small_compiled, small_facts, small_golden
 
 from edgepack.bundle.pack import pack
 from edgepack.engines import get_backend
-from edgepack.errors import DataError, ToolchainError
+from edgepack.errors import DataError, EdgepackError, ToolchainError
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
 from edgepack.verify.golden import read_golden, write_golden
@@ -247,3 +250,28 @@ def test_native_code_runs_by_permission_only(
         assert library.c.edgepack_engine(model) == b"tvm"
     with pytest.raises(Refused, match="ConfigError"), library.load(path, allow_native=-1):
         pass
+
+
+@pytest.mark.slow
+def test_forged_bundles_end_as_in_python(library: Library, tmp_path: Path) -> None:
+    """What is refused, and what fails or passes verification, is so in both: damaged golden vectors and models too."""
+    good = small_bundle(tmp_path / "good", channels=2).read_bytes()
+    ends: Counter[str] = Counter()
+    for seed in range(150):
+        path = tmp_path / "x.edgepack"
+        path.write_bytes(forged(good, seed))
+        python = outcome(lambda path=path: verify(path).passed)
+        found = outcome(lambda path=path: library.verify(path)["passed"])
+        assert found == python, f"seed {seed}"
+        ends[found] += 1
+    assert {"passed", "failed", "BundleError"} <= ends.keys()
+
+
+def outcome(work: Callable[[], bool]) -> str:
+    """Return how a verification ended, or the kind of its error."""
+    try:
+        return "passed" if work() else "failed"
+    except EdgepackError as error:
+        return type(error).__name__
+    except Refused as refused:
+        return refused.kind

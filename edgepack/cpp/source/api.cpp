@@ -38,6 +38,8 @@ edgepack_status guarded(Work work) {
     return remember(EDGEPACK_ERROR, "not enough memory", "free some memory");
   } catch (const std::exception& error) {
     return remember(EDGEPACK_ERROR, error.what(), "");
+  } catch (...) {  // nothing else is thrown; were it, the caller's program must not end by it
+    return remember(EDGEPACK_ERROR, "an internal error without words", "");
   }
 }
 

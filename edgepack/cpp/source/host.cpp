@@ -5,6 +5,11 @@
 #include <stdlib.h>
 #include <sys/utsname.h>
 
+#ifdef __aarch64__
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
+
 #include <algorithm>
 #include <set>
 #include <sstream>
@@ -36,6 +41,29 @@ int cores() {
   return sched_getaffinity(0, sizeof set, &set) == 0 ? std::max(1, CPU_COUNT(&set)) : 1;
 }
 
+// On aarch64 the kernel tells each process what all its cores have: /proc/cpuinfo is of the machine, which an emulator
+// is not. The names are those of Linux, arch/arm64/include/uapi/asm/hwcap.h.
+std::set<std::string> told_by_kernel() {
+  std::set<std::string> found;
+#ifdef __aarch64__
+  struct Flag {
+    const char* name;
+    unsigned long first, second;  // bits of AT_HWCAP and of AT_HWCAP2
+  };
+  static constexpr Flag kKnown[] = {
+      {"asimd", HWCAP_ASIMD, 0},     {"fphp", HWCAP_FPHP, 0},         {"asimdhp", HWCAP_ASIMDHP, 0},
+      {"asimddp", HWCAP_ASIMDDP, 0}, {"asimdfhm", HWCAP_ASIMDFHM, 0}, {"sve", HWCAP_SVE, 0},
+      {"sve2", 0, HWCAP2_SVE2},      {"svei8mm", 0, HWCAP2_SVEI8MM},  {"svebf16", 0, HWCAP2_SVEBF16},
+      {"i8mm", 0, HWCAP2_I8MM},      {"bf16", 0, HWCAP2_BF16},        {"sme", 0, 1UL << 23},
+      {"sme2", 0, 1UL << 37},
+  };
+  unsigned long first = getauxval(AT_HWCAP), second = getauxval(AT_HWCAP2);
+  for (const Flag& flag : kKnown)
+    if ((first & flag.first) | (second & flag.second)) found.insert(flag.name);
+#endif
+  return found;
+}
+
 void read_processors(Host* host) {
   std::string text;
   if (!read_small("/proc/cpuinfo", kMostBytes, &text)) return;
@@ -53,6 +81,7 @@ void read_processors(Host* host) {
     common = any ? both : here;
     any = true;
   }
+  if (host->arch == "aarch64") common = told_by_kernel();
   for (const char* flag : facts::kFlags)
     if (common.count(flag)) host->isa.emplace_back(flag);
 }

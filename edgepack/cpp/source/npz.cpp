@@ -120,6 +120,7 @@ int dtype_of_descr(const std::string& descr) {
 struct Entry {
   std::string name;
   uint64_t size, offset;
+  uint32_t crc32;
 };
 
 std::vector<Entry> entries_of(std::string_view file) {
@@ -135,7 +136,7 @@ std::vector<Entry> entries_of(std::string_view file) {
     if (fixed.size() < kCentralBytes || fixed.substr(0, 4) != "PK\1\2") wrong("its directory is damaged");
     uint64_t name = number(fixed, 28, 2), rest = number(fixed, 30, 2) + number(fixed, 32, 2);
     Entry entry{std::string(file.substr(std::min<uint64_t>(place + kCentralBytes, file.size()), name)), number(fixed, 24, 4),
-                number(fixed, 42, 4)};
+                number(fixed, 42, 4), static_cast<uint32_t>(number(fixed, 16, 4))};
     if (number(fixed, 8, 2) & 1) wrong(repr(entry.name) + " is encrypted");
     if (number(fixed, 10, 2) || number(fixed, 20, 4) != entry.size) wrong(repr(entry.name) + " is compressed");
     if (entry.size == kMax32 || entry.offset == kMax32) wrong("it is too large");
@@ -151,7 +152,9 @@ std::string_view content_of(std::string_view file, const Entry& entry) {
   uint64_t begin = entry.offset + kLocalBytes + number(local, 26, 2) + number(local, 28, 2);
   bool same = local.substr(0, 4) == "PK\3\4" && file.substr(entry.offset + kLocalBytes, number(local, 26, 2)) == entry.name;
   if (!same || begin > file.size() || file.size() - begin < entry.size) wrong(repr(entry.name) + " is not there");
-  return file.substr(begin, entry.size);
+  std::string_view content = file.substr(begin, entry.size);
+  if (crc32(content) != entry.crc32) wrong("Bad CRC-32 for file " + repr(entry.name));
+  return content;
 }
 
 }  // namespace
