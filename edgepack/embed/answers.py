@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from edgepack.embed.decoding import Decoded, Raw, decode_boxes, refuse_decoder
 from edgepack.embed.operators import Operators
 from edgepack.errors import ConfigError
@@ -92,26 +94,39 @@ def _suppress(made: Operators, found: Decoded, settings: BoxSettings, *, final: 
 
     Of m rows the first ``count`` are boxes, the others are zeros. Each candidate counts for its best class alone.
     """
-    best, number = (made.squeeze(name, 2) for name in made.highest(found.scores, 2, 1))
+    best = made.squeeze(made.highest(found.scores, 2, 1)[0], 2)
+    number = made.make("ArgMax", [found.scores], axis=2, keepdims=0)  # OpenVINO's TopK takes any of equal classes
     sure = made.make("Greater", [best, made.const(settings.score)])
     live = made.make("Where", [sure, best, made.const(0.0)])
-    looked_at = min(found.count, settings.most if final else settings.candidates)
-    rows = _best_of(made, live, (found.corners, number), looked_at)
-    if not final:
-        kept = made.make("Mul", [rows[0], _mask(made, rows, found.classes, settings)])
-        rows = _best_of(made, kept, rows[1:], min(looked_at, settings.most))
-    _put_rows(made, rows, min(looked_at, settings.most))
+    looked_at = min(found.count, settings.candidates)
+    rows: _Rows = (live, found.corners, number)
+    if not final and settings.iou < 1:  # from 1 on no two boxes overlap by more
+        rows = _candidates(made, rows, looked_at) if looked_at < found.count else rows
+        rows = (made.make("Mul", [rows[0], _mask(made, rows, found.classes, settings)]), *rows[1:])
+    most = min(looked_at, settings.most)
+    _put_rows(made, _best_of(made, rows, most), most)
 
 
 _Rows: TypeAlias = tuple[str, str, str]  # scores [1, k], corners [1, k, 4], numbers of classes [1, k]
 _FLOAT = 1  # TensorProto.FLOAT of onnx.proto
 
 
-def _best_of(made: Operators, scores: str, others: tuple[str, str], count: int) -> _Rows:
-    values, order = made.highest(scores, 1, count)
+def _best_of(made: Operators, rows: _Rows, count: int) -> _Rows:
+    values, order = made.highest(rows[0], 1, count)
     order = made.squeeze(order, 0)
-    corners, numbers = (made.make("Gather", [name, order], axis=1) for name in others)
+    corners, numbers = (made.make("Gather", [name, order], axis=1) for name in rows[1:])
     return values, corners, numbers
+
+
+def _candidates(made: Operators, rows: _Rows, count: int) -> _Rows:
+    """Return the best ``count`` rows in the model's order, which decides between equal scores in a suppression.
+
+    OpenVINO's TopK (2026.4) gives equal values in any order, and int8 gives equal scores all the time.
+    """
+    order = made.squeeze(made.highest(rows[0], 1, count)[1], 0)
+    order = made.make_several("TopK", [order, made.const([count], "int64")], 2, axis=0, largest=0)[0]
+    scores, corners, numbers = (made.make("Gather", [name, order], axis=1) for name in rows)
+    return scores, corners, numbers
 
 
 def _mask(made: Operators, rows: _Rows, classes: int, settings: BoxSettings) -> str:
@@ -123,7 +138,7 @@ def _mask(made: Operators, rows: _Rows, classes: int, settings: BoxSettings) -> 
         of_class = made.make("Equal", [made.unsqueeze(number, 1), every])
         by_class = made.make("Where", [of_class, by_class, made.const(0.0)])
     least = max(settings.score, _LEAST_SCORE)
-    limits = [made.const([settings.most], "int64"), made.const([settings.iou]), made.const([least])]
+    limits = [made.const([settings.most], "int64"), made.const([_just_above(settings.iou)]), made.const([least])]
     chosen = made.make("NonMaxSuppression", [corners, by_class, *limits])
     index = made.squeeze(made.slice(chosen, 1, 2, 3), 1)
     flat, zero = made.squeeze(values, 0), made.const(0.0)
@@ -132,11 +147,19 @@ def _mask(made: Operators, rows: _Rows, classes: int, settings: BoxSettings) -> 
     return made.unsqueeze(made.make("ScatterElements", [nothing, index, ones], axis=0), 0)
 
 
+def _just_above(iou: float) -> float:
+    """Return the next float32: OpenVINO (2026.4) suppresses an overlap of just the limit too; others from above it."""
+    least = np.finfo(np.float32).tiny
+    return float(max(np.nextafter(np.float32(iou), np.float32(1)), least))
+
+
 def _put_rows(made: Operators, rows: _Rows, count: int) -> None:
     """Append the outputs; rows without a score are zeros."""
     values, corners, number = rows
-    there = made.make("Cast", [made.make("Greater", [values, made.const(0.0)])], to=_FLOAT)
-    made.output(made.make("Mul", [corners, made.unsqueeze(there, 2)]), "boxes", "float32", [1, count, 4])
+    sure = made.make("Greater", [values, made.const(0.0)])
+    there = made.make("Cast", [sure], to=_FLOAT)
+    corners = made.make("Where", [made.unsqueeze(sure, 2), corners, made.const(0.0)])  # infinity by 0 is no zero
+    made.output(corners, "boxes", "float32", [1, count, 4])
     made.output(values, "scores", "float32", [1, count])
     numbers = made.make("Mul", [made.make("Cast", [number], to=_FLOAT), there])
     made.output(numbers, "classes", "int32", [1, count])

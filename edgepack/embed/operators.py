@@ -9,6 +9,7 @@ import numpy as np
 
 from edgepack.graph import passes
 from edgepack.graph.clean.view import View
+from edgepack.graph.walk import all_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,12 +62,25 @@ class Operators:
         return values, indices
 
     def output(self, name: str, wish: str, dtype: str, shape: Sequence[int | str]) -> None:
-        """Make a tensor an output under a name of its own."""
+        """Make a tensor an output under a name of its own; a tensor of the model that has it gets another."""
         from onnx import helper
 
+        other = self._rename(wish)
+        name = other if name == wish else name
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
         self.view.graph.node.append(helper.make_node("Cast", [name], [wish], name=f"{wish}_output", to=kind))
         self.view.graph.output.append(helper.make_tensor_value_info(wish, kind, list(shape)))
+
+    def _rename(self, old: str) -> str:
+        """Give all that makes or reads a tensor another name for it, and return that."""
+        new = self.view.new_name(old)
+        for graph in all_graphs(self.view.graph):
+            for node in graph.node:
+                node.input[:] = [new if name == old else name for name in node.input]
+                node.output[:] = [new if name == old else name for name in node.output]
+            for tensor in (*graph.initializer, *graph.output):
+                tensor.name = new if tensor.name == old else tensor.name
+        return new
 
 
 def begin(proto: Any) -> tuple[Any, Operators]:

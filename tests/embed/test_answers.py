@@ -16,23 +16,37 @@ from edgepack.embed.operators import begin, close
 from edgepack.errors import ConfigError
 from edgepack.graph.compare import run_model
 from edgepack.graph.load import save_proto
+from edgepack.specs.model import OnnxModel
 from edgepack.specs.task import Frame, Task
 from edgepack.tasks import answer
 
 FRAME = Frame(64, 64, 64, 64)
 
 
-def answered(task: Task, array: np.ndarray, folder: Path, *, suppresses: bool = True, probabilities: bool = False):
-    """Return the answer of the graph, and of the task."""
-    shape = list(array.shape)
-    proto = model([helper.make_node("Identity", ["raw"], ["o"])], [value("raw", shape)], [value("o", shape)])
-    proto, made = begin(proto)
-    found = put_answers(made, Wished(task, {"o": array.shape}, FRAME, suppresses, probabilities))
+def answered(task: Task, array: np.ndarray, folder: Path, **how: object):
+    """Return the answer of the graph to one output, that of the task, and the graph's outputs."""
+    return answered_all(task, {"o": array}, folder, **how)  # type: ignore[arg-type]
+
+
+def answered_all(
+    task: Task,
+    arrays: dict[str, np.ndarray],
+    folder: Path,
+    *,
+    suppresses: bool = True,
+    probabilities: bool = False,
+    run=run_model,
+):
+    nodes = [helper.make_node("Identity", [f"raw_{name}"], [name]) for name in arrays]
+    shapes = {name: array.shape for name, array in arrays.items()}
+    inputs = [value(f"raw_{name}", list(shape)) for name, shape in shapes.items()]
+    proto, made = begin(model(nodes, inputs, [value(name, list(shape)) for name, shape in shapes.items()]))
+    found = put_answers(made, Wished(task, shapes, FRAME, suppresses, probabilities))
     close(proto)
     saved = save_proto(proto, folder)
-    ran = run_model(saved, {"raw": array})
+    ran = run(saved, {f"raw_{name}": array for name, array in arrays.items()})
     outputs = {spec.name: ran[spec.name] for spec in saved.outputs}
-    return answer(found.task, outputs, FRAME), answer(task, {"o": array}, FRAME), outputs
+    return answer(found.task, outputs, FRAME), answer(task, arrays, FRAME), outputs
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -95,3 +109,104 @@ def test_tasks_without_answers_in_the_graph_are_refused(task: Task) -> None:
     with pytest.raises(ConfigError, match="--embed postprocessing"):
         check_postprocessing(task)
     check_postprocessing(None)
+
+
+def tied(seed: int, count: int, classes: int) -> np.ndarray:
+    """Boxes on a grid with scores of five steps, as int8 gives them: equal scores, equal boxes, overlaps of 1/2."""
+    random = np.random.default_rng(seed)
+    boxes = [random.integers(4, 20, (count, 2)) * 2, random.integers(1, 4, (count, 2)) * 4]
+    scores = random.integers(0, 5, (count, classes)) / 4 * 0.9
+    return np.concatenate([*boxes, scores], axis=1).T[None].astype(np.float32)
+
+
+def in_openvino(saved: OnnxModel, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    import openvino
+
+    compiled = openvino.Core().compile_model(str(saved.path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    return {port.any_name: array for port, array in compiled(feeds).items()}
+
+
+ENGINES = {"ONNX Runtime": run_model, "OpenVINO": in_openvino}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ENGINES)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, 10_000), count=st.integers(12, 60), classes=st.sampled_from([1, 2, 7]),
+    iou=st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 1.0]), agnostic=st.booleans(), candidates=st.sampled_from([60, 3000]),
+)  # fmt: skip
+def test_equal_scores_and_overlaps_of_the_limit_are_decided_alike(
+    tmp_path_factory, engine, seed, count, classes, iou, agnostic, candidates
+) -> None:
+    array = tied(seed, count, classes)
+    task = Task("object-detection", "yolo", {"iou": iou, "agnostic": agnostic, "candidates": candidates})
+    found, expected, _ = answered(task, array, tmp_path_factory.mktemp("ties"), run=ENGINES[engine])
+    assert as_set(found) == as_set(expected)  # those of equal scores may come in any order
+    assert list(found.scores) == sorted(found.scores, reverse=True)
+
+
+def as_set(boxes) -> list[list[float]]:
+    rows = zip(boxes.scores.tolist(), boxes.numbers.tolist(), boxes.corners.tolist(), strict=True)
+    return sorted([round(score, 5), number, *np.round(corners, 3)] for score, number, corners in rows)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("candidates", "most"), [(9, 100), (9, 4), (3000, 4), (1, 1)])
+def test_of_more_boxes_than_the_limits_the_best_are_left(tmp_path: Path, engine: str, candidates: int, most: int):
+    random = np.random.default_rng(candidates + most)
+    boxes = np.concatenate([random.uniform(10, 54, (40, 2)), random.uniform(4, 30, (40, 2))], axis=1)
+    scores = np.stack([random.permutation(np.linspace(0.3, 0.6, 40)), np.full(40, 0.1)], axis=1)
+    array = np.concatenate([boxes, scores], axis=1).T[None].astype(np.float32)
+    task = Task("object-detection", "yolo", {"candidates": candidates, "most": most})
+    found, expected, outputs = answered(task, array, tmp_path, run=ENGINES[engine])
+    assert 0 < len(expected) <= min(candidates, most)
+    assert outputs["scores"].shape == (1, min(candidates, most, 40))
+    assert as_set(found) == as_set(expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("most", "candidates"), [(5, 3000), (100, 3)])
+def test_final_boxes_are_not_suppressed(tmp_path: Path, engine: str, most: int, candidates: int) -> None:
+    """DETR's boxes are one a thing: two that overlap are two things."""
+    boxes = np.tile(np.array([0.5, 0.5, 0.4, 0.2], np.float32), (1, 10, 1))
+    scores = np.random.default_rng(0).permutation(np.linspace(0.3, 0.9, 10, dtype=np.float32)).reshape(1, 10, 1)
+    made = {"activation": "none", "nothing": False}
+    task = Task("object-detection", "detr", {"most": most, "candidates": candidates}, parameters=made)
+    given_outputs = {"boxes": boxes, "scores": scores}
+    found, expected, outputs = answered_all(task, given_outputs, tmp_path, run=ENGINES[engine])
+    assert len(found) == len(expected) == min(most, candidates)
+    assert outputs["count"].tolist() == [len(expected)]
+    np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_of_equal_classes_the_first_is_the_best(tmp_path: Path, engine: str) -> None:
+    array = np.zeros((1, 4 + 30, 64), np.float32)
+    array[0, :4] = [[32], [32], [8], [8]]
+    array[0, 4 + 7 :] = 0.5  # 23 classes of one score
+    found, expected, _ = answered(Task("object-detection", "yolo", {"most": 3}), array, tmp_path, run=ENGINES[engine])
+    assert found.numbers.tolist() == expected.numbers.tolist() == [7]
+
+
+def test_boxes_that_are_not_wanted_leave_zeros_whatever_they_were(tmp_path: Path) -> None:
+    array = np.zeros((1, 6, 20), np.float32)
+    array[0, :, 3] = [20, 20, 8, 8, 0.9, 0]
+    array[0, 2:4, 5:] = np.inf  # an exponent that overflowed, of a box without a score
+    found, expected, outputs = answered(Task("object-detection", "yolo"), array, tmp_path)
+    assert len(found) == len(expected) == 1
+    assert not outputs["boxes"][0, 1:].any()
+
+
+@pytest.mark.parametrize("suppresses", [True, False])
+@pytest.mark.parametrize(("boxes", "scores"), [("boxes", "scores"), ("box_count", "classes"), ("loc", "count")])
+def test_names_that_the_model_has_itself_are_free_for_answers(
+    tmp_path: Path, boxes: str, scores: str, suppresses: bool
+) -> None:
+    random = np.random.default_rng(4)
+    corners = np.sort(random.uniform(0, 64, (1, 12, 2, 2)).astype(np.float32), axis=2).reshape(1, 12, 4)
+    arrays = {boxes: corners, scores: random.random((1, 12, 3), np.float32)}
+    task = Task("object-detection", "ssd", parameters={"form": "xyxy", "normalized": False, "background": -1})
+    found, expected, _ = answered_all(task, arrays, tmp_path, suppresses=suppresses)
+    assert len(expected) > 1
+    assert as_set(found) == as_set(expected)
