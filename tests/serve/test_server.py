@@ -366,8 +366,13 @@ def capacity(server: Server, seconds: float = 2.0) -> float:
 def test_at_twice_its_capacity_it_refuses_cleanly_and_answers_in_time(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path, 4096)
     with serving(bundle, "--max-wait", f"{WAIT_S}s", "--threads", "1", "--max-batch", "64") as server:
-        most = capacity(server)
-        answered, refused, refused_s = asyncio.run(load(server, 2 * most, 5.0))
+        after = capacity(server)
+        for _ in range(5):  # what else runs here changes the capacity: it must be what it was before the load
+            most = after
+            answered, refused, refused_s = asyncio.run(load(server, 2 * most, 5.0))
+            after = capacity(server)
+            if 0.7 * most < after < 1.3 * most:
+                break
         descriptors = server.open_files()
         status, _, _ = server.ask("POST", INFER, query())
     sent = len(answered) + len(refused)
