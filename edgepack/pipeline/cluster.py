@@ -40,7 +40,6 @@ _LOOK_S = 5.0  # how often it is asked whether workers that a task may run on ar
 _LOOK_AFTER_S = 3.0  # how often workers of this machine are looked after
 _WAIT_S = 60.0  # for a first worker, and for one again after all have died
 _SILENT_S = 60.0  # after which a worker of this machine that says nothing counts as lost
-_GPU = "EDGEPACK_WORKER_GPU"
 _GPU_RESOURCE = "edgepack-gpu"
 _DEATHS = 8  # of workers while they ran a task, after which it is at fault
 _MOST_LOCAL = 256
@@ -138,7 +137,7 @@ async def take_gpu(gpus: Mapping[str, str | None], dask_worker: Any) -> None:
     """Tell dask whether this worker has a GPU, and its stages which one; ``gpus`` are by the worker's address."""
     gpu = gpus.get(dask_worker.address)
     await dask_worker.set_resources(**{_GPU_RESOURCE: float(gpu is not None)})
-    os.environ[_GPU] = gpu or ""
+    dask_worker.edgepack_gpu = gpu
 
 
 def run_task(task: dict[str, Any]) -> dict[str, Any]:
@@ -160,7 +159,12 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
             )
     except errors.EdgepackError as error:
         kept = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
-        return {"error": kept, "log": getattr(error, "log", ""), "said": said, "worker": _own_address()}
+        return {
+            "error": kept,
+            "log": getattr(error, "log", ""),
+            "said": said,
+            "worker": str(getattr(_own_worker(), "address", "")),
+        }
     return {"result": documents.encode(result), "said": said}
 
 
@@ -175,18 +179,18 @@ def _clean(out: Path) -> None:
 
 def _own_gpu() -> dict[str, str]:
     """Return the environment in which a stage sees the GPU of this worker and no other one."""
-    number = os.environ.get(_GPU)
+    number = getattr(_own_worker(), "edgepack_gpu", None)
     return {"CUDA_VISIBLE_DEVICES": number} if number else {}
 
 
-def _own_address() -> str:
-    """Return the address of the worker that runs this task; nothing where it is no worker."""
+def _own_worker() -> Any:
+    """Return dask's worker that runs this task; None where it is no worker."""
     from distributed import get_worker
 
     try:
-        return str(get_worker().address)
+        return get_worker()
     except ValueError:
-        return ""
+        return None
 
 
 class Cluster:
