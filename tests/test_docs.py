@@ -223,6 +223,7 @@ def test_every_environment_variable_is_listed() -> None:
         for path in (ROOT / "edgepack").rglob("*.py")
         for name in re.findall(r"\bEDGEPACK_[A-Z_]+\b", path.read_text(encoding="utf-8"))
     }
+    read = {name for name in read if not name.endswith("_H_")}  # the guard of a C header
     listed = re.findall(r"^\| `(EDGEPACK_[A-Z_]+)` \|", read_page("docs/environment.md").text, re.MULTILINE)
     assert sorted(listed) == sorted(read)
 

@@ -43,6 +43,7 @@ ELSEWHERE = {
     "torch_module": {},
     ".onnx": {  # files of bundles, not sources
         "api.py": "what it exports a module to",
+        "bundle/archive.py": "what a model that is given for a bundle is called",
         "engines/onnxruntime/facts.py": "the engine's files",
         "engines/onnxruntime/oldest.py": "the engine's files",
         "engines/tensorrt/facts.py": "the engine's files",
