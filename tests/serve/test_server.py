@@ -363,6 +363,7 @@ def capacity(server: Server, seconds: float = 2.0) -> float:
     return sum(count) / seconds
 
 
+@pytest.mark.long
 @pytest.mark.own  # make test-serving: what else runs on the machine changes the capacity
 def test_at_twice_its_capacity_it_refuses_cleanly_and_answers_in_time(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path, 4096)
