@@ -63,7 +63,7 @@ from edgepack.specs.types import Precision, Wanted
 from edgepack.verify.evaluate import Evaluation, evaluate
 from edgepack.verify.golden import read_golden, refuse_wrong
 from edgepack.verify.make_golden import mixes_batch
-from edgepack.verify.metrics import METRICS, default_metric, has_own_unit
+from edgepack.verify.metrics import METRICS, default_metric, find_metric, has_own_unit
 from edgepack.verify.metrics.user_function import user_metric_code
 from edgepack.verify.outputs import StoredOutputs
 from edgepack.verify.reference import reference
@@ -181,7 +181,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     parts = runner.run(find_parts, model, samples, title="what the outputs consist of")
     metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled, task=samples.task)
     check_max_drop(settings.max_drop, metric)
-    if settings.max_drop is not None and METRICS.get(metric).needs_labels and not samples.labelled:
+    if settings.max_drop is not None and find_metric(metric).needs_labels and not samples.labelled:
         raise ConfigError(
             f"--max-drop limits the drop of {metric}, which needs labels, and the samples have none",
             hint="add labels (class folders, labels.csv or --eval), or limit what changes with --max-change 0.02",
