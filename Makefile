@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-cluster bench-device bench-report \
-  bench-tvm bench-tvm-tuning peers peers-short sources test-aarch64 test-install test-tensorrt test-signing test-serving test-device \
+  bench-tvm bench-tvm-tuning peers peers-short sources test-aarch64 test-browser test-install test-tensorrt test-signing test-serving test-device \
   tvm-models lock clean
 .DELETE_ON_ERROR:
 
@@ -42,7 +42,8 @@ demo: $(READY)
 	EDGEPACK_STORE=artifacts/store $(BIN)/edgepack demo
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long (minutes each), 'test-fast' also what
-# is marked slow, 'test-all' only what has a target of its own: test-install, and every kill of test-device.
+# is marked slow, 'test-all' only what has a target of its own: test-install, test-browser, and
+# what test-device and test-serving have of every kill and of load.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
@@ -170,6 +171,10 @@ artifacts/models/.ready:
 
 tvm-models: $(READY) artifacts/models/.ready
 	$(BIN)/python benchmarks/tvm_models.py artifacts/models | tee artifacts/tvm-models.md
+
+# The report's page in a headless Chromium (apt-get install chromium): filters, keyboard, widths, printing, axe, pictures.
+test-browser: $(READY)
+	$(BIN)/python -m pytest -q tests/report/html/test_browser.py tests/report/html/test_script.py tests/report/html/test_pictures.py
 
 # Every role (builder, builder-tvm, device-openvino, ...) in an environment of its own, for every Python from 3.11 to 3.14
 # that is here; prints how large each is. A part of it: make test-install ROLES="builder and 3.11".

@@ -28,7 +28,7 @@ from edgepack.runtime.verify import verify
 
 DOCS = package_folder().parent / "docs" / "cpp.md"
 SAMPLE = ("image", (1, 3, 8, 8))
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.long
 
 
 def run(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -29,7 +29,7 @@ from edgepack.verify.golden import read_golden, write_golden
 
 ENGINES = ("onnxruntime", "openvino", "tvm")
 FREE, FIXED = ("image", (1, 3, 8, 8)), ("x", (2, 4))
-pytestmark = pytest.mark.usefixtures("engines")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("engines")]
 
 
 def convolution() -> onnx.ModelProto:

@@ -20,6 +20,8 @@ from small_bundles import small_bundle
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import EdgepackError
 
+pytestmark = pytest.mark.long  # the library is built first
+
 # The C++ reader says of JSON what Python 3.11 and 3.12 do; newer ones have more words, as for a trailing comma.
 SAME_JSON = sys.version_info < (3, 13)
 

@@ -20,7 +20,7 @@ from edgepack.errors import EdgepackError
 from edgepack.trust.keys import PrivateKey
 from edgepack.trust.policy import VARIABLE, admit
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("engines")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("engines")]
 NOW = datetime.now(UTC)
 
 

@@ -15,7 +15,8 @@ from edgepack.report.figures.roofline import BOUNDS
 from edgepack.specs.build import BuildResult
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.own,
     pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium"),
 ]
 

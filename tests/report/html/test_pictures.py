@@ -15,7 +15,8 @@ from browser import find_chromium
 from PIL import Image
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.own,
     pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium"),
 ]
 

@@ -15,7 +15,8 @@ from edgepack.report.entries.choice import Limits, choose, latency_of
 from edgepack.report.html.page import write_report
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.long,
+    pytest.mark.own,
     pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed: apt-get install chromium"),
 ]
 
