@@ -111,12 +111,28 @@ def _number(text: str, where: str) -> float:
     return value
 
 
+def _holds(dtype: np.dtype[Any], values: Array) -> Array:
+    """Return which of the numbers, float64, a type has room for."""
+    if dtype.kind == "f":
+        return np.asarray(np.abs(values) <= np.finfo(dtype).max)
+    if dtype.kind not in "iu":
+        return np.ones(values.shape, bool)
+    info = np.iinfo(dtype)
+    return np.asarray((values >= float(info.min)) & (values < float(info.max) + 1))  # 2**63 - 1 is no float64, 2**63 is
+
+
 def _shaped(values: Sequence[float], spec: TensorSpec, columns: Sequence[str], where: Callable[[str], str]) -> Array:
     dtype = np.dtype(spec.dtype)
     array = np.array(values, np.float64)
     if dtype.kind in "iu" and (array != np.round(array)).any():
         wrong = columns[int(np.flatnonzero(array != np.round(array))[0])]
         raise DataError(f"{where(wrong)} is no whole number, and the model's input {spec.name!r} is {dtype.name}")
+    if (outside := np.flatnonzero(~_holds(dtype, array))).size:
+        raise DataError(
+            f"{where(columns[int(outside[0])])} holds {array[outside[0]]:g}, which {dtype.name} of the model's input "
+            f"{spec.name!r} does not hold",
+            hint="mend the number, or remove the row",
+        )
     sizes = [size for size in spec.shape[1:] if isinstance(size, int)]
     if len(sizes) == len(spec.shape) - 1 and math.prod(sizes) != len(values):
         raise DataError(

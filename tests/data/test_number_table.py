@@ -115,6 +115,15 @@ def test_columns_that_are_not_there_are_named(tmp_path):
         rows(data, (TensorSpec("a", "float32", ("N", 1)), TensorSpec("b", "float32", ("N", 1))))
 
 
+@pytest.mark.parametrize(
+    ("number", "dtype"), [("1e39", "float32"), ("-1e39", "float32"), ("70000", "float16"), ("256", "uint8"),
+                          ("-1", "uint8"), ("9223372036854775808", "int64")],
+)  # fmt: skip
+def test_a_number_that_the_input_does_not_hold(number, dtype, tmp_path):
+    with pytest.raises(DataError, match=f"which {dtype} of the model's input 'x' does not hold"):
+        rows(write(tmp_path, f"a,b\n1,{number}\n"), (TensorSpec("x", dtype, ("N", 2)),))
+
+
 def test_half_a_number_is_no_whole_one(tmp_path):
     with pytest.raises(DataError, match=r"column 'b' is no whole number"):
         rows(write(tmp_path, "a,b\n1,2.5\n"), (TensorSpec("x", "int64", ("N", 2)),))

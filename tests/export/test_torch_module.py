@@ -129,7 +129,7 @@ def test_names_of_outputs(name: str, outputs: list[str], tmp_path: Path) -> None
         ("Fails", "I do not work", "--shape"),
         ("fails", "RuntimeError: the weights are not here (user_models.py line", "fix it"),
         ("leaves", "SystemExit: 3 (user_models.py line", "fix it"),
-        ("gives_a_number", "gave a int, not a torch.nn.Module", "returns the module"),
+        ("gives_a_number", "gave a value of type int, not a torch.nn.Module", "returns the module"),
         ("needs_an_argument", "missing 1 required positional argument", "fix it"),
     ],
 )
@@ -225,7 +225,7 @@ def test_file_imports_its_neighbours_and_leaves_no_path(tmp_path: Path) -> None:
 
 def test_file_named_like_a_package_does_not_replace_it(tmp_path: Path) -> None:
     (tmp_path / "onnx.py").write_text("raise_nothing = 1\nclass M: pass\n")
-    with pytest.raises(ModelError, match="gave a M"):
+    with pytest.raises(ModelError, match="gave a value of type M"):
         find_inputs(f"{tmp_path / 'onnx.py'}:M", None, {})
     import onnx
 

@@ -331,7 +331,12 @@ class _Package:
             self.tokenizer.no_truncation()
         else:
             self.tokenizer.enable_truncation(max(max_length, self.tokenizer.num_special_tokens_to_add(False)))
-        found = self.tokenizer.encode(text)
+        try:
+            found = self.tokenizer.encode(text)
+        except Exception as error:  # the package raises nothing narrower
+            raise DataError(
+                f"the tokenizer cannot split a text: {error}", hint="save tokenizer.json again with the model's own"
+            ) from error
         return Encoded(tuple(found.ids), tuple(found.type_ids), tuple(found.offsets))
 
 

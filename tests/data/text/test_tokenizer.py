@@ -123,6 +123,13 @@ def test_another_kind_is_read_by_the_package():
     assert found.encode("ab ba", None).ids == (2, 1, 0), "what was cut once is whole again"
 
 
+def test_what_the_package_cannot_split_is_an_error_of_ours():
+    model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"}
+    found = read_tokenizer(tokenizer_bytes(model=model, post_processor=None, added_tokens=[]), "x")
+    with pytest.raises(DataError, match="cannot split a text: WordLevel error"):
+        found.encode("b", None)
+
+
 def test_another_kind_without_the_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
     with pytest.raises(ToolchainError, match=r"x\.json is a BPE tokenizer") as error:
