@@ -160,7 +160,8 @@ def read_input(source: Path | str, model: LoadedModel) -> tuple[dict[str, Array]
         prepared = prepare(str(source), model.making)
         return dict(prepared.feeds), prepared.frame
     source = Path(source)
-    if manifest.task is None or _is_arrays(source):
+    plain = manifest.task is None and task_of(manifest).kind == TENSORS
+    if plain or _is_arrays(source):
         feeds = read_feeds(source, manifest)
         one = all(len(feeds[t.name]) == 1 for t in manifest.inputs if t.shape and feeds[t.name].ndim == len(t.shape))
         return feeds, frame_of_input(model.making) if one and manifest.task is not None else None

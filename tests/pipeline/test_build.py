@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.demo.job import demo
+from edgepack.errors import ConfigError
 from edgepack.execution.events import Silent
 from edgepack.execution.store import Store
 from edgepack.pipeline.build import _dropped, build, exit_code
@@ -125,6 +126,17 @@ def test_a_gate_that_cannot_be_kept_is_said_and_leaves_no_bundle(tmp_path: Path,
     assert all(trial.p50_ns is not None and trial.p50_ns > 0 for trial in row.trials)
     assert any(trial.front for trial in row.trials)
     assert not list((tmp_path / "out").glob("*.edgepack"))
+
+
+def test_a_gate_that_needs_labels_ends_before_any_row(tmp_path: Path, small_conv: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).standard_normal((8, 3, 8, 8)).astype(np.float32))
+    settings = BuildSettings(
+        model=str(small_conv), targets=("host-onnxruntime",), data=str(tmp_path / "data.npz"), metric="top1",
+        max_drop=0.01, out=str(tmp_path / "out"), benchmark=False,
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="needs labels, and the samples have none") as error:
+        build(settings, Store(tmp_path / "store"))
+    assert "--max-change" in error.value.hint
 
 
 def test_corrections_are_kept_only_where_they_help_on_unseen_samples(tmp_path: Path, small_conv: Path) -> None:

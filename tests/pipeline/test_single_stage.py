@@ -140,3 +140,16 @@ def test_a_folder_that_compile_did_not_write_is_refused(runner: Any, model: Path
     with pytest.raises(ConfigError, match=r"has no compiled\.json") as caught:
         pack_folder(runner, tmp_path, model, "host-onnxruntime", None, None, 0, None, "1")
     assert "edgepack compile" in str(caught.value.hint)
+
+
+def test_a_graph_is_compiled_in_the_precision_that_it_has(runner: Any, model: Path, data: str, tmp_path: Path) -> None:
+    found = ranges(runner, model, data)
+    (tmp_path / "r.json").write_bytes(documents.to_json(found).encode())
+    quantized = quantize_model(runner, model, tmp_path / "r.json", "host-onnxruntime").path
+    assert compile_file(runner, model, "host-onnxruntime", None).precision == "fp32"
+    assert compile_file(runner, quantized, "host-onnxruntime", None).precision == "int8"
+    with pytest.raises(ConfigError, match="has no quantized operators, not in int8") as error:
+        compile_file(runner, model, "host-onnxruntime", "int8")
+    assert "edgepack quantize" in error.value.hint
+    with pytest.raises(ConfigError, match="computes in int8, not in fp32"):
+        compile_file(runner, quantized, "host-onnxruntime", "fp32")

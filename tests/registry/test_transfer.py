@@ -249,3 +249,10 @@ def test_a_manifest_that_lies_is_refused(tmp_path: Path, change: object) -> None
         pull(Folder(folder), tmp_path / "x.edgepack")
     assert caught.value.hint
     assert not (tmp_path / "x.edgepack").exists()
+
+
+@pytest.mark.parametrize("text", ["oci://registry.example.com/models/net:1.0", "oci://x", "oci:///tmp/x"])
+def test_a_registry_has_no_scheme_and_nothing_is_written_to_the_root_for_one(text: str) -> None:
+    with pytest.raises(ConfigError, match="a registry is named without 'oci://'") as error:
+        parse(text)
+    assert "one slash" in error.value.hint

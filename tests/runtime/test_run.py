@@ -14,6 +14,7 @@ from edgepack.base.documents import to_json
 from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.pack import pack
 from edgepack.errors import DataError
+from edgepack.runtime.load import load
 from edgepack.runtime.run import Answer, read_feeds, run
 from edgepack.specs.data import Preprocessing
 from edgepack.specs.model import TensorSpec
@@ -186,3 +187,13 @@ def test_a_small_file_that_expands_is_not_expanded(bundle_path, tmp_path):
     np.savez_compressed(tmp_path / "x.npz", image=np.zeros((300 << 20,), np.uint8))
     with pytest.raises(DataError, match="is compressed and takes"):
         run(bundle_path, tmp_path / "x.npz")
+
+
+def test_run_and_predict_give_the_same_answer_of_a_bundle_that_says_no_task(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    bundle = small_bundle(tmp_path, preprocessing=PICTURE)
+    image.fromarray(np.random.default_rng(6).integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / "picture.png")
+    found = run(bundle, tmp_path / "picture.png")
+    with load(bundle) as model:
+        assert found.answer is not None
+        assert list(found.answer.lines()) == list(model.predict(tmp_path / "picture.png").lines())

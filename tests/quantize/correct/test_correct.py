@@ -109,6 +109,16 @@ def test_too_few_samples_are_said(tmp_path: Path, count: int) -> None:
     assert str(count) in found.reason
 
 
+def test_copies_of_what_is_fitted_on_judge_nothing(tmp_path: Path) -> None:
+    model, one = uneven(tmp_path), normal(1, 3, 6, 6)
+    found, ranges = correct(model, np.repeat(one, 20, axis=0), tmp_path)
+    assert (found.steps, found.judged_on) == ((), 0)
+    assert "copies of each other" in str(found.reason)
+    assert found.model.sha256 == quantize(model, ranges, RULES, tmp_path / "plain").sha256
+    few, _ = correct(model, np.concatenate([np.repeat(one, 10, axis=0), normal(30, 3, 6, 6, seed=2)]), tmp_path / "few")
+    assert 0 < few.judged_on < 10
+
+
 def test_one_quarter_of_the_samples_judges(tmp_path: Path) -> None:
     found, _ = correct(uneven(tmp_path), normal(40, 3, 6, 6, seed=5), tmp_path)
     assert found.judged_on == 10
