@@ -24,6 +24,22 @@ def overlaps(first: Array, second: Array) -> Array:
     return result
 
 
+def pair(fits: Array, least: float) -> Array:
+    """Return which rows and columns of ``fits`` [n, m] belong together, bool [n, m], none of either twice.
+
+    Pairs are made from the best fit down to ``least``, which is above 0.
+    """
+    result = np.zeros(fits.shape, bool)
+    rows, columns = np.zeros(fits.shape[0], bool), np.zeros(fits.shape[1], bool)
+    for place in np.argsort(-fits, axis=None, kind="stable"):
+        i, j = np.unravel_index(place, fits.shape)
+        if fits[i, j] < least:
+            break
+        if not rows[i] and not columns[j]:
+            rows[i] = columns[j] = result[i, j] = True
+    return result
+
+
 def areas(corners: Array) -> Array:
     """Return the areas [n] of corners [n, 4]."""
     result: Array = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])

@@ -53,19 +53,11 @@ def _matched(first: Boxes, other: Boxes) -> Array:
     """
     import numpy as np
 
-    result = np.zeros(len(first), bool)
-    if not len(first) or not len(other):
-        return result
+    from edgepack.tasks.boxes import pair
+
     fits = _overlaps(first, other)
     fits[first.numbers[:, None] != other.numbers[None]] = 0
-    taken = np.zeros(len(other), bool)
-    for place in np.argsort(-fits, axis=None, kind="stable"):
-        i, j = np.unravel_index(place, fits.shape)
-        if fits[i, j] < LEAST_OVERLAP:
-            break
-        if not result[i] and not taken[j]:
-            result[i] = taken[j] = True
-    return result
+    return np.asarray(pair(fits, LEAST_OVERLAP).any(axis=1))
 
 
 def _overlaps(first: Boxes, other: Boxes) -> Array:

@@ -15,7 +15,7 @@ import numpy as np
 from edgepack.specs.answer import Boxes, Classes
 from edgepack.specs.run import OutputDistance
 from edgepack.tasks import answer
-from edgepack.tasks.boxes import overlaps
+from edgepack.tasks.boxes import overlaps, pair
 from edgepack.verify.distance import distances
 from edgepack.verify.tolerance import Tolerance, widest
 
@@ -123,13 +123,7 @@ def _matching(expected: Boxes, found: Boxes, alike: Alike) -> tuple[Array, Array
     same = np.asarray(expected.numbers)[:, None] == np.asarray(found.numbers)[None]
     shared = overlaps(np.asarray(expected.corners, float), np.asarray(found.corners, float))
     sides = np.abs(expected.corners[:, None] - found.corners[None]).max(axis=2, initial=0.0)
-    near = same & (shared >= alike.overlap) & (sides <= alike.pixels)
-    result = np.zeros_like(near)
-    for i in range(len(near)):  # best first; each takes the one that overlaps it most
-        free = near[i] & ~result.any(axis=0)
-        if free.any():
-            result[i, np.where(free, shared[i], -1).argmax()] = True
-    return result, sides
+    return pair(np.where(same & (sides <= alike.pixels), shared, 0), alike.overlap), sides
 
 
 def _of_classes(expected: Classes, found: Classes, alike: Alike) -> Difference:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgepack.specs.task import Frame, Task
 from edgepack.tasks import answer
-from edgepack.tasks.boxes import areas, from_centers, overlaps, points_to_picture, suppress, to_picture
+from edgepack.tasks.boxes import areas, from_centers, overlaps, pair, points_to_picture, suppress, to_picture
 
 
 def plain_iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -55,6 +55,13 @@ def test_overlaps_of_boxes_without_area_are_none() -> None:
     corners = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [5, 5, 5, 5]], np.float64)
     assert overlaps(corners, corners) == pytest.approx(np.array([[1, 1 / 7, 0], [1 / 7, 1, 0], [0, 0, 0]]))
     assert areas(corners).tolist() == [4, 4, 0]
+
+
+def test_pairs_are_made_from_the_best_fit_down_and_none_twice() -> None:
+    fits = np.array([[0.9, 0.8, 0.0], [0.95, 0.7, 0.0], [0.0, 0.6, 0.4]])
+    assert np.argwhere(pair(fits, 0.5)).tolist() == [[0, 1], [1, 0]]
+    assert np.argwhere(pair(fits, 0.3)).tolist() == [[0, 1], [1, 0], [2, 2]]
+    assert pair(np.zeros((0, 3)), 0.5).shape == (0, 3)
 
 
 def test_boxes_and_points_return_to_the_picture_and_end_at_its_sides() -> None:
