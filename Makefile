@@ -47,10 +47,10 @@ demo: $(READY)
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
-	$(PYTEST) -m "not long"
+	$(PYTEST) -m "not long and not own"
 
 test-fast: $(READY)
-	$(PYTEST) -m "not long and not slow"
+	$(PYTEST) -m "not long and not slow and not own"
 
 test-all: $(READY)
 	$(PYTEST) -m "not own"
