@@ -195,7 +195,7 @@ def _compare_one(
     model: OnnxModel, reference: Callable[[Mapping[str, Array]], Mapping[str, Array]], feeds: Mapping[str, Array]
 ) -> None:
     try:
-        found = run_model(model, feeds)
+        found = run_model(model, feeds, optimize=False)
     except Exception as error:  # ONNX Runtime's own exceptions
         raise ModelError(f"ONNX Runtime cannot run the exported model: {first_line(error)}") from error
     if lines := differences(reference(feeds), found):

@@ -59,7 +59,7 @@ def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, pro
     chosen = take_samples(samples, min(count, len(samples.indices)), _SAMPLING_SEED)
     engine = get_backend(REFERENCE)
     runner = engine.load_model(
-        _as_compiled(model, engine.versions()), as_written(model, RunOptions(threads=1))
+        _as_compiled(model, engine.versions()), as_written(model, chosen, RunOptions(threads=1))
     )  # one order of sums
     try:
         feeds = read_samples(chosen, model.inputs)

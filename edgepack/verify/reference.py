@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 from edgepack.base.stage import stage
@@ -14,18 +15,39 @@ from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Progress, no_progress
 from edgepack.verify.outputs import OutputWriter, StoredOutputs
 
+# So many samples are computed both ways before it is known which one is compared with.
+_COMPARED = 2
 
-def as_written(model: OnnxModel, options: RunOptions) -> RunOptions:
-    """Return how the answers are computed that others are compared with: of a quantized model operator by operator.
 
-    What an engine fuses it rounds otherwise, and on processors without VNNI its integer kernels clip.
+def as_written(model: OnnxModel, samples: SampleSet, options: RunOptions) -> RunOptions:
+    """Return how the answers are computed that others are compared with: operator by operator where that matters.
+
+    It does for a quantized model (what an engine fuses it rounds otherwise, and on processors without VNNI its integer
+    kernels clip), and where ONNX Runtime's optimizer changes the answer to one of the first samples by more than
+    rounding: what the graph says is right then.
     """
     from edgepack.graph.load import read_proto
     from edgepack.graph.passes import is_quantized
 
-    return (
-        dataclasses.replace(options, optimization="off") if is_quantized(read_proto(model, weights=False)) else options
-    )
+    if is_quantized(read_proto(model, weights=False)) or _optimizer_changes(model, samples):
+        return dataclasses.replace(options, optimization="off")
+    return options
+
+
+def _optimizer_changes(model: OnnxModel, samples: SampleSet) -> bool:
+    from edgepack.graph.compare import differences, run_model
+
+    for feeds in itertools.islice(read_samples(samples, model.inputs), _COMPARED):
+        try:
+            written = run_model(model, feeds, optimize=False)
+        except Exception:  # ONNX Runtime's errors have no common base; without a kernel there is nothing to compare
+            return False
+        try:
+            if differences(written, run_model(model, feeds)):
+                return True
+        except Exception:  # as above: the optimizer made a graph that does not run
+            return True
+    return False
 
 
 @stage("reference", host="numbers")
@@ -42,7 +64,7 @@ def reference(model: OnnxModel, samples: SampleSet, out: Path, progress: Progres
         outputs=model.outputs,
         versions=backend.versions(),
     )
-    runner = backend.load_model(compiled, as_written(model, RunOptions()))
+    runner = backend.load_model(compiled, as_written(model, samples, RunOptions()))
     try:
         with OutputWriter(out, tuple(o.name for o in model.outputs)) as writer:
             for i, feeds in enumerate(read_samples(samples, model.inputs)):

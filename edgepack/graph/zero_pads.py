@@ -1,0 +1,79 @@
+"""Keeps ONNX Runtime from moving a Pad of zeros into the maximum pool behind it, which pads with minus infinity.
+
+Where a window holds negative values and padding only, the pool would answer with one of these instead of zero. The
+fusion (pad_fusion.cc, ONNX Runtime 1.31.1 and older, from the level "basic" on) asks whether all bits of the value are
+zero; those of -0.0 are not, and it is the same number for a maximum.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgepack.graph.check import propagate_shapes
+from edgepack.graph.walk import all_graphs, all_nodes
+
+if TYPE_CHECKING:
+    import onnx
+
+    from edgepack.specs.types import Array
+
+_VALUE = 2  # the place of the value among a Pad's inputs
+_NAME = "edgepack_minus_zero"
+
+
+def keep_zero_pads(proto: onnx.ModelProto) -> int:
+    """Write the zeros that a maximum pool's input is padded with as -0.0; return how many Pads these are.
+
+    Before opset 11 the value is an attribute, in which no zero differs from another: nothing is done there.
+    """
+    pools = {node.input[0] for node in all_nodes(proto) if node.op_type == "MaxPool"}
+    pads = [
+        node
+        for graph in all_graphs(proto.graph)
+        for node in graph.node
+        if node.op_type == "Pad" and len(node.input) >= _VALUE and node.output[0] in pools
+    ]
+    return sum(_keep(proto, pad) for pad in pads)
+
+
+def _keep(proto: onnx.ModelProto, pad: onnx.NodeProto) -> bool:
+    import numpy as np
+    import onnx
+
+    given = pad.input[_VALUE] if len(pad.input) > _VALUE else ""
+    value = _stored(proto, given) if given else _plain_zero(proto, pad)
+    if value is None or value.dtype.kind != "f" or value.tobytes().strip(b"\0"):
+        return False
+    name = f"{_NAME}_{value.dtype.name}"
+    if all(tensor.name != name for tensor in proto.graph.initializer):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.array(-0.0, value.dtype), name))
+    pad.input.extend([""] * (_VALUE + 1 - len(pad.input)))
+    pad.input[_VALUE] = name
+    return True
+
+
+def _stored(proto: onnx.ModelProto, name: str) -> Array | None:
+    import onnx
+
+    tensors = [tensor for graph in all_graphs(proto.graph) for tensor in graph.initializer if tensor.name == name]
+    tensors += [
+        attribute.t
+        for node in all_nodes(proto)
+        if node.op_type == "Constant" and node.output[0] == name
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    return onnx.numpy_helper.to_array(tensors[0]) if tensors else None
+
+
+def _plain_zero(proto: onnx.ModelProto, pad: onnx.NodeProto) -> Array | None:
+    """Return the zero that stands for no value, in the type of what is padded; None where that is not known."""
+    import numpy as np
+    import onnx
+
+    typed = propagate_shapes(proto)
+    for graph in all_graphs(typed.graph):
+        for value in (*graph.input, *graph.value_info, *graph.output):
+            if value.name in (pad.input[0], pad.output[0]) and value.type.tensor_type.elem_type:
+                return np.zeros((), onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
+    return None
