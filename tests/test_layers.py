@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from edgepack.base.extensions import load_reference
 from edgepack.engines import ENGINES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
 ROOT = Path(edgepack.__file__).resolve().parent
 
@@ -106,7 +107,9 @@ def module_level(tree: ast.Module) -> Iterator[str]:
     yield from visit(tree.body)
 
 
+@functools.cache
 def parsed(path: Path) -> ast.Module:
+    """Return a module's tree; it is looked at, not changed."""
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
@@ -131,20 +134,30 @@ def identifier(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def violations(found: Callable[[Path], set[str]], paths: Iterable[Path] | None = None) -> dict[str, set[str]]:
+    """Return what ``found`` names for each module, of those for which it names something."""
+    each = {identifier(path): found(path) for path in (modules() if paths is None else paths)}
+    return {name: names for name, names in each.items() if names}
+
+
 # --- layers -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", modules(), ids=identifier)
-def test_every_module_has_its_layer(path: Path) -> None:
-    assert part(path) in RANK, f"add {part(path)} to the layers of this test, after DESIGN section 2"
+def test_every_module_has_its_layer() -> None:
+    unknown = {part(path) for path in modules()} - RANK.keys()
+    assert not unknown, "add them to the layers of this test, after DESIGN section 2"
 
 
-@pytest.mark.parametrize("path", modules(), ids=identifier)
-def test_no_module_imports_sideways_or_upward(path: Path) -> None:
-    for name in imports(parsed(path) if path != ROOT / "__init__.py" else without_types(parsed(path))):
-        other = name.split(".")[1] if name.startswith("edgepack.") else ""
-        if other in RANK and other != part(path):  # else a name of edgepack/__init__.py, or of the same part
-            assert RANK[other] < RANK[part(path)], f"{part(path)} imports {name}"
+def upward(path: Path) -> set[str]:
+    """Return what a module imports from a part that is not below its own; the names that ``edgepack`` exports aside."""
+    names = imports(parsed(path) if path != ROOT / "__init__.py" else without_types(parsed(path)))
+    others = {name: name.split(".")[1] for name in names if name.startswith("edgepack.")}
+    mine = part(path)
+    return {name for name, other in others.items() if other in RANK and other != mine and RANK[other] >= RANK[mine]}
+
+
+def test_no_module_imports_sideways_or_upward() -> None:
+    assert violations(upward) == {}
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
@@ -171,11 +184,10 @@ def engines_imported(tree: ast.AST) -> set[str]:
     return {found for _, _, found, *_ in parts if found in ENGINES.own}
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if part(p) != "engines"], ids=identifier)
-def test_no_engine_is_named_or_imported_outside_engines(path: Path) -> None:
-    tree, name = parsed(path), identifier(path)
-    assert bool(engines_named(tree)) == (name in NAMES_AN_ENGINE)
-    assert bool(engines_imported(tree)) == (name in IMPORTS_AN_ENGINE)
+def test_no_engine_is_named_or_imported_outside_engines() -> None:
+    outer = [path for path in modules() if part(path) != "engines"]
+    assert set(violations(lambda path: engines_named(parsed(path)), outer)) == set(NAMES_AN_ENGINE)
+    assert set(violations(lambda path: engines_imported(parsed(path)), outer)) == set(IMPORTS_AN_ENGINE)
 
 
 def test_an_engine_is_one_folder_and_one_line() -> None:
@@ -207,26 +219,26 @@ def test_the_rules_for_engines_would_see_a_violation() -> None:
 # --- third-party packages ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", modules(), ids=identifier)
-def test_third_party_packages_are_imported_where_they_are_used(path: Path) -> None:
-    allowed = {"numpy", "click"} if part(path) == "cli" else {"numpy"}
-    assert outside(module_level(parsed(path))) <= allowed
+def test_third_party_packages_are_imported_where_they_are_used() -> None:
+    always = {"numpy"}
+    assert violations(
+        lambda path: outside(module_level(parsed(path))) - (always | {"click"} if part(path) == "cli" else always)
+    ) == {}  # fmt: skip
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if part(p) in PLAIN], ids=identifier)
-def test_the_lowest_modules_import_the_standard_library_only(path: Path) -> None:
-    assert outside(module_level(parsed(path))) == set()
+def test_the_lowest_modules_import_the_standard_library_only() -> None:
+    lowest = [path for path in modules() if part(path) in PLAIN]
+    assert violations(lambda path: outside(module_level(parsed(path))), lowest) == {}
 
 
-@pytest.mark.parametrize("path", modules(), ids=identifier)
-def test_only_the_command_line_knows_click(path: Path) -> None:
-    if part(path) != "cli":
-        assert not outside(imports(parsed(path))) & {"click", "rich"}
+def test_only_the_command_line_knows_click() -> None:
+    others = [path for path in modules() if part(path) != "cli"]
+    assert violations(lambda path: outside(imports(parsed(path))) & {"click", "rich"}, others) == {}
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if p.name == "__init__.py"], ids=identifier)
-def test_no_package_exports_what_another_module_defines(path: Path) -> None:
-    assert "__all__" not in path.read_text()
+def test_no_package_exports_what_another_module_defines() -> None:
+    packages = [path for path in modules() if path.name == "__init__.py"]
+    assert [identifier(path) for path in packages if "__all__" in path.read_text(encoding="utf-8")] == []
 
 
 def test_the_rules_would_see_a_violation() -> None:
