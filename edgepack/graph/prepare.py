@@ -82,6 +82,21 @@ def prepare(model: OnnxModel, out: Path) -> OnnxModel:
         return _finish(read_proto(start), notes, out)
 
 
+@stage("prepare")
+def prepare_plain(model: OnnxModel, out: Path) -> OnnxModel:
+    """Return ``model`` as ``prepare`` does, not simplified: named, with shapes, at an opset that can be quantized."""
+    out.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(".prepare.", out) as scratch:
+        start, notes = _start(model, Path(scratch))
+        proto = read_proto(start)
+        if not passes.is_quantized(proto):
+            if model.opset < LOWEST_OPSET:
+                proto = read_proto(_raise_opset(start, Path(scratch)))
+            passes.constants_to_initializers(proto)
+            notes.append("not simplified")
+        return _finish(proto, notes, out)
+
+
 def _start(model: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
     """Return the model cleaned, as what the simplifiers and ONNX Runtime read; and what was done to it."""
     proto = read_proto(model)

@@ -23,7 +23,7 @@ from edgepack.execution.events import Events, Silent
 from edgepack.execution.open_store import open_store
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
-from edgepack.graph.prepare import prepare
+from edgepack.graph.prepare import prepare, prepare_plain
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.gate import Attempt, Limits, meet_gate
 from edgepack.pipeline.measure_on import measure_on
@@ -67,6 +67,7 @@ from edgepack.verify.metrics import METRICS, default_metric, find_metric, has_ow
 from edgepack.verify.metrics.user_function import user_metric_code
 from edgepack.verify.outputs import StoredOutputs
 from edgepack.verify.reference import reference
+from edgepack.verify.simplified import compare_simplified
 
 _MIXES = "samples that are run at once depend on each other: a batch gives other answers than its samples"
 
@@ -171,6 +172,8 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     selection = select_samples(runner, request, model.inputs, model)
     for note in selection.notes:
         runner.events.note(note)
+    if "preprocessing" not in settings.embed:  # else the two take other inputs, and folding compares them itself
+        model = _answering_as(source, model, selection.evaluation, runner)
     found = None
     if selection.calibration is not None and ("int8" in settings.precisions or settings.strict):
         found = lint_before_use(runner, model, selection, plan.observer, plan.percentile, strict=settings.strict)
@@ -191,6 +194,15 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
         runner.events.note(_MIXES)
     facts = _facts(model, runner)
     return Original(source, model, selection, golden, outputs, metric, code, found, mixes, parts, facts)
+
+
+def _answering_as(source: OnnxModel, model: OnnxModel, samples: SampleSet, runner: StageRunner) -> OnnxModel:
+    """Return the simplified ``model`` where it answers to the samples as its ``source`` does, else it unsimplified."""
+    found = runner.run(compare_simplified, source, model, samples, title="the simplified model with the exported one")
+    if not found.differs:
+        return model
+    runner.events.note(f"the model is not simplified, which would change its answers to these samples: {found.differs}")
+    return runner.run(prepare_plain, source, title="not simplified")
 
 
 def _facts(model: OnnxModel, runner: StageRunner) -> ModelFacts | None:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.graph.compare import differences, invent_feeds, run_model
 from edgepack.graph.load import load_model, read_proto
-from edgepack.graph.prepare import NOTE, prepare
+from edgepack.graph.prepare import NOTE, prepare, prepare_plain
 from edgepack.specs.model import OnnxModel
 
 pytestmark = pytest.mark.slow
@@ -42,10 +42,23 @@ def operators(proto: onnx.ModelProto) -> Counter[str]:
     return Counter(node.op_type for node in proto.graph.node)
 
 
+@pytest.mark.parametrize("opset", [12, 17])
+def test_a_model_that_must_not_be_simplified_is_named_and_raised_only(tmp_path: Path, opset: int) -> None:
+    before = load_model(write(with_batch_norm(opset), tmp_path / "source"))
+    after = prepare_plain(before, tmp_path / "out")
+    proto = read_proto(after)
+    assert operators(proto) == operators(read_proto(before))
+    assert after.opset == max(opset, 13)
+    assert {entry.key: entry.value for entry in proto.metadata_props}[NOTE] == "not simplified"
+    feeds = invent_feeds(before)
+    assert feeds is not None
+    assert not differences(run_model(before, feeds, optimize=False), run_model(after, feeds, optimize=False))
+
+
 CLEANED = "clean-up (1 identities dropped, 1 scales and offsets folded into convolutions)"
 
 
-def with_batch_norm() -> onnx.ModelProto:
+def with_batch_norm(opset: int = 17) -> onnx.ModelProto:
     random = np.random.default_rng(0)
     weights = {"w": random.standard_normal((8, 3, 3, 3)).astype(np.float32)}
     weights |= {n: random.uniform(0.5, 2, 8).astype(np.float32) for n in ("scale", "bias", "mean", "var")}
@@ -56,7 +69,7 @@ def with_batch_norm() -> onnx.ModelProto:
         helper.make_node("Dropout", ["b"], ["d"], name="dropout"),
         helper.make_node("Relu", ["d"], ["y"], name="relu"),
     ]
-    return model(nodes, [value("x", ["N", 3, 8, 8])], [value("y", ["N", 8, 6, 6])], weights)
+    return model(nodes, [value("x", ["N", 3, 8, 8])], [value("y", ["N", 8, 6, 6])], weights, opset=opset)
 
 
 def test_batch_norm_identity_and_dropout_vanish(tmp_path: Path) -> None:
