@@ -75,7 +75,7 @@ struct Engine {
 };
 struct Tolerance {
   const char* precision;
-  double sqnr_db, max_abs, mismatch;
+  double sqnr_db, max_abs, mismatch, zero_within;
 };
 
 """
@@ -164,6 +164,7 @@ def _constants() -> Iterator[str]:
     yield from (f"inline constexpr uint64_t {name} = {value};" for name, value in numbers.items())
     yield f"inline constexpr double kMostOfFew = {tolerance.MOST_OF_FEW!r};"
     yield f"inline constexpr double kHighestSqnrDb = {tolerance.HIGHEST_SQNR_DB!r};"
+    yield f"inline constexpr double kSteps = {float(tolerance.STEPS)!r};"
     yield f"inline constexpr double kRounded = {tolerance.ROUNDED!r};"
 
 
@@ -172,7 +173,9 @@ def _tables() -> Iterator[str]:
     yield _table("Dtype", "kDtypes", (f"{{{_text(n)}, {size}, '{kind}'}}" for n, size, kind in DTYPES))
     yield _table("Engine", "kEngines", (_engine(name, ENGINES.get(name)) for name in ENGINES.own))
     widest = ((p, tolerance.widest(p)) for p in typing.get_args(Precision))
-    yield _table("Tolerance", "kTolerances", (_row(p, w.sqnr_db, w.max_abs, w.mismatch) for p, w in widest))
+    yield _table(
+        "Tolerance", "kTolerances", (_row(p, w.sqnr_db, w.max_abs, w.mismatch, w.zero_within) for p, w in widest)
+    )
     yield _table("const char* const", "kTasks", map(_text, TASKS.own))
     yield _table("const char* const", "kFlags", map(_text, sorted(FLAGS)))
     ranges = (f"{{{low:#x}, {high:#x}}}" for low, high in _unprintable())

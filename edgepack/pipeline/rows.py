@@ -136,6 +136,19 @@ def _notes_on_closeness(row: BuildRow, evaluation: Evaluation) -> dict[str, str]
     known = row.precision != "fp32" and close.sqnr_db is not None and worst.worst_db is not None
     if known and (worst.worst_db or 0.0) < (close.sqnr_db or 0.0) - _FAR_BELOW_DB:
         notes["worst part"] = f"{worst.worst} has {worst.worst_db:.1f} dB, all outputs together {close.sqnr_db:.1f}"
+    if constant := [span for span in evaluation.spans if span.constant]:
+        names = ", ".join(repr(span.name) for span in constant)
+        notes["constant"] = (
+            f"fp32's {names} {'is' if len(constant) == 1 else 'are'} constant over {constant[0].n} samples: "
+            "that int8 or another engine gives the same says nothing of other samples"
+        )
+    if evaluation.nearly_zero:
+        spans = {span.name: span for span in evaluation.spans}
+        notes["nearly zero"] = "; ".join(
+            f"fp32's {name!r} is at most {spans[name].largest:.2g} in {spans[name].n} samples, below one step of "
+            f"{row.precision}: judged by its largest difference, {spans[name].max_abs:.2g}, not by its SQNR"
+            for name in evaluation.nearly_zero
+        )
     if close.nonfinite:
         notes["nonfinite"] = (
             f"of {close.n} samples {close.nonfinite} have values that are NaN or infinite in one model only"

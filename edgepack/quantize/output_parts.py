@@ -37,6 +37,7 @@ _STAYS = frozenset(
         "Sqrt", "Sub", "Tanh",
     }
 )  # fmt: skip
+_BOUNDED = frozenset({"HardSigmoid", "Sigmoid", "Softmax", "Tanh"})
 # More parts than this in one output are no parts but a list: the output counts as one.
 _MOST_PARTS = 64
 _FILE = "parts.npz"
@@ -45,13 +46,13 @@ _FILE = "parts.npz"
 @stage("parts")
 def find_parts(model: OnnxModel, samples: SampleSet, out: Path) -> Path:
     """Return a file with the parts of every output that has several (``verify/parts.py``), for outputs of the shape
-    that the first of ``samples`` gives.
+    that the first of ``samples`` gives, and with the outputs that are bounded by construction.
     """
     from edgepack.data.samples import read_samples
 
     out.mkdir(parents=True, exist_ok=True)
     feeds = next(iter(read_samples(samples, model.inputs)))
-    write_parts(out / _FILE, parts_of(model, feeds))
+    write_parts(out / _FILE, parts_of(model, feeds), bounded_outputs(model))
     return out / _FILE
 
 
@@ -62,6 +63,26 @@ def parts_of(model: OnnxModel, feeds: Feeds) -> dict[str, Parts]:
     finder = _Finder(read_proto(model), feeds)
     found = {spec.name: finder.parts(spec.name) for spec in model.outputs}
     return {name: parts for name, parts in found.items() if 1 < len(parts.names) <= _MOST_PARTS}
+
+
+def bounded_outputs(model: OnnxModel) -> tuple[str, ...]:
+    """Return the outputs that stay within [-1, 1] whatever the inputs are: probabilities, and what is moved of them."""
+    from edgepack.graph.load import read_proto
+    from edgepack.quantize.graph.index import index_graph
+
+    index = index_graph(read_proto(model))
+
+    def bounded(tensor: str) -> bool:
+        while (number := index.producer.get(tensor)) is not None:
+            node = index.nodes[number]
+            if node.op_type == "Concat":
+                return all(map(bounded, node.input))
+            if node.op_type not in _MOVES:
+                return node.op_type in _BOUNDED
+            tensor = node.input[0]
+        return False
+
+    return tuple(spec.name for spec in model.outputs if bounded(spec.name))
 
 
 class _Finder:

@@ -68,6 +68,8 @@ class OutputDistance:
     for outputs that are decisions (bool, whole numbers of 32 bits and more), ``tolerance_mismatch`` the largest that is
     allowed. ``nonfinite`` counts the values that are NaN or infinite in one of the two only. ``batch`` is how many
     samples were run at once. ``way`` is how it was run where that is not how the others were: another engine, or tuned.
+    ``zero_within`` is so near to zero that values of this output count as zero; ``nearly_zero`` says that all fp32
+    values are, and that the largest difference, not the SQNR, is what is judged, and right.
     """
 
     name: str
@@ -82,6 +84,8 @@ class OutputDistance:
     tolerance_mismatch: float | None = None
     batch: int = 1
     way: str = ""
+    zero_within: float = 0.0
+    nearly_zero: bool = False
 
     @property
     def identical(self) -> bool:

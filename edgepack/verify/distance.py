@@ -10,6 +10,7 @@ import numpy as np
 
 from edgepack.specs.run import OutputDistance
 from edgepack.specs.types import Array
+from edgepack.verify.tolerance import STEPS
 
 if TYPE_CHECKING:
     from edgepack.verify.tolerance import Tolerance
@@ -114,10 +115,24 @@ def _signal(name: str, expected: Array, found: Array, tolerance: Tolerance | Non
             f", {tolerance.max_abs:.3g} is allowed" if tolerance else ""
         )
         passed = passed and (tolerance is None or max_abs <= tolerance.max_abs)
+    nearly_zero = sqnr_db is not None and _is_nearly_zero(expected, max_abs, tolerance)
+    if nearly_zero:
+        note = note or (
+            f"the fp32 output is nearly zero, at most {_largest(expected):.3g}: the largest difference is {max_abs:.3g}"
+        )
     elif sqnr_db is not None and tolerance is not None:
         passed = passed and sqnr_db >= tolerance.sqnr_db
     allowed = tolerance.sqnr_db if tolerance else None
-    return OutputDistance(name, sqnr_db, cosine, max_abs, allowed, passed, nonfinite=nonfinite, note=note)
+    return OutputDistance(
+        name, sqnr_db, cosine, max_abs, allowed, passed, nonfinite=nonfinite, note=note,
+        zero_within=tolerance.zero_within if tolerance else 0.0, nearly_zero=nearly_zero,
+    )  # fmt: skip
+
+
+def _is_nearly_zero(expected: Array, max_abs: float, tolerance: Tolerance | None) -> bool:
+    """Return whether an output has too small values for a ratio to mean anything, and differs by less than may be."""
+    within = tolerance.zero_within if tolerance else 0.0
+    return _largest(expected) <= within and max_abs <= STEPS * within
 
 
 def _measures(expected: Array, found: Array) -> tuple[float | None, float, float]:

@@ -30,8 +30,9 @@ from edgepack.verify.golden import (
 )
 from edgepack.verify.metrics import Compared, Metric, find_metric
 from edgepack.verify.outputs import OutputReader, OutputWriter, StoredOutputs
-from edgepack.verify.parts import NO_BALANCE, Balance, PartEnergies, balance, read_parts
-from edgepack.verify.tolerance import widest
+from edgepack.verify.parts import NO_BALANCE, Balance, PartEnergies, balance, read_bounded, read_parts
+from edgepack.verify.spans import Span, SpanSums
+from edgepack.verify.tolerance import STEPS, widest
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Evaluation:
     """All that was measured of one compiled model; ``accuracy`` and ``change`` are None with the reason beside them.
 
     ``changes`` says which answers are others than fp32's, None where that is not told. ``suspect`` says why the
-    accuracy of fp32 itself is not to be believed, as where labels are those of other classes.
+    accuracy of fp32 itself is not to be believed, as where labels are those of other classes. ``spans`` says how
+    fp32's outputs vary over all samples; those that are ``nearly_zero`` in all do not count in the balance.
     """
 
     verification: Verification
@@ -51,6 +53,8 @@ class Evaluation:
     change: ChangedAnswers | None = None
     change_reason: str | None = None
     changes: Changes | None = None
+    spans: tuple[Span, ...] = ()
+    nearly_zero: tuple[str, ...] = ()
 
 
 def _engine_here(compiled: CompiledModel, *_others: object) -> Mapping[str, str]:
@@ -82,17 +86,20 @@ def evaluate(
     record = find_metric(metric)
     runner = get_backend(compiled.backend).load_model(compiled, options)
     try:
-        vectors = with_policy(read_golden(golden), compiled.precision)
+        bounded = read_bounded(parts) if parts is not None else frozenset()
+        vectors = with_policy(read_golden(golden), compiled.precision, bounded)
         verification = run_golden(runner.infer, vectors, compiled.inputs, compiled.backend, compiled.versions)
         expected = OutputReader(reference)
         sums = ClosenessSums(reference.names)
         energies = PartEnergies(reference.names, read_parts(parts) if parts is not None else {})
+        seen = SpanSums(reference.names)
         with OutputWriter(out, reference.names) as writer:
             for i, feeds in enumerate(read_samples(samples, compiled.inputs)):
                 outputs = runner.infer(feeds)
                 exact = expected.sample(i)
                 sums.add(exact, outputs)
                 energies.add(exact, outputs)
+                seen.add(exact, outputs)
                 writer.add(outputs)
                 progress(f"verify {compiled.backend} {compiled.precision}", i + 1, len(samples.indices))
             stored = writer.finish()
@@ -111,8 +118,20 @@ def evaluate(
     change = measure_change(samples, expected, OutputReader(stored), closeness, seed)
     _discard(stored)
     changed, why = (None, change) if isinstance(change, str) else (change, None)
-    balanced = balance(energies.energies(), seed)
-    return Evaluation(verification, accuracy, reason, closeness, suspect, balanced, changed, why, changes)
+    spans = seen.result()
+    silent = _nearly_zero(spans, vectors)
+    balanced = balance(energies.energies(silent), seed)
+    return Evaluation(
+        verification, accuracy, reason, closeness, suspect, balanced, changed, why, changes, spans, tuple(silent)
+    )
+
+
+def _nearly_zero(spans: tuple[Span, ...], vectors: Golden) -> list[str]:
+    """Return the outputs whose fp32 values are nearly zero in all samples and that differ by no more than they may."""
+    within = {name: allowed.zero_within for name, allowed in (vectors.tolerance or {}).items()}
+    return [
+        span.name for span in spans if span.nearly_zero(within[span.name]) and span.max_abs <= STEPS * within[span.name]
+    ]
 
 
 def _with_fixed_batch(

@@ -15,7 +15,7 @@ import math
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -130,9 +130,14 @@ def copied(outputs: Mapping[str, Array]) -> dict[str, Array]:
     return {name: np.array(value) for name, value in outputs.items()}
 
 
-def with_policy(vectors: Golden, precision: Precision) -> Golden:
-    """Return the vectors with the widest tolerance there is, which a build must keep before it has measured."""
-    allowed = {name: widest(precision, elements) for name, elements in vectors.elements.items()}
+def with_policy(vectors: Golden, precision: Precision, bounded: Collection[str] = ()) -> Golden:
+    """Return the vectors with the widest tolerance there is, which a build must keep before it has measured.
+
+    ``bounded`` are the outputs that stay within [-1, 1] by construction.
+    """
+    allowed = {
+        name: widest(precision, elements, bounded=name in bounded) for name, elements in vectors.elements.items()
+    }
     return dataclasses.replace(vectors, tolerance=allowed)
 
 
@@ -163,7 +168,7 @@ def refuse_wrong(verification: Verification, precision: Precision) -> None:
 def what_is_wrong(measured: OutputDistance, allowed: Tolerance | None = None) -> str | None:
     """Return in words what differs in an output that did not pass or is not within ``allowed``; None if it is."""
     least = allowed.sqnr_db if allowed else measured.tolerance_sqnr_db
-    if measured.sqnr_db is not None and least is not None and measured.sqnr_db < least:
+    if measured.sqnr_db is not None and least is not None and measured.sqnr_db < least and not measured.nearly_zero:
         return f"its SQNR to the fp32 model's is {measured.sqnr_db:.1f} dB, and at least {least:.1f} dB are needed"
     if not measured.passed:
         return measured.note or "not within the tolerance"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,22 +32,36 @@ class Parts:
     names: tuple[str, ...]
 
 
-def write_parts(path: Path, parts: Mapping[str, Parts]) -> None:
-    """Write the parts of outputs, by the output's name."""
+def write_parts(path: Path, parts: Mapping[str, Parts], bounded: Sequence[str] = ()) -> None:
+    """Write the parts of outputs, by the output's name, and which outputs stay within [-1, 1] by construction."""
     import numpy as np
 
-    names = json.dumps([[name, found.names] for name, found in parts.items()])
+    texts = {"names": _text([[name, found.names] for name, found in parts.items()]), "bounded": _text(list(bounded))}
     arrays = {str(place): found.labels for place, found in enumerate(parts.values())}
-    np.savez(path, names=np.frombuffer(names.encode(), np.uint8), **arrays)  # type: ignore[arg-type]
+    np.savez(path, **texts, **arrays)  # type: ignore[arg-type]
+
+
+def _text(value: object) -> Array:
+    import numpy as np
+
+    return np.frombuffer(json.dumps(value).encode(), np.uint8)
 
 
 def read_parts(path: Path) -> dict[str, Parts]:
-    """Return what ``write_parts`` wrote."""
+    """Return the parts that ``write_parts`` wrote."""
     import numpy as np
 
     with np.load(path) as data:
         names = json.loads(data["names"].tobytes())
         return {name: Parts(data[str(place)], tuple(found)) for place, (name, found) in enumerate(names)}
+
+
+def read_bounded(path: Path) -> frozenset[str]:
+    """Return the outputs that stay within [-1, 1] by construction, as ``write_parts`` wrote them."""
+    import numpy as np
+
+    with np.load(path) as data:
+        return frozenset(json.loads(data["bounded"].tobytes()))
 
 
 @dataclass(frozen=True)
@@ -73,6 +87,7 @@ class PartEnergies:
     def __init__(self, names: Sequence[str], parts: Mapping[str, Parts]) -> None:
         self._names, self._parts = names, parts
         self._sums: dict[str, list[tuple[float, float]]] = {}
+        self._output: dict[str, str] = {}  # of each part
 
     def add(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> None:
         """Take in one sample; decisions are no amounts and do not count.
@@ -95,22 +110,28 @@ class PartEnergies:
             signal, noise = np.square(np.where(usable, first, 0.0)), np.square(difference)
             known = self._parts.get(name)
             if known is None or known.labels.shape != first.shape:
-                self._add(name, float(signal.sum()), float(noise.sum()))
+                self._add(name, name, float(signal.sum()), float(noise.sum()))
                 continue
             count, labels = len(known.names), known.labels.ravel()
             sums = (np.bincount(labels, values.ravel(), count) for values in (signal, noise))
             for part, one, other in zip(known.names, *sums, strict=True):
-                self._add(f"{name}: {part}", float(one), float(other))
+                self._add(f"{name}: {part}", name, float(one), float(other))
 
-    def _add(self, part: str, signal: float, noise: float) -> None:
+    def _add(self, part: str, output: str, signal: float, noise: float) -> None:
+        self._output[part] = output
         self._sums.setdefault(part, []).append((signal, noise))
 
-    def energies(self) -> dict[str, tuple[Array, Array]]:
-        """Return by part the signal and the noise of each sample; parts without any signal are left out."""
+    def energies(self, silent: Collection[str] = ()) -> dict[str, tuple[Array, Array]]:
+        """Return by part the signal and the noise of each sample; parts without any signal are left out.
+
+        So are those of ``silent`` outputs, which are nearly zero, unless there is nothing else.
+        """
         import numpy as np
 
         arrays = {part: np.asarray(rows) for part, rows in self._sums.items()}
-        return {part: (rows[:, 0], rows[:, 1]) for part, rows in arrays.items() if rows[:, 0].sum() > 0}
+        found = {part: (rows[:, 0], rows[:, 1]) for part, rows in arrays.items() if rows[:, 0].sum() > 0}
+        heard = {part: rows for part, rows in found.items() if self._output[part] not in silent}
+        return heard or found
 
     def noise(self) -> float:
         """Return the mean over the parts of noise over signal, each at most 10; 0 where no part has a signal."""

@@ -29,6 +29,7 @@ from edgepack.specs.types import Precision
 from edgepack.verify.closeness import Closeness
 from edgepack.verify.evaluate import Evaluation
 from edgepack.verify.parts import Balance
+from edgepack.verify.spans import Span
 
 MODEL = OnnxModel(Path("m.onnx"), "0" * 64, 1, 17, (), ())
 CLOSE = Closeness(40, 30.0, (29.0, 31.0), 0.99, (0.98, 1.0), 0.95, (0.9, 0.98))
@@ -52,6 +53,20 @@ def test_a_skipped_row_says_what_the_target_offers() -> None:
     row = skipped_row(load_target("raspberry-pi-5"), "bf16")
     assert (row.target, row.status, row.exit_code, row.bundle) == ("raspberry-pi-5", "skipped", 0, None)
     assert row.reason == "raspberry-pi-5 does not offer bf16; its profile lists fp32, fp16, int8"
+
+
+def test_a_constant_output_is_said_to_be_one_though_it_is_exact() -> None:
+    spans = (Span("anchors", 40, True, 3.0), Span("y", 40, False, 3.0))
+    row = with_evaluation(ROW, dataclasses.replace(EVALUATION, spans=spans))
+    assert row.notes["constant"].startswith("fp32's 'anchors' is constant over 40 samples")
+    assert "constant" not in with_evaluation(ROW, EVALUATION).notes
+
+
+def test_an_output_that_is_nearly_zero_is_named_with_its_difference() -> None:
+    found = dataclasses.replace(EVALUATION, spans=(Span("y", 40, False, 0.0012, 0.003),), nearly_zero=("y",))
+    note = with_evaluation(ROW, found).notes["nearly zero"]
+    assert note.startswith("fp32's 'y' is at most 0.0012 in 40 samples, below one step of int8")
+    assert "largest difference, 0.003" in note
 
 
 # --- failed and built -------------------------------------------------------------------------------------------------

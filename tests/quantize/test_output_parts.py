@@ -8,7 +8,7 @@ import numpy as np
 from quantize_models import node, random_feeds, save
 
 from edgepack.data.samples import find_samples
-from edgepack.quantize.output_parts import find_parts, parts_of
+from edgepack.quantize.output_parts import bounded_outputs, find_parts, parts_of
 from edgepack.verify.parts import read_parts
 
 if TYPE_CHECKING:
@@ -47,6 +47,18 @@ def test_boxes_objectness_and_classes_of_each_stride(tmp_path: Path) -> None:
     assert len(set(of_first)) == 3
     assert found.labels[0, 0, 5] == found.labels[0, 0, 6]
     assert (found.labels[:, :16] == found.labels[:, :1]).all()
+
+
+def test_what_is_a_probability_by_construction(tmp_path: Path) -> None:
+    nodes = [
+        node("Sigmoid", "x", "s"), node("Reshape", "s flat", "moved"), node("Concat", "moved moved", "joined", axis=0),
+        node("Reshape", "x flat", "plain"), node("Concat", "moved plain", "mixed", axis=0),
+        node("Mul", "s two", "scaled"),
+    ]  # fmt: skip
+    constants = {"flat": np.array([-1]), "two": np.array(2, np.float32)}
+    outputs = ("joined", "mixed", "scaled")
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": (1, 4)}, outputs=outputs)
+    assert bounded_outputs(model) == ("joined",)
 
 
 def test_parts_that_are_cut_out_and_changed(tmp_path: Path) -> None:

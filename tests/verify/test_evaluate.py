@@ -49,6 +49,12 @@ def test_the_same_model_is_as_good_as_itself(run: Any) -> None:
     assert (found.accuracy.fp32, found.accuracy.value, found.accuracy.n) == (1.0, 1.0, 6)
 
 
+def test_how_far_outputs_vary_over_the_samples_is_told(run: Any) -> None:
+    (span,) = run().spans
+    assert (span.name, span.n, span.constant, span.max_abs) == ("scores", 6, False, 0.0)
+    assert span.largest > 0
+
+
 def test_another_model_is_told_apart(run: Any) -> None:
     found = run(channels=7)
     assert not found.verification.passed

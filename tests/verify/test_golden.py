@@ -270,6 +270,36 @@ def test_a_batch_is_held_to_what_single_samples_measured(golden, tmp_path):
     with_tolerance(golden, verification(dataclasses.replace(alone, sqnr_db=1.0)), "int8", tmp_path / "out")
 
 
+@pytest.mark.parametrize("batch_db", [30.0, 25.0])
+def test_single_samples_that_happen_to_be_exact_do_not_fail_a_batch_that_is_rounded(golden, tmp_path, batch_db):
+    alone = OutputDistance("scores", None, 1.0, 0.0, None, passed=True)
+    together = dataclasses.replace(alone, sqnr_db=batch_db, max_abs=0.01, batch=3)
+    path = with_tolerance(golden, verification(alone, together), "int8", tmp_path / "out")
+    assert read_golden(path).tolerance["scores"].sqnr_db == pytest.approx(24.05, abs=0.01)
+    wrong = dataclasses.replace(together, sqnr_db=12.0)
+    with pytest.raises(VerificationError, match=r"12.0 dB, and at least 24.0"):
+        with_tolerance(golden, verification(alone, wrong), "int8", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("bounded", "found", "right"), [
+    (True, 0.003, True),  # -9 dB, but within two steps of int8
+    (False, 0.003, False),  # of what has no bound nobody knows what is small
+    (True, 0.02, False),
+])  # fmt: skip
+def test_an_output_below_a_step_of_int8_is_judged_by_its_difference(golden, tmp_path, bounded, found, right):
+    expected = {"scores": np.full((1, 5), 0.001, np.float32)}
+    vectors = dataclasses.replace(read_golden(golden), outputs=(expected,))
+    vectors = with_policy(vectors, "int8", {"scores"} if bounded else ())
+    result = run_golden(lambda _: {"scores": np.full((1, 5), found, np.float32)}, vectors, (), "x", {})
+    (output,) = result.outputs
+    assert (output.passed, output.nearly_zero) == (right, right)
+    if right:
+        assert "nearly zero, at most 0.001: the largest difference is 0.002" in (output.note or "")
+        refuse_wrong(result, "int8")
+        kept = read_golden(with_tolerance(golden, result, "int8", tmp_path / "out")).tolerance
+        assert kept["scores"].zero_within == 1 / 255
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_a_build_is_held_to_the_policy_before_it_has_measured(precision):
     """Every value wrong, or three of four decisions, or noise where fp32 is zero."""

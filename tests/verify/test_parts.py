@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edgepack.verify.parts import PartEnergies, Parts, noise_db, read_parts, write_parts
+from edgepack.verify.parts import PartEnergies, Parts, noise_db, read_bounded, read_parts, write_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +54,13 @@ def test_another_shape_is_lost_whole() -> None:
     assert noise(np.ones((1, 4)), np.ones((1, 3)), {}) == 1.0
 
 
+def test_silent_outputs_do_not_count_unless_there_is_nothing_else() -> None:
+    energies = PartEnergies(["y", "z"], BOXES_AND_SCORES)
+    energies.add({"y": np.ones((1, 4)), "z": np.ones(3)}, {"y": np.ones((1, 4)), "z": np.zeros(3)})
+    assert list(energies.energies({"z"})) == ["y: boxes", "y: scores"]
+    assert list(energies.energies({"y", "z"})) == ["y: boxes", "y: scores", "z"]
+
+
 def test_labels_of_another_shape_leave_one_part() -> None:
     energies = PartEnergies(["y"], BOXES_AND_SCORES)
     energies.add({"y": np.ones((1, 8))}, {"y": np.zeros((1, 8))})
@@ -79,7 +86,9 @@ def test_parts_survive_a_file(tmp_path: Path) -> None:
     found = read_parts(tmp_path / "parts.npz")
     assert found["y"].names == ("boxes", "scores")
     assert (found["y"].labels == BOXES_AND_SCORES["y"].labels).all()
-    write_parts(tmp_path / "none.npz", {})
+    write_parts(tmp_path / "none.npz", {}, ("y",))
+    assert read_bounded(tmp_path / "none.npz") == {"y"}
+    assert read_bounded(tmp_path / "parts.npz") == frozenset()
     assert read_parts(tmp_path / "none.npz") == {}
 
 

@@ -112,8 +112,9 @@ std::map<std::string, Tolerance> tolerance_of(const Array& array) {
   const Value& outputs = *document.find("outputs");
   for (size_t i = 0; i < outputs.keys.size(); ++i) {
     const Value& item = outputs.items[i];
+    const Value* zero_within = item.find("zero_within");
     found[outputs.keys[i]] = {item.find("sqnr_db")->as_double(), item.find("max_abs")->as_double(),
-                              item.find("mismatch")->as_double()};
+                              item.find("mismatch")->as_double(), zero_within ? zero_within->as_double() : 0.0};
   }
   return found;
 }
@@ -197,6 +198,9 @@ std::string too_wide(const Tolerance& allowed, const std::string& precision, siz
              general(most.max_abs);
     if (!(0 <= allowed.mismatch && allowed.mismatch <= mismatch + facts::kRounded))
       return general(100 * allowed.mismatch) + " % of decisions to differ, where " + general(100 * mismatch) + " % may";
+    if (!(0 <= allowed.zero_within && allowed.zero_within <= most.zero_within))
+      return "values up to " + general(allowed.zero_within) + " to count as zero, where " + general(most.zero_within) +
+             " may";
     return "";
   }
   return "anything";

@@ -15,9 +15,9 @@
 namespace edgepack {
 
 // What is allowed for one output: the least SQNR, the largest difference where the fp32 output is all zero, the largest
-// share of differing elements of an output that is a decision.
+// share of differing elements of an output that is a decision, and how near to zero values count as zero.
 struct Tolerance {
-  double sqnr_db, max_abs, mismatch;
+  double sqnr_db, max_abs, mismatch, zero_within;
 };
 
 using Arrays = std::map<std::string, Array>;

@@ -120,6 +120,11 @@ void compare_signal(const std::vector<Pair>& pairs, const Tolerance& allowed, Di
       out->note = "the fp32 output is all zero: the largest difference is " + general(found.max_abs, 3) + ", " +
                   general(allowed.max_abs, 3) + " is allowed";
     out->passed = out->passed && found.max_abs <= allowed.max_abs;
+  } else if (!std::isnan(found.sqnr_db) && largest(first) <= allowed.zero_within &&
+             found.max_abs <= facts::kSteps * allowed.zero_within) {
+    if (out->note.empty())
+      out->note = "the fp32 output is nearly zero, at most " + general(largest(first), 3) + ": the largest difference is " +
+                  general(found.max_abs, 3);
   } else if (!std::isnan(found.sqnr_db)) {
     out->passed = out->passed && found.sqnr_db >= allowed.sqnr_db;
   }
