@@ -32,6 +32,9 @@ MOST_ENTRIES = 2_000_000
 MOST_KEY_PARTS = 16
 _LEAST_INTEGER, _MOST_INTEGER = -(1 << 63), (1 << 64) - 1
 _SURELY_64_BITS = 19  # digits
+# Where no row of digits is as long, whole numbers are read without looking at each; half of a result's values are such.
+_DIGITS = bytes.maketrans(b"123456789", b"000000000")
+_LONG = b"0" * _SURELY_64_BITS
 # tomllib's memory grows with the square of a dotted key's parts: 40 kB took 1.5 GB.
 _KEY_PART = r"""(?:[A-Za-z0-9_-]+|"[^"\n]*"|'[^'\n]*')"""
 _LONG_KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{_KEY_PART}[ \t]*\.[ \t]*){{{MOST_KEY_PARTS}}}")
@@ -95,17 +98,24 @@ def read_json(text: str | bytes) -> Any:
         words = text.decode("utf-8") if isinstance(text, bytes) else text
         if words.startswith("\ufeff"):
             raise ValueError("it begins with a byte order mark")
-        data = json.loads(
-            words,
-            parse_int=_integer,
-            parse_float=_finite,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_unique_keys,
-        )
+        raw = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+        data = _decoder(long=_LONG in raw.translate(_DIGITS)).decode(words)
     except RecursionError:
         raise ValueError(f"it is more than {MOST_DEPTH} levels deep") from None
-    _check_limits(data)
+    if len(words) > MOST_ENTRIES or words.count("[") + words.count("{") > MOST_DEPTH:
+        _check_limits(data)
     return data
+
+
+@functools.cache
+def _decoder(*, long: bool) -> json.JSONDecoder:
+    """Return what reads JSON; ``long``: numbers may have more than 64 bits."""
+    return json.JSONDecoder(
+        parse_int=_integer if long else None,
+        parse_float=_finite,
+        parse_constant=_refuse_constant,
+        object_pairs_hook=_unique_keys,
+    )
 
 
 def _check_limits(data: Any) -> None:

@@ -314,6 +314,7 @@ def nested(depth: int) -> str:
     [
         ("9" * 400, "more than 64 bits"),
         (str(2**64), "more than 64 bits"),
+        ('{"a":[1,2],"b": ' + str(2**64) + "}", "more than 64 bits"),
         (str(-(2**63) - 1), "more than 64 bits"),
         ("9" * 5000, "digits"),
         ("1e999", "1e999 is not a number"),

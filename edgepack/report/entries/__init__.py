@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 from collections import Counter
@@ -164,8 +165,19 @@ def _with_one_percentile(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     return tuple(dataclasses.replace(e, ranked_by=50.0) for e in entries)
 
 
+# The entries that were asked for last, and their labels: a section asks ten times for those of the same tuple.
+_last: tuple[Sequence[Entry], tuple[str, ...]] = ((), ())
+
+
 def labels(entries: Sequence[Entry]) -> tuple[str, ...]:
     """Return what distinguishes each entry from the others: target and precision, and of the rest what differs."""
+    global _last  # noqa: PLW0603
+    if entries is not _last[0] or not isinstance(entries, tuple):
+        _last = entries, _labels(entries)
+    return _last[1]
+
+
+def _labels(entries: Sequence[Entry]) -> tuple[str, ...]:
     names = [f"{entry.target} {entry.precision}" for entry in entries]
     for tell in _TELLS:
         details = [tell(entry) for entry in entries]
@@ -232,6 +244,7 @@ def _when(entry: Entry) -> str:
 _TELLS = (_host, _scenario, _threads, _tuned, _tool, _digest, _duration, _when)
 
 
+@functools.lru_cache(maxsize=1024)
 def short_cpu(name: str) -> str:
     """Return a CPU's name without trade marks and spare words."""
     cleaned = re.sub(r"\((R|TM|r|tm)\)|\bCPU\b|\bProcessor\b|@.*", " ", name)

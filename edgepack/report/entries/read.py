@@ -6,9 +6,10 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from edgepack.base import documents
 from edgepack.base.files import open_regular
@@ -18,6 +19,7 @@ from edgepack.specs.result import Result
 from edgepack.trust.attest import signer
 from edgepack.trust.keys import PublicKey
 
+T = TypeVar("T")
 RESULT_FORMAT = 1
 _LIMIT_BYTES = 64 << 20
 _MOST_FILES = 10_000
@@ -37,18 +39,39 @@ def read_results(
     found twice counts once. Signed results are compared with the keys ``trusted``; the attestation says the outcome.
     Raises ``ConfigError`` naming the file, also when nothing is found.
     """
-    results: dict[str, Result] = {}
-    rows: dict[str, BuildRow] = {}
+    results, rows = _Once[Result](), _Once[BuildRow]()
     for path, named in _files(paths):
-        for identity, found in _read(path, named=named):
+        for written, found in _read(path, named=named):
             if isinstance(found, Result):
-                results.setdefault(identity, _attested(found, json.loads(identity), trusted))
+                results.add(
+                    (found.bundle_sha256, found.measured_at), found, lambda r, w=written: _attested(r, w, trusted)
+                )
             else:
-                rows.setdefault(identity, found)
-    if not results and not rows:
+                rows.add((found.sha256, found.target, found.precision, found.model), found)
+    if not results.found and not rows.found:
         where = ", ".join(str(path) for path in paths)
         raise ConfigError(f"{where}: no results found", hint=_HINT)
-    return tuple(results.values()), tuple(rows.values())
+    return tuple(results.found), tuple(rows.found)
+
+
+class _Once(Generic[T]):
+    """Keeps what is found once. Only what has the same bundle and time is compared as a whole, so that is rare."""
+
+    def __init__(self) -> None:
+        self.found: list[T] = []
+        self._alike: dict[object, T | set[str]] = {}  # the first of its kind, or the identities of several
+
+    def add(self, kind: object, value: T, finish: Callable[[T], T] = lambda value: value) -> None:
+        """Take in a value unless it is there already; ``finish`` makes of it what is kept."""
+        known = self._alike.setdefault(kind, value)
+        if known is not value:
+            identities = known if isinstance(known, set) else {_identity(known)}
+            self._alike[kind] = identities
+            before, identity = len(identities), _identity(value)
+            identities.add(identity)
+            if len(identities) == before:
+                return
+        self.found.append(finish(value))
 
 
 def _attested(result: Result, written: dict[str, Any], trusted: Sequence[PublicKey]) -> Result:
@@ -75,34 +98,43 @@ def _judged(result: Result, verdict: str, *, trusted: bool) -> Result:
 
 def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
     """Yield each JSON file once, and whether it was named itself."""
-    seen: set[Path] = set()
+    seen: set[tuple[int, int]] = set()
     for path in paths:
         if path.is_dir():
-            found = [(p, False) for p in sorted(path.rglob("*.json")) if p.is_file()]
+            found = [(p, False) for p in sorted(path.rglob("*.json"))]
         elif path.is_file():
             found = [(path, True)]
         else:
             raise ConfigError(f"there is no file or folder {path}", hint=_HINT)
         for file, named in found:
-            place = file.resolve()
-            if place not in seen:
+            place = _place(file)
+            if place is not None and place not in seen:
                 seen.add(place)
                 yield file, named
         if len(seen) > _MOST_FILES:
             raise ConfigError(f"{path}: more than {_MOST_FILES} JSON files", hint="give the folder of the results only")
 
 
-def _read(path: Path, *, named: bool) -> Iterator[tuple[str, Result | BuildRow]]:
-    """Yield what a file holds, by what makes it the same; nothing for a document that was not asked for by name."""
+def _place(path: Path) -> tuple[int, int] | None:
+    """Return what tells a regular file from all others, by whatever name; None for what is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+def _read(path: Path, *, named: bool) -> Iterator[tuple[dict[str, Any], Result | BuildRow]]:
+    """Yield what a file holds, as it is written there too; nothing for a document that was not asked for by name."""
     data = _load(path, named=named)
     if isinstance(data, dict) and "bundle_sha256" in data and "scenario" in data:
         _check_format(data, path)
-        yield _identity(data), documents.decode(Result, data, str(path))
+        yield data, documents.decode(Result, data, str(path))
     elif isinstance(data, dict) and "rows" in data and "stages_run" in data:
         built: BuildResult = documents.decode(BuildResult, data, str(path))
         for row, written in zip(built.rows, data["rows"], strict=True):
             known = row if row.model else dataclasses.replace(row, model=built.name)
-            yield _identity({**written, "model": known.model}), known
+            yield written, known
     elif named:
         raise ConfigError(f"{path} is neither a result nor a build", hint=_HINT)
 
@@ -157,5 +189,5 @@ def _check_strings(data: Any) -> None:
         raise ValueError(f"text with control characters: {text[:60]!a}")
 
 
-def _identity(written: Any) -> str:
-    return json.dumps(written, sort_keys=True)
+def _identity(found: Any) -> str:
+    return json.dumps(documents.encode(found), sort_keys=True)

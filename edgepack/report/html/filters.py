@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Sequence
@@ -223,7 +224,12 @@ def _has_curve(entry: Entry) -> bool:
 
 def _packed(values: Sequence[int]) -> str:
     """Return a distribution as text: logarithms of evenly spaced quantiles, the first whole, the others as steps."""
-    last = len(values) - 1
-    chosen = [values[round(k * last / (CURVE_POINTS - 1))] for k in range(CURVE_POINTS)] if last > 50 else values
-    steps = [round(_CURVE_STEP * math.log(max(v, 1))) for v in chosen]
-    return " ".join(str(b - a) for a, b in zip([0, *steps], steps, strict=False))
+    chosen = [values[i] for i in _spread(len(values) - 1)] if len(values) > CURVE_POINTS else values
+    steps = [round(_CURVE_STEP * math.log(v)) if v > 1 else 0 for v in chosen]
+    return " ".join([str(b - a) for a, b in zip([0, *steps], steps, strict=False)])
+
+
+@functools.cache
+def _spread(last: int) -> tuple[int, ...]:
+    """Return evenly spaced places from 0 to ``last``."""
+    return tuple(round(k * last / (CURVE_POINTS - 1)) for k in range(CURVE_POINTS))

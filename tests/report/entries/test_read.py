@@ -43,6 +43,29 @@ def test_a_copy_of_a_result_counts_once(folder):
     assert len(read_results([folder])[0]) == 4
 
 
+def test_a_result_with_its_keys_in_another_order_counts_once(folder):
+    path = folder / "results" / "0.json"
+    (folder / "again.json").write_text(json.dumps(json.loads(path.read_text()), sort_keys=True))
+    assert len(read_results([folder])[0]) == 4
+
+
+def test_results_of_one_bundle_and_time_that_differ_elsewhere_are_all_kept(folder):
+    path = folder / "results" / "0.json"
+    for queries in (1, 2, 3):
+        for name in ("a", "b"):
+            (folder / f"{name}{queries}.json").write_text(
+                json.dumps({**json.loads(path.read_text()), "queries": queries})
+            )
+    assert len(read_results([folder])[0]) == 4 + 3
+
+
+def test_a_file_by_two_names_is_read_once(folder):
+    path = folder / "results" / "0.json"
+    (folder / "link.json").symlink_to(path)
+    (folder / "gone.json").symlink_to(folder / "nowhere")
+    assert len(read_results([folder])[0]) == 4
+
+
 def test_rows_of_a_build_know_its_name(folder):
     rows = tuple(dataclasses.replace(row, model="") for row in made_up.labelled_build()[1])
     (folder / "build.json").write_text(documents.to_json(build(rows)))
