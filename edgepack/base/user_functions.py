@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +40,43 @@ def load_callable(reference: str) -> Callable[..., Any]:
     if not callable(value):
         raise ConfigError(f"{reference} is a {type(value).__name__}, not a callable", hint=f"make {name} a function")
     return value  # type: ignore[no-any-return]
+
+
+def look_for(reference: str) -> None:
+    """Raise ``ConfigError`` where ``file.py:name`` is surely not there; nothing of the file is run.
+
+    A name that the file may get in other ways than by a definition, an assignment or an import is let pass, and so is
+    what stands in a module.
+    """
+    place, _, name = reference.rpartition(":")
+    if not place.endswith(".py"):
+        return
+    if not Path(place).is_file():
+        raise ConfigError(f"there is no file {place}", hint="check the path before the colon")
+    try:
+        found = set(_names(ast.parse(Path(place).read_bytes()).body))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ConfigError(f"{place} is not Python that can be read: {error}", hint="correct it") from None
+    if name not in found and not found & {"*", "__getattr__"}:
+        public = sorted(n for n in found if not n.startswith("_"))
+        raise ConfigError(f"{place} has no {name!r}", hint=suggestion(name, public) if public else f"define {name}()")
+
+
+def _names(body: Sequence[ast.stmt]) -> Iterator[str]:
+    """Yield the names that statements bind in their module; "*" for all of another one's."""
+    for statement in body:
+        if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield statement.name
+        elif isinstance(statement, ast.Import | ast.ImportFrom):
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in statement.names)
+        else:
+            for node in ast.walk(statement):
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                    yield node.id
+                elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    yield node.name
+                elif isinstance(node, ast.Import | ast.ImportFrom):
+                    yield from _names([node])
 
 
 def user_error(error: BaseException, what: str) -> ConfigError:

@@ -117,9 +117,9 @@ def build(models: tuple[str, ...], workers: str | None, store: str | None, as_js
 def plan(models: tuple[str, ...], store: str | None, as_json: bool, **words: Any) -> None:
     """Show what a build would make, and what stands in its way.
 
-    Takes what 'edgepack build' takes; neither the model nor the samples are read. Of many models it says too what is
-    reused from the store, and how long the rest takes by earlier builds; for that, files are read to be compared. The
-    exit code is what the build would end with at best.
+    Takes what 'edgepack build' takes; the model and the samples are looked for, but not read. Of many models it says
+    too what is reused from the store, and how long the rest takes by earlier builds; for that, files are read to be
+    compared. The exit code is what the build would end with at best.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.many import show_outlook

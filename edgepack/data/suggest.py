@@ -16,6 +16,7 @@ Shape = tuple[int | str, ...]
 _ORDER: tuple[Sure, ...] = ("nearly sure", "likely", "possible")
 _POSE_POINTS = 17
 _MOST_NAMES = 1 << 16  # characters of the classes that an exporter noted
+_LEAST_SIDE = 32  # networks for ImageNet take 5 halvings
 _MOST_SIZE = 64  # characters of the size
 
 
@@ -80,6 +81,7 @@ class _Picture:
     height: int
     width: int
     layout: Literal["NCHW", "NHWC"]
+    channels: int = 3
 
     def grid(self, *strides: int, up: bool = False) -> int:
         """Return how many cells the grids of some strides have together; 0 where a side is free."""
@@ -96,9 +98,9 @@ def _picture(facts: ModelFacts) -> _Picture | None:
         if len(shape) != 4:
             continue
         if shape[1] in (1, 3):
-            return _Picture(_side(shape[2]) or height, _side(shape[3]) or width, "NCHW")
+            return _Picture(_side(shape[2]) or height, _side(shape[3]) or width, "NCHW", int(shape[1]))
         if shape[3] in (1, 3):
-            return _Picture(_side(shape[1]) or height, _side(shape[2]) or width, "NHWC")
+            return _Picture(_side(shape[1]) or height, _side(shape[2]) or width, "NHWC", int(shape[3]))
     return None
 
 
@@ -315,6 +317,8 @@ def _classes(facts: ModelFacts, picture: _Picture) -> _Found:
     if (picture.height, picture.width) == (32, 32) and count == 10:
         yield "cifar10", "likely", "10 classes of pictures of 32 x 32"
         return
+    if picture.channels == 1 or 0 < min(picture.height or _LEAST_SIDE, picture.width or _LEAST_SIDE) < _LEAST_SIDE:
+        return  # grey or tiny: no crop of a photograph in three colours
     if count not in (1000, 1001):
         yield "imagenet", "possible", f"{count} classes: most networks are trained from ImageNet's"
         return

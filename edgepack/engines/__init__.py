@@ -91,6 +91,7 @@ class Engine:
     ``precisions``: reference to ``(Host) -> tuple[Precision, ...]``, what its CPU kernels compute in.
     ``reads_caches``: its code depends on the CPU's caches.
     ``defaults``: of a profile's sections, where they are other than those of ``Target``.
+    ``refuses``: reference to ``(Target) -> Diagnostic | None``, why it takes no model at all for a profile.
     ``check_profile``: reference to ``(Target, where) -> None``, which raises ``ConfigError``.
     ``has_device``: reference to ``(Target, Host, root) -> bool``: is the profile's accelerator here?
     """
@@ -128,6 +129,7 @@ class Engine:
     precisions: str = ""
     reads_caches: bool = False
     defaults: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    refuses: str = ""
     check_profile: str = ""
     has_device: str = "edgepack.device.host:has_accelerator"
 

@@ -16,7 +16,7 @@ from edgepack.base.documents import suggestion
 from edgepack.base.extensions import Table
 from edgepack.base.files import scratch_folder
 from edgepack.base.stage import always, stage
-from edgepack.base.user_functions import is_callable_reference
+from edgepack.base.user_functions import is_callable_reference, look_for
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export.foreign import look_inside
 from edgepack.export.kinds import lie, unknown
@@ -163,6 +163,19 @@ def is_named(source: str) -> bool:
     return source.partition(":")[0] in NAMES and not Path(source).exists()
 
 
+def require_source(source: str) -> None:
+    """Raise ``ModelError`` or ``ConfigError`` unless ``source`` is there and of a kind that is read, by what can be
+    seen without loading it.
+    """
+    framework = _framework(source)
+    if is_named(source):
+        return
+    if is_callable_reference(source) and not Path(source).exists():
+        look_for(source)
+    elif framework.worker is None and not Path(source).exists():
+        raise _no_model(Path(source))
+
+
 def is_onnx(path: Path) -> bool:
     """Say whether a file is an ONNX file, by its name."""
     return FRAMEWORKS.get("onnx").takes(str(path))
@@ -212,6 +225,10 @@ def _framework(source: str) -> Framework:
     if suffix in advice:
         raise ConfigError(f"{source} is not a model that edgepack reads", hint=advice[suffix])
     if not path.exists():
-        near = suggestion(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
-        raise ModelError(f"there is no model {source}", hint=near if near.startswith("did") else "check the path")
+        raise _no_model(path)
     raise ConfigError(f"{source} is not a model that edgepack reads", hint=f"give {sources_in_words()}")
+
+
+def _no_model(path: Path) -> ModelError:
+    near = suggestion(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+    return ModelError(f"there is no model {path}", hint=near if near.startswith("did") else "check the path")

@@ -20,13 +20,15 @@ from edgepack.graph.walk import all_graphs, all_nodes, describe_node
 from edgepack.specs.model import UNNAMED, OnnxModel, TensorSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import onnx
 
 _NAMES = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16", "float64": "fp64"}
 # Operators that only change how a value is stored, so that a layer's weights are found behind them.
-_STORAGE = frozenset({"DequantizeLinear", "QuantizeLinear", "Cast", "Identity", "Transpose", "Reshape"})
+_STORAGE = frozenset(
+    {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Slice"}
+)
 # Operators that are layers for the weights they hold, though they do not multiply and add.
 _WEIGHTED = frozenset(
     {
@@ -110,8 +112,9 @@ def describe(model: OnnxModel) -> ModelDescription:
 def _layers(proto: onnx.ModelProto, model: OnnxModel, *, shapes: bool = True) -> tuple[LayerDescription, ...]:
     """Return the layers; with ``shapes``, ONNX Runtime is asked for those that do not follow from the file."""
     facts = _Facts(proto, model, shapes)
+    counted: set[str] = set()
     return tuple(
-        facts.describe(node)
+        facts.describe(node, counted)
         for node in all_nodes(proto)
         if multiplies(node.op_type) or (node.op_type in _WEIGHTED and facts.weights(node))
     )
@@ -131,27 +134,33 @@ class _Facts:
         if shapes and model.size_bytes <= _OPTIMIZED_BYTES and not all(name in self.shapes for name in multiplied):
             self.shapes = _optimized_shapes(model) | self.shapes
 
-    def describe(self, node: onnx.NodeProto) -> LayerDescription:
-        weights = sum(tensor_bytes(tensor) for tensor in self.weights(node))
+    def describe(self, node: onnx.NodeProto, counted: set[str]) -> LayerDescription:
+        """Return a layer; a tensor that several share is counted for the first, which ``counted`` remembers."""
+        own = {name: tensor for name, tensor in self.weights(node).items() if name not in counted}
+        counted.update(own)
+        weights = sum(tensor_bytes(tensor) for tensor in own.values())
         return LayerDescription(
             describe_node(node), node.op_type, self._precision(node), weights, count_macs(node, self.shapes)
         )
 
-    def weights(self, node: onnx.NodeProto) -> list[onnx.TensorProto]:
-        """Return the float and quantized tensors that the node's inputs are stored as."""
-        found = {tensor.name: tensor for name in node.input if (tensor := self._behind(name)) is not None}
-        return [tensor for tensor in found.values() if _is_parameter(tensor) and tensor.dims]
+    def weights(self, node: onnx.NodeProto) -> dict[str, onnx.TensorProto]:
+        """Return the float and quantized tensors that the node's inputs are stored as, by their names."""
+        found = {name: tensor for given in node.input for name, tensor in self._behind(given, 8)}
+        return {name: tensor for name, tensor in found.items() if _is_parameter(tensor) and tensor.dims}
 
-    def _behind(self, name: str) -> onnx.TensorProto | None:
-        """Return the stored tensor that ``name`` is, also behind a DequantizeLinear or Cast."""
-        for _ in range(8):
-            if name in self.stored:
-                return self.stored[name]
-            node = self.producers.get(name)
-            if node is None or node.op_type not in _STORAGE:
-                return None
-            name = node.input[0]
-        return None
+    def _behind(self, name: str, depth: int) -> Iterator[tuple[str, onnx.TensorProto]]:
+        """Yield the stored tensors that ``name`` is, also behind a DequantizeLinear or Cast, or a Concat of them."""
+        if name in self.stored:
+            yield name, self.stored[name]
+            return
+        node = self.producers.get(name)
+        if node is None or not depth:
+            return
+        if node.op_type in _STORAGE:
+            yield from self._behind(node.input[0], depth - 1)
+        elif node.op_type == "Concat":  # the gates of a recurrent layer, as exporters put them together
+            parts = [tuple(self._behind(given, depth - 1)) for given in node.input]
+            yield from (part for found in parts for part in found if all(parts))
 
     def _precision(self, node: onnx.NodeProto) -> str:
         if node.op_type in _INTEGER:

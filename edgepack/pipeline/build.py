@@ -32,7 +32,15 @@ from edgepack.pipeline.noted import with_letters
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.quantized import WITHOUT_INTEGERS, as_asked, notes_as_is
-from edgepack.pipeline.rows import as_poor, built_row, changed_answers, failed_row, skipped_row, with_latency
+from edgepack.pipeline.rows import (
+    as_poor,
+    built_row,
+    changed_answers,
+    failed_row,
+    skipped_row,
+    with_latency,
+    with_ratio_explained,
+)
 from edgepack.pipeline.settings import AS_IS, BuildSettings, check_max_drop, executed
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
@@ -43,7 +51,7 @@ from edgepack.pipeline.stages.gallery import draw_examples, with_layers, without
 from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
-from edgepack.pipeline.stages.samples import golden_vectors, select_samples
+from edgepack.pipeline.stages.samples import check_labels, golden_vectors, select_samples
 from edgepack.pipeline.targets import as_one_run, how_to_run
 from edgepack.pipeline.toolchain import tool_versions
 from edgepack.quantize import quantize
@@ -172,17 +180,18 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     selection = select_samples(runner, request, model.inputs, model)
     for note in selection.notes:
         runner.events.note(note)
+    samples = selection.evaluation
+    metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled, task=samples.task)
+    check_labels(samples, model, metric)
     if "preprocessing" not in settings.embed:  # else the two take other inputs, and folding compares them itself
-        model = _answering_as(source, model, selection.evaluation, runner)
+        model = _answering_as(source, model, samples, runner)
     found = None
     if selection.calibration is not None and ("int8" in settings.precisions or settings.strict):
         found = lint_before_use(runner, model, selection, plan.observer, plan.percentile, strict=settings.strict)
     golden = golden_vectors(runner, model, selection, random=data is None)
-    samples = selection.evaluation
     whose = "the model's own answers" if plan.as_is else "fp32"
     outputs = runner.run(reference, model, samples, title=f"{whose} on {len(samples.indices)} samples")
     parts = runner.run(find_parts, model, samples, title="what the outputs consist of")
-    metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled, task=samples.task)
     check_max_drop(settings.max_drop, metric)
     if settings.max_drop is not None and find_metric(metric).needs_labels and not samples.labelled:
         raise ConfigError(
@@ -488,7 +497,7 @@ def _finish(
         )
         for row, command in zip(rows, _commands(plan), strict=True)
     )
-    finished = explain(runner, (_with_measurement(row, measured) for row in named))
+    finished = _with_ratios(explain(runner, (_with_measurement(row, measured) for row in named)))
     results = tuple(row.result for row in measured.rows.values() if row.result is not None)
     if plan.settings.measure_on:
         hosts, seconds, seed = plan.settings.measure_on, plan.settings.duration_s, plan.settings.seed
@@ -512,6 +521,12 @@ def _finish(
     write_text(plan.out / "build.json", documents.to_json(built))
     write_report(results, finished, report)  # last: it is the largest, and made of the others
     return built
+
+
+def _with_ratios(rows: tuple[BuildRow, ...]) -> tuple[BuildRow, ...]:
+    """Return the rows, each explained beside the fp32 one of its target."""
+    bases = {row.target: row for row in rows if row.precision == "fp32"}
+    return tuple(with_ratio_explained(row, bases.get(row.target)) for row in rows)
 
 
 def _commands(plan: BuildPlan) -> Iterator[tuple[str, ...]]:

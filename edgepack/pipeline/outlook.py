@@ -18,6 +18,7 @@ from edgepack.pipeline.build import Original, build_row, prepare_original
 from edgepack.pipeline.matrix import Matrix
 from edgepack.pipeline.pace import earlier_s
 from edgepack.pipeline.plan import BuildPlan
+from edgepack.pipeline.present import look_for_inputs
 from edgepack.pipeline.preview import PlannedRow, preview_plan
 from edgepack.specs.build import NOT_HERE
 from edgepack.specs.target import Target
@@ -102,9 +103,12 @@ def _rows(plan: BuildPlan, store: Store) -> Iterator[OutlookRow]:
     nowhere = dataclasses.replace(plan, out=plan.out / ".plan")
     runner = _Looking(store, nowhere.out, Silent(), plan.settings.compile_limit_s, host_facts())
     original, why = _look(lambda: prepare_original(nowhere, runner))
+    lacking = _look(lambda: look_for_inputs(plan))[1]
     for (target, precision), row in zip(plan.rows(), preview_plan(plan).rows, strict=True):
         found = _outlook_row(plan, row)
-        if row.status == "build":
+        if row.status == "build" and lacking is not None:
+            found = _with_stage(found, lacking)
+        elif row.status == "build":
             own = dataclasses.replace(nowhere.of_row(target, precision), out=nowhere.out)
             found = _with_stage(found, why if original is None else _next(own, original, target, precision, runner))
         yield found

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edgepack.engines import ENGINES, part_of
 from edgepack.engines.fallback import build_versions
 from edgepack.engines.targets import is_this_host
-from edgepack.errors import EdgepackError
+from edgepack.errors import CompileError, EdgepackError
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.plan import BuildPlan, resolve
+from edgepack.pipeline.present import look_for_inputs
 from edgepack.pipeline.rows import skipped_row
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.specs.target import Target
@@ -53,11 +55,13 @@ class BuildPreview:
 
 
 def preview(settings: BuildSettings) -> BuildPreview:
-    """Return what a build by these settings would make; neither the model nor the samples are read.
+    """Return what a build by these settings would make; the model and the samples are looked for, but not read.
 
-    Raises ``ConfigError`` for settings that a build would refuse.
+    Raises ``ConfigError`` for settings that a build would refuse, and what ``look_for_inputs`` raises.
     """
-    return preview_plan(resolve(settings))
+    plan = resolve(settings)
+    look_for_inputs(plan)
+    return preview_plan(plan)
 
 
 def preview_plan(plan: BuildPlan) -> BuildPreview:
@@ -86,7 +90,16 @@ def _row(plan: BuildPlan, target: Target, precision: Precision) -> PlannedRow:
         )  # fmt: skip
     try:
         build_versions(target)
+        _refuse(target)
     except EdgepackError as error:
         reason = f"{error.message} ({error.hint})"
         return PlannedRow(target.id, precision, target.backend, "failed", False, bundle, reason, error.exit_code)
     return PlannedRow(target.id, precision, target.backend, "build", measured, bundle)
+
+
+def _refuse(target: Target) -> None:
+    """Raise ``CompileError`` where the engine takes no model at all for a target, as a version that is too old."""
+    if reference := ENGINES.get(target.backend).refuses:
+        found = part_of(target.backend, reference)(target)
+        if found is not None:
+            raise CompileError(found.message, hint=found.hint or "")

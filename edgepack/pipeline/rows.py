@@ -21,6 +21,7 @@ _FEW = 8
 # A part of an output that is this much below the whole is named.
 _FAR_BELOW_DB = 3.0
 _POINT, _NAMED = 0.01, 3  # a change of a class that is worth a word, and how many are named
+_APART = 1.25  # how far a ratio of latencies is from the paired one to need a word
 _NOT_BUILT = "not measured: the build failed"
 
 
@@ -195,6 +196,24 @@ def with_corrections(row: BuildRow, corrected: Corrected) -> BuildRow:
             words.append(f"{step.name} {step.sqnr_db:.1f} dB{'' if step.kept else ' (left out)'}")
     text = "; ".join(words) + f" (SQNR on {corrected.judged_on} calibration samples that nothing was fitted on)"
     return dataclasses.replace(row, corrections=corrected.steps, notes={**row.notes, "corrections": text})
+
+
+def with_ratio_explained(row: BuildRow, fp32: BuildRow | None) -> BuildRow:
+    """Return the row with why its speed-up is not the ratio of the latencies beside it, where they are far apart.
+
+    The speed-up is of pairs that were measured in turn; a disturbance that hit one of the two rows alone is in their
+    latencies, and not in it.
+    """
+    if fp32 is None or row.latency_ns is None or fp32.latency_ns is None or not row.speedup_over_fp32:
+        return row
+    ratio = fp32.latency_ns.p50 / row.latency_ns.p50
+    if max(ratio / row.speedup_over_fp32, row.speedup_over_fp32 / ratio) < _APART:
+        return row
+    text = (
+        f"{row.speedup_over_fp32:.2f} is of pairs measured in turn; the p50 of the two rows are {ratio:.2f} times "
+        "apart because something slowed one of them only: believe the speed-up"
+    )
+    return dataclasses.replace(row, notes={**row.notes, "speed-up": text})
 
 
 def with_latency(

@@ -13,6 +13,7 @@ import numpy as np
 
 from edgepack.base.files import atomic_write, open_regular, read_regular
 from edgepack.data.npz import read_arrays
+from edgepack.data.source import LABELS
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
 from edgepack.runtime.load import LoadedModel, load, task_of
@@ -218,6 +219,11 @@ def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
     if lacking := [name for name in names if name not in feeds]:
         raise DataError(
             f"{source} has no array {lacking[0]!r}; it has {', '.join(held[:8]) or 'nothing'}",
+            hint=f"save it with {_example(manifest)}",
+        )
+    if extra := [name for name in held if name not in (*names, LABELS)]:
+        raise DataError(
+            f"{source} has arrays that are no inputs of {manifest.name}: {', '.join(map(repr, extra[:8]))}",
             hint=f"save it with {_example(manifest)}",
         )
     for name, array in feeds.items():

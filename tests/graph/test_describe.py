@@ -97,3 +97,28 @@ def test_multiply_adds_of_a_real_network(assets: Path, tmp_path: Path) -> None:
     assert found.parameters == pytest.approx(4.652e6, rel=0.01)  # batch norms are folded
     assert found.macs == 385_187_552
     assert len(found.layers) == 50
+
+
+def test_weights_of_a_recurrent_layer_are_found_behind_what_puts_them_together(tmp_path: Path) -> None:
+    """As exporters write them: each gate by itself, joined and given a first axis in the graph."""
+    gates = {f"w{i}": np.ones((8, 3), np.float32) for i in range(2)} | {"r": np.ones((1, 16, 4), np.float32)}
+    proto = model(
+        [
+            helper.make_node("Concat", ["w0", "w1"], ["w"], axis=0),
+            helper.make_node("Unsqueeze", ["w", "first"], ["wide"]),
+            helper.make_node("LSTM", ["x", "wide", "r"], ["y"], name="lstm", hidden_size=4),
+        ],
+        [value("x", (5, 1, 3))],
+        [value("y", (5, 1, 1, 4))],
+        {**gates, "first": np.array([0])},
+    )
+    (layer,) = described(proto, tmp_path).layers
+    assert (layer.op, layer.weight_bytes) == ("LSTM", 4 * (2 * 8 * 3 + 16 * 4))
+
+
+def test_weights_that_layers_share_are_counted_once(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", [a, "w"], [b], name=b) for a, b in (("x", "h"), ("h", "y"))]
+    proto = model(nodes, [value("x", (1, 4))], [value("y", (1, 4))], {"w": np.ones((4, 4), np.float32)})
+    found = described(proto, tmp_path)
+    assert [layer.weight_bytes for layer in found.layers] == [64, 0]
+    assert sum(layer.weight_bytes for layer in found.layers) == found.weight_bytes["float32"]

@@ -29,6 +29,8 @@ benchmark = false
 @pytest.fixture
 def matrix(tmp_path: Path) -> Matrix:
     (tmp_path / "models.toml").write_text(MODELS)
+    for name in ("a.onnx", "b.onnx"):
+        (tmp_path / name).touch()
     return read_matrix([str(tmp_path / "models.toml")], {"out": str(tmp_path / "out")})
 
 
@@ -42,7 +44,7 @@ def test_where_rows_are_measured_and_why_not(matrix: Matrix, tmp_path: Path) -> 
     ]
     assert {row.status for row in found.rows} == {"build", "skipped"}
     assert all("does not offer bf16" in str(row.reason) for row in found.rows if row.status == "skipped")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["models.toml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx", "models.toml"]
 
 
 def test_the_time_is_that_of_earlier_builds(matrix: Matrix, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from edgepack.pipeline.rows import (
     with_corrections,
     with_evaluation,
     with_latency,
+    with_ratio_explained,
 )
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
@@ -67,6 +68,20 @@ def test_an_output_that_is_nearly_zero_is_named_with_its_difference() -> None:
     note = with_evaluation(ROW, found).notes["nearly zero"]
     assert note.startswith("fp32's 'y' is at most 0.0012 in 40 samples, below one step of int8")
     assert "largest difference, 0.003" in note
+
+
+@pytest.mark.parametrize(("base", "speedup", "said"), [(590, 2.74, True), (280, 2.74, False), (100, 2.74, True)])
+def test_a_speed_up_that_is_not_the_ratio_beside_it_is_explained(base: int, speedup: float, said: bool) -> None:
+    fp32 = dataclasses.replace(ROW, precision="fp32", latency_ns=Latency(base, None))
+    row = dataclasses.replace(ROW, latency_ns=Latency(100, None), speedup_over_fp32=speedup)
+    found = with_ratio_explained(row, fp32)
+    assert ("speed-up" in found.notes) is said
+    if said:
+        assert (
+            f"2.74 is of pairs measured in turn; the p50 of the two rows are {base / 100:.2f}"
+            in found.notes["speed-up"]
+        )
+    assert with_ratio_explained(row, None) == row
 
 
 # --- failed and built -------------------------------------------------------------------------------------------------

@@ -109,6 +109,7 @@ def test_a_picture_that_is_damaged(tmp_path):
         ({"image": np.zeros((3, 8, 8), np.float32)}, "dimensions"),
         ({"image": np.zeros((1, 3, 9, 8), np.float32)}, "shape"),
         ({"image": np.zeros((0, 3, 8, 8), np.float32)}, "empty"),
+        ({"image": np.zeros((1, 3, 8, 8), np.float32), "imagee": np.zeros(2)}, "no inputs of .*: 'imagee'"),
         ({"image": np.full((1, 3, 8, 8), np.nan, np.float32)}, "NaN"),
         ({"image": np.full((1, 3, 8, 8), np.inf, np.float32)}, "an infinite number"),
         ({"image": np.array([{}], object)}, "Python objects, not numbers"),
@@ -119,6 +120,11 @@ def test_arrays_that_do_not_fit(bundle_path, tmp_path, arrays, words):
     with pytest.raises(DataError, match=words) as caught:
         run(bundle_path, saved(tmp_path, **arrays))
     assert caught.value.hint
+
+
+def test_labels_beside_the_inputs_are_no_fault(bundle_path, tmp_path):
+    arrays = {"image": np.zeros((1, 3, 8, 8), np.float32), "labels": np.zeros(1, int)}
+    assert run(bundle_path, saved(tmp_path, **arrays)).outputs
 
 
 def test_files_that_are_no_input(bundle_path, tmp_path):

@@ -57,7 +57,9 @@ def shape(dims: tuple[int | str, ...]) -> str:
 
 
 def column(values: Sequence[float | None], units: Units) -> tuple[str, tuple[str, ...]]:
-    """Return the unit that suits all values of a column, and each in it; a dash where there is none."""
+    """Return the unit that suits all values of a column, and each in it; a dash, and no unit, where there is none."""
+    if all(value is None for value in values):
+        return "", ("-",) * len(values)
     unit, factor = unit_for(values, units)
     return unit, tuple("-" if value is None else digits(value / factor) for value in values)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
+import sys
 import threading
 import time
 
+from edgepack.cli.show import terminal
 from edgepack.cli.show.console import Console
 from edgepack.cli.show.layout import safe
 from edgepack.execution.events import Outcome
 
 _LOG = logging.getLogger("edgepack.cli")
+# A log that nobody sees move is told so often that a stage still runs: CI ends jobs that are silent for minutes.
+BEAT_S = 30.0
 _MARKS = {"done": "[green]✓[/]", "reused": "[cyan]=[/]", "failed": "[red]✗[/]"}
 
 
@@ -19,6 +24,28 @@ class _Running(threading.local):
 
     stage = detail = ""
     began = 0.0
+    beat: Beat | None = None
+
+
+class Beat:
+    """Says every ``BEAT_S`` seconds, from a thread of its own, that a stage still runs and how far it is."""
+
+    def __init__(self, console: Console, title: str) -> None:
+        self._console, self._title = console, title
+        self._over = threading.Event()
+        self.far = ""
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        beats = itertools.count(1)
+        while not self._over.wait(BEAT_S):
+            far = f", {self.far}" if self.far else ""
+            took = in_words(next(beats) * BEAT_S)
+            self._console.remark(f"[dim]… {self._title}: still running after {took}{far}[/]")
+
+    def end(self) -> None:
+        """The stage is over."""
+        self._over.set()
 
 
 class Display:
@@ -33,17 +60,27 @@ class Display:
         self._line = console.status_line()
         self._own = _Running()
         self._drawing, self._drawn = threading.Lock(), False
+        self._beats = not terminal.animates(sys.stderr)
 
     def __enter__(self) -> Display:
         self._line.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end_beat()
         self._line.stop()
+
+    def _end_beat(self) -> None:
+        if self._own.beat is not None:
+            self._own.beat.end()
+            self._own.beat = None
 
     def begin(self, stage: str, detail: str) -> None:
         """Show that the stage runs."""
         self._own.stage, self._own.detail, self._own.began = stage, detail, time.monotonic()
+        self._end_beat()
+        if self._beats:
+            self._own.beat = Beat(self._console, f"{stage} {safe(detail)}".strip())
         with self._drawing:
             if self._drawn:
                 self._line.end()
@@ -59,11 +96,14 @@ class Display:
 
     def progress(self, what: str, done: int, total: int, /) -> None:
         """Advance the running stage; a ``what`` of several words stands beside it."""
+        if self._own.beat is not None and total:
+            self._own.beat.far = f"{done} of {total}"
         words = [self._own.detail, what] if " " in what else [self._own.detail]
         self._line.update(": ".join(filter(None, words)), done, total)
 
     def end(self, outcome: Outcome, detail: str) -> None:
         """Replace the status by a line that stays."""
+        self._end_beat()
         with self._drawing:
             self._line.end()
             self._drawn = False

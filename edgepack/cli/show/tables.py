@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from edgepack.pipeline.check import CheckReport
     from edgepack.pipeline.preview import BuildPreview
     from edgepack.specs.build import BuildResult, BuildRow
+    from edgepack.specs.bundle import MeasuredAccuracy
     from edgepack.specs.data import Recipe
     from edgepack.specs.model import Diagnostic
     from edgepack.specs.run import Accuracy, OutputDistance, Verification
@@ -440,6 +441,13 @@ def _show_layers(console: Console, model: Any) -> None:
         console.print(f"[dim]{safe(key)}: {safe(value)[:200]}[/]")
 
 
+def _manifest_sqnr(measured: MeasuredAccuracy) -> str:
+    """Return the SQNR that a manifest states: none where nothing differs, nor where all outputs are decisions."""
+    if measured.sqnr_db is None and measured.cosine == 1.0:
+        return "exact"
+    return show.decibel(measured.sqnr_db)
+
+
 def _show_functions(console: Console, functions: Mapping[str, str]) -> None:
     """Print how many functions each rule generated, and which use TVM's default loops, with the reason."""
     kinds = Counter(rule.partition(":")[0] for rule in functions.values())
@@ -480,7 +488,7 @@ def show_bundle(console: Console, bundle: Any) -> None:
         if found is not None:
             console.print(_measured_accuracy(found))
         console.print(
-            f"SQNR {show.decibel(measured.sqnr_db)}, cosine {measured.cosine:.6f}, agreement "
+            f"SQNR {_manifest_sqnr(measured)}, cosine {measured.cosine:.6f}, agreement "
             f"{show.percent(measured.agreement)} (n={measured.n}), measured with {safe(measured.engine)}"
         )
         if measured.note:

@@ -25,11 +25,10 @@ _INT32_MAX = (1 << 31) - 1
 
 def check_model(model: OnnxModel, target: Target) -> list[Diagnostic]:
     """Return what the device's TensorRT will refuse or change: errors, then warnings, in the order of the graph."""
+    if (refused := refuses_target(target)) is not None:
+        return [refused]
     version = target.engine.version or SURFACES[-1].since
-    try:
-        surface = surface_of(version)
-    except ToolchainError:
-        return [_too_old(version, target)]
+    surface = surface_of(version)
     view = read_view(model)
     found = [
         *_check_opset(model, target, surface),
@@ -40,6 +39,16 @@ def check_model(model: OnnxModel, target: Target) -> list[Diagnostic]:
         *_check_memory(view, model, target),
     ]
     return sorted(dict.fromkeys(found), key=lambda d: d.severity != "error")
+
+
+def refuses_target(target: Target) -> Diagnostic | None:
+    """Return why no model at all is taken for a target: its TensorRT is too old. None where it is not."""
+    version = target.engine.version or SURFACES[-1].since
+    try:
+        surface_of(version)
+    except ToolchainError:
+        return _too_old(version, target)
+    return None
 
 
 def dla_core(target: Target) -> int | None:

@@ -46,6 +46,7 @@ ENGINE = Engine(
         "engine": {"device": "GPU", "build_on": "device"},
         "quantization": {"activation_type": "int8", "activation_symmetric": True, "quantize_bias": False},
     },
+    refuses="edgepack.engines.tensorrt.check:refuses_target",
     check_profile="edgepack.engines.tensorrt.target:check_profile",
     has_device="edgepack.device.host:has_nvidia_gpu",
 )

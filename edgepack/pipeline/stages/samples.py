@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
+from edgepack.data.samples import read_any_labels
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs, with_shapes
 from edgepack.errors import DataError
 from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.stages.export import short
+from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.verify.make_golden import make_golden
+from edgepack.verify.metrics import find_metric
 
 _GOLDEN_SAMPLES = 4
 
@@ -33,6 +38,29 @@ def select_samples(
         )
     selection = runner.run(choose_samples, request, inputs, title=short(request.data or request.eval_data or ""))
     return dataclasses.replace(selection, notes=(*notes, *selection.notes))
+
+
+def check_labels(samples: SampleSet, model: OnnxModel, metric: str) -> None:
+    """Raise ``DataError`` for labels that cannot be those of the model's classes, before anything is run on them.
+
+    What a metric over class scores would find in the end: a label that none of the model's classes has.
+    """
+    scores = model.outputs[0].shape
+    known = len(scores) == 2 and isinstance(scores[1], int) and scores[1] > 1
+    record = find_metric(metric)
+    if not (known and samples.labelled and record.needs_scores and record.needs_labels):
+        return
+    labels = read_any_labels(samples)
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.dtype.kind not in "iu" or not labels.size:
+        return
+    low, high, classes = int(labels.min()), int(labels.max()), int(scores[1])
+    if low >= 0 and high < classes:
+        return
+    names = f" ({len(samples.classes)} class folders or names)" if samples.classes else ""
+    raise DataError(
+        f"the labels of {samples.source} are from {low} to {high}{names}, and the model has {classes} classes",
+        hint="give labels in the order of the model's classes, counted from 0; or --metric agreement, which needs none",
+    )
 
 
 def golden_vectors(runner: StageRunner, model: OnnxModel, selection: Selection, *, random: bool = False) -> Path:

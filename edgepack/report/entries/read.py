@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -43,9 +44,8 @@ def read_results(
     for path, named in _files(paths):
         for written, found in _read(path, named=named):
             if isinstance(found, Result):
-                results.add(
-                    (found.bundle_sha256, found.measured_at), found, lambda r, w=written: _attested(r, w, trusted)
-                )
+                finish = functools.partial(_attested, written=written, trusted=trusted)
+                results.add((found.bundle_sha256, found.measured_at), found, finish)
             else:
                 rows.add((found.sha256, found.target, found.precision, found.model), found)
     if not results.found and not rows.found:

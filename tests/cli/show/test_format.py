@@ -55,3 +55,8 @@ def test_an_interval_is_in_the_unit_of_its_value(value: float, low: float, high:
 )  # fmt: skip
 def test_fractions_decibels_and_shapes(made: str, text: str) -> None:
     assert made == text
+
+
+def test_a_column_without_a_value_has_no_unit() -> None:
+    assert show.column([None, None], show.SIZES) == ("", ("-", "-"))
+    assert show.column([0, None], show.SIZES)[0] == "B"

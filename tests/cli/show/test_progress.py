@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -90,6 +91,34 @@ def test_a_bar_is_one_stage(console: Any, fails: bool) -> None:
     assert line.startswith("[red]✗[/] tune" if fails else "[green]✓[/] tune")
     assert console.line.said[-1] == ("stop",)
     assert ("update", "", 1, 2) in console.line.said
+
+
+def test_a_long_stage_says_in_a_log_that_it_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "BEAT_S", 0.02)
+    fake: Any = Fake()
+    with Display(fake) as display:
+        display.begin("export", "[net]")
+        display.progress("export", 3, 8)
+        for _ in range(500):
+            if len(fake.printed) > 2:
+                break
+            time.sleep(0.01)
+        display.end("done", "")
+        count = len(fake.printed)
+        time.sleep(0.1)
+    assert len(fake.printed) == count  # it ends with the stage
+    assert fake.printed[1].startswith("[dim]… export \\[net]: still running after")
+    assert "3 of 8" in fake.printed[1]
+
+
+def test_where_a_line_moves_there_is_no_such_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "BEAT_S", 0.01)
+    monkeypatch.setattr(progress.terminal, "animates", lambda _: True)
+    fake: Any = Fake()
+    with Display(fake) as display:
+        display.begin("export", "net")
+        time.sleep(0.1)
+    assert fake.printed == []
 
 
 def test_the_whole_is_said_above_the_stages(console: Any) -> None:

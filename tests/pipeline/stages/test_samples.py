@@ -13,7 +13,7 @@ from small_bundles import INPUTS, small_onnx
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection
 from edgepack.errors import DataError
 from edgepack.graph.load import load_model
-from edgepack.pipeline.stages.samples import golden_vectors, select_samples
+from edgepack.pipeline.stages.samples import check_labels, golden_vectors, select_samples
 from edgepack.specs.model import TensorSpec
 from edgepack.verify.golden import read_golden
 
@@ -77,3 +77,21 @@ def test_inputs_that_nobody_gave_are_not_the_users_fault(tmp_path: Path, random:
         assert "--data" in str(caught.value.hint)
     else:
         assert caught.value.message == "does not fit"
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 5], [-1, 0, 1], [999, 0, 1]])
+def test_labels_of_other_classes_end_early(runner: Any, tmp_path: Path, labels: list[int]) -> None:
+    model = load_model(small_onnx(tmp_path / "m.onnx"))  # 5 classes
+    np.savez(tmp_path / "l.npz", image=np.ones((3, 3, 8, 8), np.float32), labels=np.array(labels))
+    samples = select_samples(runner, SampleRequest(None, str(tmp_path / "l.npz")), INPUTS).evaluation
+    assert samples.labelled
+    with pytest.raises(DataError, match=f"from {min(labels)} to {max(labels)}, and the model has 5 classes") as caught:
+        check_labels(samples, model, "top1")
+    assert "--metric agreement" in (caught.value.hint or "")
+    check_labels(samples, model, "agreement")
+
+
+def test_labels_of_the_models_classes_pass(runner: Any, tmp_path: Path) -> None:
+    model = load_model(small_onnx(tmp_path / "m.onnx"))
+    np.savez(tmp_path / "l.npz", image=np.ones((3, 3, 8, 8), np.float32), labels=np.array([0, 4, 2]))
+    check_labels(select_samples(runner, SampleRequest(None, str(tmp_path / "l.npz")), INPUTS).evaluation, model, "top1")

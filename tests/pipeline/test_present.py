@@ -1,0 +1,46 @@
+"""What a build is given is looked for, and nothing of it is run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgepack.errors import ConfigError, EdgepackError
+from edgepack.pipeline.plan import resolve
+from edgepack.pipeline.present import look_for_inputs
+from edgepack.pipeline.settings import BuildSettings
+
+
+def look(folder: Path, model: str, data: str | None = None) -> None:
+    look_for_inputs(
+        resolve(BuildSettings(str(folder / model), ("host-onnxruntime",), data=data and str(folder / data)))
+    )
+
+
+@pytest.mark.parametrize("text", [
+    "def make(): ...", "class make: ...", "make = 3", "from os import path as make", "import make.inner",
+    "if True:\n    def make(): ...", "try:\n    import make\nexcept ImportError:\n    make = None", "from os import *",
+    "def __getattr__(name): ...", "for make in (): ...",
+])  # fmt: skip
+def test_a_name_that_a_file_may_have(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.py").write_text(text)
+    look(tmp_path, "m.py:make", "m.py:make")
+
+
+@pytest.mark.parametrize("text", ["def other():\n    make = 3", "x = make", "", "other.make = 3"])
+def test_a_name_that_it_has_not(tmp_path: Path, text: str) -> None:
+    (tmp_path / "m.py").write_text(text)
+    with pytest.raises(ConfigError, match="has no 'make'"):
+        look(tmp_path, "m.py:make")
+
+
+@pytest.mark.parametrize("content", [b"\0", b"\xff\xfe", b"(" * 100_000, b"x" * 3 + b"\n\tx"])
+def test_a_file_that_is_no_python_is_an_error_of_ours(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.py").write_bytes(content)
+    with pytest.raises(EdgepackError):
+        look(tmp_path, "m.py:make")
+
+
+def test_names_of_architectures_are_not_looked_for() -> None:
+    look_for_inputs(resolve(BuildSettings("timm:resnet18", ("host-onnxruntime",))))
