@@ -4,6 +4,7 @@ EdgepackError                 1   something else went wrong
 ├── ConfigError               2   an option, a TOML file or a target profile is wrong
 ├── ModelError                2   the model given cannot be used
 ├── DataError                 2   the samples or labels given cannot be used
+│   └── RecipeError           2   nothing says how samples become the model's inputs
 ├── BundleError               2   the file is not a bundle, or is of a format this version does not read
 ├── ToolchainError            3   an engine or tool is not installed, or has the wrong version
 ├── CompileError              4   an engine refused the model, crashed, or ran out of time
@@ -53,6 +54,12 @@ class DataError(EdgepackError):
 
     exit_code = 2
     default_hint = "give a folder of pictures, a .npz with arrays named like the model's inputs, or module:callable"
+
+
+class RecipeError(DataError):
+    """Nothing says how samples become the model's inputs."""
+
+    default_hint = "add a recipe, such as --recipe imagenet ('edgepack recipes' lists them)"
 
 
 class BundleError(EdgepackError):

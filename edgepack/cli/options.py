@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SIZE = re.compile(r"([0-9]{1,5})(?:[x,]([0-9]{1,5}))?")
 _DROP = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%|pp|pt|points?)?\s*")
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -107,6 +108,25 @@ def flat(_context: click.Context, _option: click.Parameter, values: tuple[tuple[
 
 def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class SizeType(click.ParamType[tuple[int, int]]):
+    """Height and width of pictures, ``320x480``; one number is both."""
+
+    name = "HEIGHTxWIDTH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        """Return (height, width)."""
+        from edgepack.data.recipes import MOST_PIXELS_A_SIDE
+
+        if isinstance(value, tuple):
+            return value
+        found = _SIZE.fullmatch(str(value).strip())
+        height = int(found[1]) if found else 0
+        width = int(found[2] or height) if found else 0
+        if not (1 <= height <= MOST_PIXELS_A_SIDE and 1 <= width <= MOST_PIXELS_A_SIDE):
+            self.fail(f"{value!r} is not a size: write height and width in pixels, as 320x320", param, ctx)
+        return height, width
 
 
 class DropType(click.ParamType[float]):

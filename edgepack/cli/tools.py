@@ -8,7 +8,7 @@ import click
 
 from edgepack.cli.builder import require_builder
 from edgepack.cli.names import NamesGroup, refuse_command
-from edgepack.cli.options import OneOf, complete_file, complete_recipe, complete_target, echo_json, options
+from edgepack.cli.options import OneOf, SizeType, complete_file, complete_recipe, complete_target, echo_json, options
 from edgepack.cli.show import terminal
 
 _DOCUMENTS = ("build", "lint", "manifest", "policy", "ranges", "recipe", "result", "settings", "target", "tuning")
@@ -138,24 +138,26 @@ def show_recipe_(recipe: str, as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the first one to this .toml, changed for the model's size and the classes that its exporter noted.",
 )
+@click.option("--size", type=SizeType(), help="Height and width for a model that takes pictures of any size.")
 @options("json")
-def suggest_(model: Path, out: Path | None, as_json: bool) -> None:
+def suggest_(model: Path, out: Path | None, size: tuple[int, int] | None, as_json: bool) -> None:
     """Suggest a recipe for an ONNX file: why, and how sure that is.
 
-    Looks at names, shapes and what the exporter noted; whether the numbers are right, only labelled samples show.
+    Looks at names, shapes and what the exporter noted; whether the numbers are right, only labelled samples show. A
+    model of any size is run with likely ones, and the first that it takes is proposed.
     """
     require_builder("edgepack recipes suggest")
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_suggestions
     from edgepack.pipeline.suggest import suggest_recipes, write_suggested
 
-    found = suggest_recipes(model)
+    found = suggest_recipes(model, size)
     if out is not None:
         write_suggested(out, found)
     if as_json:
         echo_json(found)
     else:
-        show_suggestions(make_console(), found, out)
+        show_suggestions(make_console(), found, str(model), out)
 
 
 @recipes.command()
@@ -163,14 +165,15 @@ def suggest_(model: Path, out: Path | None, as_json: bool) -> None:
 @click.option(
     "--from", "like", default="imagenet", show_default=True, shell_complete=complete_recipe, help="Recipe to copy."
 )
+@click.option("--size", type=SizeType(), help="Height and width of the pictures that it makes.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def new(file: Path, like: str, force: bool) -> None:
+def new(file: Path, like: str, size: tuple[int, int] | None, force: bool) -> None:
     """Write a recipe of your own to FILE, a .toml to edit, from another one."""
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layout import safe
     from edgepack.data.recipes import write_recipe
 
-    write_recipe(file, like, force=force)
+    write_recipe(file, like, force=force, size=size)
     console = make_console()
     console.print(f"wrote {safe(file)}")
     console.remark(f"edit it, then use it with --recipe {safe(file)}; 'edgepack schema recipe' describes every key")

@@ -20,7 +20,7 @@ from edgepack.data.preprocess import (
     read_picture_size,
 )
 from edgepack.data.source import Bad, Item
-from edgepack.errors import DataError
+from edgepack.errors import DataError, RecipeError
 from edgepack.specs.data import Preprocessing
 
 if TYPE_CHECKING:
@@ -91,9 +91,23 @@ def check_inputs(source: str, preprocessing: Preprocessing | None, inputs: tuple
         raise DataError(
             f"the recipe makes pictures of shape {show_shape(shape)}, the model's input {inputs[0].name!r} is "
             f"{show_shape(inputs[0].shape)}",
-            hint="choose a recipe with the model's size, layout (NCHW or NHWC) and channels",
+            hint=_shape_hint(shape, inputs[0]),
         )
     return inputs[0]
+
+
+def _shape_hint(shape: tuple[int | str, ...], spec: TensorSpec) -> str:
+    """Return how to come to a recipe that fits: where only sides differ, by a copy with those of the model."""
+    sides = [axis for axis, size in enumerate(shape) if axis and size not in (1, 3)]
+    wanted = [spec.shape[axis] for axis in sides] if len(spec.shape) == len(shape) == 4 else []
+    same = len(wanted) == 2 and fits(tuple(spec.shape[a] if a in sides else shape[a] for a in range(4)), spec)
+    if same and all(isinstance(size, int) for size in wanted):
+        size = "x".join(map(str, wanted))
+        return (
+            f"write a copy of it for that size, edgepack recipes new own.toml --from RECIPE --size {size}, "
+            "and give --recipe own.toml"
+        )
+    return "choose a recipe with the model's size, layout (NCHW or NHWC) and channels"
 
 
 def read_files(
@@ -115,10 +129,7 @@ def read_files(
 
 
 def made_by(source: str, preprocessing: Preprocessing | None) -> Preprocessing:
-    """Return the preprocessing that pictures need. Raises ``DataError`` without one."""
+    """Return the preprocessing that pictures need. Raises ``RecipeError`` without one."""
     if preprocessing is None:
-        raise DataError(
-            f"{source} contains pictures, and no recipe says how to preprocess them",
-            hint="add a recipe, such as --recipe imagenet, or write one (see the calibration folder)",
-        )
+        raise RecipeError(f"{source} contains pictures, and no recipe says how to preprocess them")
     return preprocessing

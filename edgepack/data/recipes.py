@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepack.base import documents, resources
 from edgepack.base.files import read_regular, write_text
+from edgepack.data.sized import Size, picture_size_of, resized, size_asked, size_changes
 from edgepack.errors import ConfigError
 from edgepack.specs.data import Preprocessing, Recipe
 
@@ -22,15 +23,27 @@ def list_recipes() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in resources.calibration_folder().glob("*.toml")))
 
 
-def load_recipe(name_or_path: str) -> Recipe:
-    """Return the recipe of that name, or in that TOML file. Raises ``ConfigError`` naming the file and the key."""
+def load_recipe(name_or_path: str, shapes: Mapping[str, tuple[int | str, ...]] | None = None) -> Recipe:
+    """Return the recipe of that name, or in that TOML file. Raises ``ConfigError`` naming the file and the key.
+
+    Where the shape of a batch of pictures among ``shapes`` (the user's, by input) states another size, it makes these.
+    """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         if name_or_path not in list_recipes():
             hint = documents.suggestion(name_or_path, list_recipes())
             raise ConfigError(f"unknown recipe {name_or_path!r}", hint=f"{hint}; or give a path to a .toml file")
         path = resources.calibration_folder() / f"{name_or_path}.toml"
-    return read_recipe(path)
+    recipe = read_recipe(path)
+    size = size_asked(recipe.preprocessing, shapes or {}) if recipe.preprocessing is not None else None
+    return recipe if size is None else _with_size(recipe, size)
+
+
+def _with_size(recipe: Recipe, size: Size) -> Recipe:
+    assert recipe.preprocessing is not None, "it makes pictures"
+    if picture_size_of(recipe.preprocessing) == size:
+        return recipe
+    return dataclasses.replace(recipe, preprocessing=resized(recipe.preprocessing, size))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -94,17 +107,23 @@ def write_recipe(
     changes: Mapping[str, str] | None = None,
     classes: tuple[str, ...] = (),
     unnamed: int = 0,
+    size: Size | None = None,
 ) -> None:
     """Write a copy of the recipe ``like`` to ``path``, to be edited. Raises ``ConfigError``.
 
-    ``changes`` are new values, as TOML has them, of keys of its preprocessing; ``classes`` replace those of its task,
-    which are left out for a model that has ``unnamed`` others.
+    ``changes`` are new values, as TOML has them, of keys of its preprocessing, empty for a key that goes;
+    ``classes`` replace those of its task,
+    which are left out for a model that has ``unnamed`` others. ``size`` is that of the pictures (height, width).
     """
     if path.suffix != ".toml":
         raise ConfigError(f"{path}: a recipe is a .toml file", hint=f"write {path.with_suffix('.toml')}")
     if path.exists() and not force:
         raise ConfigError(f"{path} already exists", hint="edit it, or overwrite it with --force")
-    load_recipe(like)
+    made = load_recipe(like).preprocessing
+    if size is not None:
+        if made is None:
+            raise ConfigError(f"the recipe {like} is not for pictures", hint="leave --size out")
+        changes = {**size_changes(made, size), **(changes or {})}
     source = Path(like) if Path(like).suffix == ".toml" else resources.calibration_folder() / f"{like}.toml"
     lines = read_regular(source, documents.TOML_LIMIT_BYTES).decode("utf-8").splitlines()
     named = [line for line in lines if not line.startswith("name =")]  # a recipe is named like its file
@@ -125,7 +144,8 @@ def _changed(lines: list[str], changes: Mapping[str, str]) -> list[str]:
     begin = lines.index("[preprocessing]") + 1
     end = next((i for i in range(begin, len(lines)) if lines[i].startswith("[")), len(lines))
     kept = [line for line in lines[begin:end] if _key(line) not in changes]
-    return [*lines[:begin], *(f"{key} = {value}" for key, value in changes.items()), *kept, *lines[end:]]
+    new = [f"{key} = {value}" for key, value in changes.items() if value]
+    return [*lines[:begin], *new, *kept, *lines[end:]]
 
 
 def _key(line: str) -> str:

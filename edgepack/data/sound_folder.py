@@ -21,7 +21,7 @@ from edgepack.data.image_folder import list_files
 from edgepack.data.pictures import SUFFIXES as PICTURES
 from edgepack.data.pictures import digest_of_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
-from edgepack.errors import DataError
+from edgepack.errors import DataError, RecipeError
 from edgepack.specs.signals import Sound
 from edgepack.specs.task import Task
 
@@ -37,10 +37,10 @@ _MOST_LOOKED_AT = 10_000  # files, until one says of which kind the folder is
 def sound_settings(task: Task | None, where: str) -> Sound:
     """Return how a task's sounds become inputs.
 
-    Raises ``DataError`` without a task, ``ConfigError`` for settings that cannot be meant.
+    Raises ``RecipeError`` without a task, ``ConfigError`` for settings that cannot be meant.
     """
     if task is None:
-        raise DataError(
+        raise RecipeError(
             f"{where} contains sounds, and no recipe says how to make inputs of them",
             hint="add a recipe with a task, such as --recipe speech-commands-mfcc ('edgepack recipes' lists them)",
         )

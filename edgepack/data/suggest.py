@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from edgepack.data.recipes import MOST_PIXELS_A_SIDE, list_recipes, load_recipe
+from edgepack.data.sized import size_changes
 from edgepack.data.suggest_signals import suggest_signals
 
 Sure = Literal["nearly sure", "likely", "possible"]
@@ -36,7 +37,7 @@ class Suggestion:
 
     ``changes`` are the values, as TOML has them, that keys of its preprocessing must have for this model. ``classes``
     are the model's own where its exporter noted them; ``unnamed`` is how many it has where nothing names them and the
-    recipe names another number, else 0.
+    recipe names another number, else 0. ``proposed`` is the size (height, width) that was chosen for a model of any.
     """
 
     recipe: str
@@ -45,16 +46,46 @@ class Suggestion:
     changes: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     unnamed: int = 0
+    proposed: tuple[int, int] | None = None
 
     @property
     def change(self) -> str | None:
         """What must be changed, in words; None where the recipe fits as it is."""
-        words = [f"{key} = {value}" for key, value in self.changes.items()]
+        words = [f"{key} = {value}" if value else f"no {key}" for key, value in self.changes.items()]
         if self.classes:
             words.append(f"its {_number(len(self.classes))}")
         if self.unnamed:
             words.append(f"no names of classes: it has {self.unnamed}, the recipe names others")
         return ", ".join(words) or None
+
+
+def free_sides(facts: ModelFacts) -> tuple[str, tuple[int | str, ...]] | None:
+    """Return the input that takes pictures and its shape, where a side of them is free; else None."""
+    for name, shape in facts.inputs.items():
+        if (sides := _sides(shape)) is not None and any(isinstance(shape[axis], str) for axis in sides):
+            return name, shape
+        if sides is not None:
+            return None
+    return None
+
+
+def with_sides(shape: tuple[int | str, ...], size: tuple[int, int], batch: int | str) -> tuple[int | str, ...]:
+    """Return the shape of a batch of pictures whose free sides are those of ``size`` (height, width)."""
+    sides = _sides(shape)
+    assert sides is not None, "asked of pictures"
+    known = {axis: side for axis, side in zip(sides, size, strict=True) if isinstance(shape[axis], str)}
+    return (batch, *(known.get(axis, shape[axis]) for axis in range(1, 4)))
+
+
+def likely_sizes(facts: ModelFacts) -> tuple[tuple[int, int], ...]:
+    """Return sizes (height, width) that a model of free sides probably takes, the likeliest first.
+
+    The one that its exporter noted comes first; then 224, ImageNet's, where it tells classes, else 640, of detectors.
+    """
+    noted = _noted_size(facts.notes)
+    classes = len(facts.outputs) == 1 and all(len(shape) == 2 for shape in facts.outputs.values())
+    usual = (224, 256, 320, 640) if classes else (640, 320, 512, 256, 224)
+    return (*([noted] if all(noted) else []), *((side, side) for side in usual))
 
 
 def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
@@ -65,13 +96,18 @@ def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
     for recipe, sure, why in suggest_signals(facts.inputs, facts.outputs, facts.notes):
         surer, unnamed = _with_name(recipe, facts, sure), _unnamed(recipe, facts, ())
         found[recipe] = Suggestion(recipe, surer, why, unnamed=unnamed)
-    for rule in _RULES if picture is not None else ():
-        assert picture is not None, "else there are no rules"
-        for recipe, sure, why in rule(facts, picture):
-            if recipe in known and recipe not in found:
-                made = Suggestion(recipe, _with_name(recipe, facts, sure), why, _changes(recipe, picture))
-                found[recipe] = _with_classes(made, facts)
+    for recipe, sure, why in _of_pictures(facts, picture, alone=not found) if picture is not None else ():
+        assert picture is not None, "else there are none"
+        if recipe in known and recipe not in found:
+            made = Suggestion(recipe, _with_name(recipe, facts, sure), why, _changes(recipe, picture))
+            found[recipe] = _with_classes(made, facts)
     return tuple(sorted(found.values(), key=lambda one: _ORDER.index(one.sure)))
+
+
+def _of_pictures(facts: ModelFacts, picture: _Picture, *, alone: bool) -> _Found:
+    """Yield what the rules find; where that is nothing and nothing else was, what fits most networks."""
+    found = [one for rule in _RULES for one in rule(facts, picture)]
+    yield from found or (_any(facts, picture) if alone else ())
 
 
 @dataclass(frozen=True)
@@ -95,13 +131,21 @@ _Found = Iterator[tuple[str, Sure, str]]
 def _picture(facts: ModelFacts) -> _Picture | None:
     height, width = _noted_size(facts.notes)
     for shape in facts.inputs.values():
-        if len(shape) != 4:
-            continue
-        if shape[1] in (1, 3):
-            return _Picture(_side(shape[2]) or height, _side(shape[3]) or width, "NCHW", int(shape[1]))
-        if shape[3] in (1, 3):
-            return _Picture(_side(shape[1]) or height, _side(shape[2]) or width, "NHWC", int(shape[3]))
+        if (sides := _sides(shape)) is not None:
+            layout: Literal["NCHW", "NHWC"] = "NCHW" if sides == _SIDES_NCHW else "NHWC"
+            channels = int(shape[1 if layout == "NCHW" else 3])
+            return _Picture(_side(shape[sides[0]]) or height, _side(shape[sides[1]]) or width, layout, channels)
     return None
+
+
+_SIDES_NCHW, _SIDES_NHWC = (2, 3), (1, 2)
+
+
+def _sides(shape: Shape) -> tuple[int, int] | None:
+    """Return the axes of height and width of a batch of pictures; None for another input."""
+    if len(shape) != 4:
+        return None
+    return _SIDES_NCHW if shape[1] in (1, 3) else _SIDES_NHWC if shape[3] in (1, 3) else None
 
 
 def _noted_size(notes: Mapping[str, str]) -> tuple[int, int]:
@@ -163,13 +207,10 @@ def _unnamed(recipe: str, facts: ModelFacts, noted: tuple[str, ...]) -> int:
 def _changes(recipe: str, picture: _Picture) -> dict[str, str]:
     """Return what keys of a recipe's preprocessing must be for the input's size and layout; nothing where it fits."""
     made = load_recipe(recipe).preprocessing
-    changes: dict[str, str] = {}
     if made is None:
-        return changes
-    size = made.crop or made.resize
-    if picture.height and picture.width and size is not None and size != (picture.height, picture.width):
-        key = "crop" if made.crop else "resize"
-        changes[key] = f"[{picture.height}, {picture.width}]"
+        return {}
+    size = (picture.height, picture.width)
+    changes = size_changes(made, size) if all(size) and (made.crop or made.resize) != size else {}
     if made.layout != picture.layout:
         changes["layout"] = f'"{picture.layout}"'
     return changes
@@ -335,4 +376,16 @@ def _classes(facts: ModelFacts, picture: _Picture) -> _Found:
     yield "imagenet-bicubic", "possible", "ImageNet's 1000 classes; timm resizes by bicubic"
 
 
-_RULES: tuple[Callable[[ModelFacts, _Picture], _Found], ...] = (_ultralytics, _yolo, _maps, _several, _classes)
+def _any(facts: ModelFacts, _picture: _Picture) -> _Found:
+    """What most networks of colours take, where nothing else is known."""
+    if any(len(shape) == 4 and 3 in (shape[1], shape[3]) for shape in facts.inputs.values()):
+        yield (
+            "imagenet",
+            "possible",
+            "it takes pictures; most networks are trained from ImageNet's, which nothing here shows",
+        )
+
+
+_RULES: tuple[Callable[[ModelFacts, _Picture], _Found], ...] = (
+    _ultralytics, _yolo, _maps, _several, _classes,
+)  # fmt: skip

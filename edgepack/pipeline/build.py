@@ -18,7 +18,7 @@ from edgepack.embed.check import in_words as embedded_in_words
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import build_versions, runs_here
 from edgepack.engines.targets import is_this_host
-from edgepack.errors import ConfigError, EdgepackError, GateError
+from edgepack.errors import ConfigError, EdgepackError, GateError, RecipeError
 from edgepack.execution.events import Events, Silent
 from edgepack.execution.open_store import open_store
 from edgepack.execution.runner import StageRunner
@@ -46,12 +46,18 @@ from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.describe import model_facts
 from edgepack.pipeline.stages.embed import EmbeddedRow, embed_row, fold_for_pixels
-from edgepack.pipeline.stages.export import export_model, fix_inputs, freeze_shapes, request_of_source
+from edgepack.pipeline.stages.export import export_model, fix_inputs, freeze_shapes, request_of_source, tell_size
 from edgepack.pipeline.stages.gallery import draw_examples, with_layers, without_samples
 from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
-from edgepack.pipeline.stages.samples import check_labels, golden_vectors, select_samples
+from edgepack.pipeline.stages.samples import (
+    check_labels,
+    golden_vectors,
+    how_to_prepare,
+    select_samples,
+    sizes_of_pictures,
+)
 from edgepack.pipeline.targets import as_one_run, how_to_run
 from edgepack.pipeline.toolchain import tool_versions
 from edgepack.quantize import quantize
@@ -165,6 +171,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     if settings.metric is not None and settings.metric not in METRICS:
         code = runner.run(user_metric_code, settings.metric, title=settings.metric)
     data = settings.data or settings.eval
+    tell_size(runner, settings.recipe, plan.recipe)
     source = export_model(
         runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed, plan.task, settings.source
     )
@@ -177,7 +184,10 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
         model, made = fold_for_pixels(runner, model, made, plan.targets, tuple(map(executed, settings.precisions)))
         request = dataclasses.replace(request, preprocessing=made)
     request = dataclasses.replace(request, task=with_letters(request.task, source))
-    selection = select_samples(runner, request, model.inputs, model)
+    try:
+        selection = select_samples(runner, request, model.inputs, model)
+    except RecipeError as error:
+        raise how_to_prepare(error, settings.model) from error
     for note in selection.notes:
         runner.events.note(note)
     samples = selection.evaluation
@@ -352,7 +362,8 @@ def build_attempt(
         samples = original.selection.calibration or original.selection.evaluation
         graph = runner.run(cast_on_samples, graph, precision, samples, title=precision)
     if ENGINES.get(target.backend).fixed_shapes:
-        graph = freeze_shapes(runner, graph, plan.shapes)
+        shapes = {**sizes_of_pictures(original.selection.evaluation, graph.inputs), **plan.shapes}
+        graph = freeze_shapes(runner, graph, shapes)
     if settings.tune_minutes and not detail:
         tune_kernels_of(runner, graph, target, precision, settings.tune_minutes, settings.seed)
     graph = dataclasses.replace(graph, mixes_batch=original.mixes_batch)

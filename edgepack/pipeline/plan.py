@@ -28,7 +28,7 @@ class BuildPlan:
     """Settings as a build works by them; ``settings`` are those that were given, with their name filled in.
 
     ``only`` names the rows where they are not all targets in all precisions, with the plan of each: settings of one
-    row may differ in what the rows do not have in common.
+    row may differ in what the rows do not have in common. ``recipe`` makes pictures of the size that ``shapes`` state.
     """
 
     settings: BuildSettings
@@ -111,13 +111,14 @@ def resolve(settings: BuildSettings) -> BuildPlan:
     Raises ``ConfigError`` with what to write instead.
     """
     settings = check_settings(settings)
+    shapes = {key: parse_shape(key, text) for key, text in settings.shapes.items()}
     name = str(settings.name)
     targets = tuple(load_target(target) for target in settings.targets)
     ids = [target.id for target in targets]
     for target in ids:
         if ids.count(target) > 1:
             raise ConfigError(f"two targets have the id {target!r}", hint="give each profile its own id")
-    recipe = load_recipe(settings.recipe) if settings.recipe else None
+    recipe = load_recipe(settings.recipe, shapes) if settings.recipe else None
     task = chosen_task(settings.task, recipe)
     if settings.embed:
         check_parts(settings.embed, recipe, task)
@@ -130,7 +131,7 @@ def resolve(settings: BuildSettings) -> BuildPlan:
         out=Path(settings.out or f"artifacts/{name}"),
         targets=targets,
         recipe=recipe,
-        shapes={key: parse_shape(key, text) for key, text in settings.shapes.items()},
+        shapes=shapes,
         observer=observer,
         percentile=percentile,
     )

@@ -2,27 +2,105 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from edgepack.data.recipes import write_recipe
-from edgepack.data.suggest import ModelFacts, Suggestion, suggest
-from edgepack.errors import ConfigError
+from edgepack.base.shapes import show_shape
+from edgepack.data.recipes import load_recipe, write_recipe
+from edgepack.data.sized import Size, picture_size_of
+from edgepack.data.suggest import ModelFacts, Suggestion, free_sides, likely_sizes, suggest, with_sides
+from edgepack.errors import ChildError, ConfigError
+from edgepack.execution import child
 from edgepack.export import require_onnx
+from edgepack.graph.load import load_model
+from edgepack.graph.output_shapes import Shape, Sized, first_that_runs
 from edgepack.profiling.describe import inspect_model
 
+_LIMIT_S = 120.0
 
-def suggest_recipes(path: Path) -> tuple[Suggestion, ...]:
-    """Return the recipes that may fit a file, the surest first. Raises ``ModelError`` for one that is no model."""
+
+def suggest_recipes(path: Path, size: Size | None = None) -> tuple[Suggestion, ...]:
+    """Return the recipes that may fit a file, the surest first.
+
+    A model that takes pictures of any size is looked at as one of ``size`` (height, width), or else of the first
+    likely one that it runs with, which the suggestions then propose. Raises ``ModelError`` for a file that is no
+    model, ``ConfigError`` for a size that it does not take.
+    """
     require_onnx(path)
     found = inspect_model(path)
     inputs = {spec.name: spec.shape for spec in found.inputs}
     outputs = {spec.name: spec.shape for spec in found.outputs}
-    return suggest(ModelFacts(path.stem, inputs, outputs, found.metadata))
+    facts = ModelFacts(path.stem, inputs, outputs, found.metadata)
+    free = free_sides(facts)
+    if free is None:
+        _refuse_size(path, size)
+        return suggest(facts)
+    name, shape = free
+    tried = likely_sizes(facts) if size is None else (size,)
+    sized = _run(path, name, tuple(with_sides(shape, one, 1) for one in tried), quietly=size is None)
+    if sized is None:
+        return suggest(facts)
+    first = suggest(_with_shapes(facts, sized))
+    size = _size_of(sized, name, shape)
+    return tuple(replace(one, proposed=size) if _fixes_size(one.recipe) else one for one in first)
 
 
-def write_suggested(out: Path, found: tuple[Suggestion, ...]) -> None:
+def _fixes_size(recipe: str) -> bool:
+    made = load_recipe(recipe).preprocessing
+    return made is not None and picture_size_of(made) is not None
+
+
+def _refuse_size(path: Path, size: Size | None) -> None:
+    if size is not None:
+        raise ConfigError(
+            f"{path} has no free height and width", hint="leave --size out: its own size is taken, see edgepack inspect"
+        )
+
+
+def _run(path: Path, name: str, shapes: tuple[Shape, ...], *, quietly: bool) -> Sized | None:
+    """Return the shapes of the file with the first of ``shapes`` that runs, in a child process: it may be hostile.
+
+    ``quietly`` returns None where none does; else that is a ``ConfigError``.
+    """
+    try:
+        found = child.call(_sized, path.absolute(), name, shapes, limit_s=_LIMIT_S)
+    except ChildError:  # it crashed, or took too long
+        found = None
+    if found is None and not quietly:
+        raise ConfigError(
+            f"{path} does not run with {name} as {show_shape(shapes[0])}",
+            hint="give a size that it takes: many take multiples of 32 only, as --size 320x320",
+        )
+    return found
+
+
+def _sized(path: Path, name: str, shapes: tuple[Shape, ...]) -> Sized | None:
+    return first_that_runs(load_model(path), name, shapes)
+
+
+def _with_shapes(facts: ModelFacts, sized: Sized) -> ModelFacts:
+    return replace(
+        facts,
+        inputs={spec.name: spec.shape for spec in sized.inputs},
+        outputs={spec.name: spec.shape for spec in sized.outputs},
+    )
+
+
+def _size_of(sized: Sized, name: str, asked: Shape) -> Size:
+    """Return height and width that a model ran with."""
+    shape = next(spec.shape for spec in sized.inputs if spec.name == name)
+    axes = (2, 3) if asked[1] in (1, 3) else (1, 2)
+    height, width = (shape[axis] for axis in axes)
+    assert isinstance(height, int), "with_sides made it"
+    assert isinstance(width, int), "with_sides made it"
+    return height, width
+
+
+def write_suggested(out: Path, found: tuple[Suggestion, ...], *, force: bool = False) -> None:
     """Write the surest recipe to ``out``, with what must be changed for the model. Raises ``ConfigError``."""
     if not found:
         raise ConfigError("no recipe is suggested for the model", hint="begin one with 'edgepack recipes new'")
     first = found[0]
-    write_recipe(out, first.recipe, changes=first.changes, classes=first.classes, unnamed=first.unnamed)
+    write_recipe(
+        out, first.recipe, force=force, changes=first.changes, classes=first.classes, unnamed=first.unnamed
+    )  # fmt: skip

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import onnx
+import onnx.parser
 import pytest
 
 from edgepack.cli.init import write_settings
+from edgepack.data.recipes import load_recipe
 from edgepack.errors import ConfigError
 from edgepack.pipeline.settings import BuildSettings, read_settings
 
@@ -83,6 +86,42 @@ def test_what_was_not_given_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
     asked.clear()
     write(tmp_path / "edgepack.toml", ask=True, force=True, model="net.onnx", targets=("host-tvm",), data="x.npz")
     assert asked == ["Precisions"]  # a recipe is for pictures
+
+
+def free_classifier(path: Path) -> Path:
+    """Write a network of 12 classes of pictures of any size."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,3,H,W] x) => (float[N,3] y) {
+        pooled = GlobalAveragePool(x)
+        y = Flatten(pooled)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def test_a_recipe_that_fits_the_model_is_chosen_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    free_classifier(tmp_path / "net.onnx")
+    found = write(tmp_path / "a.toml", model="net.onnx", data="pictures")
+    assert found.recipe == "imagenet"  # 224 x 224 was tried first, which the recipe has
+    asked: list[str] = []
+
+    def prompt(text: str, **words: Any) -> Any:
+        asked.append(text.split(maxsplit=1)[0])
+        return (48, 96) if asked[-1] == "Height" else words["default"]
+
+    monkeypatch.setattr(click, "prompt", prompt)
+    write_settings(
+        Path("b.toml"), {"model": "net.onnx", "data": "pictures", "targets": ("host-tvm",)}, ask=True, force=False
+    )
+    assert asked == ["Height", "Preprocessing", "Precisions"]
+    made = load_recipe(str(read_settings(Path("b.toml")).recipe)).preprocessing
+    assert made is not None
+    assert (made.resize, made.crop) == ((48, 96), None)
+    with pytest.raises(ConfigError, match="already exists"):
+        write_settings(Path("c.toml"), {"model": "net.onnx", "data": "pictures"}, ask=True, force=False)
+    assert not Path("c.toml").exists()
 
 
 def test_nothing_is_asked_that_the_source_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

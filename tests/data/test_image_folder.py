@@ -214,6 +214,21 @@ def test_pictures_need_a_recipe(root, save_picture):
 
 
 @pytest.mark.parametrize(
+    ("shape", "hint"),
+    [
+        (("N", 3, 9, 16), "recipes new own.toml --from RECIPE --size 9x16"),
+        (("N", 1, 9, 16), "choose a recipe with the model's size"),
+        (("N", 9, 16, 3), "choose a recipe with the model's size"),
+    ],
+)
+def test_a_recipe_of_another_size_is_said_how_to_copy(root, save_picture, shape, hint):
+    save_picture(root / "a.png")
+    with pytest.raises(DataError) as caught:
+        find(root, inputs=(TensorSpec("x", "float32", shape),))
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("spec", "message"),
     [
         (TensorSpec("x", "float32", ("N", 8, 8, 3)), "makes pictures of shape .*the model's input 'x' is"),

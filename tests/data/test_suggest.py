@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.data.recipes import list_recipes, load_recipe, write_recipe
-from edgepack.data.suggest import ModelFacts, suggest
+from edgepack.data.suggest import ModelFacts, free_sides, likely_sizes, suggest, with_sides
 from edgepack.tasks import check_task
 
 
@@ -76,15 +76,49 @@ def test_a_file_named_like_the_recipe_makes_it_surer() -> None:
     "model",
     [
         ModelFacts("x", {"ids": (1, 128)}, {"logits": (1, 128, 30522)}),
-        ModelFacts("x", {"x": (1, 3, "h", "w")}, {"a": (1, "n"), "b": ()}),
         ModelFacts("x", {}, {}),
-        ModelFacts("x", {"x": (1, 3, 640, 640)}, {"a": (1, 7, 7, 7, 7)}),
         ModelFacts("ocr", {"x": (1, 1, 64, "image_width")}, {"387": (1, "seqlen")}),
-        ModelFacts("age", {"x": (1, 3, 224, 224)}, {"age": (1, 1)}),
     ],
 )
 def test_nothing_is_suggested_for_what_is_not_known(model: ModelFacts) -> None:
     assert suggest(model) == ()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ModelFacts("x", {"x": (1, 3, "h", "w")}, {"a": (1, "n"), "b": ()}),
+        ModelFacts("x", {"x": (1, 3, 224, 224)}, {"a": (1, 7, 7, 7, 7)}),
+        ModelFacts("age", {"x": (1, 3, 224, 224)}, {"age": (1, 1)}),
+        ModelFacts("age", {"x": (1, 224, 224, 3)}, {"age": (1, 1)}),
+    ],
+)
+def test_pictures_of_an_unknown_kind_are_perhaps_prepared_as_most_are(model: ModelFacts) -> None:
+    (found,) = suggest(model)
+    assert (found.recipe, found.sure) == ("imagenet", "possible")
+    assert "nothing here shows" in found.why
+
+
+@pytest.mark.parametrize(
+    ("shape", "free", "sized"),
+    [
+        (("N", 3, "h", "w"), True, (1, 3, 320, 480)),
+        (("N", "h", "w", 3), True, (1, 320, 480, 3)),
+        (("N", 3, 48, "w"), True, (1, 3, 48, 480)),
+        (("N", 3, 48, 48), False, (1, 3, 48, 48)),
+    ],
+)
+def test_free_sides_get_a_size(shape: tuple, free: bool, sized: tuple) -> None:
+    model = ModelFacts("x", {"ids": (1, 8), "x": shape}, {"y": ("N", 10)})
+    assert free_sides(model) == (("x", shape) if free else None)
+    assert with_sides(shape, (320, 480), 1) == sized
+
+
+def test_the_size_that_an_exporter_noted_is_the_likeliest() -> None:
+    classes, boxes = {"y": ("N", 10)}, {"y": ("N", 84, "n")}
+    assert likely_sizes(ModelFacts("x", {}, classes))[0] == (224, 224)
+    assert likely_sizes(ModelFacts("x", {}, boxes))[0] == (640, 640)
+    assert likely_sizes(ModelFacts("x", {}, boxes, {"imgsz": "[320, 416]"}))[0] == (320, 416)
 
 
 @pytest.mark.parametrize("name", list_recipes())

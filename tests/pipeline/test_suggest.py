@@ -14,12 +14,15 @@ import pytest
 from shape_data import write_detector
 
 from edgepack.data.recipes import load_recipe
-from edgepack.errors import EdgepackError
+from edgepack.errors import ConfigError, EdgepackError
 from edgepack.pipeline.suggest import suggest_recipes
 
 
 def test_a_file_is_looked_at(tmp_path: Path) -> None:
-    path = write_detector(tmp_path / "shapes.onnx")
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,7,5] x) => (float[N,7,5] y) { y = Relu(x) }"""
+    path = tmp_path / "net.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
     assert suggest_recipes(path) == ()
     words = [sys.executable, "-m", "edgepack", "recipes", "suggest", str(path)]
     assert "no recipe is suggested" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
@@ -49,6 +52,46 @@ def test_what_is_found_is_printed(tmp_path: Path) -> None:
     assert "resize = [64, 64]" in (tmp_path / "own.toml").read_text()
     assert load_recipe(str(tmp_path / "own.toml")).task.classes == ()
     assert json.loads(subprocess.run([*words, "--json"], capture_output=True, text=True, check=True).stdout)
+
+
+def free_network(path: Path) -> Path:
+    """Write a network of any sides that are multiples of 8, with one map of the input's own size."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N,3,H,W] x) => (float[N,c,h,w] map)
+    <float[4] by = {1.0, 1.0, 8.0, 8.0}, int64[1] axis = {1}> {
+        small = AveragePool<kernel_shape=[8, 8], strides=[8, 8]>(x)
+        large = Resize<mode="nearest">(small, , by)
+        sum = Add(x, large)
+        map = ReduceMean<axes=[1], keepdims=1>(sum)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), path)
+    return path
+
+
+def test_a_size_that_the_model_takes_is_proposed(tmp_path: Path) -> None:
+    path = free_network(tmp_path / "net.onnx")
+    first = suggest_recipes(path)[0]
+    assert (first.recipe, first.proposed, first.changes) == ("unet", (640, 640), {"resize": "[640, 640]"})
+    first = suggest_recipes(path, (64, 96))[0]
+    assert (first.recipe, first.proposed, first.changes) == ("unet", (64, 96), {"resize": "[64, 96]"})
+    with pytest.raises(ConfigError, match=r"does not run with x as \[1, 3, 60, 60\]"):
+        suggest_recipes(path, (60, 60))
+
+
+def test_a_size_is_for_models_that_have_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no free height and width"):
+        suggest_recipes(write_detector(tmp_path / "shapes.onnx"), (64, 64))
+
+
+def test_a_free_size_leads_to_a_recipe_by_one_command(tmp_path: Path) -> None:
+    free_network(tmp_path / "net.onnx")
+    words = [sys.executable, "-m", "edgepack", "recipes", "suggest", "net.onnx", "-o", "own.toml", "--size", "64x96"]
+    ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "64x96 is taken" in ran.stdout
+    assert "edgepack build net.onnx --data PICTURES --recipe own.toml" in " ".join(ran.stderr.split())
+    made = load_recipe(str(tmp_path / "own.toml")).preprocessing
+    assert made is not None
+    assert made.resize == (64, 96)
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

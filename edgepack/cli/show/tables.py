@@ -298,17 +298,23 @@ def show_recipes(console: Console, recipes: tuple[Recipe, ...]) -> None:
     console.print(table)
 
 
-def show_suggestions(console: Console, found: tuple[Suggestion, ...], out: Path | None = None) -> None:
+def show_suggestions(
+    console: Console, found: tuple[Suggestion, ...], model: str = "MODEL", out: Path | None = None
+) -> None:
     """Print suggested recipes, the surest first, with what of them must be changed, and what to do next."""
     if not found:
-        console.print("no recipe is suggested: the model takes no pictures, or its outputs are of no known kind")
+        console.print("no recipe is suggested: the model takes no pictures, sounds, texts or rows of a known kind")
         return
     table = make_table("recipe", "sure", "reason", "change")
     for one in found:
         table.add_row(*map(safe, (one.recipe, one.sure, one.why, one.change or "-")))
     console.print(table)
+    if found[0].proposed is not None:
+        height, width = found[0].proposed
+        console.print(f"its height and width are free: {height}x{width} is taken, another by --size HEIGHTxWIDTH")
     if out is not None:
         console.print(f"wrote {safe(out)}")
+        console.remark(f"next: edgepack build {safe(model)} --data PICTURES --recipe {safe(out)} --precision fp32,int8")
     elif found[0].change:
         console.remark("write it with these changes: add -o my.toml")
 

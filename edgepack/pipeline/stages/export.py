@@ -19,7 +19,7 @@ from edgepack.export.environments import is_made
 from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_facts, refuse_code, tokenizer_of
 from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.prepare import prepare
-from edgepack.specs.data import Preprocessing, SampleSet
+from edgepack.specs.data import Preprocessing, Recipe, SampleSet
 from edgepack.specs.model import UNNAMED, OnnxModel
 from edgepack.specs.source import Interpreter, SourceFacts, SourceOptions
 from edgepack.specs.task import Task
@@ -188,11 +188,20 @@ def export_and_prepare(
     options: SourceOptions | None = None,
 ) -> OnnxModel:
     """Return the checked, simplified fp32 model; ``recipe`` is the name or file of one."""
-    found = load_recipe(recipe) if recipe else None
+    found = load_recipe(recipe, shapes) if recipe else None
+    tell_size(runner, recipe, found)
     preprocessing, task = (found.preprocessing, found.task) if found is not None else (None, None)
     exported = export_model(runner, source, data, preprocessing, shapes, task=task, options=options)
     exported = fix_inputs(runner, exported, shapes, constants or {})
     return runner.run(prepare, exported, title=f"opset {exported.opset}")
+
+
+def tell_size(runner: StageRunner, name: str | None, used: Recipe | None) -> None:
+    """Say that the shapes that the user gave make pictures of another size than the recipe alone, and how."""
+    if name is None or used is None or used.preprocessing is None:
+        return
+    if load_recipe(name).preprocessing != used.preprocessing:
+        runner.events.note(f"--shape: the recipe {used.name} makes pictures so: {in_words(used.preprocessing)}")
 
 
 def load_onnx(runner: StageRunner, path: Path) -> OnnxModel:

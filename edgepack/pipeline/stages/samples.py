@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from edgepack.data.preprocess import picture_shape
 from edgepack.data.samples import read_any_labels
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs, with_shapes
-from edgepack.errors import DataError
+from edgepack.errors import DataError, RecipeError
 from edgepack.execution.runner import StageRunner
+from edgepack.export import is_onnx
 from edgepack.pipeline.stages.export import short
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
@@ -61,6 +63,28 @@ def check_labels(samples: SampleSet, model: OnnxModel, metric: str) -> None:
         f"the labels of {samples.source} are from {low} to {high}{names}, and the model has {classes} classes",
         hint="give labels in the order of the model's classes, counted from 0; or --metric agreement, which needs none",
     )
+
+
+def how_to_prepare(error: RecipeError, source: str) -> RecipeError:
+    """Return the error for samples that no recipe prepares, with the lines to type for the model of ``source``."""
+    path = source if is_onnx(Path(source)) else "model.onnx"
+    first = f"'edgepack export {source} -o {path}', then " if path != source else ""
+    return RecipeError(
+        error.message,
+        hint=f"write one for the model with {first}'edgepack recipes suggest {path} -o own.toml' and add "
+        "--recipe own.toml; or add one that you know to fit, such as --recipe imagenet ('edgepack recipes' lists them)",
+    )
+
+
+def sizes_of_pictures(samples: SampleSet, inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[int | str, ...]]:
+    """Return the shape of the only input as the samples' pictures have it, its batch as it was; nothing for others.
+
+    An engine that compiles for known shapes needs no other word of the user.
+    """
+    if samples.preprocessing is None or len(inputs) != 1 or len(inputs[0].shape) != 4:
+        return {}
+    made = picture_shape(samples.preprocessing)
+    return {inputs[0].name: (inputs[0].shape[0], *made)} if all(isinstance(size, int) for size in made) else {}
 
 
 def golden_vectors(runner: StageRunner, model: OnnxModel, selection: Selection, *, random: bool = False) -> Path:
