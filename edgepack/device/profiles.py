@@ -27,6 +27,7 @@ _VNNI = {"avx512_vnni", "avx_vnni"}
 _MOST_BYTES = 256 * 1024
 _MOST_TEXT = 500
 _IDENTIFIER = r"[a-z0-9][a-z0-9._-]{0,63}"
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _DEVICE = r"[A-Za-z0-9_.]{1,64}"
 
 
@@ -39,6 +40,7 @@ def check_target(target: Target, where: str) -> None:
     _check_compute(target.compute, where)
     _check_rules(target, where)
     _check_numbers(target, where)
+    _check_price(target, where)
     _check_sources(target, where)
 
 
@@ -49,7 +51,11 @@ def _check_names(target: Target, where: str) -> None:
         )
     if target.id.startswith(HOST_PREFIX):
         raise ConfigError(f"{where}: ids that begin with {HOST_PREFIX} are reserved", hint="choose another id")
-    for key, text in (("title", target.title), *((f"sources: {k}", v) for k, v in target.sources.items())):
+    for key, text in (
+        ("title", target.title),
+        ("price: what", target.price.what or "-"),
+        *((f"sources: {k}", v) for k, v in target.sources.items()),
+    ):
         if not text or len(text) > _MOST_TEXT or not text.isprintable():
             raise ConfigError(f"{where}: {key} is not one line of text", hint=f"write 1 to {_MOST_TEXT} characters")
     check_choice(target.arch, _ARCHITECTURES, f"{where}: arch")
@@ -122,6 +128,7 @@ def _check_numbers(target: Target, where: str) -> None:
         "limits: memory_bytes": target.limits.memory_bytes,
         "limits: bandwidth_bytes_per_s": target.limits.bandwidth_bytes_per_s,
         "power: tdp_w": target.power.tdp_w,
+        "price: usd": target.price.usd,
         **{f"limits: peak_ops_per_s: {key}": value for key, value in target.limits.peak_ops_per_s.items()},
     }
     for key, value in numbers.items():
@@ -129,6 +136,14 @@ def _check_numbers(target: Target, where: str) -> None:
             raise ConfigError(f"{where}: {key} = {value}", hint="write a number greater than 0, or leave it out")
     for key in target.limits.peak_ops_per_s:
         check_choice(key, target.compute.precisions, f"{where}: limits: peak_ops_per_s")
+
+
+def _check_price(target: Target, where: str) -> None:
+    price = target.price
+    if price.date is not None and not _MONTH.fullmatch(price.date):
+        raise ConfigError(f"{where}: price: date = {price.date[:80]!r}", hint="write year and month, as 2023-09")
+    if (price.usd is None) != (price.date is None):
+        raise ConfigError(f"{where}: price: usd and date go together", hint="a price is shown with when it was one")
 
 
 def _check_sources(target: Target, where: str) -> None:

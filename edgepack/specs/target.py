@@ -91,6 +91,15 @@ class PowerFacts:
 
 
 @dataclass(frozen=True)
+class PriceFacts:
+    """``[price]``: a list price in US dollars, of ``what``, at ``date`` (YYYY-MM): without its date none is shown."""
+
+    usd: float | None = None
+    date: str | None = None
+    what: str | None = None
+
+
+@dataclass(frozen=True)
 class Target:
     """One device profile, ``targets/<id>.toml``. A fact that is not known is absent."""
 
@@ -104,6 +113,7 @@ class Target:
     quantization: QuantizationRules = QuantizationRules()
     limits: Limits = Limits()
     power: PowerFacts = PowerFacts()
+    price: PriceFacts = PriceFacts()
     sources: Mapping[str, str] = field(default_factory=dict)
 
 

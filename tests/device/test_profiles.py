@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from edgepack.device import profiles
 from edgepack.device.profiles import check_choice, check_target, fact_paths, read_profile
 from edgepack.errors import ConfigError
-from edgepack.specs.target import Compute, EngineFacts, Limits, PowerFacts, QuantizationRules, Target
+from edgepack.specs.target import Compute, EngineFacts, Limits, PowerFacts, PriceFacts, QuantizationRules, Target
 
 BOARD = Target(
     "my-board",
@@ -64,6 +64,11 @@ def test_a_good_profile_passes() -> None:
         ({"compute": Compute(l2_bytes=-1)}, "compute: l2_bytes = -1"),
         ({"limits": Limits(memory_bytes=1 << 63)}, "limits: memory_bytes"),
         ({"power": PowerFacts(tdp_w=float("nan"))}, "power: tdp_w"),
+        ({"price": PriceFacts(usd=-1.0, date="2023-09")}, "price: usd = -1"),
+        ({"price": PriceFacts(usd=60.0)}, "price: usd and date go together"),
+        ({"price": PriceFacts(date="2023-09")}, "price: usd and date go together"),
+        ({"price": PriceFacts(usd=60.0, date="2023-13")}, "price: date = '2023-13'"),
+        ({"price": PriceFacts(usd=60.0, date="2023-09", what="a\nb")}, "price: what is not one line"),
         ({"limits": Limits(peak_ops_per_s={"int4": 1})}, "peak_ops_per_s: 'int4' is not known"),
         ({"sources": {"compute.core": "x"}}, "there is no fact 'compute.core'"),
         ({"sources": {"compute.isa": "a\x07b"}}, "sources: compute.isa is not one line"),

@@ -43,7 +43,9 @@ def _section(group: Group) -> Iterable[str]:
         yield ""
         yield escape(first)
     yield ""
-    yield from (f"- **{escape(device.name)}**: {escape(device.text)}" for device in devices(group.entries))
+    for device in devices(group.entries):
+        of_class = f" ({escape(device.of_class)})" if device.of_class else ""
+        yield f"- **{escape(device.name)}**{of_class}: {escape(device.text)}"
     yield ""
     yield from _table(table)
     yield ""

@@ -9,9 +9,11 @@ from edgepack.report import units
 from edgepack.report.entries import Entry, short_cpu
 from edgepack.report.entries.choice import Kind, latency_of, quality_kind
 from edgepack.report.entries.gain import Gain, bases_of, gain_of, smaller
+from edgepack.report.entries.profile import profile_of
 from edgepack.report.text.bounds import bound_of
 from edgepack.report.text.changes import changed_text
 from edgepack.specs.run import Accuracy
+from edgepack.specs.target import Target
 
 _MOST_LAYERS = 3
 _LONGEST_REASON = 160
@@ -26,12 +28,16 @@ _BOUND = {
 
 @dataclass(frozen=True)
 class Device:
-    """What is known of one device: its name, a sentence, whether it was measured, and what its best entry gains."""
+    """What is known of one device: its name, a sentence, whether it was measured, and what its best entry gains.
+
+    ``of_class`` is what it takes and costs by its profile; empty where that does not know.
+    """
 
     name: str
     text: str
     measured: bool
     gain: Gain | None
+    of_class: str = ""
 
 
 def devices(entries: Sequence[Entry]) -> tuple[Device, ...]:
@@ -119,7 +125,25 @@ def _device(
     gains = [gain_of(entries[i]) for i in chosen.values()]
     measured = any(latency_of(entries[i]) is not None or _streamed(entries[i]) for i in indices)
     name = f"{target} on {short_cpu(cpu)}" if cpu else target
-    return Device(name, " ".join(texts), measured, next((gain for gain in gains if gain), None))
+    first = next((gain for gain in gains if gain), None)
+    return Device(name, " ".join(texts), measured, first, class_of(target))
+
+
+def class_of(target: str) -> str:
+    """Return power class, memory and list price of a target's shipped profile, as far as that knows."""
+    profile = profile_of(target)
+    return ", ".join(_classes(profile)) if profile is not None else ""
+
+
+def _classes(profile: Target) -> Iterator[str]:
+    if profile.power.tdp_w is not None:
+        yield f"power class {profile.power.tdp_w:g} W"
+    if profile.limits.memory_bytes is not None:
+        yield f"{units.quantity(profile.limits.memory_bytes, units.SIZES)} of memory"
+    price = profile.price
+    if price.usd is not None:
+        of = f" for {price.what}" if price.what else ""
+        yield f"{price.usd:g} US dollars{of} in {price.date}"
 
 
 def _one_each(indices: Sequence[int], entries: Sequence[Entry]) -> dict[str, int]:

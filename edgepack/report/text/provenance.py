@@ -17,6 +17,7 @@ from edgepack.report.entries import Entry, labels
 from edgepack.report.entries.profile import is_elsewhere, profile_of
 from edgepack.report.entries.quality import short_isa
 from edgepack.report.text.bounds import bound_of
+from edgepack.report.text.devices import class_of
 from edgepack.report.text.remarks import missing
 from edgepack.specs.result import Limit, Memory, Result, Scenario, Steady, Tuned
 from edgepack.specs.run import RunOptions
@@ -74,12 +75,7 @@ def _device(entry: Entry) -> Iterable[tuple[str, str]]:
     profile = profile_of(entry.target)
     if profile is None:
         return
-    parts = [profile.title, profile.arch]
-    if profile.limits.memory_bytes is not None:
-        parts.append(f"{units.quantity(profile.limits.memory_bytes, units.SIZES)} of memory")
-    if profile.power.tdp_w is not None:
-        parts.append(f"power class {profile.power.tdp_w:g} W")
-    yield "Device", ", ".join(parts)
+    yield "Device", ", ".join(part for part in (profile.title, profile.arch, class_of(entry.target)) if part)
     if bound := bound_of(entry):
         yield "Bound", bound.text
 

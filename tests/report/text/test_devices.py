@@ -6,7 +6,7 @@ import made_up
 import pytest
 
 from edgepack.report.entries import make_groups
-from edgepack.report.text.devices import devices, how_to_measure, standing
+from edgepack.report.text.devices import class_of, devices, how_to_measure, standing
 
 
 def entries_of(results, rows=()):
@@ -113,3 +113,23 @@ def test_throughput_is_a_measurement():
     entries = entries_of((made_up.result(scenario=scenario),))
     assert standing(entries) == how_to_measure(entries) == ""
     assert "samples a second" in told(entries)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("intel-n100", "power class 6 W"),
+        ("jetson-orin-nano-jp6", "power class 15 W, 8.59 GB of memory"),
+        ("raspberry-pi-5", "60 US dollars for a board with 4 GB in 2023-09"),
+        ("host-openvino", ""),
+        ("own-board", ""),
+    ],
+)
+def test_what_a_device_takes_and_costs_is_of_its_profile(target, words):
+    assert class_of(target) == words
+
+
+def test_each_device_carries_its_class(labelled):
+    found = {device.name: device.of_class for device in devices(labelled)}
+    assert found["raspberry-pi-5"] == class_of("raspberry-pi-5")
+    assert found["host-openvino"] == ""
