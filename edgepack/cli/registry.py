@@ -16,8 +16,12 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("reference")
+@click.option(
+    "--mount-from", "repositories", multiple=True, metavar="NAME",
+    help="Another repository of the registry, whose layers need not be sent again (repeatable).",
+)  # fmt: skip
 @options("json")
-def push(bundle: Path, reference: str, as_json: bool) -> None:
+def push(bundle: Path, reference: str, repositories: tuple[str, ...], as_json: bool) -> None:
     """Store a bundle in an OCI registry, or in a folder.
 
     REFERENCE is HOST/NAME:TAG, or oci:FOLDER:TAG for an OCI layout folder. Credentials are Docker's.
@@ -28,7 +32,7 @@ def push(bundle: Path, reference: str, as_json: bool) -> None:
     from edgepack.registry.transfer import push as run
 
     with Bar(make_console(), "push") as bar:
-        found = run(bundle, parse(reference), progress=bar)
+        found = run(bundle, parse(reference), progress=bar, repositories=repositories)
     _answer(found, f"pushed {found.bundle} to {found.reference}", as_json)
 
 
@@ -38,11 +42,16 @@ def push(bundle: Path, reference: str, as_json: bool) -> None:
 @click.option(
     "--to", "folder", help="OCI layout folder to fill instead, as oci:FOLDER:TAG, for a machine without a network."
 )
+@click.option(
+    "--mirror", "mirrors", multiple=True, metavar="HOST[/PREFIX]", envvar="EDGEPACK_MIRRORS",
+    help="Ask this registry for layers first (repeatable; or EDGEPACK_MIRRORS, with spaces between).",
+)  # fmt: skip
 @options("json")
-def pull(reference: str, out: Path | None, folder: str | None, as_json: bool) -> None:
+def pull(reference: str, out: Path | None, folder: str | None, mirrors: tuple[str, ...], as_json: bool) -> None:
     """Bring a bundle from an OCI registry, or from a folder.
 
-    Every byte is compared with its digest; what was cut off goes on where it was.
+    Every byte is compared with its digest; what was cut off goes on where it was. A mirror is asked by digest alone:
+    which bundle a tag names is the registry's own word.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Bar
@@ -55,7 +64,7 @@ def pull(reference: str, out: Path | None, folder: str | None, as_json: bool) ->
     if to is not None and not isinstance(to, Folder):
         raise click.UsageError("--to is a folder, as oci:usb:1.0")
     with Bar(make_console(), "pull") as bar:
-        found = run(parse(reference), out, to, progress=bar)
+        found = run(parse(reference), out, to, progress=bar, mirrors=mirrors)
     _answer(found, f"pulled {found.reference} to {found.bundle}", as_json)
 
 

@@ -36,7 +36,7 @@ _PORT = click.IntRange(0, 65_535)
 )
 @click.option(
     "--max-wait", type=DURATION, default="1s", show_default=True,
-    help="Refuse a query that would wait longer than this for its turn.",
+    help="Refuse a query whose answer would take longer than this, its turn and its run together.",
 )  # fmt: skip
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=1, show_default=True,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http
 import http.client
 import json
 import re
@@ -18,7 +19,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.message import Message
 from pathlib import Path
@@ -46,10 +47,10 @@ _PAIR = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
 
 class Client:
-    """A registry's repository. ``sleep`` waits between tries."""
+    """A registry's repository. ``sleep`` waits between ``tries``."""
 
-    def __init__(self, reference: Reference, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.host, self.name, self._sleep = reference.host, reference.name, sleep
+    def __init__(self, reference: Reference, sleep: Callable[[float], None] = time.sleep, tries: int = _TRIES) -> None:
+        self.host, self.name, self._sleep, self._tries = reference.host, reference.name, sleep, tries
         self._base = f"{'http' if reference.is_loopback and not _speaks_tls(reference) else 'https'}://{self.host}"
         self._authorization: str | None = None
         self._opener = urllib.request.build_opener(
@@ -88,8 +89,12 @@ class Client:
     # --- blobs --------------------------------------------------------------------------------------------------------
 
     def fetch(self, digest: str, size: int, place: Path, told: Callable[[int], None] = lambda _: None) -> None:
-        """Write a blob to ``place``, going on with what is there; whole by size and digest, or ``IntegrityError``."""
-        for attempt in range(_TRIES):
+        """Write a blob to ``place``, going on with what is there; whole by size and digest, or ``IntegrityError``.
+
+        What was there may be of another registry that gave wrong bytes, so that a blob is then read anew once.
+        """
+        others = place.exists() and place.stat().st_size > 0
+        for attempt in range(self._tries + others):
             have = place.stat().st_size if place.exists() else 0
             if have > size:
                 place.unlink()
@@ -99,17 +104,22 @@ class Client:
             try:
                 self._fetch(digest, size, place, have, told)
             except _CUT as error:
-                if isinstance(error, _StatusError) or attempt + 1 == _TRIES:
+                if isinstance(error, _StatusError) or attempt + 1 >= self._tries:
                     raise self._failed(error) from None
                 self._sleep(min(2.0**attempt, _MOST_WAIT_S))
                 continue
             if _digest_file(place) == digest:
                 return
             place.unlink()
+            if have and others:
+                others = False
+                continue
             raise IntegrityError(
                 f"{self.host} gave another file than {digest}", hint="try another mirror, or push again"
             )
-        raise RemoteError(f"{self.host}: {digest} was cut off {_TRIES} times", hint="pull again: what came is kept")
+        raise RemoteError(
+            f"{self.host}: {digest} was cut off {self._tries} times", hint="pull again: what came is kept"
+        )
 
     def _fetch(self, digest: str, size: int, place: Path, have: int, told: Callable[[int], None]) -> None:
         headers = {"Range": f"bytes={have}-"} if 0 < have < size else {}
@@ -137,13 +147,23 @@ class Client:
                 return False
             raise
 
-    def push(self, digest: str, path: Path, told: Callable[[int], None] = lambda _: None) -> bool:
-        """Store a blob unless it is there, in pieces that go on where they were cut; say whether it was sent."""
+    def push(
+        self,
+        digest: str,
+        path: Path,
+        told: Callable[[int], None] = lambda _: None,
+        repositories: Sequence[str] = (),
+    ) -> bool:
+        """Store a blob unless it is there, in pieces that go on where they were cut; say whether it was sent.
+
+        Nor is it sent where one of the registry's other ``repositories`` has it and it may be mounted from there.
+        """
         if self.has(digest):
             return False
         size = path.stat().st_size
-        with self._open("POST", "blobs/uploads/", b"") as answer:
-            place = self._location(answer.headers)
+        place = self._begin_or_mount(digest, repositories)
+        if place is None:
+            return False
         sent = failed = 0
         with path.open("rb") as file:
             while sent < size:
@@ -160,13 +180,35 @@ class Client:
                     told(sent)
                 except _CUT as error:
                     failed += 1
-                    if failed == _TRIES or (isinstance(error, _StatusError) and error.code not in (*_AGAIN, 416)):
+                    if failed == self._tries or (isinstance(error, _StatusError) and error.code not in (*_AGAIN, 416)):
                         raise self._failed(error) from None
                     self._sleep(min(2.0**failed, _MOST_WAIT_S))
                     place, sent = self._offset(place)
         joint = "&" if "?" in place else "?"
         with self._open("PUT", f"{place}{joint}digest={urllib.parse.quote(digest)}", b""):
             return True
+
+    def _begin_or_mount(self, digest: str, repositories: Sequence[str]) -> str | None:
+        """Return where a blob is to be sent to; None when it was mounted (distribution-spec, "Mounting a blob")."""
+        for other in repositories:
+            words = urllib.parse.urlencode({"mount": digest, "from": other})
+            try:
+                with self._open("POST", f"blobs/uploads/?{words}", b"") as answer:
+                    if answer.status == http.HTTPStatus.CREATED:
+                        return None
+                    self._give_up(self._location(answer.headers))
+            except _StatusError:
+                continue  # no such repository, or no right to read it
+        with self._open("POST", "blobs/uploads/", b"") as answer:
+            return self._location(answer.headers)
+
+    def _give_up(self, place: str) -> None:
+        """End an upload that a registry began because it could not mount."""
+        try:
+            with self._open("DELETE", place, again=False):
+                pass
+        except RemoteError:
+            pass  # registries end those that nobody goes on with
 
     def _offset(self, place: str) -> tuple[str, int]:
         """Return where an upload goes on."""
@@ -188,13 +230,13 @@ class Client:
     ) -> Iterator[Any]:
         """Send a request; tokens, redirects and busy registries are dealt with. Raises ``RemoteError``."""
         address = path if "://" in path else f"{self._base}/v2/{self.name}/{path}"
-        for attempt in range(_TRIES if again else 1):
+        for attempt in range(self._tries if again else 1):
             try:
                 answer = self._once(method, address, data, headers)
             except _StatusError as error:
                 if error.code == 401 and self._authorize(error.headers):
                     answer = self._once(method, address, data, headers)
-                elif error.code in _AGAIN and attempt + 1 < _TRIES and again:
+                elif error.code in _AGAIN and attempt + 1 < self._tries and again:
                     self._sleep(_wait(error.headers, attempt))
                     continue
                 else:

@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgepack.base.documents import read_json
 from edgepack.base.files import storage_errors, sync_folder, write_text
@@ -54,17 +54,17 @@ class Layout:
         sync_folder(self.blob(digest).parent)
         return self.blob(digest)
 
-    def add(self, source: Path) -> tuple[str, int]:
-        """Copy a file into the folder and return its digest and size."""
+    def add(self, file: IO[bytes], size: int) -> tuple[str, int]:
+        """Copy the next ``size`` bytes of a file into the folder and return their digest and number."""
         self.begin()
         scratch = self.folder / "blobs" / f".{secrets.token_hex(8)}.part"
-        digest, size = hashlib.sha256(), 0
+        digest, came = hashlib.sha256(), 0
         with storage_errors(scratch):
             try:
-                with source.open("rb") as file, scratch.open("xb") as out:
-                    while piece := file.read(_CHUNK_BYTES):
+                with scratch.open("xb") as out:
+                    while came < size and (piece := file.read(min(_CHUNK_BYTES, size - came))):
                         digest.update(piece)
-                        size += len(piece)
+                        came += len(piece)
                         out.write(piece)
                     out.flush()
                     os.fsync(out.fileno())
@@ -72,7 +72,7 @@ class Layout:
                 scratch.replace(self.blob(name))
             finally:
                 scratch.unlink(missing_ok=True)
-        return name, size
+        return name, came
 
     def add_bytes(self, data: bytes) -> str:
         """Store some bytes and return their digest."""

@@ -52,6 +52,11 @@ class Folder:
         return f"oci:{self.path}:{self.tag}"
 
 
+def is_repository(text: str) -> bool:
+    """Say whether ``text`` may be a repository's name in a registry."""
+    return len(text) < _MOST_CHARACTERS and re.fullmatch(_NAME, text) is not None
+
+
 def parse(text: str) -> Reference | Folder:
     """Return what a reference names. Raises ``ConfigError``."""
     if text.startswith("oci://"):

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepack.base.documents import read_json
-from edgepack.base.files import scratch_folder
-from edgepack.bundle.archive import Bundle, Source, measure, open_bundle, open_checked, write_archive
+from edgepack.base.files import crc32_file, scratch_folder
+from edgepack.bundle.archive import Bundle, Source, open_bundle, open_checked, write_archive
 from edgepack.bundle.layout import MANIFEST, SIGNATURE, name_problem, names_problem
 from edgepack.bundle.manifest import MANIFEST_LIMIT_BYTES, MODEL_FOLDER, SBOM
 from edgepack.errors import BundleError, ConfigError, IntegrityError
 from edgepack.registry.client import INDEX_TYPE, MANIFEST_TYPE, Client, digest_of
 from edgepack.registry.layout import Layout
-from edgepack.registry.reference import Folder, Reference
+from edgepack.registry.mirrors import Origins, client_of
+from edgepack.registry.reference import Folder, Reference, is_repository
 from edgepack.specs.types import Progress, no_progress
 
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
@@ -55,13 +56,26 @@ def cache_layout() -> Layout:
     return Layout(((Path(cache) if cache else Path.home() / ".cache") / "edgepack" / "oci").absolute())
 
 
-def push(bundle: Path, to: Reference | Folder, client: Client | None = None, progress: Progress = no_progress) -> Moved:
+def push(
+    bundle: Path,
+    to: Reference | Folder,
+    client: Client | None = None,
+    progress: Progress = no_progress,
+    repositories: Sequence[str] = (),
+) -> Moved:
     """Store a bundle under a tag and return what moved; layers that are there already do not.
 
-    Raises ``ConfigError`` for a reference with a digest, ``RemoteError`` and what ``open_bundle`` raises.
+    Nor do those that one of the registry's other ``repositories`` has, from which they are mounted. Raises
+    ``ConfigError`` for a reference with a digest, ``RemoteError`` and what ``open_bundle`` raises.
     """
     if isinstance(to, Reference) and to.digest is not None:
         raise ConfigError(f"{to} has a digest, which a push does not choose", hint="give a tag")
+    wrong = next((name for name in repositories if isinstance(to, Folder) or not is_repository(name)), None)
+    if wrong is not None:
+        raise ConfigError(
+            f"{wrong[:120]!r} cannot be mounted from for {to}: it is no other repository of a registry",
+            hint="give a name without host and tag, as models/my_model",
+        )
     with scratch_folder() as scratch:
         layout = Layout(scratch) if isinstance(to, Reference) else Layout(to.path)
         checked, manifest, sizes = _into(layout, bundle)
@@ -73,7 +87,7 @@ def push(bundle: Path, to: Reference | Folder, client: Client | None = None, pro
         moved = 0
         for i, (blob, size) in enumerate(sizes.items()):
             progress("push", i, len(sizes))
-            moved += size if registry.push(blob, layout.blob(blob)) else 0
+            moved += size if registry.push(blob, layout.blob(blob), repositories=repositories) else 0
         registry.put_manifest(digest, manifest)
         for made, kind in _referring(layout, manifest, digest):
             _push_referring(registry, layout, made, digest, kind)
@@ -88,9 +102,11 @@ def pull(
     to: Folder | None = None,
     client: Client | None = None,
     progress: Progress = no_progress,
+    mirrors: Sequence[str] = (),
 ) -> Moved:
     """Bring a bundle to the file ``out``, or its blobs to the layout folder ``to``, and return what moved.
 
+    ``mirrors``, each ``HOST`` or ``HOST/PREFIX``, are asked for blobs before the registry is.
     Every blob is compared with its digest, the file with the sha256 that was pushed, and then opened as any bundle.
     Raises ``RemoteError``, ``IntegrityError``, and ``BundleError`` for an artifact that is no bundle.
     """
@@ -102,13 +118,14 @@ def pull(
         layers = _layers(text, str(source))
     else:
         registry = client or Client(source)
-        text, digest = registry.manifest(source.version)
+        origins = Origins(registry, [client_of(source, place) for place in mirrors])
+        text, digest = origins.manifest(source)
         layers = _layers(text, str(source))
         for i, layer in enumerate((*layers, _config(text))):
             progress("pull", i, len(layers))
             if not layout.has(layer.digest, layer.size):
                 layout.begin()
-                registry.fetch(layer.digest, layer.size, layout.half(layer.digest))
+                origins.fetch(layer.digest, layer.size, layout.half(layer.digest))
                 layout.take(layer.digest)
                 moved += layer.size
         layout.add_bytes(text)
@@ -120,8 +137,8 @@ def pull(
         return Moved(str(source), digest, str(to), "", moved, sum(layer.size for layer in layers))
     if out is None:
         raise ConfigError("where to is not said", hint="give --out or --to")
-    found = _assemble(layout, layers, text, out)
-    return Moved(str(source), digest, str(out), found.sha256, moved, found.size_bytes)
+    sha256, size = _assemble(layout, layers, text, out)
+    return Moved(str(source), digest, str(out), sha256, moved, size)
 
 
 # --- bundles and manifests --------------------------------------------------------------------------------------------
@@ -137,16 +154,10 @@ class _Layer:
 def _into(layout: Layout, bundle: Path) -> tuple[Bundle, bytes, dict[str, int]]:
     """Store a bundle's members as blobs; return it, its manifest and the blobs with their sizes."""
     layers, sizes = [], {}
-    with open_checked(bundle) as (file, checked), scratch_folder() as scratch:
+    with open_checked(bundle) as (file, checked):
         for name, member in checked.members.items():
             file.seek(member.offset)
-            path = scratch / "member"
-            with path.open("wb") as out:
-                left = member.size_bytes
-                while left and (piece := file.read(min(left, 1 << 20))):
-                    out.write(piece)
-                    left -= len(piece)
-            digest, size = layout.add(path)
+            digest, size = layout.add(file, member.size_bytes)
             sizes[digest] = size
             kind = _WEIGHT if name.startswith(MODEL_FOLDER) else _DOC
             notes = {"org.opencontainers.image.title": name, _FILE_NOTE: name}
@@ -211,25 +222,42 @@ def _config(text: bytes) -> _Layer:
         raise BundleError(f"the manifest has no config: {str(error)[:100]}", hint="push it again") from None
 
 
-def _assemble(layout: Layout, layers: list[_Layer], text: bytes, out: Path) -> Bundle:
-    """Write the bundle of some blobs and check it. Raises ``IntegrityError`` when it is not the one that was pushed."""
-    sources: dict[str, Source] = {}
-    for layer in layers:
-        if not layout.has(layer.digest, layer.size):
-            raise IntegrityError(f"{layout.folder} lacks {layer.name!r}, or it is damaged", hint="copy it again")
-        if layer.name != MANIFEST:
-            sources[layer.name] = measure(layout.blob(layer.digest))
+def _assemble(layout: Layout, layers: list[_Layer], text: bytes, out: Path) -> tuple[str, int]:
+    """Write the bundle of some blobs, check it, and return its sha256 and size.
+
+    A blob is compared with its digest as it is copied. Raises ``IntegrityError`` when one is damaged, which is removed
+    then, so that it comes again; and when the whole is not the bundle that was pushed.
+    """
+    sources = {layer.name: _source(layout, layer) for layer in layers}
+    sources.pop(MANIFEST)
     manifest = next(layer for layer in layers if layer.name == MANIFEST)
     with scratch_folder(".pull-", _made(out.absolute().parent)) as scratch:
         made = scratch / out.name
-        write_archive(made, layout.read(manifest.digest), sources)
+        try:
+            write_archive(made, layout.read(manifest.digest), sources)
+        except IntegrityError:
+            damaged = next(layer for layer in layers if not layout.has(layer.digest, layer.size))
+            raise _damaged(layout, damaged) from None
         found = open_bundle(made)
         notes = read_json(text).get("annotations")
         wanted = notes.get(_SHA_NOTE) if isinstance(notes, dict) else None
         if wanted is not None and wanted != found.sha256:
             raise IntegrityError(f"{out} is not the file that was pushed", hint="push it again")
         made.replace(out)
-    return open_bundle(out)
+        return found.sha256, found.size_bytes
+
+
+def _source(layout: Layout, layer: _Layer) -> Source:
+    """Return a blob as a member to be: with the digest that it must have, and the checksum that it has."""
+    path = layout.blob(layer.digest)
+    if not path.is_file() or path.stat().st_size != layer.size:
+        path.unlink(missing_ok=True)
+        raise _damaged(layout, layer)
+    return Source(path, layer.size, layer.digest.removeprefix("sha256:"), crc32_file(path))
+
+
+def _damaged(layout: Layout, layer: _Layer) -> IntegrityError:
+    return IntegrityError(f"{layout.folder} lacks {layer.name!r}, or it is damaged", hint="copy it again")
 
 
 def _made(folder: Path) -> Path:

@@ -1,8 +1,11 @@
 """A queue with an end before one model: what comes in time is answered, together where that is proven; the rest is
 refused at once.
 
-A query is refused when as many as allowed wait, or when those before it take longer than it may wait, by what the last
-ones took. One that has waited longer all the same is refused when its turn comes, and not answered late.
+What is accepted is answered within ``wait_s``, counted from its arrival to its answer. So a query is refused when as
+many as allowed wait, or when those before it and its own run take longer, by what the last ones took; one whose turn
+comes too late to be run within its time is refused then, and no batch is made so large that its first query would be
+late. Only a query that finds nothing before it is always run: how long it takes is not known before, and the next one
+profits.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 _LEARN = 0.2  # weight of the newest batch in what a sample is expected to take
 _CAREFUL = 1.25  # times what is expected, since a refusal costs less than a late answer
+# A run is expected to take the mean and this many mean deviations, as TCP waits for an answer (RFC 6298, section 2).
+_DEVIATIONS = 4.0
 _LEAST_RETRY_S = 0.1
 
 
@@ -57,6 +62,7 @@ class _Waiting:
     rows: int
     key: tuple[object, ...]
     since: float
+    alone: bool
     answer: Future[Answer]
 
 
@@ -75,7 +81,8 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._change = threading.Condition()
         self._rows_waiting = self._rows_running = 0
-        self._sample_s = 0.0  # what a sample takes, by the last batches; 0 before the first
+        # What a sample takes and by how much batches differ from that, by the last ones; 0 before the first.
+        self._sample_s = self._deviation_s = 0.0
         self._closed = False
         with model.using() as now:
             self._most = limits.batch if model.may_batch(now) else 1  # samples at once, of the version in use
@@ -94,8 +101,9 @@ class Batcher:
         rows = _rows(feeds)
         key = tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in feeds.items()))
         with self._change:
-            self._refuse_late()
-            waiting = _Waiting(feeds, rows, key, self._clock(), Future())
+            self._refuse_late(rows)
+            alone = not self._rows_waiting + self._rows_running
+            waiting = _Waiting(feeds, rows, key, self._clock(), alone, Future())
             self._queue.append(waiting)
             self._rows_waiting += rows
             self._watcher.waiting(len(self._queue))
@@ -105,7 +113,7 @@ class Batcher:
     def refuse_full(self) -> None:
         """Raise what ``submit`` would now, before anything of a query was read."""
         with self._change:
-            self._refuse_late()
+            self._refuse_late(1)
 
     def close(self) -> None:
         """Take nothing more, answer what was taken, and end the threads."""
@@ -115,22 +123,28 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _refuse_late(self) -> None:
+    def _refuse_late(self, rows: int) -> None:
         if self._closed:
             raise ClosingError(f"{self._name}: the server is shutting down", retry_s=1.0)
-        expected = self._expected_s()
+        before = self._before_s()
         if len(self._queue) >= self._limits.queue:
-            raise BusyError(f"{self._name}: {len(self._queue)} queries wait already", max(expected, _LEAST_RETRY_S))
-        if expected > self._limits.wait_s:
+            raise BusyError(f"{self._name}: {len(self._queue)} queries wait already", max(before, _LEAST_RETRY_S))
+        expected = before + self._run_s(rows)
+        if before and expected > self._limits.wait_s:
             raise BusyError(
-                f"{self._name}: those before it take {expected:.2g} s; a query may wait {self._limits.wait_s:.2g} s",
+                f"{self._name}: the answer would take {expected:.2g} s, those before it {before:.2g} s of them; "
+                f"it may take {self._limits.wait_s:.2g} s",
                 max(expected - self._limits.wait_s, _LEAST_RETRY_S),
             )
 
-    def _expected_s(self) -> float:
-        """Return how long those before take that wait or run."""
+    def _before_s(self) -> float:
+        """Return how long those take that wait or run now."""
         before = self._rows_waiting + self._rows_running
         return _CAREFUL * before * self._sample_s / self._limits.workers
+
+    def _run_s(self, rows: int) -> float:
+        """Return how long so many samples take at most, as far as the last batches tell."""
+        return rows * self._sample_s + _DEVIATIONS * self._deviation_s
 
     # --- the threads --------------------------------------------------------------------------------------------------
 
@@ -162,20 +176,20 @@ class Batcher:
             self._change.wait(left)
 
     def _take(self) -> list[_Waiting]:
-        """Take the first query and those like it that fit beside it; the lock is held."""
+        """Take the first query and those like it that can be answered with it in time; the lock is held."""
         batch: list[_Waiting] = []
         rows = 0
         kept: deque[_Waiting] = deque()
         now = self._clock()
         while self._queue:
             each = self._queue.popleft()
-            if batch and (each.key != batch[0].key or rows + each.rows > self._most):
+            if batch and not self._fits(each, batch, rows, now):
                 kept.append(each)
                 continue
             self._rows_waiting -= each.rows
             if not each.answer.set_running_or_notify_cancel():
                 continue
-            if now - each.since > self._limits.wait_s:
+            if not batch and self._is_late(each, each.rows, now):
                 each.answer.set_exception(BusyError(f"{self._name}: its turn did not come in time", _LEAST_RETRY_S))
                 continue
             batch.append(each)
@@ -184,6 +198,18 @@ class Batcher:
         self._rows_running += rows
         self._watcher.waiting(len(kept))
         return batch
+
+    def _fits(self, each: _Waiting, batch: list[_Waiting], rows: int, now: float) -> bool:
+        """Say whether a query may be run with a batch, whose first one has waited longest."""
+        both = rows + each.rows
+        return each.key == batch[0].key and both <= self._most and not self._is_late(batch[0], both, now)
+
+    def _is_late(self, each: _Waiting, rows: int, now: float) -> bool:
+        """Say whether a query would be answered too late that is run now as one of ``rows`` samples."""
+        waited = now - each.since
+        if each.alone and rows == each.rows:
+            return waited > self._limits.wait_s
+        return waited + self._run_s(rows) > self._limits.wait_s
 
     def _run(self, batch: list[_Waiting]) -> None:
         start = self._clock()
@@ -201,13 +227,17 @@ class Batcher:
                     each.answer.set_exception(error)
         took = self._clock() - start
         rows = sum(each.rows for each in batch)
-        self._learn(took / rows)
+        self._learn(took, rows)
         self._watcher.ran(rows, len(batch), start - batch[0].since, took)
 
-    def _learn(self, sample_s: float) -> None:
+    def _learn(self, took_s: float, rows: int) -> None:
         with self._change:
-            known = self._sample_s
-            self._sample_s = sample_s if not known else known + _LEARN * (sample_s - known)
+            if not self._sample_s:
+                self._sample_s = took_s / rows
+                return
+            off = took_s - rows * self._sample_s
+            self._deviation_s += _LEARN * (abs(off) - self._deviation_s)
+            self._sample_s += _LEARN * off / rows
 
 
 def _rows(feeds: Mapping[str, Array]) -> int:

@@ -59,7 +59,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes on. ``queue`` counts queries that wait; ``wait_s`` is how long one may.
+    """What a server takes on. ``queue`` counts queries that wait; ``wait_s`` is the longest from arrival to answer.
 
     ``batch`` is the most samples that are run at once, ``delay_s`` how long the first of them waits for others.
     ``workers`` is how many inferences of one model run at the same time, ``request_bytes`` the largest query.

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) ->
     data = bytes(range(256)) * (size // 256 + 1)
     (tmp_path / "f").write_bytes(data[:size])
     assert files.sha256_file(tmp_path / "f") == hashlib.sha256(data[:size]).hexdigest()
+    assert files.crc32_file(tmp_path / "f") == zlib.crc32(data[:size])
 
 
 @given(json_values)

@@ -161,7 +161,7 @@ def test_the_commands(plain: str, tmp_path: Path, capsys: pytest.CaptureFixture[
     path = small_bundle(tmp_path)
     reference = f"{plain}/models/command:1.0"
     assert main(["push", str(path), reference]) == 0
-    assert "MB moved, manifest sha256:" in capsys.readouterr().out
+    assert "moved, manifest sha256:" in capsys.readouterr().out
     assert main(["pull", reference, "-o", str(tmp_path / "got.edgepack"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["sha256"] == open_bundle(path).sha256
     assert main(["pull", reference, "--to", f"oci:{tmp_path}/usb:1.0"]) == 0

@@ -20,6 +20,15 @@ from edgepack.serve.queries import Answer, BusyError, ClosingError, Limits
 from edgepack.specs.model import TensorSpec
 
 
+class Clock:
+    """Time that passes only when a double says so."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Doubler:
     """A double of a served model: its answer is twice its input; each call waits for ``gate`` and is noted."""
 
@@ -53,6 +62,20 @@ class Doubler:
 class Uncounted:
     def waiting(self, queries: int) -> None: ...
     def ran(self, samples: int, queries: int, waited_s: float, took_s: float) -> None: ...
+
+
+class Timed(Doubler):
+    """Takes ``costs`` of the clock's seconds for a sample, one after another; the last one for good."""
+
+    def __init__(self, clock: Clock, *costs: float) -> None:
+        super().__init__()
+        self.clock, self.costs = clock, list(costs)
+
+    def infer(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = super().infer(feeds)
+        cost = self.costs.pop(0) if len(self.costs) > 1 else self.costs[0]
+        self.clock.now += cost * len(feeds["x"])
+        return found
 
 
 def batcher(model: Doubler, **limits: Any) -> Batcher:
@@ -165,7 +188,7 @@ def test_what_would_wait_too_long_is_refused_by_what_the_last_ones_took() -> Non
     def more() -> None:
         taken.extend(queue.submit(feeds(i)) for i in range(10))
 
-    with pytest.raises(BusyError, match="those before it take"):
+    with pytest.raises(BusyError, match="those before it"):
         more()
     assert 0 < len(taken) <= 3  # 0.2 s each, seen a quarter longer
     assert values(taken) == [2.0 * i for i in range(len(taken))]
@@ -182,6 +205,67 @@ def test_what_has_waited_too_long_is_not_answered_late() -> None:
     with pytest.raises(BusyError, match="turn did not come"):
         late.result(20)
     assert values([first, queue.submit(feeds(3))]) == [0, 6]
+    queue.close()
+
+
+def timed(model: Timed, clock: Clock, **limits: Any) -> Batcher:
+    """Return a queue that has run one query, so that it knows what one takes."""
+    queue = Batcher("m", model, Limits(**limits), Uncounted(), clock)
+    values([queue.submit(feeds(0))])
+    while queue._rows_running:  # the answer is there a moment before the thread is done with it
+        time.sleep(0.001)
+    return queue
+
+
+def test_what_could_not_be_run_within_its_time_is_refused_and_not_run() -> None:
+    clock = Clock()
+    model = Timed(clock, 0.1, 0.35)
+    queue = timed(model, clock, wait_s=0.5, batch=1)
+    first = held(model, queue)
+    late = queue.submit(feeds(1))  # 0.1 s before it, as it seems, and 0.1 s of its own
+    model.gate.set()
+    assert values([first]) == [0]
+    with pytest.raises(BusyError, match="turn did not come"):
+        late.result(20)
+    assert clock.now == pytest.approx(0.45)
+    queue.close()
+
+
+def test_the_own_run_counts_when_a_query_is_accepted() -> None:
+    clock = Clock()
+    model = Timed(clock, 0.1)
+    queue = timed(model, clock, wait_s=0.5, batch=8)
+    first = held(model, queue)
+    with pytest.raises(BusyError, match=r"the answer would take 0\.53 s, those before it 0\.12 s"):
+        queue.submit(feeds(1, rows=4))
+    taken = queue.submit(feeds(2, rows=3))
+    model.gate.set()
+    assert values([first, taken]) == [0, 4]
+    queue.close()
+
+
+def test_a_batch_is_not_made_so_large_that_its_first_query_is_late() -> None:
+    clock = Clock()
+    model = Timed(clock, 0.1, 0.4, 0.1)
+    queue = timed(model, clock, wait_s=1.1, batch=8)
+    first = held(model, queue)
+    others = [queue.submit(feeds(i)) for i in range(3)]
+    model.gate.set()
+    assert values([first, *others]) == [0, 0, 2, 4]
+    # After runs of 0.1 and 0.4 s (mean 0.16, deviation 0.06), 0.4 s are gone: two samples end at 0.96, three at 1.12.
+    assert model.sizes == [1, 1, 2, 1]
+    queue.close()
+
+
+def test_a_model_slower_than_the_bound_answers_who_finds_it_idle() -> None:
+    clock = Clock()
+    model = Timed(clock, 3.0)
+    queue = timed(model, clock, wait_s=0.5)
+    first = held(model, queue, 1.0)
+    with pytest.raises(BusyError):
+        queue.submit(feeds(2))
+    model.gate.set()
+    assert values([first]) == [2]
     queue.close()
 
 

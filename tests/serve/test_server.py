@@ -351,8 +351,9 @@ def capacity(server: Server, seconds: float = 2.0) -> float:
     def ask(i: int) -> None:
         stub = Stub(server)
         while time.monotonic() < end:
-            stub("ModelInfer", **raw_query(feeds=HEAVY))
-            count[i] += 1
+            with contextlib.suppress(grpc.RpcError):  # after a disturbed run the second client may be refused
+                stub("ModelInfer", **raw_query(feeds=HEAVY))
+                count[i] += 1
         stub.channel.close()
 
     clients = [threading.Thread(target=ask, args=(i,)) for i in range(2)]
@@ -387,7 +388,7 @@ def test_at_twice_its_capacity_it_refuses_cleanly_and_answers_in_time(tmp_path: 
     assert all("grpc-retry-pushback-ms" in dict(error.trailing_metadata()) for error in refused)
     assert len(refused) > 0.2 * sent
     assert len(answered) > 0.5 * most * 5, "it answers as many as it can while it refuses the others"
-    assert late < WAIT_S + 1.0, "its own bound, and what a busy machine adds"
+    assert late <= WAIT_S, "its own bound, with what the client and gRPC add"
     assert status == 200
     assert descriptors < 60
 
