@@ -208,10 +208,11 @@ test-tensorrt: .venv-tensorrt/.ready .venv-peers-minilm/.ready
 	  pytest pytest-timeout scikit-image scikit-learn
 	touch $@
 
-# Other machines and registries: a real OpenSSH server and CNCF's registry on loopback, every system call of an
-# installation and a pull killed, 1,000 switches under load, updaters by their own tools (Mender's client where mender-client
-# is installed). Root installs what lacks from Debian; else tests are skipped.
-DEVICE_PACKAGES := openssh-server docker-registry strace rauc squashfs-tools mender-artifact dbus
+# Other machines and registries: a real OpenSSH server and CNCF's registry on loopback, 40 boards in network namespaces
+# (as root), every system call of an installation, a rollback and a pull killed, and the power cut there (simulated),
+# 1,000 switches under load, updaters by their own tools (Mender's client where mender-client is installed). Root installs
+# what lacks from Debian; else tests are skipped.
+DEVICE_PACKAGES := openssh-server docker-registry iproute2 strace rauc squashfs-tools mender-artifact dbus
 
 test-device: $(READY)
 	@if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \

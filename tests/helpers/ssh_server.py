@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parents[2]
 
 _SERVER = """
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {folder}/host_key
 PidFile {folder}/sshd.pid
 AuthorizedKeysFile {folder}/user_key.pub
@@ -33,7 +33,7 @@ LogLevel ERROR
 """
 _CLIENT = """
 Host {name}
-  HostName 127.0.0.1
+  HostName {address}
   Port {port}
   User {user}
   IdentityFile {folder}/user_key
@@ -47,8 +47,8 @@ Host {name}
 class Server:
     """A running sshd; what logs in has its home, cache and Python path below ``home``."""
 
-    def __init__(self, folder: Path, port: int) -> None:
-        self.folder, self.port = folder, port
+    def __init__(self, folder: Path, port: int, address: str = "127.0.0.1") -> None:
+        self.folder, self.port, self.address = folder, port, address
         self.home = folder / "home"
         self.config = folder / "config"
 
@@ -57,7 +57,12 @@ class Server:
         with self.config.open("a") as file:
             file.write(
                 _CLIENT.format(
-                    name=name, port=port or self.port, user=getpass.getuser(), folder=self.folder, folder_name="board"
+                    name=name,
+                    address=self.address,
+                    port=port or self.port,
+                    user=getpass.getuser(),
+                    folder=self.folder,
+                    folder_name="board",
                 )
             )
         return name
@@ -75,8 +80,15 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(folder: Path, python_path: str | None = None, **environment: str) -> Iterator[Server]:
-    """Run sshd until the block ends."""
+def serving(
+    folder: Path,
+    python_path: str | None = None,
+    *,
+    address: str = "127.0.0.1",
+    within: Sequence[str] = (),
+    **environment: str,
+) -> Iterator[Server]:
+    """Run sshd until the block ends, perhaps by a command that puts it elsewhere (``within``)."""
     assert SSHD is not None
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("host_key", "user_key"):
@@ -84,7 +96,7 @@ def serving(folder: Path, python_path: str | None = None, **environment: str) ->
         subprocess.run(words, check=True, capture_output=True)
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    server = Server(folder, free_port())
+    server = Server(folder, free_port(), address)
     server.home.mkdir()
     (folder / "bin").mkdir()
     (folder / "bin" / "python3").symlink_to(sys.executable)
@@ -94,14 +106,19 @@ def serving(folder: Path, python_path: str | None = None, **environment: str) ->
         "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", **environment,
     }  # fmt: skip
     words = " ".join(f'"{name}={value}"' for name, value in known.items())
-    (folder / "sshd_config").write_text(_SERVER.format(port=server.port, folder=folder, environment=words))
+    (folder / "sshd_config").write_text(
+        _SERVER.format(port=server.port, address=address, folder=folder, environment=words)
+    )
     key = (folder / "host_key.pub").read_text().split()
     (folder / "known_hosts").write_text(f"board {key[0]} {key[1]}\n")
     server.add_name("board")
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
+        process = subprocess.Popen([*within, SSHD, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log)
     try:
-        _wait(server, process)
+        if within:
+            _wait_for_its_process_id(folder, process)
+        else:
+            _wait(server, process)
         yield server
     finally:
         process.terminate()
@@ -115,6 +132,16 @@ def _wait(server: Server, process: subprocess.Popen[bytes]) -> None:
             return
         time.sleep(0.05)
     raise AssertionError((server.folder / "log").read_text())
+
+
+def _wait_for_its_process_id(folder: Path, process: subprocess.Popen[bytes]) -> None:
+    """Wait for a server that cannot be reached from here; sshd writes its id once it listens."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder / "sshd.pid").exists():
+            return
+        time.sleep(0.05)
+    raise AssertionError((folder / "log").read_text())
 
 
 class CutLink:

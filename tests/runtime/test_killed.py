@@ -2,6 +2,9 @@
 
 strace counts the calls of a whole run and kills the process at one of them; the next run finishes the work. The golden
 vectors are not run here, so that a run is short: they run in a process of their own, whose death is tested elsewhere.
+
+A cut of the power is simulated: a library before libc notes at each fsync what is on the disk from then on, and after
+the kill everything else is taken away, once the bytes that were not flushed, once the names too (``power_cut.py``).
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from power_cut import STATES, Disk, unsynced_library
 from small_bundles import small_bundle
 
 from edgepack.bundle.archive import open_bundle
@@ -53,7 +58,7 @@ install.install(bundle, root) if verb == "install" else install.rollback(root)
 _CALL = re.compile(r"^(\w+)\((.*)")
 
 
-def run(folder: Path, *words: object, strace: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *words: object, strace: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     command = [*((STRACE, *strace) if strace else ()), sys.executable, "-X", "frozen_modules=on", folder / "driver.py"]
     return subprocess.run(
         [str(word) for word in (*command, *words)], capture_output=True, text=True, check=False,
@@ -61,10 +66,16 @@ def run(folder: Path, *words: object, strace: tuple[str, ...] = ()) -> subproces
     )  # fmt: skip
 
 
-def calls(folder: Path, root: Path, *words: object) -> list[tuple[str, int]]:
+def kill_at(name: str, number: int) -> tuple[str, ...]:
+    """Return strace's options that kill at the given call of its kind."""
+    return ("-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={number}")
+
+
+def calls(folder: Path, root: Path, *words: object, disk: Disk | None = None) -> list[tuple[str, int]]:
     """Return the system calls of a whole run since it first named the root, each with its number among its like."""
     log = folder / "strace.log"
-    done = run(folder, *words, strace=("-s", "300", "-o", str(log)))
+    watched = disk.watched() if disk is not None else ()
+    done = run(folder, *words, strace=(*watched, "-s", "300", "-o", str(log)))
     assert done.returncode == 0, done.stderr
     seen: dict[str, int] = {}
     found, begun = [], False
@@ -108,8 +119,7 @@ def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: 
     for name, number in points[::share]:
         shutil.rmtree(root)
         shutil.copytree(saved, root, symlinks=True)
-        inject = ("-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={number}")
-        done = run(tmp_path, verb, root, second, strace=inject)
+        done = run(tmp_path, verb, root, second, strace=kill_at(name, number))
         if done.returncode == 0:  # a run may have a call less than the one that was counted
             missed += 1
             assert is_whole(root).current.version == after  # type: ignore[union-attr]
@@ -147,8 +157,7 @@ def test_a_pull_killed_at_any_system_call_leaves_nothing_half(tmp_path: Path, sh
     for name, number in points[::share]:
         shutil.rmtree(out)
         out.mkdir()
-        inject = ("-o", "/dev/null", "-e", f"trace={name}", "-e", f"inject={name}:signal=SIGKILL:when={number}")
-        missed += run(tmp_path, tmp_path / "usb", out, strace=inject).returncode == 0
+        missed += run(tmp_path, tmp_path / "usb", out, strace=kill_at(name, number)).returncode == 0
         path = out / good.name
         if path.exists():
             whole += 1
@@ -157,4 +166,89 @@ def test_a_pull_killed_at_any_system_call_leaves_nothing_half(tmp_path: Path, sh
             assert run(tmp_path, tmp_path / "usb", out).returncode == 0
             assert path.read_bytes() == good.read_bytes()
     print(f"pull: killed at {len(points[::share]) - missed} of {len(points)} calls, {whole} after it had its name")
+    assert missed <= len(points) // 50
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return unsynced_library(tmp_path_factory.mktemp("unsynced"))
+
+
+SHARES = pytest.mark.parametrize(
+    "share",
+    [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(7200)])],
+    ids=["some", "every"],
+)
+
+
+@pytest.mark.parametrize("verb", ["install", "rollback"])
+@SHARES
+def test_a_power_cut_at_any_system_call_leaves_a_whole_version(
+    tmp_path: Path, library: Path, verb: str, share: int
+) -> None:
+    root, saved = tmp_path / "root", tmp_path / "saved"
+    (tmp_path / "driver.py").write_text(DRIVER)
+    install(small_bundle(tmp_path / "1", 2, version="1"), root)
+    second = small_bundle(tmp_path / "2", 3, version="2")
+    before, after = "1", "2"
+    if verb == "rollback":
+        install(second, root)
+        before, after = after, before
+    shutil.copytree(root, saved, symlinks=True)
+    points = calls(tmp_path, root, verb, root, second, disk=Disk(library, root, tmp_path / "disk"))
+    versions, lost, missed = [], 0, 0
+    for name, number in points[::share]:
+        shutil.rmtree(root)
+        shutil.copytree(saved, root, symlinks=True)
+        disk = Disk(library, root, tmp_path / "disk")
+        done = run(tmp_path, verb, root, second, strace=(*disk.watched(), *kill_at(name, number)))
+        if done.returncode == 0:
+            missed += 1
+            continue
+        left = disk.left()
+        for state in STATES:
+            lost += disk.become(left, state)
+            found = is_whole(root)
+            versions.append(found.current.version)  # type: ignore[union-attr]
+            if verb == "install" or versions[-1] == before:
+                again = run(tmp_path, verb, root, second)
+                assert again.returncode == 0, f"{name} {number}, {state}: {again.stderr}"
+                assert is_whole(root).current.version == after  # type: ignore[union-attr]
+    print(
+        f"{verb}: power cut at {len(points[::share]) - missed} of {len(points)} calls, {len(versions)} disks, "
+        f"{lost} without something that was written; {versions.count(after)} after the switch"
+    )
+    assert missed <= len(points) // 50
+    assert set(versions) <= {before, after}
+    assert before in versions
+    assert lost or share > 1
+
+
+@SHARES
+def test_a_pull_and_a_power_cut_leave_nothing_half(tmp_path: Path, library: Path, share: int) -> None:
+    good = small_bundle(tmp_path / "good", 2)
+    push(good, Folder(tmp_path / "usb"))
+    (tmp_path / "driver.py").write_text(PULL)
+    out = tmp_path / "out"
+    out.mkdir()
+    points = calls(tmp_path, out, tmp_path / "usb", out, disk=Disk(library, out, tmp_path / "disk"))
+    whole = lost = missed = 0
+    for name, number in points[::share]:
+        shutil.rmtree(out)
+        out.mkdir()
+        disk = Disk(library, out, tmp_path / "disk")
+        done = run(tmp_path, tmp_path / "usb", out, strace=(*disk.watched(), *kill_at(name, number)))
+        missed += done.returncode == 0
+        left = disk.left()
+        for state in STATES:
+            lost += disk.become(left, state)
+            path = out / good.name
+            whole += path.exists()
+            if not path.exists():
+                assert run(tmp_path, tmp_path / "usb", out).returncode == 0
+            assert path.read_bytes() == good.read_bytes(), f"{name} {number}, {state}"
+    print(
+        f"pull: power cut at {len(points[::share]) - missed} of {len(points)} calls, "
+        f"{lost} disks without something that was written; {whole} after it had its name"
+    )
     assert missed <= len(points) // 50
