@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from types import MappingProxyType
 
 from edgepack.errors import ConfigError
 
-# The package that fsspec needs for each, None where it needs no other one.
-PACKAGES = MappingProxyType({"s3": "s3fs", "gs": "gcsfs", "file": None})
+PROTOCOLS = ("file", "gs", "s3")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _PART = re.compile(r"[A-Za-z0-9._ @=+-]+")
 _READ_ONLY = "read-only"
@@ -38,7 +36,7 @@ def parse_address(where: str) -> Address:
     """Return the shared store that ``where`` names. Raises ``ConfigError`` for one that cannot be meant."""
     url, _, mode = where.partition("?")
     protocol, _, path = url.partition("://")
-    if protocol not in PACKAGES:
+    if protocol not in PROTOCOLS:
         raise _wrong(where, f"{protocol}:// is not known")
     if mode not in ("", _READ_ONLY):
         raise _wrong(where, f"?{mode} is not known")

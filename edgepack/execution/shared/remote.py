@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib
 import logging
 import os
 import secrets
@@ -17,15 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgepack.errors import ToolchainError
-from edgepack.execution.shared.address import PACKAGES, Address
+from edgepack.execution.shared.address import Address
+from edgepack.execution.shared.files import open_files
 
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _TRIES = 3
 _PAUSE_S = 0.3  # before the second try, and three times as long before the third
 _PIECE_BYTES = 4 << 20
-_CONNECT_S, _READ_S = 10, 30
 # An answer must not come forever: this long, and as long as this speed takes.
 _LEAST_S, _LEAST_BYTES_PER_S = 60.0, 100_000
 _TEMPORARY = ".edgepack-"
@@ -58,7 +56,7 @@ class Remote:
     def __init__(self, address: Address, pause_s: float = _PAUSE_S) -> None:
         """Open it without asking it anything. Raises ``ToolchainError`` where a package is missing."""
         self.address, self._pause_s = address, pause_s
-        self._files = _open(address)
+        self._files = open_files(address)
 
     def read(self, name: str, most_bytes: int) -> bytes:
         """Return what a name holds. Raises ``AbsentError``, ``RemoteError``, ``DamagedError`` above ``most_bytes``."""
@@ -188,26 +186,3 @@ def _written(info: dict[str, Any]) -> float:
 
         found = datetime.fromisoformat(found)
     return float(found.timestamp()) if hasattr(found, "timestamp") else float(found)
-
-
-def _open(address: Address) -> Any:
-    """Return fsspec's file system for an address, one that remembers no listing."""
-    package = PACKAGES[address.protocol]
-    for needed in ("fsspec", *((package,) if package else ())):
-        try:
-            importlib.import_module(needed)
-        except ModuleNotFoundError:
-            extra = {"s3": "s3-store", "gs": "gs-store", "file": "shared-store"}[address.protocol]
-            raise ToolchainError(
-                f"--store {address.url} needs the package {needed}", hint=f"pip install 'edgepack[{extra}]'"
-            ) from None
-    import fsspec
-
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if address.protocol == "s3":
-        times = {"connect_timeout": _CONNECT_S, "read_timeout": _READ_S, "retries": {"max_attempts": 1}}
-        options["config_kwargs"] = times
-    files = fsspec.filesystem(address.protocol, **options)
-    if address.protocol == "s3":
-        files.retries = 1  # it is tried again here, for every kind of store
-    return files

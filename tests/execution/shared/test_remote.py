@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from pathlib import Path
 
 import pytest
 
-from edgepack.errors import ToolchainError
-from edgepack.execution.shared.address import Address, parse_address
+from edgepack.execution.shared.address import parse_address
 from edgepack.execution.shared.remote import AbsentError, DamagedError, Remote, RemoteError
 
 
@@ -82,11 +80,3 @@ def test_a_call_is_tried_three_times(remote: Remote, monkeypatch: pytest.MonkeyP
     with pytest.raises(RemoteError, match="OSError"):
         remote.read("x", 5)
     assert len(calls) == 3
-
-
-@pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs"), ("file", "fsspec")])
-def test_a_missing_package_is_named(protocol: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ToolchainError, match=package) as caught:
-        Remote(Address(protocol, "bucket/x"))
-    assert "pip install 'edgepack[" in caught.value.hint
