@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-cluster bench-device bench-report \
-  bench-tvm bench-tvm-tuning peers peers-short sources test-aarch64 test-browser test-install test-tensorrt test-signing test-serving test-device \
+  bench-tvm bench-tvm-tuning peers peers-short sources test-aarch64 test-browser test-install test-tensorrt test-signing test-serving test-device test-cluster \
   tvm-models lock clean
 .DELETE_ON_ERROR:
 
@@ -43,7 +43,7 @@ demo: $(READY)
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long (minutes each), 'test-fast' also what
 # is marked slow, 'test-all' only what has a target of its own: test-install, test-browser, and
-# what test-device and test-serving have of every kill and of load.
+# what test-device, test-serving and test-cluster have of every kill, of load and of several machines.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
@@ -221,6 +221,11 @@ test-device: $(READY)
 	$(BIN)/python -m pytest -q -s tests/remote tests/registry tests/trust tests/updaters tests/pipeline/test_measure_on.py \
 	  tests/runtime/test_killed.py tests/runtime/test_receive.py tests/runtime/test_trial.py tests/runtime/test_watch.py \
 	  tests/serve/test_switches.py
+
+# The example of docs/many-machines.md on three machines made of network namespaces, one of which goes away, and workers of
+# one machine. Needs root and iproute2, else the first is skipped (about 5 minutes).
+test-cluster: $(READY)
+	$(BIN)/python -m pytest -q -s tests/pipeline/test_many_machines.py tests/pipeline/test_cluster.py
 
 # Signatures and roots of trust as OpenSSF's model_signing and python-tuf see them. (model-signing needs pyopenssl and
 # does not say so.)

@@ -54,12 +54,13 @@ def call(
     track: Path | None = None,
     limit_option: str = "--compile-limit",
     said: Callable[[str], None] | None = None,
+    folder: Path | None = None,
 ) -> T:
     """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
 
     Without ``log``, or with one in a scratch folder, errors tell the last words instead of a file that will be gone.
     ``limit_option`` is what the user gives for more time. ``said`` is called with each line that the user's own code
-    prints while it runs; the log has it too.
+    prints while it runs; the log has it too. ``folder`` is where the child runs, else where this process does.
     The function must be importable by its module and name. ``track`` is a folder in which the child keeps what files
     the function read (see ``reads.py``). Whatever happens, no process of the child's group is left.
     Raises the ``EdgepackError`` that the function raised; ``ChildError`` when the process crashed or took longer than
@@ -68,7 +69,7 @@ def call(
     with contextlib.ExitStack() as stack:
         place = log if log is not None else stack.enter_context(scratch_folder()) / "child.log"
         about = _About(_title(function), place, not in_scratch(place), limit_s, limit_option)
-        return _call(function, arguments, about, _Heard(progress, said), environment, track)
+        return _call(function, arguments, about, _Heard(progress, said), _Around(environment or {}, folder), track)
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,14 @@ class _Heard:
 
     progress: Progress
     said: Callable[[str], None] | None
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What is set up for a child: variables besides those of this process, and the folder that it runs in."""
+
+    environment: Mapping[str, str]
+    folder: Path | None
 
 
 @dataclass(frozen=True)
@@ -102,7 +111,7 @@ def _call(
     arguments: tuple[Any, ...],
     about: _About,
     heard: _Heard,
-    environment: Mapping[str, str] | None,
+    around: _Around,
     track: Path | None,
 ) -> T:
     log, killed_before = about.log, _killed_for_memory()
@@ -114,7 +123,7 @@ def _call(
         "track": str(track) if track is not None else None,
     }
     deadline = time.monotonic() + about.limit_s
-    with _child(request, log, environment) as (process, reading):
+    with _child(request, log, around) as (process, reading):
         try:
             answer = _listen(process, reading, deadline, heard)
         except _TooLong:
@@ -144,9 +153,7 @@ class _TooLong(Exception):  # noqa: N818  (not an error that leaves this module)
 
 
 @contextmanager
-def _child(
-    request: Mapping[str, Any], log: Path, environment: Mapping[str, str] | None
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def _child(request: Mapping[str, Any], log: Path, around: _Around) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Start the child and yield it with the pipe that it answers through; kill its whole group in the end."""
     with storage_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -162,7 +169,8 @@ def _child(
                     stderr=output,
                     pass_fds=(writing,),
                     start_new_session=True,
-                    env={**os.environ, **_import_path(), **(environment or {})},
+                    env={**os.environ, **_import_path(), **around.environment},
+                    cwd=around.folder,
                 )
             except OSError as error:
                 os.close(reading)

@@ -49,6 +49,7 @@ _MOST_LOCAL = 256
 class WorkerFacts:
     """What must be the same on a worker as here, by its name; ``machine`` tells where it runs, and what that has.
 
+    ``sees``: it sees the folder of the store; ``lacks`` is the folder that the build runs in, where it has none such.
     ``gpus`` are the numbers, as CUDA counts, of the GPUs that processes of the worker's environment may use.
     """
 
@@ -58,11 +59,14 @@ class WorkerFacts:
     sees: bool
     memory_bytes: int = 0
     gpus: tuple[str, ...] = ()
+    lacks: str = ""
 
     def differs(self, here: WorkerFacts) -> str | None:
         """Return in words why a worker must not be given stages; None where it may."""
         if not self.sees:
             return "it does not see the folder of the store"
+        if self.lacks:
+            return f"it does not see {self.lacks}, the folder that the build runs in"
         for name in sorted({*self.tools, *here.tools}):
             theirs, ours = self.tools.get(name), here.tools.get(name)
             if theirs != ours:
@@ -70,10 +74,10 @@ class WorkerFacts:
         return None if self.processor == here.processor else f"its processor is another one ({self.processor[0]})"
 
 
-def worker_facts(root: str, probe: str, text: str) -> WorkerFacts:
+def worker_facts(root: str, probe: str, text: str, folder: str) -> WorkerFacts:
     """Return the facts of this process; ``root`` is the module whose code and packages count, ``probe`` holds ``text``.
 
-    A build calls it on every worker.
+    A build that runs in ``folder`` calls it on every worker.
     """
     host = host_facts()
     try:
@@ -93,6 +97,7 @@ def worker_facts(root: str, probe: str, text: str) -> WorkerFacts:
         sees,
         host.memory_bytes,
         _gpus(named=host.gpu is not None),
+        "" if Path(folder).is_dir() else folder,
     )
 
 
@@ -156,6 +161,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
                 track=Path(task["track"]) if task["track"] is not None else None,
                 said=said.append,
                 environment=_own_gpu() if task["gpu"] else None,
+                folder=Path(task["folder"]),
             )
     except errors.EdgepackError as error:
         kept = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
@@ -215,7 +221,7 @@ class Cluster:
         """
         self._looked = time.monotonic()
         self._refill = refill
-        self._client, self._turns, self._root, self._note = client, turns, root, note
+        self._client, self._turns, self._note = client, turns, note
         self._lock = threading.Lock()
         self._good: dict[str, WorkerFacts] = {}
         self._shares: dict[str, Share] = {}
@@ -223,10 +229,11 @@ class Cluster:
         self._refused: set[str] = set()
         turns.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         turns.mkdir(exist_ok=True, mode=0o755)
-        self._text = secrets.token_hex(16)
+        text = secrets.token_hex(16)
         self._probe = turns / f"probe-{secrets.token_hex(4)}.log"
-        self._probe.write_text(self._text, encoding="ascii")
-        self._here = worker_facts(root, str(self._probe), self._text)
+        self._probe.write_text(text, encoding="ascii")
+        self._asked = (root, str(self._probe), text, str(Path.cwd()))
+        self._here = worker_facts(*self._asked)
         self.workers()
 
     def close(self) -> None:
@@ -260,7 +267,7 @@ class Cluster:
                 if self._refused or time.monotonic() > deadline:
                     raise ToolchainError(
                         "no worker may be given a stage: " + ("; ".join(sorted(self._refused)) or "none is there"),
-                        hint="start workers with the same edgepack and packages, which see the folder of --store",
+                        hint="start workers with the same edgepack and packages that see this folder and the one of --store",
                     )
                 time.sleep(0.2)
 
@@ -284,7 +291,7 @@ class Cluster:
         new = [address for address in known if address not in self._good]
         if not new:
             return
-        found = self._client.run(worker_facts, self._root, str(self._probe), self._text, workers=new, on_error="return")
+        found = self._client.run(worker_facts, *self._asked, workers=new, on_error="return")
         for address, facts in found.items():
             if isinstance(facts, OSError):
                 continue  # it went away while it was asked
@@ -328,6 +335,7 @@ class Cluster:
             "alone": known.host == "speed",
             "gpu": False,
             "out": str(arguments[-1]),
+            "folder": str(Path.cwd()),
         }
         answer = self._answer(task, known, needs_of(arguments))
         for line in answer["said"]:
@@ -422,7 +430,7 @@ def open_cluster(workers: str, store: Path, root: str, note: Callable[[str], Non
     """
     kind, _, where = workers.partition(":")
     with contextlib.ExitStack() as stack:
-        _require_dask()
+        _load_dask()
         if kind == "local" and where.isdigit() and 1 <= int(where) <= _MOST_LOCAL:
             client, refill = stack.enter_context(_local(int(where)))
         elif kind == "dask" and where.startswith("//") and ":" in where:
@@ -437,11 +445,14 @@ def open_cluster(workers: str, store: Path, root: str, note: Callable[[str], Non
         yield cluster
 
 
-def _require_dask() -> None:
+def _load_dask() -> None:
+    """Import dask.distributed, and let it say nothing by itself. Raises ``ToolchainError`` where it is not there."""
     try:
         import distributed  # noqa: F401
     except ModuleNotFoundError:
         raise ToolchainError("dask.distributed is not installed", hint="pip install 'edgepack[cluster]'") from None
+    for name in ("distributed", "distributed.client"):  # these two have levels of their own
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what ends or is gone is told by us
 
 
 @contextmanager
@@ -450,7 +461,6 @@ def _local(count: int) -> Iterator[tuple[Any, Callable[[], bool]]]:
     import dask
     from distributed import Client, LocalCluster
 
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # a worker that ends is told by us
     settings = {
         "distributed.scheduler.allowed-failures": _DEATHS,
         "distributed.deploy.lost-worker-timeout": "2s",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import random
 import signal
@@ -228,6 +229,17 @@ def test_a_worker_with_another_tool_is_refused_by_name(scheduler: Any) -> None:
     assert any("worker stale" in note for note in notes)
 
 
+def test_a_worker_runs_stages_where_the_build_runs(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of models and samples are those of the build: a worker looked for them in its own folder."""
+    address, folder, running = scheduler
+    running.append(dask(folder, "worker", address, *WORKER, "elsewhere"))
+    (folder / "here").mkdir()
+    monkeypatch.chdir(folder / "here")
+    with open_cluster(f"dask:{address.removeprefix('tcp:')}", folder / "store", ROOT, lambda _: None) as cluster:
+        runner(folder, cluster).run(cluster_stages.work, 1, 0.0, "diary")
+    assert len(told(folder / "here" / "diary", "begin")) == 1
+
+
 def test_a_scheduler_that_dies_ends_the_build_with_what_to_do(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     address, folder, running = scheduler
     monkeypatch.setattr(module, "_LOOK_S", 0.5)
@@ -247,6 +259,8 @@ def test_a_scheduler_that_dies_ends_the_build_with_what_to_do(scheduler: Any, mo
     assert cluster.gone
     with pytest.raises(ToolchainError, match="the scheduler is gone"):
         cluster.workers()
+    # dask would print a traceback of its own before ours
+    assert not logging.getLogger("distributed.client").isEnabledFor(logging.ERROR)
     assert len(list((folder / "store" / "work").glob("*/made.txt"))) >= 1
 
 
@@ -274,6 +288,7 @@ HERE = WorkerFacts({"edgepack's code": "a", "onnx": "1"}, ("cpu", "x86_64", "avx
         (HERE, None),
         (WorkerFacts(HERE.tools, HERE.processor, "other", sees=True), None),
         (WorkerFacts(HERE.tools, HERE.processor, "m", sees=False), "does not see the folder of the store"),
+        (WorkerFacts(HERE.tools, HERE.processor, "m", sees=True, lacks="/x"), "does not see /x, the folder that the"),
         (WorkerFacts({**HERE.tools, "onnx": "2"}, HERE.processor, "m", sees=True), "onnx 2, this build 1"),
         (WorkerFacts({"onnx": "1"}, HERE.processor, "m", sees=True), "edgepack's code not at all, this build a"),
         (WorkerFacts({**HERE.tools, "more": "2"}, HERE.processor, "m", sees=True), "more 2, this build not at all"),
