@@ -267,7 +267,8 @@ class Cluster:
                 if self._refused or time.monotonic() > deadline:
                     raise ToolchainError(
                         "no worker may be given a stage: " + ("; ".join(sorted(self._refused)) or "none is there"),
-                        hint="start workers with the same edgepack and packages that see this folder and the one of --store",
+                        hint="start workers with the same edgepack and packages, "
+                        "which see this folder and the one of --store",
                     )
                 time.sleep(0.2)
 
