@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edgepack.engines.costs import PrecisionCosts
+
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 # Operators that only move values or choose among them: output and input have one scale.
 MOVES = frozenset(
@@ -34,6 +36,7 @@ class EngineTable:
     ``fuses_scales``: a multiplication by a constant for each channel costs nothing beside a convolution or a Q/DQ.
     ``runs_signed``: int8 activations around zero run in int8 as well as uint8 ones; ``runs_clips``: a Clip in front of
     a QuantizeLinear costs next to nothing. Both are asked of models that come quantized.
+    ``costs``: what operators cost in float and in int8, where that was measured.
     ``demands``: rules without which the engine refuses the model, by their key, and ``demand`` says so in words.
     """
 
@@ -48,5 +51,6 @@ class EngineTable:
     fuses_scales: bool = True
     runs_signed: bool = False
     runs_clips: bool = True
+    costs: PrecisionCosts | None = None
     demands: Mapping[str, object] = field(default_factory=dict)
     demand: str = ""

@@ -25,6 +25,8 @@ from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
 from edgepack.graph.prepare import prepare, prepare_plain
 from edgepack.pipeline.command_line import build_command
+from edgepack.pipeline.faster import NOTE as PLACEMENT
+from edgepack.pipeline.faster import Placed, place_for_speed
 from edgepack.pipeline.gate import Attempt, Limits, meet_gate
 from edgepack.pipeline.measure_on import measure_on
 from edgepack.pipeline.not_faster import explain
@@ -256,6 +258,10 @@ def build_row(
         if ranges is not None and settings.method != "plain" and _misses_gate(evaluation, _limits(settings)):
             attempt, trials = _meet_gate(plan, original, target, ranges, attempt, runner)
             evaluation = attempt.evaluation
+        elif ranges is not None and _may_place(plan, target):
+            placed = _place_for_speed(plan, original, target, ranges, attempt, runner)
+            attempt, evaluation = placed.attempt, placed.attempt.evaluation
+            notes |= {PLACEMENT: placed.note} if placed.note is not None else {}
         _check(evaluation, settings, precision, len(trials), original.warnings)
         records = _layer_records(original, target, attempt, runner, notes) if ranges is not None else None
         embedded = embed_attempt(plan, original, target, attempt, runner) if settings.embed else None
@@ -398,6 +404,18 @@ def _meet_gate(
     plan: BuildPlan, original: Original, target: Target, ranges: Ranges, first: Attempt, runner: StageRunner
 ) -> tuple[Attempt, tuple[Trial, ...]]:
     """Return the attempt that meets the gate, or the first one where none does, and all that were tried."""
+    build_with, time = _means(plan, original, target, ranges, runner)
+    outcome = meet_gate(
+        runner, original.model, ranges, target.quantization, _calibration(original), first,
+        _limits(plan.settings), build_with, time if is_this_host(target) else None,
+    )  # fmt: skip
+    return outcome.attempt or first, outcome.trials
+
+
+def _means(
+    plan: BuildPlan, original: Original, target: Target, ranges: Ranges, runner: StageRunner
+) -> tuple[Callable[[QuantizationRules, str], Attempt], Callable[[tuple[Attempt, ...]], tuple[int, ...]]]:
+    """Return what builds an int8 attempt by given rules, and what measures the median latencies of attempts in ns."""
 
     def build_with(rules: QuantizationRules, detail: str) -> Attempt:
         return build_attempt(plan, original, target, "int8", ranges, rules, detail, runner)
@@ -408,11 +426,26 @@ def _meet_gate(
         title = f"{len(models)} models in turn, {target.id}"
         return runner.run(median_latencies, models, original.golden, options, title=title)
 
-    outcome = meet_gate(
-        runner, original.model, ranges, target.quantization, _calibration(original), first,
-        _limits(plan.settings), build_with, time if is_this_host(target) else None,
-    )  # fmt: skip
-    return outcome.attempt or first, outcome.trials
+    return build_with, time
+
+
+def _may_place(plan: BuildPlan, target: Target) -> bool:
+    """Say whether the speed of int8 is compared with fp32's here, and what operators cost is known."""
+    settings, table = plan.settings, ENGINES.get(target.backend).int8
+    measured = settings.benchmark and is_this_host(target) and "fp32" in target.compute.precisions
+    return measured and settings.method != "plain" and table is not None and table.costs is not None
+
+
+def _place_for_speed(
+    plan: BuildPlan, original: Original, target: Target, ranges: Ranges, first: Attempt, runner: StageRunner
+) -> Placed:
+    """Return the attempt that is kept where int8 is not clearly faster than fp32."""
+    build_with, time = _means(plan, original, target, ranges, runner)
+    rules = target.quantization
+    plain = build_attempt(plan, original, target, "fp32", None, rules, "", runner)
+    return place_for_speed(
+        runner, original.model, ranges, rules, plain, first, _limits(plan.settings), build_with, time
+    )
 
 
 def _layer_records(

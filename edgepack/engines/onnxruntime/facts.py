@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from edgepack.engines import Engine, RunSpace
 from edgepack.engines.int8 import COMPUTES, MOVES, EngineTable
+from edgepack.engines.onnxruntime.int8_costs import COSTS
 
 _MOVES = MOVES - {"DepthToSpace", "SpaceToDepth"}
 _COMPUTES = COMPUTES - {"Sub"}
@@ -19,6 +20,7 @@ INT8 = EngineTable(
     fuses_scales=False,
     # Of 1.31.1, ResNet20: 57 such clips cost 1.8 ms instead of 0.48 (CPU ms, one thread, AVX-512 with VNNI).
     runs_clips=False,
+    costs=COSTS,
 )
 
 ENGINE = Engine(

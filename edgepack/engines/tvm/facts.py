@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from edgepack.engines import Engine
 from edgepack.engines.onnxruntime.facts import INT8
 
@@ -14,7 +16,7 @@ ENGINE = Engine(
     self_contained=True,
     functions="edgepack.engines.tvm.interface",
     # TVM imports Q/DQ bit-exactly; ONNX Runtime's placement names every int8 operator, which its legalization needs.
-    int8=INT8,
+    int8=dataclasses.replace(INT8, costs=None),
     pixels="0",
     fixed_shapes=True,
     kernels="edgepack.engines.tvm.tuning.tune",
