@@ -72,7 +72,7 @@ def _knows_shapes(plan: Plan) -> bool:
 
 def least_cost(plan: Plan, costs: PrecisionCosts) -> Worth:
     """Return the cheapest choice of what a plan computes in int8."""
-    graph = _costs_of(plan, costs)
+    graph = choices_of(plan, costs)
     chosen = graph.cheapest()
     everything = frozenset(plan.placement.nodes)
     left = tuple(plan.index.nodes[number].name for number in sorted(everything - chosen))
@@ -152,7 +152,8 @@ class Choices:
 # --- what a plan costs ------------------------------------------------------------------------------------------------
 
 
-def _costs_of(plan: Plan, costs: PrecisionCosts) -> Choices:
+def choices_of(plan: Plan, costs: PrecisionCosts) -> Choices:
+    """Return what each operator of a plan, by its number, costs in int8 and in float, and what conversions cost."""
     return _Coster(plan, costs).choices()
 
 

@@ -16,7 +16,7 @@ from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, save, 
 from edgepack.graph.load import load_model
 from edgepack.quantize import quantize
 from edgepack.quantize.plan import make_plan
-from edgepack.quantize.worthwhile import Choices, find_worthwhile, least_cost
+from edgepack.quantize.worthwhile import Choices, choices_of, find_worthwhile, least_cost
 from edgepack.specs.target import QuantizationRules
 
 if TYPE_CHECKING:
@@ -141,6 +141,33 @@ def test_the_estimate_of_a_choice_is_that_of_the_placement_it_makes(tmp_path: Pa
     second = least_cost(again, plan.table.costs)
     assert second.left == ()
     assert second.whole_ns == second.least_ns
+
+
+def test_what_is_paid_is_what_the_costs_say(tmp_path: Path) -> None:
+    """Pointwise, SiLU, depthwise, SiLU, twice: of all choices of the first four nodes, three counted by hand."""
+    model = network(tmp_path / "m.onnx", 16, 10)
+    plan = make_plan(model, minmax_ranges(model, random_feeds(model, 1)), RULES)
+    costs, size = plan.table.costs, 16 * 10 * 10
+    assert costs is not None
+    choices = choices_of(plan, costs)
+    number = {node.name: n for n, node in enumerate(plan.index.nodes)}
+    macs = {"pointwise": size * 16, "depthwise": size * 9}
+    floats = 2 * sum(costs.float32[kind].of(size, size, macs[kind]) for kind in macs)
+    floats += 3 * costs.float32["SiLU"].of(size, size, size)  # the last one is float anyway: nobody takes its int8
+    assert choices.cost(frozenset()) == pytest.approx(floats, abs=2000)
+
+    change = costs.int8["pointwise"].of(size, size, macs["pointwise"])
+    change -= costs.float32["pointwise"].of(size, size, macs["pointwise"])
+    to_int8, to_float, layout = (cost.of(size, 0, 0) for cost in (costs.to_int8, costs.to_float, costs.layout))
+    # Sigmoid and Mul read it in float, each by a conversion of its own.
+    alone = floats + change + to_int8 + 2 * (to_float + layout)
+    assert choices.cost(frozenset({number["p0"]})) == pytest.approx(alone, abs=2000)
+
+    silu = sum(costs.int8[kind].of(size, size, size) for kind in ("Sigmoid", "Mul"))
+    silu -= costs.float32["SiLU"].of(size, size, size)
+    together = floats + change + silu + to_int8 + to_float + layout
+    chosen = frozenset(number[name] for name in ("p0", "p0_sigmoid", "p0_mul"))
+    assert choices.cost(chosen) == pytest.approx(together, abs=2000)
 
 
 def test_silu_in_float_is_one_node(tmp_path: Path) -> None:
