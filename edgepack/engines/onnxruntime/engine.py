@@ -159,7 +159,7 @@ def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
 def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
     """Load the model once, then write it as ``model.onnx``, large weights beside it. Raises ``CompileError``.
 
-    What ONNX Runtime does not fuse is joined before (``hard_swish.py``).
+    What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``).
     """
     known = versions()
     if target.engine.device == "CPU":
@@ -183,12 +183,13 @@ def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
     """Write the model with its activations joined; return the files. Weights beside it are not read for this."""
     from edgepack.engines.common.weights import copy_model
     from edgepack.engines.onnxruntime.hard_swish import join_hard_swish
+    from edgepack.engines.onnxruntime.tanh_gelu import join_tanh_gelu
     from edgepack.graph.load import read_proto, save_proto
 
     if model.external:
         return copy_model(model, out, ENTRY)
     proto = read_proto(model)
-    if not join_hard_swish(proto):
+    if not join_hard_swish(proto) + join_tanh_gelu(proto):
         return copy_model(model, out, ENTRY)
     with scratch_folder() as scratch:
         return copy_model(save_proto(proto, scratch, ENTRY), out, ENTRY)

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 from edgepack.graph import passes
 from edgepack.graph.clean.affine import fold_affine
+from edgepack.graph.clean.attention import join_scales
+from edgepack.graph.clean.norms import spell_layer_norm, spell_rms_norm
 from edgepack.graph.clean.pads import fold_pad, pool_from_mean
-from edgepack.graph.clean.spellings import spell_activation, spell_layer_norm
+from edgepack.graph.clean.spellings import spell_activation
 from edgepack.graph.clean.transposes import drop_identity, merge_transposes, push_transpose
 from edgepack.graph.clean.view import View
 
@@ -31,6 +33,8 @@ PASSES: dict[str, Callable[[View], bool]] = {
     "means as pools": pool_from_mean,
     "activations in one spelling": spell_activation,
     "layer norms in one spelling": spell_layer_norm,
+    "RMS norms in one spelling": spell_rms_norm,
+    "attentions scaled in one place": join_scales,
 }
 
 

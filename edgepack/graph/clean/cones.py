@@ -108,3 +108,16 @@ def mean_axes(view: View, node: onnx.NodeProto) -> list[int] | None:
     """Return the axes of a mean; None for all of them, or where they are not known."""
     found: Any = view.value(node.input[1]) if len(node.input) > 1 and node.input[1] else attribute(node, "axes")
     return None if found is None else [int(axis) for axis in found]
+
+
+def is_float(view: View, cone: Cone) -> bool:
+    """Say whether a cone is of float32."""
+    kinds = [view.types[name].elem_type for name in (cone.source, cone.result) if name in view.types]
+    return bool(kinds) and all(kind == 1 for kind in kinds)  # onnx.TensorProto.FLOAT
+
+
+def make_node(view: View, operator: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+    """Return a node with a name that no tensor has."""
+    import onnx
+
+    return onnx.helper.make_node(operator, inputs, [output], name=view.new_name(f"{output}_{operator}"), **attributes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -339,17 +340,14 @@ def erf_gelu(b: Builder, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["keras", "torch", "halves inside"])
-def test_a_gelu_in_every_spelling_is_what_onnx_runtime_fuses(how: str, tmp_path: Path) -> None:
+def test_a_gelu_in_every_spelling_is_what_onnx_runtime_fuses(how: str) -> None:
     b = Builder(0)
     b.add("Neg")
     erf_gelu(b, how)
     proto, counts = cleaned(b)
     assert counts["activations in one spelling"] == (how != "torch")
     assert sorted(n.op_type for n in proto.graph.node) == ["Add", "Div", "Erf", "Mul", "Mul", "Neg"]
-    options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(tmp_path / "m.onnx")
-    onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
-    assert "Gelu" in [node.op_type for node in onnx.load(tmp_path / "m.onnx").graph.node]
+    assert "Gelu" in fused(proto)
 
 
 @pytest.mark.parametrize("division", ["Reciprocal", "Div"])
@@ -420,3 +418,123 @@ def test_a_part_that_something_else_reads_stays() -> None:
     b.add("Add", kept)
     _, counts = cleaned(b)
     assert counts["activations in one spelling"] == 0
+
+
+def tanh_gelu(b: Builder, how: str, cubic: float = 0.044715) -> None:
+    """Write a GELU by tanh: as Hugging Face does, by products, and by a sigmoid, which is the same."""
+    x = b.last
+    root, c, one = (b.constant(np.float32(v)) for v in ((2 / np.pi) ** 0.5, cubic, 1.0))
+    cube = (
+        b.add("Mul", b.add("Mul", x, first=x), first=x)
+        if how == "products"
+        else b.add("Pow", b.constant(np.float32(3)), first=x)
+    )
+    inner = b.add("Mul", root, first=b.add("Add", b.add("Mul", c, first=cube), first=x))
+    if how == "sigmoid":
+        b.add("Mul", b.add("Sigmoid", first=b.add("Add", inner, first=inner)), first=x)
+        return
+    more = b.add("Add", one, first=b.add("Tanh", first=inner))
+    half = b.add("Mul", b.constant(HALF), first=x)
+    b.add("Mul", more, first=half)
+
+
+TANH_GELU = ["Mul", "Pow", "Mul", "Add", "Mul", "Tanh", "Add", "Mul"]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    how=st.sampled_from(["power", "products", "sigmoid"]),
+    cubic=st.sampled_from([0.044715, 0.0448]),
+)
+def test_a_gelu_by_tanh_gets_one_spelling_and_what_is_nearly_one_stays(seed: int, how: str, cubic: float) -> None:
+    b = Builder(seed)
+    b.add("Neg")
+    tanh_gelu(b, how, cubic)
+    proto, counts = cleaned(b)
+    assert counts["activations in one spelling"] == (cubic == 0.044715 and how != "power")
+    if cubic == 0.044715:
+        assert sorted(n.op_type for n in proto.graph.node) == sorted(["Neg", *TANH_GELU])
+
+
+def rms_norm(b: Builder, how: str, epsilon: float, axis: int = -1) -> None:
+    """Write an RMS norm of 4 channels: as torch does, with a power, with one over the root, and without a scale."""
+    x, gamma = b.last, b.normal(4)
+    squares = b.add("Mul", x, first=x) if how == "power" else b.add("Pow", b.constant(np.float32(2)))
+    mean = b.add("ReduceMean", b.constant(np.array([axis], np.int64)), first=squares, keepdims=1)
+    safe = b.add("Add", b.constant(np.float32(epsilon)), first=mean)
+    if how == "power":
+        normal = b.add("Mul", b.add("Pow", b.constant(-HALF), first=safe), first=x)
+    elif how == "one over the root":
+        over = b.add("Div", b.add("Sqrt", first=safe), first=b.constant(np.float32(1)))
+        normal = b.add("Mul", over, first=x)
+    elif how == "no scale":
+        b.add("Div", b.add("Sqrt", first=safe), first=x)
+        return
+    else:
+        normal = b.add("Mul", b.add("Reciprocal", first=b.add("Sqrt", first=safe)), first=x)
+    b.add("Mul", gamma, first=normal, swap=how == "torch")
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**16),
+    how=st.sampled_from(["torch", "power", "one over the root", "no scale"]),
+    epsilon=st.sampled_from([1e-6, 1e-3]),
+)
+def test_an_rms_norm_in_every_spelling_is_what_onnx_runtime_fuses(seed: int, how: str, epsilon: float) -> None:
+    b = Builder(seed)
+    b.add("Abs")
+    rms_norm(b, how, epsilon)
+    proto, counts = cleaned(b)
+    assert counts["RMS norms in one spelling"] == 1
+    assert [n.op_type for n in proto.graph.node][1:] == ["Pow", "ReduceMean", "Add", "Sqrt", "Div", "Mul"]
+    assert fused(proto) == ["Abs", "SimplifiedLayerNormalization"]
+
+
+def fused(proto: onnx.ModelProto) -> list[str]:
+    """Return the operators that ONNX Runtime makes of a graph."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    with TemporaryDirectory() as folder:
+        options.optimized_model_filepath = f"{folder}/m.onnx"
+        onnxruntime.InferenceSession(proto.SerializeToString(), options, ["CPUExecutionProvider"])
+        return [node.op_type for node in onnx.load(f"{folder}/m.onnx").graph.node]
+
+
+def test_an_rms_norm_over_another_axis_stays() -> None:
+    b = Builder(0, ("N", 4, 4, 4))
+    rms_norm(b, "torch", 1e-3, axis=1)
+    _, counts = cleaned(b, (2, 4, 4, 4))
+    assert counts["RMS norms in one spelling"] == 0
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("transposed", ["before", "behind"])
+def test_an_attention_whose_queries_and_keys_are_scaled_keeps_one_product(transposed: str, mask: bool) -> None:
+    b = Builder(0)
+    x = b.add("Relu")
+    queries = b.add("Mul", b.constant(np.float32(0.5)), first=x)
+    if transposed == "before":
+        keys = b.add("Mul", b.constant(np.float32([0.25])), first=b.add("Transpose", first=x, perm=[0, 1, 3, 2]))
+    else:
+        keys = b.add("Transpose", first=b.add("Mul", b.constant(np.float32(0.25)), first=x), perm=[0, 1, 3, 2])
+    b.add("MatMul", keys, first=queries)
+    if mask:
+        b.add("Add", b.normal(8, 8))
+    b.add("Softmax", axis=-1)
+    b.add("MatMul", x)
+    proto, counts = cleaned(b)
+    assert counts["attentions scaled in one place"] == 1
+    assert count(proto, "Mul") == 1
+
+
+def test_a_product_without_a_softmax_keeps_both_its_scales() -> None:
+    b = Builder(0)
+    x = b.add("Relu")
+    keys = b.add("Mul", b.constant(np.float32(0.25)), first=b.add("Transpose", first=x, perm=[0, 1, 3, 2]))
+    b.add("MatMul", keys, first=b.add("Mul", b.constant(np.float32(0.5)), first=x))
+    scores = b.last
+    b.add("Add", scores, first=b.add("Softmax", axis=-1))
+    _, counts = cleaned(b)
+    assert counts["attentions scaled in one place"] == 0
