@@ -6,6 +6,7 @@ on from what it kept. Mutated bundles are refused, forged ones do not compute so
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -36,6 +37,20 @@ def test_a_reader_of_damaged_files(name: str, request: pytest.FixtureRequest, tm
     (line,) = [line for line in said.splitlines() if line.startswith("Done ")]
     print(name, line)
     assert int(line.split()[1]) > 20 * seconds
+
+
+@pytest.mark.slow
+def test_a_run_leaves_no_folder_behind(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    killed = temporary / "edgepack-fuzz-0123456789abcdef"
+    killed.mkdir()
+    os.utime(killed, (0, 0))
+    command = [sys.executable, "-W", "ignore", str(HELPERS / "fuzzing.py"), "manifest", "1", str(tmp_path / "kept")]
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    assert [path.name for path in temporary.iterdir()] == []
 
 
 @pytest.mark.slow

@@ -150,19 +150,20 @@ def scratch_folder(prefix: str = "edgepack-", parent: Path | None = None) -> Ite
     """Yield a new folder that only this user can read, in ``parent`` (None: the system's), and remove it at the end.
 
     It is held by a lock as long as its process lives; those of killed processes go with the next one of the same
-    prefix.
+    prefix. A process that was forked meanwhile leaves it alone, whatever it closes or however it ends.
     """
     root = parent if parent is not None else Path(tempfile.gettempdir())
     _sweep_folders(root, prefix)
     folder = root / (prefix + secrets.token_hex(8))  # 64 bits: a name that nobody else gives to a folder
     folder.mkdir(mode=0o700)
-    lock = os.open(folder, os.O_RDONLY)
+    lock, owner = os.open(folder, os.O_RDONLY), os.getpid()
     try:
         _hold(lock)
         yield folder
     finally:
         os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.getpid() == owner:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def in_scratch(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -118,6 +119,26 @@ def test_what_another_process_writes_just_now_stays(tmp_path: Path) -> None:
         os.utime(next(tmp_path.iterdir()), (1, 1))
         files.write_text(tmp_path / "f", "second")
     assert (tmp_path / "f").read_text() == "first"
+
+
+def test_a_forked_process_leaves_a_scratch_folder_alone(tmp_path: Path) -> None:
+    """It closes what it got with the fork, or ends by an error that unwinds everything."""
+    with files.scratch_folder(parent=tmp_path) as folder:
+        (folder / "weights").write_text("x")
+        stack = contextlib.ExitStack()
+        inner = stack.enter_context(files.scratch_folder(parent=tmp_path))
+        child = os.fork()
+        if not child:
+            try:
+                stack.close()
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert inner.is_dir()
+        assert (folder / "weights").is_file()
+        stack.close()
+        assert not inner.exists()
+    assert not folder.exists()
 
 
 def test_scratch_folders_of_killed_processes_go_with_the_next_one(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import contextlib
 import hashlib
 import importlib.util
 import logging
+import os
 import sys
-import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -37,9 +37,24 @@ def main(name: str, seconds: float, folder: Path, seed: int = 1) -> None:
 
 
 def _by_coverage(name: str, seconds: float, folder: Path, seed: int) -> None:
+    """Fuzz in a child: libFuzzer ends its process without a word to Python, and what it used must be removed."""
+    from edgepack.base.files import scratch_folder
+
+    with scratch_folder("edgepack-fuzz-") as scratch:
+        child = os.fork()
+        if not child:
+            try:
+                _fuzz(name, seconds, folder, seed, scratch)
+            finally:
+                os._exit(1)
+        _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    sys.exit(code if code >= 0 else 128 - code)
+
+
+def _fuzz(name: str, seconds: float, folder: Path, seed: int, scratch: Path) -> None:
     import atheris
 
-    scratch = Path(tempfile.mkdtemp(prefix="edgepack-fuzz-"))
     with atheris.instrument_imports(include=["edgepack"], enable_loader_override=False):
         from fuzz_targets import TARGETS, damage_inside, try_bytes
 
@@ -69,8 +84,10 @@ def _at_random(name: str, seconds: float, folder: Path, seed: int) -> None:
     from mutations import damage_bytes
 
     target, tried, taken = TARGETS[name], 0, 0
-    with tempfile.TemporaryDirectory(prefix="edgepack-fuzz-") as place:
-        seeds = list(_seeds(target, Path(place)))
+    from edgepack.base.files import scratch_folder
+
+    with scratch_folder("edgepack-fuzz-") as place:
+        seeds = list(_seeds(target, place))
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             random = np.random.default_rng([seed, tried])
@@ -82,7 +99,7 @@ def _at_random(name: str, seconds: float, folder: Path, seed: int) -> None:
             current.write_bytes(data)
             began = time.monotonic()
             try:
-                taken += try_bytes(target, data, Path(place))
+                taken += try_bytes(target, data, place)
             except BaseException:
                 current.rename(folder / f"crash-{hashlib.sha256(data).hexdigest()[:16]}")
                 raise

@@ -159,13 +159,17 @@ def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
 def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
     """Load the model once, then write it as ``model.onnx``, large weights beside it. Raises ``CompileError``.
 
-    What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``).
+    What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``), what it would be aborted by is
+    kept from it (``graph/captured.py``).
     """
     known = versions()
-    if target.engine.device == "CPU":
-        _open(model.path, model.path.name, RunOptions(), "CPU")
+    on_cpu, branches = target.engine.device == "CPU", _has_inner_graphs(model)
+    if on_cpu:
+        _open(model.path, model.path.name, RunOptions(optimization="off" if branches else None), "CPU")
     out.mkdir(parents=True, exist_ok=True)
     files = _write(model, out)
+    if on_cpu and branches:
+        _open(out / ENTRY, model.path.name, RunOptions(), "CPU")
     return CompiledModel(
         backend="onnxruntime",
         precision=precision,
@@ -179,17 +183,32 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     )
 
 
+def _has_inner_graphs(model: OnnxModel) -> bool:
+    """Return whether a model branches or loops; a damaged one does not, and is refused where it is loaded."""
+    from edgepack.graph.load import read_proto
+
+    try:
+        nodes = read_proto(model, weights=False).graph.node
+    except (EdgepackError, ValueError):
+        return False
+    return any(attribute.HasField("g") for node in nodes for attribute in node.attribute)
+
+
 def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
-    """Write the model with its activations joined; return the files. Weights beside it are not read for this."""
+    """Write the model with its activations joined and captured tensors kept; return the files.
+
+    Weights beside it are not read for the first.
+    """
     from edgepack.engines.common.weights import copy_model
     from edgepack.engines.onnxruntime.hard_swish import join_hard_swish
     from edgepack.engines.onnxruntime.tanh_gelu import join_tanh_gelu
+    from edgepack.graph.captured import keep_captured
     from edgepack.graph.load import read_proto, save_proto
 
-    if model.external:
+    if model.external and not keep_captured(read_proto(model, weights=False)):
         return copy_model(model, out, ENTRY)
     proto = read_proto(model)
-    if not join_hard_swish(proto) + join_tanh_gelu(proto):
+    if not keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto):
         return copy_model(model, out, ENTRY)
     with scratch_folder() as scratch:
         return copy_model(save_proto(proto, scratch, ENTRY), out, ENTRY)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Session = Callable[["Feeds"], Mapping[str, "Array"]]
 
+_WITH_GRAPHS = frozenset({"If", "Loop", "Scan"})
 # A serialized message must stay below 2 GiB; larger ones go through a file with external data.
 _IN_MEMORY_BYTES = 1 << 30
 
@@ -29,6 +30,8 @@ def open_session(proto: Any, taps: list[str], *, optimized: bool = True) -> Sess
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    elif any(node.op_type in _WITH_GRAPHS for node in proto.graph.node):
+        proto = _with_captured_kept(proto)
     known = {value.name for value in proto.graph.output}
     inputs = {value.name for value in proto.graph.input}
     wanted = [name for name in taps if name not in inputs]
@@ -46,6 +49,15 @@ def open_session(proto: Any, taps: list[str], *, optimized: bool = True) -> Sess
         return {name: feed[name] if name in inputs else found[name] for name in taps}
 
     return run
+
+
+def _with_captured_kept(proto: Any) -> Any:
+    """Return a copy that ONNX Runtime's optimizer can be given."""
+    from edgepack.graph.captured import keep_captured
+
+    changed = type(proto)()
+    changed.CopyFrom(proto)
+    return changed if keep_captured(changed) else proto
 
 
 def _load(proto: Any, options: Any) -> Any:

