@@ -17,11 +17,13 @@ from edgepack.base.files import scratch_folder
 from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
 from edgepack.engines.tvm.culprit import find_culprit
+from edgepack.engines.tvm.onnx import resizes
 from edgepack.engines.tvm.onnx.if_nodes import merge_branches
 from edgepack.engines.tvm.onnx.infinities import tell_signs
 from edgepack.engines.tvm.onnx.powers import match_powers
 from edgepack.engines.tvm.onnx.qoperators import expand_qoperators
 from edgepack.engines.tvm.onnx.recurrent import RECURRENT, unroll_recurrent, why_not
+from edgepack.engines.tvm.onnx.resizes import fractional_scales
 from edgepack.errors import CompileError, EdgepackError
 from edgepack.graph import narrow, passes
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
@@ -243,6 +245,7 @@ def supported_operators() -> frozenset[str]:
 
 def _missing(proto: onnx.ModelProto, shapes: Shapes) -> list[Diagnostic]:
     known = supported_operators() | _EXPANDED_LATE
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     found = []
     for node in proto.graph.node:
         where = node.name or next(iter(node.output), None)
@@ -252,6 +255,8 @@ def _missing(proto: onnx.ModelProto, shapes: Shapes) -> list[Diagnostic]:
             found.append(Diagnostic("error", f"TVM has no {reason or title}", where, _HINT))
         elif reason := _not_compiled(node):
             found.append(Diagnostic("error", f"TVM does not compile {reason}", where, _HINT))
+        elif reason := fractional_scales(node, shapes, constants):
+            found.append(Diagnostic("error", f"TVM does not compute as ONNX does {reason}", where, resizes.HINT))
     return found
 
 

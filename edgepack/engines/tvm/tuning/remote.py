@@ -2,7 +2,9 @@
 
 The board needs Python with the packages apache-tvm and apache-tvm-ffi of the versions here. The server listens on the
 board's loopback address only and is reached through ssh's tunnel; it ends with the connection. TVM's RPC runs whatever
-is sent to it, and what it answers is only numbers here.
+is sent to it, so the server takes nobody without a key of 128 random bits, made for each run and given to it through
+ssh's standard input: the other users of either machine see the port, and neither the key nor a command line with it.
+What the server answers is only numbers here.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ import math
 import os
 import random
 import re
+import secrets
+import shlex
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,12 +47,21 @@ _CALL_S = 600
 _TAIL_CHARACTERS = 500
 
 
+# Runs on the board: takes the key from the first line of its standard input, and ends where that ends.
+_SERVER = (
+    "import os, sys; key = sys.stdin.readline().strip(); from tvm import rpc; "
+    "server = rpc.Server('127.0.0.1', {port}, port_end={port} + 1, key=key) if key else sys.exit('no key'); "
+    "sys.stdin.read(); server.terminate(); os._exit(0)"
+)
+
+
 @dataclass(frozen=True)
 class Server:
-    """A running RPC server: its port on this machine's loopback address, and the board's processor."""
+    """A running RPC server: its port on this machine's loopback address, the board's processor, the key it wants."""
 
     port: int
     cpu: str
+    key: str = field(repr=False)
 
 
 @contextmanager
@@ -64,30 +77,39 @@ def serving(host: str, target: Target, *, ssh: str = "ssh", log: Path) -> Iterat
     port = random.SystemRandom().choice(_PORTS)
     threads = target.compute.cores or 1
     tunnel = f"127.0.0.1:{port}:127.0.0.1:{port}"
-    remote = [
-        "env", f"TVM_NUM_THREADS={threads}", "python3", "-m", "tvm.exec.rpc_server",
-        "--host", "127.0.0.1", "--port", str(port), "--port-end", str(port + 1),
-    ]  # fmt: skip
-    words = [*_words(ssh), "-tt", "-o", "ExitOnForwardFailure=yes", "-L", tunnel, "--", host, *remote]
+    # What ssh is given is read by the board's shell.
+    remote = ["env", f"TVM_NUM_THREADS={threads}", "python3", "-c", shlex.quote(_SERVER.format(port=port))]
+    words = [*_words(ssh), "-o", "ExitOnForwardFailure=yes", "-L", tunnel, "--", host, *remote]
+    key = secrets.token_hex(16)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
     try:
-        _wait(process, host, port, log)
-        yield Server(port, cpu)
+        _tell(process, key)
+        _wait(process, host, port, key, log)
+        yield Server(port, cpu, key)
     finally:
         _end(process)
 
 
+def _tell(process: subprocess.Popen[bytes], key: str) -> None:
+    """Give the server its key; where ssh ended already, its log says why."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.write(f"{key}\n".encode())
+        process.stdin.flush()
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End ssh, and with its terminal the server on the board."""
+    """End ssh, and with its standard input the server on the board."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
     if process.stdin is not None:
-        process.stdin.close()
+        with contextlib.suppress(OSError):
+            process.stdin.close()
 
 
 def _words(ssh: str) -> list[str]:
@@ -141,13 +163,13 @@ def _check_board(host: str, target: Target, ssh: str) -> str:
     return facts.get("model name") or facts.get("Model") or arch
 
 
-def _wait(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], host: str, port: int, key: str, log: Path) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
         try:
-            _connect(port)
+            _connect(port, key)
         except EdgepackError:
             time.sleep(0.2)
         else:
@@ -160,13 +182,13 @@ def _wait(process: subprocess.Popen[bytes], host: str, port: int, log: Path) -> 
     )
 
 
-def _connect(port: int) -> Any:
+def _connect(port: int, key: str) -> Any:
     """Return a connection (``tvm.rpc.RPCSession``) that is known to answer. Raises ``ToolchainError``."""
     rpc = import_engine(TITLE, "tvm", "tvm.rpc")
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5):
             pass  # TVM itself would try for a minute
-        return rpc.connect("127.0.0.1", port, session_timeout=_CALL_S)
+        return rpc.connect("127.0.0.1", port, key=key, session_timeout=_CALL_S)
     except Exception as error:  # TVM's errors have no common base
         raise ToolchainError(
             f"TVM's RPC server does not answer: {error}", hint="use the same TVM on the board"
@@ -211,8 +233,8 @@ class Board:
         return run
 
 
-def time_on_board(workload: Workload, tiles: tuple[Blocking, ...], target: Target, port: int) -> tuple[Timed, ...]:
-    """``time_tiles`` on the board behind ``port``; to be called in a child process."""
-    remote = _connect(port)
+def time_on_board(workload: Workload, tiles: tuple[Blocking, ...], target: Target, server: Server) -> tuple[Timed, ...]:
+    """``time_tiles`` on the board behind ``server``; to be called in a child process."""
+    remote = _connect(server.port, server.key)
     with scratch_folder("edgepack-tuning-") as scratch:
         return time_tiles(workload, tiles, processor_of(target), Board(remote, target, Path(scratch)))

@@ -92,7 +92,7 @@ def _measuring(records: Records, target: Target, board: str | None, log: Path) -
     with serving(board, target, log=log) as server:
 
         def there(workload: Workload, tiles: tuple[Blocking, ...]) -> tuple[Timed, ...]:
-            return child.call(time_on_board, workload, tiles, target, server.port, limit_s=_KERNEL_LIMIT_S, log=log)
+            return child.call(time_on_board, workload, tiles, target, server, limit_s=_KERNEL_LIMIT_S, log=log)
 
         yield there, server.cpu
 

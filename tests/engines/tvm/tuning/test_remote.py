@@ -45,7 +45,7 @@ elif host == "without-tvm":
     sys.exit(1)
 else:
     command = [sys.executable if word == "python3" else word for word in command]
-    os.execvp(command[0], command)
+    os.execvp("sh", ["sh", "-c", " ".join(command)])  # as sshd does
 """
 
 
@@ -80,13 +80,15 @@ def test_kernels_are_timed_on_a_board(tmp_path: Path) -> None:
     listed = (rule(POINTWISE, machine), *tiles(POINTWISE, machine)[:2])
     with serving("user@board", of, ssh=ssh, log=log) as server:
         assert server.cpu == "A board's CPU"
-        timed = child.call(time_on_board, POINTWISE, listed, of, server.port, limit_s=120, log=tmp_path / "child")
+        timed = child.call(time_on_board, POINTWISE, listed, of, server, limit_s=120, log=tmp_path / "child")
     assert [len(t.ns) for t in timed] == [ROUNDS] * 3
     assert all(1e4 < ns < 1e9 for t in timed for ns in t.ns)
     last = (tmp_path / "seen").read_text().splitlines()[-1]
     assert "BatchMode=yes" in last
     assert f"127.0.0.1:{server.port}:127.0.0.1:{server.port} -- user@board env TVM_NUM_THREADS=1 python3" in last
-    assert "--host 127.0.0.1" in last
+    assert "rpc.Server(" in last
+    assert server.key not in (tmp_path / "seen").read_text()
+    assert server.key not in repr(server)
     end = time.monotonic() + 10  # a server that was killed may take a moment to go
     while not nobody_listens(server.port):
         assert time.monotonic() < end, "the server is still there"
@@ -138,6 +140,21 @@ def test_a_server_that_ends_while_it_measures_is_an_error(tmp_path: Path) -> Non
     of, ssh = target(), stand_in(tmp_path)
     machine = processor_of(of)
     with serving("board", of, ssh=ssh, log=tmp_path / "log") as server:
-        port = server.port
+        pass
     with pytest.raises(ToolchainError, match="does not answer"):
-        child.call(time_on_board, POINTWISE, (rule(POINTWISE, machine),), of, port, limit_s=60, log=tmp_path / "child")
+        child.call(
+            time_on_board, POINTWISE, (rule(POINTWISE, machine),), of, server, limit_s=60, log=tmp_path / "child"
+        )
+
+
+def test_other_users_of_the_machine_get_nothing_from_the_server(tmp_path: Path) -> None:
+    """Whoever reaches the port without the key is turned away before anything is run, and sees it nowhere."""
+    from tvm import rpc
+
+    with serving("board", target(), ssh=stand_in(tmp_path), log=tmp_path / "log") as server:
+        for key in ("", "guess", server.key[:-1], server.key.upper() + "0"):
+            with pytest.raises(RuntimeError, match=r"(?i)mismatch|cannot find"):
+                rpc.connect("127.0.0.1", server.port, key=key, session_timeout=5)
+        assert rpc.connect("127.0.0.1", server.port, key=server.key, session_timeout=5) is not None
+        lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+        assert not any(server.key.encode() in line for line in lines)
