@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-cluster bench-device bench-report \
-  bench-tvm bench-tvm-tuning peers peers-short sources test-aarch64 test-browser test-install test-tensorrt test-signing test-serving test-device test-cluster \
+  bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-install test-notebook test-tensorrt test-signing test-serving test-device test-cluster \
   tvm-models lock clean
 .DELETE_ON_ERROR:
 
@@ -42,7 +42,7 @@ demo: $(READY)
 	EDGEPACK_STORE=artifacts/store $(BIN)/edgepack demo
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long (minutes each), 'test-fast' also what
-# is marked slow, 'test-all' only what has a target of its own: test-install, test-browser, and
+# is marked slow, 'test-all' only what has a target of its own: test-install, test-browser, test-notebook, and
 # what test-device, test-serving and test-cluster have of every kill, of load and of several machines.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
@@ -108,6 +108,11 @@ bench-cluster: $(READY)
 # A page of 500 made-up results of 40 devices in a headless Chromium: how long it takes to open and to filter.
 bench-report: $(READY)
 	$(BIN)/python benchmarks/report_page.py
+
+# The pictures of README and docs, taken again of the demonstration and of a build in a terminal, in a headless Chromium; not
+# of figures that other work on the machine disturbed, unless PICTURES=--disturbed. The fonts are fonts-dejavu-core's.
+pictures: $(READY)
+	$(BIN)/python benchmarks/pictures.py $(PICTURES)
 
 # What a device pays: checking and loading beside sha256 and the bare engine, push and pull beside a copy, a served query beside
 # a call in the process. Prints, and writes artifacts/bench-device.json.
@@ -175,6 +180,16 @@ tvm-models: $(READY) artifacts/models/.ready
 # The report's page in a headless Chromium (apt-get install chromium): filters, keyboard, widths, printing, axe, pictures.
 test-browser: $(READY)
 	$(BIN)/python -m pytest -q tests/report/html/test_browser.py tests/report/html/test_script.py tests/report/html/test_pictures.py
+
+# The result of a build in a notebook that a real Jupyter kernel runs.
+test-notebook: .venv-notebook/.ready
+	.venv-notebook/bin/python -m pytest -q tests/test_notebook.py
+
+.venv-notebook/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-notebook
+	.venv-notebook/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[builder]' \
+	  pytest pytest-timeout hypothesis ipykernel==7.4.0 nbclient==0.11.0
+	touch $@
 
 # Every role (builder, builder-tvm, device-openvino, ...) in an environment of its own, for every Python from 3.11 to 3.14
 # that is here; prints how large each is. A part of it: make test-install ROLES="builder and 3.11".
@@ -247,6 +262,6 @@ test-serving: $(READY) .venv-serving/.ready
 	touch $@
 
 clean:
-	rm -rf artifacts/* dist site .venv .venv-docs .venv-tensorrt .venv-signing .venv-serving .venv-peers-* .venv-lock \
+	rm -rf artifacts/* dist site .venv .venv-docs .venv-tensorrt .venv-signing .venv-serving .venv-peers-* .venv-lock .venv-notebook \
 	  .aarch64 .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	git checkout -q -- artifacts/README.md

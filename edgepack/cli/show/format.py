@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from edgepack.base.shapes import show_shape
+
 Units = tuple[tuple[str, float], ...]
 TIMES: Units = (("ns", 1.0), ("µs", 1e3), ("ms", 1e6), ("s", 1e9))
 SIZES: Units = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9))
@@ -52,8 +54,8 @@ def decibel(value: float | None) -> str:
 
 
 def shape(dims: tuple[int | str, ...]) -> str:
-    """Return a shape as ``[N, 3, 224, 224]``."""
-    return "[" + ", ".join(str(d) for d in dims) + "]"
+    """Return a shape as ``[N, 3, 224, 224]``, and ``any`` where the name of a free size tells nothing."""
+    return show_shape(dims)
 
 
 def column(values: Sequence[float | None], units: Units) -> tuple[str, tuple[str, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgepack.base.shapes import show_shape
 from edgepack.report import units
 from edgepack.report.entries import Entry
 from edgepack.specs.model import TensorSpec
@@ -35,5 +36,5 @@ def _count(value: int) -> str:
 
 
 def _tensors(specs: Sequence[TensorSpec]) -> str:
-    shown = [f"{spec.name} {spec.dtype} [{', '.join(map(str, spec.shape))}]" for spec in specs[:_MOST_TENSORS]]
+    shown = [f"{spec.name} {spec.dtype} {show_shape(spec.shape)}" for spec in specs[:_MOST_TENSORS]]
     return ", ".join(shown) + (f" and {len(specs) - _MOST_TENSORS} more" if len(specs) > _MOST_TENSORS else "")

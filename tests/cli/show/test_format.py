@@ -51,7 +51,8 @@ def test_an_interval_is_in_the_unit_of_its_value(value: float, low: float, high:
     [(show.percent(0.12345), "12.3 %"), (show.percent(0.12345, 2), "12.35 %"), (show.percent(None), "-"),
      (show.points(0.0123), "+1.23"), (show.points(-0.5), "-50.00"), (show.points(None), "-"),
      (show.decibel(31.25), "31.2 dB"), (show.decibel(None), "-"),
-     (show.shape(("N", 3, 8)), "[N, 3, 8]"), (show.shape(()), "[]")],
+     (show.shape(("N", 3, 8)), "[N, 3, 8]"), (show.shape(()), "[]"),
+     (show.shape(("DynamicDimension.0", 3, "h")), "[any, 3, h]")],
 )  # fmt: skip
 def test_fractions_decibels_and_shapes(made: str, text: str) -> None:
     assert made == text

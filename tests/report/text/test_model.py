@@ -24,3 +24,9 @@ def test_what_is_not_known_is_left_out_and_many_inputs_are_counted():
     )
     (bare,) = make_groups((), (made_up.row(),))
     assert model_text(bare.entries) == ""
+
+
+def test_a_free_size_whose_name_tells_nothing_is_any():
+    inputs = (TensorSpec("x", "float32", ("DynamicDimension.0", 3, "height", "unk__6")),)
+    (group,) = make_groups((), (made_up.row(facts=dataclasses.replace(made_up.FACTS, inputs=inputs)),))
+    assert "x float32 [any, 3, height, any] \u2192" in model_text(group.entries)
