@@ -25,6 +25,9 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "data/yolo_folder.py": ("data/test_annotated.py", "all forms of labels on the same shapes"),
     "data/pascal_voc.py": ("data/test_annotated.py", "all forms of labels on the same shapes"),
     "tasks/decoders/*.py": ("tasks/decoders/test_decoders.py", "all decoders on the same boxes"),
+    "embed/decoders/*.py": ("embed/test_decoding.py", "all decoders against those in numpy, on the same outputs"),
+    "embed/boxes.py": ("embed/test_answers.py", "all answers in the graph against those of the task"),
+    "embed/masks.py": ("embed/test_answers.py", "all answers in the graph against those of the task"),
     # declarations of commands, which call one function each
     "cli/cpp.py": ("cpp/test_library.py", "the command beside the function that it calls"),
     "cli/build.py": ("cli/test_main.py", "options; pipeline/test_build.py tests what they ask for"),

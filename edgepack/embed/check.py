@@ -37,8 +37,9 @@ if TYPE_CHECKING:
 _MOST = 0.02
 # Outputs that are compared themselves: rounding leaves more than this in the same precision on the same machine.
 _SAME_DB = 40.0
+_OF_BOXES = ("object-detection", "keypoints")
 _ROUNDS, _PICTURES = 24, 8
-_LOOKED_AT = 64  # samples of which those with most boxes become golden vectors
+_LOOKED_AT = 64  # samples of which those with most boxes become golden vectors; more, while none of them has one
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,10 @@ def check_embedded(
             second.close()
     finally:
         first.close()
-    same = sum(not one.differing for one in found)
+    same, things = sum(not one.differing for one in found), sum(one.things for one in found)
     versions = " ".join(outer.compiled.versions.values())
     check = EmbeddedCheck(
-        done, count, same, max((one.largest for one in found), default=0.0), *ways, rounds,
+        done, count, same, max((one.largest for one in found), default=0.0), *ways, rounds, things,
         f"{outer.compiled.backend} {versions}",
     )  # fmt: skip
     refuse_different(check)
@@ -105,7 +106,16 @@ def check_embedded(
 
 
 def refuse_different(check: EmbeddedCheck) -> None:
-    """Raise ``VerificationError`` where more answers differ between the two ways than rounding explains."""
+    """Raise ``VerificationError`` where there are no answers, or more differ between the ways than rounding explains.
+
+    A detector that finds nothing in any sample shows nothing of its postprocessing.
+    """
+    if not check.things:
+        raise VerificationError(
+            f"nothing is found in any of {check.samples} samples, with or without {' and '.join(check.done)} in the "
+            "graph: there is nothing to compare",
+            hint="give samples with things in them, or lower score in [task.settings] of the recipe",
+        )
     if check.samples - check.same > max(1, _MOST * check.samples) or not check.same:
         raise VerificationError(
             f"with {' and '.join(check.done)} in the graph {check.samples - check.same} of {check.samples} answers "
@@ -144,7 +154,7 @@ class _Pair:
 
     def by_answers(self) -> bool:
         """Say whether answers are compared: boxes or classes; else outputs are."""
-        return self.answers or self.task.kind in (PICTURE_CLASSES, "object-detection", "keypoints")
+        return self.answers or self.task.kind in (PICTURE_CLASSES, *_OF_BOXES)
 
 
 def _golden(pair: _Pair, vectors: Golden, samples: SampleSet) -> Golden:
@@ -153,11 +163,23 @@ def _golden(pair: _Pair, vectors: Golden, samples: SampleSet) -> Golden:
         alike = tuple(pair.given(sample[pair.name]) for sample in vectors.inputs)
         return dataclasses.replace(vectors, inputs=alike, tolerance=None)
     arrays = [sample[pair.name] for sample in vectors.inputs]
-    if pair.task.kind != PICTURE_CLASSES:
-        looked_at = itertools.islice(read_samples(samples, pair.outer.compiled.inputs), _LOOKED_AT)
-        arrays = sorted((feeds[pair.name] for feeds in looked_at), key=lambda array: -_things(pair, array))
+    if pair.task.kind in _OF_BOXES:
+        arrays = _with_most_things(pair, samples)
     given = [pair.given(array) for array in arrays[: len(vectors.inputs)]]
     return Golden(tuple(given), tuple(copied(pair.second(one)) for one in given))
+
+
+def _with_most_things(pair: _Pair, samples: SampleSet) -> list[Array]:
+    """Return the inputs of the first samples, those with most things first; of more where these have none."""
+    found: list[tuple[float, Array]] = []
+    for feeds in read_samples(samples, pair.outer.compiled.inputs):
+        array = feeds[pair.name][:1]
+        things = _things(pair, array)
+        if len(found) < _LOOKED_AT or things:
+            found.append((things, array))
+        if len(found) >= _LOOKED_AT and any(there for there, _ in found):
+            break
+    return [array for _, array in sorted(found, key=lambda one: -one[0])]
 
 
 def _things(pair: _Pair, array: Array) -> float:
@@ -201,7 +223,9 @@ def _differs(pair: _Pair, array: Array) -> Difference:
             answer(task, _named(expected, pair.outer), frame),
             answer(pair.inner.task or task, _named(found, pair.inner), frame),
         )
-        return difference(*answers, STRICT, float(least) if isinstance(least, int | float) else 0.25)
+        compared = difference(*answers, STRICT, float(least) if isinstance(least, int | float) else 0.25)
+        if compared.things or pair.answers:
+            return compared
     return _of_outputs(expected, found)
 
 
@@ -257,7 +281,9 @@ def _time_once(pair: _Pair, side: Side, pixels: Array, *, inner: bool) -> tuple[
 
 def in_words(check: EmbeddedCheck) -> str:
     """Return what was embedded, whether answers stayed the same, and what it saves, in a sentence."""
+    compared = f" ({check.things} compared)" if check.things > check.samples else ""
     text = f"{' and '.join(check.done)} in the graph: the same answers on {check.same} of {check.samples} samples"
+    text += compared
     if check.outer is None or check.embedded is None:
         return text
     times = (f"{way.total_ns / 1e6:.2f} ms ({way.engine_ns / 1e6:.2f} of it in the engine)"

@@ -15,8 +15,9 @@ from edgepack.base.stage import stage
 from edgepack.base.versions import is_older
 from edgepack.data.preprocess import picture_shape
 from edgepack.embed import operators
-from edgepack.embed.answers import Wished, check_postprocessing, put_answers
+from edgepack.embed.answers import check_postprocessing, put_answers
 from edgepack.embed.pixels import left_outside, take_pixels
+from edgepack.embed.wished import Wished
 from edgepack.engines import ENGINES
 from edgepack.errors import ConfigError
 from edgepack.graph.load import read_proto, save_proto
@@ -141,7 +142,7 @@ def _wished(
     first = model.outputs[0].name
     return Wished(
         task or Task(PICTURE_CLASSES), shapes, frame, suppresses,
-        probabilities=all(_adds_up(sample[first]) for sample in outputs),
+        probabilities=all(_adds_up(sample[first]) for sample in outputs), whole=outputs[0][first].dtype.kind in "iu",
     )  # fmt: skip
 
 

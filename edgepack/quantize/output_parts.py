@@ -18,7 +18,7 @@ from edgepack.specs.model import OnnxModel
 from edgepack.verify.parts import Parts, write_parts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from edgepack.quantize.graph.index import Node
     from edgepack.specs.types import Array, Feeds
@@ -85,6 +85,16 @@ def bounded_outputs(model: OnnxModel) -> tuple[str, ...]:
     return tuple(spec.name for spec in model.outputs if bounded(spec.name))
 
 
+def _told_apart(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of which none is there twice: a tensor that was put in at several places is several parts."""
+    seen: dict[str, int] = {}
+    found = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        found.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return tuple(found)
+
+
 class _Finder:
     """Follows outputs back to where their values were computed; lives for one model."""
 
@@ -101,7 +111,7 @@ class _Finder:
         """Return the parts of an output, named after the tensors that they were before they were put together."""
         labels = self.labels(output)
         kinds, places = np.unique(labels, return_inverse=True)
-        names = tuple(self._names[int(kind)] for kind in kinds)
+        names = _told_apart([self._names[int(kind)] for kind in kinds])
         return Parts(places.reshape(labels.shape).astype(np.int32), names)
 
     def labels(self, tensor: str) -> Array:

@@ -20,10 +20,11 @@ class Way:
 class EmbeddedCheck:
     """How a model with parts of its task in the graph compares with the same model without them.
 
-    ``done`` says of each part what was done. Of ``samples`` pictures ``same`` have the same answer both ways;
-    ``largest`` is the largest difference of what was compared: sides of boxes in pixels of the input, scores of
-    classes, or values of outputs over the largest one. ``outer`` and ``embedded`` are None where nothing was timed,
-    each is over ``timed`` inferences, in turn with the other.
+    ``done`` says of each part what was done. Of ``samples`` pictures ``same`` have the same answer both ways, and
+    ``things`` are how many boxes, classes, masks or outputs were compared for that. ``largest`` is the largest
+    difference of what was compared: sides of boxes in pixels of the input, scores of classes, the share of a mask's
+    pixels, or values of outputs over the largest one. ``outer`` and ``embedded`` are None where nothing was timed, each
+    is over ``timed`` inferences, in turn with the other.
     """
 
     done: Mapping[Part, str] = field(default_factory=dict)
@@ -33,4 +34,5 @@ class EmbeddedCheck:
     outer: Way | None = None
     embedded: Way | None = None
     timed: int = 0
+    things: int = 0
     engine: str = ""

@@ -24,6 +24,14 @@ def overlaps(first: Array, second: Array) -> Array:
     return result
 
 
+def likeness(first: Array, second: Array) -> Array:
+    """Return by how much corners [n, 4] and [m, 4] are alike, 0 to 1: their overlap, and 1 where they are equal.
+
+    A box in a letterbox's padding has no area in the picture, and is the same as itself all the same.
+    """
+    return np.where((first[:, None] == second[None]).all(axis=2), 1.0, overlaps(first, second))
+
+
 def pair(fits: Array, least: float) -> Array:
     """Return which rows and columns of ``fits`` [n, m] belong together, bool [n, m], none of either twice.
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.intervals import proportion_ci95
+from edgepack.data.samples import read_frames
 from edgepack.errors import EdgepackError
 from edgepack.specs.run import ChangedAnswers
 from edgepack.specs.signal_answers import Vector
 from edgepack.tasks import TASKS, TENSORS, answer
+from edgepack.verify.changes import ChangesFinder, find_changes, with_names
 from edgepack.verify.found_again import Again, kind_of_answer
 
 if TYPE_CHECKING:
     from edgepack.specs.answer import Answer
+    from edgepack.specs.changes import Changes
     from edgepack.specs.data import SampleSet
-    from edgepack.specs.task import Task
+    from edgepack.specs.task import Frame, Task
+    from edgepack.specs.types import Array
     from edgepack.verify.closeness import Closeness
     from edgepack.verify.outputs import OutputReader
 
@@ -24,23 +28,34 @@ _FEWEST_VECTORS = 3  # of two vectors each is the other's nearest, whatever they
 
 
 def measure_change(
-    samples: SampleSet, expected: OutputReader, found: OutputReader, closeness: Closeness, seed: int
-) -> ChangedAnswers | str:
+    samples: SampleSet,
+    expected: OutputReader,
+    found: OutputReader,
+    closeness: Closeness,
+    seed: int,
+    *,
+    examples: bool = False,
+) -> tuple[ChangedAnswers | str, Changes | None]:
     """Return how many of fp32's answers ``found`` does not give again, or, as a text, why that cannot be said.
 
     The task says what an answer is: a box of the same class that overlaps by half, the best class, a pixel's class, the
     nearest other vector. Without a task it is the class with the highest score (``closeness``). ``seed`` fixes the
-    bootstrap over samples.
+    bootstrap over samples. With ``examples`` also which answers these are (``changes.py``), of the same reading.
     """
     task = samples.task
     if task is None or task.kind == TENSORS:
-        return _of_scores(closeness)
+        scores = closeness.agreement is not None
+        return _of_scores(closeness), find_changes(expected, found, samples, scores=scores) if examples else None
     if TASKS.get(task.kind).stream is not None:
-        return f"the answers of {task.kind} are not made of one sample each"
+        return f"the answers of {task.kind} are not made of one sample each", None
     try:
-        return _of_task(samples, task, expected, found, seed)
+        named = with_names(task, samples) if examples else task
+        finder = ChangesFinder(named, samples) if examples else None
+        return _of_task(samples, named, expected, found, seed, finder), finder.result() if finder else None
     except EdgepackError as error:
-        return error.message
+        # the samples may name other classes than the model has: that says nothing of what changed
+        again = examples and not task.classes
+        return measure_change(samples, expected, found, closeness, seed) if again else (error.message, None)
 
 
 def _of_scores(closeness: Closeness) -> ChangedAnswers | str:
@@ -52,12 +67,20 @@ def _of_scores(closeness: Closeness) -> ChangedAnswers | str:
 
 
 def _of_task(
-    samples: SampleSet, task: Task, expected: OutputReader, found: OutputReader, seed: int
+    samples: SampleSet,
+    task: Task,
+    expected: OutputReader,
+    found: OutputReader,
+    seed: int,
+    finder: ChangesFinder | None,
 ) -> ChangedAnswers | str:
     counts: list[Again] = []
     vectors: list[tuple[Vector, Vector]] = []
     words = "answers"
-    for first, shown, everything in _answers(samples, task, expected, found):
+    for index, frame in enumerate(read_frames(samples)):
+        first, shown, everything = _answers(task, expected.sample(index), found.sample(index), frame)
+        if finder is not None:
+            finder.add(index, first, shown, frame)
         if isinstance(first, Vector) and isinstance(shown, Vector):
             vectors.append((first, shown))
             continue
@@ -70,15 +93,11 @@ def _of_task(
 
 
 def _answers(
-    samples: SampleSet, task: Task, expected: OutputReader, found: OutputReader
-) -> Iterator[tuple[Answer, Answer, Answer]]:
-    """Yield for each sample fp32's answer and the other's, as they are shown, and all that the other found."""
-    from edgepack.data.samples import read_frames
-
-    for i, frame in enumerate(read_frames(samples)):
-        outputs = found.sample(i)
-        everything = answer(task, outputs, frame, measuring=True)
-        yield answer(task, expected.sample(i), frame), answer(task, outputs, frame), everything
+    task: Task, expected: Mapping[str, Array], found: Mapping[str, Array], frame: Frame
+) -> tuple[Answer, Answer, Answer]:
+    """Return fp32's answer and the other's, as they are shown, and all that the other found."""
+    everything = answer(task, found, frame, measuring=True)
+    return answer(task, expected, frame), answer(task, found, frame), everything
 
 
 def _summed(words: str, counts: Sequence[Again], seed: int) -> ChangedAnswers | str:

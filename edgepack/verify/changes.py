@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,19 +43,21 @@ def find_changes(
     task = samples.task or (Task(PICTURE_CLASSES) if scores else None)
     if task is None or TASKS.get(task.kind).stream is not None:
         return None
-    task = task if task.classes else dataclasses.replace(task, classes=samples.classes)
+    task = with_names(task, samples)
     try:
-        pairs = _pairs(task, expected, found, samples)
-        return _counted(task, pairs, _labels(samples))
+        finder = ChangesFinder(task, samples)
+        for index, frame in enumerate(read_frames(samples)):
+            finder.add(
+                index, answer(task, expected.sample(index), frame), answer(task, found.sample(index), frame), frame
+            )
+        return finder.result()
     except EdgepackError:
         return None  # the outputs are not what the task reads: the metric says so
 
 
-def _pairs(
-    task: Task, expected: OutputReader, found: OutputReader, samples: SampleSet
-) -> Iterator[tuple[Any, Any, Frame]]:
-    for index, frame in enumerate(read_frames(samples)):
-        yield answer(task, expected.sample(index), frame), answer(task, found.sample(index), frame), frame
+def with_names(task: Task, samples: SampleSet) -> Task:
+    """Return a task with the names of classes that the samples have, where it has none itself."""
+    return task if task.classes else dataclasses.replace(task, classes=samples.classes)
 
 
 def _labels(samples: SampleSet) -> Sequence[Any] | None:
@@ -76,28 +78,42 @@ class _Counts:
     examples: list[tuple[float, Changed]] = field(default_factory=list)
 
 
-def _counted(task: Task, pairs: Iterator[tuple[Any, Any, Frame]], labels: Sequence[Any] | None) -> Changes | None:
-    counts, samples, changed = _Counts(), 0, 0
-    asked = task.settings.get("score", 0.25)
-    least = float(asked) if isinstance(asked, int | float) else 0.25
-    for index, (before, after, frame) in enumerate(pairs):
-        samples += 1
-        by = _by_how_much(before, after, counts, least)
+class ChangesFinder:
+    """Takes in the answers to one sample after the other, as they are shown, and counts what changed."""
+
+    def __init__(self, task: Task, samples: SampleSet) -> None:
+        self._task, self._labels = task, _labels(samples)
+        self._counts, self._samples, self._changed, self._told = _Counts(), 0, 0, True
+        asked = task.settings.get("score", 0.25)
+        self._least = float(asked) if isinstance(asked, int | float) else 0.25
+
+    def add(self, index: int, before: Any, after: Any, frame: Frame) -> None:
+        """Take in fp32's answer to a sample and the other's."""
+        self._samples += 1
+        counts = self._counts
+        by = _by_how_much(before, after, counts, self._least) if self._told else None
         if by is None:
-            return None
+            self._told = False
+            return
         if isinstance(before, Classes):
-            truth = before.numbers[0] if labels is None else int(labels[index])
+            truth = before.numbers[0] if self._labels is None else int(self._labels[index])
             counts.fp32[truth, before.numbers[0]] += 1
             counts.value[truth, after.numbers[0]] += 1
         if by:
-            changed += 1
-            counts.examples.append((by, _example(index, before, after, frame, least)))
+            self._changed += 1
+            counts.examples.append((by, _example(index, before, after, frame, self._least)))
             counts.examples.sort(key=lambda one: (-one[0], one[1].position))
             del counts.examples[MOST_EXAMPLES:]
-    return Changes(
-        samples, changed, "fp32" if labels is None else "labels", _confusions(counts, task), _boxes(counts),
-        tuple(example for _, example in counts.examples),
-    )  # fmt: skip
+
+    def result(self) -> Changes | None:
+        """Return what changed; None where the answers are of a kind of which that is not said."""
+        if not self._told:
+            return None
+        counts = self._counts
+        return Changes(
+            self._samples, self._changed, "fp32" if self._labels is None else "labels",
+            _confusions(counts, self._task), _boxes(counts), tuple(example for _, example in counts.examples),
+        )  # fmt: skip
 
 
 def _by_how_much(before: Any, after: Any, counts: _Counts, least: float) -> float | None:

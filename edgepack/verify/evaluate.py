@@ -18,7 +18,6 @@ from edgepack.specs.run import Accuracy, ChangedAnswers, OutputDistance, RunOpti
 from edgepack.specs.types import Precision, Progress, no_progress
 from edgepack.verify.answers import check_metric_fits
 from edgepack.verify.change import measure_change
-from edgepack.verify.changes import find_changes
 from edgepack.verify.closeness import Closeness, ClosenessSums
 from edgepack.verify.golden import (
     Golden,
@@ -111,11 +110,8 @@ def evaluate(
     accuracy, reason, suspect = _accuracy(
         record, metric, closeness, expected, OutputReader(stored), reference.names, samples, seed
     )
-    changes = None
-    if compiled.precision != "fp32":
-        pair = expected, OutputReader(stored)
-        changes = find_changes(*pair, samples, scores=closeness.agreement is not None)
-    change = measure_change(samples, expected, OutputReader(stored), closeness, seed)
+    quantized = compiled.precision != "fp32"
+    change, changes = measure_change(samples, expected, OutputReader(stored), closeness, seed, examples=quantized)
     _discard(stored)
     changed, why = (None, change) if isinstance(change, str) else (change, None)
     spans = seen.result()

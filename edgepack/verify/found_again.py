@@ -64,9 +64,9 @@ def _overlaps(first: Boxes, other: Boxes) -> Array:
     """Return by how much boxes overlap [n, m]: the least of boxes (IoU) and of points (OKS)."""
     import numpy as np
 
-    from edgepack.tasks.boxes import overlaps
+    from edgepack.tasks.boxes import likeness
 
-    found = overlaps(first.corners, other.corners)
+    found = likeness(first.corners, other.corners)
     if first.points is not None and other.points is not None:
         found = np.minimum(found, _near_points(first, other))
     return found

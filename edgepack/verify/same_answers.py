@@ -1,4 +1,4 @@
-"""Compares answers that a model gives itself, boxes or classes, where a distance of its outputs would say nothing.
+"""Compares answers that a model gives itself: boxes, classes, masks; a distance of its outputs would say nothing.
 
 Boxes of equal scores may come in another order, and one at the edge of being shown may be missing; none of that is
 wrong, and every row behind it has other numbers.
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.specs.answer import Boxes, Classes
+from edgepack.specs.answer import Boxes, Classes, Mask
 from edgepack.specs.run import OutputDistance
 from edgepack.tasks import answer
-from edgepack.tasks.boxes import overlaps, pair
+from edgepack.tasks.boxes import likeness, pair
 from edgepack.verify.distance import distances
 from edgepack.verify.tolerance import Tolerance, widest
 
@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 class Alike:
     """When answers are alike.
 
-    Boxes of one class whose overlap is at least ``overlap`` and whose sides are within ``pixels`` are the same; one
-    whose score is within ``margin`` of the least that is shown, or a best class that is within it of the second, may be
-    another.
+    Boxes of one class whose overlap is at least ``overlap`` and whose sides and points are within ``pixels`` are the
+    same; one whose score is within ``margin`` of the least that is shown, or a best class that is within it of the
+    second, may be another. Of a mask's pixels no more than ``share`` may be of another class.
     """
 
     margin: float
     overlap: float
     pixels: float = np.inf
+    share: float = 0.005
 
 
 # The same model on the same machine.
@@ -44,9 +45,9 @@ STRICT = Alike(margin=0.02, overlap=0.5, pixels=0.5)
 # On another machine: rounding moves scores and sides by so much.
 _ALIKE: Mapping[Precision, Alike] = {
     "fp32": Alike(0.02, 0.95),
-    "fp16": Alike(0.03, 0.9),
-    "bf16": Alike(0.05, 0.8),
-    "int8": Alike(0.1, 0.6),
+    "fp16": Alike(0.03, 0.9, share=0.01),
+    "bf16": Alike(0.05, 0.8, share=0.02),
+    "int8": Alike(0.1, 0.6, share=0.05),
 }
 
 
@@ -54,7 +55,7 @@ _ALIKE: Mapping[Precision, Alike] = {
 class Difference:
     """How many things two answers hold, how many of them are in one of the two only, and the largest difference.
 
-    ``largest`` is of sides of boxes in pixels, or of scores of classes.
+    ``largest`` is of sides of boxes and of points in pixels, of scores of classes, or the share of a mask's pixels.
     """
 
     things: int
@@ -68,6 +69,9 @@ def difference(expected: Any, found: Any, alike: Alike, least: float = 0.0) -> D
         return _of_boxes(expected, found, alike, least)
     if isinstance(expected, Classes) and isinstance(found, Classes):
         return _of_classes(expected, found, alike)
+    if isinstance(expected, Mask) and isinstance(found, Mask):
+        other = float(np.mean(expected.labels != found.labels)) if expected.labels.size else 0.0
+        return Difference(1, int(other > alike.share), other)
     raise TypeError(f"answers {type(expected).__name__} and {type(found).__name__} are not compared")
 
 
@@ -119,10 +123,13 @@ def _of_boxes(expected: Boxes, found: Boxes, alike: Alike, least: float) -> Diff
 
 
 def _matching(expected: Boxes, found: Boxes, alike: Alike) -> tuple[Array, Array]:
-    """Return which boxes [n, m] are the same, and their largest difference of sides in pixels; none twice."""
+    """Return which boxes [n, m] are the same, and their largest difference of sides or points in pixels; none twice."""
     same = np.asarray(expected.numbers)[:, None] == np.asarray(found.numbers)[None]
-    shared = overlaps(np.asarray(expected.corners, float), np.asarray(found.corners, float))
+    shared = likeness(np.asarray(expected.corners, float), np.asarray(found.corners, float))
     sides = np.abs(expected.corners[:, None] - found.corners[None]).max(axis=2, initial=0.0)
+    if expected.points is not None and found.points is not None and expected.points.shape[1:] == found.points.shape[1:]:
+        places = np.abs(expected.points[:, None, :, :2] - found.points[None, :, :, :2])
+        sides = np.maximum(sides, places.max(axis=(2, 3), initial=0.0))
     return pair(np.where(same & (sides <= alike.pixels), shared, 0), alike.overlap), sides
 
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from edgepack.embed.answers import Wished, check_postprocessing, put_answers
+from edgepack.embed.answers import check_postprocessing, put_answers
 from edgepack.embed.operators import begin, close
+from edgepack.embed.wished import Wished
 from edgepack.errors import ConfigError
 from edgepack.graph.compare import run_model
 from edgepack.graph.load import save_proto
@@ -35,13 +36,14 @@ def answered_all(
     *,
     suppresses: bool = True,
     probabilities: bool = False,
+    whole: bool = False,
     run=run_model,
 ):
     nodes = [helper.make_node("Identity", [f"raw_{name}"], [name]) for name in arrays]
     shapes = {name: array.shape for name, array in arrays.items()}
     inputs = [value(f"raw_{name}", list(shape)) for name, shape in shapes.items()]
     proto, made = begin(model(nodes, inputs, [value(name, list(shape)) for name, shape in shapes.items()]))
-    found = put_answers(made, Wished(task, shapes, FRAME, suppresses, probabilities))
+    found = put_answers(made, Wished(task, shapes, FRAME, suppresses, probabilities, whole))
     close(proto)
     saved = save_proto(proto, folder)
     ran = run(saved, {f"raw_{name}": array for name, array in arrays.items()})
@@ -52,7 +54,7 @@ def answered_all(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10_000), count=st.integers(1, 80), classes=st.sampled_from([1, 2, 7]),
-    score=st.sampled_from([0.0, 0.3, 0.97]), iou=st.sampled_from([0.2, 0.45, 0.7]), agnostic=st.booleans(),
+    score=st.sampled_from([0.0, 0.001, 0.3, 0.97]), iou=st.sampled_from([0.2, 0.45, 0.7]), agnostic=st.booleans(),
     most=st.sampled_from([1, 5, 100]), candidates=st.sampled_from([3, 30, 3000]), suppresses=st.booleans(),
 )  # fmt: skip
 def test_the_graph_finds_the_same_boxes(
@@ -104,7 +106,7 @@ def test_a_single_score_is_refused(tmp_path: Path) -> None:
         answered(Task("image-classification"), np.zeros((1, 1), np.float32), tmp_path)
 
 
-@pytest.mark.parametrize("task", [Task("semantic-segmentation"), Task("object-detection", "heat-maps")])
+@pytest.mark.parametrize("task", [Task("regression"), Task("object-detection", "heat-maps")])
 def test_tasks_without_answers_in_the_graph_are_refused(task: Task) -> None:
     with pytest.raises(ConfigError, match="--embed postprocessing"):
         check_postprocessing(task)
@@ -123,7 +125,7 @@ def in_openvino(saved: OnnxModel, feeds: dict[str, np.ndarray]) -> dict[str, np.
     import openvino
 
     compiled = openvino.Core().compile_model(str(saved.path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return {port.any_name: array for port, array in compiled(feeds).items()}
+    return {name: array for port, array in compiled(feeds).items() for name in port.get_names()}
 
 
 ENGINES = {"ONNX Runtime": run_model, "OpenVINO": in_openvino}
@@ -210,3 +212,65 @@ def test_names_that_the_model_has_itself_are_free_for_answers(
     found, expected, _ = answered_all(task, arrays, tmp_path, suppresses=suppresses)
     assert len(expected) > 1
     assert as_set(found) == as_set(expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_scores_near_0_are_answers_where_any_score_is(tmp_path: Path, engine: str) -> None:
+    array = np.zeros((1, 5, 8), np.float32)
+    array[0, :4] = np.array([[5 + 7 * i, 5 + 7 * i, 4, 4] for i in range(8)]).T
+    array[0, 4] = 10.0 ** -np.arange(8)
+    task = Task("object-detection", "yolo", {"score": 0.0})
+    found, expected, outputs = answered(task, array, tmp_path, run=ENGINES[engine])
+    assert len(expected) == outputs["count"][0] == 8
+    assert as_set(found) == as_set(expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("suppresses", [True, False])
+@pytest.mark.parametrize(("points", "point_values", "count"), [(3, 3, 40), (1, 2, 40), (17, 3, 100)])
+def test_points_go_with_their_boxes(
+    tmp_path: Path, engine: str, suppresses: bool, points: int, point_values: int, count: int
+) -> None:
+    random = np.random.default_rng(points)
+    boxes = np.concatenate([random.uniform(10, 54, (count, 2)), random.uniform(4, 30, (count, 2))], axis=1)
+    places = random.uniform(0, 64, (count, points * point_values))
+    array = np.concatenate([boxes, random.random((count, 1)), places], axis=1).T[None].astype(np.float32)
+    made = {"points": points, "point_values": point_values}
+    task = Task("keypoints", "yolo", parameters=made)
+    found, expected, outputs = answered(task, array, tmp_path, suppresses=suppresses, run=ENGINES[engine])
+    assert len(found) == len(expected) > 1
+    np.testing.assert_allclose(found.corners, expected.corners, atol=1e-3)
+    np.testing.assert_allclose(found.points, expected.points, atol=1e-3)
+    if suppresses:
+        assert not outputs["points"][0, len(expected) :].any()
+
+
+MASKS = {
+    "small map": ((1, 5, 16, 8), {}),
+    "own size": ((1, 5, 64, 64), {}),
+    "channels last": ((1, 20, 30, 4), {"layout": "NHWC"}),
+    "one channel": ((1, 1, 32, 32), {"least": 0.3}),
+    "one channel last": ((1, 32, 64, 1), {"layout": "NHWC"}),
+}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", MASKS)
+def test_the_graph_labels_the_same_pixels(tmp_path: Path, engine: str, kind: str) -> None:
+    shape, how = MASKS[kind]
+    scores = np.random.default_rng(len(kind)).random(shape, np.float32)
+    task = Task("semantic-segmentation", settings=how, classes=("a", "b"))
+    found, expected, outputs = answered(task, scores, tmp_path, run=ENGINES[engine])
+    assert (outputs["labels"].dtype, outputs["labels"].shape) == (np.uint8, (1, 64, 64))
+    assert (found.labels != expected.labels).mean() <= 0.001  # rounding decides where two classes are as high
+    assert len(np.unique(expected.labels)) > 1
+    assert found.names == expected.names
+
+
+def test_classes_that_the_model_chooses_itself_are_no_scores(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no scores of classes"):
+        answered(Task("semantic-segmentation"), np.zeros((1, 8, 8), np.float32), tmp_path)
+    with pytest.raises(ConfigError, match="no scores of classes"):
+        answered(Task("semantic-segmentation"), np.zeros((1, 1, 8, 8), np.float32), tmp_path, whole=True)
+    with pytest.raises(ConfigError, match="more than a byte"):
+        answered(Task("semantic-segmentation"), np.zeros((1, 300, 8, 8), np.float32), tmp_path)

@@ -122,6 +122,49 @@ def write_detector(path: Path) -> Path:
     return path
 
 
+def write_yolo_detector(path: Path, *, points: bool = False) -> Path:
+    """The same finder of bright shapes with the output of a YOLO: 256 candidates of two classes.
+
+    image [1,3,64,64] (RGB / 255, letterbox) -> boxes [1,6,256]: center, sides, two scores; with ``points`` [1,9,256]:
+    and one point in the middle.
+    """
+    import onnx
+    import onnx.parser
+
+    more, values_of_one = (", places, first_score", 9) if points else ("", 6)
+    proto = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        net (float[1,3,64,64] image) => (float[1,ROWS,256] boxes) {
+            first = Conv<pads=[2,2,2,2], strides=[2,2], kernel_shape=[5,5]>(image, w1, b1)
+            bright = Relu(first)
+            logits = Conv<pads=[2,2,2,2], strides=[2,2], kernel_shape=[5,5]>(bright, w2, b2)
+            scores = Sigmoid(logits)
+            sides = Conv<pads=[2,2,2,2], strides=[2,2], kernel_shape=[5,5]>(bright, w3, b3)
+            flat_scores = Reshape(scores, shape)
+            flat_sides = Reshape(sides, shape)
+            first_score, second_score = Split<axis=1>(flat_scores, ones)
+            boxes = Concat<axis=1>(places, flat_sides, first_score, second_score MORE)
+        }""".replace("ROWS", str(values_of_one)).replace(" MORE", more)
+    )
+    blur = np.full((4, 3, 5, 5), 1 / 75, np.float32)
+    rows, columns = np.mgrid[0:16, 0:16]
+    values = {
+        "w1": blur * np.array([1, 0.5, 2, 1], np.float32)[:, None, None, None],
+        "b1": np.full(4, -0.12, np.float32),
+        "w2": np.full((2, 4, 5, 5), 0.2, np.float32) * np.array([1, 0.8], np.float32)[:, None, None, None],
+        "b2": np.full(2, -6.0, np.float32),
+        "w3": np.full((2, 4, 5, 5), 0.04, np.float32),
+        "b3": np.full(2, 10.4, np.float32),
+        "places": (np.stack([columns.ravel(), rows.ravel()])[None] * 4 + 2).astype(np.float32),
+        "shape": np.array([1, 2, 256]),
+        "ones": np.array([1, 1]),
+    }
+    for name, value in values.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    onnx.save(proto, path)
+    return path
+
+
 RECIPE = """
 title = "bright shapes"
 [preprocessing]

@@ -9,7 +9,7 @@ from quantize_models import node, random_feeds, save
 
 from edgepack.data.samples import find_samples
 from edgepack.quantize.output_parts import bounded_outputs, find_parts, parts_of
-from edgepack.verify.parts import read_parts
+from edgepack.verify.parts import PartEnergies, balance, read_parts
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,3 +102,19 @@ def test_the_stage_writes_what_is_read_again(tmp_path: Path) -> None:
     found = read_parts(find_parts(model, samples, tmp_path / "out"))
     assert found["y"].names == parts_of(model, feeds[0])["y"].names
     assert (found["y"].labels == parts_of(model, feeds[0])["y"].labels).all()
+
+
+def test_a_tensor_that_is_put_in_twice_is_two_parts(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", "x w1", "boxes"),
+        node("Conv", "x w2", "scores"),
+        node("Concat", "boxes scores boxes", "y", axis=1),
+    ]
+    constants = {"w1": np.ones((4, 3, 1, 1), np.float32), "w2": np.ones((2, 3, 1, 1), np.float32)}
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": (1, 3, 4, 4)})
+    found = parts_of(model, random_feeds(model, 1)[0])
+    assert found["y"].names == ("boxes", "scores", "boxes (2)")
+    energies = PartEnergies(["y"], found)
+    for _ in range(3):
+        energies.add({"y": np.ones((1, 10, 4, 4))}, {"y": np.zeros((1, 10, 4, 4))})
+    assert balance(energies.energies(), 0).n == 3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edgepack.specs.task import Frame, Task
 from edgepack.tasks import answer
-from edgepack.tasks.boxes import areas, from_centers, overlaps, pair, points_to_picture, suppress, to_picture
+from edgepack.tasks.boxes import areas, from_centers, likeness, overlaps, pair, points_to_picture, suppress, to_picture
 
 
 def plain_iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -83,3 +83,8 @@ def test_8400_candidates_take_less_than_five_milliseconds() -> None:
         answer(task, {"output0": outputs}, frame)
         times.append(time.process_time_ns() - begin)
     assert min(times) < 5e6
+
+
+def test_a_box_without_an_area_is_the_same_as_itself() -> None:
+    boxes = np.array([[0, 0, 10, 0], [0, 0, 10, 10], [5, 0, 15, 10]], float)
+    assert likeness(boxes, boxes).tolist() == [[1, 0, 0], [0, 1, pytest.approx(1 / 3)], [0, pytest.approx(1 / 3), 1]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from edgepack.specs.data import Preprocessing
 from edgepack.specs.run import ChangedAnswers
 from edgepack.specs.task import Task
 from edgepack.verify.change import measure_change
+from edgepack.verify.changes import find_changes
 from edgepack.verify.closeness import Closeness
 
 CLOSE = Closeness(40, 30.0, None, 0.99, None, 0.95, None)
@@ -31,7 +33,7 @@ def arrays(tmp_path: Path, task: Task | None, n: int) -> Any:
 
 
 def measured(*arguments: Any) -> ChangedAnswers:
-    found = measure_change(*arguments, 0)
+    found, _ = measure_change(*arguments, 0)
     assert isinstance(found, ChangedAnswers)
     return found
 
@@ -74,7 +76,7 @@ def test_boxes_below_the_score_that_shows_them_are_unsure(tmp_path: Path) -> Non
 
 
 def test_no_answer_of_fp32_cannot_change(tmp_path: Path) -> None:
-    found = measure_change(shapes(tmp_path), detections(score=0.1), detections(), NO_SCORES, 0)
+    found, _ = measure_change(shapes(tmp_path), detections(score=0.1), detections(), NO_SCORES, 0)
     assert found == "fp32 gives no answer: there are no boxes in 6 samples"
 
 
@@ -82,7 +84,7 @@ def test_without_a_task_the_highest_score_is_the_answer(tmp_path: Path) -> None:
     samples = arrays(tmp_path, None, 40)
     found = measured(samples, None, None, CLOSE)
     assert (found.answers, found.n, found.changed) == ("classes", 40, 2)
-    assert "no task says" in str(measure_change(samples, None, None, NO_SCORES, 0))  # type: ignore[arg-type]
+    assert "no task says" in str(measure_change(samples, None, None, NO_SCORES, 0)[0])  # type: ignore[arg-type]
 
 
 def test_classes_of_a_task_are_compared(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_a_vector_keeps_its_nearest(tmp_path: Path) -> None:
     found = measured(samples, reader(*first), reader(*other), NO_SCORES)
     assert (same.answers, same.n, same.changed) == ("nearest vectors", 4, 0)
     assert found.changed == 1  # the second: its nearest was the first
-    few = measure_change(arrays(tmp_path, task, 2), reader(*first), reader(*first), NO_SCORES, 0)
+    few, _ = measure_change(arrays(tmp_path, task, 2), reader(*first), reader(*first), NO_SCORES, 0)
     assert "give 3 samples or more" in str(few)
 
 
@@ -111,10 +113,35 @@ def test_a_vector_keeps_its_nearest(tmp_path: Path) -> None:
 )
 def test_what_has_no_answers_to_compare_says_so(kind: str, why: str, tmp_path: Path) -> None:
     samples = arrays(tmp_path, Task(kind), 1)
-    assert why in str(measure_change(samples, reader([[1.0]]), reader([[1.0]]), NO_SCORES, 0))
+    assert why in str(measure_change(samples, reader([[1.0]]), reader([[1.0]]), NO_SCORES, 0)[0])
 
 
 def test_outputs_that_do_not_fit_the_task_say_so(tmp_path: Path) -> None:
     samples = arrays(tmp_path, Task("object-detection", "fastestdet"), 1)
-    found = measure_change(samples, reader([[1.0]]), reader([[1.0]]), NO_SCORES, 0)
+    found, _ = measure_change(samples, reader([[1.0]]), reader([[1.0]]), NO_SCORES, 0)
     assert "[1, 5 + classes, h, w]" in str(found)
+
+
+def test_the_examples_come_of_the_same_reading(tmp_path: Path) -> None:
+    """Each sample's outputs are read once of fp32 and once of the other; the examples are those of ``find_changes``."""
+    reads: list[tuple[str, int]] = []
+
+    def told(name: str, outputs: Any) -> Any:
+        return SimpleNamespace(sample=lambda i: reads.append((name, i)) or outputs.sample(i))
+
+    samples, expected, found = shapes(tmp_path), detections(), detections(missed=1)
+    change, changes = measure_change(samples, told("fp32", expected), told("int8", found), NO_SCORES, 0, examples=True)
+    assert isinstance(change, ChangedAnswers)
+    assert sorted(reads) == [(name, i) for name in ("fp32", "int8") for i in range(6)]
+    assert changes is not None
+    assert changes == find_changes(expected, found, samples)
+    assert (changes.samples, changes.changed, change.changed) == (6, 6, 6)
+
+
+def test_samples_with_other_names_of_classes_leave_the_examples_out(tmp_path: Path) -> None:
+    task = Task("object-detection", "fastestdet")
+    samples = dataclasses.replace(arrays(tmp_path, task, 2), classes=("a", "b", "c"))
+    outputs = reader(*np.full((2, 1, 5 + 2, 2, 2), 0.9))
+    change, changes = measure_change(samples, outputs, outputs, NO_SCORES, 0, examples=True)
+    assert isinstance(change, ChangedAnswers)
+    assert changes is None

@@ -137,6 +137,19 @@ def batch_of_one(value: Array, axes: int, what: str) -> Array:
     return result
 
 
+def points_of(outputs: Mapping[str, Array], name: str, rows: Array) -> Array | None:
+    """Return the points [rows, k, 3] that an output of a name gives to some rows; None where there is no name."""
+    if not name:
+        return None
+    if name not in outputs:
+        raise DataError(f"the model has no output {name!r}", hint="outputs: " + ", ".join(outputs))
+    value = batch_of_one(outputs[name], 4, "points [1, n, points, 3]")
+    if value.shape[2] != 3 or (len(rows) and rows.max() >= len(value)):
+        raise DataError(f"an output of the shape {list(outputs[name].shape)} is not points [1, n, points, 3]")
+    result: Array = value[rows]
+    return result
+
+
 def cells(sides: Sequence[tuple[int, int]]) -> tuple[Array, Array, Array]:
     """Return column, row (float32) and level of every cell of grids with (rows, columns), one after the other."""
     columns = [np.tile(np.arange(w, dtype=np.float32), h) for h, w in sides]

@@ -16,14 +16,15 @@ import numpy as np
 from edgepack.errors import DataError
 from edgepack.specs.task import Frame
 from edgepack.specs.types import Array
-from edgepack.tasks.decoders import Candidates, Decoder, Wanted
+from edgepack.tasks.decoders import Candidates, Decoder, Wanted, points_of
 
 
 @dataclass(frozen=True)
 class Parameters:
     """``classes`` and ``scores`` name these outputs; without names they are told by type and by their values.
 
-    ``first`` is the number that the model gives to the first class.
+    ``first`` is the number that the model gives to the first class. ``points`` names an output [1, n, points, 3] of x,
+    y (in pixels of the input) and score, "" where there is none.
     """
 
     form: Literal["xyxy", "yxyx"] = "yxyx"
@@ -31,6 +32,7 @@ class Parameters:
     first: int = 0
     classes: str = ""
     scores: str = ""
+    points: str = ""
 
 
 def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted: Wanted) -> Candidates:
@@ -49,7 +51,7 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     found = boxes[rows][:, [1, 0, 3, 2]] if made.form == "yxyx" else boxes[rows]
     if made.normalized:
         found = found * np.array([frame.input_width, frame.input_height] * 2, np.float32)
-    return Candidates(found, values[rows], numbers[rows])
+    return Candidates(found, values[rows], numbers[rows], points_of(outputs, made.points, rows))
 
 
 def _told(outputs: Mapping[str, Array], names: list[str], made: Parameters) -> tuple[str, str]:

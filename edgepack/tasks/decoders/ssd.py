@@ -27,6 +27,7 @@ from edgepack.tasks.decoders import (
     check_strides,
     choose,
     grids,
+    points_of,
 )
 
 
@@ -37,6 +38,7 @@ class Parameters:
     ``form`` of the boxes: left, top, right, bottom ("xyxy"), top first ("yxyx"), center and sides ("cxcywh").
     ``background`` says which class is none, -1 for none of them; it is left out and the others move up. ``sizes``, in
     pixels of the input, has a list for each of ``strides``: boxes are then steps from priors by ``variances``.
+    ``points`` names an output [1, n, points, 3] of x, y (in pixels of the input) and score, "" where there is none.
     """
 
     form: Literal["xyxy", "yxyx", "cxcywh"] = "xyxy"
@@ -46,6 +48,7 @@ class Parameters:
     strides: tuple[float, ...] = ()
     sizes: tuple[tuple[float, ...], ...] = ()
     variances: tuple[float, ...] = (0.1, 0.2)
+    points: str = ""
 
 
 def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted: Wanted) -> Candidates:
@@ -54,14 +57,15 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     if 0 <= made.background < scores.shape[1]:
         scores = np.delete(scores, made.background, axis=1)
     rows, numbers, values = choose(scores, wanted)
+    points = points_of(outputs, made.points, rows)
     sides = np.array([frame.input_width, frame.input_height] * 2, np.float32)
     if made.sizes:
         found = from_centers(_from_priors(boxes, made, frame)[rows]) * sides
-        return Candidates(found, values, numbers, classes=scores.shape[1])
+        return Candidates(found, values, numbers, points, classes=scores.shape[1])
     found = boxes[rows]
     found = found[:, [1, 0, 3, 2]] if made.form == "yxyx" else found
     found = from_centers(found) if made.form == "cxcywh" else found
-    return Candidates(found * sides if made.normalized else found, values, numbers, classes=scores.shape[1])
+    return Candidates(found * sides if made.normalized else found, values, numbers, points, classes=scores.shape[1])
 
 
 def _split(outputs: Mapping[str, Array]) -> tuple[Array, Array]:
@@ -77,21 +81,26 @@ def _split(outputs: Mapping[str, Array]) -> tuple[Array, Array]:
 
 
 def _from_priors(steps: Array, made: Parameters, frame: Frame) -> Array:
+    centers, sides = priors(made, frame, len(steps))
+    with np.errstate(over="ignore"):
+        return np.concatenate(
+            [steps[:, :2] * made.variances[0] * sides + centers, np.exp(steps[:, 2:] * made.variances[1]) * sides],
+            axis=1,
+        )
+
+
+def priors(made: Parameters, frame: Frame, count: int) -> tuple[Array, Array]:
+    """Return middles and sides of the priors, 0 to 1, float32 [count, 2]. Raises ``DataError`` for another count."""
     columns, rows, levels = cells(grids(frame, made.strides, up=True))
     counts = np.array([len(sizes) for sizes in made.sizes])
     cell = np.repeat(np.arange(len(columns)), counts[levels])
-    if len(cell) != len(steps):
-        raise DataError(f"{len(steps)} boxes where the strides and sizes make {len(cell)} priors")
+    if len(cell) != count:
+        raise DataError(f"{count} boxes where the strides and sizes make {len(cell)} priors")
     stride = np.asarray(made.strides, np.float32)[levels[cell]]
     size = np.concatenate([np.tile(made.sizes[i], int((levels == i).sum())) for i in range(len(made.sizes))])
     input_sides = np.array([frame.input_width, frame.input_height], np.float32)
-    centers = np.stack([columns[cell] + 0.5, rows[cell] + 0.5], axis=1) * stride[:, None] / input_sides
-    priors = np.minimum(size[:, None].astype(np.float32) / input_sides, 1)
-    with np.errstate(over="ignore"):
-        return np.concatenate(
-            [steps[:, :2] * made.variances[0] * priors + np.minimum(centers, 1),
-             np.exp(steps[:, 2:] * made.variances[1]) * priors], axis=1,
-        )  # fmt: skip
+    middles = np.stack([columns[cell] + 0.5, rows[cell] + 0.5], axis=1) * stride[:, None] / input_sides
+    return np.minimum(middles, 1), np.minimum(size[:, None].astype(np.float32) / input_sides, 1)
 
 
 def _check(made: Parameters) -> None:
