@@ -295,6 +295,15 @@ def _yolo(facts: ModelFacts, picture: _Picture) -> _Found:
         yield "nanodet", "nearly sure", f"{rows} rows are the cells of strides 8 to 64, with {_number(values - 32)}"
 
 
+def _text_maps(facts: ModelFacts, _picture: _Picture) -> _Found:
+    """A finder of text gives one map as others do: its name tells it."""
+    name = facts.name.lower().replace("-", "").replace("_", "")
+    shapes = list(facts.outputs.values())
+    one_map = len(shapes) == 1 and len(shapes[0]) == 4 and (shapes[0][1] == 1 or isinstance(shapes[0][1], str))
+    if one_map and "det" in name and any(word in name for word in ("ocr", "dbnet")):
+        yield "pp-ocr-detection", "likely", "one map, of a file that is named as a finder of text"
+
+
 def _maps(facts: ModelFacts, picture: _Picture) -> _Found:
     out = _single(facts, 4)
     if out is None or not picture.height:
@@ -386,6 +395,6 @@ def _any(facts: ModelFacts, _picture: _Picture) -> _Found:
         )
 
 
-_RULES: tuple[Callable[[ModelFacts, _Picture], _Found], ...] = (
-    _ultralytics, _yolo, _maps, _several, _classes,
+_RULES: tuple[Callable[[ModelFacts, _Picture], _Found], ...] = (  # a name says more than a shape
+    _ultralytics, _yolo, _text_maps, _maps, _several, _classes,
 )  # fmt: skip

@@ -38,6 +38,8 @@ CASES = [
     (facts(512, (1, 80, 128, 128), (1, 2, 128, 128), (1, 2, 128, 128)), "centernet"),
     (facts(520, (1, 21, 520, 520)), "deeplab"),
     (facts(256, (1, 1, 256, 256)), "unet"),
+    (facts(960, (1, 1, 960, 960), name="ch_PP-OCRv4_det"), "pp-ocr-detection"),
+    (facts(960, ("a", "b", "c", "d"), name="PP-OCRv6_det_small"), "pp-ocr-detection"),
     (facts(224, ("N", 1000), name="efficientnet_lite0"), "efficientnet-lite"),
     (facts(224, ("N", 1000)), "imagenet"),
     (facts(224, ("N", 1000), name="vit_base_patch16_224"), "imagenet-half"),

@@ -24,7 +24,7 @@ from edgepack.runtime.verify import verify
 from edgepack.specs.answer import Boxes, Mask
 from edgepack.specs.build import BuildRow
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]  # three builds of three engines for each task
 
 TARGETS = ("host-onnxruntime", "host-openvino", "host-tvm")
 SUPPRESSING = TARGETS[:2]

@@ -78,6 +78,7 @@ DECODERS: Table[Decoder] = Table(
         "detr": "edgepack.tasks.decoders.detr:DECODER",
         "center-points": "edgepack.tasks.decoders.center_points:DECODER",
         "distributions": "edgepack.tasks.decoders.distributions:DECODER",
+        "text-maps": "edgepack.tasks.decoders.text_maps:DECODER",
         "heat-maps": "edgepack.tasks.decoders.heat_maps:DECODER",
     },
     Decoder,

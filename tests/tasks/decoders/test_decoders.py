@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from edgepack.errors import DataError
 from edgepack.specs.task import Frame, Task
 from edgepack.tasks import answer, check_task, read_settings
 from edgepack.tasks.decoders import DECODERS, Candidates, Wanted, cells, choose, grids, sigmoid, softmax
+from edgepack.tasks.decoders.text_maps import areas
 
 SIDE = 64
 FRAME = Frame(SIDE, SIDE, SIDE, SIDE)
@@ -277,6 +280,41 @@ def test_distributions(joined: bool) -> None:
     check(decode("distributions", outputs, strides=strides, bins=bins))
 
 
+def test_text_maps() -> None:
+    """Areas become boxes that are wider by area * 1.5 / circumference; small ones and unsure ones are left out."""
+    maps = np.zeros((32, 32), np.float32)
+    maps[4:8, 2:22] = 0.9  # 20 x 4 cells of 2 pixels
+    maps[8, 22] = 0.9  # touches it by a corner
+    maps[20:26, 4:14] = 0.5
+    maps[28:30, 20:30] = 0.9  # two cells high
+    maps[12:18, 25:31] = np.tril(np.full((6, 6), 0.35))  # its box is half empty
+    found = decode("text-maps", {"o": maps[None, None]}, grow=1.5)
+    first, second = 21 * 5 * 1.5 / 52, 10 * 6 * 1.5 / 32
+    corners = np.array(
+        [[2 - first, 4 - first, 23 + first, 9 + first], [4 - second, 20 - second, 14 + second, 26 + second]]
+    )
+    np.testing.assert_allclose(found.corners, corners * SIDE / 32, rtol=1e-5)
+    np.testing.assert_allclose(found.scores, [81 * 0.9 / 105, 0.5], rtol=1e-5)
+    assert found.numbers.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_areas_are_those_of_scipy(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    mask = random.random(random.integers(1, 40, 2)) < random.choice([0.02, 0.2, 0.4, 0.6, 0.95])
+    labels, _ = ndimage.label(mask, np.ones((3, 3)))
+    expected = [[c.start, r.start, c.stop, r.stop] for r, c in ndimage.find_objects(labels)]
+    assert sorted(areas(mask).tolist()) == sorted(expected)
+
+
+def test_a_map_of_every_other_pixel_is_one_area_in_time() -> None:
+    mask = (np.add.outer(np.arange(960), np.arange(960)) % 2).astype(bool)
+    began = time.process_time()
+    assert areas(mask).tolist() == [[0, 0, 960, 960]]
+    assert areas(mask & (np.arange(960) % 4 < 1)).shape[0] > 1000
+    assert time.process_time() - began < 20
+
+
 @pytest.mark.parametrize("name", DECODERS.own)
 def test_nothing_is_found_in_nothing_and_other_outputs_are_refused(name: str) -> None:
     for outputs in ({"o": np.zeros((1, 3), np.float32)}, {f"o{i}": np.zeros((2, 3, 5), np.float32) for i in range(7)}):
@@ -309,6 +347,7 @@ SHAPES = {
     "detr": [(1, 20, 4), (1, 20, 4)],
     "center-points": [(1, 3, 16, 16), (1, 2, 16, 16), (1, 2, 16, 16)],
     "distributions": [(1, n, values) for values in (3, 32) for n in (64, 16, 4, 1)],
+    "text-maps": [(1, 1, 32, 32)],
     "heat-maps": [(1, 5, 16, 16)],
 }
 YUNET = [f"{name}_{stride}" for name in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
