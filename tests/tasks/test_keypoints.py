@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgepack.errors import ConfigError
 from edgepack.specs.answer import Boxes
 from edgepack.specs.task import Frame, Task
 from edgepack.tasks import answer, check_task
@@ -34,6 +35,22 @@ def test_the_peak_of_each_map_is_its_point(logits: bool) -> None:
     assert isinstance(found, Boxes)
     assert found.points is not None
     assert found.points[0] == pytest.approx(np.array([[27, 22, 0.9], [2, 2, 0.8]]), abs=1e-4)
+
+
+def test_a_cell_may_stand_for_its_first_pixel() -> None:
+    """As HRNet's targets are drawn: a point at x lies in the cell int(x / 4 + 0.5)."""
+    places = np.array([[8.0, 20.0], [33.0, 61.0]])
+    maps = np.zeros((1, 2, 16, 16), np.float32)
+    for number, (x, y) in enumerate(places):
+        maps[0, number, int(y / 4 + 0.5), int(x / 4 + 0.5)] = 0.9
+    task = Task("keypoints", "heat-maps", parameters={"middle": 0.0})
+    check_task(task)
+    found = answer(task, {"x": maps}, Frame(64, 64, 64, 64))
+    assert isinstance(found, Boxes)
+    assert found.points is not None
+    assert np.abs(found.points[0, :, :2] - places).max() <= 2  # half a cell; in its middle it would be off by up to 4
+    with pytest.raises(ConfigError, match=r"middle = 2\.0"):
+        check_task(Task("keypoints", "heat-maps", parameters={"middle": 2.0}))
 
 
 def test_boxes_without_points_are_answers_too() -> None:

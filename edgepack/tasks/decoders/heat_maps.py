@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgepack.errors import ConfigError
 from edgepack.specs.task import Frame
 from edgepack.specs.types import Array
 from edgepack.tasks.decoders import Candidates, Decoder, Wanted, sigmoid, single
@@ -18,9 +19,14 @@ from edgepack.tasks.decoders import Candidates, Decoder, Wanted, sigmoid, single
 
 @dataclass(frozen=True)
 class Parameters:
-    """``logits`` says that the maps have not gone through the sigmoid yet."""
+    """``logits`` says that the maps have not gone through the sigmoid yet.
+
+    ``middle`` is where in a cell the point of its peak lies: 0.5 in its middle; 0 where targets were drawn at
+    ``int(x / stride + 0.5)``, as HRNet's (lib/dataset/JointsDataset.py, ``generate_target``).
+    """
 
     logits: bool = False
+    middle: float = 0.5
 
 
 def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted: Wanted) -> Candidates:
@@ -30,8 +36,8 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     best = maps.reshape(count, -1).argmax(axis=1)
     rows, columns = best // width, best % width
     scores = maps[np.arange(count), rows, columns]
-    x = columns + 0.25 * _slope(maps, rows, columns, 0, 1) + 0.5
-    y = rows + 0.25 * _slope(maps, rows, columns, 1, 0) + 0.5
+    x = columns + 0.25 * _slope(maps, rows, columns, 0, 1) + made.middle
+    y = rows + 0.25 * _slope(maps, rows, columns, 1, 0) + made.middle
     points = np.stack([x * frame.input_width / width, y * frame.input_height / height, scores], axis=1)
     score = scores.mean(keepdims=True)
     low, high = points[:, :2].min(axis=0), points[:, :2].max(axis=0)
@@ -50,4 +56,9 @@ def _slope(maps: Array, rows: Array, columns: Array, down: int, across: int) -> 
     return np.where(inside, np.sign(after - before), 0)
 
 
-DECODER = Decoder("heat maps of points", Parameters, _decode, final=True)
+def _check(made: Parameters) -> None:
+    if not 0 <= made.middle <= 1:
+        raise ConfigError(f"middle = {made.middle}", hint="write 0 to 1")
+
+
+DECODER = Decoder("heat maps of points", Parameters, _decode, final=True, check=_check)
