@@ -43,6 +43,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "cli/environments.py": ("export/test_environments.py", "they are made once; the commands print what is there"),
     # frameworks: a record each; the workers run in Pythons that 'make sources' makes
     "export/keras_file.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
+    "export/keras2_file.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
+    "export/flax_model.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
     "export/tflite.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
     "export/saved_model.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),
     "export/hugging_face.py": ("export/test_sources.py", "recorded answers of all frameworks through one seam"),

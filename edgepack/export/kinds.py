@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _MOST_JSON = 16 << 20
 _HEAD = 4096
@@ -23,6 +25,8 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "torchscript": ("a TorchScript file", (".pt", ".pth", ".ts")),
     "torch_program": ("a program of torch.export.save", (".pt2",)),
     "safetensors": ("a safetensors file", (".safetensors",)),
+    "flax": ("a file of flax.serialization", (".msgpack",)),
+    "orbax": ("an Orbax checkpoint", ()),
     "xgboost": ("an XGBoost model", (".json", ".ubj")),
     "lightgbm": ("a LightGBM model", (".txt",)),
     "onnx": ("an ONNX file", (".onnx",)),
@@ -60,9 +64,44 @@ def unknown(source: str) -> str | None:
     return named[0] if named else None
 
 
+def is_keras2(path: Path) -> bool:
+    """Say whether Keras 2 wrote a .keras file, by what its metadata.json says."""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open("metadata.json") as file:
+            found = json.loads(file.read(_MOST_JSON))
+    except (OSError, KeyError, ValueError, RuntimeError, RecursionError, zipfile.BadZipFile):
+        return False
+    return isinstance(found, dict) and str(found.get("keras_version")).startswith("2.")
+
+
+def optimized_layers(path: Path) -> tuple[str, ...]:
+    """Return the layers of the TensorFlow Model Optimization Toolkit that a Keras file has, by their classes."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive, archive.open("config.json") as file:
+                text = file.read(_MOST_JSON)
+        else:
+            with path.open("rb") as plain:  # HDF5 keeps the configuration as text, in front of the weights or behind
+                text = b"".join(_tails(plain, path.stat().st_size))
+    except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return ()
+    found = re.findall(rb'"class_name": ?"(?:[\w.]+>)?(PruneLowMagnitude|ClusterWeights|Quantize\w+)"', text)
+    return tuple(sorted({name.decode() for name in found}))
+
+
+def _tails(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the first and the last megabytes of a file."""
+    yield file.read(_MOST_JSON)
+    if size > 2 * _MOST_JSON:
+        file.seek(size - _MOST_JSON)
+    yield file.read(_MOST_JSON)
+
+
 def _folder(path: Path) -> str | None:
     if (path / "saved_model.pb").is_file():
         return "saved_model"
+    if _is_orbax(path):
+        return "orbax"
     config = path / "config.json"
     if not config.is_file() or config.stat().st_size > _MOST_JSON:
         return None
@@ -72,6 +111,12 @@ def _folder(path: Path) -> str | None:
     if "model_type" in found or "architectures" in found:
         return "hugging_face"
     return "timm" if isinstance(found.get("architecture"), str) and "pretrained_cfg" in found else None
+
+
+def _is_orbax(path: Path) -> bool:
+    """Say whether a folder is one step that Orbax wrote, or a CheckpointManager's folder of steps."""
+    steps = [entry for entry in path.iterdir() if entry.name.isdigit() and entry.is_dir()]
+    return any((folder / "_CHECKPOINT_METADATA").is_file() for folder in (path, *steps))
 
 
 def _file(path: Path) -> str | None:
@@ -87,6 +132,8 @@ def _file(path: Path) -> str | None:
         return "lightgbm"
     if begin[:1] == b"\x80" or _is_compressed_pickle(path, begin):
         return "torch" if b"torch" in begin[:200] or b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19" in begin[:40] else "pickle"
+    if path.suffix.lower() == ".msgpack" and _is_message(begin):
+        return "flax"
     if _is_safetensors(begin, path.stat().st_size):
         return "safetensors"
     if re.match(rb'\{L?.{0,16}?"?learner"?', begin, re.DOTALL) and b"learner" in begin[:64]:
@@ -102,6 +149,12 @@ def _is_compressed_pickle(path: Path, begin: bytes) -> bool:
 def _is_safetensors(begin: bytes, size: int) -> bool:
     length = int.from_bytes(begin[:8], "little")
     return begin[8:9] == b"{" and 2 <= length <= min(size, 100 << 20)
+
+
+def _is_message(begin: bytes) -> bool:
+    """Say whether it begins as MessagePack does for a dictionary with names as keys (its specification, "Formats")."""
+    head = 1 if begin[:1] and 0x81 <= begin[0] <= 0x8F else 3 if begin[:1] == b"\xde" else 0
+    return bool(head) and len(begin) > head and (0xA1 <= begin[head] <= 0xBF or begin[head] == 0xD9)
 
 
 def _is_onnx(begin: bytes) -> bool:

@@ -122,7 +122,9 @@ def find_interpreter(worker: Worker, options: SourceOptions, progress: Progress 
     """Return the Python for a worker: the user's, else this one where it has all, else that of an environment."""
     if (lock := lock_needed(worker, options)) is not None:
         return make_environment(lock, progress)
-    return _users(options.python or sys.executable)
+    python = options.python or sys.executable
+    # absolute: the worker runs in a folder of its own; links stay, as a virtual environment is known by them
+    return _users(str(Path(python).absolute()) if os.sep in python else python)
 
 
 def lock_needed(worker: Worker, options: SourceOptions) -> Lock | None:

@@ -90,6 +90,8 @@ MADE = {
     "safetensors": lambda d: safetensors(d / "m.safetensors"),
     "xgboost": lambda d: write(d / "m.json", b'{"learner":{"attributes":{}}}'),
     "lightgbm": lambda d: write(d / "m.txt", b"tree\nversion=v4\n"),
+    "flax": lambda d: write(d / "m.msgpack", b"\x81\xa6params\x80"),
+    "orbax": lambda d: folder(d / "orbax", "_CHECKPOINT_METADATA", "{}"),
     "pickle": lambda d: write(d / "m.pkl", pickle.dumps([1])),
     "onnx": lambda d: tiny_onnx(d / "m.bin"),
 }
@@ -113,7 +115,7 @@ def test_older_files_of_torch_and_compressed_ones_of_joblib(tmp_path: Path) -> N
         ("keras", "keras"), ("h5", "keras"), ("tflite", "tflite"), ("saved_model", "saved_model"),
         ("hugging_face", "hugging_face"), ("timm", "timm"), ("torch", "torch_file"), ("torchscript", "torch_file"),
         ("torch_program", "torch_program"), ("safetensors", "torch_file"), ("xgboost", "sklearn"),
-        ("lightgbm", "sklearn"), ("pickle", "sklearn"),
+        ("lightgbm", "sklearn"), ("pickle", "sklearn"), ("flax", "flax"), ("orbax", "flax"),
     ],
 )  # fmt: skip
 def test_each_kind_has_its_framework(kind: str, framework: str, tmp_path: Path) -> None:
@@ -149,13 +151,45 @@ def test_a_suffix_that_is_right_or_says_nothing_is_no_lie(tmp_path: Path) -> Non
     assert lie(str(saved(tmp_path / "learner.pkl", LINEAR.state_dict()))) is None, "as fastai writes them"
 
 
+def keras_file(path: Path, version: str, layer: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", json.dumps({"config": {"layers": [{"class_name": layer}]}}))
+        archive.writestr("metadata.json", json.dumps({"keras_version": version}))
+        archive.writestr("model.weights.h5", b"")
+    return path
+
+
+def test_files_of_keras_2_and_of_its_optimization_toolkit_are_told_from_keras_3(tmp_path: Path) -> None:
+    old, new, wrapped = FRAMEWORKS.get("keras2"), FRAMEWORKS.get("keras"), b'{"class_name": "QuantizeWrapperV2"}'
+    assert find_framework(str(keras_file(tmp_path / "old.keras", "2.21.0", "Conv2D"))) is old
+    assert find_framework(str(keras_file(tmp_path / "new.keras", "3.15.1", "Conv2D"))) is new
+    assert find_framework(str(keras_file(tmp_path / "pruned.keras", "3.15.1", "Pruning>PruneLowMagnitude"))) is old
+    assert find_framework(str(write(tmp_path / "q.h5", b"\x89HDF\r\n\x1a\n" + bytes(99) + wrapped))) is old
+    assert find_framework(str(write(tmp_path / "far.h5", b"\x89HDF\r\n\x1a\n" + bytes(40 << 20) + wrapped))) is old
+    assert find_framework(str(write(tmp_path / "plain.h5", b"\x89HDF\r\n\x1a\n" + bytes(99)))) is new
+
+
+def test_a_folder_of_steps_of_orbax_is_known(tmp_path: Path) -> None:
+    folder(tmp_path / "1000", "_CHECKPOINT_METADATA", "{}")
+    assert kind_of(str(tmp_path)) == "orbax"
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
     st.sampled_from(
-        [b"PK\x03\x04", b"\x80\x02", b"\x10\0\0\0\0\0\0\0{", b"\x08\x07\x12", b"{L", b"\x1c\0\0\0TFL3", b""]
+        [
+            b"\x81\xa6params",
+            b"PK\x03\x04",
+            b"\x80\x02",
+            b"\x10\0\0\0\0\0\0\0{",
+            b"\x08\x07\x12",
+            b"{L",
+            b"\x1c\0\0\0TFL3",
+            b"",
+        ]
     ),
     st.binary(max_size=60),
-    st.sampled_from(["m.pt", "m.safetensors", "m.pkl", "m.joblib", "m.keras"]),
+    st.sampled_from(["m.pt", "m.safetensors", "m.pkl", "m.joblib", "m.keras", "m.msgpack"]),
 )
 def test_whatever_the_bytes_nothing_is_raised(tmp_path: Path, begin: bytes, rest: bytes, name: str) -> None:
     (tmp_path / name).write_bytes(begin + rest)

@@ -54,7 +54,7 @@ def test_a_recorded_answer_of_each_framework_passes_all_checks(name: str, tmp_pa
 
 def test_what_the_sources_know_is_kept(tmp_path: Path) -> None:
     facts = {}
-    for name in ("hugging_face", "timm", "fastai", "tflite"):
+    for name in ("hugging_face", "timm", "fastai", "tflite", "keras2"):
         (tmp_path / name).mkdir()
         facts[name] = replayed(name, tmp_path / name)
     assert facts["hugging_face"].classes == ("bad", "good")
@@ -67,6 +67,8 @@ def test_what_the_sources_know_is_kept(tmp_path: Path) -> None:
     assert (learner.crop, facts["fastai"].classes) == ((16, 16), ("a", "b"))
     assert learner.mean == pytest.approx((0.485, 0.456, 0.406))
     assert facts["tflite"].quantized
+    assert facts["keras2"].quantized
+    assert "its ranges are those of its training" in " ".join(facts["keras2"].notes)
 
 
 @pytest.mark.parametrize("name", WITH_WORKER)
@@ -92,7 +94,9 @@ def test_a_changed_weight_is_found_in_each(name: str, tmp_path: Path) -> None:
 
 
 def test_every_framework_with_a_worker_has_its_files() -> None:
-    assert WITH_WORKER == ["keras", "tflite", "saved_model", "hugging_face", "timm", "fastai", "torch_file", "sklearn"]
+    assert WITH_WORKER == [
+        "keras2", "keras", "tflite", "saved_model", "hugging_face", "timm", "fastai", "flax", "torch_file", "sklearn",
+    ]  # fmt: skip
     for name in WITH_WORKER:
         worker = FRAMEWORKS.get(name).worker
         assert worker is not None

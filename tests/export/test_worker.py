@@ -210,6 +210,13 @@ def test_the_users_python_comes_first_then_this_one_then_an_environment(tmp_path
     assert lock_needed(nowhere, SourceOptions(python="mine")) is None
 
 
+def test_a_python_is_found_from_where_the_user_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "python").symlink_to(sys.executable)
+    monkeypatch.chdir(tmp_path)
+    found = find_interpreter(Worker("x", "none"), SourceOptions(python="./python"))
+    assert found.python == str(tmp_path / "python"), "a link stays one: a virtual environment is known by it"
+
+
 @pytest.mark.parametrize("wrong", ["/no/such/python", "/bin/true", os.devnull])
 def test_a_python_that_is_none_is_said(wrong: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no Python that runs"):

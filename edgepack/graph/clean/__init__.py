@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgepack.graph import passes
 from edgepack.graph.clean.affine import fold_affine
 from edgepack.graph.clean.attention import join_scales
+from edgepack.graph.clean.means import mean_from_sum
 from edgepack.graph.clean.norms import spell_layer_norm, spell_rms_norm
 from edgepack.graph.clean.pads import fold_pad, pool_from_mean
 from edgepack.graph.clean.spellings import spell_activation
@@ -30,6 +31,7 @@ PASSES: dict[str, Callable[[View], bool]] = {
     "scales and offsets folded into convolutions": fold_affine,
     "transposes moved": push_transpose,
     "paddings folded": fold_pad,
+    "sums as means": mean_from_sum,
     "means as pools": pool_from_mean,
     "activations in one spelling": spell_activation,
     "layer norms in one spelling": spell_layer_norm,

@@ -22,7 +22,7 @@ _MOST_VALUES = 1 << 16
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _COMPUTED: dict[str, Callable[..., Array]] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Pow": np.power, "Erf": _erf,
-    "Tanh": np.tanh, "Exp": np.exp, "Neg": np.negative, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal,
+    "Max": np.maximum, "Tanh": np.tanh, "Exp": np.exp, "Neg": np.negative, "Sqrt": np.sqrt, "Reciprocal": np.reciprocal,
     "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
 }  # fmt: skip
 
@@ -83,6 +83,7 @@ def _read(view: View, node: onnx.NodeProto) -> set[str]:
 def _is_inner(view: View, node: onnx.NodeProto, name: str, nodes: list[onnx.NodeProto]) -> bool:
     """Say whether a node can be computed here, and only the nodes behind it read what it makes."""
     known = (node.op_type in _COMPUTED or node.op_type == "ReduceMean") and node.domain in ("", "ai.onnx")
+    known = known and (node.op_type != "Max" or len(node.input) == 2)
     return (
         known
         and _has_constants(view, node)

@@ -19,6 +19,7 @@ class View:
 
     def __init__(self, proto: onnx.ModelProto) -> None:
         self.graph = proto.graph
+        self.opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1)
         self.constants = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.outputs = {value.name for value in proto.graph.output}
         self.inner = {

@@ -111,13 +111,17 @@ def _fitted_scale(integers: Array, real: Array, moments: Array, scale: Array, *,
 
 
 def _round_groups(real: Array, moments: Array, scale: Array, orders: tuple[Array, ...]) -> Array:
-    """Round ``real`` [groups, rows, terms] in units of ``scale`` [groups, rows]: whole numbers as float32."""
+    """Round ``real`` [groups, rows, terms] in units of ``scale`` [groups, rows]: whole numbers as float32.
+
+    A weight that is zero stays zero: pruning made it so.
+    """
     order = _order_of_terms(moments, orders)
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     partners = _partners(place, orders)
     factor = _inverse_factor(moments[:, order][:, :, order]).astype(np.float32)
     left = (real / scale[:, :, None])[:, :, order].astype(np.float32)  # 24 bits are enough to round to 8
+    kept = real[:, :, order] != 0
     result = np.zeros_like(left)
     terms = len(order)
     start = 0
@@ -126,7 +130,7 @@ def _round_groups(real: Array, moments: Array, scale: Array, orders: tuple[Array
         residues = np.zeros((*left.shape[:2], end - start), np.float32)
         for i in range(start, end):
             low, high = _limits(left, result, i, partners[i])
-            result[:, :, i] = np.clip(np.rint(left[:, :, i]), low, high)
+            result[:, :, i] = np.clip(np.rint(left[:, :, i]), low, high) * kept[:, :, i]
             residue = (left[:, :, i] - result[:, :, i]) / factor[:, None, i, i]
             residues[:, :, i - start] = residue
             left[:, :, i + 1 : end] -= residue[:, :, None] * factor[:, None, i, i + 1 : end]

@@ -40,9 +40,39 @@ def fill(m):
     return m.eval()
 """
 )
-SHAPES = {"timm": {"x": ("N", 3, 32, 32)}, "torch_file": {"input": ("N", 3, 8, 8)}}
+FLAX = """
+from flax import nnx
+class Net(nnx.Module):
+    def __init__(self, rngs):
+        self.c = nnx.Conv(3, 4, (3, 3), rngs=rngs); self.b = nnx.BatchNorm(4, rngs=rngs)
+        self.d = nnx.Dropout(0.5, rngs=rngs); self.l = nnx.Linear(4, 2, rngs=rngs)
+    def __call__(self, image): return self.l(self.d(nnx.gelu(self.b(self.c(image))).mean((1, 2))))
+"""
+SHAPES = {"timm": {"x": ("N", 3, 32, 32)}, "torch_file": {"input": ("N", 3, 8, 8)}, "flax": {"image": ("N", 8, 8, 3)}}
 MAKERS = {
     "keras": (KERAS + "m.save('m.keras')", "m.keras", {}),
+    "keras2": (
+        TILE + """
+import os; os.environ['TF_USE_LEGACY_KERAS'] = '1'
+import tf_keras as K, tensorflow_model_optimization as tfmot
+i = K.Input((8, 8, 3), name='image'); x = K.layers.Conv2D(4, 3)(i); x = K.layers.BatchNormalization()(x)
+x = K.layers.GlobalAveragePooling2D()(K.layers.ReLU()(x))
+m = tfmot.quantization.keras.quantize_model(K.Model(i, K.layers.Dense(2, name='scores')(x), name='tiny'))
+for l in m.layers:
+    for v in l.weights:
+        if 'kernel' in v.name: v.assign(tile(v.shape))
+m.compile('sgd', 'mse'); r = np.random.default_rng(0)
+m.fit(r.normal(size=(64, 8, 8, 3)), r.normal(size=(64, 2)), verbose=0); m.save('m.h5')""", "m.h5", {},
+    ),
+    "flax": (
+        TILE + f"open('net.py', 'w').write({FLAX!r})\n" + """
+from net import Net
+from flax import nnx, serialization
+import jax
+state = nnx.to_pure_dict(nnx.state(Net(nnx.Rngs(0)), nnx.Not(nnx.RngState)))
+state = jax.tree.map(lambda v: tile(v.shape).astype('f') if v.ndim > 1 else v, state)
+open('m.msgpack', 'wb').write(serialization.to_bytes(state))""", "m.msgpack", {"module": "net.py:Net"},
+    ),
     "saved_model": (KERAS + "m.export('m', verbose=False)", "m", {}),
     "tflite": (
         KERAS + """

@@ -376,11 +376,20 @@ def test_what_is_only_nearly_a_gelu_stays(seed: int, change: float, where: int) 
 
 
 def layer_norm(b: Builder, how: str, epsilon: float, axis: int = -1) -> None:
-    """Write a layer norm of 4 channels: as Keras does, with a power, and with scale and offset around it."""
+    """Write a layer norm of 4 channels: as Keras does, as Flax does, and with a power."""
     axes = b.constant(np.array([axis], np.int64))
     x, gamma, beta = b.last, b.normal(4), b.normal(4)
     mean = b.add("ReduceMean", axes, keepdims=1)
-    centred = b.add("Sub", mean, first=x)
+    centred = b.add("Sub", mean, first=x) if how != "flax" else ""
+    if how == "flax":  # the variance from the mean of squares, and never below zero
+        squares = b.add("ReduceMean", axes, first=b.add("Mul", x, first=x), keepdims=1)
+        spread = b.add("Sub", b.add("Mul", mean, first=mean), first=squares)
+        safe = b.add(
+            "Add", b.constant(np.float32(epsilon)), first=b.add("Max", b.constant(np.float32(0)), first=spread)
+        )
+        normal = b.add("Div", b.add("Sqrt", first=safe), first=b.add("Sub", mean, first=x))
+        b.add("Add", beta, first=b.add("Mul", gamma, first=normal))
+        return
     variance = b.add("ReduceMean", axes, first=b.add("Mul", centred, first=centred), keepdims=1)
     safe = b.add("Add", b.constant(np.float32(epsilon)), first=variance)
     if how == "keras":
@@ -393,7 +402,9 @@ def layer_norm(b: Builder, how: str, epsilon: float, axis: int = -1) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 2**16), how=st.sampled_from(["keras", "power"]), epsilon=st.sampled_from([1e-6, 1e-3]))
+@given(
+    seed=st.integers(0, 2**16), how=st.sampled_from(["keras", "power", "flax"]), epsilon=st.sampled_from([1e-6, 1e-3])
+)
 def test_a_layer_norm_in_every_spelling_is_what_onnx_runtime_fuses(seed: int, how: str, epsilon: float) -> None:
     b = Builder(seed)
     b.add("Abs")
@@ -538,3 +549,27 @@ def test_a_product_without_a_softmax_keeps_both_its_scales() -> None:
     b.add("Add", scores, first=b.add("Softmax", axis=-1))
     _, counts = cleaned(b)
     assert counts["attentions scaled in one place"] == 0
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize(
+    ("operator", "number", "is_mean"), [("Div", 48, True), ("Mul", 1 / 48, True), ("Div", 47, False)]
+)
+def test_a_sum_that_is_divided_by_its_count_is_a_mean(operator: str, number: float, is_mean: bool, opset: int) -> None:
+    b = Builder(0)
+    b.add("ReduceSum", b.constant(np.array([1, 2])), keepdims=0)
+    b.add(operator, b.constant(np.float32(number)))
+    proto = b.model()
+    proto.opset_import[0].version = opset
+    expected = compute(proto, (2, 6, 8, 4))
+    assert clean(proto)["sums as means"] == is_mean
+    onnx.checker.check_model(proto, full_check=True)
+    np.testing.assert_allclose(compute(proto, (2, 6, 8, 4)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sum_over_a_free_size_stays() -> None:
+    b = Builder(0)
+    b.add("ReduceSum", b.constant(np.array([0])), keepdims=0)
+    b.add("Div", b.constant(np.float32(2)))
+    _, counts = cleaned(b)
+    assert counts["sums as means"] == 0

@@ -80,3 +80,15 @@ def test_groups_are_rounded_by_their_own_moments() -> None:
             Reduction(rows[part], ()), moments[group : group + 1], largest[part], FACTORS, per_channel=True
         )
         assert (alone.integers == both.integers[part]).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), terms=st.integers(4, 80), pairs=st.booleans(), share=st.floats(0.1, 0.9))
+def test_weights_that_were_pruned_stay_zero(seed: int, terms: int, pairs: bool, share: float) -> None:
+    reduction, moments, largest = layer(seed, terms, pairs=pairs)
+    pruned = np.random.default_rng(seed).random(reduction.rows.shape) < share
+    rows = np.where(pruned, np.float32(0), reduction.rows)
+    factors = SAFE_FACTORS if pairs else FACTORS
+    found = round_rows_second_order(Reduction(rows, reduction.pairs), moments[None], largest, factors, per_channel=True)
+    assert (found.integers[pruned] == 0).all()
+    assert worst_pair(found.integers, reduction.pairs) <= 128
