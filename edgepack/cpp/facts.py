@@ -24,7 +24,7 @@ from edgepack.runtime.native import DeviceSettings
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.types import Precision
 from edgepack.tasks import TASKS
-from edgepack.trust import envelope, statement
+from edgepack.trust import envelope, root, statement
 from edgepack.trust.policy import CLOCKS_DIFFER, Policy
 from edgepack.verify import golden, tolerance
 
@@ -121,6 +121,7 @@ _DOCUMENTS: Mapping[str, Any] = {
     "kTolerancesType": golden.Tolerances,
     "kEnvelopeType": envelope.SigstoreBundle,
     "kSignedType": statement.Signed,
+    "kRootType": root.SignedRoot,
 }
 
 
@@ -142,6 +143,10 @@ def _constants() -> Iterator[str]:
         "kStatementType": statement.STATEMENT_TYPE,
         "kPredicateType": statement.PREDICATE_TYPE,
         "kRecord": RECORD,
+        "kRootRole": root.ROOT,
+        "kBundlesRole": root.BUNDLES,
+        "kRootKeyType": root.KEY_TYPE,
+        "kRootScheme": root.SCHEME,
     }
     numbers = {
         "kFormat": manifest.FORMAT,
@@ -157,6 +162,8 @@ def _constants() -> Iterator[str]:
         "kMostPad": recipes.MOST_PAD,
         "kMostAtOnce": golden.MOST_AT_ONCE,
         "kMostSignatures": envelope.MOST_SIGNATURES,
+        "kMostRootKeys": root.MOST_KEYS,
+        "kRootLimitBytes": root.LIMIT_BYTES,
         "kIdDigits": ID_DIGITS,
         "kClocksDifferS": int(CLOCKS_DIFFER.total_seconds()),
     }

@@ -26,9 +26,9 @@ from edgepack.trust.statement import as_text, when
 
 LIMIT_BYTES = 512 << 10
 _SPEC_VERSION = "1.0.34"
-_KEY_TYPE, _SCHEME = "ecdsa", "ecdsa-sha2-nistp256"
-_ROOT, _BUNDLES = "root", "targets"
-_MOST_KEYS = 64
+KEY_TYPE, SCHEME = "ecdsa", "ecdsa-sha2-nistp256"
+ROOT, BUNDLES = "root", "targets"
+MOST_KEYS = 64
 _DAMAGED = "get the root of trust again"
 _NEXT = "take every version in turn: edgepack root take 2.root.json 3.root.json ..."
 
@@ -98,11 +98,11 @@ class SignedRoot:
     @property
     def threshold(self) -> int:
         """Return how many keys must have signed a bundle."""
-        return self.signed.roles[_BUNDLES].threshold
+        return self.signed.roles[BUNDLES].threshold
 
     def bundle_keys(self) -> tuple[PublicKey, ...]:
         """Return the keys whose signatures on bundles count."""
-        return self._keys(_BUNDLES)
+        return self._keys(BUNDLES)
 
     def _keys(self, role: str) -> tuple[PublicKey, ...]:
         """Return a role's keys, each once whatever it is called."""
@@ -205,8 +205,8 @@ def refuse_expired(root: SignedRoot, now: datetime, what: str) -> None:
 
 
 def _enough(judge: SignedRoot, found: SignedRoot, where: str, whose: str) -> None:
-    needed = judge.signed.roles[_ROOT].threshold
-    have = judge.count(_ROOT, found)
+    needed = judge.signed.roles[ROOT].threshold
+    have = judge.count(ROOT, found)
     if have < needed:
         raise TrustError(
             f"{where} is signed by {have} of {whose} root keys, and {needed} are needed",
@@ -216,17 +216,17 @@ def _enough(judge: SignedRoot, found: SignedRoot, where: str, whose: str) -> Non
 
 def _problems(found: SignedRoot) -> Iterable[str]:
     root = found.signed
-    if root._type != _ROOT or not root.spec_version.startswith("1."):
+    if root._type != ROOT or not root.spec_version.startswith("1."):
         yield "it is another document"
     if root.version < 1:
         yield "its version is below 1"
-    if len(root.keys) > _MOST_KEYS or len(found.signatures) > _MOST_KEYS:
-        yield f"it has more than {_MOST_KEYS} keys or signatures"
+    if len(root.keys) > MOST_KEYS or len(found.signatures) > MOST_KEYS:
+        yield f"it has more than {MOST_KEYS} keys or signatures"
     when(root.expires, "root: expires")
     for key in root.keys.values():
-        if (key.keytype, key.scheme) != (_KEY_TYPE, _SCHEME):
-            yield f"a key is {key.keytype[:40]} {key.scheme[:40]}; edgepack has {_KEY_TYPE} {_SCHEME}"
-    for name in (_ROOT, _BUNDLES):
+        if (key.keytype, key.scheme) != (KEY_TYPE, SCHEME):
+            yield f"a key is {key.keytype[:40]} {key.scheme[:40]}; edgepack has {KEY_TYPE} {SCHEME}"
+    for name in (ROOT, BUNDLES):
         yield from _role_problems(root, name)
     for each in found.signatures:
         try:
@@ -273,14 +273,14 @@ def make_root(
     """Return the first root, or the next after ``previous``, without a signature. Raises ``ConfigError``."""
     bundles = Role(tuple(key.id for key in bundle_keys), bundle_threshold)
     made = Root(
-        _type=_ROOT,
+        _type=ROOT,
         spec_version=_SPEC_VERSION,
         version=previous.version + 1 if previous is not None else 1,
         expires=as_text(expires),
-        keys={key.id: Key(_KEY_TYPE, _SCHEME, Value(key.pem)) for key in (*root_keys, *bundle_keys)},
+        keys={key.id: Key(KEY_TYPE, SCHEME, Value(key.pem)) for key in (*root_keys, *bundle_keys)},
         roles={
-            _ROOT: Role(tuple(key.id for key in root_keys), root_threshold),
-            **dict.fromkeys((_BUNDLES, "snapshot", "timestamp"), bundles),
+            ROOT: Role(tuple(key.id for key in root_keys), root_threshold),
+            **dict.fromkeys((BUNDLES, "snapshot", "timestamp"), bundles),
         },
     )
     for problem in _problems(SignedRoot((), made)):

@@ -12,6 +12,7 @@
 
 #include "facts.h"
 #include "host.h"
+#include "root.h"
 #include "schema.h"
 #include "signature.h"
 #include "text.h"
@@ -140,6 +141,11 @@ struct Policy {
     const Value* found = document.find(key);
     return found && found->kind != Value::kNull;
   }
+  // A file or folder that is named relative to the policy.
+  std::string beside(const char* key, const char* otherwise) const {
+    std::string name = given(key) ? document.find(key)->text : otherwise;
+    return !name.empty() && name[0] == '/' ? name : parent_of(path) + "/" + name;
+  }
 };
 
 std::string problem_of(const Policy& policy) {
@@ -149,8 +155,11 @@ std::string problem_of(const Policy& policy) {
   if (policy.number("threshold", 1) < 1) return "threshold: at least 1 key must have signed";
   if (policy.number("keep", 1) < 1) return "keep: at least 1 version is kept";
   if (policy.number("max_age_days", 1) < 1) return "max_age_days: at least 1";
+  if (policy.given("root") && policy.given("authorities")) return "root and authorities exclude each other";
+  if (!policy.names("signers").empty() && !policy.given("authorities")) return "signers needs authorities";
   if (policy.truth("require_signature")) return "";
   if (policy.given("root")) return "root needs require_signature";
+  if (policy.given("authorities")) return "authorities needs require_signature";
   if (policy.number("threshold", 1) > 1) return "threshold needs require_signature";
   if (policy.given("max_age_days")) return "max_age_days needs require_signature";
   if (policy.native() == "allowed") return "native \"allowed\" needs require_signature";
@@ -224,10 +233,10 @@ bool is_installed(const Bundle& bundle) {
 }
 
 // Refuses what is out of date, and where the clock is too wrong to tell.
-void refuse_late(const Bundle& bundle, const Signed& says, const Policy& policy) {
+void refuse_late(const Bundle& bundle, const Signed& says, const Policy& policy, const std::optional<Root>& root) {
   if (is_installed(bundle)) return;
   int64_t now = time(nullptr), most = static_cast<int64_t>(std::min<uint64_t>(policy.number("max_age_days", 0), 1 << 20));
-  bool timed = says.expires_time || policy.given("max_age_days");
+  bool timed = root || says.expires_time || policy.given("max_age_days");
   if (timed && says.signed_time && now < *says.signed_time - static_cast<int64_t>(facts::kClocksDifferS)) {
     char text[32];
     tm parts{};
@@ -237,6 +246,7 @@ void refuse_late(const Bundle& bundle, const Signed& says, const Policy& policy)
            bundle.path() + " was signed at " + says.signed_at + ", and this machine's clock says " + text,
            "set the clock: without it nothing tells what is out of date");
   }
+  if (root) refuse_expired(*root, now);
   if (says.expires_time && now >= *says.expires_time)
     refuse(EDGEPACK_TRUST_ERROR, "the signature of " + bundle.path() + " is out of date since " + says.expires,
            "get one that was signed later");
@@ -247,6 +257,14 @@ void refuse_late(const Bundle& bundle, const Signed& says, const Policy& policy)
            "get one that was signed later");
 }
 
+std::optional<Root> root_of(const Policy& policy) {
+  if (!policy.given("root")) return std::nullopt;
+  std::string path = policy.beside("root", "");
+  Root found = read_root(path);
+  refuse_writable(path);
+  return found;
+}
+
 void admit(const Bundle& bundle, const Policy& policy) {
   if (std::string problem = unwanted(bundle.manifest, policy); !problem.empty())
     refuse(EDGEPACK_TRUST_ERROR, bundle.path() + ": " + problem + " (" + policy.path + ")",
@@ -255,15 +273,13 @@ void admit(const Bundle& bundle, const Policy& policy) {
   if (!bundle.signature)
     refuse(EDGEPACK_TRUST_ERROR, bundle.path() + " is not signed, and " + policy.path + " asks for it",
            kNotSigned);
-  if (policy.given("root"))
+  if (policy.given("authorities"))
     refuse(EDGEPACK_TRUST_ERROR,
-           bundle.path() + ": " + policy.path + " names a root of trust, and libedgepack reads none",
-           "run it with edgepack's Python package, or name the trusted keys in the policy");
-  const Value* folder = policy.document.find("keys");
-  std::string keys = folder ? folder->text : "keys";
-  std::string place = !keys.empty() && keys[0] == '/' ? keys : parent_of(policy.path) + "/" + keys;
-  uint64_t needed = policy.number("threshold", 1);
-  Signers by = signers(bundle, read_keys(place));
+           bundle.path() + ": " + policy.path + " names authorities, and libedgepack checks no certificates",
+           "run it with edgepack's Python package, or name keys or a root of trust in the policy");
+  std::optional<Root> root = root_of(policy);
+  uint64_t needed = root ? root->threshold : policy.number("threshold", 1);
+  Signers by = signers(bundle, root ? root->keys : read_keys(policy.beside("keys", "keys")));
   if (by.names.size() < needed) {
     std::string have = by.names.empty() ? "by none of the keys that this device trusts"
                                         : "by " + std::to_string(by.names.size()) +
@@ -273,7 +289,7 @@ void admit(const Bundle& bundle, const Policy& policy) {
                ")",
            kNotSigned);
   }
-  refuse_late(bundle, check_statement(bundle, by.payload), policy);
+  refuse_late(bundle, check_statement(bundle, by.payload), policy, root);
 }
 
 }  // namespace

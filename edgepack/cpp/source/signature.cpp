@@ -112,15 +112,6 @@ const Crypto& crypto() {
 
 const unsigned char* bytes_of(const std::string& text) { return reinterpret_cast<const unsigned char*>(text.data()); }
 
-bool is_signed_by(const PublicKey& key, const std::string& signature, const std::string& message) {
-  const Crypto& c = crypto();
-  const unsigned char* place = bytes_of(key.der);
-  std::unique_ptr<void, void (*)(void*)> loaded(c.read_key(nullptr, &place, static_cast<long>(key.der.size())), c.free_key);
-  std::unique_ptr<void, void (*)(void*)> context(c.new_context(), c.free_context);
-  if (!loaded || !context || c.init(context.get(), nullptr, c.sha256(), nullptr, loaded.get()) != 1) return false;
-  return c.verify(context.get(), bytes_of(signature), signature.size(), bytes_of(message), message.size()) == 1;
-}
-
 // --- keys ---
 
 std::string key_name(const std::string& file) {
@@ -136,21 +127,10 @@ std::string pem_of(const std::string& der) {
 }
 
 PublicKey read_key(const std::string& path, const std::string& file) {
-  std::string text, body;
+  std::string text;
   if (!read_small(path, kMostKeyBytes, &text))
     refuse(EDGEPACK_CONFIG_ERROR, path + " cannot be read: " + strerror(errno), kKind);
-  if (text.find("PRIVATE KEY") != text.npos)
-    refuse(EDGEPACK_CONFIG_ERROR, path + " holds a private key", "give the public one, NAME.pub.pem");
-  static const std::string kBegin = "-----BEGIN PUBLIC KEY-----", kEnd = "-----END PUBLIC KEY-----";
-  size_t begin = text.find(kBegin), end = text.find(kEnd);
-  if (begin == text.npos || end == text.npos || end < begin) refuse(EDGEPACK_CONFIG_ERROR, path + " is no public key", kKind);
-  for (char c : text.substr(begin + kBegin.size(), end - begin - kBegin.size()))
-    if (!strchr(" \t\r\n", c)) body += c;
-  std::optional<std::string> der = from_base64(body);
-  std::string head(kDerHead, sizeof kDerHead - 1);
-  if (!der || der->size() != kDerBytes || der->compare(0, head.size(), head) != 0)
-    refuse(EDGEPACK_CONFIG_ERROR, path + " is no ECDSA key on P-256", kKind);
-  return {key_name(file), *der, sha256(pem_of(*der))};
+  return key_of_pem(key_name(file), text, path);
 }
 
 // --- the envelope ---
@@ -283,7 +263,34 @@ const Value* check_files(const Value& document, const Bundle& bundle, const std:
   return predicate.find("edgepack");
 }
 
-// Reads "2026-12-01T00:00:00Z" as seconds since 1970 (the calendar of days: H. Hinnant, chrono-compatible algorithms).
+}  // namespace
+
+PublicKey key_of_pem(const std::string& name, const std::string& text, const std::string& where) {
+  if (text.find("PRIVATE KEY") != text.npos)
+    refuse(EDGEPACK_CONFIG_ERROR, where + " holds a private key", "give the public one, NAME.pub.pem");
+  static const std::string kBegin = "-----BEGIN PUBLIC KEY-----", kEnd = "-----END PUBLIC KEY-----";
+  size_t begin = text.find(kBegin), end = text.find(kEnd);
+  if (begin == text.npos || end == text.npos || end < begin) refuse(EDGEPACK_CONFIG_ERROR, where + " is no public key", kKind);
+  std::string body;
+  for (char c : text.substr(begin + kBegin.size(), end - begin - kBegin.size()))
+    if (!strchr(" \t\r\n", c)) body += c;
+  std::optional<std::string> der = from_base64(body);
+  std::string head(kDerHead, sizeof kDerHead - 1);
+  if (!der || der->size() != kDerBytes || der->compare(0, head.size(), head) != 0)
+    refuse(EDGEPACK_CONFIG_ERROR, where + " is no ECDSA key on P-256", kKind);
+  return {name, *der, sha256(pem_of(*der))};
+}
+
+bool is_signed_by(const PublicKey& key, const std::string& signature, const std::string& message) {
+  const Crypto& c = crypto();
+  const unsigned char* place = bytes_of(key.der);
+  std::unique_ptr<void, void (*)(void*)> loaded(c.read_key(nullptr, &place, static_cast<long>(key.der.size())), c.free_key);
+  std::unique_ptr<void, void (*)(void*)> context(c.new_context(), c.free_context);
+  if (!loaded || !context || c.init(context.get(), nullptr, c.sha256(), nullptr, loaded.get()) != 1) return false;
+  return c.verify(context.get(), bytes_of(signature), signature.size(), bytes_of(message), message.size()) == 1;
+}
+
+// (The calendar of days: H. Hinnant, chrono-compatible algorithms).
 int64_t seconds_of(const std::string& text, const std::string& where) {
   int year, month, day, hour, minute, second, used = 0;
   int fields = sscanf(text.c_str(), "%4d-%2d-%2dT%2d:%2d:%2dZ%n", &year, &month, &day, &hour, &minute, &second, &used);
@@ -298,8 +305,6 @@ int64_t seconds_of(const std::string& text, const std::string& where) {
   int64_t days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
   return ((days * 24 + hour) * 60 + minute) * 60 + second;
 }
-
-}  // namespace
 
 std::vector<PublicKey> read_keys(const std::string& folder) {
   DIR* opened = opendir(folder.c_str());

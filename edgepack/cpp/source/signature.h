@@ -19,6 +19,15 @@ struct PublicKey {
   std::string name, der, id;
 };
 
+// Returns the key of a PEM text. Throws Refusal (EDGEPACK_CONFIG_ERROR), which begins with ``where``.
+PublicKey key_of_pem(const std::string& name, const std::string& text, const std::string& where);
+
+// Whether a signature (DER) is this key's over a message.
+bool is_signed_by(const PublicKey& key, const std::string& signature, const std::string& message);
+
+// Reads "2026-12-01T00:00:00Z" as seconds since 1970. Throws Refusal (EDGEPACK_TRUST_ERROR).
+int64_t seconds_of(const std::string& text, const std::string& where);
+
 // Returns the keys of a folder's .pem files, by name, each key once. Throws Refusal.
 std::vector<PublicKey> read_keys(const std::string& folder);
 
