@@ -145,9 +145,9 @@ def test_the_estimate_of_a_choice_is_that_of_the_placement_it_makes(tmp_path: Pa
 
 def test_what_is_paid_is_what_the_costs_say(tmp_path: Path) -> None:
     """Pointwise, SiLU, depthwise, SiLU, twice: of all choices of the first four nodes, three counted by hand."""
-    model = network(tmp_path / "m.onnx", 16, 10)
+    model = network(tmp_path / "m.onnx", 16, 64)
     plan = make_plan(model, minmax_ranges(model, random_feeds(model, 1)), RULES)
-    costs, size = plan.table.costs, 16 * 10 * 10
+    costs, size = plan.table.costs, 16 * 64 * 64
     assert costs is not None
     choices = choices_of(plan, costs)
     number = {node.name: n for n, node in enumerate(plan.index.nodes)}
