@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from edgepack.base.stage import stage
 from edgepack.specs.bundle import LayerRecord, LayerRecords
@@ -30,10 +33,14 @@ def layer_sqnr(
 ) -> LayerRecords:
     """Run both models in ONNX Runtime on up to 8 of ``samples`` and compare the outputs of the layers with weights.
 
-    ``model`` is the fp32 model that ``quantized`` was made of, with the same names. SQNR is 10 log10(sum ref^2 /
-    sum (ref - int8)^2) over all elements and samples. The int8 model's tensors are read after their DequantizeLinear,
-    with the activation that is fused into the layer, and its Q/DQ are computed as written, so that the figure is the
-    same on every host. A layer whose output the fp32 model does not have is not measured. ``out`` is not used.
+    ``model`` is the fp32 model that ``quantized`` was made of, with the same names. SQNR is balanced over the channels
+    that a layer makes: -10 log10 of the mean over channels of sum (ref - int8)^2 / sum ref^2 over all elements and
+    samples, at most 1 for a channel, whose values are lost then; channels that are always zero are left out. One ratio
+    over all channels hides those that are small beside others, which a depthwise convolution needs.
+
+    The int8 model's tensors are read after their DequantizeLinear, with the activation that is fused into the layer,
+    and its Q/DQ are computed as written, so that the figure is the same on every host. A layer whose output the fp32
+    model does not have is not measured. ``out`` is not used.
     """
     import onnxruntime
 
@@ -76,19 +83,28 @@ def layer_sqnr(
     return LayerRecords(len(few.indices), f"onnxruntime {onnxruntime.__version__}", tuple(layers))
 
 
-def _compared(expected: Any, found: Any) -> dict[str, tuple[str, str]]:
-    """Return by a layer's name the tensor of the fp32 model and that of the int8 model to compare it with."""
+@dataclass(frozen=True)
+class _Pair:
+    """A tensor of the fp32 model, that of the int8 model to compare it with, and the axis of their channels."""
+
+    expected: str
+    found: str
+    axis: int
+
+
+def _compared(expected: Any, found: Any) -> dict[str, _Pair]:
+    """Return by a layer's name what is compared."""
     from edgepack.engines.int8 import WEIGHTED
     from edgepack.quantize.graph.index import index_graph
 
     known = {name for node in expected.graph.node for name in node.output if name}
     index = index_graph(found)
-    pairs: dict[str, tuple[str, str]] = {}
+    pairs: dict[str, _Pair] = {}
     for node in found.graph.node:
         if node.op_type in WEIGHTED and node.name:
             for reference, tensor in _ends(index, node.output[0]):
                 if reference in known:
-                    pairs[node.name] = (reference, tensor)
+                    pairs[node.name] = _Pair(reference, tensor, 1 if node.op_type.startswith("Conv") else -1)
                     break
     return pairs
 
@@ -118,37 +134,52 @@ _ACTIVATIONS = frozenset(
 
 
 def _measure(
-    expected: Any, found: Any, pairs: Mapping[str, tuple[str, str]], samples: SampleSet, model: OnnxModel
+    expected: Any, found: Any, pairs: Mapping[str, _Pair], samples: SampleSet, model: OnnxModel
 ) -> dict[str, float]:
     """Return SQNR in dB by a layer's name; infinite where nothing differs, absent where there is no signal."""
     from edgepack.data.samples import read_samples
     from edgepack.quantize.graph.sessions import open_session
 
-    first = open_session(expected, list(dict.fromkeys(a for a, _ in pairs.values())), optimized=False)
-    second = open_session(found, list(dict.fromkeys(b for _, b in pairs.values())), optimized=False)
-    signal, noise = dict.fromkeys(pairs, 0.0), dict.fromkeys(pairs, 0.0)
+    first = open_session(expected, list(dict.fromkeys(pair.expected for pair in pairs.values())), optimized=False)
+    second = open_session(found, list(dict.fromkeys(pair.found for pair in pairs.values())), optimized=False)
+    energies: dict[str, Array] = {}
     for feed in read_samples(samples, model.inputs):
-        _add(signal, noise, pairs, first(feed), second(feed))
-    return {name: _decibel(signal[name], noise[name]) for name in pairs if signal[name] > 0}
+        _add(energies, pairs, first(feed), second(feed))
+    return {name: _decibel(*both) for name, both in energies.items() if both[0].sum() > 0}
 
 
-def _add(
-    signal: dict[str, float], noise: dict[str, float], pairs: Mapping[str, tuple[str, str]], first: Feeds, second: Feeds
-) -> None:
-    for name, (a, b) in pairs.items():
-        expected, found = first[a], second[b]
+def _add(energies: dict[str, Array], pairs: Mapping[str, _Pair], first: Feeds, second: Feeds) -> None:
+    """Add one sample's energies of signal and noise, [2, channels], to those of each layer.
+
+    Where samples have other numbers of channels, as the scores of attention have, all count as one.
+    """
+    for name, pair in pairs.items():
+        expected, found = first[pair.expected], second[pair.found]
         if expected.shape != found.shape:
-            signal[name] = math.nan
             continue
-        signal[name] += _energy(expected)
-        noise[name] += _energy(expected.astype("float64") - found)
+        difference = expected.astype("float64") - found
+        new = np.stack([_energies(values, pair.axis) for values in (expected, difference)])
+        known = energies.get(name, np.zeros_like(new))
+        if known.shape != new.shape:
+            known, new = (both.sum(axis=1, keepdims=True) for both in (known, new))
+        energies[name] = known + new
 
 
-def _energy(values: Array) -> float:
-    import numpy as np
+def _energies(values: Array, axis: int) -> Array:
+    """Return the energy of each channel along ``axis``, float64."""
+    squares: Array = np.square(values, dtype=np.float64)
+    if values.ndim < 2:
+        return np.array([squares.sum()])
+    channels: Array = np.moveaxis(squares, axis, 0).reshape(values.shape[axis], -1).sum(axis=1)
+    return channels
 
-    return float(np.square(values, dtype=np.float64).sum())
 
-
-def _decibel(signal: float, noise: float) -> float:
-    return math.inf if noise == 0 else 10 * math.log10(signal / noise) if noise > 0 else math.nan
+def _decibel(signal: Array, noise: Array) -> float:
+    """Return the balanced SQNR of channels with these energies; infinite where nothing differs, NaN where it is not
+    known: only channels without signal differ, or values are NaN.
+    """
+    if not noise.any():
+        return math.inf
+    known = signal > 0
+    lost = float(np.minimum(noise[known] / signal[known], 1).mean())
+    return -10 * math.log10(lost) if lost > 0 else math.nan

@@ -109,3 +109,50 @@ def test_the_figure_is_ten_times_the_logarithm_of_the_energies(tmp_path: Path) -
     (layer,) = layer_sqnr(paths[0], paths[1], samples, tmp_path).layers
     assert layer.sqnr_db == pytest.approx(20, abs=1e-4)
     assert onnx.load(paths[1].path).graph.output[0].name == "y"
+
+
+def test_a_small_channel_that_is_lost_is_not_hidden_by_a_large_one(tmp_path: Path) -> None:
+    """Of four channels one is a thousand times the others, and one of these is zero in the second model."""
+    paths = []
+    for name, third in (("a", 1.0), ("b", 0.0)):
+        nodes = [helper.make_node("Conv", ["x", "w"], ["y"], name="conv")]
+        weights = np.diag(np.float32([1000, 1, third, 1]))[:, :, None, None]
+        paths.append(save(nodes, {"w": weights}, tmp_path / f"{name}.onnx", inputs={"x": ["N", 4, 2, 2]}))
+    np.savez(tmp_path / "data.npz", x=np.ones((3, 4, 2, 2), np.float32))
+    samples = find_samples(str(tmp_path / "data.npz"), paths[0].inputs, None)
+    (layer,) = layer_sqnr(paths[0], paths[1], samples, tmp_path).layers
+    assert layer.sqnr_db == pytest.approx(-10 * np.log10(1 / 4), abs=1e-4)
+
+
+def test_a_channel_counts_as_lost_at_most(tmp_path: Path) -> None:
+    """A channel whose error is many times its values is as lost as one of zeros; one without signal does not count."""
+    paths = []
+    for name, small in (("a", 0.001), ("b", 5.0)):
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")]
+        weights = np.diag(np.float32([1, small, 0]))
+        paths.append(save(nodes, {"w": weights}, tmp_path / f"{name}.onnx", inputs={"x": ["N", 3]}))
+    np.savez(tmp_path / "data.npz", x=np.ones((2, 3), np.float32))
+    samples = find_samples(str(tmp_path / "data.npz"), paths[0].inputs, None)
+    (layer,) = layer_sqnr(paths[0], paths[1], samples, tmp_path).layers
+    assert layer.sqnr_db == pytest.approx(-10 * np.log10(1 / 2), abs=1e-4)
+
+
+def test_noise_where_there_is_no_signal_is_neither_identical_nor_a_figure(tmp_path: Path) -> None:
+    paths = []
+    for name, third in (("a", 0.0), ("b", 1.0)):
+        nodes = [helper.make_node("MatMul", ["x", "w"], ["y"], name="fc")]
+        weights = np.diag(np.float32([1, 1, third]))
+        paths.append(save(nodes, {"w": weights}, tmp_path / f"{name}.onnx", inputs={"x": ["N", 3]}))
+    np.savez(tmp_path / "data.npz", x=np.ones((2, 3), np.float32))
+    samples = find_samples(str(tmp_path / "data.npz"), paths[0].inputs, None)
+    (layer,) = layer_sqnr(paths[0], paths[1], samples, tmp_path).layers
+    assert (layer.identical, layer.sqnr_db) == (False, None)
+
+
+def test_samples_with_other_numbers_of_channels_count_as_one() -> None:
+    energies: dict[str, Any] = {}
+    pairs = {"scores": module._Pair("a", "b", -1)}
+    for size in (2, 3):
+        ones = np.ones((1, 4, size), np.float32)
+        module._add(energies, pairs, {"a": ones}, {"b": ones * np.float32(0.5)})
+    assert energies["scores"].tolist() == [[20.0], [5.0]]
