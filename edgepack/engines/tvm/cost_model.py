@@ -133,7 +133,7 @@ def _counted(workload: Workload, tile: Blocking) -> float:
     terms = -(-workload.terms // TERMS) if workload.integer else workload.terms
     each = workload.outputs // workload.groups if workload.kind != "depthwise" else workload.outputs
     count = workload.batch * (workload.groups if workload.kind != "depthwise" else 1)
-    return count * cycles(tile, workload.height, workload.width, each, terms)
+    return count * cycles(tile, *workload.grid, each, terms)
 
 
 def _sizes(workload: Workload) -> tuple[float, ...]:

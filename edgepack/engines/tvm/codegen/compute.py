@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KERNEL = "edgepack.kernel"
 Tensor: TypeAlias = Any  # tvm.te.Tensor
 Build: TypeAlias = Callable[..., Tensor]
-Kind: TypeAlias = Literal["flat", "window", "depthwise", "batched", "matrix", "activations"]
+Kind: TypeAlias = Literal["flat", "window", "depthwise", "batched", "matrix", "activations", "winograd"]
 
 
 @dataclass(frozen=True)

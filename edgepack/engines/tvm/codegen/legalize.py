@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen import approximations, compute, extremes, intrinsics
+from edgepack.engines.tvm.codegen import approximations, compute, extremes, intrinsics, winograd
 from edgepack.engines.tvm.codegen import tile as blocking
 from edgepack.engines.tvm.codegen.relax_util import constant, shape_of
 from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
-from edgepack.engines.tvm.codegen.workload import Choice, Workload, by_rule, instruction
+from edgepack.engines.tvm.codegen.workload import Choice, Workload, by_patches, by_rule, instruction
 
 if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.extremes import Legalization
@@ -173,11 +173,24 @@ def _conv2d(builder: Any, call: Any, maker: Maker) -> Any:
         "window", kind, batch, *size, inputs, outputs, window.kernel, window.strides, window.padding, window.dilation,
         window.groups, channels_first, _safe(weights),
     )  # fmt: skip
+    return _window(builder, x, weights, by_patches(work, maker.machine), maker)
+
+
+def _window(builder: Any, x: Any, weights: Array, work: Workload, maker: Maker) -> Any:
+    """Return a convolution over a window, by patches or not; None where a tile would be of several groups."""
+    from tvm import relax
+
     choice, intrinsic, fours = maker(work)
-    if window.groups > 1 and outputs // window.groups % choice.tile.channels:
+    channels = choice.tile.channels
+    if work.kind == "winograd":
+        build, packed = winograd.convolution(choice, work.window, work.outputs), winograd.pack(weights, channels)
+        return emit(builder, build, x, relax.const(packed), name="convolution")
+    if work.groups > 1 and work.outputs // work.groups % channels:
         return None
-    packed = compute.pack_weights(weights, choice.tile.channels, fours=fours)
-    build = compute.convolution(choice, window, outputs, kind[2], intrinsic, channels_first=channels_first)
+    build = compute.convolution(
+        choice, work.window, work.outputs, work.types[2], intrinsic, channels_first=work.channels_first
+    )
+    packed = compute.pack_weights(weights, channels, fours=fours)
     return emit(builder, build, x, relax.const(packed), name="convolution")
 
 

@@ -8,20 +8,29 @@ from typing import TYPE_CHECKING, Any
 from edgepack.engines.tvm.codegen import threads
 from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
 from edgepack.engines.tvm.codegen.intrinsics import FMLAL
+from edgepack.engines.tvm.codegen.steps import (
+    REDUCTION,
+    SPATIAL,
+    RuleError,
+    cycles,
+    extent,
+    flatten,
+    inline_behind,
+    lanes_of,
+    registers,
+    whole,
+)
 from edgepack.engines.tvm.codegen.window import EIGHT, TERMS
+from edgepack.engines.tvm.codegen.winograd_schedule import by_patches
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgepack.engines.tvm.codegen.compute import Kernel
     from edgepack.engines.tvm.codegen.machine import Machine
     from edgepack.engines.tvm.codegen.tile import Blocking
 
-_SPATIAL, _REDUCTION = 0, 2  # tvm.tirx.IterVar.DataPar and CommReduce
 _FEWEST_LANES = 4
-_KEPT = ("pad", "ordered")  # parts of the input that a kernel reads often
-
-
-class RuleError(Exception):
-    """Raised where a rule does not cover a function, which then keeps the default."""
 
 
 def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
@@ -51,14 +60,14 @@ def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
     """Compute a tile of sums in registers, then everything that was fused behind it, then store once."""
     sch.unannotate(sums, KERNEL)
     kind, instruction, tile = kernel.kind, kernel.instruction, kernel.tile
-    if kind in ("matrix", "activations"):
-        (_matrix if kind == "matrix" else _activations)(sch, sums, str(instruction), tile, machine)
+    if (other := _OTHERS.get(kind)) is not None:
+        other(sch, sums, kernel, machine)
         return
-    last = _inline_behind(sch, sums)
+    last = inline_behind(sch, sums)
     pads = sch.get_producers(sums)
     band: list[Any] = []  # loops that one padded part of the input is made for
     if kind == "flat":
-        _flatten(sch, last, len(sch.get_loops(last)) - 1)
+        flatten(sch, last, len(sch.get_loops(last)) - 1)
         m, n = sch.get_loops(last)
         outer, rows = sch.split(m, [None, tile.width])
         spatial, inner = [outer], [rows]
@@ -68,14 +77,14 @@ def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
         spatial, inner = [*lead_loops, outer], [rows]
     else:
         b, y, z, n = sch.get_loops(last)
-        rows_of_tiles = _band(sch, pads, _extent(sch, y) or 1, tile, machine)
+        rows_of_tiles = _band(sch, pads, extent(sch, y) or 1, extent(sch, n) or 1, tile, machine)
         y_band, y_outer, y_inner = sch.split(y, [None, rows_of_tiles, tile.height])
         z_outer, z_inner = sch.split(z, [None, tile.width])
         band, spatial, inner = [b, y_band], [y_outer, z_outer], [y_inner, z_inner]
     columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
-    divided = threads.pays(_cycles(sch, sums, last, tile, 1 if instruction in (None, FMLAL) else TERMS), machine)
+    divided = threads.pays(cycles(sch, sums, last, tile, 1 if instruction in (None, FMLAL) else TERMS), machine)
     if divided and pads:
-        band, columns = _columns_apart(sch, band, columns, machine)
+        band, columns = threads.columns_apart(sch, band, columns, machine)
     loops = [*band, columns, *spatial] if tile.weights_outer else [*band, *spatial, columns]
     sch.reorder(*loops, *inner, vectors, lanes)
     sch.compute_at(sums, loops[-1], preserve_unit_loops=True)
@@ -83,24 +92,24 @@ def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
     for block in pads:
         sch.compute_at(block, band[-1], preserve_unit_loops=True)
         *_, last_loop = sch.get_loops(block)
-        width = _lanes(_extent(sch, last_loop) or 1, machine)
+        width = lanes_of(extent(sch, last_loop) or 1, machine)
         if width > 1:
             sch.vectorize(sch.split(last_loop, [None, width])[1])
     if divided:
         threads.divide(sch, band if pads else loops, machine)  # not once the start of the sums is a block of its own
-    _registers(sch, sums, instruction, tile)
+    registers(sch, sums, instruction, tile)
     for loop in (*inner, vectors):
         sch.unroll(loop)
-    if _whole(sch, last, tile):
+    if whole(sch, last, tile):
         sch.vectorize(lanes)
 
 
-def _matrix(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Machine) -> None:
+def _matrix(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
     """The same where one instruction multiplies two positions by two channels, from an input put in order for it."""
-    last = _inline_behind(sch, sums)
-    divided = threads.pays(_cycles(sch, sums, last, tile, EIGHT), machine)
+    tile, last = kernel.tile, inline_behind(sch, sums)
+    divided = threads.pays(cycles(sch, sums, last, tile, EIGHT), machine)
     (ordered,) = sch.get_producers(sums)
-    _flatten(sch, last, len(sch.get_loops(last)) - 1)
+    flatten(sch, last, len(sch.get_loops(last)) - 1)
     m, n = sch.get_loops(last)
     outer, rows = sch.split(m, [None, tile.width])
     columns, vectors, lanes = sch.split(n, [None, tile.vectors, tile.lanes])
@@ -127,16 +136,16 @@ def _matrix(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Mach
     for loop in sch.get_loops(start)[-4:-2]:
         sch.unroll(loop)
     sch.vectorize(sch.fuse(*sch.get_loops(start)[-2:]))
-    sch.tensorize(two, instruction)
+    sch.tensorize(two, str(kernel.instruction))
     for loop in (rows, vectors):
         sch.unroll(loop)
-    if _whole(sch, last, tile):
+    if whole(sch, last, tile):
         sch.vectorize(lanes)
 
 
-def _activations(sch: Any, sums: Any, instruction: str, tile: Blocking, machine: Machine) -> None:
+def _activations(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
     """The same for bytes of two activations; a tile of the second factor is put in order once and serves all rows."""
-    last = _inline_behind(sch, sums)
+    tile, last = kernel.tile, inline_behind(sch, sums)
     (ordered,) = (block for block in sch.get_producers(sums) if sch.get(block).name_hint == "ordered")
     *lead, m, n = sch.get_loops(last)
     outer, rows = sch.split(m, [None, tile.width])
@@ -146,34 +155,23 @@ def _activations(sch: Any, sums: Any, instruction: str, tile: Blocking, machine:
     sch.set_scope(sums, 0, "local")
     sch.compute_at(ordered, columns, preserve_unit_loops=True)
     sch.vectorize(sch.split(sch.get_loops(ordered)[-1], [None, tile.lanes])[1])
-    if threads.pays(_cycles(sch, sums, last, tile, TERMS), machine):
+    if threads.pays(cycles(sch, sums, last, tile, TERMS), machine):
         threads.divide(sch, [*lead, columns], machine)
-    _registers(sch, sums, instruction, tile)
+    registers(sch, sums, kernel.instruction, tile)
     for loop in (rows, vectors):
         sch.unroll(loop)
-    if _whole(sch, last, tile):
+    if whole(sch, last, tile):
         sch.vectorize(lanes)
 
 
-def _cycles(sch: Any, sums: Any, last: Any, tile: Blocking, a_step: int) -> float:
-    """Return the cycles of a kernel; each step of a lane multiplies ``a_step`` products."""
-    sizes, outputs = ([int(v.dom.extent) for v in sch.get(block).iter_vars] for block in (sums, last))
-    return threads.kernel_cycles(sizes, math.prod(outputs), tile.lanes, a_step)
+_OTHERS: dict[str, Callable[[Any, Any, Kernel, Machine], None]] = {
+    "matrix": _matrix,
+    "activations": _activations,
+    "winograd": by_patches,
+}
 
 
-def _columns_apart(sch: Any, band: list[Any], columns: Any, machine: Machine) -> tuple[list[Any], Any]:
-    """Divide the columns of tiles, too, where there are too few bands for all threads: each part pads for itself."""
-    bands = math.prod(int(sch.get(loop).extent) for loop in band)
-    count = int(sch.get(columns).extent)
-    parts = [n for n in range(1, machine.threads + 1) if count % n == 0]
-    best = min(parts, key=lambda n: (not threads.even(bands * n, machine), threads.unevenness(bands * n, machine), n))
-    if threads.even(bands, machine) or best == 1:
-        return band, columns
-    part, rest = sch.split(columns, [best, None])
-    return [band[0], part, *band[1:]], rest
-
-
-def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machine) -> int:
+def _band(sch: Any, pads: list[Any], height: int, channels: int, tile: Blocking, machine: Machine) -> int:
     """Return how many rows of tiles one padded part of the input is for: it stays in cache, each thread has one."""
     tiles = -(-height // tile.height)
     if not pads:
@@ -182,67 +180,10 @@ def _band(sch: Any, pads: list[Any], height: int, tile: Blocking, machine: Machi
     values = math.prod(int(v.dom.extent) for v in sch.get(pads[0]).iter_vars)
     row_bytes = values * item_bytes / height
     fitting = max(int(machine.l2_share_bytes / 4 / (row_bytes * tile.height)), 1)
+    # Weights go by once for every band: better that each thread has channels of its own.
+    if tile.weights_outer and threads.each_has_columns(-(-channels // tile.channels), machine):
+        return min(fitting, tiles)
     return min(fitting, -(-tiles // machine.threads))
-
-
-def _registers(sch: Any, sums: Any, instruction: str | None, tile: Blocking) -> None:
-    """Arrange the loops of the sums: terms outside, positions and vectors of one tile unrolled inside."""
-    variables = sch.get(sums).iter_vars
-    loops = sch.get_loops(sums)[-len(variables) :]
-    spatial = [loop for loop, v in zip(loops, variables, strict=True) if int(v.iter_type) == _SPATIAL]
-    terms = [loop for loop, v in zip(loops, variables, strict=True) if int(v.iter_type) == _REDUCTION]
-    vectors, lanes = sch.split(spatial[-1], [None, tile.lanes])
-    fours = instruction is not None and instruction != FMLAL
-    bytes_inside = terms[-1:] if fours else []
-    terms = terms[:-1] if fours else terms
-    sch.reorder(*terms, *spatial[:-1], vectors, lanes, *bytes_inside)
-    for loop in (*spatial[:-1], vectors):
-        sch.unroll(loop)
-    if not instruction:
-        sch.vectorize(lanes)
-    start = sch.decompose_reduction(sums, terms[0])
-    *positions, start_lanes = sch.get_loops(start)[-len(spatial) - 1 :]
-    for loop in positions:
-        sch.unroll(loop)
-    sch.vectorize(start_lanes)
-    if instruction:
-        sch.tensorize(lanes, instruction)
-
-
-def _inline_behind(sch: Any, sums: Any) -> Any:
-    """Inline what lies between the sums and the last block of the function; return the last."""
-    blocks = sch.get_child_blocks(sch.get_sblock("root"))
-    names = [sch.get(b).name_hint for b in blocks]
-    place = names.index(sch.get(sums).name_hint)
-    outputs = {sch.get(b).name_hint for b in sch.get_output_blocks(sch.get_sblock("root"))}
-    if len(outputs) != 1 or names[-1] not in outputs or place == len(blocks) - 1:
-        raise RuleError("more than one output")
-    for block in blocks[place + 1 : -1]:
-        sch.compute_inline(block)
-    producers = [b for b, n in zip(blocks[:place], names[:place], strict=True) if not n.startswith(_KEPT)]
-    for block in producers:
-        sch.compute_inline(block)
-    return blocks[-1]
-
-
-def _flatten(sch: Any, block: Any, lead: int) -> None:
-    """Make one iteration variable of the first ``lead`` ones of a block."""
-    from tvm.tirx import IndexMap
-
-    extents = [int(v.dom.extent) for v in sch.get(block).iter_vars][:lead]
-
-    def flat(*index: Any) -> tuple[Any, Any]:
-        m: Any = 0
-        for i, size in zip(index[:lead], extents, strict=True):
-            m = m * size + i
-        return m, index[lead]
-
-    sch.transform_block_layout(block, IndexMap.from_func(flat, ndim=lead + 1))
-
-
-def _whole(sch: Any, block: Any, tile: Blocking) -> bool:
-    """Say whether the last block's channels fill its tiles, so that no lane is left out."""
-    return int(sch.get(block).iter_vars[-1].dom.extent) % tile.lanes == 0
 
 
 # --- everything else --------------------------------------------------------------------------------------------------
@@ -275,13 +216,13 @@ def _dear(sch: Any, block: Any) -> bool:
 
 
 def _reductions(sch: Any, block: Any) -> bool:
-    return any(int(v.iter_type) == _REDUCTION for v in sch.get(block).iter_vars)
+    return any(int(v.iter_type) == REDUCTION for v in sch.get(block).iter_vars)
 
 
 def _spatial(sch: Any, block: Any, machine: Machine) -> None:
     """Vectorize the innermost loop, or all of them as one where it is short, and divide the others among threads."""
     loops = sch.get_loops(block)
-    sizes = [_extent(sch, loop) for loop in loops]
+    sizes = [extent(sch, loop) for loop in loops]
     if not loops or None in sizes:
         if loops:
             sch.parallel(loops[0])
@@ -289,13 +230,13 @@ def _spatial(sch: Any, block: Any, machine: Machine) -> None:
     total = math.prod(size or 1 for size in sizes)
     if _transposes(sch, block, loops, total, machine):
         return
-    if _lanes(sizes[-1] or 1, machine) < _FEWEST_LANES:
+    if lanes_of(sizes[-1] or 1, machine) < _FEWEST_LANES:
         if total < 4 * machine.lanes():
             return
         loops = [sch.fuse(*loops) if len(loops) > 1 else loops[0]]
         sizes = [total]
     *outer, last = loops
-    lanes = _lanes(sizes[-1] or 1, machine)
+    lanes = lanes_of(sizes[-1] or 1, machine)
     if lanes > 1:
         last, inner = sch.split(last, [None, lanes])
         sch.vectorize(inner)
@@ -316,10 +257,10 @@ def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Mac
     if not along or along[0] == len(variables) - 1:
         return False
     side = machine.lanes()
-    place, size, last = along[0], _extent(sch, loops[along[0]]) or 1, _extent(sch, loops[-1]) or 1
-    lanes = _lanes(last, machine)
+    place, size, last = along[0], extent(sch, loops[along[0]]) or 1, extent(sch, loops[-1]) or 1
+    lanes = lanes_of(last, machine)
     others = [loop for n, loop in enumerate(loops[:-1]) if n != place]
-    if last < _FEWEST_LANES and (wide := _lanes(size, machine)) >= _FEWEST_LANES:
+    if last < _FEWEST_LANES and (wide := lanes_of(size, machine)) >= _FEWEST_LANES:
         # Few channels: vectors along the axis that is read in order, stored value by value.
         rows, row = sch.split(loops[place], [None, wide])
         sch.reorder(*others, rows, loops[-1], row)
@@ -328,20 +269,12 @@ def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Mac
         return True
     if lanes < _FEWEST_LANES or size < _FEWEST_LANES:
         return False
-    rows, row = sch.split(loops[place], [None, _lanes(size, machine) if size % side else side])
+    rows, row = sch.split(loops[place], [None, lanes_of(size, machine) if size % side else side])
     columns, column = sch.split(loops[-1], [None, lanes])
     sch.reorder(*others, rows, columns, row, column)
     sch.vectorize(column)
     _divide(sch, block, [*others, rows, columns], total // lanes, machine)
     return True
-
-
-def _lanes(size: int, machine: Machine) -> int:
-    """Return the most lanes of a vector that divide ``size``."""
-    lanes = machine.lanes()
-    while size % lanes:
-        lanes //= 2
-    return lanes
 
 
 def _divide(sch: Any, block: Any, loops: list[Any], vectors: int, machine: Machine) -> None:
@@ -354,21 +287,21 @@ def _reduction(sch: Any, block: Any, machine: Machine) -> str:
     """Vectorize over the last output dimension when it is long enough, or leave the sums as they are."""
     variables = sch.get(block).iter_vars
     loops = sch.get_loops(block)
-    if len(variables) != len(loops) or any(_extent(sch, loop) is None for loop in loops):
+    if len(variables) != len(loops) or any(extent(sch, loop) is None for loop in loops):
         raise RuleError("loops that are not the block's own")
     kinds = [int(v.iter_type) for v in variables]
-    if set(kinds) - {_SPATIAL, _REDUCTION}:
+    if set(kinds) - {SPATIAL, REDUCTION}:
         raise RuleError("an iteration that is neither spatial nor a reduction")
-    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == _SPATIAL]
-    terms = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == _REDUCTION]
+    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == SPATIAL]
+    terms = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == REDUCTION]
     if not spatial:
         return "reduction"
-    total = math.prod(_extent(sch, loop) or 1 for loop in loops)
-    size = _extent(sch, terms[-1]) or 1
-    lanes = _lanes(size, machine)
+    total = math.prod(extent(sch, loop) or 1 for loop in loops)
+    size = extent(sch, terms[-1]) or 1
+    lanes = lanes_of(size, machine)
     if _runs_along(sch, block) and lanes >= _FEWEST_LANES and size >= 2 * lanes:
         return _across(sch, terms, lanes, total, machine)
-    lanes = _lanes(_extent(sch, spatial[-1]) or 1, machine)
+    lanes = lanes_of(extent(sch, spatial[-1]) or 1, machine)
     outer = spatial
     if lanes >= _FEWEST_LANES:
         rest, inner = sch.split(spatial[-1], [None, lanes])
@@ -389,7 +322,7 @@ def _runs_along(sch: Any, block: Any) -> bool:
     block = sch.get(block)
     own = block.writes[0].source
     reads = [region for region in block.reads if not region.source.same_as(own)]
-    last = [v.var for v in block.iter_vars if int(v.iter_type) == _REDUCTION][-1]
+    last = [v.var for v in block.iter_vars if int(v.iter_type) == REDUCTION][-1]
     return all(len(region.region) > 0 and region.region[-1].min.same_as(last) for region in reads)
 
 
@@ -404,8 +337,3 @@ def _across(sch: Any, terms: list[Any], lanes: int, total: int, machine: Machine
     start = sch.decompose_reduction(part, terms[0])
     sch.vectorize(sch.get_loops(start)[-1])
     return "row reduction"
-
-
-def _extent(sch: Any, loop: Any) -> int | None:
-    extent = sch.get(loop).extent
-    return int(extent) if hasattr(extent, "value") else None

@@ -81,3 +81,26 @@ def divide(sch: Any, loops: Sequence[Any], machine: Machine) -> None:
     """Divide the outermost of ``loops`` among threads."""
     count = shared([int(sch.get(loop).extent) for loop in loops], machine)
     sch.parallel(sch.fuse(*loops[:count]) if count > 1 else loops[0])
+
+
+def columns_apart(sch: Any, band: list[Any], columns: Any, machine: Machine) -> tuple[list[Any], Any]:
+    """Divide the columns of tiles, too, where there are too few bands for all threads: each part pads for itself."""
+    bands = math.prod(int(sch.get(loop).extent) for loop in band)
+    best = min(
+        _parts(int(sch.get(columns).extent), machine),
+        key=lambda n: (not even(bands * n, machine), unevenness(bands * n, machine), n),
+    )
+    if even(bands, machine) or best == 1:
+        return band, columns
+    part, rest = sch.split(columns, [best, None])
+    return [band[0], part, *band[1:]], rest
+
+
+def each_has_columns(count: int, machine: Machine) -> bool:
+    """Say whether ``count`` columns of tiles alone are equal parts for all threads of the machine."""
+    return machine.threads > 1 and count % machine.threads == 0
+
+
+def _parts(count: int, machine: Machine) -> list[int]:
+    """Return the numbers of equal parts that ``count`` columns come in, at most one a thread."""
+    return [n for n in range(1, machine.threads + 1) if count % n == 0]

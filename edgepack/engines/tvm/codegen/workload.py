@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgepack.engines.tvm.codegen import intrinsics
 from edgepack.engines.tvm.codegen import tile as blocking
 from edgepack.engines.tvm.codegen.tile import Blocking
-from edgepack.engines.tvm.codegen.window import TERMS, Window
+from edgepack.engines.tvm.codegen.window import PRODUCTS, TERMS, Window, patches
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edgepack.engines.tvm.codegen.machine import Machine
 
-Kind = Literal["flat", "window", "depthwise", "batched"]
+Kind = Literal["flat", "window", "depthwise", "batched", "winograd"]
 Origin = Literal["rule", "tuned", "transferred"]
+# Cycles of putting a vector of a patch's inputs, and of its outputs, together; bytes a cycle of weights from memory.
+_PATCH_IN, _PATCH_OUT, _FAR_BYTES = 80, 80, 4
+_PATCHES_RATIO = 0.9
+_PICTURES = ("window", "winograd")
 _MOST_VECTORS = 8
 _MOST_ROWS = 32
 
@@ -28,7 +33,8 @@ class Workload:
     """One convolution or product: ``batch`` x ``height`` x ``width`` output positions of ``outputs`` channels.
 
     Each sum has ``inputs`` terms at every place of the kernel (of its own group). ``flat``: a convolution of one
-    position, or a product with weights, all positions in ``width``; ``batched``: ``batch`` products of two activations.
+    position, or a product with weights, all positions in ``width``; ``batched``: ``batch`` products of two activations;
+    ``winograd``: a convolution of 3x3 by patches (``winograd.py``), whose tiles are of patches, not of positions.
     ``types`` are those of the activations, the weights and the sums; ``safe``: int8 weights of which no two neighbours
     exceed 16 bits together with activations (``dot.PAIR_LIMIT``).
     """
@@ -50,13 +56,20 @@ class Workload:
 
     @property
     def terms(self) -> int:
-        """How many products one sum has."""
-        return self.inputs * self.kernel[0] * self.kernel[1]
+        """How many products one sum, or one patch, has."""
+        return self.inputs * (PRODUCTS if self.kind == "winograd" else self.kernel[0] * self.kernel[1])
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The rows and columns that tiles are parts of: output positions, or patches."""
+        if self.kind == "winograd":
+            return patches(self.height), patches(self.width)
+        return self.height, self.width
 
     @property
     def products(self) -> int:
         """How many products there are in all."""
-        return self.batch * self.height * self.width * self.outputs * self.terms
+        return self.batch * math.prod(self.grid) * self.outputs * self.terms
 
     @property
     def window(self) -> Window:
@@ -91,21 +104,39 @@ def rule(workload: Workload, machine: Machine) -> Blocking:
     outputs = workload.outputs // workload.groups
     if workload.kind == "depthwise":
         return blocking.depthwise(workload.width, workload.outputs, machine)
-    terms, item_bytes = workload.terms, 4
+    (height, width), terms, item_bytes = workload.grid, workload.terms, 4
     if _by_fmlal(workload, machine):
-        tile = blocking.choose(workload.height, workload.width, outputs, terms, _doubled(machine), item_bytes=2)
+        tile = blocking.choose(height, width, outputs, terms, _doubled(machine), item_bytes=2)
         if tile.lanes == intrinsics.FMLAL_LANES:
             return tile
     if workload.integer:
         terms, item_bytes = -(-terms // TERMS), TERMS
     whole = workload.kind == "batched" or workload.groups > 1
-    tile = blocking.choose(workload.height, workload.width, outputs, terms, machine, item_bytes=item_bytes, whole=whole)
+    tile = blocking.choose(height, width, outputs, terms, machine, item_bytes=item_bytes, whole=whole)
     vectors = tile.vectors
     if workload.kind == "batched" and outputs % tile.channels:
         vectors = 1
     while workload.groups > 1 and outputs % (vectors * tile.lanes) and vectors > 1:
         vectors -= 1
     return Blocking(tile.height, tile.width, vectors, tile.lanes, tile.weights_outer)
+
+
+def by_patches(workload: Workload, machine: Machine) -> Workload:
+    """Return a convolution as one by patches where that takes less time by a count of cycles, else as it is."""
+    changed = dataclasses.replace(workload, kind="winograd")
+    possible = workload.kind == "window" and workload.window.patchable and not workload.channels_first
+    if not possible or workload.types != ("float32",) * 3 or workload.inputs < machine.lanes():
+        return workload
+    around = math.prod(changed.grid) * (workload.inputs * _PATCH_IN + workload.outputs * _PATCH_OUT) / machine.lanes()
+    faster = _cycles(changed, machine) + around < _PATCHES_RATIO * _cycles(workload, machine)
+    return changed if faster else workload
+
+
+def _cycles(workload: Workload, machine: Machine) -> float:
+    """Return the cycles of the sums, and of weights that come from beyond the second-level cache."""
+    sums = blocking.cycles(rule(workload, machine), *workload.grid, workload.outputs, workload.terms)
+    weights_bytes = 4 * workload.terms * workload.outputs
+    return workload.batch * sums + (weights_bytes / _FAR_BYTES if weights_bytes > machine.l2_bytes else 0)
 
 
 def _by_fmlal(workload: Workload, machine: Machine) -> bool:
@@ -134,9 +165,10 @@ def fits(tile: Blocking, workload: Workload, machine: Machine) -> bool:
     of = _doubled(machine) if _by_fmlal(workload, machine) and lanes == intrinsics.FMLAL_LANES else machine
     if min(high, wide, vectors) < 1 or high * wide > _MOST_ROWS or vectors > _MOST_VECTORS:
         return False
-    if lanes not in (4, 8, 16) or lanes > of.lanes() or high > workload.height or wide > workload.width:
+    height, width = workload.grid
+    if lanes not in (4, 8, 16) or lanes > of.lanes() or high > height or wide > width:
         return False
-    if high > 1 and (workload.kind != "window" or wide != workload.width):
+    if high > 1 and (workload.kind not in _PICTURES or wide != width):
         return False
     each, kernel = workload.outputs // workload.groups, workload.kernel
     sums = high * wide * vectors
@@ -169,16 +201,17 @@ _MOST_WASTE = 1.34
 
 
 def _rows(workload: Workload) -> list[tuple[int, int]]:
-    rows = [(1, wide) for wide in range(1, min(workload.width, _MOST_ROWS) + 1)]
-    if workload.kind == "window" and workload.width < _MOST_ROWS:
-        most = min(workload.height, _MOST_ROWS // workload.width)
-        rows += [(high, workload.width) for high in range(2, most + 1)]
+    height, width = workload.grid
+    rows = [(1, wide) for wide in range(1, min(width, _MOST_ROWS) + 1)]
+    if workload.kind in _PICTURES and width < _MOST_ROWS:
+        rows += [(high, width) for high in range(2, min(height, _MOST_ROWS // width) + 1)]
     return rows
 
 
 def _waste(tile: Blocking, workload: Workload) -> float:
     """Return how many times the sums that are needed are computed, against the fewest that vectors allow."""
     each = workload.outputs // workload.groups
-    rows = -(-workload.height // tile.height) * tile.height * -(-workload.width // tile.width) * tile.width
+    height, width = workload.grid
+    rows = -(-height // tile.height) * tile.height * -(-width // tile.width) * tile.width
     channels = -(-each // tile.channels) * tile.channels
-    return rows * channels / (workload.height * workload.width * max(each, tile.lanes))
+    return rows * channels / (height * width * max(each, tile.lanes))

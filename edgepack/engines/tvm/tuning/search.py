@@ -353,7 +353,9 @@ def is_faster(ratios: Sequence[float]) -> bool:
 def describe(workload: Workload) -> str:
     """Return a kernel in words, as ``window 3x3 stride 2, 1x56x56 of 64 from 64, float32``."""
     places = f"{workload.batch}x{workload.height}x{workload.width}"
-    kernel = f" {workload.kernel[0]}x{workload.kernel[1]}" if workload.kind in ("window", "depthwise") else ""
+    kernel = (
+        f" {workload.kernel[0]}x{workload.kernel[1]}" if workload.kind in ("window", "depthwise", "winograd") else ""
+    )
     stride = f" stride {workload.strides[0]}" if max(workload.strides) > 1 else ""
     return (
         f"{workload.kind}{kernel}{stride}, {places} of {workload.outputs} from {workload.inputs}, {workload.types[0]}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from edgepack.engines.common.installed import import_engine
-from edgepack.engines.tvm.codegen import compute, intrinsics
+from edgepack.engines.tvm.codegen import compute, intrinsics, winograd
 from edgepack.engines.tvm.codegen.legalize import intrinsic
 from edgepack.engines.tvm.codegen.machine import Machine
 from edgepack.engines.tvm.codegen.schedules import schedule
@@ -135,6 +135,8 @@ def _build(workload: Workload, choice: Choice, name: str | None) -> compute.Buil
         return compute.depthwise(choice, workload.window)
     if workload.kind == "batched":
         return compute.batched(choice)
+    if workload.kind == "winograd":
+        return winograd.convolution(choice, workload.window, workload.outputs)
     return compute.convolution(
         choice, workload.window, workload.outputs, sums, name, channels_first=workload.channels_first
     )
@@ -159,6 +161,8 @@ def _shapes(workload: Workload, tile: Blocking, *, fours: bool) -> tuple[tuple[i
         shape = (workload.batch, channels, *places)
     if workload.kind == "depthwise":
         return shape, (*workload.kernel, outputs)
+    if workload.kind == "winograd":
+        return shape, winograd.pack(np.zeros((outputs, *workload.kernel, terms), np.float32), tile.channels).shape
     packed = compute.pack_weights(np.zeros((outputs, *workload.kernel, terms), np.int8), tile.channels, fours=fours)
     return shape, packed.shape
 

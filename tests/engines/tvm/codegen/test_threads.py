@@ -42,8 +42,9 @@ def test_the_parts_of_a_large_convolution_are_even_for_its_cores(cores: int) -> 
         assert all(-(-parts // cores) * cores <= 1.1 * parts for parts in found)
 
 
-def test_a_picture_of_few_rows_is_divided_by_its_channels_too() -> None:
-    assert loops(256, 5, cores=4) == [12]  # three parts of its rows, four of its channels
+def test_weights_that_leave_the_cache_go_by_once_where_channels_are_parts_enough() -> None:
+    assert loops(256, 5, cores=4) == [4]
+    assert loops(256, 5, cores=3) == [6]  # three parts of its rows, two of its channels: these are no three parts
 
 
 def test_one_thread_has_nothing_to_divide() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.engines.tvm.codegen.window import Window
+from edgepack.engines.tvm.codegen.window import Window, patches
 
 
 def positions(size: int, kernel: int, stride: int, dilation: int, before: int, after: int) -> int:
@@ -42,3 +42,22 @@ def test_the_output_has_as_many_positions_as_fit(size, kernel, strides, dilation
 )
 def test_pointwise_is_one_output_of_each_input_position(kernel, strides, padding, pointwise: bool) -> None:
     assert Window(kernel, strides, padding, (1, 1), 1).pointwise == pointwise
+
+
+@pytest.mark.parametrize(
+    ("kernel", "strides", "dilation", "groups", "patchable"),
+    [
+        ((3, 3), (1, 1), (1, 1), 1, True),
+        ((3, 1), (1, 1), (1, 1), 1, False),
+        ((3, 3), (1, 2), (1, 1), 1, False),
+        ((3, 3), (1, 1), (2, 1), 1, False),
+        ((3, 3), (1, 1), (1, 1), 2, False),
+    ],
+)
+def test_patches_are_of_neighbours_under_a_kernel_of_three(kernel, strides, dilation, groups, patchable: bool) -> None:
+    assert Window(kernel, strides, (1, 1, 1, 1), dilation, groups).patchable == patchable
+
+
+@given(st.integers(1, 100))
+def test_patches_cover_every_output_and_no_whole_patch_more(size: int) -> None:
+    assert size <= 2 * patches(size) < size + 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from codegen_models import feeds, host_machine, model, run_ours, run_reference
@@ -11,7 +13,7 @@ from onnx import helper
 
 from edgepack.engines.tvm.codegen.machine import Machine, machine
 from edgepack.engines.tvm.codegen.tile import Blocking
-from edgepack.engines.tvm.codegen.workload import Choice, Workload, fits, rule, tiles
+from edgepack.engines.tvm.codegen.workload import Choice, Workload, by_patches, fits, rule, tiles
 
 pytestmark = pytest.mark.slow
 
@@ -28,6 +30,7 @@ WORKLOADS = [
     Workload("window", FLOAT, 1, 28, 28, 16, 64, (3, 3), (1, 1), (1, 1, 1, 1), groups=4),
     Workload("depthwise", FLOAT, 1, 56, 56, 1, 96, (3, 3), (1, 1), (1, 1, 1, 1), groups=96),
     Workload("batched", FLOAT, 12, 1, 128, 64, 128),
+    Workload("winograd", FLOAT, 1, 15, 14, 64, 96, (3, 3), (1, 1), (1, 1, 1, 1)),
 ]
 
 
@@ -102,3 +105,30 @@ def test_a_tile_without_the_instruction_that_the_rule_has_is_refused() -> None:
     workload = WORKLOADS[2]
     assert fits(Blocking(1, 4, 1, 8, False), workload, avx2)
     assert not fits(Blocking(1, 4, 1, 4, False), workload, avx2)
+
+
+SIDE = Workload("window", FLOAT, 1, 28, 28, 128, 128, (3, 3), (1, 1), (1, 1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("workload", "kind"),
+    [
+        (SIDE, "winograd"),
+        (dataclasses.replace(SIDE, inputs=16, outputs=16), "window"),  # putting patches together costs more
+        (dataclasses.replace(SIDE, height=7, width=7, inputs=512, outputs=512), "window"),  # weights from memory
+        (dataclasses.replace(SIDE, strides=(2, 2)), "window"),
+        (dataclasses.replace(SIDE, dilation=(2, 2)), "window"),
+        (dataclasses.replace(SIDE, kernel=(5, 5)), "window"),
+        (dataclasses.replace(SIDE, types=("uint8", "int8", "int32")), "window"),
+        (dataclasses.replace(SIDE, channels_first=True), "window"),
+        (dataclasses.replace(SIDE, groups=2), "window"),
+    ],
+)
+def test_a_convolution_is_computed_by_patches_where_that_is_faster(workload: Workload, kind: str) -> None:
+    assert by_patches(workload, dataclasses.replace(WIDE, l2_bytes=1 << 21)).kind == kind
+
+
+def test_a_patch_is_four_positions_of_sixteen_products() -> None:
+    patched = dataclasses.replace(SIDE, kind="winograd", height=27, width=14)
+    assert patched.grid == (14, 7)
+    assert patched.products == 14 * 7 * 16 * 128 * 128

@@ -28,6 +28,7 @@ SMALL = {
     "depthwise": Workload("depthwise", FLOAT, 1, 9, 7, 1, 32, (3, 3), (1, 1), (1, 1, 1, 1), groups=32),
     "depthwise int8": Workload("depthwise", ("uint8", "int8", "float32"), 1, 9, 7, 1, 32, (3, 3), groups=32),
     "batched": Workload("batched", FLOAT, 3, 1, 20, 16, 32),
+    "winograd": Workload("winograd", FLOAT, 1, 9, 10, 16, 24, (3, 3), (1, 1), (1, 1, 1, 1)),
 }
 
 
@@ -40,7 +41,7 @@ def computed(workload: Workload, tile: Blocking) -> np.ndarray:
     """Return what the kernel makes of fixed values, its weights packed for the tile from the same plain ones."""
     import tvm
 
-    from edgepack.engines.tvm.codegen import compute
+    from edgepack.engines.tvm.codegen import compute, winograd
 
     function, shapes = function_of(workload, Choice(tile), here())
     library = tvm.compile(tvm.IRModule({NAME: function}), target=tvm.target.Target(here().target()))
@@ -50,6 +51,8 @@ def computed(workload: Workload, tile: Blocking) -> np.ndarray:
         four = len(shapes[1][0]) == (4 if workload.kind == "flat" else 6)
         packed = compute.pack_weights(plain, tile.channels, fours=four)
         arrays[1] = packed.reshape(shapes[1][0])
+    if workload.kind == "winograd":
+        arrays[1] = winograd.pack(values((workload.outputs, 3, 3, workload.inputs), "float32"), tile.channels)
     tensors = [tvm.runtime.tensor(array) for array in arrays]
     library[NAME](*tensors)
     return np.asarray(tensors[-1].numpy())
