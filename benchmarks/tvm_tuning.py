@@ -72,6 +72,7 @@ def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
     from edgepack.engines.tvm.compile import compile_folder
     from edgepack.engines.tvm.cost_model import chooser
     from edgepack.engines.tvm.records import Records, load_records
+    from edgepack.engines.tvm.tuning.workloads import kernels_of
     from edgepack.execution.runner import StageRunner
     from edgepack.execution.store import Store
     from edgepack.graph.load import load_model
@@ -98,7 +99,10 @@ def one_model(name: str, place: Path, minutes: float) -> dict[str, Any] | None:
     after = tvm.tuned_records(target, known)
     if name in SERVED.values():
         alone = Records(after.machine, after.tvm, MEMORY / f"{name}.snapshot")
-        alone.by_workload = {k.workload: after.by_workload[k.workload] for k in found.search.kernels if k.measured}
+        used = [use.workload for use in kernels_of(model, target, "fp32")]
+        alone.by_workload = {
+            workload: after.by_workload[workload] for workload in used if workload in after.by_workload
+        }
         alone.write(alone.path)
     compile_folder(model, target, "fp32", known, place / "rule")
     compile_folder(model, target, "fp32", known, place / "tuned", chooser(after))

@@ -1,4 +1,4 @@
-"""``edgepack tune``: the run options of a bundle on this device, or the kernels of a model for a TVM target."""
+"""``edgepack tune``: the run options of a bundle on this device, or the kernels of a model for a target."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MINUTES = 10.0
 
 @click.command()
 @click.argument("source", required=False, shell_complete=complete_file)
-@click.option("-t", "--target", shell_complete=complete_target, help="Tune the kernels of a model for this TVM target.")
+@click.option("-t", "--target", shell_complete=complete_target, help="Tune the kernels of a model for this target.")
 @click.option(
     "--minutes", type=click.FloatRange(0.01, 1440), help="With --target: measuring time in minutes  [default: 10]"
 )
-@click.option("--ssh", "board", help="With --target: measure on the board USER@HOST, which needs TVM.")
+@click.option("--ssh", "board", help="With --target: measure on the board USER@HOST, which has the engine.")
 @options("data", "recipe", "shape")
 @click.option(
     "--export",
@@ -66,8 +66,9 @@ def tune(
     device only. 'run', 'benchmark' and programs that load the bundle use them. The engine's defaults are kept unless
     something is measurably faster.
 
-    A model with --target: searches the tiles of its kernels, measured here or on a board (--ssh). They are saved in one
-    file per target and used by all later builds for it, also of other models; see --export and --merge.
+    A model with --target: searches how its kernels are computed fastest, measured here or on a board (--ssh), for a
+    target whose engine lets edgepack tune them. What is found is saved in one file per target and used by all later
+    builds for it, also of other models; see --export and --merge.
     """
     if target is None:
         _refuse(

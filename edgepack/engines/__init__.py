@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from edgepack.engines.int8 import EngineTable
     from edgepack.execution.events import Events
+    from edgepack.specs.kernels import KernelRecords, KernelSearch, WholeModel
     from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel
     from edgepack.specs.run import RunOptions
     from edgepack.specs.target import Target
@@ -67,7 +68,7 @@ class Engine:
     ``int8``: what it computes in int8; None for an engine whose int8 models cannot be made.
     ``judges``: it compiles about as fast as it loads, so that corrections of int8 models are judged on it.
     ``fixed_shapes``: it compiles for shapes that are known, all but the batch: --shape says them.
-    ``kernels``: reference to a module that tunes kernels of edgepack's own ('edgepack tune --target').
+    ``kernels``: reference to a module that tunes its kernels for 'edgepack tune --target': a ``KernelTuner``.
     ``pixels`` and ``suppression``: since which of its versions it reads uint8 inputs, and has NonMaxSuppression; "0" is
     any, empty none. ``integer_inputs``: how an int8 layer gets such an input as its integers: "dequantized" of a
     DequantizeLinear of the input; "rounded", of a QuantizeLinear that has something to round; "" not known.
@@ -237,9 +238,26 @@ class KernelTuner(Protocol):
         seed: int,
         log: Path,
         events: Events,
-        /,
-    ) -> object:
-        """Measure the kernels of a model for ``budget_ns`` and keep what is found."""
+        board: str | None = None,
+    ) -> KernelSearch:
+        """Measure the kernels of a model for ``budget_ns``, on ``board`` or else on this host, and keep what is found.
+
+        Raises ``CompileError`` where nothing can be tuned, ``ConfigError`` or ``ToolchainError`` where the board is not
+        the target's or cannot be reached.
+        """
+        ...
+
+    def measure_whole(
+        self, model: OnnxModel, target: Target, precision: Precision, log: Path, progress: Progress, /
+    ) -> WholeModel:
+        """Return what the records of a target bring to a model that this host can run."""
+        ...
+
+    def known_kernels(self, target: Target, merge: Path | None, export: Path | None, /) -> KernelRecords:
+        """Return what is known for a target, after taking over the records of ``merge``; write all to ``export``.
+
+        Raises ``ConfigError`` when a file is no such file, damaged, or for another processor.
+        """
         ...
 
     def tuned_digest(self, target: Target) -> str | None:

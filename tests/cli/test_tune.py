@@ -82,8 +82,8 @@ def test_a_model_is_tuned_and_known_the_next_time(model: Path, tmp_path: Path) -
     assert kernels[2]["measured"], "the one that costs most comes first"
     assert kernels[2]["trials"] > 5
     assert found["whole"]["low"] <= found["whole"]["ratio"] <= found["whole"]["high"]
-    assert found["cpu"] == host_facts().cpu
-    assert Path(found["records"]).is_file()
+    assert found["search"]["cpu"] == host_facts().cpu
+    assert Path(found["search"]["records"]).is_file()
     known = sum(kernel["measured"] for kernel in kernels.values())
     again = run("tune", model, "--target", "host-tvm", "--minutes", "0.01")
     assert again.exit_code == 0, again.stderr
@@ -135,7 +135,7 @@ def test_records_are_exported_merged_and_counted(model: Path, tmp_path: Path, mo
     out = tmp_path / "shipped.jsonl"
     shown = run("tune", "--target", "host-tvm", "--export", out)
     assert shown.exit_code == 0, shown.stderr
-    assert "1 kernels measured, 1 with a faster tile" in shown.stdout
+    assert "1 kernels measured, 1 faster than the default" in shown.stdout
     monkeypatch.setenv("EDGEPACK_TUNING", str(tmp_path / "elsewhere"))
     merged = run("tune", "--target", "host-tvm", "--merge", out, "--json")
     assert merged.exit_code == 0, merged.stderr

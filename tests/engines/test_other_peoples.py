@@ -180,6 +180,39 @@ def test_its_options_are_tuned(built: BuildResult, run: Callable[..., str]) -> N
     assert found["device"]["version toy"] == VERSION
 
 
+def test_its_kernels_are_tuned_by_itself(model: Path, data: Path, tmp_path: Path, run: Callable[..., str]) -> None:
+    """All that edgepack knows of them is what its records say: specs/kernels.py."""
+    store = ("--store", tmp_path / "store")
+    words = ("--target", "host-toy", "--minutes", "0.01", "--seed", "3", *store)
+    found = json.loads(run("tune", model, *words, "--json"))
+    assert next(kernel["kernel"] for kernel in found["search"]["kernels"]) == "toy Conv"
+    assert {(kernel["state"], kernel["trials"]) for kernel in found["search"]["kernels"]} == {("new", 3)}
+    assert (found["whole"]["ratio"], found["versions"]) == (0.5, {"toy": VERSION})
+    again = run("tune", model, *words)
+    assert "5 kernels known from records, 0 similar to a known one, 0 new" in again
+    assert "the whole model takes 0.500 times as long as by default" in again
+    run("tune", "--target", "host-toy", "--export", tmp_path / "toy.json")
+    merged = json.loads(run("tune", "--target", "host-toy", "--merge", tmp_path / "toy.json", "--json"))
+    assert (merged["kernels"], merged["merged"]) == (5, 0)
+    # a build is made again when the records change
+    settings = BuildSettings(
+        str(model), targets=("host-toy",), precisions=("fp32",), data=str(data), out=str(tmp_path / "out"),
+        benchmark=False,
+    )  # fmt: skip
+    kept = Store(tmp_path / "store")
+    build(settings, kept)
+    assert build_again(settings, kept) == []
+    (tmp_path / "more.json").write_text('{"Other": 0.9}')
+    run("tune", "--target", "host-toy", "--merge", tmp_path / "more.json")
+    assert build_again(settings, kept) == ["compile"]
+
+
+def build_again(settings: BuildSettings, store: Store) -> list[str]:
+    again = Store(store.folder)
+    build(settings, again)
+    return list(again.ran)
+
+
 def test_the_doctor_tries_it(run: Callable[..., str]) -> None:
     found = {report["name"]: report for report in json.loads(run("doctor", "--json"))["engines"]}
     toy = found["toy"]

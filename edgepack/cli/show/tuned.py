@@ -9,11 +9,9 @@ from edgepack.cli.show import format as show
 from edgepack.cli.show.console import Console
 from edgepack.cli.show.layout import safe
 from edgepack.cli.show.tables import make_table
-from edgepack.engines.tvm.tuning.search import describe
 
 if TYPE_CHECKING:
-    from edgepack.engines.tvm.tuning.search import TunedKernel
-    from edgepack.pipeline.tune_kernels import KernelRecords, KernelTuning
+    from edgepack.specs.kernels import KernelRecords, KernelTuning, TunedKernel
 
 _MOST_ROWS = 15
 
@@ -21,8 +19,8 @@ _MOST_ROWS = 15
 def show_kernel_tuning(console: Console, tuning: KernelTuning) -> None:
     """Print the slowest kernels, what was known and found, and the effect on the whole model."""
     found = tuning.search
-    ordered = sorted(found.kernels, key=lambda k: -k.rule_ns * k.count)
-    unit, factor = show.unit_for([kernel.rule_ns for kernel in ordered[:_MOST_ROWS] if kernel.measured], show.TIMES)
+    ordered = sorted(found.kernels, key=lambda k: -k.default_ns * k.count)
+    unit, factor = show.unit_for([kernel.default_ns for kernel in ordered[:_MOST_ROWS] if kernel.measured], show.TIMES)
     right = ("calls", "default", "tuned", "ratio")
     table = make_table("kernel", *right, "state", right=right, units={"default": unit, "tuned": unit}, cut=("kernel",))
     for kernel in ordered[:_MOST_ROWS]:
@@ -38,33 +36,33 @@ def show_kernel_tuning(console: Console, tuning: KernelTuning) -> None:
     proposed = [k for k in found.kernels if k.transfer_ratio is not None]
     if proposed:
         slower = sum((k.transfer_ratio or 1.0) >= 1 for k in proposed)
-        console.print(f"tiles from similar kernels: {len(proposed)} measured, {slower} not faster than the default")
+        console.print(f"taken from similar kernels: {len(proposed)} measured, {slower} not faster than the default")
     if found.tuned_ns:
-        where = f"{tuning.cpu}, {tuning.threads} thread{'s' if tuning.threads > 1 else ''}"
+        where = f"{found.cpu}, {tuning.threads} thread{'s' if tuning.threads > 1 else ''}"
         console.print(
-            f"sum of the measured kernels: {show.time_ns(found.rule_ns)} by default, {show.time_ns(found.tuned_ns)} "
+            f"sum of the measured kernels: {show.time_ns(found.default_ns)} by default, {show.time_ns(found.tuned_ns)} "
             f"tuned ({where})"
         )
     if (whole := tuning.whole) is not None:
         console.print(
             f"the whole model takes [bold]{whole.ratio:.3f}[/] times as long as by default ({whole.low:.3f}.."
-            f"{whole.high:.3f}, {whole.turns} pairs of processes): {show.time_ns(whole.rule_ns)} -> "
+            f"{whole.high:.3f}, {whole.turns} pairs of processes): {show.time_ns(whole.default_ns)} -> "
             f"{show.time_ns(whole.tuned_ns)}"
         )
     for failure in found.failures:
         console.print(f"[yellow]not measured[/]: {safe(failure)}")
     if not found.complete:
         console.print("out of time before everything was tried; run it again to continue")
-    console.print(f"saved to {safe(tuning.records)}; the next build for {safe(tuning.target)} uses it")
+    console.print(f"saved to {safe(found.records)}; the next build for {safe(tuning.target)} uses it")
 
 
 def _row(kernel: TunedKernel, factor: float) -> tuple[object, ...]:
-    words = describe(kernel.workload)
+    words = kernel.kernel
     if not kernel.measured:
         return words, kernel.count, "-", "-", "-", f"{kernel.state}, not measured"
-    now = kernel.rule_ns * kernel.ratio
+    now = kernel.default_ns * kernel.ratio
     ratio = f"{kernel.ratio:.3f}" if kernel.ratio != 1 else "default"
-    return words, kernel.count, show.digits(kernel.rule_ns / factor), show.digits(now / factor), ratio, kernel.state
+    return words, kernel.count, show.digits(kernel.default_ns / factor), show.digits(now / factor), ratio, kernel.state
 
 
 def show_kernel_records(console: Console, records: KernelRecords, merge: Path | None, export: Path | None) -> None:
@@ -72,8 +70,8 @@ def show_kernel_records(console: Console, records: KernelRecords, merge: Path | 
     if merge is not None:
         console.print(f"merged {records.merged} records from {safe(merge)}")
     console.print(
-        f"{safe(records.target)}: {records.kernels} kernels measured, {records.faster} with a faster tile than the "
-        f"default, in {safe(records.path)}"
+        f"{safe(records.target)}: {records.kernels} kernels measured, {records.faster} faster than the default, "
+        f"in {safe(records.path)}"
     )
     if records.cut:
         console.print("[yellow]![/] its last line is truncated and was ignored")

@@ -25,4 +25,5 @@ ENGINE = Engine(
     ),
     run_options=RunSpace(common=(("optimization", "off"),)),
     layers="toy_engine.layers",
+    kernels="toy_engine.tuning",
 )

@@ -14,13 +14,14 @@ import random
 import statistics
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edgepack.engines.tvm.codegen.workload import Workload, rule, tiles
 from edgepack.engines.tvm.cost_model import Model, distance
 from edgepack.engines.tvm.records import Record, Records, Trial
 from edgepack.engines.tvm.tuning.timing import ROUNDS, Timed
 from edgepack.errors import ChildError
+from edgepack.specs.kernels import State
 from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ _LEAST_SHARE = 0.01  # of the model's time: less is not worth a refinement
 # 11 of 13 or more happen in 1.1 % of the cases (binomial distribution, one half).
 _FASTER_RATIO = 0.98
 _FASTER_ROUNDS = 11
-
-State = Literal["known", "transferred", "new"]
 
 
 class Measure(Protocol):
@@ -83,20 +82,6 @@ class Search:
     saved_ns: int
     complete: bool
     failures: tuple[str, ...] = ()
-
-    @property
-    def rule_ns(self) -> float:
-        """Nanoseconds that all measured kernels of the model take with the rule's tiles."""
-        return sum(k.rule_ns * k.count for k in self.kernels if k.measured)
-
-    @property
-    def tuned_ns(self) -> float:
-        """Nanoseconds that they take with the tiles that are used."""
-        return sum(k.rule_ns * k.ratio * k.count for k in self.kernels if k.measured)
-
-    def count(self, state: State) -> int:
-        """Return how many kernels were known, near a known one, or new."""
-        return sum(kernel.state == state for kernel in self.kernels)
 
 
 def search(

@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.device.host import can_run, host_facts
 from edgepack.engines import ENGINES
 from edgepack.engines.tvm import engine as tvm
-from edgepack.engines.tvm.records import Records
+from edgepack.engines.tvm.records import Records, read_records
 from edgepack.engines.tvm.tuning.remote import serving, time_on_board
-from edgepack.engines.tvm.tuning.search import Search, search
+from edgepack.engines.tvm.tuning.search import Search, describe, search
 from edgepack.engines.tvm.tuning.timing import time_here
+from edgepack.engines.tvm.tuning.whole_model import measure_whole
 from edgepack.engines.tvm.tuning.workloads import kernels_of
 from edgepack.execution import child
 from edgepack.execution.events import Events
+from edgepack.specs.kernels import KernelRecords, KernelSearch, TunedKernel
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
@@ -29,19 +30,13 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.tuning.search import Measure
     from edgepack.engines.tvm.tuning.timing import Timed
 
+# As ``KernelTuner`` has them, with the functions below.
+__all__ = ["can_measure_here", "known_kernels", "measure_whole", "tune_model", "tuned_digest"]
+
 tuned_digest = tvm.tuned_digest
 
 _KERNEL_LIMIT_S = 300.0
 _BUILD_LIMIT_S = 600.0
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """The outcome of a search, the processor that it was made on, and the file that keeps it."""
-
-    search: Search
-    cpu: str
-    records: Path
 
 
 def can_measure_here(target: Target) -> bool:
@@ -58,7 +53,7 @@ def tune_model(
     log: Path,
     events: Events,
     board: str | None = None,
-) -> Tuned:
+) -> KernelSearch:
     """Measure the kernels of a model for ``budget_ns`` and keep what is found, on ``board`` or else on this host.
 
     Raises ``CompileError`` where nothing can be tuned, ``ConfigError`` or ``ToolchainError`` where the board is not
@@ -72,7 +67,30 @@ def tune_model(
     detail = f"{len(used)} kernels of {target.id} {precision}"
     with _stage(events, "tune", detail), _measuring(records, target, board, log) as (measure, cpu):
         found = search(used, records, measure, budget_ns, seed, cpu=cpu, now=_utc_now, progress=events.progress)
-    return Tuned(found, cpu, records.path)
+    return _in_words(found, cpu, records.path)
+
+
+def _in_words(found: Search, cpu: str, records: Path) -> KernelSearch:
+    """Return the outcome of a search as every engine says it."""
+    kernels = tuple(
+        TunedKernel(describe(k.workload), k.count, k.state, k.measured, k.rule_ns, k.ratio, k.trials, k.transfer_ratio)
+        for k in found.kernels
+    )
+    return KernelSearch(kernels, found.took_ns, found.saved_ns, found.complete, cpu, records, found.failures)
+
+
+def known_kernels(target: Target, merge: Path | None = None, export: Path | None = None) -> KernelRecords:
+    """Return what is known for a target, after taking over the records of ``merge``; write all to ``export``.
+
+    Raises ``ConfigError`` when a file is no such file, damaged, or for another processor.
+    """
+    records = tvm.tuned_records(target, tvm.versions())
+    merged = records.merge(read_records(merge)) if merge is not None else 0
+    if export is not None:
+        records.write(export)
+    known = records.by_workload.values()
+    faster = sum(record.best is not None for record in known)
+    return KernelRecords(target.id, records.path, len(known), faster, merged, records.cut)
 
 
 @contextmanager

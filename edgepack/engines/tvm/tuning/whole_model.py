@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from edgepack.engines.tvm.compile import compile_folder
 from edgepack.engines.tvm.cost_model import chooser
 from edgepack.engines.tvm.runner import load_runner
 from edgepack.execution import child
+from edgepack.specs.kernels import WholeModel
 from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target
@@ -32,25 +32,9 @@ _COMPILE_LIMIT_S = 600.0
 _FEWEST_CALLS = 5
 
 
-@dataclass(frozen=True)
-class Whole:
-    """How many times the time of the rules' code the tuned code takes: the median of ``turns`` pairs of processes.
-
-    ``low`` and ``high`` are an interval of the ratio of at least 95 %. ``rule_ns`` and ``tuned_ns`` are medians, CPU
-    time where there is one thread, else time passed.
-    """
-
-    ratio: float
-    low: float
-    high: float
-    rule_ns: float
-    tuned_ns: float
-    turns: int
-
-
 def measure_whole(
     model: OnnxModel, target: Target, precision: Precision, log: Path, progress: Progress = no_progress
-) -> Whole:
+) -> WholeModel:
     """Return what the records of a target bring to a model that this host can run.
 
     Raises ``CompileError`` or ``ChildError``.
@@ -65,11 +49,11 @@ def measure_whole(
                 folder = scratch / name
                 times[name].append(child.call(time_folder, folder, model, threads, limit_s=_COMPILE_LIMIT_S, log=log))
     ratios = sorted(after / before for before, after in zip(times["rule"], times["tuned"], strict=True))
-    return Whole(
+    return WholeModel(
         ratio=statistics.median(ratios),
         low=ratios[0],
         high=ratios[-1],
-        rule_ns=statistics.median(times["rule"]),
+        default_ns=statistics.median(times["rule"]),
         tuned_ns=statistics.median(times["tuned"]),
         turns=TURNS,
     )

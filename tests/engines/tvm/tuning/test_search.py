@@ -42,14 +42,14 @@ def test_it_comes_near_the_best_of_all_tiles(tmp_path: Path) -> None:
     records = empty(tmp_path)
     found = run(records, Simulated())
     assert found.complete
-    assert found.count("new") == 3
+    assert [kernel.state for kernel in found.kernels].count("new") == 3
     for kernel in found.kernels:
         known = records.by_workload[kernel.workload]
         tile = known.best or known.rule
         assert optimum(kernel.workload, tile) <= 1.05 * best_of(kernel.workload)
         truth = optimum(kernel.workload, tile) / optimum(kernel.workload, rule(kernel.workload, WIDE))
         assert kernel.ratio == pytest.approx(truth, rel=0.02)
-    assert found.tuned_ns < found.rule_ns
+    assert any(kernel.ratio < 1 for kernel in found.kernels)
 
 
 def test_where_all_tiles_are_alike_the_rule_stays_in_95_of_100_searches(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_it_ends_with_the_time_and_goes_on_where_it_was(tmp_path: Path) -> None:
     again = Simulated()
     second = run(load_records(records.path, WIDE, "0.27.0"), again)
     assert second.complete
-    assert second.count("known") == 2
+    assert [kernel.state for kernel in second.kernels].count("known") == 2
     assert second.saved_ns == 4_000_000_000
     assert again.calls[0][0] == next(k.workload for k in first.kernels if not k.measured)
 
@@ -152,7 +152,7 @@ def test_a_near_kernel_starts_from_what_is_known(tmp_path: Path) -> None:
     near = replace(POINTWISE, outputs=288)
     device = Simulated()
     found = run(records, device, 1_000_000_000, used=[Used(near, 1)])
-    assert found.count("transferred") == 1
+    assert [kernel.state for kernel in found.kernels].count("transferred") == 1
     assert device.calls[0][1][1] == better
     truth = optimum(near, better) / optimum(near, rule(near, WIDE))
     assert found.kernels[0].transfer_ratio == pytest.approx(truth, rel=0.02)
