@@ -1,6 +1,7 @@
 """The run options as they describe themselves in ``specs.RunOptions``: for the command line, documents and checks.
 
-To add an option, add a field with its description there, and let the engines that have it read it.
+To add an option, add a field with its description there, and the settings of the engines that have it to
+``engines/native_options.py``.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from edgepack.engines.common.inputs import engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.refusals import closed, opset_too_high, remedy, require_files
 from edgepack.engines.common.threads import forked, keep_for_ever, refuse_pickling
+from edgepack.engines.native_options import native_settings
 from edgepack.engines.onnxruntime.facts import ENGINE
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
@@ -42,13 +43,6 @@ _ELEMENTS = {
     "tensor(float)": "float32",
     "tensor(double)": "float64",
     "tensor(bool)": "bool",
-}
-_LEVELS = {
-    "off": "ORT_DISABLE_ALL",
-    "basic": "ORT_ENABLE_BASIC",
-    "extended": "ORT_ENABLE_EXTENDED",
-    "layout": "ORT_ENABLE_LAYOUT",
-    "all": "ORT_ENABLE_ALL",
 }
 _FATAL = 4  # log severity: every error is raised as an exception as well, so that printing it says nothing new
 
@@ -243,16 +237,15 @@ def session_options(options: RunOptions) -> Any:
     engine = import_engine(TITLE, _EXTRA, "onnxruntime")
     session = engine.SessionOptions()
     session.log_severity_level = _FATAL
-    if options.threads is not None:
-        session.intra_op_num_threads = options.threads
+    for setting, value in native_settings("onnxruntime", options):
+        if "." in setting:
+            session.add_session_config_entry(setting, value)
+        elif setting == "graph_optimization_level":
+            session.graph_optimization_level = getattr(engine.GraphOptimizationLevel, value)
+        else:
+            setattr(session, setting, value)
     if options.pinning:
         _pin(session, options.threads)
-    if options.spinning is not None:
-        session.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
-    if options.optimization is not None:
-        session.graph_optimization_level = getattr(engine.GraphOptimizationLevel, _LEVELS[options.optimization])
-    if options.arena is not None:
-        session.enable_cpu_mem_arena = options.arena
     return session
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from edgepack.engines import Engine, RunSpace
+from edgepack.engines import Engine
 from edgepack.engines.int8 import COMPUTES, MOVES, EngineTable
+from edgepack.engines.native_options import SPACES
 from edgepack.engines.onnxruntime.int8_costs import COSTS
 
 _MOVES = MOVES - {"DepthToSpace", "SpaceToDepth"}
@@ -38,18 +39,7 @@ ENGINE = Engine(
     pixels="0",
     suppression="0",
     integer_inputs="dequantized",
-    # The layouts come with the optimization: "extended" leaves them out, and "layout" is without what follows.
-    run_options=RunSpace(
-        common=(
-            ("spinning", False),
-            ("reuse_outputs", True),
-            ("optimization", "extended"),
-            ("pinning", True),
-            ("arena", False),
-            ("optimization", "layout"),
-            ("optimization", "basic"),
-        )
-    ),
+    run_options=SPACES["onnxruntime"],
     peaks="edgepack.engines.onnxruntime.peaks",
     layers="edgepack.engines.onnxruntime.profile",
     probe="edgepack.engines.onnxruntime.probe:probe",

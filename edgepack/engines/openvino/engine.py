@@ -21,6 +21,7 @@ from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.refusals import closed, opset_too_high, remedy, require_files
+from edgepack.engines.native_options import native_settings
 from edgepack.engines.openvino.facts import ENGINE
 from edgepack.engines.openvino.misread import misread_nodes
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
@@ -241,18 +242,12 @@ def device_settings(core: Any, precision: Precision, device: str, options: RunOp
 
     ``core`` is an ``openvino.Core``, which is asked what the device can compute in.
     """
-    settings: dict[str, Any] = {"PERFORMANCE_HINT": options.hint.upper()}
+    settings: dict[str, Any] = dict(native_settings("openvino", options, device))
     if not _is_npu(device):  # an NPU computes in what its compiler chooses
         others: Precision = "fp32" if device == "CPU" else "fp16"
         wanted = others if precision == "int8" else precision
         offered = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
         settings["INFERENCE_PRECISION_HINT"] = _TYPES[wanted if wanted.upper() in offered else "fp32"]
-    if device == "CPU" and options.threads is not None:
-        settings["INFERENCE_NUM_THREADS"] = options.threads
-    if device == "CPU" and options.pinning is not None:
-        settings["ENABLE_CPU_PINNING"] = options.pinning
-    if options.streams is not None:
-        settings["NUM_STREAMS"] = str(options.streams)
     return settings
 
 

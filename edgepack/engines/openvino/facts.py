@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from edgepack.engines import Engine, RunSpace
+from edgepack.engines import Engine
 from edgepack.engines.int8 import MOVES, POINTWISE, WEIGHTED, EngineTable
+from edgepack.engines.native_options import SPACES
 
 ENGINE = Engine(
     title="OpenVINO",
@@ -33,11 +34,7 @@ ENGINE = Engine(
     suppression="0",
     judges=True,
     fixes_batch=True,
-    run_options=RunSpace(
-        common=(("pinning", False), ("pinning", True), ("reuse_outputs", True)),
-        latency=(("hint", "throughput"), ("streams", 1)),
-        throughput=(("hint", "throughput"),),
-    ),
+    run_options=SPACES["openvino"],
     peaks="edgepack.engines.openvino.peaks",
     same_kernels=("torch",),  # both have oneDNN's
     layers="edgepack.engines.openvino.profile",

@@ -13,6 +13,7 @@ from edgepack.base.shapes import show_shape
 from edgepack.device.host import host_facts
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.refusals import closed, require_files
+from edgepack.engines.native_options import native_settings
 from edgepack.engines.tvm.elf import machine_of
 from edgepack.engines.tvm.facts import ENGINE
 from edgepack.engines.tvm.interface import FILE, Interface, read_interface
@@ -31,9 +32,6 @@ MODEL = "model.so"
 _CPU = 1
 _POOLED = 2  # tvm/runtime/memory/memory_manager.h: AllocatorType::kPooled
 _BIG_CORES = 1  # ThreadGroup::kBig
-# How often a waiting thread looks for work before it sleeps. TVM's own 300000 burn a core for tenths of a second after
-# every query; 2000 bridge the gaps between functions of one query.
-_SPINS = {None: 2000, True: 300_000, False: 0}
 _KEPT_SHAPES = 4
 
 Prepared: TypeAlias = tuple[list[InputTensor], tuple[Any, ...]]
@@ -169,8 +167,7 @@ def load_runner(
         )
     threads = options.threads or min(interface.threads or host.cores, host.cores)
     os.environ["TVM_NUM_THREADS"] = str(threads)  # read when a thread makes its pool of workers
-    os.environ["TVM_BIND_THREADS"] = str(int(bool(options.pinning)))
-    os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = str(_SPINS[options.spinning])
+    os.environ.update({name: str(value) for name, value in native_settings("tvm", options)})
     runtime = find_runtime(folder)
     try:
         library = Library(runtime, runtime.load(folder / MODEL), interface, threads)
