@@ -64,6 +64,24 @@ def open_regular(path: Path) -> IO[bytes]:
     raise OSError(errno.EINVAL, "it is not a regular file", str(path))
 
 
+def open_own(path: Path, *, append: bool = False) -> IO[bytes]:
+    """Open a file for writing that lies in a folder of others: made anew, or, to append, one that is there already.
+
+    A link in its place is not followed, and what is no regular file is not written to: whoever gave the folder would
+    choose what is overwritten. Raises ``OSError``.
+    """
+    if not append:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666), "wb")
+    handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return os.fdopen(handle, "ab")
+    os.close(handle)
+    raise OSError(errno.EINVAL, "it is not a file of its own", str(path))
+
+
 def read_regular(path: Path, most_bytes: int) -> bytes:
     """Return what a file holds. Raises ``OSError`` as ``open_regular``, and when it holds more than ``most_bytes``."""
     with open_regular(path) as file:

@@ -15,6 +15,7 @@ import http.client
 import json
 import re
 import ssl
+import stat
 import time
 import urllib.error
 import urllib.parse
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgepack import __version__
-from edgepack.base.files import storage_errors
+from edgepack.base.files import open_own, open_regular, storage_errors
 from edgepack.errors import IntegrityError, RemoteError
 from edgepack.registry import credentials
 from edgepack.registry.reference import Reference
@@ -93,9 +94,9 @@ class Client:
 
         What was there may be of another registry that gave wrong bytes, so that a blob is then read anew once.
         """
-        others = place.exists() and place.stat().st_size > 0
+        others = _own_size(place) > 0
         for attempt in range(self._tries + others):
-            have = place.stat().st_size if place.exists() else 0
+            have = _own_size(place)
             if have > size:
                 place.unlink()
                 have = 0
@@ -125,7 +126,7 @@ class Client:
         headers = {"Range": f"bytes={have}-"} if 0 < have < size else {}
         with self._open("GET", f"blobs/{digest}", headers=headers) as answer, storage_errors(place):
             goes_on = answer.status == 206 and answer.headers.get("Content-Range", "").startswith(f"bytes {have}-")
-            with place.open("ab" if goes_on else "wb") as file:
+            with open_own(place, append=goes_on) as file:
                 came = have if goes_on else 0
                 for piece in _pieces(answer, size + 1 - came):
                     file.write(piece)
@@ -373,9 +374,21 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def _own_size(place: Path) -> int:
+    """Return how much of a file came before; what is a link, or has another name too, is not ours and is taken away."""
+    try:
+        status = place.lstat()
+    except FileNotFoundError:
+        return 0
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return status.st_size
+    place.unlink()
+    return 0
+
+
 def _digest_file(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while piece := _read(file):
             digest.update(piece)
     return f"sha256:{digest.hexdigest()}"

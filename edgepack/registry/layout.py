@@ -1,4 +1,7 @@
-"""An OCI image layout: a folder with blobs by their digest and an index of tags; a cache, or a stick that travels."""
+"""An OCI image layout: a folder with blobs by their digest and an index of tags; a cache, or a stick that travels.
+
+Whoever gave the stick may have put links and pipes where files are expected: none is followed, and none blocks.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgepack.base.documents import read_json
-from edgepack.base.files import storage_errors, sync_folder, write_text
+from edgepack.base.files import open_own, open_regular, storage_errors, sync_folder, write_text
 from edgepack.errors import ConfigError, IntegrityError
 from edgepack.registry.client import MANIFEST_LIMIT_BYTES, MANIFEST_TYPE, digest_of
 
@@ -80,14 +83,15 @@ class Layout:
         digest = digest_of(data)
         path = self.half(digest)
         with storage_errors(path):
-            path.write_bytes(data)
+            with open_own(path) as file:
+                file.write(data)
             path.replace(self.blob(digest))
         return digest
 
     def read(self, digest: str) -> bytes:
         """Return a small blob, checked. Raises ``IntegrityError``, and ``ConfigError`` without one."""
         try:
-            with self.blob(digest).open("rb") as file:
+            with open_regular(self.blob(digest)) as file:
                 data = file.read(MANIFEST_LIMIT_BYTES + 1)
         except OSError:
             raise ConfigError(f"{self.folder} has no {digest}", hint="copy the folder whole") from None
@@ -123,13 +127,16 @@ class Layout:
         """Make the folder, where it is not one already."""
         with storage_errors(self.folder):
             (self.folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+        for inner in (self.folder / "blobs", self.folder / "blobs" / "sha256"):
+            if inner.is_symlink():
+                raise ConfigError(f"{inner} is a link to another folder", hint="give a folder that holds its own blobs")
         if not (self.folder / _MARK).exists():
             write_text(self.folder / _MARK, '{"imageLayoutVersion":"1.0.0"}')
 
     def _manifests(self) -> list[dict[str, Any]]:
         path = self.folder / _INDEX
         try:
-            with path.open("rb") as file:
+            with open_regular(path) as file:
                 data = read_json(file.read(MANIFEST_LIMIT_BYTES))
             found = data["manifests"]
         except (FileNotFoundError, NotADirectoryError):
@@ -147,7 +154,7 @@ def _name(entry: dict[str, Any]) -> str | None:
 
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while piece := file.read(_CHUNK_BYTES):
             digest.update(piece)
     return f"sha256:{digest.hexdigest()}"

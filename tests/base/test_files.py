@@ -294,3 +294,22 @@ for n in range(100000):
         text = (tmp_path / "f").read_text()
         assert len(text) == 50000
         assert len(set(text)) == 1
+
+
+def test_a_file_of_its_own_is_never_somebody_elses(tmp_path: Path) -> None:
+    precious, place = tmp_path / "precious", tmp_path / "place"
+    precious.write_bytes(b"mine")
+    for link in (place.symlink_to, place.hardlink_to):
+        link(precious)
+        with pytest.raises(OSError, match=r"(?i)symbolic links|of its own"):
+            files.open_own(place, append=True)
+        with files.open_own(place) as file:
+            file.write(b"new")
+        assert (precious.read_bytes(), place.read_bytes()) == (b"mine", b"new")
+        with files.open_own(place, append=True) as file:
+            file.write(b"er")
+        assert place.read_bytes() == b"newer"
+        place.unlink()
+    os.mkfifo(place)
+    with pytest.raises(OSError, match="place"):
+        files.open_own(place, append=True)

@@ -54,6 +54,16 @@ def model(
     return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
 
 
+def disputed() -> Iterator[tuple[Case, bool]]:
+    """Yield models with which tensorrt-rtx does not keep to the document, and whether the check refuses them."""
+    pair = [("x", UINT8, _SHAPE), ("z", UINT8, _SHAPE)]
+    grid = [("x", FLOAT, (1, 3, 4, 4, 4)), ("g", FLOAT, (1, 4, 4, 4, 3))]
+    yield Case("relu-int32", model([helper.make_node("Relu", ["x"], ["y"])], [("x", INT32, _SHAPE)], {}), True), False
+    yield Case("equal-uint8", model([helper.make_node("Equal", ["x", "z"], ["y"])], pair, {}, opset=19), False), True
+    sampled = helper.make_node("GridSample", ["x", "g"], ["y"], mode="linear")
+    yield Case("gridsample-5", model([sampled], grid, {}, opset=20), False), True
+
+
 def _weights(*shape: int) -> Any:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -194,6 +195,51 @@ def test_a_folder_carries_bundles(tmp_path: Path) -> None:
         pull(Folder(tmp_path / "nowhere"), tmp_path / "x")
     with pytest.raises(ConfigError, match="is a folder already"):
         pull(Folder(tmp_path / "moved", "1"), None, Folder(tmp_path / "other"))
+
+
+def test_links_of_a_strangers_folder_are_not_followed(tmp_path: Path) -> None:
+    """Whoever gave the stick knows a public bundle's digests, and would choose what is overwritten."""
+    bundle = small_bundle(tmp_path)
+    push(bundle, Folder(tmp_path / "mine", "1"))
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    stick = tmp_path / "stick" / "blobs"
+    (stick / "sha256").mkdir(parents=True)
+    for blob in (tmp_path / "mine" / "blobs" / "sha256").iterdir():
+        (stick / f".{blob.name}.part").symlink_to(precious)
+    push(bundle, Folder(tmp_path / "stick", "1"))
+    assert precious.read_text() == "mine"
+    pull(Folder(tmp_path / "stick", "1"), tmp_path / "got.edgepack")
+    assert (tmp_path / "got.edgepack").read_bytes() == bundle.read_bytes()
+
+
+@pytest.mark.parametrize("place", ["blobs", "blobs/sha256"])
+def test_folders_that_are_links_are_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "elsewhere" / "sha256").mkdir(parents=True)
+    link = tmp_path / "stick" / place
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match="is a link to another folder"):
+        push(small_bundle(tmp_path), Folder(tmp_path / "stick", "1"))
+    assert [path.name for path in (tmp_path / "elsewhere").rglob("*")] == ["sha256"]
+
+
+@pytest.mark.timeout(60)
+def test_pipes_of_a_strangers_folder_do_not_block(tmp_path: Path) -> None:
+    push(small_bundle(tmp_path), Folder(tmp_path / "stick", "1"))
+    index = tmp_path / "stick" / "index.json"
+    text = index.read_text()
+    index.unlink()
+    os.mkfifo(index)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        pull(Folder(tmp_path / "stick", "1"), tmp_path / "x")
+    index.unlink()
+    index.write_text(text)
+    manifest = tmp_path / "stick" / "blobs" / "sha256" / json.loads(text)["manifests"][0]["digest"][7:]
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(ConfigError, match="has no sha256:"):
+        pull(Folder(tmp_path / "stick", "1"), tmp_path / "x")
 
 
 def test_a_damaged_folder_is_refused(tmp_path: Path) -> None:

@@ -98,6 +98,16 @@ _FIRST_INPUT_REFUSED: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("ReduceL2", "ReduceLogSum", "ReduceLogSumExp"), _WHOLE),
     **dict.fromkeys(("Resize", "Upsample"), (*_WHOLE, _BOOL)),
 }
+# What tensorrt-rtx 1.7.1 does otherwise than onnx-tensorrt's docs/operators.md says: what each does, and what is said
+# of it here. ``tests/engines/tensorrt/test_proxy.py`` asks the real one again.
+#   Relu of int32       the document takes it, tensorrt-rtx refuses it ("unsupported input type of INT32"): a warning,
+#                       since a device's parser is another build, and a Cast makes it sure
+#   Equal of uint8      the document has uint8 for inputs and outputs of models only, tensorrt-rtx builds it: refused,
+#                       since parsers before 10 do refuse it
+#   GridSample, 5 axes  the document takes 4, tensorrt-rtx builds it: refused, by the document
+_DISPUTED: dict[str, tuple[int, str]] = {
+    "Relu": (_INT32, "TensorRT's parser documents it, and tensorrt-rtx 1.7.1 refuses it"),
+}
 _NO_UINT8 = "use int32 or float32 there: TensorRT has uint8 as input and output of the whole model only"
 _TAKE_UINT8 = ("Cast", "CastLike", "Identity", "Shape", "Size", "QuantizeLinear", "DequantizeLinear")
 
@@ -108,6 +118,13 @@ def check_nodes(view: GraphView, version: str) -> Iterator[Diagnostic]:
         if node.domain in ("", "ai.onnx"):
             for message, hint in _problems(view, node, version):
                 yield Diagnostic("error", f"{node.op_type}: {message}", node.name, hint)
+            if node.op_type in _DISPUTED and view.types.get(node.input[0]) == _DISPUTED[node.op_type][0]:
+                yield Diagnostic(
+                    "warning",
+                    f"{node.op_type} of int32: {_DISPUTED[node.op_type][1]}",
+                    node.name,
+                    "cast its input to float32 to be sure",
+                )
             if node.op_type == "Resize" and attribute(node, "mode", "nearest") == "cubic":
                 yield Diagnostic(
                     "warning",

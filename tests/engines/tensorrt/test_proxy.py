@@ -49,6 +49,14 @@ def test_the_parser_refuses_each_violation_as_the_check_before_it_does(name: str
     assert report.diagnostics[0].node == node
 
 
+def test_where_the_parser_does_the_opposite_of_its_document(save: Save, jetson: Target) -> None:
+    """The table of restrictions says of each why it is judged as it is."""
+    for case, judged in one_operator.disputed():
+        model = save(case.proto)
+        assert bool(check_by_proxy(model, ("8.6",)).diagnostics) is case.refused, case.name
+        assert any(d.severity == "error" for d in check_model(model, jetson)) is judged, case.name
+
+
 def test_what_the_check_says_of_single_operators_is_what_the_parser_does(save: Save, jetson: Target) -> None:
     """Every type, rank and attribute in the table of restrictions, and what is beside it."""
     differing = []

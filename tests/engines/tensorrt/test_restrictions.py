@@ -6,6 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import one_operator
 from onnx import TensorProto, helper
 from violations import FLOAT, lstm, make, resize
 
@@ -53,3 +54,12 @@ def test_a_violation_inside_a_branch_is_found(save: Save, jetson: Target) -> Non
     older = dataclasses.replace(jetson, engine=dataclasses.replace(jetson.engine, version="8.6"))
     found = errors(check_model(save(make([node], inputs=inputs, outputs=[("y", FLOAT, (2, 2))])), older))
     assert [d.node for d in found] == ["inner_Hardmax"]
+
+
+def test_what_is_disputed_between_document_and_proxy_is_judged_by_the_document(save: Any, jetson: Target) -> None:
+    for case, judged in one_operator.disputed():
+        found = check_model(save(case.proto), jetson)
+        assert any(d.severity == "error" for d in found) is judged, case.name
+        if not judged:
+            (warning,) = found
+            assert (warning.severity, "tensorrt-rtx 1.7.1 refuses it" in warning.message) == ("warning", True)
