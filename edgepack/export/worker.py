@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import math
 import os
 import re
 import subprocess
 import sys
-import zipfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from select import select
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base import documents
@@ -25,6 +27,7 @@ from edgepack.base.resources import package_folder
 from edgepack.errors import ConfigError, EdgepackError, ModelError, ToolchainError
 from edgepack.export.environments import Lock, find_lock, make_environment
 from edgepack.export.executes import DAMAGED
+from edgepack.export.pairs import UNREADABLE, Pair, have_equal_inputs, have_numbers, read_pairs
 from edgepack.graph import passes
 from edgepack.graph.check import first_line, is_name
 from edgepack.graph.compare import TOLERANCE, differences, relative_distance, run_model
@@ -42,10 +45,10 @@ if TYPE_CHECKING:
 FACTS, TOKENIZER = "meta.json", "tokenizer.json"
 _MARK = b"\x1eedgepack "
 _MOST_META_BYTES = 16 << 20
-_MOST_PAIRS_BYTES = 1 << 30
 _KEPT_LOG_BYTES = 4 << 20
 _MOST_LOG_BYTES = 256 << 20
 _MOST_LINE_BYTES = 1 << 16
+_LOOK_S, _AFTER_END_S = 0.2, 1.0  # how often it is looked whether the worker lives, and what is waited for after it
 _FEWEST_PAIRS = 2
 _SHOWN_NAMES = 6
 # Frameworks round the layers of an integer model differently: ties fall the other way, and that goes on through the
@@ -272,9 +275,24 @@ def _follow(process: subprocess.Popen[bytes], progress: Progress) -> str:
 
 
 def _lines(process: subprocess.Popen[bytes]) -> Iterator[bytes]:
+    """Yield what a process prints, line by line, until it ends: one that it left behind may keep its output open."""
     assert process.stdout is not None
-    while line := process.stdout.readline(_MOST_LINE_BYTES):
-        yield line
+    handle, begun, end = process.stdout.fileno(), b"", math.inf
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            end = min(end, time.monotonic() + _AFTER_END_S)
+        if not select([handle], [], [], _LOOK_S)[0]:
+            continue
+        piece = os.read(handle, _MOST_LINE_BYTES)
+        if not piece:
+            break
+        *whole, begun = (begun + piece).split(b"\n")
+        yield from (line + b"\n" for line in whole)
+        if len(begun) >= _MOST_LINE_BYTES:
+            yield begun
+            begun = b""
+    if begun:
+        yield begun
 
 
 def _tell(line: bytes, progress: Progress) -> None:
@@ -352,37 +370,21 @@ def _name_dims(proto: onnx.ModelProto) -> None:
                 dim.ClearField("dim_param")
 
 
-def _pairs(folder: Path) -> list[tuple[dict[str, Array], dict[str, Array]]]:
-    """Return the inputs and the framework's outputs, in their order."""
-    import numpy as np
-
-    path = folder / "pairs.npz"
-    found: dict[int, tuple[dict[str, Array], dict[str, Array]]] = {}
+def _pairs(folder: Path) -> list[Pair]:
     try:
-        if path.stat().st_size > _MOST_PAIRS_BYTES:
-            raise ValueError("it is larger than 1 GiB")
-        with np.load(path, allow_pickle=False) as arrays:
-            for key in arrays.files:
-                number, kind, name = key.split("/", 2)
-                array = arrays[key]
-                found.setdefault(int(number), ({}, {}))[("in", "out").index(kind)][name] = (
-                    array.astype(object) if array.dtype.kind == "U" else array  # as ONNX Runtime has texts
-                )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return read_pairs(folder / "pairs.npz")
+    except UNREADABLE as error:
         raise _wrong(f"its pairs.npz cannot be read: {first_line(error)}") from error
-    return [found[number] for number in sorted(found)]
 
 
-def _checked(
-    model: OnnxModel, pairs: list[tuple[dict[str, Array], dict[str, Array]]], facts: SourceFacts, out: Path
-) -> OnnxModel:
+def _checked(model: OnnxModel, pairs: list[Pair], facts: SourceFacts, out: Path) -> OnnxModel:
     """Compare the model in ONNX Runtime with the framework's own outputs, and write the facts beside it."""
     import dataclasses
 
     try:
         if len(pairs) < _FEWEST_PAIRS:
             raise _wrong(f"it has {len(pairs)} pairs of inputs and outputs to compare, not {_FEWEST_PAIRS} or more")
-        _refuse_constant(pairs)
+        _refuse_empty(pairs)
         largest = max(_compared(model, inputs, outputs, facts) for inputs, outputs in pairs)
     except BaseException:
         model.path.unlink(missing_ok=True)  # a model that is known to be wrong must not be found later
@@ -393,17 +395,15 @@ def _checked(
     return model
 
 
-def _refuse_constant(pairs: list[tuple[dict[str, Array], dict[str, Array]]]) -> None:
-    """Refuse pairs that all have the same inputs: a model that ignores its input would pass."""
-    import numpy as np
-
-    first = pairs[0][0]
-    same = (
-        all(name in inputs and np.array_equal(inputs[name], array) for name, array in first.items())
-        for inputs, _ in pairs[1:]
-    )
-    if all(same):
+def _refuse_empty(pairs: list[Pair]) -> None:
+    """Refuse pairs that say nothing: a model that ignores its input, or computes no number, would pass."""
+    if have_equal_inputs(pairs):
         raise _wrong("its pairs all have the same inputs")
+    if not have_numbers(pairs):
+        raise ModelError(
+            "the framework itself computes no number, only NaN and infinity, for every input that was tried",
+            hint="its weights may be damaged, or not those of this network: try it on real data in the framework",
+        )
 
 
 def _compared(model: OnnxModel, inputs: dict[str, Array], outputs: dict[str, Array], facts: SourceFacts) -> float:

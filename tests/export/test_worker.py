@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,14 @@ BAD = {
     "writes other facts": ("    model(job); pairs(job); job.meta['sha'] = 1",
         ModelError, "meta.json cannot be read", "update",
     ),
+    "answers with no number": (
+        "    model(job, float('nan')); pairs(job, float('nan')); job.describe('Toy', 't', 'onnx')",
+        ModelError, "computes no number", "weights",
+    ),
+    "leaves a pipe for its pairs": (
+        "    good(job); job.finish(); os.unlink('pairs.npz'); os.mkfifo('pairs.npz'); job.finish = lambda: None",
+        ModelError, "not a regular file", "update",
+    ),
     "leaves dropout on": (
         "    flag = helper.make_tensor('t', TensorProto.BOOL, [], [True])\n"
         "    nodes = [helper.make_node('Constant', [], ['t'], value=flag),"
@@ -137,6 +146,12 @@ def test_a_worker_that_hangs_is_stopped_with_its_stage(tmp_path: Path) -> None:
         child.call(convert_here, made.script, tmp_path / "out", limit_s=8, log=tmp_path / "log")
     assert "--compile-limit" in raised.value.hint
     assert "waiting" in (tmp_path / "log").read_text()
+
+
+def test_what_a_worker_leaves_behind_is_not_waited_for(tmp_path: Path) -> None:
+    began = time.monotonic()
+    run(tmp_path, "def convert(job):\n    good(job)\n    if os.fork() == 0: time.sleep(30); os._exit(0)\n")
+    assert time.monotonic() - began < 25
 
 
 def test_a_flood_is_cut_and_in_the_end_stopped(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

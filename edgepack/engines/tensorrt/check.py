@@ -105,7 +105,10 @@ def _replacement(operator: str, since: str | None) -> str:
             f", or export with opset {older}, which spells it out" if older else ""
         )
     if operator.startswith(("QLinear", "MatMulInteger", "ConvInteger", "DynamicQuantize")):
-        return "give edgepack the fp32 model and --precision int8: TensorRT wants QuantizeLinear and DequantizeLinear"
+        return (
+            "--requantize takes the float model out of it, which --precision int8 quantizes as TensorRT reads it; "
+            "or give edgepack the fp32 model"
+        )
     if operator.startswith(("Sequence", "Optional", "String", "ConcatFromSequence", "SplitToSequence", "Tf")):
         return "do this step outside the model: TensorRT has tensors of numbers only"
     return "replace it by other standard operators in the model's code, then export again"

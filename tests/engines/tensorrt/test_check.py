@@ -67,6 +67,12 @@ def test_what_only_a_plugin_runs_is_named(
     assert bool(errors(check_model(model, jetson))) is (operator == "RoiAlign")
 
 
+def test_operators_on_integers_are_refused_with_what_makes_a_float_model_of_them(save: Save, jetson: Target) -> None:
+    model = save(make([helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "y"], "it")]))
+    hints = [d.hint for d in errors(check_model(model, jetson)) if d.node == "it"]
+    assert any("--requantize" in hint for hint in hints)
+
+
 def test_there_are_ten_violations() -> None:
     assert len(VIOLATIONS) == 10
 
