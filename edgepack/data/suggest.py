@@ -385,9 +385,10 @@ def _classes(facts: ModelFacts, picture: _Picture) -> _Found:
     yield "imagenet-bicubic", "possible", "ImageNet's 1000 classes; timm resizes by bicubic"
 
 
-def _any(facts: ModelFacts, _picture: _Picture) -> _Found:
+def _any(facts: ModelFacts, picture: _Picture) -> _Found:
     """What most networks of colours take, where nothing else is known."""
-    if any(len(shape) == 4 and 3 in (shape[1], shape[3]) for shape in facts.inputs.values()):
+    tiny = 0 < min(picture.height or _LEAST_SIDE, picture.width or _LEAST_SIDE) < _LEAST_SIDE
+    if not tiny and any(len(shape) == 4 and 3 in (shape[1], shape[3]) for shape in facts.inputs.values()):
         yield (
             "imagenet",
             "possible",
