@@ -80,7 +80,7 @@ class Net:
         ip(space, "addr", "add", f"{address}/16", "dev", "eth0")
         ip(space, "link", "set", "eth0", "up")
         if kbit_per_s:
-            bucket = ["tbf", "rate", f"{kbit_per_s}kbit", "burst", "5kb", "latency", "400ms"]
+            bucket = ["tbf", "rate", f"{kbit_per_s}kbit", "burst", "5kb", "latency", "2s"]
             for where, link in ((self.hub, f"v{number}"), (space, "eth0")):
                 subprocess.run(["tc", "-n", where, "qdisc", "add", "dev", link, "root", *bucket], check=True)
         within = ["ip", "netns", "exec", space]

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.long, pytest.mark.own, pytest.mark.timeout(3600)]
 
 COUNT = 40
 DEAD_LINK, DEAD_SERVER, DIES = "b07", "b12", "b21"
-SLOW = ("b09", "b15")
+SLOW, KBIT_PER_S = ("b09", "b15"), 48
 LIAR = "b18"
 # What a board's Python is: one that lies about what it installed, and one whose link goes down as it installs.
 _PYTHON = """#!/bin/sh
@@ -63,7 +63,7 @@ def test_a_wave_with_dead_slow_and_lying_boards_ends_in_one_table(
 ) -> None:
     names = [f"b{i:02}" for i in range(COUNT)]
     for name in names:
-        net.add(name, kbit_per_s=400 if name in SLOW else None)
+        net.add(name, kbit_per_s=KBIT_PER_S if name in SLOW else None)
     net.link(DEAD_LINK, "down")
     stop(net, DEAD_SERVER)
     (net.boards[DIES].home / "dies").write_text("")
@@ -87,8 +87,8 @@ def test_a_wave_with_dead_slow_and_lying_boards_ends_in_one_table(
     assert "refused" in rows[DEAD_SERVER]["reason"]
     assert "installed another file" in rows[LIAR]["reason"]
     assert rows[DIES]["reason"]
-    quick = sorted(rows[name]["took_ns"] for name in names[:32] if rows[name]["status"] == "ok" and name not in SLOW)
-    assert all(rows[name]["took_ns"] > quick[len(quick) // 2] for name in SLOW)
+    for name in SLOW:  # as long as the link needs for what was sent, at least
+        assert rows[name]["took_ns"] > 0.8e9 * rows[name]["sent_bytes"] * 8 / (KBIT_PER_S * 1000) > 6e9
     wanted = open_bundle(bundle).sha256
     assert all(installed(net, name) == wanted for name in names[:32] if name not in (DEAD_LINK, DEAD_SERVER, DIES))
     assert all(installed(net, name) is None for name in names[32:])
