@@ -153,8 +153,8 @@ def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
 def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
     """Load the model once, then write it as ``model.onnx``, large weights beside it. Raises ``CompileError``.
 
-    What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``), what it would be aborted by is
-    kept from it (``graph/captured.py``).
+    What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``), what it would be aborted
+    by is kept from it (``graph/captured.py``).
     """
     known = versions()
     on_cpu, branches = target.engine.device == "CPU", _has_inner_graphs(model)
