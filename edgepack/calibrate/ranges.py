@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgepack.base import documents
+from edgepack.base.files import read_regular
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.data import Ranges, TensorRange
 
 _HINT = "measure them again: 'edgepack calibrate MODEL --data DATA -o ranges.json'"
-_MOST_BYTES = 256 << 20
 
 
 def read_ranges(path: Path) -> Ranges:
     """Read ranges and check that each can be one. Raises ``DataError`` or ``ConfigError`` naming file and tensor."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        if path.stat().st_size > documents.JSON_LIMIT_BYTES:
             raise DataError(f"{path} is too large for a ranges document", hint=_HINT)
-        text = path.read_bytes()
+        text = read_regular(path, documents.JSON_LIMIT_BYTES)
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path") from error
     ranges = documents.from_json(Ranges, text, str(path))

@@ -8,6 +8,7 @@ goes back to the version before.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from edgepack.base import documents
-from edgepack.base.files import write_text
+from edgepack.base.files import read_regular, write_text
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError, EdgepackError, RemoteError
 from edgepack.remote.commands import need_edgepack
@@ -99,11 +100,11 @@ class Deployment:
 def read_fleet(path: Path) -> Fleet:
     """Read and check ``fleet.toml``. Raises ``ConfigError`` with what to write instead."""
     try:
-        text = path.read_bytes()
+        text = read_regular(path, _MOST_BYTES)
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise ConfigError(f"{path} is larger than 128 KiB: not a fleet.toml") from None
         raise ConfigError(f"{path} cannot be read: {error.strerror}", hint="check the path") from None
-    if len(text) > _MOST_BYTES:
-        raise ConfigError(f"{path} is larger than 128 KiB: not a fleet.toml")
     try:
         data = documents.parse_toml(text.decode("utf-8"))
     except ValueError as error:  # TOMLDecodeError and UnicodeDecodeError are such

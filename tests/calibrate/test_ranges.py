@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -77,3 +78,13 @@ def test_empty_and_missing(tmp_path):
         read_ranges(tmp_path / "r.json")
     with pytest.raises(DataError, match="cannot read"):
         read_ranges(tmp_path / "none.json")
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_and_a_device_are_no_documents(tmp_path):
+    """A pipe would be waited for, and a device has no end though its size is 0."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    for name in ("pipe", "zero"):
+        with pytest.raises(DataError, match="cannot read"):
+            read_ranges(tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import typing
 from pathlib import Path
 
@@ -174,3 +175,12 @@ def test_a_command_that_wants_an_onnx_file_says_so() -> None:
     require_onnx(Path("net.onnx"))
     with pytest.raises(ModelError, match=r"net\.pt2 is not an ONNX file"):
         require_onnx(Path("net.pt2"))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("suffix", ["onnx", "pt2", "tflite", "h5", "keras", "safetensors", "pt", "txt", "json"])
+def test_a_pipe_is_no_model(tmp_path: Path, suffix: str) -> None:
+    """It would be waited for, for ever."""
+    os.mkfifo(tmp_path / f"net.{suffix}")
+    with pytest.raises(ModelError, match="is neither a file nor a folder"):
+        export(str(tmp_path / f"net.{suffix}"), None, {}, SourceOptions(), tmp_path / "out")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -210,3 +211,13 @@ def test_the_command_shows_a_table_and_writes_one_report(
     boards.through("a", free_port())
     assert main([*words, "--dry-run"]) == 1
     assert main(["deploy", str(path), "a", "--dry-run"]) == 2
+
+
+@pytest.mark.timeout(60)
+def test_a_fleet_is_a_file_of_limited_size(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "zero.toml").symlink_to("/dev/zero")
+    (tmp_path / "large.toml").write_text("#" * 200_000)
+    for name, words in (("pipe", "cannot be read"), ("zero", "cannot be read"), ("large", "larger than 128 KiB")):
+        with pytest.raises(ConfigError, match=words):
+            read_fleet(tmp_path / f"{name}.toml")
