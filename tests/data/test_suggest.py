@@ -262,7 +262,7 @@ def test_outputs_that_show_no_number_of_classes_leave_the_names(outputs: dict) -
     assert [one.unnamed for one in suggest(model) if one.recipe == "yolov8"] == [0]
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 49, 10), ("N", 1, 224, 224), (1, 3, 16, 16)])
+@pytest.mark.parametrize("shape", [(1, 1, 49, 10), ("N", 1, 224, 224)])
 def test_what_is_no_photograph_is_not_taken_for_imagenets(shape: tuple[int | str, ...]) -> None:
     found = suggest(ModelFacts("kws", {"x": shape}, {"y": (1, 12)}))
     assert "imagenet" not in [one.recipe for one in found]
