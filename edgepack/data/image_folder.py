@@ -98,10 +98,10 @@ def _recognises(data: str, _task: object) -> bool:
 
 
 def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:
-    if inputs is not None:
-        check_inputs(asked.source, asked.preprocessing, inputs)
     root = Path(asked.source)
     found = list_pictures(root, _order(asked.task))
+    if inputs is not None:
+        check_inputs(asked.source, asked.preprocessing, inputs)
     paths = tuple(root / name for name in found.names)
     return Contents(
         len(paths),

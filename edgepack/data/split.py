@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.base.documents import suggestion
+from edgepack.base.shapes import show_shape
 from edgepack.base.stage import stage
 from edgepack.data.samples import find_samples, reads_elsewhere, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
@@ -160,7 +161,10 @@ def with_shapes(inputs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int |
             isinstance(a, str) or isinstance(b, str) or a == b for a, b in zip(shape, fixed, strict=True)
         )
         if not fits:
-            raise ConfigError(f"--shape {name}: {list(shape)} does not fit the model's {list(fixed)}")
+            raise ConfigError(
+                f"--shape {name}: {show_shape(shape)} does not fit the model's {show_shape(fixed)}",
+                hint="a size that the model fixes stays as it is; give sizes for its free ones",
+            )
         found[name] = dataclasses.replace(found[name], shape=shape)
     return tuple(found.values())
 

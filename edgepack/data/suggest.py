@@ -107,7 +107,7 @@ def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
 def _of_pictures(facts: ModelFacts, picture: _Picture, *, alone: bool) -> _Found:
     """Yield what the rules find; where that is nothing and nothing else was, what fits most networks."""
     found = [one for rule in _RULES for one in rule(facts, picture)]
-    yield from found or (_any(facts, picture) if alone else ())
+    yield from found or (_any(picture) if alone else ())
 
 
 @dataclass(frozen=True)
@@ -367,8 +367,8 @@ def _classes(facts: ModelFacts, picture: _Picture) -> _Found:
     if (picture.height, picture.width) == (32, 32) and count == 10:
         yield "cifar10", "likely", "10 classes of pictures of 32 x 32"
         return
-    if picture.channels == 1 or 0 < min(picture.height or _LEAST_SIDE, picture.width or _LEAST_SIDE) < _LEAST_SIDE:
-        return  # grey or tiny: no crop of a photograph in three colours
+    if not _is_photograph(picture):
+        return
     if count not in (1000, 1001):
         yield "imagenet", "possible", f"{count} classes: most networks are trained from ImageNet's"
         return
@@ -385,15 +385,16 @@ def _classes(facts: ModelFacts, picture: _Picture) -> _Found:
     yield "imagenet-bicubic", "possible", "ImageNet's 1000 classes; timm resizes by bicubic"
 
 
-def _any(facts: ModelFacts, picture: _Picture) -> _Found:
-    """What most networks of colours take, where nothing else is known."""
-    tiny = 0 < min(picture.height or _LEAST_SIDE, picture.width or _LEAST_SIDE) < _LEAST_SIDE
-    if not tiny and any(len(shape) == 4 and 3 in (shape[1], shape[3]) for shape in facts.inputs.values()):
-        yield (
-            "imagenet",
-            "possible",
-            "it takes pictures; most networks are trained from ImageNet's, which nothing here shows",
-        )
+def _any(picture: _Picture) -> _Found:
+    """What most networks of photographs take, where nothing else is known."""
+    if _is_photograph(picture):
+        why = "it takes pictures; most networks are trained from ImageNet's, which nothing here shows"
+        yield "imagenet", "possible", why
+
+
+def _is_photograph(picture: _Picture) -> bool:
+    """Say whether it may be one in three colours: what is grey or tiny is no crop of one."""
+    return picture.channels == 3 and min(picture.height or _LEAST_SIDE, picture.width or _LEAST_SIDE) >= _LEAST_SIDE
 
 
 _RULES: tuple[Callable[[ModelFacts, _Picture], _Found], ...] = (  # a name says more than a shape

@@ -213,6 +213,12 @@ def test_pictures_need_a_recipe(root, save_picture):
     assert "--recipe" in caught.value.hint
 
 
+def test_a_folder_of_other_files_is_not_said_to_contain_pictures(root):
+    (root / "a.txt").write_text("words")
+    with pytest.raises(DataError, match="there is no picture in"):
+        find(root, made=None)
+
+
 @pytest.mark.parametrize(
     ("shape", "hint"),
     [
