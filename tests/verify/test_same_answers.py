@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from edgepack.specs.answer import Boxes, Classes
+from edgepack.specs.answer import Boxes, Classes, Mask
 from edgepack.specs.task import Frame, Task
 from edgepack.verify.same_answers import STRICT, compare_answers, difference
 
@@ -87,3 +89,23 @@ def test_outputs_of_another_shape_fail_as_such() -> None:
     (found, _) = compare([one], [{**one, "scores": np.zeros((1, 3), np.float32)}], None)
     assert not found.passed
     assert "shape" in str(found.note)
+
+
+@pytest.mark.parametrize(("others", "differing"), [(0, 0), (5, 0), (6, 1)])
+def test_masks_may_differ_by_half_a_percent_of_their_pixels(others: int, differing: int) -> None:
+    labels = np.zeros((20, 50), np.uint16)
+    found = labels.copy()
+    found.ravel()[:others] = 1
+    compared = difference(Mask(labels), Mask(found), STRICT)
+    assert (compared.things, compared.differing, compared.largest) == (1, differing, others / 1000)
+
+
+@pytest.mark.parametrize(("away", "differing"), [(0.4, 0), (0.6, 2)])  # a lost one and another one
+def test_points_may_be_half_a_pixel_away(away: float, differing: int) -> None:
+    def with_points(moved: float) -> Boxes:
+        points = np.array([[[20.0, 20.0, 0.9], [30.0 + moved, 30.0, 0.1]]])
+        return dataclasses.replace(boxes(ONE), points=points)
+
+    compared = difference(with_points(0.0), with_points(away), STRICT, 0.25)
+    assert compared.differing == differing
+    assert compared.largest == pytest.approx(0.0 if differing else away)
