@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.base.files import sha256_json
+from edgepack.base.resources import package_folder
 from edgepack.device.host import host_facts
 from edgepack.execution.events import Silent
 from edgepack.execution.runner import StageRunner
@@ -72,8 +73,85 @@ open("integer.tflite", "wb").write(c.convert())
 e = np.load("evaluation.npz")
 q = np.clip(np.rint(e["image"] / i["quantization"][0] + i["quantization"][1]), -128, 127).astype(np.int8)
 np.savez("integer.npz", image=q)
+np.savez("weights.npz", **{f"{k:03}": w for k, w in enumerate(m.get_weights())})
+open("torch_net.py", "w").write(TORCH_NET); open("flax_net.py", "w").write(FLAX_NET)
 """
 )
+# The same network written in torch and in Flax, with Keras' trained weights: both take pictures in NHWC, as Keras does.
+TORCH_NET = """
+import pathlib
+import numpy as np, torch
+from torch import nn
+W = iter(np.load(pathlib.Path(__file__).with_name("weights.npz")).values())
+def conv(stride=1):
+    k, b = torch.tensor(next(W)).permute(3, 2, 0, 1), torch.tensor(next(W))
+    # Keras' "same" pads behind alone where the stride is 2
+    c = nn.Conv2d(k.shape[1], k.shape[0], k.shape[2], stride, padding=k.shape[2] // 2 if stride == 1 else 0)
+    c.weight.data, c.bias.data = k.contiguous(), b
+    return c if stride == 1 or k.shape[2] == 1 else nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), c)
+def norm():
+    gamma, beta, mean, var = (torch.tensor(next(W)) for _ in range(4))
+    n = nn.BatchNorm2d(len(gamma), eps=1e-3)
+    n.weight.data, n.bias.data, n.running_mean, n.running_var = gamma, beta, mean, var
+    return n
+class Block(nn.Module):
+    def __init__(self, stride):
+        super().__init__()
+        self.a, self.an, self.b = conv(stride), norm(), conv()
+        # get_weights follows the layers' depth: the short cut stands in front of the second norm
+        self.short = conv(stride) if stride > 1 else nn.Identity()
+        self.bn = norm()
+    def forward(self, x): return torch.relu(self.short(x) + self.bn(self.b(torch.relu(self.an(self.a(x))))))
+class ResNet8(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.norm = conv(), norm()
+        self.blocks = nn.Sequential(*[Block(s) for s in (1, 2, 2)])
+        self.dense = nn.Linear(64, 10)
+        self.dense.weight.data, self.dense.bias.data = torch.tensor(next(W)).T.contiguous(), torch.tensor(next(W))
+    def forward(self, image):
+        x = self.blocks(torch.relu(self.norm(self.stem(image.permute(0, 3, 1, 2)))))
+        return torch.softmax(self.dense(x.mean((2, 3))), -1)
+def make(): return ResNet8().eval()
+"""
+FLAX_NET = """
+import jax
+from flax import nnx
+def conv(i, o, k, s, r): return nnx.Conv(i, o, (k, k), strides=(s, s), rngs=r)
+def norm(c, r): return nnx.BatchNorm(c, epsilon=1e-3, rngs=r)
+class Block(nnx.Module):
+    def __init__(self, i, o, s, r):
+        self.a, self.an, self.b = conv(i, o, 3, s, r), norm(o, r), conv(o, o, 3, 1, r)
+        self.short, self.bn = conv(i, o, 1, s, r) if s > 1 else None, norm(o, r)
+    def __call__(self, x):
+        y = self.bn(self.b(nnx.relu(self.an(self.a(x)))))
+        return nnx.relu((x if self.short is None else self.short(x)) + y)
+class ResNet8(nnx.Module):
+    def __init__(self, rngs):
+        r = rngs
+        self.stem, self.norm, self.dense = conv(3, 16, 3, 1, r), norm(16, r), nnx.Linear(64, 10, rngs=r)
+        self.blocks = nnx.List([Block(16, 16, 1, r), Block(16, 32, 2, r), Block(32, 64, 2, r)])
+    def __call__(self, image):
+        x = nnx.relu(self.norm(self.stem(image)))
+        for block in self.blocks: x = block(x)
+        return nnx.softmax(self.dense(x.mean((1, 2))))
+"""
+# Puts the same weights into a file of Flax; run in its own Python.
+FLAX_FILE = """
+import numpy as np
+from flax import nnx, serialization
+from flax_net import ResNet8
+m = ResNet8(nnx.Rngs(0)); W = iter(np.load("weights.npz").values())
+def conv(c): c.kernel[...], c.bias[...] = next(W), next(W)
+def norm(n): n.scale[...], n.bias[...], n.mean[...], n.var[...] = (next(W) for _ in range(4))
+conv(m.stem); norm(m.norm)
+for b in m.blocks:
+    conv(b.a); norm(b.an); conv(b.b)
+    if b.short is not None: conv(b.short)
+    norm(b.bn)
+conv(m.dense)
+open("m.msgpack", "wb").write(serialization.to_bytes(nnx.to_pure_dict(nnx.state(m, nnx.Not(nnx.RngState)))))
+"""
 STUB = """
 import importlib.util
 spec = importlib.util.spec_from_file_location("g", WORKERS + "/torch_graph.py"); g = importlib.util.module_from_spec(spec)
@@ -150,14 +228,23 @@ class Case:
     shapes: dict[str, tuple[int | str, ...]]
     pictures: bool = False
     other: str = ""  # the lock of another Python to read it with than the one that made it
+    then: str = ""  # what the framework's own Python makes of what the first script made
 
 
 def case(
-    framework: str, title: str, code: str, source: str, *, pictures: bool = False, other: str = "", **options: object
+    framework: str,
+    title: str,
+    code: str,
+    source: str,
+    *,
+    pictures: bool = False,
+    other: str = "",
+    then: str = "",
+    **options: object,
 ) -> Case:
     """Return a case; ``shape`` among the options is the input's."""
     shape = options.pop("shape", None)
-    return Case(framework, title, code, source, options, dict([shape]) if shape else {}, pictures, other)  # type: ignore[list-item]
+    return Case(framework, title, code, source, options, dict([shape]) if shape else {}, pictures, other, then)  # type: ignore[list-item]
 
 
 CASES = (
@@ -167,6 +254,9 @@ CASES = (
     case("saved_model", "SavedModel, ResNet8", RESNET8, "m", pictures=True),
     case("tflite", "TensorFlow Lite float, ResNet8", RESNET8, "float.tflite", pictures=True),
     case("tflite", "TensorFlow Lite int8, ResNet8", RESNET8, "integer.tflite"),
+    case("torch_module", "torch module, ResNet8", RESNET8, "torch_net.py:make", pictures=True, shape=("image", ("N", 32, 32, 3))),
+    case("flax", "Flax nnx, ResNet8", RESNET8, "m.msgpack", pictures=True, shape=("image", ("N", 32, 32, 3)),
+         module="flax_net.py:ResNet8", then=FLAX_FILE),
     case("hugging_face", "Hugging Face, BERT of 2 layers", HF, "bert"),
     case("hugging_face", "Hugging Face, ViT of 2 layers", VIT, "vit"),
     case("timm", "timm, mobilenetv3_small_050", TIMM, "timm:mobilenetv3_small_050", weights="w.pth",
@@ -185,7 +275,8 @@ def _made(root: Path, code: str, python: str, workers: Path) -> Path:
     if not folder.is_dir():
         folder.mkdir()
         _pictures(folder)
-        words = [python, "-c", f"WORKERS = {str(workers)!r}\n{code}"]
+        begin = f"WORKERS, TORCH_NET, FLAX_NET = {str(workers)!r}, {TORCH_NET!r}, {FLAX_NET!r}"
+        words = [python, "-c", f"{begin}\n{code}"]
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
@@ -196,31 +287,33 @@ def _made(root: Path, code: str, python: str, workers: Path) -> Path:
 def measure(one: Case, root: Path) -> dict[str, object]:
     """Return a row: seconds, sizes, differences, counts before and after, int8 closeness."""
     worker = FRAMEWORKS.get(one.framework).worker
-    assert worker is not None
-    lock = find_lock(worker.lock)
+    maker = find_lock("tensorflow" if one.code == RESNET8 or worker is None else worker.lock)
     began = time.monotonic()
-    python = make_environment(lock).python
+    python = make_environment(maker).python
     made_s = time.monotonic() - began
-    folder = _made(root, one.code, python, worker.path.parent)
-    if one.other:
-        lock = find_lock(one.other)
+    folder = _made(root, one.code, python, package_folder() / "export" / "workers")
+    lock = None if worker is None else find_lock(one.other or worker.lock)
+    if lock is not None:
         python = make_environment(lock).python
+    if one.then:
+        subprocess.run([python, "-c", one.then], cwd=folder, check=True, capture_output=True)
     os.chdir(folder)
     runner = StageRunner(Store(folder / "store"), folder / "logs", Silent(), 900.0, host_facts())
     began = time.monotonic()
-    options = SourceOptions(python=python, **one.options)  # type: ignore[arg-type]
+    options = SourceOptions(python=python if lock is not None else None, **one.options)  # type: ignore[arg-type]
     model = export_model(runner, one.source, shapes=one.shapes, options=options)
     seconds = time.monotonic() - began
     facts = read_facts(model)
-    assert facts is not None
     prepared = runner.run(prepare, model)
     row: dict[str, object] = {
-        "source": one.title, "environment": lock.name, "environment_mb": _size(place_of(lock)) >> 20, "made_s": round(made_s),
-        "conversion_s": round(seconds, 1), "difference": facts.largest_difference, "versions": dict(facts.versions),
+        "source": one.title, "environment": lock.name if lock else "edgepack's own", "made_s": round(made_s),
+        "environment_mb": _size(place_of(lock)) >> 20 if lock else None, "conversion_s": round(seconds, 1),
+        "difference": facts.largest_difference if facts else None, "versions": dict(facts.versions) if facts else {},
         "nodes": [_count(model), _count(prepared)], "transposes": [_count(model, "Transpose"), _count(prepared, "Transpose")],
     }  # fmt: skip
-    if one.pictures or facts.quantized:
-        row |= _int8(model, folder, root, as_is=facts.quantized)
+    quantized = facts is not None and facts.quantized
+    if one.pictures or quantized:
+        row |= _int8(model, folder, root, as_is=quantized)
     return row
 
 
@@ -296,11 +389,15 @@ def table(rows: list[dict[str, object]]) -> str:
             lines.append(f"| {row['source']} | failed: {str(row['error']).splitlines()[-1][:120]} | | | | | | |")
             continue
         lines.append(
-            f"| {row['source']} | {row['environment']}, {row['environment_mb']} | {row['conversion_s']} | "
-            f"{row['difference']:.0e} | {_arrow(row['nodes'])} | {_arrow(row['transposes'])} | "
+            f"| {row['source']} | {row['environment']}, {row['environment_mb'] or '-'} | {row['conversion_s']} | "
+            f"{_difference(row['difference'])} | {_arrow(row['nodes'])} | {_arrow(row['transposes'])} | "
             + " | ".join(_close(row.get(target)) for target in TARGETS) + " |"
         )  # fmt: skip
     return "\n".join(lines)
+
+
+def _difference(found: object) -> str:
+    return "1e-04 at most" if found is None else f"{found:.0e}"  # what an export of torch in this process is refused by
 
 
 def _arrow(pair: object) -> str:

@@ -130,10 +130,10 @@ def _file(path: Path) -> str | None:
         return "h5"
     if begin[:5] == b"tree\n":
         return "lightgbm"
-    if begin[:1] == b"\x80" or _is_compressed_pickle(path, begin):
-        return "torch" if b"torch" in begin[:200] or b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19" in begin[:40] else "pickle"
     if path.suffix.lower() == ".msgpack" and _is_message(begin):
         return "flax"
+    if begin[:1] == b"\x80" or _is_compressed_pickle(path, begin):
+        return "torch" if b"torch" in begin[:200] or b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19" in begin[:40] else "pickle"
     if _is_safetensors(begin, path.stat().st_size):
         return "safetensors"
     if re.match(rb'\{L?.{0,16}?"?learner"?', begin, re.DOTALL) and b"learner" in begin[:64]:
@@ -153,6 +153,8 @@ def _is_safetensors(begin: bytes, size: int) -> bool:
 
 def _is_message(begin: bytes) -> bool:
     """Say whether it begins as MessagePack does for a dictionary with names as keys (its specification, "Formats")."""
+    if begin == b"\x80":  # one without entries, which a pickle begins with, too
+        return True
     head = 1 if begin[:1] and 0x81 <= begin[0] <= 0x8F else 3 if begin[:1] == b"\xde" else 0
     return bool(head) and len(begin) > head and (0xA1 <= begin[head] <= 0xBF or begin[head] == 0xD9)
 

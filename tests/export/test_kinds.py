@@ -169,6 +169,11 @@ def test_files_of_keras_2_and_of_its_optimization_toolkit_are_told_from_keras_3(
     assert find_framework(str(write(tmp_path / "plain.h5", b"\x89HDF\r\n\x1a\n" + bytes(99)))) is new
 
 
+def test_a_message_without_entries_is_no_pickle(tmp_path: Path) -> None:
+    assert kind_of(str(write(tmp_path / "m.msgpack", b"\x80"))) == "flax"
+    assert kind_of(str(write(tmp_path / "p.msgpack", pickle.dumps([1])))) == "pickle"
+
+
 def test_a_folder_of_steps_of_orbax_is_known(tmp_path: Path) -> None:
     folder(tmp_path / "1000", "_CHECKPOINT_METADATA", "{}")
     assert kind_of(str(tmp_path)) == "orbax"

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
 import onnxruntime
 import pytest
+from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import OneClassSVM
 
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export import export
@@ -59,6 +62,19 @@ def test_trees_and_regressions(tmp_path: Path) -> None:
     (tmp_path / "ridge").mkdir()
     (found,) = outputs_of(converted(ridge, tmp_path / "ridge"), DATA)
     np.testing.assert_allclose(found[:, 0], ridge.predict(DATA), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [KMeans(3, n_init=1, random_state=0), IsolationForest(n_estimators=5, random_state=0), OneClassSVM()],
+    ids=lambda model: type(model).__name__,
+)
+def test_clusters_and_outliers_come_with_their_distances_and_scores(model: Any, tmp_path: Path) -> None:
+    fitted = model.fit(DATA)
+    labels, scores = outputs_of(converted(fitted, tmp_path), DATA)
+    expected = fitted.transform(DATA) if isinstance(model, KMeans) else fitted.decision_function(DATA)
+    assert (labels.ravel() == fitted.predict(DATA)).mean() > 0.98
+    np.testing.assert_allclose(scores.reshape(expected.shape), expected, rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:

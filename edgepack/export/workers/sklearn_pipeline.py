@@ -237,6 +237,30 @@ def _rows(columns: dict[str, tuple[str, int]], seed: int, rows: int) -> dict[str
 def _answers(model: Any, columns: dict[str, tuple[str, int]], feeds: dict[str, Any]) -> list[Any]:
     """Return what the model itself answers: a classifier's labels and scores, else its predictions or features."""
     data = _table(model, columns, feeds)
+    try:
+        return _answered(model, data)
+    except ValueError:
+        if str(getattr(data, "dtype", "")) != "float32":
+            raise
+        return _answered(model, data.astype("float64"))  # KMeans, for one, takes the type alone that it was fitted on
+
+
+def _kind(model: Any) -> str:
+    """Return of which kind scikit-learn says a model is; empty for another package's own."""
+    if not hasattr(model, "get_params"):
+        return ""
+    from sklearn import utils
+
+    tags = getattr(utils, "get_tags", None)  # since scikit-learn 1.6
+    return str((tags(model).estimator_type if tags else getattr(model, "_estimator_type", "")) or "")
+
+
+def _answered(model: Any, data: Any) -> list[Any]:
+    kind = _kind(model)
+    if kind == "outlier_detector" and hasattr(model, "decision_function"):
+        return [model.predict(data), model.decision_function(data)]
+    if kind == "clusterer" and hasattr(model, "transform"):
+        return [model.predict(data), model.transform(data)]
     if hasattr(model, "predict_proba"):
         return [model.predict(data), model.predict_proba(data)]
     if hasattr(model, "decision_function") and hasattr(model, "classes_"):
