@@ -114,8 +114,7 @@ def _handler(name: str) -> Callable[[Any, Any], Any] | None:
         return _pool
     return {
         "relax.nn.conv2d": _conv2d, "relax.concat": _concat, "relax.quantize": _scaled, "relax.dequantize": _scaled,
-        "relax.nn.pad": _pad, "relax.mean": _mean,
-        "relax.strided_slice": _slice,
+        "relax.nn.pad": _pad, "relax.mean": _mean, "relax.strided_slice": _slice, "relax.nn.softmax": _softmax,
     }.get(name)  # fmt: skip
 
 
@@ -248,3 +247,11 @@ def _slice(rewriter: Rewriter, call: Any) -> Any:
         return None
     moved = relax.Tuple([tirx.IntImm("int64", _AXIS[int(axis.value) % 4]) for axis in axes.fields])
     return relax.Call(call.op, [rewriter.channels_last(x), moved, begin, end, *strides], call.attrs, call.ty_args)
+
+
+def _softmax(rewriter: Rewriter, call: Any) -> Any:
+    from tvm import relax
+
+    if not rewriter.is_last(call.args[0]):
+        return None
+    return relax.op.nn.softmax(rewriter.channels_last(call.args[0]), _AXIS[int(call.attrs.axis) % 4])

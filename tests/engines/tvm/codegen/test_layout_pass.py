@@ -74,3 +74,13 @@ def test_the_mean_over_an_axis_is_over_the_same_one(axis: int) -> None:
     proto = conv(helper.make_node("ReduceMean", ["c"], ["y"], axes=[axis], keepdims=0))
     inputs = feeds(proto)
     np.testing.assert_allclose(run_ours(proto, inputs)[0][0], run_reference(proto, inputs)[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [1, 2, -1])
+def test_softmax_is_over_the_same_axis_without_another_transpose(axis: int) -> None:
+    proto = conv(helper.make_node("Softmax", ["c"], ["y"], axis=axis))
+    inputs = feeds(proto)
+    ours, _ = run_ours(proto, inputs)
+    (expected,) = run_reference(proto, inputs)
+    np.testing.assert_allclose(ours[0], expected, rtol=1e-4, atol=1e-6)
+    assert transposes(proto) == 2  # in and out
