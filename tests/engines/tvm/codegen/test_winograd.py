@@ -71,3 +71,16 @@ def test_weights_are_packed_once_for_each_tile_with_zeros_at_the_end() -> None:
     corners = packed[0, [0, 3, 12, 15], 1, 2]
     assert corners.tolist() == [weights[2, i, j, 1] for i in (0, 2) for j in (0, 2)]
     assert not packed[1, :, :, 1:].any()
+
+
+@pytest.mark.parametrize(("size", "padded"), [((6, 8), (8, 10)), ((5, 8), (8, 10)), ((6, 7), (8, 10))])
+def test_the_padding_reaches_the_end_of_the_last_patches(size: tuple[int, int], padded: tuple[int, int]) -> None:
+    """Past an odd size, what is read goes into no output, so that no value would tell."""
+    from tvm import te
+
+    window, tile = Window((3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1), Blocking(1, 3, 1, LANES, False)
+    weights = winograd.pack(np.zeros((4, 3, 3, 2), np.float32), LANES)
+    x, w = te.placeholder((1, *size, 2), "float32"), te.placeholder(weights.shape, "float32")
+    sums = winograd.convolution(Choice(tile), window, 4)(x, w).op.input_tensors[0]
+    (patched,) = (tensor for tensor in sums.op.input_tensors if tensor.op.name == "patched")
+    assert tuple(int(n) for n in patched.op.input_tensors[0].shape) == (1, *padded, 2)
