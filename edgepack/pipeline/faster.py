@@ -45,15 +45,16 @@ def place_for_speed(
     """Return ``first``, or where it is not clearly faster than ``plain``, the fp32 model, what is faster and as good.
 
     What is left in float is the choice with the least cost by the engine's costs (``quantize/worthwhile.py``), the same
-    on every machine. It is kept only when it is faster on this one, and not worse: ``time`` measures median latencies
-    of models in turn, in ns, and ``build`` quantizes by other rules, corrections included, and evaluates.
+    on every machine; one that could gain too little to be seen is not tried. It is kept only when it is faster on this
+    machine, and not worse: ``time`` measures median latencies of models in turn, in ns, and ``build`` quantizes by
+    other rules, corrections included, and evaluates.
     """
     plain_ns, first_ns = time((plain, first))
     if plain_ns >= FAST * first_ns:
         return Placed(first)
     worth = runner.run(find_worthwhile, model, ranges, rules, title="what is worth computing in int8")
-    if worth is None or not worth.left:
-        return Placed(first)
+    if worth is None or first_ns < _LEAST_GAIN * (first_ns - worth.whole_ns + worth.least_ns):
+        return Placed(first)  # what it may bring is less than what must be seen
     chosen = dataclasses.replace(rules, leave=(*rules.leave, *map(glob.escape, worth.left)))
     what = f"{len(worth.left)} operators in fp32, as they gain nothing in int8"
     try:

@@ -34,7 +34,7 @@ def attempt(name: str, db: float | None = 20.0, *, passed: bool = True, drop: fl
     return Attempt(MODEL, MODEL, compiled, evaluation)
 
 
-WORTH, NO_LIMITS = Worth(("a[0]", "b"), 3, 1, 2), Limits()
+WORTH, NO_LIMITS = Worth(("a[0]", "b"), 900, 600, 800), Limits()
 PLAIN, FIRST, OTHER = attempt("plain"), attempt("first"), attempt("other")
 
 
@@ -106,8 +106,8 @@ def test_a_network_in_which_nothing_is_worth_it_stays_and_says_so(tmp_path: Path
     assert "tried and left out: nothing in this model can run in int8" in (found.note or "")
 
 
-@pytest.mark.parametrize("worth", [None, Worth((), 1, 1, 2)])
-def test_without_another_choice_nothing_is_tried(tmp_path: Path, worth: Worth | None) -> None:
+@pytest.mark.parametrize("worth", [None, Worth((), 1, 1, 2), Worth(("a",), 520, 500, 600)])
+def test_without_a_choice_that_may_gain_enough_nothing_is_tried(tmp_path: Path, worth: Worth | None) -> None:
     case = Case(tmp_path, {"plain": 1000, "first": 1000}, worth=worth)
     assert case.place() == Placed(FIRST)
     assert case.asked == []
