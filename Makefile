@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-cluster bench-device bench-report \
-  bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-install test-notebook test-tensorrt test-signing test-serving test-device test-cluster \
-  tvm-models lock clean
+  bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
+  test-install test-notebook test-serving test-signing test-tensorrt tvm-models lock clean
 .DELETE_ON_ERROR:
 
 # What is installed is pinned by constraints.txt. Where locks/ knows this system, processor and Python, every file of it
@@ -43,7 +43,7 @@ demo: $(READY)
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long (minutes each), 'test-fast' also what
 # is marked slow, 'test-all' only what has a target of its own: test-install, test-browser, test-notebook, and
-# what test-device, test-serving and test-cluster have of every kill, of load and of several machines.
+# what test-device, test-serving, test-cluster and test-cpp have of every kill, of load, of several machines and compilers.
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
@@ -241,6 +241,10 @@ test-device: $(READY)
 # one machine. Needs root and iproute2, else the first is skipped (about 5 minutes).
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -q -s tests/pipeline/test_many_machines.py tests/pipeline/test_cluster.py
+
+# libedgepack, also for aarch64 and under the sanitizers for addresses and undefined behaviour (about 5 minutes).
+test-cpp: $(READY)
+	$(BIN)/python -m pytest -q -s tests/cpp
 
 # Signatures and roots of trust as OpenSSF's model_signing and python-tuf see them. (model-signing needs pyopenssl and
 # does not say so.)

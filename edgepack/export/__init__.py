@@ -204,7 +204,7 @@ def name_of(source: str) -> str:
 
 def sources_in_words() -> str:
     """Return what models may be given as, in words."""
-    *titles, last = (framework.title for _, framework in FRAMEWORKS.all())
+    *titles, last = dict.fromkeys(framework.title for _, framework in FRAMEWORKS.all())  # two read .keras
     return f"{', '.join(titles)} or {last}"
 
 

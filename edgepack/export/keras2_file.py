@@ -25,7 +25,7 @@ def executes(source: str) -> tuple[str, ...]:
 
 
 FRAMEWORK = Framework(
-    title=".keras of Keras 2",
+    title=".keras",
     form=takes,
     uses_samples=False,
     worker=Worker("keras2_file", "tensorflow", executes=executes),

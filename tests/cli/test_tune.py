@@ -110,10 +110,10 @@ def test_a_build_uses_the_records_and_is_made_again_when_they_change(model: Path
     assert run(*build).exit_code == 0
     bundle = next((tmp_path / "out").glob("*.edgepack"))
     assert not any("tuned" in text for text in functions(bundle).values())
-    remember(model, 0.7)
+    workload, _ = remember(model, 0.7)
     again = run(*build)
     assert again.exit_code == 0, again.stderr
-    assert sum(text == "window (tuned)" for text in functions(bundle).values()) >= 1
+    assert sum(text == f"{workload.kind} (tuned)" for text in functions(bundle).values()) >= 1
     third = run(*build)
     assert "✓ compile" not in third.stderr, "nothing changed, so that nothing is compiled"
 

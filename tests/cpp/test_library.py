@@ -180,6 +180,7 @@ def test_inputs_that_are_no_archive(exported: Path, bundle: Path, tmp_path: Path
 
 
 @pytest.mark.long
+@pytest.mark.own
 @pytest.mark.timeout(3000)
 def test_it_is_built_for_aarch64(tmp_path: Path) -> None:
     made = export_library(tmp_path / "out", "aarch64", "2.31")
@@ -192,6 +193,7 @@ def test_it_is_built_for_aarch64(tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.own
 @pytest.mark.timeout(3000)
 def test_hostile_bundles_under_sanitizers(tmp_path: Path, bundle: Path) -> None:
     """The same source by g++ with AddressSanitizer and UndefinedBehaviorSanitizer: no finding on any hostile bundle."""

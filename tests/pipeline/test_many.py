@@ -75,7 +75,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     stale.touch()
     matrix, store, events = read_matrix([str(folder / "models.toml")]), Store(folder / "store"), Rows()
     found = outlook(matrix, store)
-    assert [row.next_stage for row in found.rows if row.status == "build"] == ["export"] * 5
+    assert [row.next_stage for row in found.rows if row.status == "build"] == ["export"] * 3
+    assert {row.reason for row in found.rows if row.status == "failed"} == {
+        f"there is no model {folder / 'no_model.onnx'} (check the path)"
+    }
     assert found.expected_s is None
     assert not (folder / "store").exists()
     result = build_many(matrix, store, events)
@@ -129,9 +132,8 @@ def test_bundles_are_those_of_a_build_of_the_model_alone(built: Built, tmp_path:
 def test_what_is_there_is_planned_as_reused_and_runs_nothing(built: Built) -> None:
     found = outlook(built.matrix, Store(built.folder / "store"))
     assert [row.status for row in found.rows if row.model != "no_model"] == ["reused"] * 3
-    assert [row.next_stage for row in found.rows if row.model == "no_model"] == ["export", None, "export", None]
-    assert found.expected_s is not None
-    assert found.expected_s > 0
+    assert [row.status for row in found.rows if row.model == "no_model"] == ["failed", "skipped", "failed", "skipped"]
+    assert found.expected_s == 0
     again = build_many(built.matrix, Store(built.folder / "store"))
     assert [row.sha256 for row in again.rows] == [row.sha256 for row in built.result.rows]
     assert (again.stages_run, again.stages_reused) == (1, built.result.stages_run + built.result.stages_reused - 1)
@@ -152,7 +154,7 @@ def test_a_stopped_build_goes_on_where_it_was(built: Built, monkeypatch: pytest.
         build_many(built.matrix, store)
     monkeypatch.setattr(many, "build_row", real)
     statuses = [row.status for row in outlook(built.matrix, store).rows]
-    assert statuses == ["reused", "build", "build", "skipped", "build", "skipped", "build"]
+    assert statuses == ["reused", "build", "failed", "skipped", "failed", "skipped", "build"]
 
 
 @pytest.mark.parametrize(

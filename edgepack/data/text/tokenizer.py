@@ -8,10 +8,11 @@ models/wordpiece/mod.rs).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -327,17 +328,24 @@ class _Package:
     def encode(self, text: str, max_length: int | None) -> Encoded:
         if len(text) > MOST_CHARACTERS:
             raise DataError(f"a text of {len(text)} characters", hint=f"at most {MOST_CHARACTERS} are read")
-        if max_length is None:
-            self.tokenizer.no_truncation()
-        else:
-            self.tokenizer.enable_truncation(max(max_length, self.tokenizer.num_special_tokens_to_add(False)))
-        try:
+        with _refusing("the tokenizer cannot split a text", "save tokenizer.json again with the model's own"):
+            if max_length is None:
+                self.tokenizer.no_truncation()
+            else:
+                self.tokenizer.enable_truncation(max(max_length, self.tokenizer.num_special_tokens_to_add(False)))
             found = self.tokenizer.encode(text)
-        except Exception as error:  # the package raises nothing narrower
-            raise DataError(
-                f"the tokenizer cannot split a text: {error}", hint="save tokenizer.json again with the model's own"
-            ) from error
         return Encoded(tuple(found.ids), tuple(found.type_ids), tuple(found.offsets))
+
+
+@contextlib.contextmanager
+def _refusing(what: str, hint: str) -> Iterator[None]:
+    """Turn what the package raises into ``DataError``: plain exceptions, and its panics, which are none of these."""
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise DataError(f"{what}: {error}", hint=hint) from error
 
 
 def _by_package(data: bytes, name: str, kind: str) -> Tokenizer:
@@ -348,11 +356,9 @@ def _by_package(data: bytes, name: str, kind: str) -> Tokenizer:
             f"{name} is a {kind} tokenizer, which needs the package tokenizers; WordPiece as BERT has it needs none",
             hint=_INSTALL,
         ) from error
-    try:
+    with _refusing(f"{name} cannot be read by tokenizers", "save it again, or update it"):
         found = tokenizers.Tokenizer.from_str(data.decode("utf-8"))
-    except Exception as error:  # the package raises plain Exception
-        raise DataError(f"{name} cannot be read by tokenizers: {error}", hint="save it again, or update it") from error
-    found.no_padding()
+        found.no_padding()
     parsed = json.loads(data)
     try:
         return _Package(found, _truncation(parsed), _filling(parsed.get("padding")))

@@ -130,6 +130,15 @@ def test_what_the_package_cannot_split_is_an_error_of_ours():
         found.encode("b", None)
 
 
+def test_where_the_package_panics_is_an_error_of_ours():
+    """It looks a template's token up among the template's special tokens, and ends the process if it is not there."""
+    pieces = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    template = {"type": "TemplateProcessing", "single": pieces, "pair": pieces, "special_tokens": {}}
+    found = read_tokenizer(tokenizer_bytes(**{**BPE, "post_processor": template}), "x")
+    with pytest.raises(DataError, match="cannot split a text: no entry found"):
+        found.encode("ab", None)
+
+
 def test_another_kind_without_the_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
     with pytest.raises(ToolchainError, match=r"x\.json is a BPE tokenizer") as error:
