@@ -112,7 +112,9 @@ def resident_kb() -> int:
     return int(line.split()[1])
 
 
-@pytest.mark.parametrize("switches", [20, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize(
+    "switches", [20, pytest.param(1000, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(3600)])]
+)
 def test_no_query_is_lost_while_versions_change(root: Path, tmp_path: Path, switches: int) -> None:
     """Two clients query all the time; every answer is one version's or the other's, and nothing is left open."""
     right = list(answers(tmp_path).values())
