@@ -83,8 +83,7 @@ def prepare() -> None:
     """Export the demonstration's network and write its pictures into one folder, where that is not done yet."""
     PLACE.mkdir(parents=True, exist_ok=True)
     if not (PLACE / "net.onnx").is_file():
-        shape = ("--shape", "=Nx3x224x224")
-        run([*EDGEPACK, "export", "edgepack.demo.photos:make_model", *shape, "-o", "net.onnx"])
+        run([*EDGEPACK, "export", "edgepack.demo.photos:make_model", "-o", "net.onnx"])
     if not (PLACE / SAMPLES).is_dir():
         with tempfile.TemporaryDirectory(dir=PLACE) as folder:
             (write_photos(Path(folder)) / "evaluation").rename(PLACE / SAMPLES)
