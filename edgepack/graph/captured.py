@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgepack.graph.walk import all_graphs, bodies
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,16 +32,16 @@ def keep_captured(proto: onnx.ModelProto) -> int:
     The model is changed in place, and computes the same; returns how many tensors were found. Names of tensors that the
     model's outputs have stay.
     """
-    return sum(_keep(graph) for graph in tuple(_graphs(proto.graph)))
+    return sum(_keep(graph) for graph in tuple(all_graphs(proto.graph)))
 
 
 def _keep(graph: onnx.GraphProto) -> int:
     """Rewrite what the inner graphs of one graph capture from it."""
     makers = {name: node for node in graph.node for name in node.output if name}
-    inner = [one for node in graph.node for one in _inner(node)]
+    inner = [one for node in graph.node for one in bodies(node)]
     used = dict.fromkeys(name for one in inner for name in _captured(one))
     found = [name for name in used if name in makers and _is_moved(name, makers)]
-    taken = {name for one in _graphs(graph) for node in one.node for name in (*node.input, *node.output)}
+    taken = {name for one in all_graphs(graph) for node in one.node for name in (*node.input, *node.output)}
     names = {name: _fresh(name, taken) for name in found}
     for one in inner:
         _rename(one, names)
@@ -63,7 +65,7 @@ def _captured(graph: onnx.GraphProto) -> Iterator[str]:
     own |= {name for node in graph.node for name in node.output}
     for node in graph.node:
         yield from (name for name in node.input if name and name not in own)
-        for one in _inner(node):
+        for one in bodies(node):
             yield from (name for name in _captured(one) if name not in own)
     yield from (value.name for value in graph.output if value.name not in own)
 
@@ -76,7 +78,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     for node in graph.node:
         for place, name in enumerate(node.input):
             node.input[place] = names.get(name, name)
-        for one in _inner(node):
+        for one in bodies(node):
             _rename(one, names)
     for value in graph.output:
         value.name = names.get(value.name, value.name)
@@ -95,17 +97,3 @@ def _fresh(name: str, taken: set[str]) -> str:
         kept += "_"
     taken.add(kept)
     return kept
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    yield graph
-    for node in graph.node:
-        for one in _inner(node):
-            yield from _graphs(one)
-
-
-def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs

@@ -180,12 +180,13 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
 def _has_inner_graphs(model: OnnxModel) -> bool:
     """Return whether a model branches or loops; a damaged one does not, and is refused where it is loaded."""
     from edgepack.graph.load import read_proto
+    from edgepack.graph.walk import bodies
 
     try:
         nodes = read_proto(model, weights=False).graph.node
     except (EdgepackError, ValueError):
         return False
-    return any(attribute.HasField("g") for node in nodes for attribute in node.attribute)
+    return any(True for node in nodes for _ in bodies(node))
 
 
 def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
