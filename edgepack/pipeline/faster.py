@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from edgepack.errors import EdgepackError
 from edgepack.execution.runner import StageRunner
-from edgepack.pipeline.gate import Attempt, Limits
+from edgepack.pipeline.gate import Attempt
+from edgepack.pipeline.limits import Limits
 from edgepack.quantize.worthwhile import find_worthwhile
 from edgepack.specs.data import Ranges
 from edgepack.specs.model import OnnxModel

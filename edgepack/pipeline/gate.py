@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from edgepack.errors import EdgepackError
 from edgepack.execution.runner import StageRunner
+from edgepack.pipeline.limits import Limits
 from edgepack.quantize.correct import Corrected
 from edgepack.quantize.culprits import find_culprits
 from edgepack.quantize.mixed_precision import (
@@ -32,21 +33,6 @@ TRIALS = 12
 GROUPS = 12
 # The metric that trials are compared by where only ``--max-change`` is given.
 KEPT = "agreement"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The most that the metric may drop, and the largest share of fp32's answers that may change; None is no limit."""
-
-    max_drop: float | None = None
-    max_change: float | None = None
-
-    def broken_by(self, evaluation: Evaluation) -> bool:
-        """Return whether what was measured is beyond a limit; what could not be measured is not."""
-        drop, change = evaluation.accuracy, evaluation.change
-        dropped = self.max_drop is not None and drop is not None and drop.drops_more_than(self.max_drop)
-        changed = self.max_change is not None and change is not None and change.more_than(self.max_change)
-        return dropped or changed
 
 
 @dataclass(frozen=True)

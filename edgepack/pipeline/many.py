@@ -19,9 +19,11 @@ from edgepack.execution.events import Events, Named, Silent
 from edgepack.execution.open_store import open_store
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
-from edgepack.pipeline.build import Original, build_planned, build_row, prepare_original
+from edgepack.pipeline.build import build_planned
+from edgepack.pipeline.build_row import build_row
 from edgepack.pipeline.cluster import Cluster, gone, open_cluster
 from edgepack.pipeline.matrix import Matrix
+from edgepack.pipeline.original import Original, prepare_original
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan
 from edgepack.pipeline.rows import failed_row, skipped_row

@@ -14,8 +14,9 @@ from edgepack.execution.events import Silent
 from edgepack.execution.key import key_of
 from edgepack.execution.runner import StageRunner, returned_type
 from edgepack.execution.store import Store
-from edgepack.pipeline.build import Original, build_row, prepare_original
+from edgepack.pipeline.build_row import build_row
 from edgepack.pipeline.matrix import Matrix
+from edgepack.pipeline.original import Original, prepare_original
 from edgepack.pipeline.pace import earlier_s
 from edgepack.pipeline.plan import BuildPlan
 from edgepack.pipeline.present import look_for_inputs

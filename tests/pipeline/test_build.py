@@ -15,24 +15,19 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from in_process import InProcess
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.bundle.archive import open_bundle
-from edgepack.data.samples import find_samples
 from edgepack.demo.job import demo
 from edgepack.errors import ConfigError
 from edgepack.execution.events import Silent
 from edgepack.execution.store import Store
-from edgepack.graph.load import save_proto
-from edgepack.graph.prepare import NOTE
-from edgepack.pipeline.build import _answering_as, _dropped, build, exit_code
+from edgepack.pipeline.build import build, exit_code
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
 from edgepack.specs.build import BuildResult
-from edgepack.specs.model import OnnxModel
-from edgepack.specs.run import Accuracy, RunOptions
+from edgepack.specs.run import RunOptions
 
 pytestmark = pytest.mark.slow
 
@@ -384,34 +379,3 @@ def test_a_precision_that_a_target_does_not_offer_is_skipped_unless_that_is_stri
     ]
     # Nothing was built at all: that is no success.
     assert rows("bf16") == ([("bf16", "skipped", 0)], 2)
-
-
-def test_what_was_lost_is_said_in_the_unit_of_the_metric() -> None:
-    error = Accuracy("mae", 50, 40.0, 42.5, 2.5, (1.0, 4.0))
-    assert _dropped(error, "int8", 2.0) == (
-        "int8 makes mae worse by 2.5 (40 to 42.5, n=50, 95 % interval 1 to 4), more than the 2 allowed"
-    )
-    letters = Accuracy("cer", 50, 0.01, 0.04, 0.03, (0.01, 0.05))
-    assert "int8 raises cer by 3.00 points (1.00 to 4.00 %" in _dropped(letters, "int8", 0.01)
-    share = Accuracy("top1", 50, 0.9, 0.8, 0.1, (0.05, 0.15))
-    assert "int8 drops top1 by 10.00 points (90.00 to 80.00 %" in _dropped(share, "int8", 0.01)
-
-
-def test_a_model_that_simplifying_would_change_stays_as_it_was_exported(tmp_path: Path) -> None:
-    source, wrong = (one_operator(tmp_path / name, name) for name in ("Relu", "Identity"))
-    np.savez(tmp_path / "data.npz", x=np.linspace(-3, 9, 20).reshape(5, 4).astype(np.float32))
-    samples = find_samples(str(tmp_path / "data.npz"), source.inputs, None)
-    runner = InProcess(tmp_path / "stages")
-    assert _answering_as(source, source, samples, runner) is source  # type: ignore[arg-type]
-    assert runner.events.notes == []
-    found = _answering_as(source, wrong, samples, runner)  # type: ignore[arg-type]
-    proto = onnx.load(found.path)
-    assert [node.op_type for node in proto.graph.node] == ["Relu"]
-    assert {entry.key: entry.value for entry in proto.metadata_props}[NOTE] == "not simplified"
-    assert runner.events.notes[0].startswith("the model is not simplified, which would change its answers")
-
-
-def one_operator(folder: Path, operator: str) -> OnnxModel:
-    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "g", values[:1], values[1:])
-    return save_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder)

@@ -11,7 +11,8 @@ from in_process import InProcess
 
 from edgepack.errors import ModelError
 from edgepack.pipeline.faster import Placed, place_for_speed, why_not
-from edgepack.pipeline.gate import Attempt, Limits
+from edgepack.pipeline.gate import Attempt
+from edgepack.pipeline.limits import Limits
 from edgepack.quantize.worthwhile import Worth
 from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import Accuracy, OutputDistance, Verification

@@ -10,7 +10,8 @@ import pytest
 from in_process import InProcess
 
 from edgepack.errors import EdgepackError
-from edgepack.pipeline.gate import TRIALS, Attempt, GateOutcome, Limits, as_trial, meet_gate
+from edgepack.pipeline.gate import TRIALS, Attempt, GateOutcome, as_trial, meet_gate
+from edgepack.pipeline.limits import Limits
 from edgepack.quantize.culprits import Culprit, Culprits
 from edgepack.quantize.sensitivity import Sensitivities
 from edgepack.specs.model import CompiledModel, OnnxModel

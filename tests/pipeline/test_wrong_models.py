@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.bundle.archive import open_bundle, read_member
-from edgepack.errors import GateError
 from edgepack.execution.store import Store
-from edgepack.pipeline.build import _check, build
+from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.load import load
 from edgepack.specs.build import BuildRow
-from edgepack.specs.data import Finding
-from edgepack.specs.run import Accuracy, Verification
-from edgepack.verify.closeness import Closeness
-from edgepack.verify.evaluate import Evaluation, _with_decisions
+from edgepack.specs.run import Verification
+from edgepack.verify.evaluate import _with_decisions
 from edgepack.verify.golden import read_golden
 
 pytestmark = pytest.mark.long
@@ -156,20 +152,6 @@ def test_a_forbidden_class_has_minus_infinity_and_the_accuracy_stays(tmp_path: P
     assert row.status == "ok", row.reason
     assert row.accuracy is not None
     assert (row.accuracy.fp32, row.accuracy.value) == (1.0, 1.0)
-
-
-def test_an_accuracy_that_the_check_of_the_samples_disproves_misses_the_gate() -> None:
-    settings = BuildSettings(model="m.onnx", targets=("host-onnxruntime",))
-    accuracy = Accuracy("top1", 100, 0.4, 0.4, 0.0, (-0.01, 0.01))
-    close = Closeness(100, 40.0, None, 1.0, None, 1.0, None)
-    evaluation = Evaluation(Verification(True, (), 4, "x", {}, ()), accuracy, None, close)
-    warning = Finding("preprocessing", "warning", "the preprocessing does not fit the model", "encode pixels as RGB")
-    _check(evaluation, settings, "int8", 0, (warning,))
-    proven = (dataclasses.replace(warning, proven=True),)
-    with pytest.raises(GateError, match="the preprocessing does not fit the model") as caught:
-        _check(evaluation, settings, "int8", 0, proven)
-    assert caught.value.hint == "encode pixels as RGB"
-    _check(dataclasses.replace(evaluation, accuracy=None), settings, "int8", 0, proven)
 
 
 @pytest.mark.parametrize("max_drop", [None, 0.01])

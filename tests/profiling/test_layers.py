@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,9 +22,8 @@ from edgepack.cli.main import cli
 from edgepack.data.samples import find_samples
 from edgepack.engines import get_backend
 from edgepack.engines.targets import load_target
-from edgepack.errors import BundleError, ChildError
+from edgepack.errors import BundleError
 from edgepack.graph.load import load_model
-from edgepack.pipeline import build
 from edgepack.profiling.layers import report_layers
 from edgepack.quantize import quantize
 from edgepack.quantize.layer_sqnr import layer_sqnr
@@ -243,18 +241,3 @@ def test_json_is_the_report(made: Made) -> None:
 def test_an_onnx_file_has_no_engine(made: Made) -> None:
     done = CliRunner().invoke(cli, ["inspect", str(made.model.path), "--layers"])
     assert done.exit_code == 2
-
-
-# --- the build --------------------------------------------------------------------------------------------------------
-
-
-def test_a_measurement_that_fails_costs_a_note_not_the_row() -> None:
-    def fail(*_: object, **__: object) -> LayerRecords:
-        raise ChildError("layer_sqnr crashed")
-
-    part: Any = SimpleNamespace(
-        model=None, graph=None, source=None, id="board", selection=SimpleNamespace(evaluation=None), run=fail
-    )  # stands for what is only handed on, and for the runner
-    notes: dict[str, str] = {}
-    assert build._layer_records(part, part, part, part, notes) is None
-    assert notes == {"layers": "SQNR of each layer was not measured: layer_sqnr crashed"}
