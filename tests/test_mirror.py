@@ -35,6 +35,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "cli/lint.py": ("pipeline/stages/test_lint.py", "the command and the stage of a build on the same samples"),
     "cli/measure.py": ("cli/test_device_only.py", "run where nothing but numpy, Click and an engine can be imported"),
     "cli/stages.py": ("cli/test_main.py", "options; pipeline/test_single_stage.py tests what they ask for"),
+    "cli/show/built.py": ("cli/show/test_tables.py", "all tables on both consoles"),
+    "cli/show/inspected.py": ("cli/show/test_tables.py", "all tables on both consoles"),
     "cli/show/measured.py": ("cli/show/test_tables.py", "all tables on both consoles"),
     "cli/show/tuned.py": ("cli/test_tune.py", "it prints what tuning found, which takes a real search"),
     "pipeline/tune_kernels.py": ("cli/test_tune.py", "a search takes seconds: once for the command and its parts"),
@@ -66,12 +68,9 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "embed/operators.py": ("embed/test_decoding.py", "they are seen by what the graph computes"),
     "export/torch_onnx.py": ("export/test_torch_module.py", "an export takes seconds: each is looked at once"),
     "engines/tensorrt/adopt.py": ("engines/tensorrt/test_install.py", "it needs an engine that was built"),
-    "engines/tensorrt/builder.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
     "engines/tensorrt/cuda.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
     "engines/tensorrt/engine.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
     "engines/tensorrt/load.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
-    "engines/tensorrt/plan_cache.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
-    "engines/tensorrt/runner.py": ("engines/tensorrt/test_device.py", "on doubles of TensorRT and CUDA"),
     "engines/tvm/compile.py": ("engines/tvm/test_engine.py", "a compiled folder is looked at once"),
     "engines/tvm/probe.py": ("engines/test_doctor.py", "every engine is probed"),
     "engines/tvm/runtime_abi.py": ("engines/tvm/test_runner.py", "it is seen by what a runner computes"),
@@ -82,7 +81,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "engines/tvm/tuning/tune.py": ("cli/test_tune.py", "a search takes seconds: once for the command and its parts"),
     "engines/tvm/tuning/whole_model.py": ("cli/test_tune.py", "it compares what a search found"),
     "quantize/correct/channel_groups.py": ("quantize/correct/test_equalize.py", "seen by what is scaled, and what not"),
-    "verify/make_golden.py": ("verify/test_golden.py", "vectors are made, written and read again"),
     "tasks/audio_classification.py": ("tasks/test_text_classification.py", "classes are answered alike for all things"),
     "tasks/tabular_classification.py": (
         "tasks/test_text_classification.py",
@@ -98,6 +96,12 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "updaters/script.py": ("updaters/test_export.py", "what all kinds share, in a shell"),
     "runtime/adopt.py": ("engines/tensorrt/test_install.py", "it packs an engine that a device built"),
     "runtime/root.py": ("runtime/test_install.py", "what is read there is what an installation wrote"),
+    "runtime/copy_in.py": ("runtime/test_install.py", "what is copied is looked at where it is put in use"),
+    "runtime/describe.py": ("runtime/test_install.py", "what the commands print of a real installation"),
+    "runtime/prove.py": (
+        "runtime/test_install.py",
+        "a proof is one of an installed bundle, or of one that is not put in use",
+    ),
 }
 
 

@@ -121,9 +121,9 @@ def plan(models: tuple[str, ...], store: str | None, as_json: bool, **words: Any
     too what is reused from the store, and how long the rest takes by earlier builds; for that, files are read to be
     compared. The exit code is what the build would end with at best.
     """
+    from edgepack.cli.show.built import show_plan
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.many import show_outlook
-    from edgepack.cli.show.tables import show_plan
     from edgepack.pipeline.outlook import Outlook, outlook
     from edgepack.pipeline.preview import preview
 
@@ -234,8 +234,8 @@ def _store(folder: str | None) -> Store:
 
 
 def _show(result: BuildResult, as_json: bool) -> None:
+    from edgepack.cli.show.built import show_build
     from edgepack.cli.show.console import make_console
-    from edgepack.cli.show.tables import show_build
     from edgepack.pipeline.build import exit_code
 
     if as_json:

@@ -36,8 +36,8 @@ def inspect(path: Path, layers: bool, threads: int | None, as_json: bool) -> Non
     Inputs and outputs, operators, precision and size of the layers, and for a bundle its accuracy and provenance.
     """
     from edgepack.cli.show.console import make_console
+    from edgepack.cli.show.inspected import show_bundle, show_model
     from edgepack.cli.show.layer_table import show_layers
-    from edgepack.cli.show.tables import show_bundle, show_model
     from edgepack.profiling.describe import inspect_bundle, inspect_bundle_layers, inspect_model, is_bundle
 
     if layers:
@@ -63,7 +63,7 @@ def verify(bundle: Path, limit: int | None, on: str | None, python: str, threads
     Exit code 5 when an output is out of tolerance.
     """
     from edgepack.cli.show.console import make_console
-    from edgepack.cli.show.tables import show_verification
+    from edgepack.cli.show.inspected import show_verification
     from edgepack.runtime.limited import verify_within
 
     if on is None:
@@ -111,7 +111,7 @@ def run(
     Boxes are name, score, left, top, right and bottom in pixels of the picture. Without a task the outputs are shown.
     """
     from edgepack.cli.show.console import make_console
-    from edgepack.cli.show.tables import show_outputs
+    from edgepack.cli.show.inspected import show_outputs
     from edgepack.runtime.limited import run_within
     from edgepack.runtime.run import write_drawing
 

@@ -114,7 +114,7 @@ def _allowed() -> bool:
 
 
 def _lines(found: Deployed) -> list[str]:
-    from edgepack.runtime.install import describe_record
+    from edgepack.runtime.describe import describe_record
 
     cuts = f", the link was cut {found.cuts} times" if found.cuts else ""
     did = "had it in use already" if found.already else f"{found.sent_bytes / 1e6:.1f} MB sent{cuts}"

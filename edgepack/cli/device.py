@@ -49,7 +49,8 @@ def install(
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Bar
-    from edgepack.runtime.install import Health, describe_record
+    from edgepack.runtime.describe import describe_record
+    from edgepack.runtime.install import Health
     from edgepack.runtime.install import install as run
     from edgepack.specs.run import RunOptions
 
@@ -68,7 +69,7 @@ def status(root: Path, on: str | None, python: str, as_json: bool) -> None:
 
     Exit code 5 when its files are damaged.
     """
-    from edgepack.runtime.install import describe_status
+    from edgepack.runtime.describe import describe_status
     from edgepack.runtime.root import status as run
 
     if on is None:
@@ -89,7 +90,7 @@ def status(root: Path, on: str | None, python: str, as_json: bool) -> None:
 @options("json")
 def rollback(root: Path, on: str | None, python: str, as_json: bool) -> None:
     """Switch back to the version that was active before."""
-    from edgepack.runtime.install import describe_record
+    from edgepack.runtime.describe import describe_record
     from edgepack.runtime.install import rollback as run
 
     if on is None:
@@ -110,7 +111,7 @@ def recover(root: Path, as_json: bool) -> None:
 
     A version that 'install --health' put in use, and that has not passed since, as after a power cut, is left.
     """
-    from edgepack.runtime.install import describe_record
+    from edgepack.runtime.describe import describe_record
     from edgepack.runtime.install import recover as run
 
     found = run(root)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
@@ -23,21 +22,19 @@ from pathlib import Path
 from typing import IO
 
 from edgepack.base import documents
-from edgepack.base.files import atomic_write, scratch_folder, storage_errors, sync_folder, write_text
+from edgepack.base.files import storage_errors, sync_folder, write_text
 from edgepack.base.owned import MARKER, check_ours, mark
 from edgepack.bundle.archive import Bundle, open_bundle, open_checked
-from edgepack.device.host import host_facts
 from edgepack.errors import (
-    ChildError,
     ConfigError,
     EdgepackError,
-    IntegrityError,
     StorageError,
     TrustError,
     VerificationError,
 )
-from edgepack.execution import child
-from edgepack.runtime.load import ID_DIGITS, PLANS, RECORD, load
+from edgepack.runtime.copy_in import copy_in, make_room, sha256_open
+from edgepack.runtime.load import ID_DIGITS, PLANS, RECORD
+from edgepack.runtime.prove import prove_in_child, too_far
 from edgepack.runtime.root import (
     CURRENT,
     HISTORY,
@@ -46,7 +43,6 @@ from edgepack.runtime.root import (
     VERSIONS,
     History,
     InstallRecord,
-    RootStatus,
     check_root,
     check_version,
     current_id,
@@ -74,27 +70,11 @@ from edgepack.runtime.trial import (
     read_trial,
     refuse_failed,
 )
-from edgepack.runtime.verify import other_ways, verify_loaded, verify_ways
-from edgepack.specs.bundle import Manifest
-from edgepack.specs.run import RunOptions, Verification
+from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Progress, no_progress
 from edgepack.trust.policy import Admission, admit
 
-_LIMIT_S = 7200.0  # building an engine takes tens of minutes on a small board
-_MARGIN_BYTES = 1 << 20  # for records; a full disk stops other programs too
 _LOOK_S = 0.2  # how often a root that another process holds is looked at
-_FORMAT = 1
-_CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class Proof:
-    """What the child process that loads and verifies a bundle returns."""
-
-    engine: str
-    chosen: str
-    passed_over: tuple[str, ...]
-    verification: Verification
 
 
 @dataclass(frozen=True)
@@ -136,15 +116,15 @@ def install(
         with _locked(root, wait_s):
             settle(root)
             _remove_left_overs(root)
-            digest = _sha256(file)
+            digest = sha256_open(file)
             forget_failures(root, digest) if again else refuse_failed(root, digest)
-            _make_room(root, checked.size_bytes)
-            folder = _copy_in(checked, file, digest, root, progress)
+            make_room(root, checked.size_bytes)
+            folder = copy_in(checked, file, digest, root, progress)
             try:
-                record = _prove(checked.manifest, digest, folder, options, progress)
+                record = prove_in_child(checked.manifest, digest, folder, options, progress)
                 record = dataclasses.replace(record, signers=admission.signers)
                 if not record.verification.passed:
-                    raise VerificationError(_too_far(record))
+                    raise VerificationError(too_far(record))
                 write_text(folder / RECORD, documents.to_json(record))
             except BaseException as error:
                 if current_id(root) != folder.name and is_unproved(folder):
@@ -282,160 +262,7 @@ def _told(event: str, record: InstallRecord, reason: str | None = None) -> Event
     )  # fmt: skip
 
 
-def describe_record(record: InstallRecord) -> tuple[str, ...]:
-    """Return lines for people: the active version, its engine and why, and how it was verified."""
-    proof = record.verification
-    lines = [
-        f"{record.name} {record.version} for {record.target}, {record.precision}: active since {record.installed_at}",
-        f"  engine: {record.engine}" + (f" ({record.chosen})" if record.chosen else ""),
-        *(f"  not used: {reason}" for reason in record.passed_over),
-        f"  verified with {proof.samples} golden vectors on "
-        + ", ".join(f"{name} {version}" for name, version in proof.versions.items()),
-        *((f"  signed by {', '.join(record.signers)}",) if record.signers else ()),
-    ]
-    return tuple(lines)
-
-
-def describe_status(found: RootStatus) -> tuple[str, ...]:
-    """Return lines for people: the version in use, what is wrong with it, and the others."""
-    lines: list[str] = list(describe_record(found.current)) if found.current else ["no active version"]
-    if found.on_trial:
-        lines.append("  on trial: its health command has not passed yet")
-    if found.problem:
-        lines.append(f"  problem: {found.problem}")
-    lines += [f"  damaged: {reason}" for reason in found.damaged]
-    for record in found.versions:
-        if found.current is None or record.id != found.current.id:
-            mark = " (rollback goes here)" if record.id == found.previous else ""
-            lines.append(f"kept: {record.name} {record.version}, {record.precision}, {record.installed_at}{mark}")
-    return tuple(lines)
-
-
 # --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def _make_room(root: Path, size: int) -> None:
-    """Remove old versions until a bundle fits on the disk. Raises ``StorageError`` when it does not even so."""
-    kept = {current_id(root), previous_id(root)}
-    old = [folder for folder in _oldest_first(root) if folder.name not in kept]
-    while shutil.disk_usage(root).free < size + _MARGIN_BYTES:
-        if not old:
-            free = shutil.disk_usage(root).free
-            raise StorageError(
-                f"{root} has {free / 1e6:.1f} MB free, and the bundle has {size / 1e6:.1f} MB: no space left for it",
-                hint="free some disk space: no old version is left to remove",
-            )
-        shutil.rmtree(old.pop(0), ignore_errors=True)
-
-
-def _oldest_first(root: Path) -> list[Path]:
-    """Return the folders of versions, those that were never in use first."""
-    order = {name: i for i, name in enumerate(history(root).activated)}
-    return sorted(version_folders(root), key=lambda folder: order.get(folder.name, -1))
-
-
-def _copy_in(bundle: Bundle, file: IO[bytes], digest: str, root: Path, progress: Progress) -> Path:
-    """Return the folder of the bundle's version, with the whole bundle in it; ``digest`` is of that file."""
-    folder = root / VERSIONS / bundle.manifest_sha256[:ID_DIGITS]
-    name = f"{bundle.manifest.name}.edgepack"
-    if (folder / name).is_file():
-        if _is_same(folder / name, digest):
-            return folder
-        if current_id(root) == folder.name:  # in use: only the file in it is replaced
-            _copy_file(bundle, file, digest, folder / name, progress)
-            return folder
-        shutil.rmtree(folder, ignore_errors=True)
-    with storage_errors(folder):
-        scratch = folder.parent / f".{folder.name}.{secrets.token_hex(4)}"
-        scratch.mkdir()
-        try:
-            _copy_file(bundle, file, digest, scratch / name, progress)
-            (scratch / PLANS).symlink_to(Path("..") / ".." / PLANS)
-            sync_folder(scratch)
-            scratch.rename(folder)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
-            raise
-        sync_folder(folder.parent)
-    return folder
-
-
-def _is_same(installed: Path, digest: str) -> bool:
-    """Say whether an installed bundle is whole and the same file; a signature counts, too."""
-    try:
-        return open_bundle(installed).sha256 == digest
-    except EdgepackError:
-        return False  # damaged: copied again
-
-
-def _sha256(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    file.seek(0)
-    while piece := file.read(_CHUNK_BYTES):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def _copy_file(bundle: Bundle, file: IO[bytes], digest: str, out: Path, progress: Progress) -> None:
-    progress("copy", 0, bundle.size_bytes)
-    file.seek(0)
-    with atomic_write(out) as copy:
-        shutil.copyfileobj(file, copy, _CHUNK_BYTES)
-    progress("copy", bundle.size_bytes, bundle.size_bytes)
-    copied = open_bundle(out)
-    if copied.manifest_sha256 != bundle.manifest_sha256 or copied.sha256 != digest:
-        raise IntegrityError(f"{bundle.path} was changed while it was copied", hint="install it again")
-
-
-def _prove(
-    manifest: Manifest, digest: str, folder: Path, options: RunOptions, progress: Progress
-) -> InstallRecord:  # fmt: skip
-    name = f"{manifest.name}.edgepack"
-    with scratch_folder("edgepack-install-") as scratch:
-        log = scratch / "install.log"
-        try:
-            proof = child.call(prove, (folder / name).absolute(), options, limit_s=_LIMIT_S, log=log, progress=progress)
-        except ChildError as error:
-            words = error.log.strip().splitlines()
-            raise VerificationError(
-                f"the bundle could not be verified here: {error.message}" + (f"; {words[-1][:300]}" if words else ""),
-                hint="the active version is unchanged; see 'dmesg' for the kernel's messages",
-            ) from error
-    return InstallRecord(
-        format=_FORMAT,
-        id=folder.name,
-        name=manifest.name,
-        version=manifest.version,
-        target=manifest.target,
-        precision=manifest.precision,
-        file=name,
-        sha256=digest,
-        installed_at=now_text(),
-        engine=proof.engine,
-        chosen=proof.chosen,
-        passed_over=proof.passed_over,
-        verification=proof.verification,
-        host=host_facts(),
-    )
-
-
-def prove(bundle: Path, options: RunOptions, progress: Progress = no_progress) -> Proof:
-    """Load an installed bundle, building its engine where need be, and run its golden vectors (in a child process)."""
-    with load(bundle, options, progress) as model:
-        result = verify_loaded(model, progress)
-        engine = model.backend if model.device == "CPU" else f"{model.backend} {model.device}"
-        proof = Proof(engine, model.chosen, model.skipped, result)
-        ways = other_ways(model, options)
-    return dataclasses.replace(proof, verification=verify_ways(result, bundle, ways, progress))
-
-
-def _too_far(record: InstallRecord) -> str:
-    wrong = [output for output in record.verification.outputs if not output.passed]
-    words = ", ".join(
-        f"{output.name}: " + (output.note or f"SQNR {output.sqnr_db} dB, at least {output.tolerance_sqnr_db}")
-        for output in wrong
-    )
-    return f"{record.name} computes wrong values here with {record.engine} ({words}): it was not put in use"
 
 
 def _activate(root: Path, name: str) -> None:

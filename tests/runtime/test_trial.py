@@ -105,7 +105,7 @@ def test_a_bundle_that_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
 
 def test_what_computes_wrong_values_counts_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, path = tmp_path / "root", bundle(tmp_path, "1")
-    prove = installing._prove
+    prove = installing.prove_in_child
 
     def wrong(*arguments: object) -> object:
         import dataclasses
@@ -113,11 +113,11 @@ def test_what_computes_wrong_values_counts_too(tmp_path: Path, monkeypatch: pyte
         record = prove(*arguments)  # type: ignore[arg-type]
         return dataclasses.replace(record, verification=dataclasses.replace(record.verification, passed=False))
 
-    monkeypatch.setattr(installing, "_prove", wrong)
+    monkeypatch.setattr(installing, "prove_in_child", wrong)
     for _ in range(2):
         with pytest.raises(VerificationError, match="computes wrong values"):
             put(path, root)
-    monkeypatch.setattr(installing, "_prove", prove)
+    monkeypatch.setattr(installing, "prove_in_child", prove)
     with pytest.raises(VerificationError, match="not tried again"):
         put(path, root)
     assert events(root) == [("refused", "1")] * 2

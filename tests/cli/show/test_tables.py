@@ -11,9 +11,11 @@ import made_up
 import pytest
 
 from edgepack.cli.show import terminal
+from edgepack.cli.show.built import show_build
 from edgepack.cli.show.console import Console, PlainConsole, make_console
+from edgepack.cli.show.inspected import show_verification
 from edgepack.cli.show.measured import show_results
-from edgepack.cli.show.tables import show_build, show_targets, show_verification
+from edgepack.cli.show.tables import show_targets
 from edgepack.engines.targets import list_targets
 from edgepack.specs.build import NOT_HERE, BuildResult, BuildRow
 from edgepack.specs.run import Accuracy, OutputDistance, Verification
