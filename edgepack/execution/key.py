@@ -17,7 +17,8 @@ from edgepack.base.files import sha256_json
 from edgepack.base.stage import stage_of
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.execution import modules
-from edgepack.execution.store import VALUE, Store
+from edgepack.execution.store import Store
+from edgepack.execution.store_folder import VALUE
 from edgepack.specs.target import Host
 from edgepack.specs.types import USER_SOURCE
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.execution.store import VALUE, Store
+from edgepack.execution.store import Store
+from edgepack.execution.store_folder import VALUE
 
 
 @dataclass(frozen=True)

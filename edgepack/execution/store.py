@@ -11,12 +11,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import fcntl
 import json
 import os
-import re
-import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -28,17 +24,23 @@ from edgepack.base import documents
 from edgepack.base.files import sha256_file, sha256_json, storage_errors, sync_folder, write_text
 from edgepack.base.owned import MARKER, check_ours, mark
 from edgepack.errors import ConfigError, StorageError
+from edgepack.execution.store_folder import (
+    DIGESTS,
+    KIND,
+    VALUE,
+    describe,
+    is_entry,
+    is_made_by_us,
+    locked,
+    make_own,
+    refuse_foreign,
+    remove_ours,
+    scratch_entry,
+    sweep,
+)
 
 T = TypeVar("T")
 
-VALUE = "_value.json"
-_DIGESTS = "digests.json"
-_KIND = "a store of edgepack"
-_LOGS = "logs"
-_STAGE = re.compile("[a-z][a-z0-9_]*")
-_OWN_FILE = re.compile(r"digests\.json|\.digests\.json\.[0-9a-f]{8}\.tmp|in-use\.lock")
-_OWN_ENTRY = re.compile(r"[0-9a-f]{32}|\.([0-9a-f]{8}|old)\.[a-z0-9_]{8}")
-_OWN_LOG = re.compile(r"[a-z][a-z0-9_]*-[0-9a-f]{8}\.log")
 _MOST_DIGESTS = 20_000
 # A file changed within this time of being hashed may change again without a new mtime, so its digest is not kept.
 _RACY_NS = 2_000_000_000
@@ -153,8 +155,8 @@ class Store:
 
     def _place(self, stage: str, version: int, inputs: Mapping[str, Any]) -> tuple[str, Path]:
         """Return the key of an output and its folder; refuse a store that others may write."""
-        _refuse_foreign(self.folder)
-        _refuse_foreign(self.folder / stage)
+        refuse_foreign(self.folder)
+        refuse_foreign(self.folder / stage)
         key = sha256_json(documents.encode({"stage": stage, "version": version, "inputs": inputs}))
         return key, self.folder / stage / key[:32]
 
@@ -179,8 +181,8 @@ class Store:
         """Put an output of the store behind this one in its place here; say no where it has none that may be used."""
         self.claim()
         with storage_errors(final):
-            _make_own(final.parent)
-            with _scratch(final.parent, key[:8]) as scratch:
+            make_own(final.parent)
+            with scratch_entry(final.parent, key[:8]) as scratch:
                 document = behind.fetch(stage, key, scratch)
                 if document is None:
                     return False
@@ -205,14 +207,14 @@ class Store:
         self.claim()
         self.ran.append(stage)
         with storage_errors(final):
-            _make_own(final.parent)
-            _sweep(final.parent)
-            with _scratch(final.parent, key[:8]) as scratch:
+            make_own(final.parent)
+            sweep(final.parent)
+            with scratch_entry(final.parent, key[:8]) as scratch:
                 value = function(scratch)
                 document = {
                     "stage": stage,
                     "version": version,
-                    "files": _describe(scratch),
+                    "files": describe(scratch),
                     "value": documents.encode(value, scratch),
                 }
                 write_text(scratch / VALUE, json.dumps(document, indent=1))
@@ -239,12 +241,12 @@ class Store:
         if len(digests) > _MOST_DIGESTS:
             digests = self._digests = {name: entry for name, entry in digests.items() if os.path.lexists(name)}
         self.claim()
-        write_text(self.folder / _DIGESTS, json.dumps(digests))
+        write_text(self.folder / DIGESTS, json.dumps(digests))
         self._digests_changed = False
 
     def size_bytes(self) -> int:
         """Return the bytes of all files in the store. Raises ``ConfigError`` when the folder is not one."""
-        check_ours(self.folder, _KIND, _is_made_by_us)
+        check_ours(self.folder, KIND, is_made_by_us)
         total = 0
         for path in self.folder.rglob("*"):
             with contextlib.suppress(FileNotFoundError):  # another process may be at work
@@ -253,8 +255,8 @@ class Store:
 
     def entries(self) -> tuple[Path, ...]:
         """Return the folders of what is stored, sorted. Raises ``ConfigError`` when the folder is not a store."""
-        check_ours(self.folder, _KIND, _is_made_by_us)
-        return tuple(sorted(path.parent for path in self.folder.glob(f"*/*/{VALUE}") if _is_entry(path.parent)))
+        check_ours(self.folder, KIND, is_made_by_us)
+        return tuple(sorted(path.parent for path in self.folder.glob(f"*/*/{VALUE}") if is_entry(path.parent)))
 
     def damaged(self) -> tuple[Path, ...]:
         """Return those of ``entries`` whose files are not as they were stored; every file is read."""
@@ -265,8 +267,8 @@ class Store:
         """Remove one of ``entries``: it disappears whole, as a reader must never meet half of one."""
         with (
             storage_errors(entry),
-            _locked(entry.parent),
-            _scratch(entry.parent, "old") as trash,
+            locked(entry.parent),
+            scratch_entry(entry.parent, "old") as trash,
             contextlib.suppress(FileNotFoundError),  # another process was first
         ):
             entry.replace(trash / "entry")
@@ -276,13 +278,13 @@ class Store:
 
         Raises ``ConfigError`` when the folder is not a store, ``StorageError`` when removing is not allowed.
         """
-        check_ours(self.folder, _KIND, _is_made_by_us)
+        check_ours(self.folder, KIND, is_made_by_us)
         self._digests, self._claimed = None, False
         if not self.folder.exists():
             return
         with storage_errors(self.folder):
             for entry in [*self.folder.iterdir()]:
-                _remove_ours(entry)
+                remove_ours(entry)
             if not [left for left in self.folder.iterdir() if left.name != MARKER]:
                 (self.folder / MARKER).unlink(missing_ok=True)
                 self.folder.rmdir()
@@ -290,10 +292,10 @@ class Store:
     def claim(self) -> None:
         """Mark the folder as a store before anything is written into it. Raises ``ConfigError`` for another's."""
         if not self._claimed:
-            check_ours(self.folder, _KIND, _is_made_by_us)
+            check_ours(self.folder, KIND, is_made_by_us)
             with storage_errors(self.folder):
-                _make_own(self.folder)
-            mark(self.folder, _KIND)
+                make_own(self.folder)
+            mark(self.folder, KIND)
             self._claimed = True
 
     def _publish(self, scratch: Path, final: Path, is_made: Callable[[], bool]) -> None:
@@ -304,13 +306,13 @@ class Store:
             elif path.name != VALUE:
                 with path.open("rb") as file:
                     os.fsync(file.fileno())
-        with _locked(
+        with locked(
             final.parent
         ):  # else a whole entry that appears after the question would be taken for a damaged one
             if is_made():
                 return
             if final.exists():  # a damaged entry makes room by a rename, as a reader must never meet half of one
-                with _scratch(final.parent, "old") as trash:
+                with scratch_entry(final.parent, "old") as trash:
                     final.replace(trash / "entry")
             scratch.replace(final)
             sync_folder(final.parent)
@@ -352,7 +354,7 @@ class Store:
     def _load_digests(self) -> dict[str, list[Any]]:
         if self._digests is None:
             try:
-                loaded = json.loads((self.folder / _DIGESTS).read_bytes())
+                loaded = json.loads((self.folder / DIGESTS).read_bytes())
                 self._digests = {str(k): v for k, v in loaded.items() if _is_digest(v)}
             except (OSError, ValueError, AttributeError, RecursionError):
                 self._digests = {}
@@ -384,91 +386,6 @@ class _Calls:
                     self._running[key] = lock, users - 1
 
 
-def _is_made_by_us(entry: Path) -> bool:
-    """Say whether an entry of a store is one that a store makes: a stage with its outputs, the digests, logs."""
-    if entry.is_symlink() or not entry.is_dir():
-        return bool(_OWN_FILE.fullmatch(entry.name))
-    inner = _OWN_LOG if entry.name == _LOGS else _OWN_ENTRY
-    names = [path.name for path in entry.iterdir()]
-    return bool(_STAGE.fullmatch(entry.name)) and bool(names) and all(inner.fullmatch(name) for name in names)
-
-
-def _is_entry(folder: Path) -> bool:
-    """Say whether a folder is a finished entry: none that is being made, and no link to elsewhere."""
-    name = folder.name
-    return not name.startswith(".") and bool(_OWN_ENTRY.fullmatch(name)) and folder.resolve() == folder.absolute()
-
-
-def _remove_ours(entry: Path) -> None:
-    """Remove an entry of the store's folder, as far as a store made it."""
-    if entry.is_symlink() or not entry.is_dir():
-        if _OWN_FILE.fullmatch(entry.name):
-            entry.unlink(missing_ok=True)
-        return
-    if not _STAGE.fullmatch(entry.name):
-        return
-    inner = _OWN_LOG if entry.name == _LOGS else _OWN_ENTRY
-    for path in entry.iterdir():
-        if path.is_dir() and not path.is_symlink() and inner is _OWN_ENTRY and inner.fullmatch(path.name):
-            shutil.rmtree(path)
-        elif inner is _OWN_LOG and inner.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # somebody else's files are left in it
-        entry.rmdir()
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Keep other processes and threads from publishing in ``folder``; without locks for folders, nothing is kept."""
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-@contextmanager
-def _scratch(parent: Path, name: str) -> Iterator[Path]:
-    """Yield a new hidden folder that is locked as long as its process lives, and removed at the end if still there."""
-    folder = parent / f".{name}.{secrets.token_hex(4)}"
-    folder.mkdir()  # as the user's umask says: it becomes an entry
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # some network file systems do not lock folders; nothing is swept there
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield folder
-    finally:
-        os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sweep(parent: Path) -> None:
-    """Remove the hidden folders of processes that were killed."""
-    for folder in parent.glob(".*"):
-        try:
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            continue  # its process lives, or nothing can be said
-        else:
-            # Between being made and being locked a folder is empty and fresh, and must be left alone.
-            if time.time() - os.fstat(lock).st_mtime > 60:
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(lock)
-
-
-def _describe(folder: Path) -> dict[str, list[Any]]:
-    """Return [size, sha256] of every file below ``folder`` by its relative name."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): [path.stat().st_size, sha256_file(path)] for path in files}
-
-
 def _mark(path: Path) -> list[int]:
     """Return what changes when a file is written: no program can set the time of its last status change."""
     status = path.stat()
@@ -480,29 +397,8 @@ def _is_settled(mark: list[int]) -> bool:
     return time.time_ns() - max(mtime_ns, ctime_ns) > _RACY_NS
 
 
-def _make_own(folder: Path) -> None:
-    """Make a folder that this user alone may write, whatever the umask; refuse one that others may."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    folder.mkdir(exist_ok=True, mode=0o755)
-    _refuse_foreign(folder)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Raise ``StorageError`` for a folder that is another user's, or that others may write: it is not to be trusted."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return  # nothing to read there
-    if status.st_uid not in (os.geteuid(), 0):
-        raise StorageError(
-            f"{folder} belongs to another user, so what is stored there is not used",
-            hint="set EDGEPACK_STORE, or --store, to a folder of yours",
-        )
-    if status.st_mode & 0o022:
-        raise StorageError(
-            f"other users may write {folder}, so what is stored there is not used",
-            hint=f"chmod -R go-w {folder}, or set EDGEPACK_STORE, or --store, to a folder that is yours alone",
-        )
+def _is_digest(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 5 and isinstance(entry[4], str)
 
 
 def _is_portable(value: Any, folder: Path) -> bool:
@@ -519,7 +415,3 @@ def _is_portable(value: Any, folder: Path) -> bool:
 def _touch(path: Path) -> None:
     with contextlib.suppress(OSError):  # another user's store
         os.utime(path)
-
-
-def _is_digest(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 5 and isinstance(entry[4], str)

@@ -9,7 +9,8 @@ import pytest
 
 from edgepack.errors import ConfigError
 from edgepack.execution.prune import by_stage, entries_of, prune
-from edgepack.execution.store import VALUE, Store
+from edgepack.execution.store import Store
+from edgepack.execution.store_folder import VALUE
 
 NOW = 1_000_000_000.0
 

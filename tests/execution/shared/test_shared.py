@@ -23,7 +23,7 @@ from shared_outputs import Machine, Output, make
 from edgepack.execution.shared import remote
 from edgepack.execution.shared.shared import blob_name
 from edgepack.execution.shared.upkeep import entries_of_shared, prune_shared, verify_shared
-from edgepack.execution.store import VALUE
+from edgepack.execution.store_folder import VALUE
 
 pytestmark = [
     pytest.mark.slow,
