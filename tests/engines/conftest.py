@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import backend_models
 import pytest
+from profiles import GOOD
 
 from edgepack.engines import ENGINES, Backend, Runner, get_backend
 from edgepack.errors import ToolchainError
@@ -32,6 +33,14 @@ def engine(request: pytest.FixtureRequest) -> str:
     except ToolchainError as error:
         pytest.skip(f"{error.message}: {error.hint}")
     return str(request.param)
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    """The file of a profile that is right."""
+    path = tmp_path / "my-board.toml"
+    path.write_text(GOOD)
+    return path
 
 
 @pytest.fixture

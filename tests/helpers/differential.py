@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from operator_models import OperatorModel, floats, make, one_node, plain_session, with_all_values
+from operator_maker import plain_session
+from operator_models import OperatorModel, floats, make, one_node, with_all_values
 
 from edgepack.calibrate import calibrate
 from edgepack.data.samples import find_samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from pathlib import Path
@@ -17,8 +18,10 @@ from violations import FLOAT, INT64, make, quantized
 from edgepack.bundle.pack import pack
 from edgepack.engines.targets import load_target
 from edgepack.engines.tensorrt.engine import compile_model
+from edgepack.engines.tensorrt.engine import load_model as load_engine
 from edgepack.graph.load import load_model
 from edgepack.specs.model import CompiledModel
+from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Precision
 from edgepack.verify.golden import Golden, write_golden
 from edgepack.verify.tolerance import tolerance
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 DOUBLES = Path(__file__).resolve().parent / "doubles"
 SURFACES = ("8.5", "8.6", "10.3", "10.13", "11.4")
+OPTIONS = RunOptions()
+Use = Any  # the fixture ``device``: a function that chooses the double's version
 
 
 def dynamic() -> onnx.ModelProto:
@@ -110,3 +115,27 @@ def double_environment(library: Path, surface: str = "10.3", **more: str) -> dic
     """Return the environment in which a process finds the doubles instead of TensorRT and CUDA."""
     path = os.pathsep.join([str(DOUBLES), *sys.path])
     return {**os.environ, "PYTHONPATH": path, "EDGEPACK_CUDART": str(library), "DOUBLE_TENSORRT": surface, **more}
+
+
+def run_and_compare(compiled: CompiledModel, name: str, seed: int = 3) -> None:
+    """Load, run twice and compare with bare ONNX Runtime; close and count what is still allocated."""
+    runner = load_engine(compiled, OPTIONS)
+    try:
+        for step in range(3):
+            feeds = feeds_for(name, seed + step)
+            expected = reference(compiled.folder / "model.onnx", feeds)
+            found = runner.infer(feeds)
+            assert set(found) == set(expected)
+            for key, value in expected.items():
+                assert found[key].dtype == value.dtype
+                np.testing.assert_allclose(found[key], value, rtol=1e-5, atol=1e-5)
+    finally:
+        runner.close()
+    assert live() == 0
+
+
+def live() -> int:
+    """Return how many allocations of the double of CUDA are not freed."""
+    library = ctypes.CDLL(os.environ["EDGEPACK_CUDART"])
+    library.double_live.restype = ctypes.c_long
+    return int(library.double_live())
