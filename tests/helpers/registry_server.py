@@ -136,7 +136,7 @@ class Faulty:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.host = f"127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def right(self, request: http.server.BaseHTTPRequestHandler) -> None:
         name = request.path.rpartition("/")[2]
