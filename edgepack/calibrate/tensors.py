@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.errors import ModelError
 from edgepack.graph.external import tensor_bytes
 from edgepack.graph.load import read_proto, read_tensor
-from edgepack.graph.walk import is_external
+from edgepack.graph.walk import has_bodies, is_external
 from edgepack.graph.wire import INLINE_BYTES
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def _nothing_observed(proto: onnx.ModelProto) -> ModelError:
             "compute in int8",
             hint="build it with --precision fp32: such a model is small and fast as it is",
         )
-    inner = [node for node in proto.graph.node if any(a.HasField("g") or a.graphs for a in node.attribute)]
+    inner = [node for node in proto.graph.node if has_bodies(node)]
     if inner:
         node = inner[0]
         fed = {value.name for value in proto.graph.input}
@@ -279,7 +279,7 @@ def _clip_bounds(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -
     for key, name in zip(bounds, node.input[1:], strict=False):
         if name:
             tensor = constants.get(name)
-            if tensor is None or tensor.data_location == onnx.TensorProto.EXTERNAL:
+            if tensor is None or is_external(tensor):
                 return None
             values: Any = onnx.numpy_helper.to_array(tensor)
             if values.size != 1:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from edgepack.graph.save import without_initializers
-from edgepack.graph.walk import all_graphs
+from edgepack.graph.walk import all_graphs, has_bodies, names_read_inside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +99,7 @@ def round_array(array: Array, precision: Low) -> Array:
 def _obstacle(node: onnx.NodeProto, types: Mapping[str, int], opset: int, precision: Low) -> str:
     import onnx
 
-    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+    if has_bodies(node):
         return "control flow"
     if node.domain not in ("", "ai.onnx"):
         return "not a standard operator"
@@ -166,7 +166,7 @@ class _Lowering:
     def _add_float(self, node: onnx.NodeProto) -> None:
         if node.op_type in _SHAPE_ONLY and node.input[0] in self.only_low:
             node.input[0] = self.low[node.input[0]]
-        for name in (*node.input, *_captured(node)):
+        for name in (*node.input, *names_read_inside(node)):
             self._need_float(name)
         self.nodes.append(node)
 
@@ -211,17 +211,6 @@ class _Lowering:
             name += "_"
         self.taken.add(name)
         return name
-
-
-def _captured(node: onnx.NodeProto) -> set[str]:
-    """Return what the graphs inside ``node`` read by name; some of it may be their own."""
-    names: set[str] = set()
-    for attribute in node.attribute:
-        for top in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            for graph in all_graphs(top):
-                names.update(name for item in graph.node for name in item.input)
-                names.update(value.name for value in graph.output)
-    return names
 
 
 def _numpy_type(precision: Low) -> np.dtype[np.generic]:

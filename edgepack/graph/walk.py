@@ -27,6 +27,25 @@ def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
+def has_bodies(node: onnx.NodeProto) -> bool:
+    """Say whether a node is control flow: whether it has graphs inside."""
+    return next(bodies(node), None) is not None
+
+
+def names_read(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield every name that a node reads, and what ``names_read_inside`` yields of it."""
+    yield from filter(None, node.input)
+    yield from names_read_inside(node)
+
+
+def names_read_inside(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield every name that the graphs inside a node read or return; some of these are the graphs' own."""
+    for body in bodies(node):
+        for inner in body.node:
+            yield from names_read(inner)
+        yield from (value.name for value in body.output)
+
+
 def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Yield every node: of the main graph, of control flow inside it, and of the model's local functions."""
     for graph in all_graphs(model.graph):

@@ -9,7 +9,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgepack.graph.walk import all_graphs, all_nodes, all_tensors, describe_node, is_external
+from edgepack.graph.walk import (
+    all_graphs,
+    all_nodes,
+    all_tensors,
+    describe_node,
+    has_bodies,
+    is_external,
+    names_read,
+    names_read_inside,
+)
 
 
 def tensor(name: str) -> onnx.TensorProto:
@@ -82,3 +91,12 @@ def test_a_tensor_is_external_where_it_says_so() -> None:
 @pytest.mark.parametrize(("name", "outputs", "shown"), [("n", ["y"], "n"), ("", ["", "z"], "z"), ("", [], "(unnamed)")])
 def test_a_node_without_a_name_is_called_by_its_output(name: str, outputs: list[str], shown: str) -> None:
     assert describe_node(helper.make_node("Relu", ["x"], outputs, name=name)) == shown
+
+
+def test_what_a_node_reads_is_its_own_and_that_of_all_graphs_inside(model: Any) -> None:
+    outer, constant, _ = model.graph.node
+    assert (has_bodies(outer), has_bodies(constant)) == (True, False)
+    inside = ["c", "deep_out", "deeper_out", "then_out", "else_out"]
+    assert sorted(names_read_inside(outer)) == sorted(inside)
+    assert sorted(names_read(outer)) == sorted(["c", *inside])
+    assert list(names_read(helper.make_node("Clip", ["x", "", "most"], ["y"]))) == ["x", "most"]

@@ -7,9 +7,9 @@ import shutil
 from typing import IO, TYPE_CHECKING
 
 from edgepack.base.files import atomic_write, storage_errors
+from edgepack.graph.walk import all_tensors, is_external
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     import onnx
@@ -63,8 +63,8 @@ def _rewrite(model: OnnxModel, out: Path, name: str) -> tuple[str, ...]:
     separate = model.size_bytes > SEPARATE_ABOVE_BYTES
     large = [t for t in proto.graph.initializer if separate and _size(t, folder) >= _SMALL_BYTES]
     moving = {id(tensor) for tensor in large}  # protobuf gives one object a message as long as it is referred to
-    for tensor in _tensors(proto.graph):
-        if _is_external(tensor) and id(tensor) not in moving:
+    for tensor in all_tensors(proto):
+        if is_external(tensor) and id(tensor) not in moving:
             onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
@@ -83,7 +83,7 @@ def _size(tensor: onnx.TensorProto, folder: Path) -> int:
 
     if tensor.data_type == onnx.TensorProto.STRING:
         return 0
-    if _is_external(tensor):
+    if is_external(tensor):
         location, offset, length = _place(tensor)
         return length if length >= 0 else (folder / location).stat().st_size - offset
     if not tensor.raw_data:  # numbers one by one in typed fields: bring them into the form that can be moved
@@ -98,7 +98,7 @@ def _move(tensor: onnx.TensorProto, folder: Path, file: IO[bytes], data: str) ->
     size = _size(tensor, folder)
     file.seek(-(-file.tell() // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES)
     offset = file.tell()
-    if _is_external(tensor):
+    if is_external(tensor):
         location, start, _ = _place(tensor)
         _copy_range(folder / location, start, size, file)
     else:
@@ -121,25 +121,7 @@ def _copy_range(source: Path, offset: int, length: int, file: IO[bytes]) -> None
             length -= len(piece)
 
 
-def _is_external(tensor: onnx.TensorProto) -> bool:
-    import onnx
-
-    return bool(tensor.data_location == onnx.TensorProto.EXTERNAL)
-
-
 def _place(tensor: onnx.TensorProto) -> tuple[str, int, int]:
     """Return (file, offset, length) of an external tensor; length -1 is up to the end of the file."""
     entries = {entry.key: entry.value for entry in tensor.external_data}
     return entries["location"], int(entries.get("offset", 0)), int(entries.get("length", -1))
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor of a graph: initializers, and those in attributes and inner graphs."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _tensors(inner)

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from edgepack.engines.common.weights import read_message
+from edgepack.graph.walk import bodies
 from edgepack.specs.model import Diagnostic
 
 if TYPE_CHECKING:
@@ -95,9 +96,8 @@ def _typed_nodes(
         types[tensor.name] = _type_name(tensor.data_type)
     for node in graph.node:
         yield node, types
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _typed_nodes(inner, types)
+        for inner in bodies(node):
+            yield from _typed_nodes(inner, types)
 
 
 @functools.cache

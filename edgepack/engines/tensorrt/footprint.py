@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edgepack.engines.tensorrt.graph_view import GraphView, describe_node, infer
+from edgepack.engines.tensorrt.graph_view import GraphView, infer
+from edgepack.graph.walk import describe_node
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

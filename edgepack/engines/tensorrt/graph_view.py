@@ -1,16 +1,14 @@
-"""A model's nodes, types and constants as the checks for TensorRT need them. Needs onnx.
-
-Like the other backends' checks this reads the message itself: the package ``graph`` lies above the backends.
-"""
+"""A model's nodes, types and constants as the checks for TensorRT need them. Needs onnx."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepack.engines.common.weights import read_message
 from edgepack.errors import CompileError
+from edgepack.graph.walk import all_graphs, describe_node, is_external
 
 if TYPE_CHECKING:
     import onnx
@@ -54,8 +52,8 @@ class GraphView:
             return None
         if _is_stripped(tensor):
             whole = read_message(self.model.path)
-            tensor = next(t for graph in _graphs(whole.graph) for t in graph.initializer if t.name == name)
-            if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor = next(t for graph in all_graphs(whole.graph) for t in graph.initializer if t.name == name)
+            if is_external(tensor):
                 onnx.external_data_helper.load_external_data_for_tensor(tensor, str(self.model.path.parent))
         values: Array = onnx.numpy_helper.to_array(tensor)
         return values
@@ -82,7 +80,7 @@ def read_view(model: OnnxModel) -> GraphView:
         raise CompileError(f"cannot read {model.path.name}: {error}", hint="export the model again") from None
     nodes: list[onnx.NodeProto] = []
     constants: dict[str, onnx.TensorProto] = {}
-    for graph in _graphs(proto.graph):
+    for graph in all_graphs(proto.graph):
         for tensor in graph.initializer:
             if len(tensor.raw_data) > _LARGE_BYTES:
                 tensor.ClearField("raw_data")  # else inferring types would copy them, twice
@@ -111,34 +109,19 @@ def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
         return proto
 
 
-def describe_node(node: onnx.NodeProto) -> str:
-    """Return the node's name, else the name of its first output, to show to a user."""
-    return node.name or next((name for name in node.output if name), "(unnamed)")
-
-
 def _is_stripped(tensor: onnx.TensorProto) -> bool:
-    import onnx
 
-    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+    if is_external(tensor):
         return True
     fields = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data")
     return 0 not in tensor.dims and not any(len(getattr(tensor, name)) for name in fields)
-
-
-def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """Yield ``graph`` and every graph inside its nodes' attributes."""
-    yield graph
-    for node in graph.node:
-        for item in node.attribute:
-            for inner in (*([item.g] if item.HasField("g") else []), *item.graphs):
-                yield from _graphs(inner)
 
 
 def _types_and_shapes(proto: onnx.ModelProto) -> tuple[dict[str, int], dict[str, tuple[int | None, ...]]]:
     """Return element types and shapes by tensor, as far as they are stated or were inferred."""
     types: dict[str, int] = {}
     shapes: dict[str, tuple[int | None, ...]] = {}
-    for graph in _graphs(proto.graph):
+    for graph in all_graphs(proto.graph):
         for value in (*graph.input, *graph.value_info, *graph.output):
             if value.type.HasField("tensor_type"):
                 types[value.name] = value.type.tensor_type.elem_type

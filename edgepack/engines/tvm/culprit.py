@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from edgepack.graph.walk import describe_node
+from edgepack.graph.walk import describe_node, has_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,7 +73,7 @@ def _alone(
 
     names = dict.fromkeys(name for name in node.input if name)
     fed = [name for name in names if name not in stored]
-    if any(item.HasField("g") or item.graphs for item in node.attribute):
+    if has_bodies(node):
         return None
     if any(name not in types or name not in shapes for name in fed):
         return None

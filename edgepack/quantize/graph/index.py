@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgepack.errors import ModelError
+from edgepack.graph.walk import names_read_inside
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from edgepack.specs.types import Array
 
 Node = Any  # onnx.NodeProto; onnx has no types of its own
@@ -21,7 +20,7 @@ Node = Any  # onnx.NodeProto; onnx has no types of its own
 class GraphIndex:
     """Producers, consumers and constants of the main graph of a model; built once, never updated.
 
-    ``inner`` holds names of the main graph's tensors that bodies of control flow use.
+    ``inner`` holds the names that bodies of control flow use; names of their own are among them, which does no harm.
     """
 
     graph: Any
@@ -73,7 +72,7 @@ def index_graph(proto: Any) -> GraphIndex:
         constants=constants,
         inputs=frozenset(v.name for v in graph.input if v.name not in constants),
         outputs=frozenset(v.name for v in graph.output),
-        inner=frozenset(_used_inside(graph)),
+        inner=frozenset(name for node in graph.node for name in names_read_inside(node)),
     )
     for number, node in enumerate(graph.node):
         for name in node.output:
@@ -110,15 +109,3 @@ def drop_attribute(node: Node, name: str) -> None:
     kept = [item for item in node.attribute if item.name != name]
     del node.attribute[:]
     node.attribute.extend(kept)
-
-
-def _used_inside(graph: Any) -> Iterator[str]:
-    """Yield every name that a body of control flow uses; names of its own are among them, which does no harm."""
-    for node in graph.node:
-        for item in node.attribute:
-            bodies = [item.g] if item.HasField("g") else []
-            for body in [*bodies, *item.graphs]:
-                for inner in body.node:
-                    yield from (name for name in inner.input if name)
-                yield from (value.name for value in body.output)
-                yield from _used_inside(body)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgepack.graph.walk import all_graphs
+
 
 class Names:
     """The names of a graph's tensors and nodes, those in bodies of control flow too, and new ones beside them."""
@@ -24,10 +26,9 @@ class Names:
 
 def _all_names(graph: Any) -> set[str]:
     """Return every name of a tensor or node, in bodies of control flow too."""
-    names = {value.name for value in [*graph.input, *graph.output, *graph.initializer]}
-    for node in graph.node:
-        names.update((node.name, *node.input, *node.output))
-        for item in node.attribute:
-            for body in ([item.g] if item.HasField("g") else []) + list(item.graphs):
-                names |= _all_names(body)
+    names: set[str] = set()
+    for one in all_graphs(graph):
+        names.update(value.name for value in [*one.input, *one.output, *one.initializer])
+        for node in one.node:
+            names.update((node.name, *node.input, *node.output))
     return names

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edgepack.errors import ModelError
+from edgepack.graph.walk import names_read
 from edgepack.quantize.graph.index import attribute, to_array
 
 # Per-channel DequantizeLinear needs opset 13.
@@ -199,16 +200,7 @@ def _dequantized(node: Any, values: list[Any]) -> Any:
 def drop_unused(graph: Any) -> None:
     """Remove initializers that nothing uses, control flow bodies included."""
     used = {value.name for value in graph.output}
-    _collect_used(graph, used)
+    used.update(name for node in graph.node for name in names_read(node))
     for number in reversed(range(len(graph.initializer))):  # one by one, since a copy of the kept ones may be GBs
         if graph.initializer[number].name not in used:
             del graph.initializer[number]
-
-
-def _collect_used(graph: Any, used: set[str]) -> None:
-    for node in graph.node:
-        used.update(node.input)
-        for item in node.attribute:
-            for body in ([item.g] if item.HasField("g") else []) + list(item.graphs):
-                used.update(value.name for value in body.output)
-                _collect_used(body, used)

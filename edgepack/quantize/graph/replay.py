@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.graph.walk import names_read
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -53,7 +55,7 @@ class Walk:
         import onnx
         import onnxruntime
 
-        names = sorted({name for node in nodes for name in _reads(node)} - made)
+        names = sorted({name for node in nodes for name in names_read(node)} - made)
         constants = [self._constants[name] for name in names if name in self._constants]
         read = [name for name in names if name in self.live[0]]
         graph = onnx.GraphProto(name="piece", node=nodes, initializer=constants)
@@ -74,15 +76,4 @@ class Walk:
 
 def _last_uses(nodes: list[Any]) -> dict[str, int]:
     """Return for each tensor the position of the last node that reads it, inside control flow too."""
-    return {name: number for number, node in enumerate(nodes) for name in _reads(node)}
-
-
-def _reads(node: Any) -> list[str]:
-    """Return every name that a node reads, those of the bodies inside it included."""
-    names = [name for name in node.input if name]
-    for item in node.attribute:
-        for body in ([item.g] if item.HasField("g") else []) + list(item.graphs):
-            for inner in body.node:
-                names.extend(_reads(inner))
-            names.extend(value.name for value in body.output)
-    return names
+    return {name: number for number, node in enumerate(nodes) for name in names_read(node)}

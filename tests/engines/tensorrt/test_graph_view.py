@@ -12,9 +12,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from violations import FLOAT, make
 
-from edgepack.engines.tensorrt.graph_view import attribute, describe_node, read_view
+from edgepack.engines.tensorrt.graph_view import attribute, read_view
 from edgepack.errors import CompileError
 from edgepack.graph.load import load_model
+from edgepack.graph.walk import describe_node
 
 Save = Any
 LARGE = np.arange(4 * 2048, dtype=np.float32).reshape(4, 2048)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from edgepack.engines.tvm.onnx.edit import Rewriter, attributes_of
+from edgepack.graph.walk import bodies
 
 if TYPE_CHECKING:
     import onnx
@@ -85,12 +86,11 @@ def _rename(node: onnx.NodeProto, names: dict[str, str]) -> None:
     """Give what a node, and the graphs inside it, read its new names; what an inner graph defines itself is its own."""
     for index, name in enumerate(node.input):
         node.input[index] = names.get(name, name)
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            own = {t.name for t in graph.initializer} | {v.name for v in graph.input}
-            own.update(output for inner in graph.node for output in inner.output)
-            visible = {old: new for old, new in names.items() if old not in own}
-            for inner in graph.node:
-                _rename(inner, visible)
-            for value in graph.output:
-                value.name = visible.get(value.name, value.name)
+    for graph in bodies(node):
+        own = {t.name for t in graph.initializer} | {v.name for v in graph.input}
+        own.update(output for inner in graph.node for output in inner.output)
+        visible = {old: new for old, new in names.items() if old not in own}
+        for inner in graph.node:
+            _rename(inner, visible)
+        for value in graph.output:
+            value.name = visible.get(value.name, value.name)
