@@ -21,7 +21,7 @@ from edgepack.engines.tvm.cost_model import Model, distance
 from edgepack.engines.tvm.records import Record, Records, Trial
 from edgepack.engines.tvm.tuning.timing import ROUNDS, Timed
 from edgepack.errors import ChildError
-from edgepack.specs.kernels import State
+from edgepack.specs.kernels import KernelSearch, State, TunedKernel
 from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
@@ -55,35 +55,6 @@ class Used:
     count: int
 
 
-@dataclass(frozen=True)
-class TunedKernel:
-    """What is known of one kernel after tuning.
-
-    ``state``: known before, near one that was known, or new. ``transfer_ratio``: how many times the rule's time the
-    tile took that the records of other kernels proposed. ``measured``: whether it is measured now; if not, time ended.
-    """
-
-    workload: Workload
-    count: int
-    state: State
-    measured: bool
-    rule_ns: float = 0.0
-    ratio: float = 1.0
-    trials: int = 0
-    transfer_ratio: float | None = None
-
-
-@dataclass(frozen=True)
-class Search:
-    """The outcome of a search; ``saved_ns`` is what measuring the known kernels took when they were measured."""
-
-    kernels: tuple[TunedKernel, ...]
-    took_ns: int
-    saved_ns: int
-    complete: bool
-    failures: tuple[str, ...] = ()
-
-
 def search(
     used: Sequence[Used],
     records: Records,
@@ -95,7 +66,7 @@ def search(
     now: Callable[[], str],
     progress: Progress = no_progress,
     clock_ns: Callable[[], int] = time.monotonic_ns,
-) -> Search:
+) -> KernelSearch:
     """Measure until the kernels are known well or ``budget_ns`` is over; return what is known then.
 
     The same seed and the same times give the same search. Raises ``StorageError`` when a record cannot be kept.
@@ -126,11 +97,13 @@ def search(
         tuner.first(use.workload)
     if complete:
         complete = _refine(tuner, ordered, left)
-    return Search(
+    return KernelSearch(
         kernels=tuple(_as_tuned(use, states[use.workload], records, tuner) for use in ordered),
         took_ns=clock_ns() - began,
         saved_ns=saved_ns,
         complete=complete,
+        cpu=cpu,
+        records=records.path,
         failures=tuple(tuner.failures),
     )
 
@@ -161,9 +134,9 @@ def _refine(tuner: _Tuner, ordered: Sequence[Used], left: Callable[[], bool]) ->
 def _as_tuned(use: Used, state: State, records: Records, tuner: _Tuner) -> TunedKernel:
     record = records.by_workload.get(use.workload)
     if record is None:
-        return TunedKernel(use.workload, use.count, state, measured=False)
+        return TunedKernel(describe(use.workload), use.count, state, measured=False)
     return TunedKernel(
-        use.workload, use.count, state, measured=True, rule_ns=record.rule_ns, ratio=record.ratio,
+        describe(use.workload), use.count, state, measured=True, default_ns=record.rule_ns, ratio=record.ratio,
         trials=len(record.trials), transfer_ratio=tuner.transfers.get(use.workload),
     )  # fmt: skip
 

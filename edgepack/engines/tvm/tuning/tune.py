@@ -13,13 +13,13 @@ from edgepack.engines import ENGINES
 from edgepack.engines.tvm import engine as tvm
 from edgepack.engines.tvm.records import Records, read_records
 from edgepack.engines.tvm.tuning.remote import serving, time_on_board
-from edgepack.engines.tvm.tuning.search import Search, describe, search
+from edgepack.engines.tvm.tuning.search import search
 from edgepack.engines.tvm.tuning.timing import time_here
 from edgepack.engines.tvm.tuning.whole_model import measure_whole
 from edgepack.engines.tvm.tuning.workloads import kernels_of
 from edgepack.execution import child
 from edgepack.execution.events import Events
-from edgepack.specs.kernels import KernelRecords, KernelSearch, TunedKernel
+from edgepack.specs.kernels import KernelRecords, KernelSearch
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
@@ -66,17 +66,7 @@ def tune_model(
         used = child.call(kernels_of, model, target, precision, limit_s=_BUILD_LIMIT_S, log=log)
     detail = f"{len(used)} kernels of {target.id} {precision}"
     with _stage(events, "tune", detail), _measuring(records, target, board, log) as (measure, cpu):
-        found = search(used, records, measure, budget_ns, seed, cpu=cpu, now=_utc_now, progress=events.progress)
-    return _in_words(found, cpu, records.path)
-
-
-def _in_words(found: Search, cpu: str, records: Path) -> KernelSearch:
-    """Return the outcome of a search as every engine says it."""
-    kernels = tuple(
-        TunedKernel(describe(k.workload), k.count, k.state, k.measured, k.rule_ns, k.ratio, k.trials, k.transfer_ratio)
-        for k in found.kernels
-    )
-    return KernelSearch(kernels, found.took_ns, found.saved_ns, found.complete, cpu, records, found.failures)
+        return search(used, records, measure, budget_ns, seed, cpu=cpu, now=_utc_now, progress=events.progress)
 
 
 def known_kernels(target: Target, merge: Path | None = None, export: Path | None = None) -> KernelRecords:

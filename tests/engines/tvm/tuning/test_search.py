@@ -11,9 +11,10 @@ from tuning_cases import DEPTHWISE, POINTWISE, WIDE, WINDOW, Simulated, empty, o
 from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.workload import Workload, rule, tiles
 from edgepack.engines.tvm.records import Records, load_records
-from edgepack.engines.tvm.tuning.search import Search, Used, describe, is_faster, search
+from edgepack.engines.tvm.tuning.search import Used, describe, is_faster, search
 from edgepack.engines.tvm.tuning.timing import ROUNDS, Timed
 from edgepack.errors import ChildError
+from edgepack.specs.kernels import KernelSearch, TunedKernel
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +24,7 @@ LONG_NS = 600_000_000_000
 
 def run(
     records: Records, device: Simulated, budget_ns: int = LONG_NS, seed: int = 0, used: list[Used] = USED
-) -> Search:
+) -> KernelSearch:
     return search(
         used, records, device, budget_ns, seed, cpu="simulated", now=lambda: "2026-02-02", clock_ns=device.clock_ns
     )
@@ -32,6 +33,11 @@ def run(
 def searched(device: Simulated) -> list[Workload]:
     """Return the kernels in the order in which tiles were looked for, without the confirmations of one tile."""
     return [workload for workload, measured in device.calls if len(measured) > 2]
+
+
+def workload_of(kernel: TunedKernel) -> Workload:
+    """The one of ``USED`` that is said in a kernel's words."""
+    return next(use.workload for use in USED if describe(use.workload) == kernel.kernel)
 
 
 def best_of(workload: Workload) -> float:
@@ -44,10 +50,12 @@ def test_it_comes_near_the_best_of_all_tiles(tmp_path: Path) -> None:
     assert found.complete
     assert [kernel.state for kernel in found.kernels].count("new") == 3
     for kernel in found.kernels:
-        known = records.by_workload[kernel.workload]
+        workload = workload_of(kernel)
+        known = records.by_workload[workload]
         tile = known.best or known.rule
-        assert optimum(kernel.workload, tile) <= 1.05 * best_of(kernel.workload)
-        truth = optimum(kernel.workload, tile) / optimum(kernel.workload, rule(kernel.workload, WIDE))
+        assert optimum(workload, tile) <= 1.05 * best_of(workload)
+        truth = optimum(workload, tile) / optimum(workload, rule(workload, WIDE))
+        assert kernel.default_ns == known.rule_ns
         assert kernel.ratio == pytest.approx(truth, rel=0.02)
     assert any(kernel.ratio < 1 for kernel in found.kernels)
 
@@ -89,7 +97,7 @@ def test_it_ends_with_the_time_and_goes_on_where_it_was(tmp_path: Path) -> None:
     assert second.complete
     assert [kernel.state for kernel in second.kernels].count("known") == 2
     assert second.saved_ns == 4_000_000_000
-    assert again.calls[0][0] == next(k.workload for k in first.kernels if not k.measured)
+    assert again.calls[0][0] == next(workload_of(k) for k in first.kernels if not k.measured)
 
 
 def test_an_interrupted_search_has_kept_what_it_measured(tmp_path: Path) -> None:
