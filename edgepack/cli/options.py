@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SIZE = re.compile(r"([0-9]{1,5})(?:[x,]([0-9]{1,5}))?")
+_BARE_SHAPE = re.compile(r"[A-Za-z0-9_]+(?:[x,][A-Za-z0-9_]+)+")
 _DROP = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%|pp|pt|points?)?\s*")
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
@@ -161,6 +162,20 @@ class PairType(click.ParamType[tuple[str, str]]):
         return name, text
 
 
+class ShapeType(PairType):
+    """``NAME=SHAPE``, or the shape alone for a model with one input: its name is empty then."""
+
+    def __init__(self) -> None:
+        """Take no more than the kind of pair says."""
+        super().__init__("SHAPE", "input=Nx3x224x224, or Nx3x224x224 where the model has one input")
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return the name and the shape in words."""
+        if isinstance(value, str) and _BARE_SHAPE.fullmatch(value):
+            return "", value
+        return super().convert(value, param, ctx)
+
+
 def _allow_native(context: click.Context, _option: click.Parameter, value: bool) -> None:
     """Allow it for this command and all processes that it starts."""
     from edgepack.runtime.native import VARIABLE
@@ -226,9 +241,10 @@ _OPTIONS: dict[str, Any] = {
     "shape": click.option(
         "--shape",
         "shapes",
-        type=PairType("SHAPE", "input=Nx3x224x224"),
+        type=ShapeType(),
         multiple=True,
-        help="Shape of an input, as input=Nx3x224x224; a letter is a dynamic axis. Repeatable.",
+        help="Shape of an input, as input=Nx3x224x224, or without the name where there is only one; a letter is a "
+        "dynamic axis. Repeatable.",
     ),
     "set": click.option(
         "--set",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.base.documents import suggestion
-from edgepack.base.shapes import show_shape
+from edgepack.base.shapes import by_input, show_shape
 from edgepack.base.stage import stage
 from edgepack.data.samples import find_samples, reads_elsewhere, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
@@ -153,7 +153,7 @@ def _limit(found: SampleSet, count: int | None, seed: int, option: str) -> Sampl
 def with_shapes(inputs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int | str, ...]]) -> tuple[TensorSpec, ...]:
     """Return the inputs with the sizes that the user gave for them. Raises ``ConfigError`` for one that cannot be."""
     found = {spec.name: spec for spec in inputs}
-    for name, shape in shapes.items():
+    for name, shape in by_input(shapes, tuple(found)).items():
         if name not in found:
             raise ConfigError(f"--shape {name}: the model has no such input", hint=suggestion(name, found))
         fixed = found[name].shape

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.files import atomic_write
+from edgepack.data.split import with_shapes
 from edgepack.export import Framework
 from edgepack.graph.load import load_model
 
@@ -25,10 +26,14 @@ def find_inputs(
 
 
 def export(
-    source: str, _samples: SampleSet | None, _shapes: Mapping[str, tuple[int | str, ...]], out: Path
+    source: str, _samples: SampleSet | None, shapes: Mapping[str, tuple[int | str, ...]], out: Path
 ) -> OnnxModel:
-    """Copy the file as ``out/model.onnx``, and its external data under its own names, after checking all of it."""
+    """Copy the file as ``out/model.onnx``, and its external data under its own names, after checking all of it.
+
+    Its shapes are its own; what the user says of them must fit, else ``ConfigError``.
+    """
     model = load_model(Path(source))
+    with_shapes(model.inputs, shapes)
     for name in model.external:
         _copy(model.path.parent / name, out / name)
     _copy(model.path, out / "model.onnx")

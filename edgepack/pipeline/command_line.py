@@ -40,7 +40,7 @@ def _option(key: str, value: Any) -> Iterator[str]:
         yield name if value else name.replace("--", "--no-", 1)
     elif isinstance(value, dict):
         for part, item in value.items():
-            yield from (name, f"{part}={item}")
+            yield from (name, f"{part}={item}" if part else str(item))
     else:
         for item in value if isinstance(value, tuple) else (value,):
             yield from (name, f"{item:g}" if isinstance(item, float) else str(item))

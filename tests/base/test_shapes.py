@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edgepack.base.shapes import show_shape
+from edgepack.base.shapes import by_input, show_shape
 from edgepack.data.checks import check_shape
 from edgepack.engines.common.inputs import check_feeds
-from edgepack.errors import DataError
+from edgepack.errors import ConfigError, DataError
 from edgepack.specs.model import UNNAMED, TensorSpec
 
 
@@ -42,3 +42,11 @@ def test_messages_on_samples_and_inputs_say_any() -> None:
         check_shape((1, 3, 40, 3200), spec, "a.png")
     with pytest.raises(DataError, match=r"not \[any, 3, 48, any\]"):
         check_feeds({"x": np.zeros((1, 3, 40, 320), np.float32)}, (spec,))
+
+
+def test_a_shape_without_a_name_is_the_only_input_s() -> None:
+    assert by_input({"": (1, 3)}, ("x",)) == by_input({"x": (1, 3)}, ("x",)) == {"x": (1, 3)}
+    assert by_input({"b": ("N", 4)}, ("a", "b")) == {"b": ("N", 4)}
+    with pytest.raises(ConfigError, match="--shape 1x3: the model has 2 inputs") as caught:
+        by_input({"": (1, 3)}, ("ids", "mask"))
+    assert caught.value.hint == "known: ids, mask; write --shape ids=..."

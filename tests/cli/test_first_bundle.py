@@ -84,7 +84,7 @@ def test_init_and_build_lead_there_too(desk: Path) -> None:
 
 @pytest.mark.slow
 def test_a_shape_makes_the_recipes_pictures_that_large_and_says_so(desk: Path) -> None:
-    words = ["--recipe", "imagenet", "--shape", "x=1x3x48x96", "--no-benchmark", "--out", "out"]
+    words = ["--recipe", "imagenet", "--shape", "1x3x48x96", "--no-benchmark", "--out", "out"]
     ran = run(desk, "build", "net.onnx", "--data", "pictures", *words)
     assert ran.returncode == 0, ran.stderr
     assert "--shape: the recipe imagenet makes pictures so: 96 x 48" in " ".join(ran.stderr.split())

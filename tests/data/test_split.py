@@ -93,6 +93,7 @@ def test_random_inputs_are_reproducible_and_fit_the_model(tmp_path: Path) -> Non
 def test_the_users_sizes_are_taken_for_random_inputs() -> None:
     specs = (TensorSpec("x", "float32", ("N", "T", 3)),)
     assert with_shapes(specs, {"x": (1, 576, 3)})[0].shape == (1, 576, 3)
+    assert with_shapes(specs, {"": (1, 576, 3)})[0].shape == (1, 576, 3)
     for shapes in ({"y": (1, 2, 3)}, {"x": (1, 2)}, {"x": (1, 2, 4)}):
         with pytest.raises(ConfigError):
             with_shapes(specs, shapes)

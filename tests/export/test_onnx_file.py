@@ -8,7 +8,7 @@ import onnx
 import pytest
 from graph_models import small_conv, write
 
-from edgepack.errors import ModelError
+from edgepack.errors import ConfigError, ModelError
 from edgepack.export.onnx_file import FRAMEWORK, export, find_inputs
 from edgepack.graph.load import load_model
 
@@ -50,3 +50,12 @@ def test_it_needs_no_samples_and_advises_on_other_formats() -> None:
     assert not FRAMEWORK.uses_samples
     assert FRAMEWORK.suffixes == (".onnx",)
     assert "SavedModel" in FRAMEWORK.advice[".pb"]
+
+
+@pytest.mark.parametrize(
+    "shapes", [{"picture": (1, 3, 8, 8)}, {"image": (1, 3)}, {"image": (1, 4, 8, 8)}, {"": (3, 8, 8)}]
+)
+def test_shapes_that_are_not_the_files_are_refused(path: Path, tmp_path: Path, shapes) -> None:
+    with pytest.raises(ConfigError, match="--shape"):
+        export(str(path), None, shapes, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -99,3 +99,9 @@ def test_the_words_of_a_row_build_it_alone(tmp_path):
     assert len(commands) == 4
     assert commands[3][3:7] == ("--target", str(board), "--precision", "int8")
     assert "--out" not in commands[3]
+
+
+def test_a_shape_without_a_name_is_written_so(monkeypatch):
+    settings = BuildSettings(model="net.onnx", shapes={"": "Nx3x8x8"})
+    assert "--shape Nx3x8x8" in " ".join(build_command(settings))
+    assert parsed(build_command(settings), monkeypatch).shapes == settings.shapes

@@ -145,16 +145,17 @@ def _arguments(made: Any) -> list[str]:
 
 
 def _shapes(job: Any, names: list[str]) -> list[list[Any]]:
-    unknown = set(job.shapes) - set(names)
+    shapes = job.shapes_of(names)
+    unknown = set(shapes) - set(names)
     if unknown:
         raise job.refuse(
             f"--shape: the module has no input {sorted(unknown)[0]!r}", f"one of: {', '.join(names)}", "ConfigError"
         )
-    missing = [name for name in names if name not in job.shapes]
+    missing = [name for name in names if name not in shapes]
     if missing:
         said = " ".join(f"--shape {name}=Nx224x224x3" for name in missing[:3])
         raise job.refuse("the shape of its input is not known", f"give it, as in {said}", "ConfigError")
-    return [list(job.shapes[name]) for name in names]
+    return [list(shapes[name]) for name in names]
 
 
 def _inference(made: Any) -> dict[str, bool]:

@@ -113,7 +113,7 @@ def _feeds(job: Any, model: Any, config: Any, torch: Any) -> tuple[dict[str, Any
     """Return the inputs that the model's main argument calls for, and their free axes."""
     name = model.main_input_name
     vision = getattr(config, "vision_config", config)
-    given = job.shapes.get(name)
+    given = job.shapes_of([name]).get(name)
     if given:
         shape = [2 if axis == 0 else _LENGTH if isinstance(dim, str) else dim for axis, dim in enumerate(given)]
         free = {name: {a: (d if a else "N") for a, d in enumerate(given) if isinstance(d, str)}}

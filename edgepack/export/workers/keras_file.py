@@ -162,13 +162,17 @@ def _preprocessing(function: Any, model: Any) -> dict[str, Any]:
 
 
 def _specs(job: Any, keras: Any, model: Any) -> tuple[list[Any], list[str]]:
-    specs, names = [], []
+    specs = []
+    names = [
+        (tensor.name or f"input_{index}").partition(":")[0].replace("/", "_")
+        for index, tensor in enumerate(model.inputs)
+    ]
+    shapes = job.shapes_of(names)
     for index, tensor in enumerate(model.inputs):
-        name = (tensor.name or f"input_{index}").partition(":")[0].replace("/", "_")
-        given = job.shapes.get(name) or (job.shapes.get("input") if len(model.inputs) == 1 else None)
+        name = names[index]
+        given = shapes.get(name) or (shapes.get("input") if len(names) == 1 else None)
         shape = [None if isinstance(d, str) else d for d in given] if given else list(tensor.shape)
         specs.append(keras.InputSpec(shape=(None, *shape[1:]), dtype=str(tensor.dtype), name=name))
-        names.append(name)
     return specs, names
 
 

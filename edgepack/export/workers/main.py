@@ -14,6 +14,7 @@ import importlib.util
 import json
 import os
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,16 @@ class Job:
     def sibling(name: str) -> Any:
         """Return another file of this folder as a module."""
         return load(Path(__file__).with_name(f"{name}.py"))
+
+    def shapes_of(self, names: Sequence[str]) -> dict[str, list[Any]]:
+        """Return the shapes that the user gave by input; one without a name is that of the only input."""
+        if "" in self.shapes and len(names) != 1:
+            raise self.refuse(
+                "--shape: the model has several inputs, and no name says for which",
+                f"known: {', '.join(names)}",
+                "ConfigError",
+            )
+        return {name or names[0]: shape for name, shape in self.shapes.items()}
 
     def describe(self, framework: str, title: str, *packages: str) -> None:
         """Say which framework the source is of, what it is, and whose versions count."""

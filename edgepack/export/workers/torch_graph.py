@@ -141,7 +141,7 @@ def picture_feeds(job: Any, module: Any, names: list[str]) -> tuple[dict[str, An
     import torch
 
     if job.shapes:
-        known = dict(job.shapes)
+        known = job.shapes_of(names)
         unknown = set(known) - set(names)
         if unknown:
             raise job.refuse(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from edgepack.base.shapes import by_input
 from edgepack.base.stage import stage
 from edgepack.data.recipes import load_recipe
 from edgepack.data.rows import rows_file
@@ -220,7 +221,8 @@ def fix_inputs(runner: StageRunner, model: OnnxModel, shapes: Shapes, constants:
         title = ", ".join(f"{name}={value}" for name, value in constants.items())
         model = runner.run(set_inputs, model, constants, title=title)
     known = {spec.name: spec.shape for spec in model.inputs}
-    given = {name: shape for name, shape in shapes.items() if len(shape) == len(known.get(name, ()))}
+    named = by_input(shapes, tuple(known))
+    given = {name: shape for name, shape in named.items() if len(shape) == len(known.get(name, ()))}
     batches = {known[name][0] for name, shape in given.items() if shape and shape[0] == 1} - {UNNAMED}
     fixed = {name: _without_batch(shape, known[name], batches) for name, shape in given.items()}
     return freeze_shapes(runner, model, fixed) if fixed else model
