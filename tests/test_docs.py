@@ -44,14 +44,10 @@ def pages_before(name: str) -> list[str]:
     return [page.after, *pages_before(page.after)] if page.after is not None else []
 
 
-# Pages that make test runs; the commands of the others train, tune or build for too long, and make test-all runs them.
-SHORT = ("README.md", "docs/data-and-recipes.md", "docs/python-api.md")
-
-
+# Their commands train, tune and build, and each page goes on from what the quickstart built: make test-all runs them.
 def parameters() -> list[object]:
     names = sorted((name for name in PAGES if of_kind(name, PROGRAMS)), key=lambda name: len(pages_before(name)))
-    marks = {name: [pytest.mark.slow, *([] if name in SHORT else [pytest.mark.long])] for name in names}
-    return [pytest.param(name, marks=marks[name]) for name in names]
+    return [pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long]) for name in names]
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

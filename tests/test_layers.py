@@ -108,7 +108,13 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def outside(names: Iterator[str]) -> set[str]:
+@functools.cache
+def imported(path: Path) -> frozenset[str]:
+    """Return what a module imports, also inside functions and for type checkers."""
+    return frozenset(imports(parsed(path)))
+
+
+def outside(names: Iterable[str]) -> set[str]:
     """Return the packages among ``names`` that are neither edgepack's nor the standard library's."""
     tops = {name.partition(".")[0] for name in names}
     return tops - set(sys.stdlib_module_names) - {"edgepack"}
@@ -145,7 +151,7 @@ def test_every_module_has_its_layer() -> None:
 
 def upward(path: Path) -> set[str]:
     """Return what a module imports from a part that is not below its own; the names that ``edgepack`` exports aside."""
-    names = imports(parsed(path) if path != ROOT / "__init__.py" else without_types(parsed(path)))
+    names = imported(path) if path != ROOT / "__init__.py" else frozenset(imports(without_types(parsed(path))))
     others = {name: name.split(".")[1] for name in names if name.startswith("edgepack.")}
     mine = part(path)
     return {name for name, other in others.items() if other in RANK and other != mine and RANK[other] >= RANK[mine]}
@@ -158,7 +164,7 @@ def test_no_module_imports_sideways_or_upward() -> None:
 def test_no_modules_import_each_other_in_a_circle() -> None:
     names = {dotted(path): path for path in modules()}
     del names["edgepack"]  # it names what programs may import, for type checkers
-    graph = {name: {m for m in map(module_of(names), imports(parsed(path))) if m} for name, path in names.items()}
+    graph = {name: {m for m in map(module_of(names), imported(path)) if m} for name, path in names.items()}
     try:
         graphlib.TopologicalSorter({name: others - {name} for name, others in graph.items()}).prepare()
     except graphlib.CycleError as error:
@@ -173,16 +179,16 @@ def engines_named(tree: ast.AST) -> set[str]:
     return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in ENGINES.own}
 
 
-def engines_imported(tree: ast.AST) -> set[str]:
-    """Return the engines of which ``tree`` imports a module."""
-    parts = (name.split(".") for name in imports(tree) if name.startswith("edgepack.engines."))
+def engines_imported(names: Iterable[str]) -> set[str]:
+    """Return the engines of which a module is imported."""
+    parts = (name.split(".") for name in names if name.startswith("edgepack.engines."))
     return {found for _, _, found, *_ in parts if found in ENGINES.own}
 
 
 def test_no_engine_is_named_or_imported_outside_engines() -> None:
     outer = [path for path in modules() if part(path) != "engines"]
     assert set(violations(lambda path: engines_named(parsed(path)), outer)) == set(NAMES_AN_ENGINE)
-    assert violations(lambda path: engines_imported(parsed(path)), outer) == {}
+    assert violations(lambda path: engines_imported(imported(path)), outer) == {}
 
 
 def test_an_engine_is_one_folder_and_one_line() -> None:
@@ -190,7 +196,7 @@ def test_an_engine_is_one_folder_and_one_line() -> None:
     assert folders == set(ENGINES.own)
     for name in folders:
         assert ENGINES.own[name] == f"edgepack.engines.{name}.facts:ENGINE"
-        assert outside(imports(parsed(ROOT / "engines" / name / "facts.py"))) == set()
+        assert outside(imported(ROOT / "engines" / name / "facts.py")) == set()
 
 
 def test_every_reference_of_an_engines_record_is_there() -> None:
@@ -207,7 +213,7 @@ def test_every_reference_of_an_engines_record_is_there() -> None:
 
 def test_the_rules_for_engines_would_see_a_violation() -> None:
     tree = ast.parse("from edgepack.engines.tvm import engine\nif name == 'openvino':\n    pass")
-    assert engines_imported(tree) == {"tvm"}
+    assert engines_imported(imports(tree)) == {"tvm"}
     assert engines_named(tree) == {"openvino"}
 
 
@@ -228,7 +234,7 @@ def test_the_lowest_modules_import_the_standard_library_only() -> None:
 
 def test_only_the_command_line_knows_click() -> None:
     others = [path for path in modules() if part(path) != "cli"]
-    assert violations(lambda path: outside(imports(parsed(path))) & {"click", "rich"}, others) == {}
+    assert violations(lambda path: outside(imported(path)) & {"click", "rich"}, others) == {}
 
 
 def test_no_package_exports_what_another_module_defines() -> None:

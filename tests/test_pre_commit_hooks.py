@@ -44,6 +44,7 @@ def test_every_hook_installs_an_extra_that_there_is_and_says_what_it_does(hooks:
         assert hook["description"].endswith(".")
 
 
+@pytest.mark.slow
 def test_profiles_are_checked_and_every_bad_one_is_named(hooks: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "targets").mkdir()
     files = {
@@ -62,6 +63,7 @@ def test_profiles_are_checked_and_every_bad_one_is_named(hooks: dict[str, dict[s
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 def test_models_are_checked_against_the_target_of_the_arguments(
     hooks: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:

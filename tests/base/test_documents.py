@@ -95,6 +95,7 @@ class Outer:
 # --- back and forth ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.data())
 def test_every_value_that_flows_between_stages_comes_back_equal(data: st.DataObject) -> None:

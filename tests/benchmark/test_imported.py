@@ -93,6 +93,7 @@ def test_another_percentile_is_not_called_the_median(tmp_path):
     assert found.options.threads == 2
 
 
+@pytest.mark.slow
 def test_what_benchmark_app_writes_here_is_read(tmp_path):
     program = shutil.which("benchmark_app", path=str(Path(sys.executable).parent))
     if program is None:

@@ -142,6 +142,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["weights"]
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_bundle(tmp_path):
     """A child packs and opens 400 MB and reports how much its peak memory grew."""
     code = """
@@ -361,6 +362,7 @@ def opens(path: Path, data: bytes) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_any_changed_byte_is_found(bundle_path, tmp_path):
     """Every structural byte matters, so no change at all may go through."""
     good, chance = bundle_path.read_bytes(), random.Random(20)

@@ -49,6 +49,7 @@ def test_it_is_cyclonedx_1_6(document):
     assert "timestamp" not in json.dumps(document)
 
 
+@pytest.mark.slow
 def test_it_keeps_the_schema_of_cyclonedx(document):
     validation = pytest.importorskip("cyclonedx.validation.json", reason="cyclonedx-python-lib is not installed")
     schema = pytest.importorskip("cyclonedx.schema")

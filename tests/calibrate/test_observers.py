@@ -222,6 +222,7 @@ def test_any_values_give_a_finite_range(values, observer, percentile):
     assert 0 <= found.magnitude <= np.abs(values).max()
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @example(1459, 0.5)  # costs that are equal but for rounding
 @example(2184503, 2.0)  # a range around one value of 500 had an entropy of zero

@@ -55,6 +55,7 @@ def rows(folder: Path) -> dict[str, str]:
     return {row["target"]: row["status"] for row in built}
 
 
+@pytest.mark.slow
 def test_what_lacks_is_said_with_the_line_to_type(desk: Path) -> None:
     ran = run(desk, "build", "net.onnx", "--data", "pictures", "--precision", "int8")
     assert ran.returncode == 2
@@ -63,6 +64,7 @@ def test_what_lacks_is_said_with_the_line_to_type(desk: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_commands_and_no_edit_lead_to_verified_int8_bundles(desk: Path) -> None:
     """Also for an engine that compiles for known shapes only: the recipe's size is taken."""
     assert run(desk, "recipes", "suggest", "net.onnx", "--size", "64", "-o", "own.toml").returncode == 0

@@ -99,6 +99,7 @@ def free_classifier(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_recipe_that_fits_the_model_is_chosen_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()

@@ -271,6 +271,7 @@ except DataError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_compressed_array_in_fortran_order_is_not_expanded_whole(tmp_path: Path) -> None:
     path = bomb(tmp_path / "x.npz", (1000, 400_000), fortran=True, zeros=400_000_000)
     assert path.stat().st_size < 1_000_000
@@ -278,11 +279,13 @@ def test_a_compressed_array_in_fortran_order_is_not_expanded_whole(tmp_path: Pat
     assert "is compressed and takes 400000128 bytes at once" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_compressed_sample_has_a_limit(tmp_path: Path) -> None:
     done = limited_to(900 << 20, _READ, bomb(tmp_path / "x.npz", (1, 400_000_000), zeros=400_000_000))
     assert "is compressed and takes 400000000 bytes at once" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_compressed_array_in_c_order_is_read_row_by_row(tmp_path: Path) -> None:
     done = limited_to(900 << 20, _READ, bomb(tmp_path / "x.npz", (1000, 400_000), zeros=400_000_000))
     assert (done.returncode, done.stdout) == (0, ""), done.stderr

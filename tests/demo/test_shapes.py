@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from edgepack.data.geometry import frame_of
 from edgepack.data.recipes import load_recipe
@@ -30,6 +31,7 @@ def test_samples_are_labelled_and_the_recipe_fits(tmp_path: Path) -> None:
     assert {int(n) for label in read_any_labels(parts[1]) for n in label.numbers} == {0, 1, 2}
 
 
+@pytest.mark.slow
 def test_what_the_network_is_trained_to_answer_is_the_labels(tmp_path: Path) -> None:
     """The maps that it learns, read by the recipe's decoder, are the boxes of the same scenes."""
     write_shapes(tmp_path)

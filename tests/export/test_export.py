@@ -98,6 +98,7 @@ def test_runs_as_a_stage_in_a_child_process(tmp_path: Path) -> None:
     assert typing.get_type_hints(export)["return"] is OnnxModel
 
 
+@pytest.mark.slow
 def test_a_crash_in_the_users_code_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "crash.py").write_text("import os\ndef make():\n    os.kill(os.getpid(), 11)\n")
     with pytest.raises(EdgepackError, match="SIGSEGV"):

@@ -87,6 +87,7 @@ def test_layers_inside_control_flow(tmp_path: Path) -> None:
     assert found.parameters == 16
 
 
+@pytest.mark.slow
 def test_multiply_adds_of_a_real_network(assets: Path, tmp_path: Path) -> None:
     """Forward hooks on the torch module's convolutions and linear layer count the same multiply-adds."""
     from edgepack.graph.prepare import prepare

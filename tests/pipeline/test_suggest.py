@@ -28,6 +28,7 @@ def test_a_file_is_looked_at(tmp_path: Path) -> None:
     assert "no recipe is suggested" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_what_is_found_is_printed(tmp_path: Path) -> None:
     model = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>
@@ -68,6 +69,7 @@ def free_network(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_size_that_the_model_takes_is_proposed(tmp_path: Path) -> None:
     path = free_network(tmp_path / "net.onnx")
     first = suggest_recipes(path)[0]
@@ -83,6 +85,7 @@ def test_a_size_is_for_models_that_have_none(tmp_path: Path) -> None:
         suggest_recipes(write_detector(tmp_path / "shapes.onnx"), (64, 64))
 
 
+@pytest.mark.slow
 def test_a_free_size_leads_to_a_recipe_by_one_command(tmp_path: Path) -> None:
     free_network(tmp_path / "net.onnx")
     words = [sys.executable, "-m", "edgepack", "recipes", "suggest", "net.onnx", "-o", "own.toml", "--size", "64x96"]

@@ -92,6 +92,7 @@ def test_caches_are_read_from_a_recorded_tree(tmp_path):
     assert roof.cache_bytes(tmp_path / "absent") == ()
 
 
+@pytest.mark.slow
 def test_the_kernels_of_this_host_make_peaks(monkeypatch):
     """Real kernels of every engine that is installed, each for an instant: what they did is what was counted."""
     monkeypatch.setattr(roof, "_TRIAL_S", 0.0)

@@ -179,6 +179,7 @@ def test_a_manifest_that_is_cut_off_is_said(registry: Faulty, tmp_path: Path) ->
         got(registry, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["/manifests/", "/blobs/"])
 def test_an_answer_that_trickles_is_given_up(
     registry: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str

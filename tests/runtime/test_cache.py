@@ -199,6 +199,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path / "home" / ".cache" / "edgepack" / "payloads"
 
 
+@pytest.mark.slow
 def test_many_processes_at_once(bundle_path):
     """They all unpack the same bundle into an empty cache; each must find a whole model."""
     code = "import sys; from pathlib import Path; from edgepack.runtime.verify import verify; "

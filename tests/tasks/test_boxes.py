@@ -37,6 +37,7 @@ def boxes(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return from_centers(centers), random.integers(0, 40, n) / 40, random.integers(0, 3, n)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 400), st.integers(0, 1000), st.floats(0, 1), st.booleans())
 def test_suppression_is_torchvisions_definition(n: int, seed: int, iou: float, aware: bool) -> None:

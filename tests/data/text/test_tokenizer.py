@@ -78,6 +78,7 @@ def test_places_are_those_of_the_package(text):
     assert list(ours.encode(text, None).places) == theirs.encode(text).offsets
 
 
+@pytest.mark.slow
 def test_only_characters_newer_than_the_crates_tables_are_told_apart():
     """Each but the ideographs, between two letters: the 500 that differ are marks and signs of Unicode 9 and later."""
     ours, theirs = pair({})

@@ -50,6 +50,7 @@ def test_a_dla_needs_low_precision_and_is_named(save: Save, tmp_path: Path) -> N
     assert read_recipe(tmp_path / "yes").dla_core == 1
 
 
+@pytest.mark.slow
 def test_large_weights_lie_beside_the_model(save: Save, jetson: Target, tmp_path: Path) -> None:
     weights = {"w": np.ones((4096, 4200), np.float32)}
     node = helper.make_node("MatMul", ["x", "w"], ["y"], "product")

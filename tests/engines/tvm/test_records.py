@@ -157,6 +157,7 @@ def add_many(folder: str, first: int, together: Any) -> None:
         records.add(record(replace(POINTWISE, outputs=n)))
 
 
+@pytest.mark.slow
 def test_several_processes_add_to_one_file(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(3)

@@ -85,6 +85,7 @@ def shape_changes(step: str) -> bool:
     return step in ("pad", "mean_keep")
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.sampled_from(STEPS), min_size=1, max_size=14))
 def test_a_random_nhwc_graph_computes_the_same_after_all_passes(seed: int, steps: list[str]) -> None:
@@ -98,6 +99,7 @@ def test_a_random_nhwc_graph_computes_the_same_after_all_passes(seed: int, steps
     assert count(proto, "Transpose") <= count(b.model(), "Transpose")
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),

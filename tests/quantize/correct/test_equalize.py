@@ -259,6 +259,7 @@ def test_even_channels_are_left_alone(tmp_path: Path) -> None:
     assert equalize(make_plan(model, minmax_ranges(model, feeds), RULES), feeds) is None
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(maker=graphs(), seed=st.integers(0, 3))
 def test_the_whole_step_on_random_graphs_leaves_the_float_model_as_it_was(

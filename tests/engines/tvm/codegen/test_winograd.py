@@ -38,6 +38,7 @@ def plain(x: np.ndarray, weights: np.ndarray, padding: tuple[int, int, int, int]
     return np.einsum("byzkij,oijk->byzo", windows, weights.astype(np.float64))
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(
     size=st.tuples(st.integers(3, 8), st.integers(3, 8)),
