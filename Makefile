@@ -44,7 +44,9 @@ demo: $(READY)
 # In two processes, each file in one of them. 'test' leaves out what is marked long (minutes each), 'test-fast' also what
 # is marked slow, 'test-all' only what has a target of its own: test-install, test-browser, test-notebook, and
 # what test-device, test-serving, test-cluster and test-cpp have of every kill, of load, of several machines and compilers.
-PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+# Bytecode is kept also where PYTHONDONTWRITEBYTECODE is set: else each of the thousands of processes that the tests start
+# compiles the package again, and each of the two all tests.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(PYTEST) -m "not long and not own"
