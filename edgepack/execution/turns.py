@@ -41,6 +41,29 @@ def turn(folder: Path, *, alone: bool) -> Iterator[None]:
 
 
 @contextmanager
+def alone_in(out: Path, folder: Path) -> Iterator[None]:
+    """Wait until no other stage works in the folder ``out``; ``folder`` is that of the turns."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"out-{hashlib.sha256(os.fsencode(out)).hexdigest()[:8]}.log"
+    while True:
+        with _locked(file, fcntl.LOCK_EX) as handle:
+            if not _is_at(handle, file):  # whoever was here before has removed it
+                continue
+            try:
+                yield
+            finally:
+                file.unlink(missing_ok=True)
+            return
+
+
+def _is_at(handle: int, file: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
 def _locked(file: Path, kind: int) -> Iterator[int]:
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:

@@ -8,13 +8,14 @@ is: one with another edgepack, Python or package, or on another processor, is na
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import secrets
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,8 +34,11 @@ _LOG = logging.getLogger(__name__)
 _LOOK_S = 5.0  # how often it is asked whether workers that a task may run on are left
 _LOOK_AFTER_S = 3.0  # how often workers of this machine are looked after
 _WAIT_S = 60.0  # for a first worker, and for one again after all have died
+_ANSWER_S = 60.0  # for what the scheduler or a worker is asked besides stages: one that is stopped says nothing
+_CONNECT_S = 30.0  # for a connection to the scheduler that was lost to come again
+_ASK_AGAIN_S = 60.0  # when a worker that did not say what it is is asked again
 _SILENT_S = 60.0  # after which a worker of this machine that says nothing counts as lost
-_DEATHS = 8  # of workers while they ran a task, after which it is at fault
+_DEATHS = 8  # times that a task was lost, mostly with its worker, after which it is at fault
 _MOST_LOCAL = 256
 
 
@@ -65,6 +69,7 @@ class Cluster:
         self._good: dict[str, WorkerFacts] = {}
         self._shares: dict[str, Share] = {}
         self._full: set[str] = set()
+        self._silent: dict[str, float] = {}
         self._refused: set[str] = set()
         turns.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         turns.mkdir(exist_ok=True, mode=0o755)
@@ -82,8 +87,8 @@ class Cluster:
     @property
     def lanes(self) -> int:
         """The number of stages that run at once, and one for what is done between them."""
-        counts: dict[str, int] = self._client.nthreads()
-        return max(1, sum(counts.get(address, 1) for address in self._good)) + 1
+        there = self._there()
+        return max(1, sum(there[address]["nthreads"] if address in there else 1 for address in self._good)) + 1
 
     def workers(self) -> dict[str, WorkerFacts]:
         """Return the workers that may be given stages now, new ones among them; wait where there is none.
@@ -93,12 +98,7 @@ class Cluster:
         deadline = time.monotonic() + _WAIT_S
         with self._lock:
             while True:
-                self._need_scheduler()
-                try:
-                    self._ask_new()
-                except OSError:
-                    self._need_scheduler()
-                    raise
+                self._ask_new()
                 if self._look_after():
                     deadline = time.monotonic() + _WAIT_S
                 if self._good:
@@ -119,37 +119,84 @@ class Cluster:
         return self._refill()
 
     def _need_scheduler(self) -> None:
-        """Raise ``ToolchainError`` when the scheduler is gone."""
+        """Let a connection that was lost come again. Raise ``ToolchainError`` when the scheduler is gone."""
+        deadline = time.monotonic() + _CONNECT_S
+        while self._client.status == "connecting" and time.monotonic() < deadline:
+            time.sleep(0.1)
         if self._client.status != "running":
-            self.gone = True
-            raise gone()
+            raise self._lost()
+
+    def _lost(self) -> ToolchainError:
+        self.gone = True
+        return gone()
+
+    def _answered(self, question: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Return the answer to a question of dask's; ask again where the connection was lost meanwhile.
+
+        Raises ``ToolchainError`` when the scheduler is gone, or does not answer.
+        """
+        for _ in range(_DEATHS):
+            self._need_scheduler()
+            try:
+                return self._client.sync(question, *arguments, callback_timeout=_ANSWER_S, **named)
+            except TimeoutError:  # which is an OSError
+                break
+            except OSError:
+                time.sleep(0.2)
+        raise self._lost()
+
+    def _there(self) -> dict[str, dict[str, Any]]:
+        """Return what the scheduler knows of its workers, by their addresses.
+
+        (The client's own ``scheduler_info`` may answer with what it looked up by itself meanwhile, which is no worker.)
+        """
+        found: dict[str, dict[str, Any]] = self._answered(self._client.scheduler.identity, n_workers=-1)["workers"]
+        return found
 
     def _ask_new(self) -> None:
         """Ask workers that were not there before what they are, and forget those that are gone."""
-        known = {address: info["name"] for address, info in self._client.scheduler_info(-1)["workers"].items()}
-        self._good = {address: facts for address, facts in self._good.items() if address in known}
-        new = [address for address in known if address not in self._good]
-        if not new:
-            return
-        found = self._client.run(worker_facts, *self._asked, workers=new, on_error="return")
+        there = self._there()
+        self._good = {address: facts for address, facts in self._good.items() if address in there}
+        asked = self._silent = {address: since for address, since in self._silent.items() if address in there}
+        now = time.monotonic()
+        new = [a for a in there if a not in self._good and now - asked.get(a, -_ASK_AGAIN_S) >= _ASK_AGAIN_S]
+        found = self._answered(self._facts_of, new) if new else {}
         for address, facts in found.items():
-            if isinstance(facts, OSError):
-                continue  # it went away while it was asked
+            if isinstance(facts, OSError):  # it went away while it was asked, or is stopped
+                self._silent[address] = time.monotonic()
+                if isinstance(facts, TimeoutError):
+                    self._note(f"worker {there[address]['name']} does not answer; it is given nothing until it does")
+                continue
             why = facts.differs(self._here) if isinstance(facts, WorkerFacts) else f"it has no edgepack ({facts})"
             if why is None:
                 self._good[address] = facts
-            elif (said := f"worker {known[address]}: {why}") not in self._refused:
+            elif (said := f"worker {there[address]['name']}: {why}") not in self._refused:
                 self._refused.add(said)
                 self._note(f"{said}; it is given nothing")
-        self._share()
+        self._share(there)
 
-    def _share(self) -> None:
-        """Divide each machine among its workers anew."""
-        shares = shares_of(self._good, self._client.nthreads(), self._shares)
-        new = {a: share.gpu for a, share in shares.items() if share.gpu is not None and a not in self._shares}
-        if new:
-            self._client.run(take_gpu, new, workers=list(new), on_error="ignore")
-        self._shares = shares
+    async def _facts_of(self, addresses: list[str]) -> dict[str, Any]:
+        """Return the facts of each worker, or what came in their place: one that is silent keeps no other one."""
+
+        async def one(address: str) -> Any:
+            question = self._client.run(worker_facts, *self._asked, workers=[address], on_error="return")
+            try:
+                return (await asyncio.wait_for(question, _ANSWER_S / 2))[address]
+            except Exception as error:
+                return error
+
+        return dict(zip(addresses, await asyncio.gather(*map(one, addresses)), strict=True))
+
+    def _share(self, there: Mapping[str, Mapping[str, Any]]) -> None:
+        """Divide each machine among its workers anew; one that could not be told its GPU is told the next time."""
+        lost = [a for a, share in self._shares.items() if share.gpu and a in there and not _has_gpu(there[a])]
+        if not lost and self._shares.keys() == self._good.keys():
+            return
+        threads = {address: int(info["nthreads"]) for address, info in there.items()}
+        shares = shares_of(self._good, threads, self._shares)
+        untold = {a: share.gpu for a, share in shares.items() if a in lost or a not in self._shares}
+        told = self._answered(self._client.run, take_gpu, untold, workers=list(untold), on_error="ignore")
+        self._shares = {a: share for a, share in shares.items() if a in told or a not in untold}
 
     def call(
         self,
@@ -198,7 +245,7 @@ class Cluster:
         if answer is not None:
             return answer
         raise ChildError(
-            f"{known.name}: {_DEATHS} workers died while they ran it",
+            f"{known.name}: {_DEATHS} workers died while they ran it, or lost it",
             log="",
             hint="see the logs of the workers; one that runs out of memory is ended",
         )
@@ -229,30 +276,48 @@ class Cluster:
         return bool(set(self._good) - self._full)
 
     def _ask(self, task: dict[str, Any], allowed: list[str]) -> dict[str, Any] | None:
-        """Return the answer of a worker; None where those that were asked are gone."""
+        """Return the answer of a worker; None where those that were asked are gone, or dask has dropped the task.
+
+        (By dask's own futures: of a ``concurrent.futures`` one nobody can say whether the time is over, for which an
+        answer was waited, or the task has failed by its own.)
+        """
         from distributed import CancelledError
         from distributed.scheduler import KilledWorker
 
-        resources = {GPU_RESOURCE: 1} if task["gpu"] else None
-        pool = self._client.get_executor(
-            pure=False, workers=allowed, allow_other_workers=False, retries=2, resources=resources
-        )
-        future = pool.submit(run_task, task)
-        while True:
-            try:
-                answer: dict[str, Any] = future.result(timeout=_LOOK_S)
-            except TimeoutError:
-                self._need_scheduler()
-                if not set(allowed) & set(self._client.scheduler_info(-1)["workers"]):
-                    future.cancel()
-                    return None
-            except KilledWorker:
-                return None
-            except CancelledError:
-                self.gone = True
-                raise gone() from None
-            else:
-                return answer
+        future = self._client.submit(
+            run_task, task, pure=False, workers=allowed, allow_other_workers=False, retries=2,
+            resources={GPU_RESOURCE: 1} if task["gpu"] else None,
+        )  # fmt: skip
+        try:
+            while True:
+                try:
+                    failed = future.exception(timeout=_LOOK_S)
+                    if failed is None:
+                        answer: dict[str, Any] = future.result(timeout=_ANSWER_S)
+                        return answer
+                except TimeoutError:
+                    if not self._may_run(task, allowed):
+                        return None
+                    continue
+                raise failed
+        except KilledWorker:
+            return None
+        except CancelledError as error:
+            _LOG.info("dask dropped a task: %s", error)
+            self._need_scheduler()  # a connection that is lost drops them all
+            return None
+        finally:
+            future.release()
+
+    def _may_run(self, task: Mapping[str, Any], allowed: list[str]) -> bool:
+        """Say whether one of the workers that a task was handed to is still there, and has what it was chosen for."""
+        there = self._there()
+        return any(a in there and (not task["gpu"] or _has_gpu(there[a])) for a in allowed)
+
+
+def _has_gpu(worker: Mapping[str, Any]) -> bool:
+    """Say whether a worker is known to have a GPU for stages; one that was started again on its port has none."""
+    return bool(worker["resources"].get(GPU_RESOURCE))
 
 
 def gone() -> ToolchainError:

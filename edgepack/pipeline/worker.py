@@ -15,7 +15,7 @@ from edgepack.base import documents
 from edgepack.calibrate.checkpoint import CHECKPOINT
 from edgepack.device.host import host_facts
 from edgepack.execution import child, modules
-from edgepack.execution.turns import machine_id, turn
+from edgepack.execution.turns import alone_in, machine_id, turn
 
 GPU_RESOURCE = "edgepack-gpu"
 
@@ -121,13 +121,18 @@ async def take_gpu(gpus: Mapping[str, str | None], dask_worker: Any) -> None:
 
 
 def run_task(task: dict[str, Any]) -> dict[str, Any]:
-    """Run a stage in a child of this worker, when it is its turn on this machine; return what it answered, as JSON."""
+    """Run a stage in a child of this worker, when it is its turn on this machine; return what it answered, as JSON.
+
+    A stage that was handed out again because a connection was lost may still run where it was, into the same folder: it
+    is waited for, before the turn is, so that who waits holds nobody up.
+    """
     module, _, name = task["function"].partition(":")
     function = child.find_function(module, name)
-    _clean(Path(task["out"]))
+    out, turns = Path(task["out"]), Path(task["turns"])
     said: list[str] = []
     try:
-        with turn(Path(task["turns"]), alone=task["alone"]):
+        with alone_in(out, turns), turn(turns, alone=task["alone"]):
+            _clean(out)
             result = child.call(
                 function,
                 *child.decoded(function, task["arguments"]),

@@ -9,7 +9,7 @@ import threading
 import time
 from pathlib import Path
 
-from edgepack.execution.turns import machine_id, turn
+from edgepack.execution.turns import alone_in, machine_id, turn
 
 
 def test_this_machine_has_one_name() -> None:
@@ -63,3 +63,24 @@ def test_a_killed_process_gives_its_turn_back(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         with turn(tmp_path, alone=True):
             pass
+
+
+def test_two_stages_work_in_one_folder_after_each_other(tmp_path: Path) -> None:
+    """As one that was handed out again while it still runs where it was; others do not wait for it."""
+    order: list[str] = []
+
+    def works(name: str, out: Path) -> None:
+        with alone_in(out, tmp_path / "turns"):
+            order.append(f"{name} begins")
+            time.sleep(0.1)
+            order.append(f"{name} ends")
+
+    with alone_in(tmp_path / "other", tmp_path / "turns"):
+        threads = [threading.Thread(target=works, args=(name, tmp_path / "out")) for name in "abc"]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+    assert [line.split()[1] for line in order] == ["begins", "ends"] * 3
+    assert all(order[i][0] == order[i + 1][0] for i in (0, 2, 4))
+    assert not list((tmp_path / "turns").iterdir())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from edgepack.base.stage import stage
 from edgepack.errors import DataError, StorageError
@@ -73,3 +75,20 @@ def fills(number: int, diary: str, out: Path) -> Made:
         raise StorageError("no space left while writing half")
     (out / f"half-{os.getppid()}").unlink()
     return Made(out, number)
+
+
+@dataclass
+class _Double:
+    before: Callable[[int], None] = lambda _: None
+    began: list[str] = field(default_factory=list)
+
+
+DOUBLE = _Double()
+
+
+def stand_in(task: dict[str, Any]) -> dict[str, Any]:
+    """Take the place of ``run_task`` in a worker of this process: call ``DOUBLE.before`` with how many have begun."""
+    DOUBLE.began.append(task["out"])
+    DOUBLE.before(len(DOUBLE.began))
+    number = task["arguments"][0]
+    return {"result": {"path": "x", "number": number if isinstance(number, int) else 0}, "said": []}

@@ -243,6 +243,7 @@ def test_a_worker_runs_stages_where_the_build_runs(scheduler: Any, monkeypatch: 
 def test_a_scheduler_that_dies_ends_the_build_with_what_to_do(scheduler: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     address, folder, running = scheduler
     monkeypatch.setattr(module, "_LOOK_S", 0.5)
+    monkeypatch.setattr(module, "_CONNECT_S", 1.0)
     running.append(dask(folder, "worker", address, *WORKER, "good"))
 
     def kill_after_one() -> None:
