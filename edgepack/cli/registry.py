@@ -47,11 +47,15 @@ def push(bundle: Path, reference: str, repositories: tuple[str, ...], as_json: b
     help="Ask this registry for layers first (repeatable; or EDGEPACK_MIRRORS, with spaces between).",
 )  # fmt: skip
 @options("json")
-def pull(reference: str, out: Path | None, folder: str | None, mirrors: tuple[str, ...], as_json: bool) -> None:
+@click.pass_context
+def pull(
+    context: click.Context, reference: str, out: Path | None, folder: str | None, mirrors: tuple[str, ...],
+    as_json: bool,
+) -> None:  # fmt: skip
     """Bring a bundle from an OCI registry, or from a folder.
 
     Every byte is compared with its digest; what was cut off goes on where it was. A mirror is asked by digest alone:
-    which bundle a tag names is the registry's own word.
+    which bundle a tag names is the registry's own word. A folder has no mirrors.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Bar
@@ -63,8 +67,11 @@ def pull(reference: str, out: Path | None, folder: str | None, mirrors: tuple[st
     to = parse(folder) if folder is not None else None
     if to is not None and not isinstance(to, Folder):
         raise click.UsageError("--to is a folder, as oci:usb:1.0")
+    source = parse(reference)
+    if isinstance(source, Folder) and context.get_parameter_source("mirrors") is click.core.ParameterSource.ENVIRONMENT:
+        mirrors = ()  # they are set for whatever is pulled, and say nothing of a folder
     with Bar(make_console(), "pull") as bar:
-        found = run(parse(reference), out, to, progress=bar, mirrors=mirrors)
+        found = run(source, out, to, progress=bar, mirrors=mirrors)
     _answer(found, f"pulled {found.reference} to {found.bundle}", as_json)
 
 

@@ -143,6 +143,9 @@ class Cluster:
                 break
             except OSError:
                 time.sleep(0.2)
+            except Exception:  # as of a client that is closed meanwhile
+                self._need_scheduler()
+                raise
         raise self._lost()
 
     def _there(self) -> dict[str, dict[str, Any]]:
@@ -150,7 +153,8 @@ class Cluster:
 
         (The client's own ``scheduler_info`` may answer with what it looked up by itself meanwhile, which is no worker.)
         """
-        found: dict[str, dict[str, Any]] = self._answered(self._client.scheduler.identity, n_workers=-1)["workers"]
+        answer = self._answered(lambda: self._client.scheduler.identity(n_workers=-1))
+        found: dict[str, dict[str, Any]] = answer["workers"]
         return found
 
     def _ask_new(self) -> None:

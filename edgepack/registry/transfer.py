@@ -108,8 +108,15 @@ def pull(
 
     ``mirrors``, each ``HOST`` or ``HOST/PREFIX``, are asked for blobs before the registry is.
     Every blob is compared with its digest, the file with the sha256 that was pushed, and then opened as any bundle.
-    Raises ``RemoteError``, ``IntegrityError``, and ``BundleError`` for an artifact that is no bundle.
+    Raises ``RemoteError``, ``IntegrityError``, ``BundleError`` for an artifact that is no bundle, and ``ConfigError``
+    for a folder with mirrors or with ``to``.
     """
+    if isinstance(source, Folder) and (to is not None or mirrors):
+        what = "and is not pulled into another one" if to is not None else "and nothing of it comes from mirrors"
+        raise ConfigError(
+            f"{source} is a folder, {what}",
+            hint="copy it, or give --out" if to is not None else "leave out --mirror",
+        )
     layout = Layout(source.path) if isinstance(source, Folder) else (Layout(to.path) if to else cache_layout())
     moved = 0
     if isinstance(source, Folder):
@@ -131,8 +138,6 @@ def pull(
         layout.add_bytes(text)
         progress("pull", len(layers), len(layers))
     if to is not None:
-        if isinstance(source, Folder):
-            raise ConfigError(f"{source} is a folder already", hint="copy it, or give --out")
         layout.tag(to.tag, digest, len(text), ARTIFACT)
         return Moved(str(source), digest, str(to), "", moved, sum(layer.size for layer in layers))
     if out is None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate
 
 MOST = 16  # certificates in a bundle
-_MOST_BYTES = 256 << 10
-_MOST_DEPTH = 4
+MOST_BYTES = 256 << 10  # of a file of certificates
+MOST_DEPTH = 4  # certificates between a signer's and an authority
 _SECOND = timedelta(seconds=1)
 
 
@@ -56,6 +56,8 @@ def certified_keys(
 ) -> tuple[PublicKey, ...]:
     """Return the keys that one of ``authorities`` vouches for at ``now``; None is when each certificate began.
 
+    A key is one, however many certificates it has: a threshold counts keys.
+
     ``certificates`` are a stranger's. A signer's certificate is not an authority's, is for digital signatures, and its
     common name is one of ``names``, where there are any. What is anything else counts for nothing.
     """
@@ -67,13 +69,13 @@ def certified_keys(
         except Exception:  # of several kinds, by what is wrong: it vouches for nothing
             continue
     allowed = frozenset(names)
-    return tuple(
-        key
-        for leaf in loaded
-        if (key := _key_of(leaf)) is not None
-        and (not allowed or key.name in allowed)
-        and _is_vouched_for(leaf, loaded, authorities, now)
-    )
+    found: dict[str, PublicKey] = {}
+    for leaf in loaded:
+        key = _key_of(leaf)
+        if key is None or (allowed and key.name not in allowed) or not _is_vouched_for(leaf, loaded, authorities, now):
+            continue
+        found.setdefault(key.id, key)
+    return tuple(found.values())
 
 
 def key_ids(certificates: Sequence[bytes]) -> frozenset[str]:
@@ -86,7 +88,7 @@ def key_ids(certificates: Sequence[bytes]) -> frozenset[str]:
 def _read(path: Path) -> list[Certificate]:
     x509 = _tools()[1]
     try:
-        return list(x509.load_pem_x509_certificates(read_regular(path, _MOST_BYTES)))
+        return list(x509.load_pem_x509_certificates(read_regular(path, MOST_BYTES)))
     except FileNotFoundError:
         raise ConfigError(f"there is no file {path}", hint="give certificates in PEM, the signer's first") from None
     except (OSError, ValueError) as error:
@@ -122,7 +124,7 @@ def _is_vouched_for(
         verification.PolicyBuilder()
         .store(verification.Store(list(authorities)))
         .time(moment)
-        .max_chain_depth(_MOST_DEPTH)
+        .max_chain_depth(MOST_DEPTH)
         .extension_policies(ca_policy=authority, ee_policy=verification.ExtensionPolicy.permit_all())
         .build_client_verifier()
     )

@@ -76,9 +76,10 @@ def issue(
     signs: bool = True,
     curve: Any = None,
     issues: bool | None = None,
+    key: Any = None,
 ) -> Holder:
-    """Make a certificate; without ``by`` it is its own issuer."""
-    key = ec.generate_private_key(curve or ec.SECP256R1())
+    """Make a certificate, of ``key`` where it is given; without ``by`` it is its own issuer."""
+    key = key or ec.generate_private_key(curve or ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
     usage = dict.fromkeys(
         ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "crl_sign", "encipher_only",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from program import main
 from registry_server import REGISTRY, Faulty, distribution, login, send
 from small_bundles import small_bundle
 from ssh_server import free_port
@@ -158,6 +159,20 @@ def test_what_is_no_mirror_is_said(place: str) -> None:
 def test_a_mirror_may_have_a_prefix() -> None:
     assert mirrored(Reference("h", "a/b", "1"), "m:5000/docker/cache/") == Reference("m:5000", "docker/cache/a/b")
     assert mirrored(Reference("h", "a"), "m") == Reference("m", "a")
+
+
+def test_a_folder_has_no_mirrors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those that are asked for by name are refused, as nothing would come from them; not those of the environment."""
+    push(small_bundle(tmp_path), Folder(tmp_path / "usb"))
+    words = ["pull", f"oci:{tmp_path / 'usb'}", "--out", str(tmp_path / "got.edgepack")]
+    assert main([*words, "--mirror", "mirror.example.com"]) == ConfigError.exit_code
+    assert "is a folder, and nothing of it comes from mirrors" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "got.edgepack").exists()
+    monkeypatch.setenv("EDGEPACK_MIRRORS", "mirror.example.com")
+    assert main(words) == 0
+    assert (tmp_path / "got.edgepack").read_bytes() == (tmp_path / "small.edgepack").read_bytes()
 
 
 # --- mounts, in CNCF's distribution -----------------------------------------------------------------------------------

@@ -193,7 +193,7 @@ def test_a_folder_carries_bundles(tmp_path: Path) -> None:
     assert caught.value.hint == "its tags: 1, 2"
     with pytest.raises(ConfigError, match="has no tag"):
         pull(Folder(tmp_path / "nowhere"), tmp_path / "x")
-    with pytest.raises(ConfigError, match="is a folder already"):
+    with pytest.raises(ConfigError, match="is a folder, and is not pulled into another one"):
         pull(Folder(tmp_path / "moved", "1"), None, Folder(tmp_path / "other"))
 
 

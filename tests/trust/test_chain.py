@@ -71,6 +71,18 @@ def test_a_signer_cannot_issue() -> None:
     assert names([issue("a", SIGNER), SIGNER, MIDDLE]) == ["alice"]
 
 
+def test_a_key_that_is_certified_twice_is_one(device: Path, tmp_path: Path) -> None:
+    """Who had a certificate renewed signed for two, where two must have signed."""
+    again = issue("alice2", MIDDLE, key=SIGNER.key)
+    assert names([SIGNER, again, MIDDLE]) == ["alice"]
+    policy = json.loads(device.read_text())
+    device.write_text(json.dumps({**policy, "threshold": 2}))
+    with pytest.raises(TrustError, match="by 1 of the keys"):
+        admit(open_bundle(certified(tmp_path / "one", SIGNER, chain=(again, MIDDLE))))
+    bob = issue("bob", MIDDLE)
+    assert len(admit(open_bundle(certified(tmp_path / "two", SIGNER, bob))).signers) == 2
+
+
 def test_names_and_bytes_that_are_none() -> None:
     assert names([SIGNER, MIDDLE], names=["bob"]) == []
     assert certified_keys([b"", b"\x30\x80", b"x" * 5000, SIGNER.der()[:-5]], [ROOT.certificate], NOW) == ()
