@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-cluster bench-device bench-report \
+.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-build bench-cluster bench-device bench-report \
   bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
   test-install test-notebook test-serving test-signing test-tensorrt tvm-models lock clean
 .DELETE_ON_ERROR:
@@ -100,6 +100,12 @@ dist: $(READY)
 bench: $(READY)
 	$(BIN)/python benchmarks/run.py
 	$(BIN)/python benchmarks/believe.py $(BELIEVE)
+
+# What builds cost: CPU seconds of corrections and of whole builds by stage, peak memory with few and many samples, a build
+# in which nothing changed. Prints, and writes artifacts/build-cost.json. A part of it, in turn with another checkout:
+# make bench-build ARGUMENTS="corrections --models lite0 --beside ../before".
+bench-build: $(READY)
+	$(BIN)/python benchmarks/build_cost.py $(ARGUMENTS)
 
 # What workers bring and cost: 96 bundles serial, on two workers, and while these are killed 20 times (the same digests);
 # 200 tasks on 50 simulated workers; a merge of 1000 devices' statistics. Prints, and writes artifacts/cluster.json. A part

@@ -8,7 +8,6 @@ threads inside one run cost a third more CPU time for the same wall time.
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections import deque
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.parallel import usable_cores
 from edgepack.calibrate.instrument import first_line, open_session, reduced_names
 from edgepack.calibrate.statistics import Extremes, Statistics, extremes_of
 from edgepack.data.samples import read_samples, sample_names
@@ -66,7 +66,7 @@ def measure(
     total = len(job.samples.indices)
     if done >= total:
         return statistics
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     most = min(cores, _COUNTING_WORKERS) if job.histogram else cores
     workers = max(1, min(most, _BYTES_AT_ONCE // max(job.size_bytes, 1)))
     observer = _Observer(job, proto, statistics, max(1, cores // workers), scratch)

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.parallel import usable_cores
 from edgepack.device import jetson
 from edgepack.specs.target import Host, Target
 
@@ -229,12 +230,8 @@ def _arm_core(processor: Mapping[str, str]) -> str:
 
 def _cores(root: Path) -> int:
     """Return how many cores this process may use: its affinity, and the CPU quota of its control groups rounded up."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except (AttributeError, OSError):
-        cores = os.cpu_count() or 1
     quotas = [-(-quota // period) for quota, period in _quotas(root) if quota > 0 and period > 0]
-    return max(1, min([cores, *quotas]))
+    return max(1, min([usable_cores(), *quotas]))
 
 
 # --- control groups ---------------------------------------------------------------------------------------------------

@@ -42,6 +42,10 @@ _PIECE_BYTES = 1 << 20
 _LOOK_S = 0.1  # how often the parent looks whether the child is still alive: a grandchild may hold its pipe open
 _GRACE_S = 2.0  # for a child that has answered to end by itself
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# The threads of numpy's and scipy's OpenBLAS spin while they wait for each other: on a busy machine the inverse of a
+# 960 x 960 matrix took six times the CPU time of one thread. Stages use the cores by threads of their own; with one
+# thread the sums in a product also have one order, whatever the number of cores.
+_SINGLE = {"OPENBLAS_NUM_THREADS": "1"}
 
 
 def call(
@@ -169,7 +173,7 @@ def _child(request: Mapping[str, Any], log: Path, around: _Around) -> Iterator[t
                     stderr=output,
                     pass_fds=(writing,),
                     start_new_session=True,
-                    env={**os.environ, **_import_path(), **around.environment},
+                    env={**_SINGLE, **os.environ, **_import_path(), **around.environment},
                     cwd=around.folder,
                 )
             except OSError as error:

@@ -79,6 +79,15 @@ def test_the_function_runs_in_a_process_group_of_its_own(log: Path) -> None:
     assert folder == str(Path.cwd())
 
 
+def test_numpys_products_have_one_thread_unless_the_user_says_otherwise(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert call(functions.environment, "OPENBLAS_NUM_THREADS", log=log) == "1"
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "3")
+    assert call(functions.environment, "OPENBLAS_NUM_THREADS", log=log) == "3"
+
+
 def test_the_environment_can_be_added_to(log: Path) -> None:
     assert call(functions.environment, "EDGEPACK_TEST", log=log, environment={"EDGEPACK_TEST": "yes"}) == "yes"
     assert call(functions.environment, "EDGEPACK_TEST", log=log) == ""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.parallel import each
 from edgepack.base.stage import stage
 from edgepack.engines import REFERENCE
 from edgepack.engines.int8 import WEIGHTED
@@ -29,6 +30,7 @@ from edgepack.specs.target import QuantizationRules
 from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
+    from edgepack.quantize.correct.gain_bias import FloatOutputs
     from edgepack.quantize.plan import Plan
     from edgepack.quantize.weights import IntegerWeights
     from edgepack.specs.types import Array
@@ -65,12 +67,19 @@ class Corrected:
 
 @dataclass(frozen=True)
 class _State:
-    """Where the steps have come to: the float model, what is quantized in it, its integers, and their SQNR in dB."""
+    """Where the steps have come to: the float model, what its layers make of the samples that are fitted on, the
+    integers, and their SQNR in dB.
+    """
 
     source: OnnxModel
-    plan: Plan
+    exact: FloatOutputs
     weights: Weights
     level: float = -math.inf
+
+    @property
+    def plan(self) -> Plan:
+        """What is quantized in the float model."""
+        return self.exact.plan
 
 
 def _judging(_model: object, _ranges: object, rules: QuantizationRules, *_others: object) -> Mapping[str, str]:
@@ -147,18 +156,19 @@ class _Job:
 
 def _correct(job: _Job, plan: Plan, progress: Progress) -> tuple[_State, list[Correction]]:
     """Try the corrections one after another on a plan; return the best state, and what each brought."""
+    from edgepack.quantize.correct.gain_bias import FloatOutputs
     from edgepack.quantize.plan import nearest_integers
 
     known = set(job.out.glob(_SOURCES))
-    first = job.judged(_State(job.model, plan, nearest_integers(plan)))
+    first = job.judged(_State(job.model, FloatOutputs(plan, job.fitting), nearest_integers(plan)))
     tree = Tree(first, lambda state: state.level, job.judged, branches=job.budget.branches)
-    biases = {"biases corrected layer by layer": lambda s: _correct_outputs(s, job.fitting, gains=False)}
+    biases = {"biases corrected layer by layer": lambda s: _correct_outputs(s, gains=False)}
     rows: list[Mapping[str, Callable[[_State], _State | None]]] = [
         {"channels scaled": lambda s: _scale_channels(s, job)},
         {"integers nearest in the output": lambda s: _second_order(s, job.fitting)},
         {
             **biases,
-            "gains and biases corrected layer by layer": lambda s: _correct_outputs(s, job.fitting, gains=True),
+            "gains and biases corrected layer by layer": lambda s: _correct_outputs(s, gains=True),
         },
     ]
     if not job.budget.second_order:
@@ -322,6 +332,7 @@ def _scale_channels(state: _State, job: _Job) -> _State | None:
     from edgepack.calibrate import calibrate
     from edgepack.graph.load import save_proto
     from edgepack.quantize.correct.equalize import equalize
+    from edgepack.quantize.correct.gain_bias import FloatOutputs
     from edgepack.quantize.plan import make_plan, nearest_integers
 
     found = equalize(state.plan, job.fitting)
@@ -333,14 +344,13 @@ def _scale_channels(state: _State, job: _Job) -> _State | None:
     measured = calibrate(source, job.samples, ranges.observer, ranges.percentile or 100.0, job.out / "ranges")
     shutil.rmtree(job.out / "ranges", ignore_errors=True)
     plan = make_plan(source, measured, state.plan.rules)
-    return _State(source, plan, nearest_integers(plan))
+    return _State(source, FloatOutputs(plan, job.fitting), nearest_integers(plan))
 
 
-def _correct_outputs(state: _State, fitting: Sequence[dict[str, Any]], *, gains: bool) -> _State:
+def _correct_outputs(state: _State, *, gains: bool) -> _State:
     from edgepack.quantize.correct.gain_bias import correct_outputs
 
-    weights = correct_outputs(state.plan, state.weights, fitting, lambda _done, _total: None, gains=gains)
-    return _State(state.source, state.plan, weights)
+    return dataclasses.replace(state, weights=correct_outputs(state.exact, state.weights, gains=gains))
 
 
 def _second_order(state: _State, fitting: Sequence[dict[str, Any]]) -> _State | None:
@@ -356,11 +366,13 @@ def _second_order(state: _State, fitting: Sequence[dict[str, Any]]) -> _State | 
     def feeds() -> Iterator[dict[str, Any]]:
         return iter(fitting)
 
-    for layer, moments in measure_moments(plan.proto, plan.index, layers, feeds, len(fitting)):
-        if not moments.blocks:
-            found = _round_layer(plan, layer, moments.matrix)
+    for turn in measure_moments(plan.proto, plan.index, layers, feeds, len(fitting)):
+        known = [(layer, moments) for layer, moments in turn if not moments.blocks]
+        for (layer, _), found in zip(
+            known, each(lambda one: _round_layer(plan, one[0], one[1].matrix), known), strict=True
+        ):
             result[layer.name] = found or result[layer.name]
-    return _State(state.source, plan, result) if layers else None
+    return dataclasses.replace(state, weights=result) if layers else None
 
 
 def _round_layer(plan: Plan, layer: Any, matrix: Array) -> IntegerWeights | None:

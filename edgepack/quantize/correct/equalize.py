@@ -7,12 +7,14 @@ chooses the scales, and this brings them into the weights.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.parallel import each
 from edgepack.engines.int8 import WEIGHTED
 from edgepack.quantize.correct.channel_groups import FIXED, Channels, Gates, find_channels
 from edgepack.quantize.correct.gates import close_gates, open_gates
@@ -110,15 +112,15 @@ def _view(plan: Plan, index: GraphIndex, channels: Channels, gates: Gates) -> _V
 def _measure(proto: Any, wanted: Mapping[str, Array], feeds: Iterable[Feeds]) -> dict[str, _Channel]:
     """Return the statistics of each channel of the wanted tensors."""
     names = list(wanted)
-    session = open_session(proto, names)
-    found: dict[str, _Channel] = {}
-    total = 0
-    for feed in feeds:
+    session = open_session(proto, names, threads=1)
+
+    def measure(feed: Feeds) -> dict[str, _Channel]:
         values = session(feed)
-        total += 1
-        for name in names:
-            found[name] = _join(found.get(name), _of_sample(values[name], wanted[name]))
-    return {name: _Channel(c.maximum, c.minimum, c.square / total) for name, c in found.items()}
+        return {name: _of_sample(values[name], wanted[name]) for name in names}
+
+    samples = each(measure, feeds)
+    joined = {name: functools.reduce(_join, (sample[name] for sample in samples)) for name in names}
+    return {name: _Channel(c.maximum, c.minimum, c.square / len(samples)) for name, c in joined.items()}
 
 
 def _of_sample(values: Array, numbers: Array) -> _Channel:
@@ -127,9 +129,7 @@ def _of_sample(values: Array, numbers: Array) -> _Channel:
     return _Channel(values.max(axis=axes, keepdims=True), values.min(axis=axes, keepdims=True), square)
 
 
-def _join(one: _Channel | None, other: _Channel) -> _Channel:
-    if one is None:
-        return other
+def _join(one: _Channel, other: _Channel) -> _Channel:
     return _Channel(
         np.maximum(one.maximum, other.maximum), np.minimum(one.minimum, other.minimum), one.square + other.square
     )

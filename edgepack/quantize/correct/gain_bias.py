@@ -9,14 +9,18 @@ at once on the uncorrected graph diverges.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.parallel import each
 from edgepack.quantize.graph.index import index_graph
 from edgepack.quantize.graph.replay import Walk
+from edgepack.quantize.graph.sessions import open_session
 from edgepack.quantize.insert import insert
 
 if TYPE_CHECKING:
@@ -29,48 +33,85 @@ if TYPE_CHECKING:
 
 _BUDGET_BYTES = 128 << 20
 _FEWEST = 4
+# Outputs that are read in one pass: all of a large model's at once would not fit into memory.
+_LAYERS_A_PASS = 64
 # Values of a channel from which its gain can be told.
 _FEWEST_VALUES = 100
 # A gain further from 1 than this is not rounding noise: such a layer has other trouble.
 _MOST_GAIN = 0.1
 
 
+class FloatOutputs:
+    """What the layers of a plan make of samples in the float model, for all integers that are tried with this plan.
+
+    As many of ``feeds`` are used as fit into 128 MiB of live tensors.
+    """
+
+    def __init__(self, plan: Plan, feeds: Sequence[Feeds]) -> None:
+        self.plan = plan
+        self._given = feeds
+
+    @cached_property
+    def feeds(self) -> Sequence[Feeds]:
+        """The samples that are used."""
+        return self._given[: _affordable(self.plan, self._given)]
+
+    @cached_property
+    def means(self) -> Mapping[str, Array]:
+        """By layer's name the mean of each channel in each sample, float64 [samples, channels]."""
+        layers = self.plan.placement.layers
+        parts = [layers[begin : begin + _LAYERS_A_PASS] for begin in range(0, len(layers), _LAYERS_A_PASS)]
+        return {name: means for part in parts for name, means in self._means(part).items()}
+
+    def _means(self, layers: Sequence[Layer]) -> dict[str, Array]:
+        names = [self.plan.index.nodes[layer.node].output[0] for layer in layers]
+        session = open_session(self.plan.proto, list(dict.fromkeys(names)), threads=1)
+
+        def measure(feed: Feeds) -> list[Array]:
+            values = session(feed)
+            return [_by_channel(values[name], layer).mean(axis=1) for name, layer in zip(names, layers, strict=True)]
+
+        rows = zip(*each(measure, self.feeds), strict=True)
+        return {layer.name: np.stack(means) for layer, means in zip(layers, rows, strict=True)}
+
+
 def correct_outputs(
-    plan: Plan,
-    weights: Mapping[str, IntegerWeights],
-    feeds: Sequence[Feeds],
-    progress: Callable[[int, int], None],
-    *,
-    gains: bool = True,
+    exact: FloatOutputs, weights: Mapping[str, IntegerWeights], *, gains: bool = True
 ) -> dict[str, IntegerWeights]:
     """Return ``weights`` with scales and biases such that each layer's output is nearest to the float model's.
 
-    As many of ``feeds`` are used as fit into 128 MiB of live tensors. A MatMul has no bias, its gain alone is
-    corrected; a layer with one scale for all channels keeps it. Without ``gains`` biases alone are corrected.
+    A MatMul has no bias, its gain alone is corrected; a layer with one scale for all channels keeps it. Without
+    ``gains`` biases alone are corrected.
     """
+    plan = exact.plan
     quantized = copy_proto(plan.proto)
     insert(quantized, index_graph(quantized), plan.placement, weights, plan.rules)
-    feeds = feeds[: _affordable(plan, feeds)]
-    exact, rough = Walk(plan.proto, feeds), Walk(quantized, feeds)
-    exact_places, rough_places = exact.places(), rough.places()
+    walk = Walk(quantized, exact.feeds)
+    beside = Walk(plan.proto, exact.feeds) if gains else None
+    places, beside_places = walk.places(), beside.places() if beside else {}
     outputs = {node.name: node.output[0] for node in quantized.graph.node}
     result = dict(weights)
-    for number, layer in enumerate(plan.placement.layers):
+    for layer in plan.placement.layers:
         expected, found = plan.index.nodes[layer.node].output[0], outputs[layer.name]
-        exact.go(exact_places[layer.name], expected)
-        rough.go(rough_places[layer.name], found)
-        before = result[layer.name]
-        pairs = [(one[expected], other[found]) for one, other in zip(exact.live, rough.live, strict=True)]
-        moments = _moments(pairs, layer)
-        gain = None
-        if gains and before.axis is not None and layer.operator != "ConvTranspose":  # whose groups share their scales
-            count = sum(found.size for _, found in pairs) // moments.found.shape[1]
-            gain = _gain(moments, count, centred=layer.operator != "MatMul")
-        shift = None if layer.operator == "MatMul" else _shift(moments, gain)
+        walk.go(places[layer.name], found)
+        rough = [values[found] for values in walk.live]
+        before, gain, shift = result[layer.name], None, None
+        if beside is not None:
+            beside.go(beside_places[layer.name], expected)
+            moments = _moments([values[expected] for values in beside.live], rough, layer)
+            if before.axis is not None and layer.operator != "ConvTranspose":  # whose groups share their scales
+                count = sum(values.size for values in rough) // moments.found.shape[1]
+                gain = _gain(moments, count, centred=layer.operator != "MatMul")
+            means = moments.expected, moments.found
+        else:
+            means = exact.means[layer.name], _means(rough, layer)
+        if layer.operator != "MatMul":
+            shift = _shift(*means, gain)
         result[layer.name] = _corrected(before, gain, shift)
-        for values in rough.live:
-            values[found] = _apply(values[found], gain, shift, layer)
-        progress(number + 1, len(plan.placement.layers))
+        for values, corrected in zip(
+            walk.live, each(functools.partial(_apply, gain=gain, shift=shift, layer=layer), rough), strict=True
+        ):
+            values[found] = corrected
     return result
 
 
@@ -102,12 +143,18 @@ class _Moments:
     square: Array
 
 
-def _moments(pairs: Sequence[tuple[Array, Array]], layer: Layer) -> _Moments:
-    rows = []
-    for expected, found in pairs:
-        y, z = (_by_channel(values, layer) for values in (expected, found))
-        rows.append((y.mean(axis=1), z.mean(axis=1), (y * z).mean(axis=1), np.square(z).mean(axis=1)))
+def _moments(expected: Sequence[Array], found: Sequence[Array], layer: Layer) -> _Moments:
+    def measure(pair: tuple[Array, Array]) -> tuple[Array, ...]:
+        y, z = (_by_channel(values, layer) for values in pair)
+        return y.mean(axis=1), z.mean(axis=1), (y * z).mean(axis=1), np.square(z).mean(axis=1)
+
+    rows = each(measure, zip(expected, found, strict=True))
     return _Moments(*(np.stack(part) for part in zip(*rows, strict=True)))
+
+
+def _means(found: Sequence[Array], layer: Layer) -> Array:
+    """Return the means over the positions of each sample, float64 [samples, channels]."""
+    return np.stack(each(lambda values: _by_channel(values, layer).mean(axis=1), found))
 
 
 def _by_channel(values: Array, layer: Layer) -> Array:
@@ -131,14 +178,14 @@ def _gain(moments: _Moments, count: int, *, centred: bool) -> Array:
     return np.asarray(np.where(usable, slope, 1.0))
 
 
-def _shift(moments: _Moments, gain: Array | None) -> Array:
+def _shift(expected: Array, found: Array, gain: Array | None) -> Array:
     """Return what is to be added to each channel behind its gain: the mean difference over samples, made smaller by as
     much as chance among them explains of it.
 
     The positive-part James-Stein estimator (Stein 1956; James and Stein 1961) of each channel: the mean times
     ``max(0, 1 - squared standard error / squared mean)``.
     """
-    shifts = moments.expected - (moments.found if gain is None else gain * moments.found)
+    shifts = expected - (found if gain is None else gain * found)
     mean = shifts.mean(axis=0)
     if len(shifts) < 2:
         return np.zeros_like(mean)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from edgepack.base.parallel import each
 from edgepack.quantize.graph.index import GraphIndex, Node, attribute
 from edgepack.quantize.graph.sessions import open_session
 
@@ -48,30 +50,46 @@ def measure_moments(
     layers: tuple[Layer, ...],
     feeds: Callable[[], Iterator[Feeds]],
     samples: int,
-) -> Iterator[tuple[Layer, Moments]]:
-    """Yield each layer with its moments, in turns of as many layers as fit into memory; ``feeds`` is read every turn.
+) -> Iterator[list[tuple[Layer, Moments]]]:
+    """Yield layers with their moments, in turns of as many as fit into memory; ``feeds`` is read every turn.
 
     Layers whose input has no batch of patches or rows (stacks of matrices, transposed convolutions) are left out.
     """
     for turn in _turns(index, layers):
-        sums: dict[str, Array] = {}
-        counts: dict[str, int] = {}
-        taps = sorted({layer.data for layer in turn})
-        session = open_session(proto, taps)
+        session = open_session(proto, sorted({layer.data for layer in turn}))
+        sums = [_Sum(index, layer, samples) for layer in turn]
         for number, feed in enumerate(feeds()):
-            values = session(feed)
-            for layer in turn:
-                random = np.random.default_rng([layer.node, number])
-                rows = _input_rows(values[layer.data], index.nodes[layer.node], index, layer, samples, random)
-                product = np.matmul(rows.transpose(0, 2, 1), rows)
-                if layer.name in sums:
-                    sums[layer.name] += product
-                else:
-                    sums[layer.name] = product.astype(np.float64)
-                counts[layer.name] = counts.get(layer.name, 0) + rows.shape[1]
-        for layer in turn:
-            blocks = _terms(index, layer) > LONGEST_BLOCK
-            yield layer, Moments(sums.pop(layer.name) / max(counts[layer.name], 1), blocks)
+            add = functools.partial(_Sum.add, number=number, values=session(feed))
+            each(add, sums)
+        yield [(one.layer, one.moments()) for one in sums]
+
+
+class _Sum:
+    """Adds up one layer's outer products, sample by sample."""
+
+    def __init__(self, index: GraphIndex, layer: Layer, samples: int) -> None:
+        self.layer = layer
+        self._index, self._samples = index, samples
+        self._total: Array | None = None
+        self._count = 0
+
+    def add(self, number: int, values: Mapping[str, Array]) -> None:
+        """Add those of sample ``number``, in which tensors have these ``values``."""
+        layer, index = self.layer, self._index
+        random = np.random.default_rng([layer.node, number])
+        rows = _input_rows(values[layer.data], index.nodes[layer.node], index, layer, self._samples, random)
+        product = np.matmul(rows.transpose(0, 2, 1), rows)
+        if self._total is None:
+            self._total = product.astype(np.float64)
+        else:
+            self._total += product
+        self._count += rows.shape[1]
+
+    def moments(self) -> Moments:
+        """Return the mean, for which the sum gives way."""
+        assert self._total is not None, "there is at least one sample"
+        self._total /= max(self._count, 1)
+        return Moments(self._total, _terms(self._index, self.layer) > LONGEST_BLOCK)
 
 
 def can_measure(index: GraphIndex, layer: Layer) -> bool:
@@ -133,7 +151,7 @@ def convolution_rows(
     dilations = attribute(node, "dilations", [1] * len(kernel))
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     pads = _pads(node, values.shape[2:], reach, strides)
-    padded = np.pad(values, [(0, 0), (0, 0), *pads])
+    padded = np.pad(values, [(0, 0), (0, 0), *pads]) if any(map(any, pads)) else values
     sizes = [(n - r) // s + 1 for n, r, s in zip(padded.shape[2:], reach, strides, strict=True)]
     chosen = _choose(len(values) * int(np.prod(sizes)), wanted, random)
     picture, *places = np.unravel_index(chosen, (len(values), *sizes))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.parallel import each
 from edgepack.graph.walk import names_read
 
 if TYPE_CHECKING:
@@ -43,11 +44,14 @@ class Walk:
         made = {name for node in nodes for name in node.output if name}
         wanted = sorted(name for name in made if name == keep or self._last_use.get(name, -1) > end)
         run, read = self._session(nodes, made, wanted)
-        for values in self.live:
+
+        def step(values: dict[str, Array]) -> None:
             found = run(wanted, {name: values[name] for name in read})
             values.update(zip(wanted, found, strict=True))
             for name in [n for n in values if n != keep and self._last_use.get(n, -1) <= end]:
                 del values[name]
+
+        each(step, self.live)
         self.largest_bytes = max(self.largest_bytes, sum(v.nbytes for v in self.live[0].values()))
 
     def _session(self, nodes: list[Any], made: set[str], wanted: list[str]) -> tuple[Any, list[str]]:
@@ -68,6 +72,7 @@ class Walk:
         piece.opset_import.extend(self._proto.opset_import)
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between runs others compute
+        options.intra_op_num_threads = 1  # samples run beside each other
         options.log_severity_level = 4
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         session = onnxruntime.InferenceSession(piece.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -17,9 +17,10 @@ _WITH_GRAPHS = frozenset({"If", "Loop", "Scan"})
 _IN_MEMORY_BYTES = 1 << 30
 
 
-def open_session(proto: Any, taps: list[str], *, optimized: bool = True) -> Session:
+def open_session(proto: Any, taps: list[str], *, optimized: bool = True, threads: int = 0) -> Session:
     """Return a function from inputs to the tensors named in ``taps``; a tap may be an input.
 
+    Several threads may call it at once; each run has ``threads``, 0 for as many as there are cores.
     Without ``optimized``, Q/DQ are computed in float as written: what the integers stand for, on every host. ``proto``
     is left as it was.
     """
@@ -27,6 +28,7 @@ def open_session(proto: Any, taps: list[str], *, optimized: bool = True) -> Sess
 
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # between runs others compute
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL

@@ -32,7 +32,8 @@ def measured(tmp_path: Path, node: Any, weight: np.ndarray, xs: list[np.ndarray]
     assert isinstance(layer, Layer)
     return {
         layer.name: found
-        for layer, found in measure_moments(proto, index, (layer,), lambda: iter([{"x": x} for x in xs]), len(xs))
+        for turn in measure_moments(proto, index, (layer,), lambda: iter([{"x": x} for x in xs]), len(xs))
+        for layer, found in turn
     }
 
 
@@ -121,7 +122,7 @@ def test_layers_that_do_not_fit_together_are_measured_in_turns(tmp_path: Path, m
             reads.append(1)
             return iter([{"x": normal(8, 4)}])
 
-        found = {layer.name: m.matrix for layer, m in measure_moments(proto, index, layers, feeds, 1)}
+        found = {layer.name: m.matrix for turn in measure_moments(proto, index, layers, feeds, 1) for layer, m in turn}
         return len(reads), found
 
     (together, first), (apart, second) = within(1 << 20), within(1)

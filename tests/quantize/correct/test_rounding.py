@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from saturation import worst_pair
 
-from edgepack.quantize.correct.rounding import FACTORS, SAFE_FACTORS, round_rows_second_order
+from edgepack.quantize.correct.rounding import FACTORS, SAFE_FACTORS, _inverse_factor, round_rows_second_order
 from edgepack.quantize.weight_rows import Reduction
 from edgepack.quantize.weights import round_rows
 
@@ -92,3 +92,12 @@ def test_weights_that_were_pruned_stay_zero(seed: int, terms: int, pairs: bool, 
     found = round_rows_second_order(Reduction(rows, reduction.pairs), moments[None], largest, factors, per_channel=True)
     assert (found.integers[pruned] == 0).all()
     assert worst_pair(found.integers, reduction.pairs) <= 128
+
+
+def test_the_factor_is_the_upper_root_of_the_inverse_of_each_group() -> None:
+    rows = np.random.default_rng(4).standard_normal((3, 40, 7))
+    moments = np.matmul(rows.transpose(0, 2, 1), rows) / 40
+    found = _inverse_factor(moments)
+    damped = moments + 0.01 * np.einsum("gii->g", moments)[:, None, None] / 7 * np.eye(7)
+    np.testing.assert_array_equal(found, np.triu(found))
+    np.testing.assert_allclose(np.matmul(found.transpose(0, 2, 1), found), np.linalg.inv(damped), rtol=1e-9)
