@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-build bench-cluster bench-device bench-report \
-  bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
+.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-build bench-cluster bench-device \
+  bench-report bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
   test-install test-notebook test-serving test-signing test-tensorrt tvm-models lock clean
 .DELETE_ON_ERROR:
 

@@ -37,7 +37,7 @@ LITE0_S = 30.0
 
 @dataclass(frozen=True)
 class Run:
-    """One process: CPU seconds of it and of all that it started and waited for, or of the part that counts; its answer."""
+    """One process: CPU seconds of all that it started and waited for, or of the part that counts; its answer."""
 
     cpu_s: float
     found: dict[str, Any]

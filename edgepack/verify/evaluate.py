@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from edgepack.specs.data import SampleSet
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import Accuracy, ChangedAnswers, OutputDistance, RunOptions, Verification
 from edgepack.specs.types import Precision, Progress, no_progress
+from edgepack.verify.answering import Answering
 from edgepack.verify.answers import check_metric_fits
 from edgepack.verify.change import measure_change
 from edgepack.verify.closeness import Closeness, ClosenessSums
@@ -83,29 +85,32 @@ def evaluate(
     not fit the model's outputs or the labels, ``ConfigError`` for a metric that is not known.
     """
     record = find_metric(metric)
-    runner = get_backend(compiled.backend).load_model(compiled, options)
+    engine = Answering(compiled, options)
     try:
         bounded = read_bounded(parts) if parts is not None else frozenset()
         vectors = with_policy(read_golden(golden), compiled.precision, bounded)
-        verification = run_golden(runner.infer, vectors, compiled.inputs, compiled.backend, compiled.versions)
+        verification = run_golden(engine.infer, vectors, compiled.inputs, compiled.backend, compiled.versions)
         expected = OutputReader(reference)
         sums = ClosenessSums(reference.names)
         energies = PartEnergies(reference.names, read_parts(parts) if parts is not None else {})
         seen = SpanSums(reference.names)
-        with OutputWriter(out, reference.names) as writer:
-            for i, feeds in enumerate(read_samples(samples, compiled.inputs)):
-                outputs = runner.infer(feeds)
+        total = len(samples.indices)
+        with (
+            OutputWriter(out, reference.names) as writer,
+            closing(engine.answers(read_samples(samples, compiled.inputs), total)) as answers,
+        ):
+            for i, outputs in enumerate(answers):
                 exact = expected.sample(i)
                 sums.add(exact, outputs)
                 energies.add(exact, outputs)
                 seen.add(exact, outputs)
                 writer.add(outputs)
-                progress(f"verify {compiled.backend} {compiled.precision}", i + 1, len(samples.indices))
+                progress(f"verify {compiled.backend} {compiled.precision}", i + 1, total)
             stored = writer.finish()
     finally:
-        runner.close()
+        engine.close()
     verification = _with_fixed_batch(verification, compiled, vectors, options)
-    verification = _with_decisions(verification, sums.decisions(), compiled.precision, len(samples.indices))
+    verification = _with_decisions(verification, sums.decisions(), compiled.precision, total)
     closeness = sums.result(seed)
     accuracy, reason, suspect = _accuracy(
         record, metric, closeness, expected, OutputReader(stored), reference.names, samples, seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from contextlib import closing
 from pathlib import Path
 
 from edgepack.base.stage import stage
@@ -13,6 +14,7 @@ from edgepack.specs.data import SampleSet
 from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Progress, no_progress
+from edgepack.verify.answering import Answering
 from edgepack.verify.outputs import OutputWriter, StoredOutputs
 
 # So many samples are computed both ways before it is known which one is compared with.
@@ -64,12 +66,15 @@ def reference(model: OnnxModel, samples: SampleSet, out: Path, progress: Progres
         outputs=model.outputs,
         versions=backend.versions(),
     )
-    runner = backend.load_model(compiled, as_written(model, samples, RunOptions()))
+    engine, total = Answering(compiled, as_written(model, samples, RunOptions())), len(samples.indices)
     try:
-        with OutputWriter(out, tuple(o.name for o in model.outputs)) as writer:
-            for i, feeds in enumerate(read_samples(samples, model.inputs)):
-                writer.add(runner.infer(feeds))
-                progress("reference", i + 1, len(samples.indices))
+        with (
+            OutputWriter(out, tuple(o.name for o in model.outputs)) as writer,
+            closing(engine.answers(read_samples(samples, model.inputs), total)) as answers,
+        ):
+            for i, outputs in enumerate(answers):
+                writer.add(outputs)
+                progress("reference", i + 1, total)
             return writer.finish()
     finally:
-        runner.close()
+        engine.close()
