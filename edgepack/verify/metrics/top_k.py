@@ -60,15 +60,18 @@ def other_order(scores: Array, labels: Array, names: tuple[str, ...] = ()) -> st
     present = np.unique(labels)
     if len(present) < 2 or len(labels) < _EACH * len(present):
         return None
+    answers = scores.argmax(axis=1)
+    counts = np.zeros((len(present), scores.shape[1]), np.int64)
+    np.add.at(counts, (np.searchsorted(present, labels), answers), 1)
+    right = int((answers == labels).sum())
+    if int(counts.max(axis=1).sum()) - right < _FAR * len(labels):
+        return None  # no renumbering gets more than each label's most frequent answer, and scipy takes long to load
     try:
         from scipy.optimize import linear_sum_assignment
     except ImportError:
         return None
-    answers = scores.argmax(axis=1)
-    counts = np.zeros((len(present), scores.shape[1]), np.int64)
-    np.add.at(counts, (np.searchsorted(present, labels), answers), 1)
     rows, columns = linear_sum_assignment(counts, maximize=True)
-    right, best = int((answers == labels).sum()), int(counts[rows, columns].sum())
+    best = int(counts[rows, columns].sum())
     constant = int(counts.sum(axis=1).max())  # any renumbering of a constant answer gets as much
     if best - right < _FAR * len(labels) or best - constant < _BEYOND_CONSTANT * (len(labels) - constant):
         return None

@@ -104,3 +104,14 @@ def test_uneven_classes_in_another_order_are_seen() -> None:
 
 def test_few_samples_show_no_order() -> None:
     assert other_order(np.eye(10), np.roll(np.arange(10), 1)) is None
+
+
+def test_no_renumbering_is_searched_for_where_none_could_be_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_given: object, **_more: object) -> None:
+        raise AssertionError("scipy was asked")
+
+    monkeypatch.setattr("scipy.optimize.linear_sum_assignment", refuse)
+    labels = np.repeat(np.arange(10), 20)
+    assert other_order(scores_of(labels, 10, 0.9), labels) is None
+    with pytest.raises(AssertionError, match="asked"):
+        other_order(scores_of((labels + 1) % 10, 10, 0.9), labels)
