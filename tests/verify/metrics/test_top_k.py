@@ -112,6 +112,6 @@ def test_no_renumbering_is_searched_for_where_none_could_be_better(monkeypatch: 
 
     monkeypatch.setattr("scipy.optimize.linear_sum_assignment", refuse)
     labels = np.repeat(np.arange(10), 20)
-    assert other_order(scores_of(labels, 10, 0.9), labels) is None
+    assert other_order(scores_of(labels, 10, 0.1), labels) is None
     with pytest.raises(AssertionError, match="asked"):
-        other_order(scores_of((labels + 1) % 10, 10, 0.9), labels)
+        other_order(scores_of((labels + 1) % 10, 10, 0.1), labels)
