@@ -7,6 +7,7 @@ packages that these import and of those that extend edgepack.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -28,7 +29,7 @@ _NOT_INPUTS = ("out", "progress")
 def key_of(function: Callable[..., Any], arguments: tuple[Any, ...], store: Store, host: Host) -> dict[str, Any]:
     """Return all that the output of a stage depends on when ``host`` calls it with ``arguments``, as JSON types."""
     known = stage_of(function)
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _hints(function)
     names = [name for name in inspect.signature(function).parameters if name not in _NOT_INPUTS]
     if len(names) != len(arguments):
         raise TypeError(f"{function.__qualname__} takes {names}, not {len(arguments)} arguments")
@@ -59,7 +60,7 @@ def identify(value: Any, store: Store, hint: Any = None) -> Any:
         kind = type(value)
         if isinstance(digest := getattr(value, "sha256", None), str):
             return [kind.__name__, digest]
-        hints = typing.get_type_hints(kind, include_extras=True)
+        hints = _hints(kind)
         fields = {f.name: identify(getattr(value, f.name), store, hints[f.name]) for f in dataclasses.fields(kind)}
         return [kind.__name__, fields]
     if isinstance(value, Mapping):
@@ -69,6 +70,12 @@ def identify(value: Any, store: Store, hint: Any = None) -> Any:
     if isinstance(value, set | frozenset):
         return sorted((identify(item, store) for item in value), key=sha256_json)
     raise TypeError(f"a stage cannot depend on a {type(value).__name__}")
+
+
+@functools.cache
+def _hints(what: Any) -> Mapping[str, Any]:
+    """Return the annotations of a stage or of a dataclass, found once: a build asks hundreds of times."""
+    return typing.get_type_hints(what, include_extras=True)
 
 
 def _is_user_source(hint: Any) -> bool:

@@ -14,7 +14,8 @@ from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from edgepack.base.parallel import usable_cores
-from edgepack.engines import Runner, get_backend
+from edgepack.engines import Runner, Sharing, get_backend
+from edgepack.engines.common.threads import any_thread
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Array, Feeds
@@ -62,18 +63,25 @@ class Answering:
         return get_backend(self._compiled.backend).load_model(self._compiled, options)
 
     def _may_share(self, count: int) -> bool:
-        several = getattr(self._runner, "any_thread", False) and usable_cores() > 1
-        return several and self._options.threads is None and count >= FEWEST
+        asked = self._options.threads is not None or self._options.streams is not None
+        return isinstance(self._runner, Sharing) and usable_cores() > 1 and not asked and count >= FEWEST
 
     def _is_same_alone(self, feeds: list[Feeds], known: list[dict[str, Array]]) -> bool:
         """Load the model for one thread; where it answers otherwise, load it again as it was and say no."""
+        alone = self._alone()
         self._runner.close()  # first: two copies of a large model may not fit
-        self._runner = self._load(dataclasses.replace(self._options, threads=1))
+        self._runner = any_thread(self._load(alone))
         if all(_same(self.infer(feed), expected) for feed, expected in zip(feeds, known, strict=True)):
             return True
         self._runner.close()
         self._runner = self._load(self._options)
         return False
+
+    def _alone(self) -> RunOptions:
+        """Return how each sample gets one thread: that which calls, or one of the engine's own as a stream."""
+        if getattr(self._runner, "any_thread", False):
+            return dataclasses.replace(self._options, threads=1)
+        return dataclasses.replace(self._options, threads=usable_cores(), streams=usable_cores())
 
     def _beside(self, feeds: Iterator[Feeds]) -> Iterator[Outputs]:
         """Yield the answers; as many samples are under way as there are cores, and one waits."""
@@ -81,7 +89,7 @@ class Answering:
         running: deque[Future[Outputs]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             for feed in feeds:
-                running.append(pool.submit(self.infer, feed))
+                running.append(pool.submit(lambda given: copied(self.infer(given)), feed))
                 if len(running) > workers:
                     yield running.popleft().result()
             while running:

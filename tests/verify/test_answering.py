@@ -14,7 +14,9 @@ from small_bundles import small_compiled
 
 from edgepack.engines.onnxruntime import engine
 from edgepack.engines.onnxruntime.engine import OnnxRuntimeRunner
+from edgepack.engines.targets import load_target
 from edgepack.errors import DataError
+from edgepack.graph.load import load_model
 from edgepack.specs.run import RunOptions
 from edgepack.verify import answering
 from edgepack.verify.answering import FEWEST, Answering
@@ -99,6 +101,33 @@ def test_where_one_thread_answers_otherwise_samples_run_one_after_the_other(
     monkeypatch.setattr(engine, "load_model", load_other)
     np.testing.assert_array_equal(answers(tmp_path, len(IMAGES)), expected)
     assert [o.threads for o in loaded] == [None, 1, None]
+
+
+def test_an_engine_with_threads_of_its_own_has_a_stream_for_each_core(
+    tmp_path: Path, loaded: list[RunOptions], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    from edgepack.engines.openvino import engine as openvino
+
+    source = small_compiled(tmp_path / "onnx")
+    compiled = openvino.compile_model(
+        load_model(source.folder / source.entry), load_target("host-openvino"), "fp32", tmp_path / "ir"
+    )
+    runner = openvino.load_model(compiled, RunOptions())
+    expected = [np.array(runner.infer(feed)["scores"]) for feed in feeds(len(IMAGES))]
+    options: list[RunOptions] = []
+    load = openvino.load_model
+
+    def note(model: Any, how: RunOptions) -> Any:
+        options.append(how)
+        return load(model, how)
+
+    monkeypatch.setattr(openvino, "load_model", note)
+    found = Answering(compiled, AS_IT_COMES)
+    with closing(found.answers(feeds(len(IMAGES)), len(IMAGES))) as outputs:
+        np.testing.assert_array_equal([np.array(one["scores"]) for one in outputs], expected)
+    found.close()
+    assert [(o.threads, o.streams) for o in options] == [(None, None), (2, 2)]
 
 
 def test_threads_that_were_asked_for_are_kept(tmp_path: Path, loaded: list[RunOptions]) -> None:
