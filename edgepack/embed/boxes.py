@@ -30,7 +30,8 @@ def put_boxes(made: Operators, wished: Wished) -> Answered:
     settings = read_settings(Settings, task.settings)
     decoder = DECODERS.get(task.decoder)
     parameters = read_settings(decoder.parameters, task.parameters, "parameters")
-    found = decode_boxes(task.decoder, made, Raw(wished.outputs, parameters, wished.frame))
+    most = min(settings.candidates, settings.most) if decoder.final else settings.candidates
+    found = decode_boxes(task.decoder, made, Raw(wished.outputs, parameters, wished.frame, most))
     form: dict[str, Any] = {"form": "xyxy", "normalized": False}
     if found.points:
         form["points"] = _POINTS
@@ -68,7 +69,8 @@ def _suppress(made: Operators, found: Decoded, settings: Settings, *, final: boo
     Of m rows the first ``count`` are boxes, the others are zeros. Each candidate counts for its best class alone.
     """
     best = made.squeeze(made.highest(found.scores, 2, 1)[0], 2)
-    number = made.make("ArgMax", [found.scores], axis=2, keepdims=0)  # OpenVINO's TopK takes any of equal classes
+    number = found.numbers  # where there are none: OpenVINO's TopK takes any of equal classes, ArgMax the first
+    number = number or made.make("ArgMax", [found.scores], axis=2, keepdims=0)
     sure = made.make("Greater", [best, made.const(settings.score)])
     live = made.make("Where", [sure, best, made.const(0.0)])
     looked_at = min(found.count, settings.candidates)

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from edgepack.embed.decoders import Decoded, Raw
 from edgepack.embed.decoders.maps import distributions, fastestdet, yolo_anchors, yunet
 from edgepack.embed.decoders.pairs import detr, ssd
+from edgepack.embed.decoders.peaks import center_points, heat_maps
 from edgepack.embed.decoders.rows import yolo, yolo_objectness, yolox
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
     from edgepack.embed.operators import Operators
-
-_NOTHING_TO_DO = "the model gives final boxes already"
 
 Decode: TypeAlias = "Callable[[Operators, Raw], Decoded]"
 
@@ -27,8 +26,8 @@ def decode_boxes(decoder: str, operators: Operators, raw: Raw) -> Decoded:
 
 def refuse_decoder(decoder: str) -> None:
     """Raise ``ConfigError`` for a decoder that does not exist as operators."""
-    if decoder in FINAL:
-        raise ConfigError(f"--embed postprocessing: {decoder}: {_NOTHING_TO_DO}", hint="leave postprocessing out")
+    if decoder in NOT_DECODED:
+        raise ConfigError(f"--embed postprocessing: {decoder}: {NOT_DECODED[decoder]}", hint="leave postprocessing out")
     if decoder not in DECODING:
         raise ConfigError(
             f"--embed postprocessing: the decoder {decoder!r} is not written as operators",
@@ -46,6 +45,13 @@ DECODING: Mapping[str, Decode] = {
     "distributions": distributions,
     "ssd": ssd,
     "detr": detr,
+    "center-points": center_points,
+    "heat-maps": heat_maps,
 }
-# Decoders of models whose outputs are the end already.
-FINAL = ("yolo-final", "boxes-scores-classes")
+_DONE = "the model gives final boxes already"
+# Decoders that need no operators or have none, and why.
+NOT_DECODED: Mapping[str, str] = {
+    "yolo-final": _DONE,
+    "boxes-scores-classes": _DONE,
+    "text-maps": "pixels that touch are joined to areas of any form, for which ONNX has no operator",
+}

@@ -106,7 +106,7 @@ def test_a_single_score_is_refused(tmp_path: Path) -> None:
         answered(Task("image-classification"), np.zeros((1, 1), np.float32), tmp_path)
 
 
-@pytest.mark.parametrize("task", [Task("regression"), Task("object-detection", "heat-maps")])
+@pytest.mark.parametrize("task", [Task("regression"), Task("object-detection", "text-maps")])
 def test_tasks_without_answers_in_the_graph_are_refused(task: Task) -> None:
     with pytest.raises(ConfigError, match="--embed postprocessing"):
         check_postprocessing(task)
@@ -243,6 +243,52 @@ def test_points_go_with_their_boxes(
     np.testing.assert_allclose(found.points, expected.points, atol=1e-3)
     if suppresses:
         assert not outputs["points"][0, len(expected) :].any()
+
+
+def peaks(seed: int, classes: int, steps: int, *, offsets: bool) -> dict[str, np.ndarray]:
+    """A heat map with as many different levels as int8 leaves, so that some neighbours are equal, and maps of sides."""
+    random = np.random.default_rng(seed)
+    heat = np.round(random.normal(-2, 2, (1, classes, 8, 16)) * steps) / steps
+    arrays = {"hm": heat, "wh": random.uniform(1, 9, (1, 2, 8, 16)), "reg": random.random((1, 2, 8, 16))}
+    return {name: array.astype(np.float32) for name, array in arrays.items() if offsets or name != "reg"}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("classes", "steps", "made", "how"),
+    [
+        (4, 100, {"logits": True}, {"most": 400}),
+        (4, 2, {"logits": True}, {"most": 512, "score": 0.0}),  # many neighbours are equal, and all cells are looked at
+        (1, 100, {}, {"score": 0.0, "candidates": 5}),
+        (2, 100, {"logits": True}, {"most": 7}),
+    ],
+)
+@pytest.mark.parametrize("offsets", [True, False])
+def test_the_graph_finds_the_same_peaks(tmp_path: Path, engine: str, classes, steps, made, how, offsets) -> None:
+    arrays = peaks(classes + steps, classes, steps, offsets=offsets)
+    task = Task("object-detection", "center-points", how, parameters=made)
+    found, expected, outputs = answered_all(task, arrays, tmp_path, run=ENGINES[engine])
+    assert len(expected) > 4
+    assert outputs["count"].tolist() == [len(expected)]
+    rows = [np.column_stack([boxes.numbers, 100 * boxes.scores, boxes.corners]) for boxes in (found, expected)]
+    apart = np.abs(rows[0][:, None] - rows[1][None]).max(axis=2)
+    assert sorted(apart.argmin(axis=0).tolist()) == list(range(len(expected)))
+    assert apart.min(axis=0).max() < 1e-2
+    assert not outputs["boxes"][0, len(expected) :].any()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(("low", "made"), [(0.0, {}), (0.3, {"middle": 0.0}), (-1.0, {"logits": True})])
+def test_the_graph_finds_the_same_points(tmp_path: Path, engine: str, low: float, made: dict) -> None:
+    """Peaks at the edges and corners of their maps, and of equal cells the first."""
+    maps = np.full((1, 6, 8, 16), low, np.float32) + np.random.default_rng(0).integers(0, 5, (1, 6, 8, 16)) / 100
+    for point, (row, column) in enumerate([(0, 0), (7, 15), (0, 9), (4, 15), (3, 6)]):
+        maps[0, point, row, column] = 0.9
+    task = Task("keypoints", "heat-maps", parameters=made)
+    found, expected, _ = answered_all(task, {"o": maps.astype(np.float32)}, tmp_path, run=ENGINES[engine])
+    assert len(found) == len(expected) == 1
+    np.testing.assert_allclose(found.points, expected.points, atol=1e-3)
+    np.testing.assert_allclose(found.corners, expected.corners, atol=1e-3)
 
 
 MASKS = {

@@ -9,7 +9,7 @@ import pytest
 from graph_models import model, value
 from onnx import helper
 
-from edgepack.embed.decoding import DECODING, FINAL, Raw, decode_boxes
+from edgepack.embed.decoding import DECODING, NOT_DECODED, Raw, decode_boxes
 from edgepack.embed.operators import begin, close
 from edgepack.errors import ConfigError
 from edgepack.graph.compare import run_model
@@ -57,6 +57,9 @@ CASES = [
      {"strides": (8.0, 16.0)}),
     ("detr", {"logits": (1, 20, CLASSES + 2), "values": (1, 20, 4)}, {}),
     ("detr", {"scores": (1, 20, CLASSES), "boxes": (1, 20, 4)}, {"activation": "sigmoid", "nothing": False}),
+    ("heat-maps", {"o": (1, 17, 8, 16)}, {"middle": 0.0}),
+    ("heat-maps", {"o": (1, 3, 4, 3)}, {"logits": True}),
+    ("heat-maps", {"o": (1, 5, 1, 2)}, {}),
 ]  # fmt: skip
 
 
@@ -71,7 +74,7 @@ def test_operators_decode_as_numpy_does(decoder: str, shapes: dict, parameters: 
     known = DECODERS.get(decoder)
     settings = read_settings(known.parameters, parameters, "parameters")
     del proto.graph.output[:]
-    found = decode_boxes(decoder, made, Raw(shapes, settings, FRAME))
+    found = decode_boxes(decoder, made, Raw(shapes, settings, FRAME, 3000))
     made.output(found.corners, "corners", "float32", [1, found.count, 4])
     made.output(found.scores, "sure", "float32", [1, found.count, found.classes])
     if found.points:
@@ -94,14 +97,16 @@ def test_operators_decode_as_numpy_does(decoder: str, shapes: dict, parameters: 
 
 
 def test_every_decoder_is_tried() -> None:
-    assert {case[0] for case in CASES} == set(DECODING)
+    assert {case[0] for case in CASES} | {"center-points"} == set(DECODING)  # its peaks are in test_answers.py
+    assert set(DECODING) | set(NOT_DECODED) == set(DECODERS.own)
 
 
-@pytest.mark.parametrize("decoder", [*FINAL, "heat-maps"])
+@pytest.mark.parametrize("decoder", [*NOT_DECODED, "another"])
 def test_other_decoders_are_refused(decoder: str) -> None:
     with pytest.raises(ConfigError, match="--embed postprocessing") as found:
-        decode_boxes(decoder, None, Raw({}, None, FRAME))  # type: ignore[arg-type]
+        decode_boxes(decoder, None, Raw({}, None, FRAME, 1))  # type: ignore[arg-type]
     assert "postprocessing out" in str(found.value.hint)
+    assert "joined to areas" in found.value.message or decoder != "text-maps"
 
 
 @pytest.mark.parametrize(
@@ -121,6 +126,10 @@ def test_other_decoders_are_refused(decoder: str) -> None:
         ("ssd", {"strides": (8.0,), "sizes": ((8.0,),)}, {"boxes": (1, 20, 4), "scores": (1, 20, 3)}),
         ("ssd", {}, {"boxes": (1, 20, 5), "scores": (1, 20, 3)}),
         ("detr", {}, {"first": (1, 20, 4), "second": (1, 20, 4)}),  # either may be the boxes
+        ("center-points", {}, {"hm": (1, 3, 4, 8)}),
+        ("center-points", {}, {"wh": (1, 2, 4, 8), "hm": (1, 3, 4, 8)}),
+        ("center-points", {}, {"hm": (1, 3, 4, 8), "wh": (1, 2, 8, 16)}),
+        ("heat-maps", {}, {"o": (1, 3, 4, 8), "p": (1, 2)}),
     ],
 )
 def test_what_the_operators_do_not_do_is_refused(decoder: str, parameters: dict, shapes: dict) -> None:
@@ -128,4 +137,4 @@ def test_what_the_operators_do_not_do_is_refused(decoder: str, parameters: dict,
     _, made = begin(proto)
     settings = read_settings(DECODERS.get(decoder).parameters, parameters, "parameters")
     with pytest.raises(ConfigError):
-        decode_boxes(decoder, made, Raw(shapes, settings, FRAME))
+        decode_boxes(decoder, made, Raw(shapes, settings, FRAME, 3000))

@@ -26,12 +26,13 @@ POINT_VALUES = 3  # x, y and a score
 class Raw:
     """What is decoded: the model's outputs by name with their shapes, the decoder's parameters, and the input's size.
 
-    A free batch has become 1.
+    A free batch has become 1. ``most`` candidates are looked at: a decoder that has many more may choose the best.
     """
 
     outputs: Mapping[str, tuple[int, ...]]
     parameters: Any
     frame: Frame
+    most: int
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Decoded:
     """The names of corners [1, ``count``, 4] and scores [1, ``count``, ``classes``].
 
     ``points`` names x, y and score of a thing's ``each`` points, [1, ``count``, 3 * ``each``]; "" where it has none.
+    ``numbers`` names the classes [1, ``count``] where each candidate is of one; its scores are [1, ``count``, 1] then.
     """
 
     corners: str
@@ -47,6 +49,7 @@ class Decoded:
     classes: int
     points: str = ""
     each: int = 0
+    numbers: str = ""
 
 
 def refuse(what: str) -> ConfigError:
