@@ -19,6 +19,9 @@ _POSE_POINTS = 17
 _MOST_NAMES = 1 << 16  # characters of the classes that an exporter noted
 _LEAST_SIDE = 32  # networks for ImageNet take 5 halvings
 _MOST_SIZE = 64  # characters of the size
+_LINE = (48, 192)  # a line of text, as PP-OCR's classifiers take it
+# Boxes, and values of each, of MediaPipe's detectors with points.
+_BLAZE = {(896, 16): "blazeface", (2304, 16): "blazeface-full-range", (2016, 18): "palm-detection"}
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,14 @@ def with_sides(shape: tuple[int | str, ...], size: tuple[int, int], batch: int |
 def likely_sizes(facts: ModelFacts) -> tuple[tuple[int, int], ...]:
     """Return sizes (height, width) that a model of free sides probably takes, the likeliest first.
 
-    The one that its exporter noted comes first; then 224, ImageNet's, where it tells classes, else 640, of detectors.
+    The one that its exporter noted comes first, and that of a line of text for a file that is named so; then 224,
+    ImageNet's, where it tells classes, else 640, of detectors.
     """
     noted = _noted_size(facts.notes)
     classes = len(facts.outputs) == 1 and all(len(shape) == 2 for shape in facts.outputs.values())
     usual = (224, 256, 320, 640) if classes else (640, 320, 512, 256, 224)
-    return (*([noted] if all(noted) else []), *((side, side) for side in usual))
+    first = [noted] if all(noted) else [_LINE] if classes and _is_ocr(facts, "cls") else []
+    return (*first, *((side, side) for side in usual))
 
 
 def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
@@ -297,11 +302,21 @@ def _yolo(facts: ModelFacts, picture: _Picture) -> _Found:
 
 def _text_maps(facts: ModelFacts, _picture: _Picture) -> _Found:
     """A finder of text gives one map as others do: its name tells it."""
-    name = facts.name.lower().replace("-", "").replace("_", "")
     shapes = list(facts.outputs.values())
     one_map = len(shapes) == 1 and len(shapes[0]) == 4 and (shapes[0][1] == 1 or isinstance(shapes[0][1], str))
-    if one_map and "det" in name and any(word in name for word in ("ocr", "dbnet")):
+    if one_map and _is_ocr(facts, "det"):
         yield "pp-ocr-detection", "likely", "one map, of a file that is named as a finder of text"
+
+
+def _direction(facts: ModelFacts, _picture: _Picture) -> _Found:
+    if _single(facts, 2) == (2,) and _is_ocr(facts, "cls"):
+        yield "pp-ocr-direction", "likely", "2 classes, of a file that is named as a classifier of lines of text"
+
+
+def _is_ocr(facts: ModelFacts, part: str) -> bool:
+    """Say whether a file is named as a part ("det", "cls") of what reads text."""
+    name = facts.name.lower().replace("-", "").replace("_", "")
+    return part in name and any(word in name for word in ("ocr", "dbnet"))
 
 
 def _maps(facts: ModelFacts, picture: _Picture) -> _Found:
@@ -339,6 +354,7 @@ def _several(facts: ModelFacts, picture: _Picture) -> _Found:
         yield "centernet", "likely", f"a heat map of {_number(shapes[0][1])}, sides and offsets"
     if len(shapes) == 2 and all(len(s) == 3 for s in shapes) and shapes[0][1] == shapes[1][1]:
         yield from _pairs(shapes, names)
+        yield from _blaze(shapes)
 
 
 def _pairs(shapes: list[tuple[int, ...]], names: list[str]) -> _Found:
@@ -355,6 +371,13 @@ def _pairs(shapes: list[tuple[int, ...]], names: list[str]) -> _Found:
         yield "detr", "possible", why
     elif classes == 2:
         yield "ultraface", "likely", f"{rows} boxes with two scores each, one of them of a face"
+
+
+def _blaze(shapes: list[tuple[int, ...]]) -> _Found:
+    """Boxes with points, and one score each."""
+    wide, narrow = sorted((shape for shape in shapes), key=lambda shape: -shape[2])
+    if narrow[2] == 1 and (recipe := _BLAZE.get((wide[1], wide[2]))):
+        yield recipe, "nearly sure", f"{wide[1]} boxes with {wide[2] // 2 - 2} points and a score each: MediaPipe's"
 
 
 def _classes(facts: ModelFacts, picture: _Picture) -> _Found:
@@ -398,5 +421,5 @@ def _is_photograph(picture: _Picture) -> bool:
 
 
 _RULES: tuple[Callable[[ModelFacts, _Picture], _Found], ...] = (  # a name says more than a shape
-    _ultralytics, _yolo, _text_maps, _maps, _several, _classes,
+    _ultralytics, _yolo, _text_maps, _direction, _maps, _several, _classes,
 )  # fmt: skip

@@ -12,6 +12,7 @@ Found = Iterator[tuple[str, Sure, str]]
 _LEAST_VECTOR = 96  # a shorter last axis is one of classes
 _MOST_COLUMNS = 1024
 _LINE_HEIGHTS = (32, 48)
+_GREY_LINE = (1, 64)  # channels and height
 _LETTERS = 20
 _FEATURES: dict[tuple[int, int], tuple[str, Sure, str]] = {
     (49, 10): ("speech-commands-mfcc", "likely", "49 x 10 are the MFCC of one second, as MLPerf Tiny has them"),
@@ -67,6 +68,8 @@ def _lines(inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], notes: Map
     shapes, out = list(inputs.values()), next(iter(outputs.values()), ())
     if len(shapes) != 1 or len(shapes[0]) != 4 or len(out) != 3 or not isinstance(out[2], int) or out[2] < _LETTERS:
         return
+    if shapes[0][1:3] == _GREY_LINE and out[1] == 1 and out[0] != 1:
+        yield "ddddocr", "likely", f"grey pictures 64 pixels high become {out[2]} scores a moment, moments first"
     if "character" in notes:
         yield "pp-ocr-recognition", "nearly sure", f"its metadata notes the letters of {out[2]} classes"
     elif shapes[0][2] in _LINE_HEIGHTS and shapes[0][1] in (1, 3):

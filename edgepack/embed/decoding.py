@@ -9,7 +9,7 @@ from edgepack.embed.decoders import Decoded, Raw
 from edgepack.embed.decoders.maps import distributions, fastestdet, yolo_anchors, yunet
 from edgepack.embed.decoders.pairs import detr, ssd
 from edgepack.embed.decoders.peaks import center_points, heat_maps
-from edgepack.embed.decoders.rows import yolo, yolo_objectness, yolox
+from edgepack.embed.decoders.rows import blaze, yolo, yolo_objectness, yolox
 from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ DECODING: Mapping[str, Decode] = {
     "detr": detr,
     "center-points": center_points,
     "heat-maps": heat_maps,
+    "blaze": blaze,
 }
 _DONE = "the model gives final boxes already"
 # Decoders that need no operators or have none, and why.

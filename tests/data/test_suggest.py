@@ -40,6 +40,10 @@ CASES = [
     (facts(256, (1, 1, 256, 256)), "unet"),
     (facts(960, (1, 1, 960, 960), name="ch_PP-OCRv4_det"), "pp-ocr-detection"),
     (facts(960, ("a", "b", "c", "d"), name="PP-OCRv6_det_small"), "pp-ocr-detection"),
+    (facts(128, (1, 896, 16), (1, 896, 1)), "blazeface"),
+    (facts(192, (1, 2304, 1), (1, 2304, 16)), "blazeface-full-range"),
+    (facts(192, (1, 2016, 18), (1, 2016, 1)), "palm-detection"),
+    (facts(48, ("N", 2), name="ch_ppocr_mobile_v2.0_cls_mobile"), "pp-ocr-direction"),
     (facts(224, ("N", 1000), name="efficientnet_lite0"), "efficientnet-lite"),
     (facts(224, ("N", 1000)), "imagenet"),
     (facts(224, ("N", 1000), name="vit_base_patch16_224"), "imagenet-half"),
@@ -114,6 +118,12 @@ def test_free_sides_get_a_size(shape: tuple, free: bool, sized: tuple) -> None:
     model = ModelFacts("x", {"ids": (1, 8), "x": shape}, {"y": ("N", 10)})
     assert free_sides(model) == (("x", shape) if free else None)
     assert with_sides(shape, (320, 480), 1) == sized
+
+
+def test_a_line_of_text_is_the_likeliest_for_a_file_that_is_named_so() -> None:
+    of_lines = facts(0, ("N", 2), name="ch_ppocr_mobile_v2.0_cls_mobile")
+    assert likely_sizes(of_lines)[0] == (48, 192)
+    assert likely_sizes(replace(of_lines, name="model"))[0] == (224, 224)
 
 
 def test_the_size_that_an_exporter_noted_is_the_likeliest() -> None:

@@ -15,6 +15,7 @@ CASES = [
     ({"x": ("N", 96, 64)}, {"y": ("N", 521)}, {}, "yamnet"),
     ({"x": ("N", 3, 48, "W")}, {"y": ("N", "T", 97)}, {}, "pp-ocr-recognition"),
     ({"x": ("N", 3, 32, 100)}, {"y": ("N", "T", 6625)}, {"character": "a\nb"}, "pp-ocr-recognition"),
+    ({"input1": (1, 1, 64, 640)}, {"387": (80, 1, 8210)}, {}, "ddddocr"),
     ({"x": ("N", 4)}, {"y": ("N", 3)}, {}, "tabular"),
     ({"x": ("N", 10)}, {"y": ("N", 1)}, {}, "tabular-regression"),
 ]  # fmt: skip

@@ -57,6 +57,8 @@ CASES = [
      {"strides": (8.0, 16.0)}),
     ("detr", {"logits": (1, 20, CLASSES + 2), "values": (1, 20, 4)}, {}),
     ("detr", {"scores": (1, 20, CLASSES), "boxes": (1, 20, 4)}, {"activation": "sigmoid", "nothing": False}),
+    ("blaze", {"s": (1, 2 * 32 + 6 * 8, 1), "b": (1, 2 * 32 + 6 * 8, 16)}, {}),
+    ("blaze", {"b": (1, 128, 4), "s": (1, 128, 1)}, {"strides": (4.0,), "each": (1.0,)}),
     ("heat-maps", {"o": (1, 17, 8, 16)}, {"middle": 0.0}),
     ("heat-maps", {"o": (1, 3, 4, 3)}, {"logits": True}),
     ("heat-maps", {"o": (1, 5, 1, 2)}, {}),
@@ -130,6 +132,8 @@ def test_other_decoders_are_refused(decoder: str) -> None:
         ("center-points", {}, {"wh": (1, 2, 4, 8), "hm": (1, 3, 4, 8)}),
         ("center-points", {}, {"hm": (1, 3, 4, 8), "wh": (1, 2, 8, 16)}),
         ("heat-maps", {}, {"o": (1, 3, 4, 8), "p": (1, 2)}),
+        ("blaze", {}, {"b": (1, 7, 16), "s": (1, 7, 1)}),
+        ("blaze", {}, {"b": (1, 112, 5), "s": (1, 112, 1)}),
     ],
 )
 def test_what_the_operators_do_not_do_is_refused(decoder: str, parameters: dict, shapes: dict) -> None:

@@ -87,6 +87,14 @@ def with_objectness(made: Operators, rows: str, values: int) -> str:
     return made.make("Mul", [made.slice(rows, 2, 5, values), made.slice(rows, 2, 4, 5)])
 
 
+def with_score(made: Operators, places: str, scores: str, count: int, each: int) -> str:
+    """Return points [1, n, 3 * ``each``] of places [1, n, 2 * ``each``] and their things' scores [1, n, 1]."""
+    apart = made.make("Reshape", [places, made.const([1, count, each, 2], "int64")])
+    own = made.make("Tile", [made.unsqueeze(scores, 3), made.const([1, 1, each, 1], "int64")])
+    whole = made.make("Concat", [apart, own], axis=3)
+    return made.make("Reshape", [whole, made.const([1, count, each * POINT_VALUES], "int64")])
+
+
 def activated(made: Operators, name: str, activation: str) -> str:
     """Return what "softmax", "sigmoid" or "none" makes of scores [1, n, classes]."""
     if activation == "softmax":

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.embed.decoders import (
-    POINT_VALUES,
     SIDES,
     Decoded,
     Raw,
@@ -20,6 +19,7 @@ from edgepack.embed.decoders import (
     refuse,
     single,
     with_objectness,
+    with_score,
 )
 from edgepack.tasks.decoders import cells
 
@@ -118,10 +118,7 @@ def yunet(made: Operators, raw: Raw) -> Decoded:
     scores = made.make("Sqrt", [sure])
     every = made.const(np.tile(places, _FACE_POINTS))
     points = made.make("Mul", [made.make("Add", [parts["kps"][0], every]), steps])
-    apart = made.make("Reshape", [points, made.const([1, count, _FACE_POINTS, 2], "int64")])
-    own = made.make("Tile", [made.unsqueeze(scores, 3), made.const([1, 1, _FACE_POINTS, 1], "int64")])
-    whole = made.make("Concat", [apart, own], axis=3)
-    points = made.make("Reshape", [whole, made.const([1, count, _FACE_POINTS * POINT_VALUES], "int64")])
+    points = with_score(made, points, scores, count, _FACE_POINTS)
     return Decoded(corners, scores, count, 1, points, _FACE_POINTS)
 
 

@@ -1,4 +1,4 @@
-"""Decoders of one output with a row for each candidate: yolo, yolo-objectness, yolox."""
+"""Decoders of a row for each candidate: yolo, yolo-objectness, yolox, blaze."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from edgepack.embed.decoders import (
     POINT_VALUES,
+    SIDES,
     Decoded,
     Raw,
     cell_places,
@@ -17,7 +18,10 @@ from edgepack.embed.decoders import (
     single,
     to_pixels,
     with_objectness,
+    with_score,
 )
+from edgepack.errors import ConfigError, DataError
+from edgepack.tasks.decoders.blaze import anchors, told_apart
 
 if TYPE_CHECKING:
     from edgepack.embed.operators import Operators
@@ -71,3 +75,23 @@ def yolox(made: Operators, raw: Raw) -> Decoded:
     sides = made.make("Mul", [made.make("Exp", [made.slice(name, 2, 2, 4)]), steps])
     boxes = from_centers(made, made.make("Concat", [centers, sides], axis=2))
     return Decoded(boxes, scores, shape[1], shape[2] - 5)
+
+
+def blaze(made: Operators, raw: Raw) -> Decoded:
+    """Append ``tasks.decoders.blaze``."""
+    try:
+        boxes, scores = told_apart(raw.outputs)
+        count, values = raw.outputs[boxes][1:]
+        middles = anchors(raw.parameters, raw.frame, count)
+    except DataError as error:
+        raise ConfigError(f"--embed postprocessing: {error.message}", hint=error.hint) from error
+    sure = made.make("Sigmoid", [scores])
+    middle = made.const(middles[None])
+    center = made.make("Add", [made.slice(boxes, 2, 0, 2), middle])
+    corners = from_centers(made, made.make("Concat", [center, made.slice(boxes, 2, 2, SIDES)], axis=2))
+    each = values // 2 - 2
+    if not each:
+        return Decoded(corners, sure, count, 1)
+    every = made.const(np.tile(middles[None], each))
+    places = made.make("Add", [made.slice(boxes, 2, SIDES, values), every])
+    return Decoded(corners, sure, count, 1, with_score(made, places, sure, count, each), each)

@@ -80,6 +80,7 @@ DECODERS: Table[Decoder] = Table(
         "distributions": "edgepack.tasks.decoders.distributions:DECODER",
         "text-maps": "edgepack.tasks.decoders.text_maps:DECODER",
         "heat-maps": "edgepack.tasks.decoders.heat_maps:DECODER",
+        "blaze": "edgepack.tasks.decoders.blaze:DECODER",
     },
     Decoder,
 )

@@ -280,6 +280,28 @@ def test_distributions(joined: bool) -> None:
     check(decode("distributions", outputs, strides=strides, bins=bins))
 
 
+def test_blaze() -> None:
+    """As MediaPipe's calculators compute it, one anchor after the other."""
+    places = [(x + 0.5, y + 0.5, stride) for stride, each in ((8, 2), (16, 6)) for y in range(SIDE // stride)
+              for x in range(SIDE // stride) for _ in range(each)]  # fmt: skip
+    steps, scores = np.zeros((len(places), 8)), np.full((len(places), 1), -200.0)
+    for row, box in zip((37, 205), BOXES, strict=True):
+        x, y, stride = places[row]
+        anchor = np.array([x * stride, y * stride])
+        middle, sides = np.array(center(box)[:2]), center(box)[2:]
+        steps[row] = [*(middle - anchor), *sides, *(np.array([box[0], box[1]]) - anchor), *(middle - anchor)]
+        scores[row] = logit(box[5])
+    found = decode("blaze", {"s": f32(scores)[None], "b": f32(steps)[None]})
+    assert found.classes == 1
+    assert found.numbers.tolist() == [0, 0]
+    assert found.corners == pytest.approx(np.array([box[:4] for box in BOXES]), abs=1e-4)
+    assert found.points is not None
+    points = [[(*box[:2], box[5]), (*center(box)[:2], box[5])] for box in BOXES]
+    assert found.points == pytest.approx(np.array(points), abs=1e-4)
+    with pytest.raises(DataError, match=r"with \[2\.0, 5\.0\] anchors a cell"):
+        decode("blaze", {"s": f32(scores)[None], "b": f32(steps)[None]}, each=(2.0, 5.0))
+
+
 def test_text_maps() -> None:
     """Areas become boxes that are wider by area * 1.5 / circumference; small ones and unsure ones are left out."""
     maps = np.zeros((32, 32), np.float32)
@@ -349,6 +371,7 @@ SHAPES = {
     "distributions": [(1, n, values) for values in (3, 32) for n in (64, 16, 4, 1)],
     "text-maps": [(1, 1, 32, 32)],
     "heat-maps": [(1, 5, 16, 16)],
+    "blaze": [(1, 224, 16), (1, 224, 1)],
 }
 YUNET = [f"{name}_{stride}" for name in ("cls", "obj", "bbox", "kps") for stride in (8, 16, 32)]
 
