@@ -11,12 +11,13 @@ from edgepack.specs.task import Frame, Task
 from edgepack.specs.types import Array
 from edgepack.tasks import Making, Prepared, TaskKind, no_more
 from edgepack.tasks.pictures import prepare_picture
+from edgepack.tasks.things import check_things, prepare_thing
 
 
 def _prepare(thing: Any, making: Making) -> Prepared:
     if isinstance(thing, Mapping):
         return Prepared(thing, Frame())
-    return prepare_picture(thing, making)
+    return prepare_thing(thing, making) if making.task.input else prepare_picture(thing, making)
 
 
 def _answer(_task: Task, outputs: Mapping[str, Array], _frame: Frame, _measuring: bool) -> Answer:
@@ -24,9 +25,10 @@ def _answer(_task: Task, outputs: Mapping[str, Array], _frame: Frame, _measuring
 
 
 def _check(task: Task) -> None:
-    no_more(task)
+    no_more(task, input=True)
     if task.settings:
         raise ConfigError("tensors has no settings", hint="remove [task.settings]")
+    check_things(task)
 
 
-TASK = TaskKind("outputs as they are", "arrays by name, or a picture", _prepare, _answer, _check)
+TASK = TaskKind("outputs as they are", "arrays by name, a picture, a sound or a row", _prepare, _answer, _check)

@@ -25,7 +25,9 @@ def test_a_file_is_looked_at(tmp_path: Path) -> None:
     onnx.save(onnx.parser.parse_model(text), path)
     assert suggest_recipes(path) == ()
     words = [sys.executable, "-m", "edgepack", "recipes", "suggest", str(path)]
-    assert "no recipe is suggested" in subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    ran = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert "no recipe is suggested" in ran.stdout
+    assert "FILE.npz" in ran.stderr
 
 
 @pytest.mark.slow
@@ -91,7 +93,7 @@ def test_a_free_size_leads_to_a_recipe_by_one_command(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "edgepack", "recipes", "suggest", "net.onnx", "-o", "own.toml", "--size", "64x96"]
     ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "64x96 is taken" in ran.stdout
-    assert "edgepack build net.onnx --data PICTURES --recipe own.toml" in " ".join(ran.stderr.split())
+    assert "edgepack build net.onnx --data DATA --recipe own.toml" in " ".join(ran.stderr.split())
     made = load_recipe(str(tmp_path / "own.toml")).preprocessing
     assert made is not None
     assert made.resize == (64, 96)

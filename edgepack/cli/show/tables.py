@@ -115,6 +115,7 @@ def show_suggestions(
     """Print suggested recipes, the surest first, with what of them must be changed, and what to do next."""
     if not found:
         console.print("no recipe is suggested: the model takes no pictures, sounds, texts or rows of a known kind")
+        console.remark("give arrays (--data FILE.npz or FILE.py:FUNCTION), or begin a recipe with edgepack recipes new")
         return
     table = make_table("recipe", "sure", "reason", "change")
     for one in found:
@@ -125,9 +126,11 @@ def show_suggestions(
         console.print(f"its height and width are free: {height}x{width} is taken, another by --size HEIGHTxWIDTH")
     if out is not None:
         console.print(f"wrote {safe(out)}")
-        console.remark(f"next: edgepack build {safe(model)} --data PICTURES --recipe {safe(out)} --precision fp32,int8")
-    elif found[0].change:
+    if out is None and found[0].change:
         console.remark("write it with these changes: add -o my.toml")
+        return
+    recipe = safe(out if out is not None else found[0].recipe)
+    console.remark(f"next: edgepack build {safe(model)} --data DATA --recipe {recipe} --precision fp32,int8")
 
 
 def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:
