@@ -40,6 +40,7 @@ from edgepack.graph.check import first_line
 from edgepack.graph.clean import clean, in_words
 from edgepack.graph.clean.sizes import fold_sizes
 from edgepack.graph.compare import differences, invent_feeds, run_model
+from edgepack.graph.epsilons import put_epsilons_last
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.walk import all_nodes
@@ -105,7 +106,7 @@ def _start(model: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
     passes.freeze_initializers(proto)
     passes.name_nodes(proto)
     passes.set_versions(proto)
-    keep_zero_pads(proto)
+    _keep_from_optimizer(proto)
     quantized = passes.is_quantized(proto)
     notes = ["kept as it is: already quantized"] if quantized else []
     if not quantized and (folded := passes.fold_dequantized_weights(proto)):
@@ -113,6 +114,12 @@ def _start(model: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
     # ONNX Runtime maps external data, and holds what is inside the file twice while it loads.
     large = model.size_bytes > _LARGE_BYTES
     return save_proto(proto, scratch, "start.onnx", external_data=large, durable=False), notes
+
+
+def _keep_from_optimizer(proto: onnx.ModelProto) -> None:
+    """Write, in place, what ONNX Runtime's optimizer would change so that it does not; it computes the same."""
+    keep_zero_pads(proto)
+    put_epsilons_last(proto)
 
 
 def _simplify(model: OnnxModel, current: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
@@ -159,7 +166,7 @@ def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], 
 
 def _raise_opset(model: OnnxModel, folder: Path) -> OnnxModel:
     proto = passes.raise_opset(read_proto(model), LOWEST_OPSET)
-    keep_zero_pads(proto)
+    _keep_from_optimizer(proto)
     return save_proto(proto, folder, durable=False)
 
 
@@ -224,7 +231,7 @@ def _finish(proto: onnx.ModelProto, notes: list[str], out: Path) -> OnnxModel:
     passes.set_versions(proto)
     passes.name_nodes(proto)
     passes.infer_shapes(proto)
-    keep_zero_pads(proto)
+    _keep_from_optimizer(proto)
     kept = [entry for entry in proto.metadata_props if entry.key != _COUNTS]
     del proto.metadata_props[:]
     proto.metadata_props.extend(kept)

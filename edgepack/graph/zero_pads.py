@@ -1,8 +1,9 @@
-"""Keeps ONNX Runtime from moving a Pad of zeros into the maximum pool behind it, which pads with minus infinity.
+"""Keeps ONNX Runtime from moving a Pad of zeros into the pool behind it, where that pool would be another one.
 
-Where a window holds negative values and padding only, the pool would answer with one of these instead of zero. The
+A maximum pool pads with minus infinity: where a window holds negative values and padding only, it would answer with one
+of these instead of zero. A mean pool whose padding is as large as its windows is one that ONNX Runtime refuses. The
 fusion (pad_fusion.cc, ONNX Runtime 1.31.1 and older, from the level "basic" on) asks whether all bits of the value are
-zero; those of -0.0 are not, and it is the same number for a maximum.
+zero; those of -0.0 are not, and it is the same number for both.
 """
 
 from __future__ import annotations
@@ -22,18 +23,33 @@ _NAME = "edgepack_minus_zero"
 
 
 def keep_zero_pads(proto: onnx.ModelProto) -> int:
-    """Write the zeros that a maximum pool's input is padded with as -0.0; return how many Pads these are.
+    """Write the zeros that such a pool's input is padded with as -0.0; return how many Pads these are.
 
     Before opset 11 the value is an attribute, in which no zero differs from another: nothing is done there.
     """
-    pools = {node.input[0] for node in all_nodes(proto) if node.op_type == "MaxPool"}
+    pools = {node.input[0]: node for node in all_nodes(proto) if node.op_type in ("MaxPool", "AveragePool")}
     pads = [
         node
         for graph in all_graphs(proto.graph)
         for node in graph.node
         if node.op_type == "Pad" and len(node.input) >= _VALUE and node.output[0] in pools
     ]
-    return sum(_keep(proto, pad) for pad in pads)
+    return sum(_keep(proto, pad) for pad in pads if _is_changed(proto, pad, pools[pad.output[0]]))
+
+
+def _is_changed(proto: onnx.ModelProto, pad: onnx.NodeProto, pool: onnx.NodeProto) -> bool:
+    """Return whether the pool with the padding in it would not be the same: a maximum never, a mean if it is large."""
+    import numpy as np
+
+    if pool.op_type == "MaxPool":
+        return True
+    sizes = _stored(proto, pad.input[1])
+    window = next((list(a.ints) for a in pool.attribute if a.name == "kernel_shape"), [])
+    own = next((list(a.ints) for a in pool.attribute if a.name == "pads"), [0] * (2 * len(window)))
+    if sizes is None or sizes.size < 2 * len(window):
+        return True
+    added = np.reshape(sizes, (2, -1))[:, -len(window) :]
+    return bool((added + np.reshape(own, (2, -1)) >= window).any())
 
 
 def _keep(proto: onnx.ModelProto, pad: onnx.NodeProto) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -31,15 +31,25 @@ class Memory:
         self._left = limit
 
     @contextmanager
-    def hold(self, size: int) -> Iterator[None]:
-        """Keep ``size`` bytes for a query. Raises ``BusyError`` where they are not there."""
-        if size > self._left:
-            raise BusyError("the queries that are here fill the memory for them", retry_s=1.0)
-        self._left -= size
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """Give what a query calls for each piece of it that came; what it holds is free again at its end.
+
+        What is announced and does not come holds nothing: else who sends nothing would keep all others out. The call
+        raises ``BusyError`` where the memory is not there.
+        """
+        held = 0
+
+        def more(size: int) -> None:
+            nonlocal held
+            if size > self._left:
+                raise BusyError("the queries that are here fill the memory for them", retry_s=1.0)
+            self._left -= size
+            held += size
+
         try:
-            yield
+            yield more
         finally:
-            self._left += size
+            self._left += held
 
 
 def make_app(models: Models, limits: Limits, metrics: Metrics) -> Any:
@@ -147,8 +157,10 @@ class _Pages:
 
     async def _answer(self, model: ServedModel, request: Any) -> Any:
         size = _announced(request, self._limits.request_bytes)
-        with self._memory.hold(size):
-            body = await _body(request, size)
+        with self._memory.hold() as more:
+            body = await _body(request, size, more)
+            if request.headers.get("content-encoding"):
+                more(self._limits.request_bytes)
             query: Query = await _beside(len(body), self._read, body, request)
             answer: Answer = await asyncio.wrap_future(model.submit(query))
             return await _beside(len(body), _response, answer, query)
@@ -170,7 +182,7 @@ def _announced(request: Any, most: int) -> int:
     return most if size is None else size
 
 
-async def _body(request: Any, most: int) -> bytes:
+async def _body(request: Any, most: int, came: Callable[[int], None]) -> bytes:
     parts: list[bytes] = []
     left = most
 
@@ -180,6 +192,7 @@ async def _body(request: Any, most: int) -> bytes:
             left -= len(part)
             if left < 0:
                 raise _TooLargeError(f"the query has more than {most} bytes", hint="see --max-request")
+            came(len(part))
             parts.append(part)
 
     try:

@@ -99,6 +99,8 @@ class ServedModel:
             raise DataError("an input holds no values", hint="send at least one sample")
         if unknown := next((wanted.name for wanted in query.outputs if wanted.name not in names), None):
             raise DataError(f"unknown output {unknown[:80]!r}", hint=f"the model gives {', '.join(sorted(names))}")
+        if len({wanted.name for wanted in query.outputs}) < len(query.outputs):
+            raise DataError("an output is asked for twice", hint="ask for each output once")
         return self._batcher.submit(query.feeds)
 
     def look(self) -> None:

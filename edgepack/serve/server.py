@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ConfigError, ToolchainError
+from edgepack.serve.connections import make_protocol
 from edgepack.serve.grpc import make_server
 from edgepack.serve.http import make_app
 from edgepack.serve.metrics import Metrics
@@ -109,7 +110,7 @@ def _web_server(app: Any) -> Any:
         uvicorn.Config(
             app,
             loop="asyncio",
-            http="h11",
+            http=make_protocol(_MOST_CONNECTIONS),
             ws="none",
             lifespan="off",
             log_config=None,

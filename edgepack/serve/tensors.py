@@ -19,6 +19,7 @@ from edgepack.specs.types import Array
 
 TEXT = "BYTES"
 _MOST_DIMENSIONS = 32
+_MOST_VALUES = 1 << 48
 _DTYPES = {
     "BOOL": "bool",
     **{f"{sign}INT{bits}": f"{sign.lower()}int{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)},
@@ -52,6 +53,8 @@ def count_of(name: str, shape: Sequence[Any]) -> int:
     """Return how many values a shape has. Raises ``DataError`` for what is no shape."""
     if len(shape) > _MOST_DIMENSIONS or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
         raise DataError(f"input {name!r}: its shape is not a list of at most {_MOST_DIMENSIONS} whole numbers")
+    if math.prod(size or 1 for size in shape) > _MOST_VALUES:  # numpy has no such shape, also of no values
+        raise DataError(f"input {name!r}: the shape {list(shape)} is larger than any query")
     return math.prod(shape)
 
 
@@ -140,12 +143,16 @@ def from_texts(name: str, shape: Sequence[int], texts: Sequence[bytes]) -> Array
 def _listed_texts(name: str, values: list[Any]) -> Array:
     flat = values
     shape = [len(values)]
-    while flat and all(isinstance(each, list) and len(each) == len(flat[0]) for each in flat):
+    while flat and len(shape) < _MOST_DIMENSIONS and _are_lists_alike(flat):
         shape.append(len(flat[0]))
         flat = [one for each in flat for one in each]
     if not all(_is_utf8(each) for each in flat):
         raise DataError(f"input {name!r}: data is not a list of texts")
     return _objects(flat).reshape(shape)
+
+
+def _are_lists_alike(values: list[Any]) -> bool:
+    return all(isinstance(each, list) and len(each) == len(values[0]) for each in values)
 
 
 def _listed_numbers(name: str, kind: str, values: list[Any]) -> Array:

@@ -81,3 +81,18 @@ def test_a_prepared_model_computes_what_its_graph_says(tmp_path: Path, pads: int
     prepared = prepare(source, tmp_path / "prepared")
     np.testing.assert_array_equal(run_model(prepared, {"x": X})["y"], wanted)
     assert (wanted[:, :, 0] == 0).all()
+
+
+@pytest.mark.parametrize(("size", "kept"), [(1, False), (2, True)])
+def test_a_mean_pool_is_not_given_more_padding_than_its_window(tmp_path: Path, size: int, kept: bool) -> None:
+    proto = model()
+    pool = proto.graph.node[-1]
+    pool.op_type = "AveragePool"
+    pool.attribute.append(helper.make_attribute("count_include_pad", 1))
+    sizes = np.array([0, 0, size, size, 0, 0, size, size])
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(sizes, "sizes"))
+    source = load_model(save_proto(proto, tmp_path / "source").path)
+    wanted = run_model(source, {"x": X}, optimize=False)["y"]
+    prepared = prepare(source, tmp_path / "prepared")
+    np.testing.assert_allclose(run_model(prepared, {"x": X})["y"], wanted, rtol=1e-6)
+    assert bool(keep_zero_pads(proto)) is kept

@@ -187,6 +187,8 @@ REFUSED = (
     ("POST", INFER, {"inputs": [{**IMAGE, "datatype": "FP64", "data": [0.0] * 192}]}, 400, "has type float64"),
     ("POST", INFER, {"inputs": [{**IMAGE, "shape": [2**62, 3, 8, 8], "data": [0.0] * 192}]}, 400, "shape"),
     ("POST", INFER, query(outputs=[{"name": "no"}]), 400, "unknown output 'no'"),
+    ("POST", INFER, query(outputs=[{"name": "scores"}] * 2), 400, "asked for twice"),
+    ("POST", INFER, {"inputs": [{**IMAGE, "shape": [0, 2**62], "data": []}]}, 400, "larger than any query"),
     ("POST", INFER, b" " * 2_000_000, 413, "at most 1000000 are taken"),
     ("POST", INFER, query({"image": np.full((1, 3, 8, 8), 3e38)}), 400, "which JSON does not have"),
 )
@@ -209,6 +211,28 @@ def test_a_body_without_a_length_is_measured_while_it_comes(server: Server) -> N
             for _ in range(40):
                 connection.sendall(piece)
         assert b" 413 " in connection.recv(4096).partition(b"\r\n")[0]
+
+
+def _open(server: Server, text: str) -> socket.socket:
+    host, _, port = server.http.rpartition(":")
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    connection.sendall(text.encode())
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (8, f"POST {INFER} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{{"),  # twice the memory for queries
+        (300, "GET /v2 HT"),  # more than there may be
+    ],
+    ids=["bodies that do not come", "heads that do not come"],
+)
+def test_who_sends_nothing_keeps_nobody_out(server: Server, count: int, text: str) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(_open(server, text))
+        assert server.ask("POST", INFER, query())[0] == 200
 
 
 GRPC_REFUSED = (

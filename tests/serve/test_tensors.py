@@ -66,7 +66,10 @@ def test_texts_come_back_as_they_went(texts: list[str]) -> None:
 RAW = (
     ("FP32", [2], b"1234567", "7 bytes"),
     ("FP32", [2], b"123456789", "9 bytes"),
-    ("FP32", [1 << 62, 1 << 62], b"", "0 bytes"),
+    ("FP32", [1 << 20, 1 << 20], b"", "0 bytes"),
+    ("FP32", [1 << 62, 1 << 62], b"", "larger than any query"),
+    ("FP32", [0, 1 << 62], b"", "larger than any query"),
+    ("FP32", [0, *[1 << 31] * 4], b"", "larger than any query"),
     ("FP32", [-1], b"1234", "whole numbers"),
     ("FP32", [1.0], b"1234", "whole numbers"),
     ("FP32", [True], b"1234", "whole numbers"),
@@ -105,6 +108,7 @@ VALUES = (
     ("BOOL", [1], [1], "BOOL values alone"),
     ("BYTES", [1], [1], "list of texts"),
     ("BYTES", [1], ["\ud800"], "list of texts"),
+    ("FP32", [0, 1 << 62], [], "larger than any query"),
     ("FP32", [1], "1", "not a list"),
     ("FP32", [1], {"0": 1}, "not a list"),
     ("FP32", [1], None, "not a list"),
@@ -117,12 +121,14 @@ def test_values_that_do_not_fit_are_refused(kind: str, shape: list[int], values:
         tensors.from_values("x", kind, shape, values)
 
 
-def test_deep_lists_are_refused() -> None:
-    deep: Any = 1.0
-    for _ in range(500):
+@pytest.mark.parametrize(("kind", "value"), [("FP32", 1.0), ("BYTES", "a")])
+@pytest.mark.parametrize("depth", [40, 70, 500])
+def test_deep_lists_are_refused(kind: str, value: Any, depth: int) -> None:
+    deep = value
+    for _ in range(depth):
         deep = [deep]
     with pytest.raises(DataError):
-        tensors.from_values("x", "FP32", [1], deep)
+        tensors.from_values("x", kind, [1], deep)
 
 
 def test_a_count_is_not_trusted_without_its_texts() -> None:
