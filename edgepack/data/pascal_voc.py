@@ -80,6 +80,8 @@ _Rest = tuple[tuple[float, float, float, float], str, tuple[()], bool]
 def _read(path: Path) -> tuple[str, tuple[int, int], list[tuple[str, _Rest]]]:
     """Return the picture's name, its size and the things in it: class, and the other fields of ``Thing``."""
     data = read_regular(path, _MOST_BYTES)
+    if b"\0" in data:  # in UTF-16 or 32 a DOCTYPE has other bytes
+        raise DataError(f"{path} is not in UTF-8", hint="save it in UTF-8")
     if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
         raise DataError(f"{path} defines entities, which are not read", hint="remove the DOCTYPE")
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -20,7 +21,7 @@ from edgepack.base.files import sha256_file, sha256_json
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.labels import Labels, digest_of, stack, take
 from edgepack.data.pictures import SUFFIXES
-from edgepack.data.source import LABELS, Asked, Contents, Source
+from edgepack.data.source import LABELS, Asked, Contents, Item, Source
 from edgepack.errors import DataError
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.model import TensorSpec
@@ -77,7 +78,7 @@ def find_samples(
         preprocessing = None
     labels = None if any(spec.name == LABELS for spec in inputs or ()) else LABELS
     asked = Asked(data, preprocessing, task, labels, thorough=skip_bad > 0)
-    contents = SOURCES.get(kind).scan(asked, inputs, digest)
+    contents = _scan(kind, asked, inputs, digest)
     _refuse_bad(contents, data, skip_bad)
     bad = {found.index for found in contents.bad}
     found = SampleSet(
@@ -167,7 +168,7 @@ def read_samples(samples: SampleSet, inputs: tuple[TensorSpec, ...], start: int 
     """
     digests: list[str | None] = []
     labels: list[Any] = []
-    for item in SOURCES.get(samples.kind).read(_asked(samples), inputs, samples.indices[start:]):
+    for item in _read(samples, inputs, start):
         yield dict(item.feed)
         digests.append(item.digest)
         if item.label is not None:
@@ -260,13 +261,36 @@ def kind_of(data: str, task: Task | None) -> str:
     own = tuple(SOURCES.own)
     found = dict(SOURCES.all())
     for name in (*(name for name in found if name not in own), *own):  # edgepack's own take any folder in the end
-        if found[name].recognises(data, task):
-            return name
+        with _files_of(data):
+            if found[name].recognises(data, task):
+                return name
     path = Path(data)
     if "\0" not in data and path.is_file():
         raise DataError(f"{data} is neither a folder nor a .npz file", hint=_file_hint(path))
     near = _near_path(path)
     raise DataError(f"there is no file or folder {data}", hint=f"did you mean {near}?" if near else None)
+
+
+def _scan(kind: str, asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Digest) -> Contents:
+    with _files_of(asked.source):
+        return SOURCES.get(kind).scan(asked, inputs, digest)
+
+
+def _read(samples: SampleSet, inputs: tuple[TensorSpec, ...], start: int) -> Iterator[Item]:
+    with _files_of(samples.source):
+        yield from SOURCES.get(samples.kind).read(_asked(samples), inputs, samples.indices[start:])
+
+
+@contextmanager
+def _files_of(data: str) -> Iterator[None]:
+    """Turn what the system says of a source's files into ``DataError``: pipes, names that are too long, permissions."""
+    try:
+        yield
+    except OSError as error:
+        name = error.filename if isinstance(error.filename, str) else data
+        raise DataError(
+            f"cannot read {name[:400]}: {error.strerror or error}", hint=f"correct, remove or replace it in {data}"
+        ) from error
 
 
 def _file_hint(path: Path) -> str | None:
@@ -290,7 +314,7 @@ def _near_path(path: Path) -> str | None:
 
 def _rescan(samples: SampleSet, digest: Digest) -> Contents:
     """Scan a source again for a part of its samples; what they feed was checked when they were found."""
-    contents = SOURCES.get(samples.kind).scan(_asked(samples), None, digest)
+    contents = _scan(samples.kind, _asked(samples), None, digest)
     if contents.count <= max(samples.indices):
         raise DataError(f"{samples.source} has fewer samples than before", hint="do not change the data during a run")
     return contents

@@ -19,6 +19,7 @@ from edgepack.data.source import Bad, Source
 from edgepack.errors import DataError, ToolchainError
 
 _MOST_BYTES = 8 << 20
+_MOST_VALUES = 1_000_000  # of data.yaml
 _PARTS = ("val", "train", "test")
 _YAML = ("data.yaml", "dataset.yaml", "data.yml")
 _LINE = "write class, center x, center y, width, height"
@@ -89,15 +90,26 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
         ) from error
     try:
         text = read_regular(path, _MOST_BYTES).decode("utf-8-sig")
-        if "&" in text and "*" in text and len(text) > 100_000:
-            raise DataError(f"{path} is too large for a file with references", hint="write names out")
         found = yaml.safe_load(text)
+        if _values(found, _MOST_VALUES) >= _MOST_VALUES:
+            raise DataError(f"{path} holds more than a data.yaml does", hint="write names out, without references")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         words = " ".join(str(error).split())[:200]
         raise DataError(f"{path} is not YAML that can be read: {words}", hint="correct it") from error
     if not isinstance(found, dict):
         raise DataError(f"{path} is no table", hint="it has keys such as train, val and names")
     return found
+
+
+def _values(found: Any, most: int) -> int:
+    """Return how many values a document has, each reference counted as what it stands for; no more than ``most``."""
+    inner = [*found.keys(), *found.values()] if isinstance(found, dict) else found if isinstance(found, list) else ()
+    count = 1
+    for each in inner:
+        count += _values(each, most - count)
+        if count >= most:
+            return most
+    return count
 
 
 def _pictures(root: Path, settings: Mapping[str, Any], part: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -222,6 +223,27 @@ def test_xml_that_is_no_annotation_is_refused(text: str, tmp_path: Path) -> None
         find(root)
 
 
+def test_xml_whose_entities_are_in_utf_16_is_refused(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>'
+    (root / "Annotations" / "001.xml").write_bytes(text.encode("utf-16"))
+    with pytest.raises(DataError, match="UTF-8"):
+        find(root)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    path = root / "Annotations" / "001.xml"
+    whole = path.read_text()
+    path.write_text(whole.replace("<filename>", f"<filename>{'a' * 300}"))
+    with pytest.raises(DataError, match="too long"):
+        find(root)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match="not a regular file"):
+        find(root)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -261,6 +283,7 @@ def test_several_files_of_labels_must_be_named(tmp_path: Path) -> None:
         "names: [a]",
         "val: images\nnames: {x: y}",
         "val: images\nkpt_shape: 3",
+        "a: &a0 [x]\n" + "".join(f"b{i}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9)) + "names: *a9",
     ],
 )
 def test_yaml_that_says_nothing_is_refused(text: str, tmp_path: Path) -> None:

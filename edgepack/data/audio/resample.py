@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepack.errors import DataError
+
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 CROSSINGS = 96
 ROLLOFF = 0.95
 BETA = 12.0
+MOST_SAMPLES = 1 << 27  # 47 minutes at 48 kHz
 _CHUNK = 1 << 21  # taps that are computed at once
 
 
@@ -24,7 +27,7 @@ def resample(samples: Array, rate: int, wanted: int) -> Array:
 
     What lies below 0.9 of the lower Nyquist frequency is kept within 1e-5 of its amplitude, what lies above the lower
     Nyquist frequency is damped by 100 dB; the sound is taken for zero outside. The first moments of both are the same
-    moment.
+    moment. Raises ``DataError`` where that would be more than ``MOST_SAMPLES``.
     """
     if rate == wanted:
         return np.asarray(samples, np.float32)
@@ -32,6 +35,11 @@ def resample(samples: Array, rate: int, wanted: int) -> Array:
     up, down = wanted // common, rate // common
     count = -(-len(samples) * up // down)
     reach = math.ceil(CROSSINGS * max(1.0, down / up))  # how far the filter reaches, in samples
+    if count > MOST_SAMPLES or reach > _CHUNK:
+        raise DataError(
+            f"{len(samples)} samples at {rate} Hz would become {count} at {wanted} Hz",
+            hint="the rate that the file gives is likely wrong; cut the sound into shorter ones otherwise",
+        )
     around = np.lib.stride_tricks.sliding_window_view(
         np.pad(np.asarray(samples, np.float64), (reach, reach + 1)), 2 * reach + 1
     )

@@ -6,6 +6,7 @@ from scipy.signal import resample_poly
 from sounds import noise
 
 from edgepack.data.audio.resample import _filters, resample
+from edgepack.errors import DataError
 
 RATES = [(44100, 16000), (48000, 16000), (8000, 16000), (16000, 44100), (22050, 16000), (11025, 16001)]
 
@@ -72,3 +73,9 @@ def test_silence_on_a_level_stays_on_it():
 
 def test_the_same_rate_changes_nothing():
     np.testing.assert_array_equal(resample(noise(50), 16000, 16000), noise(50))
+
+
+@pytest.mark.parametrize(("count", "rate", "wanted"), [(100_000, 1, 768_000), (10, 768_000, 1)])
+def test_a_rate_that_lies_takes_no_memory(count, rate, wanted):
+    with pytest.raises(DataError, match="would become"):
+        resample(np.zeros(count, np.float32), rate, wanted)
