@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from captured_models import MOVERS, branch, feeds, floats, graph, node
+from onnx import helper
 
 from edgepack.engines import get_backend
 from edgepack.graph.captured import keep_captured
@@ -25,61 +26,6 @@ LOAD = (
     "import sys, onnxruntime as o; s = o.SessionOptions(); s.log_severity_level = 4; "
     "o.InferenceSession(sys.argv[1], s, providers=['CPUExecutionProvider'])"
 )
-MOVERS: dict[str, dict[str, Any]] = {
-    "Reshape": {}, "Transpose": {"perm": [0, 1, 3, 2]}, "MaxPool": {"kernel_shape": [1, 1]}, "Slice": {},
-    "Unsqueeze": {},
-}  # fmt: skip
-SECOND = {"Reshape": ["shape"], "Slice": ["none", "four"], "Unsqueeze": ["none"]}
-
-
-def floats(name: str, shape: list[int] | None = None) -> Any:
-    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-
-
-def node(operator: str, inputs: str, output: str, **attributes: Any) -> Any:
-    return helper.make_node(operator, inputs.split(), [output], name=output, **attributes)
-
-
-def branch(operator: str, captured: str, name: str) -> Any:
-    return helper.make_graph([node(operator, captured, name)], name, [], [floats(name)])
-
-
-def graph(mover: str, *, kind: str = "If", captured: str = "m", twice: bool = False) -> onnx.ModelProto:
-    """Return x -> Q/DQ -> mover(s) -> If or Loop that captures what they make."""
-    arrays = {
-        "scale": np.array(0.02, np.float32), "zero": np.array(128, np.uint8), "shape": np.array([1, 4, 2, 8]),
-        "none": np.array([0]), "four": np.array([4]), "trip": np.array(2), "yes": np.array(True),
-        "begin": np.zeros((), np.float32),
-    }  # fmt: skip
-    nodes = [
-        node("QuantizeLinear", "x scale zero", "q"),
-        node("DequantizeLinear", "q scale zero", "d"),
-        node(mover, " ".join(["d", *SECOND.get(mover, [])]), "m", **MOVERS[mover]),
-    ]
-    if twice:
-        nodes += [node("Transpose", "m", "mm")]
-    inputs = [floats("x", [1, 4, 4, 4])]
-    if kind == "If":
-        inputs.append(helper.make_tensor_value_info("flag", TensorProto.BOOL, []))
-        nodes.append(
-            node("If", "flag", "y", then_branch=branch("Neg", captured, "a"), else_branch=branch("Abs", captured, "b"))
-        )
-    else:
-        body = helper.make_graph(
-            [node("Identity", "ci", "co"), node("Add", f"vi {captured}", "vo")], "body",
-            [helper.make_tensor_value_info("i", TensorProto.INT64, []),
-             helper.make_tensor_value_info("ci", TensorProto.BOOL, []), floats("vi")],
-            [helper.make_tensor_value_info("co", TensorProto.BOOL, []), floats("vo")],
-        )  # fmt: skip
-        nodes.append(node("Loop", "trip yes begin", "y", body=body))
-    constants = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    made = helper.make_graph(nodes, "g", inputs, [floats("y")], constants)
-    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def feeds(proto: onnx.ModelProto) -> dict[str, Any]:
-    x = np.random.default_rng(0).uniform(-2, 2, (1, 4, 4, 4)).astype(np.float32)
-    return {"x": x} | ({"flag": np.array(True)} if len(proto.graph.input) > 1 else {})
 
 
 def loads(path: Path) -> bool:

@@ -25,6 +25,7 @@ from edgepack.engines.common.refusals import closed, opset_too_high, remedy, req
 from edgepack.engines.common.threads import forked, keep_for_ever, refuse_pickling
 from edgepack.engines.native_options import native_settings
 from edgepack.engines.onnxruntime.facts import ENGINE
+from edgepack.engines.onnxruntime.unguarded import MARK, refuse_unguarded
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
 from edgepack.specs.run import RunOptions
@@ -200,13 +201,27 @@ def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
     from edgepack.graph.captured import keep_captured
     from edgepack.graph.load import read_proto, save_proto
 
-    if model.external and not keep_captured(read_proto(model, weights=False)):
-        return copy_model(model, out, ENTRY)
+    if model.external:
+        light = read_proto(model, weights=False)
+        if not _mark(light) + keep_captured(light):
+            return copy_model(model, out, ENTRY)
     proto = read_proto(model)
-    if not keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto):
+    if not _mark(proto) + keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto):
         return copy_model(model, out, ENTRY)
     with scratch_folder() as scratch:
         return copy_model(save_proto(proto, scratch, ENTRY), out, ENTRY)
+
+
+def _mark(proto: Any) -> bool:
+    """Note in an int8 model with branches or loops that captured tensors are kept; say whether it is one."""
+    from edgepack.graph.passes import set_metadata
+    from edgepack.graph.walk import all_nodes, bodies
+
+    nodes = list(all_nodes(proto))
+    found = any(node.op_type == "DequantizeLinear" for node in nodes) and any(True for n in nodes for _ in bodies(n))
+    if found:
+        set_metadata(proto, MARK, "kept")
+    return found
 
 
 def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunner | FixedBatchRunner:
@@ -216,6 +231,8 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
     batch = None
     if options.fixed_batch and free_batch(compiled.inputs):
         batch = (str(compiled.inputs[0].shape[0]), options.fixed_batch)
+    if compiled.precision == "int8" and device == "CPU" and options.optimization != "off":
+        refuse_unguarded(path)
     session = _open(path, compiled.entry, options, device, batch)
     _check_names(session, compiled)
     _check_types(session, compiled)
