@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from edgepack.base.files import scratch_folder
 from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
@@ -185,13 +186,14 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     engine = import_engine(TITLE, _EXTRA, "openvino")
     inputs, outputs = model.inputs, model.outputs
     try:
-        graph = _read(engine, model.path)
-        _match_ports(graph, model)
-        if _is_npu(device):
-            inputs, outputs = _fix_batch(graph, inputs), _fixed_outputs(outputs)
-        _name_nodes(graph)
-        out.mkdir(parents=True, exist_ok=True)
-        engine.save_model(graph, out / ENTRY, compress_to_fp16=False)
+        with scratch_folder() as scratch:
+            graph = _read(engine, _readable(model, precision, scratch))
+            _match_ports(graph, model)
+            if _is_npu(device):
+                inputs, outputs = _fix_batch(graph, inputs), _fixed_outputs(outputs)
+            _name_nodes(graph)
+            out.mkdir(parents=True, exist_ok=True)
+            engine.save_model(graph, out / ENTRY, compress_to_fp16=False)
     except EdgepackError:
         raise
     except Exception as error:
@@ -281,6 +283,20 @@ def _inputs_tell_outputs(core: Any, path: Path) -> bool:
     except RuntimeError:
         return False
     return all(port.get_partial_shape().is_static for port in model.outputs)
+
+
+def _readable(model: OnnxModel, precision: Precision, scratch: Path) -> Path:
+    """Return the model's file, or one in ``scratch`` without what would be computed otherwise (``padded_means.py``)."""
+    if precision != "int8":
+        return model.path
+    from edgepack.engines.openvino.padded_means import pad_means_apart
+    from edgepack.graph.load import read_proto, save_proto
+
+    if not pad_means_apart(read_proto(model, weights=False)):
+        return model.path
+    proto = read_proto(model)
+    pad_means_apart(proto)
+    return save_proto(proto, scratch).path
 
 
 def _read(engine: Any, path: Path) -> Any:

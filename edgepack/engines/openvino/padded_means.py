@@ -1,0 +1,88 @@
+"""Keeps OpenVINO from padding int8 means with another number than zero.
+
+OpenVINO 2026.4 computes an AveragePool of int8 on the integers and pads these with 0, which stands for zero only where
+the zero point is 0 (measured: with a zero point of 128 every mean at the border is off by its share of -128 steps).
+Padded by a Pad with a pair of the same scale behind it the mean is right: zero is one of the steps.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edgepack.graph.walk import all_graphs
+
+if TYPE_CHECKING:
+    import onnx
+
+# What hands values on as they are, or as zero: what they are steps of stays.
+_MOVES = frozenset(
+    {
+        "DepthToSpace", "Flatten", "Identity", "MaxPool", "Pad", "Relu", "Reshape", "Slice", "SpaceToDepth", "Split",
+        "Squeeze", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+_NAME = "edgepack_padded"
+
+
+def pad_means_apart(proto: onnx.ModelProto) -> int:
+    """Pad in front of each mean of dequantized values that counts its padding; return how many there were."""
+    return sum(_pad(graph) for graph in all_graphs(proto.graph))
+
+
+def _pad(graph: onnx.GraphProto) -> int:
+    makers = {name: node for node in graph.node for name in node.output if name}
+    found = [node for node in graph.node if _counts_padding(node)]
+    pairs = [(node, steps) for node in found if (steps := _steps_of(node.input[0], makers))]
+    for number, (node, steps) in enumerate(pairs):
+        _insert(graph, node, steps, f"{_NAME}_{number}_{node.output[0]}")
+    return len(pairs)
+
+
+def _counts_padding(node: onnx.NodeProto) -> bool:
+    values = {attribute.name: attribute for attribute in node.attribute}
+    return (
+        node.op_type == "AveragePool"
+        and "count_include_pad" in values
+        and values["count_include_pad"].i == 1
+        and "pads" in values
+        and any(values["pads"].ints)
+    )
+
+
+def _steps_of(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, ...]:
+    """Return the names of the scale and zero point that a tensor's values are steps of; none for other values.
+
+    Those of a Concat must be the same for all that it joins.
+    """
+    node = makers.get(name)
+    if node is None:
+        return ()
+    if node.op_type == "DequantizeLinear":
+        return tuple(node.input[1:3])
+    if node.op_type == "Concat":
+        joined = {_steps_of(each, makers) for each in node.input}
+        return joined.pop() if len(joined) == 1 else ()
+    return _steps_of(node.input[0], makers) if node.op_type in _MOVES else ()
+
+
+def _insert(graph: onnx.GraphProto, pool: onnx.NodeProto, steps: tuple[str, ...], name: str) -> None:
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    pads = next(attribute for attribute in pool.attribute if attribute.name == "pads")
+    half = len(pads.ints) // 2
+    sizes = [0, 0, *pads.ints[:half], 0, 0, *pads.ints[half:]]
+    graph.initializer.append(numpy_helper.from_array(np.array(sizes, np.int64), f"{name}_sizes"))
+    made = [
+        helper.make_node("Pad", [pool.input[0], f"{name}_sizes"], [name], name=name),
+        helper.make_node("QuantizeLinear", [name, *steps], [f"{name}_q"], name=f"{name}_q"),
+        helper.make_node("DequantizeLinear", [f"{name}_q", *steps], [f"{name}_d"], name=f"{name}_d"),
+    ]
+    place = next(place for place, node in enumerate(graph.node) if node.output[0] == pool.output[0])
+    for offset, node in enumerate(made):
+        graph.node.insert(place + offset, node)
+    pool = graph.node[place + len(made)]
+    pool.input[0] = f"{name}_d"
+    kept = [attribute for attribute in pool.attribute if attribute.name != "pads"]
+    del pool.attribute[:]
+    pool.attribute.extend(kept)

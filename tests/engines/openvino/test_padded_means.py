@@ -1,0 +1,77 @@
+"""int8 means whose padding counts are padded with zero in OpenVINO, whatever stands for zero."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgepack.engines import get_backend
+from edgepack.engines.openvino.padded_means import pad_means_apart
+from edgepack.engines.targets import load_target
+from edgepack.graph.compare import run_model
+from edgepack.graph.load import load_model
+from edgepack.specs.run import RunOptions
+
+X = np.random.default_rng(0).normal(0, 2, (2, 4, 6, 6)).astype(np.float32)
+SCALE = np.float32(0.05)
+
+
+def pooled(zero: int, kind: str, between: str = "", *, last: bool = True, include: int = 1) -> onnx.ModelProto:
+    """Return x -> Q/DQ -> (an operator) -> AveragePool of 3x3 that is padded -> perhaps Q/DQ."""
+    constants = {"s": SCALE, "z": np.array(zero, kind)}
+
+    def pair(name: str, to: str) -> list[onnx.NodeProto]:
+        quantize = helper.make_node("QuantizeLinear", [name, "s", "z"], [f"{to}q"], name=f"{to}q")
+        return [quantize, helper.make_node("DequantizeLinear", [f"{to}q", "s", "z"], [to], name=to)]
+
+    nodes = pair("x", "d")
+    if between:
+        inputs = ["d", "d"] if between == "Concat" else ["d"]
+        more = {"Concat": {"axis": 1}, "MaxPool": {"kernel_shape": [1, 1]}}.get(between, {})
+        nodes.append(helper.make_node(between, inputs, ["m"], name="m", **more))
+    how = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "count_include_pad": include}
+    nodes.append(helper.make_node("AveragePool", ["m" if between else "d"], ["p"], name="p", **how))
+    nodes += pair("p", "y") if last else [helper.make_node("Identity", ["p"], ["y"], name="y")]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(made)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("between", ["", "Relu", "MaxPool", "Concat"])
+@pytest.mark.parametrize(("zero", "kind"), [(0, "uint8"), (128, "uint8"), (20, "int8")])
+def test_the_border_is_what_the_graph_says(tmp_path: Path, zero: int, kind: str, between: str, last: bool) -> None:
+    onnx.save(pooled(zero, kind, between, last=last), tmp_path / "m.onnx")
+    model = load_model(tmp_path / "m.onnx")
+    wanted = run_model(model, {"x": X}, optimize=False)["y"]
+    engine = get_backend("openvino")
+    compiled = engine.compile_model(model, load_target("host-openvino"), "int8", tmp_path / "out")
+    found = engine.load_model(compiled, RunOptions(threads=1)).infer({"x": X})["y"]
+    assert np.abs(found - wanted).max() <= SCALE * 1.01  # one step, where rounding breaks a tie
+
+
+def test_it_computes_the_same(tmp_path: Path) -> None:
+    proto = pooled(128, "uint8")
+    onnx.save(proto, tmp_path / "m.onnx")
+    wanted = run_model(load_model(tmp_path / "m.onnx"), {"x": X}, optimize=False)["y"]
+    assert pad_means_apart(proto) == 1
+    onnx.save(proto, tmp_path / "n.onnx")
+    found = run_model(load_model(tmp_path / "n.onnx"), {"x": X}, optimize=False)["y"]
+    np.testing.assert_allclose(found, wanted, atol=float(SCALE) * 1.01)
+    assert (np.abs(found - wanted) < SCALE / 2).mean() > 0.95
+    assert pad_means_apart(proto) == 0
+
+
+def test_what_does_not_count_its_padding_stays() -> None:
+    assert pad_means_apart(pooled(128, "uint8", include=0)) == 0
+    floating = pooled(128, "uint8")
+    floating.graph.node[2].input[0] = "x"
+    assert pad_means_apart(floating) == 0
