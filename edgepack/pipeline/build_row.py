@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from edgepack.benchmark.measure.rank import median_latencies
+from edgepack.benchmark.measure.rank import latencies_in_turn
 from edgepack.calibrate import calibrate
 from edgepack.embed.check import in_words as embedded_in_words
 from edgepack.engines import ENGINES
@@ -15,7 +15,7 @@ from edgepack.errors import ConfigError, EdgepackError
 from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.faster import NOTE as PLACEMENT
 from edgepack.pipeline.faster import Placed, place_for_speed
-from edgepack.pipeline.gate import Attempt, meet_gate
+from edgepack.pipeline.gate import Attempt, InTurn, meet_gate
 from edgepack.pipeline.limits import Limits, check_row
 from edgepack.pipeline.original import MIXES, Original
 from edgepack.pipeline.plan import BuildPlan
@@ -230,17 +230,17 @@ def _meet_gate(
 
 def _means(
     plan: BuildPlan, original: Original, target: Target, ranges: Ranges, runner: StageRunner
-) -> tuple[Callable[[QuantizationRules, str], Attempt], Callable[[tuple[Attempt, ...]], tuple[int, ...]]]:
-    """Return what builds an int8 attempt by given rules, and what measures the median latencies of attempts in ns."""
+) -> tuple[Callable[[QuantizationRules, str], Attempt], InTurn]:
+    """Return what builds an int8 attempt by given rules, and what measures the latencies of attempts in turn."""
 
     def build_with(rules: QuantizationRules, detail: str) -> Attempt:
         return build_attempt(plan, original, target, "int8", ranges, rules, detail, runner)
 
-    def time(attempts: tuple[Attempt, ...]) -> tuple[int, ...]:
+    def time(attempts: tuple[Attempt, ...], rounds: int) -> tuple[tuple[int, ...], ...]:
         options, _ = how_to_run(target)
         models = tuple(attempt.compiled for attempt in attempts)
         title = f"{len(models)} models in turn, {target.id}"
-        return runner.run(median_latencies, models, original.golden, options, title=title)
+        return runner.run(latencies_in_turn, models, original.golden, options, rounds, title=title)
 
     return build_with, time
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from edgepack.errors import EdgepackError
 from edgepack.execution.runner import StageRunner
@@ -31,6 +33,8 @@ from edgepack.verify.evaluate import Evaluation
 TRIALS = 12
 # Groups around a tensor that are measured beside the single layers.
 GROUPS = 12
+# Rounds in which the trials are measured in turn.
+_ROUNDS = 5
 # The metric that trials are compared by where only ``--max-change`` is given.
 KEPT = "agreement"
 
@@ -51,6 +55,10 @@ class Attempt:
     changes: str = ""
 
 
+# Measures median latencies in ns of attempts in turn, in so many rounds: [rounds][attempts].
+InTurn: TypeAlias = Callable[[tuple[Attempt, ...], int], Sequence[Sequence[int]]]
+
+
 @dataclass(frozen=True)
 class GateOutcome:
     """Every trial, with the Pareto front marked; ``attempt`` is the chosen one, None when nothing passed."""
@@ -69,7 +77,7 @@ def meet_gate(
     first: Attempt,
     limits: Limits,
     build: Callable[[QuantizationRules, str], Attempt],
-    time: Callable[[tuple[Attempt, ...]], tuple[int, ...]] | None = None,
+    time: InTurn | None = None,
 ) -> GateOutcome:
     """Search for the fewest operators to put back so that the limits hold.
 
@@ -77,7 +85,7 @@ def meet_gate(
     convolution a tensor stays in int8 until both leave it, so that either of them alone brings nothing.
     ``build`` quantizes by the given rules, compiles and evaluates on the engine that will run it. At most 12 models are
     built besides ``first``; every one goes through the store, so an interrupted search goes on where it was. ``time``
-    measures the median latencies of the attempts on this host, in ns; without it the front is by multiply-adds.
+    measures the attempts in turn on this host; without it the front is by multiply-adds.
     """
     found = runner.run(sensitivity, model, ranges, rules, samples, title="noise of each layer")
     worst = runner.run(
@@ -102,8 +110,9 @@ def meet_gate(
 
     trials = search(order, as_trial((), first.evaluation, 0.0, limits), passes, evaluate, TRIALS)
     if time is not None:
-        measured = time(tuple(attempts[trial.left] for trial in trials))
-        trials = tuple(dataclasses.replace(t, p50_ns=p50) for t, p50 in zip(trials, measured, strict=True))
+        turns = time(tuple(attempts[trial.left] for trial in trials), _ROUNDS)
+        medians = [round(statistics.median(found)) for found in zip(*turns, strict=True)]
+        trials = tuple(dataclasses.replace(t, p50_ns=p50) for t, p50 in zip(trials, medians, strict=True))
     best = choose(trials, passes)
     front = pareto_front(trials)
     marked = tuple(dataclasses.replace(trial, front=trial in front) for trial in trials)

@@ -126,9 +126,10 @@ def test_shares_are_of_all_multiply_adds(tmp_path: Path) -> None:
 def test_latencies_are_those_of_the_models_that_were_tried(tmp_path: Path) -> None:
     asked: list[int] = []
 
-    def time(attempts: tuple[Attempt, ...]) -> tuple[int, ...]:
+    def time(attempts: tuple[Attempt, ...], rounds: int) -> list[list[int]]:
         asked.append(len(attempts))
-        return tuple(1000 + n for n in range(len(attempts)))
+        slow = [9000] * len(attempts)  # one disturbed round is not what is told
+        return [slow, *([1000 + n for n in range(len(attempts))] for _ in range(rounds - 1))]
 
     model = Model(tmp_path, COSTS, 0.005, time)
     assert asked == [len(model.outcome.trials)]
