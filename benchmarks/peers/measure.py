@@ -9,7 +9,9 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -63,38 +65,68 @@ def serve(engine: str, model: str, samples: str) -> None:
         print((time.process_time_ns() - begin) / calls, flush=True)
 
 
-def _balanced(model: Path, evaluation: Path, exact: np.ndarray, rough: np.ndarray) -> float | None:
-    """Return the SQNR in which all parts of all outputs count alike, as edgepack tells them apart."""
+@dataclass(frozen=True)
+class _Shape:
+    """What the values of a row are: the part that each belongs to, and where each output ends."""
+
+    places: np.ndarray
+    ends: dict[str, int]
+
+
+def _shape_of(model: Path, evaluation: Path) -> _Shape:
+    """Return what a row of a model's outputs consists of, as edgepack tells parts apart."""
     from edgepack.graph.load import load_model
     from edgepack.quantize.output_parts import parts_of
-    from edgepack.verify.parts import noise_db
 
     loaded = load_model(model)
     feed = read_feeds(str(evaluation), 1)[0]
-    shapes = [value.shape for value in open_model("onnxruntime", str(model))(feed)]
+    found = open_model("onnxruntime", str(model))(feed)
     known = parts_of(loaded, feed)
-    labels, count = [], 0
-    for spec, shape in zip(loaded.outputs, shapes, strict=True):
-        found = known[spec.name].labels.ravel() if spec.name in known else np.zeros(int(np.prod(shape)), np.int64)
-        labels.append(found + count)
-        count += int(found.max()) + 1
-    places = np.concatenate(labels)
-    if len(places) != exact.shape[1]:
-        return None
-    signal = np.bincount(places, np.square(exact).sum(axis=0))
-    noise = np.bincount(places, np.square(exact - rough).sum(axis=0))
+    labels, count, ends, end = [], 0, {}, 0
+    for spec, value in zip(loaded.outputs, found, strict=True):
+        inside = known[spec.name].labels.ravel() if spec.name in known else np.zeros(value.size, np.int64)
+        labels.append(inside + count)
+        count += int(inside.max()) + 1
+        end += value.size
+        ends[spec.name] = end
+    return _Shape(np.concatenate(labels), ends)
+
+
+def _balanced(shape: _Shape, exact: np.ndarray, rough: np.ndarray) -> float | None:
+    """Return the SQNR in which all parts of all outputs count alike."""
+    from edgepack.verify.parts import noise_db
+
+    signal = np.bincount(shape.places, np.square(exact).sum(axis=0))
+    noise = np.bincount(shape.places, np.square(exact - rough).sum(axis=0))
     usable = signal > 0
     return noise_db(float(np.minimum(noise[usable] / signal[usable], 10.0).mean())) if usable.any() else None
 
 
-def compare(reference: Path, found: Path, evaluation: Path, *, decides: bool) -> dict[str, float | int | None]:
-    """Return SQNR in dB over all values, agreement of decisions, and accuracy with the paired drop and its interval."""
+def _by_output(shape: _Shape, exact: np.ndarray, rough: np.ndarray) -> dict[str, float | None]:
+    """Return the SQNR in dB of each output; None where nothing differs, or where there is no signal."""
+    result: dict[str, float | None] = {}
+    begin = 0
+    for name, end in shape.ends.items():
+        result[name] = _sqnr(exact[:, begin:end], rough[:, begin:end])
+        begin = end
+    return result
+
+
+def _sqnr(exact: np.ndarray, rough: np.ndarray) -> float | None:
+    signal, noise = np.square(exact).sum(), np.square(exact - rough).sum()
+    return _finite(10 * np.log10(signal / noise)) if signal and noise else None
+
+
+def compare(reference: Path, found: Path, evaluation: Path, *, decides: bool) -> dict[str, Any]:
+    """Return SQNR in dB over all values, balanced and by output, agreement of decisions, and accuracy with the paired
+    drop and its interval.
+    """
     exact, rough = np.load(reference).astype(np.float64), np.load(found).astype(np.float64)
     exact = exact[: len(rough)]
-    noise = np.square(exact - rough).sum()
-    sqnr = 10 * np.log10(np.square(exact).sum() / noise) if noise else None
-    balanced = _balanced(evaluation.parent / "model.onnx", evaluation, exact, rough)
-    result: dict[str, float | int | None] = {"n": len(rough), "sqnr_db": _finite(sqnr), "balanced_db": balanced}
+    result: dict[str, Any] = {"n": len(rough), "sqnr_db": _sqnr(exact, rough)}
+    shape = _shape_of(evaluation.parent / "model.onnx", evaluation)
+    if len(shape.places) == exact.shape[1]:
+        result |= {"balanced_db": _balanced(shape, exact, rough), "outputs_db": _by_output(shape, exact, rough)}
     if decides:
         if (evaluation.parent / "centroids.npy").is_file():  # embeddings: the nearest centroid of the classes decides
             centroids = np.load(evaluation.parent / "centroids.npy").T

@@ -117,17 +117,12 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--tools", default=",".join(TOOLS))
-    parser.add_argument("--ways", default="", help="only those whose label holds one of these, parted by '|'")
+    parser.add_argument("--ways", default="", help="only those labelled so, or whose label holds one, parted by '|'")
     parser.add_argument("--engines", default=",".join(ENGINES))
     words = parser.parse_args()
     engines = chosen(words.engines, tuple(ENGINES))
     tools = chosen(words.tools, tuple(TOOLS))
-    ways = [
-        (tool, way)
-        for tool in tools
-        for way in TOOLS[tool]
-        if not words.ways or any(part in way.label for part in words.ways.split("|"))
-    ]
+    ways = [(tool, way) for tool in tools for way in TOOLS[tool] if is_asked(way.label, words.ways)]
     versions = {tool: versions_of(tool) for tool in tools}
     facts = host()
     build_hiding()
@@ -151,6 +146,12 @@ def chosen(text: str, known: tuple[str, ...]) -> list[str]:
     if unknown or not names:
         raise SystemExit(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
     return names
+
+
+def is_asked(label: str, words: str) -> bool:
+    """Say whether a way is one of ``words``, which are parted by '|': a whole label means this one alone."""
+    labels = {way.label for ways in TOOLS.values() for way in ways}
+    return not words or any(label == part or (part not in labels and part in label) for part in words.split("|"))
 
 
 def python_of(tool: str) -> Path:

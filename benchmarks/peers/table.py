@@ -1,4 +1,6 @@
-"""Writes artifacts/peers.md, and its short form for docs/results.md (peers-short.md), from artifacts/peers.json."""
+"""Writes artifacts/peers.md, its short form (peers-short.md) and edgepack beside the best peer, output by output
+(peers-verdict.md), from artifacts/peers.json.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +33,7 @@ def main() -> None:
     ]
     (ARTIFACTS / "peers.md").write_text("\n\n".join(parts) + "\n")
     (ARTIFACTS / "peers-short.md").write_text(_short_form(data, names) + "\n")
+    (ARTIFACTS / "peers-verdict.md").write_text("\n".join(verdict(data["rows"], tuple(data["engines"]))) + "\n")
 
 
 _SHORT_ENGINES = ("onnxruntime-avx2", "openvino-avx2")
@@ -64,6 +67,67 @@ def _short_form(data: dict[str, Any], names: list[str]) -> str:
                 ]
             table.append(cells)
     return "\n".join(f"| {' | '.join(line)} |" for line in table)
+
+
+# --- edgepack beside the best peer ------------------------------------------------------------------------------------
+
+_MOST_BELOW_DB, _LEAST_ABOVE_DB = 0.5, 3.0
+
+
+def verdict(rows: list[dict[str, Any]], engines: tuple[str, ...]) -> list[str]:
+    """Return a table of models and engines, and how many outputs hold what is aimed at.
+
+    Each output is compared with the best of all ways of the peers for that output, among those that are not slower than
+    fp32 (the upper quartile of the rounds' ratios is 1 or more).
+    """
+    lines = [
+        "| model | engine | edgepack bal | x | best peer | bal | x | outputs | least | median | most |",
+        "| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    apart: list[float] = []
+    for name in dict.fromkeys(row["model"] for row in rows):
+        for key in engines:
+            line, found = _beside([r for r in rows if r["model"] == name], key)
+            if line is not None:
+                lines.append(f"| {name} | {_short(key)} | {line} |")
+                apart += found
+    held = sum(value >= -_MOST_BELOW_DB for value in apart)
+    above = sum(value >= _LEAST_ABOVE_DB for value in apart)
+    lines += ["", f"Of {len(apart)} outputs {held} are at most {_MOST_BELOW_DB} dB below the best peer, and {above} are"
+              f" {_LEAST_ABOVE_DB:g} dB or more above it."]  # fmt: skip
+    return lines
+
+
+def _beside(rows: list[dict[str, Any]], key: str) -> tuple[str | None, list[float]]:
+    """Return the cells of one model in one engine, and by how many dB each output is above the best peer's."""
+    safe = key.endswith("-avx2")
+    label = f"auto, {key.removesuffix('-avx2')} rules{', saturation-safe' if safe else ''}"
+    own = next((r for r in rows if (r["tool"], r["way"]) == ("edgepack", label)), None)
+    if own is None or "outputs_db" not in own["engines"].get(key, {}):
+        return None, []
+    mine = own["engines"][key]
+    peers = [r for r in rows if r["tool"] not in ("edgepack", "fp32") and _is_fast(r["engines"].get(key, {}))]
+    if not peers:
+        return f"{_cell('bal', mine)} | {_cell('x', mine)} | none that is as fast as fp32 | | | | | |", []
+    best = max(peers, key=lambda r: r["engines"][key]["balanced_db"])
+    apart = []
+    for name, level in mine["outputs_db"].items():
+        theirs = [r["engines"][key]["outputs_db"][name] for r in peers]
+        known = [value for value in theirs if value is not None]
+        if level is not None and known:
+            apart.append(level - max(known))
+    apart.sort()
+    found = best["engines"][key]
+    cells = [_cell("bal", mine), _cell("x", mine), f"{best['tool']} ({best['way']})", _cell("bal", found),
+             _cell("x", found), str(len(apart))]  # fmt: skip
+    if apart:
+        cells += [f"{value:+.1f}" for value in (apart[0], apart[len(apart) // 2], apart[-1])]
+    return " | ".join(cells), apart
+
+
+def _is_fast(found: dict[str, Any]) -> bool:
+    measured = found.get("balanced_db") is not None and "speedup_quartiles" in found
+    return measured and found["speedup_quartiles"][1] >= 1
 
 
 def _best(rows: list[dict[str, Any]]) -> dict[str, Any]:
