@@ -13,7 +13,7 @@ from edgepack.errors import EdgepackError
 from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.gate import Attempt, InTurn
 from edgepack.pipeline.limits import Limits
-from edgepack.quantize.worthwhile import find_worthwhile
+from edgepack.quantize.worthwhile import Worth, find_worthwhile
 from edgepack.specs.data import Ranges
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
@@ -79,8 +79,11 @@ def place_for_speed(
     if whole.reaches(FAST, FAST):
         return Placed(first, _fast_enough(whole))
     worth = runner.run(find_worthwhile, model, ranges, rules, title="what is worth computing in int8")
-    if worth is None or first_ns < _LEAST_GAIN * (first_ns - worth.whole_ns + worth.least_ns):
-        return Placed(first)  # what it may bring is less than what must be seen
+    if worth is None or not worth.left:
+        return Placed(first)
+    saved_ns = worth.whole_ns - worth.least_ns
+    if first_ns < _LEAST_GAIN * (first_ns - saved_ns):
+        return Placed(first, _too_little(worth, saved_ns / first_ns))
     chosen = dataclasses.replace(rules, leave=(*rules.leave, *map(glob.escape, worth.left)))
     what = f"{len(worth.left)} operators in fp32, as they gain nothing in int8"
     try:
@@ -114,6 +117,12 @@ def _fast_enough(whole: Gain) -> str | None:
     if whole.ci95[0] >= _HARDLY_MORE:
         return None
     return f"none was tried for speed: int8 is {whole.in_words()} as fp32"
+
+
+def _too_little(worth: Worth, share: float) -> str:
+    return (
+        f"none was tried for speed: {len(worth.left)} operators in fp32 promise {100 * share:.1f} % of the time alone"
+    )
 
 
 def _why_no_faster(gain: Gain) -> str | None:
