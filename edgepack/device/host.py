@@ -1,8 +1,9 @@
 """Facts about the machine this runs on: CPU, instruction set, cores, memory, GPU, power mode, and what loads it now.
 
 Standard library only and no engine: everything is read from ``/proc`` and ``/sys``, on x86-64 and aarch64, on bare
-metal, in virtual machines and in containers. A fact that cannot be read is absent, never guessed. Every function takes
-``root``, the folder that holds ``proc`` and ``sys``, so that the readers are tested on recorded trees.
+metal, in virtual machines and in containers; only whether Linux gives AMX is asked for. A fact that cannot be read is
+absent, never guessed. Every function takes ``root``, the folder that holds ``proc`` and ``sys``, so that the readers
+are tested on recorded trees.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgepack.base.parallel import usable_cores
-from edgepack.device import jetson
+from edgepack.device import amx, jetson
 from edgepack.specs.target import Host, Target
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def host_facts(root: Path = ROOT) -> Host:
     return Host(
         cpu=_cpu_name(root, processors) or platform.processor() or arch,
         arch=arch,
-        isa=_isa(processors),
+        isa=_usable(_isa(processors), root),
         cores=_cores(root),
         memory_bytes=_memory_bytes(root),
         os=platform.system().lower(),
@@ -197,6 +198,13 @@ def _isa(processors: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
     ]
     common = set.intersection(*sets) if sets else set()
     return tuple(sorted(common & FLAGS))
+
+
+def _usable(isa: tuple[str, ...], root: Path) -> tuple[str, ...]:
+    """Return the flags without AMX's where the processor of this machine has it and its Linux does not."""
+    if root != ROOT or "amx_tile" not in isa or amx.is_supported():
+        return isa
+    return tuple(flag for flag in isa if not flag.startswith("amx_"))
 
 
 def _riscv_extensions(isa: str) -> set[str]:

@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from edgepack.device import amx
 from edgepack.device.host import host_facts
 from edgepack.engines.tvm.codegen.lower import Lowered, lower
 from edgepack.engines.tvm.codegen.machine import Machine, machine
@@ -76,6 +77,7 @@ def run_ours(
     from tvm import relax
 
     of = of or host_machine()
+    assert not of.has_amx or amx.request()  # as whoever loads a bundle does
     lowered = lower(import_model(proto), of, precision, choose)
     code = tvm.compile(
         lowered.module, tvm.target.Target(of.target()), relax_pipeline=relax.get_pipeline("default_build")

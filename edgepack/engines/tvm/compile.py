@@ -14,6 +14,7 @@ from edgepack.engines.common.linking import build_program, link_library
 from edgepack.engines.common.refusals import remedy
 from edgepack.engines.tvm import interface
 from edgepack.engines.tvm.batching import batch_kind
+from edgepack.engines.tvm.codegen.amx import RULE as TILES_RULE
 from edgepack.engines.tvm.codegen.extremes import keep_nan
 from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import machine
@@ -93,14 +94,14 @@ def _compile(
         except CompileError:
             kind = "fixed"
         else:
-            return _interface(model, readied, target, versions, kind), rules
+            return _interface(model, readied, target, versions, kind, rules), rules
     readied = ready(model)
     graph = import_graph(model, readied)
     try:
         rules = compile_library(graph, target, precision, name, out, choose=choose)
     except CompileError as error:
         raise _with_node(error, readied, target, precision) from error
-    return _interface(model, readied, target, versions, kind), rules
+    return _interface(model, readied, target, versions, kind, rules), rules
 
 
 def _with_node(error: CompileError, readied: Readied, target: Target, precision: Precision) -> CompileError:
@@ -120,8 +121,9 @@ def _with_node(error: CompileError, readied: Readied, target: Target, precision:
 
 
 def _interface(
-    model: OnnxModel, readied: Readied, target: Target, versions: Mapping[str, str], batch: Batch
-) -> Interface:
+    model: OnnxModel, readied: Readied, target: Target, versions: Mapping[str, str], batch: Batch,
+    rules: Mapping[str, str],
+) -> Interface:  # fmt: skip
     shapes = tensor_shapes(readied.proto)
     return Interface(
         inputs=tuple(TensorSpec(s.name, s.dtype, shapes.get(s.name, s.shape)) for s in model.inputs),
@@ -130,6 +132,7 @@ def _interface(
         threads=target.compute.cores or 0,
         tvm=versions["apache-tvm"],
         ffi=versions["apache-tvm-ffi"],
+        needs=interface.AMX if TILES_RULE in rules.values() else None,
     )
 
 

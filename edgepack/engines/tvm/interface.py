@@ -5,12 +5,13 @@
     ffi 0.1.14.post1
     threads 4
     batch looped
+    needs amx
     input float32 1,3,224,224 image
     output float32 1,10 scores
 
 Inputs stand in the order in which the function ``main`` takes them, outputs in that in which it returns them; a scalar
 has the shape ``-``, an extent that is not known before running is ``?``; a name is the rest of its line. ``threads`` 0
-is one for each core.
+is one for each core. Where ``needs amx`` stands, Linux has to be asked for the tile registers before the model runs.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ FILE = "interface.txt"
 # One line a function: its name, and the rule that made its code, or "default" and why no rule did.
 FUNCTIONS = "functions.txt"
 FORMAT = "edgepack-tvm 1"
+AMX = "amx"
 Batch: TypeAlias = Literal["fixed", "looped", "free"]
 _LIMIT_BYTES = 1 << 20
 _DTYPES = frozenset(
@@ -41,7 +43,8 @@ class Interface:
     """The tensors as they were compiled, and how to run.
 
     ``batch``: "fixed" takes these shapes only; "looped" is compiled for one sample and called once for each, because
-    samples were found not to depend on each other; "free" takes any extent where a shape has a name.
+    samples were found not to depend on each other; "free" takes any extent where a shape has a name. ``needs``: "amx"
+    where the code uses tile registers.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -50,6 +53,7 @@ class Interface:
     threads: int
     tvm: str
     ffi: str
+    needs: str | None = None
 
 
 def write_interface(interface: Interface) -> str:
@@ -60,6 +64,7 @@ def write_interface(interface: Interface) -> str:
         f"ffi {interface.ffi}",
         f"threads {interface.threads}",
         f"batch {interface.batch}",
+        *([f"needs {interface.needs}"] if interface.needs else []),
     ]
     for kind, specs in (("input", interface.inputs), ("output", interface.outputs)):
         for spec in specs:
@@ -92,7 +97,7 @@ def read_interface(data: bytes) -> Interface:
         key, _, rest = line.partition(" ")
         if key in tensors:
             tensors[key].append(_tensor(rest))
-        elif key in ("tvm", "ffi", "threads", "batch") and key not in facts:
+        elif key in ("tvm", "ffi", "threads", "batch", "needs") and key not in facts:
             facts[key] = rest
         else:
             raise _damaged(f"it has the line {line[:80]!r}")
@@ -101,6 +106,8 @@ def read_interface(data: bytes) -> Interface:
         raise _damaged(f"it lacks {missing[0] if missing else 'outputs'}")
     if facts["batch"] not in ("fixed", "looped", "free") or not re.fullmatch(r"\d{1,4}", facts["threads"]):
         raise _damaged("its batch or threads are not known")
+    if facts.get("needs", AMX) != AMX:
+        raise _damaged(f"it needs {facts['needs'][:80]!r}, which this version does not know")
     return Interface(
         inputs=tuple(tensors["input"]),
         outputs=tuple(tensors["output"]),
@@ -108,6 +115,7 @@ def read_interface(data: bytes) -> Interface:
         threads=int(facts["threads"]),
         tvm=facts["tvm"],
         ffi=facts["ffi"],
+        needs=facts.get("needs"),
     )
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from edgepack.base.shapes import show_shape
+from edgepack.device import amx
 from edgepack.device.host import host_facts
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.refusals import closed, require_files
 from edgepack.engines.native_options import native_settings
 from edgepack.engines.tvm.elf import machine_of
 from edgepack.engines.tvm.facts import ENGINE
-from edgepack.engines.tvm.interface import FILE, Interface, read_interface
+from edgepack.engines.tvm.interface import AMX, FILE, Interface, read_interface
 from edgepack.engines.tvm.runtime_abi import Handle, InputTensor, Runtime, TvmError, find_runtime
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 
@@ -164,6 +165,11 @@ def load_runner(
         raise ToolchainError(
             f"{MODEL} is machine code for {found}; this machine is {host.arch}",
             hint=f"run it on {found}, or compile for this machine with --target host-tvm",
+        )
+    if interface.needs == AMX and not amx.request():
+        raise ToolchainError(
+            f"{MODEL} needs AMX, which this processor or its Linux does not give ({host.cpu}, Linux {host.kernel})",
+            hint="run it on a processor with AMX and Linux 5.16 or newer, or compile for this machine",
         )
     threads = options.threads or min(interface.threads or host.cores, host.cores)
     os.environ["TVM_NUM_THREADS"] = str(threads)  # read when a thread makes its pool of workers

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 KERNEL = "edgepack.kernel"
 Tensor: TypeAlias = Any  # tvm.te.Tensor
 Build: TypeAlias = Callable[..., Tensor]
-Kind: TypeAlias = Literal["flat", "window", "depthwise", "batched", "matrix", "activations", "winograd"]
+Kind: TypeAlias = Literal["flat", "window", "depthwise", "batched", "matrix", "activations", "winograd", "tiles"]
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen import approximations, compute, extremes, intrinsics, winograd
+from edgepack.engines.tvm.codegen import amx, approximations, compute, extremes, intrinsics, winograd
 from edgepack.engines.tvm.codegen import tile as blocking
 from edgepack.engines.tvm.codegen.relax_util import constant, shape_of
 from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
@@ -160,7 +161,7 @@ def _conv2d(builder: Any, call: Any, maker: Maker) -> Any:
         weights = weights.astype(np.float32)  # few input channels: exact sums in float32
         kind = (kind[0], "float32", kind[2])
     if kind[2] == "int32" and not channels_first:
-        made = _matrix(builder, x, weights, window, maker.machine)
+        made = _by_matrices(builder, x, weights, window, maker.machine)
         if made is not None:
             return made
     if window.pointwise and not channels_first and window.groups == 1:
@@ -194,6 +195,12 @@ def _window(builder: Any, x: Any, weights: Array, work: Workload, maker: Maker) 
     return emit(builder, build, x, relax.const(packed), name="convolution")
 
 
+def _by_matrices(builder: Any, x: Any, weights: Array, window: Window, machine: Machine) -> Any:
+    """Return a convolution or product of bytes by AMX or SMMLA, or None where the machine has neither."""
+    made = _tiles(builder, x, weights, window, machine)
+    return _matrix(builder, x, weights, window, machine) if made is None else made
+
+
 def _matrix(builder: Any, x: Any, weights: Array, window: Window, machine: Machine) -> Any:
     """Return a convolution or product of int8 by SMMLA, for int8 weights [output, ..., input]; None without it."""
     from tvm import relax
@@ -208,6 +215,28 @@ def _matrix(builder: Any, x: Any, weights: Array, window: Window, machine: Machi
     tile = blocking.pairs(int(np.prod(sizes)), outputs, terms, machine)
     build = compute.matrix(Choice(tile), window, outputs, intrinsics.register_smmla())
     return emit(builder, build, x, relax.const(compute.pack_eights(weights, tile.channels)), name="matrix")
+
+
+def _tiles(builder: Any, x: Any, weights: Array, window: Window, machine: Machine) -> Any:
+    """Return a convolution or product of bytes by AMX, for int8 weights [output, ..., input]; None without it."""
+    from tvm import relax
+
+    shape = shape_of(x)
+    if not machine.has_amx or window.groups != 1 or any(window.padding) or shape is None:
+        return None
+    if str(x.ty.dtype) != "uint8" or weights.dtype != np.int8 or weights.shape[-1] % TERMS:
+        return None
+    outputs, inputs, fours = weights.shape[0], weights.shape[-1], weights[0].size // TERMS
+    grid = (1, math.prod(shape[:-1])) if window.pointwise else window.output(*shape[1:3])
+    tiles = amx.choose(*amx.lines_of(window, inputs), inputs * window.strides[1], grid, outputs)
+    vectors = blocking.choose(*grid, outputs, fours, machine, item_bytes=TERMS)
+    if amx.cycles(tiles, grid, outputs) >= blocking.cycles(vectors, *grid, outputs, fours):
+        return None
+    outer = weights.size > math.prod(shape)
+    whole = Choice(blocking.Blocking(tiles.high, tiles.positions, tiles.vectors, amx.LANES, outer))
+    attrs = {**compute.annotation("tiles", whole, amx.INSTRUCTION), **amx.annotation(tiles)}
+    build = amx.flat(tiles, outputs, attrs) if window.pointwise else amx.convolution(tiles, window, outputs, attrs)
+    return emit(builder, build, x, relax.const(amx.pack(weights, tiles)), name="tiles")
 
 
 def _depthwise(
@@ -261,7 +290,7 @@ def _matmul(builder: Any, call: Any, maker: Maker) -> Any:
     if weights is not None and weights.ndim == 2 and weights.shape[1] >= _FEWEST_COLUMNS:
         terms, outputs = weights.shape
         turned = np.ascontiguousarray(weights.T)
-        if kind[2] == "int32" and (made := _matrix(builder, a, turned, _NO_WINDOW, maker.machine)) is not None:
+        if kind[2] == "int32" and (made := _by_matrices(builder, a, turned, _NO_WINDOW, maker.machine)) is not None:
             return made
         work = Workload("flat", kind, 1, 1, int(np.prod(left[:-1])), terms, outputs, safe=_safe(turned))
         choice, intrinsic, fours = maker(work)

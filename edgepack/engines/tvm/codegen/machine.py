@@ -22,6 +22,8 @@ _X86_FEATURES = {
     "avx512dq": "avx512dq",
     "avx512vl": "avx512vl",
     "avx512_vnni": "avx512vnni",
+    "amx_tile": "amx-tile",
+    "amx_int8": "amx-int8",
 }
 _ARM_FEATURES = {
     "asimd": "neon",
@@ -96,6 +98,11 @@ class Machine:
     def has_vnni(self) -> bool:
         """VPDPBUSD: four products of uint8 and int8 added to each int32, without saturation in between."""
         return (self.has_avx512 and self.has("avx512_vnni")) or self.has("avx_vnni")
+
+    @property
+    def has_amx(self) -> bool:
+        """TDPBUSD: products of tiles of uint8 and int8 [16, 64] added to a tile of int32, without saturation."""
+        return self.has_avx512 and self.has("amx_tile", "amx_int8")
 
     @property
     def has_dotprod(self) -> bool:

@@ -6,6 +6,8 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from edgepack.engines.tvm.codegen import threads
+from edgepack.engines.tvm.codegen.amx import RULE, TILES, tiles_of
+from edgepack.engines.tvm.codegen.amx_schedule import by_tiles, configured
 from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
 from edgepack.engines.tvm.codegen.intrinsics import FMLAL
 from edgepack.engines.tvm.codegen.steps import (
@@ -44,8 +46,12 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
     if len(sums) > 1:
         raise RuleError("two kernels in one function")
     if sums:
-        kernel = kernel_of(sch.get(sums[0]).annotations[KERNEL])
+        annotations = sch.get(sums[0]).annotations
+        kernel = kernel_of(annotations[KERNEL])
         _kernel(sch, sums[0], kernel, machine)
+        if kernel.kind == "tiles":
+            made = configured(sch.mod["main"], tiles_of(annotations[TILES]))
+            return made, RULE
         kind = f"{kernel.kind} {kernel.instruction.split('.')[1]}" if kernel.instruction else kernel.kind
         kind += f" ({kernel.origin})" if kernel.origin != "rule" else ""
     else:
@@ -168,6 +174,7 @@ _OTHERS: dict[str, Callable[[Any, Any, Kernel, Machine], None]] = {
     "matrix": _matrix,
     "activations": _activations,
     "winograd": by_patches,
+    "tiles": by_tiles,
 }
 
 

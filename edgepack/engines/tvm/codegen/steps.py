@@ -44,16 +44,17 @@ def registers(sch: Any, sums: Any, instruction: str | None, tile: Blocking) -> N
         sch.tensorize(lanes, instruction)
 
 
-def inline_behind(sch: Any, sums: Any) -> Any:
-    """Inline what lies between the sums and the last block of the function; return the last."""
+def inline_behind(sch: Any, sums: Any, keep: str | None = None) -> Any:
+    """Inline what lies between the sums and the last block of a function, but for one to ``keep``; return the last."""
     blocks = sch.get_child_blocks(sch.get_sblock("root"))
     names = [sch.get(b).name_hint for b in blocks]
     place = names.index(sch.get(sums).name_hint)
     outputs = {sch.get(b).name_hint for b in sch.get_output_blocks(sch.get_sblock("root"))}
     if len(outputs) != 1 or names[-1] not in outputs or place == len(blocks) - 1:
         raise RuleError("more than one output")
-    for block in blocks[place + 1 : -1]:
-        sch.compute_inline(block)
+    for block, name in zip(blocks[place + 1 : -1], names[place + 1 : -1], strict=True):
+        if name != keep:
+            sch.compute_inline(block)
     producers = [b for b, n in zip(blocks[:place], names[:place], strict=True) if not n.startswith(_KEPT)]
     for block in producers:
         sch.compute_inline(block)

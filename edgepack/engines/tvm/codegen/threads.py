@@ -38,7 +38,12 @@ def kernel_cycles(sizes: Sequence[int], outputs: int, lanes: int, a_step: int) -
 
     ``outputs`` are the sums that are finished and stored.
     """
-    return math.prod(sizes) / (2 * lanes * a_step) + outputs / lanes * _END_CYCLES
+    return math.prod(sizes) / (2 * lanes * a_step) + finishing_cycles(outputs, lanes)
+
+
+def finishing_cycles(outputs: int, lanes: int) -> float:
+    """Return the cycles of finishing and storing so many sums, in vectors of ``lanes``."""
+    return outputs / lanes * _END_CYCLES
 
 
 def moving_cycles(operations: int, vectors: int) -> float:

@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace edgepack {
 
@@ -205,11 +207,20 @@ class Model {
       line[strcspn(line, "\n")] = 0;
       if (strncmp(line, "threads ", 8) == 0) threads_ = atoi(line + 8);
       if (strncmp(line, "batch ", 6) == 0) snprintf(batch_, sizeof batch_, "%.15s", line + 6);
+      if (strncmp(line, "needs ", 6) == 0 && !give(line + 6)) { fclose(file); return false; }
       if (strncmp(line, "input ", 6) == 0) good = outputs_count_ == 0 && add_tensor(line + 6), inputs_count_ += good;
       if (strncmp(line, "output ", 7) == 0) good = add_tensor(line + 7), outputs_count_ += good;
     }
     fclose(file);
     return (good && outputs_count_ > 0) || fail("%s is damaged or of another version", path);
+  }
+
+  // Asks Linux for what the code needs: AMX's tile registers (arch/x86/include/uapi/asm/prctl.h: ARCH_REQ_XCOMP_PERM).
+  bool give(const char* what) {
+#ifdef __x86_64__
+    if (strcmp(what, "amx") == 0 && syscall(SYS_arch_prctl, 0x1023, 18) == 0) return true;
+#endif
+    return fail("the model needs %s, which this processor or its Linux does not give", what);
   }
 
   // Reads "float32 1,3,224,224 name".
