@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 import pytest
-from codegen_models import host_machine, run_ours
+from codegen_models import host_machine, import_model, run_ours
 from integer_models import assembly, convolved, quantized, reference
 
 from edgepack.engines.tvm.codegen.amx import RULE
@@ -103,12 +103,12 @@ def test_without_amx_the_same_model_is_of_vectors() -> None:
     assert "%tmm" not in text
 
 
-def test_one_position_is_left_to_vectors_which_need_not_load_weights_twice() -> None:
-    from codegen_models import import_model
-
-    integers = np.ones((512, 100), np.int8)
-    proto, _ = quantized("MatMul", [1, 512], integers, np.full(100, 0.01), 3, relu=False)
-    assert RULE not in lower(import_model(proto), machine("x86_64", AMX), "int8").rules.values()
+def test_sums_of_few_terms_are_left_to_vectors() -> None:
+    integers = np.ones((32, 4, 1, 1), np.int8)
+    proto, _ = quantized("Conv", [1, 4, 20, 20], integers, np.full(32, 0.01), 3, relu=False)
+    rules = lower(import_model(proto), machine("x86_64", AMX), "int8").rules.values()
+    assert "flat vpdpbusd" in rules
+    assert RULE not in rules
 
 
 def _functions(text: str) -> list[str]:
