@@ -14,16 +14,16 @@ import dataclasses
 import json
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from edgepack.base import documents
-from edgepack.base.files import sha256_file, sha256_json, storage_errors, sync_folder, write_text
+from edgepack.base.files import sha256_json, storage_errors, sync_folder, write_text
 from edgepack.base.owned import MARKER, check_ours, mark
 from edgepack.errors import ConfigError, StorageError
+from edgepack.execution.digests import Digests
 from edgepack.execution.store_folder import (
     DIGESTS,
     KIND,
@@ -40,10 +40,6 @@ from edgepack.execution.store_folder import (
 )
 
 T = TypeVar("T")
-
-_MOST_DIGESTS = 20_000
-# A file changed within this time of being hashed may change again without a new mtime, so its digest is not kept.
-_RACY_NS = 2_000_000_000
 
 
 def default_folder() -> Path:
@@ -80,10 +76,9 @@ class Store:
         self.behind = behind
         self.ran: list[str] = []
         self.reused: list[str] = []
-        self._digests: dict[str, list[Any]] | None = None
-        self._digests_changed = False
+        self._inputs = Digests(self.folder / DIGESTS)
+        self._outputs = Digests()  # of the store's own files, which each process hashes itself
         self._claimed = False
-        self._hashed: dict[str, list[Any]] = {}  # of the store's own files, in this process
         self._calls = _Calls()
 
     def run(
@@ -142,16 +137,15 @@ class Store:
 
         Two that ask for the same output at once make it once.
         """
-        self._load_digests()
+        self._inputs.load()
         other = copy.copy(self)
         other.ran, other.reused = [], []
         return other
 
     def count(self, other: Store) -> None:
-        """Count what another thread's store ran and reused as this one's, and keep the digests that it found."""
+        """Count what another thread's store ran and reused as this one's."""
         self.ran += other.ran
         self.reused += other.reused
-        self._digests_changed |= other._digests_changed
 
     def _place(self, stage: str, version: int, inputs: Mapping[str, Any]) -> tuple[str, Path]:
         """Return the key of an output and its folder; refuse a store that others may write."""
@@ -222,27 +216,13 @@ class Store:
 
     def sha256(self, path: Path) -> str:
         """Return the sha256 of a file, from the last time when its size, times and inode are unchanged."""
-        known = self._load_digests()
-        name, mark = str(path.absolute()), _mark(path)
-        entry = known.get(name)
-        if entry is not None and entry[:4] == mark:
-            return str(entry[4])
-        digest = sha256_file(path)
-        if _is_settled(mark):
-            known[name] = [*mark, digest]
-            self._digests_changed = True
-        return digest
+        return self._inputs.sha256(path)
 
     def save(self) -> None:
         """Keep the file digests for the next run."""
-        if not self._digests_changed or self._digests is None:
-            return
-        digests = dict(self._digests)  # other threads may be adding to it
-        if len(digests) > _MOST_DIGESTS:
-            digests = self._digests = {name: entry for name, entry in digests.items() if os.path.lexists(name)}
-        self.claim()
-        write_text(self.folder / DIGESTS, json.dumps(digests))
-        self._digests_changed = False
+        if self._inputs.changed:
+            self.claim()
+            self._inputs.write()
 
     def size_bytes(self) -> int:
         """Return the bytes of all files in the store. Raises ``ConfigError`` when the folder is not one."""
@@ -260,7 +240,7 @@ class Store:
 
     def damaged(self) -> tuple[Path, ...]:
         """Return those of ``entries`` whose files are not as they were stored; every file is read."""
-        self._hashed.clear()
+        self._outputs.forget()
         return tuple(entry for entry in self.entries() if not self._is_whole(entry))
 
     def remove(self, entry: Path) -> None:
@@ -279,7 +259,8 @@ class Store:
         Raises ``ConfigError`` when the folder is not a store, ``StorageError`` when removing is not allowed.
         """
         check_ours(self.folder, KIND, is_made_by_us)
-        self._digests, self._claimed = None, False
+        self._inputs.forget()
+        self._claimed = False
         if not self.folder.exists():
             return
         with storage_errors(self.folder):
@@ -340,25 +321,7 @@ class Store:
 
     def _is_unchanged(self, path: Path, size: int, digest: str) -> bool:
         """Say whether a file of an entry holds what was stored, by its contents unless they were hashed just now."""
-        mark = _mark(path)
-        if mark[0] != size:
-            return False
-        if self._hashed.get(str(path)) == [*mark, digest]:
-            return True
-        if sha256_file(path) != digest:
-            return False
-        if _is_settled(mark):
-            self._hashed[str(path)] = [*mark, digest]
-        return True
-
-    def _load_digests(self) -> dict[str, list[Any]]:
-        if self._digests is None:
-            try:
-                loaded = json.loads((self.folder / DIGESTS).read_bytes())
-                self._digests = {str(k): v for k, v in loaded.items() if _is_digest(v)}
-            except (OSError, ValueError, AttributeError, RecursionError):
-                self._digests = {}
-        return self._digests
+        return path.stat().st_size == size and self._outputs.sha256(path) == digest
 
 
 class _Calls:
@@ -384,21 +347,6 @@ class _Calls:
                     del self._running[key]
                 else:
                     self._running[key] = lock, users - 1
-
-
-def _mark(path: Path) -> list[int]:
-    """Return what changes when a file is written: no program can set the time of its last status change."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-
-def _is_settled(mark: list[int]) -> bool:
-    _, mtime_ns, ctime_ns, _ = mark
-    return time.time_ns() - max(mtime_ns, ctime_ns) > _RACY_NS
-
-
-def _is_digest(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 5 and isinstance(entry[4], str)
 
 
 def _is_portable(value: Any, folder: Path) -> bool:

@@ -30,6 +30,7 @@ from edgepack.base.files import (
     storage_errors,
     sync_folder,
     write_text,
+    written_mark,
 )
 from edgepack.bundle.archive import copy_member, file_entry
 from edgepack.errors import ConfigError, StorageError
@@ -162,7 +163,7 @@ def _is_whole(folder: Path, entries: list[FileEntry]) -> bool:
     try:
         known = json.loads((folder / _MARKS).read_bytes())
         paths = [folder / _FILES / entry.path for entry in entries]
-        if all(known.get(entry.path) == _mark(path) for entry, path in zip(entries, paths, strict=True)):
+        if all(known.get(entry.path) == written_mark(path) for entry, path in zip(entries, paths, strict=True)):
             return True
         if any(sha256_file(path) != entry.sha256 for entry, path in zip(entries, paths, strict=True)):
             return False
@@ -172,14 +173,8 @@ def _is_whole(folder: Path, entries: list[FileEntry]) -> bool:
     return True
 
 
-def _mark(path: Path) -> list[int]:
-    """Return what changes when a file is written: no program can set the time of its last status change."""
-    status = path.stat()
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-
-
 def _write_marks(folder: Path, entries: list[FileEntry]) -> None:
-    marks: Mapping[str, list[int]] = {entry.path: _mark(folder / _FILES / entry.path) for entry in entries}
+    marks: Mapping[str, list[int]] = {entry.path: written_mark(folder / _FILES / entry.path) for entry in entries}
     write_text(folder / _MARKS, json.dumps(marks))
 
 

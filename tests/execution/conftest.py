@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.base import files
-from edgepack.execution import store
+from edgepack.execution import digests
 from edgepack.execution.store import Store
 
 
@@ -19,7 +19,7 @@ def kept(tmp_path: Path) -> Store:
 @pytest.fixture
 def calm(monkeypatch: pytest.MonkeyPatch) -> None:
     """Digests are kept at once, as if every file were old."""
-    monkeypatch.setattr(store, "_RACY_NS", -1)
+    monkeypatch.setattr(digests, "_RACY_NS", -1)
 
 
 @pytest.fixture
@@ -31,5 +31,5 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         read.append(path)
         return files.sha256_file(path)
 
-    monkeypatch.setattr(store, "sha256_file", sha256_file)
+    monkeypatch.setattr(digests, "sha256_file", sha256_file)
     return read

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.base import files
-from edgepack.execution import store
+from edgepack.execution import digests
 from edgepack.execution.store import Store
 
 pytestmark = pytest.mark.slow
@@ -77,7 +77,7 @@ def test_damaged_digests_are_forgotten(kept: Store, tmp_path: Path, text: str) -
 def test_digests_of_vanished_files_are_dropped_when_there_are_many(
     kept: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "_MOST_DIGESTS", 3)
+    monkeypatch.setattr(digests, "_MOST_DIGESTS", 3)
     for n in range(5):
         path = tmp_path / str(n)
         path.write_text(str(n))

@@ -244,7 +244,7 @@ def test_digests_are_not_saved_into_a_folder_of_somebody_else(tmp_path: Path) ->
     old = tmp_path / "old"
     old.write_text("old")
     os.utime(old, (1, 1))
-    opened._digests_changed, opened._digests = True, {}
+    opened._inputs.changed = True
     with pytest.raises(ConfigError):
         opened.save()
 
