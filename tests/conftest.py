@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from left_out import is_left_out
 from once import made_once
 from small_bundles import small_bundle
 
@@ -42,6 +43,13 @@ def pytest_configure() -> None:
     # The tests run in as many processes as there are cores: OpenMP's threads of one would spin against the others'
     # (a training of 3 s took 15 s beside another one).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files of which no test is chosen out before they are imported, which takes long for a short run."""
+    if collection_path.suffix != ".py" or not config.option.markexpr:
+        return None
+    return True if is_left_out(collection_path.read_text(encoding="utf-8"), config.option.markexpr) else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
