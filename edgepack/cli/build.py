@@ -64,7 +64,7 @@ _SETTINGS = (
         "--measure-on",
         metavar="USER@HOST",
         multiple=True,
-        help="Verify and measure over ssh on this machine what is built for it. Repeatable.",
+        help="Machine on which to verify and measure the bundles built for it, over ssh. Repeatable.",
     ),
     click.option("--tune-minutes", type=float, help="Kernel tuning time of each TVM bundle in minutes  [default: 0]"),
     options(*SOURCE, "compile_limit"),
@@ -83,7 +83,7 @@ def _settings_options(function: F) -> F:
 @click.option(
     "--workers",
     metavar="local:N|dask://HOST:PORT",
-    help="Run stages in N processes of this machine, or by the workers of a scheduler of dask.",
+    help="Run stages in N processes on this machine, or on the workers of a dask scheduler.",
 )
 @options("store", "json")
 def build(models: tuple[str, ...], workers: str | None, store: str | None, as_json: bool, **words: Any) -> None:
@@ -148,7 +148,7 @@ _DEMO_TASKS = {"classification": "digits", "detection": "shapes"}
     type=OneOf(("efficientnet-lite0", "digits", "shapes")),
     help="Network to build  [default: efficientnet-lite0]",
 )
-@click.option("--task", type=OneOf(tuple(_DEMO_TASKS)), help="What it shall do; detection stands for --model shapes.")
+@click.option("--task", type=OneOf(tuple(_DEMO_TASKS)), help="Kind of network; detection stands for --model shapes.")
 @click.option("-o", "--out", help="Output folder  [default: artifacts/demo-MODEL]")
 @options("store", "json")
 def demo(model: Any, task: str | None, out: str | None, store: str | None, as_json: bool) -> None:

@@ -144,7 +144,7 @@ def run(
 )
 @click.option("--warmup", type=DURATION, default="1s", show_default=True, help="Untimed warm-up.")
 @click.option(
-    "--until-steady", type=DURATION, help="Run it first until temperature and latency are steady, for this at most."
+    "--until-steady", type=DURATION, help="Run first until temperature and latency are steady, for this long at most."
 )
 @click.option(
     "--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Offline: samples per query."

@@ -65,15 +65,15 @@ class _InFile(logging.Formatter):
 def _options(hidden: bool) -> list[click.Option]:
     verbose = click.Option(
         ["-v", "--verbose"], is_flag=True, expose_value=False, hidden=hidden, is_eager=True, callback=_say_more,
-        help="Show what experts ask for too: corrections, layers, the library's log. Of every command.",
+        help="Also show details for experts: corrections, layers, the library's log. For every command.",
     )  # fmt: skip
     quiet = click.Option(
         ["-q", "--quiet"], is_flag=True, expose_value=False, hidden=hidden, is_eager=True, callback=_say_less,
-        help="Show only what was asked for, and errors: no progress and no remarks. Of every command.",
+        help="Show only the result and errors: no progress and no remarks. For every command.",
     )  # fmt: skip
     log_file = click.Option(
         ["--log-file"], type=click.Path(path_type=Path, dir_okay=False), expose_value=False, hidden=hidden,
-        is_eager=True, callback=_log_to, help="Append all that happens to this file. Of every command.",
+        is_eager=True, callback=_log_to, help="Append everything to this log file. For every command.",
     )  # fmt: skip
     return [verbose, quiet, log_file]
 

@@ -26,7 +26,7 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @_bundle
 @_root
 @click.option(
-    "--wait", type=DURATION, default=None, help="Wait so long for another installation  [default: not at all]"
+    "--wait", type=DURATION, default=None, help="Wait this long for another installation  [default: not at all]"
 )
 @click.option("--health", help="Shell command that must succeed within --window, or the version before returns.")
 @click.option("--window", type=DURATION, default="60s", show_default=True, help="With --health: how long it may take.")

@@ -192,7 +192,7 @@ _OPTIONS: dict[str, Any] = {
         is_flag=True,
         expose_value=False,
         callback=_allow_native,
-        help="Run native code in the bundle, such as TVM's, though it was not built here: only of those you trust.",
+        help="Run native code in the bundle, such as TVM's, even if not built here; only for bundles that you trust.",
     ),
     "json": click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout."),
     "store": click.option(
@@ -223,7 +223,7 @@ _OPTIONS: dict[str, Any] = {
     "skip_bad": click.option(
         "--skip-bad",
         type=click.IntRange(min=0),
-        help="Leave out up to so many samples that are broken, or whose labels are  [default: 0]",
+        help="Skip up to this many samples that are broken or have broken labels  [default: 0]",
     ),
     "samples": click.option(
         "--samples", type=int, help="Number of calibration samples  [default: the recipe's, else all]"
@@ -284,7 +284,7 @@ _OPTIONS: dict[str, Any] = {
         type=SeveralOf(get_args(Part)),
         multiple=True,
         callback=flat,
-        help="What of the task the engine's own graph computes: preprocessing, so that it takes uint8 pixels, "
+        help="Parts of the task to put into the engine's graph: preprocessing, so that it takes uint8 pixels, "
         "postprocessing, so that it gives boxes or classes. Repeatable, or separated by commas.",
     ),
     "gallery": click.option(
@@ -313,7 +313,7 @@ _OPTIONS: dict[str, Any] = {
     "weights": click.option(
         "--weights", shell_complete=complete_file, help="File with the weights of a named architecture."
     ),
-    "signature": click.option("--signature", help="Which of several signatures of MODEL is meant."),
+    "signature": click.option("--signature", help="Signature of MODEL to use, where it has several."),
     "strict": click.option(
         "--strict",
         is_flag=True,
@@ -334,7 +334,7 @@ _OPTIONS: dict[str, Any] = {
 
 def on_board(function: F) -> F:
     """Add ``--on`` and ``--python``: the machine that a command runs on, where that is another one."""
-    on = click.option("--on", metavar="USER@HOST", help="Run it on this machine, over ssh.")
+    on = click.option("--on", metavar="USER@HOST", help="Machine to run it on, over ssh.")
     python = click.option(
         "--python", default="python3", show_default=True, help="With --on: the Python there that has edgepack."
     )

@@ -52,7 +52,7 @@ def pull(
     context: click.Context, reference: str, out: Path | None, folder: str | None, mirrors: tuple[str, ...],
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Bring a bundle from an OCI registry, or from a folder.
+    """Fetch a bundle from an OCI registry, or from a folder.
 
     Every byte is compared with its digest; what was cut off goes on where it was. A mirror is asked by digest alone:
     which bundle a tag names is the registry's own word. A folder has no mirrors.

@@ -21,18 +21,22 @@ _PORT = click.IntRange(0, 65_535)
 @click.command()
 @click.argument("bundles", metavar="[NAME=]BUNDLE...", nargs=-1, required=True)
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than this machine's."
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every one of this machine."
 )
 @click.option("--port", type=_PORT, default=8000, show_default=True, help="Port for HTTP; 0 takes a free one.")
 @click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="Port for gRPC; 0 takes a free one.")
-@click.option("--grpc/--no-grpc", default=True, show_default=True, help="Speak gRPC, too.")
+@click.option("--grpc/--no-grpc", default=True, show_default=True, help="Also serve gRPC.")
 @click.option(
     "--max-batch", type=click.IntRange(1, 1024), default=8, show_default=True,
-    help="Most samples to run at once, where they were seen not to touch each other.",
+    help="Largest batch to run at once, for models whose samples do not affect each other.",
 )  # fmt: skip
 @click.option("--max-delay", type=DURATION, help="How long a query waits for others to run with  [default: not at all]")
 @click.option(
-    "--queue", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Most queries of a model that wait."
+    "--queue",
+    type=click.IntRange(1, 100_000),
+    default=64,
+    show_default=True,
+    help="Largest number of waiting queries of each model.",
 )
 @click.option(
     "--max-wait", type=DURATION, default="1s", show_default=True,
@@ -42,7 +46,7 @@ _PORT = click.IntRange(0, 65_535)
     "--workers", type=click.IntRange(1, 256), default=1, show_default=True,
     help="Inferences of one model at the same time.",
 )  # fmt: skip
-@click.option("--max-request", type=SIZE, default="32MB", show_default=True, help="Largest query.")
+@click.option("--max-request", type=SIZE, default="32MB", show_default=True, help="Largest size of a request.")
 @options("threads", "allow_native", "json")
 def serve(
     bundles: tuple[str, ...],
@@ -87,7 +91,7 @@ def serve(
 )
 @click.option(
     "--max-batch", type=click.IntRange(1, 1024), default=8, show_default=True,
-    help="Most samples to run at once, where the batch is free.",
+    help="Largest batch to run at once, where the batch is free.",
 )  # fmt: skip
 @click.option("--image", help="With kserve: reference of the image that will be made of the folder.")
 @options("json")

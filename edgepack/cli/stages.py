@@ -66,9 +66,9 @@ def export(
 @click.argument("model", nargs=-1, required=True, shell_complete=complete_file)
 @options("data", "recipe", "samples", "observer", "percentile", "strict", "seed")
 @click.option(
-    "--statistics", is_flag=True, help="Write what was counted instead of ranges, to be merged with that of others."
+    "--statistics", is_flag=True, help="Write statistics instead of ranges, to merge with those of other machines."
 )
-@click.option("--merge", is_flag=True, help="MODEL are documents of --statistics: take the samples of all of them.")
+@click.option("--merge", is_flag=True, help="Merge the documents of --statistics that are given in place of MODEL.")
 @_out("JSON file")
 @options("compile_limit", "store", "json")
 def calibrate(

@@ -65,12 +65,12 @@ def list_store(outer: str | None, store: str | None, as_json: bool) -> None:
 
 
 @store.command()
-@click.option("--older-than", type=AGE, help="Remove what was not used for so long, such as 12h or 30d.")
+@click.option("--older-than", type=AGE, help="Remove what was not used for this long, such as 12h or 30d.")
 @click.option("--max-size", type=SIZE, help="Remove the longest unused until no more is left, such as 500MB or 5GB.")
 @options("store", "json")
 @click.pass_obj
 def prune(outer: str | None, older_than: int | None, max_size: int | None, store: str | None, as_json: bool) -> None:
-    """Remove what was not used for long; a later build makes it again when it needs it.
+    """Remove what was not used for a long time; a later build that needs it makes it again.
 
     A store that machines share does not know when something was used: there it counts when it was written.
     """

@@ -46,7 +46,11 @@ _out = click.option("-o", "--out", type=_path, required=True, help="File to writ
 @click.command()
 @click.argument("name")
 @click.option("-o", "--out", type=_path, default=Path(), help="Folder for the files  [default: this one]")
-@click.option("--encrypt", is_flag=True, help=f"Encrypt the private key, by ${PASSPHRASE} or else asking for words.")
+@click.option(
+    "--encrypt",
+    is_flag=True,
+    help=f"Encrypt the private key with ${PASSPHRASE}, else with a passphrase that is asked for.",
+)
 @options("json")
 def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
     """Make a pair of keys for signing bundles: NAME.key.pem and NAME.pub.pem.
@@ -66,7 +70,7 @@ def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
 @click.argument("bundle", type=_path)
 @_keys
 @click.option("-o", "--out", type=_path, help="Bundle to write  [default: BUNDLE itself]")
-@click.option("--expires", type=EXPIRY, help="No device takes it in from then on: 2027-06-30, or 365d.")
+@click.option("--expires", type=EXPIRY, help="When devices stop accepting it: 2027-06-30, or 365d.")
 @click.option("--verification", type=_path, help="Output of 'edgepack verify --json', to be signed with the bundle.")
 @click.option("--build", type=_path, help="The build's build.json, for the command in the provenance.")
 @click.option(
@@ -89,7 +93,7 @@ def sign(
     """Sign a bundle.
 
     The signature is that of OpenSSF's model signing, over every file of the bundle, with provenance (SLSA) and golden
-    vectors. A bundle that is signed already gets one signature more.
+    vectors. A bundle that is already signed gets one more signature.
     """
     from edgepack.runtime.native import note_copy
     from edgepack.trust.chain import read_chain
@@ -114,9 +118,9 @@ def sign(
 @click.argument("bundle", type=_path, required=False)
 @options("json")
 def policy(bundle: Path | None, as_json: bool) -> None:
-    """Show which bundles this device takes, or whether it would take one.
+    """Show which bundles this device accepts, or whether it would accept one.
 
-    Exit code 5 when it does not take BUNDLE.
+    Exit code 5 when it does not accept BUNDLE.
     """
     from edgepack.bundle.archive import open_bundle
     from edgepack.runtime.load import is_installed
@@ -168,7 +172,7 @@ def root() -> None:
     help="How many bundle keys must sign a bundle.",
 )
 @click.option(
-    "--expires", type=EXPIRY, required=True, help="Devices take nothing in by it from then on: 2027-06-30, or 365d."
+    "--expires", type=EXPIRY, required=True, help="When devices stop accepting bundles by it: 2027-06-30, or 365d."
 )
 @click.option("--previous", type=_path, help="The root that this one replaces; left out for the first.")
 @_keys
