@@ -24,7 +24,7 @@ from edgepack.runtime.native import DeviceSettings
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.types import Precision
 from edgepack.tasks import TASKS
-from edgepack.trust import envelope, root, statement
+from edgepack.trust import chain, envelope, root, statement
 from edgepack.trust.policy import CLOCKS_DIFFER, Policy
 from edgepack.verify import golden, tolerance
 
@@ -162,6 +162,9 @@ def _constants() -> Iterator[str]:
         "kMostPad": recipes.MOST_PAD,
         "kMostAtOnce": golden.MOST_AT_ONCE,
         "kMostSignatures": envelope.MOST_SIGNATURES,
+        "kMostCertificates": chain.MOST,
+        "kMostAuthorityBytes": chain.MOST_BYTES,
+        "kMostChainDepth": chain.MOST_DEPTH,
         "kMostRootKeys": root.MOST_KEYS,
         "kRootLimitBytes": root.LIMIT_BYTES,
         "kIdDigits": ID_DIGITS,

@@ -2,10 +2,14 @@
 refused at once.
 
 What is accepted is answered within ``wait_s``, counted from its arrival to its answer. So a query is refused when as
-many as allowed wait, or when those before it and its own run take longer, by what the last ones took; one whose turn
-comes too late to be run within its time is refused then, and no batch is made so large that its first query would be
-late. Only a query that finds nothing before it is always run: how long it takes is not known before, and the next one
-profits.
+many as allowed wait, or when those before it, its own run and its ways in and out take longer, by what the last ones
+took; one whose turn comes too late to be run within its time is refused then, and no batch is made so large that its
+first query would be late. Only a query that finds nothing before it is always run: how long it takes is not known
+before, and the next one profits.
+
+A run is expected to take as much longer than the mean as any of the last ``_REMEMBERED`` did: where a machine is
+disturbed now and then, a mean and its deviation forget that before it happens again, and more than one in a hundred is
+late.
 """
 
 from __future__ import annotations
@@ -31,8 +35,10 @@ if TYPE_CHECKING:
 
 _LEARN = 0.2  # weight of the newest batch in what a sample is expected to take
 _CAREFUL = 1.25  # times what is expected, since a refusal costs less than a late answer
-# A run is expected to take the mean and this many mean deviations, as TCP waits for an answer (RFC 6298, section 2).
-_DEVIATIONS = 4.0
+_REMEMBERED = (
+    256  # runs and answers: one in so many is later than all of them, which leaves the 99th percentile in time
+)
+_WAYS = 2.0  # in and out: times what is seen of it, which is how long an answer waits for whoever sends it
 _LEAST_RETRY_S = 0.1
 
 
@@ -81,8 +87,9 @@ class Batcher:
         self._queue: deque[_Waiting] = deque()
         self._change = threading.Condition()
         self._rows_waiting = self._rows_running = 0
-        # What a sample takes and by how much batches differ from that, by the last ones; 0 before the first.
-        self._sample_s = self._deviation_s = 0.0
+        self._sample_s = 0.0  # what a sample takes, by the last ones; 0 before the first
+        self._longer_s: deque[float] = deque(maxlen=_REMEMBERED)  # how much longer than that each of the last runs took
+        self._sent_s: deque[float] = deque(maxlen=_REMEMBERED)  # how long each of the last answers waited to be sent
         self._closed = False
         with model.using() as now:
             self._most = limits.batch if model.may_batch(now) else 1  # samples at once, of the version in use
@@ -93,17 +100,20 @@ class Batcher:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, feeds: Mapping[str, Array]) -> Future[Answer]:
+    def submit(self, feeds: Mapping[str, Array], since: float | None = None) -> Future[Answer]:
         """Return the answer to come. Raises ``BusyError`` where it would not come in time, ``ClosingError`` at the end.
 
-        ``feeds`` were checked. The future ends with ``DataError`` where the engine does not take them all the same.
+        ``feeds`` were checked; ``since`` is when the query came, by the clock, None for now. The future ends with
+        ``DataError`` where the engine does not take them all the same.
         """
         rows = _rows(feeds)
         key = tuple(sorted((name, array.dtype.str, array.shape[1:]) for name, array in feeds.items()))
         with self._change:
-            self._refuse_late(rows)
+            now = self._clock()
+            since = now if since is None else since
+            self._refuse_late(rows, now - since)
             alone = not self._rows_waiting + self._rows_running
-            waiting = _Waiting(feeds, rows, key, self._clock(), alone, Future())
+            waiting = _Waiting(feeds, rows, key, since, alone, Future())
             self._queue.append(waiting)
             self._rows_waiting += rows
             self._watcher.waiting(len(self._queue))
@@ -115,6 +125,11 @@ class Batcher:
         with self._change:
             self._refuse_late(1)
 
+    def sent(self, answer: Answer) -> None:
+        """Note that an answer is on its way to who asked."""
+        with self._change:
+            self._sent_s.append(self._clock() - answer.at)
+
     def close(self) -> None:
         """Take nothing more, answer what was taken, and end the threads."""
         with self._change:
@@ -123,13 +138,13 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _refuse_late(self, rows: int) -> None:
+    def _refuse_late(self, rows: int, waited_s: float = 0.0) -> None:
         if self._closed:
             raise ClosingError(f"{self._name}: the server is shutting down", retry_s=1.0)
         before = self._before_s()
         if len(self._queue) >= self._limits.queue:
             raise BusyError(f"{self._name}: {len(self._queue)} queries wait already", max(before, _LEAST_RETRY_S))
-        expected = before + self._run_s(rows)
+        expected = waited_s + before + self._run_s(rows)
         if before and expected > self._limits.wait_s:
             raise BusyError(
                 f"{self._name}: the answer would take {expected:.2g} s, those before it {before:.2g} s of them; "
@@ -143,8 +158,9 @@ class Batcher:
         return _CAREFUL * before * self._sample_s / self._limits.workers
 
     def _run_s(self, rows: int) -> float:
-        """Return how long so many samples take at most, as far as the last batches tell."""
-        return rows * self._sample_s + _DEVIATIONS * self._deviation_s
+        """Return how long so many samples take at most, on their ways in and out too, as far as the last ones tell."""
+        ways = _WAYS * max(self._sent_s, default=0.0)
+        return rows * self._sample_s + max(self._longer_s, default=0.0) + ways
 
     # --- the threads --------------------------------------------------------------------------------------------------
 
@@ -218,9 +234,9 @@ class Batcher:
                 self._most = self._limits.batch if self._model.may_batch(model) else 1
                 if len(batch) == 1 or self._most == 1:
                     for each in batch:
-                        _answer(each, model, self._name)
+                        self._answer(each, model)
                 else:
-                    _answer_together(batch, model, self._name)
+                    self._answer_together(batch, model)
         except BaseException as error:  # the model was closed, or an engine went down with an error of its own
             for each in batch:
                 if not each.answer.done():
@@ -230,46 +246,44 @@ class Batcher:
         self._learn(took, rows)
         self._watcher.ran(rows, len(batch), start - batch[0].since, took)
 
+    def _answer(self, waiting: _Waiting, model: LoadedModel) -> None:
+        """Run one query."""
+        try:
+            found = model.infer(waiting.feeds)
+            outputs = {spec.name: np.array(found[spec.name]) for spec in model.outputs}
+        except Exception as error:
+            waiting.answer.set_exception(error)
+        else:
+            waiting.answer.set_result(Answer(outputs, self._name, model.manifest.version, self._clock()))
+
+    def _answer_together(self, batch: list[_Waiting], model: LoadedModel) -> None:
+        """Run queries as one; where the engine refuses, each by itself, so that one does not end the others."""
+        feeds = {key: np.concatenate([each.feeds[key] for each in batch]) for key in batch[0].feeds}
+        try:
+            found = model.infer(feeds)
+            outputs = {spec.name: np.array(found[spec.name]) for spec in model.outputs}
+            if any(len(value) != _rows(feeds) for value in outputs.values()):
+                raise EdgepackError(f"{self._name}: the outputs of {_rows(feeds)} samples have another number of rows")
+        except Exception:
+            for each in batch:
+                self._answer(each, model)
+            return
+        start, at = 0, self._clock()
+        for each in batch:
+            end = start + each.rows
+            part = {key: value[start:end] for key, value in outputs.items()}
+            each.answer.set_result(Answer(part, self._name, model.manifest.version, at))
+            start = end
+
     def _learn(self, took_s: float, rows: int) -> None:
         with self._change:
             if not self._sample_s:
                 self._sample_s = took_s / rows
                 return
             off = took_s - rows * self._sample_s
-            self._deviation_s += _LEARN * (abs(off) - self._deviation_s)
             self._sample_s += _LEARN * off / rows
+            self._longer_s.append(max(0.0, off))
 
 
 def _rows(feeds: Mapping[str, Array]) -> int:
     return max(1, *(array.shape[0] if array.ndim else 1 for array in feeds.values()))
-
-
-def _answer(waiting: _Waiting, model: LoadedModel, name: str) -> None:
-    """Run one query."""
-    try:
-        found = model.infer(waiting.feeds)
-        outputs = {spec.name: np.array(found[spec.name]) for spec in model.outputs}
-    except Exception as error:
-        waiting.answer.set_exception(error)
-    else:
-        waiting.answer.set_result(Answer(outputs, name, model.manifest.version))
-
-
-def _answer_together(batch: list[_Waiting], model: LoadedModel, name: str) -> None:
-    """Run queries as one; where the engine refuses, each by itself, so that one does not end the others."""
-    feeds = {key: np.concatenate([each.feeds[key] for each in batch]) for key in batch[0].feeds}
-    try:
-        found = model.infer(feeds)
-        outputs = {spec.name: np.array(found[spec.name]) for spec in model.outputs}
-        if any(len(value) != _rows(feeds) for value in outputs.values()):
-            raise EdgepackError(f"{name}: the outputs of {_rows(feeds)} samples have another number of rows")
-    except Exception:
-        for each in batch:
-            _answer(each, model, name)
-        return
-    start = 0
-    for each in batch:
-        end = start + each.rows
-        part = {key: value[start:end] for key, value in outputs.items()}
-        each.answer.set_result(Answer(part, name, model.manifest.version))
-        start = end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -103,12 +104,14 @@ class _Calls:
         return message("RepositoryIndexResponse")(models=self._models.index())
 
     async def _infer(self, request: Any) -> Any:
+        since = time.monotonic()
         model = self._models.get(request.model_name, request.model_version)
         try:
             model.refuse_full()
             query = read_query(request)
-            answer = await asyncio.wrap_future(model.submit(query))
+            answer = await asyncio.wrap_future(model.submit(query, since))
             response = write_answer(answer, query)
+            model.sent(answer)
         except Exception as error:
             self._metrics.ended(model.name, "grpc", failure(error)[2])
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -161,9 +162,12 @@ class _Pages:
             body = await _body(request, size, more)
             if request.headers.get("content-encoding"):
                 more(self._limits.request_bytes)
+            since = time.monotonic()  # from when it was here: how long a client takes to send it is its own
             query: Query = await _beside(len(body), self._read, body, request)
-            answer: Answer = await asyncio.wrap_future(model.submit(query))
-            return await _beside(len(body), _response, answer, query)
+            answer: Answer = await asyncio.wrap_future(model.submit(query, since))
+            response = await _beside(len(body), _response, answer, query)
+            model.sent(answer)
+            return response
 
     def _read(self, body: bytes, request: Any) -> Query:
         whole = rest.unpacked(body, request.headers.get("content-encoding", ""), self._limits.request_bytes)

@@ -90,8 +90,11 @@ class ServedModel:
         """Raise ``BusyError`` when a query would be refused whatever it is."""
         self._batcher.refuse_full()
 
-    def submit(self, query: Query) -> Future[Answer]:
-        """Check a query and return the answer to come. Raises ``DataError`` for one that the model does not take."""
+    def submit(self, query: Query, since: float) -> Future[Answer]:
+        """Check a query that came at ``since``, by ``time.monotonic``, and return the answer to come.
+
+        Raises ``DataError`` for one that the model does not take.
+        """
         with self.using() as model:
             check_feeds(query.feeds, model.inputs)
             names = {spec.name for spec in model.outputs}
@@ -101,7 +104,11 @@ class ServedModel:
             raise DataError(f"unknown output {unknown[:80]!r}", hint=f"the model gives {', '.join(sorted(names))}")
         if len({wanted.name for wanted in query.outputs}) < len(query.outputs):
             raise DataError("an output is asked for twice", hint="ask for each output once")
-        return self._batcher.submit(query.feeds)
+        return self._batcher.submit(query.feeds, since)
+
+    def sent(self, answer: Answer) -> None:
+        """Note that an answer is on its way to who asked."""
+        self._batcher.sent(answer)
 
     def look(self) -> None:
         """Take up a version that was installed."""

@@ -50,11 +50,12 @@ class Query:
 
 @dataclass(frozen=True)
 class Answer:
-    """Outputs by name in the model's order, and the version that computed them."""
+    """Outputs by name in the model's order, the version that computed them, and when it had, by the server's clock."""
 
     outputs: Mapping[str, Array]
     model: str
     version: str
+    at: float = 0.0
 
 
 @dataclass(frozen=True)

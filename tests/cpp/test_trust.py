@@ -16,14 +16,25 @@ import pytest
 from cpp_library import Library, Refused
 from hostile_signed import mutation, splice
 from small_bundles import small_bundle
-from trust_cases import device, issue, new_key, signed_bundle
+from trust_cases import Holder, device, issue, new_key, signed_bundle
 
 from edgepack.base import documents
-from edgepack.bundle.archive import open_bundle
+from edgepack.bundle.archive import (
+    Source,
+    copy_member,
+    measure,
+    open_bundle,
+    open_checked,
+    read_member,
+    write_archive,
+)
+from edgepack.bundle.layout import MANIFEST, SIGNATURE
 from edgepack.errors import EdgepackError
+from edgepack.trust.envelope import from_bytes, to_bytes
 from edgepack.trust.keys import PrivateKey
 from edgepack.trust.policy import VARIABLE, admit
 from edgepack.trust.root import SignedRoot, make_root, sign_root
+from edgepack.trust.sign import sign
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("engines")]
 NOW = datetime.now(UTC)
@@ -136,18 +147,140 @@ def test_a_policy_that_is_not_to_be_believed(
     assert cpp == python
 
 
-def test_certificates_are_not_checked_and_every_bundle_is_refused(
-    library: Library, signed: Path, keys: tuple[PrivateKey, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# --- certificates -----------------------------------------------------------------------------------------------------
+
+ROOT = issue("root", ca=True, days=(-10, 300))
+MIDDLE = issue("middle", ROOT, ca=True, length=0, days=(-5, 100))
+SIGNER = issue("alice", MIDDLE)
+RENEWED = issue("alice2", MIDDLE, key=SIGNER.key)
+BOB = issue("bob", ROOT)
+OTHER = issue("root", ca=True)
+HALT = issue("halt", ROOT, ca=True, issues=False)
+DEEP = issue("deeper", MIDDLE, ca=True)  # the middle one may have no authority below it
+OLD = issue("old", MIDDLE, days=(-4, -2))
+OVER = issue("over", ca=True, days=(-10, -1))
+
+
+def line(most: int) -> tuple[Holder, ...]:
+    """A signer and so many authorities between him and the root."""
+    by, between = ROOT, []
+    for i in range(most):
+        by = issue(f"a{i}", by, ca=True)
+        between.append(by)
+    return (issue("far", by), *reversed(between))
+
+
+# signers, what goes with them, the authority, the policy, whether it is taken
+CERTIFIED: dict[str, tuple[tuple[Holder, ...], tuple[Holder, ...], Holder, dict[str, Any], bool]] = {
+    "a chain": ((SIGNER,), (MIDDLE,), ROOT, {}, True),
+    "issued by the authority": ((BOB,), (), ROOT, {}, True),
+    "an authority that is not its own issuer": ((SIGNER,), (), MIDDLE, {}, True),
+    "two signers": ((SIGNER, BOB), (MIDDLE,), ROOT, {"threshold": 2}, True),
+    "one signer with two certificates": ((SIGNER,), (RENEWED, MIDDLE), ROOT, {"threshold": 2}, False),
+    "its name": ((SIGNER,), (MIDDLE,), ROOT, {"signers": ["bob", "alice"]}, True),
+    "another name": ((SIGNER,), (MIDDLE,), ROOT, {"signers": ["bob"]}, False),
+    "another root of the same name": ((SIGNER,), (MIDDLE,), OTHER, {}, False),
+    "a link is missing": ((SIGNER,), (), ROOT, {}, False),
+    "its own issuer": ((issue("alice"),), (), ROOT, {}, False),
+    "the authority itself": ((ROOT,), (), ROOT, {}, False),
+    "one between": ((MIDDLE,), (), ROOT, {}, False),
+    "issued by a signer": ((issue("a", SIGNER),), (SIGNER, MIDDLE), ROOT, {}, False),
+    "over": ((OLD,), (MIDDLE,), ROOT, {}, False),
+    "not yet": ((issue("a", MIDDLE, days=(2, 9)),), (MIDDLE,), ROOT, {}, False),
+    "an authority that is over": ((issue("a", OVER),), (), OVER, {}, False),
+    "too deep": ((issue("a", DEEP),), (DEEP, MIDDLE), ROOT, {}, False),
+    "not for signatures": ((issue("a", MIDDLE, signs=False),), (MIDDLE,), ROOT, {}, False),
+    "may not issue": ((issue("a", HALT),), (HALT,), ROOT, {}, False),
+}
+for count in (4, 5):
+    holder, *between = line(count)
+    CERTIFIED[f"{count} between"] = ((holder,), tuple(between), ROOT, {}, count == 4)
+
+
+def certified(folder: Path, holders: tuple[Holder, ...], others: tuple[Holder, ...]) -> Path:
+    path = small_bundle(folder, 2)
+    sign(path, tuple(holder.private(folder) for holder in holders))
+    repacked(path, tuple(each.der() for each in (*holders, *others)))
+    return path
+
+
+def with_authority(folder: Path, authority: Holder, **policy: Any) -> str:
+    (folder / "authorities").mkdir(parents=True)
+    (folder / "authorities" / "ca.pem").write_bytes(authority.pem())
+    return str(device(folder, authorities="authorities", **policy))
+
+
+@pytest.mark.parametrize("case", CERTIFIED)
+def test_the_same_certificates_count(
+    case: str, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the folder of keys would let the bundle in: the policy asks for certificates in their place."""
-    monkeypatch.setenv(VARIABLE, str(device(tmp_path, *keys[:2], authorities="authorities")))
-    (tmp_path / "authorities").mkdir()
-    (tmp_path / "authorities" / "ca.pem").write_bytes(issue("authority", ca=True).pem())
-    python, cpp = both(library, signed)
+    holders, others, authority, policy, taken = CERTIFIED[case]
+    path = certified(tmp_path, holders, others)
+    monkeypatch.setenv(VARIABLE, with_authority(tmp_path / "etc", authority, **policy))
+    python, cpp = both(library, path)
+    assert (cpp is None) == taken
+    assert cpp == python
+
+
+def test_certificates_of_strangers_are_nothing(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that are none, one that is cut or changed, and one of somebody who is trusted and has not signed."""
+    changed = bytearray(SIGNER.der())
+    changed[-3] ^= 1
+    eve = issue("eve", OTHER)
+    path = small_bundle(tmp_path, 2)
+    odd = (b"", b"\x30\x80", b"x" * 5000, SIGNER.der()[:-5], SIGNER.der() + b"x", bytes(changed), MIDDLE.der())
+    sign(path, (eve.private(tmp_path),))
+    repacked(path, (*odd, SIGNER.der(), eve.der()))
+    monkeypatch.setenv(VARIABLE, with_authority(tmp_path / "etc", ROOT))
+    python, cpp = both(library, path)
+    assert cpp is not None
+    assert cpp == python
+    assert "by none of the keys" in cpp.message
+
+
+def repacked(path: Path, certificates: tuple[bytes, ...]) -> None:
+    """Give a signed bundle other certificates, as anybody can."""
+    with open_checked(path) as (file, checked):
+        assert checked.signature is not None
+        envelope = dataclasses.replace(from_bytes(checked.signature, "it"), certificates=certificates)
+        sources: dict[str, Source] = {}
+        for i, entry in enumerate(checked.manifest.files):
+            with (path.parent / f"member{i}").open("wb") as copy:
+                copy_member(checked, entry.path, file, copy)
+            sources[entry.path] = measure(path.parent / f"member{i}")
+        (path.parent / "signature").write_bytes(to_bytes(envelope))
+        sources[SIGNATURE] = measure(path.parent / "signature")
+        write_archive(path, read_member(checked, MANIFEST), sources)
+
+
+def test_keys_count_beside_certificates(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle with certificates, on a device that knows the key itself."""
+    path = certified(tmp_path, (SIGNER,), (MIDDLE,))
+    monkeypatch.setenv(VARIABLE, str(device(tmp_path / "etc", SIGNER.private(tmp_path))))
+    assert both(library, path) == (None, None)
+
+
+@pytest.mark.parametrize("authorities", ["none", "no folder", "no certificate", "writable"])
+def test_authorities_that_are_not_to_be_believed(
+    authorities: str, library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = certified(tmp_path, (SIGNER,), (MIDDLE,))
+    monkeypatch.setenv(VARIABLE, with_authority(tmp_path / "etc", ROOT))
+    file = tmp_path / "etc" / "authorities" / "ca.pem"
+    if authorities == "none":
+        file.unlink()
+    elif authorities == "no folder":
+        file.parent.rename(tmp_path / "elsewhere")
+    elif authorities == "no certificate":
+        file.write_text("no certificate")
+    else:
+        file.chmod(0o666)
+    python, cpp = both(library, path)
     assert python is not None
     assert cpp is not None
-    assert cpp.kind == python.kind == "TrustError"
-    assert "libedgepack checks no certificates" in cpp.message
+    assert (cpp.kind, cpp.message.split(": ")[0]) == (python.kind, python.message.split(": ")[0])
 
 
 @pytest.mark.parametrize(

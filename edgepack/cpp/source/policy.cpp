@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "certificates.h"
 #include "facts.h"
 #include "host.h"
 #include "root.h"
@@ -265,6 +266,15 @@ std::optional<Root> root_of(const Policy& policy) {
   return found;
 }
 
+// The keys of the policy's folder, or those that one of its authorities vouches for.
+std::vector<PublicKey> trusted_keys(const Bundle& bundle, const Policy& policy, const Envelope& envelope) {
+  if (!policy.given("authorities")) return read_keys(policy.beside("keys", "keys"));
+  std::vector<std::string> authorities = read_authorities(policy.beside("authorities", ""));
+  std::optional<int64_t> now;
+  if (!is_installed(bundle)) now = time(nullptr);
+  return certified_keys(envelope.certificates, authorities, now, policy.names("signers"));
+}
+
 void admit(const Bundle& bundle, const Policy& policy) {
   if (std::string problem = unwanted(bundle.manifest, policy); !problem.empty())
     refuse(EDGEPACK_TRUST_ERROR, bundle.path() + ": " + problem + " (" + policy.path + ")",
@@ -273,23 +283,19 @@ void admit(const Bundle& bundle, const Policy& policy) {
   if (!bundle.signature)
     refuse(EDGEPACK_TRUST_ERROR, bundle.path() + " is not signed, and " + policy.path + " asks for it",
            kNotSigned);
-  if (policy.given("authorities"))
-    refuse(EDGEPACK_TRUST_ERROR,
-           bundle.path() + ": " + policy.path + " names authorities, and libedgepack checks no certificates",
-           "run it with edgepack's Python package, or name keys or a root of trust in the policy");
+  Envelope envelope = read_envelope(*bundle.signature, bundle.path());
   std::optional<Root> root = root_of(policy);
   uint64_t needed = root ? root->threshold : policy.number("threshold", 1);
-  Signers by = signers(bundle, root ? root->keys : read_keys(policy.beside("keys", "keys")));
-  if (by.names.size() < needed) {
-    std::string have = by.names.empty() ? "by none of the keys that this device trusts"
-                                        : "by " + std::to_string(by.names.size()) +
-                                              " of the keys that this device trusts (" + joined(by.names) + ")";
+  std::vector<std::string> by = signers(envelope, root ? root->keys : trusted_keys(bundle, policy, envelope));
+  if (by.size() < needed) {
+    std::string have = by.empty() ? "by none of the keys that this device trusts"
+                                  : "by " + std::to_string(by.size()) + " of the keys that this device trusts (" + joined(by) + ")";
     refuse(EDGEPACK_TRUST_ERROR,
            bundle.path() + " is signed " + have + ", and " + std::to_string(needed) + " must have signed it (" + policy.path +
                ")",
            kNotSigned);
   }
-  refuse_late(bundle, check_statement(bundle, by.payload), policy, root);
+  refuse_late(bundle, check_statement(bundle, envelope.payload), policy, root);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "signature.h"
 
 #include <dirent.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <string.h>
 
@@ -9,6 +8,8 @@
 #include <map>
 #include <mutex>
 
+#include "base64.h"
+#include "crypto.h"
 #include "error.h"
 #include "facts.h"
 #include "policy.h"
@@ -27,43 +28,9 @@ constexpr size_t kMostKeyBytes = 64 << 10, kDerBytes = 91;
 // SubjectPublicKeyInfo of an uncompressed point on P-256 (RFC 5480), up to the point's coordinates.
 constexpr char kDerHead[] =
     "\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04";
-constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 bool ends(const std::string& text, const std::string& with) {
   return text.size() >= with.size() && text.compare(text.size() - with.size(), with.size(), with) == 0;
-}
-
-std::string to_base64(const std::string& data) {
-  std::string out;
-  for (size_t i = 0; i < data.size(); i += 3) {
-    uint32_t group = 0;
-    size_t bytes = std::min<size_t>(3, data.size() - i);
-    for (size_t j = 0; j < 3; ++j) group = group << 8 | (j < bytes ? static_cast<uint8_t>(data[i + j]) : 0);
-    for (size_t j = 0; j < 4; ++j) out += j <= bytes ? kDigits[group >> (18 - 6 * j) & 63] : '=';
-  }
-  return out;
-}
-
-// Returns the bytes of base64 in its one form; nothing for any other text.
-std::optional<std::string> from_base64(const std::string& text) {
-  std::string out;
-  uint32_t group = 0;
-  size_t digits = 0;
-  for (char c : text) {
-    if (c == '=') break;
-    const char* place = c ? strchr(kDigits, c) : nullptr;
-    if (!place) return std::nullopt;
-    group = group << 6 | static_cast<uint32_t>(place - kDigits);
-    if (++digits % 4 == 0) {
-      for (int shift = 16; shift >= 0; shift -= 8) out += static_cast<char>(group >> shift);
-      group = 0;
-    }
-  }
-  size_t left = digits % 4;
-  if (left == 2) out += static_cast<char>(group >> 4);
-  if (left == 3) out += static_cast<char>(group >> 10), out += static_cast<char>(group >> 2);
-  if (to_base64(out) != text) return std::nullopt;
-  return out;
 }
 
 // --- OpenSSL ---
@@ -79,26 +46,15 @@ struct Crypto {
 };
 
 Crypto open_crypto() {
-  void* library = nullptr;
-  for (const char* name : {"libcrypto.so.3", "libcrypto.so.1.1", "libcrypto.so"})
-    if (!library) library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
-  if (!library)
-    refuse(EDGEPACK_TOOLCHAIN_ERROR, "signatures cannot be checked here: OpenSSL's libcrypto.so.3 is not installed",
-           "install libssl3 (Debian) or openssl-libs");
   Crypto crypto{};
-  auto find = [&](auto* function, const char* name) {
-    *function = reinterpret_cast<std::remove_pointer_t<decltype(function)>>(dlsym(library, name));
-    if (!*function)
-      refuse(EDGEPACK_TOOLCHAIN_ERROR, std::string("signatures cannot be checked here: libcrypto has no ") + name,
-             "install OpenSSL 1.1.1 or newer");
-  };
-  find(&crypto.read_key, "d2i_PUBKEY");
-  find(&crypto.free_key, "EVP_PKEY_free");
-  find(&crypto.new_context, "EVP_MD_CTX_new");
-  find(&crypto.free_context, "EVP_MD_CTX_free");
-  find(&crypto.sha256, "EVP_sha256");
-  find(&crypto.init, "EVP_DigestVerifyInit");
-  find(&crypto.verify, "EVP_DigestVerify");
+  const char* what = "signatures";
+  find_crypto(&crypto.read_key, "d2i_PUBKEY", what);
+  find_crypto(&crypto.free_key, "EVP_PKEY_free", what);
+  find_crypto(&crypto.new_context, "EVP_MD_CTX_new", what);
+  find_crypto(&crypto.free_context, "EVP_MD_CTX_free", what);
+  find_crypto(&crypto.sha256, "EVP_sha256", what);
+  find_crypto(&crypto.init, "EVP_DigestVerifyInit", what);
+  find_crypto(&crypto.verify, "EVP_DigestVerify", what);
   return crypto;
 }
 
@@ -163,12 +119,24 @@ std::string json_text(const std::string& text) {  // as Python's json writes it 
   return out + "\"";
 }
 
-struct Envelope {
-  std::string payload;
-  std::map<std::string, std::string> signatures;  // by the id of their key
-};
+// The JSON of what says whose the signatures are; nothing where a certificate is no base64, or there are none, or too many.
+std::optional<std::string> read_material(const Value& material, const std::string& keyid, std::vector<std::string>* held) {
+  const Value* chain = material.find("x509CertificateChain");
+  if (!chain) return "{\"publicKey\":{\"hint\":" + json_text(keyid) + "},\"tlogEntries\":[]}";
+  std::string listed;
+  for (const Value& certificate : chain->find("certificates")->items) {
+    std::optional<std::string> der = from_base64(certificate.find("rawBytes")->text);
+    if (!der || std::find(held->begin(), held->end(), *der) != held->end()) return std::nullopt;
+    listed += (listed.empty() ? "" : ",") + std::string("{\"rawBytes\":\"") + to_base64(*der) + "\"}";
+    held->push_back(*der);
+  }
+  if (held->empty() || held->size() > facts::kMostCertificates) return std::nullopt;
+  return "{\"x509CertificateChain\":{\"certificates\":[" + listed + "]},\"tlogEntries\":[]}";
+}
 
-// Reads the one form that the member has: it is written again from what was read, and compared.
+}  // namespace
+
+// It is written again from what was read, and compared.
 Envelope read_envelope(const std::string& text, const std::string& where) {
   Value found;
   try {
@@ -192,15 +160,19 @@ Envelope read_envelope(const std::string& text, const std::string& where) {
     listed += (listed.empty() ? "" : ",") + std::string("{\"keyid\":") + json_text(id) + ",\"sig\":" + json_text(sig) + "}";
   }
   std::string again;
+  std::optional<std::string> material;
   if (whole)
-    again = std::string("{\"mediaType\":\"") + facts::kMediaType + "\",\"verificationMaterial\":{\"publicKey\":{\"hint\":" +
-            json_text(signatures[0].find("keyid")->text) + "},\"tlogEntries\":[]},\"dsseEnvelope\":{\"payload\":\"" +
-            to_base64(*payload) + "\",\"payloadType\":\"" + facts::kPayloadType + "\",\"signatures\":[" + listed + "]}}\n";
+    material = read_material(*found.find("verificationMaterial"), signatures[0].find("keyid")->text, &made.certificates);
+  if (material)
+    again = std::string("{\"mediaType\":\"") + facts::kMediaType + "\",\"verificationMaterial\":" + *material +
+            ",\"dsseEnvelope\":{\"payload\":\"" + to_base64(*payload) + "\",\"payloadType\":\"" + facts::kPayloadType + "\",\"signatures\":[" + listed + "]}}\n";
   if (!whole || again != text)
     refuse(EDGEPACK_TRUST_ERROR, where + ": " + facts::kSignature + " is not in the form that 'edgepack sign' writes", kAgain);
   made.payload = *payload;
   return made;
 }
+
+namespace {
 
 // --- the statement ---
 
@@ -268,17 +240,18 @@ const Value* check_files(const Value& document, const Bundle& bundle, const std:
 PublicKey key_of_pem(const std::string& name, const std::string& text, const std::string& where) {
   if (text.find("PRIVATE KEY") != text.npos)
     refuse(EDGEPACK_CONFIG_ERROR, where + " holds a private key", "give the public one, NAME.pub.pem");
-  static const std::string kBegin = "-----BEGIN PUBLIC KEY-----", kEnd = "-----END PUBLIC KEY-----";
-  size_t begin = text.find(kBegin), end = text.find(kEnd);
-  if (begin == text.npos || end == text.npos || end < begin) refuse(EDGEPACK_CONFIG_ERROR, where + " is no public key", kKind);
-  std::string body;
-  for (char c : text.substr(begin + kBegin.size(), end - begin - kBegin.size()))
-    if (!strchr(" \t\r\n", c)) body += c;
-  std::optional<std::string> der = from_base64(body);
+  size_t place = 0;
+  std::optional<std::string> der = next_pem(text, "PUBLIC KEY", &place);
+  if (!der && !place) refuse(EDGEPACK_CONFIG_ERROR, where + " is no public key", kKind);
+  std::optional<PublicKey> key = key_of_der(name, der.value_or(""));
+  if (!key) refuse(EDGEPACK_CONFIG_ERROR, where + " is no ECDSA key on P-256", kKind);
+  return *key;
+}
+
+std::optional<PublicKey> key_of_der(const std::string& name, const std::string& der) {
   std::string head(kDerHead, sizeof kDerHead - 1);
-  if (!der || der->size() != kDerBytes || der->compare(0, head.size(), head) != 0)
-    refuse(EDGEPACK_CONFIG_ERROR, where + " is no ECDSA key on P-256", kKind);
-  return {name, *der, sha256(pem_of(*der))};
+  if (der.size() != kDerBytes || der.compare(0, head.size(), head) != 0) return std::nullopt;
+  return PublicKey{name, der, sha256(pem_of(der))};
 }
 
 bool is_signed_by(const PublicKey& key, const std::string& signature, const std::string& message) {
@@ -306,16 +279,19 @@ int64_t seconds_of(const std::string& text, const std::string& where) {
   return ((days * 24 + hour) * 60 + minute) * 60 + second;
 }
 
-std::vector<PublicKey> read_keys(const std::string& folder) {
+std::vector<std::string> pem_files(const std::string& folder, const std::string& what, const std::string& hint) {
   DIR* opened = opendir(folder.c_str());
-  if (!opened)
-    refuse(EDGEPACK_CONFIG_ERROR, "the folder of trusted keys " + folder + " cannot be read: " + strerror(errno),
-           "put NAME.pub.pem files there");
+  if (!opened) refuse(EDGEPACK_CONFIG_ERROR, "the folder of " + what + " " + folder + " cannot be read: " + strerror(errno), hint);
   std::vector<std::string> files;
   while (const dirent* entry = readdir(opened))
     if (ends(entry->d_name, ".pem") && strlen(entry->d_name) > 4) files.emplace_back(entry->d_name);
   closedir(opened);
   std::sort(files.begin(), files.end());
+  return files;
+}
+
+std::vector<PublicKey> read_keys(const std::string& folder) {
+  std::vector<std::string> files = pem_files(folder, "trusted keys", "put NAME.pub.pem files there");
   std::vector<PublicKey> keys;
   for (const std::string& file : files) {
     std::string path = folder + "/" + file;
@@ -327,19 +303,17 @@ std::vector<PublicKey> read_keys(const std::string& folder) {
   return keys;
 }
 
-Signers signers(const Bundle& bundle, const std::vector<PublicKey>& trusted) {
-  Envelope envelope = read_envelope(*bundle.signature, bundle.path());
+std::vector<std::string> signers(const Envelope& envelope, const std::vector<PublicKey>& trusted) {
   std::string kind = facts::kPayloadType;
   // DSSE's pre-authentication encoding (secure-systems-lab/dsse, protocol.md 1.0).
   std::string message = "DSSEv1 " + std::to_string(kind.size()) + " " + kind + " " + std::to_string(envelope.payload.size()) +
                         " " + envelope.payload;
-  Signers found;
+  std::vector<std::string> names;
   for (const PublicKey& key : trusted) {
     auto signature = envelope.signatures.find(key.id);
-    if (signature != envelope.signatures.end() && is_signed_by(key, signature->second, message)) found.names.push_back(key.name);
+    if (signature != envelope.signatures.end() && is_signed_by(key, signature->second, message)) names.push_back(key.name);
   }
-  found.payload = std::move(envelope.payload);
-  return found;
+  return names;
 }
 
 Signed check_statement(const Bundle& bundle, const std::string& payload) {

@@ -6,6 +6,7 @@
 
 #include <stdint.h>
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,11 +23,17 @@ struct PublicKey {
 // Returns the key of a PEM text. Throws Refusal (EDGEPACK_CONFIG_ERROR), which begins with ``where``.
 PublicKey key_of_pem(const std::string& name, const std::string& text, const std::string& where);
 
+// Returns the key of a SubjectPublicKeyInfo (DER); nothing for another kind of key.
+std::optional<PublicKey> key_of_der(const std::string& name, const std::string& der);
+
 // Whether a signature (DER) is this key's over a message.
 bool is_signed_by(const PublicKey& key, const std::string& signature, const std::string& message);
 
 // Reads "2026-12-01T00:00:00Z" as seconds since 1970. Throws Refusal (EDGEPACK_TRUST_ERROR).
 int64_t seconds_of(const std::string& text, const std::string& where);
+
+// Returns the names of a folder's .pem files, sorted. Throws Refusal where it cannot be read: it is that of ``what``.
+std::vector<std::string> pem_files(const std::string& folder, const std::string& what, const std::string& hint);
 
 // Returns the keys of a folder's .pem files, by name, each key once. Throws Refusal.
 std::vector<PublicKey> read_keys(const std::string& folder);
@@ -37,13 +44,18 @@ struct Signed {
   std::optional<int64_t> signed_time, expires_time;
 };
 
-struct Signers {
-  std::vector<std::string> names;
-  std::string payload;  // of the envelope, which they have signed
+// What a bundle's signature holds: what was signed, signatures by the ids of their keys, and certificates (DER).
+struct Envelope {
+  std::string payload;
+  std::map<std::string, std::string> signatures;
+  std::vector<std::string> certificates;
 };
 
-// Returns which of the trusted keys signed the bundle. Throws Refusal (EDGEPACK_TRUST_ERROR) for a damaged envelope.
-Signers signers(const Bundle& bundle, const std::vector<PublicKey>& trusted);
+// Reads the one form that the member has. Throws Refusal (EDGEPACK_TRUST_ERROR).
+Envelope read_envelope(const std::string& text, const std::string& where);
+
+// Returns the names of those of the trusted keys that signed.
+std::vector<std::string> signers(const Envelope& envelope, const std::vector<PublicKey>& trusted);
 
 // Returns what a statement says that is over this bundle, every file of it and no other. Throws Refusal.
 Signed check_statement(const Bundle& bundle, const std::string& payload);
