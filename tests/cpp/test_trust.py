@@ -156,6 +156,8 @@ RENEWED = issue("alice2", MIDDLE, key=SIGNER.key)
 BOB = issue("bob", ROOT)
 OTHER = issue("root", ca=True)
 HALT = issue("halt", ROOT, ca=True, issues=False)
+LAX = issue("lax", ROOT, ca=True, critical=False)
+LAX_ROOT = issue("lax", ca=True, critical=False)
 DEEP = issue("deeper", MIDDLE, ca=True)  # the middle one may have no authority below it
 OLD = issue("old", MIDDLE, days=(-4, -2))
 OVER = issue("over", ca=True, days=(-10, -1))
@@ -190,6 +192,8 @@ CERTIFIED: dict[str, tuple[tuple[Holder, ...], tuple[Holder, ...], Holder, dict[
     "an authority that is over": ((issue("a", OVER),), (), OVER, {}, False),
     "too deep": ((issue("a", DEEP),), (DEEP, MIDDLE), ROOT, {}, False),
     "not for signatures": ((issue("a", MIDDLE, signs=False),), (MIDDLE,), ROOT, {}, False),
+    "may issue, but not for who knows nothing of it": ((issue("a", LAX),), (LAX,), ROOT, {}, False),
+    "the same of the authority": ((issue("a", LAX_ROOT),), (), LAX_ROOT, {}, False),
     "may not issue": ((issue("a", HALT),), (HALT,), ROOT, {}, False),
 }
 for count in (4, 5):

@@ -77,8 +77,12 @@ def issue(
     curve: Any = None,
     issues: bool | None = None,
     key: Any = None,
+    critical: bool = True,
 ) -> Holder:
-    """Make a certificate, of ``key`` where it is given; without ``by`` it is its own issuer."""
+    """Make a certificate, of ``key`` where it is given; without ``by`` it is its own issuer.
+
+    ``critical`` says of its basic constraints whether who does not know them must refuse it.
+    """
     key = key or ec.generate_private_key(curve or ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
     usage = dict.fromkeys(
@@ -93,7 +97,7 @@ def issue(
         .serial_number(x509.random_serial_number())
         .not_valid_before(NOW + days[0] * DAY)
         .not_valid_after(NOW + days[1] * DAY)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=length), critical=True)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=length), critical=critical)
         .add_extension(
             x509.KeyUsage(digital_signature=signs, key_cert_sign=ca if issues is None else issues, **usage),
             critical=True,
