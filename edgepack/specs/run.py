@@ -54,6 +54,13 @@ class RunOptions:
             "words": {0: "batch left free"},
         },
     )
+    amx: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Compute in the processor's matrix tiles (AMX) where it has them; the first model that a process "
+            "loads decides for all of it."
+        },
+    )
 
 
 Change = tuple[str, Any]  # a field of RunOptions, or "batch", and a value of it

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from edgepack.engines import ENGINES, get_backend
-from edgepack.engines.native_options import NATIVE, SPACES, Native, native_settings
+from edgepack.engines.native_options import NATIVE, SPACES, Native, native_settings, native_variables
 from edgepack.errors import ToolchainError
 from edgepack.specs.run import RunOptions
 
@@ -31,7 +31,7 @@ def taken(engine: str, options: RunOptions) -> dict[str, Any]:
         from edgepack.engines.onnxruntime.engine import session_options
 
         session = session_options(options)
-        names = [native.setting for by in NATIVE.values() if (native := by.get(engine))]
+        names = [native.setting for by in NATIVE.values() if (native := by.get(engine)) and not native.variable]
         return {name: _entry(session, name) if "." in name else getattr(session, name) for name in names}
     import openvino
 
@@ -39,7 +39,7 @@ def taken(engine: str, options: RunOptions) -> dict[str, Any]:
 
     core = openvino.Core()
     core.set_property("CPU", device_settings(core, "fp32", "CPU", options))
-    names = [native.setting for by in NATIVE.values() if (native := by.get(engine))]
+    names = [native.setting for by in NATIVE.values() if (native := by.get(engine)) and not native.variable]
     return {name: core.get_property("CPU", name) for name in names}
 
 
@@ -87,13 +87,23 @@ def test_an_engine_takes_what_is_asked(engine: str) -> None:
 def test_what_is_not_asked_is_left_to_the_engine_or_is_a_default_of_ours() -> None:
     assert dict(native_settings("onnxruntime", RunOptions())) == {}
     assert dict(native_settings("openvino", RunOptions())) == {"PERFORMANCE_HINT": "LATENCY"}
-    assert dict(native_settings("tvm", RunOptions())) == {"TVM_BIND_THREADS": 0, "TVM_THREAD_POOL_SPIN_COUNT": 2000}
+    assert dict(native_settings("tvm", RunOptions())) == {}
+    assert native_variables("tvm", RunOptions()) == {"TVM_BIND_THREADS": "0", "TVM_THREAD_POOL_SPIN_COUNT": "2000"}
+    assert native_variables("openvino", RunOptions()) == {}
     assert dict(native_settings("tensorrt", RunOptions(threads=2))) == {}
 
 
 def test_another_device_does_not_take_what_is_for_cpus() -> None:
     options = RunOptions(threads=2, pinning=True, streams=1)
     assert dict(native_settings("openvino", options, "GPU")) == {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+
+
+def test_tiles_are_kept_from_an_engine_by_a_variable_of_the_process() -> None:
+    options = RunOptions(amx=False)
+    assert native_variables("openvino", options) == {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_FP16"}
+    assert native_variables("openvino", RunOptions(amx=True)) == {}
+    assert native_variables("openvino", options, "GPU") == {}
+    assert dict(native_settings("openvino", options)) == {"PERFORMANCE_HINT": "LATENCY"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,7 +111,9 @@ def tune(
     setting = Setting(
         bundle=bundle.absolute(),
         scenario=scenario,
-        changes=changes(payload.backend, host.cores, scenario, free_batch=batch_is_dynamic(opened.manifest.inputs)),
+        changes=changes(
+            payload.backend, host.cores, scenario, free_batch=batch_is_dynamic(opened.manifest.inputs), isa=host.isa
+        ),
         device=device_facts(host, payload, payload.device, versions),
         most=_fitting(opened.size_bytes, facts().get("memory_available_bytes")),
     )

@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,7 +24,7 @@ from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.refusals import closed, opset_too_high, remedy, require_files
-from edgepack.engines.native_options import native_settings
+from edgepack.engines.native_options import native_settings, native_variables
 from edgepack.engines.openvino.facts import ENGINE
 from edgepack.engines.openvino.misread import misread_nodes
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
@@ -213,8 +215,28 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
 
 def load_model(compiled: CompiledModel, options: RunOptions) -> OpenVinoRunner | FixedBatchRunner:
     """Load compiled files. Raises ``ToolchainError``, or ``CompileError`` when the engine refuses them."""
-    engine = import_engine(TITLE, _EXTRA, "openvino")
     device = options.device or compiled.device
+    with _environment(native_variables("openvino", options, device)):
+        return _load(compiled, options, device)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set variables, which the engine reads while it loads the first model of a process, and take them back."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _load(compiled: CompiledModel, options: RunOptions, device: str) -> OpenVinoRunner | FixedBatchRunner:
+    engine = import_engine(TITLE, _EXTRA, "openvino")
     path = compiled.folder / compiled.entry
     require_files(compiled.folder, *compiled.files)
     core = engine.Core()

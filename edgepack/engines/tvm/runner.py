@@ -14,7 +14,7 @@ from edgepack.device import amx
 from edgepack.device.host import host_facts
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.refusals import closed, require_files
-from edgepack.engines.native_options import native_settings
+from edgepack.engines.native_options import native_variables
 from edgepack.engines.tvm.elf import machine_of
 from edgepack.engines.tvm.facts import ENGINE
 from edgepack.engines.tvm.interface import AMX, FILE, Interface, read_interface
@@ -173,7 +173,7 @@ def load_runner(
         )
     threads = options.threads or min(interface.threads or host.cores, host.cores)
     os.environ["TVM_NUM_THREADS"] = str(threads)  # read when a thread makes its pool of workers
-    os.environ.update({name: str(value) for name, value in native_settings("tvm", options)})
+    os.environ.update(native_variables("tvm", options))
     runtime = find_runtime(folder)
     try:
         library = Library(runtime, runtime.load(folder / MODEL), interface, threads)

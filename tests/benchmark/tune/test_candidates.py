@@ -42,6 +42,13 @@ def test_the_batch_is_tried_as_it_is_not_by_default(backend: str, tried: int) ->
     assert "fixed_batch" not in dict(changes(backend, 2, "SingleStream", free_batch=False))
 
 
+def test_tiles_are_tried_where_the_processor_has_them() -> None:
+    engine = next(name for name in ENGINES.own if ("amx", False) in ENGINES.get(name).run_options.common)
+    with_tiles = changes(engine, 2, "SingleStream", free_batch=False, isa=("amx_int8", "avx2"))
+    without = changes(engine, 2, "SingleStream", free_batch=False, isa=("avx2",))
+    assert set(with_tiles) - set(without) == {("amx", False)}
+
+
 def test_throughput_has_streams_and_batches_first() -> None:
     names = [name for name, _ in changes(OTHER, 4, "Offline", free_batch=True)]
     assert names[:3] == ["streams"] * 3
