@@ -9,6 +9,7 @@ from pathlib import Path
 from edgepack.errors import EdgepackError, GateError, VerificationError
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
+from edgepack.report import units
 from edgepack.specs.build import DISTURBED, BuildRow, Latency, Trial
 from edgepack.specs.result import Result
 from edgepack.specs.run import Accuracy, ChangedAnswers
@@ -33,7 +34,7 @@ def changed_classes(accuracy: Accuracy | None) -> str | None:
     lost, gained = ([one for one in changed if (one.fp32 > one.value) == less] for less in (True, False))
     most = ", ".join(f"{one.name} {100 * one.fp32:.1f} to {100 * one.value:.1f} %" for one in changed[:_NAMED])
     counts = f"{len(lost)} lose and {len(gained)} gain a point or more"
-    return f"of {len(accuracy.classes)} classes {counts} of {accuracy.metric}; most changed: {most}"
+    return f"of {len(accuracy.classes)} classes {counts} of {units.metric_title(accuracy.metric)}; most changed: {most}"
 
 
 def changed_answers(change: ChangedAnswers) -> str:

@@ -129,6 +129,13 @@ def metric_title(metric: str) -> str:
     return (found.title if found is not None else "") or metric
 
 
+def metric_heading(metric: str) -> str:
+    """Return a metric's name as a heading begins; one written in its own way, as mAP or a function, stays so."""
+    title = metric_title(metric)
+    own = title == metric or any(letter.isupper() for letter in title.split(" ")[0])
+    return title if own else title[:1].upper() + title[1:]
+
+
 def duration(nanoseconds: int) -> str:
     """Return a duration as the command line takes it: ``10s``, ``500ms``."""
     for unit, factor in (("s", 10**9), ("ms", 10**6), ("us", 10**3)):

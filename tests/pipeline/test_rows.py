@@ -233,7 +233,8 @@ def test_classes_that_changed_are_named_in_a_sentence() -> None:
     classes = (ClassFigure("skis", 9, 0.62, 0.48), ClassFigure("cup", 4, 0.5, 0.55), ClassFigure("cat", 2, 0.9, 0.9))
     accuracy = Accuracy("map50", 32, 0.67, 0.64, 0.03, (0.0, 0.06), classes=classes)
     assert changed_classes(accuracy) == (
-        "of 3 classes 1 lose and 1 gain a point or more of map50; most changed: skis 62.0 to 48.0 %, cup 50.0 to 55.0 %"
+        "of 3 classes 1 lose and 1 gain a point or more of mAP of IoU .50; "
+        "most changed: skis 62.0 to 48.0 %, cup 50.0 to 55.0 %"
     )
     assert changed_classes(dataclasses.replace(accuracy, classes=classes[2:])) is None
     assert changed_classes(None) is None

@@ -76,3 +76,8 @@ def test_a_drop_is_in_points_of_a_fraction_else_in_the_metrics_own_unit():
     assert [name for name in ("mae", "rmse", "cer", "wer", "f1", "auroc", "nothing") if units.less_is_better(name)] == [
         "mae", "rmse", "cer", "wer",
     ]  # fmt: skip
+
+
+def test_a_heading_keeps_names_that_are_written_in_their_own_way() -> None:
+    headings = [units.metric_heading(metric) for metric in ("map", "top1", "auroc", "my.module:f1")]
+    assert headings == ["mAP of IoU .50 to .95", "Top-1 accuracy", "Area under the ROC curve", "my.module:f1"]

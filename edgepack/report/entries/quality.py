@@ -120,8 +120,7 @@ def _drop(found: Accuracy) -> str:
 def _title(entries: Sequence[Entry], kind: Kind) -> str:
     if kind == "accuracy":
         metric = next(e.accuracy.metric for e in entries if e.accuracy)
-        title = units.metric_title(metric)
-        what = title[:1].upper() + title[1:] + (", %," if units.is_fraction(metric) else "")
+        what = units.metric_heading(metric) + (", %," if units.is_fraction(metric) else "")
     else:
         what = "Agreement with fp32, %," if kind == "agreement" else "SQNR to fp32, dB,"
     return f"{what} by engine and instruction set"

@@ -113,8 +113,7 @@ def _quality(entry: Entry, kind: Kind) -> tuple[float, tuple[float, float]] | No
 def _quality_title(entries: Sequence[Entry], kind: Kind) -> str:
     if kind == "accuracy":
         metric = next(e.accuracy.metric for e in entries if e.accuracy)
-        title = units.metric_title(metric)
-        title = title[:1].upper() + title[1:]
+        title = units.metric_heading(metric)
         return f"{title}, %" if units.is_fraction(metric) else title
     return "Agreement with fp32, %" if kind == "agreement" else "SQNR to fp32, dB"
 

@@ -15,6 +15,8 @@ _NUMBER = re.compile(r"(?<![\w.])[0-9]+(?:\.[0-9]+)?(?![\w.]*\w)")
 _TITLES = {"sqnr_db": "SQNR", "speedup_over_fp32": "Speed-up over fp32", "p90": "p90", "isa": "Instruction set"}
 
 
+# The notes of a row whose figures belong together: the least and the greatest of several rows would say nothing.
+_OF_ONE_ROW = ("embedded", "answers")
 # The notes of a row that say why a figure is not there.
 _ABSENT = ("accuracy", "latency", "p90", "speedup_over_fp32", "layers", "agreement", "energy", "memory")
 
@@ -66,9 +68,10 @@ def _collected(entries: Sequence[Entry], texts_of: object) -> tuple[Remark, ...]
     for entry, name in zip(entries, labels(entries), strict=True):
         for text in dict.fromkeys(texts_of(entry)):  # type: ignore[operator]
             about.setdefault(text, []).append(name)
+    own = tuple(_titled(what, "") for what in _OF_ONE_ROW)
     alike: dict[str, list[str]] = {}
     for text in about:
-        alike.setdefault(_NUMBER.sub("0", text), []).append(text)
+        alike.setdefault(text if text.startswith(own) else _NUMBER.sub("0", text), []).append(text)
     found = []
     for texts in alike.values():
         names = tuple(dict.fromkeys(name for text in texts for name in about[text]))

@@ -222,7 +222,7 @@ def _metric(entries: Sequence[Entry], metric: str, *, fraction: bool) -> Column 
         value = e.accuracy.value if e.accuracy else None
         text = units.percent(value) if fraction else (units.digits(value, 4) if value is not None else units.NONE)
         cells.append(Cell(text, f"n = {units.count(e.accuracy.n)}" if e.accuracy else "", value))
-    return _figures("accuracy", units.metric_title(metric).capitalize(), "%" if fraction else "", cells)
+    return _figures("accuracy", units.metric_heading(metric), "%" if fraction else "", cells)
 
 
 def _drop(entries: Sequence[Entry], metric: str, *, fraction: bool) -> Column | None:

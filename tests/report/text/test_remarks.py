@@ -27,3 +27,17 @@ def test_what_was_not_measured_lists_nothing_else():
     assert missing == ["Accuracy: not measured: no labels were given", "Latency: not measured: no such device here"]
     told = [remark.text for remark in remarks.circumstances(group.entries)]
     assert told == ["Corrections: gains 31.2 dB", "Gate: 2 layers in fp32"]
+
+
+def test_figures_of_one_row_that_are_compared_stay_together():
+    """Of two rows' times with and without the task in the graph, the least and the greatest would compare nothing."""
+    notes = [
+        {"embedded": f"the answer in {a} ms, without {b} ms", "samples": f"{a} of them"} for a, b in ((3, 4), (9, 8))
+    ]
+    rows = tuple(made_up.row("raspberry-pi-5", p, notes=n) for p, n in zip(("fp32", "int8"), notes, strict=True))
+    (group,) = make_groups((), rows)
+    assert [remark.text for remark in remarks.circumstances(group.entries)] == [
+        "Embedded: the answer in 3 ms, without 4 ms",
+        "Samples: 3–9 of them",  # noqa: RUF001
+        "Embedded: the answer in 9 ms, without 8 ms",
+    ]
