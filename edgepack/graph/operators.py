@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SURE_OPSET = 21
 _CONTRIBUTED = ("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc")
 _SHOWN = 5
+_OF_TFLITE = "TFL_"  # how tf2onnx names what it leaves as it is
 
 
 def find_unknown(proto: onnx.ModelProto) -> tuple[Diagnostic, ...]:
@@ -149,6 +150,11 @@ def _contributed() -> frozenset[tuple[str, str]] | None:
 def _hint(domain: str, operator: str) -> str:
     import onnx
 
+    if operator.startswith(_OF_TFLITE):
+        return (
+            f"tf2onnx does not convert {operator.removeprefix(_OF_TFLITE)} of TensorFlow Lite, as the custom operators "
+            "of MediaPipe: export the model from what it was made from"
+        )
     names = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == domain}
     near = suggestion(operator, names) if names else ""
     return near if near.startswith("did you mean") else "export the model with standard ONNX operators only"

@@ -33,6 +33,12 @@ def test_unnamed_node_is_called_by_its_output() -> None:
     assert found[0].node == "y"
 
 
+def test_what_tf2onnx_left_as_it_was_is_named_as_that() -> None:
+    node = helper.make_node("TFL_Convolution2DTransposeBias", ["x"], ["y"])
+    (found,) = find_unknown(model([node], [value("x", [1])], [value("y", [1])]))
+    assert str(found.hint).startswith("tf2onnx does not convert Convolution2DTransposeBias of TensorFlow Lite")
+
+
 def test_function_of_the_model_is_looked_into() -> None:
     proto = with_control_flow()
     proto.functions[0].node[0].op_type = "Nope"
