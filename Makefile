@@ -95,11 +95,13 @@ dist: $(READY)
 	$(BIN)/python -m twine check --strict dist/*
 
 # Ratios against the bare engines, in one interleaved run, then how far measurements can be believed here (about an hour
-# and a half on a quiet machine). Prints, and writes artifacts/bench.json and artifacts/believe.json. Parts of the second
-# (benchmarks/believe.py) and other models: make bench BELIEVE="tune --models resnet20 lite0".
+# and a half on a quiet machine). Prints, and writes artifacts/bench.json and artifacts/believe.json. Parts of the two
+# (benchmarks/run.py, believe.py) and other models: make bench RUN=commands BELIEVE="tune --models resnet20 lite0".
 bench: $(READY)
-	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/believe.py $(BELIEVE)
+	@missed=0; \
+	$(BIN)/python benchmarks/run.py $(RUN) || missed=1; \
+	$(BIN)/python benchmarks/believe.py $(BELIEVE) || missed=1; \
+	exit $$missed
 
 # What builds cost: CPU seconds of corrections and of whole builds by stage, peak memory with few and many samples, a build
 # in which nothing changed. Prints, and writes artifacts/build-cost.json. A part of it, in turn with another checkout:

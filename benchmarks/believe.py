@@ -51,7 +51,7 @@ ONE = RunOptions(threads=1)
 SLOWDOWN = 0.03
 RESOLVED = 0.05  # the widest that an interval may reach above 1 and still say "as fast"
 SCENARIOS = ("SingleStream", "Offline")
-MODELS = ("resnet20", "lite0", "minilm")
+MODELS = ("resnet20", "lite0", "minilm", "fastestdet")
 ENGINES = ("onnxruntime", "openvino")
 
 
