@@ -23,6 +23,8 @@ from edgepack.verify.golden import copied
 
 # For fewer samples than this the model is not loaded a second time.
 FEWEST = 64
+# At most so many are under way: each has its own activations.
+_AT_ONCE = 8
 # So many are answered both ways before it is known that one thread gives the same.
 _COMPARED = 4
 
@@ -81,11 +83,11 @@ class Answering:
         """Return how each sample gets one thread: that which calls, or one of the engine's own as a stream."""
         if getattr(self._runner, "any_thread", False):
             return dataclasses.replace(self._options, threads=1)
-        return dataclasses.replace(self._options, threads=usable_cores(), streams=usable_cores())
+        return dataclasses.replace(self._options, threads=_workers(), streams=_workers())
 
     def _beside(self, feeds: Iterator[Feeds]) -> Iterator[Outputs]:
         """Yield the answers; as many samples are under way as there are cores, and one waits."""
-        workers = usable_cores()
+        workers = _workers()
         running: deque[Future[Outputs]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             for feed in feeds:
@@ -94,6 +96,10 @@ class Answering:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()
+
+
+def _workers() -> int:
+    return min(usable_cores(), _AT_ONCE)
 
 
 def _same(first: Outputs, second: Outputs) -> bool:

@@ -45,3 +45,10 @@ def test_cores_are_those_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
     assert usable_cores() == 7
+
+
+def test_no_more_are_under_way_than_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 64)
+    seen = set(each(lambda _: threading.get_ident(), range(50), most=2))
+    assert len(seen) <= 2
+    assert each(lambda _: threading.get_ident(), range(3), most=1) == [threading.get_ident()] * 3

@@ -44,6 +44,8 @@ _SEED = 0
 ENOUGH_DB, POOR_DB = 15.0, 10.0
 _MOST_FLOAT, _MOST_FLOAT_POOR = 0.25, 0.75
 _LEAST_WITHOUT_DB = 1.0
+# Layers whose integers are searched at once: the largest take a tenth of a GiB each.
+_ROUNDED_AT_ONCE = 4
 # Folders of float models with scaled channels.
 _SOURCES = "source*"
 # Weights of more than this are not corrected: several copies of them would have to be held at once.
@@ -367,10 +369,9 @@ def _second_order(state: _State, fitting: Sequence[dict[str, Any]]) -> _State | 
         return iter(fitting)
 
     for turn in measure_moments(plan.proto, plan.index, layers, feeds, len(fitting)):
-        known = [(layer, moments) for layer, moments in turn if not moments.blocks]
-        for (layer, _), found in zip(
-            known, each(lambda one: _round_layer(plan, one[0], one[1].matrix), known), strict=True
-        ):
+        known = [(layer, moments.matrix) for layer, moments in turn if not moments.blocks]
+        rounded = each(lambda one: _round_layer(plan, *one), known, most=_ROUNDED_AT_ONCE)
+        for (layer, _), found in zip(known, rounded, strict=True):
             result[layer.name] = found or result[layer.name]
     return dataclasses.replace(state, weights=result) if layers else None
 

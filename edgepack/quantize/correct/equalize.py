@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.base.parallel import each
 from edgepack.engines.int8 import WEIGHTED
 from edgepack.quantize.correct.channel_groups import FIXED, Channels, Gates, find_channels
 from edgepack.quantize.correct.gates import close_gates, open_gates
 from edgepack.quantize.correct.noise_model import SATURATING_STEP, Reader, Site, choose_scales, noise_of
 from edgepack.quantize.graph.index import GraphIndex, attribute, index_graph
 from edgepack.quantize.graph.rewrite import shapes_of
-from edgepack.quantize.graph.sessions import open_session
+from edgepack.quantize.graph.sessions import of_each_sample, open_session
 
 if TYPE_CHECKING:
     from edgepack.quantize.placement import Layer
@@ -114,11 +113,10 @@ def _measure(proto: Any, wanted: Mapping[str, Array], feeds: Iterable[Feeds]) ->
     names = list(wanted)
     session = open_session(proto, names, threads=1)
 
-    def measure(feed: Feeds) -> dict[str, _Channel]:
-        values = session(feed)
+    def measure(values: Mapping[str, Array]) -> dict[str, _Channel]:
         return {name: _of_sample(values[name], wanted[name]) for name in names}
 
-    samples = each(measure, feeds)
+    samples = of_each_sample(session, feeds, measure)
     joined = {name: functools.reduce(_join, (sample[name] for sample in samples)) for name in names}
     return {name: _Channel(c.maximum, c.minimum, c.square / len(samples)) for name, c in joined.items()}
 

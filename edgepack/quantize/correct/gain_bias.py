@@ -20,7 +20,7 @@ import numpy as np
 from edgepack.base.parallel import each
 from edgepack.quantize.graph.index import index_graph
 from edgepack.quantize.graph.replay import Walk
-from edgepack.quantize.graph.sessions import open_session
+from edgepack.quantize.graph.sessions import of_each_sample, open_session
 from edgepack.quantize.insert import insert
 
 if TYPE_CHECKING:
@@ -67,11 +67,10 @@ class FloatOutputs:
         names = [self.plan.index.nodes[layer.node].output[0] for layer in layers]
         session = open_session(self.plan.proto, list(dict.fromkeys(names)), threads=1)
 
-        def measure(feed: Feeds) -> list[Array]:
-            values = session(feed)
+        def measure(values: Mapping[str, Array]) -> list[Array]:
             return [_by_channel(values[name], layer).mean(axis=1) for name, layer in zip(names, layers, strict=True)]
 
-        rows = zip(*each(measure, self.feeds), strict=True)
+        rows = zip(*of_each_sample(session, self.feeds, measure), strict=True)
         return {layer.name: np.stack(means) for layer, means in zip(layers, rows, strict=True)}
 
 

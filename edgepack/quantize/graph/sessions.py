@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgepack.base.files import scratch_folder
+from edgepack.base.parallel import each
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array, Feeds
 
+T = TypeVar("T")
 Session = Callable[["Feeds"], Mapping[str, "Array"]]
 
 _WITH_GRAPHS = frozenset({"If", "Loop", "Scan"})
 # A serialized message must stay below 2 GiB; larger ones go through a file with external data.
 _IN_MEMORY_BYTES = 1 << 30
+_BYTES_AT_ONCE = 256 << 20
 
 
 def open_session(proto: Any, taps: list[str], *, optimized: bool = True, threads: int = 0) -> Session:
@@ -51,6 +54,14 @@ def open_session(proto: Any, taps: list[str], *, optimized: bool = True, threads
         return {name: feed[name] if name in inputs else found[name] for name in taps}
 
     return run
+
+
+def of_each_sample(session: Session, feeds: Iterable[Feeds], function: Callable[[Mapping[str, Array]], T]) -> list[T]:
+    """Return ``function`` of the tensors of each sample, in order; as many are under way as fit into 256 MiB."""
+    waiting = iter(feeds)
+    values = session(next(waiting))
+    most = max(1, _BYTES_AT_ONCE // max(sum(value.nbytes for value in values.values()), 1))
+    return [function(values), *each(lambda feed: function(session(feed)), waiting, most=most)]
 
 
 def _with_captured_kept(proto: Any) -> Any:

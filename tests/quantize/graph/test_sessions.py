@@ -12,7 +12,7 @@ from onnx import helper
 from quantize_models import random_feeds, save
 
 from edgepack.quantize.graph import sessions
-from edgepack.quantize.graph.sessions import open_session
+from edgepack.quantize.graph.sessions import of_each_sample, open_session
 
 
 @pytest.fixture
@@ -54,3 +54,14 @@ def test_the_model_is_left_as_it_was_when_it_cannot_be_loaded(model: Any) -> Non
 def test_inputs_alone_need_no_run(model: Any) -> None:
     feed = {"x": np.zeros((1, 3), np.float32)}  # of a shape that the model would refuse
     assert open_session(onnx.load(model.path), ["x"])(feed)["x"] is feed["x"]
+
+
+@pytest.mark.parametrize("at_once", [1, 1 << 30])
+def test_what_is_made_of_each_sample_is_in_order_however_many_fit(
+    model: Any, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sessions, "_BYTES_AT_ONCE", at_once)
+    feeds = random_feeds(model, 5)
+    session = open_session(onnx.load(model.path), ["a"], threads=1)
+    found = of_each_sample(session, iter(feeds), lambda values: values["a"][0, 0])
+    assert found == [feed["x"][0, 0] - np.float32(0.5) for feed in feeds]
