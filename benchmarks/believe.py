@@ -252,11 +252,12 @@ def _against_app(bundle: Path, model: Path, scenario: str, found: Any, words: An
                 ours.append(_ours(bundle, seconds, folder, scenario, found.options, found.batch)[place])
             else:
                 hints[who].append(_theirs(model, bundle, seconds, folder, who)[place])
-    best = max(hints, key=lambda hint: _paired(ours, hints[hint])[0])
+    best = max(hints, key=lambda hint: np.nan_to_num(_paired(ours, hints[hint])[0]))
     ratio, low, high = _paired(ours, hints[best])
     ok = low <= 1.0 and high <= 1.0 + RESOLVED  # as fast, and the interval could have told if it were not
     what = f"{bundle.stem} {scenario}: tuned / benchmark_app -hint {best} ({low:.3f}..{high:.3f})"
-    return _row(what, f"{ratio:.3f}", "<= 1", ok, words.rounds, ours=ours, theirs=hints)
+    counted = int(np.isfinite(np.array(ours) / np.array(hints[best])).sum())
+    return _row(what, f"{ratio:.3f}", "<= 1", ok, counted, ours=ours, theirs=hints)
 
 
 def _ours(
@@ -315,8 +316,11 @@ def _paired(ours: list[float], theirs: list[float]) -> tuple[float, float, float
     Hodges and Lehmann's estimate with the interval of the signed-rank test (Hollander and Wolfe, "Nonparametric
     Statistical Methods", section 3.3): of the means of all pairs of rounds, those that the test does not refuse.
     """
-    n = len(ours)
-    logs = np.log(np.array(ours) / np.array(theirs))
+    ratios = np.array(ours) / np.array(theirs)
+    logs = np.log(ratios[np.isfinite(ratios)])  # without the rounds whose queries were too few for a median
+    n = len(logs)
+    if not n:
+        return math.nan, -math.inf, math.inf
     one, other = np.triu_indices(n)
     means = np.sort((logs[one] + logs[other]) / 2)
     out = math.floor(n * (n + 1) / 4 - 1.96 * math.sqrt(n * (n + 1) * (2 * n + 1) / 24))
