@@ -35,6 +35,8 @@ GOOD = Interface(
 
 def test_what_is_written_is_read_back() -> None:
     assert read_interface(write_interface(GOOD).encode()) == GOOD
+    needing = dataclasses.replace(GOOD, needs="amx")
+    assert read_interface(write_interface(needing).encode()) == needing
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,7 @@ def test_what_is_written_is_read_back() -> None:
         ("input bool 1,6 a mask/0", "input bool 1,,6 a mask/0"),
         ("input bool 1,6 a mask/0", "input bool -1,6 a mask/0"),
         ("output float16 1,10 out 1", ""),
+        ("batch looped", "batch looped\nneeds magic"),
     ],
 )
 def test_a_damaged_interface_is_refused(line: str, other: str) -> None:

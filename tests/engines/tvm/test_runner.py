@@ -10,12 +10,16 @@ import backend_models
 import numpy as np
 import pytest
 from backend_models import FLOAT, INT64, make, save
+from integer_models import quantized
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
+from edgepack.bundle.requirements import requirements
+from edgepack.device import amx
 from edgepack.engines import get_backend
 from edgepack.engines.targets import load_target
-from edgepack.engines.tvm.interface import FILE
+from edgepack.engines.tvm.compile import processor_of
+from edgepack.engines.tvm.interface import FILE, read_interface
 from edgepack.errors import CompileError, DataError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions
@@ -149,6 +153,63 @@ print(runner.infer(feeds)["sum"])
 """
     done = subprocess.run([sys.executable, "-c", code, compiled.folder], capture_output=True, text=True, check=False)
     assert (done.stdout, done.returncode) == ("[18.]\n", 0), done.stderr
+
+
+@pytest.fixture(scope="module")
+def tiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
+    """A convolution by AMX whose outputs are 0 to 255."""
+    if not processor_of(load_target("host-tvm")).has_amx:
+        pytest.skip("this host, or its Linux, has no AMX")
+    folder = tmp_path_factory.mktemp("tiled")
+    weights = np.random.default_rng(0).integers(-127, 128, (32, 64, 1, 1)).astype(np.int8)
+    proto, _ = quantized("Conv", [1, 64, 16, 16], weights, np.full(32, 0.004), 131, relu=True)
+    model = save(proto, folder / "tiled.onnx")
+    return get_backend("tvm").compile_model(model, load_target("host-tvm"), "int8", folder / "out")
+
+
+def test_code_with_tiles_asks_linux_for_them_in_a_process_of_its_own(tiled: CompiledModel, tmp_path: Path) -> None:
+    """Without, the first instruction ends the process."""
+    assert read_interface((tiled.folder / FILE).read_bytes()).needs == "amx"
+    x = np.random.default_rng(1).integers(0, 256, (1, 64, 16, 16)).astype(np.float32)
+    x.tofile(tmp_path / "x.bin")
+    code = """
+import sys
+from pathlib import Path
+import numpy as np
+from edgepack.specs.run import RunOptions
+from edgepack.engines.tvm.interface import read_interface
+from edgepack.engines.tvm.runner import load_runner
+about = read_interface((Path(sys.argv[1]) / "interface.txt").read_bytes())
+runner = load_runner(Path(sys.argv[1]), about.inputs, about.outputs, RunOptions(threads=1))
+runner.infer({"x": np.fromfile(sys.argv[2], np.float32).reshape(1, 64, 16, 16)})["y"].tofile(sys.argv[3])
+"""
+    words = [str(tiled.folder), str(tmp_path / "x.bin"), str(tmp_path / "python.bin")]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    program = tiled.folder / "runner"
+    program.chmod(0o755)
+    done = call(program, tiled.folder, tmp_path / "x.bin", "--out", tmp_path / "cpp")
+    assert (done.returncode, done.stderr) == (0, "")
+    ours = np.fromfile(tmp_path / "python.bin", np.float32)
+    assert len(set(ours)) > 100
+    np.testing.assert_array_equal(ours, np.fromfile(tmp_path / "cpp0.bin", np.float32))
+
+
+def test_where_linux_gives_no_tiles_the_code_is_refused(tiled: CompiledModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amx, "request", lambda: False)
+    with pytest.raises(ToolchainError, match=r"model\.so needs AMX, which this processor or its Linux does not give"):
+        get_backend("tvm").load_model(tiled, RunOptions())
+
+
+def test_the_cpp_runner_refuses_what_it_cannot_ask_for(compiled: CompiledModel, program: Path, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text((compiled.folder / FILE).read_text().replace("input", "needs magic\ninput", 1))
+    done = call(program, tmp_path)
+    assert done.returncode == 1
+    assert "the model needs magic, which this processor or its Linux does not give" in done.stderr
+
+
+def test_a_bundle_with_tiles_needs_a_machine_with_them(tiled: CompiledModel) -> None:
+    assert {"amx_tile", "amx_int8"} <= set(requirements(tiled, load_target("host-tvm")).isa)
 
 
 def test_code_for_another_processor_is_refused(compiled: CompiledModel, tmp_path: Path) -> None:

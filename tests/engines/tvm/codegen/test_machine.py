@@ -64,6 +64,12 @@ def test_vectors_are_as_wide_as_the_flags_promise(arch: str, isa: tuple[str, ...
         ("x86_64", ("avx512_vnni",), set()),  # of 512 bits, which are not there
         ("x86_64", ("avx_vnni",), {"has_vnni"}),
         ("x86_64", ("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"), {"has_avx512", "has_vnni"}),
+        (
+            "x86_64",
+            ("avx512f", "avx512bw", "avx512dq", "avx512vl", "amx_tile", "amx_int8"),
+            {"has_avx512", "has_amx"},
+        ),
+        ("x86_64", ("avx2", "fma", "amx_tile", "amx_int8"), {"has_avx2"}),  # what is behind the sums has 512 bits
         ("aarch64", ("asimddp", "i8mm"), {"has_dotprod", "has_smmla"}),
         ("aarch64", ("i8mm",), set()),
         ("aarch64", ("asimdfhm", "asimdhp"), {"has_fmlal"}),
@@ -71,7 +77,7 @@ def test_vectors_are_as_wide_as_the_flags_promise(arch: str, isa: tuple[str, ...
 )
 def test_instructions_are_there_with_all_that_they_need(arch: str, isa: tuple[str, ...], has: set[str]) -> None:
     found = machine(arch, isa)
-    names = ("has_avx2", "has_avx512", "has_vnni", "has_dotprod", "has_smmla", "has_fmlal")
+    names = ("has_avx2", "has_avx512", "has_vnni", "has_amx", "has_dotprod", "has_smmla", "has_fmlal")
     assert {name for name in names if getattr(found, name)} == has
 
 
