@@ -191,7 +191,7 @@ runner.infer({"x": np.fromfile(sys.argv[2], np.float32).reshape(1, 64, 16, 16)})
     done = call(program, tiled.folder, tmp_path / "x.bin", "--out", tmp_path / "cpp")
     assert (done.returncode, done.stderr) == (0, "")
     ours = np.fromfile(tmp_path / "python.bin", np.float32)
-    assert len(set(ours)) > 100
+    assert len(set(ours)) > 50
     np.testing.assert_array_equal(ours, np.fromfile(tmp_path / "cpp0.bin", np.float32))
 
 
