@@ -128,7 +128,7 @@ def test_a_detector_takes_bytes(tmp_path: Path) -> None:
         ({"embed": ("preprocessing",), "recipe": "yamnet", "task": "tensors"}, "--embed"),
         ({"embed": ("postprocessing",), "recipe": "yamnet"}, "not made in the graph"),
         ({"embed": ("postprocessing",), "recipe": "yolov10"}, "final boxes already"),
-        ({"embed": ("postprocessing",), "recipe": "centernet"}, "not written as operators"),
+        ({"embed": ("postprocessing",), "recipe": "pp-ocr-detection"}, "no operator"),
     ],
 )
 def test_what_cannot_be_embedded_is_refused_before_any_work(tmp_path: Path, changes: dict, message: str) -> None:
