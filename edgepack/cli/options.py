@@ -139,7 +139,7 @@ class DropType(click.ParamType[float]):
         """Return the drop in what the metric is in."""
         found = _DROP.fullmatch(str(value))
         if found is None:
-            self.fail(f"{value!r} is no drop; write 1pt for one percentage point, or 0.01", param, ctx)
+            self.fail(f"{value!r} is not a drop; write 1pt for one percentage point, or 0.01", param, ctx)
         if found[2] is None and float(found[1]) == 1.0:
             self.fail("1 is a fraction, all that can be lost; write 1pt for one percentage point", param, ctx)
         return float(found[1]) * (0.01 if found[2] else 1.0)

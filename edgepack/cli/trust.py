@@ -34,7 +34,7 @@ class Expiry(click.ParamType[datetime]):
         try:
             return datetime.strptime(str(value), "%Y-%m-%d").replace(tzinfo=_UTC)
         except ValueError:
-            self.fail(f"{value!r} is no date; examples: 2027-06-30, 365d", param, ctx)
+            self.fail(f"{value!r} is not a date; examples: 2027-06-30, 365d", param, ctx)
 
 
 EXPIRY = Expiry()

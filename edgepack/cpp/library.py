@@ -48,7 +48,7 @@ def export_library(out: Path, arch: str, glibc: str | None = None, *, source: bo
     ``CompileError`` when it does not build, ``ToolchainError`` without Zig, ``ConfigError`` where ``out`` is a file.
     """
     if glibc is not None and not _GLIBC.fullmatch(glibc):
-        raise ConfigError(f"{glibc[:40]!r} is no version of glibc", hint="write it like 2.28")
+        raise ConfigError(f"{glibc[:40]!r} is not a version of glibc", hint="write it like 2.28")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file", hint="give a folder, which is made where there is none")
     with scratch_folder("edgepack-cpp-") as scratch:

@@ -124,7 +124,7 @@ def _feed(
         if spec.shape and isinstance(spec.shape[0], str) and array.shape[0] != 1:
             raise DataError(
                 f"{where}: {spec.name!r} has shape {show_shape(array.shape)}, a batch of {array.shape[0]}",
-                hint=f"yield one sample at a time; if the first axis is no batch, fix its size, as --shape "
+                hint=f"yield one sample at a time; if the first axis is not a batch, fix its size, as --shape "
                 f"{spec.name}={'x'.join(map(str, array.shape))}",
             )
         check_values(array, spec.name, where)

@@ -145,7 +145,9 @@ def read_class_names(root: Path) -> tuple[str, ...]:
     try:
         text = read_regular(path, _MOST_LABELS_BYTES).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no list of classes in UTF-8: {error}", hint="write one class in a line") from error
+        raise DataError(
+            f"{path} is not a list of classes in UTF-8: {error}", hint="write one class in a line"
+        ) from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
     twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
     if twice is not None:

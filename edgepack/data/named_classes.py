@@ -41,4 +41,4 @@ def number_classes(
 def _unknown(index: int, word: str, names: tuple[str, ...], where: Callable[[int], str]) -> Bad:
     if not word:
         return Bad(index, f"{where(index)} is empty", "write a label in every row")
-    return Bad(index, f"{where(index)}: {word[:80]!r} is no class of the model", suggestion(word, names))
+    return Bad(index, f"{where(index)}: {word[:80]!r} is not a class of the model", suggestion(word, names))

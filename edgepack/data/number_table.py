@@ -104,7 +104,7 @@ def _number(text: str, where: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        what = f"{text[:40]!r} is no number" if text.strip() else "is empty"
+        what = f"{text[:40]!r} is not a number" if text.strip() else "is empty"
         raise DataError(f"{where} {what}", hint="fill in what is missing, or leave the column out") from None
     if not math.isfinite(value):
         raise DataError(f"{where} holds {text.strip()}", hint="fill in what is missing, or remove the row")
@@ -126,7 +126,7 @@ def _shaped(values: Sequence[float], spec: TensorSpec, columns: Sequence[str], w
     array = np.array(values, np.float64)
     if dtype.kind in "iu" and (array != np.round(array)).any():
         wrong = columns[int(np.flatnonzero(array != np.round(array))[0])]
-        raise DataError(f"{where(wrong)} is no whole number, and the model's input {spec.name!r} is {dtype.name}")
+        raise DataError(f"{where(wrong)} is not a whole number, and the model's input {spec.name!r} is {dtype.name}")
     if (outside := np.flatnonzero(~_holds(dtype, array))).size:
         raise DataError(
             f"{where(columns[int(outside[0])])} holds {array[outside[0]]:g}, which {dtype.name} of the model's input "
@@ -177,7 +177,7 @@ def _labels(rows: Rows, label: str, task: Task | None) -> tuple[Array, tuple[str
         return number_classes(words, task.classes if task is not None else (), lambda i: rows.where(i, label))
     values = [float(word) if is_number(word) else math.nan for word in words]
     bad = tuple(
-        Bad(i, f"{rows.where(i, label)} {'is empty' if not words[i].strip() else 'is no number'}", "write a number")
+        Bad(i, f"{rows.where(i, label)} {'is empty' if not words[i].strip() else 'is not a number'}", "write a number")
         for i, value in enumerate(values)
         if not math.isfinite(value)
     )

@@ -90,7 +90,7 @@ def _read(path: Path) -> tuple[str, tuple[int, int], list[tuple[str, _Rest]]]:
         things = [_thing(item, path) for item in root.iter("object")]
     except (ElementTree.ParseError, ValueError, RecursionError) as error:
         raise DataError(
-            f"{path} is no annotation that can be read: {error}", hint="correct it, or remove it"
+            f"{path} is not an annotation that can be read: {error}", hint="correct it, or remove it"
         ) from error
     return root.findtext("filename") or path.stem, (int(size[0]), int(size[1])), things
 

@@ -209,7 +209,7 @@ def _object(line: str, name: str, number: int) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name} line {number} is not JSON: {error}", hint="write one object a line") from error
     if not isinstance(value, dict):
-        raise DataError(f"{name} line {number} is no object", hint='write {"text": "...", "label": "..."}')
+        raise DataError(f"{name} line {number} is not an object", hint='write {"text": "...", "label": "..."}')
     return {key: _cell(cell) for key, cell in value.items() if cell is not None}
 
 

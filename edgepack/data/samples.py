@@ -186,7 +186,7 @@ def read_labels(samples: SampleSet) -> Array:
     found = read_any_labels(samples)
     if not isinstance(found, np.ndarray):
         raise DataError(
-            f"the labels of {samples.source} are no numbers, one for each sample",
+            f"the labels of {samples.source} are not numbers, one for each sample",
             hint="choose a metric that reads them; 'edgepack build --help' lists the metrics",
         )
     return found

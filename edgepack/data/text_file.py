@@ -104,7 +104,7 @@ def _spans(rows: Rows, label: str, words: Sequence[str], texts: Sequence[str]) -
             if not all(0 <= span.start < span.end <= len(text) for span in spans):
                 raise ValueError(f"a span lies outside of the text, which has {len(text)} characters")
         except (ValueError, TypeError, RecursionError) as error:
-            bad.append(Bad(i, f"{rows.where(i, label)} is no list of spans: {error}", 'write [[0, 5, "PER"], ...]'))
+            bad.append(Bad(i, f"{rows.where(i, label)} is not a list of spans: {error}", 'write [[0, 5, "PER"], ...]'))
             spans = ()
         found.append(Spans(tuple(sorted(spans, key=lambda span: (span.start, span.end)))))
     return found, tuple(bad)

@@ -57,7 +57,9 @@ def read_charset(root: Path) -> tuple[str, ...]:
     try:
         text = read_regular(path, _MOST_CHARSET_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no list of letters in UTF-8: {error}", hint="write one letter in a line") from error
+        raise DataError(
+            f"{path} is not a list of letters in UTF-8: {error}", hint="write one letter in a line"
+        ) from error
     return tuple(text.removesuffix("\n").replace("\r\n", "\n").split("\n"))
 
 

@@ -97,7 +97,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
         words = " ".join(str(error).split())[:200]
         raise DataError(f"{path} is not YAML that can be read: {words}", hint="correct it") from error
     if not isinstance(found, dict):
-        raise DataError(f"{path} is no table", hint="it has keys such as train, val and names")
+        raise DataError(f"{path} is not a table", hint="it has keys such as train, val and names")
     return found
 
 
@@ -218,7 +218,7 @@ def _thing(words: list[str], where: str, size: tuple[int, int], points: tuple[in
     if not (len(values) == wanted or polygon):
         raise DataError(f"{where} has {len(words)} values, not {wanted + 1}", hint=_LINE)
     if number != int(number):
-        raise DataError(f"{where}: the class {words[0]} is no whole number", hint=_LINE)
+        raise DataError(f"{where}: the class {words[0]} is not a whole number", hint=_LINE)
     if polygon:
         across, down = values[0::2], values[1::2]
         corners = (min(across) * width, min(down) * height, max(across) * width, max(down) * height)

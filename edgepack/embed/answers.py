@@ -49,7 +49,7 @@ def _put_classes(made: Operators, wished: Wished) -> Answered:
         count *= size
     if len(shape) < 2 or count < 2:
         raise ConfigError(
-            f"--embed postprocessing: the output {name!r} {list(shape)} is no row of class scores",
+            f"--embed postprocessing: the output {name!r} {list(shape)} is not a row of class scores",
             hint="leave postprocessing out, or name a task with --task",
         )
     flat = made.make("Reshape", [name, made.const([1, count], "int64")])

@@ -52,7 +52,9 @@ def check_parts(parts: Sequence[str], recipe: Recipe | None, task: Task | None) 
     """Raise ``ConfigError`` for what cannot be embedded whatever the model is."""
     for part in parts:
         if part not in get_args(Part):
-            raise ConfigError(f"--embed {part[:80]!r} is no part", hint=f"write {' or '.join(get_args(Part))}, or both")
+            raise ConfigError(
+                f"--embed {part[:80]!r} is not a part to embed", hint=f"write {' or '.join(get_args(Part))}, or both"
+            )
     if "preprocessing" in parts and recipe is not None:
         _check_preprocessing(recipe.preprocessing)
     if "postprocessing" in parts:

@@ -143,8 +143,9 @@ def _users(python: str) -> Interpreter:
         done = subprocess.run([python, "-c", _LIST], capture_output=True, check=True, timeout=60)
         listed = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        raise ConfigError(f"--python {python} is no Python that runs: {first_line(error)}", hint="give the path of one"
-                          ", such as .venv/bin/python") from None  # fmt: skip
+        raise ConfigError(
+            f"--python {python} is not a Python that runs: {first_line(error)}", hint="give the path of one that does"
+        ) from None
     return Interpreter(python, sha256_json(listed))
 
 

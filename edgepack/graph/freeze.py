@@ -78,7 +78,7 @@ def _parsed(spec: TensorSpec, text: str) -> Array:
             array = np.array([float(part) for part in parts]).astype(dtype)
     except (ValueError, KeyError, OverflowError, TypeError):
         example = "true" if dtype.kind == "b" else "16000" if dtype.kind in "iu" else "0.5"
-        raise ConfigError(f"{where} is no {spec.dtype}", hint=f"write it as {spec.name}={example}") from None
+        raise ConfigError(f"{where} is not of type {spec.dtype}", hint=f"write it as {spec.name}={example}") from None
     sizes = [1 if isinstance(size, str) else size for size in spec.shape]
     free = [axis for axis, size in enumerate(spec.shape) if isinstance(size, str)]
     if len(free) == 1:

@@ -16,5 +16,5 @@ def check(inspected: Inspected) -> Found:
     if not names:
         return Found()
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    text = f"{len(names)} files in {samples.source} are no samples and were ignored: {shown}"
+    text = f"{len(names)} files in {samples.source} are not samples and were ignored: {shown}"
     return Found((Finding("files", "note", text),))

@@ -48,7 +48,7 @@ def _measure(hosts: tuple[str, ...], row: BuildRow, scenario: Scenario, told: To
             continue
         if result.stands_for_target:
             return _with(row, result, host), result
-        reasons.append(f"{host} ({result.host.cpu}) is no {row.target}")
+        reasons.append(f"{host} ({result.host.cpu}) is not {row.target}")
     notes = {**row.notes, "latency": "not measured: " + "; ".join(reasons)}
     return dataclasses.replace(row, notes=notes), None
 

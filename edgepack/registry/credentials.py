@@ -64,7 +64,7 @@ def _of_helper(helper: Any, key: str) -> tuple[str, str] | None:
     if not isinstance(helper, str) or not helper:
         return None
     if not _HELPER.fullmatch(helper):
-        raise ConfigError(f"{helper[:40]!r} is no credential helper", hint="correct Docker's config.json")
+        raise ConfigError(f"{helper[:40]!r} is not a credential helper", hint="correct Docker's config.json")
     try:
         done = subprocess.run(
             [f"docker-credential-{helper}", "get"], input=key, capture_output=True, text=True, check=False,

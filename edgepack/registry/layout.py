@@ -33,7 +33,7 @@ class Layout:
     def blob(self, digest: str) -> Path:
         """Return where a blob is or would be. Raises ``ConfigError`` for what is no digest."""
         if not _DIGEST.fullmatch(digest):
-            raise ConfigError(f"{digest[:80]!r} is no digest")
+            raise ConfigError(f"{digest[:80]!r} is not a digest")
         return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
     def half(self, digest: str) -> Path:

@@ -23,7 +23,7 @@ def mirrored(reference: Reference, place: str) -> Reference:
     found = parse(f"{host}/{prefix}{slash}{reference.name}") if not re.search("[@ ]", place) else None
     if not isinstance(found, Reference) or found.tag is not None or found.digest is not None:
         raise ConfigError(
-            f"{place[:120]!r} is no mirror", hint="write it like mirror.example.com, or mirror.example.com/prefix"
+            f"{place[:120]!r} is not a mirror", hint="write it like mirror.example.com, or mirror.example.com/prefix"
         )
     return Reference(found.host, found.name, None, reference.digest)
 

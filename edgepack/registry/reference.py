@@ -69,7 +69,7 @@ def parse(text: str) -> Reference | Folder:
     match = _REFERENCE.fullmatch(text) if len(text) < _MOST_CHARACTERS else None
     if match is None:
         raise ConfigError(
-            f"{text[:120]!r} is no reference to a registry",
+            f"{text[:120]!r} is not a reference to a registry",
             hint="write it like registry.example.com/models/net:1.0, or oci:FOLDER:1.0",
         )
     return Reference(*match.groups())

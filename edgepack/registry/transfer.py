@@ -73,7 +73,7 @@ def push(
     wrong = next((name for name in repositories if isinstance(to, Folder) or not is_repository(name)), None)
     if wrong is not None:
         raise ConfigError(
-            f"{wrong[:120]!r} cannot be mounted from for {to}: it is no other repository of a registry",
+            f"{wrong[:120]!r} cannot be mounted from for {to}: it is not another repository of a registry",
             hint="give a name without host and tag, as models/my_model",
         )
     with scratch_folder() as scratch:
@@ -202,20 +202,22 @@ def _layers(text: bytes, where: str) -> list[_Layer]:
     try:
         data = read_json(text)
         if data.get("artifactType") != ARTIFACT:
-            raise BundleError(f"{where} is no bundle but {str(data.get('artifactType') or data.get('mediaType'))[:80]}")
+            raise BundleError(
+                f"{where} is not a bundle but {str(data.get('artifactType') or data.get('mediaType'))[:80]}"
+            )
         found = [
             _Layer(str(each["annotations"][_FILE_NOTE]), str(each["digest"]), int(each["size"]))
             for each in data["layers"]
         ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{where} is no bundle: {str(error)[:200]}", hint="push it with 'edgepack push'") from None
+        raise BundleError(f"{where} is not a bundle: {str(error)[:200]}", hint="push it with 'edgepack push'") from None
     names = [layer.name for layer in found]
     problem = next(filter(None, map(name_problem, names)), None) or names_problem(names)
     if problem or MANIFEST not in names or len(found) > _MOST_LAYERS:
-        raise BundleError(f"{where} is no bundle: {problem or 'it has no manifest.json'}", hint="push it again")
+        raise BundleError(f"{where} is not a bundle: {problem or 'it has no manifest.json'}", hint="push it again")
     for layer in found:
         if not 0 <= layer.size < _MOST_BYTES or (layer.name == MANIFEST and layer.size > MANIFEST_LIMIT_BYTES):
-            raise BundleError(f"{where} is no bundle: {layer.name} has {layer.size} bytes", hint="push it again")
+            raise BundleError(f"{where} is not a bundle: {layer.name} has {layer.size} bytes", hint="push it again")
     return found
 
 

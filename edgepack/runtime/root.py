@@ -97,7 +97,7 @@ def _problem(root: Path, current: InstallRecord | None) -> str | None:
     """Return what is wrong with the version in use, and None when nothing is, or none is in use."""
     place = root / CURRENT
     if place.is_symlink() and (name := current_id(root)) is None:
-        return f"{CURRENT} points to {place.readlink()}, which is no version of this installation"
+        return f"{CURRENT} points to {place.readlink()}, which is not a version of this installation"
     if place.is_dir() and not place.is_symlink():
         return f"{_COPIED}; the next installation or rollback mends it"
     if current is None:

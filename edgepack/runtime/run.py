@@ -184,7 +184,7 @@ def _read_text(source: Path) -> str:
     try:
         return read_regular(source, _MOST_TEXT_BYTES).decode("utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{source} is no text in UTF-8: {error}", hint="give a sentence, or a file with one") from error
+        raise DataError(f"{source} is not UTF-8 text: {error}", hint="give a sentence, or a file with one") from error
 
 
 def read_feeds(source: Path, manifest: Manifest) -> dict[str, Array]:
@@ -223,7 +223,7 @@ def _read_npz(source: Path, manifest: Manifest) -> dict[str, Array]:
         )
     if extra := [name for name in held if name not in (*names, LABELS)]:
         raise DataError(
-            f"{source} has arrays that are no inputs of {manifest.name}: {', '.join(map(repr, extra[:8]))}",
+            f"{source} has arrays that are not inputs of {manifest.name}: {', '.join(map(repr, extra[:8]))}",
             hint=f"save it with {_example(manifest)}",
         )
     for name, array in feeds.items():

@@ -225,7 +225,7 @@ def _number(request: Any, header: str) -> int | None:
     if text is None:
         return None
     if not text.isascii() or not text.isdecimal() or len(text) > 18:
-        raise DataError(f"{header} is no number")
+        raise DataError(f"{header} is not a number")
     return int(text)
 
 

@@ -125,7 +125,7 @@ def _parsed(text: bytes) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -155,5 +155,5 @@ def _parameters(each: Mapping[str, Any]) -> dict[str, Any]:
 def _text(each: Mapping[str, Any], key: str) -> str:
     found = each.get(key)
     if not isinstance(found, str):
-        raise DataError(f"{key!r} is not a text")
+        raise DataError(f"{key!r} is not text")
     return found

@@ -130,7 +130,7 @@ def _decoded(name: str, texts: Iterable[bytes]) -> Array:
     try:
         return _objects([text.decode("utf-8") for text in texts])
     except UnicodeDecodeError:
-        raise DataError(f"input {name!r} is no text in UTF-8") from None
+        raise DataError(f"input {name!r} is not UTF-8 text") from None
 
 
 def from_texts(name: str, shape: Sequence[int], texts: Sequence[bytes]) -> Array:

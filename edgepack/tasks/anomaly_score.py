@@ -33,7 +33,7 @@ def _answer(task: Task, outputs: Mapping[str, Array], _frame: Frame, _measuring:
     score = np.asarray(outputs[settings.output] if settings.output else next(iter(outputs.values())), np.float64)
     if score.size != 1:
         raise DataError(
-            f"an output {list(score.shape)} is no score",
+            f"an output {list(score.shape)} is not a score",
             hint="export the model so that it gives one number, as the mean squared error of what it rebuilds",
         )
     return Anomaly(float(score.reshape(-1)[0]), settings.threshold)

@@ -63,7 +63,7 @@ def class_scores(outputs: Mapping[str, Array]) -> Array:
     values = np.asarray(scores)
     if values.dtype.kind not in "fiu" or not values.size or (values.ndim < 2 and values.size == 1):
         raise DataError(
-            f"the model's first output {name!r} is no class scores: {values.dtype.name} {list(values.shape)}",
+            f"the model's first output {name!r} is not class scores: {values.dtype.name} {list(values.shape)}",
             hint="export it with the scores [batch, classes] as its first output, or use --task tensors",
         )
     return values

@@ -47,7 +47,7 @@ def prepare_picture(thing: Any, making: Making) -> Prepared:
         array, (height, width) = prepare_image(thing, made)
         return Prepared({spec.name: array[None]}, frame_of(height, width, made))
     if not isinstance(thing, str | Path):
-        raise DataError(f"a {type(thing).__name__} is no picture", hint="give a path, an image or a numpy array")
+        raise DataError(f"a {type(thing).__name__} is not a picture", hint="give a path, an image or a numpy array")
     data = read_picture_file(Path(thing))
     frame = frame_of(*picture_size(data, str(thing)), made)
     return Prepared({spec.name: decode_picture(data, str(thing), made)[None]}, frame)

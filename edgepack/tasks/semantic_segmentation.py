@@ -53,7 +53,7 @@ def _scores(value: Array, settings: Settings) -> Array:
     if value.ndim == 3 and value.shape[0] == 1:
         return np.asarray(value[0])
     if value.ndim != 4 or value.shape[0] != 1:
-        raise DataError(f"an output of the shape {list(value.shape)} is no map [1, classes, h, w]")
+        raise DataError(f"an output of the shape {list(value.shape)} is not a map [1, classes, h, w]")
     result: Array = value[0] if settings.layout == "NCHW" else value[0].transpose(2, 0, 1)
     return result
 

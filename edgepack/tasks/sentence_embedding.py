@@ -47,13 +47,13 @@ def embed(task: Task, outputs: Mapping[str, Array], frame: Frame) -> Vector:
     if values.ndim == 3 and len(values) == 1:
         if not frame.places:
             raise DataError(
-                "the model gives a vector for each token, and it is not known how many tokens are no filling",
+                "the model gives a vector for each token, and it is not known how many tokens are not padding",
                 hint="give texts and a tokenizer instead of arrays, or export the model with its pooling",
             )
         count = min(len(frame.places), values.shape[1])
         values = pool(values[0], count, left=frame.left, pooling=settings.pooling)
     elif values.size != values.shape[-1]:
-        raise DataError(f"an output {list(values.shape)} is no vector", hint="name the output in [task.settings]")
+        raise DataError(f"an output {list(values.shape)} is not a vector", hint="name the output in [task.settings]")
     values = values.reshape(-1)
     length = float(np.linalg.norm(values))
     return Vector((values / length if settings.normalize and length > 0 else values).astype(np.float32))

@@ -34,7 +34,7 @@ def open_sound(thing: Any, rate: int) -> tuple[Wav, str]:
         return read_wav(Path(thing)), str(thing)
     if not isinstance(thing, np.ndarray) or thing.dtype.kind != "f" or thing.ndim not in (1, 2) or not thing.size:
         raise DataError(
-            f"a {type(thing).__name__} is no sound",
+            f"a {type(thing).__name__} is not a sound",
             hint=f"give a path to a .wav, or floats in -1 to 1 [samples] or [samples, channels] at {rate} Hz",
         )
     if not np.isfinite(thing).all():

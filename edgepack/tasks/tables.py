@@ -49,7 +49,7 @@ def _from_file(path: Path, making: Making) -> dict[str, Array]:
 def _from_array(thing: Any, making: Making) -> dict[str, Array]:
     if not isinstance(thing, np.ndarray) or len(making.inputs) != 1:
         raise DataError(
-            f"a {type(thing).__name__} is no row for {len(making.inputs)} inputs",
+            f"a {type(thing).__name__} is not a row for {len(making.inputs)} inputs",
             hint="give a dict of column to number, or an array of numbers for a model with one input",
         )
     spec = making.inputs[0]

@@ -17,7 +17,7 @@ from edgepack.tasks import Making, Prepared
 def prepare_text(thing: Any, making: Making) -> Prepared:
     """Return the token ids, mask and type ids of a text. Raises ``DataError`` for what is no text."""
     if not isinstance(thing, str | Path):
-        raise DataError(f"a {type(thing).__name__} is no text", hint="give a str")
+        raise DataError(f"a {type(thing).__name__} is not text", hint="give a str")
     text = str(thing)
     if not text.strip():
         raise DataError("the text is empty", hint="give a sentence")

@@ -58,7 +58,7 @@ def find_names(made: Speech, inputs: tuple[TensorSpec, ...]) -> Names:
     rate = by_name.get(made.sample_rate) or _only(inputs, lambda s: s.dtype.startswith("int") and len(s.shape) <= 1)
     if samples is None or state is None:
         raise DataError(
-            f"the model's inputs {', '.join(by_name)} are no samples [batch, n] and a state [layers, batch, size]",
+            f"the model's inputs {', '.join(by_name)} are not samples [batch, n] and a state [layers, batch, size]",
             hint="name samples and state in [task.input] of the recipe",
         )
     return Names(samples, state, rate)
@@ -103,7 +103,7 @@ def _read(outputs: Mapping[str, Array], made: Speech, state: Array) -> tuple[flo
         speech = next((value for value in outputs.values() if value.size == 1), None)
     if speech is None or after is None:
         raise DataError(
-            f"the outputs {', '.join(outputs)} are no probability and a next state",
+            f"the outputs {', '.join(outputs)} are not a probability and a next state",
             hint="name speech and next_state in [task.input] of the recipe",
         )
     return float(speech.reshape(-1)[0]), np.array(after, state.dtype)

@@ -168,4 +168,4 @@ def _bytes(text: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except binascii.Error as error:
-        raise ValueError(f"it is no base64: {error}") from None
+        raise ValueError(f"it is not base64: {error}") from None

@@ -85,13 +85,13 @@ def read_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
         key = serialization.load_pem_private_key(text, passphrase)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"{path} is no private key that can be read: {str(error)[:200]}",
+            f"{path} is not a private key that can be read: {str(error)[:200]}",
             hint="set EDGEPACK_KEY_PASSPHRASE where it is encrypted, and only there",
         ) from None
     except Exception as error:  # algorithms that this OpenSSL does not have
-        raise ConfigError(f"{path} is no private key that can be read: {str(error)[:200]}", hint=_KIND) from None
+        raise ConfigError(f"{path} is not a private key that can be read: {str(error)[:200]}", hint=_KIND) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ConfigError(f"{path} is no ECDSA key on P-256", hint=_KIND)
+        raise ConfigError(f"{path} is not an ECDSA key on P-256", hint=_KIND)
     return PrivateKey(_public(_name(path), key.public_key()), key)
 
 
@@ -109,9 +109,9 @@ def public_key(name: str, pem: str | bytes, where: str) -> PublicKey:
     try:
         key = serialization.load_pem_public_key(text)
     except Exception as error:  # of several kinds, by what is wrong with the text
-        raise ConfigError(f"{where} is no public key: {str(error)[:200]}", hint=_KIND) from None
+        raise ConfigError(f"{where} is not a public key: {str(error)[:200]}", hint=_KIND) from None
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise ConfigError(f"{where} is no ECDSA key on P-256", hint=_KIND)
+        raise ConfigError(f"{where} is not an ECDSA key on P-256", hint=_KIND)
     return _public(name, key)
 
 

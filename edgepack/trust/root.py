@@ -158,7 +158,7 @@ def _parse(text: bytes, where: str) -> SignedRoot:
     except ConfigError as error:
         raise TrustError(error.message[:400], hint=_DAMAGED) from None
     for problem in _problems(found):
-        raise TrustError(f"{where} is no root of trust: {problem}", hint=_DAMAGED)
+        raise TrustError(f"{where} is not a root of trust: {problem}", hint=_DAMAGED)
     return found
 
 

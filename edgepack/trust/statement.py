@@ -101,7 +101,7 @@ def when(text: str, where: str) -> datetime:
     try:
         return datetime.strptime(text, _TIME).replace(tzinfo=timezone.utc)  # noqa: UP017 (Python 3.10)
     except ValueError:
-        raise TrustError(f"{where}: {text[:40]!r} is no time such as 2026-12-01T00:00:00Z", hint=_FORGED) from None
+        raise TrustError(f"{where}: {text[:40]!r} is not a time such as 2026-12-01T00:00:00Z", hint=_FORGED) from None
 
 
 def as_text(moment: datetime) -> str:

@@ -39,7 +39,7 @@ def export_updater(
     ``StorageError`` where ``out`` is there, and what ``open_bundle`` and ``admit`` raise.
     """
     if not PurePosixPath(root).is_absolute() or ".." in PurePosixPath(root).parts or not root.isprintable():
-        raise ConfigError(f"--root {root[:80]!r} is no absolute path on a device", hint=f"such as {ROOT}")
+        raise ConfigError(f"--root {root[:80]!r} is not an absolute path on a device", hint=f"such as {ROOT}")
     if out.exists():
         raise StorageError(f"{out} is there already", hint="give a new folder")
     opened = open_bundle(bundle)

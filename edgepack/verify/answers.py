@@ -29,7 +29,7 @@ def check_metric_fits(metric: str, task: Task | None) -> None:
         raise ConfigError(f"{metric} needs a task", hint=f"add --task {' or '.join(known)}, or a recipe that has one")
     if task.kind not in known:
         own = TASKS.get(task.kind).metrics
-        raise ConfigError(f"{metric} is no metric of {task.kind}", hint=suggestion(metric, own) if own else None)
+        raise ConfigError(f"{metric} is not a metric of {task.kind}", hint=suggestion(metric, own) if own else None)
 
 
 def answers(compared: Compared, reader: OutputReader) -> Iterator[Answer]:

@@ -118,7 +118,7 @@ def test_a_worker_that_cannot_open_leaves_none_running():
 
     class Refusing(SimulatedWorker):
         def ask(self, request):
-            raise BundleError("b.edgepack is no bundle")
+            raise BundleError("b.edgepack is not a bundle")
 
     def start(name):
         workers.append(Refusing(Machine(0), name))

@@ -65,7 +65,7 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("build net.onnx -d x.npz --recipe imagnet", ("unknown recipe 'imagnet'", "did you mean 'imagenet'")),
     ("build net.onnx -d x.npz --metric topp1", ("did you mean 'top1'",)),
     ("build net.onnx -d x.npz --max-drop 5", ("--max-drop 5 is out of range", "0.05", "5pt")),
-    ("build net.onnx -d x.npz --max-drop one", ("'one' is no drop", "1pt")),
+    ("build net.onnx -d x.npz --max-drop one", ("'one' is not a drop", "1pt")),
     ("build net.onnx --max-drop 1pt", ("--max-drop needs samples", "--eval")),
     ("build net.onnx -d x.npz --observer minmx", ("unknown observer 'minmx'", "did you mean 'minmax'")),
     ("build net.onnx -d x.npz --samples 0", ("--samples 0 is out of range",)),

@@ -231,7 +231,7 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["", "2", "2.28 -o x", "3.1", "musl"])
 def test_versions_of_glibc_that_are_none(tmp_path: Path, version: str) -> None:
-    with pytest.raises(ConfigError, match="is no version of glibc"):
+    with pytest.raises(ConfigError, match="is not a version of glibc"):
         export_library(tmp_path / "out", "x86_64", version)
     assert not (tmp_path / "out").exists()
 
@@ -239,5 +239,5 @@ def test_versions_of_glibc_that_are_none(tmp_path: Path, version: str) -> None:
 def test_the_command(exported: Path, tmp_path: Path) -> None:
     done = run(sys.executable, "-m", "edgepack", "export-library", "--out", tmp_path / "out", "--glibc", "x")
     assert done.returncode == 2
-    assert "is no version of glibc" in done.stderr
+    assert "is not a version of glibc" in done.stderr
     assert exported.is_dir()

@@ -148,7 +148,7 @@ def test_a_label_without_a_file_is_named_and_can_be_left_out(tmp_path: Path) -> 
         ("0 0.5 -inf 0.1 0.1", "'-inf' is not a number"),
         ("nan 0.5 0.5 0.1 0.1", "'nan' is not a number"),
         ("x 0.5 0.5 0.1 0.1", "'x' is not a number"),
-        ("0.5 0.5 0.5 0.1 0.1", "the class 0.5 is no whole number"),
+        ("0.5 0.5 0.5 0.1 0.1", "the class 0.5 is not a whole number"),
         ("7 0.5 0.5 0.1 0.1", "there is no class 7; there are 0 to 2"),
         ("0 1.5 0.5 0.1 0.1", "outside its picture"),
         ("0 0.5 0.5 -0.1 0.1", "has no area"),

@@ -27,7 +27,7 @@ def test_words_are_places_among_the_classes(words, classes, numbers, names):
 def test_a_word_that_is_no_class_is_named():
     _, _, bad = number_classes(["cat", "dgo", " "], ("cat", "dog"), where)
     assert [item.index for item in bad] == [1, 2]
-    assert bad[0].reason == "x.csv line 3: 'dgo' is no class of the model"
+    assert bad[0].reason == "x.csv line 3: 'dgo' is not a class of the model"
     assert "dog" in bad[0].hint
     assert bad[1].reason == "x.csv line 4 is empty"
     _, _, bad = number_classes(["3", "0"], ("a", "b"), where)

@@ -80,7 +80,7 @@ def test_labels_are_numbers_or_classes(tmp_path, labels, task, right):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a,b\n1,2\n3,x\n", r"a\.csv line 3, column 'b' 'x' is no number"),
+        ("a,b\n1,2\n3,x\n", r"a\.csv line 3, column 'b' 'x' is not a number"),
         ("a,b\n1,\n", r"a\.csv line 2, column 'b' is empty"),
         ("a,b\n1,nan\n", r"a\.csv line 2, column 'b' holds nan"),
         ("a,b\n1,1e999\n", r"a\.csv line 2, column 'b' holds 1e999"),
@@ -125,5 +125,5 @@ def test_a_number_that_the_input_does_not_hold(number, dtype, tmp_path):
 
 
 def test_half_a_number_is_no_whole_one(tmp_path):
-    with pytest.raises(DataError, match=r"column 'b' is no whole number"):
+    with pytest.raises(DataError, match=r"column 'b' is not a whole number"):
         rows(write(tmp_path, "a,b\n1,2.5\n"), (TensorSpec("x", "int64", ("N", 2)),))

@@ -73,7 +73,7 @@ def test_objects_a_line(tmp_path):
         ("x.jsonl", b"\n \n", "is empty"),
         ("x.jsonl", b'{"a": 1}\n{"a": \n', "line 2 is not JSON"),
         ("x.jsonl", b"[" * 100_000, "line 1 is not JSON"),
-        ("x.jsonl", b"[1]\n", "line 1 is no object"),
+        ("x.jsonl", b"[1]\n", "line 1 is not an object"),
         ("x.jsonl", b"{}\n", "x.jsonl"),
     ],
 )

@@ -101,9 +101,9 @@ def test_rows_that_are_broken_are_named_and_may_be_left_out(folder):
     assert "--skip-bad 2" in error.value.hint
     found = find_samples(data, INPUTS, None, task=task, skip_bad=2)
     assert found.indices == (0,)
-    assert "'lsot' is no class of the model" in found.skipped[1]
+    assert "'lsot' is not a class of the model" in found.skipped[1]
     bad = write(folder, "b.jsonl", '{"text": "the", "label": [[0, 9, "X"]]}\n{"text": "the", "label": 3}\n')
-    with pytest.raises(DataError, match=r"b\.jsonl line 1, column 'label' is no list of spans"):
+    with pytest.raises(DataError, match=r"b\.jsonl line 1, column 'label' is not a list of spans"):
         find_samples(bad, INPUTS, None, task=Task("token-classification"))
 
 

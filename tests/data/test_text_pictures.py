@@ -47,5 +47,5 @@ def test_a_file_has_the_letters_one_a_line(folder):
     assert read_charset(folder) == ("a", "b", "\u3000", "")
     assert find_samples(str(folder), INPUTS, MADE, task=TASK).classes == ("a", "b", "\u3000", "")
     (folder / "charset.txt").write_bytes(b"\xff")
-    with pytest.raises(DataError, match="no list of letters"):
+    with pytest.raises(DataError, match="not a list of letters"):
         read_charset(folder)

@@ -102,7 +102,7 @@ def test_probabilities_get_no_second_softmax(tmp_path: Path) -> None:
 
 
 def test_a_single_score_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no row of class scores"):
+    with pytest.raises(ConfigError, match="not a row of class scores"):
         answered(Task("image-classification"), np.zeros((1, 1), np.float32), tmp_path)
 
 

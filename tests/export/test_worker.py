@@ -234,7 +234,7 @@ def test_a_python_is_found_from_where_the_user_is(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("wrong", ["/no/such/python", "/bin/true", os.devnull])
 def test_a_python_that_is_none_is_said(wrong: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no Python that runs"):
+    with pytest.raises(ConfigError, match="is not a Python that runs"):
         convert(worker(tmp_path, GOOD), "x", {}, SourceOptions(python=wrong), tmp_path, lambda *_: None)
 
 

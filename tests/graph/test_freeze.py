@@ -113,9 +113,9 @@ def test_a_fixed_input_leaves_the_branch_that_it_decides(rate: int, model: OnnxM
     ("values", "words"),
     [
         ({"rate": "1"}, "has no such input"),
-        ({"sr": "fast"}, "is no int64"),
-        ({"sr": "1.5"}, "is no int64"),
-        ({"sr": "9" * 30}, "is no int64"),
+        ({"sr": "fast"}, "is not of type int64"),
+        ({"sr": "1.5"}, "is not of type int64"),
+        ({"sr": "9" * 30}, "is not of type int64"),
         ({"sr": "1,2"}, "has 2 values"),
         ({"sr": "1", "x": "0"}, "fixes every input"),
     ],

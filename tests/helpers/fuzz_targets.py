@@ -201,7 +201,7 @@ def _read_wav(data: bytes, _folder: Path) -> None:
 
     made = Sound(features="log-mel", length=800, hop=100, fft_length=256, mels=8)
     if not np.isfinite(sound_input(decode_wav(data, "fuzz"), made, "fuzz")).all():
-        raise Finding("a sound that is no number")
+        raise Finding("a sound that is not a number")
 
 
 def _read_tokenizer(data: bytes, _folder: Path) -> None:

@@ -130,7 +130,7 @@ def test_what_cannot_be_drawn_is_said(built, tmp_path: Path) -> None:
         ({"task": "object-detection"}, None),
         ({"task": "object-detection:yolx"}, "unknown decoder"),
         ({"task": "image-classification"}, None),
-        ({"task": "object-detection", "metric": "miou"}, "miou is no metric of object-detection"),
+        ({"task": "object-detection", "metric": "miou"}, "miou is not a metric of object-detection"),
         ({"recipe": None, "metric": "map50"}, "map50 needs a task"),
     ],
 )

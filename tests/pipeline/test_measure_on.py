@@ -66,8 +66,8 @@ def test_a_build_is_measured_on_the_device_that_it_is_for(board: Server, tmp_pat
     assert measured["notes"]["speedup_over_fp32"].startswith("not measured on another machine")
     assert elsewhere["latency_ns"] is None
     assert "nowhere.invalid: " in elsewhere["notes"]["latency"]
-    assert "is no another-board" in elsewhere["notes"]["latency"]
-    assert here["latency_ns"] is None, "this machine is no other one"
+    assert "is not another-board" in elsewhere["notes"]["latency"]
+    assert here["latency_ns"] is None, "this machine is not another one"
     (result,) = (tmp_path / "out" / "results").glob("*the-board*.json")
     assert json.loads(result.read_text())["stands_for_target"] is True
     assert "the-board" in (tmp_path / "out" / "report.html").read_text()

@@ -152,7 +152,7 @@ def test_damage_in_the_registry_too_is_an_error(two: Two) -> None:
 
 @pytest.mark.parametrize("place", ["", "/", "m/a:1", "m/a@sha256:" + "0" * 64, "http://m", "M/UPPER", "-x", "m//a"])
 def test_what_is_no_mirror_is_said(place: str) -> None:
-    with pytest.raises(ConfigError, match="is no "):
+    with pytest.raises(ConfigError, match="is not a"):
         mirrored(Reference("host", "a"), place)
 
 

@@ -66,7 +66,7 @@ def test_references() -> None:
              "host/a:b:c", "-x/a", "host/a?b", "host@x/a", "host:99999999/a", "oci:", "a/" + "b" * 1000]
 )  # fmt: skip
 def test_what_is_no_reference_is_said(text: str) -> None:
-    with pytest.raises(ConfigError, match="is no reference"):
+    with pytest.raises(ConfigError, match="is not a reference"):
         parse(text)
 
 

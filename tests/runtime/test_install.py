@@ -331,7 +331,7 @@ def test_current_that_leads_elsewhere_is_told(tmp_path: Path) -> None:
     shutil.copytree(root / "versions", tmp_path / "versions")
     (root / "current").unlink()
     (root / "current").symlink_to(tmp_path / "versions" / record.id)
-    assert "which is no version of this installation" in str(status(root).problem)
+    assert "which is not a version of this installation" in str(status(root).problem)
 
 
 def test_two_installations_at_once_take_turns(tmp_path: Path) -> None:

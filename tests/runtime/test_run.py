@@ -109,7 +109,7 @@ def test_a_picture_that_is_damaged(tmp_path):
         ({"image": np.zeros((3, 8, 8), np.float32)}, "dimensions"),
         ({"image": np.zeros((1, 3, 9, 8), np.float32)}, "shape"),
         ({"image": np.zeros((0, 3, 8, 8), np.float32)}, "empty"),
-        ({"image": np.zeros((1, 3, 8, 8), np.float32), "imagee": np.zeros(2)}, "no inputs of .*: 'imagee'"),
+        ({"image": np.zeros((1, 3, 8, 8), np.float32), "imagee": np.zeros(2)}, "not inputs of .*: 'imagee'"),
         ({"image": np.full((1, 3, 8, 8), np.nan, np.float32)}, "NaN"),
         ({"image": np.full((1, 3, 8, 8), np.inf, np.float32)}, "an infinite number"),
         ({"image": np.array([{}], object)}, "Python objects, not numbers"),

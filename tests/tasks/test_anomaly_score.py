@@ -16,7 +16,7 @@ def test_above_the_threshold_is_unusual():
 
 
 def test_what_is_no_score_is_said():
-    with pytest.raises(DataError, match=r"an output \[3\] is no score"):
+    with pytest.raises(DataError, match=r"an output \[3\] is not a score"):
         answer(Task("anomaly-score"), {"y": np.zeros(3)}, Frame())
     with pytest.raises(DataError, match="no output 's'"):
         answer(Task("anomaly-score", settings={"output": "s"}), {"y": np.zeros(1)}, Frame())

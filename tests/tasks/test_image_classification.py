@@ -40,5 +40,5 @@ def test_one_score_is_that_of_the_second_of_two_classes(score: float, activation
 
 @pytest.mark.parametrize("value", [np.array([2]), np.array(["setosa"]), np.zeros((1, 0), np.float32)])
 def test_a_label_is_no_class_scores(value: np.ndarray) -> None:
-    with pytest.raises(DataError, match="'label' is no class scores"):
+    with pytest.raises(DataError, match="'label' is not class scores"):
         class_scores({"label": value, "scores": np.zeros((1, 3))})

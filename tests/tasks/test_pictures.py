@@ -83,7 +83,7 @@ def test_an_input_is_a_picture_of_its_own_size(shape: tuple[int, ...]) -> None:
         (np.zeros((4, 4, 3), np.float32), "not a picture"),
         (np.zeros((4, 4, 4), np.uint8), "not a picture"),
         (np.zeros((0, 4, 3), np.uint8), "not a picture"),
-        (7, "a int is no picture"),
+        (7, "a int is not a picture"),
         ("nowhere.png", "cannot read nowhere.png"),
     ],
 )

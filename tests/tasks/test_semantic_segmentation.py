@@ -56,7 +56,7 @@ def test_classes_that_the_model_gives_are_taken() -> None:
 
 
 def test_what_is_no_map_is_refused() -> None:
-    with pytest.raises(DataError, match="no map"):
+    with pytest.raises(DataError, match="not a map"):
         labels(np.zeros((1, 10), np.float32), Frame())
     with pytest.raises(DataError, match="larger than any picture"):
         labels(np.zeros((1, 2, 4, 4), np.float32), Frame(100_000, 100_000, 4, 4))

@@ -41,8 +41,8 @@ def test_a_vector_is_taken_as_it_is():
     ("settings", "outputs", "frame", "words"),
     [
         ({"output": "z"}, TOKENS, FRAME, "no output 'z'; it has y"),
-        ({}, TOKENS, Frame(), "how many tokens are no filling"),
-        ({}, np.zeros((2, 3)), FRAME, "is no vector"),
+        ({}, TOKENS, Frame(), "how many tokens are not padding"),
+        ({}, np.zeros((2, 3)), FRAME, "is not a vector"),
     ],
 )
 def test_what_is_no_vector_is_said(settings, outputs, frame, words):

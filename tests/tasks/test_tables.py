@@ -33,12 +33,12 @@ def test_what_is_no_row_is_named(tmp_path):
     (tmp_path / "b.csv").write_text("a,b\n1,x\n")
     for thing, words in (
         (tmp_path / "a.csv", "has 2 rows"),
-        (tmp_path / "b.csv", "line 2, column 'b' 'x' is no number"),
+        (tmp_path / "b.csv", "line 2, column 'b' 'x' is not a number"),
         ({"a": 1}, "1 columns feed the model's input 'x', which takes 2"),
         ({"a": 1, "b": float("nan")}, "the row, column 'b' holds nan"),
         (np.zeros(3), "does not fit the model's input 'x'"),
         (np.array([1, np.nan]), "holds NaN"),
-        (3, "is no row"),
+        (3, "is not a row"),
     ):
         with pytest.raises(DataError, match=words):
             prepare(thing, MAKING)

@@ -83,14 +83,14 @@ def test_segments_are_padded_within_the_sound_and_half_way_to_the_next():
 def test_inputs_are_found_by_their_shapes_and_named_where_they_are_not():
     names = find_names(Speech(), INPUTS)
     assert (names.samples.name, names.state.name, names.sample_rate.name) == ("input", "state", "sr")
-    with pytest.raises(DataError, match="are no samples"):
+    with pytest.raises(DataError, match="are not samples"):
         find_names(Speech(), INPUTS[:1])
     with pytest.raises(DataError, match="no input 'h'"):
         find_names(Speech(state="h"), INPUTS)
 
 
 def test_outputs_that_are_none_are_named():
-    with pytest.raises(DataError, match="are no probability and a next state"):
+    with pytest.raises(DataError, match="are not a probability and a next state"):
         listen(lambda feeds: {"a": np.zeros(7), "b": np.zeros(8)}, np.zeros(600))
 
 

@@ -51,7 +51,7 @@ def test_an_encrypted_key_needs_its_passphrase(tmp_path: Path) -> None:
     assert b"ENCRYPTED" in path.read_bytes()
     assert read_private(path, b"words").public == key.public
     for wrong in (None, b"other"):
-        with pytest.raises(ConfigError, match="no private key that can be read"):
+        with pytest.raises(ConfigError, match="not a private key that can be read"):
             read_private(path, wrong)
 
 
@@ -74,9 +74,9 @@ def test_other_kinds_of_keys_are_refused(tmp_path: Path, kind: str) -> None:
     public = made.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "a.key.pem").write_bytes(private)
     (tmp_path / "a.pub.pem").write_bytes(public)
-    with pytest.raises(ConfigError, match="no ECDSA key on P-256"):
+    with pytest.raises(ConfigError, match="not an ECDSA key on P-256"):
         read_private(tmp_path / "a.key.pem")
-    with pytest.raises(ConfigError, match="no ECDSA key on P-256"):
+    with pytest.raises(ConfigError, match="not an ECDSA key on P-256"):
         read_public(tmp_path / "a.pub.pem")
 
 
@@ -86,9 +86,9 @@ def test_other_kinds_of_keys_are_refused(tmp_path: Path, kind: str) -> None:
 def test_what_is_no_key_is_said(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "a.pem"
     path.write_bytes(text)
-    with pytest.raises(ConfigError, match="no public key"):
+    with pytest.raises(ConfigError, match="not a public key"):
         read_public(path)
-    with pytest.raises(ConfigError, match="no private key"):
+    with pytest.raises(ConfigError, match="not a private key"):
         read_private(path)
 
 

@@ -36,7 +36,7 @@ def test_fp32s_answers_stand_for_labels(tmp_path: Path) -> None:
 
 def test_a_metric_of_another_task_is_refused(tmp_path: Path) -> None:
     check_metric_fits("top1", CLASSES)
-    with pytest.raises(ConfigError, match="top1 is no metric of tensors"):
+    with pytest.raises(ConfigError, match="top1 is not a metric of tensors"):
         check_metric_fits("top1", Task("tensors"))
     with pytest.raises(ConfigError, match="top1 needs a task") as caught:
         check_metric_fits("top1", None)

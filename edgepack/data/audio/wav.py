@@ -67,7 +67,7 @@ def decode_wav(data: bytes, name: str) -> Wav:
     made, body = _chunks(data, name)
     if len(body) % made.frame_bytes:
         raise DataError(
-            f"{name}: {len(body)} bytes of samples are no multiple of the {made.frame_bytes} of one moment",
+            f"{name}: {len(body)} bytes of samples are not a multiple of the {made.frame_bytes} of one moment",
             hint="copy the file again: it is damaged",
         )
     if not body:

@@ -91,7 +91,7 @@ def fill(encoded: Encoded, filling: Filling, length: int) -> Mapping[str, Array]
 def _fixed_length(spec: TensorSpec) -> int | None:
     if len(spec.shape) != 2:
         raise DataError(
-            f"the model's input {spec.name!r} has shape {show_shape(spec.shape)}, which is no row of "
+            f"the model's input {spec.name!r} has shape {show_shape(spec.shape)}, which is not a row of "
             "tokens [batch, tokens]",
             hint="name the input of the token ids in the recipe: ids in [task.input]",
         )
@@ -117,5 +117,5 @@ def _length(encoded: Encoded, tokenizer: Tokenizer, made: Text, fixed: int | Non
 def _dtype(spec: TensorSpec) -> np.dtype[np.generic]:
     dtype = np.dtype(spec.dtype)
     if dtype.kind not in "iufb":
-        raise DataError(f"the model's input {spec.name!r} is of type {spec.dtype}, which is no number")
+        raise DataError(f"the model's input {spec.name!r} is of type {spec.dtype}, which is not a number")
     return dtype

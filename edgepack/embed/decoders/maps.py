@@ -74,7 +74,7 @@ def _arranged(made: Operators, name: str, shape: Sequence[int], each: int) -> tu
     elif len(shape) == 5 and shape[1] == each:
         height, width, values = shape[2:]
     else:
-        raise refuse(f"an output of the shape {list(shape)} is no map with {each} anchors")
+        raise refuse(f"an output of the shape {list(shape)} is not a map with {each} anchors")
     if values < 6:
         raise refuse(f"{values} values a box are too few for 4 sides, objectness and a class")
     rows = made.make("Reshape", [name, made.const([1, each * height * width, values], "int64")])
@@ -166,10 +166,10 @@ def _scores_and_sides(made: Operators, raw: Raw, width: int) -> tuple[str, str, 
         name, shape = single(raw, 3)
         classes = shape[2] - width
         if classes < 1:
-            raise refuse(f"{shape[2]} values a box are no scores and distributions of {width} values")
+            raise refuse(f"{shape[2]} values a box are not scores and distributions of {width} values")
         return made.slice(name, 2, 0, classes), made.slice(name, 2, classes, shape[2]), shape[1], classes
     if any(len(shape) != 3 for shape in shapes.values()):
-        raise refuse("the outputs are no scores [1, n, classes] and distributions [1, n, 4 * bins]")
+        raise refuse("the outputs are not scores [1, n, classes] and distributions [1, n, 4 * bins]")
     scores, sides = _told_apart(raw, width)
     wide = {shapes[name][2] for name in scores}
     count = sum(shapes[name][1] for name in sides)

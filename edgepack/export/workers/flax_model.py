@@ -26,7 +26,7 @@ def convert(job: Any) -> None:
     kind = "nnx" if is_nnx else "linen"
     if not is_nnx and not isinstance(made, flax.linen.Module):
         hint = "name a class of flax.linen.Module or flax.nnx.Module, or a function that makes one"
-        raise job.refuse(f"{job.options['module']} is no module of Flax", hint, "ConfigError")
+        raise job.refuse(f"{job.options['module']} is not a module of Flax", hint, "ConfigError")
     job.describe("Flax", f"{type(made).__name__} ({kind})", "flax", "jax", "jax2onnx")
     names = _arguments(made)
     shapes = _shapes(job, names)

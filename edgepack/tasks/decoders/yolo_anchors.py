@@ -51,7 +51,7 @@ def _arranged(value: Array, anchors: int) -> Array:
     if value.ndim == 4 and value.shape[0] == 1 and value.shape[1] % anchors == 0:
         value = value.reshape(1, anchors, -1, *value.shape[2:]).transpose(0, 1, 3, 4, 2)
     if value.ndim != 5 or value.shape[:2] != (1, anchors) or value.shape[4] < 6:
-        raise DataError(f"an output of the shape {list(value.shape)} is no map with {anchors} anchors")
+        raise DataError(f"an output of the shape {list(value.shape)} is not a map with {anchors} anchors")
     result: Array = value[0]
     return result
 

@@ -65,7 +65,7 @@ BROKEN = {
     "no format": (b"RIFF\0\0\0\0WAVEdata\x04\0\0\0abcd", "before it says what they are"),
     "short format": (wav_file(b"\x01\0\x01\0", BODY), "does not say what its samples are"),
     "cut short": (wav_file(wav_format(1, 8000, 16), BODY, size=4000), "cut short.* 4000 bytes .* 64 are there"),
-    "half a moment": (wav_file(wav_format(2, 8000, 16), b"\0" * 6), "no multiple of the 4"),
+    "half a moment": (wav_file(wav_format(2, 8000, 16), b"\0" * 6), "not a multiple of the 4"),
     "no samples": (wav_file(wav_format(1, 8000, 16), b""), "holds no samples"),
     "12 bits": (wav_file(wav_format(1, 8000, 12), BODY), "12-bit whole numbers"),
     "16-bit float": (wav_file(wav_format(1, 8000, 16, 3), BODY), "16-bit floats"),

@@ -124,7 +124,7 @@ def test_a_detector_takes_bytes(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"embed": ("preprocessing", "preprocessing")}, "given twice"),
-        ({"embed": ("resizing",)}, "no part"),
+        ({"embed": ("resizing",)}, "not a part"),
         ({"embed": ("preprocessing",), "recipe": "yamnet", "task": "tensors"}, "--embed"),
         ({"embed": ("postprocessing",), "recipe": "yamnet"}, "not made in the graph"),
         ({"embed": ("postprocessing",), "recipe": "yolov10"}, "final boxes already"),

@@ -176,7 +176,7 @@ def test_a_build_that_does_not_calibrate_checks_on_demand_only(
 def test_a_check_that_fails_costs_no_build_but_a_strict_one(
     settings: BuildSettings, model: Path, tmp_path: Path
 ) -> None:
-    """A weight that is no number: calibration cannot measure it, which its row says; fp32 is another row."""
+    """A weight that is not a number: calibration cannot measure it, which its row says; fp32 is another row."""
     proto = onnx.load(model)
     weight = onnx.numpy_helper.to_array(proto.graph.initializer[1]).copy()
     weight[0, 0] = np.nan

@@ -68,7 +68,7 @@ def test_all_of_it_is_text() -> None:
         ((HOSTILE, 1.0),),
     )  # fmt: skip
     page = to_html(*build(changes))
-    assert "<img" not in page  # a picture that is no base64 is none
+    assert "<img" not in page  # a picture that is not base64 is none
     assert page.count("<script>") == to_html(*made_up.labelled_build()).count("<script>")
     assert page.count("onerror=alert(1)&gt;") >= 6
     assert "0.0,0.0 220.0,48.0" in page
