@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.groups import within
 from edgepack.calibrate.instrument import open_with, run_session
 from edgepack.specs.data import SampleSet, TensorRange
 from edgepack.specs.model import OnnxModel
@@ -143,18 +144,12 @@ def _passes(trials: Sequence[_Trial], proto: onnx.ModelProto) -> Iterator[list[_
     from edgepack.calibrate.tensors import value_bytes, value_types
 
     types = value_types(proto)
-    part: list[_Trial] = []
-    used = 0
-    for trial in trials:
+
+    def size(trial: _Trial) -> int:
         names = [trial.tensor, *(trial.node.output if trial.node is not None else ())]
-        size = len(trial.ranges) * sum(value_bytes(types[name]) for name in names if name in types)
-        if part and used + size > _BYTES_A_PASS:
-            yield part
-            part, used = [], 0
-        part.append(trial)
-        used += size
-    if part:
-        yield part
+        return len(trial.ranges) * sum(value_bytes(types[name]) for name in names if name in types)
+
+    return within(((trial, size(trial)) for trial in trials), _BYTES_A_PASS)
 
 
 def _addition(trials: Sequence[_Trial], proto: onnx.ModelProto) -> onnx.ModelProto:

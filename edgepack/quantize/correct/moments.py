@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from edgepack.base.groups import within
 from edgepack.base.parallel import each
 from edgepack.quantize.graph.index import GraphIndex, Node, attribute
 from edgepack.quantize.graph.sessions import open_session
@@ -100,21 +101,12 @@ def can_measure(index: GraphIndex, layer: Layer) -> bool:
 
 
 def _turns(index: GraphIndex, layers: tuple[Layer, ...]) -> Iterator[list[Layer]]:
-    turn: list[Layer] = []
-    used = 0
-    for layer in layers:
-        if not can_measure(index, layer):
-            continue
+    def size(layer: Layer) -> int:
         terms = _terms(index, layer)
         block = min(terms, LONGEST_BLOCK)
-        size = 8 * block * block * (-(-terms // block) if terms > block else layer.groups)
-        if turn and used + size > _BUDGET_BYTES:
-            yield turn
-            turn, used = [], 0
-        turn.append(layer)
-        used += size
-    if turn:
-        yield turn
+        return 8 * block * block * (-(-terms // block) if terms > block else layer.groups)
+
+    return within(((layer, size(layer)) for layer in layers if can_measure(index, layer)), _BUDGET_BYTES)
 
 
 def _terms(index: GraphIndex, layer: Layer) -> int:
