@@ -21,10 +21,7 @@ from edgepack.pipeline.not_faster import explain
 from edgepack.pipeline.original import Original, prepare_original
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
-from edgepack.pipeline.rows import (
-    with_latency,
-    with_ratio_explained,
-)
+from edgepack.pipeline.rows import with_latency, with_ratio_explained
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.toolchain import tool_versions

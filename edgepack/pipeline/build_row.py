@@ -20,22 +20,15 @@ from edgepack.pipeline.limits import Limits, check_row
 from edgepack.pipeline.original import MIXES, Original
 from edgepack.pipeline.plan import BuildPlan
 from edgepack.pipeline.quantized import notes_as_is
-from edgepack.pipeline.rows import (
-    as_poor,
-    built_row,
-    failed_row,
-    skipped_row,
-)
+from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
 from edgepack.pipeline.stages.embed import EmbeddedRow, embed_row
 from edgepack.pipeline.stages.export import freeze_shapes
 from edgepack.pipeline.stages.gallery import draw_examples, with_layers, without_samples
-from edgepack.pipeline.stages.pack import deliver_bundle, facts_of, pack_bundle
+from edgepack.pipeline.stages.pack import Packed, deliver_bundle, facts_of, pack_bundle
 from edgepack.pipeline.stages.quantize import cast_on_samples
-from edgepack.pipeline.stages.samples import (
-    sizes_of_pictures,
-)
+from edgepack.pipeline.stages.samples import sizes_of_pictures
 from edgepack.pipeline.targets import as_one_run, how_to_run
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import quantize_corrected
@@ -81,19 +74,9 @@ def build_row(
         check_row(evaluation, settings, precision, len(trials), original.warnings)
         records = _layer_records(original, target, attempt, runner, notes) if ranges is not None else None
         embedded = embed_attempt(plan, original, target, attempt, runner) if settings.embed else None
-        facts = facts_of(
-            plan.name, settings.version, target, attempt.compiled, evaluation, original.selection.evaluation,
-            original.source, ranges, records,
-        )  # fmt: skip
-        compiled, golden, verification = attempt.compiled, original.golden, evaluation.verification
+        packed = _pack(plan, original, target, attempt, embedded, ranges, records, runner)
         if embedded is not None:
-            found = embedded.evaluation
-            compiled, golden, verification = embedded.compiled, found.golden, found.verification
-            facts = embedded.facts(facts)
             notes["embedded"] = embedded_in_words(embedded.check)
-        packed = runner.run(
-            pack_bundle, compiled, golden, verification, facts, attempt.graph, title=f"{target.id} {precision}"
-        )
         deliver_bundle(packed, final)
         note_built(packed.sha256)
     except EdgepackError as error:
@@ -107,6 +90,30 @@ def build_row(
     row = dataclasses.replace(row, embedded=embedded.check if embedded is not None else None)
     row = _with_changes(row, plan, original, evaluation, records, runner)
     return as_poor(row, settings.min_sqnr, allowed=settings.allow_poor) if _is_poor(row, settings.min_sqnr) else row
+
+
+def _pack(
+    plan: BuildPlan,
+    original: Original,
+    target: Target,
+    attempt: Attempt,
+    embedded: EmbeddedRow | None,
+    ranges: Ranges | None,
+    records: LayerRecords | None,
+    runner: StageRunner,
+) -> Packed:
+    """Pack an attempt, or what became of it with parts of its task in the graph."""
+    compiled, golden, verification = attempt.compiled, original.golden, attempt.evaluation.verification
+    facts = facts_of(
+        plan.name, plan.settings.version, target, compiled, attempt.evaluation, original.selection.evaluation,
+        original.source, ranges, records,
+    )  # fmt: skip
+    if embedded is not None:
+        found = embedded.evaluation
+        compiled, golden, verification = embedded.compiled, found.golden, found.verification
+        facts = embedded.facts(facts)
+    title = f"{target.id} {attempt.compiled.precision}"
+    return runner.run(pack_bundle, compiled, golden, verification, facts, attempt.graph, title=title)
 
 
 def _with_changes(

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 
 from edgepack.errors import GateError
 from edgepack.pipeline.quantized import WITHOUT_INTEGERS
-from edgepack.pipeline.rows import (
-    changed_answers,
-)
+from edgepack.pipeline.rows import changed_answers
 from edgepack.pipeline.settings import AS_IS, BuildSettings
 from edgepack.specs.data import Finding
 from edgepack.specs.run import Accuracy

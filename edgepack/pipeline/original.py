@@ -18,12 +18,7 @@ from edgepack.pipeline.stages.describe import model_facts
 from edgepack.pipeline.stages.embed import fold_for_pixels
 from edgepack.pipeline.stages.export import export_model, fix_inputs, request_of_source, tell_size
 from edgepack.pipeline.stages.lint import lint_before_use
-from edgepack.pipeline.stages.samples import (
-    check_labels,
-    golden_vectors,
-    how_to_prepare,
-    select_samples,
-)
+from edgepack.pipeline.stages.samples import check_labels, golden_vectors, how_to_prepare, select_samples
 from edgepack.quantize.output_parts import find_parts
 from edgepack.specs.build import ModelFacts
 from edgepack.specs.data import Finding, Lint, SampleSet

@@ -10,19 +10,9 @@ from typing import IO
 
 from edgepack.base.files import atomic_write, storage_errors, sync_folder
 from edgepack.bundle.archive import Bundle, open_bundle
-from edgepack.errors import (
-    EdgepackError,
-    IntegrityError,
-    StorageError,
-)
+from edgepack.errors import EdgepackError, IntegrityError, StorageError
 from edgepack.runtime.load import ID_DIGITS, PLANS
-from edgepack.runtime.root import (
-    VERSIONS,
-    current_id,
-    history,
-    previous_id,
-    version_folders,
-)
+from edgepack.runtime.root import VERSIONS, current_id, history, previous_id, version_folders
 from edgepack.specs.types import Progress
 
 _MARGIN_BYTES = 1 << 20  # for records; a full disk stops other programs too

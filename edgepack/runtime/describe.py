@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from edgepack.runtime.root import (
-    InstallRecord,
-    RootStatus,
-)
+from edgepack.runtime.root import InstallRecord, RootStatus
 
 
 def describe_record(record: InstallRecord) -> tuple[str, ...]:

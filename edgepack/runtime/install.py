@@ -25,13 +25,7 @@ from edgepack.base import documents
 from edgepack.base.files import storage_errors, sync_folder, write_text
 from edgepack.base.owned import MARKER, check_ours, mark
 from edgepack.bundle.archive import Bundle, open_bundle, open_checked
-from edgepack.errors import (
-    ConfigError,
-    EdgepackError,
-    StorageError,
-    TrustError,
-    VerificationError,
-)
+from edgepack.errors import ConfigError, EdgepackError, StorageError, TrustError, VerificationError
 from edgepack.runtime.copy_in import copy_in, make_room, sha256_open
 from edgepack.runtime.load import ID_DIGITS, PLANS, RECORD
 from edgepack.runtime.prove import prove_in_child, too_far

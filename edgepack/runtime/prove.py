@@ -8,18 +8,11 @@ from pathlib import Path
 
 from edgepack.base.files import scratch_folder
 from edgepack.device.host import host_facts
-from edgepack.errors import (
-    ChildError,
-    VerificationError,
-)
+from edgepack.errors import ChildError, VerificationError
 from edgepack.execution import child
 from edgepack.runtime.load import load
-from edgepack.runtime.root import (
-    InstallRecord,
-)
-from edgepack.runtime.trial import (
-    now_text,
-)
+from edgepack.runtime.root import InstallRecord
+from edgepack.runtime.trial import now_text
 from edgepack.runtime.verify import other_ways, verify_loaded, verify_ways
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.run import RunOptions, Verification

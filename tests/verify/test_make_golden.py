@@ -14,9 +14,7 @@ from edgepack.data.samples import find_samples
 from edgepack.errors import ConfigError, DataError, ModelError
 from edgepack.graph.load import load_model
 from edgepack.specs.model import TensorSpec
-from edgepack.verify.golden import (
-    read_golden,
-)
+from edgepack.verify.golden import read_golden
 from edgepack.verify.make_golden import make_golden, mixes_batch
 
 if TYPE_CHECKING:
