@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,21 @@ def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "edgepack_test_neighbour.py").write_text("value = 5\n")
     (tmp_path / "net.py").write_text("from edgepack_test_neighbour import value\ndef make():\n    return value\n")
     assert load_callable(f"{tmp_path}/net.py:make")() == 5
+
+
+def test_a_file_that_was_changed_within_the_second_runs_as_it_is_now(tmp_path: Path) -> None:
+    """Python itself would take the bytecode of the first one, whose size and second are the same."""
+    file = tmp_path / "net.py"
+    code = "import sys; from edgepack.base.user_functions import load_callable; print(load_callable(sys.argv[1])())"
+    said = []
+    for value in (1, 2):
+        file.write_text(f"def make():\n    return {value}\n")
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+        words = [sys.executable, "-c", code, f"{file}:make"]
+        bytecode = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+        said.append(subprocess.run(words, capture_output=True, text=True, check=True, env=bytecode).stdout.strip())
+    assert said == ["1", "2"]
+    assert [path.name for path in tmp_path.iterdir()] == ["net.py"], "nothing is left beside it"
 
 
 @pytest.mark.parametrize(
