@@ -259,6 +259,25 @@ def repacked(path: Path, certificates: tuple[bytes, ...]) -> None:
         write_archive(path, read_member(checked, MANIFEST), sources)
 
 
+def test_changed_certificates_count_for_both_or_for_neither(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte here or there, of the signer's certificate and of the one above: what is signed of them is all of them."""
+    path = certified(tmp_path, (SIGNER,), (MIDDLE,))
+    monkeypatch.setenv(VARIABLE, with_authority(tmp_path / "etc", ROOT))
+    chance, taken = random.Random(3), 0
+    for _ in range(40):
+        ders = [bytearray(SIGNER.der()), bytearray(MIDDLE.der())]
+        for _ in range(chance.choice((1, 1, 4))):
+            der = chance.choice(ders)
+            der[chance.randrange(len(der))] = chance.randrange(256)
+        repacked(path, tuple(bytes(der) for der in ders))
+        python, cpp = both(library, path)
+        assert cpp == python
+        taken += cpp is None
+    assert taken <= 3  # a byte that became itself
+
+
 def test_keys_count_beside_certificates(library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bundle with certificates, on a device that knows the key itself."""
     path = certified(tmp_path, (SIGNER,), (MIDDLE,))
