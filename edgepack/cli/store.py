@@ -111,7 +111,7 @@ def verify(outer: str | None, remove: bool, store: str | None, as_json: bool) ->
         entries = opened.damaged()
         found = [f"{entry}: its files are not as they were stored" for entry in entries]
         for entry in entries if remove else ():
-            opened.remove(entry)
+            opened.remove(entry, damaged=True)
     else:
         damages = upkeep.verify_shared(shared)
         found = [f"{damage.name}: {damage.why}" for damage in damages]

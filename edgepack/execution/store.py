@@ -239,19 +239,25 @@ class Store:
         return tuple(sorted(path.parent for path in self.folder.glob(f"*/*/{VALUE}") if is_entry(path.parent)))
 
     def damaged(self) -> tuple[Path, ...]:
-        """Return those of ``entries`` whose files are not as they were stored; every file is read."""
-        self._outputs.forget()
-        return tuple(entry for entry in self.entries() if not self._is_whole(entry))
+        """Return those of ``entries`` whose files are not as they were stored; every file is read.
 
-    def remove(self, entry: Path) -> None:
-        """Remove one of ``entries``: it disappears whole, as a reader must never meet half of one."""
-        with (
-            storage_errors(entry),
-            locked(entry.parent),
-            scratch_entry(entry.parent, "old") as trash,
-            contextlib.suppress(FileNotFoundError),  # another process was first
-        ):
-            entry.replace(trash / "entry")
+        What another process removes meanwhile is none of them.
+        """
+        self._outputs.forget()
+        return tuple(entry for entry in self.entries() if not self._is_whole(entry) and entry.exists())
+
+    def remove(self, entry: Path, *, damaged: bool = False) -> bool:
+        """Remove one of ``entries``: it disappears whole, as a reader must never meet half of one.
+
+        With ``damaged`` only where it still is: another process may have made it again. Say whether it was removed.
+        """
+        with storage_errors(entry), locked(entry.parent), scratch_entry(entry.parent, "old") as trash:
+            if damaged and self._is_whole(entry):
+                return False
+            with contextlib.suppress(FileNotFoundError):  # another process was first
+                entry.replace(trash / "entry")
+                return True
+        return False
 
     def clear(self) -> None:
         """Remove everything that was stored, and nothing else.

@@ -24,6 +24,27 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 
+def test_a_check_beside_other_processes(kept: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What they remove meanwhile is no damage, and what they made again since is not removed."""
+    paths = [kept.run("stage", 1, {"n": n}, Output, make()).path for n in range(3)]
+    first, second, third = (path.parent for path in paths)
+    is_whole = Store._is_whole
+
+    def removed_meanwhile(self: Store, entry: Path) -> bool:
+        shutil.rmtree(first, ignore_errors=True)
+        return is_whole(self, entry)
+
+    (second / "model.bin").write_text("DATA")
+    (third / "model.bin").write_text("DATA")
+    monkeypatch.setattr(Store, "_is_whole", removed_meanwhile)
+    found = kept.damaged()
+    assert set(found) == {second, third}
+    kept.run("stage", 1, {"n": 1}, Output, make())
+    assert [kept.remove(entry, damaged=True) for entry in (second, third)] == [False, True]
+    assert second.is_dir()
+    assert not third.exists()
+
+
 # --- reuse ------------------------------------------------------------------------------------------------------------
 
 

@@ -80,28 +80,43 @@ def prune_shared(shared: SharedStore, older_than_s: float | None, most_bytes: in
 
 
 def verify_shared(shared: SharedStore) -> tuple[Damage, ...]:
-    """Read everything and return what cannot be used. Raises ``StorageError`` where it cannot be asked."""
-    found = []
+    """Read everything and return what cannot be used, but for what others remove meanwhile.
+
+    Raises ``StorageError`` where the store cannot be asked.
+    """
     checked: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder, _asked(shared):
-        for entry in entries_of_shared(shared):
-            why = entry.bad
-            for blob in entry.record.files.values() if entry.record is not None else ():
-                if blob.sha256 not in checked:
-                    checked[blob.sha256] = _check_blob(shared, blob.sha256, blob.size_bytes, Path(folder) / "blob")
-                why = why or checked[blob.sha256]
-            if why:
-                found.append(Damage(entry.name, why))
+        found = [
+            Damage(entry.name, why)
+            for entry in entries_of_shared(shared)
+            if (why := _problem(shared, entry, Path(folder), checked)) and shared.remote.size(entry.name) is not None
+        ]
     return tuple(found)
 
 
 def remove_damaged(shared: SharedStore, damages: tuple[Damage, ...]) -> None:
-    """Remove the records that cannot be used, and the blobs at fault; a build makes them again."""
-    with _asked(shared):
+    """Remove the records that cannot be used, and the blobs at fault; a build makes them again.
+
+    Each is looked at once more: a build may have made it again since.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder, _asked(shared):
         for damage in damages:
-            shared.remote.remove(damage.name)
-            if damage.why.startswith("blobs/"):
-                shared.remote.remove(damage.why.split()[0])
+            entry = _entry(shared, Named(damage.name, 0, 0.0))
+            why = _problem(shared, entry, Path(folder), {})
+            if why:
+                shared.remote.remove(damage.name)
+            if why.startswith("blobs/"):
+                shared.remote.remove(why.split()[0])
+
+
+def _problem(shared: SharedStore, entry: SharedEntry, folder: Path, checked: dict[str, str]) -> str:
+    """Return why an output cannot be used, "" where it can; ``checked`` has the same of the blobs that were read."""
+    why = entry.bad
+    for blob in entry.record.files.values() if entry.record is not None else ():
+        if blob.sha256 not in checked:
+            checked[blob.sha256] = _check_blob(shared, blob.sha256, blob.size_bytes, folder / "blob")
+        why = why or checked[blob.sha256]
+    return why
 
 
 def _entry(shared: SharedStore, named: Named) -> SharedEntry:

@@ -139,3 +139,25 @@ def test_a_store_that_fails_is_an_error_here(machine: Machine, monkeypatch: pyte
     with pytest.raises(StorageError, match="gone"):
         entries_of_shared(machine.shared)
     assert upkeep._GRACE_S > 3600
+
+
+def test_what_is_pruned_beside_a_check_is_no_damage(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another machine removes outputs, with their contents, once they were listed: they are gone, not damaged."""
+    download = machine.shared.remote.download
+    monkeypatch.setattr(
+        machine.shared.remote, "download", lambda *words: (prune_shared(machine.shared, None, 2500), download(*words))
+    )
+    assert verify_shared(machine.shared) == ()
+
+
+def test_what_was_made_again_since_a_check_stays(machine: Machine, tmp_path: Path) -> None:
+    (three,) = [p for p in (tmp_path / "shared" / "blobs").rglob("*") if p.is_file() and p.stat().st_size == 3000]
+    whole = three.read_bytes()
+    three.write_bytes(b"\0" * 3000)
+    found = verify_shared(machine.shared)
+    assert len(found) == 1
+    three.write_bytes(whole)
+    remove_damaged(machine.shared, found)
+    assert len(entries_of_shared(machine.shared)) == 4
+    assert three.read_bytes() == whole
+    assert not verify_shared(machine.shared)
