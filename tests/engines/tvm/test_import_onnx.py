@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
     from edgepack.specs.model import OnnxModel
 
+pytestmark = pytest.mark.slow
+
 RANDOM = backend_models._random
 
 

@@ -15,6 +15,8 @@ from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.window import Window
 from edgepack.engines.tvm.codegen.workload import Choice
 
+pytestmark = pytest.mark.slow
+
 CHOICE = Choice(Blocking(1, 3, 2, 4, False))
 
 

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper
 
 from edgepack.engines.tvm.codegen.layout_pass import channels_last
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 KERNEL = RANDOM.standard_normal((8, 16, 3, 3)).astype(np.float32)
 
