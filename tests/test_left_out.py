@@ -16,6 +16,7 @@ SLOW = "import pytest\n\npytestmark = pytest.mark.slow\n\n\ndef test_it(): ...\n
         (SLOW, "not long and not own", False),
         (SLOW, "slow", False),
         (SLOW, "not slow or not long", False),
+        (SLOW, "not slow and not long or own", False),
         (SLOW, "not (slow and long)", False),
         (SLOW, "", False),
         (SLOW.replace("slow", "slowest"), "not slow", False),
