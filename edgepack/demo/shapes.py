@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from edgepack.base.stage import stage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgepack.specs.types import Array
 
 NAMES = ("circle", "square", "cross")
@@ -73,18 +75,23 @@ def _shape(kind: int, size: int) -> Array:
 
 def make_model() -> Any:
     """Train and return the torch module: input [N, 3, 64, 64], outputs heat, sides and offsets of cells of 4 pixels."""
+    return train(_network)
+
+
+def train(make_network: Callable[[], Any], epochs: int = _EPOCHS) -> Any:
+    """Train a torch module of these inputs and outputs that ``make_network`` returns; return it, made for inference."""
     import torch
     from torch import nn
 
     torch.manual_seed(_SEED)
     torch.use_deterministic_algorithms(True)
-    model = _network()
+    model = make_network()
     pictures, heat, boxes, known = _training_set()
-    steps = _EPOCHS * (len(pictures) // _BATCH)
+    steps = epochs * (len(pictures) // _BATCH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     generator = torch.Generator().manual_seed(_SEED)
-    for _ in range(_EPOCHS):
+    for _ in range(epochs):
         for chosen in torch.split(torch.randperm(len(pictures), generator=generator), _BATCH):
             found, sides, offsets = model(pictures[chosen])
             loss = _focal_loss(found, heat[chosen])

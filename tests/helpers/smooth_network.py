@@ -1,4 +1,4 @@
-"""A classifier with SiLU and depthwise convolutions throughout, trained here on scikit-learn's digits in a minute."""
+"""A classifier and a detector with SiLU and depthwise convolutions throughout, trained here in a minute each."""
 
 from __future__ import annotations
 
@@ -22,20 +22,28 @@ def larger(pictures: Array) -> Array:
     return pictures.repeat(2, axis=2).repeat(2, axis=3)
 
 
-def train() -> Any:
-    """Return the torch module: input [N, 1, 16, 16], output 10 class scores; blocks in the manner of YOLOX-nano."""
+def conv(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1) -> Any:
+    """Return a convolution with batch norm and SiLU."""
+    from torch import nn
+
+    made = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+    return nn.Sequential(made, nn.BatchNorm2d(outputs), nn.SiLU())
+
+
+def separable(inputs: int, outputs: int, stride: int = 1) -> Any:
+    """Return a depthwise convolution and a pointwise one."""
+    from torch import nn
+
+    return nn.Sequential(conv(inputs, inputs, 3, stride, inputs), conv(inputs, outputs))
+
+
+def partial(channels: int) -> Any:
+    """Return a block of YOLOX-nano: two halves, one with a residual, joined again."""
     import torch
     from torch import nn
 
-    def conv(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1) -> nn.Module:
-        made = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
-        return nn.Sequential(made, nn.BatchNorm2d(outputs), nn.SiLU())
-
-    def separable(inputs: int, outputs: int, stride: int = 1) -> nn.Module:
-        return nn.Sequential(conv(inputs, inputs, 3, stride, inputs), conv(inputs, outputs))
-
     class Partial(nn.Module):
-        def __init__(self, channels: int) -> None:
+        def __init__(self) -> None:
             super().__init__()
             half = channels // 2
             self.long, self.short, self.last = conv(channels, half), conv(channels, half), conv(channels, channels)
@@ -45,10 +53,41 @@ def train() -> Any:
             y = self.long(x)
             return self.last(torch.cat([y + self.inner(y), self.short(x)], 1))
 
+    return Partial()
+
+
+def make_detector() -> Any:
+    """Return an untrained network for ``edgepack.demo.shapes.train``: a head of its own for scores and for boxes."""
+    import torch
+    from torch import nn
+
+    class Detector(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Sequential(
+                conv(3, 16, 3, 2), separable(16, 32, 2), partial(32), separable(32, 48), partial(48), separable(48, 48)
+            )
+            self.scores, self.boxes = (nn.Sequential(separable(48, 32), separable(32, 32)) for _ in range(2))
+            self.heat, self.sides, self.offsets = (nn.Conv2d(32, count, 1) for count in (3, 2, 2))
+            nn.init.constant_(self.heat.bias, -4.0)  # type: ignore[arg-type]
+
+        def forward(self, image: Any) -> tuple[Any, Any, Any]:
+            found = self.body(image)
+            boxes = self.boxes(found)
+            return torch.sigmoid(self.heat(self.scores(found))), self.sides(boxes), self.offsets(boxes)
+
+    return Detector()
+
+
+def train() -> Any:
+    """Return the torch module: input [N, 1, 16, 16], output 10 class scores; blocks in the manner of YOLOX-nano."""
+    import torch
+    from torch import nn
+
     torch.manual_seed(_SEED)
     torch.use_deterministic_algorithms(True)
     model = nn.Sequential(
-        conv(1, 16, 3), separable(16, 32, 2), Partial(32), separable(32, 64, 2), Partial(64), Partial(64),
+        conv(1, 16, 3), separable(16, 32, 2), partial(32), separable(32, 64, 2), partial(64), partial(64),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
     )  # fmt: skip
     pictures, labels, _, _ = load_digits()
@@ -66,17 +105,36 @@ def train() -> Any:
     return model
 
 
-def write(out: Path) -> None:
-    """Write ``smooth.onnx``, ``calibration.npz`` (128 of the training digits) and ``evaluation.npz`` (600 others)."""
+def write_detector(out: Path) -> None:
+    """Write ``detector.onnx``: image [N, 3, 64, 64], answers as the demonstration's detector gives them."""
     import torch
 
-    model = train()
-    example = torch.zeros(1, 1, 16, 16)
-    free = {"image": {0: "N"}, "scores": {0: "N"}}
-    names = {"input_names": ["image"], "output_names": ["scores"], "dynamic_axes": free}
+    from edgepack.demo.shapes import train as train_on_shapes
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # on a busy machine small layers wait 25 times as long for each other's threads
+    try:
+        model = train_on_shapes(make_detector)
+    finally:
+        torch.set_num_threads(threads)
+    _export(model, (1, 3, 64, 64), ["heat", "sides", "offsets"], out / "detector.onnx")
+
+
+def _export(model: Any, shape: tuple[int, ...], outputs: list[str], path: Path) -> None:
+    import torch
+
+    names = {"input_names": ["image"], "output_names": outputs}
+    free = {name: {0: "N"} for name in ("image", *outputs)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # the older exporter is the faster one
-        torch.onnx.export(model, (example,), str(out / "smooth.onnx"), dynamo=False, opset_version=17, **names)
+        torch.onnx.export(
+            model, (torch.zeros(shape),), str(path), dynamo=False, opset_version=17, dynamic_axes=free, **names
+        )
+
+
+def write(out: Path) -> None:
+    """Write ``smooth.onnx``, ``calibration.npz`` (128 of the training digits) and ``evaluation.npz`` (600 others)."""
+    _export(train(), (1, 1, 16, 16), ["scores"], out / "smooth.onnx")
     pictures, _, others, labels = load_digits()
     np.savez(out / "calibration.npz", image=larger(pictures[:128]))
     np.savez(out / "evaluation.npz", image=larger(others), labels=labels)
