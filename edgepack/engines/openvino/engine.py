@@ -308,16 +308,16 @@ def _inputs_tell_outputs(core: Any, path: Path) -> bool:
 
 
 def _readable(model: OnnxModel, precision: Precision, scratch: Path) -> Path:
-    """Return the model's file, or one in ``scratch`` without what would be computed otherwise (``padded_means.py``)."""
+    """Return the model's file, or one in ``scratch`` without what would be computed otherwise (``int8_repairs.py``)."""
     if precision != "int8":
         return model.path
-    from edgepack.engines.openvino.padded_means import pad_means_apart
+    from edgepack.engines.openvino.int8_repairs import repair
     from edgepack.graph.load import read_proto, save_proto
 
-    if not pad_means_apart(read_proto(model, weights=False)):
+    if not repair(read_proto(model, weights=False)):
         return model.path
     proto = read_proto(model)
-    pad_means_apart(proto)
+    repair(proto)
     return save_proto(proto, scratch).path
 
 

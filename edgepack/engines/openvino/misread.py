@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from edgepack.engines.common.weights import read_message
@@ -27,7 +28,23 @@ def misread_nodes(model: OnnxModel) -> list[Diagnostic]:
         proto = read_message(model.path)
     except (OSError, ValueError):
         return []
-    return [Diagnostic("error", *found) for node in all_nodes(proto) for found in _wrong(node, model.opset)]
+    found = [wrong for node in all_nodes(proto) for wrong in _wrong(node, model.opset)]
+    return [Diagnostic("error", *wrong) for wrong in (*found, *_quantized_constants(proto))]
+
+
+def _quantized_constants(proto: onnx.ModelProto) -> Iterator[tuple[str, str, str]]:
+    """Yield what is wrong with sums and products of a constant of several values that is quantized in the graph.
+
+    OpenVINO takes the first value for all of them where the result is quantized too. One stored as integers is right.
+    """
+    graph = proto.graph
+    several = {tensor.name for tensor in graph.initializer if math.prod(tensor.dims) > 1}
+    quantized = {n.output[0] for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] in several}
+    real = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in quantized}
+    for node in graph.node:
+        if node.op_type in ("Add", "Mul") and any(name in real for name in node.input):
+            message = f"OpenVINO takes one value for all of a constant that is quantized in front of {node.op_type}"
+            yield message, describe_node(node), "store the constant as integers, as --precision as-is does"
 
 
 def _wrong(node: onnx.NodeProto, opset: int) -> Iterator[tuple[str, str, str]]:

@@ -1,8 +1,11 @@
-"""Keeps OpenVINO from padding int8 means with another number than zero.
+"""Writes int8 graphs so that OpenVINO 2026.4 computes what they say, where it would not.
 
-OpenVINO 2026.4 computes an AveragePool of int8 on the integers and pads these with 0, which stands for zero only where
-the zero point is 0 (measured: with a zero point of 128 every mean at the border is off by its share of -128 steps).
-Padded by a Pad with a pair of the same scale behind it the mean is right: zero is one of the steps.
+- An AveragePool is computed on the integers, which are padded with 0: that stands for zero only where the zero point
+  is 0 (measured: with a zero point of 128 every mean at the border is off by its share of -128 steps). Padded by a Pad
+  with a pair of the same scale behind it the mean is right: zero is one of the steps.
+- A ReduceMean or ReduceSum of [batch, length, width] over the length is right for the first sample alone, and a
+  ReduceSum forgets the zero point of all values but one. A Max with -infinity in front, which changes no value, is
+  where the integers end.
 """
 
 from __future__ import annotations
@@ -22,6 +25,65 @@ _MOVES = frozenset(
     }
 )  # fmt: skip
 _NAME = "edgepack_padded"
+
+
+_SUMS = ("ReduceMean", "ReduceSum")
+_LOWEST = "edgepack_lowest"
+_SEQUENCE_RANK = 3
+
+
+def repair(proto: onnx.ModelProto) -> int:
+    """Rewrite in place what would be computed otherwise; return how many nodes these are. No value changes."""
+    return pad_means_apart(proto) + sum_in_float(proto)
+
+
+def sum_in_float(proto: onnx.ModelProto) -> int:
+    """Let each sum of dequantized values that OpenVINO gets wrong be one of float values; return how many there were.
+
+    Means over the last axis alone, as norms have them, and those of pictures are right: they stay.
+    """
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for graph in all_graphs(proto.graph)
+        for value in (*graph.value_info, *graph.input, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+    return sum(_sum(graph, ranks) for graph in all_graphs(proto.graph))
+
+
+def _sum(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    makers = {name: node for node in graph.node for name in node.output if name}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    found = [
+        node
+        for node in graph.node
+        if node.op_type in _SUMS
+        and _steps_of(node.input[0], makers)
+        and (node.op_type == "ReduceSum" or _is_over_length(node, ranks.get(node.input[0]), stored))
+    ]
+    for node in found:
+        name = f"{node.output[0]}_float"
+        place = next(place for place, other in enumerate(graph.node) if other.output[0] == node.output[0])
+        graph.node.insert(place, helper.make_node("Max", [node.input[0], _LOWEST], [name], name=name))
+        graph.node[place + 1].input[0] = name
+    if found and _LOWEST not in stored:
+        graph.initializer.append(numpy_helper.from_array(np.array(-np.inf, np.float32), _LOWEST))
+    return len(found)
+
+
+def _is_over_length(node: onnx.NodeProto, rank: int | None, stored: dict[str, onnx.TensorProto]) -> bool:
+    """Return whether a mean is of a sequence, or of what is not known, and over more than its last axis."""
+    from onnx import numpy_helper
+
+    if rank is not None and rank != _SEQUENCE_RANK:
+        return False
+    axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), None)
+    if axes is None and len(node.input) > 1 and node.input[1] in stored:
+        axes = numpy_helper.to_array(stored[node.input[1]]).reshape(-1).tolist()
+    return axes not in ([-1], [_SEQUENCE_RANK - 1])
 
 
 def pad_means_apart(proto: onnx.ModelProto) -> int:
