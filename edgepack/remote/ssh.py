@@ -6,11 +6,13 @@ Host keys are always checked: one that is not known is an error, whatever the co
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +27,8 @@ _HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_\[][A-Za-z0-9_.
 _ALIVE_S, _ALIVE_COUNT = 10, 3  # a link that is silent for half a minute is cut
 _TAIL_CHARACTERS = 4000
 _MOST_ANSWER_BYTES = 64 << 20
+_MOST_WORDS_BYTES = 64 << 10  # of stderr, whose end is told
+_PIECE_BYTES = 64 << 10
 # Where --bootstrap puts edgepack; the Python that is used where nothing else is said.
 SITE = "${XDG_DATA_HOME:-$HOME/.local/share}/edgepack/site"
 _SCRIPT = (
@@ -71,14 +75,53 @@ def edgepack(board: Board, *words: str) -> list[str]:
 
 def ask(board: Board, command: Sequence[str], limit_s: float, stdin: IO[bytes] | None = None) -> Answer:
     """Run a command on the board to its end. Raises ``RemoteError`` when it is not reached or takes too long."""
+    deadline = time.monotonic() + limit_s
     with _process(board, command, stdin) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out, err = _Said(process, process.stdout), _Said(process, process.stderr, tail=True)
         try:
-            out, err = process.communicate(timeout=limit_s)
+            process.wait(limit_s)
         except subprocess.TimeoutExpired:
+            pass
+        for said in (out, err):
+            said.join(max(deadline - time.monotonic(), 0.0))
+        if process.poll() is None or out.is_alive() or err.is_alive():
             raise RemoteError(
                 f"{board.host} did not finish in {limit_s:.0f} s: {' '.join(command)[-200:]}", hint="allow more time"
-            ) from None
-    return _answer(board, process.returncode, out, err)
+            )
+    _refuse_long(board, out)
+    return _answer(board, process.returncode, bytes(out.kept), bytes(err.kept))
+
+
+class _Said(threading.Thread):
+    """Reads what a process says: no more than ``_MOST_ANSWER_BYTES``, with which it is ended, or the last of it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stream: IO[bytes], *, tail: bool = False) -> None:
+        super().__init__(daemon=True)
+        self.kept = bytearray()
+        self.is_long = False
+        self._process, self._stream, self._tail = process, stream, tail
+        self.start()
+
+    def run(self) -> None:
+        """Read to the end."""
+        with contextlib.suppress(ValueError, OSError):  # closed meanwhile: nobody asks any more
+            while piece := os.read(self._stream.fileno(), _PIECE_BYTES):
+                self.kept += piece
+                if self._tail:
+                    del self.kept[:-_MOST_WORDS_BYTES]
+                elif len(self.kept) > _MOST_ANSWER_BYTES:
+                    self.is_long = True
+                    self._process.kill()
+                    return
+
+
+def _refuse_long(board: Board, said: _Said) -> None:
+    if said.is_long:
+        raise RemoteError(
+            f"{board.host} answers with more than {_MOST_ANSWER_BYTES >> 20} MiB", hint="see whether it is your board"
+        )
 
 
 @contextmanager
@@ -92,9 +135,7 @@ def conversation(board: Board, command: Sequence[str]) -> Iterator[tuple[IO[byte
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        words: list[bytes] = []
-        reader = threading.Thread(target=lambda err: words.append(err.read()), args=(process.stderr,), daemon=True)
-        reader.start()
+        words = _Said(process, process.stderr, tail=True)
         try:
             yield process.stdin, process.stdout, ended
         except BrokenPipeError:
@@ -105,9 +146,11 @@ def conversation(board: Board, command: Sequence[str]) -> Iterator[tuple[IO[byte
             except BrokenPipeError:
                 pass
         rest = process.stdout.read(_MOST_ANSWER_BYTES)
+        if len(rest) == _MOST_ANSWER_BYTES:
+            process.kill()
         process.wait()
-        reader.join()
-        ended.append(_answer(board, process.returncode, rest, b"".join(words)))
+        words.join()
+        ended.append(_answer(board, process.returncode, rest, bytes(words.kept)))
 
 
 def program() -> list[str]:
