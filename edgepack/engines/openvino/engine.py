@@ -308,16 +308,18 @@ def _inputs_tell_outputs(core: Any, path: Path) -> bool:
 
 
 def _readable(model: OnnxModel, precision: Precision, scratch: Path) -> Path:
-    """Return the model's file, or one in ``scratch`` without what would be computed otherwise (``int8_repairs.py``)."""
-    if precision != "int8":
-        return model.path
-    from edgepack.engines.openvino.int8_repairs import repair
+    """Return the model's file, or one in ``scratch`` without what would be computed otherwise (``repairs.py``)."""
+    from edgepack.engines.openvino.repairs import repair
     from edgepack.graph.load import read_proto, save_proto
 
-    if not repair(read_proto(model, weights=False)):
+    try:
+        light = read_proto(model, weights=False)
+    except (EdgepackError, ValueError):  # the engine's reader says what is wrong with it
+        return model.path
+    if not repair(light, int8=precision == "int8"):
         return model.path
     proto = read_proto(model)
-    repair(proto)
+    repair(proto, int8=precision == "int8")
     return save_proto(proto, scratch).path
 
 

@@ -1,4 +1,9 @@
-"""Writes int8 graphs so that OpenVINO 2026.4 computes what they say, where it would not.
+"""Writes graphs so that OpenVINO 2026.4 computes what they say, where it would not.
+
+- Where alpha, beta or gamma of a HardSigmoid or Selu is 0 its default is read; a number beside which nothing is lost
+  stands for 0.
+
+Of int8 graphs:
 
 - An AveragePool is computed on the integers, which are padded with 0: that stands for zero only where the zero point
   is 0 (measured: with a zero point of 128 every mean at the border is off by its share of -128 steps). Padded by a Pad
@@ -12,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgepack.graph.walk import all_graphs
+from edgepack.graph.walk import all_graphs, all_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -25,6 +30,8 @@ _MOVES = frozenset(
     }
 )  # fmt: skip
 _NAME = "edgepack_padded"
+_LEAST = 1e-30
+_READ_AS_DEFAULT = {"HardSigmoid": ("alpha", "beta"), "Selu": ("alpha", "gamma")}
 
 
 _SUMS = ("ReduceMean", "ReduceSum")
@@ -32,9 +39,22 @@ _LOWEST = "edgepack_lowest"
 _SEQUENCE_RANK = 3
 
 
-def repair(proto: onnx.ModelProto) -> int:
+def repair(proto: onnx.ModelProto, *, int8: bool) -> int:
     """Rewrite in place what would be computed otherwise; return how many nodes these are. No value changes."""
-    return pad_means_apart(proto) + sum_in_float(proto)
+    return say_zeros(proto) + (pad_means_apart(proto) + sum_in_float(proto) if int8 else 0)
+
+
+def say_zeros(proto: onnx.ModelProto) -> int:
+    """Give attributes that are 0 and would be read as their default the least value that is read; return how many."""
+    zeros = [
+        attribute
+        for node in all_nodes(proto)
+        for attribute in node.attribute
+        if attribute.name in _READ_AS_DEFAULT.get(node.op_type, ()) and attribute.f == 0
+    ]
+    for attribute in zeros:
+        attribute.f = _LEAST
+    return len(zeros)
 
 
 def sum_in_float(proto: onnx.ModelProto) -> int:

@@ -1,4 +1,4 @@
-"""int8 means and sums are in OpenVINO what their graph says: at the border, and for every sample of a batch."""
+"""What OpenVINO would compute otherwise than its graph says is what the graph says: at borders, in batches, of zero."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.engines import get_backend
-from edgepack.engines.openvino.int8_repairs import pad_means_apart, repair, sum_in_float
+from edgepack.engines.openvino.repairs import pad_means_apart, repair, say_zeros, sum_in_float
 from edgepack.engines.targets import load_target
 from edgepack.graph.compare import run_model
 from edgepack.graph.load import load_model
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.run import RunOptions
-from edgepack.specs.types import Array
+from edgepack.specs.types import Array, Precision
 
 X = np.random.default_rng(0).normal(0, 2, (2, 4, 6, 6)).astype(np.float32)
 SCALE = np.float32(0.05)
@@ -48,9 +48,9 @@ def pooled(zero: int, kind: str, between: str = "", *, last: bool = True, includ
     return onnx.shape_inference.infer_shapes(made)
 
 
-def answered(model: OnnxModel, x: Array, out: Path) -> Array:
+def answered(model: OnnxModel, x: Array, out: Path, precision: Precision = "int8") -> Array:
     engine = get_backend("openvino")
-    compiled = engine.compile_model(model, load_target("host-openvino"), "int8", out)
+    compiled = engine.compile_model(model, load_target("host-openvino"), precision, out)
     return np.array(engine.load_model(compiled, RunOptions(threads=1)).infer({"x": x})["y"])
 
 
@@ -124,5 +124,28 @@ def test_norms_keep_their_means() -> None:
     assert sum_in_float(summed("ReduceMean", [-1], 128)) == 0
     assert sum_in_float(summed("ReduceMean", [2], 128)) == 0
     proto = summed("ReduceMean", [1], 128)
-    assert repair(proto) == 1
-    assert repair(proto) == 0
+    assert repair(proto, int8=False) == 0
+    assert repair(proto, int8=True) == 1
+    assert repair(proto, int8=True) == 0
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "zeros"),
+    [
+        ("HardSigmoid", {"alpha": 0.3, "beta": 0.0}, 1),
+        ("HardSigmoid", {"alpha": 0.0, "beta": 0.3}, 1),
+        ("HardSigmoid", {"alpha": 0.3, "beta": 0.25}, 0),
+        ("Selu", {"alpha": 0.0, "gamma": 1.5}, 1),
+        ("Selu", {"alpha": 1.0, "gamma": 0.0}, 1),
+    ],
+)
+def test_an_attribute_of_zero_is_zero(tmp_path: Path, operator: str, values: dict[str, float], zeros: int) -> None:
+    node = helper.make_node(operator, ["x"], ["y"], name="h", **values)  # type: ignore[arg-type]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4, 6, 6]) for name in "xy"]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(proto, tmp_path / "m.onnx")
+    model = load_model(tmp_path / "m.onnx")
+    wanted = run_model(model, {"x": X}, optimize=False)["y"]
+    np.testing.assert_allclose(answered(model, X, tmp_path / "out", "fp32"), wanted, atol=1e-6)
+    assert say_zeros(proto) == zeros
