@@ -61,7 +61,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "registry/layout.py": ("registry/test_transfer.py", "folders that bundles are in"),
     "registry/reference.py": ("registry/test_transfer.py", "where a bundle is pulled from"),
     "remote/commands.py": ("remote/test_deploy.py", "every call on a real server"),
-    "remote/ssh.py": ("remote/test_deploy.py", "every connection is one to a real server"),
     "trust/envelope.py": ("trust/test_sign.py", "what is in it and its one form are looked at where it is made"),
     "trust/statement.py": ("trust/test_sign.py", "what is stated is looked at where it is signed"),
     "export/torch_archive.py": ("export/test_torch_program.py", "archives that torch itself would run code of"),

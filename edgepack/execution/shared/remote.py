@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ class Remote:
 
     def read(self, name: str, most_bytes: int) -> bytes:
         """Return what a name holds. Raises ``AbsentError``, ``RemoteError``, ``DamagedError`` above ``most_bytes``."""
+        self._refuse_special(name)
         data: bytes = self._again(lambda: self._files.cat_file(self._path(name), start=0, end=most_bytes + 1))
         if len(data) > most_bytes:
             raise DamagedError(f"{name} has more than {most_bytes} bytes")
@@ -76,11 +78,20 @@ class Remote:
                     file.write(piece)
             return digest.hexdigest()
 
+        self._refuse_special(name)
         for last in (False, True):  # what was cut on its way is whole at the second time
             if self._again(once) == sha256:
                 return
             if last:
                 raise DamagedError(f"{name} does not hold what its name says")
+
+    def _refuse_special(self, name: str) -> None:
+        """Raise ``DamagedError`` for a pipe or device in a folder, which would be waited for without end."""
+        if self.address.protocol != "file":
+            return
+        with contextlib.suppress(OSError):  # there is none: who reads it says so
+            if not stat.S_ISREG(Path(self._path(name)).stat().st_mode):
+                raise DamagedError(f"{name} is no regular file")
 
     def write(self, name: str, data: bytes) -> None:
         """Make a name hold ``data``. Raises ``RemoteError``."""

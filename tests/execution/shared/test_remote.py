@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -80,3 +81,13 @@ def test_a_call_is_tried_three_times(remote: Remote, monkeypatch: pytest.MonkeyP
     with pytest.raises(RemoteError, match="OSError"):
         remote.read("x", 5)
     assert len(calls) == 3
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(remote: Remote, tmp_path: Path) -> None:
+    remote.write("records/a/x.json", b"1")
+    os.mkfifo(tmp_path / "shared" / "pipe")
+    with pytest.raises(DamagedError, match="no regular file"):
+        remote.read("pipe", 5)
+    with pytest.raises(DamagedError, match="no regular file"):
+        remote.download("pipe", tmp_path / "to", 1, hashlib.sha256(b"1").hexdigest())
