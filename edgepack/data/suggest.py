@@ -16,6 +16,7 @@ Sure = Literal["nearly sure", "likely", "possible"]
 Shape = tuple[int | str, ...]
 _ORDER: tuple[Sure, ...] = ("nearly sure", "likely", "possible")
 _POSE_POINTS = 17
+_MOST_FINAL = 1000  # boxes of a model that gives final ones
 _MOST_NAMES = 1 << 16  # characters of the classes that an exporter noted
 _LEAST_SIDE = 32  # networks for ImageNet take 5 halvings
 _MOST_SIZE = 64  # characters of the size
@@ -111,6 +112,9 @@ def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
 
 def _of_pictures(facts: ModelFacts, picture: _Picture, *, alone: bool) -> _Found:
     """Yield what the rules find; where that is nothing and nothing else was, what fits most networks."""
+    if _of_ultralytics(facts):
+        yield from _ultralytics(facts)  # shapes of another of its tasks may look like those of this one
+        return
     found = [one for rule in _RULES for one in rule(facts, picture)]
     yield from found or (_any(picture) if alone else ())
 
@@ -265,18 +269,25 @@ def _single(facts: ModelFacts, axes: int) -> tuple[int, ...] | None:
     return tuple(_side(side) for side in shapes[0][1:])
 
 
-def _ultralytics(facts: ModelFacts, _picture: _Picture) -> _Found:
-    """What Ultralytics' exporter notes: the task in a word."""
-    if "ultralytics" not in facts.notes.get("author", "").lower():
-        return
+def _ultralytics(facts: ModelFacts) -> _Found:
+    """What Ultralytics' exporter notes: the task in a word. Of one that no recipe is for, nothing."""
     task, out = facts.notes.get("task", ""), _single(facts, 3)
     why = f"Ultralytics' exporter notes the task {task!r}"
-    if task == "pose":
+    final = out is not None and out[0] <= _MOST_FINAL
+    if task == "classify":
+        yield "yolov8-cls", "nearly sure", why
+    elif task == "pose" and final and out is not None and out[1] == 6 + 3 * _POSE_POINTS:
+        yield "yolo26-pose", "nearly sure", f"{why}, and the output has final boxes"
+    elif task == "pose":
         yield "yolov8-pose", "nearly sure", why
-    elif task == "detect" and out is not None and out[1] == 6 and out[0] <= 1000:
+    elif task == "detect" and final and out is not None and out[1] == 6:
         yield "yolov10", "nearly sure", f"{why}, and the output has final boxes"
     elif task == "detect":
         yield "yolov8", "nearly sure", why
+
+
+def _of_ultralytics(facts: ModelFacts) -> bool:
+    return "ultralytics" in facts.notes.get("author", "").lower() and bool(facts.notes.get("task"))
 
 
 def _yolo(facts: ModelFacts, picture: _Picture) -> _Found:
@@ -293,7 +304,9 @@ def _yolo(facts: ModelFacts, picture: _Picture) -> _Found:
         yield "yolov8-pose", "nearly sure", f"{rows} values are a box, a score and {_POSE_POINTS} points"
     elif cells and values == cells and rows > 4:
         yield "yolov8", "nearly sure", f"{values} columns are the cells of strides 8, 16, 32, with {_number(rows - 4)}"
-    if values == 6 and 0 < rows <= 1000:
+    if values == 6 + 3 * _POSE_POINTS and 0 < rows <= _MOST_FINAL:
+        yield "yolo26-pose", "likely", f"{rows} rows of {values} values: final boxes with {_POSE_POINTS} points"
+    if values == 6 and 0 < rows <= _MOST_FINAL:
         yield "yolov10", "likely", f"{rows} rows of six values: final boxes with score and class"
     cells = picture.grid(8, 16, 32, 64, up=True)
     if cells and rows == cells and values > 32:
@@ -421,5 +434,5 @@ def _is_photograph(picture: _Picture) -> bool:
 
 
 _RULES: tuple[Callable[[ModelFacts, _Picture], _Found], ...] = (  # a name says more than a shape
-    _ultralytics, _yolo, _text_maps, _direction, _maps, _several, _classes,
+    _yolo, _text_maps, _direction, _maps, _several, _classes,
 )  # fmt: skip

@@ -27,6 +27,10 @@ CASES = [
     (facts(640, (1, 300, 6)), "yolov10"),
     (facts(640, (1, 300, 6), author="Ultralytics", task="detect"), "yolov10"),
     (facts(640, (1, "a", "n"), author="Ultralytics", task="detect"), "yolov8"),
+    (facts(640, (1, 300, 57)), "yolo26-pose"),
+    (facts(640, (1, 300, 57), author="Ultralytics", task="pose"), "yolo26-pose"),
+    (facts(640, (1, 56, 8400), author="Ultralytics", task="pose"), "yolov8-pose"),
+    (facts(224, (1, 1000), author="Ultralytics", task="classify"), "yolov8-cls"),
     (facts(416, (1, 3549, 85)), "yolox"),
     (facts(352, (1, 85, 22, 22)), "fastestdet"),
     (facts(416, (1, 3598, 112)), "nanodet"),
@@ -56,6 +60,14 @@ def test_the_first_suggestion(model: ModelFacts, recipe: str) -> None:
     first = suggest(model)[0]
     assert first.recipe == recipe, first
     assert first.why
+
+
+@pytest.mark.parametrize(
+    ("task", "outputs"), [("obb", [(1, 20, 21504)]), ("segment", [(1, 116, 8400), (1, 32, 160, 160)])]
+)
+def test_a_noted_task_that_no_recipe_is_for_is_not_taken_for_another(task: str, outputs: list[tuple]) -> None:
+    """The output of a detector of turned boxes looks like that of one with a class more."""
+    assert suggest(facts(1024, *outputs, author="Ultralytics", task=task)) == ()
 
 
 def test_what_must_be_changed_for_the_model_is_said() -> None:

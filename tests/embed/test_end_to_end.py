@@ -12,7 +12,7 @@ import onnx
 import onnx.parser
 import pytest
 from bare_device import BareDevice
-from shape_data import draw, write_pictures, write_yolo_detector
+from shape_data import draw, write_detector, write_pictures, write_yolo_detector
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.execution.store import Store
@@ -52,6 +52,12 @@ score = 0.5
 iou = 0.3
 [task.parameters]
 points = 1
+""",
+    "peaks": """kind = "object-detection"
+decoder = "center-points"
+classes = ["thing"]
+[task.settings]
+score = 0.5
 """,
     "mask": """kind = "semantic-segmentation"
 classes = ["ground", "shape"]
@@ -95,7 +101,8 @@ class Built:
 def settings(root: Path, kind: str, **changes: Any) -> BuildSettings:
     (root / "own.toml").write_text(PICTURES + TASKS[kind])
     model = root / "net.onnx"
-    made = write_segmenter(model) if kind == "mask" else write_yolo_detector(model, points=kind == "points")
+    writers = {"mask": write_segmenter, "peaks": write_detector}
+    made = writers[kind](model) if kind in writers else write_yolo_detector(model, points=kind == "points")
     known: dict[str, Any] = dict(  # noqa: C408
         model=str(made), targets=TARGETS, precisions=("int8",), data=str(root / "data"),
         recipe=str(root / "own.toml"), samples=4, out=str(root / "out"), min_sqnr=-200, benchmark=False, method="plain",

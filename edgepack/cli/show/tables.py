@@ -114,7 +114,7 @@ def show_suggestions(
 ) -> None:
     """Print suggested recipes, the surest first, with what of them must be changed, and what to do next."""
     if not found:
-        console.print("no recipe is suggested: the model takes no pictures, sounds, texts or rows of a known kind")
+        console.print("no recipe is suggested: none is for a model that takes and gives what this one does")
         console.remark("give arrays (--data FILE.npz or FILE.py:FUNCTION), or begin a recipe with edgepack recipes new")
         return
     table = make_table("recipe", "sure", "reason", "change")
