@@ -105,6 +105,7 @@ def write_recipe(
     *,
     force: bool = False,
     changes: Mapping[str, str] | None = None,
+    parameters: Mapping[str, str] | None = None,
     classes: tuple[str, ...] = (),
     unnamed: int = 0,
     size: Size | None = None,
@@ -112,7 +113,7 @@ def write_recipe(
     """Write a copy of the recipe ``like`` to ``path``, to be edited. Raises ``ConfigError``.
 
     ``changes`` are new values, as TOML has them, of keys of its preprocessing, empty for a key that goes;
-    ``classes`` replace those of its task,
+    ``parameters`` those of its decoder; ``classes`` replace those of its task,
     which are left out for a model that has ``unnamed`` others. ``size`` is that of the pictures (height, width).
     """
     if path.suffix != ".toml":
@@ -127,7 +128,8 @@ def write_recipe(
     source = Path(like) if Path(like).suffix == ".toml" else resources.calibration_folder() / f"{like}.toml"
     lines = read_regular(source, documents.TOML_LIMIT_BYTES).decode("utf-8").splitlines()
     named = [line for line in lines if not line.startswith("name =")]  # a recipe is named like its file
-    named = _changed(named, changes or {})
+    named = _changed(named, "[preprocessing]", changes or {})
+    named = _changed(named, "[task.parameters]", parameters or {})
     if classes or unnamed:
         named = [line for line in named if _key(line) != "classes"]
         own = f"classes = {json.dumps(classes, ensure_ascii=False)}"
@@ -137,11 +139,11 @@ def write_recipe(
     write_text(path, "\n".join([head, *named]) + "\n")
 
 
-def _changed(lines: list[str], changes: Mapping[str, str]) -> list[str]:
-    """Return the lines of a recipe with other values of keys of its preprocessing, which are added where they lack."""
+def _changed(lines: list[str], part: str, changes: Mapping[str, str]) -> list[str]:
+    """Return the lines of a recipe with other values of keys of one part, which are added where they lack."""
     if not changes:
         return lines
-    begin = lines.index("[preprocessing]") + 1
+    begin = lines.index(part) + 1
     end = next((i for i in range(begin, len(lines)) if lines[i].startswith("[")), len(lines))
     kept = [line for line in lines[begin:end] if _key(line) not in changes]
     new = [f"{key} = {value}" for key, value in changes.items() if value]

@@ -39,7 +39,8 @@ class ModelFacts:
 class Suggestion:
     """A recipe with why it fits and how sure that is.
 
-    ``changes`` are the values, as TOML has them, that keys of its preprocessing must have for this model. ``classes``
+    ``changes`` are the values, as TOML has them, that keys of its preprocessing must have for this model, and
+    ``parameters`` those of its decoder. ``classes``
     are the model's own where its exporter noted them; ``unnamed`` is how many it has where nothing names them and the
     recipe names another number, else 0. ``proposed`` is the size (height, width) that was chosen for a model of any.
     """
@@ -51,11 +52,13 @@ class Suggestion:
     classes: tuple[str, ...] = ()
     unnamed: int = 0
     proposed: tuple[int, int] | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def change(self) -> str | None:
         """What must be changed, in words; None where the recipe fits as it is."""
-        words = [f"{key} = {value}" if value else f"no {key}" for key, value in self.changes.items()]
+        keys = {**self.changes, **self.parameters}
+        words = [f"{key} = {value}" if value else f"no {key}" for key, value in keys.items()]
         if self.classes:
             words.append(f"its {_number(len(self.classes))}")
         if self.unnamed:
@@ -105,7 +108,10 @@ def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
     for recipe, sure, why in _of_pictures(facts, picture, alone=not found) if picture is not None else ():
         assert picture is not None, "else there are none"
         if recipe in known and recipe not in found:
-            made = Suggestion(recipe, _with_name(recipe, facts, sure), why, _changes(recipe, picture))
+            made = Suggestion(
+                recipe, _with_name(recipe, facts, sure), why, _changes(recipe, picture),
+                parameters=_parameters(recipe, facts),
+            )  # fmt: skip
             found[recipe] = _with_classes(made, facts)
     return tuple(sorted(found.values(), key=lambda one: _ORDER.index(one.sure)))
 
@@ -155,6 +161,22 @@ def _sides(shape: Shape) -> tuple[int, int] | None:
     if len(shape) != 4:
         return None
     return _SIDES_NCHW if shape[1] in (1, 3) else _SIDES_NHWC if shape[3] in (1, 3) else None
+
+
+def _noted_points(facts: ModelFacts) -> tuple[int, int]:
+    """Return how many points a thing has and values of each, as Ultralytics noted, else those of people."""
+    found = _literal(facts.notes.get("kpt_shape", ""), _MOST_SIZE)
+    if not isinstance(found, list | tuple) or len(found) != 2 or not all(type(n) is int and n > 0 for n in found):
+        return _POSE_POINTS, 3
+    return found[0], found[1]
+
+
+def _parameters(recipe: str, facts: ModelFacts) -> dict[str, str]:
+    """Return what parameters of a decoder of points must be for the model's points; nothing where they fit."""
+    if recipe not in ("yolov8-pose", "yolo26-pose"):
+        return {}
+    usual, own = ("points", "point_values"), _noted_points(facts)
+    return {key: str(n) for key, n, fits in zip(usual, own, (_POSE_POINTS, 3), strict=True) if n != fits}
 
 
 def _noted_size(notes: Mapping[str, str]) -> tuple[int, int]:
@@ -273,14 +295,15 @@ def _ultralytics(facts: ModelFacts) -> _Found:
     """What Ultralytics' exporter notes: the task in a word. Of one that no recipe is for, nothing."""
     task, out = facts.notes.get("task", ""), _single(facts, 3)
     why = f"Ultralytics' exporter notes the task {task!r}"
-    final = out is not None and out[0] <= _MOST_FINAL
+    values = out[1] if out is not None and out[0] <= _MOST_FINAL else 0
+    points, each = _noted_points(facts)
     if task == "classify":
         yield "yolov8-cls", "nearly sure", why
-    elif task == "pose" and final and out is not None and out[1] == 6 + 3 * _POSE_POINTS:
+    elif task == "pose" and each == 3 and values == 6 + 3 * points:
         yield "yolo26-pose", "nearly sure", f"{why}, and the output has final boxes"
     elif task == "pose":
         yield "yolov8-pose", "nearly sure", why
-    elif task == "detect" and final and out is not None and out[1] == 6:
+    elif task == "detect" and values == 6:
         yield "yolov10", "nearly sure", f"{why}, and the output has final boxes"
     elif task == "detect":
         yield "yolov8", "nearly sure", why

@@ -102,5 +102,6 @@ def write_suggested(out: Path, found: tuple[Suggestion, ...], *, force: bool = F
         raise ConfigError("no recipe is suggested for the model", hint="begin one with 'edgepack recipes new'")
     first = found[0]
     write_recipe(
-        out, first.recipe, force=force, changes=first.changes, classes=first.classes, unnamed=first.unnamed
+        out, first.recipe, force=force, changes=first.changes, parameters=first.parameters, classes=first.classes,
+        unnamed=first.unnamed,
     )  # fmt: skip

@@ -62,6 +62,23 @@ def test_the_first_suggestion(model: ModelFacts, recipe: str) -> None:
     assert first.why
 
 
+def test_points_are_as_many_as_the_exporter_noted(tmp_path: Path) -> None:
+    hands = facts(640, (1, 4 + 1 + 42, 8400), author="Ultralytics", task="pose", kpt_shape="[21, 2]")
+    hands = replace(hands, notes={**hands.notes, "names": "{0: 'hand'}"})
+    (found,) = suggest(hands)
+    assert found.change == "points = 21, point_values = 2, its 1 class"
+    write_recipe(tmp_path / "own.toml", found.recipe, parameters=found.parameters, classes=found.classes)
+    task = load_recipe(str(tmp_path / "own.toml")).task
+    assert task is not None
+    assert (task.parameters, task.classes) == ({"points": 21, "point_values": 2}, ("hand",))
+    (people,) = suggest(facts(640, (1, 56, 8400), author="Ultralytics", task="pose", kpt_shape="[17, 3]"))
+    assert people.change is None
+    (final,) = suggest(facts(640, (1, 300, 6 + 63), author="Ultralytics", task="pose", kpt_shape="[21, 3]"))
+    assert (final.recipe, final.change) == ("yolo26-pose", "points = 21")
+    (odd,) = suggest(facts(640, (1, 56, 8400), author="Ultralytics", task="pose", kpt_shape="['17\\n[x]', 3]"))
+    assert odd.change is None
+
+
 @pytest.mark.parametrize(
     ("task", "outputs"), [("obb", [(1, 20, 21504)]), ("segment", [(1, 116, 8400), (1, 32, 160, 160)])]
 )
