@@ -60,7 +60,7 @@ def _put_classes(made: Operators, wished: Wished) -> Answered:
     elif activation == "sigmoid":
         flat = made.make("Sigmoid", [flat])
     top = min(settings.top, count)
-    values, numbers = made.highest(flat, 1, top)
+    values, numbers = made.highest(flat, top, count)
     made.output(values, "scores", "float32", [1, top])
     made.output(numbers, "classes", "int32", [1, top])
     chosen = {**wished.task.settings, "activation": "none", "final": True}

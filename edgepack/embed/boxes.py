@@ -68,36 +68,37 @@ def _suppress(made: Operators, found: Decoded, settings: Settings, *, final: boo
 
     Of m rows the first ``count`` are boxes, the others are zeros. Each candidate counts for its best class alone.
     """
-    best = made.squeeze(made.highest(found.scores, 2, 1)[0], 2)
+    best = made.greatest(found.scores, 2)
     number = found.numbers  # where there are none: OpenVINO's TopK takes any of equal classes, ArgMax the first
     number = number or made.make("ArgMax", [found.scores], axis=2, keepdims=0)
     sure = made.make("Greater", [best, made.const(settings.score)])
     live = made.make("Where", [sure, best, made.const(0.0)])
     looked_at = min(found.count, settings.candidates)
     rows: _Rows = (live, found.corners, number, *([found.points] if found.points else []))
+    size = found.count
     if not final and settings.iou < 1:  # from 1 on no two boxes overlap by more
-        rows = _candidates(made, rows, looked_at) if looked_at < found.count else rows
+        rows, size = _candidates(made, rows, looked_at, size) if looked_at < size else rows, looked_at
         rows = (made.make("Mul", [rows[0], _mask(made, rows, found.classes, settings)]), *rows[1:])
     most = min(looked_at, settings.most)
-    _put_rows(made, _best_of(made, rows, most), most, found.each)
+    _put_rows(made, _best_of(made, rows, most, size), most, found.each)
 
 
 # scores [1, k], corners [1, k, 4], numbers of classes [1, k], and points [1, k, values] where there are any
 _Rows: TypeAlias = tuple[str, ...]
 
 
-def _best_of(made: Operators, rows: _Rows, count: int) -> _Rows:
-    values, order = made.highest(rows[0], 1, count)
+def _best_of(made: Operators, rows: _Rows, count: int, size: int) -> _Rows:
+    values, order = made.highest(rows[0], count, size)
     order = made.squeeze(order, 0)
     return values, *(made.make("Gather", [name, order], axis=1) for name in rows[1:])
 
 
-def _candidates(made: Operators, rows: _Rows, count: int) -> _Rows:
+def _candidates(made: Operators, rows: _Rows, count: int, size: int) -> _Rows:
     """Return the best ``count`` rows in the model's order, which decides between equal scores in a suppression.
 
     OpenVINO's TopK (2026.4) gives equal values in any order, and int8 gives equal scores all the time.
     """
-    order = made.squeeze(made.highest(rows[0], 1, count)[1], 0)
+    order = made.squeeze(made.highest(rows[0], count, size)[1], 0)
     order = made.make_several("TopK", [order, made.const([count], "int64")], 2, axis=0, largest=0)[0]
     return tuple(made.make("Gather", [name, order], axis=1) for name in rows)
 

@@ -109,7 +109,7 @@ def embed(
     """Put ``parts`` into the graph of a model, which may be quantized or cast, and return it.
 
     ``made`` is how its input is made now, ``golden`` its golden vectors (the sizes of its outputs, and whether scores
-    are probabilities), ``suppresses`` whether its engine has NonMaxSuppression, ``integers``
+    are probabilities), ``suppresses`` whether its engine has NonMaxSuppression and TopK, ``integers``
     how its int8 layers take bytes as they are. What a graph answers, it answers for
     one picture: the batch becomes 1 with postprocessing. Raises ``ConfigError``.
     """
@@ -117,7 +117,7 @@ def embed(
         raise ConfigError("--embed needs to know how pictures become inputs", hint="add --recipe")
     if len(model.inputs) != 1:
         raise ConfigError(f"--embed: the model has {len(model.inputs)} inputs", hint="it is for models of pictures")
-    proto, written = operators.begin(read_proto(model))
+    proto, written = operators.begin(read_proto(model), sorts=suppresses)
     done: dict[Part, str] = {}
     if "postprocessing" in parts:
         vectors = read_golden(golden)

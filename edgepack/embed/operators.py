@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.errors import ConfigError
 from edgepack.graph import passes
 from edgepack.graph.clean.view import View
 from edgepack.graph.walk import all_graphs
@@ -18,13 +19,20 @@ if TYPE_CHECKING:
 
 # Squeeze, Unsqueeze and ReduceSum take their axes as an input from it on: https://onnx.ai/onnx/operators/
 OPSET = 13
+_AXES_ARE_INPUTS = 18  # of ReduceMax
+_FLOAT = 1  # TensorProto.FLOAT of onnx.proto
+_MOST_COMPARED = 1024  # values, each with all others
 
 
 @dataclass(frozen=True)
 class Operators:
-    """Appends nodes to a graph; tensors are named by their names."""
+    """Appends nodes to a graph; tensors are named by their names.
+
+    ``sorts`` says whether the engine has TopK; without it a few values are put in order by comparing each with all.
+    """
 
     view: View
+    sorts: bool = True
 
     def const(self, values: Any, dtype: str = "float32") -> str:
         """Return the name of a new constant."""
@@ -56,10 +64,42 @@ class Operators:
         """Return a tensor with one more axis of size 1."""
         return self.make("Unsqueeze", [name, self.const([axis], "int64")])
 
-    def highest(self, name: str, axis: int, count: int) -> tuple[str, str]:
-        """Return the highest values along an axis, best first, and their indices; of equal ones the lower first."""
-        values, indices = self.make_several("TopK", [name, self.const([count], "int64")], 2, axis=axis)
+    def highest(self, name: str, count: int, size: int) -> tuple[str, str]:
+        """Return the highest of values [1, ``size``], best first, and their indices; of equal ones the lower first.
+
+        Raises ``ConfigError`` where the engine has no TopK and they are too many to compare.
+        """
+        if not self.sorts:
+            return self._compared(name, count, size)
+        values, indices = self.make_several("TopK", [name, self.const([count], "int64")], 2, axis=1)
         return values, indices
+
+    def _compared(self, name: str, count: int, size: int) -> tuple[str, str]:
+        """Return what ``highest`` does, by ranks: how many values are higher, or equal and before."""
+        if size > _MOST_COMPARED:
+            raise ConfigError(
+                f"--embed postprocessing: the engine has no operator that sorts, and the best {count} of {size} values "
+                f"are too many to compare (at most {_MOST_COMPARED})",
+                hint="leave postprocessing out for this target",
+            )
+        own, other = self.unsqueeze(name, 2), self.unsqueeze(name, 1)
+        places = np.arange(size)
+        before = self.make("Less", [self.const(places[None, :], "int64"), self.const(places[:, None], "int64")])
+        tied = self.make("And", [self.make("Equal", [other, own]), before])
+        ahead = self.make("Or", [self.make("Greater", [other, own]), tied])
+        counted = self.make("Cast", [ahead], to=_FLOAT)
+        ranks = self.make("ReduceSum", [counted, self.const([2], "int64")], keepdims=0)
+        wanted = self.const(np.arange(count)[:, None])
+        chosen = self.make("Cast", [self.make("Equal", [self.unsqueeze(ranks, 1), wanted])], to=_FLOAT)
+        indices = self.make("ArgMax", [chosen], axis=2, keepdims=0)
+        flat = self.make("Gather", [name, self.make("Reshape", [indices, self.const([count], "int64")])], axis=1)
+        return flat, indices
+
+    def greatest(self, name: str, axis: int) -> str:
+        """Return the highest value along an axis, which is then gone."""
+        if self.view.opset < _AXES_ARE_INPUTS:
+            return self.make("ReduceMax", [name], axes=[axis], keepdims=0)
+        return self.make("ReduceMax", [name, self.const([axis], "int64")], keepdims=0)
 
     def output(self, name: str, wish: str, dtype: str, shape: Sequence[int | str]) -> None:
         """Make a tensor an output under a name of its own; a tensor of the model that has it gets another."""
@@ -83,12 +123,12 @@ class Operators:
         return new
 
 
-def begin(proto: Any) -> tuple[Any, Operators]:
+def begin(proto: Any, *, sorts: bool = True) -> tuple[Any, Operators]:
     """Return a graph of a known opset, with constants as initializers, and what appends operators to it."""
     opset = next((item.version for item in proto.opset_import if item.domain in ("", "ai.onnx")), OPSET)
     proto = passes.raise_opset(proto, OPSET) if opset < OPSET else proto
     passes.constants_to_initializers(proto)
-    return proto, Operators(View(proto))
+    return proto, Operators(View(proto), sorts)
 
 
 def close(proto: Any) -> None:

@@ -37,12 +37,13 @@ def answered_all(
     suppresses: bool = True,
     probabilities: bool = False,
     whole: bool = False,
+    sorts: bool = True,
     run=run_model,
 ):
     nodes = [helper.make_node("Identity", [f"raw_{name}"], [name]) for name in arrays]
     shapes = {name: array.shape for name, array in arrays.items()}
     inputs = [value(f"raw_{name}", list(shape)) for name, shape in shapes.items()]
-    proto, made = begin(model(nodes, inputs, [value(name, list(shape)) for name, shape in shapes.items()]))
+    proto, made = begin(model(nodes, inputs, [value(name, list(shape)) for name, shape in shapes.items()]), sorts=sorts)
     found = put_answers(made, Wished(task, shapes, FRAME, suppresses, probabilities, whole))
     close(proto)
     saved = save_proto(proto, folder)
@@ -92,6 +93,21 @@ def test_the_graph_chooses_the_same_classes(tmp_path: Path, activation: str) -> 
     found, expected, _ = answered(task, scores, tmp_path)
     assert (found.numbers, found.names) == (expected.numbers, expected.names)
     assert found.scores == pytest.approx(expected.scores, rel=1e-5)
+
+
+@pytest.mark.parametrize("top", [1, 5, 9])
+def test_without_an_operator_that_sorts_the_classes_are_the_same(tmp_path: Path, top: int) -> None:
+    """Of equal scores the first class comes first, as TopK has it."""
+    scores = np.array([[0.1, 0.3, 0.3, 0.0, 0.05, 0.3, 0.1, 0.2, 0.0]], np.float32)
+    task = Task("image-classification", settings={"top": top, "activation": "none"})
+    found, _, outputs = answered(task, scores, tmp_path, sorts=False)
+    assert found.numbers == (1, 2, 5, 7, 0, 6, 4, 3, 8)[:top]
+    assert outputs["scores"][0].tolist() == np.sort(scores[0])[::-1][:top].tolist()
+
+
+def test_too_many_values_to_compare_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the best 5 of 1025 values are too many to compare"):
+        answered(Task("image-classification"), np.zeros((1, 1025), np.float32), tmp_path, sorts=False)
 
 
 def test_probabilities_get_no_second_softmax(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def center_points(made: Operators, raw: Raw) -> Decoded:
     cells = height * width
     flat = made.make("Reshape", [alone, made.const([1, classes * cells], "int64")])
     count = min(raw.most, classes * cells)
-    scores, place = made.highest(flat, 1, count)
+    scores, place = made.highest(flat, count, classes * cells)
     place = made.squeeze(place, 0)
     number = made.make("Div", [place, made.const(cells, "int64")])
     cell = made.make("Sub", [place, made.make("Mul", [number, made.const(cells, "int64")])])
