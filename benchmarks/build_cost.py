@@ -153,7 +153,7 @@ def corrections(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
                     f"{', '.join(last['kept'])}; {last['sha256'][:8]}{'' if same else ' AND OTHERS'}, n={len(costs)}"
                     f"{'' if ok else '   BEYOND ITS BOUND'}"
                 )
-                rows.append({"part": "corrections", "model": name, "engine": engine, "checkout": place(checkout),
+                rows.append({"part": "corrections", "model": name, "engine": engine, "checkout": place(checkout).strip(),
                              "cpu_s": costs, "ok": ok, **last})  # fmt: skip
             say_ratio(checkouts, runs)
     return rows
@@ -172,10 +172,15 @@ def stages(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
             }
             for stage, values in sorted(by_stage.items(), key=lambda item: -statistics.median(item[1])):
                 say(f"    {stage:<14} {found[0].found['counts'].get(stage, 0):>3} x {seconds(values)}")
-            rows.append({"part": "stages", "model": name, "checkout": place(checkout), "cpu_s": costs,
+            rows.append({"part": "stages", "model": name, "checkout": place(checkout).strip(), "cpu_s": costs,
                          "stages": by_stage, "bundles": found[-1].found["bundles"]})  # fmt: skip
-        same = len({json.dumps(one.found["bundles"], sort_keys=True) for found in runs.values() for one in found}) == 1
-        say(f"    {'the same bundles each time' if same else 'NOT the same bundles each time'}")
+        for checkout, found in runs.items():
+            if len(found) > 1:
+                same = len({json.dumps(one.found["bundles"], sort_keys=True) for one in found}) == 1
+                say(
+                    f"    {place(checkout)}{'the same' if same else 'NOT the same'} bundles in each of {len(found)} builds"
+                )
+                rows.append({"part": "stages", "model": name, "checkout": place(checkout).strip(), "ok": same})
         say_ratio(checkouts, runs)
     return rows
 
@@ -214,13 +219,15 @@ def again(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
                 f"{name:<11} {len(words.targets)} targets, nothing changed, beyond importing: {place(str(checkout))}"
                 f"{seconds(beyond)}, n={len(beyond)}{'' if ok else '   BEYOND ITS BOUND'}"
             )
-            rows.append({"part": "again", "model": name, "checkout": place(str(checkout)), "cpu_s": beyond, "ok": ok})
+            rows.append(
+                {"part": "again", "model": name, "checkout": place(str(checkout)).strip(), "cpu_s": beyond, "ok": ok}
+            )
     return rows
 
 
 def place(checkout: str) -> str:
     """Return what a checkout is called."""
-    return "here" if checkout == str(ROOT) else "beside"
+    return "here   " if checkout == str(ROOT) else "beside "
 
 
 def say_ratio(checkouts: list[Path], runs: dict[str, list[Run]]) -> None:
