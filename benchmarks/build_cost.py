@@ -149,11 +149,11 @@ def corrections(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
                 bound = LITE0_S if name == "lite0" and checkout == str(ROOT) else None
                 ok = same and (bound is None or statistics.median(costs) <= bound)
                 say(
-                    f"{name:<11} {engine:<12} {place(checkout)}{seconds(costs)}, {last['sqnr_db']:.2f} dB, kept: "
+                    f"{name:<11} {engine:<12} {place(checkout):<6} {seconds(costs)}, {last['sqnr_db']:.2f} dB, kept: "
                     f"{', '.join(last['kept'])}; {last['sha256'][:8]}{'' if same else ' AND OTHERS'}, n={len(costs)}"
                     f"{'' if ok else '   BEYOND ITS BOUND'}"
                 )
-                rows.append({"part": "corrections", "model": name, "engine": engine, "checkout": place(checkout).strip(),
+                rows.append({"part": "corrections", "model": name, "engine": engine, "checkout": place(checkout),
                              "cpu_s": costs, "ok": ok, **last})  # fmt: skip
             say_ratio(checkouts, runs)
     return rows
@@ -166,21 +166,22 @@ def stages(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
         runs = in_turn(words, checkouts, "build", folder, ",".join(words.targets))
         for checkout, found in runs.items():
             costs = [one.cpu_s for one in found]
-            say(f"{name:<11} build of {len(words.targets)} targets, {place(checkout)}{seconds(costs)}, n={len(costs)}")
+            say(
+                f"{name:<11} build of {len(words.targets)} targets, {place(checkout):<6} {seconds(costs)}, n={len(costs)}"
+            )
             by_stage = {
                 stage: [one.found["stages"].get(stage, 0.0) for one in found] for stage in found[0].found["stages"]
             }
             for stage, values in sorted(by_stage.items(), key=lambda item: -statistics.median(item[1])):
                 say(f"    {stage:<14} {found[0].found['counts'].get(stage, 0):>3} x {seconds(values)}")
-            rows.append({"part": "stages", "model": name, "checkout": place(checkout).strip(), "cpu_s": costs,
+            rows.append({"part": "stages", "model": name, "checkout": place(checkout), "cpu_s": costs,
                          "stages": by_stage, "bundles": found[-1].found["bundles"]})  # fmt: skip
         for checkout, found in runs.items():
             if len(found) > 1:
                 same = len({json.dumps(one.found["bundles"], sort_keys=True) for one in found}) == 1
-                say(
-                    f"    {place(checkout)}{'the same' if same else 'NOT the same'} bundles in each of {len(found)} builds"
-                )
-                rows.append({"part": "stages", "model": name, "checkout": place(checkout).strip(), "ok": same})
+                words_of = "the same" if same else "NOT the same"
+                say(f"    {place(checkout)}: {words_of} bundles in each of {len(found)} builds")
+                rows.append({"part": "stages", "model": name, "checkout": place(checkout), "ok": same})
         say_ratio(checkouts, runs)
     return rows
 
@@ -216,18 +217,16 @@ def again(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
             beyond = [run(words, checkout, *arguments).found["beyond_s"] for _ in range(max(words.rounds, 5))]
             ok = statistics.median(beyond) <= AGAIN_S
             say(
-                f"{name:<11} {len(words.targets)} targets, nothing changed, beyond importing: {place(str(checkout))}"
+                f"{name:<11} {len(words.targets)} targets, nothing changed, beyond importing: {place(str(checkout)):<6} "
                 f"{seconds(beyond)}, n={len(beyond)}{'' if ok else '   BEYOND ITS BOUND'}"
             )
-            rows.append(
-                {"part": "again", "model": name, "checkout": place(str(checkout)).strip(), "cpu_s": beyond, "ok": ok}
-            )
+            rows.append({"part": "again", "model": name, "checkout": place(str(checkout)), "cpu_s": beyond, "ok": ok})
     return rows
 
 
 def place(checkout: str) -> str:
     """Return what a checkout is called."""
-    return "here   " if checkout == str(ROOT) else "beside "
+    return "here" if checkout == str(ROOT) else "beside"
 
 
 def say_ratio(checkouts: list[Path], runs: dict[str, list[Run]]) -> None:
