@@ -167,7 +167,7 @@ def stages(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
         for checkout, found in runs.items():
             costs = [one.cpu_s for one in found]
             say(
-                f"{name:<11} build of {len(words.targets)} targets, {place(checkout):<6} {seconds(costs)}, n={len(costs)}"
+                f"{name:<11} build of {len(words.targets)} targets {place(checkout):<6} {seconds(costs)} n={len(costs)}"
             )
             by_stage = {
                 stage: [one.found["stages"].get(stage, 0.0) for one in found] for stage in found[0].found["stages"]
@@ -217,7 +217,7 @@ def again(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
             beyond = [run(words, checkout, *arguments).found["beyond_s"] for _ in range(max(words.rounds, 5))]
             ok = statistics.median(beyond) <= AGAIN_S
             say(
-                f"{name:<11} {len(words.targets)} targets, nothing changed, beyond importing: {place(str(checkout)):<6} "
+                f"{name:<11} {len(words.targets)} targets, no change, beyond importing: {place(str(checkout)):<6} "
                 f"{seconds(beyond)}, n={len(beyond)}{'' if ok else '   BEYOND ITS BOUND'}"
             )
             rows.append({"part": "again", "model": name, "checkout": place(str(checkout)), "cpu_s": beyond, "ok": ok})
