@@ -397,8 +397,9 @@ def _emit_plan(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:
     factor = factor.reshape(along) if factor.ndim else factor
     result = relax.op.multiply(value, relax.const(factor))
     for name, bound in plan.bounds:
-        limit = relax.const(np.asarray(np.float32(bound) / scale, np.float32))
-        result = getattr(relax.op, name)(builder.emit(result), limit)
+        limit = np.asarray(np.float32(bound) / scale, np.float32)
+        if plan.output is None or _binds(name, limit, plan.output):
+            result = getattr(relax.op, name)(builder.emit(result), relax.const(limit))
     if plan.output is None:
         return result
     attrs = plan.output.attrs
@@ -406,6 +407,13 @@ def _emit_plan(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:
     return relax.op.quantize(
         builder.emit(result), relax.const(np.float32(1)), zero, int(attrs.axis), str(attrs.out_dtype)
     )
+
+
+def _binds(name: str, limit: Array, output: Any) -> bool:
+    """Say whether a bound, rounded, lies within the range of the quantized type, whose own bounds hold anyway."""
+    ends = np.iinfo(str(output.attrs.out_dtype))
+    rounded = float(np.rint(limit)) + int(np.asarray(constant(output.args[2])))
+    return rounded > ends.min if name == "maximum" else rounded < ends.max
 
 
 def _convolution(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen import amx, approximations, compute, extremes, intrinsics, winograd
+from edgepack.engines.tvm.codegen import amx, approximations, compute, extremes, intrinsics, rounding, winograd
 from edgepack.engines.tvm.codegen import tile as blocking
 from edgepack.engines.tvm.codegen.relax_util import constant, shape_of
 from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
@@ -46,6 +46,7 @@ def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str
         "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, maker),
         "relax.matmul": lambda builder, call: _matmul(builder, call, maker),
         "relax.nn.pad": _pad,
+        "relax.quantize": lambda builder, call: rounding.quantize(builder, call, machine),
         "relax.nn.softmax": _softmax,
         "relax.nn.layer_norm": _layer_norm,
         **extremes.RULES,

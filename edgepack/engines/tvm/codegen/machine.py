@@ -90,6 +90,11 @@ class Machine:
         return self.has("avx2", "fma")
 
     @property
+    def has_fma(self) -> bool:
+        """Products and sums that are rounded once, as one instruction."""
+        return self.arch == "aarch64" or self.has("fma") or self.has("v")
+
+    @property
     def has_avx512(self) -> bool:
         """512-bit instructions with byte and word elements."""
         return self.has("avx512f", "avx512bw", "avx512vl", "avx512dq")
