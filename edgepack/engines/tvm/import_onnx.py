@@ -40,6 +40,9 @@ _EXPANDED_LATE = frozenset({"ConvInteger"})
 _MOST_TURNS = 4
 # Tried with TVM 0.27: buffers used before their definition, and no such intrinsic.
 _NOT_COMPILED = ("NonMaxSuppression", "Cosh")
+# Compiled into calls of functions that the runtime libraries of the package do not have: tvm.contrib.sort.topk,
+# relax.run.nonzero and relax.run.unique (tried with TVM 0.27).
+_NOT_RUN = ("TopK", "NonZero", "Unique")
 _TRANSFORMATION = "coordinate_transformation_mode"
 _TRANSFORMATIONS = (
     *("half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners", "tf_half_pixel_for_nn"),
@@ -255,6 +258,8 @@ def _missing(proto: onnx.ModelProto, shapes: Shapes) -> list[Diagnostic]:
             found.append(Diagnostic("error", f"TVM has no {reason or title}", where, _HINT))
         elif reason := _not_compiled(node):
             found.append(Diagnostic("error", f"TVM does not compile {reason}", where, _HINT))
+        elif node.op_type in _NOT_RUN:
+            found.append(Diagnostic("error", f"TVM's runtime library has no {node.op_type}", where, _HINT))
         elif reason := fractional_scales(node, shapes, constants):
             found.append(Diagnostic("error", f"TVM does not compute as ONNX does {reason}", where, resizes.HINT))
     return found

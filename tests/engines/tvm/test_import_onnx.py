@@ -347,6 +347,12 @@ def with_indices() -> onnx.ModelProto:
     return make([node], [("x", FLOAT, [1, 2, 4, 6])], outputs)
 
 
+def sorting() -> onnx.ModelProto:
+    node = helper.make_node("TopK", ["x", "k"], ["y", "i"], "best")
+    outputs = [("y", FLOAT, [1, 4]), ("i", INT64, [1, 4])]
+    return make([node], [("x", FLOAT, [1, 30])], outputs, {"k": np.array([4])})
+
+
 def computed_padding() -> onnx.ModelProto:
     nodes = [helper.make_node("Relu", ["x"], ["r"], "relu"), helper.make_node("Pad", ["r", "p"], ["y"], "pad")]
     return make(nodes, [("x", FLOAT, [2, 5]), ("p", INT64, [4])], [("y", FLOAT, ["a", "b"])])
@@ -357,6 +363,7 @@ def computed_padding() -> onnx.ModelProto:
     [
         (suppression, "suppress", "TVM does not compile NonMaxSuppression"),
         (with_indices, "pool", "TVM does not compile MaxPool with its output of indices"),
+        (sorting, "best", "TVM's runtime library has no TopK"),
         (computed_padding, "pad", "TVM refuses Pad: Dynamic pads are not supported"),
     ],
 )
