@@ -36,8 +36,8 @@ def refuse_unguarded(path: Path) -> None:
         child.call(_load, path, limit_s=_LIMIT_S, limit_option="a faster machine")
     except ChildError as error:
         raise CompileError(
-            f"ONNX Runtime ends the process that loads {path.name}: its optimizer does not take int8 tensors that "
-            "branches or loops capture",
+            f"ONNX Runtime ends the process that loads {path.name} ({error.message}): its optimizer does not take int8 "
+            "tensors that branches or loops capture",
             hint="build the bundle again with this edgepack, or load it without optimizations",
         ) from error
 
