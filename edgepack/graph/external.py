@@ -36,7 +36,7 @@ def external_files(proto: onnx.ModelProto, folder: Path, own: str = "") -> tuple
     """
     tensors = [tensor for tensor in all_tensors(proto) if is_external(tensor)]
     places = [(tensor, find_place(tensor)) for tensor in tensors]
-    for location in sorted({place.location for _, place in places}):
+    for location in sorted({place.location for _, place in places} - {own}):  # the user named that one, link or not
         _check_location(location, folder)
     sizes = {location: _size_bytes(folder / location) for location in {place.location for _, place in places}}
     for tensor, place in places:

@@ -66,7 +66,7 @@ def read_proto(model: OnnxModel, *, weights: bool = True) -> onnx.ModelProto:
         return _parse_skeleton(model.path)
     # Filled tensor by tensor, so that the weights are held once.
     proto = _parse_skeleton(model.path)
-    external.external_files(proto, model.path.parent)
+    external.external_files(proto, model.path.parent, own=model.path.name)
     for tensor in all_tensors(proto):
         if is_external(tensor):
             _inline(tensor, model.path.parent)

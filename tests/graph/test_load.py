@@ -143,6 +143,17 @@ def test_skeleton_points_at_the_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(numpy_helper.to_array(found), numpy_helper.to_array(tensor))
 
 
+def test_a_model_is_read_through_a_link_to_it(tmp_path: Path) -> None:
+    """Caches of hubs are folders of links. What the user named is theirs; data that the file names must be no link."""
+    (tmp_path / "there").mkdir()
+    path = write(small_conv(), tmp_path / "there")
+    link = tmp_path / "net.onnx"
+    link.symlink_to(path)
+    loaded, through = load_model(path), load_model(link)
+    assert (through.sha256, through.external, through.inputs) == (loaded.sha256, (), loaded.inputs)
+    assert read_proto(through) == read_proto(loaded)
+
+
 @pytest.mark.parametrize("external", [False, True])
 def test_save_and_load(external: bool, tmp_path: Path) -> None:
     proto = small_conv()
