@@ -26,6 +26,9 @@ class _Running(threading.local):
     began = 0.0
     beat: Beat | None = None
 
+    def __init__(self) -> None:
+        self.printed: set[str] = set()  # what the user's code printed in it
+
 
 class Beat:
     """Says every ``BEAT_S`` seconds, from a thread of its own, that a stage still runs and how far it is."""
@@ -61,6 +64,7 @@ class Display:
         self._own = _Running()
         self._drawing, self._drawn = threading.Lock(), False
         self._beats = not terminal.animates(sys.stderr)
+        self._printed: set[str] = set()
 
     def __enter__(self) -> Display:
         self._line.start()
@@ -107,6 +111,8 @@ class Display:
         with self._drawing:
             self._line.end()
             self._drawn = False
+            self._printed |= self._own.printed
+        self._own.printed = set()
         took = time.monotonic() - self._own.began
         when = "[dim]reused[/]" if outcome == "reused" else f"[dim]{took:.1f} s[/]"
         text = safe(detail or self._own.detail)
@@ -118,9 +124,14 @@ class Display:
         self._console.remark(f"[yellow]![/] {safe(text)}")
 
     def said(self, text: str) -> None:
-        """Print what the user's code printed, so that it is not taken for ours."""
+        """Print what the user's code printed, so that it is not taken for ours.
+
+        Samples and models are read by several stages: a line that an earlier one showed is a detail.
+        """
         _LOG.info("printed: %s", text)
-        self._console.remark(f"[dim]\u2502[/] {safe(text)}")
+        self._own.printed.add(text)
+        show = self._console.detail if text in self._printed else self._console.remark
+        show(f"[dim]\u2502[/] {safe(text)}")
 
 
 def in_words(seconds: float) -> str:

@@ -26,13 +26,16 @@ class Fake:
     """A console that remembers."""
 
     def __init__(self) -> None:
-        self.line, self.printed = Line(), []
+        self.line, self.printed, self.details = Line(), [], []
 
     def status_line(self) -> Line:
         return self.line
 
     def remark(self, text: str) -> None:
         self.printed.append(text)
+
+    def detail(self, text: str) -> None:
+        self.details.append(text)
 
 
 @pytest.fixture
@@ -119,6 +122,23 @@ def test_where_a_line_moves_there_is_no_such_word(monkeypatch: pytest.MonkeyPatc
         display.begin("export", "net")
         time.sleep(0.1)
     assert fake.printed == []
+
+
+def test_what_samples_print_in_every_stage_that_reads_them_is_a_detail_from_the_second_on() -> None:
+    fake: Any = Fake()
+    with Display(fake) as display:
+        for stage, lines in (
+            ("choose", ("loading", "loading")),
+            ("calibrate", ("loading", "late")),
+            ("verify", ("late",)),
+        ):
+            display.begin(stage, "")
+            for line in lines:
+                display.said(line)
+            display.end("done", "")
+    said = [text for text in fake.printed if "\u2502" in text]
+    assert [text.rpartition(" ")[2] for text in said] == ["loading", "loading", "late"]
+    assert [text.rpartition(" ")[2] for text in fake.details] == ["loading", "late"]
 
 
 def test_the_whole_is_said_above_the_stages(console: Any) -> None:
