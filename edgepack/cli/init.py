@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import shlex
+import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
 from edgepack.base.files import write_text
 from edgepack.base.text import printable
-from edgepack.cli.options import given
-from edgepack.data.recipes import list_recipes
-from edgepack.errors import ConfigError
-from edgepack.export import is_onnx, prepares_pictures, sources_in_words
+from edgepack.cli.options import SeveralOf, given
+from edgepack.cli.show import terminal
+from edgepack.data.recipes import list_recipes, load_recipe
+from edgepack.errors import ConfigError, EdgepackError
+from edgepack.export import is_onnx, prepares_pictures, require_source, sources_in_words
 from edgepack.pipeline.command_line import build_command, changed
 from edgepack.pipeline.plan import resolve
 from edgepack.pipeline.settings import BuildSettings
+from edgepack.specs.types import Wanted
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from edgepack.data.suggest import Suggestion
 
 
@@ -29,15 +35,18 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
         raise ConfigError(f"{path} already exists", hint="edit it, or overwrite it with --force")
     found = given(words)
     if ask:
-        found = _ask(found)
+        with _answered():
+            found = _ask(found)
     if "model" not in found:
         raise ConfigError("no model given", hint=f"add --model with {sources_in_words()}")
     suggested = None
     if _needs_recipe(found):
-        chosen, suggested = _choose_recipe(found["model"], ask=ask)
+        with _answered():
+            chosen, suggested = _choose_recipe(found["model"], ask=ask)
         found |= {"recipe": chosen} if chosen is not None else {}
     if ask:
-        found = _ask_precisions(found)
+        with _answered():
+            found = _ask_precisions(found)
     found.setdefault("targets", ("host-onnxruntime",))
     found.setdefault("precisions", ("fp32", "int8") if "data" in found else ("fp32",))
     if "eval_data" in found:
@@ -57,17 +66,73 @@ def _ask(found: dict[str, Any]) -> dict[str, Any]:
 
     answers = dict(found)
     if "model" not in answers:
-        answers["model"] = click.prompt(f"Trained model ({sources_in_words()})", err=True)
+        words = f"Trained model ({sources_in_words()})"
+        answers["model"] = click.prompt(words, err=True, value_proc=_checked(require_source))
     if "targets" not in answers:
         click.echo("Targets: " + ", ".join(t.id for t in list_targets()), err=True)
-        words = click.prompt("Targets, separated by spaces", default="host-onnxruntime", err=True)
-        answers["targets"] = tuple(words.split())
+        answers["targets"] = _words(
+            click.prompt("Targets", default="host-onnxruntime", err=True, value_proc=_checked(_look_for_targets))
+        )
     if "data" not in answers:
-        text = click.prompt("Calibration samples (folder of pictures, .npz, file.py:callable; empty for none)",
-                            default="", show_default=False, err=True)  # fmt: skip
+        words = "Calibration samples (folder of pictures, .npz, file.py:callable; empty for none)"
+        checked = _checked(_look_for_samples)
+        text = click.prompt(words, default="", show_default=False, err=True, value_proc=checked)
         if text:
             answers["data"] = text
     return answers
+
+
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Say what to do where nobody is there to answer: Click takes the end of stdin for an interrupt."""
+    try:
+        yield
+    except click.Abort:
+        if terminal.is_terminal(sys.stdin):
+            raise
+        hint = "run it on a terminal, or add --yes with --model, --data and what else you know"
+        raise ConfigError("init asks questions, and nothing answers", hint=hint) from None
+
+
+def _checked(check: Callable[[str], object]) -> Callable[[str], str]:
+    """Return what Click calls with an answer: it asks again where ``check`` raises ``EdgepackError``."""
+
+    def answer(text: str) -> str:
+        try:
+            check(text)
+        except EdgepackError as error:
+            raise click.UsageError(f"{error.message}; {error.hint}") from error
+        return text
+
+    return answer
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Return words with spaces or commas between."""
+    return tuple(text.replace(",", " ").split())
+
+
+def _look_for_targets(text: str) -> None:
+    from edgepack.engines.targets import expand_targets, load_target
+
+    for name in expand_targets(_words(text)):
+        load_target(name)
+
+
+def _look_for_samples(text: str) -> None:
+    from edgepack.data.samples import kind_of
+
+    if text:
+        kind_of(text, None)
+
+
+def _look_for_recipe(text: str) -> None:
+    if text:
+        load_recipe(text)
+
+
+def _look_for_precisions(text: str) -> None:
+    SeveralOf(get_args(Wanted)).convert(",".join(_words(text)), None, None)
 
 
 def _needs_recipe(words: dict[str, Any]) -> bool:
@@ -109,11 +174,13 @@ def _suggested(model: str, *, ask: bool) -> tuple[Suggestion, ...]:
 
 def _chosen(found: tuple[Suggestion, ...], *, ask: bool) -> str | None:
     """Return the name of the recipe to take; None where nobody is asked and nothing fits."""
-    usual = found[0].recipe if found else "imagenet"
+    usual = found[0].recipe if found else ""  # none is taken for a model of which nothing is known
     if not ask:
-        return usual if found else None
+        return usual or None
     click.echo("Recipes: " + ", ".join(list_recipes()), err=True)
-    return str(click.prompt("Preprocessing recipe", default=usual, err=True))
+    words = "Preprocessing recipe" if found else "Preprocessing recipe (empty for none)"
+    checked = _checked(_look_for_recipe)
+    return click.prompt(words, default=usual, show_default=bool(found), err=True, value_proc=checked) or None
 
 
 def _write_recipe(suggested: Suggestion, model: str, settings: Path, *, force: bool) -> str:
@@ -129,7 +196,8 @@ def _write_recipe(suggested: Suggestion, model: str, settings: Path, *, force: b
 def _ask_precisions(answers: dict[str, Any]) -> dict[str, Any]:
     if "precisions" not in answers:
         default = "fp32 int8" if "data" in answers else "fp32"
-        answers["precisions"] = tuple(click.prompt("Precisions", default=default, err=True).split())
+        text = click.prompt("Precisions", default=default, err=True, value_proc=_checked(_look_for_precisions))
+        answers["precisions"] = _words(text)
     return answers
 
 

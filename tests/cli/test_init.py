@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from click.testing import CliRunner
 
+from edgepack.cli.build import init
 from edgepack.cli.init import write_settings
 from edgepack.data.recipes import load_recipe
 from edgepack.errors import ConfigError
@@ -138,4 +142,34 @@ def test_nothing_is_asked_that_the_source_says(tmp_path: Path, monkeypatch: pyte
     found = write(tmp_path / "a.toml", ask=True, model="timm:resnet18", **words)
     assert (asked, found.recipe) == ([], None)
     found = write(tmp_path / "b.toml", ask=True, model="net.onnx", **words)
-    assert (asked, found.recipe) == (["Preprocessing recipe"], "imagenet")
+    assert (asked, found.recipe) == (["Preprocessing recipe (empty for none)"], None)  # nothing is known of it
+
+
+def test_a_wrong_answer_is_said_and_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    free_classifier(tmp_path / "net.onnx")
+    np.savez(tmp_path / "x.npz", x=np.zeros((4, 3, 8, 8), np.float32))
+    answers = ["nett.onnx", "net.onnx", "rpi55", "rpi5, host-onnxruntime", "y.npz", "x.npz", "fp32,int4", "fp32,int8"]
+    ran = CliRunner().invoke(init, input="\n".join(answers) + "\n")
+    assert ran.exit_code == 0, ran.output
+    for said in (
+        "there is no model nett.onnx; did you mean 'net.onnx'?",
+        "unknown target 'rpi55'; did you mean 'rpi5'?",
+        "there is no file or folder y.npz",
+        "unknown value 'int4'; did you mean 'int8'?",
+    ):
+        assert said in ran.stderr
+    found = read_settings(Path("edgepack.toml"))
+    assert (found.targets, found.precisions) == (("rpi5", "host-onnxruntime"), ("fp32", "int8"))
+
+
+def test_where_nobody_answers_it_says_what_to_do(
+    edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    ran = edgepack("init")
+    assert (ran.code, ran.out) == (2, "")
+    assert "nothing answers" in ran.err
+    assert "--yes" in ran.err
+    assert not [path for path in tmp_path.iterdir() if path.suffix == ".toml"]
