@@ -59,7 +59,7 @@ class DataError(EdgepackError):
 class RecipeError(DataError):
     """Nothing says how samples become the model's inputs."""
 
-    default_hint = "add a recipe, such as --recipe imagenet ('edgepack recipes' lists them)"
+    default_hint = "add --recipe NAME: 'edgepack recipes suggest MODEL.onnx' proposes one, 'edgepack recipes' lists all"
 
 
 class BundleError(EdgepackError):

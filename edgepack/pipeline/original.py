@@ -84,7 +84,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     try:
         selection = select_samples(runner, request, model.inputs, model)
     except RecipeError as error:
-        raise how_to_prepare(error, settings.model) from error
+        raise how_to_prepare(error, settings.model, model) from error
     for note in selection.notes:
         runner.events.note(note)
     samples = selection.evaluation

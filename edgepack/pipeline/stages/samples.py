@@ -10,6 +10,7 @@ import numpy as np
 from edgepack.data.preprocess import picture_shape
 from edgepack.data.samples import read_any_labels
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection, choose_samples, random_inputs, with_shapes
+from edgepack.data.suggest import ModelFacts, suggest
 from edgepack.errors import DataError, RecipeError
 from edgepack.execution.runner import StageRunner
 from edgepack.export import is_onnx
@@ -65,15 +66,18 @@ def check_labels(samples: SampleSet, model: OnnxModel, metric: str) -> None:
     )
 
 
-def how_to_prepare(error: RecipeError, source: str) -> RecipeError:
+def how_to_prepare(error: RecipeError, source: str, model: OnnxModel) -> RecipeError:
     """Return the error for samples that no recipe prepares, with the lines to type for the model of ``source``."""
     path = source if is_onnx(Path(source)) else "model.onnx"
     first = f"'edgepack export {source} -o {path}', then " if path != source else ""
-    return RecipeError(
-        error.message,
-        hint=f"write one for the model with {first}'edgepack recipes suggest {path} -o own.toml' and add "
-        "--recipe own.toml; or add one that you know to fit, such as --recipe imagenet ('edgepack recipes' lists them)",
-    )
+    inputs, outputs = ({spec.name: spec.shape for spec in specs} for specs in (model.inputs, model.outputs))
+    found = suggest(ModelFacts(Path(source).stem, inputs, outputs))
+    if not found:
+        own = "none is known for this model: begin one with 'edgepack recipes new own.toml' and add --recipe own.toml"
+        return RecipeError(error.message, hint=own)
+    known = f"add --recipe {found[0].recipe} ({found[0].sure}: {found[0].why}), or " if not found[0].change else ""
+    own = f"write one for the model with {first}'edgepack recipes suggest {path} -o own.toml' and add --recipe own.toml"
+    return RecipeError(error.message, hint=f"{known}{own}; 'edgepack recipes' lists all")
 
 
 def sizes_of_pictures(samples: SampleSet, inputs: tuple[TensorSpec, ...]) -> dict[str, tuple[int | str, ...]]:

@@ -11,10 +11,10 @@ from in_process import InProcess
 from small_bundles import INPUTS, small_onnx
 
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection
-from edgepack.errors import DataError
+from edgepack.errors import DataError, RecipeError
 from edgepack.graph.load import load_model
-from edgepack.pipeline.stages.samples import check_labels, golden_vectors, select_samples
-from edgepack.specs.model import TensorSpec
+from edgepack.pipeline.stages.samples import check_labels, golden_vectors, how_to_prepare, select_samples
+from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.verify.golden import read_golden
 
 
@@ -95,3 +95,19 @@ def test_labels_of_the_models_classes_pass(runner: Any, tmp_path: Path) -> None:
     model = load_model(small_onnx(tmp_path / "m.onnx"))
     np.savez(tmp_path / "l.npz", image=np.ones((3, 3, 8, 8), np.float32), labels=np.array([0, 4, 2]))
     check_labels(select_samples(runner, SampleRequest(None, str(tmp_path / "l.npz")), INPUTS).evaluation, model, "top1")
+
+
+@pytest.mark.parametrize(("taken", "classes", "said", "not_said"), [
+    ((1, 3, 224, 224), 1000, "add --recipe imagenet (likely: ImageNet's 1000 classes), or write one", "MFCC"),
+    ((1, 49, 10, 1), 12, "add --recipe speech-commands-mfcc (likely: 49 x 10 are the MFCC", "imagenet"),
+    ((1, 5, 17), 3, "none is known for this model: begin one with 'edgepack recipes new own.toml'", "imagenet"),
+])  # fmt: skip
+def test_a_recipe_is_named_by_what_the_model_takes(
+    taken: tuple[int, ...], classes: int, said: str, not_said: str
+) -> None:
+    inputs, outputs = TensorSpec("input", "float32", taken), TensorSpec("output", "float32", (1, classes))
+    model = OnnxModel(Path("net.onnx"), "", 0, 17, (inputs,), (outputs,))
+    found = how_to_prepare(RecipeError("no recipe"), "net.onnx", model)
+    assert found.message == "no recipe"
+    assert said in found.hint
+    assert not_said not in found.hint
