@@ -17,7 +17,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -313,8 +313,15 @@ def _read_float(data: float, place: _Place) -> float:
 def suggestion(word: Any, known: Any) -> str:
     """Return "did you mean 'x'?" for the nearest of ``known``, else the list of all of them."""
     names = [str(name) for name in known]
-    near = difflib.get_close_matches(str(word)[:100], names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(names))
+    near = nearest(str(word), names)
+    return f"did you mean {near!r}?" if near is not None else "known: " + ", ".join(sorted(names))
+
+
+def nearest(word: str, names: Iterable[str]) -> str | None:
+    """Return the name that is written most like ``word``, in whatever case; None where none is much like it."""
+    by_letters = {name.casefold(): name for name in reversed([*names])}
+    near = difflib.get_close_matches(word[:100].casefold(), by_letters, n=1, cutoff=0.6)
+    return by_letters[near[0]] if near else None
 
 
 def _words(place: _Place) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import click
 
 from edgepack.cli.builder import BuildCommand
+from edgepack.cli.duration import SECONDS
 from edgepack.cli.options import SOURCE, DropType, F, OneOf, complete_file, echo_json, given, options
 from edgepack.specs.types import Effort
 from edgepack.verify.metrics import metrics_in_words
@@ -54,12 +55,22 @@ _SETTINGS = (
         help="Largest allowed share of fp32's answers (classes, boxes, pixels) that change  [default: no gate]",
     ),
     click.option("--allow-poor", is_flag=True, help="Let a build with poor rows succeed."),
-    options("embed", "gallery", "strict", "seed", "shape", "set"),
+    options("embed", "gallery"),
+    click.option(
+        "--strict",
+        is_flag=True,
+        default=None,
+        help="Treat warnings about calibration samples as errors (exit code 2), and precisions that a target does not "
+        "offer, which a build skips.",
+    ),
+    options("seed", "shape", "set"),
     click.option("--name", help="Name of the bundles  [default: the model's]"),
     click.option("--version", help="Version of the bundles  [default: 1]"),
     click.option("-o", "--out", help="Output folder  [default: artifacts/NAME]"),
     click.option("--no-benchmark", is_flag=True, help="Skip the latency measurement."),
-    click.option("--duration", "duration_s", type=float, help="Measuring time of each bundle in seconds  [default: 2]"),
+    click.option(
+        "--duration", "duration_s", type=SECONDS, help="Measuring time of each bundle in seconds  [default: 2]"
+    ),
     click.option(
         "--measure-on",
         metavar="USER@HOST",

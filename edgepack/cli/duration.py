@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
-_NS = {"ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000, "m": 60_000_000_000}
+_NS = {
+    "ms": 1_000_000, "s": 1_000_000_000, "min": 60_000_000_000, "m": 60_000_000_000, "h": 3_600_000_000_000
+}  # fmt: skip
 
 
 class Duration(click.ParamType[int]):
@@ -19,14 +21,27 @@ class Duration(click.ParamType[int]):
         """Return nanoseconds."""
         if isinstance(value, int):
             return value
-        match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|m)?", str(value).strip())
+        match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*(ms|s|min|m|h)?", str(value).strip())
         ns = int(float(match[1]) * _NS[match[2] or "s"]) if match else 0
         if ns < 1_000_000 or ns > 86_400 * _NS["s"]:
             self.fail(f"{value!r} is not a duration from 1ms to 1 day; examples: 500ms, 10s, 2min", param, ctx)
         return ns
 
 
-DURATION = Duration()
+class Seconds(Duration):
+    """A ``Duration`` as the number of seconds that a setting holds; whoever takes the setting knows its bounds."""
+
+    name = "seconds"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return seconds."""
+        try:
+            return float(value)
+        except ValueError:
+            return super().convert(value, param, ctx) / 1e9
+
+
+DURATION, SECONDS = Duration(), Seconds()
 
 
 class Age(click.ParamType[int]):
@@ -41,7 +56,7 @@ class Age(click.ParamType[int]):
         match = re.fullmatch(r"([0-9]{1,9})\s*(s|min|h|d)", str(value).strip())
         if match is None:
             self.fail(f"{value!r} is not an age; examples: 12h, 30d", param, ctx)
-        return int(match[1]) * {**_NS, "h": 3600 * _NS["s"], "d": 86_400 * _NS["s"]}[match[2]]
+        return int(match[1]) * {**_NS, "d": 86_400 * _NS["s"]}[match[2]]
 
 
 class Size(click.ParamType[int]):

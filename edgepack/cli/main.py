@@ -18,7 +18,7 @@ from edgepack import __version__
 from edgepack.base.text import printable
 from edgepack.cli.builder import missing_package
 from edgepack.cli.common import CLI, add_common_options, library_log
-from edgepack.cli.names import NamesGroup
+from edgepack.cli.names import NamesGroup, option_meant
 from edgepack.cli.show import terminal
 from edgepack.errors import EdgepackError, StorageError
 
@@ -141,10 +141,7 @@ class EdgepackGroup(NamesGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands by what they are for, not by the alphabet."""
         for title, entries in _SECTIONS.items():
-            names = [entry.partition(".")[2] for entry in entries]
-            commands = ((name, self.get_command(ctx, name)) for name in names)
-            with formatter.section(title):
-                formatter.write_dl([(name, c.get_short_help_str(90)) for name, c in commands if c is not None])
+            self.write_commands(ctx, formatter, title, (entry.partition(".")[2] for entry in entries))
 
 
 def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, int]:
@@ -152,6 +149,10 @@ def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, 
     match error:
         case EdgepackError():
             return error.message, error.hint, error.exit_code
+        case click.NoSuchOption():
+            meant, path = option_meant(error.option_name, error.ctx), error.ctx.command_path if error.ctx else command
+            hint = f"see '{path} --help'" if meant is None else f"did you mean '{meant}'? See '{path} --help'"
+            return f"no such option '{error.option_name}'", hint, error.exit_code
         case click.ClickException():
             path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else command
             message = " ".join(error.format_message().split())  # Click lists choices a line each
@@ -198,7 +199,7 @@ def _leave(code: int) -> NoReturn:
     "2 usage or configuration, 3 a package or engine is missing, 4 a target failed to compile, 5 verification or "
     "accuracy gate failed.",
 )
-@click.version_option(__version__, prog_name="edgepack")
+@click.version_option(__version__, "-V", "--version", prog_name="edgepack")
 def cli() -> None:
     """Turn a trained model into verified, measured bundles for edge devices.
 

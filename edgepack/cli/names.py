@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
-from edgepack.base.documents import suggestion
+from edgepack.base.documents import nearest, suggestion
 from edgepack.errors import ConfigError
 
 # What other tools, and people, call a command, and how it is called here.
@@ -43,8 +45,45 @@ _ELSEWHERE: Mapping[str, str] = {
 }
 
 
+# What other tools, and people, call an option, and how it is written here; the first that the command has counts.
+_OPTIONS_ELSEWHERE: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("device", "board", "platform", "hardware", "backend", "engine", "provider"), ("--target",)),
+    **dict.fromkeys(("dtype", "type", "bits", "quantization"), ("--precision",)),
+    **dict.fromkeys(("int8", "quantize", "quantise", "ptq"), ("--precision int8",)),
+    **dict.fromkeys(("fp16", "half"), ("--precision fp16",)),
+    **dict.fromkeys(
+        ("calib", "calibration", "calibration-data", "calib-data", "dataset", "images", "pictures", "input-dir"),
+        ("--data", "--input"),
+    ),
+    **dict.fromkeys(("val", "validation", "test", "test-data", "eval-data"), ("--eval",)),
+    **dict.fromkeys(("batch", "batch-size", "input-shape", "input-size", "imgsz", "size"), ("--shape",)),
+    **dict.fromkeys(("preprocess", "preprocessing", "mean", "std", "normalize"), ("--recipe",)),
+    **dict.fromkeys(("iterations", "iters", "niter", "runs", "time", "seconds"), ("--duration",)),
+    **dict.fromkeys(("image", "picture", "file", "data"), ("--input", "--data")),
+    **dict.fromkeys(("output", "output-dir", "save", "dest"), ("--out",)),
+    **dict.fromkeys(("cache", "cache-dir"), ("--store",)),
+    **dict.fromkeys(("timeout", "time-limit"), ("--limit", "--compile-limit")),
+    "opset": (),  # nobody chooses it: not what is written most like it either
+    **dict.fromkeys(("loss", "tolerance", "max-loss", "accuracy-drop"), ("--max-drop",)),
+}
+_BUNDLE = ".edgepack"
+_WHOLE = 1000  # letters: Click would cut a command's first sentence to one line
+
+
 class NamesGroup(click.Group):
-    """A group that says of an unknown command what was probably meant."""
+    """A group that says of an unknown command what was probably meant, and of each of its own the whole of a line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands, each with its first sentence."""
+        self.write_commands(ctx, formatter, "Commands", self.list_commands(ctx))
+
+    def write_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter, title: str, names: Iterable[str]
+    ) -> None:
+        """Write a section of commands."""
+        found = ((name, self.get_command(ctx, name)) for name in names)
+        with formatter.section(title):
+            formatter.write_dl([(name, each.get_short_help_str(_WHOLE)) for name, each in found if each is not None])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -59,5 +98,31 @@ def refuse_command(name: str, known: Sequence[str], path: str) -> NoReturn:
     """Raise ``ConfigError`` that says what was probably meant by ``name`` behind ``path``."""
     if not known:
         raise ConfigError(f"'{path}' has no commands of its own", hint=f"see '{path} --help'")
-    hint: Any = _ELSEWHERE.get(name.lower()) if " " not in path else None
-    raise ConfigError(f"no such command {name!r} in '{path}'", hint=hint or suggestion(name, known))
+    message = f"no such command {name!r} in '{path}'"
+    if " " in path:
+        raise ConfigError(message, hint=suggestion(name, known))
+    raise ConfigError(message, hint=_ELSEWHERE.get(name.lower()) or _of_file(name) or _listed(name, known))
+
+
+def _of_file(name: str) -> str | None:
+    """Return what is done with a file that stands where a command belongs; None for what is no file."""
+    quoted = shlex.quote(name)
+    if name.lower().endswith(_BUNDLE):
+        return f"look at it by 'edgepack inspect {quoted}', run it by 'edgepack run {quoted} --input FILE'"
+    return f"build it by 'edgepack build {quoted}'" if Path(name).suffix or Path(name).exists() else None
+
+
+def _listed(name: str, known: Sequence[str]) -> str:
+    near = nearest(name, known)
+    return "'edgepack --help' lists the commands" if near is None else f"did you mean {near!r}?"
+
+
+def option_meant(name: str, context: click.Context | None) -> str | None:
+    """Return the option that was probably meant by ``name``, as it is written; None where nothing is like it."""
+    parameters = context.command.get_params(context) if context is not None else ()
+    own = [word for parameter in parameters for word in (*parameter.opts, *parameter.secondary_opts) if "--" in word]
+    bare = name.lstrip("-").replace("_", "-").lower()
+    if bare in _OPTIONS_ELSEWHERE:
+        return next((written for written in _OPTIONS_ELSEWHERE[bare] if written.partition(" ")[0] in own), None)
+    near = nearest(bare, [word.lstrip("-") for word in own])
+    return None if near is None else f"--{near}"

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from edgepack.base.documents import suggestion
 from edgepack.base.run_options import RUN_OPTIONS, flag_of
+from edgepack.cli.duration import SECONDS
 from edgepack.specs.types import Part, Precision, Wanted
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 _SIZE = re.compile(r"([0-9]{1,5})(?:[x,]([0-9]{1,5}))?")
 _BARE_SHAPE = re.compile(r"[A-Za-z0-9_]+(?:[x,][A-Za-z0-9_]+)+")
 _DROP = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%|pp|pt|points?)?\s*")
+# What others call a precision.
+_ELSEWHERE = {
+    "float32": "fp32", "float": "fp32", "single": "fp32", "f32": "fp32", "float16": "fp16", "half": "fp16",
+    "f16": "fp16", "bfloat16": "bf16", "i8": "int8", "8bit": "int8", "8": "int8",
+}  # fmt: skip
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
@@ -33,7 +39,9 @@ class OneOf(click.Choice[str]):
         """Return ``value`` when it is allowed."""
         if value not in self.choices:
             name = (param.name if param and param.name else "value").replace("_", " ")
-            self.fail(f"unknown {name.removesuffix('s')} {value!r}; {suggestion(value, self.choices)}", param, ctx)
+            meant = _ELSEWHERE.get(str(value).lower())
+            near = suggestion(meant if meant in self.choices else value, self.choices)
+            self.fail(f"unknown {name.removesuffix('s')} {value!r}; {near}", param, ctx)
         return str(value)
 
 
@@ -318,11 +326,10 @@ _OPTIONS: dict[str, Any] = {
         "--strict",
         is_flag=True,
         default=None,
-        help="Treat warnings about calibration samples as errors (exit code 2), and precisions that a target does not "
-        "offer, which a build skips.",
+        help="Treat warnings about calibration samples as errors (exit code 2).",
     ),
     "compile_limit": click.option(
-        "--compile-limit", "compile_limit_s", type=float, help="Time limit of a stage in seconds  [default: 600]"
+        "--compile-limit", "compile_limit_s", type=SECONDS, help="Time limit of a stage in seconds  [default: 600]"
     ),
     **{
         option.name: click.option(flag_of(option), type=click.IntRange(option.least, option.most), help=option.help)

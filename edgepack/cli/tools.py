@@ -180,9 +180,12 @@ def new(file: Path, like: str, size: tuple[int, int] | None, force: bool) -> Non
 
 
 @click.command()
-@click.argument("document", type=OneOf(_DOCUMENTS))
+@click.argument("document", type=OneOf(_DOCUMENTS), metavar="DOCUMENT")
 def schema(document: str) -> None:
-    """Print the JSON Schema of a document that edgepack reads or writes."""
+    """Print the JSON Schema of a document that edgepack reads or writes.
+
+    DOCUMENT is build, lint, manifest, policy, ranges, recipe, result, settings, target or tuning.
+    """
     import json
 
     from edgepack.cli.json_schema import schema_of
@@ -194,13 +197,14 @@ def schema(document: str) -> None:
 @click.argument(
     "kind",
     type=OneOf(("targets", "recipes", "tasks", "decoders", "precisions", "observers", "metrics")),
+    metavar="[KIND]",
     required=False,
 )
 @options("json")
 def list_(kind: str | None, as_json: bool) -> None:
-    """List the names that options take: targets, recipes, tasks, decoders, precisions, observers, metrics.
+    """List the names that options take.
 
-    With KIND one name a line, for programs.
+    KIND is targets, recipes, tasks, decoders, precisions, observers or metrics: those alone, one a line, for programs.
     """
     from edgepack.cli.listing import names_by_kind
 

@@ -31,7 +31,8 @@ def load_recipe(name_or_path: str, shapes: Mapping[str, tuple[int | str, ...]] |
     path = Path(name_or_path)
     if path.suffix != ".toml":
         if name_or_path not in list_recipes():
-            hint = documents.suggestion(name_or_path, list_recipes())
+            near = documents.nearest(name_or_path, list_recipes())
+            hint = "'edgepack recipes' lists all" if near is None else f"did you mean {near!r}?"
             raise ConfigError(f"unknown recipe {name_or_path!r}", hint=f"{hint}; or give a path to a .toml file")
         path = resources.calibration_folder() / f"{name_or_path}.toml"
     recipe = read_recipe(path)

@@ -267,8 +267,11 @@ def kind_of(data: str, task: Task | None) -> str:
     path = Path(data)
     if "\0" not in data and path.is_file():
         raise DataError(f"{data} is neither a folder nor a .npz file", hint=_file_hint(path))
-    near = _near_path(path)
-    raise DataError(f"there is no file or folder {data}", hint=f"did you mean {near}?" if near else None)
+    if any(letter in path.name for letter in "*?[") and path.parent.is_dir():
+        hint: str | None = f"give the folder, which is searched as a whole: {path.parent}"
+    else:
+        hint = f"did you mean {near}?" if (near := _near_path(path)) else None
+    raise DataError(f"there is no file or folder {data}", hint=hint)
 
 
 def _scan(kind: str, asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Digest) -> Contents:
@@ -298,6 +301,8 @@ def _file_hint(path: Path) -> str | None:
         return "save it with np.savez(file, input_name=array), so that the array has a name"
     if path.suffix.lower() == ".py":
         return f"name the function in it: {path}:function"
+    if path.suffix.lower() == ".zip":
+        return "it is not a zip file by what is in it: copy or pack it again"
     if path.suffix.lower() in SUFFIXES:
         return f"give the folder of the picture: {path.parent}"
     return None

@@ -14,6 +14,7 @@ from edgepack.device.profiles import HOST_PREFIX, check_choice, check_pattern, c
 from edgepack.engines import ENGINES, part_of
 from edgepack.engines.target_names import ALIASES, ALL, expanded, target_id
 from edgepack.errors import ConfigError, ToolchainError
+from edgepack.specs.model import Diagnostic
 from edgepack.specs.target import Compute, EngineFacts, Host, QuantizationRules, Target
 from edgepack.specs.types import Precision
 
@@ -43,8 +44,24 @@ def load_target(name_or_path: str) -> Target:
     known = [*(target.id for target in host_targets()), *shipped, *ALIASES]
     if len(group := _group(name_or_path, target_ids())) > 1:
         raise ConfigError(f"{name_or_path!r} stands for several targets", hint="give one of " + ", ".join(group))
-    hint = documents.suggestion(name_or_path, known)
-    raise ConfigError(f"unknown target {name_or_path!r}", hint=f"{hint} Or give the path of a .toml file")
+    raise ConfigError(
+        f"unknown target {name_or_path!r}",
+        hint=f"{_meant(name_or_path, known)} A board of your own is the path of a .toml file",
+    )
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    """Return which target or group an unknown name was probably to be, else what lists them."""
+    near = documents.nearest(name, known)
+    words = "'edgepack targets' lists all." if near is None else f"did you mean {near!r}?"
+    return f"{words} '{ALL}{name}' stands for all of {name}." if name in groups_by_fact() else words
+
+
+def refusal(target: Target) -> Diagnostic | None:
+    """Return why the engine takes no model at all for a target, as in a version that is too old; None where it may."""
+    reference = ENGINES.get(target.backend).refuses
+    found: Diagnostic | None = part_of(target.backend, reference)(target) if reference else None
+    return found
 
 
 def target_ids() -> tuple[str, ...]:
@@ -61,15 +78,19 @@ def known_names() -> tuple[str, ...]:
 def expand_targets(names: Sequence[str]) -> tuple[str, ...]:
     """Return the ids that names stand for, in order: of another name its id, of a group all of them.
 
-    A group is the beginning of several ids, or ``all-`` and what they have in common. What a group holds that is named
-    anyway, or is in a group before it, is there once. Of a file its path is returned, and an unknown name as it is.
+    A group is the beginning of several ids, or ``all-`` and what they have in common, without those for which no model
+    can be built. What a group holds that is named anyway, or is in a group before it, is there once. Of a file its path
+    is returned, and an unknown name as it is.
     """
     ids = target_ids()
     groups = [_group(name, ids) for name in names]
     named = {group[0] for group in groups if len(group) == 1}
     found: list[str] = []
     for group in groups:
-        found += group if len(group) == 1 else [name for name in group if name not in named and name not in found]
+        if len(group) == 1:
+            found += group
+        else:
+            found += [name for name in group if name not in {*named, *found} and refusal(load_target(name)) is None]
     return tuple(found)
 
 

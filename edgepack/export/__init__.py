@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edgepack.base.documents import suggestion
+from edgepack.base.documents import nearest
 from edgepack.base.extensions import Table
 from edgepack.base.files import scratch_folder
 from edgepack.base.stage import always, stage
@@ -209,6 +209,8 @@ def sources_in_words() -> str:
 
 
 def _framework(source: str) -> Framework:
+    if "://" in source:
+        raise ModelError(f"{source} is an address, not a file", hint="fetch the file first, and give its path")
     if (found := lie(source)) is not None:
         raise ModelError(f"{source} is {found[0]} by what is in it", hint=f"rename it to {Path(source).stem}{found[1]}")
     framework, path = find_framework(source), Path(source)
@@ -234,5 +236,5 @@ def _framework(source: str) -> Framework:
 
 
 def _no_model(path: Path) -> ModelError:
-    near = suggestion(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
-    return ModelError(f"there is no model {path}", hint=near if near.startswith("did") else "check the path")
+    near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+    return ModelError(f"there is no model {path}", hint=f"did you mean {near!r}?" if near else "check the path")

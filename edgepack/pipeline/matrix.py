@@ -117,6 +117,10 @@ def _several(paths: Sequence[str], changes: dict[str, Any], out: str | None) -> 
     """Return the matrix of several ``edgepack.toml``; each keeps its own folder where it names one."""
     for path in paths:
         if not path.endswith(".toml"):
+            if data := [other for other in paths[1:] if Path(other).is_dir() or other.endswith((".npz", ".zip"))]:
+                raise ConfigError(
+                    f"{data[0]} stands where a second model would", hint=f"samples have an option: --data {data[0]}"
+                )
             raise ConfigError(
                 f"{path} is not an edgepack.toml; several models are built by files of settings",
                 hint="write one for each model with 'edgepack init -o NAME.toml', or one models.toml",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edgepack.engines import ENGINES, part_of
 from edgepack.engines.fallback import build_versions
-from edgepack.engines.targets import is_this_host
+from edgepack.engines.targets import is_this_host, refusal
 from edgepack.errors import CompileError, EdgepackError
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.plan import BuildPlan, resolve
@@ -90,16 +89,9 @@ def _row(plan: BuildPlan, target: Target, precision: Precision) -> PlannedRow:
         )  # fmt: skip
     try:
         build_versions(target)
-        _refuse(target)
+        if (found := refusal(target)) is not None:
+            raise CompileError(found.message, hint=found.hint or "")
     except EdgepackError as error:
         reason = f"{error.message} ({error.hint})"
         return PlannedRow(target.id, precision, target.backend, "failed", False, bundle, reason, error.exit_code)
     return PlannedRow(target.id, precision, target.backend, "build", measured, bundle)
-
-
-def _refuse(target: Target) -> None:
-    """Raise ``CompileError`` where the engine takes no model at all for a target, as a version that is too old."""
-    if reference := ENGINES.get(target.backend).refuses:
-        found = part_of(target.backend, reference)(target)
-        if found is not None:
-            raise CompileError(found.message, hint=found.hint or "")

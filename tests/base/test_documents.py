@@ -282,6 +282,7 @@ def test_junk_is_refused_by_every_kind(kind: Any, junk: Any) -> None:
     [
         ("precison", ["precision", "target"], "did you mean 'precision'?"),
         ("int4", ["int8", "fp16"], "did you mean 'int8'?"),
+        ("INT8", ["fp16", "int8"], "did you mean 'int8'?"),
         ("xyz", ["b", "a"], "known: a, b"),
         (3, [1, 2], "known: 1, 2"),
     ],

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.cli.duration import AGE, DURATION, SIZE
+from edgepack.cli.duration import AGE, DURATION, SECONDS, SIZE
 
 
 def test_durations() -> None:
-    assert [DURATION.convert(text, None, None) for text in ("500ms", "10s", "2min", "1.5", "1m")] == [
-        500_000_000, 10_000_000_000, 120_000_000_000, 1_500_000_000, 60_000_000_000
+    assert [DURATION.convert(text, None, None) for text in ("500ms", "10s", "2min", "1.5", "1m", "2h")] == [
+        500_000_000, 10_000_000_000, 120_000_000_000, 1_500_000_000, 60_000_000_000, 7_200_000_000_000
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["", "fast", "10h", "-1s", "1e3", "0", "0.5ms", "86401", "1 2", "s", "1.s2"])
+@pytest.mark.parametrize("text", ["", "fast", "25h", "-1s", "1e3", "0", "0.5ms", "86401", "1 2", "s", "1.s2"])
 def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is not a duration from 1ms to 1 day; examples: 500ms, 10s, 2min"):
         DURATION.convert(text, None, None)
@@ -25,6 +25,13 @@ def test_what_is_no_duration_is_refused_with_examples(text: str) -> None:
 @given(st.integers(1, 86_400_000))
 def test_every_number_of_milliseconds_is_taken(count: int) -> None:
     assert DURATION.convert(f" {count} ms", None, None) == count * 1_000_000
+
+
+def test_a_setting_in_seconds_takes_a_number_or_a_duration() -> None:
+    found = [SECONDS.convert(text, None, None) for text in ("2", "0.5", "1e3", "500ms", "2min", "0")]
+    assert found == [2.0, 0.5, 1000.0, 0.5, 120.0, 0.0]
+    with pytest.raises(click.BadParameter, match="'soon' is not a duration"):
+        SECONDS.convert("soon", None, None)
 
 
 def test_nanoseconds_of_a_default_stay() -> None:

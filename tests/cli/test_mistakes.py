@@ -31,6 +31,7 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("compile net.onnx -o out", ("missing option '-t' / '--target'",)),
     ("verify", ("missing argument 'BUNDLE'",)),
     ("compare a.edgepack", ("missing argument 'B...'",)),
+    ("build net.onnx pictures -p int8", ("pictures stands where a second model would", "--data pictures")),
     ("build net.onnx other.onnx", ("net.onnx is not an edgepack.toml", "models.toml")),
     ("doctor -q -v", ("--verbose and --quiet exclude each other",)),
     ("doctor --log-file no/where.log", ("there is no folder no",)),
@@ -39,6 +40,7 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("build nets.onnx", ("nets.onnx", "check the path")),
     ("build empty.onnx", ("empty.onnx is empty",)),
     ("build text.onnx", ("text.onnx",)),
+    ("build https://models.example/net.onnx", ("https://models.example/net.onnx is an address", "fetch the file")),
     ("build pictures", ("pictures is a folder",)),
     ("build hub", ("a Hugging Face model (BertModel) without its weights", "hf:OWNER/NAME --download")),
     ("build google/vit-base", ("no file here", "edgepack build hf:google/vit-base --download")),
@@ -55,12 +57,17 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("build net.onnx -t board.toml", ("board.toml",)),
     ("build net.onnx -t rpi5,raspberry-pi-5", ("the target 'raspberry-pi-5' was given twice",)),
     ("check net.onnx -t jetson-orin-nano", ("stands for several targets", "jetson-orin-nano-jp6")),
+    ("build net.onnx -t cpu", ("unknown target 'cpu'", "'edgepack targets' lists all")),
+    ("build net.onnx -p INT8", ("unknown precision 'INT8'", "did you mean 'int8'")),
+    ("build net.onnx -p half", ("unknown precision 'half'", "did you mean 'fp16'")),
     ("build net.onnx -p int4", ("unknown precision 'int4'", "int8")),
     ("build net.onnx -p fp32,int9", ("unknown precision 'int9'", "did you mean 'int8'")),
     ("build net.onnx -p fp32 -p fp32", ("the precision 'fp32' was given twice",)),
     # samples and what is done with them
     ("build net.onnx -p int8", ("int8 needs samples", "--data")),
     ("build net.onnx -p int8 -d picturs", ("picturs",)),
+    ("build net.onnx -p int8 -d pictures/*.jpg", ("no file or folder pictures/*.jpg", "give the folder", "pictures")),
+    ("build net.onnx -p int8 -d cut.zip", ("cut.zip", "not a zip file", "copy or pack it again")),
     ("build net.onnx -p int8 -d other.npz", ("other.npz", "'x'")),
     ("build net.onnx -d x.npz --recipe imagnet", ("unknown recipe 'imagnet'", "did you mean 'imagenet'")),
     ("build net.onnx -d x.npz --metric topp1", ("did you mean 'top1'",)),
@@ -114,6 +121,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "hub" / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
     (place / "empty.onnx").write_bytes(b"")
     (place / "text.onnx").write_text("this is no model\n")
+    (place / "cut.zip").write_bytes(b"PK")
     (place / "net.tflite").write_bytes(b"\0\0\0\0TF")
     (place / "net.edgepack").write_bytes(b"no bundle")
     header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'

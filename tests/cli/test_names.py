@@ -9,7 +9,7 @@ import click
 import pytest
 
 from edgepack.cli.main import cli
-from edgepack.cli.names import _ELSEWHERE
+from edgepack.cli.names import _ELSEWHERE, _OPTIONS_ELSEWHERE, option_meant
 
 Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
 COMMANDS = cli.list_commands(click.Context(cli))
@@ -31,7 +31,9 @@ def test_what_other_tools_call_a_command_leads_to_ours(edgepack: Run, name: str)
     [
         (("biuld",), "did you mean 'build'"),
         (("benchmrk", "x"), "did you mean 'benchmark'"),
-        (("zzz",), "known: adopt, "),
+        (("zzz",), "'edgepack --help' lists the commands"),
+        (("net.onnx", "-t", "rpi5"), "'edgepack build net.onnx'"),
+        (("my net.EDGEPACK",), "'edgepack inspect 'my net.EDGEPACK''"),
         (("targets", "shwo"), "did you mean 'show'"),
         (("help", "biuld"), "did you mean 'build'"),
         (("help", "targets", "shwo"), "did you mean 'show'"),
@@ -50,3 +52,48 @@ def test_help_is_what_the_option_says(edgepack: Run, words: tuple[str, ...]) -> 
     asked, option = edgepack("help", *words), edgepack(*words, "--help")
     assert asked.code == 0
     assert " ".join(asked.out.split()) == " ".join(option.out.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("build net.onnx --device rpi5", "did you mean '--target'? See 'edgepack build --help'"),
+        ("run net.edgepack --data cat.jpg", "did you mean '--input'?"),
+        ("build net.onnx --quantize", "did you mean '--precision int8'?"),
+        ("build net.onnx --calib_data pics", "did you mean '--data'?"),
+        ("build net.onnx --presicion int8", "did you mean '--precision'?"),
+        ("report results --title x", "hint: see 'edgepack report --help'"),
+        ("report results --dtype int8", "hint: see 'edgepack report --help'"),
+        ("build net.onnx --opset 13", "hint: see 'edgepack build --help'"),
+    ],
+)
+def test_the_option_that_was_meant_is_said(edgepack: Run, words: str, said: str) -> None:
+    ran = edgepack(*words.split())
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+
+
+def test_what_others_call_an_option_is_one_of_a_command_and_hides_none() -> None:
+    context = click.Context(cli)
+    commands = [command for name in COMMANDS if (command := cli.get_command(context, name)) is not None]
+    own = {word for command in commands for parameter in command.params for word in parameter.opts}
+    for name, meant in _OPTIONS_ELSEWHERE.items():
+        assert {words.partition(" ")[0] for words in meant} <= own, name
+    assert option_meant("--device", None) is None
+
+
+def groups(command: click.Command, context: click.Context) -> list[tuple[click.Group, click.Context]]:
+    if not isinstance(command, click.Group):
+        return []
+    below = [command.get_command(context, name) for name in command.list_commands(context)]
+    inner = [found for each in below if each is not None for found in groups(each, click.Context(each))]
+    return [(command, context), *inner]
+
+
+def test_no_line_of_a_list_of_commands_is_cut() -> None:
+    found = groups(cli, click.Context(cli, terminal_width=80))
+    assert {"store", "root"} < {group.name for group, _ in found}
+    for group, context in found:
+        assert "..." not in group.get_help(context).partition("Commands:")[2], group.name
+    text = " ".join(cli.get_help(click.Context(cli, terminal_width=80)).split())
+    assert "on this machine or, with --on, on another." in text

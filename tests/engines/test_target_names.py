@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgepack.engines.target_names import ALIASES, expanded, target_id
-from edgepack.engines.targets import expand_targets, known_names, load_target, target_ids
+from edgepack.engines.targets import expand_targets, known_names, load_target, refusal, target_ids
 from edgepack.errors import ConfigError
 
 IDS = ("board-a", "board-a-jp5", "board-a-jp6", "raspberry-pi-5", "other")
@@ -47,12 +47,12 @@ def test_a_group_is_all_of_its_targets_where_several_may_be_given() -> None:
 
 
 def test_all_is_of_a_beginning_a_processor_or_an_engine() -> None:
-    jetsons = tuple(name for name in target_ids() if name.startswith("jetson-"))
+    jetsons = tuple(name for name in target_ids() if name.startswith("jetson-") and name != "jetson-nano-jp4")
     assert expand_targets(["all-jetson"]) == jetsons
     arm = expand_targets(["all-aarch64"])
-    assert set(arm) == {name for name in target_ids() if load_target(name).arch == "aarch64"} - set(
-        expand_targets(["host"])
-    )
+    assert set(arm) == {name for name in target_ids() if load_target(name).arch == "aarch64"} - {
+        *expand_targets(["host"]), "jetson-nano-jp4"
+    }  # fmt: skip
     assert {"raspberry-pi-5", "jetson-agx-thor-jp7"} < set(arm)
     assert all(load_target(name).backend == "openvino" for name in expand_targets(["all-openvino"]))
     with pytest.raises(ConfigError, match="no group of targets 'all-jetsn'") as caught:
@@ -60,6 +60,25 @@ def test_all_is_of_a_beginning_a_processor_or_an_engine() -> None:
     assert "all-jetson" in caught.value.hint
     with pytest.raises(ConfigError, match="stands for several targets"):
         load_target("all-jetson")
+
+
+def test_a_target_for_which_nothing_can_be_built_is_in_no_group_but_may_be_named() -> None:
+    assert refusal(load_target("jetson-nano-jp4")) is not None
+    assert "jetson-nano-jp4" not in expand_targets(["jetson"])
+    assert expand_targets(["jetson-nano-jp4"]) == expand_targets(["jetson-nano"]) == ("jetson-nano-jp4",)
+    assert expand_targets(["jetson", "jetson-nano-jp4"])[-1] == "jetson-nano-jp4"
+
+
+@pytest.mark.parametrize(("name", "hint"), [
+    ("openvino", "did you mean 'host-openvino'? 'all-openvino' stands for all of openvino."),
+    ("tensorrt", "'edgepack targets' lists all. 'all-tensorrt' stands for all of tensorrt."),
+    ("Raspberry-Pi-5", "did you mean 'raspberry-pi-5'?"),
+    ("android", "'edgepack targets' lists all."),
+])  # fmt: skip
+def test_what_an_unknown_target_was_to_be(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_target(name)
+    assert caught.value.hint == f"{hint} A board of your own is the path of a .toml file"
 
 
 def test_groups_that_overlap_hold_each_target_once_where_it_was_named() -> None:

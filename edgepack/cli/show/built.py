@@ -13,9 +13,9 @@ from edgepack.report.units import is_fraction
 from edgepack.specs.build import NOT_HERE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from edgepack.pipeline.preview import BuildPreview
+    from edgepack.pipeline.preview import BuildPreview, PlannedRow
     from edgepack.specs.build import BuildResult, BuildRow
 
 
@@ -34,11 +34,11 @@ def show_build(console: Console, result: BuildResult) -> None:
     """Print one row per target and precision, the reasons of failures, and the commands to run next."""
     console.remark()
     console.print(_build_table(result.rows))
-    for row in result.rows:
-        if row.reason:
-            colour = "dim" if row.status == "skipped" else "red"
-            model = f"{safe(row.model)} " if _are_of_several(result.rows) else ""
-            console.print(f"[{colour}]{model}{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
+    several = _are_of_several(result.rows)
+    _show_reasons(
+        console,
+        [(f"{row.model} {row.target}" if several else row.target, row.precision, row) for row in result.rows],
+    )
     for text in _answer(result.rows):
         console.remark(f"\n{safe(text)}")
     for text in _remarks(result, expert=False):
@@ -77,16 +77,28 @@ def show_plan(console: Console, plan: BuildPreview) -> None:
         "target", "precision", "status", "engine", "latency", "bundle", cut=("bundle",), spare=("bundle",)
     )
     for row in plan.rows:
-        latency = "measured here" if row.measured else "-"
+        latency = "measured here" if row.measured else "not measured" if row.status == "build" else "-"
         status = _STATUS.get(row.status, row.status)
         table.add_row(safe(row.target), row.precision, status, safe(row.engine), latency, safe(row.bundle))
     console.print(table)
-    for row in plan.rows:
+    _show_reasons(console, [(row.target, row.precision, row) for row in plan.rows])
+    if any(row.status == "build" for row in plan.rows):
+        console.remark("build it:")
+        console.remark(f"  {safe(shlex.join(plan.command))}")
+    else:
+        console.remark("none of it can be built")
+
+
+def _show_reasons(console: Console, rows: Sequence[tuple[str, str, BuildRow | PlannedRow]]) -> None:
+    """Print why rows failed or were skipped, each reason once with its rows: target, precision and row."""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for target, precision, row in rows:
         if row.reason:
-            colour = "dim" if row.status == "skipped" else "red"
-            console.print(f"[{colour}]{safe(row.target)} {row.precision}[/]: {safe(row.reason)}")
-    console.remark("build it:")
-    console.remark(f"  {safe(shlex.join(plan.command))}")
+            found.setdefault((row.status, row.reason), {}).setdefault(target, []).append(precision)
+    for (status, reason), named in found.items():
+        colour = "dim" if status == "skipped" else "red"
+        names = _some([f"{target} {' '.join(precisions)}" for target, precisions in named.items()])
+        console.print(f"[{colour}]{safe(names)}[/]: {safe(reason)}")
 
 
 def _build_table(rows: tuple[BuildRow, ...]) -> Table:

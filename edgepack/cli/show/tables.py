@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,8 +130,8 @@ def show_suggestions(
     if out is None and found[0].change:
         console.remark("write it with these changes: add -o my.toml")
         return
-    recipe = safe(out if out is not None else found[0].recipe)
-    console.remark(f"next: edgepack build {safe(model)} --data DATA --recipe {recipe} --precision fp32,int8")
+    words = ("edgepack", "build", model, "--data", "DATA", "--recipe", str(out or found[0].recipe))
+    console.remark(f"next: {safe(shlex.join(words))} --precision fp32,int8")
 
 
 def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:

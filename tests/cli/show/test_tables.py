@@ -11,12 +11,13 @@ import made_up
 import pytest
 
 from edgepack.cli.show import terminal
-from edgepack.cli.show.built import show_build
+from edgepack.cli.show.built import show_build, show_plan
 from edgepack.cli.show.console import Console, PlainConsole, make_console
 from edgepack.cli.show.inspected import show_verification
 from edgepack.cli.show.measured import show_results
 from edgepack.cli.show.tables import show_targets
 from edgepack.engines.targets import list_targets
+from edgepack.pipeline.preview import BuildPreview, PlannedRow
 from edgepack.specs.build import NOT_HERE, BuildResult, BuildRow
 from edgepack.specs.run import Accuracy, OutputDistance, Verification
 
@@ -264,3 +265,20 @@ def test_rows_of_several_metrics_name_their_own(console: Console, capsys: pytest
     assert any("top1 97.00 %" in line and "+2.00 pt" in line for line in lines)
     assert any("mae 0.5235" in line and "+0.0235" in line and "%" not in line for line in lines)
     assert not any("points" in line for line in lines)
+
+
+def planned(*rows: PlannedRow) -> BuildPreview:
+    return BuildPreview("net", "net.onnx", "out", None, None, "auto", rows, ("edgepack", "build", "net.onnx"))
+
+
+def test_a_plan_gives_each_reason_once_and_a_command_only_where_something_is_built(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused = [PlannedRow("nano", p, "tensorrt", "failed", False, "b", "too old", 4) for p in ("fp32", "fp16")]
+    built = PlannedRow("rpi5", "fp32", "onnxruntime", "build", False, "b")
+    show_plan(console, planned(*refused, built))
+    said = capsys.readouterr()
+    assert said.out.splitlines()[-1] == "nano fp32 fp16: too old"
+    assert said.err.split() == ["build", "it:", "edgepack", "build", "net.onnx"]
+    show_plan(console, planned(*refused))
+    assert capsys.readouterr().err.split() == ["none", "of", "it", "can", "be", "built"]
