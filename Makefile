@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-build bench-cluster bench-device \
   bench-report bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
-  test-install test-notebook test-serving test-signing test-tensorrt tvm-models lock clean
+  test-install test-notebook test-serving test-signing test-tensorrt test-trained tvm-models lock clean
 .DELETE_ON_ERROR:
 
 # What is installed is pinned by constraints.txt. Where locks/ knows this system, processor and Python, every file of it
@@ -43,7 +43,8 @@ demo: $(READY)
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long (minutes each), 'test-fast' also what
 # is marked slow, 'test-all' only what has a target of its own: test-install, test-browser, test-notebook, and
-# what test-device, test-serving, test-cluster and test-cpp have of every kill, of load, of several machines and compilers.
+# what test-device, test-serving, test-cluster, test-cpp and test-trained have of every kill, of load, of several machines,
+# of compilers and of training.
 # Bytecode is kept also where PYTHONDONTWRITEBYTECODE is set: else each of the thousands of processes that the tests start
 # compiles the package again, and each of the two all tests.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
@@ -251,6 +252,10 @@ test-device: $(READY)
 # one machine. Needs root and iproute2, else the first is skipped (about 5 minutes).
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -q -s tests/pipeline/test_many_machines.py tests/pipeline/test_cluster.py
+
+# Networks that are trained on the way keep their accuracy in int8: a detector's AP50 too (about 3 minutes).
+test-trained: $(READY)
+	$(BIN)/python -m pytest -q -s tests/quantize/test_smooth_network.py
 
 # libedgepack, also for aarch64 and under the sanitizers for addresses and undefined behaviour (about 5 minutes).
 test-cpp: $(READY)

@@ -174,7 +174,7 @@ def test_it_is_benchmarked(built: BuildResult, run: Callable[..., str]) -> None:
 
 def test_its_options_are_tuned(built: BuildResult, run: Callable[..., str]) -> None:
     assert changes("toy", 2, "SingleStream", free_batch=True)[-1] == ("optimization", "off")
-    found = json.loads(run("tune", bundle_of(built, "fp32"), "--duration", "2s", "--json"))
+    found = json.loads(run("tune", bundle_of(built, "fp32"), "--duration", "5s", "--json"))
     assert found["trials"]
     assert all(trial["reason"] is None for trial in found["trials"])
     assert found["device"]["version toy"] == VERSION

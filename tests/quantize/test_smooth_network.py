@@ -38,7 +38,7 @@ def test_int8_lies_within_a_point_of_fp32_on_both_engines(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.long
+@pytest.mark.own
 def test_a_detector_loses_at_most_a_point_of_ap50_on_both_engines(tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
     smooth_network.write_detector(tmp_path)

@@ -46,13 +46,13 @@ import sys
 from pathlib import Path
 from edgepack.base import documents
 from edgepack.execution import child
-from edgepack.runtime import install
+from edgepack.runtime import install, prove
 from edgepack.runtime.root import read_record
 
 verb, root, bundle = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
 known = read_record(next((root.with_name("saved") / "versions").iterdir()))
-child.call = lambda *_, **__: install.Proof(known.engine, known.chosen, known.passed_over, known.verification)
-install.host_facts = lambda: known.host
+child.call = lambda *_, **__: prove.Proof(known.engine, known.chosen, known.passed_over, known.verification)
+prove.host_facts = lambda: known.host
 install.install(bundle, root) if verb == "install" else install.rollback(root)
 """
 _CALL = re.compile(r"^(\w+)\((.*)")

@@ -76,7 +76,7 @@ WRONG = (
     ({"inputs": [tensor()], "raw_input_contents": [b"1234"]}, "4 bytes are not"),
     ({"inputs": [tensor()], "raw_input_contents": [b"12345678", b""]}, "1 inputs, and 2 raw contents"),
     ({"inputs": [tensor(shape=[-2])], "raw_input_contents": [b""]}, "whole numbers"),
-    ({"inputs": [tensor(shape=[2**62, 4])], "raw_input_contents": [b""]}, "0 bytes are not"),
+    ({"inputs": [tensor(shape=[2**62, 4])], "raw_input_contents": [b""]}, "larger than any query"),
     ({"inputs": [tensor(contents={"fp32_contents": [1]})]}, "shape"),
     ({"inputs": [tensor(contents={"int_contents": [1, 2]})]}, "shape"),
     ({"inputs": [tensor(datatype="INT8", contents={"int_contents": [1, 128]})]}, "out of the range"),

@@ -124,9 +124,9 @@ struct Entry {
 };
 
 std::vector<Entry> entries_of(std::string_view file) {
-  if (file.size() < kEndBytes) wrong("it is no zip archive");
+  if (file.size() < kEndBytes) wrong("it is not a zip archive");
   std::string_view end = file.substr(file.size() - kEndBytes);
-  if (end.substr(0, 4) != "PK\5\6") wrong("it is no zip archive, or has a comment");
+  if (end.substr(0, 4) != "PK\5\6") wrong("it is not a zip archive, or has a comment");
   uint64_t count = number(end, 10, 2), size = number(end, 12, 4), place = number(end, 16, 4);
   if (place == kMax32 || count == 0xFFFF) wrong("it is too large");
   if (place > file.size() - kEndBytes || size != file.size() - kEndBytes - place) wrong("its directory is damaged");
@@ -166,7 +166,7 @@ size_t Array::count() const {
 }
 
 Array read_npy(std::string_view file, const std::string& name) {
-  if (file.size() < 10 || file.substr(0, 6) != std::string_view("\x93NUMPY", 6)) wrong(repr(name) + " is no .npy file");
+  if (file.size() < 10 || file.substr(0, 6) != std::string_view("\x93NUMPY", 6)) wrong(repr(name) + " is not a .npy file");
   if (file[6] != 1 || file[7] != 0) wrong(repr(name) + " has another version of .npy");
   size_t header = number(file, 8, 2);
   if (header > kMostHeader || file.size() - 10 < header) wrong(repr(name) + " has a damaged header");

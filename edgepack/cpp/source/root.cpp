@@ -151,7 +151,7 @@ Value read_document(const std::string& text, const std::string& path) {
     refuse(EDGEPACK_TRUST_ERROR, first(refusal.message, 400), kDamaged);
   }
   if (std::string problem = problem_of(found); !problem.empty())
-    refuse(EDGEPACK_TRUST_ERROR, path + " is no root of trust: " + problem, kDamaged);
+    refuse(EDGEPACK_TRUST_ERROR, path + " is not a root of trust: " + problem, kDamaged);
   return found;
 }
 

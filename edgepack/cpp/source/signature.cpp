@@ -242,9 +242,9 @@ PublicKey key_of_pem(const std::string& name, const std::string& text, const std
     refuse(EDGEPACK_CONFIG_ERROR, where + " holds a private key", "give the public one, NAME.pub.pem");
   size_t place = 0;
   std::optional<std::string> der = next_pem(text, "PUBLIC KEY", &place);
-  if (!der && !place) refuse(EDGEPACK_CONFIG_ERROR, where + " is no public key", kKind);
+  if (!der && !place) refuse(EDGEPACK_CONFIG_ERROR, where + " is not a public key", kKind);
   std::optional<PublicKey> key = key_of_der(name, der.value_or(""));
-  if (!key) refuse(EDGEPACK_CONFIG_ERROR, where + " is no ECDSA key on P-256", kKind);
+  if (!key) refuse(EDGEPACK_CONFIG_ERROR, where + " is not an ECDSA key on P-256", kKind);
   return *key;
 }
 
@@ -272,7 +272,7 @@ int64_t seconds_of(const std::string& text, const std::string& where) {
               month <= 12 && day >= 1 && hour >= 0 && hour < 24 && minute >= 0 && minute < 60 && second >= 0 && second <= 61;
   bool leap = good && (year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
   if (!good || day > kDays[month - 1] + (leap && month == 2))
-    refuse(EDGEPACK_TRUST_ERROR, where + ": " + repr(first(text, 40)) + " is no time such as 2026-12-01T00:00:00Z", kForged);
+    refuse(EDGEPACK_TRUST_ERROR, where + ": " + repr(first(text, 40)) + " is not a time such as 2026-12-01T00:00:00Z", kForged);
   int64_t y = year - (month <= 2), era = y / 400, of_era = y - era * 400;
   int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
   int64_t days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;

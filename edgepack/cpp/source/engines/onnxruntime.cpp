@@ -233,7 +233,7 @@ class OnnxRuntimeRunner : public Runner {
   static TensorView view_of(OrtValue* value, const TensorSpec& spec) {
     int is_tensor = 0, element = 0;
     if (value) api().call(kIsTensor, const_cast<const OrtValue*>(value), &is_tensor);
-    if (!is_tensor) throw EngineProblem{"the output " + repr(spec.name) + " is no tensor"};
+    if (!is_tensor) throw EngineProblem{"the output " + repr(spec.name) + " is not a tensor"};
     OrtTensorInfo* info = nullptr;
     api().call(kGetTensorTypeAndShape, const_cast<const OrtValue*>(value), &info);
     const OrtTensorInfo* known = info;
