@@ -17,6 +17,7 @@ from edgepack.specs.run import RunOptions
 
 _MOST = 3  # layers that are named
 _LEAST_SHARE = 0.02  # of the time, for a layer or for conversions to be named
+_LONGEST = 60  # letters of a layer's name
 NOTE = "not faster"
 
 
@@ -92,7 +93,12 @@ def costs_in_words(costs: Costs) -> str:
     if costs.conversion_share >= _LEAST_SHARE:
         words.append(f"conversions between precisions take {100 * costs.conversion_share:.0f} % of the time")
     words += [
-        f"{layer.operator} {layer.name} ({100 * layer.time_share:.0f} %): {layer.reason}"
+        f"{layer.operator} {_short(layer.name)} ({100 * layer.time_share:.0f} %): {layer.reason}"
         for layer in costs.layers[:_MOST]
     ]
     return "; ".join(words) or "no layer stands out: the model is too small, or bound by memory"
+
+
+def _short(name: str) -> str:
+    """Return a layer's name without its middle, where an exporter joined many names: names differ at their ends."""
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"

@@ -40,6 +40,10 @@ def test_conversions_and_the_costliest_layers_are_named() -> None:
     assert words.startswith("conversions between precisions take 21 % of the time; Conv layer0 (30 %): memory-bound;")
     assert "layer2" in words
     assert "layer3" not in words
+    joined = CostlyLayer("first/Conv;" + "x" * 200 + ";last/Conv", "Conv", 0.3, "memory-bound")
+    assert costs_in_words(Costs(0, (joined,))).startswith("Conv first/Conv;xxx")
+    assert "…xxx" in costs_in_words(Costs(0, (joined,)))
+    assert len(costs_in_words(Costs(0, (joined,)))) == len("Conv  (30 %): memory-bound") + 60
     assert costs_in_words(Costs(0.01, ())) == "no layer stands out: the model is too small, or bound by memory"
 
 

@@ -47,13 +47,34 @@ def show_build(console: Console, result: BuildResult) -> None:
         console.detail(f"[dim]{safe(text)}[/]")
     if result.report:
         console.remark(f"\nreport: [bold]{safe(result.report)}[/]")
-    good = [row.bundle for row in result.rows if row.bundle]
-    if good:
-        console.remark("next:")
-        console.remark(f"  edgepack inspect {safe(shlex.quote(good[-1]))}")
+    _show_next(console, result.rows)
+
+
+def _show_next(console: Console, rows: tuple[BuildRow, ...]) -> None:
+    """Print what to do next with the bundle that is recommended, or else with the last one."""
+    if not (good := [row.bundle for row in rows if row.bundle]):
+        return
+    best = _recommended(rows)
+    console.remark("next:")
+    console.remark(f"  edgepack inspect {safe(shlex.quote(best or good[-1]))}")
     # Measured here, another device's bundle would say nothing of that device.
-    if here := [row.bundle for row in result.rows if row.bundle and row.notes.get("latency") != NOT_HERE]:
-        console.remark(f"  edgepack benchmark {safe(shlex.quote(here[-1]))}")
+    if here := [row.bundle for row in rows if row.bundle and row.notes.get("latency") != NOT_HERE]:
+        quoted = safe(shlex.quote(best or here[-1]))
+        console.remark(f"  edgepack run {quoted} --input FILE")
+        console.remark(f"  edgepack benchmark {quoted}")
+
+
+def _recommended(rows: tuple[BuildRow, ...]) -> str | None:
+    """Return the bundle that the answer says to take, of several models that of the first."""
+    from edgepack.report.entries import make_groups
+    from edgepack.report.entries.choice import choose, default_limits
+
+    for group in make_groups((), rows):
+        best = choose(group.entries, default_limits(group.entries)).best
+        row = None if best is None else group.entries[best].row
+        if row is not None and row.bundle:
+            return row.bundle
+    return None
 
 
 def _answer(rows: tuple[BuildRow, ...]) -> Iterator[str]:
@@ -91,14 +112,13 @@ def show_plan(console: Console, plan: BuildPreview) -> None:
 
 def _show_reasons(console: Console, rows: Sequence[tuple[str, str, BuildRow | PlannedRow]]) -> None:
     """Print why rows failed or were skipped, each reason once with its rows: target, precision and row."""
-    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for target, precision, row in rows:
         if row.reason:
-            found.setdefault((row.status, row.reason), {}).setdefault(target, []).append(precision)
+            found.setdefault((row.status, row.reason), []).append((target, precision))
     for (status, reason), named in found.items():
         colour = "dim" if status == "skipped" else "red"
-        names = _some([f"{target} {' '.join(precisions)}" for target, precisions in named.items()])
-        console.print(f"[{colour}]{safe(names)}[/]: {safe(reason)}")
+        console.print(f"[{colour}]{safe(_some(named))}[/]: {safe(reason)}")
 
 
 def _build_table(rows: tuple[BuildRow, ...]) -> Table:
@@ -191,12 +211,12 @@ def _sqnr(row: BuildRow) -> str:
 
 def _remarks(result: BuildResult, *, expert: bool) -> list[str]:
     """Collect what was not measured and why, each once with its rows; or what experts ask for."""
-    texts: dict[str, list[str]] = {}
+    texts: dict[str, list[tuple[str, str]]] = {}
     several = _are_of_several(result.rows)
     for row in result.rows:
         if row.status in ("failed", "skipped"):
             continue
-        name = f"{row.model} {row.target} {row.precision}" if several else f"{row.target} {row.precision}"
+        name = (f"{row.model} {row.target}" if several else row.target, row.precision)
         for what, why in row.notes.items():
             if what == "latency" and why in row.notes.get("verification", ""):
                 continue  # said there already
@@ -205,8 +225,12 @@ def _remarks(result: BuildResult, *, expert: bool) -> list[str]:
     return [text if len(rows) == len(result.rows) else f"{_some(rows)}: {text}" for text, rows in texts.items()]
 
 
-def _some(names: list[str]) -> str:
-    """Return names in words, of very many the first ones."""
+def _some(rows: list[tuple[str, str]]) -> str:
+    """Return targets in words, each once with its precisions; of very many the first ones."""
+    by_target: dict[str, list[str]] = {}
+    for target, precision in rows:
+        by_target.setdefault(target, []).append(precision)
+    names = [f"{target} {' '.join(precisions)}" for target, precisions in by_target.items()]
     if len(names) <= _MOST_NAMES:
         return ", ".join(names)
     return f"{', '.join(names[:_MOST_NAMES])} and {len(names) - _MOST_NAMES} more"

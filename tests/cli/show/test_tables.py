@@ -282,3 +282,25 @@ def test_a_plan_gives_each_reason_once_and_a_command_only_where_something_is_bui
     assert said.err.split() == ["build", "it:", "edgepack", "build", "net.onnx"]
     show_plan(console, planned(*refused))
     assert capsys.readouterr().err.split() == ["none", "of", "it", "can", "be", "built"]
+
+
+def test_what_is_next_is_about_the_bundle_that_is_recommended(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [dataclasses.replace(row, bundle=f"{row.target}-{row.precision}") for row in made_up.labelled_build()[1]]
+    rows = sorted((row for row in rows if row.status == "ok"), key=lambda row: row.precision, reverse=True)
+    assert (rows[0].precision, rows[-1].precision) == ("int8", "fp32")
+    show_build(console, BuildResult("net", tuple(rows), (), "out", None, {}, 1, 0))
+    lines = capsys.readouterr().err.split("next:")[1].split("\n")
+    assert [line.strip() for line in lines if line] == [
+        "edgepack inspect host-openvino-int8",
+        "edgepack run host-openvino-int8 --input FILE",
+        "edgepack benchmark host-openvino-int8",
+    ]
+
+
+def test_a_remark_names_a_target_once_with_its_precisions(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [BuildRow(t, p, "ok", notes={"samples": "few"}) for t in ("rpi5", "n100") for p in ("fp32", "int8")]
+    rows.append(BuildRow("other", "fp32", "ok"))
+    show_build(console, BuildResult("net", tuple(rows), (), "out", None, {}, 1, 0))
+    assert "rpi5 fp32 int8, n100 fp32 int8: samples: few" in capsys.readouterr().err
