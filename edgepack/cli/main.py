@@ -153,6 +153,13 @@ def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, 
             meant, path = option_meant(error.option_name, error.ctx), error.ctx.command_path if error.ctx else command
             hint = f"see '{path} --help'" if meant is None else f"did you mean '{meant}'? See '{path} --help'"
             return f"no such option '{error.option_name}'", hint, error.exit_code
+        case click.MissingParameter() if isinstance(error.param, click.Option) and error.ctx is not None:
+            written = f"{error.param.opts[-1]} {error.param.make_metavar(error.ctx)}"
+            return (
+                f"missing option '{error.param.opts[-1]}'",
+                f"add {written}; see '{error.ctx.command_path} --help'",
+                2,
+            )
         case click.ClickException():
             path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else command
             message = " ".join(error.format_message().split())  # Click lists choices a line each

@@ -201,6 +201,9 @@ def _is_arrays(source: Path) -> bool:
     try:
         with open_regular(source) as file:
             start = file.read(4)
+    except FileNotFoundError:
+        hint = "check the path; this bundle takes a file, no sentence" if " " in str(source) else "check the path"
+        raise DataError(f"there is no file {source}", hint=hint) from None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {source}: {error}", hint="check the path") from None
     return start == b"PK\3\4" or source.suffix in (".npz", ".npy")
