@@ -90,6 +90,16 @@ def remote_code(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(found - {"None"}))
 
 
+def contents(path: Path) -> Iterator[bytes]:
+    """Yield what names the tensors and classes of a file of torch: its pickles, or the header of safetensors."""
+    with path.open("rb") as file:
+        begin = file.read(9)
+        if begin[8:] == b"{":
+            yield file.read(min(int.from_bytes(begin[:8], "little"), _MOST_BYTES))
+            return
+    yield from _pickles(path)
+
+
 def classes(data: bytes) -> Iterator[str]:
     """Yield the names that a pickle would import, in their order; nothing is imported or built."""
     strings: list[str] = []

@@ -9,7 +9,9 @@ from edgepack.errors import ModelError
 from edgepack.export import Framework
 from edgepack.export.executes import remote_code
 from edgepack.export.kinds import kind_of
+from edgepack.export.quantized_elsewhere import refuse_hugging_face
 from edgepack.export.worker import Worker
+from edgepack.specs.source import SourceOptions
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.index.json")
 
@@ -29,8 +31,9 @@ def prepares(source: str) -> bool:
     return any((Path(source) / name).is_file() for name in ("preprocessor_config.json", "processor_config.json"))
 
 
-def check(source: str) -> None:
-    """Raise ``ModelError`` for a folder without weights."""
+def check(source: str, options: SourceOptions) -> None:
+    """Raise ``ModelError`` for a folder without weights, and for weights of another quantizer."""
+    refuse_hugging_face(source, options)
     folder = Path(source)
     if folder.is_dir() and not any(found for pattern in _WEIGHTS for found in folder.glob(pattern)):
         config = json.loads((folder / "config.json").read_bytes())

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from select import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgepack.base import documents
 from edgepack.base.files import read_regular, scratch_folder, sha256_json, write_text
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from edgepack.specs.types import Array
 
+_Found = TypeVar("_Found")
 FACTS, TOKENIZER = "meta.json", "tokenizer.json"
 _MARK = b"\x1eedgepack "
 _MOST_META_BYTES = 16 << 20
@@ -51,6 +52,11 @@ _MOST_LINE_BYTES = 1 << 16
 _LOOK_S, _AFTER_END_S = 0.2, 1.0  # how often it is looked whether the worker lives, and what is waited for after it
 _FEWEST_PAIRS = 2
 _SHOWN_NAMES = 6
+_DIFFERS_HINT = "look for random numbers, dropout or state that is on in inference; else report the model's layers"
+_MISSING_HINT = (
+    "only where values are missing (NaN): put a SimpleImputer in front of the step that reads them, or leave it out"
+)
+_SIZES_HINT = "only at another size than it was exported with: give the size that you need, as in --shape {}=Nx..."
 # Frameworks round the layers of an integer model differently: ties fall the other way, and that goes on through the
 # layers. Two ways that both round right differ at most as if all their roundings were independent: by twice the noise
 # that the model's own roundings make, which is measured without them (``graph/rounding.py``), and by two steps of 255
@@ -86,7 +92,7 @@ class Worker:
     lock: str
     needs: tuple[str, ...] = ()
     executes: Callable[[str], tuple[str, ...]] | None = None
-    check: Callable[[str], None] | None = None
+    check: Callable[[str, SourceOptions], None] | None = None
 
     @property
     def path(self) -> Path:
@@ -100,10 +106,10 @@ def refuse_code(worker: Worker, source: str, options: SourceOptions) -> None:
     Raises ``ModelError`` for what can be seen to be of no use.
     """
     if worker.check is not None:
-        worker.check(source)
+        _asked(worker.check, source, options)
     if options.trust_code or worker.executes is None:
         return
-    found = _executed(worker.executes, source)
+    found = _asked(worker.executes, source)
     if not found:
         return
     more = f" and {len(found) - _SHOWN_NAMES} more" if len(found) > _SHOWN_NAMES else ""
@@ -114,9 +120,10 @@ def refuse_code(worker: Worker, source: str, options: SourceOptions) -> None:
     )
 
 
-def _executed(executes: Callable[[str], tuple[str, ...]], source: str) -> tuple[str, ...]:
+def _asked(look: Callable[..., _Found], source: str, *more: object) -> _Found:
+    """Return what looking into a source says. Raises ``ModelError`` for one that is damaged."""
     try:
-        return executes(source)
+        return look(source, *more)
     except DAMAGED as error:
         raise ModelError(f"{source} cannot be read: {first_line(error)}", hint="copy or save it again") from None
 
@@ -386,7 +393,8 @@ def _checked(model: OnnxModel, pairs: list[Pair], facts: SourceFacts, out: Path)
         if len(pairs) < _FEWEST_PAIRS:
             raise _wrong(f"it has {len(pairs)} pairs of inputs and outputs to compare, not {_FEWEST_PAIRS} or more")
         _refuse_empty(pairs)
-        largest = max(_compared(model, inputs, outputs, facts) for inputs, outputs in pairs)
+        usual = pairs[0][0]
+        largest = max(_compared(model, inputs, outputs, facts, _hint(inputs, usual)) for inputs, outputs in pairs)
     except BaseException:
         model.path.unlink(missing_ok=True)  # a model that is known to be wrong must not be found later
         raise
@@ -407,8 +415,10 @@ def _refuse_empty(pairs: list[Pair]) -> None:
         )
 
 
-def _compared(model: OnnxModel, inputs: dict[str, Array], outputs: dict[str, Array], facts: SourceFacts) -> float:
-    """Return the largest difference for one pair. Raises ``ModelError`` where it is more than rounding."""
+def _compared(
+    model: OnnxModel, inputs: dict[str, Array], outputs: dict[str, Array], facts: SourceFacts, hint: str
+) -> float:
+    """Return the largest difference for one pair. Raises ``ModelError`` with ``hint`` for more than rounding."""
     for kind, specs, given in (("inputs", model.inputs, inputs), ("outputs", model.outputs, outputs)):
         names = {spec.name for spec in specs}
         if names != set(given):
@@ -416,7 +426,7 @@ def _compared(model: OnnxModel, inputs: dict[str, Array], outputs: dict[str, Arr
     try:
         found = run_model(model, inputs, optimize=False)
     except Exception as error:  # ONNX Runtime's own exceptions
-        raise ModelError(f"ONNX Runtime cannot run the exported model: {first_line(error)}") from error
+        raise ModelError(f"ONNX Runtime cannot run the exported model: {first_line(error)}", hint=hint) from error
     numbers = {name: array for name, array in outputs.items() if array.dtype.kind != "O"}
     distance = max((relative_distance(array, found[name]) for name, array in numbers.items()), default=0.0)
     allowed = _allowed(model, inputs, found) if facts.quantized else {}
@@ -426,9 +436,19 @@ def _compared(model: OnnxModel, inputs: dict[str, Array], outputs: dict[str, Arr
         raise ModelError(
             f"the exported ONNX model does not compute what {facts.framework} does: the output {lines[0]} "
             f"(allowed {min(allowed.values(), default=TOLERANCE):.1e}) for {sizes}",
-            hint="look for random numbers, dropout or state that is on in inference; else report the model's layers",
+            hint=hint,
         )
     return distance
+
+
+def _hint(inputs: Mapping[str, Array], usual: Mapping[str, Array]) -> str:
+    """Return what to do where a pair differs though those before it did not: by what it has that they have not."""
+    import numpy as np
+
+    if any(array.dtype.kind == "f" and bool(np.isnan(array).any()) for array in inputs.values()):
+        return _MISSING_HINT
+    other = next((n for n, array in inputs.items() if n in usual and array.shape[1:] != usual[n].shape[1:]), None)
+    return _DIFFERS_HINT if other is None else _SIZES_HINT.format(other)
 
 
 def _allowed(model: OnnxModel, inputs: dict[str, Array], found: Mapping[str, Array]) -> dict[str, float]:

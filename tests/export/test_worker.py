@@ -94,6 +94,14 @@ BAD = {
     "is killed": ("    os.kill(os.getpid(), signal.SIGKILL)", ModelError, "killed by signal 9", "memory"),
     "says nothing": ("    os._exit(0)", ModelError, "status 0 without an answer", "memory"),
     "lies about its pairs": ("    model(job); pairs(job, 3.0)", ModelError, "does not compute what", "random numbers"),
+    "is wrong for missing values": (
+        "    good(job); v = np.full((2, 3), np.nan, np.float32); job.pair({'x': v}, {'y': np.ones_like(v)})",
+        ModelError, "does not compute what", "SimpleImputer",
+    ),
+    "is wrong at another size": (
+        "    good(job); v = np.ones((3, 6), np.float32); job.pair({'x': v}, {'y': v * 2})",
+        ModelError, "cannot run the exported model", "--shape x=Nx",
+    ),
     "has one pair": ("    model(job); pairs(job, count=1)", ModelError, "1 pairs", "update"),
     "has equal pairs": (
         "    model(job); v = np.ones((1, 3), np.float32); [job.pair({'x': v}, {'y': v * 2}) for _ in range(3)]",

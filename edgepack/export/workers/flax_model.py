@@ -221,12 +221,12 @@ def _completed_nnx(job: Any, made: Any, tree: dict[str, Any]) -> Any:
 # --- the graph --------------------------------------------------------------------------------------------------------
 
 
-def _values(shape: list[Any], seed: int, batch: int, *, integers: bool) -> Any:
+def _values(shape: list[Any], seed: int, batch: int, factor: int = 1, *, integers: bool) -> Any:
     """Return seeded random values of a shape whose names are free sizes: the first is the batch."""
     import numpy as np
 
     random = np.random.default_rng(seed)
-    sizes = [(batch if axis == 0 else _SIZE) if isinstance(d, str) else int(d) for axis, d in enumerate(shape)]
+    sizes = [(batch if axis == 0 else _SIZE * factor) if isinstance(d, str) else int(d) for axis, d in enumerate(shape)]
     return random.integers(0, 4, sizes).astype(np.int32) if integers else random.normal(size=sizes).astype(np.float32)
 
 
@@ -237,9 +237,14 @@ def _export(job: Any, call: Any, names: list[str], shapes: list[list[Any]]) -> N
     outputs = list(_named(job, call(*feeds)))
     job.progress("converting")
     free = _write(job, call, names, shapes, outputs, integers=integers)
-    for seed, batch in ((0, 1), (1, 2), (2, 3)):
-        given = [_values(shape, seed, batch if free else 1, integers=integers) for shape in shapes]
-        job.pair(dict(zip(names, given)), _named(job, call(*given)))
+
+    def ask(seed: int, batch: int, factor: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        sizes = (batch, factor) if free else (1, 1)
+        given = [_values(shape, seed, *sizes, integers=integers) for shape in shapes]
+        return dict(zip(names, given)), _named(job, call(*given))
+
+    for given, answers in job.sibling("trials").answered(ask):
+        job.pair(given, answers)
 
 
 def _kind(job: Any, call: Any, shapes: list[list[Any]]) -> bool:

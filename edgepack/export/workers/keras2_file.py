@@ -127,10 +127,13 @@ def _stripped(job: Any, tf: Any, model: Any, kinds: set[str]) -> None:
     job.progress("converting")
     _write(job, model, signature)
     first, last = job.sibling("tensorflow_graph").clean_names(job, dict(zip(_written(job), model.output_names)))
-    feeds_for = job.sibling("tensorflow_graph").feeds_for
-    for seed, batch in ((0, 1), (1, 2), (2, 3)):
-        feeds = [feeds_for(list(t.shape), t.dtype.as_numpy_dtype, seed, batch) for t in model.inputs]
-        answers = tf.nest.flatten(model(feeds if len(feeds) > 1 else feeds[0], training=False))
+    shared = job.sibling("tensorflow_graph")
+
+    def ask(*how: int) -> tuple[list[Any], list[Any]]:
+        feeds = [shared.feeds_for(list(t.shape), t.dtype.as_numpy_dtype, *how) for t in model.inputs]
+        return feeds, tf.nest.flatten(model(feeds if len(feeds) > 1 else feeds[0], training=False))
+
+    for feeds, answers in job.sibling("trials").answered(ask):
         job.pair(dict(zip(first, feeds)), {n: v.numpy() for n, v in zip(last, answers)})
 
 

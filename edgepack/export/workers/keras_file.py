@@ -10,7 +10,7 @@ from typing import Any
 
 # In the order of how much of the graph's form each leaves to be cleaned up: see docs/sources.md.
 _BACKENDS = (("tensorflow", "tensorflow-cpu"), ("torch", "torch"), ("jax", "jax"))
-_SAMPLE_SIZE = 64
+_SIZES = 4  # of free axes, by the usual ones: networks for pictures halve theirs up to five times
 
 
 def convert(job: Any) -> None:
@@ -29,11 +29,11 @@ def convert(job: Any) -> None:
         )
     specs, names = _specs(job, keras, model)
     job.progress("converting")
-    _call(model, specs, 0, 2)
+    shared = job.sibling("tensorflow_graph")
+    _call(shared, model, specs, 0, 2)
     _export(job, model, specs)
     outputs = _output_names(job, model)
-    for seed, batch in ((0, 1), (1, 2), (2, 3)):
-        feeds, answers = _call(model, specs, seed, batch)
+    for feeds, answers in job.sibling("trials").answered(lambda *how: _call(shared, model, specs, *how)):
         if len(answers) != len(outputs):
             raise job.refuse(
                 f"the model has {len(answers)} outputs, its ONNX file {len(outputs)}", "return tensors only"
@@ -180,20 +180,22 @@ def _export(job: Any, model: Any, specs: list[Any]) -> None:
     try:
         model.export(str(job.model), format="onnx", input_signature=specs, verbose=False)
     except Exception as error:
-        raise job.sibling("tensorflow_graph").refused(job, error) from error
+        unfixed = next((spec.name for spec in specs if None in spec.shape[1:]), None)
+        hint = (
+            f"give the size that you need: --shape {unfixed}=Nx...; a layer of it may take no free one"
+            if unfixed
+            else ""
+        )
+        raise job.sibling("tensorflow_graph").refused(job, error, hint) from error
 
 
-def _call(model: Any, specs: list[Any], seed: int, batch: int) -> tuple[list[Any], list[Any]]:
+def _call(
+    shared: Any, model: Any, specs: list[Any], seed: int, batch: int, factor: int = 1
+) -> tuple[list[Any], list[Any]]:
     """Return random inputs and what the model answers, each in the order of the model's own."""
     import keras
-    import numpy as np
 
-    random = np.random.default_rng(seed)
-    feeds = []
-    for spec in specs:
-        sizes = [batch if axis == 0 else dim or _SAMPLE_SIZE for axis, dim in enumerate(spec.shape)]
-        values = random.integers(0, 4, sizes) if "int" in spec.dtype else random.normal(size=sizes)
-        feeds.append(values.astype(spec.dtype))
+    feeds = [shared.feeds_for(list(spec.shape), spec.dtype, seed, batch, factor * _SIZES) for spec in specs]
     tensors = [keras.ops.convert_to_tensor(values) for values in feeds]
     answers = model(tensors[0] if len(tensors) == 1 else tensors, training=False)
     flat = keras.tree.flatten(answers)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-_PAIRS = 3
-
 
 def convert(job: Any) -> None:
     """Convert one signature of the folder ``job.source``."""
@@ -26,14 +24,13 @@ def convert(job: Any) -> None:
     _, arguments = function.structured_input_signature
     inputs = {key: arguments[key] for key in sorted(arguments)}
     names_in, names_out = shared.clean_names(job)
-    for seed in range(_PAIRS):
-        feeds = {
-            key: shared.feeds_for(_dims(spec), spec.dtype.as_numpy_dtype, seed, 1 + seed % 2)
-            for key, spec in inputs.items()
-        }
-        answers = {
-            key: value.numpy() for key, value in function(**{k: tf.constant(v) for k, v in feeds.items()}).items()
-        }
+
+    def ask(*how: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        feeds = {key: shared.feeds_for(_dims(spec), spec.dtype.as_numpy_dtype, *how) for key, spec in inputs.items()}
+        found = function(**{key: tf.constant(values) for key, values in feeds.items()})
+        return feeds, {key: value.numpy() for key, value in found.items()}
+
+    for feeds, answers in job.sibling("trials").answered(ask):
         job.pair(_matched(feeds, names_in), _matched(answers, names_out))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ _ROWS = 64
 def convert(job: Any) -> None:
     """Convert ``job.source``, and keep what the model itself answers for random rows."""
     model = _load(job)
+    job.sibling("sklearn_mends").mend(job, model)
     columns = _columns(job, model)
     proto = _to_onnx(job, model, columns)
     scores_alone = _leave_labels_out(job, model, proto)
@@ -20,8 +22,7 @@ def convert(job: Any) -> None:
     if classes is not None:
         job.meta["classes"] = [str(name) for name in classes]
     outputs = [value.name for value in proto.graph.output]
-    for seed, rows in ((0, 1), (1, 2), (2, _ROWS)):
-        feeds = _rows(columns, seed, rows)
+    for feeds in _feeds(job, model, columns):
         answers = _answers(model, columns, feeds)[1 if scores_alone else 0 :]
         if len(answers) != len(outputs):
             raise job.refuse(
@@ -32,6 +33,18 @@ def convert(job: Any) -> None:
             feeds,
             {value.name: _as(answer, value.type.tensor_type) for value, answer in zip(proto.graph.output, answers)},
         )
+
+
+def _feeds(job: Any, model: Any, columns: dict[str, tuple[str, int]]) -> Iterator[dict[str, Any]]:
+    """Yield inputs to compare on: one row, two, and many; many with missing values where the model takes these."""
+    table_rows = job.sibling("table_rows")
+    one = next(iter(columns.values()))
+    names = tuple(columns) if len(columns) > 1 else tuple(f"{place}" for place in range(one[1]))
+    learnt = table_rows.learnt(model, names)
+    for seed, rows in ((0, 1), (1, 2), (2, _ROWS)):
+        yield table_rows.rows_of(columns, learnt, seed, rows, missing=False)
+    if _takes_missing(model):
+        yield table_rows.rows_of(columns, learnt, 3, _ROWS, missing=True)
 
 
 def _leave_labels_out(job: Any, model: Any, proto: Any) -> bool:
@@ -219,21 +232,6 @@ def _register() -> None:
         pass
 
 
-def _rows(columns: dict[str, tuple[str, int]], seed: int, rows: int) -> dict[str, Any]:
-    import numpy as np
-
-    random = np.random.default_rng(seed)
-    words = np.array(["a", "b", "red", "good movie", "42", "unknown text"])
-    made: dict[str, Any] = {}
-    for name, (kind, count) in columns.items():
-        made[name] = (
-            random.choice(words, (rows, count))
-            if kind == "text"
-            else random.normal(size=(rows, count)).astype(np.float32)
-        )
-    return made
-
-
 def _answers(model: Any, columns: dict[str, tuple[str, int]], feeds: dict[str, Any]) -> list[Any]:
     """Return what the model itself answers: a classifier's labels and scores, else its predictions or features."""
     data = _table(model, columns, feeds)
@@ -247,12 +245,21 @@ def _answers(model: Any, columns: dict[str, tuple[str, int]], feeds: dict[str, A
 
 def _kind(model: Any) -> str:
     """Return of which kind scikit-learn says a model is; empty for another package's own."""
-    if not hasattr(model, "get_params"):
-        return ""
+    tags = _tags(model)
+    return str((tags.estimator_type if tags else getattr(model, "_estimator_type", "")) or "")
+
+
+def _takes_missing(model: Any) -> bool:
+    """Say whether a model answers for rows with missing values; XGBoost's and LightGBM's own do."""
+    tags = _tags(model)
+    return bool(tags.input_tags.allow_nan) if tags else type(model).__name__ == "Booster"
+
+
+def _tags(model: Any) -> Any:
+    """Return what scikit-learn says of a model; None for another package's own, and before scikit-learn 1.6."""
     from sklearn import utils
 
-    tags = getattr(utils, "get_tags", None)  # since scikit-learn 1.6
-    return str((tags(model).estimator_type if tags else getattr(model, "_estimator_type", "")) or "")
+    return utils.get_tags(model) if hasattr(model, "get_params") and hasattr(utils, "get_tags") else None
 
 
 def _answered(model: Any, data: Any) -> list[Any]:
@@ -265,9 +272,20 @@ def _answered(model: Any, data: Any) -> list[Any]:
         return [model.predict(data), model.predict_proba(data)]
     if hasattr(model, "decision_function") and hasattr(model, "classes_"):
         return [model.predict(data), model.decision_function(data)]
+    if getattr(model, "voting", None) == "hard":
+        return [model.predict(data), _votes(model, data)]
     if type(model).__name__ == "Booster":
         return _boosters(model, data)
     return [model.predict(data) if hasattr(model, "predict") else model.transform(data)]
+
+
+def _votes(model: Any, data: Any) -> Any:
+    """Return the share of votes that each class gets."""
+    import numpy as np
+
+    chosen = model.transform(data)  # by the number of the class: rows, estimators
+    votes = chosen[:, :, None] == np.arange(len(model.classes_))
+    return np.average(votes, axis=1, weights=model.weights)
 
 
 def _boosters(model: Any, data: Any) -> list[Any]:

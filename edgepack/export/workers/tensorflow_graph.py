@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes
+_SIZE = 16  # of a free axis that is no batch
 
 
 def run_tf2onnx(job: Any, *words: str) -> None:
@@ -22,10 +23,10 @@ def run_tf2onnx(job: Any, *words: str) -> None:
         sys.argv = before
 
 
-def refused(job: Any, error: BaseException) -> Exception:
+def refused(job: Any, error: BaseException, hint: str = "") -> Exception:
     """Return what to raise where tf2onnx failed."""
     words = " ".join(line.strip() for line in str(error).splitlines()[:2] if line.strip())[:400]
-    hint = "replace the layer that it names, or flatten it into standard operators and export the model again"
+    hint = hint or "replace the layer that it names, or flatten it into standard operators and export the model again"
     raised: Exception = job.refuse(f"tf2onnx cannot write it as ONNX: {type(error).__name__}: {words}", hint)
     return raised
 
@@ -75,13 +76,14 @@ def _replace_erfc(graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def feeds_for(shape: list[Any], dtype: Any, seed: int, batch: int, size: int = 16) -> Any:
+def feeds_for(shape: list[Any], dtype: Any, seed: int, batch: int, factor: int = 1) -> Any:
     """Return seeded random values of a shape whose free sizes are None or -1: the first is the batch."""
     import numpy as np
 
     random = np.random.default_rng(seed)
     sizes = [
-        (batch if axis == 0 else size) if dim is None or int(dim) < 1 else int(dim) for axis, dim in enumerate(shape)
+        (batch if axis == 0 else _SIZE * factor) if dim is None or int(dim) < 1 else int(dim)
+        for axis, dim in enumerate(shape)
     ]
     kind = np.dtype(dtype)
     if kind.kind == "f":
@@ -91,5 +93,5 @@ def feeds_for(shape: list[Any], dtype: Any, seed: int, batch: int, size: int = 1
     if kind.kind in "OUS":
         return random.choice(np.array(["a", "b", "some text"], object), sizes)
     limits = np.iinfo(kind)
-    low, high = (limits.min, limits.max) if kind.itemsize == 1 else (0, 8)
+    low, high = (limits.min, limits.max) if kind.itemsize == 1 else (0, 3)  # few: an embedding may be small
     return random.integers(low, high, sizes, endpoint=True).astype(kind)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-_PAIRS = 3
-
 
 def convert(job: Any) -> None:
     """Convert ``job.source``; an integer model comes out with Q/DQ nodes and integer inputs, as it is."""
@@ -20,9 +18,10 @@ def convert(job: Any) -> None:
     shared.run_tf2onnx(job, "--tflite", job.source)
     names_in, names_out = _names(job, shared, interpreter, inputs, outputs)
     free = all(_signature(one)[:1] == [-1] for one in inputs)
-    for seed in range(_PAIRS):
+
+    def ask(seed: int, batch: int, factor: int) -> tuple[dict[str, Any], dict[str, Any]]:
         feeds = {
-            name: shared.feeds_for(_signature(one), one["dtype"], seed, 1 + seed % 2 if free else 1)
+            name: shared.feeds_for(_signature(one), one["dtype"], seed, batch if free else 1, factor)
             for name, one in zip(names_in, inputs)
         }
         for one, values in zip(inputs, feeds.values()):
@@ -31,7 +30,10 @@ def convert(job: Any) -> None:
         for one, values in zip(inputs, feeds.values()):
             interpreter.set_tensor(one["index"], values)
         interpreter.invoke()
-        job.pair(feeds, {name: interpreter.get_tensor(one["index"]) for name, one in zip(names_out, outputs)})
+        return feeds, {name: interpreter.get_tensor(one["index"]) for name, one in zip(names_out, outputs)}
+
+    for feeds, answers in job.sibling("trials").answered(ask):
+        job.pair(feeds, answers)
 
 
 def _open(job: Any, tf: Any) -> Any:

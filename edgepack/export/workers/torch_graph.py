@@ -55,10 +55,13 @@ def export(job: Any, module: Any, feeds: dict[str, Any], free: dict[str, dict[in
     if how:
         job.note(how)
     _rename(job, feeds, free, outputs)
+
+    def ask(*how: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        values = {name: _again(tensor, free[name], *how, mask="mask" in name) for name, tensor in feeds.items()}
+        return values, flat.named(*values.values())
+
     with torch.no_grad():
-        for seed, batch in ((0, 1), (1, 2), (2, 3)):
-            values = {name: _again(tensor, free[name], seed, batch) for name, tensor in feeds.items()}
-            answers = flat.named(*values.values())
+        for values, answers in job.sibling("trials").answered(ask):
             job.pair({n: v.numpy() for n, v in values.items()}, {n: v.detach().numpy() for n, v in answers.items()})
 
 
@@ -294,12 +297,17 @@ def _rename(job: Any, feeds: dict[str, Any], free: dict[str, dict[int, str]], ou
     onnx.save(proto, str(job.model))
 
 
-def _again(tensor: Any, axes: dict[int, str], seed: int, batch: int) -> Any:
-    """Return other values of the kind of ``tensor``, of another batch where that is free."""
+def _again(tensor: Any, axes: dict[int, str], seed: int, batch: int, factor: int = 1, *, mask: bool = False) -> Any:
+    """Return other values of the kind of ``tensor``, of another batch where that is free, other free axes larger."""
     import torch
 
-    shape = [batch if axis == 0 and 0 in axes else size for axis, size in enumerate(tensor.shape)]
+    shape = [
+        (batch if axis == 0 else size * factor) if axis in axes else size for axis, size in enumerate(tensor.shape)
+    ]
     random = torch.Generator().manual_seed(seed)
+    if mask and len(shape) == 2 and bool((tensor == 1).all()):  # rows of ones that end, as of padded texts
+        lengths = torch.randint(1, shape[1] + 1, (shape[0], 1), generator=random)
+        return (torch.arange(shape[1]) < lengths).to(tensor.dtype)
     if tensor.is_floating_point():
         return torch.randn(shape, generator=random)
     if tensor.dtype == torch.bool:
