@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.graph import passes
 from edgepack.graph.clean.affine import fold_affine
-from edgepack.graph.clean.attention import join_scales
+from edgepack.graph.clean.attention import join_scales, project_apart
 from edgepack.graph.clean.means import mean_from_sum
 from edgepack.graph.clean.norms import spell_layer_norm, spell_rms_norm
 from edgepack.graph.clean.pads import fold_pad, pool_from_mean
@@ -37,6 +37,7 @@ PASSES: dict[str, Callable[[View], bool]] = {
     "layer norms in one spelling": spell_layer_norm,
     "RMS norms in one spelling": spell_rms_norm,
     "attentions scaled in one place": join_scales,
+    "projections taken out of attentions": project_apart,
 }
 
 

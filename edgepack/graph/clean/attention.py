@@ -1,7 +1,11 @@
-"""The scale of an attention in one place.
+"""Attentions: the scale in one place, the projection in a product of its own.
 
 torch's exporter multiplies queries and keys each by the root of the scale. One product in front of the queries does the
 same; behind the transposed keys it keeps OpenVINO from reading them transposed, and is one more tensor to quantize.
+
+ONNX Runtime's Attention holds the projection of queries, keys and values, most of its multiplications. Its
+MultiHeadAttention is the same without that, so that the product in front is quantized as any other (both in its
+ContribOperators.md).
 """
 
 from __future__ import annotations
@@ -10,13 +14,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgepack.graph.clean.view import View
+from edgepack.graph.clean.view import View, attribute
 
 if TYPE_CHECKING:
     import onnx
 
     from edgepack.specs.types import Array
 
+_CONTRIBUTED = "com.microsoft"
+_KEPT = ("num_heads", "mask_filter_value", "scale", "unidirectional")
 _HOPS = 3  # a mask or a cast may stand between the product and its softmax
 
 
@@ -68,3 +74,55 @@ def _is_softened(view: View, product: onnx.NodeProto) -> bool:
         if node.op_type == "Softmax":
             return True
     return False
+
+
+def project_apart(view: View) -> bool:
+    """Write one Attention of ONNX Runtime as a product, a split and a MultiHeadAttention."""
+    for node in view.graph.node:
+        if (
+            node.op_type == "Attention"
+            and node.domain == _CONTRIBUTED
+            and (sizes := _projected(view, node)) is not None
+        ):
+            _write_apart(view, node, sizes)
+            return True
+    return False
+
+
+def _projected(view: View, node: onnx.NodeProto) -> list[int] | None:
+    """Return the widths of queries, keys and values; None for an Attention with more than its other form has."""
+    given = [place for place, name in enumerate(node.input) if name]
+    mask = node.input[3] if 3 in given else ""
+    known = {a.name for a in node.attribute} <= {*_KEPT, "qkv_hidden_sizes"}
+    weight = view.constants.get(node.input[1])
+    if weight is None or not known or set(given) - {0, 1, 2, 3, 5} or len([name for name in node.output if name]) != 1:
+        return None
+    if mask and view.rank(mask) != 2:  # masks of lengths are of two kinds, of which the other form has one
+        return None
+    width = int(weight.dims[1])
+    return [int(size) for size in attribute(node, "qkv_hidden_sizes", [width // 3] * 3)]
+
+
+def _write_apart(view: View, node: onnx.NodeProto, sizes: list[int]) -> None:
+    import onnx
+
+    result = node.output[0]
+    product, *parts = (view.new_name(result) for _ in range(4))
+    added = [onnx.helper.make_node("MatMul", [node.input[0], node.input[1]], [product], name=f"{node.name}_projection")]
+    if len(node.input) > 2 and node.input[2]:
+        summed = view.new_name(result)
+        added.append(onnx.helper.make_node("Add", [product, node.input[2]], [summed], name=f"{node.name}_bias"))
+        product = summed
+    listed = view.add_constant(np.asarray(sizes, np.int64), result)
+    added.append(onnx.helper.make_node("Split", [product, listed], parts, name=f"{node.name}_split", axis=-1))
+    optional = ["", *(node.input[place] if place < len(node.input) else "" for place in (3, 5))]
+    while optional and not optional[-1]:
+        optional.pop()
+    fused = onnx.helper.make_node(
+        "MultiHeadAttention", [*parts, *optional], [result], name=node.name, domain=_CONTRIBUTED
+    )
+    fused.attribute.extend(a for a in node.attribute if a.name in _KEPT)
+    place = next(i for i, found in enumerate(view.graph.node) if found is node)
+    view.remove(node)
+    for offset, one in enumerate((*added, fused)):
+        view.graph.node.insert(place + offset, one)
