@@ -41,7 +41,7 @@ PICTURES = ROOT.parent / "shared" / "assets" / "cifar10_test_b.npz"
 TARGETS = ("host-onnxruntime", "host-openvino")
 CALIBRATED, EVALUATED = 100, 500
 
-KERAS = """
+NET = """
 import keras, numpy as np
 from keras import layers as L
 keras.utils.set_random_seed(0)
@@ -52,18 +52,21 @@ for f, s in ((16, 1), (32, 2), (64, 2)):
     x = x if s == 1 else L.Conv2D(f, 1, strides=s, padding="same")(x)
     x = L.ReLU()(L.add([x, y]))
 m = keras.Model(i, L.Dense(10, activation="softmax", name="scores")(L.GlobalAveragePooling2D()(x)), name="resnet8")
+"""
+TRAIN = """
 data = np.load("train.npz")
 m.compile("adam", "sparse_categorical_crossentropy")
 m.fit(data["image"], data["labels"], epochs=3, batch_size=64, verbose=0)
 """
-# All formats of one trained network, so that it is trained once.
-RESNET8 = (
-    KERAS
-    + """
+FORMATS = """
 import tensorflow as tf
 m.save("m.keras"); m.save("m.h5"); m.export("m", verbose=False)
 c = tf.lite.TFLiteConverter.from_keras_model(m)
 open("float.tflite", "wb").write(c.convert())
+np.savez("weights.npz", **{f"{k:03}": w for k, w in enumerate(m.get_weights())})
+open("torch_net.py", "w").write(TORCH_NET); open("flax_net.py", "w").write(FLAX_NET)
+"""
+INTEGER = """
 c.optimizations = [tf.lite.Optimize.DEFAULT]
 c.representative_dataset = lambda: ([data["image"][n : n + 1]] for n in range(100))
 c.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -73,10 +76,8 @@ open("integer.tflite", "wb").write(c.convert())
 e = np.load("evaluation.npz")
 q = np.clip(np.rint(e["image"] / i["quantization"][0] + i["quantization"][1]), -128, 127).astype(np.int8)
 np.savez("integer.npz", image=q)
-np.savez("weights.npz", **{f"{k:03}": w for k, w in enumerate(m.get_weights())})
-open("torch_net.py", "w").write(TORCH_NET); open("flax_net.py", "w").write(FLAX_NET)
 """
-)
+RESNET8 = NET + TRAIN + FORMATS + INTEGER  # all formats of one trained network, so that it is trained once
 # The same network written in torch and in Flax, with Keras' trained weights: both take pictures in NHWC, as Keras does.
 TORCH_NET = """
 import pathlib

@@ -85,7 +85,9 @@ def optimized_layers(path: Path) -> tuple[str, ...]:
                 text = b"".join(_tails(plain, path.stat().st_size))
     except (OSError, KeyError, ValueError, RuntimeError, zipfile.BadZipFile):
         return ()
-    found = re.findall(rb'"class_name": ?"(?:[\w.]+>)?(PruneLowMagnitude|ClusterWeights|Quantize\w+)"', text)
+    found = re.findall(
+        rb'"class_name": ?"(?:[\w.]+>)?(PruneLowMagnitude|ClusterWeights|Quantize(?:Layer|Wrapper\w*))"', text
+    )
     return tuple(sorted({name.decode() for name in found}))
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgepack.graph import passes
 from edgepack.graph.clean.affine import fold_affine
 from edgepack.graph.clean.attention import join_scales, project_apart
+from edgepack.graph.clean.attributes import spell_attributes
 from edgepack.graph.clean.means import mean_from_sum
 from edgepack.graph.clean.norms import spell_layer_norm, spell_rms_norm
 from edgepack.graph.clean.pads import fold_pad, pool_from_mean
@@ -25,13 +26,15 @@ if TYPE_CHECKING:
 _MOST = 20_000  # rewrites of one pass: no graph needs as many, and a pass that undoes itself would not end
 
 # In this order, over and over: what one pass moves, another takes away.
+# Those come first that need sizes, which are forgotten where transposes move.
 PASSES: dict[str, Callable[[View], bool]] = {
+    "sums as means": mean_from_sum,
+    "attributes in one spelling": spell_attributes,
     "identities dropped": drop_identity,
     "transposes merged": merge_transposes,
     "scales and offsets folded into convolutions": fold_affine,
     "transposes moved": push_transpose,
     "paddings folded": fold_pad,
-    "sums as means": mean_from_sum,
     "means as pools": pool_from_mean,
     "activations in one spelling": spell_activation,
     "layer norms in one spelling": spell_layer_norm,
