@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from edgepack.data.pictures import (
     read_files,
 )
 from edgepack.data.preprocess import read_picture_file
-from edgepack.data.source import Asked, Bad, Contents, Item
+from edgepack.data.source import Asked, Bad, Contents, Item, may_read
 from edgepack.errors import DataError
 from edgepack.specs.answer import Boxes
 from edgepack.specs.data import Preprocessing
@@ -233,8 +233,21 @@ def contents_of(
         frame=lambda index: (
             frame_of(*found.sizes[index], made) if found.sizes else frame_of_file(found.paths[index], made)
         ),
-        notes=found.notes,
+        notes=(*found.notes, *_note_of_outside(asked.source, found.paths)),
     )
+
+
+def _note_of_outside(source: str, paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return a note of pictures far from what the user named: whoever wrote its files may have meant other ones."""
+    named = Path(source).resolve()
+    base = named if named.is_dir() else named.parent.parent  # pictures may lie beside the folder of a file
+    folders = {folder: folder.resolve().is_relative_to(base) for folder in {path.parent for path in paths}}
+    inside = (path.resolve().is_relative_to(base) if path.is_symlink() else folders[path.parent] for path in paths)
+    outside = [path for path, is_inside in zip(paths, inside, strict=True) if not is_inside]
+    verb = "lies" if len(outside) == 1 else "lie"
+    if not outside:
+        return ()
+    return (f"{len(outside)} of {len(paths)} pictures {verb} outside of {base}, such as {outside[0]}",)
 
 
 def read_annotated(
@@ -255,7 +268,10 @@ def read_annotated(
 
 @dataclass(frozen=True)
 class Reader:
-    """How one form of labels is read: ``find`` reads what is asked for, with classes in the order of the task's."""
+    """How one form of labels is read: ``find`` reads what is asked for, with classes in the order of the task's.
+
+    It must itself read nothing beyond ``Asked.within``; its pictures are checked here, whatever it finds.
+    """
 
     find: Callable[[Asked, tuple[str, ...]], Annotated]
 
@@ -273,4 +289,12 @@ class Reader:
         return read_picture_file(path), str(path)
 
     def _found(self, asked: Asked) -> Annotated:
-        return self.find(asked, asked.task.classes if asked.task is not None else ())
+        found = self.find(asked, asked.task.classes if asked.task is not None else ())
+        refuse_outside(found.paths, asked.within)
+        return found
+
+
+def refuse_outside(paths: Iterable[Path], within: Path | None) -> None:
+    """Raise ``DataError`` for a file that may not be read for an archive."""
+    if (path := next((path for path in paths if not may_read(path, within)), None)) is not None:
+        raise DataError(f"{path} lies outside of what was unpacked", hint="put it into the archive")

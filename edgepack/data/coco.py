@@ -14,7 +14,7 @@ from typing import Any
 
 from edgepack.base.files import read_regular
 from edgepack.data.annotated import Annotated, Reader, Thing, arrange, find_other_sizes
-from edgepack.data.source import Asked, Bad, Source
+from edgepack.data.source import Asked, Bad, Source, may_read
 from edgepack.errors import DataError
 
 _MOST_BYTES = 2 << 30
@@ -53,14 +53,17 @@ def _looks_like_coco(path: Path) -> bool:
     return head.lstrip()[:1] == b"{" and b'"images"' in both and (b'"annotations"' in both or b'"categories"' in both)
 
 
-def read_coco(path: Path, order: tuple[str, ...] = ()) -> Annotated:
-    """Return the pictures that a file lists, with what is labelled in them. Raises ``DataError``."""
+def read_coco(path: Path, order: tuple[str, ...] = (), within: Path | None = None) -> Annotated:
+    """Return the pictures that a file lists, with what is labelled in them; ``within`` as in ``Asked``.
+
+    Raises ``DataError``.
+    """
     status = path.stat()
-    return _read(path, order, status.st_mtime_ns, status.st_size)
+    return _read(path, order, within, status.st_mtime_ns, status.st_size)
 
 
 @functools.lru_cache(maxsize=2)
-def _read(path: Path, order: tuple[str, ...], _changed: int, _size: int) -> Annotated:
+def _read(path: Path, order: tuple[str, ...], within: Path | None, _changed: int, _size: int) -> Annotated:
     try:
         data = json.loads(read_regular(path, _MOST_BYTES))
         images, categories = _rows(data, "images"), _rows(data, "categories")
@@ -69,7 +72,8 @@ def _read(path: Path, order: tuple[str, ...], _changed: int, _size: int) -> Anno
         _check_ids("category", [(int(row["id"]), str(row["name"])) for row in categories], path)
         things = _things(_rows(data, "annotations"), path)
         used = {thing.number for found in things.values() for thing in found}
-        return _arranged(path, images, things, _classes(categories, used), order)
+        places = [place for place in _places(path) if may_read(place, within)]
+        return _arranged(path, places, images, things, _classes(categories, used), order)
     except DataError:
         raise
     except (ValueError, RecursionError, OSError) as error:
@@ -81,13 +85,13 @@ def _read(path: Path, order: tuple[str, ...], _changed: int, _size: int) -> Anno
 
 def _arranged(
     path: Path,
+    places: Sequence[Path],
     images: list[Mapping[str, Any]],
     things: Mapping[int, list[Thing]],
     classes: Mapping[int, str],
     order: tuple[str, ...],
 ) -> Annotated:
-    """Return the pictures whose files are there, in the order of their names; files that are not are bad."""
-    places = _places(path)
+    """Return the pictures whose files are in one of ``places``, by their names; files that are not are bad."""
     rows = sorted(images, key=lambda row: str(row["file_name"]))
     if not rows:
         raise DataError(f"{path} lists no picture", hint="see cocodataset.org/#format-data")
@@ -152,13 +156,14 @@ def _classes(categories: list[Mapping[str, Any]], used: set[int]) -> Mapping[int
     Roboflow writes the data set's name as the first category, the supercategory of all others, and labels nothing with
     it; a class of that name is another category.
     """
-    above = {(row["id"], str(row["name"])) for row in categories if row.get("supercategory") == row["name"]}
+    above: dict[str, set[Any]] = defaultdict(set)
+    for row in categories:
+        if row.get("supercategory") == row["name"]:
+            above[str(row["name"])].add(row["id"])
     return {
         int(row["id"]): str(row["name"])
         for row in categories
-        if row.get("supercategory") != "none"
-        or int(row["id"]) in used
-        or not any(number != row["id"] and name == str(row["name"]) for number, name in above)
+        if row.get("supercategory") != "none" or int(row["id"]) in used or not above[str(row["name"])] - {row["id"]}
     }
 
 
@@ -196,7 +201,7 @@ def _annotated(asked: Asked, classes: tuple[str, ...]) -> Annotated:
     path = annotation_file(asked.source)
     if path is None:
         raise DataError(f"{asked.source} has no labels of COCO's kind any more", hint="do not change data during a run")
-    return read_coco(path, classes)
+    return read_coco(path, classes, asked.within)
 
 
 _READER = Reader(_annotated)

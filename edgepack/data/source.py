@@ -24,7 +24,8 @@ class Asked:
     """What is asked of a source: what the user named, how its things become inputs, and what for.
 
     ``labels`` is the key of labels among arrays, None where an input has that name. ``thorough`` asks for every sample
-    to be looked at when it is found, so that a broken one is known before it is used.
+    to be looked at when it is found, so that a broken one is known before it is used. ``within`` is the folder that an
+    archive was unpacked into: what it holds is a stranger's, and no file elsewhere may be read for it.
     """
 
     source: str
@@ -32,6 +33,7 @@ class Asked:
     task: Task | None = None
     labels: str | None = LABELS
     thorough: bool = False
+    within: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,16 @@ class Source:
 def place(index: int, source: str) -> str:
     """Return how errors name a sample that has no file name of its own; counted from 0 like an array's rows."""
     return f"sample {index} of {source}"
+
+
+def may_read(path: Path, within: Path | None) -> bool:
+    """Return whether a file or folder may be read for a source; see ``Asked.within``."""
+    if within is None:
+        return True
+    try:
+        return path.resolve().is_relative_to(within.resolve())
+    except (OSError, ValueError, RuntimeError):  # a name with a zero, links in a circle
+        return False
 
 
 def backwards(indices: Sequence[int]) -> bool:

@@ -2,7 +2,7 @@
 
 The format: docs.ultralytics.com/datasets/detect. A line is a class and center x, center y, width and height from 0 to
 1, then points where ``kpt_shape`` says so; or a class and a polygon, whose box is taken. ``data.yaml:train`` names a
-part.
+part. Its paths may be absolute or lead out of the folder, as is usual, but not where the folder came in an archive.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Reader, Thing, arrange
+from edgepack.data.annotated import Annotated, Reader, Thing, arrange, refuse_outside
 from edgepack.data.pictures import SUFFIXES, find_size
-from edgepack.data.source import Bad, Source
+from edgepack.data.source import Bad, Source, may_read
 from edgepack.errors import DataError, ToolchainError
 
 _MOST_BYTES = 8 << 20
@@ -46,12 +46,16 @@ def _recognises(data: str, _task: object) -> bool:
     return (path / "images").is_dir() and (path / "labels").is_dir() and any((path / "labels").rglob("*.txt"))
 
 
-def read_yolo(data: str, order: tuple[str, ...] = ()) -> Annotated:
-    """Return the pictures of a folder with what is labelled in them. Raises ``DataError``."""
+def read_yolo(data: str, order: tuple[str, ...] = (), within: Path | None = None) -> Annotated:
+    """Return the pictures of a folder with what is labelled in them; ``within`` as in ``Asked``.
+
+    Raises ``DataError``.
+    """
     found = _settings_file(data)
     root = Path(data) if found is None else found[0].parent
     settings: Mapping[str, Any] = {} if found is None else _read_yaml(found[0])
-    pictures = _pictures(root, settings, found[1] if found else "")
+    pictures = _pictures(root, settings, found[1] if found else "", within)
+    refuse_outside((place for path in pictures for place in (path, _label_path(path))), within)
     if not pictures:
         raise DataError(f"there is no picture in {data}", hint="pictures end in " + ", ".join(SUFFIXES))
     points = _point_shape(settings)
@@ -112,21 +116,24 @@ def _values(found: Any, most: int) -> int:
     return count
 
 
-def _pictures(root: Path, settings: Mapping[str, Any], part: str) -> list[Path]:
-    """Return the pictures of one part: val where there is one, else train; without settings all of ``images``."""
+def _pictures(root: Path, settings: Mapping[str, Any], part: str, within: Path | None) -> list[Path]:
+    """Return the pictures of one part: val where there is one, else train; without settings all of ``images``.
+
+    No place out of ``within`` is looked at. Raises ``DataError``.
+    """
     if not settings:
         return _walk(root / "images")
     wanted = part or next((name for name in _PARTS if settings.get(name)), "")
     places = settings.get(wanted) or []
-    base = _base(root, settings.get("path"))
+    base = _base(root, settings.get("path"), within)
     found: list[Path] = []
     for place in places if isinstance(places, list) else [places]:
-        path = next((p for p in (base / str(place), root / str(place)) if p.exists()), None)
-        if path is None and str(place).startswith("../"):  # Roboflow writes ../train/images for train/images
-            path = next((p for p in (root / str(place).removeprefix("../"),) if p.exists()), None)
+        path = _place(root, base, str(place), within)
         if path is None:
+            allowed = may_read(base / str(place), within)
+            outside = "" if allowed else ": it lies outside of the archive, where nothing is read"
             raise DataError(
-                f"there is no {base / str(place)}, which data.yaml has as {wanted}", hint="correct its path"
+                f"there is no {base / str(place)}, which data.yaml has as {wanted}{outside}", hint="correct its path"
             )
         found += _listed(path) if path.is_file() else _walk(path)
     if not found and not places:
@@ -134,15 +141,23 @@ def _pictures(root: Path, settings: Mapping[str, Any], part: str) -> list[Path]:
     return sorted(set(found))
 
 
-def _base(root: Path, given: Any) -> Path:
+def _place(root: Path, base: Path, given: str, within: Path | None) -> Path | None:
+    """Return the folder or list that a part of data.yaml is; None where none that may be read is there."""
+    own = [root / given.removeprefix("../")] if given.startswith("../") else []  # Roboflow's ../train/images
+    return next((p for p in (base / given, root / given, *own) if may_read(p, within) and p.exists()), None)
+
+
+def _base(root: Path, given: Any, within: Path | None) -> Path:
     path = Path(str(given)) if given else Path()
-    return next((p for p in (root / path, path) if given and p.is_dir()), root)
+    return next((p for p in (root / path, path) if given and may_read(p, within) and p.is_dir()), root)
 
 
 def _listed(path: Path) -> list[Path]:
     """Return the pictures that a text file lists, one in a line, relative to its folder."""
-    lines = read_regular(path, _MOST_BYTES).decode("utf-8", "replace").splitlines()
-    return [path.parent / line.strip() for line in lines if line.strip()]
+    text = read_regular(path, _MOST_BYTES).decode("utf-8", "replace")
+    if "\0" in text:
+        raise DataError(f"{path} is not a list of pictures", hint="write the path of one picture in a line")
+    return [path.parent / line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -248,5 +263,5 @@ def _of_points(
     return tuple((row[0] * size[1], row[1] * size[0], row[2] if step == 3 else 2.0) for row in rows)
 
 
-_READER = Reader(lambda asked, classes: read_yolo(asked.source, classes))
+_READER = Reader(lambda asked, classes: read_yolo(asked.source, classes, asked.within))
 SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture)

@@ -95,8 +95,8 @@ def _inner(asked: Asked, task: Task | None, digest: Callable[[Path], str] = sha2
     """Return the source of what is in the zip file, and what is asked of it."""
     from edgepack.data.samples import SOURCES, kind_of
 
-    folder = str(unpacked(Path(asked.source), digest))
-    return SOURCES.get(kind_of(folder, task)), replace(asked, source=folder)
+    folder = unpacked(Path(asked.source), digest)
+    return SOURCES.get(kind_of(str(folder), task)), replace(asked, source=str(folder), within=folder)
 
 
 def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:

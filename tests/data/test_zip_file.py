@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import stat
 import zipfile
 from pathlib import Path
@@ -107,3 +108,69 @@ def test_files_that_are_no_zip(tmp_path: Path) -> None:
     good.write_bytes(bytes(data))
     with pytest.raises(DataError, match="cannot be unpacked"):
         find_samples(str(good), INPUTS, MADE, task=TASK)
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Path:
+    """A data set of this machine that an archive must not read."""
+    return write_yolo(tmp_path / "private")
+
+
+@pytest.mark.parametrize(
+    ("part", "listed"),
+    [
+        ("val: {private}/images", ""),
+        ("val: ../../../private/images", ""),
+        ("path: {private}\nval: images", ""),
+        ("val: list.txt", "{private}/images/000.png"),
+        ("val: list.txt", "../../../private/images/000.png"),
+        ("val: [., '{private}/images']", ""),
+        ("val: {private}/list.txt", ""),
+    ],
+)
+def test_an_archives_data_yaml_names_nothing_of_this_machine(
+    part: str, listed: str, private: Path, tmp_path: Path
+) -> None:
+    (private / "list.txt").write_text("images/000.png")
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "list.txt").write_text(listed.format(private=private))
+    names = "\nnames: [circle, square, cross]"
+    (tmp_path / "x" / "data.yaml").write_text(part.format(private=private) + names)
+    with pytest.raises(DataError, match=r"outside of|there is no .*/unpacked/.*/images"):
+        find_samples(str(packed(tmp_path / "x")), INPUTS, MADE, task=TASK)
+    (tmp_path / "x" / "data.yaml").write_text(f"val: {private}/images{names}")
+    named = find_samples(str(tmp_path / "x"), INPUTS, MADE, task=TASK)  # by the user's own folder it may
+    assert len(named.indices) == 6
+    assert any(f"6 of 6 pictures lie outside of {tmp_path / 'x'}, such as {private}" in note for note in named.notes)
+
+
+def test_where_its_author_had_an_archives_pictures_does_not_matter(private: Path, tmp_path: Path) -> None:
+    write_yolo(tmp_path / "x", 3)
+    text = (tmp_path / "x" / "data.yaml").read_text()
+    for path in (str(private), "/home/author/shapes", "../private"):
+        (tmp_path / "x" / "data.yaml").write_text(text.replace("path: .", f"path: {path}"))
+        assert len(find_samples(str(packed(tmp_path / "x")), INPUTS, MADE, task=TASK).indices) == 3
+
+
+def test_labels_are_looked_for_in_an_archive_alone(
+    private: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels lie in ``labels`` for ``images``: without such a folder in the archive one above it was taken."""
+    monkeypatch.setenv("EDGEPACK_STORE", str(tmp_path / "images" / "store"))
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "data.yaml").write_text("val: .\nnames: [circle, square, cross]\n")
+    (private / "images" / "000.png").rename(tmp_path / "x" / "a.png")
+    with pytest.raises(DataError, match=r"labels/.*a\.txt lies outside of what was unpacked"):
+        find_samples(str(packed(tmp_path / "x")), INPUTS, MADE, task=TASK)
+
+
+@pytest.mark.parametrize("name", ["other/images/000.png", "000.png"])
+def test_an_archives_json_finds_no_pictures_of_other_archives(name: str, tmp_path: Path) -> None:
+    """Pictures may lie beside the folder of the file: of an archive's that is where others are unpacked."""
+    write_coco(tmp_path / "cache" / "unpacked" / "other")
+    path = write_coco(tmp_path / "x", 1)
+    path.write_text(path.read_text().replace('"000.png"', f'"{name}"'))
+    shutil.rmtree(tmp_path / "x" / "images")
+    shutil.copytree(tmp_path / "cache" / "unpacked" / "other" / "images", tmp_path / "cache" / "unpacked" / "images")
+    with pytest.raises(DataError, match=r"no picture of .* is found"):
+        find_samples(str(packed(tmp_path / "x")), INPUTS, MADE, task=TASK)
