@@ -13,13 +13,15 @@ from typing import TypeVar
 from edgepack.base import documents
 from edgepack.base.files import sha256_file
 from edgepack.errors import ConfigError, EdgepackError, RemoteError, ToolchainError
-from edgepack.remote.ssh import Answer, Board, ask, conversation, edgepack, python
+from edgepack.remote.ssh import Answer, Board, SilentError, ask, conversation, edgepack, python
 from edgepack.runtime.receive import Received
 from edgepack.specs.types import Progress, no_progress
 
 T = TypeVar("T")
 
 _SHORT_S = 120.0
+_SILENT_S = 120.0  # for an answer; another sender of the same file is waited for half as long
+_SLOWEST_DISK = 2_000_000  # bytes a second at which a board writes or reads a file whole before it answers
 _CHUNK_BYTES = 1 << 18
 _TRIES = 5
 _ERROR = re.compile(r"^error: (.*?)(?:\nhint: (.*))?\Z", re.DOTALL | re.MULTILINE)
@@ -103,7 +105,8 @@ def send(
 ) -> Sent:
     """Send a file, going on where it was cut off, and return where it is there.
 
-    Raises ``RemoteError`` when the link was cut ``tries`` times, and what the board says, as of a full disk.
+    Raises ``RemoteError`` when the link was cut ``tries`` times, ``SilentError`` when the board answers nothing, and
+    what the board says, as of a full disk.
     """
     digest, size = sha256_file(path), path.stat().st_size
     sent = cuts = 0
@@ -128,16 +131,18 @@ def _send(board: Board, path: Path, digest: str, size: int, progress: Progress) 
     command = edgepack(board, "receive", "--sha256", digest, "--size", str(size))
     count = 0
     try:
-        with conversation(board, command) as (to, back, ended), path.open("rb") as file:
-            line = back.readline(1000)
+        limit_s = _SILENT_S + size / _SLOWEST_DISK
+        with conversation(board, command, limit_s) as (talk, ended), path.open("rb") as file:
+            line = talk.line(1000)
             if line:
                 offset = _offset(line, size, board)
                 file.seek(offset)
                 while piece := file.read(_CHUNK_BYTES):
-                    to.write(piece)
+                    talk.say(piece)
                     count += len(piece)
                     progress("send", offset + count, size)
-                to.flush()
+    except SilentError:
+        raise
     except RemoteError as error:
         raise _CutError(error, count) from None
     (answer,) = ended

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
+from urllib.parse import quote
 
 from edgepack.base import documents
 from edgepack.base.files import read_regular, write_text
@@ -291,7 +292,13 @@ def _duration_problems(fleet: Fleet) -> Iterator[str]:
             yield f"{name}: {error.message}"
 
 
+def result_name(host: str) -> str:
+    """Return the file name of a host's result: another one for each host, and never that of the rows."""
+    name = f"{quote(host, safe='@')}.json"
+    return name if name != ROWS else f"{host}@.json"  # which is no host
+
+
 def _write(found: Deployment, out: Path) -> None:
     for host, result in found.results.items():
-        write_text(out / f"{re.sub('[^A-Za-z0-9_.-]', '_', host)}.json", documents.to_json(result))
+        write_text(out / result_name(host), documents.to_json(result))
     write_text(out / ROWS, documents.to_json(dataclasses.replace(found, results={})))

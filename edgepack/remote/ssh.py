@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import select
 import shlex
 import subprocess
 import threading
@@ -29,12 +30,18 @@ _TAIL_CHARACTERS = 4000
 _MOST_ANSWER_BYTES = 64 << 20
 _MOST_WORDS_BYTES = 64 << 10  # of stderr, whose end is told
 _PIECE_BYTES = 64 << 10
+_LAST_WORDS_S = 10.0  # stderr ends with ssh, unless something that it started keeps it open
+_MOST_HOST = 240  # characters: files are named by it
 # Where --bootstrap puts edgepack; the Python that is used where nothing else is said.
 SITE = "${XDG_DATA_HOME:-$HOME/.local/share}/edgepack/site"
 _SCRIPT = (
     f'site="{SITE}"; if [ -d "$site" ]; then PYTHONPATH="$site${{PYTHONPATH:+:$PYTHONPATH}}"; export PYTHONPATH; fi; '
     'exec "$0" "$@"'
 )
+
+
+class SilentError(RemoteError):
+    """A machine that is reached answers nothing: asking again would wait as long."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Board:
 
 def check_host(host: str) -> None:
     """Raise ``ConfigError`` for what is no host, or could be taken for something else by ssh."""
-    if not _HOST.fullmatch(host):
+    if len(host) > _MOST_HOST or not _HOST.fullmatch(host):
         raise ConfigError(f"{host[:80]!r} is not a host for ssh", hint="for example pi@raspberrypi.local")
 
 
@@ -124,32 +131,88 @@ def _refuse_long(board: Board, said: _Said) -> None:
         )
 
 
-@contextmanager
-def conversation(board: Board, command: Sequence[str]) -> Iterator[tuple[IO[bytes], IO[bytes], list[Answer]]]:
-    """Run a command and give its stdin and stdout; its answer stands in the list when the block is done.
+class Talk:
+    """What is said to a command and heard from it. Each part waits for ``limit_s`` at most, whoever holds its pipes."""
 
-    Raises ``RemoteError`` when the link was cut.
+    def __init__(self, board: Board, process: subprocess.Popen[bytes], limit_s: float) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._board, self._to, self._back, self._limit_s = board, process.stdin, process.stdout, limit_s
+        os.set_blocking(self._to.fileno(), False)
+        self._heard = bytearray()
+
+    def say(self, data: bytes) -> None:
+        """Send bytes. Raises ``BrokenPipeError`` when the command has ended, ``SilentError`` when it does not read."""
+        for start in range(0, len(data), _PIECE_BYTES):
+            piece, deadline = memoryview(data)[start : start + _PIECE_BYTES], self._deadline()
+            while piece:
+                self._wait(self._to, select.POLLOUT, deadline)
+                piece = piece[os.write(self._to.fileno(), piece) :]
+
+    def line(self, most: int) -> bytes:
+        """Return a line that it says, or ``most`` bytes of it; less, or nothing, at the end."""
+        deadline = self._deadline()
+        while b"\n" not in self._heard and len(self._heard) < most and self._hear(deadline):
+            pass
+        end = min(self._heard.find(b"\n") + 1 or len(self._heard), most)
+        found = bytes(self._heard[:end])
+        del self._heard[:end]
+        return found
+
+    def rest(self) -> bytes:
+        """Say that no more comes, and return what else it says: no more than is taken of any answer."""
+        with contextlib.suppress(BrokenPipeError):
+            self._to.close()
+        deadline = self._deadline()
+        while len(self._heard) <= _MOST_ANSWER_BYTES and self._hear(deadline):
+            pass
+        return bytes(self._heard)
+
+    def silent(self) -> SilentError:
+        """Return the error of a board that answers nothing."""
+        return SilentError(
+            f"{self._board.host} was silent for {self._limit_s:.0f} s",
+            hint="see what keeps the board busy, such as a full or failing disk; then run the same command again",
+        )
+
+    def _hear(self, deadline: float) -> bool:
+        self._wait(self._back, select.POLLIN, deadline)
+        piece = os.read(self._back.fileno(), _PIECE_BYTES)
+        self._heard += piece
+        return bool(piece)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._limit_s
+
+    def _wait(self, stream: IO[bytes], event: int, deadline: float) -> None:
+        ready = select.poll()
+        ready.register(stream.fileno(), event)
+        if not ready.poll(max(deadline - time.monotonic(), 0.0) * 1000):
+            raise self.silent()
+
+
+@contextmanager
+def conversation(board: Board, command: Sequence[str], limit_s: float) -> Iterator[tuple[Talk, list[Answer]]]:
+    """Run a command and talk with it; its answer stands in the list when the block is done.
+
+    Raises ``RemoteError`` when the link was cut, ``SilentError`` when nothing was heard for ``limit_s``.
     """
     ended: list[Answer] = []
     with _process(board, command, subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
         assert process.stderr is not None
-        words = _Said(process, process.stderr, tail=True)
+        words, talk = _Said(process, process.stderr, tail=True), Talk(board, process, limit_s)
         try:
-            yield process.stdin, process.stdout, ended
+            yield talk, ended
         except BrokenPipeError:
             pass  # its words say why it went
-        finally:
-            try:
-                process.stdin.close()
-            except BrokenPipeError:
-                pass
-        rest = process.stdout.read(_MOST_ANSWER_BYTES)
-        if len(rest) == _MOST_ANSWER_BYTES:
+        rest = talk.rest()
+        if len(rest) > _MOST_ANSWER_BYTES:
             process.kill()
-        process.wait()
-        words.join()
+        try:
+            process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise talk.silent() from None
+        words.join(_LAST_WORDS_S)
         ended.append(_answer(board, process.returncode, rest, bytes(words.kept)))
 
 

@@ -10,14 +10,18 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from made_up import result
 from program import main
 from small_bundles import small_bundle
 from ssh_server import SSHD, CutLink, Server, free_port, serving
 
+from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError
-from edgepack.remote.fleet import deploy_fleet, read_fleet
+from edgepack.remote import ssh
+from edgepack.remote.fleet import ROWS, BoardRow, Deployment, _write, deploy_fleet, read_fleet, result_name
 from edgepack.runtime.root import status
+from edgepack.specs.result import Result
 
 GOOD = """
 parallel = 3
@@ -70,6 +74,25 @@ def test_without_waves_every_group_is_one(tmp_path: Path) -> None:
 
     found = waves_of(read_fleet(fleet(tmp_path, GOOD)))
     assert [hosts for _, hosts in found] == [("a",), ("b", "c")]
+
+
+def test_every_host_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """``pi@a`` and ``pi_a`` were one file, and the host ``deploy`` was the file of the rows."""
+    hosts = ["pi@a", "pi_a", "pi.a", "pi-a", "[fe80::1]", "fe80::1", "fe80:_1", "_fe80::1_", "deploy", "deploy@x", "a"]
+    for host in hosts:
+        ssh.check_host(host)
+    names = {result_name(host) for host in hosts}
+    assert len(names) == len(hosts)
+    assert not names & {ROWS, "report.html"}
+    assert {"pi@a.json", "pi_a.json", "a.json"} <= names
+    results = {host: result(bundle_name=host) for host in hosts}
+    rows = tuple(BoardRow(host, 1, "ok") for host in hosts)
+    _write(Deployment("x", "0" * 64, rows, results=results), tmp_path)
+    written = {
+        documents.from_json(Result, p.read_text(), "x").bundle_name for p in tmp_path.iterdir() if p.name != ROWS
+    }
+    assert written == set(hosts)
+    assert len(json.loads((tmp_path / ROWS).read_text())["rows"]) == len(hosts)
 
 
 # --- real servers -----------------------------------------------------------------------------------------------------

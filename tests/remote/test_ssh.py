@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import resource
+import time
 from pathlib import Path
 
 import pytest
 
-from edgepack.errors import RemoteError
-from edgepack.remote import ssh
+from edgepack.errors import ConfigError, RemoteError
+from edgepack.remote import commands, ssh
 
 BOARD = ssh.Board("board")
 
@@ -36,7 +37,7 @@ def test_an_endless_answer_takes_bounded_memory(says: object, monkeypatch: pytes
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(RemoteError, match="more than 1 MiB"):
         ssh.ask(BOARD, ["true"], 60)
-    with pytest.raises(RemoteError), ssh.conversation(BOARD, ["true"]):
+    with pytest.raises(RemoteError), ssh.conversation(BOARD, ["true"], 60):
         pass
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
 
@@ -52,3 +53,57 @@ def test_who_says_nothing_is_waited_for_no_longer_than_allowed(says: object) -> 
     says("exec sleep 60")  # type: ignore[operator]
     with pytest.raises(RemoteError, match="did not finish"):
         ssh.ask(BOARD, ["true"], 0.5)
+
+
+def test_a_conversation(says: object) -> None:
+    says("read line; echo got $line; wc -c; echo last >&2; exit 3")  # type: ignore[operator]
+    with ssh.conversation(BOARD, ["true"], 30) as (talk, ended):
+        talk.say(b"this\n")
+        assert talk.line(1000) == b"got this\n"
+        talk.say(bytes(1 << 20))
+    assert ended == [ssh.Answer(3, b"1048576\n", "last")]
+
+
+def test_a_line_has_an_end(says: object) -> None:
+    says("printf 0123456789; sleep 0.2; printf 'ab\\ncd'")  # type: ignore[operator]
+    with ssh.conversation(BOARD, ["true"], 30) as (talk, ended):
+        assert [talk.line(4) for _ in range(4)] == [b"0123", b"4567", b"89ab", b"\n"]
+    assert ended[0].out == b"cd"
+
+
+@pytest.mark.parametrize(
+    ("line", "talked"),
+    [
+        ("sleep 20", lambda talk: talk.line(10)),
+        ("while :; do printf .; sleep 0.1; done", lambda talk: talk.line(1000)),
+        ("sleep 20", lambda talk: talk.say(bytes(1 << 20))),
+        ("exec sleep 20", lambda _: None),
+        ("sleep 20 & exec sleep 0.1", lambda talk: talk.line(10)),  # ssh goes, and what it started holds its pipes
+        ("exec 1>&-; sleep 20", lambda _: None),
+    ],
+    ids=["says nothing", "says no whole line", "reads nothing", "does not end", "leaves another", "closes and stays"],
+)
+def test_a_board_that_answers_nothing_is_left(says: object, line: str, talked: object) -> None:
+    says(line)  # type: ignore[operator]
+    began = time.monotonic()
+    silent = pytest.raises(ssh.SilentError, match="board was silent for 1 s")
+    with silent as caught, ssh.conversation(BOARD, ["true"], 0.6) as (talk, _):
+        talked(talk)  # type: ignore[operator]
+    assert "keeps the board busy" in str(caught.value.hint)
+    assert time.monotonic() - began < 20
+
+
+def test_a_file_for_a_board_that_answers_nothing_is_not_sent_again(
+    says: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(f"echo x >>{tmp_path}/asked; exec sleep 20")  # type: ignore[operator]
+    monkeypatch.setattr(commands, "_SILENT_S", 0.5)
+    (tmp_path / "file").write_bytes(b"x")
+    with pytest.raises(ssh.SilentError):
+        commands.send(BOARD, tmp_path / "file")
+    assert (tmp_path / "asked").read_text() == "x\n"
+
+
+def test_a_host_has_a_length_that_a_file_can_be_named_by() -> None:
+    with pytest.raises(ConfigError, match="is not a host"):
+        ssh.Board("x" * 300)
