@@ -9,6 +9,8 @@ models/wordpiece/mod.rs).
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import json
 import re
 import unicodedata
@@ -19,13 +21,18 @@ from typing import Any, Protocol
 
 from edgepack.base.files import read_regular
 from edgepack.data.text import normalize
+from edgepack.data.text.longest import Pieces
 from edgepack.errors import DataError, ToolchainError
 
 MOST_FILE_BYTES = 64 << 20
 MOST_CHARACTERS = 1_000_000  # of one text
 MOST_TOKENS = 1_000_000  # that a text is filled to
 _MOST_ID = (1 << 31) - 1
-_MOST_WORD = 10_000  # characters; time grows with their square
+# What a file may ask for. Time grows with each of them: a character takes at most as many steps as a word may have.
+_MOST_WORD = 1000  # characters
+_MOST_ADDED = 1000  # characters of a token that stands in the text as it is
+_MOST_STEPS = 32  # of a normalizer
+_MOST_SPECIAL = 1000  # tokens around a text
 _INSTALL = "pip install tokenizers"
 _WORD = re.compile(r"[^ \t\n\r]+")  # what no normalizer looks beyond
 _Token = tuple[int, int, tuple[int, int]]  # id, type id, place in the text
@@ -93,11 +100,6 @@ def read_tokenizer(data: bytes, name: str) -> Tokenizer:
     return _by_package(data, name, str(parsed["model"].get("type", "an unknown kind")))
 
 
-def cut(count: int, taken: int, max_length: int | None) -> int:
-    """Return how many of ``count`` tokens of a text are kept beside ``taken`` special ones."""
-    return count if max_length is None else max(0, min(count, max_length - taken))
-
-
 # --- WordPiece in plain Python ----------------------------------------------------------------------------------------
 
 
@@ -132,50 +134,58 @@ class WordPiece:
         """Return at most ``max_length`` tokens of a text (None: all), special tokens included."""
         if len(text) > MOST_CHARACTERS:
             raise DataError(f"a text of {len(text)} characters", hint=f"at most {MOST_CHARACTERS} are read")
-        tokens = [token for begin, part in self._parts(text) for token in self._of_part(begin, part)]
-        tokens = tokens[: cut(len(tokens), len(self.before) + len(self.after), max_length)]
+        most = None if max_length is None else max(0, max_length - len(self.before) - len(self.after))
+        parts = (token for begin, part in self._parts(text) for token in self._of_part(begin, part))
+        tokens = itertools.islice(parts, most)  # what would be cut off is not looked for
         special = [[(number, kind, (0, 0)) for number, kind in side] for side in (self.before, self.after)]
         whole = [*special[0], *tokens, *special[1]]
         return Encoded(tuple(t[0] for t in whole), tuple(t[1] for t in whole), tuple(t[2] for t in whole))
 
-    def _parts(self, text: str) -> list[tuple[int, str | _Added]]:
-        """Return the text in pieces between the added tokens, and these, each with where it begins."""
-        parts: list[tuple[int, str | _Added]] = []
+    @functools.cached_property
+    def _pieces(self) -> Pieces:
+        """Of the vocabulary what a word can hold."""
+        return Pieces(piece for piece in self.vocabulary if len(piece) <= self.longest + len(self.prefix))
+
+    @functools.cached_property
+    def _added_pieces(self) -> tuple[Pieces, frozenset[str]]:
+        """The added tokens, and what they begin with."""
+        return Pieces(self.added), frozenset(content[0] for content in self.added)
+
+    def _parts(self, text: str) -> Iterator[tuple[int, str | _Added]]:
+        """Yield the text in pieces between the added tokens, and these, each with where it begins."""
         start = place = 0
-        firsts = {content[0] for content in self.added}
+        pieces, firsts = self._added_pieces
         while place < len(text):
-            found = self._added_at(text, place) if text[place] in firsts else None
+            found = pieces.first_of(text[place : place + pieces.longest]) if text[place] in firsts else None
             if found is None:
                 place += 1
                 continue
             token, end = self.added[found], place + len(found)
-            parts += [(start, text[start:place]), (place, token)]
+            yield start, text[start:place]
+            yield place, token
             while token.right and end < len(text) and normalize.is_space(text[end]):
                 end += 1
             start = place = end
-        return [*parts, (start, text[start:])]
+        yield start, text[start:]
 
-    def _added_at(self, text: str, place: int) -> str | None:
-        return max((c for c in self.added if text.startswith(c, place)), key=len, default=None)
-
-    def _of_part(self, begin: int, part: str | _Added) -> list[_Token]:
+    def _of_part(self, begin: int, part: str | _Added) -> Iterator[_Token]:
         if isinstance(part, _Added):
-            return [(part.number, self.type_id, (begin, begin + part.length))]
-        return [token for word in _WORD.finditer(part) for token in self._of_raw(begin + word.start(), word.group())]
+            yield part.number, self.type_id, (begin, begin + part.length)
+            return
+        for word in _WORD.finditer(part):
+            yield from self._of_raw(begin + word.start(), word.group())
 
-    def _of_raw(self, begin: int, raw: str) -> list[_Token]:
-        """Return the tokens of a piece of the text without blanks, which begins at ``begin``."""
+    def _of_raw(self, begin: int, raw: str) -> Iterator[_Token]:
+        """Yield the tokens of a piece of the text without blanks, which begins at ``begin``."""
         text = self.normalizer(raw)
         alone = [self.normalizer(char) for char in raw]
         if "".join(alone) == text:
             places = [(begin + i, begin + i + 1) for i, made in enumerate(alone) for _ in made]
         else:  # characters were made one: all that is known is the piece
             places = [(begin, begin + len(raw))] * len(text)
-        tokens: list[_Token] = []
         for start, end in self.split(text):
             for number, first, last in self._of_word(text[start:end]):
-                tokens.append((number, self.type_id, (places[start + first][0], places[start + last - 1][1])))
-        return tokens
+                yield number, self.type_id, (places[start + first][0], places[start + last - 1][1])
 
     def _of_word(self, word: str) -> list[tuple[int, int, int]]:
         """Return the pieces of a word: their ids and where they begin and end in it."""
@@ -184,13 +194,12 @@ class WordPiece:
         pieces, start = [], 0
         while start < len(word):
             head = self.prefix if start else ""
-            for end in range(len(word), start, -1):
-                number = self.vocabulary.get(head + word[start:end])
-                if number is not None:
-                    break
-            else:
+            most = self._pieces.longest - len(head)
+            piece = self._pieces.first_of(head + word[start : start + max(most, 0)])
+            if piece is None or len(piece) <= len(head):
                 return [(self.unknown, 0, len(word))]
-            pieces.append((number, start, end))
+            end = start + len(piece) - len(head)
+            pieces.append((self.vocabulary[piece], start, end))
             start = end
         return pieces
 
@@ -238,13 +247,16 @@ def _number(value: Any, what: str, most: int = _MOST_ID) -> int:
 
 
 def _added(parsed: dict[str, Any]) -> dict[str, _Added]:
-    return {
+    found = {
         token["content"]: _Added(
             _number(token["id"], "an id"), len(token["content"]), bool(token.get("lstrip")), bool(token.get("rstrip"))
         )
         for token in parsed.get("added_tokens") or ()
         if token["content"]
     }
+    if (longest := max(map(len, found), default=0)) > _MOST_ADDED:
+        raise ValueError(f"an added token has {longest} characters, more than {_MOST_ADDED}")
+    return found
 
 
 def _normalizer(found: dict[str, Any] | None) -> Callable[[str], str] | None:
@@ -253,6 +265,8 @@ def _normalizer(found: dict[str, Any] | None) -> Callable[[str], str] | None:
         return lambda text: text
     kind = found.get("type")
     if kind == "Sequence":
+        if (count := _steps(found)) > _MOST_STEPS:
+            raise ValueError(f"its normalizer has {count} steps, more than {_MOST_STEPS}")
         steps = [_normalizer(step) for step in found["normalizers"]]
         known = [step for step in steps if step is not None]
         return normalize.chain(known) if len(known) == len(steps) else None
@@ -261,6 +275,10 @@ def _normalizer(found: dict[str, Any] | None) -> Callable[[str], str] | None:
     if kind in ("NFC", "NFD", "NFKC", "NFKD"):
         return lambda text: unicodedata.normalize(kind, text)
     return {"Lowercase": normalize.lowercase, "StripAccents": normalize.drop_marks}.get(str(kind))
+
+
+def _steps(found: dict[str, Any]) -> int:
+    return 1 + sum(_steps(step) for step in found["normalizers"]) if found.get("type") == "Sequence" else 1
 
 
 def _splitter(found: dict[str, Any] | None) -> Callable[[str], list[tuple[int, int]]] | None:
@@ -293,6 +311,8 @@ def _template(parsed: dict[str, Any]) -> _Template | None:
         special = piece["SpecialToken"]
         numbers = found["special_tokens"][special["id"]]["ids"]
         kind = _number(special["type_id"], "a type id")
+        if len(before) + len(after) + len(numbers) > _MOST_SPECIAL:
+            raise ValueError(f"it puts more than {_MOST_SPECIAL} tokens around a text")
         (before if type_id is None else after).extend((_number(n, "an id"), kind) for n in numbers)
     return None if type_id is None else (tuple(before), tuple(after), type_id)
 

@@ -1,4 +1,5 @@
 import json
+import time
 
 import pytest
 import tokenizers
@@ -180,6 +181,15 @@ def test_wordpiece_with_a_part_that_is_not_computed_here_is_read_by_the_package(
         json.dumps(tokenizer_json(truncation={"max_length": 1e9, "strategy": "LongestFirst"})).encode(),
         json.dumps(tokenizer_json(model=tokenizer_json()["model"] | {"vocab": {"a": 1 << 70, "[UNK]": 0}})).encode(),
         json.dumps(tokenizer_json(model=tokenizer_json()["model"] | {"max_input_chars_per_word": 1 << 40})).encode(),
+        tokenizer_bytes(added_tokens=[tokenizer_json()["added_tokens"][0] | {"content": "a" * 1001}]),
+        tokenizer_bytes(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}] * 40}),
+        tokenizer_bytes(normalizer={"type": "Sequence", "normalizers": [{"type": "Sequence", "normalizers": []}] * 40}),
+        tokenizer_bytes(
+            post_processor={
+                "type": "TemplateProcessing", "special_tokens": {"x": {"ids": [1]}},
+                "single": [{"SpecialToken": {"id": "x", "type_id": 0}}] * 1001,
+            }
+        ),
     ],
 )  # fmt: skip
 def test_what_is_no_tokenizer_is_named(data):
@@ -202,3 +212,34 @@ def test_a_text_without_end_is_refused(monkeypatch):
     monkeypatch.setattr(module, "MOST_CHARACTERS", 10)
     with pytest.raises(DataError, match="a text of 11 characters"):
         read_tokenizer(tokenizer_bytes(), "x").encode("a" * 11, None)
+
+
+def hostile() -> tuple[WordPiece, str]:
+    """Pieces and added tokens of every length that all begin alike, and a word that goes on otherwise."""
+    model = tokenizer_json()["model"]
+    vocab = {"[UNK]": 0, "a": 1, "##a": 2, **{f"##{'a' * n}!": n + 1 for n in range(2, 990)}}
+    added = [
+        {"id": n, "content": "a" * n + "!", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+        for n in range(1, 1000)
+    ]
+    model |= {"vocab": vocab, "max_input_chars_per_word": 1000}
+    found = read_tokenizer(tokenizer_bytes(model=model, added_tokens=added, post_processor=None), "x")
+    assert isinstance(found, WordPiece)
+    return found, "a" * 1000
+
+
+def test_a_strangers_pieces_take_no_time_without_end():
+    """A thousand characters tried every piece at every place, and every added token: 90 s of CPU time."""
+    tokenizer, word = hostile()
+    began = time.process_time()
+    assert tokenizer.encode(" ".join([word] * 20), None).ids == (1, *[2] * 999) * 20
+    assert time.process_time() - began < 10
+
+
+def test_no_more_is_split_than_is_kept(monkeypatch):
+    """Of a text of a million characters the first words are enough."""
+    ours, _ = pair({})
+    seen = []
+    monkeypatch.setattr(WordPiece, "_of_word", lambda _, word: seen.append(word) or [(1, 0, len(word))])
+    assert len(ours.encode("card " * 200_000, 8).ids) == 8
+    assert len(seen) == 6
