@@ -71,6 +71,8 @@ class Cluster:
         self._full: set[str] = set()
         self._silent: dict[str, float] = {}
         self._refused: set[str] = set()
+        self._had_gpu: set[str] = set()  # machines of workers with one
+        self._said: set[str] = set()
         turns.parent.mkdir(parents=True, exist_ok=True, mode=0o755)
         turns.mkdir(exist_ok=True, mode=0o755)
         text = secrets.token_hex(16)
@@ -201,6 +203,7 @@ class Cluster:
         untold = {a: share.gpu for a, share in shares.items() if a in lost or a not in self._shares}
         told = self._answered(self._client.run, take_gpu, untold, workers=list(untold), on_error="ignore")
         self._shares = {a: share for a, share in shares.items() if a in told or a not in untold}
+        self._had_gpu |= {self._good[a].machine for a, share in self._shares.items() if share.gpu is not None}
 
     def call(
         self,
@@ -240,6 +243,8 @@ class Cluster:
         answer: dict[str, Any] | None = None
         for _ in range(_DEATHS):
             allowed = self._allowed(known, needs)
+            if not allowed and needs.gpu:
+                return self._run_on_a_gpu_here(task, known)
             if not allowed:  # it needs this machine, on which no worker runs
                 return run_task(task)
             answer = self._ask(self._fitted(task, allowed, needs), allowed)
@@ -254,8 +259,38 @@ class Cluster:
             hint="see the logs of the workers; one that runs out of memory is ended",
         )
 
+    def _run_on_a_gpu_here(self, task: dict[str, Any], known: Stage) -> dict[str, Any]:
+        """Run a stage that needs a GPU on this machine, alone, as no worker of those that it may run on has one.
+
+        Of GPUs those of CUDA are known; an engine may use another one. But where workers had GPUs and this machine has
+        none, they are waited for. Raises ``ToolchainError`` where they do not come again.
+        """
+        if self._lost_gpus(known):
+            raise ToolchainError(
+                f"{known.name} needs a GPU, and the workers that had one are gone",
+                hint="start them, and run the same command again; what is done is kept",
+            )
+        if known.name not in self._said:
+            self._said.add(known.name)
+            self._note(f"{known.name} needs a GPU and no worker has one: it runs on this machine")
+        return run_task({**task, "alone": True})
+
     def _allowed(self, known: Stage, needs: Needs) -> list[str]:
-        """Return the addresses of the workers that a stage may run on."""
+        """Return the addresses of the workers that a stage may run on; wait for a GPU that was there."""
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            found = self._fitting(known, needs)
+            if found or not needs.gpu or not self._lost_gpus(known) or time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
+
+    def _lost_gpus(self, known: Stage) -> bool:
+        """Say whether workers that a stage may run on had GPUs, where this machine has none."""
+        machines = self._had_gpu & {self._here.machine} if known.host == "speed" else self._had_gpu
+        return bool(machines) and not self._here.gpus
+
+    def _fitting(self, known: Stage, needs: Needs) -> list[str]:
+        """Return the addresses of the workers, of those that are there now, that a stage may run on."""
         workers, shares, here = self.workers(), self._shares, self._here.machine
         found = [a for a, facts in workers.items() if known.host != "speed" or facts.machine == here]
         found = [a for a in found if a not in self._full] or found

@@ -236,13 +236,21 @@ def test_a_worker_that_is_stopped_holds_up_no_other_one(simulated: Simulated, mo
     assert [note for note in simulated.notes if "does not answer" in note]
 
 
+def on_a_gpu(cluster: Cluster, folder: Path) -> None:
+    from edgepack.specs.model import CompiledModel
+    from edgepack.specs.run import RunOptions
+
+    model = CompiledModel("made-up", "fp32", folder, "x", (), (), (), {}, device="GPU")
+    cluster.call(
+        stage_of(cluster_stages.sees), cluster_stages.sees, model, RunOptions(), 0.0, folder, limit_s=60.0,
+        log=folder / "log", track=None, said=lambda _: None,
+    )  # fmt: skip
+
+
 def test_a_gpu_that_a_worker_lost_is_given_to_it_again(
     simulated: Simulated, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A worker that was started again on its port has no GPU for dask: what needs one waited for ever."""
-    from edgepack.specs.model import CompiledModel
-    from edgepack.specs.run import RunOptions
-
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     began = stands_in(monkeypatch, lambda _: None)
     cluster = simulated.cluster()
@@ -251,16 +259,41 @@ def test_a_gpu_that_a_worker_lost_is_given_to_it_again(
         await dask_worker.set_resources(**{worker.GPU_RESOURCE: 0.0})
 
     simulated.client.run(forget)
-    model = CompiledModel("made-up", "fp32", tmp_path, "x", (), (), (), {}, device="GPU")
     done = threading.Event()
 
     def run() -> None:
-        cluster.call(
-            stage_of(cluster_stages.sees), cluster_stages.sees, model, RunOptions(), 0.0, tmp_path, limit_s=60.0,
-            log=tmp_path / "log", track=None, said=lambda _: None,
-        )  # fmt: skip
+        on_a_gpu(cluster, tmp_path)
         done.set()
 
     threading.Thread(target=run, daemon=True).start()
     assert done.wait(20)
     assert len(began) == 1
+
+
+def test_a_stage_for_a_gpu_that_no_worker_has_runs_here_alone_and_is_said(
+    simulated: Simulated, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    stands_in(monkeypatch, lambda _: None)
+    tasks: list[dict[str, Any]] = []
+    double = module.run_task
+    monkeypatch.setattr(module, "run_task", lambda task: tasks.append(task) or double(task))  # type: ignore[func-returns-value]
+    cluster = simulated.cluster()
+    for _ in range(2):
+        on_a_gpu(cluster, tmp_path)
+    assert [task["alone"] for task in tasks] == [True, True]
+    assert simulated.notes == ["sees needs a GPU and no worker has one: it runs on this machine"]
+
+
+def test_a_stage_for_a_gpu_does_not_run_here_when_the_workers_that_had_one_are_gone(
+    simulated: Simulated, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It ran on a machine without a GPU, and failed as if the model did."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(module, "_WAIT_S", 0.5)
+    began = stands_in(monkeypatch, lambda _: None)
+    cluster = simulated.cluster()
+    cluster._had_gpu.add("another machine")
+    with pytest.raises(ToolchainError, match="sees needs a GPU, and the workers that had one are gone"):
+        on_a_gpu(cluster, tmp_path)
+    assert began == []
