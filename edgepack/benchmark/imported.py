@@ -8,6 +8,7 @@ everything in them is checked.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -19,8 +20,8 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 
 from edgepack.base import documents
-from edgepack.base.files import read_regular, sha256_file
-from edgepack.benchmark.measure.loadgen import parse_summary, problems
+from edgepack.base.files import read_regular
+from edgepack.benchmark.measure.loadgen import parse_summary, problems, summary_fields
 from edgepack.benchmark.measure.summary import FORMAT, MOST_LATENCIES
 from edgepack.benchmark.statistics.percentiles import (
     coefficient_of_variation,
@@ -39,7 +40,6 @@ ScenarioName: TypeAlias = Literal["SingleStream", "MultiStream", "Server", "Offl
 
 _LIMIT_BYTES = 256 << 20
 _MOST = 10**15  # of a count or a time in ns: above, it is not a measurement
-_ERRORS = "errors that were logged"  # no key of LoadGen's
 _SUMMARY, _DETAIL = "mlperf_log_summary.txt", "mlperf_log_detail.txt"
 _HINT = "give benchmark_app's JSON (-json_stats -report_type no_counters), trtexec's --exportTimes or LoadGen's folder"
 _ROUNDING_MS = 1e-3
@@ -100,11 +100,11 @@ def import_result(path: Path, of: Of) -> Result:
         raise StorageError(f"{file} cannot be read: {error.strerror}", hint=_HINT) from None
     if size > _LIMIT_BYTES:
         raise ConfigError(f"{file} is larger than {_LIMIT_BYTES >> 20} MiB: not a measurement", hint=_HINT)
-    found = _read(file, text, of)
+    found, digest = _read(file, text, of), hashlib.sha256(text).hexdigest()
     latencies = found.latencies_ns
     return Result(
         format=FORMAT,
-        bundle_sha256=of.sha256 or sha256_file(file),
+        bundle_sha256=of.sha256 or digest,
         bundle_name=of.name,
         target=of.target,
         precision=of.precision,
@@ -135,7 +135,7 @@ def import_result(path: Path, of: Of) -> Result:
         source_sha256=of.source_sha256,
         measured_at=found.measured_at,
         notes=(f"imported from {found.tool}: {_UNKNOWN}", *found.notes),
-        imported=Imported(found.tool, found.version, file.name, sha256_file(file)),
+        imported=Imported(found.tool, found.version, file.name, digest),
         stands_for_target=of.stands_for_target,
     )
 
@@ -167,7 +167,7 @@ def _benchmark_app(data: Mapping[str, Any], file: Path) -> _Read:
     results = data["execution_results"]
     setup, words = _table(data.get("configuration_setup")), _table(data.get("cmd_options"))
     queries = round(_number(results.get("total number of iterations"), file, "total number of iterations"))
-    duration_ns = round(1e6 * _number(results.get("total execution time (ms)"), file, "total execution time (ms)"))
+    duration_ns = _nanoseconds(results.get("total execution time (ms)"), file, "total execution time (ms)")
     size = str(setup.get("batch size", "1"))
     batch = max(1, int(size)) if size.isdecimal() and len(size) < 7 else 1  # else it is free, as "{1..8}"
     requests = str(setup.get("number of parallel infer requests", "1"))
@@ -175,7 +175,7 @@ def _benchmark_app(data: Mapping[str, Any], file: Path) -> _Read:
     name: ScenarioName = "SingleStream" if alone and batch == 1 else "Offline"
     device = _plain(setup.get("target device", "CPU"))
     p = _number(words.get("-latency_percentile", "50"), file, "-latency_percentile")
-    value_ns = round(1e6 * _number(results.get("latency (ms)"), file, "latency (ms)"))
+    value_ns = _nanoseconds(results.get("latency (ms)"), file, "latency (ms)")
     notes = [f"benchmark_app wrote times in steps of 0.01 ms; {requests} requests at once"]
     threads, streams = (_optional(words.get(name), file, name) for name in ("-nthreads", "-nstreams"))
     hint, said = _hint(words, is_sync=str(setup.get("API", "")) == "sync")
@@ -187,7 +187,7 @@ def _benchmark_app(data: Mapping[str, Any], file: Path) -> _Read:
         queries=queries,
         duration_ns=duration_ns,
         samples_per_second=_number(results.get("throughput"), file, "throughput"),
-        percentiles=(_supported(p, value_ns, queries),) if 0 < p < 100 else (),
+        percentiles=_supported(p, value_ns, queries),
         options=RunOptions(threads=threads, hint=hint, streams=streams),
         notes=(*notes, *said),
     )
@@ -218,11 +218,11 @@ def _trtexec(items: list[Any], file: Path, batch: int) -> _Read:
     A query that begins before another has ended waits for it, or shares the device with it: its latency is not that of
     one sample after another, and the run is one of throughput.
     """
-    latencies = np.array([1e6 * _number(item["latencyMs"], file, "latencyMs") for item in items])
+    latencies = np.array([_nanoseconds(item["latencyMs"], file, "latencyMs") for item in items], np.int64)
     starts = [_number(item.get("startH2dMs", item.get("startComputeMs")), file, "startH2dMs") for item in items]
     ends = [_number(item.get("endD2hMs", item.get("endComputeMs")), file, "endD2hMs") for item in items]
-    duration_ns = round(1e6 * (max(ends) - min(starts)))
-    if duration_ns <= 0:
+    duration_ns = _nanoseconds(max(max(ends) - min(starts), 0.0), file, "the time of all queries")
+    if not duration_ns:
         raise ConfigError(f"{file}: its queries end before they begin", hint=_HINT)
     overlapping = _overlapping(starts, ends)
     notes = [_NO_WAITING]
@@ -241,7 +241,7 @@ def _trtexec(items: list[Any], file: Path, batch: int) -> _Read:
         queries=len(items),
         duration_ns=duration_ns,
         samples_per_second=len(items) * batch / (duration_ns / 1e9),
-        latencies_ns=np.rint(latencies).astype(np.int64),
+        latencies_ns=latencies,
         notes=tuple(notes),
     )
 
@@ -258,25 +258,29 @@ def _overlapping(starts: list[float], ends: list[float]) -> int:
 
 def _loadgen(text: str, file: Path) -> _Read:
     """Read mlperf_log_summary.txt, and mlperf_log_detail.txt beside it for the version and the time."""
-    fields = dict(re.findall(r"^\s*([A-Za-z_/ ().0-9-]+?)\s*:\s*(.+?)\s*$", text, re.MULTILINE))
+    fields = summary_fields(text)
     name = fields.get("Scenario", "").replace(" ", "")  # older versions write "Single Stream"
     if name not in ("SingleStream", "MultiStream", "Server", "Offline"):
         raise ConfigError(f"{file}: the scenario {name[:40]!r} is not one of LoadGen's four", hint=_HINT)
-    detail = _details(file.with_name(_DETAIL))
+    detail, errors, said = _details(file.with_name(_DETAIL))
     samples = max(1, round(_number(fields.get("samples_per_query", "1"), file, "samples_per_query")))
-    processed = re.search(r"[Pp]rocessed (?:at least \d+ queries \((\d+)\)|(\d+) queries)", text)
+    processed = re.search(r"[Pp]rocessed (?:at least \d{1,18} queries \((\d{1,18})\)|(\d{1,18}) queries)", text)
     queries = int(processed[1] or processed[2]) if processed else 0
     queries = round(_number(detail.get("result_query_count", queries), file, "result_query_count"))
     try:
         found = parse_summary(text, queries, samples if name != "Offline" else 1)
     except EdgepackError as error:
         raise ConfigError(f"{file}: {error.message}", hint=_HINT) from None
-    rate = found.samples_per_second or 0.0
-    minimum_ns = round(1e6 * _number(fields.get("min_duration (ms)", "0"), file, "min_duration (ms)"))
+    rate = _number(found.samples_per_second or 0, file, "samples per second")
+    for known in found.percentiles:
+        _number(known.value_ns or 0, file, f"the latency at {known.p} %")
+    minimum_ns = _nanoseconds(fields.get("min_duration (ms)", "0"), file, "min_duration (ms)")
     bound = round(_number(fields.get("target_latency (ns)", "0"), file, "target_latency (ns)"))
     if name == "Offline":  # one query of all samples
         samples = round(_number(detail.get("generated_samples_per_query", 0), file, "generated_samples_per_query"))
-    duration_ns = round(queries * samples * 1e9 / rate) if rate > 0 and samples else minimum_ns
+    duration_ns = minimum_ns
+    if rate > 0 and samples:
+        duration_ns = _nanoseconds(queries * samples * 1e3 / rate, file, "the time of all queries")
     return _Read(
         tool="LoadGen",
         version=_plain(detail.get("loadgen_version", "not recorded")),
@@ -293,20 +297,27 @@ def _loadgen(text: str, file: Path) -> _Read:
         samples_per_second=rate,
         percentiles=found.percentiles if name != "Offline" else (),
         measured_at=_plain(detail.get("test_datetime", "")),
-        invalid=problems(text, int(detail.get(_ERRORS, 0))),
-        notes=("measured by LoadGen; this is not an MLPerf result, which is one that MLCommons has published",),
+        invalid=problems(text, errors),
+        notes=(
+            *said,
+            "measured by LoadGen; this is not an MLPerf result, which is one that MLCommons has published",
+        ),
     )
 
 
-def _details(path: Path) -> dict[str, Any]:
-    """Return the values of LoadGen's detail log by their keys, and how many are errors; empty when it is not there."""
-    found: dict[str, Any] = {_ERRORS: 0}
+def _details(path: Path) -> tuple[dict[str, Any], int, tuple[str, ...]]:
+    """Return the values of LoadGen's detail log by their keys, how many are errors, and what is to be said of it.
+
+    Nothing when it is not there: the summary counts errors too.
+    """
+    found: dict[str, Any] = {}
+    errors = 0
     try:
-        if path.stat().st_size > _LIMIT_BYTES:
-            return {}
-        text = path.read_text(errors="replace")
-    except OSError:
-        return {}
+        text = read_regular(path, _LIMIT_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return {}, 0, ()
+    except OSError as error:
+        return {}, 0, (f"{path.name} was not read ({error.strerror}): errors that stand only there are not counted",)
     for line in text.splitlines():
         if line.startswith(":::MLLOG "):
             try:
@@ -315,8 +326,8 @@ def _details(path: Path) -> dict[str, Any]:
                 continue
             if isinstance(record, dict) and isinstance(record.get("key"), str):
                 found[record["key"]] = record.get("value")
-                found[_ERRORS] += bool(_table(record.get("metadata")).get("is_error"))
-    return found
+                errors += bool(_table(record.get("metadata")).get("is_error"))
+    return found, errors, ()
 
 
 def _table(value: Any) -> dict[str, Any]:
@@ -326,10 +337,13 @@ def _table(value: Any) -> dict[str, Any]:
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
-def _supported(p: float, value_ns: int, queries: int) -> Percentile:
-    """Return a percentile, without its value where the queries do not support it."""
-    needed = queries_needed(p)
-    return Percentile(p, value_ns if queries >= needed else None, None, needed)
+def _supported(p: float, value_ns: int, queries: int) -> tuple[Percentile, ...]:
+    """Return a percentile, without its value where the queries do not support it; nothing where no number would."""
+    try:
+        needed = queries_needed(p) if 0 < p < 100 else None
+    except ValueError:
+        needed = None
+    return () if needed is None else (Percentile(p, value_ns if queries >= needed else None, None, needed),)
 
 
 def _number(value: Any, file: Path, what: str) -> float:
@@ -341,6 +355,10 @@ def _number(value: Any, file: Path, what: str) -> float:
     if not (math.isfinite(number) and 0 <= number <= _MOST):
         raise ConfigError(f"{file}: {what} is {str(value)[:40]!r}, which is not valid", hint=_HINT)
     return number
+
+
+def _nanoseconds(ms: Any, file: Path, what: str) -> int:
+    return round(_number(1e6 * _number(ms, file, what), file, what))
 
 
 def _optional(value: Any, file: Path, what: str) -> int | None:

@@ -7,6 +7,7 @@ TensorRT's samples (samples/common/sampleReporting.cpp), and no TensorRT was ask
 
 import copy
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -277,6 +278,9 @@ def times(**changes):
         (app(throughput="inf"), "which is not valid"),
         (app(**{"total number of iterations": None}), "which is not valid"),
         (app(**{"total execution time (ms)": "1e300"}), "which is not valid"),
+        (app(**{"latency (ms)": "1e10"}), "which is not valid"),
+        (times(latencyMs=1e13), "which is not valid"),  # no int64 in ns: it became a negative latency
+        (times(endD2hMs=1e14), "which is not valid"),
         (times(latencyMs="x"), "latencyMs is 'x'"),
         (times(latencyMs=True), "which is not valid"),
         (times(endD2hMs=None), "endD2hMs"),
@@ -299,6 +303,53 @@ def test_files_that_are_none_are_refused(tmp_path, text):
     path.write_bytes(text)
     with pytest.raises(ConfigError):
         import_result(path, OF)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("99.00 percentile latency (ns)", "9.9.9 percentile latency (ns)"),
+        ("Mean latency (ns)", "Mean latency (ns) : 0\nmean"),
+        ("QPS w/o loadgen overhead", "QPS w/o loadgen overhead : e+e\nqps"),
+        ("Min latency (ns)", "processed " + "9" * 5000 + " queries\nmin"),
+        ("Min latency (ns)", " " * 100_000 + "\n" * 100_000 + "x" * 100_000 + "\nmin"),
+    ],
+    ids=["no percentile", "no mean", "no rate", "no count", "blanks"],
+)
+@pytest.mark.timeout(20)
+def test_lines_of_a_summary_that_say_nothing_are_passed_over(tmp_path, old, new):
+    path = tmp_path / "mlperf_log_summary.txt"
+    assert old in summary()
+    path.write_text(summary(lambda text: text.replace(old, new)))
+    assert import_result(path, OF).scenario.name == "SingleStream"
+
+
+@pytest.mark.parametrize(
+    "line", ["90.00 percentile latency (ns)   : 9" + "0" * 17, "QPS w/o loadgen overhead        : 9e99"]
+)
+def test_numbers_of_a_summary_that_nothing_has_are_refused(tmp_path, line):
+    path = tmp_path / "mlperf_log_summary.txt"
+    path.write_text(f"{summary()}\n{line}\n")
+    with pytest.raises(ConfigError, match="which is not valid"):
+        import_result(path, OF)
+
+
+@pytest.mark.timeout(20)
+def test_a_detailed_log_that_is_no_file_or_says_what_it_must_not(tmp_path):
+    shutil.copy(RECORDED / "loadgen_SingleStream" / "mlperf_log_summary.txt", tmp_path)
+    detail = tmp_path / "mlperf_log_detail.txt"
+    os.mkfifo(detail)
+    assert any("mlperf_log_detail.txt was not read" in note for note in import_result(tmp_path, OF).notes)
+    detail.unlink()
+    detail.write_text(':::MLLOG {"key": "errors that were logged", "value": "none", "metadata": {"is_error": true}}\n')
+    assert import_result(tmp_path, OF).invalid_reasons == ("LoadGen logged 1 error: see its detailed log",)
+
+
+@pytest.mark.parametrize("p", ["99.9999999999999999", "100", "1e-300", "99.99999999999"])
+def test_a_percentile_that_no_number_of_queries_supports_is_left_out(tmp_path, p):
+    data = app()
+    data["cmd_options"]["-latency_percentile"] = p
+    assert all(found.value_ns is None for found in import_result(written(tmp_path, data), OF).percentiles)
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):

@@ -28,14 +28,12 @@ if TYPE_CHECKING:
     from edgepack.benchmark.measure.session import Session
 
 _SUMMARY = "mlperf_log_summary.txt"
-_PERCENTILE = re.compile(r"^([0-9.]+) percentile latency \(ns\)\s*:\s*([0-9]+)$", re.MULTILINE)
-_THROUGHPUT = re.compile(
-    r"^(?:Completed samples|Samples) per second\s*:\s*([0-9.e+]+)$|^QPS w/o loadgen overhead\s*:\s*([0-9.e+]+)$",
-    re.MULTILINE,
-)
-_MEAN = re.compile(r"^Mean latency \(ns\)\s*:\s*([0-9]+)$", re.MULTILINE)
-_FIELD = re.compile(r"^\s*(Result is|Mode|[A-Za-z ]+ satisfied)\s*:\s*(\S+)\s*$", re.MULTILINE)
-_LOGGED = re.compile(r"^\s*(\d{1,9}) ERRORS? encountered", re.MULTILINE | re.IGNORECASE)
+_PERCENTILE = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,4})?) percentile latency \(ns\)")
+_THROUGHPUT = ("Completed samples per second", "Samples per second", "QPS w/o loadgen overhead")
+_MEAN = "Mean latency (ns)"
+_WHOLE = re.compile(r"[0-9]{1,18}")
+_DECIMAL = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?(?:e[+-]?[0-9]{1,2})?")
+_LOGGED = re.compile(r"^[ \t]*(\d{1,9}) ERRORS? encountered", re.MULTILINE | re.IGNORECASE)
 _NO_AUDIT = "no-audit.config"  # LoadGen looks for this file and finds none
 
 
@@ -150,19 +148,26 @@ def run_loadgen(
 
 def parse_summary(summary: str, queries: int, samples_per_query: int) -> LoadgenRun:
     """Return what stands in ``mlperf_log_summary.txt``. Raises ``EdgepackError`` when it holds no latencies."""
-    found = {float(p): int(value) for p, value in _PERCENTILE.findall(summary)}
+    fields = summary_fields(summary)
+    named = ((_PERCENTILE.fullmatch(key), value) for key, value in fields.items())
+    found = {float(key[1]): int(value) for key, value in named if key and _WHOLE.fullmatch(value)}
     if not found:
         raise EdgepackError("LoadGen's summary holds no latencies", hint=summary.strip()[-300:] or "it is empty")
-    throughput, mean = _THROUGHPUT.search(summary), _MEAN.search(summary)
-    if throughput is not None:
-        rate: float | None = float(throughput[1] or throughput[2])
-    else:
-        rate = samples_per_query * 1e9 / int(mean[1]) if mean else None
+    rate = next((float(fields[key]) for key in _THROUGHPUT if _DECIMAL.fullmatch(fields.get(key, ""))), None)
+    mean = fields.get(_MEAN, "")
+    if rate is None and _WHOLE.fullmatch(mean) and int(mean):
+        rate = samples_per_query * 1e9 / int(mean)
     percentiles = tuple(
         Percentile(p, value if queries >= queries_needed(p) else None, None, queries_needed(p))
         for p, value in sorted(found.items())
     )
     return LoadgenRun(percentiles, rate, queries, summary)
+
+
+def summary_fields(summary: str) -> dict[str, str]:
+    """Return what stands before and after the first colon of each line; of a key that comes twice the last."""
+    pairs = (line.partition(":") for line in summary.splitlines())
+    return {key.strip(): value.strip() for key, colon, value in pairs if colon}
 
 
 def problems(summary: str, logged: int = 0) -> tuple[str, ...]:
@@ -172,7 +177,7 @@ def problems(summary: str, logged: int = 0) -> tuple[str, ...]:
     errors while it ran stand beside "VALID"; a run that was stopped has no verdict.
     """
     found = []
-    fields = dict(_FIELD.findall(summary))
+    fields = {key: value for key, value in summary_fields(summary).items() if len(value.split()) == 1}
     verdict = fields.get("Result is")
     failed = [key.removesuffix(" satisfied") for key, value in fields.items() if key.endswith(" satisfied")
               and value.upper() == "NO"]  # fmt: skip
