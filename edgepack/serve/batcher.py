@@ -17,7 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -240,19 +240,25 @@ class Batcher:
         except BaseException as error:  # the model was closed, or an engine went down with an error of its own
             for each in batch:
                 if not each.answer.done():
-                    each.answer.set_exception(error)
+                    each.answer.set_exception(error.with_traceback(None))
         took = self._clock() - start
         rows = sum(each.rows for each in batch)
         self._learn(took, rows)
         self._watcher.ran(rows, len(batch), start - batch[0].since, took)
 
     def _answer(self, waiting: _Waiting, model: LoadedModel) -> None:
-        """Run one query."""
+        """Run one query; one of more samples than are run at once, where they do not touch each other, in parts."""
         try:
-            found = model.infer(waiting.feeds)
-            outputs = {spec.name: np.array(found[spec.name]) for spec in model.outputs}
-        except Exception as error:
-            waiting.answer.set_exception(error)
+            feeds, most = waiting.feeds, self._most
+            if most > 1 and waiting.rows > most and all(len(array) == waiting.rows for array in feeds.values()):
+                parts = [self._computed(part, model) for part in _parts(feeds, waiting.rows, most)]
+                outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            else:
+                outputs = self._outputs(feeds, model)
+        except (
+            Exception
+        ) as error:  # whose traceback would keep the query, and the query it, until Python looks for such
+            waiting.answer.set_exception(error.with_traceback(None))
         else:
             waiting.answer.set_result(Answer(outputs, self._name, model.manifest.version, self._clock()))
 
@@ -260,10 +266,7 @@ class Batcher:
         """Run queries as one; where the engine refuses, each by itself, so that one does not end the others."""
         feeds = {key: np.concatenate([each.feeds[key] for each in batch]) for key in batch[0].feeds}
         try:
-            found = model.infer(feeds)
-            outputs = {spec.name: np.array(found[spec.name]) for spec in model.outputs}
-            if any(len(value) != _rows(feeds) for value in outputs.values()):
-                raise EdgepackError(f"{self._name}: the outputs of {_rows(feeds)} samples have another number of rows")
+            outputs = self._computed(feeds, model)
         except Exception:
             for each in batch:
                 self._answer(each, model)
@@ -275,6 +278,17 @@ class Batcher:
             each.answer.set_result(Answer(part, self._name, model.manifest.version, at))
             start = end
 
+    def _outputs(self, feeds: Mapping[str, Array], model: LoadedModel) -> dict[str, Array]:
+        found = model.infer(feeds)
+        return {spec.name: np.array(found[spec.name]) for spec in model.outputs}
+
+    def _computed(self, feeds: Mapping[str, Array], model: LoadedModel) -> dict[str, Array]:
+        """Return outputs that have a row for each sample. Raises ``EdgepackError`` where they have others."""
+        outputs = self._outputs(feeds, model)
+        if any(len(value) != _rows(feeds) for value in outputs.values()):
+            raise EdgepackError(f"{self._name}: the outputs of {_rows(feeds)} samples have another number of rows")
+        return outputs
+
     def _learn(self, took_s: float, rows: int) -> None:
         with self._change:
             if not self._sample_s:
@@ -283,6 +297,12 @@ class Batcher:
             off = took_s - rows * self._sample_s
             self._sample_s += _LEARN * off / rows
             self._longer_s.append(max(0.0, off))
+
+
+def _parts(feeds: Mapping[str, Array], rows: int, most: int) -> Iterator[dict[str, Array]]:
+    """Yield the feeds of ``rows`` samples, ``most`` at once."""
+    for start in range(0, rows, most):
+        yield {name: array[start : start + most] for name, array in feeds.items()}
 
 
 def _rows(feeds: Mapping[str, Array]) -> int:

@@ -1,4 +1,8 @@
-"""The Open Inference Protocol over gRPC."""
+"""The Open Inference Protocol over gRPC.
+
+Every call is a message and an answer, but the methods are made as those that take a stream: of such a one gRPC reads
+nothing until it is asked to, beyond some 64 KiB, so that messages that come at once do not fill the memory.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from edgepack import __version__
-from edgepack.errors import ConfigError, ToolchainError
+from edgepack.errors import ConfigError, DataError, ToolchainError
 from edgepack.serve.http import EXTENSIONS, failure
+from edgepack.serve.memory import Memory
 from edgepack.serve.messages import METHODS, SERVICE, message, read_query, write_answer
 from edgepack.serve.queries import BusyError, Limits
 
@@ -18,6 +23,10 @@ if TYPE_CHECKING:
     from edgepack.serve.models import Models
 
 _MORE_CALLS = 64  # than may wait: health and metadata, and those that are just refused
+_ROOM_S = 5.0  # how long a message waits for memory to be read into
+_READ_S = 30.0  # how long a message may take to come,
+_WANTED_S = 1.0  # and how long where others wait for the memory
+_UNREAD = ("ServerLive", "ServerReady", "ServerMetadata", "RepositoryIndex")  # whose requests say nothing
 _PUSHBACK = "grpc-retry-pushback-ms"  # gRPC's own name for Retry-After
 
 
@@ -33,12 +42,13 @@ def make_server(models: Models, limits: Limits, metrics: Metrics, address: str) 
             ("grpc.max_receive_message_length", limits.request_bytes),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 0),
+            ("grpc.http2.bdp_probe", 0),  # which would let more of a message come before it is read
         ],
         maximum_concurrent_rpcs=limits.queue + limits.workers + _MORE_CALLS,
     )
-    calls = _Calls(models, metrics, grpc)
+    calls = _Calls(models, metrics, grpc, Memory(limits.request_bytes))
     handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
+        name: grpc.stream_unary_rpc_method_handler(
             calls.of(name),
             request_deserializer=message(f"{name}Request").FromString,
             response_serializer=message(f"{name}Response").SerializeToString,
@@ -53,8 +63,8 @@ def make_server(models: Models, limits: Limits, metrics: Metrics, address: str) 
 
 
 class _Calls:
-    def __init__(self, models: Models, metrics: Metrics, grpc: Any) -> None:
-        self._models, self._metrics, self._grpc = models, metrics, grpc
+    def __init__(self, models: Models, metrics: Metrics, grpc: Any, memory: Memory) -> None:
+        self._models, self._metrics, self._grpc, self._memory = models, metrics, grpc, memory
 
     def of(self, name: str) -> Callable[[Any, Any], Awaitable[Any]]:
         """Return the handler of a method; what it raises becomes gRPC's status."""
@@ -68,21 +78,47 @@ class _Calls:
             "RepositoryIndex": self._index,
         }[name]
 
-        async def handle(request: Any, context: Any) -> Any:
+        async def answered(context: Any) -> tuple[Any, tuple[Any, ...]]:
             try:
-                return await answer(request)
+                with self._memory.hold() as more:
+                    return await answer(None if name in _UNREAD else await self._message(context, more)), ()
             except Exception as error:
-                await self._refuse(error, context)
+                return None, self._refusal(error)
+
+        async def handle(_requests: Any, context: Any) -> Any:
+            response, refusal = await answered(context)
+            if refusal:  # outside of what holds the message: gRPC keeps this call and all that it sees for a while
+                await context.abort(*refusal)
+            return response
 
         return handle
 
-    async def _refuse(self, error: Exception, context: Any) -> None:
+    async def _message(self, context: Any, more: Callable[[int], None]) -> Any:
+        """Read the request. Until it is here gRPC does not say how long it is: it is taken for the largest."""
+        await self._memory.room(_ROOM_S)
+        more(self._memory.largest)
+        reading = asyncio.ensure_future(context.read())
+        began = time.monotonic()
+        try:
+            while not (await asyncio.wait({reading}, timeout=_WANTED_S))[0]:
+                if self._memory.is_wanted or time.monotonic() - began > _READ_S:
+                    raise BusyError("the message did not come in time", retry_s=1.0)
+            request = reading.result()
+        finally:
+            reading.cancel()
+        if request is self._grpc.aio.EOF:
+            raise DataError("the call has no message")
+        more(request.ByteSize() - self._memory.largest)
+        return request
+
+    def _refusal(self, error: Exception) -> tuple[Any, str, tuple[tuple[str, str], ...]]:
+        """Return the status, the words and the metadata of a call that raised ``error``."""
         code = self._grpc.StatusCode
         status, words, _ = failure(error)
         codes = {400: code.INVALID_ARGUMENT, 404: code.NOT_FOUND, 503: code.RESOURCE_EXHAUSTED}
         after = ((_PUSHBACK, str(int(error.retry_s * 1000))),) if isinstance(error, BusyError) else ()
         words = words.encode("utf-8", "replace").decode()
-        await context.abort(codes.get(status, code.INTERNAL), words, after)
+        return codes.get(status, code.INTERNAL), words, after
 
     async def _live(self, _request: Any) -> Any:
         return message("ServerLiveResponse")(live=True)

@@ -6,13 +6,13 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from edgepack import __version__
 from edgepack.errors import DataError, EdgepackError
 from edgepack.serve import rest
+from edgepack.serve.memory import Memory
 from edgepack.serve.queries import Answer, BusyError, Limits, Outcome, Query, UnknownModelError
 
 if TYPE_CHECKING:
@@ -21,36 +21,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 _BODY_S = 30.0  # how long a query may take to come
-_AT_ONCE = 4  # times the largest query: memory for those that are being read or wait
 _IN_THREAD_BYTES = 64 << 10  # a larger query is read beside the others
-
-
-class Memory:
-    """Bytes of queries that are here now, of at most ``limit``."""
-
-    def __init__(self, limit: int) -> None:
-        self._left = limit
-
-    @contextmanager
-    def hold(self) -> Iterator[Callable[[int], None]]:
-        """Give what a query calls for each piece of it that came; what it holds is free again at its end.
-
-        What is announced and does not come holds nothing: else who sends nothing would keep all others out. The call
-        raises ``BusyError`` where the memory is not there.
-        """
-        held = 0
-
-        def more(size: int) -> None:
-            nonlocal held
-            if size > self._left:
-                raise BusyError("the queries that are here fill the memory for them", retry_s=1.0)
-            self._left -= size
-            held += size
-
-        try:
-            yield more
-        finally:
-            self._left += held
 
 
 def make_app(models: Models, limits: Limits, metrics: Metrics) -> Any:
@@ -101,7 +72,7 @@ def _says(error: EdgepackError) -> bool:
 class _Pages:
     def __init__(self, models: Models, limits: Limits, metrics: Metrics) -> None:
         self._models, self._limits, self._metrics = models, limits, metrics
-        self._memory = Memory(_AT_ONCE * limits.request_bytes)
+        self._memory = Memory(limits.request_bytes)
 
     async def server(self, _request: Any) -> Any:
         return _json({"name": "edgepack", "version": __version__, "extensions": list(EXTENSIONS)})

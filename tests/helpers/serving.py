@@ -74,10 +74,10 @@ class Server:
         """Return how many descriptors it has open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
-    def resident_kb(self) -> int:
-        """Return the memory that it has."""
+    def resident_kb(self, what: str = "VmRSS") -> int:
+        """Return the memory that it has, or with VmHWM the most that it had."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+        return int(next(line for line in lines if line.startswith(what)).split()[1])
 
 
 @contextmanager

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgepack.errors import DataError
+from edgepack.errors import DataError, EdgepackError
 from edgepack.serve.batcher import Batcher
 from edgepack.serve.queries import Answer, BusyError, ClosingError, Limits
 from edgepack.specs.model import TensorSpec
@@ -140,6 +142,34 @@ def test_where_it_is_not_proven_each_is_run_alone() -> None:
     queue.close()
 
 
+def test_a_query_of_more_samples_is_run_in_parts() -> None:
+    model = Doubler()
+    queue = batcher(model, batch=4)
+    rows = {"x": np.arange(22, dtype=np.float32).reshape(11, 2)}
+    found = queue.submit(rows).result(20).outputs["y"]
+    assert np.array_equal(found, 2 * rows["x"])
+    assert model.sizes == [4, 4, 3]
+    with pytest.raises(DataError, match="below zero"):
+        queue.submit({"x": rows["x"] - 10}).result(20)
+    queue.close()
+    model = Doubler(batched=False)  # its samples may touch each other
+    queue = batcher(model, batch=4)
+    assert np.array_equal(queue.submit(rows).result(20).outputs["y"], 2 * rows["x"])
+    assert model.sizes == [11]
+    queue.close()
+
+
+def test_parts_whose_answers_are_not_of_their_samples_are_an_error() -> None:
+    class Shortened(Doubler):
+        def infer(self, feeds: Mapping[str, Any]) -> Mapping[str, Any]:
+            return {"y": super().infer(feeds)["y"][:1]}
+
+    queue = batcher(Shortened(), batch=4)
+    with pytest.raises(EdgepackError, match="another number of rows"):
+        queue.submit(feeds(1, rows=9)).result(20)
+    queue.close()
+
+
 def test_a_query_waits_for_others_as_long_as_it_may() -> None:
     model = Doubler()
     queue = batcher(model, batch=2, delay_s=10.0)
@@ -164,6 +194,24 @@ def test_a_wrong_query_ends_alone() -> None:
     with pytest.raises(DataError, match="below zero"):
         wrong.result(20)
     queue.close()
+
+
+def test_nothing_is_kept_of_a_query_that_failed() -> None:
+    """Its error kept it, and it its error, until Python looked for what keeps itself."""
+    queue = batcher(Doubler())
+    gc.collect()
+    gc.disable()
+    try:
+        wrong = {"x": np.full((1, 2), -1, np.float32)}
+        kept = weakref.ref(wrong["x"])
+        with contextlib.suppress(DataError):
+            queue.submit(wrong).result(20)
+        del wrong
+        assert values([queue.submit(feeds(1))]) == [2]  # the thread is done with the other
+        assert kept() is None
+    finally:
+        gc.enable()
+        queue.close()
 
 
 def test_more_than_may_wait_are_refused_at_once() -> None:
