@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -15,7 +16,7 @@ from updater_cases import Device, good_bundle, wrong_bundle
 
 from edgepack.base.files import sha256_file
 from edgepack.errors import ConfigError, EdgepackError, StorageError
-from edgepack.updaters import UPDATERS
+from edgepack.updaters import UPDATERS, deb
 from edgepack.updaters.export import export_updater
 from edgepack.updaters.script import Update, shared
 
@@ -82,6 +83,51 @@ def test_no_text_leaves_its_place_in_a_script(root: str, health: str) -> None:
         ["sh", "-euc", code], capture_output=True, env={"EDGEPACK_UPDATER_CONFIG": "/nowhere"}, check=True
     )
     assert done.stdout.decode().split("\n") == [root, health, "5s", ""]
+
+
+HOSTILE = "/a b; touch MARK; $(touch MARK) `touch MARK` '\"\\\\ && touch MARK | * ? ~ {x} {{y}} %s -n"
+
+
+def called(kind: str, bundle: Path, out: Path, health: str) -> tuple[list[str], dict[str, str], str]:
+    """Export a bundle; return the call of the script that installs, its variables, and the bundle that it installs."""
+    if kind == "deb":
+        update = Update(bundle, "small", "1.0", "x86", HOSTILE, health, 60.0)
+        out.mkdir()
+        for name, (text, _) in deb._control(update, "x").items():
+            (out / name).write_text(text)
+        return [str(out / "postinst"), "configure"], {}, "/usr/lib/edgepack/small/small.edgepack"
+    export_updater(bundle, kind, out, root=HOSTILE, health=health)
+    if kind == "rauc":
+        image = f"{HOSTILE}.img"
+        variables = {"RAUC_SLOT_CLASS": "edgepack", "RAUC_IMAGE_NAME": image}
+        return [str(out / "input" / "hook.sh"), "slot-install"], variables, image
+    if kind == "mender":
+        files = out / HOSTILE.replace("/", "")
+        for name in ("files", "tmp"):
+            (files / name).mkdir(parents=True)
+        (files / "files" / "x y.edgepack").touch()
+        return [str(out / "edgepack-bundle"), "ArtifactInstall", str(files)], {}, f"{files}/files/x y.edgepack"
+    return [str(next(out.rglob("install"))), HOSTILE], {}, HOSTILE
+
+
+@pytest.mark.parametrize("kind", UPDATERS)
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_names_and_commands_run_nothing_by_themselves(kind: str, shell: str, tmp_path: Path) -> None:
+    """The program gets them as they are, and nothing else is run."""
+    health = f"{HOSTILE}\ntouch MARK\n"
+    words, variables, bundle = called(kind, good_bundle(tmp_path / "b"), tmp_path / "out", health)
+    program, here = tmp_path / "program", tmp_path / "here"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" >{tmp_path}/said\n")
+    program.chmod(0o755)
+    here.mkdir()
+    (tmp_path / "updater.conf").write_text(f"program={program}\n")
+    environment = {**os.environ, **variables, "EDGEPACK_UPDATER_CONFIG": str(tmp_path / "updater.conf")}
+    for script in (p for p in (tmp_path / "out").rglob("*") if p.is_file() and p.read_bytes()[:9] == b"#!/bin/sh"):
+        subprocess.run([shell, "-n", script], check=True)
+    subprocess.run([shell, *words], env=environment, cwd=here, check=True, capture_output=True)
+    said = (tmp_path / "said").read_text().split("\0")[:-1]
+    assert said == ["install", bundle, "--root", HOSTILE, "--wait", "120s", "--health", health, "--window", "60s"]
+    assert list(here.iterdir()) == []
 
 
 @pytest.mark.slow
