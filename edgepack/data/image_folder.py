@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -149,7 +150,7 @@ def read_class_names(root: Path) -> tuple[str, ...]:
             f"{path} is not a list of classes in UTF-8: {error}", hint="write one class in a line"
         ) from error
     names = tuple(line.strip() for line in text.splitlines() if line.strip())
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"{path} has the class {twice!r} twice", hint="remove one of the lines")
     return names
@@ -165,14 +166,14 @@ def _walk(root: Path, suffixes: tuple[str, ...]) -> tuple[tuple[str, ...], tuple
         raise DataError(f"cannot read {error.filename}: {error.strerror}", hint="check the permissions") from error
 
     for folder, folders, files in os.walk(root, onerror=refuse):
-        here = Path(folder)
+        here, within = Path(folder), set(folders)
         for name in [*folders, *files]:
             path = here / name
             relative = path.relative_to(root).as_posix()
             hidden = name.startswith(".") or name == "__MACOSX"
             if path.is_symlink() and not hidden:
                 _check_link(path, base)
-            if name in folders:
+            if name in within:
                 if hidden or path.is_symlink():
                     ignored.append(relative)
             elif relative not in (LABELS_FILE, CLASSES_FILE):

@@ -31,6 +31,7 @@ _MASKS = ("masks", "labels", "annotations", "SegmentationClass")
 _SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # a mask does not survive being a JPEG
 _BESIDE = ("_mask", "_label", "-mask")
 _IGNORE = 255
+_MOST_CLASSES = 4096  # where nothing names them: what is counted of each picture and class takes memory
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,10 @@ def read_mask(path: Path, names: tuple[str, ...], ignore: int) -> Mask:
     values = decode_indices(read_picture_file(path), str(path))
     labels = np.where(values == ignore, Mask.IGNORED, values).astype(np.uint16)
     known = labels[labels != Mask.IGNORED]
-    if names and known.size and int(known.max()) >= len(names):
+    most = len(names) or _MOST_CLASSES
+    if known.size and int(known.max()) >= most:
         raise DataError(
-            f"{path} has the value {int(known.max())}, and there are {len(names)} classes",
+            f"{path} has the value {int(known.max())}, and there are {'' if names else 'at most '}{most} classes",
             hint="a mask's values are numbers of classes; [task.settings] ignore is the value that counts for none",
         )
     return Mask(labels, names)

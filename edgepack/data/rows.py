@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,9 +156,7 @@ def _split(text: str, name: str, delimiter: str) -> Iterator[tuple[int, list[str
 def _check_columns(columns: tuple[str, ...], name: str) -> None:
     if len(columns) > _MOST_COLUMNS:
         raise DataError(f"{name} has {len(columns)} columns", hint=f"at most {_MOST_COLUMNS} are read")
-    twice = (
-        next((c for i, c in enumerate(columns) if c in columns[:i]), None) if len(set(columns)) < len(columns) else None
-    )
+    twice = next((column for column, count in Counter(columns).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"{name} has two columns named {twice!r}", hint="rename one of them")
 

@@ -16,6 +16,7 @@ Sure = Literal["nearly sure", "likely", "possible"]
 Shape = tuple[int | str, ...]
 _ORDER: tuple[Sure, ...] = ("nearly sure", "likely", "possible")
 _POSE_POINTS = 17
+_MOST_POINTS = 1000  # that an exporter may note
 _MOST_FINAL = 1000  # boxes of a model that gives final ones
 _MOST_NAMES = 1 << 16  # characters of the classes that an exporter noted
 _LEAST_SIDE = 32  # networks for ImageNet take 5 halvings
@@ -166,7 +167,11 @@ def _sides(shape: Shape) -> tuple[int, int] | None:
 def _noted_points(facts: ModelFacts) -> tuple[int, int]:
     """Return how many points a thing has and values of each, as Ultralytics noted, else those of people."""
     found = _literal(facts.notes.get("kpt_shape", ""), _MOST_SIZE)
-    if not isinstance(found, list | tuple) or len(found) != 2 or not all(type(n) is int and n > 0 for n in found):
+    if (
+        not isinstance(found, list | tuple)
+        or len(found) != 2
+        or not all(type(n) is int and 0 < n <= _MOST_POINTS for n in found)
+    ):
         return _POSE_POINTS, 3
     return found[0], found[1]
 
@@ -210,9 +215,9 @@ def _with_name(recipe: str, facts: ModelFacts, sure: Sure) -> Sure:
 
 
 def _noted_classes(facts: ModelFacts) -> tuple[str, ...]:
-    """Return the classes that Ultralytics' exporter noted, ``{0: 'cat', ...}``."""
+    """Return the classes that Ultralytics' exporter noted, ``{0: 'cat', ...}``, in the order of their numbers."""
     found = _literal(facts.notes.get("names", ""), _MOST_NAMES)
-    names = list(found.values()) if isinstance(found, dict) else found
+    names = [found.get(number) for number in range(len(found))] if isinstance(found, dict) else found
     if not isinstance(names, list) or not all(isinstance(n, str) and n.isprintable() for n in names):
         return ()
     return tuple(names)

@@ -41,7 +41,8 @@ def read_texts(root: Path) -> tuple[tuple[Path, ...], tuple[str, ...] | None, tu
         for i, name in enumerate(found.names)
         if name not in words
     ]
-    lost = [name for name in words if name not in set(found.names)]
+    there = set(found.names)
+    lost = [name for name in words if name not in there]
     bad += [Bad(None, f"{root / LABELS_FILE} line {words[name][1]}: there is no picture {name!r}") for name in lost]
     return paths, tuple(words.get(name, ("", 0))[0] for name in found.names), tuple(bad), found.ignored
 

@@ -179,6 +179,9 @@ NAMED = {"author": "Ultralytics", "task": "detect"}
     [
         ("{0: 'cat', 1: \"dog's\"}", ("cat", "dog's")),
         ("['cat', 'dog']", ("cat", "dog")),
+        ("{1: 'dog', 0: 'cat'}", ("cat", "dog")),
+        ("{1: 'cat', 2: 'dog'}", ()),
+        ("{'0': 'cat', '1': 'dog'}", ()),
         ("{0: 1}", ()),
         ("__import__('os').system('true')", ()),
         ("(" * 5000, ()),
