@@ -163,8 +163,9 @@ class WatchedModel:
             if mark is None or mark == self._mark:
                 return
             self._mark = mark
-            self._loader = threading.Thread(target=self._take_up, name="edgepack-watch", daemon=True)
-        self._loader.start()
+            loader = threading.Thread(target=self._take_up, name="edgepack-watch", daemon=True)
+            loader.start()  # before others see it, who may wait for its end
+            self._loader = loader
 
     def _take_up(self) -> None:
         try:

@@ -179,3 +179,24 @@ def test_a_version_that_is_refused_when_it_is_prepared_is_not_taken_up(root: Pat
     rollback(root)
     with pytest.raises(EdgepackError, match="not this one"):
         WatchedModel(root / "current" / "small.edgepack", None, prepare=prepare)
+
+
+def test_it_may_be_closed_while_a_look_begins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was to be waited for had not begun, which ended ``close`` with an error of Python's."""
+    model = watched(root)
+    begun, start = threading.Event(), threading.Thread.start
+
+    def late(thread: threading.Thread) -> None:
+        if thread.name == "edgepack-watch":
+            begun.set()
+            time.sleep(0.3)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", late)
+    rollback(root)
+    looking = threading.Thread(target=model.look)
+    looking.start()
+    assert begun.wait(20)
+    model.close()
+    looking.join()
+    assert model._loader is None
