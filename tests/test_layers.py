@@ -45,8 +45,8 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names.split()}
 
 # What runs on a device. It has numpy, Click and the engine; only the command line needs Click.
-DEVICE = ("base", "device", "execution", "engines", "data", "tasks", "verify", "bundle", "trust", "runtime")
-DEVICE += ("benchmark", "registry", "serve")
+DEVICE = ("base", "device", "execution", "engines", "data", "tasks", "calibrate", "verify", "bundle", "trust")
+DEVICE += ("runtime", "benchmark", "registry", "serve")
 # These do not even want numpy: a command line that answers at once imports them.
 PLAIN = ("errors", "specs", "base", "execution", "device")
 

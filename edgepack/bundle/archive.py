@@ -12,7 +12,7 @@ import stat
 import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from edgepack.base.files import atomic_write
 from edgepack.bundle.layout import MANIFEST, SIGNATURE, LayoutError, Member, in_order, lay_out, read_layout
@@ -20,7 +20,7 @@ from edgepack.bundle.manifest import MANIFEST_LIMIT_BYTES, read_manifest
 from edgepack.errors import BundleError, EdgepackError, IntegrityError, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from edgepack.specs.bundle import FileEntry, Manifest
@@ -38,6 +38,30 @@ class Source:
     size_bytes: int
     sha256: str
     crc32: int
+
+
+class Listing(Protocol):
+    """The first member of an archive, which lists the others."""
+
+    @property
+    def files(self) -> tuple[FileEntry, ...]:
+        """All other members."""
+
+
+L = TypeVar("L", bound=Listing)
+
+
+@dataclass(frozen=True)
+class Archive(Generic[L]):
+    """An archive whose every byte was checked: its list, the digest of that member's bytes, and the members.
+
+    ``mark`` is another when the file was written or replaced; it begins with the file's size.
+    """
+
+    listing: L
+    sha256: str
+    members: Mapping[str, Member]
+    mark: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -85,23 +109,24 @@ def measure(path: Path) -> Source:
     return Source(path, size, digest.hexdigest(), crc)
 
 
-def write_archive(out: Path, manifest: bytes, sources: Mapping[str, Source]) -> None:
+def write_archive(out: Path, manifest: bytes, sources: Mapping[str, Source], first: str = MANIFEST) -> None:
     """Write a bundle, whole or not at all; the same manifest and files give the same bytes.
 
-    Memory does not grow with the members. Raises ``IntegrityError`` when a file changed since it was measured and
-    ``StorageError`` when the disk is full.
+    ``first`` is the name of the manifest, another one for an archive that is not a bundle. Memory does not grow with
+    the members. Raises ``IntegrityError`` when a file changed since it was measured and ``StorageError`` when the disk
+    is full.
     """
     members = [
-        Member(MANIFEST, len(manifest), zlib.crc32(manifest))
-        if name == MANIFEST
+        Member(first, len(manifest), zlib.crc32(manifest))
+        if name == first
         else Member(name, sources[name].size_bytes, sources[name].crc32)
-        for name in in_order([MANIFEST, *sources])
+        for name in in_order([first, *sources], first)
     ]
     layout = lay_out(members)
     with atomic_write(out) as file:
         for member, header in zip(layout.members, layout.headers, strict=True):
             file.write(header)
-            if member.name == MANIFEST:
+            if member.name == first:
                 file.write(manifest)
             else:
                 _copy_unchanged(sources[member.name], file)
@@ -134,29 +159,46 @@ def open_bundle(path: Path) -> Bundle:
 @contextmanager
 def open_checked(path: Path) -> Iterator[tuple[IO[bytes], Bundle]]:
     """Open a bundle, check it as ``open_bundle`` does, and give the open file with it, so that nobody can swap it."""
+    with open_archive(path, MANIFEST, read_manifest, (SIGNATURE,)) as (file, found):
+        signature = None
+        if SIGNATURE in found.members:
+            with _reading(path):
+                signature = _read_whole(file, found.members[SIGNATURE], path, SIGNATURE_LIMIT_BYTES)
+        yield file, Bundle(path, found.mark[0], found.listing, found.sha256, found.members, found.mark, signature)
+
+
+@contextmanager
+def open_archive(
+    path: Path, first: str, read: Callable[[bytes, str], L], unlisted: tuple[str, ...] = ()
+) -> Iterator[tuple[IO[bytes], Archive[L]]]:
+    """Open an archive in the layout of a bundle, check all of it, and give the open file with what it holds.
+
+    The member ``first`` lists all others but those ``unlisted``; ``read`` returns the list from its bytes and the
+    archive's name. What is raised is as ``open_bundle`` says.
+    """
     with _open(path) as file:
         mark = _mark(file)
-        size = mark[0]
         with _reading(path):
             try:
-                layout = read_layout(file, size)
+                layout = read_layout(file, mark[0], first)
             except LayoutError as error:
-                if path.suffix == ".onnx":
-                    raise BundleError(
-                        f"{path} is named as an ONNX model is, and is not a bundle",
-                        hint="look at it with 'edgepack inspect', make a bundle with 'edgepack build'",
-                    ) from None
-                raise BundleError(f"{path} {error}", hint=_layout_hint(str(error))) from None
+                raise _no_archive(path, error) from None
             members = {member.name: member for member in layout.members}
-            text = _read_whole(file, members[MANIFEST], path, MANIFEST_LIMIT_BYTES)
-            manifest = read_manifest(text, str(path))
-            _compare_listing(members, manifest, path)
-            for entry in manifest.files:
+            text = _read_whole(file, members[first], path, MANIFEST_LIMIT_BYTES)
+            listing = read(text, str(path))
+            _compare_listing(members, listing.files, path, (first, *unlisted))
+            for entry in listing.files:
                 _check(file, members[entry.path], entry.sha256, path)
-            signature = None
-            if SIGNATURE in members:
-                signature = _read_whole(file, members[SIGNATURE], path, SIGNATURE_LIMIT_BYTES)
-        yield file, Bundle(path, size, manifest, hashlib.sha256(text).hexdigest(), members, mark, signature)
+        yield file, Archive(listing, hashlib.sha256(text).hexdigest(), members, mark)
+
+
+def _no_archive(path: Path, error: LayoutError) -> BundleError:
+    if path.suffix == ".onnx":
+        return BundleError(
+            f"{path} is named as an ONNX model is, and is not a bundle",
+            hint="look at it with 'edgepack inspect', make a bundle with 'edgepack build'",
+        )
+    return BundleError(f"{path} {error}", hint=_layout_hint(str(error)))
 
 
 def read_member(bundle: Bundle, name: str) -> bytes:
@@ -173,13 +215,18 @@ def read_member(bundle: Bundle, name: str) -> bytes:
 
 def copy_member(bundle: Bundle, name: str, file: IO[bytes], out: IO[bytes]) -> None:
     """Copy a member from the bundle's open ``file`` to ``out``, compared with the manifest on the way."""
-    member, digest = bundle.members[name], hashlib.sha256()
+    copy_entry(bundle.members[name], file_entry(bundle, name), file, out, bundle.path)
+
+
+def copy_entry(member: Member, entry: FileEntry, file: IO[bytes], out: IO[bytes], path: Path) -> None:
+    """Copy a member of an archive's open ``file`` to ``out``, compared with its entry on the way."""
+    digest = hashlib.sha256()
     file.seek(member.offset)
     for piece in _pieces(file, member.size_bytes):
         digest.update(piece)
         out.write(piece)
-    if digest.hexdigest() != file_entry(bundle, name).sha256:
-        raise _changed(bundle.path, name)
+    if digest.hexdigest() != entry.sha256:
+        raise _changed(path, member.name)
 
 
 def file_entry(bundle: Bundle, name: str) -> FileEntry:
@@ -230,6 +277,8 @@ def _mark(file: IO[bytes]) -> tuple[int, ...]:
 def _layout_hint(problem: str) -> str:
     if "not a zip" in problem:
         return BundleError.default_hint
+    if "calibration job" in problem:
+        return "measure it with 'edgepack calibrate', or give a .edgepack file"
     return "the file was not copied whole: copy it again" if "cut off" in problem or "empty" in problem else _REPACKED
 
 
@@ -244,9 +293,11 @@ def _read_whole(file: IO[bytes], member: Member, path: Path, limit: int) -> byte
     return data
 
 
-def _compare_listing(members: Mapping[str, Member], manifest: Manifest, path: Path) -> None:
-    listed = {entry.path: entry.size_bytes for entry in manifest.files}
-    present = {name: member.size_bytes for name, member in members.items() if name not in (MANIFEST, SIGNATURE)}
+def _compare_listing(
+    members: Mapping[str, Member], files: Iterable[FileEntry], path: Path, unlisted: tuple[str, ...]
+) -> None:
+    listed = {entry.path: entry.size_bytes for entry in files}
+    present = {name: member.size_bytes for name, member in members.items() if name not in unlisted}
     if extra := sorted(set(present) - set(listed)):
         raise IntegrityError(f"{path} holds {extra[0]!r}, which its manifest does not list")
     if missing := sorted(set(listed) - set(present)):

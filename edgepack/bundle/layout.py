@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 MANIFEST = "manifest.json"
+JOB = "job.json"  # what stands first in a calibration job
 SIGNATURE = "signature.dsse.json"
 ALIGNMENT_BYTES = 16384  # the largest page size in use (Apple and some ARM kernels), so that every host can map members
 MEMBER_LIMIT = 4096
 DIRECTORY_LIMIT_BYTES = 1 << 20
 
+_KINDS = {MANIFEST: "a bundle", JOB: "a calibration job"}
 _LOCAL = struct.Struct("<4s5H3I2H")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
@@ -81,9 +83,9 @@ def lay_out(members: Iterable[Member]) -> Layout:
     return Layout(tuple(placed), tuple(headers), tuple(offsets), tail, position)
 
 
-def in_order(names: Iterable[str]) -> list[str]:
-    """Return member names in the order they stand in: the manifest first, the others sorted."""
-    return sorted(names, key=lambda name: (name != MANIFEST, name))
+def in_order(names: Iterable[str], first: str = MANIFEST) -> list[str]:
+    """Return member names in the order they stand in: ``first``, then the others sorted."""
+    return sorted(names, key=lambda name: (name != first, name))
 
 
 def name_problem(name: str) -> str | None:
@@ -174,10 +176,11 @@ class _Entry:
     offset: int
 
 
-def read_layout(file: IO[bytes], size: int) -> Layout:
+def read_layout(file: IO[bytes], size: int, first: str = MANIFEST) -> Layout:
     """Return the layout of an open file of ``size`` bytes, every structural byte of it compared.
 
-    Members' data is not read. Raises ``LayoutError`` saying what is wrong.
+    ``first`` is the member that must be the first one. Members' data is not read. Raises ``LayoutError`` saying what is
+    wrong.
     """
     start = _at(file, 0, 4)
     count, directory_size, directory_offset, end_offset = _read_end(file, size, start)
@@ -188,7 +191,7 @@ def read_layout(file: IO[bytes], size: int) -> Layout:
     if directory_offset + directory_size < end_offset:
         raise LayoutError("has data before the archive or between its parts")
     entries = list(_entries(_at(file, directory_offset, directory_size), count))
-    _refuse_foreign(entries)
+    _refuse_foreign(entries, first)
     if sum(entry.size_bytes for entry in entries) > size:
         raise LayoutError("is cut off or damaged: its members do not fit into it")
     layout = lay_out(Member(e.name, e.size_bytes, e.crc32) for e in entries)
@@ -264,7 +267,7 @@ def _wide_values(extra: bytes) -> Iterator[int]:
         yield from (value for (value,) in struct.iter_unpack("<Q", extra[4 : 4 + usable]))
 
 
-def _refuse_foreign(entries: list[_Entry]) -> None:
+def _refuse_foreign(entries: list[_Entry], first: str) -> None:
     """Say in words what other archives have and a bundle has not."""
     for entry in entries:
         if problem := name_problem(entry.name):
@@ -278,10 +281,11 @@ def _refuse_foreign(entries: list[_Entry]) -> None:
     names = [entry.name for entry in entries]
     if problem := names_problem(names):
         raise LayoutError(f"is ambiguous: {problem}")
-    if MANIFEST not in names:
-        raise LayoutError(f"has no {MANIFEST}")
-    if names != in_order(names):
-        raise LayoutError(f"does not have {MANIFEST} first and the other members sorted")
+    if first not in names:
+        other = next((f": it is {what}" for name, what in _KINDS.items() if name in names), "")
+        raise LayoutError(f"has no {first}{other}")
+    if names != in_order(names, first):
+        raise LayoutError(f"does not have {first} first and the other members sorted")
 
 
 def _compare(file: IO[bytes], size: int, layout: Layout, entries: list[_Entry]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 from edgepack.base import documents
 from edgepack.bundle.layout import MANIFEST, MEMBER_LIMIT, SIGNATURE, name_problem, names_problem
@@ -20,6 +20,12 @@ from edgepack.verify.golden import GOLDEN
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from edgepack.specs.bundle import FileEntry
+    from edgepack.specs.data import Preprocessing
+    from edgepack.specs.task import Task
+
+T = TypeVar("T")
+
 FORMAT = 1
 SBOM = "sbom.cdx.json"
 LAYERS = "layers.json"
@@ -31,7 +37,7 @@ MANIFEST_LIMIT_BYTES = 4 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 _DTYPES = frozenset(
     ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64")
 )
@@ -45,20 +51,28 @@ def read_manifest(text: bytes, where: str) -> Manifest:
 
     ``where`` names the bundle in errors. Raises ``BundleError``; for a newer format with the hint to upgrade.
     """
+    manifest = read_listing(Manifest, text, where, MANIFEST, "bundle", FORMAT)
+    check_manifest(manifest, where)
+    return manifest
+
+
+def read_listing(kind: type[T], text: bytes, where: str, name: str, of: str, newest: int) -> T:
+    """Return the first member ``name`` of an archive as ``kind``; ``of`` is what the archive is called.
+
+    It has a format up to ``newest`` and no text that would act on a terminal. Raises ``BundleError``.
+    """
     try:
         data = documents.read_json(text)
     except ValueError as error:
-        raise BundleError(f"{where}: {MANIFEST} is not valid JSON: {error}") from None
-    _check_format(data, where)
-    _check_strings(data, where)
+        raise BundleError(f"{where}: {name} is not valid JSON: {error}") from None
+    _check_format(data, where, name, of, newest)
+    _check_strings(data, where, name)
     try:
-        manifest: Manifest = documents.decode(Manifest, data, f"{where}: {MANIFEST}")
+        return documents.decode(kind, data, f"{where}: {name}")  # type: ignore[no-any-return]
     except ConfigError as error:
         raise BundleError(
             error.message[:400], hint=f"made by another version of edgepack, or damaged: {UPGRADE}"
         ) from None
-    check_manifest(manifest, where)
-    return manifest
 
 
 def manifest_bytes(manifest: Manifest) -> bytes:
@@ -91,19 +105,19 @@ def check_manifest(manifest: Manifest, where: str) -> None:
         raise BundleError(f"{where}: {MANIFEST}: {problem}", hint="build the bundle again")
 
 
-def _check_format(data: Any, where: str) -> None:
+def _check_format(data: Any, where: str, name: str, of: str, newest: int) -> None:
     found = data.get("format") if isinstance(data, dict) else None
     if type(found) is not int or found < 1:
-        raise BundleError(f"{where}: {MANIFEST} does not say which format it has")
-    if found > FORMAT:
-        raise BundleError(f"{where} has bundle format {found}; this edgepack reads up to {FORMAT}", hint=UPGRADE)
+        raise BundleError(f"{where}: {name} does not say which format it has")
+    if found > newest:
+        raise BundleError(f"{where} has {of} format {found}; this edgepack reads up to {newest}", hint=UPGRADE)
 
 
-def _check_strings(data: Any, where: str) -> None:
+def _check_strings(data: Any, where: str, name: str) -> None:
     """Refuse text that would act on a terminal or cannot be printed: control characters and lone surrogates."""
     for text in _strings(data):
         if _UNPRINTABLE.search(text):
-            raise BundleError(f"{where}: {MANIFEST} holds text with control characters: {text[:60]!a}")
+            raise BundleError(f"{where}: {name} holds text with control characters: {text[:60]!a}")
 
 
 def _strings(data: Any) -> Iterator[str]:
@@ -127,35 +141,36 @@ def _problems(manifest: Manifest) -> Iterator[str]:
     if not _NAME.fullmatch(manifest.target):
         yield f"{manifest.target!r} is not a target's id"
     for what, digest in (("source", manifest.source_sha256), ("calibration", manifest.calibration_sha256)):
-        if digest is not None and not _SHA256.fullmatch(digest):
+        if digest is not None and not SHA256.fullmatch(digest):
             yield f"{what}_sha256 is not a sha256"
     for package, version in (*manifest.requirements.engine.items(), *manifest.toolchain.items()):
         if len(version) > _MOST_VERSION:
             yield f"the version of {package[:80]} has {len(version)} characters"
-    yield from _tensor_problems("inputs", manifest.inputs)
-    yield from _tensor_problems("outputs", manifest.outputs)
-    yield from _file_problems(manifest)
+    yield from tensor_problems("inputs", manifest.inputs)
+    yield from tensor_problems("outputs", manifest.outputs)
+    yield from file_problems(manifest.files, (MANIFEST, SIGNATURE), (GOLDEN, SBOM))
     yield from _payload_problems(manifest.payloads, {entry.path for entry in manifest.files})
     yield from binding_problems(manifest)
     if any(count < 0 for count in manifest.layers.values()):
         yield "layers: a count is negative"
-    yield from _input_problems(manifest)
+    yield from input_problems(manifest.preprocessing, manifest.task)
     if unknown := sorted(manifest.embedded.keys() - set(get_args(Part))):
         yield f"embedded: {unknown[0][:80]!r} is not {' or '.join(get_args(Part))}"
 
 
-def _input_problems(manifest: Manifest) -> Iterator[str]:
+def input_problems(preprocessing: Preprocessing | None, task: Task | None) -> Iterator[str]:
     """Look at how inputs are made and answers read: what is written there is computed with on a device."""
     try:
-        if manifest.preprocessing is not None:
-            check_preprocessing(manifest.preprocessing, "preprocessing")
-        if manifest.task is not None:
-            check_task(manifest.task)
+        if preprocessing is not None:
+            check_preprocessing(preprocessing, "preprocessing")
+        if task is not None:
+            check_task(task)
     except (ConfigError, ToolchainError) as error:  # the second: another package's task that cannot be imported
         yield error.message[:400]
 
 
-def _tensor_problems(what: str, tensors: tuple[TensorSpec, ...]) -> Iterator[str]:
+def tensor_problems(what: str, tensors: tuple[TensorSpec, ...]) -> Iterator[str]:
+    """Yield what is wrong with the tensors of a document: no names, types and sizes of arrays."""
     if not tensors:
         yield f"{what} is empty"
     if repeated := _repeated(tensor.name for tensor in tensors):
@@ -169,22 +184,23 @@ def _tensor_problems(what: str, tensors: tuple[TensorSpec, ...]) -> Iterator[str
             yield f"{what}: {tensor.name}: larger than any array"
 
 
-def _file_problems(manifest: Manifest) -> Iterator[str]:
-    names = [entry.path for entry in manifest.files]
-    if len(names) + 2 > MEMBER_LIMIT:
-        yield f"files: more than {MEMBER_LIMIT - 2}"
-    for entry in manifest.files:
+def file_problems(files: tuple[FileEntry, ...], own: tuple[str, ...], needed: tuple[str, ...]) -> Iterator[str]:
+    """Yield what is wrong with the list of an archive's members; those of ``own`` are not in it, ``needed`` are."""
+    names = [entry.path for entry in files]
+    if len(names) + len(own) > MEMBER_LIMIT:
+        yield f"files: more than {MEMBER_LIMIT - len(own)}"
+    for entry in files:
         if problem := name_problem(entry.path):
             yield f"files: {entry.path[:80]!r} {problem}"
-        if entry.path in (MANIFEST, SIGNATURE):
+        if entry.path in own:
             yield f"files: {entry.path!r} cannot list itself"
-        if not _SHA256.fullmatch(entry.sha256):
+        if not SHA256.fullmatch(entry.sha256):
             yield f"files: {entry.path}: not a sha256"
         if entry.size_bytes < 0:
             yield f"files: {entry.path}: the size is negative"
     if problem := names_problem(names):
         yield f"files: {problem}"
-    for name in (GOLDEN, SBOM):
+    for name in needed:
         if name not in names:
             yield f"files: {name} is missing"
 

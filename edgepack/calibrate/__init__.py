@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
     from edgepack.calibrate.statistics import Statistics
-    from edgepack.calibrate.tensors import Plan
+    from edgepack.specs.calibration import Plan
 
 # Part of a checkpoint's key: to be raised whenever the statistics of the same samples come out differently.
 _VERSION = 1
@@ -86,14 +86,17 @@ def tools() -> dict[str, str]:
 
 def all_statistics(
     model: OnnxModel,
-    proto: onnx.ModelProto,
+    structure: onnx.ModelProto | None,
     plan: Plan,
     samples: SampleSet,
     histogram: bool,
     out: Path,
     progress: Progress,
 ) -> dict[str, Statistics]:
-    """Return the statistics of every observed tensor, sources before what is derived from them."""
+    """Return the statistics of every observed tensor, sources before what is derived from them.
+
+    ``structure`` is as ``instrument.open_session`` takes it.
+    """
     import onnxruntime
 
     from edgepack.calibrate.checkpoint import CHECKPOINT, Checkpoint
@@ -106,7 +109,7 @@ def all_statistics(
     checkpoints = []
     for place, (measured, size) in enumerate(parts):
         inputs = plan.inputs if place == 0 else ()
-        job = Job(model, samples, inputs, measured, size, histogram)
+        job = Job(model, structure, samples, inputs, measured, size, histogram)
         tensors = (*inputs, *measured)
         key = sha256_json(
             {
@@ -123,7 +126,7 @@ def all_statistics(
         def tell(what: str, done: int, _total: int, /, before: int = place * total) -> None:
             progress(what, before + done, total * len(parts))
 
-        statistics.update(measure(job, proto, checkpoint, out, tell))
+        statistics.update(measure(job, checkpoint, out, tell))
         checkpoints.append(checkpoint)
         if len(parts) > 1:
             checkpoint.save(total, {name: statistics[name] for name in tensors})

@@ -58,7 +58,9 @@ def choose_ranges(
     parts = list(_passes(trials, proto))
     for number, part in enumerate(parts):
         progress("choose ranges", number, len(parts))
-        session = open_with(model, _addition(part, proto), structure=proto, threads=_THREADS, scratch=out)
+        session = open_with(
+            model, _addition(part, proto).SerializeToString(), structure=proto, threads=_THREADS, scratch=out
+        )
         sums: dict[str, Array] = {}
         for feed in read_samples(few, model.inputs):
             names = [name for trial in part for name in trial.outputs]

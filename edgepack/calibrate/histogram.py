@@ -66,6 +66,21 @@ def count_codes(values: Array) -> Array:
     return counted
 
 
+def within(counted: Array, minimum: float, maximum: float) -> bool:
+    """Say whether all values that were counted may lie between these two, which are finite.
+
+    ``counted`` are counts by code, int64 [CODES].
+    """
+    low, high = _places((np.array([minimum, maximum], dtype="<f4").view("<u4") >> 16).astype(np.int64))
+    found = _places(np.flatnonzero(counted))
+    return bool(((found >= low) & (found <= high)).all())
+
+
+def _places(codes: Array) -> Array:
+    """Return numbers that rise with the values of codes; both zeros have 0."""
+    return np.where(codes >= _NEGATIVE, _NEGATIVE - codes, codes)
+
+
 def clip_counts(counted: Array, low: float, high: float) -> Array:
     """Return the counts of a tensor whose values are those of ``counted`` clipped to [low, high].
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import DataError, ModelError
+from edgepack.graph import wire
 
 if TYPE_CHECKING:
     import onnx
@@ -27,25 +28,31 @@ def reduced_names(measured: tuple[str, ...]) -> list[str]:
 
 
 def open_session(
-    model: OnnxModel, proto: onnx.ModelProto, measured: tuple[str, ...], *, reduce: bool, threads: int, scratch: Path
+    model: OnnxModel,
+    structure: onnx.ModelProto | None,
+    measured: tuple[str, ...],
+    *,
+    reduce: bool,
+    threads: int,
+    scratch: Path,
 ) -> Any:
     """Return an ONNX Runtime session of ``model`` that can give the statistics of ``measured``, or the tensors.
 
-    ``proto`` is the model's structure (``tensors.read_structure``). A protobuf message followed by another one of the
-    same type is their union (https://protobuf.dev/programming-guides/encoding/#last-one-wins), so nodes and outputs
-    are added to a copy of the file without its weights being parsed here. All of ONNX Runtime's optimizations are on,
-    as when the model is run; a tensor that is an output, or reduced, is kept by them. Raises ``ModelError`` when ONNX
-    Runtime refuses the model.
+    A protobuf message followed by another one of the same type is their union
+    (https://protobuf.dev/programming-guides/encoding/#last-one-wins), so nodes and outputs are added to a copy of the
+    file without its weights being parsed here; outputs alone do not even take the package onnx, which a device does not
+    have. ``structure`` is the model's (``tensors.read_structure``), in which small tensors are where ONNX's shape
+    inference reads them; None where a model with external data is in ``scratch`` itself, and has them so. All of ONNX
+    Runtime's optimizations are on, as when the model is run; a tensor that is an output, or reduced, is kept by them.
+    Raises ``ModelError`` when ONNX Runtime refuses the model.
     """
-    return open_with(
-        model, _addition(proto, measured, reduce=reduce), structure=proto, threads=threads, scratch=scratch
-    )
+    known = {spec.name for spec in model.outputs}
+    added = _reductions(measured) if reduce else wire.outputs(name for name in measured if name not in known)
+    return open_with(model, added, structure=structure, threads=threads, scratch=scratch)
 
 
-def open_with(
-    model: OnnxModel, addition: onnx.ModelProto, *, structure: onnx.ModelProto, threads: int, scratch: Path
-) -> Any:
-    """Return an ONNX Runtime session of ``model`` with the nodes, initializers and outputs of ``addition``.
+def open_with(model: OnnxModel, added: bytes, *, structure: onnx.ModelProto | None, threads: int, scratch: Path) -> Any:
+    """Return an ONNX Runtime session of ``model`` with what ``added``, a serialized model, holds besides.
 
     ``structure`` and what is raised are as ``open_session`` says.
     """
@@ -59,14 +66,13 @@ def open_with(
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # Threads that spin between operators would burn the processor while this process counts.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    added = addition.SerializeToString()
+    path = scratch / ".statistics.onnx"  # no file of a job is named so
     source: str | bytes
-    if model.external:
+    if model.external and structure is not None:
         folder = model.path.resolve().parent
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         source = structure.SerializeToString() + added
     else:
-        path = scratch / "statistics.onnx"
         _append(model.path, added, path)
         source = str(path)
     try:
@@ -78,7 +84,7 @@ def open_with(
         ) from error
     finally:
         if isinstance(source, str):
-            Path(source).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def run_session(session: Any, names: list[str], feed: Feeds) -> list[Any]:
@@ -98,24 +104,19 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
-def _addition(proto: onnx.ModelProto, measured: tuple[str, ...], *, reduce: bool) -> onnx.ModelProto:
-    """Return a message that holds only the nodes and outputs to add."""
+def _reductions(measured: tuple[str, ...]) -> bytes:
+    """Return a message that holds only the reductions to add."""
     import onnx
 
     addition = onnx.ModelProto()
-    if reduce:
-        names = iter(reduced_names(measured))
-        for kind in _REDUCTIONS:
-            for tensor in measured:
-                name = next(names)
-                addition.graph.node.append(onnx.helper.make_node(kind, [tensor], [name], name=name, keepdims=0))
-                addition.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []))
-        return addition
-    outputs = {value.name for value in proto.graph.output}
-    for tensor in measured:
-        if tensor not in outputs:
-            addition.graph.output.append(onnx.helper.make_empty_tensor_value_info(tensor))
-    return addition
+    names = iter(reduced_names(measured))
+    for kind in _REDUCTIONS:
+        for tensor in measured:
+            name = next(names)
+            addition.graph.node.append(onnx.helper.make_node(kind, [tensor], [name], name=name, keepdims=0))
+            addition.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, []))
+    serialized: bytes = addition.SerializeToString()
+    return serialized
 
 
 def _append(model: Path, addition: bytes, path: Path) -> None:

@@ -44,9 +44,13 @@ _COUNTING_WORKERS = 2
 
 @dataclass(frozen=True)
 class Job:
-    """What to measure: ``inputs`` from the samples, ``measured`` from the engine; ``size_bytes``: a sample of it."""
+    """What to measure: ``inputs`` from the samples, ``measured`` from the engine; ``size_bytes``: a sample of it.
+
+    ``structure`` is the model's, as ``instrument.open_session`` takes it.
+    """
 
     model: OnnxModel
+    structure: onnx.ModelProto | None
     samples: SampleSet
     inputs: tuple[str, ...]
     measured: tuple[str, ...]
@@ -54,9 +58,7 @@ class Job:
     histogram: bool
 
 
-def measure(
-    job: Job, proto: onnx.ModelProto, checkpoint: Checkpoint, scratch: Path, progress: Progress
-) -> dict[str, Statistics]:
+def measure(job: Job, checkpoint: Checkpoint, scratch: Path, progress: Progress) -> dict[str, Statistics]:
     """Return the statistics of the job's tensors over all its samples, going on from the checkpoint's.
 
     ``progress`` is called with the samples done. Memory does not grow with the number of samples. Raises ``DataError``
@@ -69,7 +71,7 @@ def measure(
     cores = usable_cores()
     most = min(cores, _COUNTING_WORKERS) if job.histogram else cores
     workers = max(1, min(most, _BYTES_AT_ONCE // max(job.size_bytes, 1)))
-    observer = _Observer(job, proto, statistics, max(1, cores // workers), scratch)
+    observer = _Observer(job, statistics, max(1, cores // workers), scratch)
     names = sample_names(job.samples)
     saved_at = time.monotonic()
     progress("calibrate", done, total)
@@ -108,16 +110,14 @@ def _finish(running: deque[Future[None]]) -> int:
 class _Observer:
     """Takes one sample's values into the shared statistics; called from several threads."""
 
-    def __init__(
-        self, job: Job, proto: onnx.ModelProto, statistics: dict[str, Statistics], threads: int, scratch: Path
-    ) -> None:
+    def __init__(self, job: Job, statistics: dict[str, Statistics], threads: int, scratch: Path) -> None:
         self._job = job
         self._statistics = statistics
         self._lock = threading.Lock()
         reduce = not job.histogram
         self._names = reduced_names(job.measured) if reduce else list(job.measured)
         self._session = (
-            open_session(job.model, proto, job.measured, reduce=reduce, threads=threads, scratch=scratch)
+            open_session(job.model, job.structure, job.measured, reduce=reduce, threads=threads, scratch=scratch)
             if job.measured
             else None
         )

@@ -12,25 +12,31 @@ import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgepack.base import documents
 from edgepack.base.files import read_regular, sha256_json
 from edgepack.base.stage import stage
-from edgepack.calibrate.histogram import CODES, PAGE, Counts, finite_codes
+from edgepack.calibrate.histogram import CODES, PAGE, Counts, finite_codes, within
 from edgepack.calibrate.observers import OBSERVERS, choose_range, observers_of_statistics
 from edgepack.calibrate.statistics import Statistics
 from edgepack.errors import ConfigError, DataError
+from edgepack.specs.calibration import Plan
 from edgepack.specs.data import Ranges, SampleSet, SampleStatistics, TensorStatistics
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.types import Progress, no_progress
+
+if TYPE_CHECKING:
+    import onnx
 
 FORMAT = 1
 LIMIT_BYTES = 1 << 30
 _PAGES = CODES // PAGE
 _ROW_BYTES = 8 * (1 + PAGE)  # a page's number and its counts
 _MOST_COUNTED = 1 << 62
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @stage("statistics")
@@ -41,13 +47,29 @@ def measure_statistics(
 
     ``out`` keeps a checkpoint as in ``calibrate``. Raises what ``calibrate`` raises.
     """
-    from edgepack.calibrate import all_statistics, tools
     from edgepack.calibrate.tensors import make_plan, read_structure
+
+    structure = read_structure(model)
+    return count(model, structure, make_plan(structure), samples, out, progress)
+
+
+def count(
+    model: OnnxModel,
+    structure: onnx.ModelProto | None,
+    plan: Plan,
+    samples: SampleSet,
+    out: Path,
+    progress: Progress = no_progress,
+) -> SampleStatistics:
+    """Return what is counted of the tensors of ``plan``, as ``measure_statistics`` does.
+
+    ``structure`` is as ``instrument.open_session`` takes it; without it the package onnx is not needed.
+    """
+    from edgepack.calibrate import all_statistics, tools
 
     if not samples.indices:
         raise DataError("no samples to count", hint="give at least one; a few hundred are typical")
-    proto = read_structure(model)
-    found = all_statistics(model, proto, make_plan(proto), samples, True, out, progress)
+    found = all_statistics(model, structure, plan, samples, True, out, progress)
     return SampleStatistics(
         format=FORMAT,
         model_sha256=model.sha256,
@@ -134,13 +156,16 @@ def choose_from(statistics: SampleStatistics, observer: str, percentile: float) 
 
 
 def _sum(parts: Iterable[TensorStatistics]) -> Statistics:
-    result, counts = Statistics(), Counts()
+    result, counts, total = Statistics(), Counts(), 0.0
     for part in parts:
         minimum, maximum = _extremes(part, "statistics")
         result.minimum, result.maximum = min(result.minimum, minimum), max(result.maximum, maximum)
         for page, counted in _read_counts(part.counts, "statistics").pages.items():
             known = counts.pages.get(page)
             counts.pages[page] = counted if known is None else known + counted
+            total += float(counted.sum())
+        if total > _MOST_COUNTED:
+            raise DataError("the statistics count more values than can be added", hint="measure them again")
     result.counts = counts
     return result
 
@@ -158,7 +183,15 @@ def _encode(found: Statistics) -> TensorStatistics:
 
 
 def _decode(found: TensorStatistics, where: str) -> Statistics:
-    return Statistics(*_extremes(found, where), _read_counts(found.counts, where))
+    """Return the statistics. Raises ``DataError`` for counts of values beyond the extremes."""
+    minimum, maximum = _extremes(found, where)
+    counts = _read_counts(found.counts, where)
+    # What holds infinities somewhere is counted over the samples without them.
+    if (found.values == "empty" and counts.pages) or (
+        found.values == "finite" and not within(counts.table(), minimum, maximum)
+    ):
+        raise DataError(f"{where}: values beyond its extremes are counted", hint="measure it again")
+    return Statistics(minimum, maximum, counts)
 
 
 def _extremes(found: TensorStatistics, where: str) -> tuple[float, float]:
@@ -168,7 +201,7 @@ def _extremes(found: TensorStatistics, where: str) -> tuple[float, float]:
         "finite": (found.minimum, found.maximum),
     }
     minimum, maximum = extremes[found.values]
-    if found.values == "finite" and not -math.inf < minimum <= maximum < math.inf:
+    if found.values == "finite" and not -_LARGEST <= minimum <= maximum <= _LARGEST:
         raise DataError(f"{where}: its values reach from {minimum} to {maximum}", hint="measure it again")
     return minimum, maximum
 

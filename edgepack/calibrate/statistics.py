@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edgepack.calibrate.histogram import CODES, Counts, clip_counts, count_codes
-from edgepack.calibrate.tensors import Derivation
+from edgepack.specs.calibration import Derivation
 from edgepack.specs.types import Array
 
 
@@ -67,7 +67,8 @@ def derive(derivation: Derivation, sources: list[Statistics]) -> Statistics:
     result = Statistics(counts=Counts() if sources[0].counts is not None else None)
     if not filled:
         return result
-    low, high = float(np.float32(derivation.low)), float(np.float32(derivation.high))
+    low = -math.inf if derivation.low is None else float(np.float32(derivation.low))
+    high = math.inf if derivation.high is None else float(np.float32(derivation.high))
     result.minimum = _clip(min(source.minimum for source in filled), low, high) + 0.0
     result.maximum = _clip(max(source.maximum for source in filled), low, high) + 0.0
     if result.counts is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import ModelError
@@ -11,6 +10,7 @@ from edgepack.graph.external import tensor_bytes
 from edgepack.graph.load import read_proto, read_tensor
 from edgepack.graph.walk import has_bodies, is_external
 from edgepack.graph.wire import INLINE_BYTES
+from edgepack.specs.calibration import Derivation, Plan
 
 if TYPE_CHECKING:
     import onnx
@@ -85,36 +85,6 @@ _ACTIVATIONS_QUANTIZED = frozenset(
         *("QAttention", "QGemm", "QLinearAdd", "QLinearMul", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"),
     }
 )
-
-
-@dataclass(frozen=True)
-class Derivation:
-    """``tensor`` holds the values of all ``sources`` together, clipped to [low, high]."""
-
-    tensor: str
-    sources: tuple[str, ...]
-    low: float = -math.inf
-    high: float = math.inf
-
-    @property
-    def is_copy(self) -> bool:
-        """Whether the tensor holds just the values of its only source."""
-        return len(self.sources) == 1 and self.low == -math.inf and self.high == math.inf
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How the observed tensors get their statistics.
-
-    ``inputs`` of the model are counted from the samples, ``measured`` inside the graph or from its outputs, the others
-    follow by ``derived``, which stand in an order in which sources come first. ``sizes`` are the measured tensors'
-    bytes for one sample, 0 where unknown.
-    """
-
-    inputs: tuple[str, ...]
-    measured: tuple[str, ...]
-    derived: tuple[Derivation, ...]
-    sizes: tuple[int, ...]
 
 
 def read_structure(model: OnnxModel) -> onnx.ModelProto:
@@ -268,7 +238,9 @@ def _derivation(
     return None
 
 
-def _clip_bounds(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> tuple[float, float] | None:
+def _clip_bounds(
+    node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
+) -> tuple[float | None, float | None] | None:
     """Return the bounds of a Clip, from its attributes (opset below 11) or inputs; None when they are not constant."""
     import onnx
 
@@ -285,8 +257,10 @@ def _clip_bounds(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -
             if values.size != 1:
                 return None
             bounds[key] = float(values.reshape(()))
-    usable = bounds["min"] <= bounds["max"]  # not so for NaN, or for bounds the wrong way round
-    return (bounds["min"], bounds["max"]) if usable else None
+    low, high = bounds["min"], bounds["max"]
+    if not (low <= high and low < math.inf and high > -math.inf):  # NaN too, and bounds the wrong way round
+        return None
+    return (low if low > -math.inf else None), (high if high < math.inf else None)
 
 
 def value_bytes(known: onnx.TypeProto.Tensor) -> int:

@@ -9,13 +9,15 @@ from edgepack.pipeline.settings import BuildSettings
 from edgepack.runtime.tuning import Tunings
 from edgepack.specs.build import BuildResult
 from edgepack.specs.bundle import Manifest
-from edgepack.specs.data import Lint, Ranges, Recipe
+from edgepack.specs.calibration import CalibrationJob
+from edgepack.specs.data import Lint, Ranges, Recipe, SampleStatistics
 from edgepack.specs.result import Result
 from edgepack.specs.target import Target
 from edgepack.trust.policy import Policy
 
 DOCUMENTS: dict[str, type] = {
     "build": BuildResult,
+    "job": CalibrationJob,
     "lint": Lint,
     "manifest": Manifest,
     "policy": Policy,
@@ -23,6 +25,7 @@ DOCUMENTS: dict[str, type] = {
     "recipe": Recipe,
     "result": Result,
     "settings": BuildSettings,
+    "statistics": SampleStatistics,
     "target": Target,
     "tuning": Tunings,
 }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgepack.cli.builder import BuildCommand
+from edgepack.cli.builder import BuildCommand, require_builder
 from edgepack.cli.options import (
     PRECISIONS,
     SOURCE,
@@ -21,6 +21,12 @@ from edgepack.cli.options import (
     options,
     parse_shapes,
 )
+
+if TYPE_CHECKING:
+    from edgepack.execution.runner import StageRunner
+
+# What chooses ranges, and so has no say where values are only counted.
+_CHOOSING = ("observer", "percentile", "strict")
 
 _onnx = click.argument("model", shell_complete=complete_file)
 
@@ -62,69 +68,128 @@ def export(
         echo_json(result)
 
 
-@click.command(cls=BuildCommand)
-@click.argument("model", nargs=-1, required=True, shell_complete=complete_file)
+@click.command()
+@click.argument("model", metavar="MODEL|JOB...", nargs=-1, required=True, shell_complete=complete_file)
 @options("data", "recipe", "samples", "observer", "percentile", "strict", "seed")
 @click.option(
     "--statistics", is_flag=True, help="Write statistics instead of ranges, to merge with those of other machines."
 )
 @click.option("--merge", is_flag=True, help="Merge the documents of --statistics that are given in place of MODEL.")
-@_out("JSON file")
+@click.option(
+    "--job",
+    is_flag=True,
+    help="Write a job instead, which devices with numpy and ONNX Runtime alone measure in place of MODEL.",
+)
+@_out("JSON file, or with --job the job,")
 @options("compile_limit", "store", "json")
 def calibrate(
     model: tuple[str, ...],
-    data: str | None,
-    recipe: str | None,
-    samples: int | None,
-    observer: Any,
-    percentile: float | None,
-    strict: bool | None,
-    seed: int | None,
     statistics: bool,
     merge: bool,
+    job: bool,
     out: Path,
     compile_limit_s: float | None,
     store: str | None,
     as_json: bool,
+    **words: Any,
 ) -> None:
     """Measure the activation ranges of an ONNX model on samples.
 
     Writes a ranges document (JSON) for 'edgepack quantize'. Samples that must stay where they are, on several machines,
     are counted there with --statistics; --merge makes the ranges of all of them, which are those that one machine
-    would have measured.
+    would have measured. A device counts its own with a JOB, which --job makes of a model, and writes statistics.
     """
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
-    from edgepack.cli.outputs import refuse_folder, stage_runner
-    from edgepack.errors import ConfigError
-    from edgepack.pipeline.single_stage import calibrate_model, measure_model, merge_statistics, ranges_of
+    from edgepack.cli.outputs import copy_file, refuse_folder, stage_runner
 
+    asked = given(words)
     made: Any
     if merge:
         refuse_folder(out)
-        found = merge_statistics([Path(part) for part in model])
-        made = found if statistics else ranges_of(found, observer, percentile)
+        made = _merged(model, asked, statistics=statistics)
         write_text(out, to_json(made))
-        if as_json:
-            echo_json(made)
-        return
+    else:
+        measure = _chosen(model, asked, statistics=statistics, job=job)
+        refuse_folder(out)
+        with stage_runner(store, compile_limit_s) as runner:
+            made = measure(runner, model[0], asked)
+            if job:
+                copy_file(made.path, out)
+            else:
+                write_text(out, to_json(made))
+    if as_json:
+        echo_json(made.job if job else made)
+
+
+def _chosen(
+    model: tuple[str, ...], asked: dict[str, Any], *, statistics: bool, job: bool
+) -> Callable[[StageRunner, str, dict[str, Any]], Any]:
+    """Return what 'calibrate' is to do with one model or job. Raises for words that do not go with it."""
+    from edgepack.bundle.job import is_job
+    from edgepack.errors import ConfigError
+
+    measured = is_job(Path(model[0]))
+    if not measured:
+        require_builder("edgepack calibrate")
     if len(model) != 1:
         raise click.UsageError(f"calibrate takes one model, not {len(model)}; statistics are merged with --merge")
-    if data is None:
+    if job:
+        _refuse(asked, "a job", ("data", "samples", "seed", *_CHOOSING), "it is for samples that a device has")
+        if measured or statistics:
+            raise click.UsageError("--job takes a model, and no --statistics: a job always counts")
+        return _job
+    if "data" not in asked:
         raise ConfigError(
             "calibration needs samples", hint="add --data with a folder of pictures, a .npz or module:callable"
         )
-    refuse_folder(out)
-    with stage_runner(store, compile_limit_s) as runner:
-        if statistics:
-            made = measure_model(runner, Path(model[0]), data, recipe, samples, seed or 0)
-        else:
-            made = calibrate_model(
-                runner, Path(model[0]), data, recipe, samples, observer, percentile, seed or 0, strict=bool(strict)
-            )
-        write_text(out, to_json(made))
-    if as_json:
-        echo_json(made)
+    if measured:
+        _refuse(asked, "a job", ("recipe", *_CHOOSING), "it was made with a recipe; ranges are chosen with --merge")
+        return _measured_job
+    return _counted if statistics else _ranges
+
+
+def _refuse(asked: dict[str, Any], what: str, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        if name in asked:
+            raise click.UsageError(f"--{name} cannot be used with {what}: {why}")
+
+
+def _merged(model: tuple[str, ...], asked: dict[str, Any], *, statistics: bool) -> Any:
+    from edgepack.pipeline.single_stage import merge_statistics, ranges_of
+
+    found = merge_statistics([Path(part) for part in model])
+    return found if statistics else ranges_of(found, asked.get("observer"), asked.get("percentile"))
+
+
+def _job(runner: StageRunner, model: str, asked: dict[str, Any]) -> Any:
+    from edgepack.pipeline.single_stage import make_job
+
+    return make_job(runner, Path(model), asked.get("recipe"))
+
+
+def _measured_job(runner: StageRunner, model: str, asked: dict[str, Any]) -> Any:
+    from edgepack.runtime.calibrate import measure_job
+
+    title = f"{Path(model).name} on {asked['data']}"
+    return runner.run(measure_job, Path(model), asked["data"], asked.get("samples"), asked.get("seed", 0), title=title)
+
+
+def _counted(runner: StageRunner, model: str, asked: dict[str, Any]) -> Any:
+    from edgepack.pipeline.single_stage import measure_model
+
+    return measure_model(
+        runner, Path(model), asked["data"], asked.get("recipe"), asked.get("samples"), asked.get("seed", 0)
+    )
+
+
+def _ranges(runner: StageRunner, model: str, asked: dict[str, Any]) -> Any:
+    from edgepack.pipeline.single_stage import calibrate_model
+
+    return calibrate_model(
+        runner, Path(model), asked["data"], asked.get("recipe"), asked.get("samples"), asked.get("observer"),
+        asked.get("percentile"), asked.get("seed", 0), strict=asked.get("strict", False),
+    )  # fmt: skip
 
 
 @click.command(cls=BuildCommand)

@@ -11,7 +11,10 @@ from edgepack.cli.names import NamesGroup, refuse_command
 from edgepack.cli.options import OneOf, SizeType, complete_file, complete_recipe, complete_target, echo_json, options
 from edgepack.cli.show import terminal
 
-_DOCUMENTS = ("build", "lint", "manifest", "policy", "ranges", "recipe", "result", "settings", "target", "tuning")
+_DOCUMENTS = (
+    *("build", "job", "lint", "manifest", "policy", "ranges", "recipe", "result", "settings", "statistics", "target"),
+    "tuning",
+)
 
 
 @click.command()

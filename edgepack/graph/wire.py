@@ -13,15 +13,27 @@ from typing import TYPE_CHECKING, NamedTuple
 from edgepack.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 # Tensors up to this many bytes stay inline: shape inference reads shapes, axes and scales from them.
 INLINE_BYTES = 4096
 
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
+_GRAPH_OUTPUT, _VALUE_NAME = 12, 1
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION, _LOCATION_EXTERNAL = 13, 14, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+# Which fields of a message hold messages in which a tensor may stand, by what these are.
+_MESSAGES: dict[str, dict[int, str]] = {
+    "model": {_MODEL_GRAPH: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", _GRAPH_INITIALIZER: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {_TENSOR_EXTERNAL_DATA: "entry"},
+}
 _HINT = "the file is damaged or not ONNX: copy it again, or export it again"
 
 
@@ -44,6 +56,30 @@ def read_skeleton(path: Path) -> bytes:
         return b"".join(_model_pieces(data, path.name))
 
 
+def external_locations(path: Path) -> set[str]:
+    """Return the files that the model's tensors name, wherever these stand; as they are named, whether there or not.
+
+    Without the package onnx, for a device: engines open such files, and older ones do so wherever they are. Raises
+    ``ModelError`` as ``read_skeleton``, and for an empty file.
+    """
+    if path.stat().st_size == 0:
+        raise ModelError(f"{path.name} is empty", hint=_HINT)
+    found: set[str] = set()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        pending = [("model", 0, len(data))]
+        while pending:
+            kind, begin, end = pending.pop()
+            fields = (field for field in _fields(data, begin, end) if field.kind == _BYTES)
+            if kind == "entry":
+                entry = {field.number: data[field.value : field.end] for field in fields}
+                if entry.get(1) == b"location":
+                    found.add(entry.get(2, b"").decode("utf-8", "backslashreplace"))
+            else:
+                inside = _MESSAGES[kind]
+                pending += [(inside[f.number], f.value, f.end) for f in fields if f.number in inside]
+    return found
+
+
 def graph_header(rest_bytes: int, initializers: list[int]) -> bytes:
     """Return what precedes a graph of ``rest_bytes`` that is followed by ``initializers`` of these sizes."""
     total = rest_bytes + sum(len(_head(_GRAPH_INITIALIZER, size)) + size for size in initializers)
@@ -53,6 +89,12 @@ def graph_header(rest_bytes: int, initializers: list[int]) -> bytes:
 def initializer(tensor: bytes) -> bytes:
     """Return a serialized tensor as an initializer of a graph."""
     return _message(_GRAPH_INITIALIZER, tensor)
+
+
+def outputs(names: Iterable[str]) -> bytes:
+    """Return a model that holds nothing but outputs of these names, to be joined with another one."""
+    values = (_message(_VALUE_NAME, name.encode()) for name in names)
+    return _message(_MODEL_GRAPH, b"".join(_message(_GRAPH_OUTPUT, value) for value in values))
 
 
 def _model_pieces(data: mmap.mmap, location: str) -> Iterator[bytes]:

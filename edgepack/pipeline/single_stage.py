@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edgepack.base import documents
+from edgepack.bundle.job import WrittenJob, write_job
 from edgepack.calibrate import calibrate
 from edgepack.calibrate.merge import choose_from, measure_statistics, merge, read_statistics
 from edgepack.calibrate.observers import choose_observer, observers_of_statistics
@@ -77,6 +78,17 @@ def measure_model(
     selection = _select(runner, model, data, recipe, samples, seed)
     title = f"statistics of {len(selection.evaluation.indices)} samples"
     return runner.run(measure_statistics, model, selection.evaluation, title=title)
+
+
+def make_job(runner: StageRunner, path: Path, recipe_name: str | None) -> WrittenJob:
+    """Return the job by which devices count a .onnx over samples of theirs, which are prepared as the recipe says."""
+    recipe = load_recipe(recipe_name) if recipe_name else None
+    model = load_onnx(runner, path)
+    task = chosen_task(None, recipe)
+    named = task.input.get("tokenizer") if task is not None else None
+    tokenizer = Path(named) if isinstance(named, str) and named else None
+    preprocessing = recipe.preprocessing if recipe is not None else None
+    return runner.run(write_job, model, preprocessing, task, tokenizer, title=path.name)
 
 
 def merge_statistics(paths: Sequence[Path]) -> SampleStatistics:

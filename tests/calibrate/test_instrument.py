@@ -56,11 +56,10 @@ def test_the_model_is_left_as_it_was(model: OnnxModel, tmp_path: Path) -> None:
 
 
 def test_a_model_that_the_engine_refuses_is_named(conv_model: OnnxModel, tmp_path: Path) -> None:
-    proto = read_structure(conv_model)
     with pytest.raises(ModelError, match=r"ONNX Runtime cannot load model\.onnx: .*nowhere") as caught:
-        open_session(conv_model, proto, ("nowhere",), reduce=True, threads=1, scratch=tmp_path)
+        open_session(conv_model, read_structure(conv_model), ("nowhere",), reduce=True, threads=1, scratch=tmp_path)
     assert "edgepack inspect" in str(caught.value.hint)
-    assert not (tmp_path / "statistics.onnx").exists()
+    assert not (tmp_path / ".statistics.onnx").exists()
 
 
 def test_a_sample_that_does_not_fit_is_a_fault_of_the_data(conv_model: OnnxModel, tmp_path: Path) -> None:

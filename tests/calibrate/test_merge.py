@@ -30,7 +30,7 @@ from edgepack.calibrate.merge import (
 from edgepack.calibrate.statistics import Statistics, extremes_of
 from edgepack.data.samples import find_samples
 from edgepack.errors import ConfigError, DataError
-from edgepack.specs.data import SampleStatistics
+from edgepack.specs.data import SampleStatistics, TensorStatistics
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.types import Array
 
@@ -168,6 +168,43 @@ def test_damaged_counts_are_refused(counts: str) -> None:
         _read_counts(counts, "t")
 
 
+def code(value: float) -> tuple[int, int, int]:
+    return (*divmod(int(np.float32(value).view(np.uint32)) >> 16, PAGE), 1)
+
+
+@pytest.mark.parametrize(
+    ("values", "counted", "fits"),
+    [
+        ("finite", [], True),  # of a tensor that follows from one with infinities
+        ("finite", [0.0, 0.5], True),
+        ("finite", [-0.0, 2.0], True),
+        ("finite", [-1.0], True),
+        ("finite", [-1.01], False),
+        ("finite", [2.02], False),
+        ("finite", [-3e38], False),
+        ("infinite", [1e6], True),
+        ("empty", [], True),
+        ("empty", [0.5], False),
+    ],
+)
+def test_counts_of_values_beyond_the_extremes_are_refused(values: Any, counted: list[float], fits: bool) -> None:
+    found = TensorStatistics(values, -1.0, 2.0, packed(*sorted(code(value) for value in counted)))
+    if fits:
+        assert _decode(found, "t").counts is not None
+    else:
+        with pytest.raises(DataError, match="t: values beyond its extremes are counted"):
+            _decode(found, "t")
+
+
+def test_counts_that_cannot_be_added_are_refused(parts: list[SampleStatistics]) -> None:
+    name = sorted(parts[0].tensors)[0]
+    many = {name: TensorStatistics("finite", 0.0, 0.0, packed((0, 0, 1 << 61)))}
+    found = [dataclasses.replace(parts[0], tensors=many, data_sha256=(str(number),)) for number in range(3)]
+    assert merge(found[:2]).tensors[name].counts
+    with pytest.raises(DataError, match="more values than can be added"):
+        merge(found)
+
+
 def test_counts_of_finite_values_are_taken() -> None:
     assert _read_counts(packed((0, 3, 7), (127, 0, 0)), "t").table()[3] == 7
 
@@ -179,6 +216,7 @@ def test_counts_of_finite_values_are_taken() -> None:
         ({"samples": 0}, "counts no samples"),
         ({"data_sha256": []}, "counts no samples"),
         ({"tensors": {"x": {"values": "finite", "minimum": 2, "maximum": 1, "counts": ""}}}, "from 2.0 to 1.0"),
+        ({"tensors": {"x": {"values": "finite", "minimum": -1e300, "maximum": 1, "counts": ""}}}, "from -1e"),
         ({"tensors": {"x": {"values": "odd", "minimum": 0, "maximum": 1, "counts": ""}}}, "values"),
         ({"more": 1}, "more"),
     ],

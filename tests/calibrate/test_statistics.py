@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from edgepack.calibrate.histogram import Counts, count_codes
 from edgepack.calibrate.statistics import Extremes, Statistics, derive, extremes_of
-from edgepack.calibrate.tensors import Derivation
+from edgepack.specs.calibration import Derivation
 
 FLOATS = st.floats(-1e4, 1e4, width=32)
 SAMPLES = st.lists(arrays(np.float32, st.integers(0, 8), elements=FLOATS), min_size=1, max_size=6)
@@ -87,7 +87,7 @@ def test_what_follows_from_another_tensor_is_as_if_measured(
 
 @given(SAMPLES, SAMPLES)
 def test_what_joins_two_tensors_has_the_values_of_both(first: list[np.ndarray], second: list[np.ndarray]) -> None:
-    joined = derive(Derivation("both", ("a", "b"), -math.inf, math.inf), [statistics_of(first), statistics_of(second)])
+    joined = derive(Derivation("both", ("a", "b")), [statistics_of(first), statistics_of(second)])
     assert same(joined, statistics_of([*first, *second]))
 
 

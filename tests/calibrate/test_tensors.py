@@ -4,9 +4,10 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from edgepack.calibrate.tensors import OBSERVED, Derivation, make_plan, read_structure
+from edgepack.calibrate.tensors import OBSERVED, make_plan, read_structure
 from edgepack.engines import ENGINES, int8
 from edgepack.errors import ModelError
+from edgepack.specs.calibration import Derivation
 
 
 def plan_of(body, head="float[N,4] x", out="float[N,4] y", opset=17, **constants):
@@ -53,18 +54,21 @@ def test_concatenation_follows_only_from_activations():
     [
         ("y = Clip<min=-1.0, max=2.5>(x)", 10, (-1.0, 2.5)),
         ("y = Clip(x, low, high)", 17, (-2.0, 3.0)),
-        ("y = Clip(x, low)", 17, (-2.0, math.inf)),
-        ("y = Clip(x, , high)", 17, (-math.inf, 3.0)),
-        ("y = Clip(x)", 17, (-math.inf, math.inf)),
+        ("y = Clip(x, low)", 17, (-2.0, None)),
+        ("y = Clip(x, , high)", 17, (None, 3.0)),
+        ("y = Clip(x)", 17, (None, None)),
         ("low2 = Constant<value_float=0.5>() y = Clip(x, low2)", 17, None),
-        ("low2 = Constant<value=float {0.5}>() y = Clip(x, low2)", 17, (0.5, math.inf)),
+        ("low2 = Constant<value=float {0.5}>() y = Clip(x, low2)", 17, (0.5, None)),
         ("low2 = ReduceMin<keepdims=0>(x) y = Clip(x, low2)", 17, None),
         ("y = Clip(x, high, low)", 17, None),
         ("y = Clip(x, none)", 17, None),
+        ("y = Clip(x, low, infinite)", 17, (-2.0, None)),
+        ("y = Clip(x, infinite)", 17, None),
     ],
 )
 def test_bounds_of_a_clip(body, opset, bounds):
-    plan = plan_of(body, opset=opset, low=np.float32(-2), high=np.float32(3), none=np.float32(np.nan))
+    constants = {"low": -2, "high": 3, "none": math.nan, "infinite": math.inf}
+    plan = plan_of(body, opset=opset, **{name: np.float32(value) for name, value in constants.items()})
     found = {derivation.tensor: (derivation.low, derivation.high) for derivation in plan.derived}
     assert found.get("y") == bounds
     assert ("y" in plan.measured) == (bounds is None)

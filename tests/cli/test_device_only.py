@@ -6,19 +6,27 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bare_device import BareDevice
-from small_bundles import small_bundle
+from PIL import Image
+from small_bundles import small_bundle, small_onnx
 from trust_cases import device as policy_file
 from trust_cases import new_key, signed_bundle
 
 from edgepack import __version__
 from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
+from edgepack.calibrate import calibrate
+from edgepack.calibrate.merge import measure_statistics
+from edgepack.calibrate.ranges import read_ranges
+from edgepack.data.samples import find_samples, take_samples
+from edgepack.graph.load import load_model
 from edgepack.specs.bundle import Manifest
+from edgepack.specs.data import Preprocessing, SampleStatistics
 from edgepack.specs.result import Result
 from edgepack.specs.run import Verification
 
@@ -161,6 +169,74 @@ def test_doctor_names_what_is_missing_here(device):
     works = {report["name"]: report["works"] for report in json.loads(done.stdout)["engines"]}
     assert works["onnxruntime"]
     assert not works["onnx"]
+
+
+RECIPE = """title = "small"
+[preprocessing]
+resize = [8, 8]
+scale = 0.01
+"""
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """A job as a builder makes it, with its model and preprocessing."""
+    folder = tmp_path_factory.mktemp("job")
+    model = load_model(small_onnx(folder / "small.onnx"))
+    (folder / "small.toml").write_text(RECIPE)
+    words = ("calibrate", model.path, "--recipe", folder / "small.toml", "--job", "-o", folder / "small.job")
+    subprocess.run([sys.executable, "-m", "edgepack", *map(str, words)], check=True, capture_output=True)
+    return folder / "small.job", model, Preprocessing(resize=(8, 8), scale=0.01)
+
+
+def counted(device, job, data, out, *more):
+    done = device.edgepack("calibrate", job, "--data", data, "-o", out, *more, "--store", out.parent / "store")
+    assert done.returncode == 0, done.stderr
+    return documents.from_json(SampleStatistics, out.read_text(), "x")
+
+
+def test_ranges_of_two_devices_are_those_of_a_builder_with_all_samples(device, job, tmp_path):
+    path, model, _ = job
+    images = np.random.default_rng(1).standard_normal((12, 3, 8, 8), np.float32)
+    for name, part in (("one", slice(0, 5)), ("other", slice(5, 12)), ("all", slice(0, 12))):
+        np.savez(tmp_path / f"{name}.npz", image=images[part])
+    one, other = (counted(device, path, tmp_path / f"{n}.npz", tmp_path / f"{n}.json") for n in ("one", "other"))
+    assert (one.samples, other.samples, len(one.tensors)) == (5, 7, 6)
+    found = find_samples(str(tmp_path / "one.npz"), model.inputs, None)
+    assert one == measure_statistics(model, found, tmp_path / "builder"), "a device's document is a builder's"
+    whole = find_samples(str(tmp_path / "all.npz"), model.inputs, None)
+    for observer in ("minmax", "mse"):
+        words = ("--merge", tmp_path / "other.json", tmp_path / "one.json", "--observer", observer)
+        done = device.edgepack("calibrate", *words, "-o", tmp_path / "ranges.json")
+        assert done.returncode == 0, done.stderr
+        ranges = read_ranges(tmp_path / "ranges.json")
+        assert ranges.tensors == calibrate(model, whole, observer, 99.99, tmp_path / "builder").tensors
+        assert (ranges.samples, ranges.model_sha256) == (12, model.sha256)
+
+
+def test_pictures_are_counted_with_pillow_besides(job, tmp_path):
+    path, model, made = job
+    pixels = np.random.default_rng(2).integers(0, 256, (3, 9, 12, 3), np.uint8)
+    (tmp_path / "pictures").mkdir()
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / "pictures" / f"{number}.png")
+    with_pillow = BareDevice(tmp_path / "site", *ENGINE, "PIL")
+    found = counted(with_pillow, path, tmp_path / "pictures", tmp_path / "a.json", "--samples", "2", "--seed", "5")
+    samples = take_samples(find_samples(str(tmp_path / "pictures"), model.inputs, made), 2, 5)
+    assert found == measure_statistics(model, samples, tmp_path / "builder")
+
+
+def test_a_job_that_is_damaged_ends_with_5_and_writes_nothing(device, job, tmp_path):
+    damaged = Path(shutil.copy(job[0], tmp_path / "damaged.job"))
+    data = bytearray(damaged.read_bytes())
+    data[data.rindex(b"kernel")] ^= 1  # a weight's name in the model
+    damaged.write_bytes(data)
+    np.savez(tmp_path / "x.npz", image=np.zeros((1, 3, 8, 8), np.float32))
+    words = ("calibrate", damaged, "--data", tmp_path / "x.npz", "-o", tmp_path / "a.json", "--store", tmp_path / "s")
+    refused = device.edgepack(*words)
+    assert (refused.returncode, "'model/model.onnx' do not match" in refused.stderr) == (5, True), refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "a.json").exists()
 
 
 BUILDING = """

@@ -82,6 +82,13 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("calibrate net.onnx -o r.json", ("calibration needs samples", "--data")),
     ("calibrate net.onnx net.onnx --data in.npz -o r.json", ("one model, not 2", "--merge")),
     ("calibrate --merge net.onnx -o r.json", ("net.onnx", "JSON")),
+    ("calibrate net.onnx --job --data in.npz -o n.job", ("--data cannot be used with a job", "a device has")),
+    ("calibrate net.onnx --job --statistics -o n.job", ("--job takes a model, and no --statistics",)),
+    ("calibrate n.job --job -o m.job", ("--job takes a model",)),
+    ("calibrate n.job -o r.json", ("calibration needs samples", "--data")),
+    ("calibrate n.job --data in.npz --recipe imagenet -o r.json", ("--recipe cannot be used with a job",)),
+    ("calibrate n.job --data in.npz --observer mse -o r.json", ("--observer cannot be used with a job", "--merge")),
+    ("calibrate n.job --data in.npz -o r.json", ("there is no file n.job",)),
     # bundles, results and reports
     ("verify net.onnx", ("net.onnx", "edgepack build")),
     ("verify nets.edgepack", ("nets.edgepack",)),

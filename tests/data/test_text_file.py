@@ -84,6 +84,16 @@ def test_another_tokenizer_makes_other_samples(folder):
         list(read_samples(one, INPUTS))
 
 
+def test_where_the_tokenizer_lies_makes_no_other_samples(folder, tmp_path):
+    data = write(folder, "a.csv", "text\nthe card\n")
+    digests = set()
+    for name in ("one.json", "other.json"):
+        (tmp_path / name).write_bytes(tokenizer_bytes())
+        task = Task("text-classification", input={"tokenizer": str(tmp_path / name)})
+        digests.add(find_samples(data, INPUTS, None, task=task).sha256)
+    assert len(digests) == 1
+
+
 def test_spans_are_labels_of_taggers(folder):
     lines = [{"text": "new york is", "label": [[0, 8, "LOC"]]}, {"text": "hello", "label": []}]
     data = write(folder, "a.jsonl", "\n".join(map(json.dumps, lines)))

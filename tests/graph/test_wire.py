@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
 from edgepack.errors import ModelError
+from edgepack.graph import wire
 from edgepack.graph.save import write_model
-from edgepack.graph.wire import INLINE_BYTES, read_skeleton
+from edgepack.graph.wire import INLINE_BYTES, external_locations, outputs, read_skeleton
 
 
 def written(proto: onnx.ModelProto) -> bytes:
@@ -28,6 +30,74 @@ def test_small_model_is_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(relu().SerializeToString())
     assert read_skeleton(path) == path.read_bytes()
+
+
+def test_outputs_that_are_joined_with_a_model() -> None:
+    joined = onnx.ModelProto.FromString(relu().SerializeToString() + outputs(["a", "b/ü" * 60]))
+    assert [one.name for one in joined.graph.output] == ["y", "a", "b/ü" * 60]
+    assert joined.graph.node == relu().graph.node
+    alone = onnx.GraphProto(output=[helper.make_empty_tensor_value_info("x")])
+    assert outputs(["x"]) == onnx.ModelProto(graph=alone).SerializeToString()
+
+
+def elsewhere(location: str) -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name=location, dims=[1], data_type=1, data_location=1)
+    for key, text in (("offset", "0"), ("location", location)):
+        tensor.external_data.add(key=key, value=text)
+    return tensor
+
+
+def test_files_that_tensors_name_are_found_wherever_these_stand(tmp_path: Path) -> None:
+    """One tensor at every place that onnx.proto has for one, and all of that in a graph within a graph."""
+    sparse = onnx.SparseTensorProto(values=elsewhere("values"), indices=elsewhere("indices"))
+    inner = onnx.GraphProto(initializer=[elsewhere("inner")])
+    attribute = onnx.AttributeProto(
+        t=elsewhere("t"), tensors=[elsewhere("tensors")], g=inner, graphs=[inner], sparse_tensor=sparse,
+        sparse_tensors=[onnx.SparseTensorProto(values=elsewhere("many"))],
+    )  # fmt: skip
+    graph = onnx.GraphProto(
+        node=[onnx.NodeProto(attribute=[attribute])],
+        initializer=[elsewhere("initializer")],
+        sparse_initializer=[sparse],
+    )
+    outer = onnx.GraphProto(node=[onnx.NodeProto(attribute=[onnx.AttributeProto(graphs=[graph])])])
+    function = onnx.FunctionProto(
+        node=[onnx.NodeProto(attribute=[onnx.AttributeProto(t=elsewhere("in a function"))])],
+        attribute_proto=[onnx.AttributeProto(t=elsewhere("a default"))],
+    )
+    training = onnx.TrainingInfoProto(
+        initialization=onnx.GraphProto(initializer=[elsewhere("first")]),
+        algorithm=onnx.GraphProto(initializer=[elsewhere("step")]),
+    )
+    proto = onnx.ModelProto(graph=outer, functions=[function], training_info=[training])
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    assert external_locations(tmp_path / "m.onnx") == {
+        "values", "indices", "inner", "t", "tensors", "many", "initializer", "in a function", "a default", "first",
+        "step",
+    }  # fmt: skip
+
+
+def leads_to_tensor(message: Any, above: tuple[str, ...] = ()) -> bool:
+    if message is None or message.name in above:
+        return False
+    return message.name == "TensorProto" or any(
+        leads_to_tensor(field.message_type, (*above, message.name)) for field in message.fields
+    )
+
+
+def test_no_place_of_a_tensor_is_left_out() -> None:
+    """Those of the installed onnx.proto, so that a version with a new one is seen here."""
+    messages = {
+        "model": onnx.ModelProto, "training": onnx.TrainingInfoProto, "function": onnx.FunctionProto,
+        "graph": onnx.GraphProto, "node": onnx.NodeProto, "attribute": onnx.AttributeProto,
+        "sparse": onnx.SparseTensorProto,
+    }  # fmt: skip
+    names = {kind.DESCRIPTOR.name: name for name, kind in messages.items()} | {"TensorProto": "tensor"}
+    for name, kind in messages.items():
+        places = {
+            f.number: names[f.message_type.name] for f in kind.DESCRIPTOR.fields if leads_to_tensor(f.message_type)
+        }
+        assert wire._MESSAGES[name] == places
 
 
 def test_offsets_point_at_the_bytes(tmp_path: Path) -> None:

@@ -73,6 +73,22 @@ def _read_bundle(data: bytes, folder: Path) -> None:
     read_layers(bundle)
 
 
+def _read_job(data: bytes, folder: Path) -> None:
+    from edgepack.bundle.job import open_job
+
+    with open_job(_file("fuzz.job", data, folder), folder) as (job, model):
+        if {*job.plan.inputs} - {spec.name for spec in model.inputs} or not model.path.is_file():
+            raise Finding("a job of another model")
+
+
+def _read_statistics(data: bytes, folder: Path) -> None:
+    from edgepack.calibrate.merge import choose_from, merge, read_statistics
+
+    found = read_statistics(_file("fuzz.json", data, folder))
+    if any(one.low > one.high for one in choose_from(merge([found]), "mse", 99.99).tensors.values()):
+        raise Finding("a range that ends before it begins")
+
+
 def _read_manifest(data: bytes, _folder: Path) -> None:
     from edgepack.bundle.manifest import manifest_bytes, read_manifest
 
@@ -287,6 +303,31 @@ def _bundles(folder: Path) -> Iterator[bytes]:
     yield small_bundle_of_two(folder / "two", same=True).read_bytes()
 
 
+def _jobs(folder: Path) -> Iterator[bytes]:
+    from edgepack.bundle.job import write_job
+    from edgepack.graph.load import load_model
+
+    yield write_job(load_model(_small(folder)), None, None, None, folder).path.read_bytes()
+
+
+def _statistics(folder: Path) -> Iterator[bytes]:
+    from edgepack.base import documents
+    from edgepack.calibrate.merge import measure_statistics
+    from edgepack.data.samples import find_samples
+    from edgepack.graph.load import load_model
+
+    model = load_model(_small(folder))
+    np.savez(folder / "x.npz", image=np.random.default_rng(0).standard_normal((2, 3, 8, 8), np.float32))
+    samples = find_samples(str(folder / "x.npz"), model.inputs, None)
+    yield documents.to_json(measure_statistics(model, samples, folder)).encode()
+
+
+def _small(folder: Path) -> Path:
+    from small_bundles import small_onnx
+
+    return small_onnx(folder / "small.onnx", channels=2)
+
+
 def _manifests(folder: Path) -> Iterator[bytes]:
     for data in _bundles(folder):
         yield members_of(data)["manifest.json"]
@@ -357,6 +398,8 @@ def _measurements(_folder: Path) -> Iterator[bytes]:
 
 TARGETS: dict[str, Target] = {
     "bundle": Target(_bundles, _read_bundle, "bundle"),
+    "job": Target(_jobs, _read_job, "bundle"),
+    "statistics": Target(_statistics, _read_statistics, "json"),
     "manifest": Target(_manifests, _read_manifest, "json"),
     "golden": Target(_goldens, _read_golden, "zip"),
     "profile": Target(_tomls("targets"), _read_profile),
@@ -442,18 +485,19 @@ def zipped(members: dict[str, bytes]) -> bytes:
 
 
 def assemble(members: dict[str, bytes], changed: str | None = None) -> bytes:
-    """Return members in the layout of a bundle; size and digest of the one that was changed are made right."""
+    """Return members in the layout of a bundle or job; size and digest of the one that was changed are made right."""
     import hashlib
 
-    from edgepack.bundle.layout import Member, in_order, lay_out
+    from edgepack.bundle.layout import JOB, MANIFEST, Member, in_order, lay_out
 
-    if changed not in (None, "manifest.json"):
-        manifest = json.loads(members["manifest.json"])
+    first = JOB if JOB in members else MANIFEST
+    if changed not in (None, first):
+        manifest = json.loads(members[first])
         for entry in manifest["files"]:
             if entry["path"] == changed:
                 content = members[entry["path"]]
                 entry.update({"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)})
-        members = {**members, "manifest.json": json.dumps(manifest).encode()}
-    layout = lay_out(Member(name, len(members[name]), zlib.crc32(members[name])) for name in in_order(members))
+        members = {**members, first: json.dumps(manifest).encode()}
+    layout = lay_out(Member(name, len(members[name]), zlib.crc32(members[name])) for name in in_order(members, first))
     pieces = [header + members[member.name] for member, header in zip(layout.members, layout.headers, strict=True)]
     return b"".join(pieces) + layout.tail

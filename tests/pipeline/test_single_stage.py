@@ -14,11 +14,13 @@ from small_bundles import onnx_outputs, small_onnx
 
 from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
+from edgepack.data.recipes import load_recipe
 from edgepack.errors import ConfigError, DataError, VerificationError
 from edgepack.pipeline.single_stage import (
     calibrate_model,
     compile_file,
     lint_model,
+    make_job,
     measure_model,
     merge_statistics,
     pack_folder,
@@ -26,6 +28,7 @@ from edgepack.pipeline.single_stage import (
     ranges_of,
 )
 from edgepack.specs.model import CompiledModel
+from edgepack.specs.task import Task
 
 IMAGES = np.random.default_rng(0).standard_normal((12, 3, 8, 8), np.float32)
 
@@ -82,6 +85,20 @@ def test_statistics_of_two_machines_are_merged(
     merged = ranges_of(merge_statistics([tmp_path / "one.json", tmp_path / "other.json"]), observer, None)
     whole = ranges(runner, model, data, observer=observer or "minmax")
     assert (merged.tensors, merged.samples, merged.observer) == (whole.tensors, 12, observer or "minmax")
+
+
+def test_a_job_has_what_the_recipe_says(runner: Any, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text("{}")
+    (tmp_path / "words.toml").write_text(
+        'title = "words"\n[task]\nkind = "text-classification"\ninput = {tokenizer = "own.json", max_length = 8}\n'
+    )
+    plain, words = make_job(runner, model, None), make_job(runner, model, str(tmp_path / "words.toml"))
+    assert runner.ran[-1] == ("write_job", "m.onnx")
+    assert (plain.job.preprocessing, plain.job.task) == (None, None)
+    assert words.job.task == Task("text-classification", input={"max_length": 8})
+    assert [entry.path for entry in words.job.files] == ["model/model.onnx", "task/tokenizer.json"]
+    pictures = make_job(runner, model, "imagenet").job.preprocessing
+    assert pictures == load_recipe("imagenet").preprocessing
 
 
 def test_lint_compares_with_other_samples(runner: Any, model: Path, data: str) -> None:
