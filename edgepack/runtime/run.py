@@ -202,7 +202,7 @@ def _is_arrays(source: Path) -> bool:
         with open_regular(source) as file:
             start = file.read(4)
     except FileNotFoundError:
-        hint = "check the path; this bundle takes a file, no sentence" if " " in str(source) else "check the path"
+        hint = "check the path; this bundle takes a file, not a sentence" if " " in source.name else "check the path"
         raise DataError(f"there is no file {source}", hint=hint) from None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {source}: {error}", hint="check the path") from None

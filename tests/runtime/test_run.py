@@ -138,8 +138,11 @@ def test_files_that_are_no_input(bundle_path, tmp_path):
         read_feeds(tmp_path / "d.npy", manifest)
     with pytest.raises(DataError, match="is a folder"):
         read_feeds(tmp_path, manifest)
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="there is no file"):
         read_feeds(tmp_path / "absent.npz", manifest)
+    with pytest.raises(DataError, match="two words") as caught:
+        read_feeds(tmp_path / "two words", manifest)
+    assert "not a sentence" in caught.value.hint
     with pytest.raises(DataError, match="cannot read"):
         read_feeds(tmp_path / "a\0b", manifest)
 
