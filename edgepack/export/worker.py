@@ -52,7 +52,9 @@ _MOST_LINE_BYTES = 1 << 16
 _LOOK_S, _AFTER_END_S = 0.2, 1.0  # how often it is looked whether the worker lives, and what is waited for after it
 _FEWEST_PAIRS = 2
 _SHOWN_NAMES = 6
-_DIFFERS_HINT = "look for random numbers, dropout or state that is on in inference; else report the model's layers"
+_DIFFERS_HINT = (
+    "look for random numbers, and for dropout or a batch norm in training mode; else report the model's layers"
+)
 _MISSING_HINT = (
     "only where values are missing (NaN): put a SimpleImputer in front of the step that reads them, or leave it out"
 )
@@ -345,6 +347,11 @@ def _tidy(folder: Path, out: Path) -> OnnxModel:
     try:
         proto = read_proto(load_model(folder / "model.onnx"))
     except ModelError as error:
+        if re.search(r"unknown operator \w*Random", error.message):
+            raise ModelError(
+                f"the model draws random numbers: {error.message}",
+                hint="call its dropout and noise layers with training=False, and save it again",
+            ) from error
         raise ModelError(
             f"the framework's exporter wrote a file that cannot be used: {error.message}", hint=error.hint
         ) from error

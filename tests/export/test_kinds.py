@@ -163,6 +163,7 @@ def test_files_of_keras_2_and_of_its_optimization_toolkit_are_told_from_keras_3(
     old, new, wrapped = FRAMEWORKS.get("keras2"), FRAMEWORKS.get("keras"), b'{"class_name": "QuantizeWrapperV2"}'
     assert find_framework(str(keras_file(tmp_path / "old.keras", "2.21.0", "Conv2D"))) is old
     assert find_framework(str(keras_file(tmp_path / "new.keras", "3.15.1", "Conv2D"))) is new
+    assert find_framework(str(keras_file(tmp_path / "int8.keras", "3.15.1", "QuantizedDTypePolicy"))) is new
     assert find_framework(str(keras_file(tmp_path / "pruned.keras", "3.15.1", "Pruning>PruneLowMagnitude"))) is old
     assert find_framework(str(write(tmp_path / "q.h5", b"\x89HDF\r\n\x1a\n" + bytes(99) + wrapped))) is old
     assert find_framework(str(write(tmp_path / "far.h5", b"\x89HDF\r\n\x1a\n" + bytes(40 << 20) + wrapped))) is old

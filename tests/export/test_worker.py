@@ -126,6 +126,11 @@ BAD = {
         "    good(job); job.finish(); os.unlink('pairs.npz'); os.mkfifo('pairs.npz'); job.finish = lambda: None",
         ModelError, "not a regular file", "update",
     ),
+    "draws random numbers": (
+        "    nodes = [helper.make_node('StatelessRandomUniformV2', ['x', 'w'], ['y'], name='noise')]\n"
+        "    model(job, nodes=nodes); pairs(job)",
+        ModelError, "draws random numbers: .*noise", "training=False",
+    ),
     "leaves dropout on": (
         "    flag = helper.make_tensor('t', TensorProto.BOOL, [], [True])\n"
         "    nodes = [helper.make_node('Constant', [], ['t'], value=flag),"

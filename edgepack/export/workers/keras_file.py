@@ -178,7 +178,7 @@ def _specs(job: Any, keras: Any, model: Any) -> tuple[list[Any], list[str]]:
 
 def _export(job: Any, model: Any, specs: list[Any]) -> None:
     try:
-        model.export(str(job.model), format="onnx", input_signature=specs, verbose=False)
+        model.export(str(job.model), format="onnx", input_signature=[_packed(model, specs)], verbose=False)
     except Exception as error:
         unfixed = next((spec.name for spec in specs if None in spec.shape[1:]), None)
         hint = (
@@ -197,9 +197,19 @@ def _call(
 
     feeds = [shared.feeds_for(list(spec.shape), spec.dtype, seed, batch, factor * _SIZES) for spec in specs]
     tensors = [keras.ops.convert_to_tensor(values) for values in feeds]
-    answers = model(tensors[0] if len(tensors) == 1 else tensors, training=False)
+    answers = model(_packed(model, tensors), training=False)
     flat = keras.tree.flatten(answers)
     return feeds, [keras.ops.convert_to_numpy(value) for value in flat]
+
+
+def _packed(model: Any, values: list[Any]) -> Any:
+    """Return values for the inputs as the model takes them: one alone, a list, or by name."""
+    import keras
+
+    structure = getattr(model, "_inputs_struct", None)
+    if structure is None:
+        return values[0] if len(values) == 1 else values
+    return keras.tree.pack_sequence_as(structure, values)
 
 
 def _output_names(job: Any, model: Any) -> list[str]:
