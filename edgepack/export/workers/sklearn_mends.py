@@ -10,24 +10,24 @@ from typing import Any
 def mend(job: Any, model: Any) -> None:
     """Write what the converter fails on so that it does not; what the model answers stays."""
     _mend_trees()
-    for one in _inside(model):
+    for one in inside(model):
         if type(one).__name__.startswith("Voting") and hasattr(one, "estimators_"):
             _mend_voting(one)
         if type(one).__name__.startswith("HistGradientBoosting"):
             _refuse_boosting(job, one)
 
 
-def _inside(model: Any) -> Iterator[Any]:
+def inside(model: Any) -> Iterator[Any]:
     """Yield an estimator and those that it is made of."""
     if isinstance(model, dict):
         model = list(model.values())
     if isinstance(model, (list, tuple)):
         for item in model:
-            yield from _inside(item)
+            yield from inside(item)
     elif hasattr(model, "get_params") and not isinstance(model, type):
         yield model
         for value in vars(model).values():
-            yield from _inside(value)
+            yield from inside(value)
 
 
 def _mend_trees() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 _OPSET = {"": 18, "ai.onnx.ml": 3}
 _ROWS = 64
+_VECTORIZERS = ("CountVectorizer", "TfidfVectorizer")
+_LOCALE = "C.UTF-8"  # small systems have it, and not the en_US.UTF-8 that is ONNX Runtime's default
 
 
 def convert(job: Any) -> None:
@@ -164,11 +166,13 @@ def _to_onnx(job: Any, model: Any, columns: dict[str, tuple[str, int]]) -> Any:
         _register()
         from skl2onnx import convert_sklearn, to_onnx  # noqa: F401  (to_onnx registers all converters)
 
-        options = {id(model): {"zipmap": False}} if hasattr(model, "classes_") else None
+        texts = [one for one in job.sibling("sklearn_mends").inside(model) if type(one).__name__ in _VECTORIZERS]
+        locales: dict[int, Any] = {id(one): {"locale": _LOCALE} for one in texts}
+        options = {**locales, **({id(model): {"zipmap": False}} if hasattr(model, "classes_") else {})}
         try:
             made = convert_sklearn(model, "model", types, options=options, target_opset=_OPSET)
         except NameError:  # its converter has no such option, and gives an array anyway
-            made = convert_sklearn(model, "model", types, target_opset=_OPSET)
+            made = convert_sklearn(model, "model", types, options=locales, target_opset=_OPSET)
         return _one_import_each(made)
     except Exception as error:
         raise job.refuse(

@@ -15,8 +15,10 @@ from sklearn.ensemble import (
     VotingClassifier,
     VotingRegressor,
 )
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.naive_bayes import GaussianNB
+from sklearn.naive_bayes import GaussianNB, MultinomialNB
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from worker_files import far_pairs, refused
 
@@ -41,6 +43,13 @@ MENDED = {
 @pytest.mark.parametrize("name", MENDED)
 def test_it_answers_as_scikit_learn_does_for_missing_values_too(name: str, tmp_path: Path) -> None:
     assert far_pairs(MENDED[name].fit(DATA, CLASSES), tmp_path) == []
+
+
+def test_texts_are_read_without_a_locale_that_small_systems_lack(tmp_path: Path) -> None:
+    pipeline = make_pipeline(TfidfVectorizer(), MultinomialNB()).fit(["good film", "bad film"], [1, 0])
+    assert far_pairs(pipeline, tmp_path) == []
+    assert b"en_US" not in (tmp_path / "model.onnx").read_bytes()
+    assert b"C.UTF-8" in (tmp_path / "model.onnx").read_bytes()
 
 
 @pytest.mark.parametrize(
