@@ -106,6 +106,9 @@ def calibrate(
     asked = given(words)
     made: Any
     if merge:
+        if job:
+            raise click.UsageError("--merge and --job exclude each other: a job is made of a model")
+        _refuse(asked, "--merge", ("data", "recipe", "samples", "seed", "strict"), "its samples are counted already")
         refuse_folder(out)
         made = _merged(model, asked, statistics=statistics)
         write_text(out, to_json(made))
@@ -144,7 +147,12 @@ def _chosen(
             "calibration needs samples", hint="add --data with a folder of pictures, a .npz or module:callable"
         )
     if measured:
-        _refuse(asked, "a job", ("recipe", *_CHOOSING), "it was made with a recipe; ranges are chosen with --merge")
+        _refuse(
+            asked,
+            "a job",
+            ("recipe", *_CHOOSING),
+            "a recipe goes into it when it is made, and ranges are chosen with --merge",
+        )
         return _measured_job
     return _counted if statistics else _ranges
 

@@ -8,6 +8,7 @@ from edgepack.base.stage import stage
 from edgepack.bundle.job import open_job
 from edgepack.calibrate.merge import count
 from edgepack.data.samples import find_samples, reads_elsewhere, take_samples
+from edgepack.errors import RecipeError
 from edgepack.specs.data import SampleStatistics
 from edgepack.specs.types import Progress, UserSource, no_progress
 
@@ -26,6 +27,9 @@ def measure_job(
     Raises what ``open_job`` raises, ``DataError`` for the samples, ``ModelError`` when ONNX Runtime refuses the model.
     """
     with open_job(job, out) as (read, model):
-        found = find_samples(data, model.inputs, read.preprocessing, task=read.task)
+        try:
+            found = find_samples(data, model.inputs, read.preprocessing, task=read.task)
+        except RecipeError as error:
+            raise RecipeError(error.message, hint="make the job again with --recipe, on the builder") from error
         chosen = found if samples is None else take_samples(found, samples, seed)
         return count(model, None, read.plan, chosen, model.path.parent, progress)

@@ -84,6 +84,8 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("calibrate --merge net.onnx -o r.json", ("net.onnx", "JSON")),
     ("calibrate net.onnx --job --data in.npz -o n.job", ("--data cannot be used with a job", "a device has")),
     ("calibrate net.onnx --job --statistics -o n.job", ("--job takes a model, and no --statistics",)),
+    ("calibrate --merge a.json --job -o r.json", ("--merge and --job exclude each other",)),
+    ("calibrate --merge a.json --data in.npz -o r.json", ("--data cannot be used with --merge",)),
     ("calibrate n.job --job -o m.job", ("--job takes a model",)),
     ("calibrate n.job -o r.json", ("calibration needs samples", "--data")),
     ("calibrate n.job --data in.npz --recipe imagenet -o r.json", ("--recipe cannot be used with a job",)),

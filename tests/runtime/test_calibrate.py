@@ -19,7 +19,7 @@ from edgepack import calibrate
 from edgepack.bundle.job import MODEL, write_job
 from edgepack.calibrate.merge import measure_statistics
 from edgepack.data.samples import find_samples, take_samples
-from edgepack.errors import BundleError, DataError, ModelError
+from edgepack.errors import BundleError, DataError, ModelError, RecipeError
 from edgepack.graph.load import load_model
 from edgepack.runtime.calibrate import measure_job
 from edgepack.specs.data import Preprocessing, SampleStatistics
@@ -83,6 +83,10 @@ def test_pictures_are_prepared_as_the_job_says(conv_model: OnnxModel, save_pictu
     samples = find_samples(str(tmp_path / "pictures"), conv_model.inputs, made)
     found = on_a_device(conv_model, samples.source, tmp_path, made)
     assert found == measure_statistics(conv_model, samples, tmp_path / "builder")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(RecipeError) as caught:
+        on_a_device(conv_model, samples.source, tmp_path / "bare")
+    assert caught.value.hint == "make the job again with --recipe, on the builder"
 
 
 def test_texts_are_split_by_the_tokenizer_in_the_job(make_model: Any, tmp_path: Path) -> None:
