@@ -66,13 +66,13 @@ def count_codes(values: Array) -> Array:
     return counted
 
 
-def within(counted: Array, minimum: float, maximum: float) -> bool:
-    """Say whether all values that were counted may lie between these two, which are finite.
-
-    ``counted`` are counts by code, int64 [CODES].
-    """
+def within(counts: Counts, minimum: float, maximum: float) -> bool:
+    """Say whether all values that were counted may lie between these two, which are finite."""
+    if not counts.pages:
+        return True
+    pages, places = np.nonzero(np.stack([*counts.pages.values()]))
+    found = _places(np.array([*counts.pages])[pages] * PAGE + places)
     low, high = _places((np.array([minimum, maximum], dtype="<f4").view("<u4") >> 16).astype(np.int64))
-    found = _places(np.flatnonzero(counted))
     return bool(((found >= low) & (found <= high)).all())
 
 

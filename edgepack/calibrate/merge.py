@@ -188,7 +188,7 @@ def _decode(found: TensorStatistics, where: str) -> Statistics:
     counts = _read_counts(found.counts, where)
     # What holds infinities somewhere is counted over the samples without them.
     if (found.values == "empty" and counts.pages) or (
-        found.values == "finite" and not within(counts.table(), minimum, maximum)
+        found.values == "finite" and not within(counts, minimum, maximum)
     ):
         raise DataError(f"{where}: values beyond its extremes are counted", hint="measure it again")
     return Statistics(minimum, maximum, counts)
