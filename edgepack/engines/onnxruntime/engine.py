@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from edgepack.base.files import scratch_folder
+from edgepack.base.versions import is_older
 from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
@@ -27,6 +28,7 @@ from edgepack.engines.native_options import native_settings
 from edgepack.engines.onnxruntime.facts import ENGINE
 from edgepack.engines.onnxruntime.unguarded import MARK, refuse_unguarded
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
+from edgepack.graph.wire import external_locations
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target
@@ -45,6 +47,8 @@ _ELEMENTS = {
     "tensor(double)": "float64",
     "tensor(bool)": "bool",
 }
+# Older ones open the files that a graph names for its weights wherever they are (tried: 1.20.1; 1.31.1 refuses itself).
+_STAYS_INSIDE = "1.31"
 _FATAL = 4  # log severity: every error is raised as an exception as well, so that printing it says nothing new
 
 
@@ -233,6 +237,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
         batch = (str(compiled.inputs[0].shape[0]), options.fixed_batch)
     if compiled.precision == "int8" and device == "CPU" and options.optimization != "off":
         refuse_unguarded(path)
+    _refuse_other_files(compiled, path)
     session = _open(path, compiled.entry, options, device, batch)
     _check_names(session, compiled)
     _check_types(session, compiled)
@@ -242,6 +247,17 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
             _runner(session, compiled, options, device), lambda: load_model(compiled, general), options.fixed_batch
         )
     return _runner(session, compiled, options, device)
+
+
+def _refuse_other_files(compiled: CompiledModel, path: Path) -> None:
+    """Raise ``CompileError`` for a graph that names other files than those that were compiled with it."""
+    if not path.is_file() or not is_older(versions()["onnxruntime"], _STAYS_INSIDE):
+        return
+    if strange := sorted(external_locations(path) - set(compiled.files)):
+        raise CompileError(
+            f"{compiled.entry} reads weights from {strange[0][:80]!r}, which is none of its files",
+            hint="get the bundle again from those who built it",
+        )
 
 
 def _runner(session: Any, compiled: CompiledModel, options: RunOptions, device: str) -> OnnxRuntimeRunner:

@@ -178,3 +178,36 @@ def test_strings_and_integers_go_through(tmp_path: Path) -> None:
     compiled = onnxruntime.compile_model(model, TARGET, "fp32", tmp_path / "out")
     output = onnxruntime.load_model(compiled, RunOptions(threads=1)).infer({"i": np.array([3, 1])})
     np.testing.assert_array_equal(output["y"], [3, 1])
+
+
+# --- files of others --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("named", ["../secret.bin", "/etc/hostname", "link.bin"])
+def test_weights_in_other_files_are_refused_where_an_older_engine_would_open_them(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = onnxruntime.compile_model(save(large(), tmp_path / "m.onnx"), TARGET, "fp32", tmp_path / "out")
+    proto = onnx.load(tmp_path / "out" / compiled.entry)
+    tensor = proto.graph.initializer[1]
+    assert tensor.raw_data
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=named)
+    (tmp_path / "out" / compiled.entry).write_bytes(proto.SerializeToString())
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 4 * 64 * 64)
+    (tmp_path / "out" / "link.bin").symlink_to(tmp_path / "secret.bin")
+    monkeypatch.setattr(onnxruntime, "_STAYS_INSIDE", "999")  # the installed one counts as older
+    with pytest.raises(CompileError, match="which is none of its files"):
+        onnxruntime.load_model(compiled, RunOptions())
+
+
+def test_a_models_own_files_are_read_by_an_older_engine_too(
+    tmp_path: Path, low_limit: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onnxruntime, "_STAYS_INSIDE", "999")
+    compiled = onnxruntime.compile_model(save(large(), tmp_path / "m.onnx"), TARGET, "fp32", tmp_path / "out")
+    assert len(compiled.files) == 2
+    runner = onnxruntime.load_model(compiled, RunOptions(threads=1))
+    assert runner.infer({"a0": np.ones((1, 64), np.float32)})["y"].shape == (1, 64)
+    runner.close()
