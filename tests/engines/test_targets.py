@@ -313,9 +313,9 @@ def test_the_list_begins_with_this_host_and_has_every_profile() -> None:
     [
         ("raspberry-pi5", "did you mean 'raspberry-pi-5'?"),
         ("host-onnxrutime", "did you mean 'host-onnxruntime'?"),
-        ("RASPBERRY-PI-5x9", "known:"),
-        ("", "known:"),
-        ("zzzzzz", "intel-n100"),
+        ("RASPBERRY-PI-5x9", "did you mean 'raspberry-pi-5'?"),
+        ("", "'edgepack targets' lists all"),
+        ("zzzzzz", "'edgepack targets' lists all"),
     ],
 )
 def test_an_unknown_id_is_answered_with_the_near_one(name: str, hint: str) -> None:
