@@ -120,7 +120,7 @@ def test_scores_that_are_no_numbers_come_back(tmp_path: Path) -> None:
 
 def test_errors_are_those_of_the_function(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path / "small")
-    with pytest.raises(DataError, match="cannot read"):
+    with pytest.raises(DataError, match="there is no file"):
         run_within(bundle, tmp_path / "absent.npz", None)
 
 
