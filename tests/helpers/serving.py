@@ -17,6 +17,7 @@ from small_bundles import small_compiled, small_facts, small_golden
 
 from edgepack.bundle.pack import pack
 
+INFER = "/v2/models/small/infer"
 FEEDS = {"image": np.random.default_rng(5).standard_normal((1, 3, 8, 8)).astype(np.float32)}
 
 
@@ -116,3 +117,27 @@ def mixing_bundle(folder: Path) -> Path:
     onnx.save(proto, path)
     golden = small_golden(path, folder / "golden.npz", with_tolerance=True)
     return pack(compiled, golden, small_facts(name="mixing"), folder)
+
+
+class Stub:
+    """A client of gRPC by the server's own messages; 'make test-serving' asks with Triton's."""
+
+    def __init__(self, server: Server) -> None:
+        import grpc
+
+        self.channel = grpc.insecure_channel(server.grpc)
+
+    def __call__(self, method: str, **fields: Any) -> Any:
+        from edgepack.serve.messages import SERVICE, message
+
+        call = self.channel.unary_unary(
+            f"/{SERVICE}/{method}",
+            request_serializer=message(f"{method}Request").SerializeToString,
+            response_deserializer=message(f"{method}Response").FromString,
+        )
+        return call(message(f"{method}Request")(**fields), timeout=60)
+
+
+def raw_query(name: str = "small", feeds: Any = FEEDS) -> dict[str, Any]:
+    inputs = [{"name": key, "datatype": "FP32", "shape": list(array.shape)} for key, array in feeds.items()]
+    return {"model_name": name, "inputs": inputs, "raw_input_contents": [array.tobytes() for array in feeds.values()]}
