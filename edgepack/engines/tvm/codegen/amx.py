@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.engines.tvm.codegen.compute import as_positions
 from edgepack.engines.tvm.codegen.window import TERMS
 
 if TYPE_CHECKING:
@@ -173,13 +174,7 @@ def flat(tiles: Tiles, outputs: int, attrs: Mapping[str, Any]) -> Build:
         # A stage of its own: TVM makes one number of a position's index in ``result`` only where nothing divides it.
         flattened = te.compute((positions, outputs), joined, name=JOINED)
 
-        def result(*index: Any) -> Any:
-            m: Any = 0
-            for i, size in zip(index[:-1], lead, strict=True):
-                m = m * size + i
-            return flattened[m, index[-1]]
-
-        return te.compute((*lead, outputs), result, name="result")
+        return as_positions(flattened, lead, outputs)
 
     return build
 

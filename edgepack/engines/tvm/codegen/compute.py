@@ -120,7 +120,7 @@ def _place(m: Any, lead: list[int], full: int) -> tuple[Any, ...]:
     return tuple(reversed(index))
 
 
-def _as_positions(sums: Tensor, lead: list[int], outputs: int) -> Tensor:
+def as_positions(sums: Tensor, lead: list[int], outputs: int) -> Tensor:
     """Return sums [position, channel] as [*lead, outputs]."""
     from tvm import te
 
@@ -163,7 +163,7 @@ def pointwise(choice: Choice, outputs: int, sums_type: str = "float32", instruct
             attrs=annotation("flat", choice, instruction),
         )
 
-        return _as_positions(sums, lead, outputs)
+        return as_positions(sums, lead, outputs)
 
     return build
 
@@ -306,7 +306,7 @@ def matrix(choice: Choice, window: Window, outputs: int, instruction: str) -> Bu
             attrs=annotation("matrix", choice, instruction),
         )
 
-        return _as_positions(sums, lead, outputs)
+        return as_positions(sums, lead, outputs)
 
     return build
 
