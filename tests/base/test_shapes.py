@@ -45,7 +45,7 @@ def test_messages_on_samples_and_inputs_say_any() -> None:
 
 
 def test_a_shape_without_a_name_is_the_only_input_s() -> None:
-    assert by_input({"": (1, 3)}, ("x",)) == by_input({"x": (1, 3)}, ("x",)) == {"x": (1, 3)}
+    assert by_input({"": (1, 3)}, ("image",)) == by_input({"image": (1, 3)}, ("image",)) == {"image": (1, 3)}
     assert by_input({"b": ("N", 4)}, ("a", "b")) == {"b": ("N", 4)}
     with pytest.raises(ConfigError, match="--shape 1x3: the model has 2 inputs") as caught:
         by_input({"": (1, 3)}, ("ids", "mask"))
