@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 _LEARN = 0.2  # weight of the newest batch in what a sample is expected to take
 _CAREFUL = 1.25  # times what is expected, since a refusal costs less than a late answer
-_REMEMBERED = (
-    256  # runs and answers: one in so many is later than all of them, which leaves the 99th percentile in time
-)
+# Runs and answers: one in so many is later than all of them, which leaves the 99th percentile in time.
+_REMEMBERED = 256
 _WAYS = 2.0  # in and out: times what is seen of it, which is how long an answer waits for whoever sends it
 _LEAST_RETRY_S = 0.1
 
@@ -255,9 +254,8 @@ class Batcher:
                 outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             else:
                 outputs = self._outputs(feeds, model)
-        except (
-            Exception
-        ) as error:  # whose traceback would keep the query, and the query it, until Python looks for such
+        except Exception as error:
+            # Its traceback would keep the query, and the query it, until Python looks for what keeps itself.
             waiting.answer.set_exception(error.with_traceback(None))
         else:
             waiting.answer.set_result(Answer(outputs, self._name, model.manifest.version, self._clock()))
