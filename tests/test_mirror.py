@@ -26,6 +26,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "data/pascal_voc.py": ("data/test_annotated.py", "all forms of labels on the same shapes"),
     "tasks/decoders/*.py": ("tasks/decoders/test_decoders.py", "all decoders on the same boxes"),
     "embed/decoders/*.py": ("embed/test_decoding.py", "all decoders against those in numpy, on the same outputs"),
+    "pipeline/open_cluster.py": ("pipeline/test_cluster.py", "the workers that stages are handed to are opened by it"),
     "embed/boxes.py": ("embed/test_answers.py", "all answers in the graph against those of the task"),
     "embed/masks.py": ("embed/test_answers.py", "all answers in the graph against those of the task"),
     # declarations of commands, which call one function each

@@ -9,22 +9,18 @@ is: one with another edgepack, Python or package, or on another processor, is na
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from edgepack import errors
 from edgepack.base import documents
-from edgepack.base.files import scratch_folder
 from edgepack.base.stage import Stage
-from edgepack.errors import ChildError, ConfigError, ToolchainError
+from edgepack.errors import ChildError, ToolchainError
 from edgepack.execution import child
 from edgepack.pipeline.needs import Needs, needs_of
 from edgepack.pipeline.worker import GPU_RESOURCE, Share, WorkerFacts, run_task, shares_of, take_gpu, worker_facts
@@ -37,9 +33,7 @@ _WAIT_S = 60.0  # for a first worker, and for one again after all have died
 _ANSWER_S = 60.0  # for what the scheduler or a worker is asked besides stages: one that is stopped says nothing
 _CONNECT_S = 30.0  # for a connection to the scheduler that was lost to come again
 _ASK_AGAIN_S = 60.0  # when a worker that did not say what it is is asked again
-_SILENT_S = 60.0  # after which a worker of this machine that says nothing counts as lost
-_DEATHS = 8  # times that a task was lost, mostly with its worker, after which it is at fault
-_MOST_LOCAL = 256
+DEATHS = 8  # times that a task was lost, mostly with its worker, after which it is at fault
 
 
 class Cluster:
@@ -137,7 +131,7 @@ class Cluster:
 
         Raises ``ToolchainError`` when the scheduler is gone, or does not answer.
         """
-        for _ in range(_DEATHS):
+        for _ in range(DEATHS):
             self._need_scheduler()
             try:
                 return self._client.sync(question, *arguments, callback_timeout=_ANSWER_S, **named)
@@ -241,7 +235,7 @@ class Cluster:
 
     def _answer(self, task: dict[str, Any], known: Stage, needs: Needs) -> dict[str, Any]:
         answer: dict[str, Any] | None = None
-        for _ in range(_DEATHS):
+        for _ in range(DEATHS):
             allowed = self._allowed(known, needs)
             if not allowed and needs.gpu:
                 return self._run_on_a_gpu_here(task, known)
@@ -254,7 +248,7 @@ class Cluster:
         if answer is not None:
             return answer
         raise ChildError(
-            f"{known.name}: {_DEATHS} workers died while they ran it, or lost it",
+            f"{known.name}: {DEATHS} workers died while they ran it, or lost it",
             log="",
             hint="see the logs of the workers; one that runs out of memory is ended",
         )
@@ -364,104 +358,3 @@ def gone() -> ToolchainError:
     return ToolchainError(
         "the scheduler is gone", hint="start it, and run the same command again; what is done is kept"
     )
-
-
-@contextmanager
-def open_cluster(workers: str, store: Path, root: str, note: Callable[[str], None]) -> Iterator[Cluster]:
-    """Yield the cluster that ``workers`` names: ``local:N``, which is started, or ``dask://HOST:PORT``, which runs.
-
-    ``store`` is a folder that workers see too. Raises ``ConfigError``, ``ToolchainError``.
-    """
-    kind, _, where = workers.partition(":")
-    with contextlib.ExitStack() as stack:
-        _load_dask()
-        if kind == "local" and where.isdigit() and 1 <= int(where) <= _MOST_LOCAL:
-            client, refill = stack.enter_context(_local(int(where)))
-        elif kind == "dask" and where.startswith("//") and ":" in where:
-            client, refill = stack.enter_context(_running(f"tcp:{where}")), lambda: False
-        else:
-            raise ConfigError(
-                f"--workers {workers!r} is not known",
-                hint=f"write local:N with N from 1 to {_MOST_LOCAL}, or dask://HOST:PORT of a scheduler",
-            )
-        cluster = Cluster(client, store / "logs", root, note, refill)
-        stack.callback(cluster.close)
-        yield cluster
-
-
-def _load_dask() -> None:
-    """Import dask.distributed, and let it say nothing by itself. Raises ``ToolchainError`` where it is not there."""
-    try:
-        import distributed  # noqa: F401
-    except ModuleNotFoundError:
-        raise ToolchainError("dask.distributed is not installed", hint="pip install 'edgepack[cluster]'") from None
-    for name in ("distributed", "distributed.client"):  # these two have levels of their own
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # what ends or is gone is told by us
-
-
-@contextmanager
-def _local(count: int) -> Iterator[tuple[Any, Callable[[], bool]]]:
-    """Start workers on this machine, which nobody but this process can reach: connections are proven by a fresh key."""
-    import dask
-    from distributed import Client, LocalCluster
-
-    settings = {
-        "distributed.scheduler.allowed-failures": _DEATHS,
-        "distributed.deploy.lost-worker-timeout": "2s",
-        "distributed.scheduler.worker-ttl": f"{_SILENT_S}s",
-        # Their web servers are started even without a dashboard: on this machine only, with nothing to see.
-        "distributed.scheduler.http.routes": [],
-        "distributed.worker.http.routes": [],
-    }
-    with scratch_folder() as folder, dask.config.set(settings):
-        try:
-            started = LocalCluster(
-                n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
-                dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
-                memory_limit=0, local_directory=str(folder), security=True, protocol="tls://",
-                silence_logs=logging.CRITICAL,
-            )  # fmt: skip
-        except RuntimeError as error:
-            raise ToolchainError(
-                f"{count} workers did not start on this machine: {error}", hint="ask for fewer, or stop other programs"
-            ) from error
-        with started as cluster, Client(cluster, set_as_default=False) as client:
-            yield client, _Keeper(cluster, count)
-
-
-class _Keeper:
-    """Starts workers of this machine again that dask has given up: those that died while they began."""
-
-    def __init__(self, cluster: Any, count: int) -> None:
-        self._cluster, self._count, self._dead = cluster, count, set[Any]()
-
-    def __call__(self) -> bool:
-        """Replace the workers without a process at two looks in a row; say whether there were any."""
-        nannies = dict(self._cluster.workers)
-        dead = {name for name, nanny in nannies.items() if not nanny.is_alive()}
-        given_up = dead & self._dead
-        self._dead = dead - given_up
-        for name in given_up:
-            self._cluster.workers.pop(name, None)
-            self._cluster.loop.add_callback(nannies[name].close)
-        missing = len(self._cluster.workers) < self._count
-        self._cluster.scale(self._count)
-        return bool(given_up) or missing
-
-
-@contextmanager
-def _running(address: str) -> Iterator[Any]:
-    from distributed import Client
-    from distributed.versions import VersionMismatchWarning
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", VersionMismatchWarning)  # workers that differ are told by us
-            client = Client(address, timeout=10, set_as_default=False)
-    except OSError as error:
-        raise ToolchainError(
-            f"no scheduler of dask answers at {address.removeprefix('tcp://')}: {error}",
-            hint="start one with 'dask scheduler', and workers with 'dask worker HOST:PORT'",
-        ) from None
-    with client:
-        yield client

@@ -21,8 +21,9 @@ from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
 from edgepack.pipeline.build import build_planned
 from edgepack.pipeline.build_row import build_row
-from edgepack.pipeline.cluster import Cluster, gone, open_cluster
+from edgepack.pipeline.cluster import Cluster, gone
 from edgepack.pipeline.matrix import Matrix
+from edgepack.pipeline.open_cluster import open_cluster
 from edgepack.pipeline.original import Original, prepare_original
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan

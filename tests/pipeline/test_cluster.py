@@ -26,7 +26,9 @@ from edgepack.errors import ChildError, ConfigError, DataError, StorageError, To
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
 from edgepack.pipeline import cluster as module
-from edgepack.pipeline.cluster import Cluster, open_cluster
+from edgepack.pipeline import open_cluster as opening
+from edgepack.pipeline.cluster import Cluster
+from edgepack.pipeline.open_cluster import open_cluster
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions
 
@@ -315,7 +317,7 @@ def test_disks_that_are_all_full_are_an_error(tmp_path: Path) -> None:
 
 def test_a_worker_that_says_nothing_any_more_counts_as_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is lost without an end: the worker is stopped, and neither answers nor closes anything."""
-    monkeypatch.setattr(module, "_SILENT_S", 4)
+    monkeypatch.setattr(opening, "_SILENT_S", 4)
     diary = tmp_path / "diary"
     with open_cluster("local:2", tmp_path / "store", ROOT, lambda _: None) as cluster:
         pids = sorted(cluster._client.run(os.getpid).values())
