@@ -22,6 +22,7 @@ from edgepack.cli.names import NamesGroup, option_meant
 from edgepack.cli.show import terminal
 from edgepack.errors import EdgepackError, StorageError
 
+_COMPILED_AGAIN = "remove the folders __pycache__ where edgepack is installed, or install it again"
 _INTERRUPTED, _UNREAD, _TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells count
 # Every command by its section of the help, as MODULE.COMMAND: a module of edgepack.cli, and one of its COMMANDS.
 _SECTIONS = {
@@ -149,6 +150,28 @@ def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, 
     match error:
         case EdgepackError():
             return error.message, error.hint, error.exit_code
+        case click.ClickException():
+            return _of_click(error, command)
+        case click.Abort() if isinstance(error.__cause__, Terminated):  # what Click makes of an interrupt
+            return "terminated", "run the same command again; finished stages are kept", _TERMINATED
+        case click.Abort() if isinstance(error.__cause__, EOFError):  # nobody's, where Click itself did not ask
+            return explain(error.__cause__, command)
+        case EOFError() if "marshal" in str(error):
+            return "what Python compiled of a module is cut off, as by a full disk", _COMPILED_AGAIN, 1
+        case KeyboardInterrupt() | click.Abort():
+            return "interrupted", "run the same command again; finished stages are kept", _INTERRUPTED
+        case MemoryError():
+            return "out of memory", "use fewer samples, a smaller model or a machine with more memory", 1
+        case ModuleNotFoundError() if (missing := missing_package(error)) is not None:
+            return missing.message, missing.hint, missing.exit_code
+        case OSError():
+            return _of_system(error)
+    return f"internal error: {type(error).__name__}: {error}", "run again with --debug and report the traceback", 1
+
+
+def _of_click(error: click.ClickException, command: str) -> tuple[str, str, int]:
+    """Return what is said of words that Click refuses."""
+    match error:
         case click.NoSuchOption():
             meant, path = option_meant(error.option_name, error.ctx), error.ctx.command_path if error.ctx else command
             hint = f"see '{path} --help'" if meant is None else f"did you mean '{meant}'? See '{path} --help'"
@@ -160,21 +183,9 @@ def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, 
                 f"add {written}; see '{error.ctx.command_path} --help'",
                 2,
             )
-        case click.ClickException():
-            path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else command
-            message = " ".join(error.format_message().split())  # Click lists choices a line each
-            return message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'", error.exit_code
-        case click.Abort() if isinstance(error.__cause__, Terminated):  # what Click makes of an interrupt
-            return "terminated", "run the same command again; finished stages are kept", _TERMINATED
-        case KeyboardInterrupt() | click.Abort():
-            return "interrupted", "run the same command again; finished stages are kept", _INTERRUPTED
-        case MemoryError():
-            return "out of memory", "use fewer samples, a smaller model or a machine with more memory", 1
-        case ModuleNotFoundError() if (missing := missing_package(error)) is not None:
-            return missing.message, missing.hint, missing.exit_code
-        case OSError():
-            return _of_system(error)
-    return f"internal error: {type(error).__name__}: {error}", "run again with --debug and report the traceback", 1
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else command
+    message = " ".join(error.format_message().split())  # Click lists choices a line each
+    return message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'", error.exit_code
 
 
 def _of_system(error: OSError) -> tuple[str, str, int]:

@@ -242,7 +242,7 @@ try:
 except StorageError as error:
     print(error.message, "|", error.hint)
 """
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("no space left while writing")
     assert "free some disk space" in answer.stdout
     assert (tmp_path / "f").read_text() == "old"

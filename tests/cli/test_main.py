@@ -107,6 +107,8 @@ def test_wrong_words_end_with_one_error(
         (MemoryError(), 1, "out of memory"),
         (OSError(28, "No space left on device", "/x"), 1, "No space left on device: /x"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (EOFError("marshal data too short"), 1, "what Python compiled of a module is cut off"),
+        (EOFError("No data left in file"), 1, "internal error: EOFError: No data left in file"),
         (ModuleNotFoundError("No module named 'jinja2'", name="jinja2"), 3, "hint: pip install 'edgepack[build]'"),
         (ZeroDivisionError("oh"), 1, "internal error: ZeroDivisionError: oh"),
     ],

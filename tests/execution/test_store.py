@@ -205,7 +205,7 @@ try:
 except StorageError as error:
     print(error.message)
 """
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    answer = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.startswith("no space left")
     assert len(entries(tmp_path / "store")) == 1
     assert leftovers(tmp_path / "store") == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from full_disk import full_disk
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.bundle.archive import open_bundle
@@ -297,8 +297,7 @@ def test_a_full_disk_ends_with_one_error_and_nothing_half_written(tmp_path: Path
         "--no-benchmark",
     )  # fmt: skip
     done = subprocess.run(
-        words, capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+        words, capture_output=True, text=True, check=False, **full_disk(3000),
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "no space left" in done.stderr

@@ -199,7 +199,7 @@ def test_a_full_disk_is_said_and_changes_nothing(board: Server, tmp_path: Path) 
     """Simulated by the shell's limit of a file's size, as on a disk that is full."""
     root = tmp_path / "root"
     first = deploy(small_bundle(tmp_path / "1", 4, version="1"), BOARD, str(root)).record
-    full = python_that(tmp_path, "ulimit -f 8")
+    full = python_that(tmp_path, "export PYTHONDONTWRITEBYTECODE=1; ulimit -f 8")
     with pytest.raises(RemoteError, match="no space left") as caught:
         deploy(small_bundle(tmp_path / "2", 400, version="full"), full, str(root))
     assert caught.value.exit_code == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from full_disk import full_disk
 from program import main
 from small_bundles import small_bundle, small_bundle_of_two, small_compiled, small_facts
 
@@ -352,8 +352,7 @@ def test_a_full_disk_leaves_the_version_in_use(tmp_path: Path) -> None:
     second = bundle(tmp_path, 200, "2")
     done = subprocess.run(
         [sys.executable, "-m", "edgepack.runtime", "install", str(second), "--root", str(root)],
-        capture_output=True, text=True, check=False,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)),
+        capture_output=True, text=True, check=False, **full_disk(3000),
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
     assert "no space left" in done.stderr

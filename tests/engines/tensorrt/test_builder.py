@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from full_disk import full_disk
 from jetson_bundles import (
     OPTIONS,
     Use,
@@ -119,8 +119,9 @@ def test_a_full_disk_is_one_error_and_leaves_no_plan(device: Use, tmp_path: Path
 
     done = subprocess.run(
         [sys.executable, "-c", code], input=documents.to_json(compiled), capture_output=True, text=True, check=True,
-        env=double_environment(Path(os.environ["EDGEPACK_CUDART"]), EDGEPACK_PLANS=str(tmp_path / "plans")),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600)),
+        **full_disk(
+            600, double_environment(Path(os.environ["EDGEPACK_CUDART"]), EDGEPACK_PLANS=str(tmp_path / "plans"))
+        ),
     )  # fmt: skip
     assert "StorageError no space left" in done.stdout, done.stderr
     assert not [p for p in (tmp_path / "plans").iterdir() if p.suffix != ".lock"]
