@@ -18,7 +18,12 @@ _DOCUMENTS = (
 
 
 @click.command()
-@click.option("--benchmark", "measuring", is_flag=True, help="Show what disturbs measurements on this machine.")
+@click.option(
+    "--benchmark",
+    "measuring",
+    is_flag=True,
+    help="Show what disturbs measurements on this machine; exit code 1 where one made now would not count.",
+)
 @options("json")
 def doctor(measuring: bool, as_json: bool) -> None:
     """Show what this machine can build and run, and what to install."""
@@ -45,6 +50,8 @@ def _doctor_benchmark(as_json: bool) -> None:
     if as_json:
         echo_json(found)
     show_diagnostics(make_console(as_json), found)
+    if any(item.severity == "error" for item in found):
+        raise click.exceptions.Exit(1)
 
 
 @click.group(cls=NamesGroup, invoke_without_command=True)

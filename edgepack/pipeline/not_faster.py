@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from edgepack.specs.run import RunOptions
 
 _MOST = 3  # layers that are named
 _LEAST_SHARE = 0.02  # of the time, for a layer or for conversions to be named
-_LONGEST = 60  # letters of a layer's name
+_LONGEST = 40  # letters of a layer's name
 NOTE = "not faster"
 
 
@@ -88,15 +88,23 @@ def _ratio_in_words(row: BuildRow) -> str:
 
 
 def costs_in_words(costs: Costs) -> str:
-    """Return where the time goes: conversions, then the layers that cost most."""
+    """Return where the time goes: conversions, then the layers that cost most, those of one reason together."""
     words = []
     if costs.conversion_share >= _LEAST_SHARE:
         words.append(f"conversions between precisions take {100 * costs.conversion_share:.0f} % of the time")
-    words += [
-        f"{layer.operator} {_short(layer.name)} ({100 * layer.time_share:.0f} %): {layer.reason}"
-        for layer in costs.layers[:_MOST]
-    ]
+    kinds: dict[str, list[CostlyLayer]] = {}
+    for layer in costs.layers[:_MOST]:
+        kinds.setdefault(layer.reason.partition(":")[0], []).append(layer)
+    words += [_kind_in_words(kind, layers) for kind, layers in kinds.items()]
     return "; ".join(words) or "no layer stands out: the model is too small, or bound by memory"
+
+
+def _kind_in_words(kind: str, layers: Sequence[CostlyLayer]) -> str:
+    """Return the names of layers, their share of the time, and the reason; its details where they are all the same."""
+    names = ", ".join(f"{layer.operator} {_short(layer.name)}" for layer in layers)
+    reasons = {layer.reason for layer in layers}
+    reason = reasons.pop() if len(reasons) == 1 else kind
+    return f"{names} ({100 * sum(layer.time_share for layer in layers):.0f} %): {reason}"
 
 
 def _short(name: str) -> str:

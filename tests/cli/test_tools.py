@@ -7,8 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from edgepack.benchmark.machine import advice
+from edgepack.cli.tools import doctor
 from edgepack.data.recipes import load_recipe
+from edgepack.specs.model import Diagnostic
 
 Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
 
@@ -91,3 +95,15 @@ def test_a_plan_takes_what_a_build_takes_and_writes_nothing(
     found = json.loads(edgepack(*words, "--json").out)
     assert [row["status"] for row in found["rows"]] == ["build", "skipped", "build", "skipped"]
     assert edgepack(*words, "--strict").code == 2
+
+
+@pytest.mark.parametrize(("severity", "code"), [("error", 1), ("warning", 0)])
+@pytest.mark.parametrize("words", [["--benchmark"], ["--benchmark", "--json"]])
+def test_a_machine_on_which_a_measurement_would_not_count_is_told_by_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, severity: str, code: int, words: list[str]
+) -> None:
+    found = (Diagnostic("note", "no sensor"), Diagnostic(severity, "others took the CPU"))  # type: ignore[arg-type]
+    monkeypatch.setattr(advice, "doctor_benchmark", lambda: found)
+    ran = CliRunner().invoke(doctor, words)
+    assert ran.exit_code == code
+    assert "others took the CPU" in ran.output

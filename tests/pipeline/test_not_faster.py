@@ -37,14 +37,27 @@ def test_a_row_is_faster_by_the_whole_interval_or_not(changes: dict[str, Any], s
 def test_conversions_and_the_costliest_layers_are_named() -> None:
     layers = tuple(CostlyLayer(f"layer{n}", "Conv", 0.3 - n / 20, "memory-bound") for n in range(5))
     words = costs_in_words(Costs(0.21, layers))
-    assert words.startswith("conversions between precisions take 21 % of the time; Conv layer0 (30 %): memory-bound;")
-    assert "layer2" in words
-    assert "layer3" not in words
+    assert words == (
+        "conversions between precisions take 21 % of the time; "
+        "Conv layer0, Conv layer1, Conv layer2 (75 %): memory-bound"
+    )
     joined = CostlyLayer("first/Conv;" + "x" * 200 + ";last/Conv", "Conv", 0.3, "memory-bound")
     assert costs_in_words(Costs(0, (joined,))).startswith("Conv first/Conv;xxx")
     assert "…xxx" in costs_in_words(Costs(0, (joined,)))
-    assert len(costs_in_words(Costs(0, (joined,)))) == len("Conv  (30 %): memory-bound") + 60
+    assert len(costs_in_words(Costs(0, (joined,)))) == len("Conv  (30 %): memory-bound") + 40
     assert costs_in_words(Costs(0.01, ())) == "no layer stands out: the model is too small, or bound by memory"
+
+
+def test_layers_of_one_reason_are_named_together_and_their_own_figures_left_out() -> None:
+    found = [
+        CostlyLayer("a", "Conv", 0.3, "memory-bound: 4.2 multiply-adds a byte moved"),
+        CostlyLayer("b", "Pad", 0.2, "no int8 kernel: onnxruntime runs Pad in float32"),
+        CostlyLayer("c", "Conv", 0.1, "memory-bound: 4.3 multiply-adds a byte moved"),
+    ]
+    assert costs_in_words(Costs(0, tuple(found))) == (
+        "Conv a, Conv c (40 %): memory-bound; Pad b (20 %): no int8 kernel: onnxruntime runs Pad in float32"
+    )
+    assert costs_in_words(Costs(0, tuple(found[:1]))) == ("Conv a (30 %): memory-bound: 4.2 multiply-adds a byte moved")
 
 
 def test_the_row_says_by_how_much_and_why(tmp_path: Path) -> None:

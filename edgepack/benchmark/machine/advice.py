@@ -64,7 +64,7 @@ def _now(before: Mapping[str, float], after: Mapping[str, float], run: validity.
     }
     for reason in validity.reasons(before, after, run):
         hint = next((text for key, text in hints.items() if key in reason), None)
-        yield Diagnostic("error", f"now: {reason}", hint=hint)
+        yield Diagnostic("error", f"a measurement would be disturbed now: {reason}", hint=hint)
 
 
 def _settings(root: Path, host: Host, known: Mapping[str, float]) -> Iterator[Diagnostic]:
