@@ -31,7 +31,7 @@ class _Running(threading.local):
 
 
 class Beat:
-    """Says every ``BEAT_S`` seconds, from a thread of its own, that a stage still runs and how far it is."""
+    """Says from a thread of its own that a stage still runs and how far it is: after half a minute and each minute."""
 
     def __init__(self, console: Console, title: str) -> None:
         self._console, self._title = console, title
@@ -42,8 +42,11 @@ class Beat:
     def _run(self) -> None:
         beats = itertools.count(1)
         while not self._over.wait(BEAT_S):
+            beat = next(beats)
+            if beat > 1 and beat % 2:
+                continue
             far = f", {self.far}" if self.far else ""
-            took = in_words(next(beats) * BEAT_S)
+            took = in_words(beat * BEAT_S)
             self._console.remark(f"[dim]… {self._title}: still running after {took}{far}[/]")
 
     def end(self) -> None:
