@@ -5,8 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from edgepack.verify.metrics import METRICS, has_own_unit
+
+if TYPE_CHECKING:
+    from edgepack.specs.run import Accuracy
 
 NONE = "–"  # noqa: RUF001
 _MINUS = "−"  # noqa: RUF001  the minus sign, as wide as a digit
@@ -129,10 +133,16 @@ def metric_title(metric: str) -> str:
     return (found.title if found is not None else "") or metric
 
 
-def metric_heading(metric: str) -> str:
-    """Return a metric's name as a heading begins; one written in its own way, as mAP or a function, stays so."""
-    title = metric_title(metric)
-    own = title == metric or any(letter.isupper() for letter in title.split(" ")[0])
+def accuracy_title(found: Accuracy) -> str:
+    """Return in words what was measured: a metric, or agreement by it where fp32's own answers are taken for right."""
+    title = metric_title(found.metric)
+    return title if found.truth == "labels" else f"agreement with fp32 by {title}"
+
+
+def accuracy_heading(found: Accuracy) -> str:
+    """Return ``accuracy_title`` as a heading begins; a name written in its own way, as mAP or a function, stays so."""
+    title = accuracy_title(found)
+    own = title == found.metric or any(letter.isupper() for letter in title.split(" ")[0])
     return title if own else title[:1].upper() + title[1:]
 
 

@@ -143,6 +143,11 @@ class Accuracy:
     truth: Literal["labels", "fp32"] = "labels"
     classes: tuple[ClassFigure, ...] = ()
 
+    @property
+    def what(self) -> tuple[str, str]:
+        """What was measured, and by which truth: figures of two are comparable where it is the same."""
+        return self.metric, self.truth
+
     def drops_more_than(self, most: float) -> bool:
         """Return whether the drop is beyond ``most``: 0.99 less 0.98 is not, though it is 0.010000000000000009."""
         return self.drop > most + _ROUNDED * max(1.0, abs(self.fp32))

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgepack.report import units
+from edgepack.specs.run import Accuracy
 
 
 @pytest.mark.parametrize(
@@ -79,5 +80,12 @@ def test_a_drop_is_in_points_of_a_fraction_else_in_the_metrics_own_unit():
 
 
 def test_a_heading_keeps_names_that_are_written_in_their_own_way() -> None:
-    headings = [units.metric_heading(metric) for metric in ("map", "top1", "auroc", "my.module:f1")]
+    measured = [Accuracy(metric, 9, 1.0, 1.0, 0.0, (0.0, 0.0)) for metric in ("map", "top1", "auroc", "my.module:f1")]
+    headings = [units.accuracy_heading(found) for found in measured]
     assert headings == ["mAP of IoU .50 to .95", "Top-1 accuracy", "Area under the ROC curve", "my.module:f1"]
+
+
+def test_fp32s_own_answers_taken_for_right_make_an_agreement_not_an_accuracy() -> None:
+    found = Accuracy("map", 9, 1.0, 0.9, 0.1, (0.0, 0.2), truth="fp32")
+    assert units.accuracy_title(found) == "agreement with fp32 by mAP of IoU .50 to .95"
+    assert units.accuracy_heading(found).startswith("Agreement with fp32 by mAP")

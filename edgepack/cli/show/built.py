@@ -165,13 +165,13 @@ def _in(names: tuple[str, ...], shown: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _quality(rows: tuple[BuildRow, ...]) -> tuple[str, str, list[str]]:
     """Return by what the rows are judged, its unit and a cell a row: accuracy, else agreement, else closeness."""
-    metrics = dict.fromkeys(row.accuracy.metric for row in rows if row.accuracy)
-    if len(metrics) > 1:  # of several models: each row names its own
+    measured = dict.fromkeys(row.accuracy.what for row in rows if row.accuracy)
+    if len(measured) > 1:  # of several models: each row names its own
         return "metric", "", [_named(row) for row in rows]
-    if metrics:
-        metric = next(iter(metrics))
+    if measured:
+        metric, truth = next(iter(measured))
         percent = is_fraction(metric)
-        return metric, "%" if percent else "", [_accuracy(row, percent) for row in rows]
+        return metric, _unit(percent, of_fp32=truth == "fp32"), [_accuracy(row, percent) for row in rows]
     if all(row.agreement is None for row in rows) and any(_sqnr(row) != "-" for row in rows):
         return "SQNR", "dB", [_sqnr(row) for row in rows]
     return "agreement", "%", ["-" if row.agreement is None else f"{100 * row.agreement:.1f}" for row in rows]
@@ -181,7 +181,13 @@ def _named(row: BuildRow) -> str:
     if row.accuracy is None:
         return "-"
     percent = is_fraction(row.accuracy.metric)
-    return f"{row.accuracy.metric} {_accuracy(row, percent)}{' %' if percent else ''}"
+    unit = _unit(percent, of_fp32=row.accuracy.truth == "fp32")
+    return f"{row.accuracy.metric} {_accuracy(row, percent)} {unit}".rstrip()
+
+
+def _unit(percent: bool, *, of_fp32: bool) -> str:
+    """Return the unit of a figure; ``of_fp32`` where fp32's own answers were taken for right."""
+    return " ".join((*(("%",) if percent else ()), *(("fp32",) if of_fp32 else ())))
 
 
 def _accuracy(row: BuildRow, percent: bool) -> str:

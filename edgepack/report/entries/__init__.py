@@ -144,14 +144,14 @@ def _with_one_size(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 
 def _with_one_metric(entries: Sequence[Entry]) -> tuple[Entry, ...]:
-    """Return the entries with one metric as their accuracy: that of most of them."""
-    metrics = Counter(e.accuracy.metric for e in entries if e.accuracy)
-    if len(metrics) < 2:
+    """Return the entries with one metric, by labels or by fp32's answers, as their accuracy: that of most of them."""
+    measured = Counter(e.accuracy.what for e in entries if e.accuracy)
+    if len(measured) < 2:
         return tuple(entries)
-    (main, _), *_rest = metrics.most_common()
+    (main, _), *_rest = measured.most_common()
     return tuple(
         dataclasses.replace(e, accuracy=None, other_accuracy=e.accuracy)
-        if e.accuracy and e.accuracy.metric != main
+        if e.accuracy and e.accuracy.what != main
         else e
         for e in entries
     )

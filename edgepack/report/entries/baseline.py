@@ -102,7 +102,7 @@ def _differences(name: str, old: Entry, new: Entry, margin: float) -> Iterator[D
             exact = (after / before, after / before)
             yield _ratio(name, figure, texts, after / before, exact, margin)
     quality, quality_now = (entry.accuracy or entry.other_accuracy for entry in (old, new))
-    if quality and quality_now and quality.metric == quality_now.metric:
+    if quality and quality_now and quality.what == quality_now.what:
         yield _accuracy(name, quality, quality_now)
 
 
@@ -142,7 +142,7 @@ def _accuracy(name: str, before: Accuracy, after: Accuracy) -> Difference:
     low, high = (units.drop(end, after.metric) for end in interval)
     return Difference(
         name,
-        f"drop of {units.metric_title(after.metric)}",
+        f"drop of {units.accuracy_title(after)}",
         units.drop(before.drop, before.metric) + unit,
         units.drop(after.drop, after.metric) + unit,
         units.drop(change, after.metric) + unit,

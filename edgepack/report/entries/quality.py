@@ -119,8 +119,8 @@ def _drop(found: Accuracy) -> str:
 
 def _title(entries: Sequence[Entry], kind: Kind) -> str:
     if kind == "accuracy":
-        metric = next(e.accuracy.metric for e in entries if e.accuracy)
-        what = units.metric_heading(metric) + (", %," if units.is_fraction(metric) else "")
+        found = next(e.accuracy for e in entries if e.accuracy)
+        what = units.accuracy_heading(found) + (", %," if units.is_fraction(found.metric) else "")
     else:
         what = "Agreement with fp32, %," if kind == "agreement" else "SQNR to fp32, dB,"
     return f"{what} by engine and instruction set"

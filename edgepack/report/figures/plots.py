@@ -112,9 +112,9 @@ def _quality(entry: Entry, kind: Kind) -> tuple[float, tuple[float, float]] | No
 
 def _quality_title(entries: Sequence[Entry], kind: Kind) -> str:
     if kind == "accuracy":
-        metric = next(e.accuracy.metric for e in entries if e.accuracy)
-        title = units.metric_heading(metric)
-        return f"{title}, %" if units.is_fraction(metric) else title
+        found = next(e.accuracy for e in entries if e.accuracy)
+        title = units.accuracy_heading(found)
+        return f"{title}, %" if units.is_fraction(found.metric) else title
     return "Agreement with fp32, %" if kind == "agreement" else "SQNR to fp32, dB"
 
 

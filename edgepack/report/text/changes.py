@@ -76,7 +76,7 @@ def _entry(entry: Entry, name: str, changes: Changes, examples: tuple[Example, .
         precision=entry.precision,
         sentence=changed_text(changes),
         classes=tuple(_of_class(one) for one in figures[:_MOST_CLASSES]),
-        metric=units.metric_title(accuracy.metric) if accuracy is not None else "",
+        metric=units.accuracy_title(accuracy) if accuracy is not None else "",
         boxes=tuple((one.name, units.count(one.lost), units.count(one.gained)) for one in changes.boxes),
         confusions=tuple(
             (one.truth, one.answered, units.count(one.fp32), units.count(one.value)) for one in changes.confusions

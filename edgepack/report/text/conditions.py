@@ -127,7 +127,7 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
     if value is None:
         measured = entry.result is not None or condition.figure not in (*_PERCENTILES, "throughput", "memory", "cv")
         outcome: Outcome = "error" if measured and condition.figure not in ("speedup", "energy") else "skipped"
-        return Finding(condition.text, name, outcome, f"{condition.figure} was not measured")
+        return Finding(condition.text, name, outcome, f"{condition.figure} was not measured{_why(entry, condition)}")
     if condition.figure == "drop" and condition.bare and abs(condition.bound) > _MOST_BARE and _of_fraction(entry):
         meant = (
             f"{condition.bound:g} is {100 * condition.bound:g} points, as in --max-drop: write {condition.bound:g}pt"
@@ -139,6 +139,13 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
     if interval is not None and interval[0] <= condition.bound <= interval[1]:
         message += "; the bound lies within the interval, so a longer measurement may say otherwise"
     return Finding(condition.text, name, "failed", message)
+
+
+def _why(entry: Entry, condition: Condition) -> str:
+    accuracy = entry.accuracy or entry.other_accuracy
+    if condition.figure == "accuracy" and accuracy is not None and accuracy.truth == "fp32":
+        return ": there were no labels, and fp32's own answers were taken for right; a drop can be asked for"
+    return ""
 
 
 def _of_fraction(entry: Entry) -> bool:
@@ -163,7 +170,7 @@ def figure_of(entry: Entry, figure: str) -> tuple[float | None, Interval | None]
     simple: Mapping[str, tuple[float | None, Interval | None]] = {
         "throughput": (result.samples_per_second, result.samples_per_second_ci95) if result else (None, None),
         "speedup": (entry.speedup, entry.speedup_ci95),
-        "accuracy": (accuracy.value if accuracy else None, None),
+        "accuracy": (accuracy.value if accuracy and accuracy.truth == "labels" else None, None),
         "agreement": (entry.agreement, entry.agreement_ci95),
         "sqnr": (entry.sqnr_db, None),
         "size": (entry.size_bytes, None),

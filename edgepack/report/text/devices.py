@@ -245,7 +245,7 @@ def loss_of(entry: Entry, kind: Kind) -> str:
 def _loss(found: Accuracy) -> str:
     fraction = units.is_fraction(found.metric)
     low, high = sorted((100 if fraction else 1) * end for end in found.ci95)
-    title = units.metric_title(found.metric)
+    title = units.accuracy_title(found)
     if low <= 0 <= high:
         shown = f"{units.signed(low)} to {units.signed(high)}"
         return f"loses no {title} that {units.count(found.n)} samples show (a drop of {shown}{_points(fraction)})"

@@ -61,7 +61,8 @@ def _facts(entry: Entry, hosts: Mapping[Host, str]) -> Iterable[tuple[str, str]]
         yield "Bundle sha256", entry.sha256
     yield from _device(entry)
     if entry.accuracy:
-        yield "Accuracy", f"{entry.accuracy.metric} on {units.count(entry.accuracy.n)} samples"
+        of = "" if entry.accuracy.truth == "labels" else ", with fp32's own answers taken for right"
+        yield "Accuracy", f"{entry.accuracy.metric} on {units.count(entry.accuracy.n)} samples{of}"
     if entry.sqnr_db is not None:
         yield "SQNR to fp32", f"{units.digits(entry.sqnr_db)} dB"
     if entry.result is not None:

@@ -129,7 +129,7 @@ def _has_no_base(entry: Entry) -> bool:
 
 def _why_no_accuracy(entry: Entry) -> str:
     if entry.other_accuracy is not None:
-        metric = units.metric_title(entry.other_accuracy.metric)
-        return f"measured by another metric ({metric}), which cannot be compared with the others"
+        measured = units.accuracy_title(entry.other_accuracy)
+        return f"something else was measured ({measured}), which cannot be compared with the others"
     note = entry.result.accuracy.note if entry.result and entry.result.accuracy else None
     return note or "not measured: no labels were given"

@@ -123,7 +123,7 @@ def _quality(entry: Entry, kind: Kind) -> list[str]:
 
 
 def _accuracy(found: Accuracy, *, is_base: bool) -> str:
-    title = units.metric_title(found.metric)
+    title = units.accuracy_title(found)
     fraction = units.is_fraction(found.metric)
     text = f"{title} {units.percent(found.value)} %" if fraction else f"{title} {units.digits(found.value, 4)}"
     if is_base:

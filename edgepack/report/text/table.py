@@ -11,6 +11,7 @@ from edgepack.report.entries.choice import Kind, quality_kind
 from edgepack.report.entries.gain import gain_of
 from edgepack.report.text.bounds import bound_of
 from edgepack.specs.result import Percentile, Result
+from edgepack.specs.run import Accuracy
 
 _MOST_COLUMNS = 12
 MARKS = {
@@ -204,9 +205,9 @@ def _quality(entries: Sequence[Entry]) -> list[Column | None]:
     kind = quality_kind(entries)
     columns: list[Column | None] = []
     if kind == "accuracy":
-        metric = next(e.accuracy.metric for e in entries if e.accuracy)
-        fraction = units.is_fraction(metric)
-        columns += [_metric(entries, metric, fraction=fraction), _drop(entries, metric, fraction=fraction)]
+        first = next(e.accuracy for e in entries if e.accuracy)
+        fraction = units.is_fraction(first.metric)
+        columns += [_metric(entries, first, fraction=fraction), _drop(entries, first.metric, fraction=fraction)]
     if kind == "agreement":
         cells = [Cell(units.percent(e.agreement), _percents(e.agreement_ci95), e.agreement) for e in entries]
         columns.append(_figures("agreement", "Agreement", "% with fp32", cells))
@@ -216,13 +217,13 @@ def _quality(entries: Sequence[Entry]) -> list[Column | None]:
     return columns
 
 
-def _metric(entries: Sequence[Entry], metric: str, *, fraction: bool) -> Column | None:
+def _metric(entries: Sequence[Entry], first: Accuracy, *, fraction: bool) -> Column | None:
     cells = []
     for e in entries:
         value = e.accuracy.value if e.accuracy else None
         text = units.percent(value) if fraction else (units.digits(value, 4) if value is not None else units.NONE)
         cells.append(Cell(text, f"n = {units.count(e.accuracy.n)}" if e.accuracy else "", value))
-    return _figures("accuracy", units.metric_heading(metric), "%" if fraction else "", cells)
+    return _figures("accuracy", units.accuracy_heading(first), "%" if fraction else "", cells)
 
 
 def _drop(entries: Sequence[Entry], metric: str, *, fraction: bool) -> Column | None:

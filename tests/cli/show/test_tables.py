@@ -110,6 +110,18 @@ def test_every_table_keeps_its_width(
     assert [line.split()[0] for line in lines[2:]] == [target.id for target in targets]
 
 
+def test_a_metric_that_takes_fp32s_answers_for_right_says_so_in_its_unit(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = made_up.labelled_build()[1][1]
+    assert row.accuracy is not None
+    for truth, unit in (("labels", "%"), ("fp32", "% fp32")):
+        accuracy = dataclasses.replace(row.accuracy, truth=truth)  # type: ignore[arg-type]
+        show_build(console, BuildResult("net", (dataclasses.replace(row, accuracy=accuracy),), (), "o", None, {}, 1, 0))
+        names, units = shown(capsys)[:2]
+        assert units[: names.index("top1") + 4].endswith(f" {unit}")
+
+
 def test_without_labels_the_quality_is_agreement_and_without_classes_closeness(
     console: Console, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,3 +1,5 @@
+import dataclasses
+
 import made_up
 from click.testing import CliRunner
 
@@ -68,5 +70,16 @@ def test_the_metric_of_most_rows_is_compared_and_another_is_said(tmp_path):
     (group,) = make_groups((*top1, f1), ())
     assert [e.accuracy and e.accuracy.metric for e in group.entries] == ["top1", "top1", None]
     page = to_html((*top1, f1), ())
-    assert "measured by another metric (score:f1), which cannot be compared with the others" in page
+    assert "something else was measured (score:f1), which cannot be compared with the others" in page
     assert group.entries[2].other_accuracy.value == 0.5
+
+
+def test_agreement_with_fp32_is_never_compared_with_accuracy_by_labels(tmp_path):
+    by_labels = [made_up.result("a", p, accuracy=made_up.measured(made_up.accuracy())) for p in ("fp32", "int8")]
+    own = dataclasses.replace(made_up.accuracy(0.97, 1.0), truth="fp32")
+    by_fp32 = made_up.result("b", "int8", accuracy=made_up.measured(own))
+    (group,) = make_groups((*by_labels, by_fp32), ())
+    assert [e.accuracy and e.accuracy.truth for e in group.entries] == ["labels", "labels", None]
+    page = to_html((*by_labels, by_fp32), ())
+    assert "something else was measured (agreement with fp32 by top-1 accuracy), which cannot be compared" in page
+    assert "Agreement with fp32 by top-1 accuracy" in to_html((by_fp32,), ())

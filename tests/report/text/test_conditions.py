@@ -153,3 +153,12 @@ def test_a_metric_in_a_unit_of_its_own_is_compared_in_it():
     assert "failed" in outcomes["accuracy > 41"]
     assert "failed" not in outcomes["accuracy > 43"]
     assert any(f.message == "drop is 2.500 (1.000 to 4.000)" for f in found.values())
+
+
+def test_agreement_with_fp32_is_no_accuracy_but_may_drop():
+    own = dataclasses.replace(made_up.accuracy(0.97, 1.0), truth="fp32")
+    found = findings(((), [dataclasses.replace(made_up.row(), accuracy=own)]), "accuracy < 90", "drop > 1pt")
+    (said,) = [f for (row, text), f in found.items() if text == "accuracy < 90" and row != "all rows"]
+    assert said.outcome == "error"
+    assert said.message.startswith("accuracy was not measured: there were no labels")
+    assert [f.outcome for (_, text), f in found.items() if text == "drop > 1pt"] == ["failed"]
