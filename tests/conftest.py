@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ pytest_plugins = ["sample_fixtures"]
 
 # On cores that other processes use as well, an example's time says nothing of what it tests.
 settings.register_profile("shared cores", deadline=None)
+settings.register_profile("quick", deadline=None, max_examples=20)  # make test-fast; a test's own number stays
 settings.load_profile("shared cores")
 
 # These take minutes each: they begin first, so that no process is left with one of them when the others have ended.
@@ -57,6 +59,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONGEST.index(item.path.name) if item.path.name in _LONGEST else len(_LONGEST))
 
 
+def pytest_collection_finish() -> None:
+    """Keep what the imports made out of the garbage collector's rounds, each of which would look at all of it again."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the store, the unpacked bundles and the tuning records of the tests out of the user's own cache."""
@@ -77,10 +84,10 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[BuildResult, Store]:
     """The digits demonstration, built once for all tests: fp32 and int8 on every engine here. No test may change it."""
-    from edgepack.demo.job import demo
+    from digits_build import build_digits
 
     def make(folder: Path) -> None:
-        demo("digits", str(folder / "out"), Store(folder / "store"))
+        build_digits(folder / "out", Store(folder / "store"))
 
     folder = made_once(tmp_path_factory.getbasetemp(), "digits", make)
     result = documents.from_json(BuildResult, (folder / "out" / "build.json").read_bytes(), "build.json")

@@ -35,6 +35,7 @@ def test_loadgen_drives_the_same_runner(bundle):
     assert found["percentiles"][0]["ci95_ns"] is None
 
 
+@pytest.mark.long
 def test_several_are_each_compared_with_the_first(bundle, tmp_path):
     other = small_bundle(tmp_path, name="other")
     words = ["--duration", "1s", "--threads", "1", "--json"]

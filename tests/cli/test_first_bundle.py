@@ -77,6 +77,7 @@ def test_two_commands_and_no_edit_lead_to_verified_int8_bundles(desk: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_init_and_build_lead_there_too(desk: Path) -> None:
     assert run(desk, "init", "--yes", "--model", "net.onnx", "--data", "pictures").returncode == 0
     ran = run(desk, "build", "--no-benchmark", "--precision", "int8", "--out", "out")

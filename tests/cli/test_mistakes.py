@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, save
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
 
 # Words on the command line, and what must be said. The folder is that of the fixture ``folder``.

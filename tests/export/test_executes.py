@@ -17,6 +17,8 @@ from edgepack.export.executes import beyond_weights, lambda_layers, pickle_names
 from edgepack.export.worker import refuse_code
 from edgepack.specs.source import SourceOptions
 
+pytestmark = pytest.mark.slow
+
 
 class Trap:
     """Runs ``Path.touch`` of a file when it is unpickled."""

@@ -21,6 +21,8 @@ from edgepack.errors import ModelError
 from edgepack.export import FRAMEWORKS, find_framework, find_inputs
 from edgepack.export.kinds import KINDS, kind_of, lie
 
+pytestmark = pytest.mark.slow
+
 
 def zipped(path: Path, *names: str) -> Path:
     with zipfile.ZipFile(path, "w") as archive:

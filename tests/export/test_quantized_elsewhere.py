@@ -15,6 +15,8 @@ from edgepack.export import find_framework
 from edgepack.export.worker import refuse_code
 from edgepack.specs.source import SourceOptions
 
+pytestmark = pytest.mark.slow
+
 WEIGHT = {"conv.weight": torch.zeros(2, 2)}
 FILES: dict[str, dict[str, Any]] = {
     "NVIDIA's ModelOpt": {"modelopt_state": {}, "model_state_dict": WEIGHT},

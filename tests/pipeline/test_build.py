@@ -14,11 +14,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from digits_build import build_digits
 from full_disk import full_disk
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.bundle.archive import open_bundle
-from edgepack.demo.job import demo
 from edgepack.errors import ConfigError
 from edgepack.execution.events import Silent
 from edgepack.execution.store import Store
@@ -81,7 +81,7 @@ def test_bundles_prove_themselves(digits: tuple[BuildResult, Store]) -> None:
 def again(digits: tuple[BuildResult, Store]) -> BuildResult:
     """What the same build returns once more."""
     result, store = digits
-    return demo("digits", result.out, Store(store.folder))
+    return build_digits(result.out, Store(store.folder))
 
 
 def test_a_second_build_does_no_work_and_gives_the_same(digits: tuple[BuildResult, Store], again: BuildResult) -> None:
@@ -107,6 +107,7 @@ def test_build_json_holds_what_was_returned(again: BuildResult) -> None:
 _EXACT = "def exact(outputs, labels):\n    return float((abs(outputs - labels) < 1e-5).mean())\n"
 
 
+@pytest.mark.long
 def test_a_gate_that_cannot_be_kept_is_said_and_leaves_no_bundle(tmp_path: Path, small_conv: Path) -> None:
     generator = np.random.default_rng(0)
     x = generator.standard_normal((60, 3, 8, 8)).astype(np.float32)

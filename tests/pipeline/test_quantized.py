@@ -38,7 +38,7 @@ def build(tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["QDQ", "QOperator"])
+@pytest.mark.parametrize("form", ["QDQ", pytest.param("QOperator", marks=pytest.mark.long)])
 def test_as_it_is_it_answers_as_it_did_on_each_engine(form: str, build: Build, tmp_path: Path) -> None:
     targets = "host-onnxruntime,host-openvino,amd-zen3,jetson-agx-orin-32gb-jp6"
     code, result, err = build(by_onnxruntime(tmp_path / "q", form, "s8s8"), "-p", "as-is", "-t", targets)

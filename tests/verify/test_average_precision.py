@@ -119,6 +119,7 @@ def test_points_are_compared_by_their_similarity() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_intervals_of_a_thousand_pictures_take_less_than_a_minute() -> None:
     truths, answers = scene(1000, 0, classes=80, noise=90)
     begin = time.process_time()

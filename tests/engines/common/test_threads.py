@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from edgepack.specs.types import Array
 
+pytestmark = pytest.mark.slow
+
 Load = Any
 OPTIONS = {
     "plain": RunOptions(threads=1),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from edgepack.specs.model import OnnxModel
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'edgepack[openvino]'")
 
 CPU = Target("test", "test", "openvino", "x86_64")

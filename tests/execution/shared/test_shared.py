@@ -32,7 +32,7 @@ pytestmark = [
 SERVERS = {"s3": s3_server, "gs": gs_server}
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=["s3", pytest.param("gs", marks=pytest.mark.long)])
 def server(request: pytest.FixtureRequest) -> Iterator[tuple[ModuleType, int]]:
     """A server of each protocol, and its port."""
     if request.param == "gs":

@@ -22,6 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from worker_files import far_pairs, refused
 
+pytestmark = pytest.mark.slow
+
 DATA, CLASSES = load_iris(return_X_y=True)
 KINDS = [
     ("line", LogisticRegression(max_iter=500)), ("tree", DecisionTreeClassifier(max_depth=3)), ("bayes", GaussianNB()),

@@ -62,6 +62,7 @@ def built(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_every_answer_is_that_of_the_outer_way(built) -> None:
     root, rows, others = built
     for row, other in zip(rows, others, strict=True):
@@ -81,6 +82,7 @@ def test_every_answer_is_that_of_the_outer_way(built) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_bundle_says_what_is_embedded_and_works(built) -> None:
     root, rows, _ = built
     pixels = np.asarray(Image.open(root / "data" / "3.png").convert("RGB"))
