@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edgepack.base.versions import release
+from edgepack.engines.common.oldest import oldest_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,16 +25,8 @@ NEWEST_KNOWN = _KNOWN[-1][0]
 
 
 def oldest_versions(compiled: CompiledModel) -> Mapping[str, str] | None:
-    """Return the oldest ONNX Runtime that reads the compiled file, that of the build where none is known to.
-
-    None for other files than its graphs; empty where the build's version is not known.
-    """
-    if not compiled.entry.endswith(".onnx"):
-        return None
-    built = compiled.versions.get(compiled.backend)
-    if built is None:
-        return {}
-    return {compiled.backend: oldest(compiled.folder / compiled.entry) or release(built)}
+    """Return the oldest ONNX Runtime that reads the compiled file, see ``oldest_for``."""
+    return oldest_for(compiled, ".onnx", oldest)
 
 
 def oldest(path: Path) -> str | None:

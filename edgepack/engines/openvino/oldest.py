@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from edgepack.base.versions import release
+from edgepack.engines.common.oldest import oldest_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,16 +20,8 @@ _IR = 11
 
 
 def oldest_versions(compiled: CompiledModel) -> Mapping[str, str] | None:
-    """Return the oldest OpenVINO that reads the compiled file, that of the build where none is known to.
-
-    None for other files than its graphs; empty where the build's version is not known.
-    """
-    if not compiled.entry.endswith(".xml"):
-        return None
-    built = compiled.versions.get(compiled.backend)
-    if built is None:
-        return {}
-    return {compiled.backend: _oldest(compiled.folder / compiled.entry) or release(built)}
+    """Return the oldest OpenVINO that reads the compiled file, see ``oldest_for``."""
+    return oldest_for(compiled, ".xml", _oldest)
 
 
 def _oldest(path: Path) -> str | None:
