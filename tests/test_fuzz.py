@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fuzz_targets import TARGETS, Finding, Target, damage_inside, try_bytes
+from fuzz_damage import damage_inside
+from fuzz_targets import TARGETS, Finding, Target, try_bytes
 from hostile_bundles import forged, judge_forged, judge_mutated, mutated
 from small_bundles import small_bundle
 

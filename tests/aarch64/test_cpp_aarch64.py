@@ -87,7 +87,7 @@ def test_a_batch_is_run(program: Path, bundle: tuple[Path, Path], tmp_path: Path
 
 
 def test_hostile_bundles_are_refused_with_the_same_words(program: Path, tmp_path: Path) -> None:
-    from fuzz_targets import members_of
+    from fuzz_damage import members_of
     from hostile_archives import CASES
 
     members = members_of(small_bundle(tmp_path / "good").read_bytes())

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 import pytest
-from fuzz_targets import assemble, members_of
+from fuzz_damage import assemble, members_of
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.bundle.job import MODEL, is_job, open_job, read_job, write_job

@@ -197,7 +197,7 @@ def test_it_is_built_for_aarch64(tmp_path: Path) -> None:
 @pytest.mark.timeout(3000)
 def test_hostile_bundles_under_sanitizers(tmp_path: Path, bundle: Path) -> None:
     """The same source by g++ with AddressSanitizer and UndefinedBehaviorSanitizer: no finding on any hostile bundle."""
-    from fuzz_targets import members_of
+    from fuzz_damage import members_of
     from hostile_bundles import forged, mutated
 
     if not shutil.which("g++"):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cpp_library import Library, Refused
-from fuzz_targets import assemble, damage_json, members_of
+from fuzz_damage import assemble, damage_json, members_of
 from hostile_archives import CASES, MANIFEST, Case
 from hostile_bundles import forged, mutated
 from small_bundles import small_bundle

@@ -56,7 +56,8 @@ def _fuzz(name: str, seconds: float, folder: Path, seed: int, scratch: Path) -> 
     import atheris
 
     with atheris.instrument_imports(include=["edgepack"], enable_loader_override=False):
-        from fuzz_targets import TARGETS, damage_inside, try_bytes
+        from fuzz_damage import damage_inside
+        from fuzz_targets import TARGETS, try_bytes
 
         target = TARGETS[name]
         for data in _seeds(target, scratch):
@@ -80,7 +81,8 @@ def _fuzz(name: str, seconds: float, folder: Path, seed: int, scratch: Path) -> 
 
 
 def _at_random(name: str, seconds: float, folder: Path, seed: int) -> None:
-    from fuzz_targets import TARGETS, damage_inside, try_bytes
+    from fuzz_damage import damage_inside
+    from fuzz_targets import TARGETS, try_bytes
     from mutations import damage_bytes
 
     target, tried, taken = TARGETS[name], 0, 0

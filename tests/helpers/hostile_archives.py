@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from fuzz_targets import assemble
+from fuzz_damage import assemble
 
 from edgepack.errors import BundleError, EdgepackError, IntegrityError
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fuzz_targets import assemble, damage_json, members_of, zipped
+from fuzz_damage import assemble, damage_json, members_of, zipped
 from mutations import damage_structure
 
 from edgepack.bundle.archive import open_bundle

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fuzz_targets import assemble, damage_json, members_of
+from fuzz_damage import assemble, damage_json, members_of
 from hostile_bundles import forged, mutated
 
 from edgepack.bundle.archive import open_bundle

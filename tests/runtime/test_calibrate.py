@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from calibrate_inputs import random_images
-from fuzz_targets import assemble, members_of
+from fuzz_damage import assemble, members_of
 from tokenizers_made import tokenizer_bytes
 
 from edgepack import calibrate

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_targets import assemble, members_of
+from fuzz_damage import assemble, members_of
 from small_bundles import small_bundle
 from trust_cases import new_key, signed_bundle
 
