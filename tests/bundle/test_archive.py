@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hostile_archives import zip_of
 from small_bundles import small_bundle
 
 from edgepack.bundle.archive import copy_member, measure, open_bundle, read_member, write_archive
@@ -204,22 +205,6 @@ def test_a_file_that_may_not_be_read(bundle_path, tmp_path):
 )
 def test_other_files(tmp_path, data, words):
     refused(tmp_path, data, BundleError, words)
-
-
-def zip_of(
-    members: dict[str, bytes], method: int = zipfile.ZIP_STORED, mode: int = 0o644, comment: bytes = b""
-) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as archive:
-        for name, data in members.items():
-            info = zipfile.ZipInfo(name)
-            info.external_attr = mode << 16
-            info.compress_type = method
-            archive.writestr(info, data)
-        archive.comment = comment
-    return buffer.getvalue()
 
 
 def test_an_archive_zipped_by_another_tool(bundle_path, tmp_path):

@@ -39,3 +39,19 @@ def edgepack(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return Ran(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture
+def refusal(
+    edgepack: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[tuple[str, ...]], str]:
+    """Run a command that is refused, in an empty folder that stays empty, and return what it says."""
+
+    def run(words: tuple[str, ...]) -> str:
+        monkeypatch.chdir(tmp_path)
+        ran = edgepack(*words)
+        assert (ran.code, ran.out) == (2, "")
+        assert list(tmp_path.iterdir()) == []
+        return ran.err
+
+    return run

@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections import namedtuple
 
 import click
 import pytest
 from click.testing import CliRunner
+from hidden import hide
 
 from edgepack.cli.builder import PACKAGES, BuildCommand, missing_package, require_builder
 from edgepack.errors import ToolchainError
-
-
-@pytest.fixture
-def hide(monkeypatch: pytest.MonkeyPatch) -> object:
-    find = importlib.util.find_spec
-
-    def hidden(*names: str) -> None:
-        monkeypatch.setattr(
-            importlib.util, "find_spec", lambda name, *more: None if name in names else find(name, *more)
-        )
-
-    return hidden
 
 
 def test_this_installation_builds() -> None:
     require_builder("edgepack build")
 
 
-def test_missing_packages_are_named_with_the_command(hide: object) -> None:
-    hide("onnx", "scipy")  # type: ignore[operator]
+def test_missing_packages_are_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "onnx", "scipy")
     with pytest.raises(
         ToolchainError, match=r"'edgepack build' needs packages that are not installed: onnx, scipy"
     ) as caught:
@@ -39,15 +27,15 @@ def test_missing_packages_are_named_with_the_command(hide: object) -> None:
     assert caught.value.hint == "pip install 'edgepack[build]'"
 
 
-def test_an_old_python_is_told_apart_from_missing_packages(hide: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    hide(*PACKAGES)  # type: ignore[operator]
+def test_an_old_python_is_told_apart_from_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, *PACKAGES)
     version = namedtuple("version", "major minor micro")(3, 10, 2)
     monkeypatch.setattr(sys, "version_info", version)
     with pytest.raises(ToolchainError, match=r"needs Python 3\.11 or newer; this is 3\.10"):
         require_builder("edgepack build")
 
 
-def test_a_command_that_builds_says_so_before_it_runs(hide: object) -> None:
+def test_a_command_that_builds_says_so_before_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
 
     @click.command("make-it", cls=BuildCommand)
@@ -55,7 +43,7 @@ def test_a_command_that_builds_says_so_before_it_runs(hide: object) -> None:
         ran.append(1)
 
     assert CliRunner().invoke(command).exit_code == 0
-    hide("onnx")  # type: ignore[operator]
+    hide(monkeypatch, "onnx")
     found = CliRunner().invoke(command)
     assert isinstance(found.exception, ToolchainError)
     assert "edgepack make-it" in found.exception.message

@@ -55,14 +55,8 @@ def test_a_recipe_of_ones_own_begins_as_another(edgepack: Run, tmp_path: Path) -
         (("recipes", "new", "mine.toml", "--from", "imagnet"), "did you mean 'imagenet'"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
-    edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], said: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    ran = edgepack(*words)
-    assert (ran.code, ran.out) == (2, "")
-    assert said in ran.err
-    assert list(tmp_path.iterdir()) == []
+def test_what_cannot_be_meant_is_refused(refusal: Callable[..., str], words: tuple[str, ...], said: str) -> None:
+    assert said in refusal(words)
 
 
 def test_a_plan_takes_what_a_build_takes_and_writes_nothing(

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from installed_engines import skip_without
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.cli.main import cli
 from edgepack.device.host import host_facts
-from edgepack.engines import get_backend
 from edgepack.engines.targets import load_target
 from edgepack.engines.tvm import engine as tvm
 from edgepack.engines.tvm.codegen.tile import Blocking
@@ -22,17 +22,13 @@ from edgepack.engines.tvm.codegen.workload import Workload, rule, tiles
 from edgepack.engines.tvm.interface import FUNCTIONS, read_functions
 from edgepack.engines.tvm.records import Record, Trial
 from edgepack.engines.tvm.tuning.workloads import kernels_of
-from edgepack.errors import ToolchainError
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        get_backend("tvm").versions()
-    except ToolchainError as error:
-        pytest.skip(f"{error.message}: {error.hint}")
+    skip_without("tvm")
     monkeypatch.setenv("EDGEPACK_TUNING", str(tmp_path / "tuning"))
 
 

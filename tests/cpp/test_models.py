@@ -16,13 +16,13 @@ import pytest
 from backend_models import make
 from cpp_library import NAMES, Library, Refused
 from hostile_bundles import forged
+from installed_engines import skip_without
 from onnx import TensorProto, helper
 from packed_models import packed_model, random_samples
 from small_bundles import small_bundle, small_bundle_of_two, small_compiled, small_facts, small_golden
 
 from edgepack.bundle.pack import pack
-from edgepack.engines import get_backend
-from edgepack.errors import DataError, EdgepackError, ToolchainError
+from edgepack.errors import DataError, EdgepackError
 from edgepack.runtime.load import load
 from edgepack.runtime.verify import verify
 from edgepack.verify.golden import read_golden, write_golden
@@ -49,10 +49,7 @@ def convolution() -> onnx.ModelProto:
 
 @pytest.fixture(scope="module", params=ENGINES)
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    try:
-        get_backend(request.param).versions()
-    except ToolchainError as error:
-        pytest.skip(error.message)
+    skip_without(request.param)
     folder = tmp_path_factory.mktemp(request.param)
     return request.param, packed_model(convolution(), request.param, folder, random_samples([FREE]))
 

@@ -9,27 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from number_types import NUMBERS
 
 from edgepack.base.shapes import show_shape
 from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, fits, to_input
 from edgepack.data.samples import find_samples, read_samples
 from edgepack.errors import DataError
 from edgepack.specs.model import TensorSpec
-
-NUMBERS = (
-    "bool",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
-)
 
 
 def spec(dtype: str = "float32", *shape: int | str) -> TensorSpec:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hidden import hide
 from in_process import Told
 
 from edgepack.demo import job
@@ -14,19 +14,6 @@ from edgepack.demo.job import demo
 from edgepack.errors import ToolchainError
 from edgepack.execution.store import Store
 from edgepack.specs.build import BuildResult
-
-
-@pytest.fixture
-def without(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Hide packages."""
-    find = importlib.util.find_spec
-
-    def hide(*names: str) -> None:
-        monkeypatch.setattr(
-            importlib.util, "find_spec", lambda name, *more: None if name in names else find(name, *more)
-        )
-
-    return hide
 
 
 @pytest.mark.slow
@@ -55,18 +42,18 @@ def test_the_labels_are_of_samples_that_no_range_saw(digits: tuple[BuildResult, 
 @pytest.mark.parametrize(
     ("missing", "named"), [(("torch",), "torch"), (("sklearn", "onnxscript"), "onnxscript, sklearn")]
 )
-def test_missing_packages_are_named_before_any_work(tmp_path: Path, without: Any, missing: Any, named: str) -> None:
-    without(*missing)
+def test_missing_packages_are_named_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: Any, named: str
+) -> None:
+    hide(monkeypatch, *missing)
     with pytest.raises(ToolchainError, match=f"the demonstration needs the Python packages {named}$") as caught:
         demo("digits", str(tmp_path / "out"), Store(tmp_path / "store"))
     assert caught.value.hint == "pip install 'edgepack[demo]'"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_engine_that_is_not_here_is_left_out_and_said(
-    tmp_path: Path, without: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    without("openvino")
+def test_an_engine_that_is_not_here_is_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide(monkeypatch, "openvino")
     asked: list[Any] = []
     monkeypatch.setattr(job, "build", lambda settings, _store, _events: asked.append(settings))
     monkeypatch.setattr(job, "StageRunner", lambda *_: type("Runner", (), {"run": lambda *_, **__: tmp_path})())

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import backend_models
 import pytest
+from installed_engines import skip_without
 from profiles import GOOD
 
 from edgepack.engines import ENGINES, Backend, Runner, get_backend
-from edgepack.errors import ToolchainError
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import EngineFacts, Target
@@ -28,10 +28,7 @@ Load = Callable[..., Runner]
 @pytest.fixture(params=sorted(ENGINES.own))
 def engine(request: pytest.FixtureRequest) -> str:
     """The name of each engine in turn; skipped with the reason when it is not installed."""
-    try:
-        get_backend(request.param).versions()
-    except ToolchainError as error:
-        pytest.skip(f"{error.message}: {error.hint}")
+    skip_without(request.param)
     return str(request.param)
 
 

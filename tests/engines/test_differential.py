@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from edgepack.engines import get_backend
-from edgepack.errors import ToolchainError
+from installed_engines import skip_without
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 
@@ -123,10 +121,7 @@ def run(seeds: range) -> Outcome:
 
 def test_every_engine_agrees_or_refuses_or_is_listed(request: pytest.FixtureRequest) -> None:
     for name in ENGINES:
-        try:
-            get_backend(name).versions()
-        except ToolchainError as error:
-            pytest.skip(f"{error.message}: {error.hint}")
+        skip_without(name)
     count = int(request.config.getoption("--models"))
     began = time.monotonic()
     found = run(range(count))

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from installed_engines import skip_without
 
-from edgepack.engines import ENGINES, get_backend
+from edgepack.engines import ENGINES
 from edgepack.engines.native_options import NATIVE, SPACES, Native, native_settings, native_variables
-from edgepack.errors import ToolchainError
 from edgepack.specs.run import RunOptions
 
 FIELDS = {field.name for field in dataclasses.fields(RunOptions)}
@@ -18,10 +18,7 @@ FIELDS = {field.name for field in dataclasses.fields(RunOptions)}
 
 @pytest.fixture(params=["onnxruntime", "openvino"])
 def engine(request: pytest.FixtureRequest) -> str:
-    try:
-        get_backend(request.param).versions()
-    except ToolchainError as error:
-        pytest.skip(f"{error.message}: {error.hint}")
+    skip_without(request.param)
     return str(request.param)
 
 

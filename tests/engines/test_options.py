@@ -10,11 +10,12 @@ import backend_models
 import numpy as np
 import pytest
 from backend_models import FLOAT, MODELS, make
+from installed_engines import skip_without
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from edgepack.engines import Sharing, get_backend
-from edgepack.errors import DataError, EdgepackError, ToolchainError
+from edgepack.engines import Sharing
+from edgepack.errors import DataError, EdgepackError
 from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
@@ -44,10 +45,7 @@ REUSED = RunOptions(threads=1, reuse_outputs=True)
 @pytest.fixture(params=["onnxruntime", "openvino"])
 def engine(request: pytest.FixtureRequest) -> str:
     """The engines whose options are searched; of another one, ``tune`` changes what is common to all."""
-    try:
-        get_backend(request.param).versions()
-    except ToolchainError as error:
-        pytest.skip(f"{error.message}: {error.hint}")
+    skip_without(request.param)
     return str(request.param)
 
 

@@ -122,3 +122,24 @@ def _session(model: str | bytes, *, optimized: bool) -> Any:
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def normal(*shape: int, seed: int = 1) -> Array:
+    """Return standard normal float32 numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def uneven(tmp_path: Path) -> OnnxModel:
+    """Two convolutions, between which the channels differ a thousandfold."""
+    sizes = np.geomspace(0.03, 30, 8).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["r"], name="relu"),
+        helper.make_node("Conv", ["r", "w2"], ["y"], name="second"),
+    ]
+    constants = {
+        "w1": normal(8, 3, 1, 1) * sizes[:, None, None, None],
+        "b1": normal(8, seed=3) * sizes,
+        "w2": normal(4, 8, 1, 1, seed=2) / sizes[None, :, None, None],
+    }
+    return save(nodes, constants, tmp_path / "m.onnx", inputs={"x": ["N", 3, 6, 6]})

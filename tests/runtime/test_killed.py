@@ -55,6 +55,11 @@ child.call = lambda *_, **__: prove.Proof(known.engine, known.chosen, known.pass
 prove.host_facts = lambda: known.host
 install.install(bundle, root) if verb == "install" else install.rollback(root)
 """
+SHARES = pytest.mark.parametrize(
+    "share",
+    [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(7200)])],
+    ids=["some", "every"],
+)
 _CALL = re.compile(r"^(\w+)\((.*)")
 
 
@@ -89,6 +94,19 @@ def calls(folder: Path, root: Path, *words: object, disk: Disk | None = None) ->
     return found
 
 
+def ready(folder: Path, verb: str) -> tuple[Path, Path, Path, str, str]:
+    """Return an installation, a copy of it, the second bundle, and the versions in use before and after the verb."""
+    root, saved = folder / "root", folder / "saved"
+    (folder / "driver.py").write_text(DRIVER)
+    install(small_bundle(folder / "1", 2, version="1"), root)
+    second = small_bundle(folder / "2", 3, version="2")
+    if verb == "rollback":
+        install(second, root)
+    shutil.copytree(root, saved, symlinks=True)
+    before, after = ("2", "1") if verb == "rollback" else ("1", "2")
+    return root, saved, second, before, after
+
+
 def is_whole(root: Path) -> RootStatus:
     found = status(root)
     assert found.problem is None
@@ -98,21 +116,9 @@ def is_whole(root: Path) -> RootStatus:
 
 
 @pytest.mark.parametrize("verb", ["install", "rollback"])
-@pytest.mark.parametrize(
-    "share",
-    [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(7200)])],
-    ids=["some", "every"],
-)
+@SHARES
 def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: str, share: int) -> None:
-    root, saved = tmp_path / "root", tmp_path / "saved"
-    (tmp_path / "driver.py").write_text(DRIVER)
-    install(small_bundle(tmp_path / "1", 2, version="1"), root)
-    second = small_bundle(tmp_path / "2", 3, version="2")
-    before, after = "1", "2"
-    if verb == "rollback":
-        install(second, root)
-        before, after = after, before
-    shutil.copytree(root, saved, symlinks=True)
+    root, saved, second, before, after = ready(tmp_path, verb)
     points = calls(tmp_path, root, verb, root, second)
     assert is_whole(root).current.version == after  # type: ignore[union-attr]
     versions, missed = [], 0
@@ -140,11 +146,7 @@ def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: 
     assert before in versions
 
 
-@pytest.mark.parametrize(
-    "share",
-    [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(7200)])],
-    ids=["some", "every"],
-)
+@SHARES
 def test_a_pull_killed_at_any_system_call_leaves_nothing_half(tmp_path: Path, share: int) -> None:
     """Under the final name is nothing or the whole bundle, and the next pull gives it."""
     good = small_bundle(tmp_path / "good", 2)
@@ -174,27 +176,12 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return unsynced_library(tmp_path_factory.mktemp("unsynced"))
 
 
-SHARES = pytest.mark.parametrize(
-    "share",
-    [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(7200)])],
-    ids=["some", "every"],
-)
-
-
 @pytest.mark.parametrize("verb", ["install", "rollback"])
 @SHARES
 def test_a_power_cut_at_any_system_call_leaves_a_whole_version(
     tmp_path: Path, library: Path, verb: str, share: int
 ) -> None:
-    root, saved = tmp_path / "root", tmp_path / "saved"
-    (tmp_path / "driver.py").write_text(DRIVER)
-    install(small_bundle(tmp_path / "1", 2, version="1"), root)
-    second = small_bundle(tmp_path / "2", 3, version="2")
-    before, after = "1", "2"
-    if verb == "rollback":
-        install(second, root)
-        before, after = after, before
-    shutil.copytree(root, saved, symlinks=True)
+    root, saved, second, before, after = ready(tmp_path, verb)
     points = calls(tmp_path, root, verb, root, second, disk=Disk(library, root, tmp_path / "disk"))
     versions, lost, missed = [], 0, 0
     for name, number in points[::share]:

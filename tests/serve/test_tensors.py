@@ -10,25 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from number_types import NUMBERS
 
 from edgepack.errors import BundleError, DataError
 from edgepack.serve import tensors
 from edgepack.specs.model import TensorSpec
 
-NUMBERS = (
-    "bool",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-    "float16",
-    "float32",
-    "float64",
-)
 ANY = st.sampled_from(NUMBERS).flatmap(
     lambda dtype: arrays.arrays(
         dtype,

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from quantize_models import initializers, random_feeds, run_onnxruntime, save, sqnr_db
+from quantize_models import initializers, normal, random_feeds, run_onnxruntime, save, sqnr_db, uneven
 from saturation import worst_pair
 
 from edgepack.calibrate import calibrate
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 RULES = QuantizationRules(engine="onnxruntime")
 
 
-def normal(*shape: int, seed: int = 1) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
 # --- together ---------------------------------------------------------------------------------------------------------
 
 
@@ -41,21 +37,6 @@ def correct(model: OnnxModel, x: Array, out: Path, rules: QuantizationRules = RU
     samples = find_samples(str(out / "data.npz"), model.inputs, None)
     ranges = calibrate(model, samples, "minmax", 99.99, out / "ranges")
     return quantize_corrected(model, ranges, rules, samples, "medium", out / "corrected"), ranges
-
-
-def uneven(tmp_path: Path) -> OnnxModel:
-    sizes = np.geomspace(0.03, 30, 8).astype(np.float32)
-    nodes = [
-        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], name="first"),
-        helper.make_node("Relu", ["a"], ["r"], name="relu"),
-        helper.make_node("Conv", ["r", "w2"], ["y"], name="second"),
-    ]
-    constants = {
-        "w1": normal(8, 3, 1, 1) * sizes[:, None, None, None],
-        "b1": normal(8, seed=3) * sizes,
-        "w2": normal(4, 8, 1, 1, seed=2) / sizes[None, :, None, None],
-    }
-    return save(nodes, constants, tmp_path / "m.onnx", inputs={"x": ["N", 3, 6, 6]})
 
 
 @pytest.mark.parametrize("saturates", [False, True])

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from onnx import helper
-from quantize_models import minmax_ranges, save
+from quantize_models import minmax_ranges, normal, uneven
 
 from edgepack.calibrate import calibrate
 from edgepack.data.samples import find_samples, read_samples
@@ -16,35 +15,13 @@ from edgepack.quantize.correct import gain_bias
 from edgepack.quantize.correct.gain_bias import FloatOutputs, correct_outputs
 from edgepack.quantize.graph.replay import Walk
 from edgepack.quantize.plan import make_plan, nearest_integers
-from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edgepack.specs.types import Array
-
 
 RULES = QuantizationRules(engine="onnxruntime")
-
-
-def normal(*shape: int, seed: int = 1) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def uneven(tmp_path: Path) -> OnnxModel:
-    sizes = np.geomspace(0.03, 30, 8).astype(np.float32)
-    nodes = [
-        helper.make_node("Conv", ["x", "w1", "b1"], ["a"], name="first"),
-        helper.make_node("Relu", ["a"], ["r"], name="relu"),
-        helper.make_node("Conv", ["r", "w2"], ["y"], name="second"),
-    ]
-    constants = {
-        "w1": normal(8, 3, 1, 1) * sizes[:, None, None, None],
-        "b1": normal(8, seed=3) * sizes,
-        "w2": normal(4, 8, 1, 1, seed=2) / sizes[None, :, None, None],
-    }
-    return save(nodes, constants, tmp_path / "m.onnx", inputs={"x": ["N", 3, 6, 6]})
 
 
 def test_gains_and_biases_bring_every_output_channel_to_its_mean_and_size(tmp_path: Path) -> None:

@@ -5,17 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from edgepack.engines import get_backend
-from edgepack.errors import ToolchainError
+from installed_engines import skip_without
 
 
 @pytest.fixture
 def needs_tvm() -> None:
-    try:
-        get_backend("tvm").versions()
-    except ToolchainError as error:
-        pytest.skip(f"{error.message}: {error.hint}")
+    skip_without("tvm")
 
 
 @pytest.fixture(autouse=True)
