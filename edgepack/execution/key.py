@@ -21,7 +21,7 @@ from edgepack.execution import modules
 from edgepack.execution.store import Store
 from edgepack.execution.store_folder import VALUE
 from edgepack.specs.target import Host
-from edgepack.specs.types import USER_SOURCE
+from edgepack.specs.types import BESIDE_DIGEST, USER_SOURCE
 
 _NOT_INPUTS = ("out", "progress")
 
@@ -46,9 +46,9 @@ def key_of(function: Callable[..., Any], arguments: tuple[Any, ...], store: Stor
 def identify(value: Any, store: Store, hint: Any = None) -> Any:
     """Return JSON types that differ whenever ``value`` does: of files the contents count, never where they are.
 
-    A value with a ``sha256`` counts by it. What a user named (``UserSource`` in ``hint``) counts by its place and the
-    file's contents; a folder by names, sizes and times, as it may be large; a function by its own file, since a stage
-    that runs users' code tracks the rest.
+    A value with a ``sha256`` counts by it, and by the fields that are marked ``BESIDE_DIGEST``. What a user named
+    (``UserSource`` in ``hint``) counts by its place and the file's contents; a folder by names, sizes and times, as it
+    may be large; a function by its own file, since a stage that runs users' code tracks the rest.
     """
     if value is None or isinstance(value, bool | int | str):
         return _of_user(value, store) if isinstance(value, str) and _is_user_source(hint) else value
@@ -58,11 +58,12 @@ def identify(value: Any, store: Store, hint: Any = None) -> Any:
         return _contents(value, store)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         kind = type(value)
-        if isinstance(digest := getattr(value, "sha256", None), str):
-            return [kind.__name__, digest]
-        hints = _hints(kind)
-        fields = {f.name: identify(getattr(value, f.name), store, hints[f.name]) for f in dataclasses.fields(kind)}
-        return [kind.__name__, fields]
+        hints, known = _hints(kind), dataclasses.fields(kind)
+        digest = getattr(value, "sha256", None)
+        if isinstance(digest, str):
+            known = tuple(field for field in known if field.metadata == BESIDE_DIGEST)
+        fields = {field.name: identify(getattr(value, field.name), store, hints[field.name]) for field in known}
+        return [kind.__name__, fields] if not isinstance(digest, str) else [kind.__name__, digest, fields]
     if isinstance(value, Mapping):
         return {str(key): identify(value[key], store) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgepack.specs.types import Precision, Severity
+from edgepack.specs.types import BESIDE_DIGEST, Precision, Severity
 
 UNNAMED = "?"  # a free dimension without a name: two of them need not be the same size
 
@@ -36,7 +36,7 @@ class OnnxModel:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     external: tuple[str, ...] = ()
-    mixes_batch: bool = False
+    mixes_batch: bool = field(default=False, metadata=BESIDE_DIGEST)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ else:
 # is there, see execution/key.py.
 USER_SOURCE = "a user's file, folder or function"
 UserSource: TypeAlias = Annotated[str, USER_SOURCE]
+# Metadata of a field that the ``sha256`` of its value does not cover, and that counts for a stage's key beside it.
+BESIDE_DIGEST: Mapping[str, bool] = {"counts beside the digest": True}
 Precision: TypeAlias = Literal["fp32", "fp16", "bf16", "int8"]
 # What a build is asked for: "as-is" is a model that came quantized with its own integers, which makes int8 bundles.
 Wanted: TypeAlias = Literal["fp32", "fp16", "bf16", "int8", "as-is"]

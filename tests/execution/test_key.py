@@ -107,6 +107,56 @@ def test_every_argument_of_every_stage_counts(reference: str, tmp_path: Path, mo
         assert key(function, other, tmp_path, monkeypatch) != plain, f"{reference}: {name} is forgotten"
 
 
+# What the sha256 of a value covers, by which alone it counts, and why. Every other field counts beside it.
+COVERED = {
+    "OnnxModel": {
+        "path": "its contents count",
+        "size_bytes": "of the file",
+        "opset": "read from the file",
+        "inputs": "read from the file",
+        "outputs": "read from the file",
+        "external": "their contents are in the digest",
+    },
+    "SampleSet": {
+        "source": "the samples' contents are in the digest",
+        **dict.fromkeys(("kind", "indices", "labelled", "classes", "preprocessing", "task"), "in the digest"),
+        "skipped": "words for people, of the stage that chooses samples",
+        "notes": "words for people, of the stage that chooses samples",
+    },
+    "Interpreter": {"python": "what it has is in the digest"},
+}
+
+
+def kinds_within(hint: Any) -> Iterator[type[Any]]:
+    """Yield every dataclass that a type is made of."""
+    for inner in typing.get_args(hint):
+        yield from kinds_within(inner)
+    if dataclasses.is_dataclass(hint):
+        assert isinstance(hint, type)
+        yield hint
+        for inner in typing.get_type_hints(hint, include_extras=True).values():
+            yield from kinds_within(inner)
+
+
+def test_a_digest_stands_for_a_value_only_with_all_that_it_does_not_cover(store: Store, tmp_path: Path) -> None:
+    found = {
+        kind for reference in ALL for hint in inputs(function_of(reference)).values() for kind in kinds_within(hint)
+    }
+    digested = {kind.__name__: kind for kind in found if "sha256" in {field.name for field in dataclasses.fields(kind)}}
+    assert set(digested) == set(COVERED)
+    for name, kind in digested.items():
+        value = sample(kind, tmp_path, "a")
+        others = {field.name for field in dataclasses.fields(kind)} - {"sha256", *COVERED[name]}
+        for field in others:
+            changed = dataclasses.replace(value, **{field: sample(typing.get_type_hints(kind)[field], tmp_path, "bc")})
+            assert identify(changed, store) != identify(value, store), f"{name}.{field} is forgotten"
+
+
+def test_what_was_seen_of_a_models_batches_counts_beside_its_file(store: Store, tmp_path: Path) -> None:
+    model = OnnxModel(tmp_path / "a.onnx", "digest", 1, 17, (), ())
+    assert identify(model, store) != identify(dataclasses.replace(model, mixes_batch=True), store)
+
+
 @pytest.mark.parametrize("reference", ALL)
 def test_a_child_can_decode_what_every_stage_takes_and_returns(reference: str) -> None:
     """Types that are there for type checkers alone end in a NameError when the stage runs."""
