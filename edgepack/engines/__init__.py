@@ -69,6 +69,8 @@ class Engine:
     ``judges``: it compiles about as fast as it loads, so that corrections of int8 models are judged on it.
     ``fixed_shapes``: it compiles for shapes that are known, all but the batch: --shape says them.
     ``kernels``: reference to a module that tunes its kernels for 'edgepack tune --target': a ``KernelTuner``.
+    ``carried``: reference to ``(Target) -> Mapping[str, str]``, the sha256 by name of the user's own files that are put
+    beside what it compiles: where they change, a model is compiled again.
     ``pixels`` and ``suppression``: since which of its versions it reads uint8 inputs, and has NonMaxSuppression; "0" is
     any, empty none. ``integer_inputs``: how an int8 layer gets such an input as its integers: "dequantized" of a
     DequantizeLinear of the input; "rounded", of a QuantizeLinear that has something to round; "" not known.
@@ -114,6 +116,7 @@ class Engine:
     fixed_shapes: bool = False
     kernels: str = ""
     proxy: str = ""
+    carried: str = ""
     pixels: str = ""
     suppression: str = ""
     integer_inputs: IntegerInputs = ""

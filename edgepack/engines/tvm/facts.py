@@ -20,6 +20,7 @@ ENGINE = Engine(
     pixels="0",
     fixed_shapes=True,
     kernels="edgepack.engines.tvm.tuning.tune",
+    carried="edgepack.engines.tvm.libraries:own_libraries",
     probe="edgepack.engines.tvm.probe:probe",
     precisions="edgepack.engines.targets:half_on_arm",
     reads_caches=True,

@@ -15,7 +15,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from edgepack.base.files import scratch_folder
+from edgepack.base.files import scratch_folder, sha256_file
 from edgepack.device.host import host_facts
 from edgepack.engines.common.linking import cache_folder
 from edgepack.engines.tvm.elf import machine_of
@@ -24,6 +24,8 @@ from edgepack.errors import CompileError, ToolchainError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from edgepack.specs.target import Target
 
 FOLDER_VARIABLE = "EDGEPACK_TVM_LIBRARIES"
 # The bundle carries them under these names, so the licence asks that its text goes along.
@@ -47,10 +49,8 @@ def runtime_files(arch: str, versions: Mapping[str, str]) -> dict[str, Path]:
     do where there are none.
     """
     here = _installed()
-    if given := os.environ.get(FOLDER_VARIABLE):
-        folder = Path(given) / arch
-        if folder.is_dir():
-            return _checked({**here, **{name: folder / name for name in (FFI, RUNTIME)}}, arch)
+    if (own := _own_folder(arch)) is not None:
+        return _checked({**here, **{name: own / name for name in (FFI, RUNTIME)}}, arch)
     if arch == host_facts().arch:
         return _checked(here, arch)
     if arch not in _PLATFORMS:
@@ -59,6 +59,23 @@ def runtime_files(arch: str, versions: Mapping[str, str]) -> dict[str, Path]:
     if not folder.is_dir():
         _fetch(arch, versions, folder)
     return _checked({**here, **{name: folder / name for name in (FFI, RUNTIME)}}, arch)
+
+
+def own_libraries(target: Target) -> dict[str, str]:
+    """Return the sha256 of the user's own libraries for a target's processor, by name; none where there is no folder.
+
+    All others are told by their versions.
+    """
+    folder = _own_folder(target.arch)
+    files = [] if folder is None else [folder / name for name in (FFI, RUNTIME)]
+    return {path.name: sha256_file(path) for path in files if path.is_file()}
+
+
+def _own_folder(arch: str) -> Path | None:
+    """Return the folder with the user's libraries for a processor."""
+    given = os.environ.get(FOLDER_VARIABLE)
+    folder = Path(given, arch) if given else None
+    return folder if folder is not None and folder.is_dir() else None
 
 
 def _installed() -> dict[str, Path]:

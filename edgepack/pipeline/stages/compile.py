@@ -7,7 +7,7 @@ from typing import Any
 
 from edgepack.base.files import scratch_folder
 from edgepack.base.stage import stage
-from edgepack.engines import get_backend, kernel_tuner
+from edgepack.engines import ENGINES, get_backend, kernel_tuner, part_of
 from edgepack.engines.fallback import build_versions
 from edgepack.errors import CompileError
 from edgepack.execution.runner import StageRunner
@@ -18,9 +18,13 @@ from edgepack.specs.types import Precision
 
 
 def _toolchain(_model: OnnxModel, target: Target, _precision: Precision) -> dict[str, Any]:
-    """Return the versions of the engine that compiles here, and the digest of what was measured of its kernels."""
-    tuner = kernel_tuner(target.backend)
-    return {"versions": build_versions(target), "tuned": tuner.tuned_digest(target) if tuner is not None else None}
+    """Return the versions of the engine that compiles here, what was measured of its kernels, and what it adds."""
+    tuner, carried = kernel_tuner(target.backend), ENGINES.get(target.backend).carried
+    return {
+        "versions": build_versions(target),
+        "tuned": tuner.tuned_digest(target) if tuner is not None else None,
+        "carried": part_of(target.backend, carried)(target) if carried else None,
+    }
 
 
 @stage("compile", depends=_toolchain)

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from edgepack.base.stage import stage_of
 from edgepack.device.host import host_facts
+from edgepack.engines.targets import load_target
 from edgepack.engines.tvm import libraries
 from edgepack.engines.tvm.elf import machine_of
 from edgepack.engines.tvm.engine import versions
 from edgepack.engines.tvm.libraries import FOLDER_VARIABLE, runtime_files
 from edgepack.engines.tvm.runtime_abi import FFI, RUNTIME
 from edgepack.errors import ToolchainError
+from edgepack.pipeline.stages.compile import compile_for_target
 
 
 @pytest.fixture
@@ -65,6 +68,21 @@ def test_files_that_are_no_libraries_are_refused(data: bytes, own: Path) -> None
     (own / FFI).write_bytes(data)
     with pytest.raises(ToolchainError, match="is not a library"):
         runtime_files("riscv64", versions())
+
+
+def test_a_model_is_compiled_again_where_the_users_libraries_change(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its bundle carries them: the store must not give one with those before."""
+    depends = stage_of(compile_for_target).depends
+    assert depends is not None
+    target = load_target("riscv64-rva22v-tvm")
+    first = depends(None, target, "fp32")
+    assert set(first["carried"]) == {FFI, RUNTIME}
+    as_riscv(own / FFI)
+    second = depends(None, target, "fp32")
+    assert second != first
+    assert depends(None, load_target("host-tvm"), "fp32")["carried"] == {}, "those are for another processor"
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    assert depends(None, target, "fp32") not in (first, second)
 
 
 def test_a_missing_one_is_named(own: Path) -> None:
