@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import numbers
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, overload
 
+from edgepack.base import documents
 from edgepack.base.documents import suggestion
+from edgepack.base.run_options import out_of_bounds
 from edgepack.errors import ConfigError
 from edgepack.execution.events import Events
 from edgepack.runtime.load import LoadedModel
@@ -19,8 +22,16 @@ from edgepack.runtime.watch import WatchedModel
 from edgepack.specs.build import BuildResult
 from edgepack.specs.run import RunOptions
 
-_LISTS = ("targets", "precisions")
+_LISTS = ("targets", "precisions", "embed", "measure_on")
 _PATHS = ("data", "eval", "recipe", "out")
+_FUNCTION = "a function is named by its file: write 'file.py:function'"
+_HINTS = {
+    "data": f"save arrays with numpy.savez and give the path of the .npz; {_FUNCTION}",
+    "eval": f"save arrays with numpy.savez and give the path of the .npz; {_FUNCTION}",
+    "metric": _FUNCTION,
+    "shapes": "write shapes={'input': 'Nx3x224x224'}; a letter is a free size",
+    "max_drop": "write a fraction: 0.01 is one percentage point",
+}
 
 
 def build(
@@ -36,10 +47,10 @@ def build(
     """Build bundles of a model and return one row for each target and precision.
 
     ``model`` is a path (``.onnx``, ``.pt2``), a reference (``"file.py:make"``), a ``torch.nn.Module``, or
-    ``BuildSettings``. ``targets`` and ``precisions`` are one name or several; a target is an id or the path of a
-    profile. ``data`` is a folder of pictures, a ``.npz`` or a reference; int8 needs it. ``settings`` are the other
-    fields of ``BuildSettings``. ``store`` is the folder in which the outputs of stages are kept. Progress is shown on a
-    terminal and in a notebook, unless ``events`` takes it.
+    ``BuildSettings``. ``targets`` and ``precisions`` are one name or several, in a list or separated by commas; a
+    target is an id or the path of a profile. ``data`` is a folder of pictures, a ``.npz`` or a reference; int8 needs
+    it. ``settings`` are the other fields of ``BuildSettings``. ``store`` is the folder in which the outputs of stages
+    are kept. Progress is shown on a terminal and in a notebook, unless ``events`` takes it.
 
     A module is exported to ONNX in this process, to ``NAME.onnx`` in the folder of the bundles, and compared with
     itself. A target that fails is a row with its reason. Raises ``EdgepackError``: ``ConfigError`` for arguments that
@@ -50,14 +61,16 @@ def build(
     from edgepack.pipeline.settings import BuildSettings
 
     given = {"targets": targets, "precisions": precisions, "data": data, **settings}
-    changes = {key: _argument(key, value) for key, value in given.items() if value is not None}
+    changes = _known({key: value for key, value in given.items() if value is not None}, BuildSettings)
+    if events is not None and not callable(getattr(events, "begin", None)):
+        raise ConfigError(f"events must have the methods of Events, not {_kind(events)}", hint="leave events out")
+    opened = open_store(_text("store", store) if store is not None else None)
     if isinstance(model, BuildSettings):
-        asked = dataclasses.replace(model, **_known(changes, BuildSettings))
+        asked = _checked({**vars(model), **changes}, BuildSettings)
     elif _is_torch_module(model):
-        asked = _export(model, BuildSettings("", **_known(changes, BuildSettings)))
+        asked = _export(model, _checked({"model": "", **changes}, BuildSettings))
     else:
-        asked = BuildSettings(_text("model", model), **_known(changes, BuildSettings))
-    opened = open_store(os.fspath(store) if store is not None else None)
+        asked = _checked({"model": model, **changes}, BuildSettings)
     with _shown(events) as display:
         return run(asked, opened, display)
 
@@ -97,6 +110,7 @@ def load(
     the model follows its file: when an installation switches to another version, so do the calls that come after, and
     none is lost. Raises ``EdgepackError`` when the bundle is damaged, or this machine cannot or may not run it.
     """
+    _check_run(options, batch)
     if watch:
         return WatchedModel(Path(_text("bundle", bundle)), options, batch=batch, allow_native=allow_native)
     return load_bundle(Path(_text("bundle", bundle)), options, batch=batch, allow_native=allow_native)
@@ -110,28 +124,91 @@ def _known(changes: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
     return changes
 
 
+def _checked(given: Mapping[str, Any], kind: type[Any]) -> Any:
+    """Return ``kind`` of settings as a program has them. Raises ``ConfigError`` for a value of another kind."""
+    found = {}
+    for key, value in given.items():
+        plain = _argument(key, value)
+        hint = _HINTS.get(key)
+        try:
+            documents.decode(kind, {"model": "", key: plain}, "build()")
+        except ConfigError as error:
+            raise ConfigError(error.message, hint=hint or error.hint) from None
+        found[key] = plain
+    return documents.decode(kind, found, "build()")
+
+
 def _argument(key: str, value: Any) -> Any:
-    """Return a setting as ``BuildSettings`` holds it. Raises ``ConfigError`` for a value of another kind."""
+    """Return a setting as ``edgepack.toml`` would have it. Raises ``ConfigError`` for a value of another kind."""
     if key in _LISTS:
-        if isinstance(value, str | os.PathLike):
-            return (os.fspath(value),)
-        if not isinstance(value, Sequence) or not all(isinstance(item, str | os.PathLike) for item in value):
-            raise ConfigError(
-                f"{key} must be a name or a list of names, not {_kind(value)}", hint=f'write {key}="..." or [...]'
-            )
-        return tuple(os.fspath(item) for item in value)
-    return _text(key, value) if key in _PATHS else value
+        return _names(key, value)
+    if key == "model" or (key in _PATHS and value is not None):
+        return _text(key, value)
+    if key == "shapes":
+        return _shapes(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, numbers.Integral):  # numpy's too
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _names(key: str, value: Any) -> list[str]:
+    """Return one name or several; as on the command line, commas separate names."""
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    if isinstance(value, os.PathLike):
+        return [os.fspath(value)]
+    if not isinstance(value, Sequence) or not all(isinstance(item, str | os.PathLike) for item in value):
+        raise ConfigError(
+            f"{key} must be a name or a list of names, not {_kind(value)}", hint=f'write {key}="..." or [...]'
+        )
+    return [os.fspath(item) for item in value]
+
+
+def _shapes(value: Any) -> Any:
+    """Return shapes by the names of inputs as text; one shape alone is that of the only input."""
+    if isinstance(value, str | Sequence):
+        value = {"": value}
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: "x".join(map(str, shape)) if isinstance(shape, Sequence) and not isinstance(shape, str) else shape
+        for name, shape in value.items()
+    }
+
+
+def _check_run(options: Any, batch: Any) -> None:
+    """Raise ``ConfigError`` for run options that no engine can be given, and for a batch without samples."""
+    if not isinstance(batch, numbers.Integral) or int(batch) < 1:
+        raise ConfigError(f"batch must be a whole number from 1, not {batch!r}", hint="write batch=1")
+    if options is None:
+        return
+    if not isinstance(options, RunOptions):
+        raise ConfigError(f"options must be RunOptions, not {_kind(options)}", hint="write RunOptions(threads=2)")
+    documents.decode(RunOptions, dict(vars(options)), "RunOptions")
+    for problem in out_of_bounds(options):
+        raise ConfigError(f"RunOptions: {problem}", hint="leave the option out")
 
 
 def _text(key: str, value: Any) -> str:
     if not isinstance(value, str | os.PathLike):
         what = " or a torch.nn.Module" if key == "model" else ""
-        raise ConfigError(f"{key} must be a path{what}, not {_kind(value)}", hint=f'write {key}="..."')
+        hint = _HINTS.get(key) or f'write {key}="..."'
+        raise ConfigError(f"{key} must be a path{what}, not {_kind(value)}", hint=hint)
     return os.fspath(cast("os.PathLike[str]", value))
 
 
 def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}"
+    """Return what a value is, with its article: "an int", "a list", "the class Net", "None"."""
+    if value is None or isinstance(value, type):
+        return "None" if value is None else f"the class {value.__name__}"
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiouAEIO" or name == "ndarray" else f"a {name}"
 
 
 def _is_torch_module(model: Any) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.shapes import show_shape
 from edgepack.base.versions import is_older
 from edgepack.bundle.archive import Bundle, open_checked, read_member
 from edgepack.bundle.manifest import TASK_FOLDER
@@ -42,7 +43,7 @@ ID_DIGITS = 16  # of the manifest's digest, in the name of an installed version'
 PLANS = "plans"  # the folder beside an installed bundle in which the device's own engines are kept
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedModel:
     """A bundle in its engine; a context manager.
 
@@ -63,6 +64,11 @@ class LoadedModel:
     _files: Unpacked
     options: RunOptions
     chosen: str = ""
+
+    def __repr__(self) -> str:
+        about, parts = self.manifest, (self.inputs, self.outputs)
+        taken, given = (", ".join(f"{s.name} {s.dtype} {show_shape(s.shape)}" for s in specs) for specs in parts)
+        return f"<LoadedModel {about.name} {about.version} {about.precision} on {self.backend}; {taken} -> {given}>"
 
     @property
     def manifest(self) -> Manifest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -192,7 +193,7 @@ class Steady:
     slowed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """One measurement, one JSON document.
 
@@ -251,3 +252,26 @@ class Result:
     first_answer_ns: int | None = None
     steady: Steady | None = None
     attestation: Attestation | None = None
+
+    def cells(self) -> dict[str, str]:
+        """Return what is shown first, as people read it: what was measured, where, and the figures that there are."""
+        known = {f"p{one.p:g} ms": one.value_ns / 1e6 for one in self.percentiles if one.value_ns is not None}
+        return {
+            "bundle": f"{self.bundle_name} {self.precision} for {self.target}",
+            "scenario": self.scenario.name,
+            "queries": str(self.queries),
+            **{name: f"{value:.4g}" for name, value in known.items()},
+            "samples per second": f"{self.samples_per_second:.4g}",
+            "engine": " ".join((self.engine, *self.versions.values())),
+            "measured on": self.host.cpu,
+            **({} if self.valid else {"invalid": "; ".join(self.invalid_reasons)}),
+        }
+
+    def __repr__(self) -> str:
+        bundle, *others = self.cells().items()
+        return f"<Result {bundle[1]}; {', '.join(' '.join(pair) for pair in others)}>"
+
+    def _repr_html_(self) -> str:
+        """Return the figures as a table, which notebooks show."""
+        rows = (f"<tr><th>{html.escape(a)}</th><td>{html.escape(b)}</td></tr>" for a, b in self.cells().items())
+        return f"<table>{''.join(rows)}</table>"
