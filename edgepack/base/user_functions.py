@@ -57,7 +57,7 @@ def look_for(reference: str) -> None:
     try:
         found = set(_names(ast.parse(Path(place).read_bytes()).body))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ConfigError(f"{place} is not Python that can be read: {error}", hint="correct it") from None
+        raise ConfigError(f"{place} is not valid Python: {error}", hint="correct it") from None
     if name not in found and not found & {"*", "__getattr__"}:
         public = sorted(n for n in found if not n.startswith("_"))
         raise ConfigError(f"{place} has no {name!r}", hint=suggestion(name, public) if public else f"define {name}()")

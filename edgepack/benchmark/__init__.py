@@ -51,6 +51,8 @@ def check_scenario(scenario: Scenario) -> None:
             hint="add --scenario Offline",
         )
     if scenario.steady_ns and scenario.name == "Server":
-        raise ConfigError("--until-steady does not go with Server", hint="measure SingleStream, MultiStream or Offline")
+        raise ConfigError(
+            "--until-steady cannot be used with Server", hint="measure SingleStream, MultiStream or Offline"
+        )
     if scenario.name == "Server" and not (scenario.latency_bound_ns and scenario.latency_bound_ns > 0):
         raise ConfigError("Server needs a bound for its p99 latency", hint="add --latency-bound 20ms")

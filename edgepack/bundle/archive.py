@@ -195,7 +195,7 @@ def open_archive(
 def _no_archive(path: Path, error: LayoutError) -> BundleError:
     if path.suffix == ".onnx":
         return BundleError(
-            f"{path} is named as an ONNX model is, and is not a bundle",
+            f"{path} is named like an ONNX model and is not a bundle",
             hint="look at it with 'edgepack inspect', make a bundle with 'edgepack build'",
         )
     return BundleError(f"{path} {error}", hint=_layout_hint(str(error)))

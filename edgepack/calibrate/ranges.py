@@ -33,7 +33,7 @@ def _check(found: TensorRange, where: str) -> None:
     if not found.minimum <= found.maximum:
         raise ConfigError(f"{where}: the minimum {found.minimum} is above the maximum {found.maximum}", hint=_HINT)
     if not found.low <= 0.0 <= found.high:
-        raise ConfigError(f"{where}: the range from {found.low} to {found.high} does not hold 0", hint=_HINT)
+        raise ConfigError(f"{where}: the range from {found.low} to {found.high} does not include 0", hint=_HINT)
     if found.magnitude < 0.0:
         raise ConfigError(f"{where}: the magnitude {found.magnitude} is negative", hint=_HINT)
     if max(abs(v) for v in (found.minimum, found.maximum, found.low, found.high, found.magnitude)) > 3.5e38:

@@ -219,9 +219,9 @@ def benchmark(
         steady_ns=until_steady or 0,
     )  # fmt: skip
     if loadgen and until_steady:
-        raise click.UsageError("--until-steady does not go with --loadgen")
+        raise click.UsageError("--until-steady cannot be used with --loadgen")
     if key is not None and on is not None:
-        raise click.UsageError("--sign does not go with --on: the other machine signs with its own device.key.pem")
+        raise click.UsageError("--sign cannot be used with --on: the other machine signs with its own device.key.pem")
     with Bar(make_console(), "benchmark") as bar:
         chosen = None if tuned and threads is None else _run_options(threads)
         if on is None:
@@ -328,7 +328,7 @@ def report(
     from edgepack.report.formats.summary import summarise
 
     if as_json and (github or STDOUT in outs):
-        raise click.UsageError("--json, --github and --out - each want stdout: give one of them")
+        raise click.UsageError("--json, --github and --out - each write to stdout: give one of them")
     # What goes to stdout must stay whole: what failed is said beside it.
     console = make_console(as_json or STDOUT in outs)
     found = write_reports(sources, outs, baseline, conditions, report_format, trusted)

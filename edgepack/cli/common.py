@@ -90,7 +90,7 @@ def _say_less(context: click.Context, _option: click.Parameter, value: bool) -> 
 
 def _choose(context: click.Context, level: int) -> None:
     if terminal.verbosity_of(context) == -level:
-        raise click.UsageError("--verbose and --quiet exclude each other", context)
+        raise click.UsageError("--verbose and --quiet cannot be used together", context)
     terminal.set_verbosity(context, level)
 
 

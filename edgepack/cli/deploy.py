@@ -102,7 +102,7 @@ def _refuse_single_options(path: Path) -> None:
     context = click.get_current_context()
     for name in ("root", "python", "bootstrap", "again", "health", "window"):
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name} is for one machine; what holds for a fleet stands in {path}")
+            raise click.UsageError(f"--{name} is for one machine; a fleet's settings are in {path}")
 
 
 def _allowed() -> bool:

@@ -113,11 +113,11 @@ def import_file(
 
     target = None if target is None else expand_targets([target])[0]
     if here and cpu is not None:
-        raise ConfigError("--here and --cpu exclude each other", hint="give one of them")
+        raise ConfigError("--here and --cpu cannot be used together", hint="give one of them")
     host = host_facts() if here else unknown_host(cpu or "")
     if bundle is not None:
         if name or target or precision:
-            raise ConfigError("--bundle excludes --name, --target and --precision", hint="leave them out")
+            raise ConfigError("--bundle cannot be used with --name, --target or --precision", hint="leave them out")
         of = _of_bundle(bundle, host, batch, here=here)
     elif target is None or precision is None:
         raise ConfigError(

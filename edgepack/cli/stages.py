@@ -107,7 +107,7 @@ def calibrate(
     made: Any
     if merge:
         if job:
-            raise click.UsageError("--merge and --job exclude each other: a job is made of a model")
+            raise click.UsageError("--merge and --job cannot be used together: a job is made of a model")
         _refuse(asked, "--merge", ("data", "recipe", "samples", "seed", "strict"), "its samples are counted already")
         refuse_folder(out)
         made = _merged(model, asked, statistics=statistics)

@@ -32,7 +32,7 @@ def store(context: click.Context, clear: bool, store: str | None, as_json: bool)
     context.obj = store
     if context.invoked_subcommand is not None:
         if clear:
-            raise click.UsageError(f"--clear does not go with '{context.invoked_subcommand}'")
+            raise click.UsageError(f"--clear cannot be used with '{context.invoked_subcommand}'")
         return
     opened = _open(store)
     size = opened.size_bytes()

@@ -39,7 +39,7 @@ def check_dtype(dtype: np.dtype[Any], spec: TensorSpec, where: str) -> None:
     wanted = _input_dtype(spec)
     if dtype.hasobject or dtype.kind not in "biuf":
         raise DataError(
-            f"{where}: {spec.name!r} is of dtype {dtype}, which is not numbers",
+            f"{where}: {spec.name!r} has dtype {dtype}, which is not numeric",
             hint=f"save it as {wanted} (lists of different lengths become objects in numpy)",
         )
     widens = dtype.kind == wanted.kind and dtype.itemsize < wanted.itemsize

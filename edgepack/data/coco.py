@@ -77,7 +77,7 @@ def _read(path: Path, order: tuple[str, ...], within: Path | None, _changed: int
     except DataError:
         raise
     except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"{path} is not JSON that can be read: {error}", hint="write it again") from error
+        raise DataError(f"{path} is not valid JSON: {error}", hint="write it again") from error
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
         raise DataError(f"{path}: an entry {what}", hint="see cocodataset.org/#format-data") from error
@@ -189,7 +189,7 @@ def _places(path: Path) -> list[Path]:
 
 def _find(name: str, places: Sequence[Path]) -> Path | None:
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(f"the file name {name!r} leads out of the folder", hint="name files below it")
+        raise DataError(f"the file name {name!r} leads outside the folder", hint="name files below it")
     return next((place / name for place in places if (place / name).is_file()), None)
 
 
@@ -200,7 +200,7 @@ def _recognises(data: str, _task: object) -> bool:
 def _annotated(asked: Asked, classes: tuple[str, ...]) -> Annotated:
     path = annotation_file(asked.source)
     if path is None:
-        raise DataError(f"{asked.source} has no labels of COCO's kind any more", hint="do not change data during a run")
+        raise DataError(f"{asked.source} no longer has labels in COCO's format", hint="do not change data during a run")
     return read_coco(path, classes, asked.within)
 
 

@@ -224,7 +224,7 @@ def _label_values(words: list[str], classes: tuple[str, ...]) -> tuple[dict[str,
     for word in unique:
         if word not in places:
             raise DataError(
-                f"{word!r} is none of the {len(classes)} classes of the recipe or of {CLASSES_FILE}",
+                f"{word!r} is not one of the {len(classes)} classes of the recipe or of {CLASSES_FILE}",
                 hint=suggestion(word, classes[:200]),
             )
     return places, classes

@@ -119,7 +119,7 @@ def _whole(path: Path, archive: zipfile.ZipFile, member: Member) -> Array:
 
 def _too_large(path: Path, member: Member, size: int) -> DataError:
     return DataError(
-        f"{path}: {member.name!r} is compressed and takes {size} bytes at once; at most {MOST_EXPANDED_BYTES} do",
+        f"{path}: {member.name!r} is compressed and takes {size} bytes at once, more than {MOST_EXPANDED_BYTES}",
         hint="save it in C order (np.ascontiguousarray) with np.savez, which does not compress",
     )
 

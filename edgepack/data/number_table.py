@@ -131,7 +131,7 @@ def _shaped(values: Sequence[float], spec: TensorSpec, columns: Sequence[str], w
         raise DataError(
             f"{where(columns[int(outside[0])])} holds {array[outside[0]]:g}, which {dtype.name} of the model's input "
             f"{spec.name!r} does not hold",
-            hint="mend the number, or remove the row",
+            hint="correct the number, or remove the row",
         )
     sizes = [size for size in spec.shape[1:] if isinstance(size, int)]
     if len(sizes) == len(spec.shape) - 1 and math.prod(sizes) != len(values):
@@ -191,7 +191,7 @@ def _is_whole(word: str) -> bool:
 def _path(asked: Asked) -> Path:
     path = rows_file(asked.source)
     if path is None:
-        raise DataError(f"{asked.source} is not there any more", hint="do not change the data during a run")
+        raise DataError(f"{asked.source} is no longer there", hint="do not change the data during a run")
     return path
 
 

@@ -198,9 +198,9 @@ def _check_letterbox(made: Preprocessing, where: str) -> None:
     if not 0 <= made.pad <= MOST_PAD:
         raise ConfigError(f"{where}: pad = {made.pad}", hint="a pixel's value is 0 to 255")
     if made.stride is not None and (not made.letterbox or not 1 <= made.stride <= MOST_PIXELS_A_SIDE):
-        raise ConfigError(f"{where}: stride = {made.stride}", hint="it goes with letterbox; write 32, for example")
+        raise ConfigError(f"{where}: stride = {made.stride}", hint="it needs letterbox; write 32, for example")
     if made.fixed_height and not (made.letterbox and made.scale_up):
-        raise ConfigError(f"{where}: fixed_height goes with letterbox and scale_up", hint="remove fixed_height")
+        raise ConfigError(f"{where}: fixed_height needs letterbox and scale_up", hint="remove fixed_height")
 
 
 def _check_crop(made: Preprocessing, where: str) -> None:

@@ -105,7 +105,7 @@ def _refuse_bad(contents: Contents, data: str, skip_bad: int) -> None:
         return
     more = f" (and {len(bad) - 1} more of the kind)" if bad[1:] else ""
     choice = f"or leave such samples out with --skip-bad {len(bad)}"
-    raise DataError(f"{bad[0].reason}{more}", hint=f"{bad[0].hint or f'mend {data}'}, {choice}")
+    raise DataError(f"{bad[0].reason}{more}", hint=f"{bad[0].hint or f'correct {data}'}, {choice}")
 
 
 def reads_elsewhere(data: str) -> bool:
@@ -302,7 +302,7 @@ def _file_hint(path: Path) -> str | None:
     if path.suffix.lower() == ".py":
         return f"name the function in it: {path}:function"
     if path.suffix.lower() == ".zip":
-        return "it is not a zip file by what is in it: copy or pack it again"
+        return "it is not a zip file, judging by its contents: copy or pack it again"
     if path.suffix.lower() in SUFFIXES:
         return f"give the folder of the picture: {path.parent}"
     return None

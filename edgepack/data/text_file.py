@@ -119,7 +119,7 @@ def frame_of_text(text: str, tokenizer: Tokenizer, made: Text) -> Frame:
 def _path(asked: Asked) -> Path:
     path = rows_file(asked.source)
     if path is None:
-        raise DataError(f"{asked.source} is not there any more", hint="do not change the data during a run")
+        raise DataError(f"{asked.source} is no longer there", hint="do not change the data during a run")
     return path
 
 
@@ -138,7 +138,7 @@ def tokenizer_beside(task: Task, data: Path) -> Path | None:
 
 def _task(asked: Asked) -> Task:
     if asked.task is None:
-        raise ConfigError(f"{asked.source} holds texts, and no task says what for", hint="add --task")
+        raise ConfigError(f"{asked.source} contains texts, and no task says what they are for", hint="add --task")
     return asked.task
 
 

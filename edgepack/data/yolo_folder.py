@@ -99,7 +99,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
             raise DataError(f"{path} holds more than a data.yaml does", hint="write names out, without references")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         words = " ".join(str(error).split())[:200]
-        raise DataError(f"{path} is not YAML that can be read: {words}", hint="correct it") from error
+        raise DataError(f"{path} is not valid YAML: {words}", hint="correct it") from error
     if not isinstance(found, dict):
         raise DataError(f"{path} is not a table", hint="it has keys such as train, val and names")
     return found

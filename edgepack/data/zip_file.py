@@ -70,17 +70,19 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
     """Refuse what would write elsewhere, or more than anybody expects. Raises ``DataError``."""
     total = sum(info.file_size for info in members)
     if len(members) > MOST_FILES or total > MOST_BYTES:
-        raise DataError(f"{path} holds {len(members)} files of {total} bytes, more than are unpacked")
+        raise DataError(f"{path} holds {len(members)} files of {total} bytes, more than edgepack unpacks")
     if total > _SMALL_BYTES and total > MOST_RATIO * path.stat().st_size:
         raise DataError(f"{path} grows to {total // max(path.stat().st_size, 1)} times its size when it is unpacked")
     for info in members:
         name = PurePosixPath(info.filename)
         out = name.is_absolute() or ".." in name.parts or "\\" in info.filename or "\0" in info.filename
         if out or not name.parts or ":" in name.parts[0]:
-            raise DataError(f"{path}: the name {info.filename[:80]!r} leads out of the folder")
+            raise DataError(f"{path}: the name {info.filename[:80]!r} leads outside the folder")
         mode = info.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-            raise DataError(f"{path}: {info.filename[:80]!r} is a link or no file", hint="pack the file itself")
+            raise DataError(
+                f"{path}: {info.filename[:80]!r} is a link or not a regular file", hint="pack the file itself"
+            )
         if info.flag_bits & 1:
             raise DataError(f"{path} is encrypted", hint="unpack it yourself")
 

@@ -108,7 +108,9 @@ class Store:
             self._make(stage, version, key, final, kind, function, fresh)
             result = self._read(final, kind)
             if result is None:
-                raise StorageError(f"{final} vanished while it was used", hint="do not clear the store during a build")
+                raise StorageError(
+                    f"{final} disappeared while it was in use", hint="do not clear the store during a build"
+                )
             if self.behind is not None and shared and _is_portable(result, final):
                 self.behind.keep(key, json.loads((final / VALUE).read_bytes()), final)
             return result

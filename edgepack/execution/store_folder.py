@@ -132,6 +132,6 @@ def refuse_foreign(folder: Path) -> None:
         )
     if status.st_mode & 0o022:
         raise StorageError(
-            f"other users may write {folder}, so what is stored there is not used",
+            f"other users can write to {folder}, so what is stored there is not used",
             hint=f"chmod -R go-w {folder}, or set EDGEPACK_STORE, or --store, to a folder that is yours alone",
         )

@@ -212,14 +212,16 @@ def _framework(source: str) -> Framework:
     if "://" in source:
         raise ModelError(f"{source} is an address, not a file", hint="fetch the file first, and give its path")
     if (found := lie(source)) is not None:
-        raise ModelError(f"{source} is {found[0]} by what is in it", hint=f"rename it to {Path(source).stem}{found[1]}")
+        raise ModelError(
+            f"{source} is {found[0]}, judging by its contents", hint=f"rename it to {Path(source).stem}{found[1]}"
+        )
     framework, path = find_framework(source), Path(source)
     if path.exists() and not (path.is_file() or path.is_dir()):  # reading a pipe would wait, reading a device not end
         raise ModelError(f"{source} is neither a file nor a folder", hint="save the model to a file")
     if framework is not None and (framework.worker is None or path.exists() or is_named(source)):
         if framework.worker is not None and (what := unknown(source)) is not None:
             raise ModelError(
-                f"{source} is not {what} by what is in it", hint="it may be cut short: copy or save it again"
+                f"{source} is not {what}, judging by its contents", hint="it may be cut short: copy or save it again"
             )
         return framework
     suffix = path.suffix.lower()

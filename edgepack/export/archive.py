@@ -74,9 +74,9 @@ def _check(path: Path, member: tarfile.TarInfo, number: int, total: int, packed:
     """Refuse what would write elsewhere, or more than anybody expects, before it is written."""
     name = PurePosixPath(member.name)
     if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
-        raise DataError(f"{path}: the name {member.name[:80]!r} leads out of the folder")
+        raise DataError(f"{path}: the name {member.name[:80]!r} leads outside the folder")
     if not (member.isreg() or member.isdir()):
-        raise DataError(f"{path}: {member.name[:80]!r} is a link or no file", hint="pack the file itself")
+        raise DataError(f"{path}: {member.name[:80]!r} is a link or not a regular file", hint="pack the file itself")
     if number >= _MOST_FILES or total > _MOST_BYTES:
         raise DataError(f"{path} holds more files or bytes than are unpacked")
     if total > _SMALL_BYTES and total > _MOST_RATIO * packed:

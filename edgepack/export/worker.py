@@ -337,9 +337,7 @@ def _facts(folder: Path) -> SourceFacts:
 
 
 def _wrong(what: str) -> ModelError:
-    return ModelError(
-        f"the worker's answer is not to be used: {what}", hint="update the package that reads this source"
-    )
+    return ModelError(f"the worker's answer cannot be used: {what}", hint="update the package that reads this source")
 
 
 def _tidy(folder: Path, out: Path) -> OnnxModel:

@@ -27,7 +27,7 @@ def check(inspected: Inspected) -> Found:
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or (answers is not None and high >= answers):
         classes = f"{answers} classes" if answers is not None else "classes"
-        text = f"the label {low if low < 0 else high} is none of the model's {classes}"
+        text = f"the label {low if low < 0 else high} is not one of the model's {classes}"
         hint = "check that the labels count from 0, in the order of the model's outputs"
         found.append(Finding("labels", "warning", text, hint))
     counts = np.bincount(labels[labels >= 0].astype(np.int64))

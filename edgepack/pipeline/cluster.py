@@ -101,7 +101,7 @@ class Cluster:
                     return dict(self._good)
                 if self._refused or time.monotonic() > deadline:
                     raise ToolchainError(
-                        "no worker may be given a stage: " + ("; ".join(sorted(self._refused)) or "none is there"),
+                        "no worker can be given a stage: " + ("; ".join(sorted(self._refused)) or "none is there"),
                         hint="start workers with the same edgepack and packages, "
                         "which see this folder and the one of --store",
                     )

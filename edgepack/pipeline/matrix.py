@@ -119,7 +119,7 @@ def _several(paths: Sequence[str], changes: dict[str, Any], out: str | None) -> 
         if not path.endswith(".toml"):
             if data := [other for other in paths[1:] if Path(other).is_dir() or other.endswith((".npz", ".zip"))]:
                 raise ConfigError(
-                    f"{data[0]} stands where a second model would", hint=f"samples have an option: --data {data[0]}"
+                    f"{data[0]} is taken for a second model", hint=f"samples have an option: --data {data[0]}"
                 )
             raise ConfigError(
                 f"{path} is not an edgepack.toml; several models are built by files of settings",
@@ -222,8 +222,8 @@ class _Rows:
         ]
         if not found:
             raise ConfigError(
-                f"{self._where}: no row is meant by the {kind} of {_in_words(which)}",
-                hint="take it out, or correct its models, targets and precisions",
+                f"{self._where}: no row matches the {kind} of {_in_words(which)}",
+                hint="remove it, or correct its models, targets and precisions",
             )
         return found
 
@@ -243,7 +243,7 @@ class _Rows:
         """Return the plan of a model, with a plan for each row that differs."""
         rows = self._rows[str(settings.name)]
         if not rows:
-            raise ConfigError(f"{self._where}: no row is left of {settings.name}", hint="take the model out")
+            raise ConfigError(f"{self._where}: no row is left of {settings.name}", hint="remove the model")
         targets = _first_of(target for target, _ in rows)
         precisions = _first_of(precision for _, precision in rows)
         try:

@@ -68,7 +68,7 @@ class Client:
             raise RemoteError(f"{self.host}: the manifest has more than {MANIFEST_LIMIT_BYTES} bytes")
         digest = digest_of(data)
         if version.startswith("sha256:") and digest != version:
-            raise IntegrityError(f"{self.host} gave another manifest than {version}", hint="try another mirror")
+            raise IntegrityError(f"{self.host} returned a different manifest from {version}", hint="try another mirror")
         return data, digest
 
     def put_manifest(self, version: str, data: bytes, kind: str = MANIFEST_TYPE) -> None:
@@ -116,7 +116,7 @@ class Client:
                 others = False
                 continue
             raise IntegrityError(
-                f"{self.host} gave another file than {digest}", hint="try another mirror, or push again"
+                f"{self.host} returned a different file from {digest}", hint="try another mirror, or push again"
             )
         raise RemoteError(
             f"{self.host}: {digest} was cut off {self._tries} times", hint="pull again: what came is kept"
@@ -134,7 +134,9 @@ class Client:
                     told(came)
         if came > size:
             place.unlink()
-            raise IntegrityError(f"{self.host} gave more than the {size} bytes of {digest}", hint="try another mirror")
+            raise IntegrityError(
+                f"{self.host} returned more than the {size} bytes of {digest}", hint="try another mirror"
+            )
         if came < size:
             raise ConnectionError(f"{came} of {size} bytes came")
 

@@ -78,4 +78,4 @@ def _of_helper(helper: Any, key: str) -> tuple[str, str] | None:
         said = json.loads(done.stdout)
         return str(said["Username"]), str(said["Secret"])
     except (ValueError, KeyError, TypeError):
-        raise ConfigError(f"docker-credential-{helper} answers with something else", hint="log in again") from None
+        raise ConfigError(f"docker-credential-{helper} gave no readable credentials", hint="log in again") from None

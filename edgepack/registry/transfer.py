@@ -141,7 +141,7 @@ def pull(
         layout.tag(to.tag, digest, len(text), ARTIFACT)
         return Moved(str(source), digest, str(to), "", moved, sum(layer.size for layer in layers))
     if out is None:
-        raise ConfigError("where to is not said", hint="give --out or --to")
+        raise ConfigError("no destination is given", hint="give --out or --to")
     sha256, size = _assemble(layout, layers, text, out)
     return Moved(str(source), digest, str(out), sha256, moved, size)
 

@@ -153,7 +153,7 @@ def _send(board: Board, path: Path, digest: str, size: int, progress: Progress) 
         raise failure
     received = _read(Received, answer.out, board)
     if received.sha256 != digest:
-        raise RemoteError(f"{board.host} says that it received another file", hint="send it again")
+        raise RemoteError(f"{board.host} says that it received a different file", hint="send it again")
     return received, count
 
 
@@ -163,7 +163,7 @@ def _offset(line: bytes, size: int, board: Board) -> int:
     except (ValueError, KeyError, TypeError):
         offset = None
     if not isinstance(offset, int) or not 0 <= offset <= size:
-        raise RemoteError(f"{board.host} answers with something else than edgepack does: {line[:80]!r}")
+        raise RemoteError(f"{board.host} does not answer as edgepack does: {line[:80]!r}")
     return offset
 
 
@@ -172,7 +172,7 @@ def _read(kind: type[T], text: bytes, board: Board) -> T:
         found: T = documents.from_json(kind, text, board.host)
     except ConfigError as error:
         raise RemoteError(
-            f"{board.host} answers with something else than this edgepack reads: {error.message[:300]}",
+            f"{board.host} gives an answer that this edgepack cannot read: {error.message[:300]}",
             hint="use the same version there: edgepack deploy --bootstrap",
         ) from None
     return found

@@ -76,7 +76,7 @@ def deploy(
     words += ["--health", health.command, "--window", f"{health.window_s:g}s"] if health is not None else []
     record = call(board, tuple(words), InstallRecord, _INSTALL_S)
     if record.sha256 != checked.sha256:
-        raise RemoteError(f"{board.host} says that it installed another file", hint="see 'edgepack status --on'")
+        raise RemoteError(f"{board.host} says that it installed a different file", hint="see 'edgepack status --on'")
     return Deployed(board.host, record, False, sent.sent_bytes, sent.cuts, _clock_note(facts, clock()))
 
 
@@ -149,7 +149,7 @@ def remote_run(bundle: Path, source: str, board: Board, options: tuple[str, ...]
         with np.load(io.BytesIO(arrays), allow_pickle=False) as file:
             return read_answer(said, {name: file[name] for name in said["outputs"]})
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise RemoteError(f"{board.host} answers with something else than edgepack does: {error}") from None
+        raise RemoteError(f"{board.host} does not answer as edgepack does: {error}") from None
 
 
 def _sent(bundle: Path, board: Board, progress: Progress) -> Sent:

@@ -236,7 +236,7 @@ def _measured(bundle: Path, board: Board, fleet: Fleet) -> Result:
 def _judged(row: BoardRow, result: Result, fleet: Fleet, board: Board, *, already: bool) -> BoardRow:
     """Return the row with the latency; a board that misses its bound goes back to the version before."""
     if result.bundle_sha256 != row.sha256:
-        raise RemoteError("it measured another bundle than it has in use", hint="see 'edgepack status --on'")
+        raise RemoteError("it measured a different bundle from the one in use", hint="see 'edgepack status --on'")
     p90 = next((p.value_ns for p in result.percentiles if p.p == 90.0), None)
     row = dataclasses.replace(row, p90_ns=p90)
     if fleet.p90 is None:

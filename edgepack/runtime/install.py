@@ -151,7 +151,7 @@ def _put_in_use(root: Path, record: InstallRecord, health: Health | None) -> Non
     _go_back(root, trial, why)
     returned = "the version before is in use again" if trial.before else "there is none before it"
     raise VerificationError(
-        f"{record.name} {record.version} is not well: {why}; {returned}", hint=f"see {root / AUDIT}"
+        f"{record.name} {record.version} is not healthy: {why}; {returned}", hint=f"see {root / AUDIT}"
     )
 
 
@@ -282,7 +282,7 @@ def _moved_away(place: Path) -> Path | None:
         return None
     if not is_copied_version(place):
         raise StorageError(
-            f"{place} is a folder and no link, and holds other files than a version has", hint=f"move {place} away"
+            f"{place} is a folder, not a link, and holds files that no version has", hint=f"move {place} away"
         )
     moved = place.with_name(f".{CURRENT}.{os.getpid()}.old")
     place.rename(moved)

@@ -82,7 +82,7 @@ def receive(sha256: str, size: int, stdin: IO[bytes], stdout: IO[str], folder: P
             )
         if _digest(part) != sha256:
             part.unlink()
-            raise IntegrityError("what was received is another file than was announced", hint="send it again")
+            raise IntegrityError("what was received is not the file that was announced", hint="send it again")
         part.replace(whole)
         sync_folder(place)
     return Received(str(whole), sha256, came)

@@ -139,7 +139,7 @@ def write_drawing(out: Path, source: Path, bundle: Path, found: Answer) -> None:
     if isinstance(found.answer, Told):
         raise DataError("the answer of another machine is not drawn", hint="leave --draw or --on out")
     if draw is None or found.answer is None or _is_arrays(source):
-        raise DataError("there is nothing to draw: the answer is none about a picture", hint="leave --draw out")
+        raise DataError("there is nothing to draw: the answer is not about a picture", hint="leave --draw out")
     from PIL import Image
 
     pixels = draw(open_pixels(source), found.answer)

@@ -284,7 +284,7 @@ class Batcher:
         """Return outputs that have a row for each sample. Raises ``EdgepackError`` where they have others."""
         outputs = self._outputs(feeds, model)
         if any(len(value) != _rows(feeds) for value in outputs.values()):
-            raise EdgepackError(f"{self._name}: the outputs of {_rows(feeds)} samples have another number of rows")
+            raise EdgepackError(f"{self._name}: the outputs of {_rows(feeds)} samples have a different number of rows")
         return outputs
 
     def _learn(self, took_s: float, rows: int) -> None:

@@ -56,7 +56,7 @@ def unpack(bundle: Path, out: Path, layout: Layout, batch: int = 8, image: str |
     if (image is None) == (layout == "kserve"):
         raise ConfigError("--image names the image for KServe", hint="give it with --layout kserve, and only there")
     if out.exists():
-        raise StorageError(f"{out} is there already", hint="give a new folder")
+        raise StorageError(f"{out} already exists", hint="give a new folder")
     with open_checked(bundle) as (file, checked):
         admit(checked, new=not is_installed(checked))
         manifest = checked.manifest

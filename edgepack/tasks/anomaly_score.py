@@ -28,7 +28,7 @@ def _answer(task: Task, outputs: Mapping[str, Array], _frame: Frame, _measuring:
     settings = read_settings(Settings, task.settings)
     if settings.output and settings.output not in outputs:
         raise DataError(
-            f"the model has no output {settings.output!r}; it has {', '.join(outputs)}", hint="mend output in [task]"
+            f"the model has no output {settings.output!r}; it has {', '.join(outputs)}", hint="correct output in [task]"
         )
     score = np.asarray(outputs[settings.output] if settings.output else next(iter(outputs.values())), np.float64)
     if score.size != 1:

@@ -41,7 +41,7 @@ def embed(task: Task, outputs: Mapping[str, Array], frame: Frame) -> Vector:
     settings = read_settings(Settings, task.settings)
     if settings.output and settings.output not in outputs:
         raise DataError(
-            f"the model has no output {settings.output!r}; it has {', '.join(outputs)}", hint="mend output in [task]"
+            f"the model has no output {settings.output!r}; it has {', '.join(outputs)}", hint="correct output in [task]"
         )
     values = np.asarray(outputs[settings.output] if settings.output else next(iter(outputs.values())), np.float64)
     if values.ndim == 3 and len(values) == 1:

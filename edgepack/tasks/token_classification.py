@@ -111,7 +111,7 @@ def _check(task: Task) -> None:
     settings = read_settings(Settings, task.settings)
     if task.classes and settings.outside not in task.classes:
         raise ConfigError(
-            f"outside = {settings.outside!r} is none of the classes", hint="name the tag of words that are not part"
+            f"outside = {settings.outside!r} is not one of the classes", hint="name the tag of words that are not part"
         )
     check_text(task)
 

@@ -52,7 +52,7 @@ def find_names(made: Speech, inputs: tuple[TensorSpec, ...]) -> Names:
     by_name = {spec.name: spec for spec in inputs}
     for asked in (made.samples, made.state):
         if asked and asked not in by_name:
-            raise DataError(f"the model has no input {asked!r}; it has {', '.join(by_name)}", hint="mend task.input")
+            raise DataError(f"the model has no input {asked!r}; it has {', '.join(by_name)}", hint="correct task.input")
     samples = by_name.get(made.samples) or _only(inputs, lambda s: len(s.shape) == 2 and s.dtype.startswith("float"))
     state = by_name.get(made.state) or _only(inputs, lambda s: len(s.shape) == _STATE_RANK)
     rate = by_name.get(made.sample_rate) or _only(inputs, lambda s: s.dtype.startswith("int") and len(s.shape) <= 1)

@@ -116,9 +116,9 @@ def pre_authentication(kind: str, payload: bytes) -> bytes:
 def to_bytes(envelope: Envelope) -> bytes:
     """Return the one form that the member has. Raises ``ConfigError`` when it would be too large to be read."""
     if len(envelope.signatures) > MOST_SIGNATURES:
-        raise ConfigError(f"a bundle has at most {MOST_SIGNATURES} signatures", hint="sign it anew with --replace")
+        raise ConfigError(f"a bundle has at most {MOST_SIGNATURES} signatures", hint="sign it again with --replace")
     if len(set(envelope.certificates)) != len(envelope.certificates) or len(envelope.certificates) > MOST:
-        raise ConfigError(f"a bundle has at most {MOST} certificates, each once", hint="sign it anew with --replace")
+        raise ConfigError(f"a bundle has at most {MOST} certificates, each once", hint="sign it again with --replace")
     found = SigstoreBundle(
         MEDIA_TYPE,
         _material(envelope),

@@ -188,7 +188,7 @@ def _admit(bundle: Bundle, found: Found, now: datetime, *, new: bool) -> Admissi
     if not policy.require_signature:
         return Admission(native=native, keep=policy.keep)
     if bundle.signature is None:
-        raise TrustError(f"{bundle.path} is not signed, and {found.path} asks for it", hint=_NOT_SIGNED)
+        raise TrustError(f"{bundle.path} is not signed, and {found.path} requires it", hint=_NOT_SIGNED)
     envelope = from_bytes(bundle.signature, str(bundle.path))
     keys, needed, root = _trusted(found)
     if policy.authorities is not None:
@@ -247,7 +247,7 @@ def _refuse_late(bundle: Bundle, says: Signed, policy: Policy, root: SignedRoot 
         refuse_expired(root, now, "the root of trust of this device")
     if says.expires is not None and now >= when(says.expires, f"{where}: expires"):
         raise TrustError(
-            f"the signature of {where} is out of date since {says.expires}", hint="get one that was signed later"
+            f"the signature of {where} has been out of date since {says.expires}", hint="get one that was signed later"
         )
     if policy.max_age_days is not None and (at is None or now > at + timedelta(days=policy.max_age_days)):
         said = says.signed_at or "a time that it does not say"
@@ -318,7 +318,7 @@ def _problems(policy: Policy) -> Iterator[str]:
     if policy.max_age_days is not None and policy.max_age_days < 1:
         yield "max_age_days: at least 1"
     if policy.root is not None and policy.authorities is not None:
-        yield "root and authorities exclude each other"
+        yield "root and authorities cannot be used together"
     if policy.signers and policy.authorities is None:
         yield "signers needs authorities"
     if not policy.require_signature:

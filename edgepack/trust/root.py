@@ -199,7 +199,7 @@ def refuse_expired(root: SignedRoot, now: datetime, what: str) -> None:
     """Raise ``TrustError`` when a root is out of date: whoever keeps newer ones away could bring revoked keys back."""
     if now >= root.expires:
         raise TrustError(
-            f"{what}, version {root.version}, is out of date since {root.signed.expires}",
+            f"{what}, version {root.version}, has been out of date since {root.signed.expires}",
             hint="get a newer one and take it with 'edgepack root take', or set this machine's clock",
         )
 
@@ -284,7 +284,7 @@ def make_root(
         },
     )
     for problem in _problems(SignedRoot((), made)):
-        raise ConfigError(f"this would be no root of trust: {problem}", hint="give as many keys as are needed")
+        raise ConfigError(f"this would not be a root of trust: {problem}", hint="give as many keys as are needed")
     return SignedRoot((), made)
 
 

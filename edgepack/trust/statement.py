@@ -79,7 +79,7 @@ def check(payload: bytes, bundle: Bundle) -> Signed:
     try:
         data = documents.read_json(payload)
         if data["_type"] != STATEMENT_TYPE or data["predicateType"] != PREDICATE_TYPE:
-            raise TrustError(f"{where} is of another kind", hint=_FORGED)
+            raise TrustError(f"{where} is of a different kind", hint=_FORGED)
         (subject,) = data["subject"]
         predicate = data["predicate"]
         resources = predicate["resources"]
@@ -92,7 +92,7 @@ def check(payload: bytes, bundle: Bundle) -> Signed:
     if not whole or not by_files:
         raise TrustError(f"{where} contradicts itself", hint=_FORGED)
     if named != file_digests(bundle):
-        raise TrustError(f"{where} is over other files: {_difference(named, file_digests(bundle))}", hint=_FORGED)
+        raise TrustError(f"{where} covers other files: {_difference(named, file_digests(bundle))}", hint=_FORGED)
     return _facts(facts, where, bundle)
 
 

@@ -41,7 +41,7 @@ def export_updater(
     if not PurePosixPath(root).is_absolute() or ".." in PurePosixPath(root).parts or not root.isprintable():
         raise ConfigError(f"--root {root[:80]!r} is not an absolute path on a device", hint=f"such as {ROOT}")
     if out.exists():
-        raise StorageError(f"{out} is there already", hint="give a new folder")
+        raise StorageError(f"{out} already exists", hint="give a new folder")
     opened = open_bundle(bundle)
     admit(opened, new=not is_installed(opened))
     about = opened.manifest

@@ -63,7 +63,7 @@ class Update:
         """Return the version as updaters compare it. Raises ``ConfigError`` for one that begins with no digit."""
         if not _VERSION.fullmatch(self.version):
             raise ConfigError(
-                f"the version {self.version[:40]!r} is none that packages can have",
+                f"the version {self.version[:40]!r} is not one that packages can have",
                 hint="build the bundle with a version that begins with a digit, such as 1.2.0",
             )
         return self.version

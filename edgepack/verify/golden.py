@@ -369,7 +369,7 @@ def _array(data: bytes, name: str) -> Array:
     buffer = io.BytesIO(data)
     version, shape, fortran, dtype = read_header(buffer)
     if version != (1, 0):
-        raise ValueError(f"{name!r} has another version of .npy")
+        raise ValueError(f"{name!r} has a different version of .npy")
     if fortran or dtype.kind not in _KINDS or dtype.hasobject or dtype.names:
         raise ValueError(f"{name!r} is not a plain array of numbers")
     count = math.prod(shape)

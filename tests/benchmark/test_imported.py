@@ -386,8 +386,8 @@ def test_an_imported_result_is_reported_beside_others(tmp_path):
     [
         ([], "target and precision of the measurement are unknown"),
         (["--target", "board"], "target and precision of the measurement are unknown"),
-        (["--target", "b", "--precision", "fp32", "--here", "--cpu", "x"], "--here and --cpu exclude each other"),
-        (["--bundle", "x.edgepack", "--target", "b"], "--bundle excludes --name"),
+        (["--target", "b", "--precision", "fp32", "--here", "--cpu", "x"], "--here and --cpu cannot be used together"),
+        (["--bundle", "x.edgepack", "--target", "b"], "--bundle cannot be used with --name"),
     ],
 )
 def test_what_is_not_said_is_asked_for(words, said, tmp_path):

@@ -40,9 +40,9 @@ def test_what_is_written_is_read_back(tmp_path):
     ("values", "message"),
     [
         ({"minimum": 3.0}, "the minimum 3.0 is above the maximum 2.0"),
-        ({"low": 1.0}, "from 1.0 to 2.0 does not hold 0"),
-        ({"low": 3.0, "high": 2.0}, "does not hold 0"),
-        ({"high": -0.5}, "does not hold 0"),
+        ({"low": 1.0}, "from 1.0 to 2.0 does not include 0"),
+        ({"low": 3.0, "high": 2.0}, "does not include 0"),
+        ({"high": -0.5}, "does not include 0"),
         ({"magnitude": -1.0}, "the magnitude -1.0 is negative"),
         ({"magnitude": 1e39}, "beyond float32"),
         ({"high": float("inf")}, "not valid JSON"),

@@ -83,9 +83,9 @@ def test_what_the_library_logs_is_shown_by_its_weight(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("-q", "-v", "doctor"), "exclude each other"),
-        (("doctor", "-q", "-v"), "exclude each other"),
-        (("targets", "list", "-v", "--quiet"), "exclude each other"),
+        (("-q", "-v", "doctor"), "cannot be used together"),
+        (("doctor", "-q", "-v"), "cannot be used together"),
+        (("targets", "list", "-v", "--quiet"), "cannot be used together"),
         (("doctor", "--log-file", "nowhere/all.log"), "there is no folder nowhere"),
         (("doctor", "--log-file", "."), "is a directory"),
     ],

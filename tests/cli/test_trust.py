@@ -37,7 +37,7 @@ def test_a_bundle_is_signed_in_its_place(keys: Path, capsys: pytest.CaptureFixtu
     ("words", "code", "said"),
     [
         (["keygen", "../x"], 2, "is not a valid name"),
-        (["keygen", "one"], 1, "is there already"),
+        (["keygen", "one"], 1, "already exists"),
         (["sign", "small.edgepack"], 2, "--key"),
         (["sign", "small.edgepack", "-k", "one.pub.pem"], 2, "not a private key"),
         (["sign", "nothing.edgepack", "-k", "one.key.pem"], 2, "there is no file"),

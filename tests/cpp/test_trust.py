@@ -356,7 +356,7 @@ ROOTS: dict[str, tuple[Callable[[tuple[PrivateKey, ...]], SignedRoot], bool, str
     "both": (lambda k: root_of(k[2:], k[:2], needed=2), True, ""),
     "a stranger's": (lambda k: root_of(k[2:], k[2:]), False, "by none of the keys"),
     "one, and both are needed": (lambda k: root_of(k[2:], (k[0], k[2]), needed=2), False, "by 1 of the keys"),
-    "out of date": (lambda k: root_of(k[2:], k[:2], days=-1), False, "is out of date since"),
+    "out of date": (lambda k: root_of(k[2:], k[:2], days=-1), False, "has been out of date since"),
     "too few signed it": (lambda k: unsigned_by_one(root_of(k[1:], k[:2], of_root=2)), False, "signed by 1 of its own"),
     "nobody signed it": (
         lambda k: dataclasses.replace(root_of(k[2:], k[:2]), signatures=()), False, "is signed by 0 of its own",

@@ -76,7 +76,7 @@ def test_another_byte_order_is_the_same_number() -> None:
 
 @pytest.mark.parametrize("dtype", [object, "U3", "datetime64[s]", "complex64"])
 def test_what_is_no_number_is_refused(dtype: Any) -> None:
-    with pytest.raises(DataError, match="which is not numbers"):
+    with pytest.raises(DataError, match="which is not numeric"):
         check_dtype(np.dtype(dtype), spec(), "sample 0")
 
 

@@ -78,7 +78,7 @@ ZEROS = "np.zeros((3, 8, 8), 'float32')"
         ("{1: 2}", "is a dict, not a dict of arrays"),
         ("{}", "has no array named 'image'"),
         ("{'imgae': 1}", "has no array named 'image'"),
-        ("{'image': 'text'}", "which is not numbers"),
+        ("{'image': 'text'}", "which is not numeric"),
         ("{'image': [[1], [1, 2]]}", "that numpy cannot read"),
         ("{'image': np.zeros((3, 8, 8))}", "'image' is float64, the model's input is float32"),
         ("{'image': np.zeros((3, 8, 9), 'float32')}", r"'image' has shape \[1, 3, 8, 9\]"),

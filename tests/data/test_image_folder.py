@@ -320,7 +320,7 @@ def test_a_recipes_classes_come_before_labels_txt(tmp_path, save_picture):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("cat\ndog\n", "'eel' is none of the 2 classes"), ("cat\ncat\neel\ndog", "'cat' twice")]
+    ("text", "message"), [("cat\ndog\n", "'eel' is not one of the 2 classes"), ("cat\ncat\neel\ndog", "'cat' twice")]
 )
 def test_classes_that_are_not_those_of_the_folders(text, message, tmp_path, save_picture):
     root = named_folder(tmp_path, save_picture)

@@ -69,9 +69,9 @@ def test_a_folder_that_a_framework_takes_is_taken_whole(name: str, tmp_path: Pat
         ({"a.onnx": MODEL, "b/c.onnx": MODEL}, "holds 2 models: a.onnx, b/c.onnx"),
         ({"README.md": b"nothing"}, "holds no model"),
         ({}, "holds no model"),
-        ({"../out.onnx": MODEL}, "leads out of the folder"),
-        ({"/etc/out.onnx": MODEL}, "leads out of the folder"),
-        ({"a\\..\\..\\b.onnx": MODEL}, "leads out of the folder"),
+        ({"../out.onnx": MODEL}, "leads outside the folder"),
+        ({"/etc/out.onnx": MODEL}, "leads outside the folder"),
+        ({"a\\..\\..\\b.onnx": MODEL}, "leads outside the folder"),
         ({"zeros.bin": bytes(80 << 20)}, "times its size"),
     ],
 )
@@ -88,7 +88,7 @@ def test_links_and_devices_are_refused(kind: bytes, tmp_path: Path) -> None:
         member = tarfile.TarInfo("net.onnx")
         member.type, member.linkname = kind, "/etc/passwd"
         archive.addfile(member)
-    with pytest.raises(ModelError, match="is a link or no file"):
+    with pytest.raises(ModelError, match="is a link or not a regular file"):
         unpack_source(str(tmp_path / "m.tar"), tmp_path / "out")
     assert not os.path.lexists(tmp_path / "out" / "source" / "net.onnx")
 

@@ -61,9 +61,9 @@ def test_bad_onnx_file_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "words", "hint"),
     [
-        ("weights.pt", ModelError, "is not a file of torch.save by what is in it", "save it again"),
-        ("weights.pth", ModelError, "is not a file of torch.save by what is in it", "save it again"),
-        ("net.tflite", ModelError, "is not a TensorFlow Lite file by what is in it", "save it again"),
+        ("weights.pt", ModelError, "is not a file of torch.save, judging by its contents", "save it again"),
+        ("weights.pth", ModelError, "is not a file of torch.save, judging by its contents", "save it again"),
+        ("net.tflite", ModelError, "is not a TensorFlow Lite file, judging by its contents", "save it again"),
         ("net.h5", ModelError, "is not an HDF5 file", "save it again"),
         ("missing.tflite", ModelError, "there is no model", "did you mean 'net.tflite'"),
         ("missing.keras", ModelError, "there is no model", "check the path"),

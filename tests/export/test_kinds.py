@@ -142,7 +142,7 @@ def test_a_suffix_that_lies_is_named_with_the_right_one(
     path = source.rename(tmp_path / wrong)
     with pytest.raises(ModelError) as raised:
         find_inputs(str(path), None, {})
-    assert raised.value.message == f"{path} is {said} by what is in it"
+    assert raised.value.message == f"{path} is {said}, judging by its contents"
     assert raised.value.hint == f"rename it to {right}"
 
 

@@ -301,7 +301,7 @@ def test_features_that_never_change_are_a_note(make_model, save_npz, tmp_path):
 def test_labels_out_of_range_and_uneven_classes(classifier, pixels, check):
     pictures, labels = pixels
     said = warnings_of(check(classifier, pictures, IMAGENET, labels + 1))
-    assert any("the label 6 is none of the model's 6 classes" in t for t in said)
+    assert any("the label 6 is not one of the model's 6 classes" in t for t in said)
     uneven = np.zeros_like(labels)
     uneven[:2] = 1
     assert any("0 has 88 samples, 1 has 2" in t for t in notes_of(check(classifier, pictures, IMAGENET, uneven)))

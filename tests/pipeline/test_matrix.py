@@ -110,7 +110,7 @@ def test_several_files_of_settings_are_many_models(tmp_path: Path) -> None:
         ),
         (DEFAULTS + MODELS + "[[models]]\nmodel = 'c.onnx'\ntargets = ['mars']\n", "c: unknown target 'mars'"),
         (DEFAULTS + MODELS + "[[exclude]]\nmodels = ['aa']\n", "there is no model 'aa'"),
-        (DEFAULTS + MODELS + "[[exclude]]\nprecisions = ['fp16']\n", "no row is meant by the exclude of fp16"),
+        (DEFAULTS + MODELS + "[[exclude]]\nprecisions = ['fp16']\n", "no row matches the exclude of fp16"),
         (DEFAULTS + MODELS + "[[exclude]]\nmodels = ['b']\n", "no row is left of b"),
         (DEFAULTS + MODELS + "[[override]]\ntargets = ['rpi5']\n", "an override sets nothing"),
         (DEFAULTS + MODELS + "[[override]]\nseed = 3\n", "unknown key 'seed'"),

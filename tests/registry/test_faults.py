@@ -139,7 +139,7 @@ def test_tampered_blobs_are_refused(registry: Faulty, tmp_path: Path) -> None:
     data = bytearray(registry.blobs[large(registry)])
     data[len(data) // 2] ^= 1
     registry.blobs[large(registry)] = bytes(data)
-    with pytest.raises(IntegrityError, match="gave another file"):
+    with pytest.raises(IntegrityError, match="returned a different file"):
         got(registry, tmp_path)
     nothing_is_left(tmp_path)
 
@@ -213,7 +213,7 @@ def test_a_manifest_that_is_too_large_or_another_is_refused(registry: Faulty, tm
         got(registry, tmp_path)
     registry.answer = lambda _: False
     reference = Reference(registry.host, "net", None, "sha256:" + "a" * 64)
-    with pytest.raises(IntegrityError, match="gave another manifest"):
+    with pytest.raises(IntegrityError, match="returned a different manifest"):
         pull(reference, tmp_path / "got.edgepack", client=Client(reference))
     nothing_is_left(tmp_path)
 

@@ -145,7 +145,7 @@ def test_a_mirror_gets_no_password_of_the_registry(two: Two, tmp_path: Path) -> 
 
 def test_damage_in_the_registry_too_is_an_error(two: Two) -> None:
     two.registry.answer = two.mirror.answer = lambda request: "/blobs/" in request.path and _wrong(two, request)
-    with pytest.raises(IntegrityError, match="gave another file"):
+    with pytest.raises(IntegrityError, match="returned a different file"):
         two.pull()
     assert not list((cache_layout().folder / "blobs" / "sha256").glob("*"))
 

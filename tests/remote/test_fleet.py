@@ -167,7 +167,7 @@ def test_dead_slow_and_lying_boards_are_one_row_each(boards: Boards, tmp_path: P
     rows = {row.host: row for row in found.rows}
     assert {name: row.status for name, row in rows.items()} == {"a": "ok", "b": "failed", "c": "failed", "d": "ok"}
     assert "refused" in str(rows["b"].reason)
-    assert "installed another file" in str(rows["c"].reason)
+    assert "installed a different file" in str(rows["c"].reason)
     assert found.stopped == "wave 2 stopped: 2 of 3 boards failed (b, c)"
     assert (boards.version("a"), boards.version("d")) == ("1", "1")
 
@@ -178,7 +178,7 @@ def test_a_bad_canary_stops_the_rest_and_a_second_try_goes_on(boards: Boards, tm
     one = small_bundle(tmp_path / "1", 4, version="1")
     found = deploy_fleet(one, read_fleet(path), tmp_path / "out")
     assert [row.status for row in found.rows] == ["failed", "skipped", "skipped", "skipped"]
-    assert "is not well: the health command ended with 1" in str(found.rows[0].reason)
+    assert "is not healthy: the health command ended with 1" in str(found.rows[0].reason)
     assert found.exit_code == 5
     assert [boards.version(name) for name in "abcd"] == [None] * 4
     for name in "abcd":

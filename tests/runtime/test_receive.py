@@ -70,7 +70,7 @@ def test_what_was_cut_off_goes_on(tmp_path: Path) -> None:
 
 
 def test_another_file_than_was_announced_is_refused_and_goes(tmp_path: Path) -> None:
-    with pytest.raises(IntegrityError, match="another file"):
+    with pytest.raises(IntegrityError, match="is not the file that was announced"):
         got(tmp_path, DATA[::-1])
     assert names(tmp_path) == []
 

@@ -68,7 +68,7 @@ def test_a_version_that_is_ill_gives_way_to_the_one_before(tmp_path: Path) -> No
     for v in ("1", "2"):
         put(bundle(tmp_path, v), root)
     with pytest.raises(
-        VerificationError, match=r"small 3 is not well: the health command ended with 1: broken; the version before"
+        VerificationError, match=r"small 3 is not healthy: the health command ended with 1: broken; the version before"
     ):
         put(bundle(tmp_path, "3"), root, ILL)
     assert version(root) == "2"
@@ -92,14 +92,14 @@ def test_a_bundle_that_failed_twice_is_not_tried_again(tmp_path: Path) -> None:
     ill = bundle(tmp_path, "2")
     put(bundle(tmp_path, "1"), root)
     for _ in range(2):
-        with pytest.raises(VerificationError, match="is not well"):
+        with pytest.raises(VerificationError, match="is not healthy"):
             put(ill, root, ILL)
     with pytest.raises(VerificationError, match="failed 2 times here and is not tried again"):
         put(ill, root, WELL)
     put(bundle(tmp_path, "3"), root, WELL)
     put(ill, root, WELL, again=True)
     assert version(root) == "2"
-    with pytest.raises(VerificationError, match="is not well"):
+    with pytest.raises(VerificationError, match="is not healthy"):
         put(bundle(tmp_path, "4"), root, ILL)
 
 
@@ -180,7 +180,7 @@ def test_after_a_power_cut_on_trial_the_version_before_returns(tmp_path: Path, w
         assert rollback(root).version == "1"
     assert version(root) == "1"
     assert not status(root).on_trial
-    with pytest.raises(VerificationError, match="is not well"):
+    with pytest.raises(VerificationError, match="is not healthy"):
         put(ill, root, ILL)
     with pytest.raises(VerificationError, match="failed 2 times"):
         put(ill, root, WELL)
@@ -220,7 +220,7 @@ def test_going_back_is_killed_at_any_step_and_done_by_the_next(
     recover(root)
     assert version(root) == "1"
     assert not (root / "trial.json").exists()
-    with pytest.raises(VerificationError, match="is not well"):
+    with pytest.raises(VerificationError, match="is not healthy"):
         put(ill, root, ILL)  # it has failed once until now, whatever was counted twice
 
 

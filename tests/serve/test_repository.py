@@ -92,7 +92,7 @@ def test_a_folder_for_kserve(tmp_path: Path) -> None:
 def test_what_cannot_be_laid_out_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     bundle = small_bundle(tmp_path)
     (tmp_path / "there").mkdir()
-    with pytest.raises(StorageError, match="is there already"):
+    with pytest.raises(StorageError, match="already exists"):
         unpack(bundle, tmp_path / "there", "triton")
     with pytest.raises(ConfigError, match="--image"):
         unpack(bundle, tmp_path / "new", "kserve")

@@ -156,7 +156,7 @@ def test_names_and_a_threshold(device: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"root": "root.json"}, "exclude each other"),
+        ({"root": "root.json"}, "cannot be used together"),
         ({"authorities": None, "signers": ["alice"]}, "signers needs authorities"),
         ({"require_signature": False}, "needs require_signature"),
         ({"authorities": "nowhere"}, "cannot be read"),

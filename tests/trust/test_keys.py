@@ -40,7 +40,7 @@ def test_the_private_file_is_this_users_alone_and_is_never_overwritten(tmp_path:
     make_key("release", tmp_path)
     before = (tmp_path / "release.key.pem").read_bytes()
     assert stat.S_IMODE((tmp_path / "release.key.pem").stat().st_mode) == 0o600
-    with pytest.raises(StorageError, match="is there already"):
+    with pytest.raises(StorageError, match="already exists"):
         make_key("release", tmp_path)
     assert (tmp_path / "release.key.pem").read_bytes() == before
 

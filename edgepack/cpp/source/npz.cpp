@@ -167,7 +167,7 @@ size_t Array::count() const {
 
 Array read_npy(std::string_view file, const std::string& name) {
   if (file.size() < 10 || file.substr(0, 6) != std::string_view("\x93NUMPY", 6)) wrong(repr(name) + " is not a .npy file");
-  if (file[6] != 1 || file[7] != 0) wrong(repr(name) + " has another version of .npy");
+  if (file[6] != 1 || file[7] != 0) wrong(repr(name) + " has a different version of .npy");
   size_t header = number(file, 8, 2);
   if (header > kMostHeader || file.size() - 10 < header) wrong(repr(name) + " has a damaged header");
   std::string descr;

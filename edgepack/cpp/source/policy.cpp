@@ -156,7 +156,7 @@ std::string problem_of(const Policy& policy) {
   if (policy.number("threshold", 1) < 1) return "threshold: at least 1 key must have signed";
   if (policy.number("keep", 1) < 1) return "keep: at least 1 version is kept";
   if (policy.number("max_age_days", 1) < 1) return "max_age_days: at least 1";
-  if (policy.given("root") && policy.given("authorities")) return "root and authorities exclude each other";
+  if (policy.given("root") && policy.given("authorities")) return "root and authorities cannot be used together";
   if (!policy.names("signers").empty() && !policy.given("authorities")) return "signers needs authorities";
   if (policy.truth("require_signature")) return "";
   if (policy.given("root")) return "root needs require_signature";
@@ -249,7 +249,7 @@ void refuse_late(const Bundle& bundle, const Signed& says, const Policy& policy,
   }
   if (root) refuse_expired(*root, now);
   if (says.expires_time && now >= *says.expires_time)
-    refuse(EDGEPACK_TRUST_ERROR, "the signature of " + bundle.path() + " is out of date since " + says.expires,
+    refuse(EDGEPACK_TRUST_ERROR, "the signature of " + bundle.path() + " has been out of date since " + says.expires,
            "get one that was signed later");
   if (policy.given("max_age_days") && (!says.signed_time || now > *says.signed_time + most * 86400))
     refuse(EDGEPACK_TRUST_ERROR,
@@ -281,7 +281,7 @@ void admit(const Bundle& bundle, const Policy& policy) {
            "give a bundle for this device, or change its policy");
   if (!policy.truth("require_signature")) return;
   if (!bundle.signature)
-    refuse(EDGEPACK_TRUST_ERROR, bundle.path() + " is not signed, and " + policy.path + " asks for it",
+    refuse(EDGEPACK_TRUST_ERROR, bundle.path() + " is not signed, and " + policy.path + " requires it",
            kNotSigned);
   Envelope envelope = read_envelope(*bundle.signature, bundle.path());
   std::optional<Root> root = root_of(policy);

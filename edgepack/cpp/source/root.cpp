@@ -185,7 +185,7 @@ Root read_root(const std::string& path) {
 void refuse_expired(const Root& root, int64_t now) {
   if (now < root.expires_time) return;
   refuse(EDGEPACK_TRUST_ERROR,
-         "the root of trust of this device, version " + std::to_string(root.version) + ", is out of date since " + root.expires,
+         "the root of trust of this device, version " + std::to_string(root.version) + ", has been out of date since " + root.expires,
          "get a newer one and take it with 'edgepack root take', or set this machine's clock");
 }
 

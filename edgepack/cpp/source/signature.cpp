@@ -205,7 +205,7 @@ std::map<std::string, std::string> file_digests(const Bundle& bundle) {
 const Value* check_files(const Value& document, const Bundle& bundle, const std::string& where) {
   if (member(document, "_type", Value::kText).text != facts::kStatementType ||
       member(document, "predicateType", Value::kText).text != facts::kPredicateType)
-    refuse(EDGEPACK_TRUST_ERROR, where + " is of another kind", kForged);
+    refuse(EDGEPACK_TRUST_ERROR, where + " is of a different kind", kForged);
   const Value& subjects = member(document, "subject", Value::kList);
   if (subjects.items.size() != 1) throw Unreadable{};
   const Value& predicate = member(document, "predicate", Value::kTable);
@@ -230,7 +230,7 @@ const Value* check_files(const Value& document, const Bundle& bundle, const std:
     auto said = named.find(name), is = here.find(name);
     if (said != named.end() && is != here.end() && said->second == is->second) continue;
     const char* how = said == named.end() ? "is not in it" : is == here.end() ? "is not here" : "is another";
-    refuse(EDGEPACK_TRUST_ERROR, where + " is over other files: " + repr(first(name, 80)) + " " + how, kForged);
+    refuse(EDGEPACK_TRUST_ERROR, where + " covers other files: " + repr(first(name, 80)) + " " + how, kForged);
   }
   return predicate.find("edgepack");
 }

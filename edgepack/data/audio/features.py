@@ -124,7 +124,7 @@ def sound_input(sound: Wav, made: Sound, name: str) -> Array:
     mean, std = np.asarray(made.mean), np.asarray(made.std)
     if any(len(v) not in (1, values.shape[-1]) for v in (mean, std)):
         raise ConfigError(
-            f"mean and std have {len(mean)} and {len(std)} numbers, a moment of {name} has {values.shape[-1]}",
+            f"mean and std have {len(mean)} and {len(std)} numbers, a frame of {name} has {values.shape[-1]}",
             hint="write one number for all, or one for each feature",
         )
     values = (values - mean) / std

@@ -67,7 +67,7 @@ def decode_wav(data: bytes, name: str) -> Wav:
     made, body = _chunks(data, name)
     if len(body) % made.frame_bytes:
         raise DataError(
-            f"{name}: {len(body)} bytes of samples are not a multiple of the {made.frame_bytes} of one moment",
+            f"{name}: {len(body)} bytes of samples are not a multiple of the {made.frame_bytes} of one frame",
             hint="copy the file again: it is damaged",
         )
     if not body:
@@ -135,7 +135,7 @@ def _check(made: _Format, align: int, name: str) -> None:
         )
     if align != made.frame_bytes:
         raise DataError(
-            f"{name}: a moment of {made.channels} x {made.bits} bits takes {made.frame_bytes} bytes, not {align}",
+            f"{name}: a frame of {made.channels} x {made.bits} bits takes {made.frame_bytes} bytes, not {align}",
             hint="copy the file again: it is damaged",
         )
 

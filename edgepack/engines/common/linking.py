@@ -92,7 +92,7 @@ def _zig(
     limit_s: float = _LIMIT_S,
 ) -> None:
     if arch not in ARCHITECTURES:
-        raise CompileError(f"nothing is linked for {arch}", hint=f"it is done for {', '.join(ARCHITECTURES)}")
+        raise CompileError(f"linking is not supported for {arch}", hint=f"supported: {', '.join(ARCHITECTURES)}")
     program = zig()
     with scratch_folder("edgepack-zig-") as scratch:
         command = [

@@ -255,7 +255,7 @@ def _refuse_other_files(compiled: CompiledModel, path: Path) -> None:
         return
     if strange := sorted(external_locations(path) - set(compiled.files)):
         raise CompileError(
-            f"{compiled.entry} reads weights from {strange[0][:80]!r}, which is none of its files",
+            f"{compiled.entry} reads weights from {strange[0][:80]!r}, which is not one of its files",
             hint="get the bundle again from those who built it",
         )
 

@@ -135,7 +135,7 @@ class TensorRtRunner:
         for name in inputs:
             if self._engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
                 raise CompileError(
-                    f"the input {name!r} decides shapes inside the model, which TensorRT wants on the host",
+                    f"the input {name!r} decides shapes inside the model, which TensorRT needs on the host",
                     hint="export the model with this input as a constant",
                 )
             self._set_shape(name, self._limits[name].maximum)

@@ -95,7 +95,7 @@ def read_record(data: bytes, stage: str, key: str, secret: bytes | None) -> Reco
     if (record.stage, record.key) != (stage, key):
         raise BadRecordError("it is of another output")
     if not hmac.compare_digest(record.digest.encode(), _digest(record).encode()):
-        raise BadRecordError("its digest does not fit")
+        raise BadRecordError("its digest does not match")
     if secret is not None and not hmac.compare_digest(record.proof.encode(), _proof(record.digest, secret).encode()):
         raise BadRecordError("it was not written with the key of this store (EDGEPACK_STORE_KEY)")
     _check_files(record.files)
@@ -120,7 +120,7 @@ def read_secret(path: Path) -> bytes:
     except OSError as error:
         raise ConfigError(f"EDGEPACK_STORE_KEY: cannot read {path}: {error.strerror}", hint=_HINT) from None
     if mode & 0o077:
-        raise ConfigError(f"EDGEPACK_STORE_KEY: others may read {path}", hint=f"chmod 600 {path}")
+        raise ConfigError(f"EDGEPACK_STORE_KEY: other users can read {path}", hint=f"chmod 600 {path}")
     if len(secret) < _LEAST_SECRET:
         raise ConfigError(f"EDGEPACK_STORE_KEY: {path} has fewer than {_LEAST_SECRET} bytes", hint=_HINT)
     return secret
@@ -146,7 +146,7 @@ def _check_files(files: Mapping[str, Blob]) -> None:
         if name in folders or not _is_name(name):
             raise BadRecordError(f"{json.dumps(name)[:100]} cannot be the name of a file in it")
         if not _KEY.fullmatch(blob.sha256):
-            raise BadRecordError("a file's sha256 is none")
+            raise BadRecordError("a file's sha256 is not valid")
         if not 0 <= blob.size_bytes <= _MOST_FILE_BYTES:
             raise BadRecordError(f"a file has {blob.size_bytes} bytes")
 

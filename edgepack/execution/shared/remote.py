@@ -91,7 +91,7 @@ class Remote:
             return
         with contextlib.suppress(OSError):  # there is none: who reads it says so
             if not stat.S_ISREG(Path(self._path(name)).stat().st_mode):
-                raise DamagedError(f"{name} is no regular file")
+                raise DamagedError(f"{name} is not a regular file")
 
     def write(self, name: str, data: bytes) -> None:
         """Make a name hold ``data``. Raises ``RemoteError``."""

@@ -94,7 +94,7 @@ def _state(job: Any, torch: Any, found: Any) -> dict[str, Any]:
             found = found[key]
     if not isinstance(found, dict) or not any(isinstance(v, torch.Tensor) for v in found.values()):
         what = type(found).__name__
-        raise job.refuse(f"it holds a {what}, no module and no weights", "save model.state_dict()")
+        raise job.refuse(f"it holds a {what}, not a module or weights", "save model.state_dict()")
     tensors = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
     for prefix in ("module.", "_orig_mod.", "model."):
         if tensors and all(name.startswith(prefix) for name in tensors):

@@ -113,5 +113,5 @@ def test_what_cannot_be_made_is_named():
         sound_input(wav(noise(300), 3), Sound(), "bell.wav")
     with pytest.raises(DataError, match="longer than can be resampled"):
         sound_input(Wav(np.broadcast_to(np.float32(0), (2_000_000, 1)), 200), Sound(rate=51000), "bell.wav")
-    with pytest.raises(ConfigError, match=r"3 and 1 numbers, a moment of bell.wav has 13"):
+    with pytest.raises(ConfigError, match=r"3 and 1 numbers, a frame of bell.wav has 13"):
         sound_input(wav(noise(3000)), Sound(features="mfcc", mean=(0.0, 1.0, 2.0)), "bell.wav")
