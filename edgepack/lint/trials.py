@@ -27,11 +27,19 @@ _UNDERFLOW = 1e-30
 
 @dataclass(frozen=True)
 class Trial:
-    """What the model answered with one encoding on samples: ``right`` with labels, ``sharpness``; both [samples]."""
+    """What the model answered with one encoding on samples: its best ``classes``, ``right`` with labels, ``sharpness``;
+    all [samples].
+    """
 
     encoding: Encoding
+    classes: Array
     right: Array | None
     sharpness: Array
+
+    @property
+    def share(self) -> float:
+        """Share of the samples that get the most frequent answer."""
+        return float(np.bincount(self.classes).max()) / len(self.classes)
 
     @property
     def score(self) -> tuple[float, float]:
@@ -127,8 +135,9 @@ def sharpness(scores: Array) -> Array:
 
 
 def _trial(encoding: Encoding, scores: Array, labels: Array | None) -> Trial:
-    right = None if labels is None else scores.argmax(axis=1) == labels[: len(scores)]
-    return Trial(encoding, right, sharpness(scores))
+    classes = scores.argmax(axis=1)
+    right = None if labels is None else classes == labels[: len(scores)]
+    return Trial(encoding, classes, right, sharpness(scores))
 
 
 def _pixels(samples: SampleSet, spec: TensorSpec, present: Encoding, positions: Sequence[int]) -> Iterator[Array]:

@@ -134,6 +134,21 @@ def test_a_wrong_encoding_is_probable_without_labels(striped, pixels, check):
     assert not any("preprocessing" in t for t in warnings_of(check(striped, pixels[0], IMAGENET)))
 
 
+def test_a_model_that_always_answers_the_same_is_not_told_what_fits(make_model, pixels, check):
+    """Random weights: what is left of an answer without its mean may be clearer with another encoding by chance."""
+    model = make_model(
+        """<ir_version: 8, opset_import: ["" : 17]> net (float[N,3,40,40] image) => (float[N,6] logits) {
+            mean = GlobalAveragePool(image)
+            flat = Flatten(mean)
+            logits = Gemm<transB=1>(flat, w, b) }""",
+        w=np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32),
+        b=np.float32([1000, 0, 0, 0, 0, 0]),
+    )
+    (text,) = [t for t in warnings_of(check(model, pixels[0], UNIT)) if "preprocessing" in t]
+    assert "same answer to 100 % of the" in text
+    assert "cannot be told" in text
+
+
 @pytest.fixture
 def picture_folder(tmp_path, pixels):
     root = tmp_path / "pictures"
