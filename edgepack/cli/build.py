@@ -47,7 +47,7 @@ _SETTINGS = (
     click.option(
         "--min-sqnr",
         type=float,
-        help="Least balanced SQNR of an int8 row, in dB; below it the row is poor  [default: 10]",
+        help="Least balanced SQNR of a row below fp32, in dB; under it the row is poor  [default: 10]",
     ),
     click.option(
         "--max-change",

@@ -21,7 +21,7 @@ from edgepack.pipeline.not_faster import explain
 from edgepack.pipeline.original import Original, prepare_original
 from edgepack.pipeline.pace import Pace
 from edgepack.pipeline.plan import BuildPlan, resolve
-from edgepack.pipeline.rows import with_latency, with_ratio_explained
+from edgepack.pipeline.rows import with_latency, with_ratio_explained, with_size_explained
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.benchmark import Measured, measure_rows_here
 from edgepack.pipeline.toolchain import tool_versions
@@ -124,7 +124,9 @@ def _finish(
 def _with_ratios(rows: tuple[BuildRow, ...]) -> tuple[BuildRow, ...]:
     """Return the rows, each explained beside the fp32 one of its target."""
     bases = {row.target: row for row in rows if row.precision == "fp32"}
-    return tuple(with_ratio_explained(row, bases.get(row.target)) for row in rows)
+    return tuple(
+        with_size_explained(with_ratio_explained(row, base), base) for row in rows for base in (bases.get(row.target),)
+    )
 
 
 def _commands(plan: BuildPlan) -> Iterator[tuple[str, ...]]:

@@ -42,6 +42,7 @@ from edgepack.specs.target import QuantizationRules, Target
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation, evaluate
 from edgepack.verify.golden import refuse_wrong
+from edgepack.verify.parts import Balance
 
 
 def build_row(
@@ -89,7 +90,7 @@ def build_row(
     row = built_row(target.id, precision, final, packed, evaluation, attempt.corrected, trials, notes)
     row = dataclasses.replace(row, embedded=embedded.check if embedded is not None else None)
     row = _with_changes(row, plan, original, evaluation, records, runner)
-    return as_poor(row, settings.min_sqnr, allowed=settings.allow_poor) if _is_poor(row, settings.min_sqnr) else row
+    return _judged(row, evaluation.balance, settings)
 
 
 def _pack(
@@ -144,8 +145,11 @@ def embed_attempt(
     return found
 
 
-def _is_poor(row: BuildRow, least_db: float) -> bool:
-    return row.precision == "int8" and row.balanced_sqnr_db is not None and row.balanced_sqnr_db < least_db
+def _judged(row: BuildRow, balance: Balance, settings: BuildSettings) -> BuildRow:
+    """Return the row as poor where its outputs have lost too much."""
+    if row.precision == "fp32" or balance.sqnr_db is None or balance.sqnr_db >= settings.min_sqnr:
+        return row
+    return as_poor(row, balance, settings.min_sqnr, allowed=settings.allow_poor)
 
 
 def calibrate_for(

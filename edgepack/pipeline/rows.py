@@ -16,9 +16,8 @@ from edgepack.specs.run import Accuracy, ChangedAnswers
 from edgepack.specs.target import Target
 from edgepack.specs.types import Precision
 from edgepack.verify.evaluate import Evaluation
+from edgepack.verify.parts import FEWEST, Balance
 
-# Fewer samples than these tell an SQNR within several dB only.
-_FEW = 8
 # A part of an output that is this much below the whole is named.
 _FAR_BELOW_DB = 3.0
 _POINT, _NAMED = 0.01, 3  # a change of a class that is worth a word, and how many are named
@@ -95,14 +94,24 @@ def built_row(
     return with_evaluation(row, evaluation)
 
 
-def as_poor(row: BuildRow, least_db: float, *, allowed: bool) -> BuildRow:
-    """Return the row of a bundle whose balanced SQNR is below ``least_db``; ``allowed`` keeps the exit code at 0."""
-    found, samples = row.balanced_sqnr_db, row.n or 0
-    worst = f"; worst is {row.worst_output} with {row.worst_output_db:.1f} dB" if row.worst_output else ""
-    reason = f"the balanced SQNR of {found:.1f} dB (n={samples}) is below {least_db:g} dB{worst}"
+def as_poor(row: BuildRow, balance: Balance, least_db: float, *, allowed: bool) -> BuildRow:
+    """Return the row of a bundle whose ``balance`` is below ``least_db``; ``allowed`` keeps the exit code at 0."""
+    worst = f"; worst: {_of_worst(balance)}" if balance.worst else ""
+    reason = f"the balanced SQNR of {balance.sqnr_db:.1f} dB (n={balance.n}) is below {least_db:g} dB{worst}"
     hint = "give more and more typical calibration samples, build fp16, or accept it with --allow-poor"
     return dataclasses.replace(
         row, status="poor", reason=f"{reason} ({hint})", exit_code=0 if allowed else VerificationError.exit_code
+    )
+
+
+def _of_worst(balance: Balance) -> str:
+    """Return in words how much the worst part lost, and what its mean hides of that."""
+    found, whole = balance.worst_db or 0.0, balance.worst_whole_db
+    if whole is None or whole < found + _FAR_BELOW_DB:
+        return f"{balance.worst} has {found:.1f} dB"
+    return (
+        f"what varies in {balance.worst} has {found:.1f} dB ({whole:.1f} with what is the same in all samples, which "
+        "tells none from another)"
     )
 
 
@@ -133,11 +142,14 @@ def _notes_on_closeness(row: BuildRow, evaluation: Evaluation) -> dict[str, str]
         notes["sqnr_db"] = (
             f"the outputs are decisions: {100 * (1 - (close.mismatch or 0)):.2f} % equal the fp32 model's"
         )
-    if close.sqnr_db is not None and close.n < _FEW:
-        notes["samples"] = f"SQNR on {close.n} sample{'s' if close.n > 1 else ''} says little: give {_FEW} or more"
+    if close.sqnr_db is not None and close.n < FEWEST:
+        notes["samples"] = (
+            f"SQNR on {close.n} sample{'s' if close.n > 1 else ''} says little: what is the same in all of them counts "
+            f"as signal; give {FEWEST} or more"
+        )
     known = row.precision != "fp32" and close.sqnr_db is not None and worst.worst_db is not None
     if known and (worst.worst_db or 0.0) < (close.sqnr_db or 0.0) - _FAR_BELOW_DB:
-        notes["worst part"] = f"{worst.worst} has {worst.worst_db:.1f} dB, all outputs together {close.sqnr_db:.1f}"
+        notes["worst part"] = f"{_of_worst(worst)}, all outputs together {close.sqnr_db:.1f}"
     if constant := [span for span in evaluation.spans if span.constant]:
         names = ", ".join(repr(span.name) for span in constant)
         notes["constant"] = (
@@ -215,6 +227,20 @@ def with_ratio_explained(row: BuildRow, fp32: BuildRow | None) -> BuildRow:
         "apart because something slowed one of them only: believe the speed-up"
     )
     return dataclasses.replace(row, notes={**row.notes, "speed-up": text})
+
+
+def with_size_explained(row: BuildRow, fp32: BuildRow | None) -> BuildRow:
+    """Return the row with a word where its model is no smaller than fp32's, which is what many quantize for."""
+    if fp32 is None or row.precision == "fp32" or row.model_bytes is None or fp32.model_bytes is None:
+        return row
+    if row.model_bytes < fp32.model_bytes:
+        return row
+    made, plain = (units.quantity(size, units.SIZES) for size in (row.model_bytes, fp32.model_bytes))
+    text = (
+        f"{row.precision} makes the model no smaller: {made}, fp32 has {plain}. With few weights, what {row.precision} "
+        "adds (scales, zero points, conversions) takes more than its weights save"
+    )
+    return dataclasses.replace(row, notes={**row.notes, "size": text})
 
 
 def with_latency(

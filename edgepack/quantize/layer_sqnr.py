@@ -15,6 +15,7 @@ from edgepack.specs.bundle import LayerRecord, LayerRecords
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.types import Progress, no_progress
+from edgepack.verify.parts import is_known
 
 if TYPE_CHECKING:
     from edgepack.quantize.graph.index import GraphIndex
@@ -34,9 +35,10 @@ def layer_sqnr(
     """Run both models in ONNX Runtime on up to 8 of ``samples`` and compare the outputs of the layers with weights.
 
     ``model`` is the fp32 model that ``quantized`` was made of, with the same names. SQNR is balanced over the channels
-    that a layer makes: -10 log10 of the mean over channels of sum (ref - int8)^2 / sum ref^2 over all elements and
-    samples, at most 1 for a channel, whose values are lost then; channels that are always zero are left out. One ratio
-    over all channels hides those that are small beside others, which a depthwise convolution needs.
+    that a layer makes: -10 log10 of the mean over channels of sum (ref - int8)^2 / sum (ref - mean)^2 over all elements
+    and samples, at most 1 for a channel, whose values are lost then. One ratio over all channels hides those that are
+    small beside others, which a depthwise convolution needs, and a channel's mean hides what varies in it. Of a channel
+    that is constant, or has fewer than 8 values, sum ref^2 counts; channels that are always zero are left out.
 
     The int8 model's tensors are read after their DequantizeLinear, with the activation that is fused into the layer,
     and its Q/DQ are computed as written, so that the figure is the same on every host. A layer whose output the fp32
@@ -145,11 +147,11 @@ def _measure(
     energies: dict[str, Array] = {}
     for feed in read_samples(samples, model.inputs):
         _add(energies, pairs, first(feed), second(feed))
-    return {name: _decibel(*both) for name, both in energies.items() if both[0].sum() > 0}
+    return {name: _decibel(*sums) for name, sums in energies.items() if sums[0].sum() > 0}
 
 
 def _add(energies: dict[str, Array], pairs: Mapping[str, _Pair], first: Feeds, second: Feeds) -> None:
-    """Add one sample's energies of signal and noise, [2, channels], to those of each layer.
+    """Add one sample's sums, [4, channels], to those of each layer: of squares, of the noise's, of values, and a count.
 
     Where samples have other numbers of channels, as the scores of attention have, all count as one.
     """
@@ -158,28 +160,31 @@ def _add(energies: dict[str, Array], pairs: Mapping[str, _Pair], first: Feeds, s
         if expected.shape != found.shape:
             continue
         difference = expected.astype("float64") - found
-        new = np.stack([_energies(values, pair.axis) for values in (expected, difference)])
+        energy, noise = (_sums(np.square(values, dtype=np.float64), pair.axis) for values in (expected, difference))
+        new = np.stack([energy, noise, _sums(expected, pair.axis), _sums(np.ones_like(expected), pair.axis)])
         known = energies.get(name, np.zeros_like(new))
         if known.shape != new.shape:
-            known, new = (both.sum(axis=1, keepdims=True) for both in (known, new))
+            known, new = (sums.sum(axis=1, keepdims=True) for sums in (known, new))
         energies[name] = known + new
 
 
-def _energies(values: Array, axis: int) -> Array:
-    """Return the energy of each channel along ``axis``, float64."""
-    squares: Array = np.square(values, dtype=np.float64)
+def _sums(values: Array, axis: int) -> Array:
+    """Return the sum of each channel along ``axis``, float64."""
     if values.ndim < 2:
-        return np.array([squares.sum()])
-    channels: Array = np.moveaxis(squares, axis, 0).reshape(values.shape[axis], -1).sum(axis=1)
+        return np.array([values.sum(dtype=np.float64)])
+    by_channel = np.moveaxis(values, axis, 0).reshape(values.shape[axis], -1)
+    channels: Array = by_channel.sum(axis=1, dtype=np.float64)
     return channels
 
 
-def _decibel(signal: Array, noise: Array) -> float:
-    """Return the balanced SQNR of channels with these energies; infinite where nothing differs, NaN where it is not
-    known: only channels without signal differ, or values are NaN.
+def _decibel(whole: Array, noise: Array, total: Array, count: Array) -> float:
+    """Return the balanced SQNR of channels with these sums; infinite where nothing differs, NaN where it is not known:
+    only channels without signal differ, or values are NaN.
     """
     if not noise.any():
         return math.inf
+    varying = whole - np.square(total) / count
+    signal = np.where(is_known(varying, whole, count), varying, whole)
     known = signal > 0
     lost = float(np.minimum(noise[known] / signal[known], 1).mean())
     return -10 * math.log10(lost) if lost > 0 else math.nan

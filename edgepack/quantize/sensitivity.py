@@ -16,6 +16,7 @@ from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import QuantizationRules
 from edgepack.specs.types import Progress, no_progress
+from edgepack.verify.means import sample_means
 from edgepack.verify.parts import PartEnergies, Parts
 
 SAMPLES = 16
@@ -98,8 +99,9 @@ def run_model(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, A
 
 
 def balanced_noise(expected: list[dict[str, Any]], found: list[dict[str, Any]], parts: Mapping[str, Parts]) -> float:
-    """Return the mean over all parts of the outputs of noise energy over signal energy."""
-    energies = PartEnergies(list(expected[0]), parts)
+    """Return the mean over all parts of the outputs of noise energy over the energy of what varies between samples."""
+    names = list(expected[0])
+    energies = PartEnergies(names, parts, sample_means(names, expected))
     for one, other in zip(expected, found, strict=True):
         energies.add(one, other)
     return energies.noise()

@@ -49,7 +49,7 @@ class Requirements:
 class MeasuredAccuracy:
     """The accuracy in a manifest, with its circumstances; a field is None with the reason in ``note``.
 
-    ``sqnr_db`` is the balanced one, in which all parts of all outputs count alike.
+    ``sqnr_db`` is the balanced one, in which all parts of all outputs count alike and what varies is the signal.
     """
 
     accuracy: Accuracy | None

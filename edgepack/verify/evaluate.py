@@ -29,6 +29,7 @@ from edgepack.verify.golden import (
     run_golden,
     with_policy,
 )
+from edgepack.verify.means import sample_means
 from edgepack.verify.metrics import Compared, Metric, find_metric
 from edgepack.verify.outputs import OutputReader, OutputWriter, StoredOutputs
 from edgepack.verify.parts import NO_BALANCE, Balance, PartEnergies, balance, read_bounded, read_parts
@@ -92,9 +93,10 @@ def evaluate(
         verification = run_golden(engine.infer, vectors, compiled.inputs, compiled.backend, compiled.versions)
         expected = OutputReader(reference)
         sums = ClosenessSums(reference.names)
-        energies = PartEnergies(reference.names, read_parts(parts) if parts is not None else {})
-        seen = SpanSums(reference.names)
         total = len(samples.indices)
+        means = sample_means(reference.names, map(expected.sample, range(total)))
+        energies = PartEnergies(reference.names, read_parts(parts) if parts is not None else {}, means)
+        seen = SpanSums(reference.names)
         with (
             OutputWriter(out, reference.names) as writer,
             closing(engine.answers(read_samples(samples, compiled.inputs), total)) as answers,

@@ -42,6 +42,7 @@ from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import OutputDistance, Verification
 from edgepack.specs.types import Array, Feeds, Precision, Progress, no_progress
 from edgepack.verify.distance import distances
+from edgepack.verify.means import offsets_db
 from edgepack.verify.tolerance import Tolerance, tolerance, too_wide, widest
 
 Infer: TypeAlias = Callable[[Feeds], Mapping[str, Array]]
@@ -151,7 +152,10 @@ def with_tolerance(golden: Path, verification: Verification, precision: Precisio
     alone = {distance.name: distance for distance in verification.outputs if distance.batch == 1}
     if missing := next((name for name in vectors.outputs[0] if name not in alone), None):
         raise ConfigError(f"the verification is not of these golden vectors: it has no output {missing!r}")
-    allowed = {name: tolerance(precision, alone[name], elements) for name, elements in vectors.elements.items()}
+    offsets = offsets_db(vectors.outputs)
+    allowed = {
+        name: tolerance(precision, alone[name], elements, offsets[name]) for name, elements in vectors.elements.items()
+    }
     for distance in verification.outputs:
         if problem := what_is_wrong(distance, allowed[distance.name]):
             raise wrong_output(distance, problem, precision)

@@ -1,7 +1,9 @@
 """The parts of outputs that mean different things, each with its own signal and noise.
 
 The balanced SQNR is that of the mean over all parts of noise over signal: every part counts alike, however large its
-values are. Boxes of hundreds of pixels do not hide scores below 1 that are lost beside them.
+values are. Boxes of hundreds of pixels do not hide scores below 1 that are lost beside them. The signal is what varies
+between samples: what all of them have in common, as the place of an anchor or a common mean, tells none from another,
+and would hide that int8 lost all the rest.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgepack.verify.distance import is_decision
+from edgepack.verify.means import CONSTANT
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 _MOST_NOISE = 10.0
 _LEAST_NOISE = 1e-20
 _RESAMPLES = 1000
+# From so many samples on their variation is known well enough to be what noise is compared with. Of fewer the whole
+# signal is: two that happen to be alike would make noise of everything.
+FEWEST = 8
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def read_bounded(path: Path) -> frozenset[str]:
 class Balance:
     """The balanced SQNR over ``n`` samples with its 95 % interval, and the part that lost most.
 
-    ``sqnr_db`` is None where nothing differs, and where no output is an amount.
+    ``sqnr_db`` is None where nothing differs, and where no output is an amount. ``worst_whole_db`` is what the worst
+    part's SQNR would be if what is the same in all samples counted as signal.
     """
 
     n: int
@@ -76,23 +83,37 @@ class Balance:
     ci95_db: tuple[float, float] | None
     worst: str | None
     worst_db: float | None
+    worst_whole_db: float | None = None
 
 
 NO_BALANCE = Balance(0, None, None, None, None)
 
 
-class PartEnergies:
-    """Sums up energies of the fp32 outputs and of the differences to them, part by part and sample by sample."""
+@dataclass(frozen=True)
+class Energies:
+    """Of one part and each sample, float64 [n]: what noise is compared with, the noise, and the whole signal."""
 
-    def __init__(self, names: Sequence[str], parts: Mapping[str, Parts]) -> None:
-        self._names, self._parts = names, parts
-        self._sums: dict[str, list[tuple[float, float]]] = {}
+    signal: Array
+    noise: Array
+    whole: Array
+
+
+class PartEnergies:
+    """Sums up energies of the fp32 outputs and of the differences to them, part by part and sample by sample.
+
+    ``means`` are those of the fp32 outputs over all samples that are to come (``means.py``). Where their shape is not
+    that of the labels in all samples, an output is one part.
+    """
+
+    def __init__(self, names: Sequence[str], parts: Mapping[str, Parts], means: Mapping[str, Array]) -> None:
+        self._names, self._means = names, means
+        shapes = {name: mean.shape for name, mean in means.items()}
+        self._parts = {name: found for name, found in parts.items() if shapes.get(name) == found.labels.shape}
+        self._sums: dict[str, list[tuple[float, ...]]] = {}
         self._output: dict[str, str] = {}  # of each part
 
     def add(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> None:
         """Take in one sample; decisions are no amounts and do not count.
-
-        Where its shape is not that of the labels an output is one part.
 
         Values that are infinite or NaN in both alike do not count; where only one is, the value of the other counts
         as lost.
@@ -107,38 +128,52 @@ class PartEnergies:
                 second = np.zeros_like(first)
             usable = np.isfinite(first)
             difference = np.where(usable, first - np.where(np.isfinite(second), second, 0.0), 0.0)
-            signal, noise = np.square(np.where(usable, first, 0.0)), np.square(difference)
+            whole, noise = np.where(usable, first, 0.0), difference
+            varying = np.where(usable, first - self._means[name], 0.0) if name in self._means else whole
+            squares = [np.square(values) for values in (varying, noise, whole)]
             known = self._parts.get(name)
-            if known is None or known.labels.shape != first.shape:
-                self._add(name, name, float(signal.sum()), float(noise.sum()))
+            if known is None:
+                self._add(name, name, tuple(float(values.sum()) for values in squares))
                 continue
             count, labels = len(known.names), known.labels.ravel()
-            sums = (np.bincount(labels, values.ravel(), count) for values in (signal, noise))
-            for part, one, other in zip(known.names, *sums, strict=True):
-                self._add(f"{name}: {part}", name, float(one), float(other))
+            sums = (np.bincount(labels, values.ravel(), count) for values in squares)
+            for part, *three in zip(known.names, *sums, strict=True):
+                self._add(f"{name}: {part}", name, tuple(map(float, three)))
 
-    def _add(self, part: str, output: str, signal: float, noise: float) -> None:
+    def _add(self, part: str, output: str, energies: tuple[float, ...]) -> None:
         self._output[part] = output
-        self._sums.setdefault(part, []).append((signal, noise))
+        self._sums.setdefault(part, []).append(energies)
 
-    def energies(self, silent: Collection[str] = ()) -> dict[str, tuple[Array, Array]]:
-        """Return by part the signal and the noise of each sample; parts without any signal are left out.
+    def energies(self, silent: Collection[str] = ()) -> dict[str, Energies]:
+        """Return the energies of each part; parts without any signal are left out.
 
         So are those of ``silent`` outputs, which are nearly zero, unless there is nothing else.
         """
         import numpy as np
 
         arrays = {part: np.asarray(rows) for part, rows in self._sums.items()}
-        found = {part: (rows[:, 0], rows[:, 1]) for part, rows in arrays.items() if rows[:, 0].sum() > 0}
+        found = {part: _energies(*rows.T) for part, rows in arrays.items() if rows[:, 2].sum() > 0}
         heard = {part: rows for part, rows in found.items() if self._output[part] not in silent}
         return heard or found
 
     def noise(self) -> float:
         """Return the mean over the parts of noise over signal, each at most 10; 0 where no part has a signal."""
         ratios = [
-            min(float(noise.sum()) / float(signal.sum()), _MOST_NOISE) for signal, noise in self.energies().values()
+            min(float(one.noise.sum()) / float(one.signal.sum()), _MOST_NOISE) for one in self.energies().values()
         ]
         return sum(ratios) / len(ratios) if ratios else 0.0
+
+
+def _energies(varying: Array, noise: Array, whole: Array) -> Energies:
+    n = len(whole)
+    if is_known(varying.sum(), whole.sum(), n):
+        return Energies(varying * n / (n - 1), noise, whole)  # of so many samples the mean is one itself
+    return Energies(whole, noise, whole)
+
+
+def is_known(varying: Array | float, whole: Array | float, n: int) -> Any:
+    """Return whether what varies between ``n`` samples is known, and so is what noise is compared with."""
+    return (varying > CONSTANT * whole) & (n >= FEWEST)
 
 
 def noise_db(noise: float) -> float:
@@ -146,14 +181,14 @@ def noise_db(noise: float) -> float:
     return -10 * math.log10(max(noise, _LEAST_NOISE)) if math.isfinite(noise) else -200.0
 
 
-def balance(energies: Mapping[str, tuple[Array, Array]], seed: int) -> Balance:
+def balance(energies: Mapping[str, Energies], seed: int) -> Balance:
     """Return the figures of what ``PartEnergies`` summed; ``seed`` fixes the bootstrap over samples."""
     import numpy as np
 
     if not energies:
         return NO_BALANCE
-    signal = np.stack([one for one, _ in energies.values()])
-    noise = np.stack([other for _, other in energies.values()])
+    signal = np.stack([one.signal for one in energies.values()])
+    noise = np.stack([one.noise for one in energies.values()])
     n = signal.shape[1]
     ratios = np.minimum(noise.sum(axis=1) / signal.sum(axis=1), _MOST_NOISE)
     worst = int(ratios.argmax())
@@ -162,10 +197,12 @@ def balance(energies: Mapping[str, tuple[Array, Array]], seed: int) -> Balance:
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=_RESAMPLES)
     drawn = np.minimum((counts @ noise.T) / np.maximum(counts @ signal.T, 1e-300), _MOST_NOISE).mean(axis=1)
     low, high = (noise_db(float(v)) for v in np.percentile(drawn, [97.5, 2.5]))
+    name, of_worst = list(energies.items())[worst]
     return Balance(
         n,
         noise_db(float(ratios.mean())),
         (low, high) if n > 1 else None,
-        list(energies)[worst],
+        name,
         noise_db(ratios[worst]),
+        noise_db(float(of_worst.noise.sum() / of_worst.whole.sum())),
     )

@@ -33,6 +33,9 @@ INT8_LEAST_DB = 0.0
 # less the margin, 24.1 dB. What computes wrongly is far below: saturation 8 to 14 dB, wrong kernels 1 to 13.
 INT8_MOST_DB = 20 * math.log10(255 / 8) - INT8_MARGIN_DB
 
+# Steps suit what varies. Where most of an output is the same in all samples its SQNR is higher by that share, in dB
+# ``offset_db``, and so is the ceiling: a device that keeps the common part and loses the rest has a high SQNR as well.
+
 # An output that is all zero in fp32 has no signal to compare with: so much may differ, or twice what was measured,
 # but never more than the second.
 _ZERO_MAX_ABS = {"fp32": 1e-6, "fp16": 1e-3, "bf16": 1e-2, "int8": 1e-2}
@@ -84,10 +87,13 @@ def widest(precision: Precision, elements: int = 0, *, bounded: bool = True) -> 
     )
 
 
-def tolerance(precision: Precision, measured: OutputDistance | None = None, elements: int = 0) -> Tolerance:
+def tolerance(
+    precision: Precision, measured: OutputDistance | None = None, elements: int = 0, offset_db: float = 0.0
+) -> Tolerance:
     """Return the policy's tolerance for an output.
 
-    ``measured`` is its distance on the build host; ``elements`` its number of values over all golden vectors.
+    ``measured`` is its distance on the build host; ``elements`` its number of values over all golden vectors, and
+    ``offset_db`` the ratio of their energy to that of what varies between the vectors.
     A decision may differ in twice the elements that the build saw differ, and unless in fp32 in three more. What was
     measured never makes it wider than ``widest``, and never demands more of int8 than rounding by chance keeps.
     """
@@ -96,7 +102,7 @@ def tolerance(precision: Precision, measured: OutputDistance | None = None, elem
     spare = UNSEEN / elements if elements and precision != "fp32" else 0.0
     seen = measured.max_abs if measured else 0.0
     return Tolerance(
-        sqnr_db=_sqnr_db(precision, most.sqnr_db, measured),
+        sqnr_db=_sqnr_db(precision, most.sqnr_db, measured, offset_db),
         max_abs=min(most.max_abs, max(_ZERO_MAX_ABS[precision], 2 * seen)),
         mismatch=min(most.mismatch, 2 * differing + spare),
         zero_within=measured.zero_within if measured else 0.0,
@@ -125,16 +131,15 @@ def _least_sqnr_db(precision: Precision) -> float:
     return INT8_LEAST_DB
 
 
-def _sqnr_db(precision: Precision, least: float, measured: OutputDistance | None) -> float:
+def _sqnr_db(precision: Precision, least: float, measured: OutputDistance | None, offset_db: float) -> float:
     """Return the least SQNR: the policy's, but in int8 what the build measured less its margin, if that is more.
 
     An int8 output that happens to be equal to fp32's is no more exact than others: the demand has a ceiling.
     """
     if precision != "int8" or measured is None:
         return least
-    if measured.sqnr_db is None:
-        return INT8_MOST_DB
-    return min(INT8_MOST_DB, max(least, measured.sqnr_db - INT8_MARGIN_DB))
+    most = INT8_MOST_DB + offset_db
+    return most if measured.sqnr_db is None else min(most, max(least, measured.sqnr_db - INT8_MARGIN_DB))
 
 
 def rounding_sqnr_db(bits: int) -> float:

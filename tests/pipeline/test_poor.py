@@ -65,6 +65,30 @@ def test_a_lost_part_makes_the_row_poor_though_the_whole_is_good(tmp_path: Path)
     assert (lower.rows[0].status, exit_code(lower)) == ("ok", 0)
 
 
+def test_an_output_that_keeps_its_mean_and_loses_all_else_is_poor(tmp_path: Path) -> None:
+    """Values around 1000 that vary by 1: a step of int8 there is 4."""
+    random = np.random.default_rng(0)
+    constants = {
+        "w0": random.standard_normal((4, 1, 1, 1)).astype(np.float32), "b0": np.full(4, 1000, np.float32),
+        "w1": np.eye(4, dtype=np.float32)[:, :, None, None],
+    }  # fmt: skip
+    nodes = [node("Conv", "x w0 b0", "far"), node("Conv", "far w1", "y")]
+    save(nodes, constants, tmp_path / "m.onnx", inputs={"x": (1, 1, 8, 8)})
+    np.savez(tmp_path / "x.npz", x=random.standard_normal((24, 1, 8, 8)).astype(np.float32))
+    settings = BuildSettings(
+        model=str(tmp_path / "m.onnx"), precisions=("int8",), data=str(tmp_path / "x.npz"), method="plain",
+        targets=("host-onnxruntime",), benchmark=False, out=str(tmp_path / "out"),
+    )  # fmt: skip
+    result = build(settings, Store(tmp_path / "store"))
+    (row,) = result.rows
+    assert (row.status, exit_code(result)) == ("poor", 5)
+    assert row.sqnr_db is not None
+    assert row.sqnr_db > 50
+    assert row.balanced_sqnr_db is not None
+    assert row.balanced_sqnr_db < 5
+    assert "what varies in y has" in (row.reason or "")
+
+
 def test_too_many_changed_answers_miss_the_gate(tmp_path: Path) -> None:
     settings = dataclasses.replace(settings_of(tmp_path, classes=6, difference=0.03), max_change=0.05)
     result = build(settings, Store(tmp_path / "store"))

@@ -12,6 +12,7 @@ import pytest
 from edgepack.engines.targets import load_target
 from edgepack.errors import CompileError, EdgepackError, GateError
 from edgepack.pipeline.rows import (
+    as_poor,
     built_row,
     changed_classes,
     failed_row,
@@ -20,6 +21,7 @@ from edgepack.pipeline.rows import (
     with_evaluation,
     with_latency,
     with_ratio_explained,
+    with_size_explained,
 )
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
@@ -82,6 +84,18 @@ def test_a_speed_up_that_is_not_the_ratio_beside_it_is_explained(base: int, spee
             in found.notes["speed-up"]
         )
     assert with_ratio_explained(row, None) == row
+
+
+@pytest.mark.parametrize(("size", "said"), [(479_000, True), (297_000, True), (296_000, False)])
+def test_int8_that_is_no_smaller_says_so(size: int, said: bool) -> None:
+    fp32 = dataclasses.replace(ROW, precision="fp32", model_bytes=297_000)
+    row = dataclasses.replace(ROW, model_bytes=size)
+    found = with_size_explained(row, fp32)
+    assert ("size" in found.notes) is said
+    if said:
+        assert f"int8 makes the model no smaller: {size / 1000:.0f} kB, fp32 has 297 kB" in found.notes["size"]
+    assert with_size_explained(row, None) == row
+    assert with_size_explained(fp32, fp32) == fp32
 
 
 # --- failed and built -------------------------------------------------------------------------------------------------
@@ -227,6 +241,19 @@ def test_the_worst_part_is_named_where_rounding_lost_it(precision: Precision, na
     row = with_evaluation(BuildRow("t", precision, "ok"), evaluation)
     assert row.worst_output == "y: scores"
     assert ("worst part" in row.notes) == named
+
+
+def test_a_mean_that_hides_what_was_lost_is_named() -> None:
+    balance = Balance(12, 4.0, None, "y", 4.0, 50.0)
+    close = Closeness(12, 50.0, None, 1.0, None, None, None)
+    evaluation = Evaluation(Verification(True, (), 4, "x", {}, ()), None, "no labels", close, balance=balance)
+    row = with_evaluation(ROW, evaluation)
+    text = "what varies in y has 4.0 dB (50.0 with what is the same in all samples, which tells none from another)"
+    assert row.notes["worst part"] == f"{text}, all outputs together 50.0"
+    poor = as_poor(row, balance, 10.0, allowed=False)
+    assert (poor.status, poor.exit_code) == ("poor", 5)
+    assert text in (poor.reason or "")
+    assert as_poor(row, balance, 10.0, allowed=True).exit_code == 0
 
 
 def test_classes_that_changed_are_named_in_a_sentence() -> None:

@@ -137,6 +137,20 @@ def test_a_channel_counts_as_lost_at_most(tmp_path: Path) -> None:
     assert layer.sqnr_db == pytest.approx(-10 * np.log10(1 / 2), abs=1e-4)
 
 
+def test_a_channels_mean_is_no_signal(tmp_path: Path) -> None:
+    """A large bias hides that what varies is half lost: -10 log10(1/4), and 46 dB with the mean as signal."""
+    paths = []
+    for name, share in (("a", 1.0), ("b", 0.5)):
+        nodes = [helper.make_node("Gemm", ["x", "w", "b"], ["y"], name="fc")]
+        constants = {"w": np.eye(3, dtype=np.float32) * np.float32(share), "b": np.full(3, 100, np.float32)}
+        paths.append(save(nodes, constants, tmp_path / f"{name}.onnx", inputs={"x": ["N", 3]}))
+    random = np.random.default_rng(0).standard_normal((8, 3)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x=random - random.mean(axis=0))
+    samples = find_samples(str(tmp_path / "data.npz"), paths[0].inputs, None)
+    (layer,) = layer_sqnr(paths[0], paths[1], samples, tmp_path).layers
+    assert layer.sqnr_db == pytest.approx(-10 * np.log10(1 / 4), abs=1e-3)
+
+
 def test_noise_where_there_is_no_signal_is_neither_identical_nor_a_figure(tmp_path: Path) -> None:
     paths = []
     for name, third in (("a", 0.0), ("b", 1.0)):
@@ -155,4 +169,4 @@ def test_samples_with_other_numbers_of_channels_count_as_one() -> None:
     for size in (2, 3):
         ones = np.ones((1, 4, size), np.float32)
         module._add(energies, pairs, {"a": ones}, {"b": ones * np.float32(0.5)})
-    assert energies["scores"].tolist() == [[20.0], [5.0]]
+    assert energies["scores"].tolist() == [[20.0], [5.0], [20.0], [20.0]]  # squares, noise, values, their count

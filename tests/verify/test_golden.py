@@ -129,6 +129,25 @@ def test_single_samples_that_happen_to_be_exact_do_not_fail_a_batch_that_is_roun
         with_tolerance(golden, verification(alone, wrong), "int8", tmp_path / "out")
 
 
+def test_a_device_that_keeps_only_what_all_samples_have_in_common_is_wrong(tmp_path):
+    """40 dB, far above what int8 is asked for at most where nothing is in common."""
+    random = np.random.default_rng(0)
+    outputs = tuple({"y": np.float32(100 + random.standard_normal((1, 64)))} for _ in range(4))
+    feeds = tuple({"x": np.float32([i])} for i in range(4))
+    plain = write_golden(Golden(feeds, outputs), tmp_path / "plain" / "golden.npz")
+
+    def device(noise: float):
+        answers = iter(np.float32(y["y"] + noise * random.standard_normal((1, 64))) for y in outputs)
+        return lambda _: {"y": next(answers)}
+
+    built = run_golden(device(0.1), with_policy(read_golden(plain), "int8"), (), "x", {})
+    vectors = read_golden(with_tolerance(plain, built, "int8", tmp_path / "out"))
+    assert run_golden(device(0.15), vectors, (), "x", {}).passed
+    lost = run_golden(lambda _: {"y": np.full((1, 64), 100, np.float32)}, vectors, (), "x", {})
+    assert lost.outputs[0].sqnr_db == pytest.approx(40.0, abs=1.0)
+    assert not lost.passed
+
+
 @pytest.mark.parametrize(("bounded", "found", "right"), [
     (True, 0.003, True),  # -9 dB, but within two steps of int8
     (False, 0.003, False),  # of what has no bound nobody knows what is small

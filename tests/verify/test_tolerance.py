@@ -63,6 +63,13 @@ def test_luck_of_a_few_samples_is_no_demand(lucky):
     assert tolerance("int8", measured(lucky)).sqnr_db == INT8_MOST_DB < 30.0
 
 
+def test_what_all_samples_have_in_common_raises_what_is_demanded():
+    assert tolerance("int8", measured(60.0), offset_db=40.0).sqnr_db == 60.0 - INT8_MARGIN_DB
+    assert tolerance("int8", measured(90.0), offset_db=40.0).sqnr_db == INT8_MOST_DB + 40.0
+    assert tolerance("int8", measured(3.0), offset_db=40.0).sqnr_db == 0.0
+    assert tolerance("fp32", measured(90.0), offset_db=40.0).sqnr_db == 60.0
+
+
 def test_the_most_that_is_demanded_is_what_one_step_in_each_value_leaves():
     values = np.clip(np.random.default_rng(0).standard_normal(1_000_000), -4, 4)
     step = 8 / 255
