@@ -127,7 +127,7 @@ def as_trial(left: tuple[str, ...], evaluation: Evaluation, macs_share: float, l
         metric=metric,
         value=value,
         drop=drop,
-        sqnr_db=evaluation.closeness.sqnr_db,
+        sqnr_db=evaluation.judged_sqnr_db,
         macs_share=macs_share,
         passed=not limits.broken_by(evaluation) and all(o.passed for o in evaluation.verification.outputs),
         change=evaluation.change.share if evaluation.change is not None else None,

@@ -90,9 +90,9 @@ class BuildRow:
     build's name and ``source_sha256`` the digest of the model it began with: reports keep models apart by it.
     ``mismatch`` is the share of values that differ in outputs that are decisions, None without one. ``evaluated_with``
     is the engine, and its version, that accuracy and closeness were measured with, ``evaluated_isa``
-    the instruction set of that host. ``command`` is what builds the row's bundle again, in words, from the
-    folder that the build ran in. ``balanced_sqnr_db`` is the SQNR in which all parts of all outputs count alike and what
-    varies between samples is the signal; ``worst_output`` is the part that lost most. "poor" is a row below fp32 whose
+    the instruction set of that host. ``command`` is what builds the row's bundle again, in words, from the folder that
+    the build ran in. ``balanced_sqnr_db`` is the SQNR in which all parts of all outputs count alike and what varies
+    between samples is the signal; ``worst_output`` is the part that lost most. "poor" is a row below fp32 whose
     balanced SQNR is less than was asked for: its bundle is there, but nothing recommends it. "skipped" is a precision
     that the target does not offer. ``change`` says how many of fp32's answers are not given again.
     ``model_bytes`` is the size of the engines' own files in the bundle. ``embedded`` is what was put into the graph of

@@ -58,6 +58,11 @@ class Evaluation:
     spans: tuple[Span, ...] = ()
     nearly_zero: tuple[str, ...] = ()
 
+    @property
+    def judged_sqnr_db(self) -> float | None:
+        """Return the SQNR that a model is judged by: the balanced one, or the worst output's where that alone is."""
+        return self.closeness.sqnr_db if self.balance.sqnr_db is None else self.balance.sqnr_db
+
 
 def _engine_here(compiled: CompiledModel, *_others: object) -> Mapping[str, str]:
     """Return the versions of the engine that runs ``compiled`` on this machine, whatever it was compiled with."""

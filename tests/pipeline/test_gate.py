@@ -19,6 +19,7 @@ from edgepack.specs.run import Accuracy, ChangedAnswers, OutputDistance, Verific
 from edgepack.specs.target import QuantizationRules
 from edgepack.verify.closeness import Closeness
 from edgepack.verify.evaluate import Evaluation
+from edgepack.verify.parts import Balance
 
 MODEL = OnnxModel(Path("m.onnx"), "0" * 64, 1, 17, (), ())
 COMPILED = CompiledModel("onnxruntime", "int8", Path("x"), "m.onnx", ("m.onnx",), (), (), {})
@@ -154,6 +155,11 @@ def test_a_trial_passes_by_drop_and_numerics(drop: float, max_drop: float, numer
     found = as_trial(("a",), evaluation(drop, passed=numerics), 0.25, Limits(max_drop))
     assert found.passed == passed
     assert (found.left, found.metric, found.drop, found.sqnr_db, found.macs_share) == (("a",), "top1", drop, 30.0, 0.25)
+
+
+def test_a_trial_has_the_sqnr_that_a_row_is_judged_by() -> None:
+    balanced = dataclasses.replace(evaluation(0.0), balance=Balance(40, 12.0, None, "scores", 12.0))
+    assert as_trial((), balanced, 0.0, Limits()).sqnr_db == 12.0
 
 
 def test_without_accuracy_there_is_nothing_to_hold() -> None:

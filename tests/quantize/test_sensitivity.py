@@ -92,6 +92,12 @@ def test_parts_of_an_output_count_alike() -> None:
     assert balanced_noise(one(y=[30, 40, 1]), one(y=[30, 40, 2]), parts) == pytest.approx(1 / 2)
 
 
+def test_what_all_samples_have_in_common_is_no_signal() -> None:
+    expected = [{"y": np.float32([100 + sign])} for sign in (-1, 1) * 4]
+    lost = [{"y": np.float32([100])}] * 8
+    assert balanced_noise(expected, lost, {}) == pytest.approx(7 / 8)  # the mean is of the eight themselves
+
+
 @given(st.floats(0.01, 100), st.integers(0, 50))
 def test_noise_does_not_depend_on_the_unit(factor: float, seed: int) -> None:
     random = np.random.default_rng(seed)

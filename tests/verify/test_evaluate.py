@@ -16,6 +16,7 @@ from edgepack.engines.onnxruntime.engine import load_model as load_compiled
 from edgepack.errors import ConfigError, DataError
 from edgepack.graph.load import load_model
 from edgepack.specs.run import RunOptions
+from edgepack.specs.types import Array
 from edgepack.verify.evaluate import Evaluation, evaluate
 from edgepack.verify.reference import reference
 
@@ -26,11 +27,13 @@ IMAGES = np.random.default_rng(2).standard_normal((6, 3, 8, 8), np.float32)
 def run(tmp_path: Path) -> Any:
     """Evaluate the small model, compiled with so many channels, beside one with eight."""
     fp32 = small_compiled(tmp_path / "fp32")
-    labels = onnx_outputs(fp32.folder / fp32.entry, {"image": IMAGES})["scores"].argmax(axis=1)
     golden = small_golden(fp32.folder / fp32.entry, tmp_path / "golden.npz")
 
-    def call(metric: str = "top1", channels: int = 8, labelled: bool = True, **more: Any) -> Evaluation:
-        arrays = {"image": IMAGES, "labels": labels} if labelled else {"image": IMAGES}
+    def call(
+        metric: str = "top1", channels: int = 8, labelled: bool = True, images: Array = IMAGES, **more: Any
+    ) -> Evaluation:
+        labels = onnx_outputs(fp32.folder / fp32.entry, {"image": images})["scores"].argmax(axis=1)
+        arrays = {"image": images, "labels": labels} if labelled else {"image": images}
         np.savez(tmp_path / "data.npz", **arrays)
         samples = find_samples(str(tmp_path / "data.npz"), INPUTS, None)
         expected = reference(load_model(fp32.folder / fp32.entry), samples, tmp_path / "reference")
@@ -53,6 +56,14 @@ def test_how_far_outputs_vary_over_the_samples_is_told(run: Any) -> None:
     (span,) = run().spans
     assert (span.name, span.n, span.constant, span.max_abs) == ("scores", 6, False, 0.0)
     assert span.largest > 0
+
+
+def test_what_all_samples_have_in_common_is_no_signal(run: Any) -> None:
+    """Of six samples it is not known what varies, and the whole outputs are the signal."""
+    many, few = run(channels=7, images=np.random.default_rng(3).random((10, 3, 8, 8), np.float32)), run(channels=7)
+    assert many.balance.n == 10
+    assert many.balance.worst_db < many.balance.worst_whole_db - 3
+    assert few.balance.worst_db == pytest.approx(few.balance.worst_whole_db)
 
 
 def test_another_model_is_told_apart(run: Any) -> None:

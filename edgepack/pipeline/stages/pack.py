@@ -49,7 +49,7 @@ def facts_of(
     records: LayerRecords | None,
 ) -> BundleFacts:
     """Return what a bundle's manifest says of a compiled model that was evaluated on ``samples``."""
-    close, balanced = evaluation.closeness, evaluation.balance.sqnr_db
+    close = evaluation.closeness
     return BundleFacts(
         name=name,
         version=version,
@@ -60,7 +60,7 @@ def facts_of(
         layers={},
         accuracy=MeasuredAccuracy(
             accuracy=evaluation.accuracy,
-            sqnr_db=close.sqnr_db if balanced is None else balanced,
+            sqnr_db=evaluation.judged_sqnr_db,
             cosine=close.cosine,
             agreement=close.agreement,
             n=close.n,
