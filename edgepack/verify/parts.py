@@ -171,7 +171,7 @@ def _energies(varying: Array, noise: Array, whole: Array) -> Energies:
     return Energies(whole, noise, whole)
 
 
-def is_known(varying: Array | float, whole: Array | float, n: int) -> Any:
+def is_known(varying: Array | float, whole: Array | float, n: Array | int) -> Any:
     """Return whether what varies between ``n`` samples is known, and so is what noise is compared with."""
     return (varying > CONSTANT * whole) & (n >= FEWEST)
 
