@@ -34,7 +34,7 @@ from edgepack.errors import BundleError, ModelError
 from edgepack.graph.external import find_place
 from edgepack.graph.load import read_tensor
 from edgepack.graph.walk import all_tensors, is_external
-from edgepack.graph.wire import external_locations
+from edgepack.graph.wire import read_named
 from edgepack.specs.bundle import FileEntry
 from edgepack.specs.calibration import CalibrationJob, Derivation, Plan
 from edgepack.specs.data import Preprocessing
@@ -166,7 +166,7 @@ def open_job(path: Path, folder: Path) -> Iterator[tuple[CalibrationJob, OnnxMod
             outputs=job.outputs,
             external=_external(job),
         )
-        if strange := sorted(external_locations(model.path) - set(model.external)):
+        if strange := sorted(read_named(model.path).files - set(model.external)):
             raise BundleError(f"{path}: its model reads {strange[0][:80]!r}, which is not in the job", hint=_AGAIN)
         tokenizer = scratch / _TOKENIZER
         yield dataclasses.replace(job, task=_with_tokenizer(job.task, tokenizer if tokenizer.exists() else None)), model

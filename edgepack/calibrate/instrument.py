@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.errors import DataError, ModelError
 from edgepack.graph import wire
+from edgepack.graph.captured import leave_out
+from edgepack.graph.wire import read_named
 
 if TYPE_CHECKING:
     import onnx
@@ -66,6 +68,7 @@ def open_with(model: OnnxModel, added: bytes, *, structure: onnx.ModelProto | No
     options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     # Threads that spin between operators would burn the processor while this process counts.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    leave_out(options, read_named(model.path))
     path = scratch / ".statistics.onnx"  # no file of a job is named so
     source: str | bytes
     if model.external and structure is not None:

@@ -19,6 +19,8 @@ from edgepack.bundle import archive, layout, manifest
 from edgepack.data import recipes
 from edgepack.device.host import FLAGS
 from edgepack.engines import ENGINES, REFERENCE, Engine
+from edgepack.engines.common.refusals import OTHER_FILES
+from edgepack.graph import captured, wire
 from edgepack.runtime.load import ID_DIGITS, RECORD
 from edgepack.runtime.native import DeviceSettings
 from edgepack.specs.bundle import Manifest
@@ -72,6 +74,11 @@ struct Dtype {
 struct Engine {
   const char *name, *title, *portable, *install;
   bool self_contained, built_on_device, fixes_batch;
+};
+struct OnnxField {
+  const char* message;
+  uint64_t number;
+  const char* holds;
 };
 struct Tolerance {
   const char* precision;
@@ -138,6 +145,8 @@ def _constants() -> Iterator[str]:
         "kTaskFolder": manifest.TASK_FOLDER,
         "kUpgrade": manifest.UPGRADE,
         "kReference": REFERENCE,
+        "kDequantize": captured.DEQUANTIZE,
+        "kOtherFiles": OTHER_FILES,
         "kMediaType": envelope.MEDIA_TYPE,
         "kPayloadType": envelope.PAYLOAD_TYPE,
         "kStatementType": statement.STATEMENT_TYPE,
@@ -186,6 +195,10 @@ def _tables() -> Iterator[str]:
     yield _table(
         "Tolerance", "kTolerances", (_row(p, w.sqnr_db, w.max_abs, w.mismatch, w.zero_within) for p, w in widest)
     )
+    fields = (_row(kind, number, holds) for kind, inside in wire.MESSAGES.items() for number, holds in inside.items())
+    yield _table("OnnxField", "kOnnxFields", fields)
+    yield _table("const char* const", "kBranches", map(_text, captured.BRANCHES))
+    yield _table("const char* const", "kLeftOut", map(_text, captured.LEFT_OUT))
     yield _table("const char* const", "kTasks", map(_text, TASKS.own))
     yield _table("const char* const", "kFlags", map(_text, sorted(FLAGS)))
     ranges = (f"{{{low:#x}, {high:#x}}}" for low, high in _unprintable())

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+from edgepack.graph.captured import leave_out
 from edgepack.graph.feeds import random_feeds
 from edgepack.graph.input_ranges import input_ranges, narrower
+from edgepack.graph.wire import read_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +62,7 @@ def run_model(model: OnnxModel, feeds: Mapping[str, Array], *, optimize: bool = 
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
+    leave_out(options, read_named(model.path))
     options.add_session_config_entry("session.disable_prepacking", "1")  # one inference is not worth a second copy
     session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
     names = [spec.name for spec in model.outputs]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from edgepack.graph.captured import leave_out
 from edgepack.graph.load import load_model
+from edgepack.graph.wire import read_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,6 +38,7 @@ def optimize_basic(model: OnnxModel, folder: Path, sizes: Mapping[str, int] | No
     }
     for key, value in entries.items():
         options.add_session_config_entry(key, value)
+    leave_out(options, read_named(model.path))
     for name, size in (sizes or {}).items():
         options.add_free_dimension_override_by_name(name, size)
     onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])

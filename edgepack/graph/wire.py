@@ -23,16 +23,20 @@ _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 _GRAPH_OUTPUT, _VALUE_NAME = 12, 1
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION, _LOCATION_EXTERNAL = 13, 14, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-# Which fields of a message hold messages in which a tensor may stand, by what these are.
-_MESSAGES: dict[str, dict[int, str]] = {
-    "model": {_MODEL_GRAPH: "graph", 20: "training", 25: "function"},
+_MOST_KEY, _MOST_NUMBER = 2**32 - 1, 2**64 - 1
+# Which fields of a message hold what: messages in which a tensor or an operator may stand, and what is read of them.
+# The tensors of the main graph itself are its weights; others are in attributes, branches and functions.
+MESSAGES: dict[str, dict[int, str]] = {
+    "model": {_MODEL_GRAPH: "main", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
     "function": {7: "node", 11: "attribute"},
+    "main": {1: "node", _GRAPH_INITIALIZER: "weight", 15: "sparse"},
     "graph": {1: "node", _GRAPH_INITIALIZER: "tensor", 15: "sparse"},
-    "node": {5: "attribute"},
+    "node": {4: "operator", 5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
     "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {_TENSOR_EXTERNAL_DATA: "entry"},
+    "weight": {_TENSOR_EXTERNAL_DATA: "place of weights"},
+    "tensor": {_TENSOR_EXTERNAL_DATA: "place"},
 }
 _HINT = "the file is damaged or not ONNX: copy it again, or export it again"
 
@@ -56,28 +60,50 @@ def read_skeleton(path: Path) -> bytes:
         return b"".join(_model_pieces(data, path.name))
 
 
-def external_locations(path: Path) -> set[str]:
-    """Return the files that the model's tensors name, wherever these stand; as they are named, whether there or not.
+class Named(NamedTuple):
+    """What an ONNX file names, as it is named, wherever it stands: operators, and the files that hold tensors.
 
-    Without the package onnx, for a device: engines open such files, and older ones do so wherever they are. Raises
-    ``ModelError`` as ``read_skeleton``, and for an empty file.
+    ``weights`` are files of the main graph's initializers, ``others`` those of all other tensors.
+    """
+
+    operators: frozenset[str]
+    weights: frozenset[str]
+    others: frozenset[str]
+
+    @property
+    def files(self) -> frozenset[str]:
+        """All files, whether they are there or not."""
+        return self.weights | self.others
+
+
+def read_named(path: Path) -> Named:
+    """Return what a file names; without the package onnx, for a device, before an engine opens anything of it.
+
+    Raises ``ModelError`` as ``read_skeleton``, and for an empty file.
     """
     if path.stat().st_size == 0:
         raise ModelError(f"{path.name} is empty", hint=_HINT)
-    found: set[str] = set()
+    found: dict[str, set[str]] = {"operator": set(), "place of weights": set(), "place": set()}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         pending = [("model", 0, len(data))]
         while pending:
             kind, begin, end = pending.pop()
+            if kind == "operator":
+                found[kind].add(_text(data[begin:end]))
+                continue
             fields = (field for field in _fields(data, begin, end) if field.kind == _BYTES)
-            if kind == "entry":
+            if kind in found:
                 entry = {field.number: data[field.value : field.end] for field in fields}
                 if entry.get(1) == b"location":
-                    found.add(entry.get(2, b"").decode("utf-8", "backslashreplace"))
+                    found[kind].add(_text(entry.get(2, b"")))
             else:
-                inside = _MESSAGES[kind]
+                inside = MESSAGES[kind]
                 pending += [(inside[f.number], f.value, f.end) for f in fields if f.number in inside]
-    return found
+    return Named(*(frozenset(names) for names in found.values()))
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace")
 
 
 def graph_header(rest_bytes: int, initializers: list[int]) -> bytes:
@@ -138,6 +164,8 @@ def _fields(data: mmap.mmap, position: int, end: int) -> Iterator[_Field]:
         tag = position
         key, position = _read_varint(data, position, end)
         number, kind = key >> 3, key & 7
+        if key > _MOST_KEY:  # protobuf drops the bits above, and sees another field
+            raise ModelError(f"not an ONNX file: a field of the number {number} at byte {tag}", hint=_HINT)
         if number == 0:
             raise ModelError(f"not an ONNX file: a field without a number at byte {tag}", hint=_HINT)
         if kind == _VARINT:
@@ -166,9 +194,9 @@ def _read_varint(data: mmap.mmap, position: int, end: int) -> tuple[int, int]:
         byte = data[position]
         position += 1
         result |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        if byte < 0x80 and result <= _MOST_NUMBER:
             return result, position
-    raise ModelError(f"not an ONNX file: a number of more than 10 bytes at byte {position}", hint=_HINT)
+    raise ModelError(f"not an ONNX file: a number of more than 64 bits before byte {position}", hint=_HINT)
 
 
 def _message(number: int, content: bytes) -> bytes:

@@ -12,6 +12,8 @@ from edgepack.calibrate.instrument import first_line, run_session
 from edgepack.data.preprocess import open_picture
 from edgepack.data.samples import read_picture_files
 from edgepack.errors import ModelError
+from edgepack.graph.captured import leave_out
+from edgepack.graph.wire import read_named
 from edgepack.lint.encodings import Encoding, alternatives
 from edgepack.lint.survey import channel_axis, read_some, to_pixels
 from edgepack.specs.data import SampleSet
@@ -167,6 +169,7 @@ def _open(model: OnnxModel) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    leave_out(options, read_named(model.path))
     try:
         return onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base class of their own

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,8 +14,9 @@ from captured_models import MOVERS, branch, feeds, floats, graph, node
 from onnx import helper
 
 from edgepack.engines import get_backend
-from edgepack.graph.captured import keep_captured
+from edgepack.graph.captured import LEFT_OUT, keep_captured, leave_out
 from edgepack.graph.load import load_model
+from edgepack.graph.wire import Named
 from edgepack.quantize.graph.sessions import open_session
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target
@@ -71,6 +73,36 @@ def test_what_is_compiled_loads(tmp_path: Path) -> None:
     compiled = engine.compile_model(load_model(tmp_path / "m.onnx"), target, "int8", tmp_path / "out")
     with_captured = engine.load_model(compiled, RunOptions(threads=1))
     assert with_captured.infer(feeds(graph("Reshape")))["y"].shape == (1, 4, 2, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", ["BASIC", "ALL"])
+def test_the_engine_loads_all_without_that_optimizer(level: str) -> None:
+    """In processes of their own: what is tried is whether they end."""
+    code = (
+        "import sys, onnxruntime as o; s = o.SessionOptions(); s.log_severity_level = 4\n"
+        f"s.graph_optimization_level = o.GraphOptimizationLevel.ORT_ENABLE_{level}\n"
+        f"s.add_session_config_entry(*{LEFT_OUT!r})\n"
+        "for g in sys.stdin.read().split():\n"
+        "    o.InferenceSession(bytes.fromhex(g), s, providers=['CPUExecutionProvider'])\n"
+    )
+    graphs = [
+        graph(mover, kind=kind) for mover in MOVERS for kind in ("If", "Loop") if (mover, kind) != ("Slice", "Loop")
+    ]
+    given = "\n".join(one.SerializeToString().hex() for one in graphs)
+    subprocess.run([sys.executable, "-c", code], input=given, text=True, check=True, timeout=100)
+
+
+def test_only_int8_with_branches_goes_without_the_optimizer() -> None:
+    def entries(*operators: str) -> list[tuple[str, str]]:
+        found: list[tuple[str, str]] = []
+        options = SimpleNamespace(add_session_config_entry=lambda *entry: found.append(entry))
+        leave_out(options, Named(frozenset(operators), frozenset(), frozenset()))
+        return found
+
+    for inner in ("If", "Loop", "Scan"):
+        assert entries("DequantizeLinear", "Conv", inner) == [LEFT_OUT]
+    assert entries("DequantizeLinear", "Conv") == entries("If", "Loop", "QuantizeLinear") == []
 
 
 @pytest.mark.parametrize("captured", ["d", "x"])

@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from edgepack.errors import ModelError
 from edgepack.graph import wire
 from edgepack.graph.save import write_model
-from edgepack.graph.wire import INLINE_BYTES, external_locations, outputs, read_skeleton
+from edgepack.graph.wire import INLINE_BYTES, outputs, read_named, read_skeleton
 
 
 def written(proto: onnx.ModelProto) -> bytes:
@@ -60,7 +60,9 @@ def test_files_that_tensors_name_are_found_wherever_these_stand(tmp_path: Path) 
         initializer=[elsewhere("initializer")],
         sparse_initializer=[sparse],
     )
-    outer = onnx.GraphProto(node=[onnx.NodeProto(attribute=[onnx.AttributeProto(graphs=[graph])])])
+    outer = onnx.GraphProto(
+        initializer=[elsewhere("weight")], node=[onnx.NodeProto(attribute=[onnx.AttributeProto(graphs=[graph])])]
+    )
     function = onnx.FunctionProto(
         node=[onnx.NodeProto(attribute=[onnx.AttributeProto(t=elsewhere("in a function"))])],
         attribute_proto=[onnx.AttributeProto(t=elsewhere("a default"))],
@@ -71,10 +73,25 @@ def test_files_that_tensors_name_are_found_wherever_these_stand(tmp_path: Path) 
     )
     proto = onnx.ModelProto(graph=outer, functions=[function], training_info=[training])
     (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
-    assert external_locations(tmp_path / "m.onnx") == {
+    named = read_named(tmp_path / "m.onnx")
+    assert named.weights == {"weight"}
+    assert named.others == {
         "values", "indices", "inner", "t", "tensors", "many", "initializer", "in a function", "a default", "first",
         "step",
     }  # fmt: skip
+    assert named.files == named.weights | named.others
+
+
+def test_operators_are_found_in_branches_and_functions(tmp_path: Path) -> None:
+    inner = onnx.GraphProto(node=[onnx.NodeProto(op_type="Neg")])
+    branch = onnx.NodeProto(op_type="If", attribute=[onnx.AttributeProto(g=inner, s=b"Abs")])
+    proto = onnx.ModelProto(
+        graph=onnx.GraphProto(node=[onnx.NodeProto(attribute=[onnx.AttributeProto(graphs=[onnx.GraphProto(
+            node=[branch])])], op_type="Scan")]),
+        functions=[onnx.FunctionProto(name="Exp", node=[onnx.NodeProto(op_type="Softmax", name="Log")])],
+    )  # fmt: skip
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    assert read_named(tmp_path / "m.onnx") == ({"Scan", "If", "Neg", "Softmax"}, set(), set())
 
 
 def leads_to_tensor(message: Any, above: tuple[str, ...] = ()) -> bool:
@@ -83,6 +100,13 @@ def leads_to_tensor(message: Any, above: tuple[str, ...] = ()) -> bool:
     return message.name == "TensorProto" or any(
         leads_to_tensor(field.message_type, (*above, message.name)) for field in message.fields
     )
+
+
+_KINDS = {"main": "graph", "weight": "tensor"}  # the main graph and its weights, as onnx.proto calls them
+
+
+def as_onnx_says(name: str) -> dict[int, str]:
+    return {number: _KINDS.get(kind, kind) for number, kind in wire.MESSAGES[name].items()}
 
 
 def test_no_place_of_a_tensor_is_left_out() -> None:
@@ -97,7 +121,11 @@ def test_no_place_of_a_tensor_is_left_out() -> None:
         places = {
             f.number: names[f.message_type.name] for f in kind.DESCRIPTOR.fields if leads_to_tensor(f.message_type)
         }
-        assert wire._MESSAGES[name] == places
+        assert {
+            number: _KINDS.get(kind, kind) for number, kind in wire.MESSAGES[name].items() if kind != "operator"
+        } == places
+    assert {number: _KINDS.get(kind, kind) for number, kind in wire.MESSAGES["main"].items()} == wire.MESSAGES["graph"]
+    assert wire.MESSAGES["weight"].keys() == wire.MESSAGES["tensor"].keys()
 
 
 def test_offsets_point_at_the_bytes(tmp_path: Path) -> None:

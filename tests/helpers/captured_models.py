@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,3 +65,23 @@ def graph(mover: str, *, kind: str = "If", captured: str = "m", twice: bool = Fa
 def feeds(proto: onnx.ModelProto) -> dict[str, Any]:
     x = np.random.default_rng(0).uniform(-2, 2, (1, 4, 4, 4)).astype(np.float32)
     return {"x": x} | ({"flag": np.array(True)} if len(proto.graph.input) > 1 else {})
+
+
+def optimized_gap(folder: Path, precision: str) -> float:
+    """Load graphs as a stranger or an older edgepack may have packed them; return how far optimized answers are off."""
+    from backend_models import save
+
+    from edgepack.engines import get_backend
+    from edgepack.engines.targets import load_target
+    from edgepack.specs.run import RunOptions
+
+    engine, target, gaps = get_backend("onnxruntime"), load_target("host-onnxruntime"), []
+    for mover, kind in itertools.product(("Transpose", "Reshape"), ("If", "Loop")):
+        proto = graph(mover, kind=kind)
+        place = folder / f"{mover}-{kind}"
+        compiled = engine.compile_model(save(proto, place / "m.onnx"), target, precision, place / "out")  # type: ignore[arg-type]
+        (compiled.folder / compiled.entry).write_bytes(proto.SerializeToString())
+        ways = (RunOptions(threads=1), RunOptions(threads=1, optimization="off"))
+        answers = [engine.load_model(compiled, way).infer(feeds(proto))["y"] for way in ways]
+        gaps.append(float(np.abs(answers[0] - answers[1]).max()))
+    return max(gaps)

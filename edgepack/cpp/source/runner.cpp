@@ -51,7 +51,7 @@ void* symbol_of(void* library, const char* title, const char* name) {
 
 std::string engine_words(const std::string& message) {
   std::string words;
-  for (char c : message) {
+  for (char c : backslash_replaced(message)) {  // names in a damaged file may be no text
     bool space = c == ' ' || c == '\n' || c == '\t' || c == '\r' || c == '\f' || c == '\v';
     if (!space) words += c;
     if (space && !words.empty() && words.back() != ' ') words += ' ';

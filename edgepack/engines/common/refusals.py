@@ -34,6 +34,9 @@ def opset_too_high(
     ]
 
 
+OTHER_FILES = "get the bundle again from those who built it"  # of a graph that is damaged, or names others' files
+
+
 def require_files(folder: Path, *names: str) -> None:
     """Raise ``CompileError`` for the first of a compiled model's files that is not in ``folder``."""
     for name in names:

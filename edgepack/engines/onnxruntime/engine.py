@@ -18,17 +18,16 @@ from typing import Any, NoReturn
 import numpy as np
 
 from edgepack.base.files import scratch_folder
-from edgepack.base.versions import is_older
 from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
-from edgepack.engines.common.refusals import closed, opset_too_high, remedy, require_files
+from edgepack.engines.common.refusals import OTHER_FILES, closed, opset_too_high, remedy, require_files
 from edgepack.engines.common.threads import forked, keep_for_ever, refuse_pickling
 from edgepack.engines.native_options import native_settings
 from edgepack.engines.onnxruntime.facts import ENGINE
-from edgepack.engines.onnxruntime.unguarded import MARK, refuse_unguarded
-from edgepack.errors import CompileError, EdgepackError, ToolchainError
-from edgepack.graph.wire import external_locations
+from edgepack.errors import CompileError, EdgepackError, ModelError, ToolchainError
+from edgepack.graph.captured import leave_out
+from edgepack.graph.wire import Named, read_named
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target
@@ -47,8 +46,6 @@ _ELEMENTS = {
     "tensor(double)": "float64",
     "tensor(bool)": "bool",
 }
-# Older ones open the files that a graph names for its weights wherever they are (tried: 1.20.1; 1.31.1 refuses itself).
-_STAYS_INSIDE = "1.31"
 _FATAL = 4  # log severity: every error is raised as an exception as well, so that printing it says nothing new
 
 
@@ -162,13 +159,10 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     by is kept from it (``graph/captured.py``).
     """
     known = versions()
-    on_cpu, branches = target.engine.device == "CPU", _has_inner_graphs(model)
-    if on_cpu:
-        _open(model.path, model.path.name, RunOptions(optimization="off" if branches else None), "CPU")
+    if target.engine.device == "CPU":
+        _open(model.path, model.path.name, RunOptions(), "CPU")
     out.mkdir(parents=True, exist_ok=True)
     files = _write(model, out)
-    if on_cpu and branches:
-        _open(out / ENTRY, model.path.name, RunOptions(), "CPU")
     return CompiledModel(
         backend="onnxruntime",
         precision=precision,
@@ -180,18 +174,6 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
         versions=known,
         device=target.engine.device,
     )
-
-
-def _has_inner_graphs(model: OnnxModel) -> bool:
-    """Return whether a model branches or loops; a damaged one does not, and is refused where it is loaded."""
-    from edgepack.graph.load import read_proto
-    from edgepack.graph.walk import bodies
-
-    try:
-        nodes = read_proto(model, weights=False).graph.node
-    except (EdgepackError, ValueError):
-        return False
-    return any(True for node in nodes for _ in bodies(node))
 
 
 def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
@@ -207,25 +189,13 @@ def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
 
     if model.external:
         light = read_proto(model, weights=False)
-        if not _mark(light) + keep_captured(light):
+        if not keep_captured(light):
             return copy_model(model, out, ENTRY)
     proto = read_proto(model)
-    if not _mark(proto) + keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto):
+    if not keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto):
         return copy_model(model, out, ENTRY)
     with scratch_folder() as scratch:
         return copy_model(save_proto(proto, scratch, ENTRY), out, ENTRY)
-
-
-def _mark(proto: Any) -> bool:
-    """Note in an int8 model with branches or loops that captured tensors are kept; say whether it is one."""
-    from edgepack.graph.passes import set_metadata
-    from edgepack.graph.walk import all_nodes, bodies
-
-    nodes = list(all_nodes(proto))
-    found = any(node.op_type == "DequantizeLinear" for node in nodes) and any(True for n in nodes for _ in bodies(n))
-    if found:
-        set_metadata(proto, MARK, "kept")
-    return found
 
 
 def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunner | FixedBatchRunner:
@@ -235,10 +205,9 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
     batch = None
     if options.fixed_batch and free_batch(compiled.inputs):
         batch = (str(compiled.inputs[0].shape[0]), options.fixed_batch)
-    if compiled.precision == "int8" and device == "CPU" and options.optimization != "off":
-        refuse_unguarded(path)
-    _refuse_other_files(compiled, path)
-    session = _open(path, compiled.entry, options, device, batch)
+    named = _named(path)
+    _refuse_other_files(compiled, named)
+    session = _open(path, compiled.entry, options, device, batch, named)
     _check_names(session, compiled)
     _check_types(session, compiled)
     if options.fixed_batch and free_batch(compiled.inputs):
@@ -249,15 +218,30 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
     return _runner(session, compiled, options, device)
 
 
-def _refuse_other_files(compiled: CompiledModel, path: Path) -> None:
-    """Raise ``CompileError`` for a graph that names other files than those that were compiled with it."""
-    if not path.is_file() or not is_older(versions()["onnxruntime"], _STAYS_INSIDE):
+def _named(path: Path) -> Named:
+    """Return what a graph names. Raises ``CompileError`` for a file that is not there or damaged."""
+    require_files(path.parent, path.name)
+    try:
+        return read_named(path)
+    except ModelError as error:
+        raise CompileError(f"{path.name}: {error.message}", hint=OTHER_FILES) from error
+
+
+def _refuse_other_files(compiled: CompiledModel, named: Named) -> None:
+    """Raise ``CompileError`` for a graph that names other files than those that were compiled with it.
+
+    ONNX Runtime 1.20 opens them wherever they are, 1.31 those in the same folder. Other tensors than the main graph's
+    initializers are never compiled into files of their own.
+    """
+    folder = compiled.entry[: compiled.entry.rfind("/") + 1]  # in a bundle; the graph names what lies beside it
+    own = {file.removeprefix(folder) for file in compiled.files if file != compiled.entry}
+    if strange := sorted(named.weights - own):
+        words = f"reads weights from {strange[0][:80]!r}, which is not one of its files"
+    elif named.others:
+        words = f"reads what is no weight of its main graph from {min(named.others)[:80]!r}"
+    else:
         return
-    if strange := sorted(external_locations(path) - set(compiled.files)):
-        raise CompileError(
-            f"{compiled.entry} reads weights from {strange[0][:80]!r}, which is not one of its files",
-            hint="get the bundle again from those who built it",
-        )
+    raise CompileError(f"{compiled.entry} {words}", hint=OTHER_FILES)
 
 
 def _runner(session: Any, compiled: CompiledModel, options: RunOptions, device: str) -> OnnxRuntimeRunner:
@@ -296,7 +280,15 @@ def _pin(session: Any, threads: int | None) -> None:
         session.add_session_config_entry("session.intra_op_thread_affinities", affinities)
 
 
-def _open(path: Path, name: str, options: RunOptions, device: str, batch: tuple[str, int] | None = None) -> Any:
+def _open(
+    path: Path,
+    name: str,
+    options: RunOptions,
+    device: str,
+    batch: tuple[str, int] | None = None,
+    named: Named | None = None,
+) -> Any:
+    """Return a session; ``named`` is what the graph names, where that was read already."""
     engine = import_engine(TITLE, _EXTRA, "onnxruntime")
     provider = _CPU if device == "CPU" else device
     if provider not in engine.get_available_providers():
@@ -305,11 +297,12 @@ def _open(path: Path, name: str, options: RunOptions, device: str, batch: tuple[
             f"this {TITLE} has no {device}; it has {here}",
             hint="use one of these devices, or install the package of ONNX Runtime that brings it",
         )
-    require_files(path.parent, path.name)
+    named = named or _named(path)
     try:
         settings = session_options(options)
         if batch is not None:
             settings.add_free_dimension_override_by_name(*batch)
+        leave_out(settings, named)
         # A second try on the CPU, which it announces on standard output, is for other providers that do not start.
         again = int(provider != _CPU)
         session = engine.InferenceSession(str(path), settings, providers=[provider], enable_fallback=again)

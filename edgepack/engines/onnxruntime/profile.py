@@ -13,6 +13,8 @@ from edgepack.base.files import scratch_folder
 from edgepack.engines.common.profile import EngineNode, Profile, repeat
 from edgepack.engines.onnxruntime.engine import session_options
 from edgepack.errors import CompileError, EdgepackError
+from edgepack.graph.captured import leave_out
+from edgepack.graph.wire import read_named
 from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Ran
 
@@ -52,6 +54,7 @@ def profile(
 
     settings = session_options(options)
     settings.enable_profiling = True
+    leave_out(settings, read_named(path))
     with scratch_folder() as folder:
         optimized = folder / "optimized.onnx"
         settings.profile_file_prefix = str(folder / "profile")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import captured_models
 import numpy as np
 import onnx
 import onnx.reference
@@ -15,6 +16,7 @@ from onnx import helper
 from edgepack.engines.common import weights
 from edgepack.engines.onnxruntime import engine as onnxruntime
 from edgepack.errors import CompileError, ToolchainError
+from edgepack.execution import child
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import EngineFacts, Target
@@ -180,13 +182,12 @@ def test_strings_and_integers_go_through(tmp_path: Path) -> None:
     np.testing.assert_array_equal(output["y"], [3, 1])
 
 
-# --- files of others --------------------------------------------------------------------------------------------------
+# --- graphs of others -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("named", ["../secret.bin", "/etc/hostname", "link.bin"])
-def test_weights_in_other_files_are_refused_where_an_older_engine_would_open_them(
-    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_in_other_files_are_refused(named: str, tmp_path: Path) -> None:
+    """ONNX Runtime 1.20 opens them wherever they are, 1.31 the last of these."""
     compiled = onnxruntime.compile_model(save(large(), tmp_path / "m.onnx"), TARGET, "fp32", tmp_path / "out")
     proto = onnx.load(tmp_path / "out" / compiled.entry)
     tensor = proto.graph.initializer[1]
@@ -196,18 +197,31 @@ def test_weights_in_other_files_are_refused_where_an_older_engine_would_open_the
     tensor.external_data.add(key="location", value=named)
     (tmp_path / "out" / compiled.entry).write_bytes(proto.SerializeToString())
     (tmp_path / "secret.bin").write_bytes(b"\0" * 4 * 64 * 64)
-    (tmp_path / "out" / "link.bin").symlink_to(tmp_path / "secret.bin")
-    monkeypatch.setattr(onnxruntime, "_STAYS_INSIDE", "999")  # the installed one counts as older
+    (tmp_path / "out" / "link.bin").write_bytes(b"\0" * 4 * 64 * 64)
     with pytest.raises(CompileError, match="which is not one of its files"):
         onnxruntime.load_model(compiled, RunOptions())
 
 
-def test_a_models_own_files_are_read_by_an_older_engine_too(
-    tmp_path: Path, low_limit: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(onnxruntime, "_STAYS_INSIDE", "999")
+def test_a_models_own_files_are_read(tmp_path: Path, low_limit: None) -> None:
     compiled = onnxruntime.compile_model(save(large(), tmp_path / "m.onnx"), TARGET, "fp32", tmp_path / "out")
     assert len(compiled.files) == 2
+    files = tuple(f"out/{name}" for name in compiled.files)  # in a bundle they are named with their folder
+    compiled = dataclasses.replace(compiled, folder=tmp_path, entry=f"out/{compiled.entry}", files=files)
     runner = onnxruntime.load_model(compiled, RunOptions(threads=1))
     assert runner.infer({"a0": np.ones((1, 64), np.float32)})["y"].shape == (1, 64)
     runner.close()
+
+
+@pytest.mark.parametrize("precision", ["int8", "fp32"])  # what a bundle says of itself
+def test_captured_int8_tensors_do_not_end_the_process(precision: str, tmp_path: Path) -> None:
+    assert child.call(captured_models.optimized_gap, tmp_path, precision, limit_s=100) < 1e-6
+
+
+def test_a_damaged_graph_is_refused_by_name(tmp_path: Path) -> None:
+    compiled = onnxruntime.compile_model(save(large(), tmp_path / "m.onnx"), TARGET, "fp32", tmp_path / "out")
+    path = tmp_path / "out" / compiled.entry
+    whole = path.read_bytes()
+    for content in (b"", whole[:-5], b"\xba\x80\x80\x80\x20\x00"):  # of the last protobuf reads a graph
+        path.write_bytes(content)
+        with pytest.raises(CompileError, match=r"^model\.onnx: "):
+            onnxruntime.load_model(compiled, RunOptions())

@@ -5,10 +5,12 @@
 #include <stdlib.h>
 
 #include <mutex>
+#include <set>
 
 #include "../error.h"
 #include "../facts.h"
 #include "../host.h"
+#include "../onnx_file.h"
 #include "../text.h"
 #include "drivers.h"
 
@@ -109,6 +111,7 @@ enum Place {
   kReleaseTypeInfo = 98,
   kReleaseTensorInfo = 99,
   kReleaseSessionOptions = 100,
+  kAddSessionConfigEntry = 130,
   kAddExternalInitializersFromFilesInMemory = 279,
 };
 
@@ -259,6 +262,28 @@ class OnnxRuntimeRunner : public Runner {
   std::vector<OrtValue*> results_;
 };
 
+// A file's name as the graph has it.
+std::string name_in_graph(const Compiled& compiled, const std::string& file) {
+  std::string folder = compiled.folder();
+  return file.compare(0, folder.size(), folder) == 0 ? file.substr(folder.size()) : file;
+}
+
+// A graph in memory has no folder: what else it names ONNX Runtime would look for where the program was started. That
+// holds for tensors within branches even of files that are given in memory (tried: 1.20.1, 1.24.1, 1.31.1).
+void refuse_other_files(const Compiled& compiled, const Named& named) {
+  std::set<std::string> strange = named.weights;
+  for (const std::string& file : compiled.payload.files)
+    if (file != compiled.payload.entry) strange.erase(name_in_graph(compiled, file));
+  std::string words;
+  if (!strange.empty())
+    words = " reads weights from " + repr(first(*strange.begin(), 80)) + ", which is not one of its files";
+  else if (!named.others.empty())
+    words = " reads what is no weight of its main graph from " + repr(first(*named.others.begin(), 80));
+  else
+    return;
+  refuse(EDGEPACK_COMPILE_ERROR, compiled.payload.entry + words, facts::kOtherFiles);
+}
+
 // Weights beside the graph are given to the engine in memory, by the names that the graph has for them.
 void add_weights(OrtSessionOptions* options, const Compiled& compiled, Session* session) {
   std::vector<std::string> names;
@@ -267,8 +292,7 @@ void add_weights(OrtSessionOptions* options, const Compiled& compiled, Session* 
   for (const std::string& file : compiled.payload.files) {
     if (file == compiled.payload.entry) continue;
     session->files.push_back(compiled.read(file));
-    std::string folder = compiled.folder();
-    names.push_back(file.compare(0, folder.size(), folder) == 0 ? file.substr(folder.size()) : file);
+    names.push_back(name_in_graph(compiled, file));
     data.push_back(session->files.back()->data());
     sizes.push_back(session->files.back()->size());
   }
@@ -286,14 +310,17 @@ std::unique_ptr<Runner> load(const Compiled& compiled, const EngineOptions& opti
   auto session = std::make_shared<Session>();
   session->inputs = compiled.manifest.inputs;
   session->outputs = compiled.manifest.outputs;
+  std::shared_ptr<Buffer> graph = compiled.read(compiled.payload.entry);
+  Named named = read_named({graph->data(), graph->size()}, name_in_graph(compiled, compiled.payload.entry));
+  refuse_other_files(compiled, named);
   OrtSessionOptions* settings = nullptr;
   api().call(kCreateSessionOptions, &settings);
   try {
     api().call(kSetSessionLogSeverityLevel, settings, kFatal);
     if (options.threads) api().call(kSetIntraOpNumThreads, settings, options.threads);
     if (options.as_written) api().call(kSetSessionGraphOptimizationLevel, settings, kDisableAll);
+    if (named.may_end_the_process()) api().call(kAddSessionConfigEntry, settings, facts::kLeftOut[0], facts::kLeftOut[1]);
     add_weights(settings, compiled, session.get());
-    std::shared_ptr<Buffer> graph = compiled.read(compiled.payload.entry);
     api().call(kCreateSessionFromArray, const_cast<const OrtEnv*>(api().env), static_cast<const void*>(graph->data()),
                graph->size(), const_cast<const OrtSessionOptions*>(settings), &session->session);
   } catch (...) {
