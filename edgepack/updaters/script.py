@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -13,6 +14,7 @@ from edgepack.base.files import atomic_write, write_text
 from edgepack.errors import ConfigError
 
 CONFIG = "/etc/edgepack/updater.conf"
+_DIGITS = 8
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+~]*")
 # $1 is the bundle. A device may say otherwise in its own file; what is written here are the defaults.
 _SHARED = """\
@@ -55,8 +57,13 @@ class Update:
 
     @property
     def package(self) -> str:
-        """Return a name of lower-case letters, digits and dashes, as updaters want it."""
-        return "edgepack-" + re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        """Return a name of lower-case letters, digits and dashes, as updaters want it: another for each model's name.
+
+        One that is written otherwise has a part of its digest at the end: ``my_model`` and ``my.model`` are two.
+        """
+        plain = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        digest = "" if plain == self.name else hashlib.sha256(self.name.encode()).hexdigest()[:_DIGITS]
+        return "-".join(part for part in ("edgepack", plain, digest) if part)
 
     @property
     def package_version(self) -> str:

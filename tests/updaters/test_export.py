@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -42,6 +43,15 @@ def test_every_kind_has_its_files_the_same_each_time(kind: str, tmp_path: Path) 
     assert found.next
     for name in found.files:
         assert sha256_file(tmp_path / "one" / name) == sha256_file(tmp_path / "two" / name)
+
+
+def test_each_name_of_a_model_has_a_package_of_its_own(tmp_path: Path) -> None:
+    """Installing one must not take the other away; dpkg and systemd take these names."""
+    names = ["my-model", "my_model", "my.model", "my--model", "My-Model", "my-model-", "m", "M", "0.", "0"]
+    packages = [Update(tmp_path, name, "1.0", "x", "/r", "", 1.0).package for name in names]
+    assert len(set(packages)) == len(names)
+    assert packages[0] == "edgepack-my-model"
+    assert all(re.fullmatch(r"edgepack(-[a-z0-9]+)+", package) for package in packages)
 
 
 @pytest.mark.parametrize("kind", UPDATERS)

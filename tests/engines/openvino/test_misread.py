@@ -55,7 +55,7 @@ def is_right(proto: onnx.ModelProto, x: Any, tmp_path: Path) -> bool:
     found = np.array(runner.infer({"x": x})["y"])
     runner.close()
     wanted = ReferenceEvaluator(proto).run(None, {"x": x})[0]
-    return found.shape == wanted.shape and bool(np.allclose(found, wanted, rtol=1e-5))
+    return found.shape == wanted.shape and bool(np.allclose(found, wanted, rtol=1e-5, atol=1e-5))
 
 
 @pytest.mark.parametrize("opset", [13, 17, 18])
@@ -173,3 +173,40 @@ def test_constants_that_are_quantized_in_the_graph(operator: str, tmp_path: Path
     assert not is_right(wrong, X / 8, tmp_path / "wrong")
     if operator == "Add":  # of products some fall between two steps, which rounding decides
         assert is_right(right, X / 8, tmp_path / "right")
+
+
+def resize(mode: str, target: dict[str, list[float]], **attributes: Any) -> onnx.ModelProto:
+    stored: dict[str, Any] = {name: np.array(value, np.float32) for name, value in target.items() if name == "scales"}
+    stored |= {name: np.array(value) for name, value in target.items() if name == "sizes"}
+    inputs = ["x", "", "scales"] if "scales" in target else ["x", "", "", "sizes"]
+    node = helper.make_node("Resize", inputs, ["y"], "resize", mode=mode, **attributes)
+    return make([node], [("x", FLOAT, [1, 2, 6, 7])], [("y", FLOAT, None)], stored, opset=18)
+
+
+LARGER: tuple[dict[str, list[float]], ...] = ({"scales": [1, 1, 2, 1.3]}, {"sizes": [1, 2, 9, 7]})
+SMALLER: tuple[dict[str, list[float]], ...] = ({"scales": [1, 1, 1, 0.6]}, {"sizes": [1, 2, 4, 9]})
+
+
+@pytest.mark.parametrize("coordinates", ["half_pixel", "pytorch_half_pixel", "asymmetric", "align_corners"])
+@pytest.mark.parametrize("target", [*LARGER, *SMALLER], ids=["scales up", "sizes up", "scales down", "sizes down"])
+def test_resizes_that_are_wrong_are_named_and_no_others(
+    target: dict[str, list[float]], coordinates: str, tmp_path: Path
+) -> None:
+    if coordinates == "align_corners" and "scales" in target:
+        pytest.skip("ONNX's reference divides by sizes that are no whole numbers; engines round them down")
+    x = np.random.default_rng(0).standard_normal((1, 2, 6, 7)).astype(np.float32)
+    for mode in ("linear", "cubic"):
+        for more in ("antialias", "exclude_outside", ""):
+            proto = resize(mode, target, coordinate_transformation_mode=coordinates, **({more: 1} if more else {}))
+            place = tmp_path / f"{mode} {more}"
+            found = check(save(proto, place / "checked.onnx"), CPU)
+            assert (not found) == is_right(proto, x, place), (mode, more)
+            assert [(d.severity, d.node) for d in found] == [("error", "resize")] * len(found)
+
+
+def test_a_resize_to_sizes_that_are_not_known_may_get_smaller(tmp_path: Path) -> None:
+    proto = resize("linear", {"sizes": [1, 2, 9, 9]}, antialias=1)
+    assert check(save(proto, tmp_path / "known.onnx"), CPU) == []
+    del proto.graph.initializer[:]
+    proto.graph.input.append(helper.make_tensor_value_info("sizes", TensorProto.INT64, [4]))
+    assert "without its antialias" in check(save(proto, tmp_path / "free.onnx"), CPU)[0].message

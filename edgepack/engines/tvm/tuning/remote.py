@@ -15,10 +15,12 @@ import os
 import random
 import re
 import secrets
+import selectors
 import shlex
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +46,10 @@ _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@:-]*")
 _PORTS = range(20000, 60000)
 _START_S = 60.0
 _CALL_S = 600
+_END_S = 5.0
 _TAIL_CHARACTERS = 500
+_CPU_CHARACTERS = 120
+_MOST_BYTES, _PIECE_BYTES = 1 << 20, 1 << 16  # of what a board says
 
 
 # Runs on the board: takes the key from the first line of its standard input, and ends where that ends.
@@ -82,14 +87,17 @@ def serving(host: str, target: Target, *, ssh: str = "ssh", log: Path) -> Iterat
     words = [*_words(ssh), "-o", "ExitOnForwardFailure=yes", "-L", tunnel, "--", host, *remote]
     key = secrets.token_hex(16)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as output:
-        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+    process = subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    logged = _Logged(process, log)
     try:
         _tell(process, key)
         _wait(process, host, port, key, log)
         yield Server(port, cpu, key)
     finally:
         _end(process)
+        logged.join(_END_S)
 
 
 def _tell(process: subprocess.Popen[bytes], key: str) -> None:
@@ -106,7 +114,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
+            process.wait(timeout=_END_S)
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
@@ -117,30 +125,72 @@ def _words(ssh: str) -> list[str]:
 
 
 def _ask(host: str, ssh: str, *command: str) -> str:
-    """Return what a command prints on the board. Raises ``ToolchainError``."""
+    """Return what a command prints on the board, at most ``_MOST_BYTES``. Raises ``ToolchainError``."""
     try:
-        done = subprocess.run(
+        process = subprocess.Popen(
             [*_words(ssh), "--", host, *command],
             stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_START_S,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         raise ToolchainError(f"{ssh} is not installed", hint="install OpenSSH's client") from error
-    except subprocess.TimeoutExpired as error:
+    with process:
+        try:
+            out, err = _heard(process, host, ssh)
+            process.wait(timeout=_START_S)
+        finally:
+            _end(process)
+    if process.returncode:
+        words = err.strip()[-_TAIL_CHARACTERS:]
         raise ToolchainError(
-            f"{host} did not answer in {_START_S:.0f} s", hint=f"check it with: {ssh} {host}"
-        ) from error
-    if done.returncode:
-        words = done.stderr.strip()[-_TAIL_CHARACTERS:]
-        raise ToolchainError(
-            f"ssh {host} {' '.join(command)} failed: {words or f'exit code {done.returncode}'}",
+            f"ssh {host} {' '.join(command)} failed: {words or f'exit code {process.returncode}'}",
             hint=f"check it with: {ssh} {host}; keys or an agent are needed, passwords are not asked for",
         )
-    return done.stdout
+    return out
+
+
+def _heard(process: subprocess.Popen[bytes], host: str, ssh: str) -> tuple[str, str]:
+    """Return all that a process says, and all errors; a board may say anything, for as long as it likes."""
+    deadline, kept = time.monotonic() + _START_S, (bytearray(), bytearray())
+    with selectors.DefaultSelector() as pipes:
+        for stream, heard in zip((process.stdout, process.stderr), kept, strict=True):
+            assert stream is not None
+            pipes.register(stream, selectors.EVENT_READ, heard)
+        while pipes.get_map():
+            ready = pipes.select(max(deadline - time.monotonic(), 0.0))
+            if not ready or time.monotonic() > deadline:
+                raise ToolchainError(f"{host} did not answer in {_START_S:.0f} s", hint=f"check it with: {ssh} {host}")
+            for key, _ in ready:
+                if piece := os.read(key.fd, _PIECE_BYTES):
+                    key.data.extend(piece)
+                else:
+                    pipes.unregister(key.fileobj)
+                if len(key.data) > _MOST_BYTES:
+                    raise ToolchainError(
+                        f"{host} answers with more than {_MOST_BYTES >> 20} MiB", hint="see whether it is your board"
+                    )
+    out, err = (bytes(heard).decode(errors="replace") for heard in kept)
+    return out, err
+
+
+class _Logged(threading.Thread):
+    """Adds what ssh and the board say to a log: the first of it, as it may go on for as long as the server runs."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        super().__init__(daemon=True)
+        assert process.stdout is not None
+        self._stream, self._log = process.stdout, log
+        self.start()
+
+    def run(self) -> None:
+        """Read to the end."""
+        left = _MOST_BYTES
+        with self._stream, contextlib.suppress(OSError), self._log.open("ab", buffering=0) as log:
+            while piece := os.read(self._stream.fileno(), _PIECE_BYTES):
+                log.write(piece[:left])
+                left -= len(piece[:left])
 
 
 def _check_board(host: str, target: Target, ssh: str) -> str:
@@ -160,7 +210,7 @@ def _check_board(host: str, target: Target, ssh: str) -> str:
         raise ConfigError(
             f"{host} lacks {', '.join(lacking)}, which {target.id} uses", hint="use the board's own target"
         )
-    return facts.get("model name") or facts.get("Model") or arch
+    return (facts.get("model name") or facts.get("Model") or arch)[:_CPU_CHARACTERS]
 
 
 def _wait(process: subprocess.Popen[bytes], host: str, port: int, key: str, log: Path) -> None:
@@ -174,7 +224,7 @@ def _wait(process: subprocess.Popen[bytes], host: str, port: int, key: str, log:
             time.sleep(0.2)
         else:
             return
-    tail = log.read_bytes()[-_TAIL_CHARACTERS:].decode(errors="replace").strip()
+    tail = log.read_bytes()[-_TAIL_CHARACTERS:].decode(errors="replace").strip() if log.exists() else ""
     raise ToolchainError(
         f"TVM's RPC server did not start on {host}: {tail or 'it said nothing'}",
         hint="install it on the board: python3 -m pip install apache-tvm==0.27.0.post1 apache-tvm-ffi==0.1.14.post1 "

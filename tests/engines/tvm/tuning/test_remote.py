@@ -36,6 +36,13 @@ host, command = words[place + 1], words[place + 2:]
 if host == "nowhere":
     print("ssh: Could not resolve hostname nowhere", file=sys.stderr)
     sys.exit(255)
+if host == "talker":  # as long as anybody listens
+    if command[0] != "env":
+        sys.stdout.write("x" * 10_000_000) if command[0] == "uname" else sys.stderr.write("x" * 10_000_000)
+    sys.exit(0)
+if host == "late-talker" and command[0] == "env":
+    sys.stdout.write("x" * 5_000_000)
+    sys.exit(3)
 if command[0] == "uname":
     print({arch!r})
 elif command[0] == "cat":
@@ -126,6 +133,23 @@ def test_a_board_that_cannot_be_used_is_said_with_its_words(tmp_path: Path, host
     with pytest.raises(ToolchainError, match=words) as caught, serving(host, target(), ssh=ssh, log=tmp_path / "log"):
         pass
     assert caught.value.hint
+
+
+def test_a_board_that_says_too_much_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ToolchainError, match="talker answers with more than 1 MiB"),
+        serving("talker", target(), ssh=stand_in(tmp_path), log=tmp_path / "log"),
+    ):
+        pass
+
+
+def test_what_a_server_says_does_not_fill_the_disk(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ToolchainError, match="TVM's RPC server did not start on late-talker: xxx"),
+        serving("late-talker", target(), ssh=stand_in(tmp_path), log=tmp_path / "log"),
+    ):
+        pass
+    assert (tmp_path / "log").stat().st_size == 1 << 20
 
 
 def test_without_ssh_it_says_what_to_install(tmp_path: Path) -> None:
