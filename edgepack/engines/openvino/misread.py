@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from edgepack.engines.common.resizes import NO_ANTIALIAS, shrinks_with_antialias
 from edgepack.engines.common.weights import read_message
 from edgepack.graph.walk import all_graphs, all_nodes, describe_node
 from edgepack.specs.model import Diagnostic
@@ -55,36 +56,20 @@ def _resizes(proto: onnx.ModelProto) -> Iterator[tuple[str, str, str]]:
     graphs = list(all_graphs(proto.graph))
     constants = {tensor.name: tensor for graph in graphs for tensor in graph.initializer}
     shapes = {
-        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]  # 0 where a size is free
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for graph in graphs
         for value in (*graph.input, *graph.value_info)
     }
     for node in (node for graph in graphs for node in graph.node if node.op_type == "Resize"):
         attributes = {attribute.name: attribute for attribute in node.attribute}
-        mode = attributes["mode"].s.decode() if "mode" in attributes else "nearest"
-        if "antialias" in attributes and attributes["antialias"].i and _may_shrink(node, constants, shapes):
-            message = f"OpenVINO makes things smaller by a {mode} Resize without its antialias"
-            yield message, describe_node(node), "export the model without antialias, or use another engine's target"
-        if mode == "cubic" and "exclude_outside" in attributes and attributes["exclude_outside"].i:
+        if shrinks_with_antialias(node, constants, shapes):
+            yield "OpenVINO makes things smaller by Resize without its antialias", describe_node(node), NO_ANTIALIAS
+        cubic = "mode" in attributes and attributes["mode"].s == b"cubic"
+        if cubic and "exclude_outside" in attributes and attributes["exclude_outside"].i:
             message = (
-                "OpenVINO counts what lies outside of the input of a cubic Resize, in spite of its exclude_outside"
+                "OpenVINO counts what lies outside of the input of a cubic Resize, whatever its exclude_outside says"
             )
             yield message, describe_node(node), _OTHER
-
-
-def _may_shrink(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto], shapes: dict[str, list[int]]) -> bool:
-    """Say whether a Resize makes an axis smaller, as far as that is known."""
-    from onnx import numpy_helper
-
-    names = [*node.input, "", "", "", ""]
-    scales, sizes = (numpy_helper.to_array(constants[n]) if n in constants else None for n in names[2:4])
-    if scales is not None and scales.size:
-        return bool((scales < 1).any())
-    shape = shapes.get(node.input[0], [])
-    axes = next((list(a.ints) for a in node.attribute if a.name == "axes"), list(range(len(shape))))
-    if sizes is None or not shape or len(sizes) != len(axes):
-        return True
-    return any(size < shape[axis] for size, axis in zip(sizes.tolist(), axes, strict=True))
 
 
 def _wrong(node: onnx.NodeProto, opset: int) -> Iterator[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.base.files import scratch_folder
 from edgepack.engines.common.inputs import engine_words
 from edgepack.engines.common.installed import import_engine
+from edgepack.engines.common.resizes import NO_ANTIALIAS, shrinks_with_antialias
 from edgepack.engines.tvm.culprit import find_culprit
 from edgepack.engines.tvm.onnx import resizes
 from edgepack.engines.tvm.onnx.if_nodes import merge_branches
@@ -260,6 +261,10 @@ def _missing(proto: onnx.ModelProto, shapes: Shapes) -> list[Diagnostic]:
             found.append(Diagnostic("error", f"TVM does not compile {reason}", where, _HINT))
         elif node.op_type in _NOT_RUN:
             found.append(Diagnostic("error", f"TVM's runtime library has no {node.op_type}", where, _HINT))
+        elif shrinks_with_antialias(node, constants, shapes):
+            found.append(
+                Diagnostic("error", "TVM makes things smaller by Resize without its antialias", where, NO_ANTIALIAS)
+            )
         elif reason := fractional_scales(node, shapes, constants):
             found.append(Diagnostic("error", f"TVM does not compute as ONNX does {reason}", where, resizes.HINT))
     return found

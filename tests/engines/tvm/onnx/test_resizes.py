@@ -69,6 +69,20 @@ def test_the_cause_is_named_with_its_node_and_what_to_do(tmp_path: Path) -> None
     assert "sizes instead of scales" in (found.hint or "")
 
 
+def test_antialias_is_named_where_it_would_be_missed(tmp_path: Path) -> None:
+    """Measured with TVM 0.27: wrong where it gets smaller, by up to the values' own size, and the same where larger."""
+
+    def found(scales: list[float]) -> list[Any]:
+        proto = resize(scales, (8, 8), mode="linear", antialias=1)
+        proto.opset_import[0].version = 18
+        return list(backend().check(save(proto, tmp_path / "m.onnx"), TARGET))
+
+    (named,) = found([1.0, 0.5])
+    assert (named.severity, named.node) == ("error", "up")
+    assert "without its antialias" in named.message
+    assert found([2.0, 1.5]) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["nearest", "linear"])
 def test_what_is_let_pass_is_right(tmp_path: Path, mode: str) -> None:
