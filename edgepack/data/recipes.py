@@ -66,6 +66,8 @@ def read_recipe(path: Path) -> Recipe:
     if recipe.samples < 1:
         raise ConfigError(f"{path}: samples = {recipe.samples}", hint="write 1 or more")
     check_percentile(recipe.percentile, str(path))
+    if not all(recipe.outputs) or len(set(recipe.outputs)) != len(recipe.outputs):
+        raise ConfigError(f"{path}: outputs = {list(recipe.outputs)[:8]}", hint="name each output once")
     if recipe.preprocessing is not None:
         check_preprocessing(recipe.preprocessing, f"{path}: preprocessing")
     return _with_tokenizer(recipe, path.parent)
@@ -110,12 +112,14 @@ def write_recipe(
     classes: tuple[str, ...] = (),
     unnamed: int = 0,
     size: Size | None = None,
+    outputs: tuple[str, ...] = (),
 ) -> None:
     """Write a copy of the recipe ``like`` to ``path``, to be edited. Raises ``ConfigError``.
 
     ``changes`` are new values, as TOML has them, of keys of its preprocessing, empty for a key that goes;
     ``parameters`` those of its decoder; ``classes`` replace those of its task,
     which are left out for a model that has ``unnamed`` others. ``size`` is that of the pictures (height, width).
+    ``outputs`` are those of the model's that are used, where it has others.
     """
     if path.suffix != ".toml":
         raise ConfigError(f"{path}: a recipe is a .toml file", hint=f"write {path.with_suffix('.toml')}")
@@ -136,14 +140,19 @@ def write_recipe(
         own = f"classes = {json.dumps(classes, ensure_ascii=False)}"
         told = f"# classes = [...] # names of the {unnamed} that the model has, in the order of its outputs"
         named.insert(named.index("[task]") + 1, own if classes else told)
+    if outputs:
+        named = [f"outputs = {json.dumps(outputs, ensure_ascii=False)}", *named]
     head = f"# From the recipe {Path(like).stem}; 'edgepack schema recipe' describes every key."
     write_text(path, "\n".join([head, *named]) + "\n")
 
 
 def _changed(lines: list[str], part: str, changes: Mapping[str, str]) -> list[str]:
-    """Return the lines of a recipe with other values of keys of one part, which are added where they lack."""
+    """Return the lines of a recipe with other values of keys of one part; keys and part are added where they lack."""
     if not changes:
         return lines
+    if part not in lines:
+        last = lines.index("[sources]") if "[sources]" in lines else len(lines)
+        lines = [*lines[:last], part, "", *lines[last:]]
     begin = lines.index(part) + 1
     end = next((i for i in range(begin, len(lines)) if lines[i].startswith("[")), len(lines))
     kept = [line for line in lines[begin:end] if _key(line) not in changes]

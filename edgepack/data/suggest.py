@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import ast
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
-from edgepack.data.recipes import MOST_PIXELS_A_SIDE, list_recipes, load_recipe
+from edgepack.data.recipes import list_recipes, load_recipe
 from edgepack.data.sized import size_changes
+from edgepack.data.suggest_notes import noted_classes, noted_points, noted_size
+from edgepack.data.suggest_outputs import boxes_beside_masks, one_by_one
 from edgepack.data.suggest_signals import suggest_signals
 
 Sure = Literal["nearly sure", "likely", "possible"]
 Shape = tuple[int | str, ...]
 _ORDER: tuple[Sure, ...] = ("nearly sure", "likely", "possible")
 _POSE_POINTS = 17
-_MOST_POINTS = 1000  # that an exporter may note
 _MOST_FINAL = 1000  # boxes of a model that gives final ones
-_MOST_NAMES = 1 << 16  # characters of the classes that an exporter noted
 _LEAST_SIDE = 32  # networks for ImageNet take 5 halvings
-_MOST_SIZE = 64  # characters of the size
 _LINE = (48, 192)  # a line of text, as PP-OCR's classifiers take it
 # Boxes, and values of each, of MediaPipe's detectors with points.
 _BLAZE = {(896, 16): "blazeface", (2304, 16): "blazeface-full-range", (2016, 18): "palm-detection"}
@@ -44,6 +42,7 @@ class Suggestion:
     ``parameters`` those of its decoder. ``classes``
     are the model's own where its exporter noted them; ``unnamed`` is how many it has where nothing names them and the
     recipe names another number, else 0. ``proposed`` is the size (height, width) that was chosen for a model of any.
+    ``outputs`` are those of the model's that are read, where it has others.
     """
 
     recipe: str
@@ -54,12 +53,15 @@ class Suggestion:
     unnamed: int = 0
     proposed: tuple[int, int] | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
     @property
     def change(self) -> str | None:
         """What must be changed, in words; None where the recipe fits as it is."""
         keys = {**self.changes, **self.parameters}
         words = [f"{key} = {value}" if value else f"no {key}" for key, value in keys.items()]
+        if self.outputs:
+            words.append(f"outputs = {', '.join(self.outputs)}")
         if self.classes:
             words.append(f"its {_number(len(self.classes))}")
         if self.unnamed:
@@ -91,7 +93,7 @@ def likely_sizes(facts: ModelFacts) -> tuple[tuple[int, int], ...]:
     The one that its exporter noted comes first, and that of a line of text for a file that is named so; then 224,
     ImageNet's, where it tells classes, else 640, of detectors.
     """
-    noted = _noted_size(facts.notes)
+    noted = noted_size(facts.notes)
     classes = len(facts.outputs) == 1 and all(len(shape) == 2 for shape in facts.outputs.values())
     usual = (224, 256, 320, 640) if classes else (640, 320, 512, 256, 224)
     first = [noted] if all(noted) else [_LINE] if classes and _is_ocr(facts, "cls") else []
@@ -100,21 +102,58 @@ def likely_sizes(facts: ModelFacts) -> tuple[tuple[int, int], ...]:
 
 def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
     """Return recipes that may fit, the surest first."""
+    if (boxes := boxes_beside_masks(facts.outputs)) is not None:
+        notes = {**facts.notes, "task": "detect"} if _of_ultralytics(facts) else facts.notes
+        found = _suggest(replace(facts, outputs={boxes.name: boxes.shape}, notes=notes))
+        own, why = {"unread": str(boxes.unread)}, "; its masks are not read"
+        return tuple(
+            replace(one, why=one.why + why, parameters={**one.parameters, **own}, outputs=(boxes.name,))
+            for one in found if _kind_of(one.recipe) in _OF_SEVERAL
+        )  # fmt: skip
+    return _suggest(facts) or _of_one_output(facts) or _suggest(facts, fallback=True)
+
+
+_OF_SEVERAL = ("object-detection", "keypoints")  # whose outputs belong together
+
+
+def _of_one_output(facts: ModelFacts) -> tuple[Suggestion, ...]:
+    """Return what is suggested for one of several outputs, the surest of each recipe; the others are left out."""
+    found: dict[str, Suggestion] = {}
+    for name, shape in one_by_one(facts.outputs):
+        for one in _suggest(replace(facts, outputs={name: shape})):
+            surer = one.recipe not in found or _ORDER.index(one.sure) < _ORDER.index(found[one.recipe].sure)
+            if surer and _kind_of(one.recipe) not in _OF_SEVERAL:
+                why = f"{one.why}; of {len(facts.outputs)} outputs {name!r} is read"
+                found[one.recipe] = replace(one, why=why, outputs=(name,))
+    return _surest_first(found.values())
+
+
+def _kind_of(recipe: str) -> str:
+    task = load_recipe(recipe).task
+    return task.kind if task is not None else ""
+
+
+def _surest_first(found: Iterable[Suggestion]) -> tuple[Suggestion, ...]:
+    return tuple(sorted(found, key=lambda one: _ORDER.index(one.sure)))
+
+
+def _suggest(facts: ModelFacts, *, fallback: bool = False) -> tuple[Suggestion, ...]:
+    """Return what fits a model's outputs; where nothing does, with ``fallback``, what fits most networks."""
     picture = _picture(facts)
-    known = set(list_recipes())
+    shipped = set(list_recipes())
     found: dict[str, Suggestion] = {}
     for recipe, sure, why in suggest_signals(facts.inputs, facts.outputs, facts.notes):
         surer, unnamed = _with_name(recipe, facts, sure), _unnamed(recipe, facts, ())
         found[recipe] = Suggestion(recipe, surer, why, unnamed=unnamed)
-    for recipe, sure, why in _of_pictures(facts, picture, alone=not found) if picture is not None else ():
+    for recipe, sure, why in _of_pictures(facts, picture, alone=fallback and not found) if picture is not None else ():
         assert picture is not None, "else there are none"
-        if recipe in known and recipe not in found:
+        if recipe in shipped and recipe not in found:
             made = Suggestion(
                 recipe, _with_name(recipe, facts, sure), why, _changes(recipe, picture),
                 parameters=_parameters(recipe, facts),
             )  # fmt: skip
             found[recipe] = _with_classes(made, facts)
-    return tuple(sorted(found.values(), key=lambda one: _ORDER.index(one.sure)))
+    return _surest_first(found.values())
 
 
 def _of_pictures(facts: ModelFacts, picture: _Picture, *, alone: bool) -> _Found:
@@ -145,7 +184,7 @@ _Found = Iterator[tuple[str, Sure, str]]
 
 
 def _picture(facts: ModelFacts) -> _Picture | None:
-    height, width = _noted_size(facts.notes)
+    height, width = noted_size(facts.notes)
     for shape in facts.inputs.values():
         if (sides := _sides(shape)) is not None:
             layout: Literal["NCHW", "NHWC"] = "NCHW" if sides == _SIDES_NCHW else "NHWC"
@@ -164,43 +203,12 @@ def _sides(shape: Shape) -> tuple[int, int] | None:
     return _SIDES_NCHW if shape[1] in (1, 3) else _SIDES_NHWC if shape[3] in (1, 3) else None
 
 
-def _noted_points(facts: ModelFacts) -> tuple[int, int]:
-    """Return how many points a thing has and values of each, as Ultralytics noted, else those of people."""
-    found = _literal(facts.notes.get("kpt_shape", ""), _MOST_SIZE)
-    if (
-        not isinstance(found, list | tuple)
-        or len(found) != 2
-        or not all(type(n) is int and 0 < n <= _MOST_POINTS for n in found)
-    ):
-        return _POSE_POINTS, 3
-    return found[0], found[1]
-
-
 def _parameters(recipe: str, facts: ModelFacts) -> dict[str, str]:
     """Return what parameters of a decoder of points must be for the model's points; nothing where they fit."""
     if recipe not in ("yolov8-pose", "yolo26-pose"):
         return {}
-    usual, own = ("points", "point_values"), _noted_points(facts)
+    usual, own = ("points", "point_values"), noted_points(facts.notes, _POSE_POINTS)
     return {key: str(n) for key, n, fits in zip(usual, own, (_POSE_POINTS, 3), strict=True) if n != fits}
-
-
-def _noted_size(notes: Mapping[str, str]) -> tuple[int, int]:
-    """Return (height, width) that Ultralytics' exporter noted, ``[320, 320]`` or ``320``; zeros without them."""
-    found = _literal(notes.get("imgsz", ""), _MOST_SIZE)
-    sides = list(found) if isinstance(found, list | tuple) else [found, found]
-    if len(sides) != 2 or not all(type(side) is int and 1 <= side <= MOST_PIXELS_A_SIDE for side in sides):
-        return 0, 0
-    return sides[0], sides[1]
-
-
-def _literal(text: str, most: int) -> Any:
-    """Return what an exporter noted as Python writes it; None for nothing, another text, or a longer one."""
-    if not text or len(text) > most:
-        return None
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return None
 
 
 def _side(side: int | str) -> int:
@@ -214,18 +222,9 @@ def _with_name(recipe: str, facts: ModelFacts, sure: Sure) -> Sure:
     return _ORDER[max(_ORDER.index(sure) - 1, 0)] if named else sure
 
 
-def _noted_classes(facts: ModelFacts) -> tuple[str, ...]:
-    """Return the classes that Ultralytics' exporter noted, ``{0: 'cat', ...}``, in the order of their numbers."""
-    found = _literal(facts.notes.get("names", ""), _MOST_NAMES)
-    names = [found.get(number) for number in range(len(found))] if isinstance(found, dict) else found
-    if not isinstance(names, list) or not all(isinstance(n, str) and n.isprintable() for n in names):
-        return ()
-    return tuple(names)
-
-
 def _with_classes(made: Suggestion, facts: ModelFacts) -> Suggestion:
     """Return a suggestion with the noted classes where its recipe's task has others, if the outputs are of as many."""
-    noted, task = _noted_classes(facts), load_recipe(made.recipe).task
+    noted, task = noted_classes(facts.notes), load_recipe(made.recipe).task
     if unnamed := _unnamed(made.recipe, facts, noted):
         return replace(made, unnamed=unnamed)
     return made if task is None or noted == task.classes else replace(made, classes=noted)
@@ -301,7 +300,7 @@ def _ultralytics(facts: ModelFacts) -> _Found:
     task, out = facts.notes.get("task", ""), _single(facts, 3)
     why = f"Ultralytics' exporter notes the task {task!r}"
     values = out[1] if out is not None and out[0] <= _MOST_FINAL else 0
-    points, each = _noted_points(facts)
+    points, each = noted_points(facts.notes, _POSE_POINTS)
     if task == "classify":
         yield "yolov8-cls", "nearly sure", why
     elif task == "pose" and each == 3 and values == 6 + 3 * points:
@@ -376,6 +375,15 @@ def _maps(facts: ModelFacts, picture: _Picture) -> _Found:
         yield "deeplab", "likely", "21 maps are Pascal VOC's classes"
     elif channels > 1 and whole:
         yield "deeplab", "possible", f"{channels} maps of the input's own size"
+    elif channels > 1 and channels != _POSE_POINTS and (scale := _part_of(picture, height, width)):
+        yield "deeplab", "possible", f"{channels} maps at 1/{scale} of the input's size, one of each class"
+        yield "hrnet-pose", "possible", f"{channels} maps at 1/{scale} of the input's size, one of each point"
+
+
+def _part_of(picture: _Picture, height: int, width: int) -> int:
+    """Return how many times smaller a map is than the input, 2, 4 or 8; else 0."""
+    parts = (2, 4, 8)
+    return next((n for n in parts if (height * n, width * n) == (picture.height, picture.width)), 0)
 
 
 def _several(facts: ModelFacts, picture: _Picture) -> _Found:

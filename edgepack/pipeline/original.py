@@ -16,7 +16,13 @@ from edgepack.pipeline.quantized import as_asked
 from edgepack.pipeline.settings import check_max_drop, executed
 from edgepack.pipeline.stages.describe import model_facts
 from edgepack.pipeline.stages.embed import fold_for_pixels
-from edgepack.pipeline.stages.export import export_model, fix_inputs, request_of_source, tell_size
+from edgepack.pipeline.stages.export import (
+    export_model,
+    fix_inputs,
+    request_of_source,
+    tell_size,
+    use_outputs,
+)
 from edgepack.pipeline.stages.lint import lint_before_use
 from edgepack.pipeline.stages.samples import check_labels, golden_vectors, how_to_prepare, select_samples
 from edgepack.quantize.output_parts import find_parts
@@ -74,6 +80,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     )
     request = request_of_source(runner, plan.request, source)
     source = fix_inputs(runner, source, plan.shapes, settings.constants)
+    source = use_outputs(runner, source, plan.recipe)
     source = as_asked(runner, source, plan)
     model = runner.run(prepare, source, title=f"opset {source.opset}")
     if "preprocessing" in settings.embed:

@@ -103,5 +103,5 @@ def write_suggested(out: Path, found: tuple[Suggestion, ...], *, force: bool = F
     first = found[0]
     write_recipe(
         out, first.recipe, force=force, changes=first.changes, parameters=first.parameters, classes=first.classes,
-        unnamed=first.unnamed,
+        unnamed=first.unnamed, outputs=first.outputs,
     )  # fmt: skip

@@ -49,7 +49,8 @@ class Preprocessing:
 class Recipe:
     """One calibration recipe, ``calibration/<name>.toml``.
 
-    ``classes`` names a file with one class of the task in a line, beside the recipe.
+    ``classes`` names a file with one class of the task in a line, beside the recipe. ``outputs`` are those of the
+    model's that are used, in this order; the others are left out of what is built. Without it all are used.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Recipe:
     sources: Mapping[str, str] = field(default_factory=dict)
     task: Task | None = None
     classes: str = ""
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ def test_own_file_is_read(tmp_path):
         ('title = "x"\nsampels = 3', "unknown key 'sampels'"),
         ('title = "x"\nsamples = 0', "samples = 0"),
         ('title = "x"\nname = "y"', "its name is 'y'"),
+        ('title = "x"\noutputs = ["a", "a"]', "outputs = "),
+        ('title = "x"\noutputs = [""]', "outputs = "),
         ('title = "x"\npercentile = 20.0', "percentile = 20.0"),
         ('title = "x"\npercentile = nan', "finite number"),
         ('title = "x"\n[preprocessing]\nresize = [4, 4]\nresize_short = 4', "both resize and resize_short"),

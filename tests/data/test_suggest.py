@@ -79,12 +79,66 @@ def test_points_are_as_many_as_the_exporter_noted(tmp_path: Path) -> None:
     assert odd.change is None
 
 
-@pytest.mark.parametrize(
-    ("task", "outputs"), [("obb", [(1, 20, 21504)]), ("segment", [(1, 116, 8400), (1, 32, 160, 160)])]
-)
-def test_a_noted_task_that_no_recipe_is_for_is_not_taken_for_another(task: str, outputs: list[tuple]) -> None:
+def test_a_noted_task_that_no_recipe_is_for_is_not_taken_for_another() -> None:
     """The output of a detector of turned boxes looks like that of one with a class more."""
-    assert suggest(facts(1024, *outputs, author="Ultralytics", task=task)) == ()
+    assert suggest(facts(1024, (1, 20, 21504), author="Ultralytics", task="obb")) == ()
+
+
+SEGMENTING = {"author": "Ultralytics", "task": "segment"}
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "change"),
+    [
+        (facts(640, (1, 116, 8400), (1, 32, 160, 160)), "yolov8", "unread = 32, outputs = o0"),
+        (facts(640, (1, 116, 8400), (1, 32, 160, 160), **SEGMENTING), "yolov8", "unread = 32, outputs = o0"),
+        (
+            facts(640, (1, 37, 8400), (1, 32, 160, 160), **SEGMENTING),
+            "yolov8", "unread = 32, outputs = o0, no names of classes: it has 1, the recipe names others",
+        ),
+        (facts(320, (1, 16, 80, 80), (1, 6300, 101)), "yolov5", "resize = [320, 320], unread = 16, outputs = o1"),
+        (facts(640, (1, 300, 38), (1, 32, 160, 160), **SEGMENTING), "yolov10", "unread = 32, outputs = o0"),
+    ],
+)  # fmt: skip
+def test_boxes_beside_masks_are_read_alone(model: ModelFacts, recipe: str, change: str, tmp_path: Path) -> None:
+    first = suggest(model)[0]
+    assert (first.recipe, first.sure, first.change) == (recipe, "nearly sure", change)
+    assert first.why.endswith("; its masks are not read")
+    write_recipe(tmp_path / "own.toml", first.recipe, parameters=first.parameters, outputs=first.outputs)
+    own = load_recipe(str(tmp_path / "own.toml"))
+    assert own.outputs == first.outputs
+    assert own.task is not None
+    check_task(own.task)
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "output"),
+    [
+        (facts(320, *[(1, 1, 320, 320)] * 7, names="d0 d1 d2 d3 d4 d5 d6", name="u2netp"), "unet", "d0"),
+        (facts(520, (1, 21, 520, 520), (1, 21, 520, 520), names="aux out"), "deeplab", "out"),
+        (facts(512, (1, 19, 512, 512), (1, 19, 512, 512)), "deeplab", "o0"),
+        (facts(224, (1, 1280), (1, 1000), names="features logits"), "imagenet", "logits"),
+    ],
+)
+def test_one_output_of_several_is_read(model: ModelFacts, recipe: str, output: str) -> None:
+    first = suggest(model)[0]
+    assert (first.recipe, first.outputs) == (recipe, (output,))
+    assert f"{output!r} is read" in first.why
+    assert first.change is not None
+    assert f"outputs = {output}" in first.change
+
+
+def test_boxes_that_belong_to_scores_are_no_output_of_their_own() -> None:
+    """Rows of scores look like YOLOX's; without their boxes they are nothing."""
+    (found,) = suggest(facts(416, (1, 3549, 80), (1, 3549, 4)))
+    assert (found.recipe, found.sure, found.outputs) == ("imagenet", "possible", ())
+
+
+def test_maps_of_a_part_of_the_size_are_of_classes_or_of_points() -> None:
+    found = suggest(facts(512, (1, 19, 128, 128)))
+    assert [(one.recipe, one.sure) for one in found] == [("deeplab", "possible"), ("hrnet-pose", "possible")]
+    assert "19 maps at 1/4" in found[0].why
+    assert suggest(facts(512, (1, 19, 100, 100)))[0].recipe == "imagenet"
 
 
 def test_what_must_be_changed_for_the_model_is_said() -> None:

@@ -40,6 +40,11 @@ CASES = [
                                                                "background": CLASSES - 1}),
     ("ssd", {"boxes": (1, 2 * 32 + 8, 4), "scores": (1, 2 * 32 + 8, 2)}, {
         "strides": (8.0, 16.0), "sizes": ((10.0, 16.0), (24.0,)), "activation": "softmax"}),
+    ("ssd", {"boxes": (1, 2 * 32 + 8, 4), "scores": (1, 2 * 32 + 8, 2)}, {
+        "strides": (8.0, 16.0), "anchors": ((10.0, 16.0, 8.0, 4.0), (24.0, 90.0)), "activation": "sigmoid"}),
+    ("yolo", {"o": (1, 4 + CLASSES + 32, 50)}, {"unread": 32}),
+    ("yolo", {"o": (1, 50, 4 + CLASSES + 2)}, {"unread": 2}),
+    ("yolo-objectness", {"o": (1, 50, 5 + CLASSES + 32)}, {"unread": 32}),
     ("yolo", {"o": (1, 4 + CLASSES + 6, 50)}, {"points": 2}),
     ("yolo", {"o": (1, 50, 4 + CLASSES + 4)}, {"points": 2, "point_values": 2, "normalized": True}),
     ("yolo", {"o": (1, 4 + 1 + 15, 50)}, {"points": 5, "normalized": True}),

@@ -31,7 +31,7 @@ def ssd(made: Operators, raw: Raw) -> Decoded:
     if 0 <= parameters.background < classes:
         known = [number for number in range(classes) if number != parameters.background]
         kept, classes = made.make("Gather", [kept, made.const(known, "int64")], axis=2), len(known)
-    if parameters.sizes:
+    if parameters.priors:
         found = from_centers(made, _from_priors(made, boxes, raw, count))
         return Decoded(to_pixels(made, found, raw, normalized=True), kept, count, classes)
     if parameters.form == "yxyx":
@@ -45,7 +45,7 @@ def _from_priors(made: Operators, steps: str, raw: Raw, count: int) -> str:
     try:
         centers, sides = priors(raw.parameters, raw.frame, count)
     except DataError as error:
-        raise ConfigError(f"--embed postprocessing: {error.message}", hint="see strides and sizes") from error
+        raise ConfigError(f"--embed postprocessing: {error.message}", hint="see strides, sizes and anchors") from error
     first, second = (np.float32(variance) for variance in raw.parameters.variances)
     moved = made.make("Mul", [made.slice(steps, 2, 0, 2), made.const((first * sides)[None])])
     grown = made.make("Exp", [made.make("Mul", [made.slice(steps, 2, 2, 4), made.const(second)])])

@@ -31,7 +31,7 @@ def yolo(made: Operators, raw: Raw) -> Decoded:
     """Append ``tasks.decoders.yolo``."""
     name, shape = single(raw, 3)
     rows = name if shape[1] >= shape[2] else made.make("Transpose", [name], perm=(0, 2, 1))
-    count, values = max(shape[1:]), min(shape[1:])
+    count, values = max(shape[1:]), min(shape[1:]) - raw.parameters.unread
     last = values - raw.parameters.points * raw.parameters.point_values
     if last < 5:
         raise refuse(f"{values} values a box are too few for 4 sides, a class and {raw.parameters.points} points")
@@ -59,8 +59,9 @@ def _points(made: Operators, values: str, raw: Raw, count: int) -> str:
 def yolo_objectness(made: Operators, raw: Raw) -> Decoded:
     """Append ``tasks.decoders.yolo_objectness``."""
     name, shape = single(raw, 3)
+    values = shape[2] - raw.parameters.unread
     boxes = to_pixels(made, made.slice(name, 2, 0, 4), raw, normalized=raw.parameters.normalized)
-    return Decoded(from_centers(made, boxes), with_objectness(made, name, shape[2]), shape[1], shape[2] - 5)
+    return Decoded(from_centers(made, boxes), with_objectness(made, name, values), shape[1], values - 5)
 
 
 def yolox(made: Operators, raw: Raw) -> Decoded:

@@ -13,12 +13,14 @@ from edgepack.data.rows import rows_file
 from edgepack.data.samples import find_samples, reads_elsewhere, take_samples
 from edgepack.data.split import SampleRequest, with_shapes
 from edgepack.data.text_file import KINDS
+from edgepack.errors import ConfigError
 from edgepack.execution.runner import StageRunner
 from edgepack.export import export, find_framework, require_onnx
 from edgepack.export.archive import archive_suffix, unpack_source
 from edgepack.export.environments import is_made
 from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_facts, refuse_code, tokenizer_of
 from edgepack.graph.freeze import freeze, set_inputs
+from edgepack.graph.keep_outputs import keep_outputs
 from edgepack.graph.prepare import prepare
 from edgepack.specs.data import Preprocessing, Recipe, SampleSet
 from edgepack.specs.model import UNNAMED, OnnxModel
@@ -194,6 +196,7 @@ def export_and_prepare(
     preprocessing, task = (found.preprocessing, found.task) if found is not None else (None, None)
     exported = export_model(runner, source, data, preprocessing, shapes, task=task, options=options)
     exported = fix_inputs(runner, exported, shapes, constants or {})
+    exported = use_outputs(runner, exported, found)
     return runner.run(prepare, exported, title=f"opset {exported.opset}")
 
 
@@ -226,6 +229,20 @@ def fix_inputs(runner: StageRunner, model: OnnxModel, shapes: Shapes, constants:
     batches = {known[name][0] for name, shape in given.items() if shape and shape[0] == 1} - {UNNAMED}
     fixed = {name: _without_batch(shape, known[name], batches) for name, shape in given.items()}
     return freeze_shapes(runner, model, fixed) if fixed else model
+
+
+def use_outputs(runner: StageRunner, model: OnnxModel, recipe: Recipe | None) -> OnnxModel:
+    """Return the model with the outputs alone that its recipe names, where it names some; say which are left out."""
+    known = tuple(spec.name for spec in model.outputs)
+    if recipe is None or recipe.outputs in ((), known):
+        return model
+    try:
+        kept = runner.run(keep_outputs, model, recipe.outputs, title=", ".join(recipe.outputs))
+    except ConfigError as error:
+        raise ConfigError(f"the recipe {recipe.name}: outputs: {error.message}", hint=error.hint) from error
+    if left := [name for name in known if name not in recipe.outputs]:
+        runner.events.note(f"left out, as the recipe {recipe.name} does not name them: the outputs {', '.join(left)}")
+    return kept
 
 
 def _without_batch(

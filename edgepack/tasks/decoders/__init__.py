@@ -167,6 +167,14 @@ def grids(frame: Frame, strides: Sequence[float], up: bool = False) -> list[tupl
     return [(rows, columns) for rows, columns in counts]
 
 
+def check_unread(count: int) -> None:
+    """Raise ``ConfigError`` unless so many values of a candidate can be left out."""
+    if not 0 <= count <= MOST_VALUES:
+        raise ConfigError(
+            f"unread = {count}", hint="write how many last values of a candidate are not read, such as 32"
+        )
+
+
 def check_strides(strides: Sequence[float]) -> None:
     """Raise ``ConfigError`` unless strides are a few whole numbers above 0."""
     if not 1 <= len(strides) <= 16 or any(s < 1 or s > 4096 or s != int(s) for s in strides):

@@ -1,8 +1,9 @@
 """ssd: an output of boxes and one of class scores; boxes as they are, or as steps from priors.
 
-Outputs [1, n, 4] and [1, n, classes], in either order. Priors are made as those of SSD-like face detectors
+Outputs [1, n, 4] and [1, n, classes], in either order. Priors are boxes around every cell's middle, one cell of a
+stride after the other: square ones of some sizes, as those of SSD-like face detectors
 (github.com/Linzaer/Ultra-Light-Fast-Generic-Face-Detector-1MB, vision/ssd/config/fd_config.py and
-vision/utils/box_utils.py): square boxes of the sizes of a stride around every cell's middle.
+vision/utils/box_utils.py), or of any width and height, as in SSD (Liu et al. 2016, section 2.2).
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ class Parameters:
     """How boxes and scores are written.
 
     ``form`` of the boxes: left, top, right, bottom ("xyxy"), top first ("yxyx"), center and sides ("cxcywh").
-    ``background`` says which class is none, -1 for none of them; it is left out and the others move up. ``sizes``, in
-    pixels of the input, has a list for each of ``strides``: boxes are then steps from priors by ``variances``.
+    ``background`` says which class is none, -1 for none of them; it is left out and the others move up. ``sizes`` of
+    squares, or ``anchors`` as widths and heights one after the other, in pixels of the input, has a list for each of
+    ``strides``: boxes are then steps from priors by ``variances``. Squares end at the input's size.
     ``points`` names an output [1, n, points, 3] of x, y (in pixels of the input) and score, "" where there is none.
     """
 
@@ -47,8 +49,16 @@ class Parameters:
     activation: Literal["none", "softmax", "sigmoid"] = "none"
     strides: tuple[float, ...] = ()
     sizes: tuple[tuple[float, ...], ...] = ()
+    anchors: tuple[tuple[float, ...], ...] = ()
     variances: tuple[float, ...] = (0.1, 0.2)
     points: str = ""
+
+    @property
+    def priors(self) -> tuple[tuple[tuple[float, float], ...], ...]:
+        """Width and height of each prior of a cell, a list for each stride; none where boxes are no steps."""
+        if self.anchors:
+            return tuple(tuple(zip(one[::2], one[1::2], strict=True)) for one in self.anchors)
+        return tuple(tuple((size, size) for size in sizes) for sizes in self.sizes)
 
 
 def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted: Wanted) -> Candidates:
@@ -59,7 +69,7 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     rows, numbers, values = choose(scores, wanted)
     points = points_of(outputs, made.points, rows)
     sides = np.array([frame.input_width, frame.input_height] * 2, np.float32)
-    if made.sizes:
+    if made.priors:
         found = from_centers(_from_priors(boxes, made, frame)[rows]) * sides
         return Candidates(found, values, numbers, points, classes=scores.shape[1])
     found = boxes[rows]
@@ -92,23 +102,30 @@ def _from_priors(steps: Array, made: Parameters, frame: Frame) -> Array:
 def priors(made: Parameters, frame: Frame, count: int) -> tuple[Array, Array]:
     """Return middles and sides of the priors, 0 to 1, float32 [count, 2]. Raises ``DataError`` for another count."""
     columns, rows, levels = cells(grids(frame, made.strides, up=True))
-    counts = np.array([len(sizes) for sizes in made.sizes])
+    counts = np.array([len(sides) for sides in made.priors])
     cell = np.repeat(np.arange(len(columns)), counts[levels])
     if len(cell) != count:
-        raise DataError(f"{count} boxes where the strides and sizes make {len(cell)} priors")
+        raise DataError(f"{count} boxes where the strides have {len(cell)} priors")
     stride = np.asarray(made.strides, np.float32)[levels[cell]]
-    size = np.concatenate([np.tile(made.sizes[i], int((levels == i).sum())) for i in range(len(made.sizes))])
+    sides = np.concatenate([np.tile(one, (int((levels == i).sum()), 1)) for i, one in enumerate(made.priors)])
     input_sides = np.array([frame.input_width, frame.input_height], np.float32)
     middles = np.stack([columns[cell] + 0.5, rows[cell] + 0.5], axis=1) * stride[:, None] / input_sides
-    return np.minimum(middles, 1), np.minimum(size[:, None].astype(np.float32) / input_sides, 1)
+    scaled = sides.astype(np.float32) / input_sides
+    return np.minimum(middles, 1), scaled if made.anchors else np.minimum(scaled, 1)
 
 
 def _check(made: Parameters) -> None:
-    if made.sizes:
+    if made.sizes and made.anchors:
+        raise ConfigError("both sizes and anchors are given", hint="keep one of them")
+    if any(len(one) % 2 for one in made.anchors):
+        raise ConfigError("anchors are not pairs", hint="write width and height of each, one after the other")
+    if made.priors:
         check_strides(made.strides)
-    if len(made.sizes) != len(made.strides) or len(made.variances) != 2:
-        raise ConfigError("strides and sizes do not fit", hint="write a list of sizes for each stride, two variances")
-    if any(not 1 <= len(s) <= 64 or any(side <= 0 for side in s) for s in made.sizes):
+    if len(made.priors) != len(made.strides) or len(made.variances) != 2:
+        raise ConfigError(
+            "strides do not fit sizes or anchors", hint="write a list of these for each stride, and two variances"
+        )
+    if any(not 1 <= len(one) <= 64 or any(side <= 0 for pair in one for side in pair) for one in made.priors):
         raise ConfigError("a size of priors is not above 0", hint="write sizes in pixels of the input")
 
 

@@ -16,23 +16,28 @@ from edgepack.errors import ConfigError, DataError
 from edgepack.specs.task import Frame
 from edgepack.specs.types import Array
 from edgepack.tasks.boxes import from_centers
-from edgepack.tasks.decoders import Candidates, Decoder, Wanted, choose, single
+from edgepack.tasks.decoders import Candidates, Decoder, Wanted, check_unread, choose, single
 
 _MOST_POINTS = 1000
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """``points`` is how many points each thing has, of ``point_values`` numbers; ``normalized`` boxes are 0 to 1."""
+    """``points`` is how many points each thing has, of ``point_values`` numbers; ``normalized`` boxes are 0 to 1.
+
+    So many last values of a candidate are ``unread``, as the weights of masks are (YOLOv8-seg has 32).
+    """
 
     points: int = 0
     point_values: int = 3
     normalized: bool = False
+    unread: int = 0
 
 
 def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted: Wanted) -> Candidates:
     value = single(outputs, 3, "[1, 4 + classes, n]")
     value = value if value.shape[0] < value.shape[1] else value.T
+    value = value[: len(value) - made.unread]
     last = len(value) - made.points * made.point_values
     if last < 5:
         raise DataError(f"{len(value)} values a box are too few for 4 sides, a class and {made.points} points")
@@ -66,6 +71,7 @@ def _points(values: Array, made: Parameters, frame: Frame) -> Array | None:
 def _check(made: Parameters) -> None:
     if not 0 <= made.points <= _MOST_POINTS or made.point_values not in (2, 3):
         raise ConfigError(f"points = {made.points} of {made.point_values} values", hint="a point has 2 or 3 values")
+    check_unread(made.unread)
 
 
 DECODER = Decoder("YOLOv8, YOLO11", Parameters, _decode, check=_check)

@@ -15,18 +15,20 @@ from edgepack.errors import DataError
 from edgepack.specs.task import Frame
 from edgepack.specs.types import Array
 from edgepack.tasks.boxes import from_centers
-from edgepack.tasks.decoders import Candidates, Decoder, Wanted, choose, single
+from edgepack.tasks.decoders import Candidates, Decoder, Wanted, check_unread, choose, single
 
 
 @dataclass(frozen=True)
 class Parameters:
-    """``normalized`` boxes are 0 to 1."""
+    """``normalized`` boxes are 0 to 1. So many last values of a row are ``unread``, as the weights of masks are."""
 
     normalized: bool = False
+    unread: int = 0
 
 
 def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted: Wanted) -> Candidates:
     value = single(outputs, 3, "[1, n, 5 + classes]")
+    value = value[:, : value.shape[1] - made.unread]
     if value.shape[1] < 6:
         raise DataError(f"{value.shape[1]} values a box are too few for 4 sides, objectness and a class")
     classes = value.shape[1] - 5
@@ -38,4 +40,8 @@ def _decode(outputs: Mapping[str, Array], made: Parameters, frame: Frame, wanted
     return Candidates(from_centers(boxes), scores, numbers, classes=classes)
 
 
-DECODER = Decoder("YOLOv5, YOLOv7", Parameters, _decode)
+def _check(made: Parameters) -> None:
+    check_unread(made.unread)
+
+
+DECODER = Decoder("YOLOv5, YOLOv7", Parameters, _decode, check=_check)

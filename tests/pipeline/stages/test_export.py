@@ -12,14 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepack.base.documents import to_json
 from edgepack.data.split import SampleRequest
 from edgepack.device.host import host_facts
+from edgepack.errors import ConfigError
 from edgepack.execution.events import Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
 from edgepack.graph.load import load_model, save_proto
 from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
-from edgepack.pipeline.stages.export import fix_inputs, request_of_source, short, told
-from edgepack.specs.data import Preprocessing
+from edgepack.pipeline.stages.export import fix_inputs, request_of_source, short, told, use_outputs
+from edgepack.specs.data import Preprocessing, Recipe
 from edgepack.specs.source import SourceFacts
 from edgepack.specs.task import Task
 
@@ -30,8 +31,18 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> StageRunner:
-    return StageRunner(Store(tmp_path / "store"), tmp_path / "logs", Silent(), 60.0, host_facts())
+def said() -> list[str]:
+    """What the runner was told to say."""
+    return []
+
+
+@pytest.fixture
+def runner(tmp_path: Path, said: list[str]) -> StageRunner:
+    class Told(Silent):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    return StageRunner(Store(tmp_path / "store"), tmp_path / "logs", Told(), 60.0, host_facts())
 
 
 @pytest.fixture
@@ -55,6 +66,19 @@ def sequence(tmp_path: Path) -> OnnxModel:
 def test_long_places_are_shown_short() -> None:
     assert short("net.onnx") == "net.onnx"
     assert short("/a/very/long/path/that/nobody/wants/to/read/in/a/terminal/data.npz") == "…/data.npz"
+
+
+def test_the_outputs_that_a_recipe_names_are_kept_alone(
+    tmp_path: Path, runner: StageRunner, sequence: OnnxModel, said: list[str]
+) -> None:
+    assert use_outputs(runner, sequence, None) is sequence
+    assert use_outputs(runner, sequence, Recipe("own", "own", outputs=("hn", "cn"))) is sequence
+    kept = use_outputs(runner, sequence, Recipe("own", "own", outputs=("cn",)))
+    assert [spec.name for spec in kept.outputs] == ["cn"]
+    assert said == ["left out, as the recipe own does not name them: the outputs hn"]
+    with pytest.raises(ConfigError, match="the recipe own: outputs: the model has no output 'cm'") as caught:
+        use_outputs(runner, sequence, Recipe("own", "own", outputs=("cm",)))
+    assert "cn" in caught.value.hint
 
 
 def test_a_first_axis_above_one_is_fixed_for_every_engine_and_a_batch_of_one_is_not(

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from edgepack.errors import DataError
+from edgepack.errors import ConfigError, DataError
 from edgepack.specs.task import Frame, Task
 from edgepack.tasks import answer, check_task, read_settings
 from edgepack.tasks.decoders import DECODERS, Candidates, Wanted, cells, choose, grids, sigmoid, softmax
@@ -79,6 +79,22 @@ def test_yolo_counts_every_class_where_that_is_asked() -> None:
     value[:, 3] = [20, 20, 10, 10, 0.8, 0.1, 0.5]
     assert decode("yolo", {"o": f32(value)[None]}).numbers.tolist() == [0]
     assert sorted(decode("yolo", {"o": f32(value)[None]}, every=True).numbers) == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["yolo", "yolo-objectness", "yolo-final"])
+def test_weights_of_masks_behind_a_box_are_not_read(name: str) -> None:
+    """YOLOv8-seg, v5-seg and 26-seg: they would be classes with any score."""
+    head = {"yolo": 4 + CLASSES, "yolo-objectness": 5 + CLASSES, "yolo-final": 6}[name]
+    value = np.concatenate([np.zeros((50, head)), np.full((50, 32), 7.0)], axis=1)
+    for place, box in zip((7, 30), BOXES, strict=True):
+        sides = box[:4] if name == "yolo-final" else center(box)
+        scores = {"yolo": [0] * CLASSES, "yolo-objectness": [1] + [0] * CLASSES, "yolo-final": [box[5], box[4]]}[name]
+        value[place, :head] = [*sides, *scores]
+        if name != "yolo-final":
+            value[place, head - CLASSES + box[4]] = box[5]
+    check(decode(name, {"o": f32(value.T if name == "yolo" else value)[None]}, unread=32))
+    with pytest.raises(ConfigError, match="unread = -1"):
+        decode(name, {}, unread=-1)
 
 
 def test_yolo_objectness() -> None:
@@ -171,6 +187,38 @@ def test_ssd_from_priors() -> None:
         scores[place, 1 + box[4]] = box[5]
     outputs = {"scores": f32(scores)[None], "boxes": f32(steps)[None]}
     check(decode("ssd", outputs, strides=strides, sizes=sizes))
+
+
+def test_ssd_from_anchors_of_any_width_and_height() -> None:
+    strides, anchors = (8.0, 32.0), ((10.0, 20.0, 24.0, 12.0), (40.0, 80.0))
+    priors = [
+        ((c + 0.5) * s, (r + 0.5) * s, *many[i : i + 2])
+        for s, many in zip(strides, anchors, strict=True)
+        for r in range(SIDE // int(s))
+        for c in range(SIDE // int(s))
+        for i in range(0, len(many), 2)
+    ]
+    steps, scores = np.zeros((len(priors), 4)), np.full((len(priors), CLASSES), -9.0)
+    for place, box in zip((37, 130), BOXES, strict=True):
+        (x, y, w, h), (px, py, pw, ph) = center(box), priors[place]
+        steps[place] = [(x - px) / (0.1 * pw), (y - py) / (0.1 * ph), math.log(w / pw) / 0.2, math.log(h / ph) / 0.2]
+        scores[place, box[4]] = logit(box[5])
+    outputs = {"scores": f32(scores)[None], "boxes": f32(steps)[None]}
+    check(decode("ssd", outputs, strides=strides, anchors=anchors, background=-1, activation="sigmoid"))
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        ({"strides": (8.0,), "sizes": ((8.0,),), "anchors": ((8.0, 8.0),)}, "both sizes and anchors"),
+        ({"strides": (8.0,), "anchors": ((8.0, 8.0, 9.0),)}, "not pairs"),
+        ({"strides": (8.0,), "anchors": ((8.0, 0.0),)}, "not above 0"),
+        ({"strides": (8.0, 16.0), "anchors": ((8.0, 8.0),)}, "strides do not fit"),
+    ],
+)
+def test_priors_that_cannot_be_meant(made: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        decode("ssd", {}, **made)
 
 
 @pytest.mark.parametrize("names", ["detection_boxes detection_classes detection_scores num", "a b c d"])
