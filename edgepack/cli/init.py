@@ -16,7 +16,7 @@ from edgepack.base.text import printable
 from edgepack.cli.options import SeveralOf, given
 from edgepack.cli.show import terminal
 from edgepack.data.recipes import list_recipes, load_recipe
-from edgepack.errors import ConfigError, EdgepackError
+from edgepack.errors import ConfigError, DataError, EdgepackError
 from edgepack.export import is_onnx, prepares_pictures, require_source, sources_in_words
 from edgepack.pipeline.command_line import build_command, changed
 from edgepack.pipeline.plan import resolve
@@ -42,7 +42,7 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
     suggested = None
     if _needs_recipe(found):
         with _answered():
-            chosen, suggested = _choose_recipe(found["model"], ask=ask)
+            chosen, suggested = _choose_recipe(found, ask=ask)
         found |= {"recipe": chosen} if chosen is not None else {}
     if ask:
         with _answered():
@@ -74,7 +74,7 @@ def _ask(found: dict[str, Any]) -> dict[str, Any]:
             click.prompt("Targets", default="host-onnxruntime", err=True, value_proc=_checked(_look_for_targets))
         )
     if "data" not in answers:
-        words = "Calibration samples (folder of pictures, .npz, file.py:callable; empty for none)"
+        words = "Calibration samples (folder, COCO's JSON, data.yaml, .csv, .npz, file.py:callable; empty for none)"
         checked = _checked(_look_for_samples)
         text = click.prompt(words, default="", show_default=False, err=True, value_proc=checked)
         if text:
@@ -136,24 +136,48 @@ def _look_for_precisions(text: str) -> None:
 
 
 def _needs_recipe(words: dict[str, Any]) -> bool:
-    return "data" in words and "recipe" not in words and Path(words["data"]).is_dir()
+    """Say whether samples are things that a recipe makes inputs of; arrays are fed as they are."""
+    from edgepack.data.samples import kind_of
+
+    if "data" not in words or Path(words.get("recipe", "")).suffix == ".toml":
+        return False
+    try:
+        return kind_of(words["data"], None) not in ("npz", "callable")
+    except DataError:  # what it is, the build will say
+        return False
 
 
-def _choose_recipe(model: str, *, ask: bool) -> tuple[str | None, Suggestion | None]:
-    """Return the recipe for a folder of samples, and the suggestion that it is where it must be changed for the model.
+def _choose_recipe(words: dict[str, Any], *, ask: bool) -> tuple[str | None, Suggestion | None]:
+    """Return the recipe for samples, and the suggestion that it is where it must be changed for the model.
 
-    It is the one that fits the model best, or that is asked for; None where nobody is asked and nothing fits.
+    It is the one that was given, that fits model and samples best, or that is asked for; None where nobody is asked and
+    nothing fits.
     """
-    if prepares_pictures(model):
+    given_one: str | None = words.get("recipe")
+    if given_one is None and prepares_pictures(words["model"]):
         click.echo("Preprocessing: as the model's own source states it", err=True)
         return None, None
-    found = _suggested(model, ask=ask)
+    found = _suggested(words["model"], ask=ask)
+    if given_one is not None:
+        same = [one for one in found if one.recipe == given_one and one.change]
+        return given_one, same[0] if same else None
+    found = _suited(found, words["data"])
     for one in found:
         changed = f"; {one.change}" if one.change else ""
         click.echo(printable(f"recipe {one.recipe}, {one.sure}: {one.why}{changed}"), err=True)
     chosen = _chosen(found, ask=ask)
-    changes = found and chosen == found[0].recipe and found[0].change
-    return chosen, found[0] if changes else None
+    return chosen, next((one for one in found if one.recipe == chosen and one.change), None)
+
+
+def _suited(found: tuple[Suggestion, ...], data: str) -> tuple[Suggestion, ...]:
+    """Return the suggestions that read the labels of the samples; say where none of them does."""
+    from edgepack.pipeline.suggest import suited
+
+    left = suited(found, data)
+    if found and not left:
+        names = ", ".join(one.recipe for one in found)
+        click.echo(printable(f"no recipe that fits the model ({names}) reads the labels of {data}"), err=True)
+    return left
 
 
 def _suggested(model: str, *, ask: bool) -> tuple[Suggestion, ...]:

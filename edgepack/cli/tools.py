@@ -148,9 +148,20 @@ def show_recipe_(recipe: str, as_json: bool) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write the first one to this .toml, changed for the model's size and the classes that its exporter noted.",
 )
+@click.option(
+    "--recipe", shell_complete=complete_recipe, help="Which of those that are suggested, in place of the first."
+)
+@click.option("--data", help="Samples: only what reads their labels is suggested.")
 @click.option("--size", type=SizeType(), help="Height and width for a model that takes pictures of any size.")
 @options("json")
-def suggest_(model: Path, out: Path | None, size: tuple[int, int] | None, as_json: bool) -> None:
+def suggest_(
+    model: Path,
+    out: Path | None,
+    recipe: str | None,
+    data: str | None,
+    size: tuple[int, int] | None,
+    as_json: bool,
+) -> None:
     """Suggest a recipe for an ONNX file: why, and how sure that is.
 
     Looks at names, shapes and what the exporter noted; whether the numbers are right, only labelled samples show. A
@@ -159,9 +170,13 @@ def suggest_(model: Path, out: Path | None, size: tuple[int, int] | None, as_jso
     require_builder("edgepack recipes suggest")
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_suggestions
-    from edgepack.pipeline.suggest import suggest_recipes, write_suggested
+    from edgepack.pipeline.suggest import named, suggest_recipes, suited, write_suggested
 
     found = suggest_recipes(model, size)
+    if data is not None:
+        found = suited(found, data)
+    if recipe is not None:
+        found = (named(found, recipe),)
     if out is not None:
         write_suggested(out, found)
     if as_json:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from edgepack.specs.model import TensorSpec
     from edgepack.specs.types import Array
 
+OF_BOXES = ("object-detection", "keypoints")  # the tasks that boxes and points are labels of
+
 _OUTSIDE = 2.0  # pixels: labels are rounded, also by a little beyond the picture's side
 _NAMED = 4
 _RENAME = "give each class a name of its own, or remove the one that is not used"

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Reader, Thing, arrange, find_other_sizes
+from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, find_other_sizes
 from edgepack.data.source import Asked, Bad, Source, may_read
 from edgepack.errors import DataError
 
@@ -205,4 +205,4 @@ def _annotated(asked: Asked, classes: tuple[str, ...]) -> Annotated:
 
 
 _READER = Reader(_annotated)
-SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture)
+SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture, tasks=OF_BOXES)

@@ -141,4 +141,4 @@ def _picture(asked: Asked, index: int) -> tuple[bytes, str]:
     return read_picture_file(path), str(path)
 
 
-SOURCE = Source(_recognises, _scan, _read, pictures=True, picture=_picture)
+SOURCE = Source(_recognises, _scan, _read, pictures=True, picture=_picture, tasks=(SEGMENTATION,))

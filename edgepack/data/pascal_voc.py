@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree  # entities are refused before it sees a file
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Reader, Thing, arrange, find_other_sizes
+from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, find_other_sizes
 from edgepack.data.image_folder import read_class_names
 from edgepack.data.pictures import SUFFIXES
 from edgepack.data.source import Bad, Source
@@ -119,4 +119,4 @@ def _find(folder: Path, path: Path, name: str) -> Path | None:
 
 
 _READER = Reader(lambda asked, classes: read_voc(Path(asked.source), classes))
-SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture)
+SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture, tasks=OF_BOXES)

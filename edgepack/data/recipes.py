@@ -16,6 +16,7 @@ from edgepack.specs.data import Preprocessing, Recipe
 
 MOST_PIXELS_A_SIDE = 8192
 MOST_PAD = 255
+_OF_CLASSES = "image-classification"  # what pictures are for where a recipe says nothing
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -113,13 +114,14 @@ def write_recipe(
     unnamed: int = 0,
     size: Size | None = None,
     outputs: tuple[str, ...] = (),
+    inputs: Mapping[str, str] | None = None,
 ) -> None:
     """Write a copy of the recipe ``like`` to ``path``, to be edited. Raises ``ConfigError``.
 
     ``changes`` are new values, as TOML has them, of keys of its preprocessing, empty for a key that goes;
     ``parameters`` those of its decoder; ``classes`` replace those of its task,
     which are left out for a model that has ``unnamed`` others. ``size`` is that of the pictures (height, width).
-    ``outputs`` are those of the model's that are used, where it has others.
+    ``outputs`` are those of the model's that are used, where it has others. ``inputs`` are values of ``[task.input]``.
     """
     if path.suffix != ".toml":
         raise ConfigError(f"{path}: a recipe is a .toml file", hint=f"write {path.with_suffix('.toml')}")
@@ -135,6 +137,9 @@ def write_recipe(
     named = [line for line in lines if not line.startswith("name =")]  # a recipe is named like its file
     named = _changed(named, "[preprocessing]", changes or {})
     named = _changed(named, "[task.parameters]", parameters or {})
+    named = _changed(named, "[task.input]", inputs or {})
+    if classes and "[task]" not in named:
+        named = _changed(named, "[task]", {"kind": json.dumps(_OF_CLASSES)})
     if classes or unnamed:
         named = [line for line in named if _key(line) != "classes"]
         own = f"classes = {json.dumps(classes, ensure_ascii=False)}"

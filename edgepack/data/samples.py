@@ -256,6 +256,11 @@ def _asked(samples: SampleSet) -> Asked:
     return Asked(samples.source, samples.preprocessing, samples.task, LABELS if samples.labelled else None)
 
 
+def tasks_of(data: str, task: Task | None) -> tuple[str, ...]:
+    """Return the kinds of tasks that the labels of a source are for, empty where for any. Raises ``DataError``."""
+    return _source(kind_of(data, task), data, task).tasks
+
+
 def kind_of(data: str, task: Task | None) -> str:
     """Return the row that what the user named belongs to. Raises ``DataError``."""
     own = tuple(SOURCES.own)

@@ -83,7 +83,7 @@ class Source:
     samples, checked against the inputs where these are known. ``read`` yields those at some indices. ``pictures`` says
     that samples are pictures, which a recipe's preprocessing makes inputs of; ``picture`` then gives the bytes and the
     name of one. ``named`` says that samples which are none have names too, as files or lines. ``within`` says of an
-    archive what the source in it is.
+    archive what the source in it is. ``tasks`` are the kinds that its labels are for, empty where they may be for any.
     """
 
     recognises: Callable[[str, Task | None], bool]
@@ -93,6 +93,7 @@ class Source:
     picture: Callable[[Asked, int], tuple[bytes, str]] | None = None
     within: Callable[[str, Task | None], Source] | None = None
     named: bool = False
+    tasks: tuple[str, ...] = ()
 
 
 def place(index: int, source: str) -> str:

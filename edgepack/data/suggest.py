@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from edgepack.data.annotated import OF_BOXES
 from edgepack.data.recipes import list_recipes, load_recipe
 from edgepack.data.sized import size_changes
-from edgepack.data.suggest_notes import noted_classes, noted_points, noted_size
+from edgepack.data.suggest_notes import noted_classes, noted_labels, noted_points, noted_size
 from edgepack.data.suggest_outputs import boxes_beside_masks, one_by_one
-from edgepack.data.suggest_signals import suggest_signals
+from edgepack.data.suggest_signals import input_changes, suggest_signals
 
 Sure = Literal["nearly sure", "likely", "possible"]
 Shape = tuple[int | str, ...]
@@ -42,7 +43,7 @@ class Suggestion:
     ``parameters`` those of its decoder. ``classes``
     are the model's own where its exporter noted them; ``unnamed`` is how many it has where nothing names them and the
     recipe names another number, else 0. ``proposed`` is the size (height, width) that was chosen for a model of any.
-    ``outputs`` are those of the model's that are read, where it has others.
+    ``outputs`` are those of the model's that are read, where it has others. ``inputs`` are values of ``[task.input]``.
     """
 
     recipe: str
@@ -54,11 +55,12 @@ class Suggestion:
     proposed: tuple[int, int] | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def change(self) -> str | None:
         """What must be changed, in words; None where the recipe fits as it is."""
-        keys = {**self.changes, **self.parameters}
+        keys = {**self.changes, **self.parameters, **self.inputs}
         words = [f"{key} = {value}" if value else f"no {key}" for key, value in keys.items()]
         if self.outputs:
             words.append(f"outputs = {', '.join(self.outputs)}")
@@ -103,17 +105,13 @@ def likely_sizes(facts: ModelFacts) -> tuple[tuple[int, int], ...]:
 def suggest(facts: ModelFacts) -> tuple[Suggestion, ...]:
     """Return recipes that may fit, the surest first."""
     if (boxes := boxes_beside_masks(facts.outputs)) is not None:
-        notes = {**facts.notes, "task": "detect"} if _of_ultralytics(facts) else facts.notes
-        found = _suggest(replace(facts, outputs={boxes.name: boxes.shape}, notes=notes))
+        found = _suggest(replace(facts, outputs={boxes.name: boxes.shape}))
         own, why = {"unread": str(boxes.unread)}, "; its masks are not read"
         return tuple(
             replace(one, why=one.why + why, parameters={**one.parameters, **own}, outputs=(boxes.name,))
-            for one in found if _kind_of(one.recipe) in _OF_SEVERAL
+            for one in found if _kind_of(one.recipe) in OF_BOXES
         )  # fmt: skip
     return _suggest(facts) or _of_one_output(facts) or _suggest(facts, fallback=True)
-
-
-_OF_SEVERAL = ("object-detection", "keypoints")  # whose outputs belong together
 
 
 def _of_one_output(facts: ModelFacts) -> tuple[Suggestion, ...]:
@@ -122,7 +120,7 @@ def _of_one_output(facts: ModelFacts) -> tuple[Suggestion, ...]:
     for name, shape in one_by_one(facts.outputs):
         for one in _suggest(replace(facts, outputs={name: shape})):
             surer = one.recipe not in found or _ORDER.index(one.sure) < _ORDER.index(found[one.recipe].sure)
-            if surer and _kind_of(one.recipe) not in _OF_SEVERAL:
+            if surer and _kind_of(one.recipe) not in OF_BOXES:  # whose outputs belong together
                 why = f"{one.why}; of {len(facts.outputs)} outputs {name!r} is read"
                 found[one.recipe] = replace(one, why=why, outputs=(name,))
     return _surest_first(found.values())
@@ -144,7 +142,7 @@ def _suggest(facts: ModelFacts, *, fallback: bool = False) -> tuple[Suggestion, 
     found: dict[str, Suggestion] = {}
     for recipe, sure, why in suggest_signals(facts.inputs, facts.outputs, facts.notes):
         surer, unnamed = _with_name(recipe, facts, sure), _unnamed(recipe, facts, ())
-        found[recipe] = Suggestion(recipe, surer, why, unnamed=unnamed)
+        found[recipe] = Suggestion(recipe, surer, why, unnamed=unnamed, inputs=input_changes(recipe, facts.inputs))
     for recipe, sure, why in _of_pictures(facts, picture, alone=fallback and not found) if picture is not None else ():
         assert picture is not None, "else there are none"
         if recipe in shipped and recipe not in found:
@@ -227,7 +225,9 @@ def _with_classes(made: Suggestion, facts: ModelFacts) -> Suggestion:
     noted, task = noted_classes(facts.notes), load_recipe(made.recipe).task
     if unnamed := _unnamed(made.recipe, facts, noted):
         return replace(made, unnamed=unnamed)
-    return made if task is None or noted == task.classes else replace(made, classes=noted)
+    if task is None:
+        return replace(made, classes=noted_labels(facts.notes, _single(facts, 2)))
+    return made if noted == task.classes else replace(made, classes=noted)
 
 
 def _unnamed(recipe: str, facts: ModelFacts, noted: tuple[str, ...]) -> int:
@@ -307,9 +307,9 @@ def _ultralytics(facts: ModelFacts) -> _Found:
         yield "yolo26-pose", "nearly sure", f"{why}, and the output has final boxes"
     elif task == "pose":
         yield "yolov8-pose", "nearly sure", why
-    elif task == "detect" and values == 6:
+    elif task in ("detect", "segment") and values == 6:
         yield "yolov10", "nearly sure", f"{why}, and the output has final boxes"
-    elif task == "detect":
+    elif task == "detect" or (task == "segment" and out is not None):  # of which boxes are left, see suggest()
         yield "yolov8", "nearly sure", why
 
 
@@ -420,6 +420,8 @@ def _pairs(shapes: list[tuple[int, ...]], names: list[str]) -> _Found:
         yield "detr", "possible", why
     elif classes == 2:
         yield "ultraface", "likely", f"{rows} boxes with two scores each, one of them of a face"
+    else:
+        yield "ssd", "possible", f"{rows or 'any number of'} boxes with {classes or 'any number of'} scores each"
 
 
 def _blaze(shapes: list[tuple[int, ...]]) -> _Found:

@@ -43,6 +43,12 @@ def noted_classes(notes: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def noted_labels(notes: Mapping[str, str], scores: tuple[int, ...] | None) -> tuple[str, ...]:
+    """Return the names that a file of Paddle's models notes, one a line, where there is one for each of ``scores``."""
+    names = tuple(notes.get("character", "")[:_MOST_NAMES].split("\n"))
+    return names if scores == (len(names),) and all(name and name.isprintable() for name in names) else ()
+
+
 def _literal(text: str, most: int) -> Any:
     """Return what an exporter noted as Python writes it; None for nothing, another text, or a longer one."""
     if not text or len(text) > most:

@@ -14,6 +14,8 @@ _MOST_COLUMNS = 1024
 _LINE_HEIGHTS = (32, 48)
 _GREY_LINE = (1, 64)  # channels and height
 _LETTERS = 20
+_LEAST_SAMPLES = 4000  # a quarter of a second; shorter rows are of other things
+_OF_SOUND = ("audio", "wav", "sound", "speech", "samples")
 _FEATURES: dict[tuple[int, int], tuple[str, Sure, str]] = {
     (49, 10): ("speech-commands-mfcc", "likely", "49 x 10 are the MFCC of one second, as MLPerf Tiny has them"),
     (49, 40): ("speech-commands-log-mel", "likely", "49 x 40 are log-mel energies of one second every 20 ms"),
@@ -57,10 +59,28 @@ def _sounds(inputs: Mapping[str, Shape]) -> Found:
     shapes = list(inputs.values())
     if any(len(s) == 3 and s[0] == 2 and s[2] == 128 for s in shapes) and any(len(s) == 2 for s in shapes):
         yield "silero-vad", "nearly sure" if "sr" in inputs else "likely", "samples, and a state of 2 x batch x 128"
+    if len(shapes) == 1 and (samples := _samples(*next(iter(inputs.items())))) is not None:
+        yield "waveform", "possible", f"{samples or 'any number of'} numbers, as the samples of a sound"
     if len(shapes) == 1:
         sizes = tuple(size for size in shapes[0][1:] if isinstance(size, int) and size > 1)
         if len(sizes) == 2 and sizes in _FEATURES:
             yield _FEATURES[sizes[0], sizes[1]]
+
+
+def _samples(name: str, shape: Shape) -> int | None:
+    """Return how many samples of a sound an input probably takes, 0 for any number; None for another input."""
+    sizes = [size for size in shape[1:] if size != 1]
+    if not 2 <= len(shape) <= 3 or len(sizes) != 1:
+        return None
+    if isinstance(sizes[0], int):
+        return sizes[0] if sizes[0] >= _LEAST_SAMPLES else None
+    return 0 if any(word in name.lower() for word in _OF_SOUND) else None
+
+
+def input_changes(recipe: str, inputs: Mapping[str, Shape]) -> dict[str, str]:
+    """Return what keys of a recipe's ``[task.input]`` must be for a model's inputs, as TOML has them."""
+    samples = _samples(*next(iter(inputs.items()))) if recipe == "waveform" else None
+    return {"length": str(samples)} if samples else {}
 
 
 def _lines(inputs: Mapping[str, Shape], outputs: Mapping[str, Shape], notes: Mapping[str, str]) -> Found:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import Annotated, Reader, Thing, arrange, refuse_outside
+from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, refuse_outside
 from edgepack.data.pictures import SUFFIXES, find_size
 from edgepack.data.source import Bad, Source, may_read
 from edgepack.errors import DataError, ToolchainError
@@ -264,4 +264,4 @@ def _of_points(
 
 
 _READER = Reader(lambda asked, classes: read_yolo(asked.source, classes, asked.within))
-SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture)
+SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture, tasks=OF_BOXES)

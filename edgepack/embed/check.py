@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.base.stage import stage
+from edgepack.data.annotated import OF_BOXES
 from edgepack.data.preprocess import normalize
 from edgepack.data.samples import read_samples
 from edgepack.embed.pixels import bytes_of
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 _MOST = 0.02
 # Outputs that are compared themselves: rounding leaves more than this in the same precision on the same machine.
 _SAME_DB = 40.0
-_OF_BOXES = ("object-detection", "keypoints")
 _ROUNDS, _PICTURES = 24, 8
 _LOOKED_AT = 64  # samples of which those with most boxes become golden vectors; more, while none of them has one
 
@@ -154,7 +154,7 @@ class _Pair:
 
     def by_answers(self) -> bool:
         """Say whether answers are compared: boxes or classes; else outputs are."""
-        return self.answers or self.task.kind in (PICTURE_CLASSES, *_OF_BOXES)
+        return self.answers or self.task.kind in (PICTURE_CLASSES, *OF_BOXES)
 
 
 def _golden(pair: _Pair, vectors: Golden, samples: SampleSet) -> Golden:
@@ -163,7 +163,7 @@ def _golden(pair: _Pair, vectors: Golden, samples: SampleSet) -> Golden:
         alike = tuple(pair.given(sample[pair.name]) for sample in vectors.inputs)
         return dataclasses.replace(vectors, inputs=alike, tolerance=None)
     arrays = [sample[pair.name] for sample in vectors.inputs]
-    if pair.task.kind in _OF_BOXES:
+    if pair.task.kind in OF_BOXES:
         arrays = _with_most_things(pair, samples)
     given = [pair.given(array) for array in arrays[: len(vectors.inputs)]]
     return Golden(tuple(given), tuple(copied(pair.second(one)) for one in given))

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from edgepack.base.documents import suggestion
 from edgepack.base.shapes import show_shape
 from edgepack.data.recipes import load_recipe, write_recipe
+from edgepack.data.samples import tasks_of
 from edgepack.data.sized import Size, picture_size_of
 from edgepack.data.suggest import ModelFacts, Suggestion, free_sides, likely_sizes, suggest, with_sides
 from edgepack.errors import ChildError, ConfigError
@@ -15,6 +17,7 @@ from edgepack.export import require_onnx
 from edgepack.graph.load import load_model
 from edgepack.graph.output_shapes import Shape, Sized, first_that_runs
 from edgepack.profiling.describe import inspect_model
+from edgepack.tasks import PICTURE_CLASSES
 
 _LIMIT_S = 120.0
 
@@ -43,6 +46,26 @@ def suggest_recipes(path: Path, size: Size | None = None) -> tuple[Suggestion, .
     first = suggest(_with_shapes(facts, sized))
     size = _size_of(sized, name, shape)
     return tuple(replace(one, proposed=size) if _fixes_size(one.recipe) else one for one in first)
+
+
+def suited(found: tuple[Suggestion, ...], data: str) -> tuple[Suggestion, ...]:
+    """Return the suggestions whose task can read the labels of ``data``, those first that these are made for.
+
+    Raises ``DataError`` where ``data`` is nothing that is known.
+    """
+    ranked = [(_rank(one, data), one) for one in found]
+    return tuple(one for wanted in (_MADE_FOR, _FOR_ANY) for rank, one in ranked if rank == wanted)
+
+
+_MADE_FOR, _FOR_ANY, _FOR_OTHERS = range(3)
+
+
+def _rank(suggestion: Suggestion, data: str) -> int:
+    task = load_recipe(suggestion.recipe).task
+    kinds = tasks_of(data, task)
+    if not kinds:
+        return _FOR_ANY
+    return _MADE_FOR if (task.kind if task is not None else PICTURE_CLASSES) in kinds else _FOR_OTHERS
 
 
 def _fixes_size(recipe: str) -> bool:
@@ -96,12 +119,21 @@ def _size_of(sized: Sized, name: str, asked: Shape) -> Size:
     return height, width
 
 
+def named(found: tuple[Suggestion, ...], recipe: str) -> Suggestion:
+    """Return the suggestion of a recipe. Raises ``ConfigError`` where it is not among them."""
+    for one in found:
+        if one.recipe == recipe:
+            return one
+    known = [one.recipe for one in found]
+    raise ConfigError(f"the recipe {recipe[:80]!r} is not suggested for the model", hint=suggestion(recipe, known))
+
+
 def write_suggested(out: Path, found: tuple[Suggestion, ...], *, force: bool = False) -> None:
-    """Write the surest recipe to ``out``, with what must be changed for the model. Raises ``ConfigError``."""
+    """Write the first recipe to ``out``, with what must be changed for the model. Raises ``ConfigError``."""
     if not found:
         raise ConfigError("no recipe is suggested for the model", hint="begin one with 'edgepack recipes new'")
     first = found[0]
     write_recipe(
         out, first.recipe, force=force, changes=first.changes, parameters=first.parameters, classes=first.classes,
-        unnamed=first.unnamed, outputs=first.outputs,
+        unnamed=first.unnamed, outputs=first.outputs, inputs=first.inputs,
     )  # fmt: skip

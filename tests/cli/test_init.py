@@ -129,6 +129,35 @@ def test_a_recipe_that_fits_the_model_is_chosen_and_written(tmp_path: Path, monk
     assert not Path("c.toml").exists()
 
 
+def test_a_recipe_reads_the_labels_of_the_samples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of COCO's boxes is no folder; of what fits the model that is taken which finds boxes, or what is named."""
+    monkeypatch.chdir(tmp_path)
+    Path("boxes.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[1,3,64,64] x) => (float[1,4,16,16] y) {
+        halved = MaxPool<kernel_shape=[4, 4], strides=[4, 4]>(x)
+        one = ReduceMax<axes=[1], keepdims=1>(halved)
+        y = Concat<axis=1>(halved, one)
+    }"""
+    onnx.save(onnx.parser.parse_model(text), "net.onnx")
+    found = write(tmp_path / "a.toml", model="net.onnx", data="boxes.json")
+    task = load_recipe(str(found.recipe)).task
+    assert task is not None
+    assert task.kind == "keypoints"
+    found = write(tmp_path / "b.toml", force=True, model="net.onnx", data="boxes.json", recipe="deeplab")
+    made = load_recipe(str(found.recipe))
+    assert made.preprocessing is not None
+    assert made.preprocessing.resize == (64, 64)
+    assert made.task is not None
+    assert made.task.kind == "semantic-segmentation"
+    free_classifier(Path("classes.onnx"))
+    capsys.readouterr()
+    assert write(tmp_path / "c.toml", model="classes.onnx", data="boxes.json").recipe is None
+    assert "reads the labels of boxes.json" in capsys.readouterr().err
+
+
 def test_nothing_is_asked_that_the_source_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 

@@ -131,7 +131,21 @@ def test_one_output_of_several_is_read(model: ModelFacts, recipe: str, output: s
 def test_boxes_that_belong_to_scores_are_no_output_of_their_own() -> None:
     """Rows of scores look like YOLOX's; without their boxes they are nothing."""
     (found,) = suggest(facts(416, (1, 3549, 80), (1, 3549, 4)))
-    assert (found.recipe, found.sure, found.outputs) == ("imagenet", "possible", ())
+    assert (found.recipe, found.sure, found.outputs) == ("ssd", "possible", ())
+    assert found.why == "3549 boxes with 80 scores each"
+
+
+def test_classes_that_paddle_notes_are_taken_where_there_is_one_for_each_score(tmp_path: Path) -> None:
+    turned = facts(224, ("N", 4), character="0\n90\n180\n270")
+    first = suggest(turned)[0]
+    assert (first.recipe, first.change) == ("imagenet", "its 4 classes")
+    write_recipe(tmp_path / "own.toml", first.recipe, classes=first.classes)
+    task = load_recipe(str(tmp_path / "own.toml")).task
+    assert task is not None
+    assert (task.kind, task.classes) == ("image-classification", ("0", "90", "180", "270"))
+    check_task(task)
+    assert suggest(facts(224, ("N", 5), character="0\n90\n180\n270"))[0].classes == ()
+    assert suggest(facts(224, ("N", 2), character="0\n\x1b[2J"))[0].classes == ()
 
 
 def test_maps_of_a_part_of_the_size_are_of_classes_or_of_points() -> None:

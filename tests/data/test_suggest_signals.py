@@ -1,7 +1,8 @@
 import pytest
 
-from edgepack.data.recipes import list_recipes
+from edgepack.data.recipes import list_recipes, load_recipe, write_recipe
 from edgepack.data.suggest import ModelFacts, suggest
+from edgepack.tasks import check_task
 
 TOKENS = {"input_ids": ("N", "L"), "attention_mask": ("N", "L")}
 CASES = [
@@ -18,6 +19,7 @@ CASES = [
     ({"input1": (1, 1, 64, 640)}, {"387": (80, 1, 8210)}, {}, "ddddocr"),
     ({"x": ("N", 4)}, {"y": ("N", 3)}, {}, "tabular"),
     ({"x": ("N", 10)}, {"y": ("N", 1)}, {}, "tabular-regression"),
+    ({"input_1": ("N", 144160)}, {"y": ("N", 3)}, {}, "waveform"),
 ]  # fmt: skip
 
 
@@ -27,6 +29,30 @@ def test_the_first_suggestion(inputs, outputs, notes, recipe):
     assert first.recipe == recipe
     assert first.why
     assert recipe in list_recipes()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "change"),
+    [
+        ("x", ("N", 16000), "length = 16000"),
+        ("x", ("N", 1, 43844), "length = 43844"),
+        ("x", (1, 43844, 1), "length = 43844"),
+        ("audio", ("N", "T"), None),
+        ("waveform", ("N", 1, "T"), None),
+    ],
+)
+def test_samples_of_a_sound_have_the_length_of_the_model(name, shape, change, tmp_path):
+    (found,) = suggest(ModelFacts("model", {name: shape}, {"y": ("N", 4)}))
+    assert (found.recipe, found.sure, found.change) == ("waveform", "possible", change)
+    write_recipe(tmp_path / "own.toml", found.recipe, inputs=found.inputs)
+    task = load_recipe(str(tmp_path / "own.toml")).task
+    check_task(task)
+    assert task.input.get("length") == (int(change.split()[-1]) if change else None)
+
+
+@pytest.mark.parametrize(("name", "shape"), [("x", ("N", "T")), ("x", ("N", 2048)), ("audio", ("N", 2, 8000))])
+def test_other_rows_are_no_sounds(name, shape):
+    assert suggest(ModelFacts("model", {name: shape}, {"y": ("N", 4)})) == ()
 
 
 def test_models_of_pictures_are_suggested_nothing_of_these():

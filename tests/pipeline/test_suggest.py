@@ -11,11 +11,13 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from PIL import Image
 from shape_data import write_detector
 
 from edgepack.data.recipes import load_recipe
-from edgepack.errors import ConfigError, EdgepackError
-from edgepack.pipeline.suggest import suggest_recipes
+from edgepack.data.suggest import Suggestion
+from edgepack.errors import ConfigError, DataError, EdgepackError
+from edgepack.pipeline.suggest import named, suggest_recipes, suited
 
 
 def test_a_file_is_looked_at(tmp_path: Path) -> None:
@@ -97,6 +99,28 @@ def test_a_free_size_leads_to_a_recipe_by_one_command(tmp_path: Path) -> None:
     made = load_recipe(str(tmp_path / "own.toml")).preprocessing
     assert made is not None
     assert made.resize == (64, 96)
+
+
+def test_samples_leave_those_whose_task_reads_their_labels(tmp_path: Path) -> None:
+    """COCO's boxes are for detectors and points, masks beside pictures first for segmenters, pictures alone for any."""
+    found = tuple(Suggestion(name, "possible", "") for name in ("imagenet", "deeplab", "hrnet-pose", "ssd"))
+    (tmp_path / "coco").mkdir()
+    (tmp_path / "coco" / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    for name in ("masks", "images"):
+        (tmp_path / "masked" / name).mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / "masked" / name / "a.png")
+    (tmp_path / "plain").mkdir()
+    for data, kept in (
+        ("coco", ["hrnet-pose", "ssd"]),
+        ("masked", ["deeplab", "imagenet", "hrnet-pose", "ssd"]),
+        ("plain", ["imagenet", "deeplab", "hrnet-pose", "ssd"]),
+    ):
+        assert [one.recipe for one in suited(found, str(tmp_path / data))] == kept
+    with pytest.raises(DataError):
+        suited(found, str(tmp_path / "nothing"))
+    assert named(found, "deeplab") is found[1]
+    with pytest.raises(ConfigError, match="'yolov8' is not suggested"):
+        named(found, "yolov8")
 
 
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:

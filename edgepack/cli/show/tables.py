@@ -116,7 +116,10 @@ def show_suggestions(
     """Print suggested recipes, the surest first, with what of them must be changed, and what to do next."""
     if not found:
         console.print("no recipe is suggested: none is for a model that takes and gives what this one does")
-        console.remark("give arrays (--data FILE.npz or FILE.py:FUNCTION), or begin a recipe with edgepack recipes new")
+        console.remark(
+            "give arrays (--data FILE.npz or FILE.py:FUNCTION), or begin a recipe with edgepack recipes new own.toml "
+            "--from NAME, of what is nearest in edgepack recipes"
+        )
         return
     table = make_table("recipe", "sure", "reason", "change")
     for one in found:
@@ -128,7 +131,8 @@ def show_suggestions(
     if out is not None:
         console.print(f"wrote {safe(out)}")
     if out is None and found[0].change:
-        console.remark("write it with these changes: add -o my.toml")
+        another = "; another of them than the first: --recipe NAME" if len(found) > 1 else ""
+        console.remark(f"write it with these changes: add -o my.toml{another}")
         return
     words = ("edgepack", "build", model, "--data", "DATA", "--recipe", str(out or found[0].recipe))
     console.remark(f"next: {safe(shlex.join(words))} --precision fp32,int8")
