@@ -234,6 +234,8 @@ def _unnamed(recipe: str, facts: ModelFacts, noted: tuple[str, ...]) -> int:
     """Return how many classes the model has where neither its notes nor the recipe name as many; else 0."""
     task = load_recipe(recipe).task
     shapes = [tuple(_side(side) for side in shape) for shape in facts.outputs.values()]
+    if recipe == "hrnet-pose" and shapes and len(shapes[0]) == 4 and shapes[0][1] != _POSE_POINTS:
+        return 1  # a thing of other points than a person's
     count = _COUNTS[recipe](shapes) if recipe in _COUNTS and shapes and len(shapes[0]) > 1 else 0
     named = noted or (task.classes if task is not None else ())
     return count if count > 0 and named and len(named) != count else 0
@@ -421,7 +423,8 @@ def _pairs(shapes: list[tuple[int, ...]], names: list[str]) -> _Found:
     elif classes == 2:
         yield "ultraface", "likely", f"{rows} boxes with two scores each, one of them of a face"
     else:
-        yield "ssd", "possible", f"{rows or 'any number of'} boxes with {classes or 'any number of'} scores each"
+        why = f"{rows or 'any number of'} boxes with {classes or 'any number of'} scores each"
+        yield "ssd", "possible", f"{why}; fill in how these are written"
 
 
 def _blaze(shapes: list[tuple[int, ...]]) -> _Found:

@@ -60,7 +60,11 @@ def _sounds(inputs: Mapping[str, Shape]) -> Found:
     if any(len(s) == 3 and s[0] == 2 and s[2] == 128 for s in shapes) and any(len(s) == 2 for s in shapes):
         yield "silero-vad", "nearly sure" if "sr" in inputs else "likely", "samples, and a state of 2 x batch x 128"
     if len(shapes) == 1 and (samples := _samples(*next(iter(inputs.items())))) is not None:
-        yield "waveform", "possible", f"{samples or 'any number of'} numbers, as the samples of a sound"
+        yield (
+            "waveform",
+            "possible",
+            f"{samples or 'any number of'} numbers, as the samples of a sound; fill in what for",
+        )
     if len(shapes) == 1:
         sizes = tuple(size for size in shapes[0][1:] if isinstance(size, int) and size > 1)
         if len(sizes) == 2 and sizes in _FEATURES:

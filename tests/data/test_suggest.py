@@ -132,7 +132,7 @@ def test_boxes_that_belong_to_scores_are_no_output_of_their_own() -> None:
     """Rows of scores look like YOLOX's; without their boxes they are nothing."""
     (found,) = suggest(facts(416, (1, 3549, 80), (1, 3549, 4)))
     assert (found.recipe, found.sure, found.outputs) == ("ssd", "possible", ())
-    assert found.why == "3549 boxes with 80 scores each"
+    assert found.why == "3549 boxes with 80 scores each; fill in how these are written"
 
 
 def test_classes_that_paddle_notes_are_taken_where_there_is_one_for_each_score(tmp_path: Path) -> None:
@@ -152,6 +152,7 @@ def test_maps_of_a_part_of_the_size_are_of_classes_or_of_points() -> None:
     found = suggest(facts(512, (1, 19, 128, 128)))
     assert [(one.recipe, one.sure) for one in found] == [("deeplab", "possible"), ("hrnet-pose", "possible")]
     assert "19 maps at 1/4" in found[0].why
+    assert (found[1].unnamed, suggest(facts(256, (1, 17, 64, 64)))[0].unnamed) == (1, 0)  # no person's points
     assert suggest(facts(512, (1, 19, 100, 100)))[0].recipe == "imagenet"
 
 
