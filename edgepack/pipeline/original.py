@@ -10,7 +10,7 @@ from edgepack.data.split import Selection
 from edgepack.errors import ConfigError, EdgepackError, RecipeError
 from edgepack.execution.runner import StageRunner
 from edgepack.graph.prepare import prepare, prepare_plain
-from edgepack.pipeline.noted import with_letters
+from edgepack.pipeline.noted import with_activation, with_letters
 from edgepack.pipeline.plan import BuildPlan
 from edgepack.pipeline.quantized import as_asked
 from edgepack.pipeline.settings import check_max_drop, executed
@@ -87,7 +87,8 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
         made = request.preprocessing
         model, made = fold_for_pixels(runner, model, made, plan.targets, tuple(map(executed, settings.precisions)))
         request = dataclasses.replace(request, preprocessing=made)
-    request = dataclasses.replace(request, task=with_letters(request.task, source))
+    task = with_activation(with_letters(request.task, source), source, pictures=request.preprocessing is not None)
+    request = dataclasses.replace(request, task=task)
     try:
         selection = select_samples(runner, request, model.inputs, model)
     except RecipeError as error:
