@@ -63,6 +63,8 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "registry/reference.py": ("registry/test_transfer.py", "where a bundle is pulled from"),
     "remote/commands.py": ("remote/test_deploy.py", "every call on a real server"),
     "trust/envelope.py": ("trust/test_sign.py", "what is in it and its one form are looked at where it is made"),
+    "trust/keyless/certificate.py": ("trust/keyless/test_check.py", "each part of a signature, forged in turn"),
+    "trust/keyless/timestamp.py": ("trust/keyless/test_check.py", "each part of a signature, forged in turn"),
     "trust/statement.py": ("trust/test_sign.py", "what is stated is looked at where it is signed"),
     "export/torch_archive.py": ("export/test_torch_program.py", "archives that torch itself would run code of"),
     "embed/operators.py": ("embed/test_decoding.py", "they are seen by what the graph computes"),

@@ -68,7 +68,11 @@ def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
 
 @click.command()
 @click.argument("bundle", type=_path)
-@_keys
+@click.option("-k", "--key", "keys", type=_path, multiple=True, help="Private key. Repeatable.")
+@click.option(
+    "--attach", "attached", type=_path, multiple=True,
+    help="Keyless signature of the unpacked bundle, from 'model_signing sign sigstore'. Repeatable.",
+)  # fmt: skip
 @click.option("-o", "--out", type=_path, help="Bundle to write  [default: BUNDLE itself]")
 @click.option("--expires", type=EXPIRY, help="When devices stop accepting it: 2027-06-30, or 365d.")
 @click.option("--verification", type=_path, help="Output of 'edgepack verify --json', to be signed with the bundle.")
@@ -82,6 +86,7 @@ def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
 def sign(
     bundle: Path,
     keys: tuple[Path, ...],
+    attached: tuple[Path, ...],
     out: Path | None,
     expires: datetime | None,
     verification: Path | None,
@@ -106,10 +111,11 @@ def sign(
         made = run(
             bundle, loaded, out, expires=expires, verification=verification, build=build, replace=replace,
             certificates=tuple(dict.fromkeys(each for chain in chains for each in read_chain(chain))),
+            attached=attached,
         )  # fmt: skip
-    lines = [
-        f"wrote {made.path}: signed by {', '.join(keyid[:16] for keyid in made.keyids)} at {made.signed.signed_at}"
-    ]
+    by = [keyid[:16] for keyid in made.keyids] + [f"{made.keyless} without a key"] * bool(made.keyless)
+    at = f" at {made.signed.signed_at}" if made.signed.signed_at else ""
+    lines = [f"wrote {made.path}: signed by {', '.join(by)}{at}"]
     lines += [f"  until {made.signed.expires}"] if made.signed.expires else []
     _answer(made, lines, as_json)
 

@@ -27,6 +27,7 @@ from edgepack.specs.bundle import Manifest
 from edgepack.specs.types import Precision
 from edgepack.tasks import TASKS
 from edgepack.trust import chain, envelope, root, statement
+from edgepack.trust.keyless import bundle as keyless
 from edgepack.trust.policy import CLOCKS_DIFFER, Policy
 from edgepack.verify import golden, tolerance
 
@@ -127,6 +128,7 @@ _DOCUMENTS: Mapping[str, Any] = {
     "kPolicyType": Policy,
     "kTolerancesType": golden.Tolerances,
     "kEnvelopeType": envelope.SigstoreBundle,
+    "kKeylessType": keyless.KeylessDocument,
     "kSignedType": statement.Signed,
     "kRootType": root.SignedRoot,
 }

@@ -72,7 +72,9 @@ def certified_keys(
     found: dict[str, PublicKey] = {}
     for leaf in loaded:
         key = _key_of(leaf)
-        if key is None or (allowed and key.name not in allowed) or not _is_vouched_for(leaf, loaded, authorities, now):
+        if key is None or (allowed and key.name not in allowed):
+            continue
+        if path_to(authorities, leaf, loaded, now if now is not None else _began(leaf)) is None:
             continue
         found.setdefault(key.id, key)
     return tuple(found.values())
@@ -97,26 +99,33 @@ def _read(path: Path) -> list[Certificate]:
 
 def _key_of(leaf: Certificate) -> PublicKey | None:
     """Return the key of a signer's certificate; None where it is an authority's, or not for signatures."""
-    serialization, x509, *_ = _tools()
+    x509 = _tools()[1]
     try:
-        usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
-        constraints = [each.value for each in leaf.extensions if each.oid == x509.oid.ExtensionOID.BASIC_CONSTRAINTS]
-        if not usage.digital_signature or any(each.ca for each in constraints):
-            return None
         (name,) = leaf.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
-        pem = leaf.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-        return public_key(str(name.value), pem, "a certificate")
-    except Exception:  # no such extension or name, or one that cannot be read; another kind of key
+        return signing_key(leaf, str(name.value))
+    except Exception:  # no such name, or one that cannot be read; no signer's certificate
         return None
 
 
-def _is_vouched_for(
-    leaf: Certificate, others: Sequence[Certificate], authorities: Sequence[Certificate], now: datetime | None
-) -> bool:
+def signing_key(leaf: Certificate, name: str) -> PublicKey:
+    """Return the key of a certificate that is for digital signatures and no authority's.
+
+    Raises ``ConfigError``, or what ``cryptography`` raises for what it cannot read, for any other.
+    """
+    serialization, x509, *_ = _tools()
+    usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
+    constraints = [each.value for each in leaf.extensions if each.oid == x509.oid.ExtensionOID.BASIC_CONSTRAINTS]
+    if not usage.digital_signature or any(each.ca for each in constraints):
+        raise ConfigError("the certificate is not a signer's")
+    pem = leaf.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return public_key(name, pem, "a certificate")
+
+
+def path_to(
+    authorities: Sequence[Certificate], leaf: Certificate, others: Sequence[Certificate], moment: datetime
+) -> Sequence[Certificate] | None:
+    """Return the path from ``leaf`` over ``others`` to one of ``authorities`` that holds at ``moment``, or None."""
     _, x509, verification = _tools()
-    moment = now if now is not None else _began(leaf)
     critical = verification.Criticality.CRITICAL
     authority = verification.ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, critical, None)
     authority = authority.require_present(x509.KeyUsage, verification.Criticality.AGNOSTIC, _signs_certificates)
@@ -129,10 +138,9 @@ def _is_vouched_for(
         .build_client_verifier()
     )
     try:
-        verifier.verify(leaf, [each for each in others if each != leaf])
-    except verification.VerificationError:
-        return False
-    return True
+        return tuple(verifier.verify(leaf, [each for each in others if each != leaf]).chain)
+    except Exception:  # VerificationError, and others for names that cannot be read
+        return None
 
 
 def _signs_certificates(_policy: Any, _certificate: Any, usage: Any) -> None:

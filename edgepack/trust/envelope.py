@@ -1,9 +1,9 @@
-"""The member ``signature.dsse.json``: an in-toto statement in a DSSE envelope, as OpenSSF's model signing writes it.
+"""Signatures by keys, in the member ``signature.dsse.json``: an in-toto statement in a DSSE envelope.
 
-The file is a Sigstore bundle (version 0.3) with a public key's hint, or with certificates: ``model_signing verify key``
-and ``verify certificate`` take it as it stands for the unpacked bundle. More signatures than one follow the first in
-the envelope, each with its key's id. Like the zip around it, the file has one possible form: it is written again from
-what was read, and compared.
+It is what OpenSSF's model signing writes: a Sigstore bundle (version 0.3) with a public key's hint, or with
+certificates: ``model_signing verify key`` and ``verify certificate`` take it as it stands for the unpacked bundle. More
+signatures than one follow the first in the envelope, each with its key's id. Like the zip around it, it has one
+possible form: it is written again from what was read, and compared. Keyless signatures may follow (``member.py``).
 Sources: secure-systems-lab/dsse, protocol.md 1.0; sigstore/protobuf-specs, sigstore_bundle.proto.
 """
 
@@ -57,13 +57,15 @@ class _Material:
 
 
 @dataclass(frozen=True)
-class _Certificate:
+class Certificate:
+    """A certificate, DER."""
+
     rawBytes: str  # noqa: N815
 
 
 @dataclass(frozen=True)
 class _Certificates:
-    certificates: tuple[_Certificate, ...]
+    certificates: tuple[Certificate, ...]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def signed(
 ) -> Envelope:
     """Return the payload signed by ``keys``, beside ``others``; a key that has signed already signs anew."""
     message = pre_authentication(PAYLOAD_TYPE, payload)
-    new = {key.public.id: _base64(key.sign(message)) for key in keys}
+    new = {key.public.id: to_base64(key.sign(message)) for key in keys}
     kept = tuple(signature for signature in others if signature.keyid not in new)
     return Envelope(payload, (*kept, *(Signature(keyid, sig) for keyid, sig in new.items())), certificates)
 
@@ -104,7 +106,7 @@ def signed(
 def signers(envelope: Envelope, trusted: Iterable[PublicKey]) -> tuple[PublicKey, ...]:
     """Return which of the trusted keys signed the payload, each once, by the signature that bears the key's id."""
     message = pre_authentication(PAYLOAD_TYPE, envelope.payload)
-    named = {each.keyid: _bytes(each.sig) for each in envelope.signatures}
+    named = {each.keyid: from_base64(each.sig) for each in envelope.signatures}
     return tuple(key for key in trusted if key.id in named and is_signed_by(key, named[key.id], message))
 
 
@@ -122,7 +124,7 @@ def to_bytes(envelope: Envelope) -> bytes:
     found = SigstoreBundle(
         MEDIA_TYPE,
         _material(envelope),
-        _Dsse(_base64(envelope.payload), PAYLOAD_TYPE, envelope.signatures),
+        _Dsse(to_base64(envelope.payload), PAYLOAD_TYPE, envelope.signatures),
     )
     text = json.dumps(documents.encode(found), separators=(",", ":"), ensure_ascii=True).encode() + b"\n"
     if len(text) > SIGNATURE_LIMIT_BYTES:
@@ -135,11 +137,12 @@ def from_bytes(text: bytes, where: str) -> Envelope:
     try:
         found = documents.from_json(SigstoreBundle, text, f"{where}: {SIGNATURE}")
         envelope = Envelope(
-            _bytes(found.dsseEnvelope.payload), found.dsseEnvelope.signatures, _held(found.verificationMaterial)
+            from_base64(found.dsseEnvelope.payload), found.dsseEnvelope.signatures, _held(found.verificationMaterial)
         )
         names = {each.keyid for each in envelope.signatures}
-        plain = all(_base64(_bytes(each.sig)) == each.sig for each in envelope.signatures)
-        whole = 0 < len(envelope.signatures) == len(names) and plain and to_bytes(envelope) == text
+        for each in envelope.signatures:
+            from_base64(each.sig)
+        whole = 0 < len(envelope.signatures) == len(names) and to_bytes(envelope) == text
     except (ConfigError, ValueError) as error:
         raise TrustError(f"{where}: {SIGNATURE} cannot be read: {str(error)[:300]}", hint=_AGAIN) from None
     if not whole:
@@ -150,22 +153,26 @@ def from_bytes(text: bytes, where: str) -> Envelope:
 def _material(envelope: Envelope) -> _Material | _CertifiedMaterial:
     if not envelope.certificates:
         return _Material(_KeyHint(envelope.signatures[0].keyid))
-    return _CertifiedMaterial(_Certificates(tuple(_Certificate(_base64(each)) for each in envelope.certificates)))
+    return _CertifiedMaterial(_Certificates(tuple(Certificate(to_base64(each)) for each in envelope.certificates)))
 
 
 def _held(material: _Material | _CertifiedMaterial) -> tuple[bytes, ...]:
     if isinstance(material, _Material):
         return ()
-    return tuple(_bytes(each.rawBytes) for each in material.x509CertificateChain.certificates)
+    return tuple(from_base64(each.rawBytes) for each in material.x509CertificateChain.certificates)
 
 
-def _base64(data: bytes) -> str:
+def to_base64(data: bytes) -> str:
+    """Return bytes as the format has them."""
     return base64.b64encode(data).decode("ascii")
 
 
-def _bytes(text: str) -> bytes:
-    """Raises ``ValueError`` for what is no base64."""
+def from_base64(text: str) -> bytes:
+    """Return the bytes of a text. Raises ``ValueError`` for what is no base64, or not in its one form."""
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except binascii.Error as error:
         raise ValueError(f"it is not base64: {error}") from None
+    if to_base64(data) != text:
+        raise ValueError("it is not base64 in its one form")
+    return data

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Literal
@@ -21,10 +21,15 @@ from edgepack.bundle.payloads import is_native
 from edgepack.errors import ConfigError, TrustError
 from edgepack.specs.bundle import Manifest
 from edgepack.trust.chain import certified_keys, read_authorities
-from edgepack.trust.envelope import from_bytes, signers
+from edgepack.trust.envelope import Envelope, signers
+from edgepack.trust.keyless.bundle import Keyless
+from edgepack.trust.keyless.certificate import Identity
+from edgepack.trust.keyless.check import check_keyless
+from edgepack.trust.keyless.trusted_root import read_trusted_root
 from edgepack.trust.keys import PublicKey, read_folder, refuse_writable
+from edgepack.trust.member import from_bytes
 from edgepack.trust.root import LIMIT_BYTES, SignedRoot, read_root, refuse_expired, take_roots
-from edgepack.trust.statement import Signed, check, when
+from edgepack.trust.statement import Signed, as_text, check, when
 
 VARIABLE = "EDGEPACK_POLICY"
 SYSTEM_POLICY = Path("/etc/edgepack/policy.json")
@@ -41,22 +46,27 @@ _NOT_SIGNED = "get a signed one, or sign it with 'edgepack sign' and a key that 
 class Policy:
     """What a device asks of bundles; ``policy.json``. Empty lists ask for nothing.
 
-    ``keys`` is a folder of public keys and ``threshold`` how many of them must have signed; ``root`` is a root of trust
-    (``root.json``), which then says both. ``authorities`` is a folder of authorities' certificates instead, and
-    ``signers`` the common names in the certificates that count, all where it is empty. Paths are relative to the
-    policy. ``lowest`` is the lowest version of each model, by its name. ``native`` says whether native code may run: as
-    the device's settings say, or of every bundle that the policy takes, or never. ``max_age_days`` is how old a
-    signature may be. ``keep`` is how many versions an installation keeps; the one in use and the one before stay in any
-    case. What is installed already goes on running when its time is over; nothing more is taken in.
+    ``keys`` is a folder of public keys (``keys`` where nothing says who signs) and ``threshold`` how many of them must
+    have signed; ``root`` is a root of trust (``root.json``), which then says both. ``authorities`` is a folder of
+    authorities' certificates instead, and ``signers`` the common names in the certificates that count, all where it is
+    empty. ``sigstore`` is a trusted root of Sigstore (``trusted_root.json``), by which ``identities`` count that have
+    signed without a key of their own, each once, beside ``keys`` or ``authorities`` where the policy names them. Paths
+    are relative to the policy. ``lowest`` is the lowest version of each model, by its name. ``native`` says whether
+    native code may run: as the device's settings say, or of every bundle that the policy takes, or never.
+    ``max_age_days`` is how old a signature may be. ``keep`` is how many versions an installation keeps; the one in use
+    and the one before stay in any case. What is installed already goes on running when its time is over; nothing more
+    is taken in.
     """
 
     format: int
     require_signature: bool = False
-    keys: str = "keys"
+    keys: str | None = None
     threshold: int = 1
     root: str | None = None
     authorities: str | None = None
     signers: tuple[str, ...] = ()
+    sigstore: str | None = None
+    identities: tuple[Identity, ...] = ()
     models: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     engines: tuple[str, ...] = ()
@@ -64,6 +74,13 @@ class Policy:
     native: Literal["settings", "allowed", "refused"] = "settings"
     max_age_days: int | None = None
     keep: int = KEPT_VERSIONS
+
+    @property
+    def key_folder(self) -> str | None:
+        """Return the folder of trusted keys, None where others than keys in a folder count."""
+        if self.root is not None or self.authorities is not None:
+            return None
+        return self.keys if self.keys is not None or self.sigstore is not None else "keys"
 
 
 @dataclass(frozen=True)
@@ -76,7 +93,9 @@ class Found:
 
 @dataclass(frozen=True)
 class Admission:
-    """Why a bundle was taken: by whom it is signed, as ``name id``, and what they say; empty where nothing was asked.
+    """Why a bundle was taken: by whom it is signed, and what they say; empty where nothing was asked.
+
+    Signers are ``name id`` for keys and ``identity (issuer)`` for identities.
 
     ``native`` is what the policies say of native code, None where they leave it to the device's settings; ``keep`` is
     how many versions are kept.
@@ -149,13 +168,8 @@ def describe_admission(bundle: Bundle, admission: Admission) -> tuple[str, ...]:
 def _describe(found: Found) -> Iterator[str]:
     policy = found.policy
     yield f"{found.path}:"
-    if policy.require_signature and policy.authorities is not None:
-        whom = f", for {', '.join(policy.signers)}" if policy.signers else ""
-        yield f"  signed by {policy.threshold} with certificates of {_vouching(found)}{whom}"
-    elif policy.require_signature:
-        keys, needed, root = _trusted(found)
-        by = f"root of trust {root.version}, until {root.signed.expires}" if root is not None else policy.keys
-        yield f"  signed by {needed} of {len(keys)} keys ({by}): {', '.join(f'{k.name} {k.id[:16]}' for k in keys)}"
+    if policy.require_signature:
+        yield from _describe_signers(found)
     for name in ("models", "targets", "engines"):
         if values := getattr(policy, name):
             yield f"  {name}: {', '.join(values)}"
@@ -165,6 +179,24 @@ def _describe(found: Found) -> Iterator[str]:
         yield f"  signed at most {policy.max_age_days} days ago"
     if policy.native != "settings":
         yield f"  native code is {policy.native}"
+
+
+def _describe_signers(found: Found) -> Iterator[str]:
+    policy = found.policy
+    keys, needed, root = _trusted(found)
+    begin = f"  signed by {needed} "
+    if policy.sigstore is not None:
+        read_trusted_root(found.path.parent / policy.sigstore)
+        yield f"{begin}of these:"
+        yield f"    without a key, by Sigstore ({policy.sigstore}): {', '.join(map(str, policy.identities))}"
+        begin = "    "
+    if policy.authorities is not None:
+        whom = f", for {', '.join(policy.signers)}" if policy.signers else ""
+        yield f"{begin}with certificates of {_vouching(found)}{whom}"
+    elif policy.key_folder is not None or root is not None:
+        by = f"root of trust {root.version}, until {root.signed.expires}" if root is not None else policy.key_folder
+        of = "" if policy.sigstore is not None else "of "
+        yield f"{begin}{of}{len(keys)} keys ({by}): {', '.join(f'{k.name} {k.id[:16]}' for k in keys)}"
 
 
 def _vouching(found: Found) -> str:
@@ -189,18 +221,66 @@ def _admit(bundle: Bundle, found: Found, now: datetime, *, new: bool) -> Admissi
         return Admission(native=native, keep=policy.keep)
     if bundle.signature is None:
         raise TrustError(f"{bundle.path} is not signed, and {found.path} requires it", hint=_NOT_SIGNED)
-    envelope = from_bytes(bundle.signature, str(bundle.path))
-    keys, needed, root = _trusted(found)
+    signatures = from_bytes(bundle.signature, str(bundle.path))
+    _, needed, root = _trusted(found)
+    votes = list(_by_keys(signatures.envelope, found, now if new else None)) if signatures.envelope else []
+    others, why_not = _by_identities(signatures.keyless, found)
+    votes += others
+    if len(votes) < needed:
+        raise TrustError(_too_few(bundle, [vote.name for vote in votes], why_not, needed, found), hint=_NOT_SIGNED)
+    said = {vote.payload: check(vote.payload, bundle) for vote in votes}
+    says = [_dated(said[vote.payload], vote.at) for vote in votes]
+    if new:
+        for each in says:
+            _refuse_late(bundle, each, policy, root, now)
+    return Admission(tuple(vote.label for vote in votes), says[0], native, policy.keep)
+
+
+@dataclass(frozen=True)
+class _Vote:
+    """A signature that counts: whose, over which statement, and when it was made where others than the signer say."""
+
+    name: str
+    label: str
+    payload: bytes
+    at: datetime | None = None
+
+
+def _by_keys(envelope: Envelope, found: Found, now: datetime | None) -> Iterator[_Vote]:
+    """Yield the keys that count; ``now`` is None for what is installed already."""
+    policy = found.policy
+    keys, _, _ = _trusted(found)
     if policy.authorities is not None:
         vouching = read_authorities(found.path.parent / policy.authorities)
-        keys = certified_keys(envelope.certificates, vouching, now if new else None, policy.signers)
-    by = signers(envelope, keys)
-    if len(by) < needed:
-        raise TrustError(_too_few(bundle, by, needed, found), hint=_NOT_SIGNED)
-    says = check(envelope.payload, bundle)
-    if new:
-        _refuse_late(bundle, says, policy, root, now)
-    return Admission(tuple(f"{key.name} {key.id[:16]}" for key in by), says, native, policy.keep)
+        keys = certified_keys(envelope.certificates, vouching, now, policy.signers)
+    for key in signers(envelope, keys):
+        yield _Vote(key.name, f"{key.name} {key.id[:16]}", envelope.payload)
+
+
+def _by_identities(signatures: tuple[Keyless, ...], found: Found) -> tuple[list[_Vote], list[str]]:
+    """Return the identities that count, each once, and of the other keyless signatures why they do not."""
+    policy = found.policy
+    if policy.sigstore is None:
+        return [], []
+    trusted = read_trusted_root(found.path.parent / policy.sigstore)
+    votes: dict[Identity, _Vote] = {}
+    why_not = []
+    for each in signatures:
+        try:
+            by = check_keyless(each, trusted)
+        except ValueError as error:
+            why_not.append(str(error))
+            continue
+        if by.identity in policy.identities:
+            votes.setdefault(by.identity, _Vote(by.identity.identity, str(by.identity), each.payload, by.at))
+        else:
+            why_not.append(f"{by.identity} is none of its identities")
+    return list(votes.values()), why_not
+
+
+def _dated(says: Signed, at: datetime | None) -> Signed:
+    """Return what a signer says, with the time that somebody else vouches for in the place of the signer's own."""
+    return says if at is None else replace(says, signed_at=as_text(at))
 
 
 def _unwanted(manifest: Manifest, policy: Policy) -> Iterator[str]:
@@ -227,9 +307,7 @@ def _trusted(found: Found) -> tuple[tuple[PublicKey, ...], int, SignedRoot | Non
         root = read_root(folder / policy.root)
         refuse_writable(folder / policy.root)
         return root.bundle_keys(), root.threshold, root
-    if policy.authorities is not None:
-        return (), policy.threshold, None
-    keys = read_folder(folder / policy.keys)
+    keys = read_folder(folder / policy.key_folder) if policy.key_folder is not None else ()
     return keys, policy.threshold, None
 
 
@@ -257,14 +335,15 @@ def _refuse_late(bundle: Bundle, says: Signed, policy: Policy, root: SignedRoot 
         )
 
 
-def _too_few(bundle: Bundle, by: tuple[PublicKey, ...], needed: int, found: Found) -> str:
-    names = ", ".join(key.name for key in by)
+def _too_few(bundle: Bundle, by: list[str], why_not: list[str], needed: int, found: Found) -> str:
+    whom = "keys" if found.policy.sigstore is None else "signers"
     have = (
-        f"by {len(by)} of the keys that this device trusts ({names})"
+        f"by {len(by)} of the {whom} that this device trusts ({', '.join(by)})"
         if by
-        else "by none of the keys that this device trusts"
+        else f"by none of the {whom} that this device trusts"
     )
-    return f"{bundle.path} is signed {have}, and {needed} must have signed it ({found.path})"
+    reasons = f"; of its keyless signatures: {'; '.join(why_not)[:600]}" if why_not else ""
+    return f"{bundle.path} is signed {have}, and {needed} must have signed it ({found.path}){reasons}"
 
 
 # --- where policies are -----------------------------------------------------------------------------------------------
@@ -317,17 +396,26 @@ def _problems(policy: Policy) -> Iterator[str]:
         yield "keep: at least 1 version is kept"
     if policy.max_age_days is not None and policy.max_age_days < 1:
         yield "max_age_days: at least 1"
-    if policy.root is not None and policy.authorities is not None:
-        yield "root and authorities cannot be used together"
-    if policy.signers and policy.authorities is None:
-        yield "signers needs authorities"
+    yield from _signer_problems(policy)
     if not policy.require_signature:
         for name, asked in (
             ("root", policy.root is not None),
             ("authorities", policy.authorities is not None),
+            ("sigstore", policy.sigstore is not None),
             ("threshold", policy.threshold > 1),
             ("max_age_days", policy.max_age_days is not None),
             ('native "allowed"', policy.native == "allowed"),
         ):
             if asked:
                 yield f"{name} needs require_signature"
+
+
+def _signer_problems(policy: Policy) -> Iterator[str]:
+    if policy.root is not None and policy.authorities is not None:
+        yield "root and authorities cannot be used together"
+    if policy.root is not None and policy.sigstore is not None:
+        yield "root and sigstore cannot be used together"
+    if policy.signers and policy.authorities is None:
+        yield "signers needs authorities"
+    if bool(policy.identities) != (policy.sigstore is not None):
+        yield "sigstore and identities need each other"

@@ -1,4 +1,4 @@
-"""Signs a bundle: the statement over its files, signed by one key or several, goes into the bundle as a member."""
+"""Signs a bundle: the statement over its files, signed by keys or without one, goes into the bundle as a member."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from edgepack.errors import ConfigError
 from edgepack.specs.build import BuildResult
 from edgepack.specs.run import Verification
 from edgepack.trust.chain import key_ids
-from edgepack.trust.envelope import Envelope, from_bytes, signed, signers, to_bytes
+from edgepack.trust.envelope import signed, signers
+from edgepack.trust.keyless.bundle import Keyless, from_file
 from edgepack.trust.keys import PrivateKey, PublicKey
+from edgepack.trust.member import Signatures, from_bytes, to_bytes
 from edgepack.trust.statement import Signed, as_text, check, file_digests, make
 from edgepack.verify.golden import GOLDEN
 
@@ -28,12 +30,16 @@ _LIMIT_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class SignedBundle:
-    """A bundle that was signed: whose signatures are on it now, as ids of keys, and the digest of the file."""
+    """A bundle that was signed: whose signatures are on it now, as ids of keys, and the digest of the file.
+
+    ``signed`` is the statement that the keys have signed, or the first keyless one; ``keyless`` is how many there are.
+    """
 
     path: str
     sha256: str
     keyids: tuple[str, ...]
     signed: Signed
+    keyless: int = 0
 
 
 def sign(
@@ -46,56 +52,98 @@ def sign(
     build: Path | None = None,
     replace: bool = False,
     certificates: tuple[bytes, ...] = (),
+    attached: tuple[Path, ...] = (),
 ) -> SignedBundle:
     """Write ``out`` (None: ``bundle`` itself), whole or not at all: the same bundle with signatures of ``keys``.
 
     A bundle that is signed keeps its statement and its signatures, and gets more of them; with ``replace`` it gets a
     new statement. ``verification`` is what ``edgepack verify --json`` printed for this bundle and ``build`` the build's
-    ``build.json``, whose command goes into the provenance. ``certificates`` (DER) say whose the keys are. Raises
-    ``ConfigError`` for options that do not fit, ``TrustError`` when the present signature is over other files, and what
-    ``open_bundle`` raises.
+    ``build.json``, whose command goes into the provenance. ``certificates`` (DER) say whose the keys are. ``attached``
+    are keyless signatures over this bundle, as other programs wrote them, which are taken in after they were compared
+    with the files; whether they count, each device finds out. Raises ``ConfigError`` for options that do not fit,
+    ``TrustError`` when a signature is over other files, and what ``open_bundle`` raises.
     """
     if certificates and not {key.public.id for key in keys} <= key_ids(certificates):
         raise ConfigError(
             "the certificates are not those of the keys that sign",
             hint="give the certificate of each --key, and theirs",
         )
+    if not keys and not attached:
+        raise ConfigError("nothing signs", hint="give --key, or --attach for a keyless signature")
     with open_checked(bundle) as (file, checked), scratch_folder() as scratch:
-        present = None if replace or checked.signature is None else from_bytes(checked.signature, str(bundle))
-        if present is not None:
-            if expires is not None or verification is not None or build is not None:
-                raise ConfigError(
-                    f"{bundle} is signed, and its statement stays as it is",
-                    hint="leave out --expires, --verification and --build, or give --replace",
-                )
-            says = check(present.payload, checked)
-            held = (*present.certificates, *(each for each in certificates if each not in present.certificates))
-            envelope = signed(present.payload, keys, present.signatures, held)
-        else:
-            says = _facts(checked, expires, verification)
-            envelope = signed(make(checked, says, _command(checked, build)), keys, certificates=certificates)
+        asked = _Asked(expires, verification, build)
+        signatures = _signatures(checked, keys, certificates, attached, asked, replace=replace)
         sources: dict[str, Source] = {}
         for i, entry in enumerate(checked.manifest.files):
             with (scratch / str(i)).open("wb") as copy:
                 copy_member(checked, entry.path, file, copy)
             sources[entry.path] = measure(scratch / str(i))
-        (scratch / SIGNATURE).write_bytes(to_bytes(envelope))
+        (scratch / SIGNATURE).write_bytes(to_bytes(signatures))
         sources[SIGNATURE] = measure(scratch / SIGNATURE)
         target = out if out is not None else bundle
         write_archive(target, read_member(checked, MANIFEST), sources)
-    return SignedBundle(
-        str(target), measure(target).sha256, tuple(each.keyid for each in envelope.signatures), says
-    )  # fmt: skip
+    envelope = signatures.envelope
+    keyids = tuple(each.keyid for each in envelope.signatures) if envelope is not None else ()
+    payload = envelope.payload if envelope is not None else signatures.keyless[0].payload
+    return SignedBundle(str(target), measure(target).sha256, keyids, check(payload, checked), len(signatures.keyless))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What goes into a new statement."""
+
+    expires: datetime | None
+    verification: Path | None
+    build: Path | None
+
+
+def _signatures(
+    bundle: Bundle,
+    keys: tuple[PrivateKey, ...],
+    certificates: tuple[bytes, ...],
+    attached: tuple[Path, ...],
+    asked: _Asked,
+    *,
+    replace: bool,
+) -> Signatures:
+    """Return the signatures that a bundle has from now on."""
+    there = Signatures()
+    if bundle.signature is not None and not replace:
+        there = from_bytes(bundle.signature, str(bundle.path))
+    keyless = tuple(dict.fromkeys((*there.keyless, *(_attached(path, bundle) for path in attached))))
+    present = there.envelope
+    if asked != _Asked(None, None, None) and (present is not None or not keys):
+        raise ConfigError(
+            f"{bundle.path} is signed, and its statement stays as it is" if present else "no new statement is signed",
+            hint="leave out --expires, --verification and --build, or give --replace and --key",
+        )
+    if present is None:
+        if not keys:
+            return Signatures(None, keyless)
+        says = _facts(bundle, asked.expires, asked.verification)
+        made = make(bundle, says, _command(bundle, asked.build))
+        return Signatures(signed(made, keys, certificates=certificates), keyless)
+    check(present.payload, bundle)
+    held = (*present.certificates, *(each for each in certificates if each not in present.certificates))
+    return Signatures(signed(present.payload, keys, present.signatures, held), keyless)
+
+
+def _attached(path: Path, bundle: Bundle) -> Keyless:
+    found = from_file(_text(path), str(path))
+    check(found.payload, bundle)
+    return found
 
 
 def who_signed(bundle: Bundle, keys: Iterable[PublicKey]) -> tuple[tuple[PublicKey, ...], Signed | None]:
-    """Return which of ``keys`` signed a checked bundle, and what the statement says; nothing without a signature.
+    """Return which of ``keys`` signed a checked bundle, and what their statement says; nothing where none has.
 
     Raises ``TrustError`` for a signature over anything else.
     """
     if bundle.signature is None:
         return (), None
-    envelope: Envelope = from_bytes(bundle.signature, str(bundle.path))
+    envelope = from_bytes(bundle.signature, str(bundle.path)).envelope
+    if envelope is None:
+        return (), None
     return signers(envelope, keys), check(envelope.payload, bundle)
 
 

@@ -78,10 +78,12 @@ def issue(
     issues: bool | None = None,
     key: Any = None,
     critical: bool = True,
+    uses: Any = None,
 ) -> Holder:
     """Make a certificate, of ``key`` where it is given; without ``by`` it is its own issuer.
 
-    ``critical`` says of its basic constraints whether who does not know them must refuse it.
+    ``critical`` says of its basic constraints whether who does not know them must refuse it; ``uses`` are its
+    extended uses.
     """
     key = key or ec.generate_private_key(curve or ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
@@ -104,6 +106,8 @@ def issue(
         )
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+    if uses is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=True)
     if by is not None:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key())
         builder = builder.add_extension(identifier, critical=False)

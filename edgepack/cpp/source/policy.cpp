@@ -158,6 +158,7 @@ std::string problem_of(const Policy& policy) {
   if (policy.number("max_age_days", 1) < 1) return "max_age_days: at least 1";
   if (policy.given("root") && policy.given("authorities")) return "root and authorities cannot be used together";
   if (!policy.names("signers").empty() && !policy.given("authorities")) return "signers needs authorities";
+  if (policy.given("sigstore")) return "sigstore: keyless signatures are checked by edgepack in Python alone, not by libedgepack";
   if (policy.truth("require_signature")) return "";
   if (policy.given("root")) return "root needs require_signature";
   if (policy.given("authorities")) return "authorities needs require_signature";

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <map>
 #include <mutex>
+#include <set>
 
 #include "base64.h"
 #include "crypto.h"
@@ -136,8 +137,41 @@ std::optional<std::string> read_material(const Value& material, const std::strin
 
 }  // namespace
 
+namespace {
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  for (size_t begin = 0, end; begin <= text.size(); begin = end + 1) {
+    end = std::min(text.find('\n', begin), text.size());
+    lines.push_back(text.substr(begin, end - begin));
+  }
+  return lines;
+}
+
+bool is_keyless(const std::string& line) {
+  try {
+    Value found = read_json(line);
+    const Value* material = found.kind == Value::kTable ? found.find("verificationMaterial") : nullptr;
+    return material && material->kind == Value::kTable && material->find("certificate");
+  } catch (const JsonProblem&) {
+    return false;
+  }
+}
+
+// Refuses a line that is no keyless signature. What is one counts for nothing here, whosever it is.
+void check_keyless(const std::string& line, const std::string& where) {
+  try {
+    check_type(facts::kKeylessType, read_json(line), where);
+  } catch (const JsonProblem& problem) {
+    refuse(EDGEPACK_TRUST_ERROR, first(where + ": not valid JSON: " + problem.words, 400),
+           "write it again with the tool that made it");
+  } catch (const Refusal& refusal) {
+    refuse(EDGEPACK_TRUST_ERROR, first(refusal.message, 400), refusal.hint);
+  }
+}
+
 // It is written again from what was read, and compared.
-Envelope read_envelope(const std::string& text, const std::string& where) {
+Envelope read_key_envelope(const std::string& text, const std::string& where) {
   Value found;
   try {
     found = read_json(text);
@@ -169,6 +203,24 @@ Envelope read_envelope(const std::string& text, const std::string& where) {
   if (!whole || again != text)
     refuse(EDGEPACK_TRUST_ERROR, where + ": " + facts::kSignature + " is not in the form that 'edgepack sign' writes", kAgain);
   made.payload = *payload;
+  return made;
+}
+
+}  // namespace
+
+Envelope read_envelope(const std::string& text, const std::string& where) {
+  std::vector<std::string> lines = lines_of(text);
+  if (lines.size() - 1 > 1 + facts::kMostSignatures)
+    refuse(EDGEPACK_TRUST_ERROR,
+           where + ": " + facts::kSignature + " has more than " + std::to_string(facts::kMostSignatures) + " keyless signatures",
+           "sign it anew with --replace");
+  bool keys = !is_keyless(lines[0]);
+  Envelope made;
+  if (keys) made = read_key_envelope(lines.size() > 1 ? lines[0] + "\n" : text, where);
+  for (size_t i = keys; i + 1 < lines.size(); ++i) check_keyless(lines[i], where + ": " + facts::kSignature);
+  if (text.empty() || text.back() != '\n' || std::set<std::string>(lines.begin(), lines.end()).size() != lines.size())
+    refuse(EDGEPACK_TRUST_ERROR, where + ": " + facts::kSignature + " is not in the form that 'edgepack sign' writes",
+           "sign it anew with --replace");
   return made;
 }
 

@@ -51,7 +51,8 @@ struct Envelope {
   std::vector<std::string> certificates;
 };
 
-// Reads the one form that the member has. Throws Refusal (EDGEPACK_TRUST_ERROR).
+// Reads the signatures by keys of the member, none where it holds keyless ones alone: these are looked at for their form
+// and count for nothing. Throws Refusal (EDGEPACK_TRUST_ERROR).
 Envelope read_envelope(const std::string& text, const std::string& where);
 
 // Returns the names of those of the trusted keys that signed.
