@@ -52,6 +52,15 @@ class Entry:
     target: str = ""
 
 
+@dataclass(frozen=True)
+class End:
+    """What is on a disk afterwards: names and bytes; ``lacks`` says whether something that was written is not there."""
+
+    state: str
+    found: tuple[tuple[Entry, bytes], ...]
+    lacks: bool
+
+
 class Disk:
     """A folder as it was before a run, which is on the disk, and what the run flushes."""
 
@@ -62,24 +71,26 @@ class Disk:
         self._names = _names(root)
         self._bytes = {entry.inode: entry.path.read_bytes() for entry in self._names if entry.kind == "f"}
 
-    def watched(self) -> tuple[str, ...]:
-        """Return strace's options that put the library before the process."""
-        variables = (f"LD_PRELOAD={self._library}", f"UNSYNCED={self._notes}", f"UNSYNCED_ROOT={self._root}")
-        return tuple(word for variable in variables for word in ("-E", variable))
+    @property
+    def variables(self) -> dict[str, str]:
+        """Return the environment that puts the library before a process."""
+        return {"LD_PRELOAD": str(self._library), "UNSYNCED": str(self._notes), "UNSYNCED_ROOT": str(self._root)}
 
-    def left(self) -> list[tuple[Entry, bytes]]:
-        """Return the names that are there now, each with the bytes that the process wrote."""
-        return [(each, each.path.read_bytes() if each.kind == "f" else b"") for each in _names(self._root)]
+    def ends(self) -> tuple[End, ...]:
+        """Return what a cut of the power may leave of what the process has written by now."""
+        left = [(each, each.path.read_bytes() if each.kind == "f" else b"") for each in _names(self._root)]
+        made = []
+        for state, names in zip(STATES, ([entry for entry, _ in left], self._flushed_names()), strict=True):
+            found = [(entry, self._flushed(entry.inode) if entry.kind == "f" else b"") for entry in names]
+            made.append(End(state, tuple(found), found != left))
+        return tuple(made)
 
-    def become(self, left: list[tuple[Entry, bytes]], state: str) -> bool:
-        """Let the folder be what a power cut would leave of ``left``; say whether that lacks something."""
-        names = [entry for entry, _ in left] if state == STATES[0] else self._flushed_names()
-        found = [(entry, self._flushed(entry.inode) if entry.kind == "f" else b"") for entry in names]
+    def become(self, end: End) -> None:
+        """Let the folder be what a cut of the power left."""
         shutil.rmtree(self._root)
         self._root.mkdir()
-        for entry, data in found:
+        for entry, data in end.found:
             _make(entry, data)
-        return found != left
 
     def _flushed(self, inode: int) -> bytes:
         path = self._notes / "data" / str(inode)
