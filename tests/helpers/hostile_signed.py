@@ -44,15 +44,18 @@ def _mutation(good: bytes, seed: int, random: Any) -> bytes:
 
 
 def _envelope(text: bytes, random: Any) -> bytes:
-    """Return a signature whose envelope or statement says something else, in the form that it must have."""
-    found = json.loads(text)
+    """Return signatures one of which, or its statement, says something else, in the form that they must have."""
+    lines = text.splitlines(keepends=True)
+    place = int(random.integers(len(lines)))
+    found = json.loads(lines[place])
     envelope = found["dsseEnvelope"]
     if random.random() < 0.5:
         statement = damage_json(json.loads(base64.b64decode(envelope["payload"])), random)
         envelope["payload"] = base64.b64encode(json.dumps(statement, indent=1).encode() + b"\n").decode()
     else:
         found = damage_json(found, random)
-    return json.dumps(found, separators=(",", ":")).encode() + b"\n"
+    lines[place] = json.dumps(found, separators=(",", ":")).encode() + b"\n"
+    return b"".join(lines)
 
 
 def splice(good: Sequence[bytes], seed: int) -> bytes:

@@ -144,23 +144,31 @@ def oid(text: str) -> bytes:
 
 
 _SHA256 = der(0x30, oid("2.16.840.1.101.3.4.2.1"))
+_ECDSA = der(0x30, oid("1.2.840.10045.4.3.2"))
+
+
+def _number(value: int) -> bytes:
+    return value.to_bytes(value.bit_length() // 8 + 1, "big")
 
 
 def stamp(authority: Holder, message: bytes, at: datetime, **other: Any) -> bytes:
     """Return a timestamp authority's answer on ``message`` (RFC 3161)."""
     time = at.strftime("%Y%m%d%H%M%SZ").encode()
-    imprint = der(0x30, _SHA256, der(4, hashlib.sha256(other.get("stamped", message)).digest()))
-    info = der(0x30, der(2, b"\1"), oid("1.3.6.1.4.1.57264.2"), imprint, der(2, b"\x11"), der(0x18, time))
+    imprint = other.get("imprint") or der(0x30, _SHA256, der(4, hashlib.sha256(other.get("stamped", message)).digest()))
+    more = other.get("nonce", b"")
+    info = der(0x30, der(2, b"\1"), oid("1.3.6.1.4.1.57264.2"), imprint, der(2, b"\x11"), der(0x18, time), more)
+    certificate = der(0x30, der(0x30, der(0x30, der(4, hashlib.sha256(authority.der()).digest()))))
     attributes = b"".join(
         der(0x30, oid(f"1.2.840.113549.1.9.{n}"), der(0x31, value))
         for n, value in (
-            (3, oid("1.2.840.113549.1.9.16.1.4")),
-            (4, der(4, hashlib.sha256(other.get("digested", info)).digest())),
+            ("3", oid("1.2.840.113549.1.9.16.1.4")),
+            ("4", der(4, hashlib.sha256(other.get("digested", info)).digest())),
+            ("16.2.47", certificate),
         )
     )
     signature = sign(other.get("key", authority.key), der(0x31, attributes))
-    whose = der(0x30, authority.name.public_bytes(), der(2, b"\x05"))
-    signer = der(0x30, der(2, b"\1"), whose, _SHA256, der(0xA0, attributes), _SHA256, der(4, signature))
+    whose = der(0x30, authority.certificate.issuer.public_bytes(), der(2, _number(authority.certificate.serial_number)))
+    signer = der(0x30, der(2, b"\1"), whose, _SHA256, der(0xA0, attributes), _ECDSA, der(4, signature))
     content = der(0x30, oid("1.2.840.113549.1.9.16.1.4"), der(0xA0, der(4, info)))
     data = der(0x30, der(2, b"\3"), der(0x31, _SHA256), content, der(0x31, signer))
     token = der(0x30, oid("1.2.840.113549.1.7.2"), der(0xA0, data))
@@ -190,6 +198,7 @@ class Sigstore:
     def certificate(self, identity: str = ME, issuer: str = ISSUER, at: datetime = AT, **other: Any) -> Holder:
         """Return a key with a certificate of ten minutes from ``at``."""
         key = other.get("key") or ec.generate_private_key(other.get("curve", ec.SECP256R1()))
+        public = other.get("public") or key.public_key()
         by = other.get("by", self.middle)
         name = (
             x509.RFC822Name(identity)
@@ -204,7 +213,7 @@ class Sigstore:
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
             .issuer_name(by.name)
-            .public_key(key.public_key())
+            .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(at)
             .not_valid_after(at + timedelta(minutes=10))
@@ -243,7 +252,7 @@ class Sigstore:
         logged = other.get("logged", at + timedelta(minutes=1))
         signature = sign(other.get("key", holder.key), pre_authentication(PAYLOAD_TYPE, payload))
         log = other.get("log", self.log)
-        body = (_hashed if log is self.tiled else _dsse)(payload, signature, holder)
+        body = (_hashed if log is self.tiled else dsse_body)(payload, signature, holder.pem(), holder.der())
         kind = ("hashedrekord", "0.0.2") if log is self.tiled else ("dsse", "0.0.1")
         material: dict[str, Any] = {
             "certificate": {"rawBytes": text64(holder.der())},
@@ -298,18 +307,18 @@ class Sigstore:
         }
 
 
-def _dsse(payload: bytes, signature: bytes, holder: Holder) -> bytes:
+def dsse_body(payload: bytes, signature: bytes, pem: bytes, _der: bytes = b"") -> bytes:
     spec = {
         "envelopeHash": {"algorithm": "sha256", "value": "0" * 64},
         "payloadHash": {"algorithm": "sha256", "value": hashlib.sha256(payload).hexdigest()},
-        "signatures": [{"signature": text64(signature), "verifier": text64(holder.pem())}],
+        "signatures": [{"signature": text64(signature), "verifier": text64(pem)}],
     }
     return json.dumps({"apiVersion": "0.0.1", "kind": "dsse", "spec": spec}, separators=(",", ":")).encode()
 
 
-def _hashed(payload: bytes, signature: bytes, holder: Holder) -> bytes:
+def _hashed(payload: bytes, signature: bytes, _pem: bytes, certificate: bytes) -> bytes:
     digest = hashlib.sha256(pre_authentication(PAYLOAD_TYPE, payload)).digest()
-    verifier = {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": {"rawBytes": text64(holder.der())}}
+    verifier = {"keyDetails": "PKIX_ECDSA_P256_SHA_256", "x509Certificate": {"rawBytes": text64(certificate)}}
     spec = {
         "data": {"algorithm": "SHA2_256", "digest": text64(digest)},
         "signature": {"content": text64(signature), "verifier": verifier},

@@ -5,16 +5,25 @@ They live in an environment of their own, ``.venv-signing`` (``make test-signing
 
 from __future__ import annotations
 
+import copy
+import json
 import os
 import subprocess
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sigstore_double import ISSUER, ME, Sigstore
+from sigstore_forged import CERTIFICATES, FORGED, PAYLOAD, SIGSTORE
+from sigstore_server import serving, token
 from small_bundles import small_bundle
-from trust_cases import issue, new_key, signed_bundle
+from trust_cases import device, issue, new_key, signed_bundle
 
+from edgepack.bundle.archive import open_bundle
+from edgepack.trust.member import from_bytes
+from edgepack.trust.policy import admit
 from edgepack.trust.root import make_root, sign_root, write_root
 from edgepack.trust.sign import sign
 
@@ -106,3 +115,89 @@ def test_model_signing_verifies_certificates(tmp_path: Path) -> None:
         signature = ["--signature", tmp_path / "unpacked" / "signature.dsse.json"]
         done = subprocess.run([*words, tmp_path / name, *signature], capture_output=True, text=True, check=False)
         assert bool(done.returncode) == bool(code), done.stdout + done.stderr
+
+
+# --- keyless signatures, by a double of Sigstore on loopback ----------------------------------------------------------
+
+
+def model_signing(*words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(word) for word in (PEERS / "model_signing", *words)], capture_output=True, text=True, check=False
+    )
+
+
+def test_what_model_signing_signs_without_a_key_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way of docs/trust.md, but for the instance of Sigstore and who it asks for the identity."""
+    sigstore = Sigstore()
+    bundle, unpacked = small_bundle(tmp_path, 2), tmp_path / "unpacked"
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(unpacked)
+    signature, trust = tmp_path / "small.sigstore.json", tmp_path / "trust.json"
+    with serving(sigstore) as configuration:
+        trust.write_text(json.dumps(configuration))
+        done = model_signing(
+            "sign", "sigstore", unpacked, "--signature", signature, "--trust_config", trust,
+            "--identity_token", token(ME, ISSUER),
+        )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    sign(bundle, (), attached=(signature,))
+    (tmp_path / "trusted_root.json").write_text(json.dumps(sigstore.trusted_root()))
+    who = [{"identity": ME, "issuer": ISSUER}]
+    monkeypatch.setenv("EDGEPACK_POLICY", str(device(tmp_path, sigstore="trusted_root.json", identities=who)))
+    admission = admit(open_bundle(bundle))
+    assert admission.signers == (f"{ME} ({ISSUER})",)
+    (keyless,) = from_bytes(open_bundle(bundle).signature or b"", "x").keyless
+    assert len(keyless.timestamps) == 1, "a timestamp beside the log's time"
+
+    attached = unpacked / "signature.dsse.json"
+    attached.write_bytes(open_bundle(bundle).signature or b"")
+    words = ("verify", "sigstore", unpacked, "--signature", attached, "--trust_config", trust)
+    whose = ("--identity", ME, "--identity_provider", ISSUER)
+    done = model_signing(*words, *whose)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (unpacked / "manifest.json").write_bytes(b"{}")
+    assert model_signing(*words, *whose).returncode != 0
+
+
+VERIFY = """
+import json, sys
+from sigstore.models import Bundle, TrustedRoot
+from sigstore.verify import Verifier, policy
+verifier = Verifier(trusted_root=TrustedRoot.from_file(sys.argv[1]))
+who = policy.Identity(identity=sys.argv[3], issuer=sys.argv[4])
+for text in json.load(open(sys.argv[2])):
+    try:
+        verifier.verify_dsse(Bundle.from_json(text), who)
+        print("taken")
+    except Exception as error:
+        print("refused", type(error).__name__, str(error)[:100].replace(chr(10), " "))
+"""
+# What Sigstore's library takes and edgepack does not, each with the reason.
+STRICTER = {
+    "a line more in the checkpoint": "what is no signature of a note is passed over there",
+    "certificate: another curve": "one kind of key counts here, so that nothing is negotiated",
+    "certificate: two names": "one of them may be the identity there",
+    "certificate: an issuer that is no text": "the older extension for the issuer is read there",
+}
+
+
+def test_sigstore_s_library_takes_and_refuses_the_same(tmp_path: Path) -> None:
+    made: dict[str, Any] = {
+        "a log with times": SIGSTORE.signed(PAYLOAD),
+        "a log without": SIGSTORE.signed(PAYLOAD, log=SIGSTORE.tiled),
+        "a stamp beside": SIGSTORE.signed(PAYLOAD, stamp={"status": b"\0"}),
+    }
+    good = set(made)
+    for name, (change, _) in FORGED.items():
+        made[name] = copy.deepcopy(made["a log with times"])
+        change(made[name])
+    for name, (other, _) in CERTIFICATES.items():
+        made[f"certificate: {name}"] = SIGSTORE.signed(PAYLOAD, SIGSTORE.certificate(**other))
+    (tmp_path / "root.json").write_text(json.dumps(SIGSTORE.trusted_root()))
+    (tmp_path / "bundles.json").write_text(json.dumps([json.dumps(each) for each in made.values()]))
+    done = subprocess.run(
+        [PEERS / "python", "-c", VERIFY, tmp_path / "root.json", tmp_path / "bundles.json", ME, ISSUER],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    found = dict(zip(made, done.stdout.splitlines(), strict=True))
+    assert {name for name, verdict in found.items() if verdict == "taken"} == good | set(STRICTER), found

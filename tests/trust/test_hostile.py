@@ -5,28 +5,35 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
 import pytest
 from hostile_signed import judge, mutation, splice
+from sigstore_double import ISSUER, ME, Sigstore
 from trust_cases import device, new_key, signed_bundle
 
 from edgepack.trust.policy import VARIABLE
+from edgepack.trust.sign import sign
 
 SHORT = 400
 
 
 @pytest.fixture(scope="module")
 def signed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[bytes]]:
-    """A device that trusts two keys and asks for both, and four bundles that both have signed."""
-    folder = tmp_path_factory.mktemp("signed")
+    """A device that trusts two keys and an identity and asks for all, and four bundles that these have signed."""
+    folder, sigstore = tmp_path_factory.mktemp("signed"), Sigstore()
     keys = (new_key(folder, "one"), new_key(folder, "two"))
-    made = [
-        signed_bundle(folder / str(i), *keys, channels=2 + i // 2, version=str(1 + i % 2)).read_bytes()
-        for i in range(4)
-    ]
-    return device(folder / "etc", *(keys), threshold=2), made
+    made = []
+    for i in range(4):
+        path = signed_bundle(folder / str(i), *keys, channels=2 + i // 2, version=str(1 + i % 2))
+        sign(path, (), attached=(sigstore.sign_bundle(path, folder / "signature.json"),))
+        made.append(path.read_bytes())
+    (folder / "etc").mkdir()
+    (folder / "etc" / "trusted_root.json").write_text(json.dumps(sigstore.trusted_root()))
+    who = {"sigstore": "trusted_root.json", "identities": [{"identity": ME, "issuer": ISSUER}], "keys": "keys"}
+    return device(folder / "etc", *keys, threshold=3, **who), made
 
 
 @pytest.fixture(params=[SHORT, pytest.param(None, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])

@@ -9,7 +9,7 @@ what is 0 or empty may be left out, as protobuf's JSON has it.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from edgepack.base import documents
@@ -103,7 +103,7 @@ class Material:
 
 @dataclass(frozen=True)
 class BareSignature:
-    """A signature whose key is in the certificate."""
+    """A signature whose key is in the certificate; a ``keyid`` says nothing, and is empty in a bundle."""
 
     sig: str
     keyid: str = ""
@@ -209,7 +209,8 @@ def _decode(document: KeylessDocument) -> Keyless:
     stamps = material.timestampVerificationData.rfc3161Timestamps if material.timestampVerificationData else ()
     if len(stamps) > MOST_TIMESTAMPS or len(set(stamps)) != len(stamps):
         raise ValueError(f"it has more than {MOST_TIMESTAMPS} timestamps, or one twice")
-    line = json.dumps(_without_nothing(documents.encode(document)), separators=(",", ":"), ensure_ascii=True).encode()
+    plain = replace(document, dsseEnvelope=replace(envelope, signatures=(BareSignature(signature.sig),)))
+    line = json.dumps(_without_nothing(documents.encode(plain)), separators=(",", ":"), ensure_ascii=True).encode()
     if len(line) > _MOST_LINE:
         raise ValueError(f"it has {len(line)} bytes; at most {_MOST_LINE} are read")
     return Keyless(

@@ -24,6 +24,8 @@ def test_what_other_programs_write_is_brought_into_one_form() -> None:
     assert from_line(plain.line, "x") == plain
     spaced = json.dumps({**made, "dsseEnvelope": dict(reversed(made["dsseEnvelope"].items()))}, indent=4).encode()
     assert from_file(spaced, "x") == plain
+    named = {**made["dsseEnvelope"], "signatures": [{**made["dsseEnvelope"]["signatures"][0], "keyid": "mine"}]}
+    assert from_file(json.dumps({**made, "dsseEnvelope": named}).encode(), "x") == plain
     older = {**made, "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.3"}
     assert from_file(json.dumps(older).encode(), "x") == plain
 
@@ -75,7 +77,12 @@ def test_what_is_no_document_is_refused(text: bytes) -> None:
 
 def test_a_line_has_one_form() -> None:
     line = from_file(json.dumps(document()).encode(), "x").line
-    for other in (line + b" ", line.replace(b'"logIndex"', b' "logIndex"', 1), json.dumps(json.loads(line)).encode()):
+    for other in (
+        line + b" ",
+        line.replace(b'"keyid":""', b'"keyid":"me"'),
+        line.replace(b'"logIndex"', b' "logIndex"', 1),
+        json.dumps(json.loads(line)).encode(),
+    ):
         with pytest.raises(ConfigError, match="not in the form"):
             from_line(other, "x")
 
