@@ -14,7 +14,6 @@ from edgepack.base.files import atomic_write, write_text
 from edgepack.errors import ConfigError
 
 CONFIG = "/etc/edgepack/updater.conf"
-_DIGITS = 8
 _VERSION = re.compile(r"[0-9][A-Za-z0-9.+~]*")
 # $1 is the bundle. A device may say otherwise in its own file; what is written here are the defaults.
 _SHARED = """\
@@ -57,13 +56,14 @@ class Update:
 
     @property
     def package(self) -> str:
-        """Return a name of lower-case letters, digits and dashes, as updaters want it: another for each model's name.
+        """Return a name of what packages and units may both have (a-z, 0-9, ``.``, ``-``), another for each model.
 
-        One that is written otherwise has a part of its digest at the end: ``my_model`` and ``my.model`` are two.
+        Sources: Debian Policy, 5.6.1; systemd.unit(5). A name of other characters gets a digest of it, so that
+        ``my_model`` and ``my-model`` are two.
         """
-        plain = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
-        digest = "" if plain == self.name else hashlib.sha256(self.name.encode()).hexdigest()[:_DIGITS]
-        return "-".join(part for part in ("edgepack", plain, digest) if part)
+        plain = re.sub(r"[^a-z0-9.-]", "-", self.name.lower())
+        digest = "" if plain == self.name else "." + hashlib.sha256(self.name.encode()).hexdigest()[:8]
+        return f"edgepack-{plain}{digest}"
 
     @property
     def package_version(self) -> str:

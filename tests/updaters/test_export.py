@@ -45,13 +45,29 @@ def test_every_kind_has_its_files_the_same_each_time(kind: str, tmp_path: Path) 
         assert sha256_file(tmp_path / "one" / name) == sha256_file(tmp_path / "two" / name)
 
 
-def test_each_name_of_a_model_has_a_package_of_its_own(tmp_path: Path) -> None:
-    """Installing one must not take the other away; dpkg and systemd take these names."""
-    names = ["my-model", "my_model", "my.model", "my--model", "My-Model", "my-model-", "m", "M", "0.", "0"]
-    packages = [Update(tmp_path, name, "1.0", "x", "/r", "", 1.0).package for name in names]
-    assert len(set(packages)) == len(names)
-    assert packages[0] == "edgepack-my-model"
-    assert all(re.fullmatch(r"edgepack(-[a-z0-9]+)+", package) for package in packages)
+@given(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,40}", fullmatch=True))
+def test_a_package_s_name_is_one_that_packages_and_units_may_have(name: str) -> None:
+    assert re.fullmatch(r"edgepack-[a-z0-9.-]+", package_of(name))
+
+
+def test_two_models_never_have_one_package() -> None:
+    names = [
+        "my_model",
+        "my-model",
+        "my.model",
+        "My_Model",
+        "my__model",
+        "my-_model",
+        "my_-model",
+        "MY-MODEL",
+        "my-model-",
+    ]
+    assert len({package_of(name) for name in names}) == len(names)
+    assert package_of("my-model.2") == "edgepack-my-model.2", "what may stand as it is does"
+
+
+def package_of(name: str) -> str:
+    return Update(Path("x"), name, "1", "board", "/data", "", 30).package
 
 
 @pytest.mark.parametrize("kind", UPDATERS)
