@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 
 from edgepack.cli.names import NamesGroup
 from edgepack.cli.options import echo_json, options
+from edgepack.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -73,6 +75,10 @@ def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
     "--attach", "attached", type=_path, multiple=True,
     help="Keyless signature of the unpacked bundle, from 'model_signing sign sigstore'. Repeatable.",
 )  # fmt: skip
+@click.option(
+    "--sigstore", is_flag=True, help="Sign without a key, by Sigstore, as $SIGSTORE_ID_TOKEN or this workflow says."
+)
+@click.option("--trust-config", type=_path, help="An instance of Sigstore's services  [default: the public one]")
 @click.option("-o", "--out", type=_path, help="Bundle to write  [default: BUNDLE itself]")
 @click.option("--expires", type=EXPIRY, help="When devices stop accepting it: 2027-06-30, or 365d.")
 @click.option("--verification", type=_path, help="Output of 'edgepack verify --json', to be signed with the bundle.")
@@ -87,6 +93,8 @@ def sign(
     bundle: Path,
     keys: tuple[Path, ...],
     attached: tuple[Path, ...],
+    sigstore: bool,
+    trust_config: Path | None,
     out: Path | None,
     expires: datetime | None,
     verification: Path | None,
@@ -102,16 +110,19 @@ def sign(
     """
     from edgepack.runtime.native import note_copy
     from edgepack.trust.chain import read_chain
+    from edgepack.trust.keyless.make import sign_statement
     from edgepack.trust.keys import read_private
     from edgepack.trust.sign import sign as run
 
+    if trust_config is not None and not sigstore:
+        raise ConfigError("--trust-config needs --sigstore")
     secret = passphrase(ask=False)
     loaded = tuple(read_private(key, secret) for key in keys)
     with note_copy(bundle, out or bundle):
         made = run(
             bundle, loaded, out, expires=expires, verification=verification, build=build, replace=replace,
             certificates=tuple(dict.fromkeys(each for chain in chains for each in read_chain(chain))),
-            attached=attached,
+            attached=attached, sigstore=partial(sign_statement, trust_config=trust_config) if sigstore else None,
         )  # fmt: skip
     by = [keyid[:16] for keyid in made.keyids] + [f"{made.keyless} without a key"] * bool(made.keyless)
     at = f" at {made.signed.signed_at}" if made.signed.signed_at else ""

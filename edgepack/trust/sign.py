@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,8 +17,8 @@ from edgepack.errors import ConfigError
 from edgepack.specs.build import BuildResult
 from edgepack.specs.run import Verification
 from edgepack.trust.chain import key_ids
-from edgepack.trust.envelope import signed, signers
-from edgepack.trust.keyless.bundle import Keyless, from_file
+from edgepack.trust.envelope import Envelope, signed, signers
+from edgepack.trust.keyless.bundle import from_file
 from edgepack.trust.keys import PrivateKey, PublicKey
 from edgepack.trust.member import Signatures, from_bytes, to_bytes
 from edgepack.trust.statement import Signed, as_text, check, file_digests, make
@@ -53,6 +53,7 @@ def sign(
     replace: bool = False,
     certificates: tuple[bytes, ...] = (),
     attached: tuple[Path, ...] = (),
+    sigstore: Callable[[bytes], bytes] | None = None,
 ) -> SignedBundle:
     """Write ``out`` (None: ``bundle`` itself), whole or not at all: the same bundle with signatures of ``keys``.
 
@@ -60,19 +61,30 @@ def sign(
     new statement. ``verification`` is what ``edgepack verify --json`` printed for this bundle and ``build`` the build's
     ``build.json``, whose command goes into the provenance. ``certificates`` (DER) say whose the keys are. ``attached``
     are keyless signatures over this bundle, as other programs wrote them, which are taken in after they were compared
-    with the files; whether they count, each device finds out. Raises ``ConfigError`` for options that do not fit,
-    ``TrustError`` when a signature is over other files, and what ``open_bundle`` raises.
+    with the files; whether they count, each device finds out. ``sigstore`` signs a statement without a key
+    (``sign_statement``): the one that the keys sign. Raises ``ConfigError`` for options that do not fit, ``TrustError``
+    when a signature is over other files, and what ``open_bundle`` and ``sigstore`` raise.
     """
     if certificates and not {key.public.id for key in keys} <= key_ids(certificates):
         raise ConfigError(
             "the certificates are not those of the keys that sign",
             hint="give the certificate of each --key, and theirs",
         )
-    if not keys and not attached:
-        raise ConfigError("nothing signs", hint="give --key, or --attach for a keyless signature")
+    if not keys and not attached and sigstore is None:
+        raise ConfigError("nothing signs", hint="give --key, or --sigstore or --attach for a signature without one")
     with open_checked(bundle) as (file, checked), scratch_folder() as scratch:
         asked = _Asked(expires, verification, build)
-        signatures = _signatures(checked, keys, certificates, attached, asked, replace=replace)
+        there = Signatures()
+        if checked.signature is not None and not replace:
+            there = from_bytes(checked.signature, str(bundle))
+        envelope = _by_keys(checked, there.envelope, keys, certificates, asked, others=sigstore is not None)
+        others = [from_file(_text(path), str(path)) for path in attached]
+        if sigstore is not None:
+            others.append(from_file(sigstore(envelope.payload), "Sigstore's answer"))
+        for each in others:
+            check(each.payload, checked)
+        keyless = tuple(dict.fromkeys((*there.keyless, *others)))
+        signatures = Signatures(envelope if envelope.signatures else None, keyless)
         sources: dict[str, Source] = {}
         for i, entry in enumerate(checked.manifest.files):
             with (scratch / str(i)).open("wb") as copy:
@@ -82,10 +94,9 @@ def sign(
         sources[SIGNATURE] = measure(scratch / SIGNATURE)
         target = out if out is not None else bundle
         write_archive(target, read_member(checked, MANIFEST), sources)
-    envelope = signatures.envelope
-    keyids = tuple(each.keyid for each in envelope.signatures) if envelope is not None else ()
-    payload = envelope.payload if envelope is not None else signatures.keyless[0].payload
-    return SignedBundle(str(target), measure(target).sha256, keyids, check(payload, checked), len(signatures.keyless))
+    keyids = tuple(each.keyid for each in envelope.signatures)
+    payload = envelope.payload if keyids else keyless[0].payload
+    return SignedBundle(str(target), measure(target).sha256, keyids, check(payload, checked), len(keyless))
 
 
 @dataclass(frozen=True)
@@ -97,41 +108,30 @@ class _Asked:
     build: Path | None
 
 
-def _signatures(
+def _by_keys(
     bundle: Bundle,
+    present: Envelope | None,
     keys: tuple[PrivateKey, ...],
     certificates: tuple[bytes, ...],
-    attached: tuple[Path, ...],
     asked: _Asked,
     *,
-    replace: bool,
-) -> Signatures:
-    """Return the signatures that a bundle has from now on."""
-    there = Signatures()
-    if bundle.signature is not None and not replace:
-        there = from_bytes(bundle.signature, str(bundle.path))
-    keyless = tuple(dict.fromkeys((*there.keyless, *(_attached(path, bundle) for path in attached))))
-    present = there.envelope
-    if asked != _Asked(None, None, None) and (present is not None or not keys):
+    others: bool,
+) -> Envelope:
+    """Return the statement and the signatures that keys have on it from now on, maybe none.
+
+    ``others`` says whether somebody signs the statement without a key.
+    """
+    if asked != _Asked(None, None, None) and (present is not None or not (keys or others)):
         raise ConfigError(
             f"{bundle.path} is signed, and its statement stays as it is" if present else "no new statement is signed",
             hint="leave out --expires, --verification and --build, or give --replace and --key",
         )
     if present is None:
-        if not keys:
-            return Signatures(None, keyless)
         says = _facts(bundle, asked.expires, asked.verification)
-        made = make(bundle, says, _command(bundle, asked.build))
-        return Signatures(signed(made, keys, certificates=certificates), keyless)
+        return signed(make(bundle, says, _command(bundle, asked.build)), keys, certificates=certificates)
     check(present.payload, bundle)
     held = (*present.certificates, *(each for each in certificates if each not in present.certificates))
-    return Signatures(signed(present.payload, keys, present.signatures, held), keyless)
-
-
-def _attached(path: Path, bundle: Bundle) -> Keyless:
-    found = from_file(_text(path), str(path))
-    check(found.payload, bundle)
-    return found
+    return signed(present.payload, keys, present.signatures, held)
 
 
 def who_signed(bundle: Bundle, keys: Iterable[PublicKey]) -> tuple[tuple[PublicKey, ...], Signed | None]:

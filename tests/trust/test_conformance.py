@@ -159,6 +159,39 @@ def test_what_model_signing_signs_without_a_key_is_taken(tmp_path: Path, monkeyp
     assert model_signing(*words, *whose).returncode != 0
 
 
+MAKE = """
+import sys
+from pathlib import Path
+from edgepack.trust.keyless.make import sign_statement
+sys.stdout.buffer.write(sign_statement(sys.stdin.buffer.read(), Path(sys.argv[1])))
+"""
+
+
+def test_what_the_package_sigstore_signs_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sigstore = Sigstore()
+    bundle, trust = small_bundle(tmp_path, 2), tmp_path / "trust.json"
+    said: list[subprocess.CompletedProcess[bytes]] = []
+
+    def ask(statement: bytes, **variables: str) -> bytes:
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **variables}
+        words = [PEERS / "python", "-c", MAKE, trust]
+        said.append(subprocess.run(words, input=statement, capture_output=True, env=environment, check=False))
+        return said[-1].stdout
+
+    with serving(sigstore) as configuration:
+        trust.write_text(json.dumps(configuration))
+        made = sign(bundle, (), sigstore=lambda text: ask(text, SIGSTORE_ID_TOKEN=token(ME, ISSUER)))
+    assert made.keyless == 1, said[0].stderr
+    (tmp_path / "trusted_root.json").write_text(json.dumps(sigstore.trusted_root()))
+    who = [{"identity": ME, "issuer": ISSUER}]
+    monkeypatch.setenv("EDGEPACK_POLICY", str(device(tmp_path, sigstore="trusted_root.json", identities=who)))
+    assert admit(open_bundle(bundle)).signers == (f"{ME} ({ISSUER})",)
+    assert not ask(b"{}", SIGSTORE_ID_TOKEN=token(ME, ISSUER)), "nobody answers any more"
+    assert b"RemoteError: Sigstore did not sign" in said[1].stderr
+    assert not ask(b"{}", SIGSTORE_ID_TOKEN="")
+    assert b"ConfigError: nothing says who signs" in said[2].stderr
+
+
 VERIFY = """
 import json, sys
 from sigstore.models import Bundle, TrustedRoot

@@ -15,6 +15,7 @@ from trust_cases import NOW, issue, new_key, signed_bundle
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError, TrustError
+from edgepack.trust.member import from_bytes
 from edgepack.trust.policy import admit, describe_policies, policies
 from edgepack.trust.sign import sign
 
@@ -180,3 +181,29 @@ def test_the_commands(rules: Any, tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "nothing signs" in capfd.readouterr().err
     assert main(["sign", str(path), "--attach", str(made), "--expires", "9d"]) == 2
     assert "no new statement is signed" in capfd.readouterr().err
+
+
+def test_keys_and_identities_sign_one_statement(rules: Any, tmp_path: Path) -> None:
+    """By what Sigstore would answer, in the place of the package that asks it."""
+    key = new_key(tmp_path, "one")
+    path = small_bundle(tmp_path, 2)
+
+    def answer(statement: bytes) -> bytes:
+        return json.dumps(SIGSTORE.signed(statement)).encode()
+
+    made = sign(path, (key,), sigstore=answer, expires=NOW + timedelta(days=9))
+    found = from_bytes(open_bundle(path).signature or b"", "x")
+    assert found.envelope is not None
+    assert [each.payload for each in found.keyless] == [found.envelope.payload]
+    assert made.keyless == 1
+    rules(ME)
+    admission = admit(open_bundle(path))
+    assert admission.signed is not None
+    assert admission.signed.expires == made.signed.expires
+    with pytest.raises(TrustError, match="out of date since"):
+        admit(open_bundle(path), now=NOW + timedelta(days=10))
+    assert sign(path, (), sigstore=answer).keyless == 2, "one more, over the statement that is there"
+    assert sign(path, (), sigstore=answer, replace=True).keyids == ()
+    assert from_bytes(open_bundle(path).signature or b"", "x").envelope is None
+    with pytest.raises(TrustError, match="cannot be read"):
+        sign(path, (), sigstore=lambda _: json.dumps(SIGSTORE.signed(b"{}")).encode())
