@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from cpp_library import Library, Refused
-from fuzz_targets import assemble, members_of
+from fuzz_damage import assemble, members_of
 from small_bundles import small_compiled, small_facts, small_golden
 
 from edgepack.bundle.pack import pack

@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 import pytest
 from cpp_library import Library, Refused
-from fuzz_targets import assemble, members_of
+from fuzz_damage import assemble, members_of
 from hostile_signed import mutation, splice
 from sigstore_double import Sigstore
 from small_bundles import small_bundle

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fuzz_targets import assemble, members_of
+from fuzz_damage import assemble, members_of
 from hostile_signed import judge
 from sigstore_double import Sigstore
 from small_bundles import small_bundle
