@@ -25,8 +25,15 @@ settings.register_profile("shared cores", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=20)  # make test-fast; a test's own number stays
 settings.load_profile("shared cores")
 
-# These take minutes each: they begin first, so that no process is left with one of them when the others have ended.
-_LONGEST = ("test_docs.py", "test_readme.py", "test_build.py", "test_server.py")
+# These take longest: they begin first, so that no process is left with one of them when the others have ended.
+_LONGEST = (
+    "test_docs.py",
+    "test_readme.py",
+    "test_build.py",
+    "test_torch_module.py",
+    "test_shared.py",
+    "test_server.py",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

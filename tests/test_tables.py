@@ -84,7 +84,7 @@ def called(node: ast.Call) -> str:
 
 @functools.cache
 def constants() -> dict[str, set[str]]:
-    """Return the string constants of each file of the package."""
+    """Return the string constants of each file of the package in which one of the words stands."""
     return {
         path.relative_to(ROOT).as_posix(): {
             node.value
@@ -92,6 +92,7 @@ def constants() -> dict[str, set[str]]:
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
         for path in ROOT.rglob("*.py")
+        if any(word in path.read_text() for word in ELSEWHERE)
     }
 
 
