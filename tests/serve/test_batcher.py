@@ -165,7 +165,7 @@ def test_parts_whose_answers_are_not_of_their_samples_are_an_error() -> None:
             return {"y": super().infer(feeds)["y"][:1]}
 
     queue = batcher(Shortened(), batch=4)
-    with pytest.raises(EdgepackError, match="another number of rows"):
+    with pytest.raises(EdgepackError, match="a different number of rows"):
         queue.submit(feeds(1, rows=9)).result(20)
     queue.close()
 

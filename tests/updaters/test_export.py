@@ -83,7 +83,7 @@ def test_nothing_is_left_of_what_is_refused(kind: str, tmp_path: Path) -> None:
     for root in ("relative", "/a/../b", "/a\nb"):
         with pytest.raises(ConfigError, match="absolute path"):
             export_updater(bundle, kind, tmp_path / "new", root=root)
-    with pytest.raises(ConfigError, match="none that packages can have"):
+    with pytest.raises(ConfigError, match="not one that packages can have"):
         export_updater(good_bundle(tmp_path / "v", version="v1"), kind, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 

@@ -67,7 +67,7 @@ def test_names_that_lead_elsewhere_are_refused(name: str) -> None:
         (written(files={"x": Blob(1 << 62, SUM)}), "bytes"),
         (written(files={"x": Blob(1, "../../" + SUM[6:])}), "sha256"),
         (written(files={f"{i}": Blob(1, SUM) for i in range(10_001)}), "more than 10000 files"),
-        (write_record(RECORD, None).replace(b'"d/model.onnx"', b'"d/other.onnx"'), "digest does not fit"),
+        (write_record(RECORD, None).replace(b'"d/model.onnx"', b'"d/other.onnx"'), "digest does not match"),
         (json.dumps({"format": 1, "more": 1}).encode(), "unknown key"),
     ],
 )
