@@ -30,7 +30,7 @@ _NOTES = (HISTORY, TRIAL, FAILURES)
 _HALF_WRITTEN = re.compile(rf"\.({'|'.join(map(re.escape, _NOTES))})\.[0-9a-f]{{8}}\.tmp")
 _AGAIN = "install the bundle again"
 _COPIED = (
-    f"{CURRENT} is a folder and no link: the installation was copied with links followed (cp -L, scp -r, a FAT disk)"
+    f"{CURRENT} is a folder, not a link: the installation was copied with links followed (cp -L, scp -r, a FAT disk)"
 )
 
 

@@ -303,7 +303,7 @@ def test_current_that_is_a_folder_is_named_and_mended(tmp_path: Path) -> None:
         shutil.copytree(tmp_path / "root", root, symlinks=False)
         found = status(root)
         assert found.current == second
-        assert "current is a folder and no link" in str(found.problem)
+        assert "current is a folder, not a link" in str(found.problem)
         assert main(["status", "--root", str(root)]) == 5
         wanted = rollback(root).id if way == "rollback" else install(bundle(tmp_path, 4, "3"), root).id
         assert (root / "current").is_symlink()
