@@ -166,7 +166,7 @@ def test_it_is_compiled_and_packed_stage_by_stage(model: Path, tmp_path: Path, r
 
 
 def test_it_is_benchmarked(built: BuildResult, run: Callable[..., str]) -> None:
-    words = ["--duration", "300ms", "--warmup", "20ms", "--json"]
+    words = ["--duration", "300ms", "--warmup", "20ms", "--launches", "2", "--json"]
     found = json.loads(run("benchmark", bundle_of(built, "fp32"), *words))
     assert found["engine"] == "toy"
     assert found["queries"] >= 10

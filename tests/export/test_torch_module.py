@@ -56,6 +56,7 @@ def test_nothing_of_this_machine_is_in_the_file(tmp_path: Path) -> None:
         assert word not in content
 
 
+@pytest.mark.long
 def test_same_bytes_in_another_process(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from edgepack.export import export;"

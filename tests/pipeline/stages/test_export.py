@@ -109,6 +109,7 @@ def test_sizes_that_are_given_are_fixed_but_a_batch_of_one_stays_free(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_sequence_on_the_first_axis_is_built_and_fed(sequence: OnnxModel, tmp_path: Path) -> None:
     random = np.random.default_rng(1)
     arrays = {
