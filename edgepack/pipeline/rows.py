@@ -98,7 +98,8 @@ def as_poor(row: BuildRow, balance: Balance, least_db: float, *, allowed: bool) 
     """Return the row of a bundle whose ``balance`` is below ``least_db``; ``allowed`` keeps the exit code at 0."""
     worst = f"; worst: {_of_worst(balance)}" if balance.worst else ""
     reason = f"the balanced SQNR of {balance.sqnr_db:.1f} dB (n={balance.n}) is below {least_db:g} dB{worst}"
-    hint = "give more and more typical calibration samples, build fp16, or accept it with --allow-poor"
+    mend = "give more and more typical calibration samples, build fp16" if row.precision == "int8" else "build fp32"
+    hint = f"{mend}, or accept it with --allow-poor"
     return dataclasses.replace(
         row, status="poor", reason=f"{reason} ({hint})", exit_code=0 if allowed else VerificationError.exit_code
     )

@@ -254,6 +254,9 @@ def test_a_mean_that_hides_what_was_lost_is_named() -> None:
     assert (poor.status, poor.exit_code) == ("poor", 5)
     assert text in (poor.reason or "")
     assert as_poor(row, balance, 10.0, allowed=True).exit_code == 0
+    assert "calibration samples" in (poor.reason or "")
+    halved = as_poor(dataclasses.replace(row, precision="bf16"), balance, 10.0, allowed=False)
+    assert "(build fp32, or accept it" in (halved.reason or "")
 
 
 def test_classes_that_changed_are_named_in_a_sentence() -> None:
