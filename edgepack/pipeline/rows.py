@@ -99,16 +99,24 @@ def as_poor(row: BuildRow, balance: Balance, least_db: float, *, allowed: bool) 
     worst = f"; worst: {_of_worst(balance)}" if balance.worst else ""
     reason = f"the balanced SQNR of {balance.sqnr_db:.1f} dB (n={balance.n}) is below {least_db:g} dB{worst}"
     mend = "give more and more typical calibration samples, build fp16" if row.precision == "int8" else "build fp32"
+    if _mean_hides(balance):
+        mend = f"evaluate on samples that are less alike, {mend}"
     hint = f"{mend}, or accept it with --allow-poor"
     return dataclasses.replace(
         row, status="poor", reason=f"{reason} ({hint})", exit_code=0 if allowed else VerificationError.exit_code
     )
 
 
+def _mean_hides(balance: Balance) -> bool:
+    """Say whether the worst part would seem much better if what is the same in all samples counted as signal."""
+    found, whole = balance.worst_db, balance.worst_whole_db
+    return found is not None and whole is not None and whole >= found + _FAR_BELOW_DB
+
+
 def _of_worst(balance: Balance) -> str:
     """Return in words how much the worst part lost, and what its mean hides of that."""
-    found, whole = balance.worst_db or 0.0, balance.worst_whole_db
-    if whole is None or whole < found + _FAR_BELOW_DB:
+    found, whole = balance.worst_db, balance.worst_whole_db
+    if not _mean_hides(balance):
         return f"{balance.worst} has {found:.1f} dB"
     return (
         f"what varies in {balance.worst} has {found:.1f} dB ({whole:.1f} with what is the same in all samples, which "

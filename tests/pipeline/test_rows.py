@@ -254,9 +254,13 @@ def test_a_mean_that_hides_what_was_lost_is_named() -> None:
     assert (poor.status, poor.exit_code) == ("poor", 5)
     assert text in (poor.reason or "")
     assert as_poor(row, balance, 10.0, allowed=True).exit_code == 0
-    assert "calibration samples" in (poor.reason or "")
+    assert "(evaluate on samples that are less alike, give more and more typical calibration samples" in (
+        poor.reason or ""
+    )
     halved = as_poor(dataclasses.replace(row, precision="bf16"), balance, 10.0, allowed=False)
-    assert "(build fp32, or accept it" in (halved.reason or "")
+    assert "less alike, build fp32, or accept it" in (halved.reason or "")
+    plain = as_poor(row, Balance(12, 4.0, None, "y", 4.0, 4.1), 10.0, allowed=False)
+    assert "worst: y has 4.0 dB (give more" in (plain.reason or "")
 
 
 def test_classes_that_changed_are_named_in_a_sentence() -> None:
