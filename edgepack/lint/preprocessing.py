@@ -8,7 +8,7 @@ from edgepack.base.intervals import mean_ci95, paired_difference_ci95, proportio
 from edgepack.lint import Found, Inspected, Surveyed
 from edgepack.lint.encodings import Encoding, encoding_of, guess_encoding
 from edgepack.lint.survey import picture_input
-from edgepack.lint.trials import Trial, Trials, try_encodings
+from edgepack.lint.trials import Trial, Trials, recipe_keys, try_encodings
 from edgepack.specs.data import Finding
 from edgepack.specs.types import Array
 
@@ -94,7 +94,7 @@ def _judge(trials: Trials, other: Trial, without_looking: float, what: str, *, s
     """Return a warning when ``other`` is better: measured where labels prove it, else probable by its sharpness."""
     now, count = trials.present, len(trials.present.sharpness)
     present = now.encoding.title if sure else f"{now.encoding.title.partition(', ')[2]} (as the values look)"
-    hint = f"encode pixels as {other.encoding.title}: {_recipe_keys(other.encoding)}"
+    hint = f"encode pixels as {other.encoding.title}: {recipe_keys(other.encoding)}"
     accuracies = ""
     if now.right is not None and other.right is not None:
         before, after = float(now.right.mean()), float(other.right.mean())
@@ -161,10 +161,3 @@ def _table(trials: Trials, what: str) -> Finding:
 def _figure(trial: Trial) -> str:
     value = f"{trial.score[0]:.3f}" if trial.right is not None else f"{trial.score[1]:.2f}"
     return f"{value} (n={len(trial.sharpness)})"
-
-
-def _recipe_keys(encoding: Encoding) -> str:
-    """Return the encoding as a recipe's keys."""
-    mean, std = (v[::-1] if encoding.bgr else v for v in (encoding.mean, encoding.std))
-    numbers = [", ".join(f"{value:.6g}" for value in values) for values in (mean, std)]
-    return f'color = "{"BGR" if encoding.bgr else "RGB"}", scale = 1.0, mean = [{numbers[0]}], std = [{numbers[1]}]'

@@ -70,7 +70,7 @@ def try_encodings(
 
     The samples are chosen at random by a fixed seed. Raises ``DataError`` and ``ModelError``.
     """
-    session = _open(model)
+    session = open_session(model)
     order = np.random.default_rng(0).permutation(len(samples.indices))
     encodings = [present, *alternatives(present, by_place=samples.preprocessing is None)]
     answers: dict[Encoding, list[Array]] = {encoding: [] for encoding in encodings}
@@ -82,7 +82,7 @@ def try_encodings(
         positions = sorted(order[len(seen) : last].tolist())
         if not positions:
             break
-        for pixels in _pixels(samples, spec, present, positions):
+        for pixels in pixels_of(samples, spec, present, positions):
             for encoding in encodings:
                 answers[encoding].append(_run(session, spec, encoding, pixels))
             runs += len(encodings)
@@ -142,7 +142,7 @@ def _trial(encoding: Encoding, scores: Array, labels: Array | None) -> Trial:
     return Trial(encoding, classes, right, sharpness(scores))
 
 
-def _pixels(samples: SampleSet, spec: TensorSpec, present: Encoding, positions: Sequence[int]) -> Iterator[Array]:
+def pixels_of(samples: SampleSet, spec: TensorSpec, present: Encoding, positions: Sequence[int]) -> Iterator[Array]:
     """Yield samples as pixels 0..255, [height, width, 3] in RGB."""
     if samples.preprocessing is not None:
         made = replace(samples.preprocessing, color="RGB")
@@ -155,15 +155,20 @@ def _pixels(samples: SampleSet, spec: TensorSpec, present: Encoding, positions: 
 
 def _run(session: Any, spec: TensorSpec, encoding: Encoding, pixels: Array) -> Array:
     """Return the first output of one picture as float64 [classes]."""
-    values = encoding.encode(pixels)
-    values = values if channel_axis(spec) == 3 else values.transpose(2, 0, 1)
-    feed = {spec.name: np.ascontiguousarray(values[None], dtype=spec.dtype)}
-    outputs = run_session(session, [session.get_outputs()[0].name], feed)
+    outputs = run_session(session, [session.get_outputs()[0].name], feed_of(spec, encoding, pixels))
     result: Array = np.asarray(outputs[0], dtype=np.float64)[0]
     return result
 
 
-def _open(model: OnnxModel) -> Any:
+def feed_of(spec: TensorSpec, encoding: Encoding, pixels: Array) -> dict[str, Array]:
+    """Return the model's input for the pixels [height, width, 3] in RGB of one picture."""
+    values = encoding.encode(pixels)
+    values = values if channel_axis(spec) == 3 else values.transpose(2, 0, 1)
+    return {spec.name: np.ascontiguousarray(values[None], dtype=spec.dtype)}
+
+
+def open_session(model: OnnxModel) -> Any:
+    """Return a session of ONNX Runtime for a few runs. Raises ``ModelError``."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -174,3 +179,10 @@ def _open(model: OnnxModel) -> Any:
         return onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no base class of their own
         raise ModelError(f"ONNX Runtime cannot load {model.path.name}: {first_line(error)}") from error
+
+
+def recipe_keys(encoding: Encoding) -> str:
+    """Return the encoding as a recipe's keys."""
+    mean, std = (v[::-1] if encoding.bgr else v for v in (encoding.mean, encoding.std))
+    numbers = [", ".join(f"{value:.6g}" for value in values) for values in (mean, std)]
+    return f'color = "{"BGR" if encoding.bgr else "RGB"}", scale = 1.0, mean = [{numbers[0]}], std = [{numbers[1]}]'
