@@ -28,6 +28,7 @@ from edgepack.errors import ConfigError, EdgepackError, ModelError, ToolchainErr
 from edgepack.export.environments import Lock, find_lock, make_environment
 from edgepack.export.executes import DAMAGED
 from edgepack.export.pairs import UNREADABLE, Pair, have_equal_inputs, have_numbers, read_pairs
+from edgepack.export.preparation import PICTURES, checked_preparation
 from edgepack.graph import passes
 from edgepack.graph.check import first_line, is_name
 from edgepack.graph.compare import TOLERANCE, differences, relative_distance, run_model
@@ -176,7 +177,7 @@ def convert(
     out.mkdir(parents=True, exist_ok=True)
     with scratch_folder(".export.", out) as folder:
         _run(worker, found.python, _request(worker, source, shapes, options), folder, progress)
-        facts = _facts(folder)
+        facts = _prepared(folder, _facts(folder))
         pairs = _pairs(folder)
         return _checked(_tidy(folder, out), pairs, facts, out)
 
@@ -334,6 +335,13 @@ def _facts(folder: Path) -> SourceFacts:
         return documents.from_json(SourceFacts, data, FACTS)
     except (OSError, ConfigError, ValueError, RecursionError) as error:
         raise _wrong(f"its meta.json cannot be read: {first_line(error)}") from error
+
+
+def _prepared(folder: Path, facts: SourceFacts) -> SourceFacts:
+    try:
+        return checked_preparation(folder, facts)
+    except UNREADABLE as error:
+        raise _wrong(f"its {PICTURES} cannot be read: {first_line(error)}") from error
 
 
 def _wrong(what: str) -> ModelError:

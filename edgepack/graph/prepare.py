@@ -37,7 +37,7 @@ from edgepack.base.stage import stage
 from edgepack.errors import ModelError
 from edgepack.graph import passes
 from edgepack.graph.check import first_line
-from edgepack.graph.clean import clean, in_words
+from edgepack.graph.clean import PASSES, SETTLING, clean, in_words
 from edgepack.graph.clean.sizes import fold_sizes
 from edgepack.graph.compare import differences, invent_feeds, run_model
 from edgepack.graph.epsilons import put_epsilons_last
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     import onnx
+
+    from edgepack.graph.clean.view import View
 
 _LOG = logging.getLogger(__name__)
 
@@ -162,6 +164,8 @@ def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], 
         yield CLEAN_UP, _clean
         yield "onnxslim", _slim
     yield "ONNX Runtime basic", optimize_basic
+    if model.size_bytes <= _LARGE_BYTES:
+        yield CLEAN_UP, _settle
 
 
 def _raise_opset(model: OnnxModel, folder: Path) -> OnnxModel:
@@ -186,9 +190,17 @@ def _fold_sizes(model: OnnxModel, folder: Path) -> OnnxModel:
 
 
 def _clean(model: OnnxModel, folder: Path) -> OnnxModel:
+    return _cleaned(model, folder, PASSES)
+
+
+def _settle(model: OnnxModel, folder: Path) -> OnnxModel:
+    return _cleaned(model, folder, SETTLING)
+
+
+def _cleaned(model: OnnxModel, folder: Path, chosen: dict[str, Callable[[View], bool]]) -> OnnxModel:
     proto = read_proto(model)
     passes.constants_to_initializers(proto)
-    counts = clean(proto)
+    counts = clean(proto, chosen)
     if not in_words(counts):
         return model
     passes.set_metadata(proto, _COUNTS, json.dumps(counts))

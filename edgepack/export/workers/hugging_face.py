@@ -32,7 +32,7 @@ def convert(job: Any) -> None:
     if hasattr(config, "use_cache"):
         config.use_cache = False
     job.describe("transformers", type(model).__name__, "transformers", "torch", "onnxscript")
-    _tell(job, config, place)
+    _tell(job, transformers, config, place, options)
     feeds, free = _feeds(job, model, config, torch)
     shared.export(job, model, feeds, free, _outputs)
 
@@ -65,7 +65,7 @@ def _load(job: Any, kind: Any, place: str, options: dict[str, Any], torch: Any) 
     return model
 
 
-def _tell(job: Any, config: Any, place: str) -> None:
+def _tell(job: Any, transformers: Any, config: Any, place: str, options: dict[str, Any]) -> None:
     """Keep what the folder knows besides the network: class names, the picture's preparation, tokenizer, rate."""
     labels = getattr(config, "id2label", None) or {}
     names = [str(labels[key]) for key in sorted(labels, key=int)]
@@ -77,34 +77,48 @@ def _tell(job: Any, config: Any, place: str) -> None:
     processor = folder / "preprocessor_config.json"
     if processor.is_file():
         found = json.loads(processor.read_text())
-        job.meta["preprocessing"] = _preprocessing(found)
         rate = found.get("sampling_rate")
         job.meta["sampling_rate"] = int(rate) if rate else None
+        if rate is None:
+            _tell_pictures(job, transformers, place, options)
     if (folder / "tokenizer.json").is_file():
         job.meta["tokenizer"] = (folder / "tokenizer.json").read_text()
 
 
-def _preprocessing(found: dict[str, Any]) -> Any:
-    """Return an image processor's steps (transformers' image_processing_utils), where they are those of pictures."""
-    if "image_mean" not in found and not found.get("do_rescale") and "size" not in found:
-        return None
-    size, crop = found.get("size", {}), found.get("crop_size")
-    size = {"height": size, "width": size} if isinstance(size, int) else size
-    scale = found.get("rescale_factor", 1 / 255) if found.get("do_rescale", True) else 1.0
-    normalised = found.get("do_normalize", True)
-    made: dict[str, Any] = {
-        "interpolation": _RESAMPLE.get(found.get("resample", 2), "bilinear"), "color": "RGB", "layout": "NCHW",
-        "scale": float(scale),
-        "mean": [float(v) for v in found.get("image_mean", [0.0] * 3)] if normalised else [0.0] * 3,
-        "std": [float(v) for v in found.get("image_std", [1.0] * 3)] if normalised else [1.0] * 3,
-    }  # fmt: skip
-    if found.get("do_resize", True) and size:
-        if "shortest_edge" in size:
-            made["resize_short"] = int(size["shortest_edge"])
-        elif "height" in size:
-            made["resize"] = [int(size["height"]), int(size["width"])]
-    if found.get("do_center_crop") and crop:
-        crop = {"height": crop, "width": crop} if isinstance(crop, int) else crop
+def _tell_pictures(job: Any, transformers: Any, place: str, options: dict[str, Any]) -> None:
+    """Keep how the folder's own image processor prepares a picture: its sizes, and what it does with colours."""
+    probe = job.sibling("probe_pictures")
+    try:
+        processor = transformers.AutoImageProcessor.from_pretrained(place, backend="pil", **options)
+
+        def prepare(picture: Any) -> Any:
+            return processor(images=[picture], input_data_format="channels_last", return_tensors="np")["pixel_values"][
+                0
+            ]
+
+        made = {**probe.arithmetic(prepare), **_geometry(processor.to_dict())}
+        probe.compare(job, prepare)
+    except Exception as error:  # a processor of no pictures, or one whose answer is none
+        words = " ".join(str(error).split())[:200]
+        job.note(f"how its pictures are prepared is not known: {type(error).__name__}: {words}")
+        return
+    job.meta["preprocessing"] = {"layout": "NCHW", **made}
+
+
+def _geometry(found: dict[str, Any]) -> dict[str, Any]:
+    """Return how an image processor resizes and crops (transformers' image_processing_backends)."""
+    size, crop = found.get("size") or {}, found.get("crop_size") or {}
+    resample = found.get("resample")
+    made: dict[str, Any] = {"interpolation": "bilinear" if resample is None else _RESAMPLE.get(resample, "bilinear")}
+    short, share = size.get("shortest_edge"), found.get("crop_pct")
+    if found.get("do_resize") and short and share:  # ConvNeXt's: cropped below 384, squeezed from there on
+        whole = {"resize": [int(short), int(short)]}
+        return {**made, **(whole if short >= 384 else {"resize_short": int(short / share), "crop": [int(short)] * 2})}
+    if found.get("do_resize") and short:
+        made["resize_short"] = int(short)
+    elif found.get("do_resize") and size.get("height"):
+        made["resize"] = [int(size["height"]), int(size["width"])]
+    if found.get("do_center_crop") and crop.get("height"):
         made["crop"] = [int(crop["height"]), int(crop["width"])]
     return made
 

@@ -146,6 +146,7 @@ def _write(job: Any, model: Any, signature: list[Any]) -> None:
     import tf2onnx
 
     shared = job.sibling("tensorflow_graph")
+    shared.keep_einsums()
     try:
         tf2onnx.convert.from_keras(model, input_signature=signature, opset=shared.OPSET, output_path=str(job.model))
     except (Exception, SystemExit) as error:

@@ -31,6 +31,8 @@ def convert(job: Any) -> None:
     job.progress("converting")
     shared = job.sibling("tensorflow_graph")
     _call(shared, model, specs, 0, 2)
+    if backend == "tensorflow":
+        shared.keep_einsums()
     _export(job, model, specs)
     outputs = _output_names(job, model)
     for feeds, answers in job.sibling("trials").answered(lambda *how: _call(shared, model, specs, *how)):

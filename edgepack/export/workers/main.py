@@ -1,7 +1,8 @@
 """Runs one worker: ``python main.py REQUEST.json``, in a folder of its own that it may write into.
 
 The request names the worker's file, the source and what the user allows. The worker's ``convert(job)`` writes
-``model.onnx``, ``pairs.npz`` and ``meta.json`` here; where it cannot, ``error.json`` says why. Python 3.9 or newer.
+``model.onnx``, ``pairs.npz`` and ``meta.json`` here, and ``pictures.npz`` where it tells how pictures are prepared;
+where it cannot, ``error.json`` says why. Python 3.9 or newer.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Job:
         self.meta: dict[str, Any] = {"framework": "", "title": "", "versions": {}, "notes": []}
         self._pairs: dict[str, Any] = {}
         self._count = 0
+        self._pictures: dict[str, Any] = {}
 
     @property
     def model(self) -> Path:
@@ -91,11 +93,21 @@ class Job:
                 self._pairs[f"{self._count}/{kind}/{name}"] = np.asarray(value)
         self._count += 1
 
+    def picture(self, picture: Any, prepared: Any) -> None:
+        """Keep what the source's own code makes of a picture, uint8 [height, width, 3]: the model's input, no batch."""
+        import numpy as np
+
+        number = len(self._pictures) // 2
+        self._pictures[f"{number}/in/picture"] = picture
+        self._pictures[f"{number}/out/prepared"] = np.asarray(prepared, np.float32)
+
     def finish(self) -> None:
         """Write the pairs and what is known of the source."""
         import numpy as np
 
         np.savez(self.folder / "pairs.npz", **self._pairs)
+        if self._pictures:
+            np.savez(self.folder / "pictures.npz", **self._pictures)
         self.meta["python"] = ".".join(map(str, sys.version_info[:3]))
         (self.folder / "meta.json").write_text(json.dumps(self.meta))
 

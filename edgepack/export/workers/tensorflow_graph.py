@@ -13,6 +13,7 @@ def run_tf2onnx(job: Any, *words: str) -> None:
     """Convert by tf2onnx's own command. Raises what to tell the user when it does not know an operator."""
     import tf2onnx.convert
 
+    keep_einsums()
     before = sys.argv
     sys.argv = ["tf2onnx", *words, "--output", str(job.model), "--opset", str(OPSET)]
     try:
@@ -21,6 +22,13 @@ def run_tf2onnx(job: Any, *words: str) -> None:
         raise refused(job, error) from error
     finally:
         sys.argv = before
+
+
+def keep_einsums() -> None:
+    """Let tf2onnx write an Einsum as one: it takes them apart into sizes, gathers and reshapes that hide a product."""
+    from tf2onnx import optimizer
+
+    optimizer._optimizers.pop("einsum_optimizer", None)
 
 
 def refused(job: Any, error: BaseException, hint: str = "") -> Exception:
@@ -40,7 +48,7 @@ def clean_names(job: Any, known: Any = None) -> tuple[list[str], list[str]]:
 
     proto = onnx.load(str(job.model))
     graph = proto.graph
-    _replace_erfc(graph)
+    _replace_unknown(graph)
     renamed: dict[str, str] = {}
     for value in (*graph.input, *graph.output):
         name = (known or {}).get(value.name) or value.name.partition(":")[0].rpartition("/")[2] or value.name
@@ -58,22 +66,49 @@ def clean_names(job: Any, known: Any = None) -> tuple[list[str], list[str]]:
     return [value.name for value in graph.input], [value.name for value in graph.output]
 
 
-def _replace_erfc(graph: Any) -> None:
-    """Write 1 - Erf for Erfc, TensorFlow's operator in GELU, which tf2onnx 1.17 passes on though ONNX has none."""
-    from onnx import TensorProto, helper
-
+def _replace_unknown(graph: Any) -> None:
+    """Write what tf2onnx 1.17 passes on though ONNX does not have it: TensorFlow's Erfc, TensorFlow Lite's GELU."""
+    written = {"Erfc": _erfc, "TFL_GELU": _gelu}
     nodes = []
     for node in graph.node:
-        nodes.append(node)
-        if node.op_type != "Erfc":
-            continue
-        node.op_type, result = "Erf", node.output[0]
-        node.output[0] = f"{result}_erf"
-        one = helper.make_tensor(f"{result}_one", TensorProto.FLOAT, [], [1.0])
-        graph.initializer.append(one)
-        nodes.append(helper.make_node("Sub", [one.name, node.output[0]], [result], name=f"{node.name}_complement"))
+        nodes += written[node.op_type](graph, node) if node.op_type in written else [node]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _erfc(graph: Any, node: Any) -> list[Any]:
+    """Return 1 - Erf."""
+    return _chain(graph, node, ("Erf", "x"), ("Sub", 1.0, "last"))
+
+
+def _gelu(graph: Any, node: Any) -> list[Any]:
+    """Return a GELU by erf, or by tanh where the file says approximate (TensorFlow Lite's gelu.h)."""
+    if any(one.name.lower() == "approximate" and one.i for one in node.attribute):
+        inner = (("Mul", "x", "x"), ("Mul", "last", 0.044715), ("Add", "last", 1.0), ("Mul", "last", "x"))
+        gate: tuple[tuple[Any, ...], ...] = (*inner, ("Mul", "last", 0.7978845608), ("Tanh", "last"))  # root of 2 / pi
+    else:
+        gate = (("Mul", "x", 0.7071067812), ("Erf", "last"))
+    return _chain(graph, node, *gate, ("Add", "last", 1.0), ("Mul", "last", "x"), ("Mul", "last", 0.5))
+
+
+def _chain(graph: Any, node: Any, *steps: tuple[Any, ...]) -> list[Any]:
+    """Return nodes in the place of one: each step an operator with the first input, the last result or a number."""
+    from onnx import TensorProto, helper
+
+    source, result = node.input[0], node.output[0]
+    made: list[Any] = []
+    for place, (operator, *operands) in enumerate(steps):
+        read = []
+        for number, operand in enumerate(operands):
+            if isinstance(operand, float):
+                name = f"{result}_{place}_{number}"
+                graph.initializer.append(helper.make_tensor(name, TensorProto.FLOAT, [], [operand]))
+                read.append(name)
+            else:
+                read.append(source if operand == "x" else made[-1].output[0])
+        output = result if place == len(steps) - 1 else f"{result}_{place}"
+        made.append(helper.make_node(operator, read, [output], name=f"{node.name}_{place}"))
+    return made
 
 
 def feeds_for(shape: list[Any], dtype: Any, seed: int, batch: int, factor: int = 1) -> Any:

@@ -21,6 +21,7 @@ def convert(job: Any) -> None:
     config = timm.data.resolve_model_data_config(model)
     job.describe("timm", name, "timm", "torch", "onnxscript")
     job.meta["preprocessing"] = _preprocessing(config)
+    _show(job, timm, config)
     labels = getattr(model, "pretrained_cfg", {}).get("label_names")
     if labels:
         job.meta["classes"] = [str(label) for label in labels]
@@ -78,6 +79,16 @@ def _loaded(job: Any, timm: Any, torch: Any, name: str, classes: Any, weights: A
             f"the weights are not those of {name}: {words}", "name the architecture that they are of"
         ) from error
     return made
+
+
+def _show(job: Any, timm: Any, config: dict[str, Any]) -> None:
+    """Keep what timm's own transform makes of pictures."""
+    from PIL import Image
+
+    if config["input_size"][0] != 3:
+        return
+    transform = timm.data.create_transform(**config, is_training=False)
+    job.sibling("probe_pictures").compare(job, lambda picture: transform(Image.fromarray(picture)).numpy())
 
 
 def _preprocessing(config: dict[str, Any]) -> dict[str, Any]:

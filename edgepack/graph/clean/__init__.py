@@ -13,9 +13,12 @@ from edgepack.graph import passes
 from edgepack.graph.clean.affine import fold_affine
 from edgepack.graph.clean.attention import join_scales, project_apart
 from edgepack.graph.clean.attributes import spell_attributes
-from edgepack.graph.clean.means import mean_from_sum
+from edgepack.graph.clean.einsums import product_from_einsum
+from edgepack.graph.clean.layers import bias_before_reshape, drop_reshape, multiply_unflattened, transpose_unflattened
+from edgepack.graph.clean.means import mean_from_pool, mean_from_sum
 from edgepack.graph.clean.norms import spell_layer_norm, spell_rms_norm
 from edgepack.graph.clean.pads import fold_pad, pool_from_mean
+from edgepack.graph.clean.scales import fold_scale, scale_first_factor
 from edgepack.graph.clean.spellings import spell_activation
 from edgepack.graph.clean.transposes import drop_identity, merge_transposes, push_transpose
 from edgepack.graph.clean.view import View
@@ -29,7 +32,13 @@ _MOST = 20_000  # rewrites of one pass: no graph needs as many, and a pass that 
 # Those come first that need sizes, which are forgotten where transposes move.
 PASSES: dict[str, Callable[[View], bool]] = {
     "sums as means": mean_from_sum,
+    "pools of layer norms as means": mean_from_pool,
+    "Einsums as products": product_from_einsum,
     "attributes in one spelling": spell_attributes,
+    "layers of rows multiplied as they come": multiply_unflattened,
+    "biases moved to their products": bias_before_reshape,
+    "reshapes dropped": drop_reshape,
+    "transposes of all axes": transpose_unflattened,
     "identities dropped": drop_identity,
     "transposes merged": merge_transposes,
     "scales and offsets folded into convolutions": fold_affine,
@@ -40,12 +49,25 @@ PASSES: dict[str, Callable[[View], bool]] = {
     "layer norms in one spelling": spell_layer_norm,
     "RMS norms in one spelling": spell_rms_norm,
     "attentions scaled in one place": join_scales,
+    "scores scaled in front": scale_first_factor,
+    "scales folded into layers": fold_scale,
     "projections taken out of attentions": project_apart,
 }
 
 
-def clean(proto: onnx.ModelProto) -> dict[str, int]:
-    """Apply all passes to ``proto`` in place, until none finds anything; return how often each did something.
+# Once more, when simplifying has made shapes known that the graph computed.
+SETTLING = {
+    name: PASSES[name]
+    for name in (
+        "layers of rows multiplied as they come", "biases moved to their products", "reshapes dropped",
+        "transposes of all axes", "transposes merged", "attentions scaled in one place", "scores scaled in front",
+        "scales folded into layers",
+    )
+}  # fmt: skip
+
+
+def clean(proto: onnx.ModelProto, chosen: dict[str, Callable[[View], bool]] = PASSES) -> dict[str, int]:
+    """Apply passes to ``proto`` in place, until none finds anything; return how often each did something.
 
     A graph whose transposes only multiplied keeps them where they were.
     """
@@ -53,10 +75,10 @@ def clean(proto: onnx.ModelProto) -> dict[str, int]:
 
     before = onnx.ModelProto()
     before.CopyFrom(proto)
-    counts = _apply(proto, PASSES)
+    counts = _apply(proto, chosen)
     if _transposes(proto) > _transposes(before):
         proto.CopyFrom(before)
-        counts = _apply(proto, {name: one for name, one in PASSES.items() if one is not push_transpose})
+        counts = _apply(proto, {name: one for name, one in chosen.items() if one is not push_transpose})
     passes.drop_unused_initializers(proto)
     return counts
 

@@ -32,7 +32,7 @@ def join_scales(view: View) -> bool:
         return False
     for product in view.nodes("MatMul"):
         first, second = (_scaled(view, name) for name in product.input)
-        if first is None or second is None or first[0] is second[0] or not _is_softened(view, product):
+        if first is None or second is None or first[0] is second[0] or not is_softened(view, product):
             continue
         (kept, scale), (dropped, other) = first, second
         place = _place(view, kept)
@@ -64,7 +64,7 @@ def _place(view: View, node: onnx.NodeProto) -> int:
     return 1 if node.input[1] in view.constants else 0
 
 
-def _is_softened(view: View, product: onnx.NodeProto) -> bool:
+def is_softened(view: View, product: onnx.NodeProto) -> bool:
     """Say whether a softmax follows, with an addition of a mask between them at most."""
     node: onnx.NodeProto | None = product
     for _ in range(_HOPS):

@@ -1,4 +1,4 @@
-"""Means in one operator: jax writes a sum and a division by how many values it is of."""
+"""Means in one operator: jax writes a sum and a division by how many values it is of, tf2onnx pools in layer norms."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from edgepack.graph.clean.cones import make_node
-from edgepack.graph.clean.view import View, attribute
+from edgepack.graph.clean.view import View, attribute, set_attribute
 
 if TYPE_CHECKING:
     import onnx
 
 _AXES_ARE_INPUTS = 18  # since this operator set ReduceMean has its axes as an input; ReduceSum since 13
+_OF_NORMS = ("Add", "Mul", "Neg", "Sub")  # what reads a layer norm's mean and variance
 _NEAR = 1e-6  # relative: a reciprocal is written in float32
 
 
@@ -32,6 +33,24 @@ def mean_from_sum(view: View) -> bool:
         view.forget(total.output[0])
         view.remove(end)
         view.remove(total)
+        return True
+    return False
+
+
+def mean_from_pool(view: View) -> bool:
+    """Write one GlobalAveragePool over the last of three axes as a mean, where that is subtracted: in a layer norm."""
+    import numpy as np
+
+    for node in view.nodes("GlobalAveragePool"):
+        users = view.users.get(node.output[0], [])
+        if view.rank(node.input[0]) != 3 or not any(user.op_type in _OF_NORMS for user in users):
+            continue
+        node.op_type = "ReduceMean"
+        set_attribute(node, "keepdims", 1)
+        if view.opset < _AXES_ARE_INPUTS:
+            set_attribute(node, "axes", [-1])
+        else:
+            node.input.append(view.add_constant(np.array([-1], np.int64), node.output[0]))
         return True
     return False
 
