@@ -45,8 +45,6 @@ def test_the_recipe_that_the_source_follows_is_kept(tmp_path: Path) -> None:
     "changed",
     [
         {"color": "BGR", "mean": (0.3, 0.4, 0.5), "std": (0.25, 0.3, 0.2)},
-        {"interpolation": "nearest"},
-        {"interpolation": "bilinear"},
         {"resize_short": 64},
         {"resize_short": None, "resize": (64, 64), "crop": None},
         {"resize_short": 80},
@@ -62,6 +60,31 @@ def test_another_one_is_left_out_and_said(changed: dict[str, object], tmp_path: 
     (note,) = found.notes
     assert "levels" in note
     assert "--recipe" in note
+
+
+def test_one_that_comes_near_is_kept_and_said(tmp_path: Path) -> None:
+    write(tmp_path, RECIPE)
+    near = replace(RECIPE, interpolation="nearest")
+    found = checked_preparation(tmp_path, facts(near))
+    assert found.preprocessing == near
+    (note,) = found.notes
+    assert "comes near" in note
+
+
+def changed_file(folder: Path, name: str, value: object) -> None:
+    write(folder, RECIPE)
+    np.savez(folder / PICTURES, **{**np.load(folder / PICTURES), f"0/{name}": value})
+
+
+def test_a_picture_that_is_none_is_refused(tmp_path: Path) -> None:
+    changed_file(tmp_path, "in/picture", np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match="none"):
+        checked_preparation(tmp_path, facts(RECIPE))
+
+
+def test_a_source_that_makes_no_numbers_is_not_followed(tmp_path: Path) -> None:
+    changed_file(tmp_path, "out/prepared", np.full((3, 64, 64), np.nan, np.float32))
+    assert checked_preparation(tmp_path, facts(RECIPE)).preprocessing is None
 
 
 @pytest.mark.parametrize("changed", [{"crop": (60, 60)}, {"layout": "NHWC"}, {"crop": (300, 300)}], ids=str)

@@ -42,5 +42,5 @@ def arithmetic(prepare: Callable[[Any], Any]) -> dict[str, Any]:
     swapped = bool(np.argmax(np.abs(red - black)) != 0)
     return {
         "color": "BGR" if swapped else "RGB", "scale": 1 / 255,
-        "mean": [round(float(v), 6) for v in -black / span], "std": [round(float(v), 6) for v in 1 / span],
+        "mean": [round(float(v), 6) + 0.0 for v in -black / span], "std": [round(float(v), 6) for v in 1 / span],
     }  # fmt: skip
