@@ -16,7 +16,7 @@ _HEAD = 4096
 KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "pickle": ("a Python pickle", (".pkl", ".pickle", ".joblib")),
     "keras": ("a Keras 3 file", (".keras",)),
-    "h5": ("an HDF5 file, as Keras writes", (".h5", ".hdf5")),
+    "h5": ("an HDF5 file of Keras", (".h5", ".hdf5")),
     "tflite": ("a TensorFlow Lite file", (".tflite",)),
     "saved_model": ("a TensorFlow SavedModel", ()),
     "hugging_face": ("a Hugging Face model", ()),

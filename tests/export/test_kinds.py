@@ -127,7 +127,7 @@ def test_each_kind_has_its_framework(kind: str, framework: str, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("kind", "wrong", "said", "right"),
     [
-        ("h5", "m.keras", "an HDF5 file, as Keras writes", "m.h5"),
+        ("h5", "m.keras", "an HDF5 file of Keras", "m.h5"),
         ("tflite", "m.onnx", "a TensorFlow Lite file", "m.tflite"),
         ("onnx", "m.tflite", "an ONNX file", "m.onnx"),
         ("torch", "m.pt2", "a file of torch.save", "m.pt"),
