@@ -105,6 +105,10 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "the checkpoint's signature": (
         lambda d: change_note(d, lambda note: note[:-12] + "AAAAAAAAAAA\n"), "is not",
     ),
+    "the hint at the checkpoint's key": (
+        lambda d: change_note(d, lambda note: f"{note[: note.rindex(' ')]} {flipped(note.split()[-1], 0)}\n"),
+        "is not signed by it",
+    ),
     "another log's checkpoint": (
         lambda d: change_note(d, lambda _: OTHER.log.checkpoint(9, b"0" * 32)), "is not signed by it",
     ),

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from cryptography import x509
 from sigstore_double import AT, ISSUER, ME, WORKFLOW, der, text64
-from sigstore_forged import CERTIFICATES, FORGED, NEW_KEY, OTHER, PAYLOAD, SIGSTORE
+from sigstore_forged import CERTIFICATES, FORGED, NEW_KEY, OTHER, PAYLOAD, SIGSTORE, entry_of
 from trust_cases import DAY, issue
 
 from edgepack.errors import ConfigError
+from edgepack.trust.envelope import PAYLOAD_TYPE, pre_authentication
 from edgepack.trust.keyless.bundle import from_file
 from edgepack.trust.keyless.certificate import Identity
 from edgepack.trust.keyless.check import check_keyless
@@ -121,6 +122,35 @@ def test_an_entry_of_another_signature_by_the_same_certificate_counts_for_nothin
     tiled, other = (SIGSTORE.signed(data, holder, log=SIGSTORE.tiled) for data in (PAYLOAD, PAYLOAD + b" "))
     tiled["verificationMaterial"]["tlogEntries"] = other["verificationMaterial"]["tlogEntries"]
     assert "of another signature" in refusal(tiled)
+
+
+@pytest.mark.parametrize("log", ["log", "tiled"])
+def test_an_entry_that_differs_in_one_thing_counts_for_nothing(log: str) -> None:
+    """Of the same payload, signed once more; of the same key, certified once more; or of another payload."""
+    kept, holder = getattr(SIGSTORE, log), SIGSTORE.certificate()
+    document, again = (SIGSTORE.signed(PAYLOAD, holder, log=kept) for _ in range(2))
+    check(document)
+    entry = entry_of(document)
+    body, kind = (
+        base64.b64decode(entry["canonicalizedBody"]),
+        (entry["kindVersion"]["kind"], entry["kindVersion"]["version"]),
+    )
+    plain, encoded = (
+        hashlib.sha256(PAYLOAD).digest(),
+        hashlib.sha256(pre_authentication(PAYLOAD_TYPE, PAYLOAD)).digest(),
+    )
+    payload = body.replace(plain.hex().encode(), b"0" * 64).replace(
+        text64(encoded).encode(), text64(bytes(32)).encode()
+    )
+    other = SIGSTORE.certificate(key=holder.key)
+    whose = body.replace(text64(holder.pem()).encode(), text64(other.pem()).encode())
+    whose = whose.replace(text64(holder.der()).encode(), text64(other.der()).encode())
+    assert len({body, payload, whose}) == 3
+    for changed in (base64.b64decode(entry_of(again)["canonicalizedBody"]), payload, whose):
+        document["verificationMaterial"]["tlogEntries"] = [kept.entry(changed, kind, AT + MINUTE)]
+        assert "of another signature" in refusal(document)
+    document["verificationMaterial"]["tlogEntries"] = [kept.entry(body, kind, AT + MINUTE)]
+    check(document)
 
 
 STAMPS: dict[str, tuple[dict[str, Any], str]] = {
