@@ -139,7 +139,7 @@ def path_to(
     )
     try:
         return tuple(verifier.verify(leaf, [each for each in others if each != leaf]).chain)
-    except Exception:  # VerificationError, and others for names that cannot be read
+    except verification.VerificationError:
         return None
 
 

@@ -18,6 +18,7 @@ from edgepack.trust.sign import sign
 
 NOW = datetime.now(timezone.utc).replace(microsecond=0)  # noqa: UP017 (Python 3.10)
 DAY = timedelta(days=1)
+_NAMES = x509.oid.ExtensionOID.SUBJECT_ALTERNATIVE_NAME
 
 
 def device(folder: Path, *trusted: PrivateKey, **policy: Any) -> Path:
@@ -79,11 +80,12 @@ def issue(
     key: Any = None,
     critical: bool = True,
     uses: Any = None,
+    names: bytes | None = None,
 ) -> Holder:
     """Make a certificate, of ``key`` where it is given; without ``by`` it is its own issuer.
 
-    ``critical`` says of its basic constraints whether who does not know them must refuse it; ``uses`` are its
-    extended uses.
+    ``critical`` says of its basic constraints whether who does not know them must refuse it; ``uses`` are its extended
+    uses, ``names`` the DER of its other names.
     """
     key = key or ec.generate_private_key(curve or ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.oid.NameOID.COMMON_NAME, name)])
@@ -108,6 +110,8 @@ def issue(
     )
     if uses is not None:
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=True)
+    if names is not None:
+        builder = builder.add_extension(x509.UnrecognizedExtension(_NAMES, names), critical=False)
     if by is not None:
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key())
         builder = builder.add_extension(identifier, critical=False)

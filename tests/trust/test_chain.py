@@ -91,6 +91,13 @@ def test_names_and_bytes_that_are_none() -> None:
     assert certified_keys([bytes(changed), MIDDLE.der()], [ROOT.certificate], NOW) == ()
 
 
+def test_a_name_of_a_kind_that_nobody_reads_counts_for_nothing() -> None:
+    """An address of X.400 in the place of a name, for which the package that builds paths has an error of its own."""
+    x400 = bytes.fromhex("3004a3023000")
+    assert names([issue("alice", MIDDLE, names=x400), MIDDLE]) == []
+    assert names([issue("alice", MIDDLE, names=x400), MIDDLE, issue("bob", ROOT)]) == ["bob"]
+
+
 def test_what_is_installed_counts_from_when_it_began() -> None:
     assert names([SIGNER, MIDDLE], None) == ["alice"]
     over = issue("old", MIDDLE, days=(-4, -2))
