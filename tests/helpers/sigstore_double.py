@@ -153,7 +153,7 @@ def _number(value: int) -> bytes:
 
 def stamp(authority: Holder, message: bytes, at: datetime, **other: Any) -> bytes:
     """Return a timestamp authority's answer on ``message`` (RFC 3161)."""
-    time = at.strftime("%Y%m%d%H%M%SZ").encode()
+    time = other.get("when", at).strftime("%Y%m%d%H%M%SZ").encode()
     imprint = other.get("imprint") or der(0x30, _SHA256, der(4, hashlib.sha256(other.get("stamped", message)).digest()))
     more = other.get("nonce", b"")
     info = der(0x30, der(2, b"\1"), oid("1.3.6.1.4.1.57264.2"), imprint, der(2, b"\x11"), der(0x18, time), more)

@@ -61,6 +61,8 @@ def test_a_log_without_times_counts_with_a_timestamp() -> None:
 def test_a_timestamp_beside_the_log_s_time_is_looked_at_as_well() -> None:
     assert check(SIGSTORE.signed(PAYLOAD, stamp={"status": b"\1"})).at == AT + MINUTE
     assert "of another signature" in refusal(SIGSTORE.signed(PAYLOAD, stamp={"stamped": b"other"}))
+    late = SIGSTORE.signed(PAYLOAD, stamp={"when": AT + 11 * MINUTE})
+    assert "no trusted authority vouches" in refusal(late), "the certificate must hold at both times"
     untrusted = SIGSTORE.signed(PAYLOAD, stamp={"key": NEW_KEY})
     assert check(untrusted).at == AT + MINUTE, "a stranger's timestamp says nothing, and the log's time stays"
 
