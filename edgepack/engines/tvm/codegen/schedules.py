@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from edgepack.engines.tvm.codegen import threads
+from edgepack.engines.tvm.codegen import prefetch, threads
 from edgepack.engines.tvm.codegen.amx import RULE, TILES, tiles_of
 from edgepack.engines.tvm.codegen.amx_schedule import by_tiles, configured
 from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
@@ -54,8 +54,8 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
             return made, RULE
         kind = f"{kernel.kind} {kernel.instruction.split('.')[1]}" if kernel.instruction else kernel.kind
         kind += f" ({kernel.origin})" if kernel.origin != "rule" else ""
-    else:
-        kind = _generic(sch, machine)
+        return prefetch.ahead(sch.mod["main"], kernel, machine), kind
+    kind = _generic(sch, machine)
     return sch.mod["main"], kind
 
 
