@@ -107,6 +107,20 @@ def test_a_tile_without_the_instruction_that_the_rule_has_is_refused() -> None:
     assert not fits(Blocking(1, 4, 1, 4, False), workload, avx2)
 
 
+@pytest.mark.parametrize(
+    ("workload", "l2_bytes", "outer"),
+    [
+        (Workload("flat", FLOAT, 1, 1, 784, 32, 192), 512 << 10, True),
+        (Workload("flat", FLOAT, 1, 1, 784, 32, 192), 256 << 10, False),  # an input of 98 KiB, a share of 85
+        (Workload("flat", FLOAT, 1, 1, 784, 32, 24), 512 << 10, False),  # one tile of weights, which stays
+        (Workload("flat", ("uint8", "int8", "int32"), 1, 1, 784, 32, 192), 256 << 10, True),  # 25 KiB
+    ],
+)
+def test_weights_go_by_once_where_the_input_stays_in_cache(workload: Workload, l2_bytes: int, outer: bool) -> None:
+    of = dataclasses.replace(WIDE, l2_bytes=l2_bytes)
+    assert rule(workload, of).weights_outer == outer
+
+
 SIDE = Workload("window", FLOAT, 1, 28, 28, 128, 128, (3, 3), (1, 1), (1, 1, 1, 1))
 
 
