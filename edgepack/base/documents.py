@@ -207,6 +207,7 @@ def _dataclass_reader(kind: Any) -> _Reader:
     fields = dataclasses.fields(kind)
     required = [f.name for f in fields if f.default is missing and f.default_factory is missing]
     readers = {name: _reader(hint) for name, hint in hints.items()}
+    taken = {name: _taken_as_it_is(hint) for name, hint in hints.items()}
 
     def read(data: Any, place: _Place, base: Path | None) -> Any:
         if not isinstance(data, dict):
@@ -214,13 +215,24 @@ def _dataclass_reader(kind: Any) -> _Reader:
         for key in data:
             if key not in readers:
                 raise ConfigError(f"{_words(place)}: unknown key {_show(key)}", hint=suggestion(key, readers))
-        values = {key: readers[key](item, (place, key), base) for key, item in data.items()}
+        values = {
+            key: item if type(item) is taken[key] else readers[key](item, (place, key), base)
+            for key, item in data.items()
+        }
         for name in required:
             if name not in values:
                 raise ConfigError(f"{_words(place)}: the key {name!r} is missing", hint=f"add {name} = ...")
         return kind(**values)
 
     return read
+
+
+def _taken_as_it_is(kind: Any) -> Any:
+    """Return the type whose values a reader of ``kind`` returns unchanged, so that it need not be called; else None."""
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        kinds = [one for one in typing.get_args(kind) if one is not type(None)]
+        kind = kinds[0] if len(kinds) == 1 else None
+    return kind if kind in (int, str, bool) else None
 
 
 def _read_literal(allowed: tuple[Any, ...], data: Any, place: _Place, _base: Path | None) -> Any:

@@ -141,7 +141,8 @@ def _nothing_observed(proto: onnx.ModelProto) -> ModelError:
         node = inner[0]
         fed = {value.name for value in proto.graph.input}
         decides = _decided_by(proto, node.input[0] if node.op_type == "If" and node.input else "", fed)
-        fix = f"--set {decides}=VALUE fixes the input that decides, so that one branch remains; or " if decides else ""
+        way = f"--set {decides}=VALUE fixes the input that decides (samples leave it out), so that one branch remains"
+        fix = f"{way}; or " if decides else ""
         return ModelError(
             f"the model's work lies within {node.op_type} {_name_of(node)}, where no engine computes in int8",
             hint=f"{fix}build it with --precision fp32",

@@ -112,7 +112,8 @@ def _feed(
     if extra:
         known = [spec.name for spec in inputs] + ([labels] if labels else [])
         raise DataError(
-            f"{where} has {extra[0]!r}, which is not an input of the model", hint=suggestion(extra[0], known)
+            f"{where} has {extra[0]!r}, which is not an input of the model",
+            hint=f"{suggestion(extra[0], known)}; samples leave out what --set fixes",
         )
     feed = {}
     for spec in inputs:

@@ -96,6 +96,13 @@ def test_wrong_samples_are_named(source, yielded, message):
     assert caught.value.hint
 
 
+def test_what_is_said_of_an_input_that_was_fixed(source):
+    """As --set does, whose input is none any more; a name that is no input may also be a label's, misspelt."""
+    with pytest.raises(DataError) as caught:
+        find_samples(source(f"def make():\n    yield {{'image': {ZEROS}, 'sr': 16000}}\n"), IMAGE_INPUT, None)
+    assert caught.value.hint == "known: image, labels; samples leave out what --set fixes"
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
