@@ -179,6 +179,7 @@ def _constants() -> Iterator[str]:
         "kMostRootKeys": root.MOST_KEYS,
         "kRootLimitBytes": root.LIMIT_BYTES,
         "kIdDigits": ID_DIGITS,
+        "kMostLevels": wire.MOST_LEVELS,
         "kClocksDifferS": int(CLOCKS_DIFFER.total_seconds()),
     }
     yield from (f"inline constexpr char {name}[] = {_text(value)};" for name, value in texts.items())

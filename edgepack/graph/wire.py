@@ -24,6 +24,7 @@ _GRAPH_OUTPUT, _VALUE_NAME = 12, 1
 _TENSOR_EXTERNAL_DATA, _TENSOR_DATA_LOCATION, _LOCATION_EXTERNAL = 13, 14, 1
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MOST_KEY, _MOST_NUMBER = 2**32 - 1, 2**64 - 1
+MOST_LEVELS = 100  # as protobuf reads no more
 # Which fields of a message hold what: messages in which a tensor or an operator may stand, and what is read of them.
 # The tensors of the main graph itself are its weights; others are in attributes, branches and functions.
 MESSAGES: dict[str, dict[int, str]] = {
@@ -85,21 +86,34 @@ def read_named(path: Path) -> Named:
         raise ModelError(f"{path.name} is empty", hint=_HINT)
     found: dict[str, set[str]] = {"operator": set(), "place of weights": set(), "place": set()}
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        pending = [("model", 0, len(data))]
-        while pending:
-            kind, begin, end = pending.pop()
-            if kind == "operator":
-                found[kind].add(_text(data[begin:end]))
+        levels = [(MESSAGES["model"], _fields(data, 0, len(data)))]
+        while levels:
+            inside, fields = levels[-1]
+            field = next(fields, None)
+            if field is None:
+                levels.pop()
+            elif field.kind != _BYTES or field.number not in inside:
                 continue
-            fields = (field for field in _fields(data, begin, end) if field.kind == _BYTES)
-            if kind in found:
-                entry = {field.number: data[field.value : field.end] for field in fields}
-                if entry.get(1) == b"location":
-                    found[kind].add(_text(entry.get(2, b"")))
+            elif (kind := inside[field.number]) in MESSAGES:
+                if len(levels) == MOST_LEVELS:
+                    raise ModelError(
+                        f"not an ONNX file: more than {MOST_LEVELS} messages lie in each other", hint=_HINT
+                    )
+                levels.append((MESSAGES[kind], _fields(data, field.value, field.end)))
             else:
-                inside = MESSAGES[kind]
-                pending += [(inside[f.number], f.value, f.end) for f in fields if f.number in inside]
+                found[kind].update(_names(data, kind, field))
     return Named(*(frozenset(names) for names in found.values()))
+
+
+def _names(data: mmap.mmap, kind: str, field: _Field) -> Iterator[str]:
+    """Yield the name in a field of these kinds: an operator's, or the file's where a tensor lies."""
+    if kind == "operator":
+        yield _text(data[field.value : field.end])
+        return
+    inner = (one for one in _fields(data, field.value, field.end) if one.kind == _BYTES)
+    entry = {one.number: data[one.value : one.end] for one in inner}
+    if entry.get(1) == b"location":
+        yield _text(entry.get(2, b""))
 
 
 def _text(data: bytes) -> str:

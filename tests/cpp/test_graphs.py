@@ -20,6 +20,7 @@ from edgepack.bundle.pack import pack
 from edgepack.engines import get_backend
 from edgepack.engines.targets import load_target
 from edgepack.errors import EdgepackError
+from edgepack.graph import wire
 from edgepack.graph.load import load_model
 from edgepack.quantize.graph.sessions import open_session
 from edgepack.runtime.load import load
@@ -113,6 +114,14 @@ def test_files_that_are_none_of_the_bundles(
     assert cpp == python
 
 
+def deep(count: int) -> bytes:
+    """Return a model with so many graphs in each other, each of three messages."""
+    graph = b""
+    for number in (6, 5, 1) * count:
+        graph = wire._message(number, graph)
+    return wire._message(7, graph)
+
+
 @pytest.mark.slow
 def test_damage_is_told_in_the_same_words(library: Library, good: dict[str, bytes], tmp_path: Path) -> None:
     whole = good[ENTRY]
@@ -127,6 +136,7 @@ def test_damage_is_told_in_the_same_words(library: Library, good: dict[str, byte
         b"\x08" + b"\xff" * 9 + b"\x02" + whole,
         b"\x08" + b"\x80" * 11,
         b"\x3a" + b"\xff" * 9 + b"\x01",
+        deep(33),
     ]
     for _ in range(60):
         damaged = bytearray(whole)

@@ -102,6 +102,24 @@ def leads_to_tensor(message: Any, above: tuple[str, ...] = ()) -> bool:
     )
 
 
+def inner_graphs(count: int) -> bytes:
+    """Return a model with so many graphs in each other, each of three messages; protobuf's own reader takes 32."""
+    graph = onnx.GraphProto(node=[onnx.NodeProto(op_type="Inner")]).SerializeToString()
+    for _ in range(count):
+        for number in (6, 5, 1):  # the graph of an attribute of a node
+            graph = wire._message(number, graph)
+    return wire._message(7, graph)
+
+
+def test_messages_that_lie_deep_in_each_other_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(inner_graphs(32))
+    assert read_named(path).operators == {"Inner"}
+    path.write_bytes(inner_graphs(33))
+    with pytest.raises(ModelError, match="more than 100 messages lie in each other"):
+        read_named(path)
+
+
 _KINDS = {"main": "graph", "weight": "tensor"}  # the main graph and its weights, as onnx.proto calls them
 
 

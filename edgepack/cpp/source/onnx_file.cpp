@@ -21,27 +21,24 @@ struct Piece {
   uint64_t value, end;  // places in the file
 };
 
-struct Message {
+// A message that is being read: what it is, and the place and the end of what is left of it.
+struct Level {
   std::string_view kind;
-  uint64_t begin, end;
+  uint64_t place, end;
 };
 
 class Reader {
  public:
   Reader(std::string_view bytes, const std::string& name) : bytes_(bytes), name_(name) {}
 
-  // The fields of the message between two places that have a length.
-  std::vector<Piece> fields(uint64_t place, uint64_t end) const {
-    std::vector<Piece> found;
-    while (place < end) {
-      Piece field = next(place, end);
-      place = field.end;
-      if (field.kind == kBytes) found.push_back(field);
-    }
-    return found;
+  // Reads the field at a place of a message that ends there, and goes behind it.
+  Piece next(uint64_t* place, uint64_t end) const {
+    Piece field = read(*place, end);
+    *place = field.end;
+    return field;
   }
 
-  std::string text(uint64_t begin, uint64_t end) const { return backslash_replaced(bytes_.substr(begin, end - begin)); }
+  std::string text(const Piece& field) const { return backslash_replaced(raw(field)); }
   std::string_view raw(const Piece& field) const { return bytes_.substr(field.value, field.end - field.value); }
 
   [[noreturn]] void damaged(const std::string& words) const {
@@ -49,7 +46,7 @@ class Reader {
   }
 
  private:
-  Piece next(uint64_t tag, uint64_t end) const {
+  Piece read(uint64_t tag, uint64_t end) const {
     uint64_t place = tag, key = varint(&place, end);
     Piece field{key >> 3, static_cast<int>(key & 7), place, place};
     if (key > UINT32_MAX)
@@ -102,11 +99,12 @@ std::string_view kind_inside(std::string_view message, uint64_t number) {
   return {};
 }
 
-void add_location(const Reader& reader, const Message& place, std::set<std::string>* found) {
+void add_location(const Reader& reader, const Piece& entry, std::set<std::string>* found) {
   std::string_view key, value;
-  for (const Piece& field : reader.fields(place.begin, place.end)) {
-    if (field.number == 1) key = reader.raw(field);
-    if (field.number == 2) value = reader.raw(field);
+  for (uint64_t place = entry.value; place < entry.end;) {
+    Piece field = reader.next(&place, entry.end);
+    if (field.kind == kBytes && field.number == 1) key = reader.raw(field);
+    if (field.kind == kBytes && field.number == 2) value = reader.raw(field);
   }
   if (key == "location") found->insert(backslash_replaced(value));
 }
@@ -123,18 +121,23 @@ Named read_named(std::string_view bytes, const std::string& name) {
   Reader reader(bytes, name);
   if (bytes.empty()) reader.damaged(name + " is empty");
   Named found;
-  std::vector<Message> pending{{"model", 0, bytes.size()}};
-  while (!pending.empty()) {
-    Message message = pending.back();
-    pending.pop_back();
-    if (message.kind == "operator") {
-      found.operators.insert(reader.text(message.begin, message.end));
-    } else if (message.kind == "place" || message.kind == "place of weights") {
-      add_location(reader, message, message.kind == "place" ? &found.others : &found.weights);
-    } else {
-      for (const Piece& field : reader.fields(message.begin, message.end))
-        if (auto kind = kind_inside(message.kind, field.number); !kind.empty())
-          pending.push_back({kind, field.value, field.end});
+  std::vector<Level> levels{{"model", 0, bytes.size()}};
+  while (!levels.empty()) {
+    Level& level = levels.back();
+    if (level.place >= level.end) {
+      levels.pop_back();
+      continue;
+    }
+    Piece field = reader.next(&level.place, level.end);
+    std::string_view kind = field.kind == kBytes ? kind_inside(level.kind, field.number) : "";
+    if (kind == "operator") {
+      found.operators.insert(reader.text(field));
+    } else if (kind == "place" || kind == "place of weights") {
+      add_location(reader, field, kind == "place" ? &found.others : &found.weights);
+    } else if (!kind.empty()) {
+      if (levels.size() == facts::kMostLevels)
+        reader.damaged("not an ONNX file: more than " + std::to_string(facts::kMostLevels) + " messages lie in each other");
+      levels.push_back({kind, field.value, field.end});
     }
   }
   return found;

@@ -205,7 +205,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
     batch = None
     if options.fixed_batch and free_batch(compiled.inputs):
         batch = (str(compiled.inputs[0].shape[0]), options.fixed_batch)
-    named = _named(path)
+    named = _named(path, OTHER_FILES)
     _refuse_other_files(compiled, named)
     session = _open(path, compiled.entry, options, device, batch, named)
     _check_names(session, compiled)
@@ -218,13 +218,13 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
     return _runner(session, compiled, options, device)
 
 
-def _named(path: Path) -> Named:
-    """Return what a graph names. Raises ``CompileError`` for a file that is not there or damaged."""
+def _named(path: Path, hint: str | None = None) -> Named:
+    """Return what a graph names. Raises ``CompileError`` for a file that is not there or damaged, with its hint."""
     require_files(path.parent, path.name)
     try:
         return read_named(path)
     except ModelError as error:
-        raise CompileError(f"{path.name}: {error.message}", hint=OTHER_FILES) from error
+        raise CompileError(f"{path.name}: {error.message}", hint=hint or error.hint) from error
 
 
 def _refuse_other_files(compiled: CompiledModel, named: Named) -> None:
