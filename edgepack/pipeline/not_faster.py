@@ -108,5 +108,6 @@ def _kind_in_words(kind: str, layers: Sequence[CostlyLayer]) -> str:
 
 
 def _short(name: str) -> str:
-    """Return a layer's name without its middle, where an exporter joined many names: names differ at their ends."""
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST // 2 - 1]}…{name[-_LONGEST // 2 :]}"
+    """Return the first of the names that an exporter joined by semicolons, without its middle where it is long."""
+    first = name.partition(";")[0]
+    return first if len(first) <= _LONGEST else f"{first[: _LONGEST // 2 - 1]}…{first[-_LONGEST // 2 :]}"
