@@ -20,7 +20,7 @@ Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
         (("store", "prune"), "give --older-than or --max-size"),
         (("store", "prune", "--older-than", "30"), "examples: 12h, 30d"),
         (("store", "prune", "--max-size", "5"), "examples: 500MB, 5GB"),
-        (("store", "--clear", "list"), "does not go with 'list'"),
+        (("store", "--clear", "list"), "cannot be used with 'list'"),
         (("store", "lst"), "did you mean 'list'"),
         (("store", "list", "--store", "s4://bucket/x"), "s4:// is not known"),
         (("store", "verify", "--store", "file://x"), "three strokes"),

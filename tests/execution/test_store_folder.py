@@ -34,7 +34,7 @@ def test_a_store_that_others_may_write_is_refused(kept: Store, where: str) -> No
     folder = kept.folder / where
     for mode in (0o775, 0o757):
         folder.chmod(mode)
-        with pytest.raises(StorageError, match="other users may write") as caught:
+        with pytest.raises(StorageError, match="other users can write to") as caught:
             kept.run("stage", 1, {}, Output, make())
         assert "go-w" in str(caught.value.hint)
     folder.chmod(0o755)

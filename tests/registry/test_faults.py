@@ -161,7 +161,7 @@ def test_more_than_was_announced_is_cut_off(registry: Faulty, tmp_path: Path) ->
 
     registry.answer = answer
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(IntegrityError, match="gave more than"):
+    with pytest.raises(IntegrityError, match="returned more than"):
         got(registry, tmp_path)
     nothing_is_left(tmp_path)
     assert sent[0] < 64 << 20

@@ -78,7 +78,7 @@ def test_nothing_is_left_of_what_is_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     with pytest.raises(EdgepackError):
         export_updater(damaged, kind, tmp_path / "new")
-    with pytest.raises(StorageError, match="is there already"):
+    with pytest.raises(StorageError, match="already exists"):
         export_updater(bundle, kind, tmp_path / "there")
     for root in ("relative", "/a/../b", "/a\nb"):
         with pytest.raises(ConfigError, match="absolute path"):

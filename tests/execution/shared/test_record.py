@@ -102,7 +102,7 @@ def test_a_changed_byte_is_refused_or_says_the_same(data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "mode", "why"), [(b"short", 0o600, "fewer than 32"), (b"k" * 40, 0o644, "others may read")]
+    ("content", "mode", "why"), [(b"short", 0o600, "fewer than 32"), (b"k" * 40, 0o644, "other users can read")]
 )
 def test_a_key_that_keeps_nothing_secret_is_refused(tmp_path: Path, content: bytes, mode: int, why: str) -> None:
     path = tmp_path / "key"
