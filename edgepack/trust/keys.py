@@ -85,11 +85,11 @@ def read_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
         key = serialization.load_pem_private_key(text, passphrase)
     except (ValueError, TypeError) as error:
         raise ConfigError(
-            f"{path} cannot be read as a private key: {str(error)[:200]}",
+            f"{path} is not a private key: {str(error)[:200]}",
             hint="set EDGEPACK_KEY_PASSPHRASE where it is encrypted, and only there",
         ) from None
     except Exception as error:  # algorithms that this OpenSSL does not have
-        raise ConfigError(f"{path} cannot be read as a private key: {str(error)[:200]}", hint=_KIND) from None
+        raise ConfigError(f"{path} is not a private key: {str(error)[:200]}", hint=_KIND) from None
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ConfigError(f"{path} is not an ECDSA key on P-256", hint=_KIND)
     return PrivateKey(_public(_name(path), key.public_key()), key)

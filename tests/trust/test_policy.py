@@ -90,7 +90,7 @@ def test_a_signature_of_another_bundle_is_refused(tmp_path: Path, obey: Any) -> 
     one, two = signed_bundle(tmp_path / "1", key), signed_bundle(tmp_path / "2", key, version="2")
     path = tmp_path / "spliced.edgepack"
     path.write_bytes(assemble({**members_of(one.read_bytes()), SIGNATURE: members_of(two.read_bytes())[SIGNATURE]}))
-    refused(path, "over other files: 'manifest.json' is another")
+    refused(path, "covers other files: 'manifest.json' is another")
 
 
 # --- which bundles ----------------------------------------------------------------------------------------------------
@@ -199,7 +199,7 @@ def test_a_root_of_trust_says_who_signs_and_revokes_keys(tmp_path: Path, obey: A
     refused(path, "by none of the keys", new=False)
     admit(open_bundle(tmp_path / "new" / "small.edgepack"))
     assert main(["root", "take", str(tmp_path / "2.json")]) == 5
-    refused(tmp_path / "new" / "small.edgepack", "the root of trust of this device, version 2, is out of date",
+    refused(tmp_path / "new" / "small.edgepack", "the root of trust of this device, version 2, has been out of date",
             now=later + timedelta(days=1))  # fmt: skip
     admit(open_bundle(tmp_path / "new" / "small.edgepack"), now=later + timedelta(days=1), new=False)
 

@@ -99,7 +99,7 @@ def test_a_signature_over_other_files_is_not_added_to(tmp_path: Path) -> None:
     members = members_of(one.read_bytes())
     path = tmp_path / "spliced.edgepack"
     path.write_bytes(assemble({**members, SIGNATURE: members_of(other.read_bytes())[SIGNATURE]}))
-    with pytest.raises(TrustError, match=r"over other files: 'golden.npz' is another"):
+    with pytest.raises(TrustError, match=r"covers other files: 'golden.npz' is another"):
         sign(path, (key,))
     assert sign(path, (key,), replace=True).keyids == (key.public.id,)
 
