@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from edgepack.specs.model import TensorSpec
     from edgepack.specs.task import Task
 
+try:
+    from lzma import LZMAError
+except ImportError:  # Python may be built without it, and reads no such files then
+    LZMAError = EOFError  # type: ignore[assignment, misc]
+
+# What reading a damaged archive raises: zlib's and lzma's own errors have no common base.
+DAMAGED = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, LZMAError)
 MOST_BYTES = 64 << 30
 MOST_FILES = 2_000_000
 MOST_RATIO = 200  # of unpacked to packed bytes; labels as text come to 20
@@ -38,7 +46,7 @@ def unpacked(path: Path, digest: Callable[[Path], str] = sha256_file) -> Path:
             with scratch_folder("edgepack-zip-", place.parent) as scratch:
                 unpack_zip(path, Path(scratch) / "data")
                 (Path(scratch) / "data").rename(place)
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, ValueError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path} cannot be unpacked: {error}", hint="copy it again, or unpack it yourself") from error
     entries = [entry for entry in place.iterdir() if not entry.name.startswith(".")]
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else place

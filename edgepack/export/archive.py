@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shutil
 import tarfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from edgepack.base.stage import stage
-from edgepack.data.zip_file import unpack_zip
+from edgepack.data.zip_file import DAMAGED, unpack_zip
 from edgepack.errors import DataError, ModelError
 from edgepack.export import ARCHIVES, find_framework
 from edgepack.export.kinds import kind_of
@@ -44,7 +43,7 @@ def unpack_source(source: UserSource, out: Path) -> Path:
             _unpack_tar(path, place)
     except DataError as error:
         raise ModelError(error.message, hint=error.hint or "unpack it yourself, and look at what is in it") from error
-    except (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (*DAMAGED, tarfile.TarError) as error:
         raise ModelError(
             f"{source} cannot be unpacked: {error}", hint="copy it again, or unpack it yourself"
         ) from error

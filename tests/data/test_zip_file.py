@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -174,3 +175,20 @@ def test_an_archives_json_finds_no_pictures_of_other_archives(name: str, tmp_pat
     shutil.copytree(tmp_path / "cache" / "unpacked" / "other" / "images", tmp_path / "cache" / "unpacked" / "images")
     with pytest.raises(DataError, match=r"no picture of .* is found"):
         find_samples(str(packed(tmp_path / "x")), INPUTS, MADE, task=TASK)
+
+
+def test_damaged_packing_is_an_error_of_edgepack(tmp_path: Path) -> None:
+    """zlib's own error has no base in common with zipfile's."""
+    causes = set()
+    for place in range(30, 80):
+        path = tmp_path / f"{place}.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.txt", " ".join(map(str, range(300))))
+        data = bytearray(path.read_bytes())
+        data[place] ^= 0xFF
+        path.write_bytes(data)
+        try:
+            zip_file.unpacked(path)
+        except DataError as error:
+            causes.add(type(error.__cause__))
+    assert zlib.error in causes
