@@ -15,9 +15,11 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.svm import OneClassSVM
+from worker_files import far_pairs
 
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export import export
@@ -82,3 +84,14 @@ def test_what_is_no_model_is_said(tmp_path: Path) -> None:
         converted({"a": 1}, tmp_path)
     with pytest.raises(ConfigError, match="number of its columns is not known"):
         converted(make_pipeline(ColumnTransformer([("c", OneHotEncoder(), [0])])), tmp_path)
+
+
+def test_a_search_answers_by_its_best_estimator(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 3))
+    search = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2).fit(x, x[:, 0] > 0)
+    assert far_pairs(search, tmp_path) == []
+
+
+def test_an_encoder_of_categories_is_not_asked_for_missing_ones(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 3, size=(60, 2)).astype(float)
+    assert far_pairs(OneHotEncoder(sparse_output=False).fit(x), tmp_path) == []

@@ -25,7 +25,12 @@ def convert(job: Any) -> None:
         job.meta["classes"] = [str(name) for name in classes]
     outputs = [value.name for value in proto.graph.output]
     for feeds in _feeds(job, model, columns):
-        answers = _answers(model, columns, feeds)[1 if scores_alone else 0 :]
+        try:
+            answers = _answers(model, columns, feeds)[1 if scores_alone else 0 :]
+        except ValueError:
+            if not _has_missing(feeds):
+                raise
+            continue  # it takes missing values where it has learnt them alone: an encoder of categories
         if len(answers) != len(outputs):
             raise job.refuse(
                 f"{type(model).__name__} gives {len(answers)} outputs, its converter {len(outputs)}",
@@ -47,6 +52,12 @@ def _feeds(job: Any, model: Any, columns: dict[str, tuple[str, int]]) -> Iterato
         yield table_rows.rows_of(columns, learnt, seed, rows, missing=False)
     if _takes_missing(model):
         yield table_rows.rows_of(columns, learnt, 3, _ROWS, missing=True)
+
+
+def _has_missing(feeds: dict[str, Any]) -> bool:
+    import numpy as np
+
+    return any(bool(np.isnan(values).any()) for values in feeds.values() if values.dtype.kind == "f")
 
 
 def _leave_labels_out(job: Any, model: Any, proto: Any) -> bool:
@@ -84,6 +95,9 @@ def _load(job: Any) -> Any:
     import joblib
 
     model = joblib.load(path)  # the user trusts it
+    while hasattr(model, "best_estimator_"):
+        job.note(f"of a {type(model).__name__} the best estimator is taken, which it answers by")
+        model = model.best_estimator_
     job.describe("scikit-learn", type(model).__name__, "scikit-learn", "skl2onnx")
     if not hasattr(model, "predict") and not hasattr(model, "transform"):
         raise job.refuse(f"it holds a {type(model).__name__}, which neither predicts nor transforms", "save the model")

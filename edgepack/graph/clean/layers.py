@@ -84,13 +84,18 @@ def transpose_unflattened(view: View) -> bool:
         if [before[axis] for axis in moved] != shape[leading:].tolist():
             continue
         set_attribute(node, "perm", [*range(leading), *moved])
-        node.input[0] = flat.input[0]
-        view.forget(node.output[0])
-        node.output[0] = back.output[0]
-        view.remove(back)
-        view.remove(flat)
+        _join(view, around[0], node, around[1])
         return True
     return False
+
+
+def _join(view: View, first: onnx.NodeProto, node: onnx.NodeProto, last: onnx.NodeProto) -> None:
+    """Let a node read what stood before the node in front, and make what stood behind the one after it."""
+    node.input[0] = first.input[0]
+    view.forget(node.output[0])
+    node.output[0] = last.output[0]
+    view.remove(last)
+    view.remove(first)
 
 
 def _is_same(sizes: list[int | str | None], wanted: list[int]) -> bool:
