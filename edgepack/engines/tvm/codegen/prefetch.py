@@ -106,6 +106,8 @@ def _in_terms(statement: Any, asker: _Asker, around: tuple[Any, ...], terms: tup
 def _in_step(tile: Any, asker: _Asker, around: tuple[Any, ...], terms: tuple[Any, ...]) -> list[Any]:
     """Return what one step over the terms of a tile's sums asks for: weights, and rows of the input."""
     kernel, realize = asker.kernel, _block_of(tile, _SUMS)
+    if realize is None:
+        return []
     block = realize.block
     own = block.writes[0].source
     reads = [region for region in block.reads if not region.source.same_as(own)]
