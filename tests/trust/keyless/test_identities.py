@@ -155,7 +155,7 @@ def test_a_statement_over_other_files_is_refused(rules: Any, tmp_path: Path) -> 
     [
         ({"identities": []}, "need each other"),
         ({"sigstore": None}, "need each other"),
-        ({"root": "root.json"}, "root and sigstore exclude"),
+        ({"root": "root.json"}, "root and sigstore cannot be used"),
         ({"require_signature": False}, "sigstore needs require_signature"),
         ({"identities": [{"identity": ME}]}, "'issuer' is missing"),
         ({"identities": [ME]}, "identities"),
