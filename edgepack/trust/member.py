@@ -52,7 +52,7 @@ def from_bytes(text: bytes, where: str) -> Signatures:
     place = f"{where}: {SIGNATURE}"
     try:
         made = Signatures(first, tuple(from_line(line, place) for line in lines[begin:-1]))
-        whole = to_bytes(made) == text
+        whole = len(set(lines)) == len(lines) and to_bytes(made) == text
     except ConfigError as error:
         raise TrustError(error.message[:400], hint=error.hint) from None
     if not whole:

@@ -1,5 +1,6 @@
 #include "schema.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "error.h"
@@ -38,6 +39,7 @@ const Field* field_of(const Type& type, std::string_view key) {
 std::string known(const Type& type) {
   std::vector<std::string> names;
   for (size_t i = 0; i < type.field_count; ++i) names.emplace_back(type.fields[i].name);
+  std::sort(names.begin(), names.end());
   return "known: " + joined(names);
 }
 
