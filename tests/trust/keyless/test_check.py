@@ -233,6 +233,13 @@ def test_a_stamp_of_a_certificate_that_is_for_no_stamping_counts_for_nothing() -
     assert "nor a trusted" in refusal(document, timestampAuthorities=root["timestampAuthorities"])
 
 
+def test_a_stamp_by_whom_the_root_s_own_authority_did_not_certify_counts_for_nothing() -> None:
+    document = SIGSTORE.signed(PAYLOAD, log=SIGSTORE.tiled)
+    root = SIGSTORE.trusted_root()
+    root["timestampAuthorities"][0]["certChain"]["certificates"][1]["rawBytes"] = text64(OTHER.root.der())
+    assert "nor a trusted" in refusal(document, timestampAuthorities=root["timestampAuthorities"])
+
+
 def test_a_key_of_a_kind_that_is_not_known_vouches_for_nothing(good: dict[str, Any]) -> None:
     root = SIGSTORE.trusted_root()
     root["ctlogs"][0]["publicKey"]["rawBytes"] = text64(der(0x30, b"x"))
