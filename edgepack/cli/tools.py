@@ -151,7 +151,7 @@ def show_recipe_(recipe: str, as_json: bool) -> None:
 @click.option(
     "--recipe", shell_complete=complete_recipe, help="Which of those that are suggested, in place of the first."
 )
-@click.option("--data", help="Samples: only what reads their labels is suggested.")
+@click.option("-d", "--data", help="Samples: only what reads their labels is suggested.")
 @click.option("--size", type=SizeType(), help="Height and width for a model that takes pictures of any size.")
 @options("json")
 def suggest_(
