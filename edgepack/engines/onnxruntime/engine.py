@@ -205,7 +205,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
     batch = None
     if options.fixed_batch and free_batch(compiled.inputs):
         batch = (str(compiled.inputs[0].shape[0]), options.fixed_batch)
-    named = _named(path, OTHER_FILES)
+    named = named_in(path, OTHER_FILES)
     _refuse_other_files(compiled, named)
     session = _open(path, compiled.entry, options, device, batch, named)
     _check_names(session, compiled)
@@ -218,7 +218,7 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> OnnxRuntimeRunne
     return _runner(session, compiled, options, device)
 
 
-def _named(path: Path, hint: str | None = None) -> Named:
+def named_in(path: Path, hint: str | None = None) -> Named:
     """Return what a graph names. Raises ``CompileError`` for a file that is not there or damaged, with its hint."""
     require_files(path.parent, path.name)
     try:
@@ -297,7 +297,7 @@ def _open(
             f"this {TITLE} has no {device}; it has {here}",
             hint="use one of these devices, or install the package of ONNX Runtime that brings it",
         )
-    named = named or _named(path)
+    named = named or named_in(path)
     try:
         settings = session_options(options)
         if batch is not None:

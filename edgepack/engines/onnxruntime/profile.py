@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base.files import scratch_folder
 from edgepack.engines.common.profile import EngineNode, Profile, repeat
-from edgepack.engines.onnxruntime.engine import session_options
+from edgepack.engines.onnxruntime.engine import named_in, session_options
 from edgepack.errors import CompileError, EdgepackError
 from edgepack.graph.captured import leave_out
-from edgepack.graph.wire import read_named
 from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Ran
 
@@ -54,7 +53,7 @@ def profile(
 
     settings = session_options(options)
     settings.enable_profiling = True
-    leave_out(settings, read_named(path))
+    leave_out(settings, named_in(path))
     with scratch_folder() as folder:
         optimized = folder / "optimized.onnx"
         settings.profile_file_prefix = str(folder / "profile")
