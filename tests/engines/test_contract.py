@@ -444,7 +444,7 @@ def test_check_of_a_damaged_file_is_an_error_and_no_exception(
 def test_damaged_files_are_refused(data: bytes, backend: Backend, target: Target, tmp_path: Path) -> None:
     model = save(MODELS["conv"](), tmp_path / "m.onnx")
     model.path.write_bytes(data)
-    with pytest.raises(CompileError, match="refused"):
+    with pytest.raises(CompileError, match=r"refused|^m\.onnx: "):
         backend.compile_model(model, target, "fp32", tmp_path / "out")
 
 
@@ -465,7 +465,7 @@ def test_damaged_compiled_files_are_refused(backend: Backend, target: Target, tm
     compiled = _compiled(backend, target, tmp_path)
     path = compiled.folder / compiled.entry
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(CompileError, match="refused"):
+    with pytest.raises(CompileError, match=r"refused|^model\.onnx: "):
         backend.load_model(compiled, RunOptions())
 
 

@@ -423,10 +423,10 @@ def test_an_engine_that_goes_wrong_costs_one_compile(mode: str, message: str, lo
 
 def test_an_engines_refusal_comes_back_with_its_words_in_the_log(log: Path, tmp_path: Path) -> None:
     model = _model(tmp_path)
-    model.path.write_bytes(b"no model")
+    model.path.write_bytes(model.path.read_bytes().replace(b"Relu", b"Rely"))
     with pytest.raises(CompileError, match="ONNX Runtime refused"):
         call(onnxruntime.compile_model, model, Target("t", "t", "onnxruntime", "x86_64"), "fp32", tmp_path, log=log)
-    assert "INVALID_PROTOBUF" in log.read_text()
+    assert "Rely" in log.read_text()
 
 
 def test_a_request_is_a_document(log: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_call_is_tried_three_times(remote: Remote, monkeypatch: pytest.MonkeyP
 def test_a_pipe_is_not_waited_for(remote: Remote, tmp_path: Path) -> None:
     remote.write("records/a/x.json", b"1")
     os.mkfifo(tmp_path / "shared" / "pipe")
-    with pytest.raises(DamagedError, match="no regular file"):
+    with pytest.raises(DamagedError, match="not a regular file"):
         remote.read("pipe", 5)
-    with pytest.raises(DamagedError, match="no regular file"):
+    with pytest.raises(DamagedError, match="not a regular file"):
         remote.download("pipe", tmp_path / "to", 1, hashlib.sha256(b"1").hexdigest())
