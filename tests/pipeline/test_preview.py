@@ -91,7 +91,7 @@ def test_what_is_not_there_is_said(changes: dict[str, Any], kind: type[EdgepackE
     ("nets.onnx", ModelError, "there is no model nets.onnx", "did you mean 'net.onnx'?"),
     ("gone.py:Net", ConfigError, "there is no file gone.py", "before the colon"),
     ("net.py:Nett", ConfigError, "net.py has no 'Nett'", "did you mean 'Net'?"),
-    ("broken.py:Net", ConfigError, "broken.py is not Python", "correct it"),
+    ("broken.py:Net", ConfigError, "broken.py is not valid Python", "correct it"),
 ])  # fmt: skip
 def test_a_model_that_is_not_there(
     tmp_path: Path, model: str, kind: type[EdgepackError], words: str, hint: str

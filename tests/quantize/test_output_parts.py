@@ -9,6 +9,7 @@ from quantize_models import node, random_feeds, save
 
 from edgepack.data.samples import find_samples
 from edgepack.quantize.output_parts import bounded_outputs, find_parts, parts_of
+from edgepack.verify.means import sample_means
 from edgepack.verify.parts import PartEnergies, balance, read_parts
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def test_a_tensor_that_is_put_in_twice_is_two_parts(tmp_path: Path) -> None:
     model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": (1, 3, 4, 4)})
     found = parts_of(model, random_feeds(model, 1)[0])
     assert found["y"].names == ("boxes", "scores", "boxes (2)")
-    energies = PartEnergies(["y"], found)
+    outputs = {"y": np.ones((1, 10, 4, 4))}
+    energies = PartEnergies(["y"], found, sample_means(["y"], [outputs]))
     for _ in range(3):
-        energies.add({"y": np.ones((1, 10, 4, 4))}, {"y": np.zeros((1, 10, 4, 4))})
+        energies.add(outputs, {"y": np.zeros((1, 10, 4, 4))})
     assert balance(energies.energies(), 0).n == 3
