@@ -258,7 +258,7 @@ def test_a_machine_that_cannot_be_used_is_said(board: Server, tmp_path: Path) ->
     path = small_bundle(tmp_path, 4)
     for host, python, kind, words in (
         ("board", "no-such-python", ToolchainError, "cannot run no-such-python"),
-        ("board", "true", RemoteError, "does not answer as edgepack does"),
+        ("board", "true", RemoteError, "that this edgepack cannot read"),
         ("nowhere.invalid", "python3", RemoteError, "Could not resolve hostname"),
     ):
         with pytest.raises(kind, match=words) as caught:
