@@ -320,7 +320,7 @@ def test_current_that_is_a_folder_with_other_files_is_not_removed(tmp_path: Path
     (root / "current").unlink()
     (root / "current").mkdir()
     (root / "current" / "notes.txt").write_text("mine")
-    with pytest.raises(StorageError, match="holds other files"):
+    with pytest.raises(StorageError, match="holds files that no version has"):
         install(bundle(tmp_path, 6, "2"), root)
     assert (root / "current" / "notes.txt").read_text() == "mine"
 
