@@ -85,20 +85,25 @@ def test_the_time_grows_with_the_rows_and_not_with_their_square(make: Callable[[
     assert min(ratios) < 7, ratios
 
 
-def test_ten_thousand_rows_are_a_matter_of_seconds() -> None:
-    """3 s on a quiet core; the bound is three times that, and the square would take minutes."""
-    assert seconds(to_html, of_one_model(10_000)) < 10
+def test_ten_thousand_rows_take_as_long_for_each_as_a_thousand() -> None:
+    """3 s on a quiet core, 7 s beside other work; the square would be a hundred times the thousand's."""
+    assert seconds(to_html, of_one_model(10_000)) < 30 * seconds(to_html, of_one_model(1000))
 
 
-def test_ten_thousand_files_become_a_page_in_seconds(tmp_path: Path) -> None:
+def test_ten_thousand_files_become_a_page_in_a_time_in_proportion(tmp_path: Path) -> None:
     """From the files to the page: 5 s on a busy core, of which reading them is less than half."""
     text = to_json(made_up.result(bundle_sha256="0" * 64, target="board"))
-    for i in range(10_000):
-        digest = hashlib.sha256(str(i).encode()).hexdigest()
-        mine = text.replace("0" * 64, digest).replace('"board"', f'"board-{i % 80}"')
-        (tmp_path / f"{i}.json").write_text(mine.replace('"bundle_name": "', f'"bundle_name": "{i // 80} '))
-    begun = time.process_time()
-    found = write_reports((tmp_path,), (tmp_path / "page.html",), None, ())
-    assert time.process_time() - begun < 10
-    assert len(found.results) == 10_000
-    assert (tmp_path / "page.html").stat().st_size > 10_000_000
+    taken = []
+    for count in (1000, 10_000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for i in range(count):
+            digest = hashlib.sha256(str(i).encode()).hexdigest()
+            mine = text.replace("0" * 64, digest).replace('"board"', f'"board-{i % 80}"')
+            (folder / f"{i}.json").write_text(mine.replace('"bundle_name": "', f'"bundle_name": "{i // 80} '))
+        begun = time.process_time()
+        found = write_reports((folder,), (folder / "page.html",), None, ())
+        taken.append(time.process_time() - begun)
+        assert len(found.results) == count
+    assert taken[1] < 30 * taken[0], taken
+    assert (folder / "page.html").stat().st_size > 10_000_000
