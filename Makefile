@@ -41,23 +41,22 @@ lock: .venv-lock/.ready
 demo: $(READY)
 	EDGEPACK_STORE=artifacts/store $(BIN)/edgepack demo
 
-# Each file in one process: two for what computes, three where tests wait for servers and other processes too. 'test'
-# leaves out what is marked long, 'test-fast' also what is marked slow, and draws fewer examples of what Hypothesis makes
-# up; 'test-all' leaves out only what has a target of its own: test-install, test-browser, test-notebook, and
+# In two processes, each file in one of them. 'test' leaves out what is marked long, 'test-fast' also what is marked slow,
+# and draws fewer examples of what Hypothesis makes up; 'test-all' leaves out only what has a target of its own: test-install, test-browser, test-notebook, and
 # what test-device, test-serving, test-cluster, test-cpp and test-trained have of every kill, of load, of several machines,
 # of compilers and of training.
 # Bytecode is kept also where PYTHONDONTWRITEBYTECODE is set: else each of the thousands of processes that the tests start
 # compiles the package again, and each of the two all tests.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder -n 2
 
 test: $(READY)
-	$(PYTEST) -n 3 -m "not long and not own"
+	$(PYTEST) -m "not long and not own"
 
 test-fast: $(READY)
-	$(PYTEST) -n 2 --hypothesis-profile=quick -m "not long and not slow and not own"
+	$(PYTEST) --hypothesis-profile=quick -m "not long and not slow and not own"
 
 test-all: $(READY)
-	$(PYTEST) -n 3 -m "not own"
+	$(PYTEST) -m "not own"
 
 # Seeded models of all operators through every engine, against ONNX Runtime without optimizations (about 10 minutes).
 # Prints how many agree, are refused or are listed; more of them: make differential MODELS=1000.
