@@ -42,9 +42,9 @@ demo: $(READY)
 	EDGEPACK_STORE=artifacts/store $(BIN)/edgepack demo
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long, 'test-fast' also what is marked slow,
-# and draws fewer examples of what Hypothesis makes up; 'test-all' leaves out only what has a target of its own: test-install, test-browser, test-notebook, and
-# what test-device, test-serving, test-cluster, test-cpp and test-trained have of every kill, of load, of several machines,
-# of compilers and of training.
+# and draws fewer examples of what Hypothesis makes up; 'test-all' leaves out only what has a target of its own:
+# test-install, test-browser, test-notebook, and what test-device, test-serving, test-cluster, test-cpp and test-trained
+# have of every kill, of load, of several machines, of compilers and of training.
 # Bytecode is kept also where PYTHONDONTWRITEBYTECODE is set: else each of the thousands of processes that the tests start
 # compiles the package again, and each of the two all tests.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder -n 2
