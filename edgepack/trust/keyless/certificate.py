@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.errors import ToolchainError
 from edgepack.trust.chain import path_to, signing_key
 from edgepack.trust.keyless import der
+from edgepack.trust.keyless.trusted_root import tools
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -44,7 +45,7 @@ class Identity:
 def read_certificate(data: bytes) -> Certificate:
     """Return a certificate of DER. Raises ``ValueError``."""
     try:
-        found: Certificate = _tools()[0].load_der_x509_certificate(data)
+        found: Certificate = tools()[-1].load_der_x509_certificate(data)
     except Exception:  # of several kinds, by what is wrong with it
         raise ValueError("its certificate cannot be read") from None
     return found
@@ -52,7 +53,7 @@ def read_certificate(data: bytes) -> Certificate:
 
 def key_of(leaf: Certificate, identity: Identity) -> PublicKey:
     """Return the key of a certificate that is for signing code. Raises ``ValueError`` for another one."""
-    x509 = _tools()[0]
+    x509 = tools()[-1]
     try:
         uses = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         if _CODE_SIGNING not in {each.dotted_string for each in uses}:
@@ -66,7 +67,7 @@ def key_of(leaf: Certificate, identity: Identity) -> PublicKey:
 
 def identity_of(leaf: Certificate) -> Identity:
     """Return whom a certificate is for. Raises ``ValueError`` where it does not say so, or says two things."""
-    x509 = _tools()[0]
+    x509 = tools()[-1]
     try:
         (name,) = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         found = Identity(_name(name), _issuer(leaf))
@@ -92,7 +93,7 @@ def issuer_at(leaf: Certificate, authorities: Sequence[Authority], moments: Sequ
 
 def check_logged(leaf: Certificate, issuer: Certificate, logs: Sequence[LogKey]) -> None:
     """Raise ``ValueError`` where none of the certificate logs has signed that it has the certificate."""
-    x509 = _tools()[0]
+    x509 = tools()[-1]
     try:
         stamps = list(leaf.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value)
     except Exception:  # no such extension, or one that cannot be read
@@ -108,7 +109,7 @@ def check_logged(leaf: Certificate, issuer: Certificate, logs: Sequence[LogKey])
 
 def _is_stamped(leaf: Certificate, issuer: Certificate, stamp: Any, log: LogKey) -> bool:
     """Say whether a timestamp is the log's over the certificate before it held the timestamp (RFC 6962, 3.2)."""
-    _, hashes, serialization = _tools()
+    _, _, hashes, _, serialization, _ = tools()
     if stamp.version.value != 0 or not isinstance(stamp.signature_hash_algorithm, hashes.SHA256):
         return False
     public = issuer.public_key().public_bytes(
@@ -129,7 +130,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 (Python 3.10)
 
 def _name(name: Any) -> str:
     """Return a subject's alternative name; what is no address, URI or Fulcio's own kind is none."""
-    x509 = _tools()[0]
+    x509 = tools()[-1]
     if isinstance(name, (x509.RFC822Name, x509.UniformResourceIdentifier)):
         return str(name.value)
     if isinstance(name, x509.OtherName) and name.type_id.dotted_string == _OTHER_NAME:
@@ -151,14 +152,3 @@ _ISSUERS = (_ISSUER_TEXT, _ISSUER)
 def _text(data: bytes) -> str:
     """Return a text of DER. Raises ``ValueError``."""
     return der.read(data).of(der.UTF8).content.decode("utf-8")
-
-
-def _tools() -> Any:
-    try:
-        from cryptography import x509
-        from cryptography.hazmat.primitives import hashes, serialization
-    except ImportError as error:
-        raise ToolchainError(
-            f"keyless signatures cannot be checked here: {error}", hint="pip install 'edgepack[verify]'"
-        ) from None
-    return x509, hashes, serialization

@@ -107,7 +107,7 @@ def parse_trusted_root(text: bytes, where: str) -> TrustedRoot:
 
 def verifies(key: Any, signature: bytes, message: bytes, hash_name: str = "SHA256") -> bool:
     """Say whether ``signature`` is that of a key of ECDSA (with this hash) or Ed25519 over ``message``."""
-    ec, ed25519, hashes, invalid, *_ = _tools()
+    ec, ed25519, hashes, invalid, *_ = tools()
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, message, ec.ECDSA(getattr(hashes, hash_name)()))
@@ -137,7 +137,7 @@ def _log(data: Any) -> LogKey:
 
 
 def _key(data: bytes) -> Any:
-    ec, ed25519, *_, serialization, _ = _tools()
+    ec, ed25519, *_, serialization, _ = tools()
     try:
         key = serialization.load_der_public_key(data)
     except Exception:  # of several kinds, by what is wrong with the key
@@ -146,7 +146,7 @@ def _key(data: bytes) -> Any:
 
 
 def _authority(data: Any) -> Authority:
-    x509 = _tools()[-1]
+    x509 = tools()[-1]
     listed: Iterable[Any] = data["certChain"]["certificates"]
     certificates = tuple(x509.load_der_x509_certificate(from_base64(each["rawBytes"])) for each in listed)
     return Authority(certificates, _period(data["validFor"]))
@@ -170,7 +170,8 @@ def _words(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)[:200]
 
 
-def _tools() -> Any:
+def tools() -> Any:
+    """Return what of ``cryptography`` is used here. Raises ``ToolchainError`` where it is not installed."""
     try:
         from cryptography import x509
         from cryptography.exceptions import InvalidSignature
