@@ -285,7 +285,9 @@ def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path) -> None:
 def test_stages_that_use_a_gpu_take_one_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two made-up GPUs of three workers: as many stages at once, each sees one, and others see what they did."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    model = CompiledModel("made-up", "fp32", tmp_path, "x", (), (), (), {}, device="GPU")
+    folder = tmp_path / "model"  # apart from the store: what a stage depends on is read while others write there
+    folder.mkdir()
+    model = CompiledModel("made-up", "fp32", folder, "x", (), (), (), {}, device="GPU")
     with open_cluster("local:3", tmp_path / "store", ROOT, lambda _: None) as cluster, ThreadPoolExecutor(6) as pool:
 
         def run(number: int) -> str:
