@@ -55,8 +55,9 @@ test: $(READY)
 test-fast: $(READY)
 	$(PYTEST) --hypothesis-profile=quick -m "not long and not slow and not own"
 
+# A third process has work for the cores where the tests of two wait: for a child that starts, a time limit, a lost worker.
 test-all: $(READY)
-	$(PYTEST) -m "not own"
+	$(PYTEST) -n 3 -m "not own"
 
 # Seeded models of all operators through every engine, against ONNX Runtime without optimizations (about 10 minutes).
 # Prints how many agree, are refused or are listed; more of them: make differential MODELS=1000.
