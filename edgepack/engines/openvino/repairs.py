@@ -7,10 +7,13 @@ Of int8 graphs:
 
 - An AveragePool is computed on the integers, which are padded with 0: that stands for zero only where the zero point
   is 0 (measured: with a zero point of 128 every mean at the border is off by its share of -128 steps). Padded by a Pad
-  with a pair of the same scale behind it the mean is right: zero is one of the steps.
+  with a pair of the same scale behind it the mean is right: zero is one of the steps. That of a sequence is not.
 - A ReduceMean or ReduceSum of [batch, length, width] over the length is right for the first sample alone, and a
-  ReduceSum forgets the zero point of all values but one. A Max with -infinity in front, which changes no value, is
-  where the integers end.
+  ReduceSum forgets the zero point of all values but one. A Pad puts another number than its own around the integers.
+  A Max with -infinity in front of these and of a sequence's AveragePool, which changes no value, is where the integers
+  end.
+- A ReduceMax, ReduceMin or GlobalMaxPool rounds to whole numbers when a QuantizeLinear with a zero point is computed
+  inside it. Behind a Max with -infinity it is not.
 """
 
 from __future__ import annotations
@@ -35,13 +38,15 @@ _READ_AS_DEFAULT = {"HardSigmoid": ("alpha", "beta"), "Selu": ("alpha", "gamma")
 
 
 _SUMS = ("ReduceMean", "ReduceSum")
+_EXTREMES = ("GlobalMaxPool", "ReduceMax", "ReduceMin")
+_FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
 _LOWEST = "edgepack_lowest"
 _SEQUENCE_RANK = 3
 
 
 def repair(proto: onnx.ModelProto, *, int8: bool) -> int:
     """Rewrite in place what would be computed otherwise; return how many nodes these are. No value changes."""
-    return say_zeros(proto) + (pad_means_apart(proto) + sum_in_float(proto) if int8 else 0)
+    return say_zeros(proto) + (pad_means_apart(proto) + end_integers(proto) + keep_extremes(proto) if int8 else 0)
 
 
 def say_zeros(proto: onnx.ModelProto) -> int:
@@ -57,41 +62,88 @@ def say_zeros(proto: onnx.ModelProto) -> int:
     return len(zeros)
 
 
-def sum_in_float(proto: onnx.ModelProto) -> int:
-    """Let each sum of dequantized values that OpenVINO gets wrong be one of float values; return how many there were.
+def end_integers(proto: onnx.ModelProto) -> int:
+    """Let what OpenVINO gets wrong of dequantized values be computed of float ones; return how many nodes these are.
 
     Means over the last axis alone, as norms have them, and those of pictures are right: they stay.
     """
-    ranks = {
-        value.name: len(value.type.tensor_type.shape.dim)
+    ranks = {name: len(kind.shape.dim) for name, kind in _types(proto).items() if kind.HasField("shape")}
+    return sum(_end(graph, ranks) for graph in all_graphs(proto.graph))
+
+
+def keep_extremes(proto: onnx.ModelProto) -> int:
+    """Put a Max behind each greatest or least of float values, so that it is not rounded; return how many there are."""
+    types = _types(proto)
+    return sum(_keep(graph, types) for graph in all_graphs(proto.graph))
+
+
+def _types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
+    return {
+        value.name: value.type.tensor_type
         for graph in all_graphs(proto.graph)
         for value in (*graph.value_info, *graph.input, *graph.output)
-        if value.type.tensor_type.HasField("shape")
     }
-    return sum(_sum(graph, ranks) for graph in all_graphs(proto.graph))
 
 
-def _sum(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
-    import numpy as np
-    from onnx import helper, numpy_helper
+def _keep(graph: onnx.GraphProto, types: dict[str, onnx.TypeProto.Tensor]) -> int:
+    from onnx import helper
 
-    makers = {name: node for node in graph.node for name in node.output if name}
-    stored = {tensor.name: tensor for tensor in graph.initializer}
+    kept = {node.input[0] for node in graph.node if node.op_type == "Max" and _LOWEST in node.input}
     found = [
         node
         for node in graph.node
-        if node.op_type in _SUMS
-        and _steps_of(node.input[0], makers)
-        and (node.op_type == "ReduceSum" or _is_over_length(node, ranks.get(node.input[0]), stored))
+        if node.op_type in _EXTREMES
+        and node.output[0] not in kept
+        and any(name in types and types[name].elem_type == _FLOAT32 for name in (node.input[0], node.output[0]))
     ]
+    for node in found:
+        result, name = node.output[0], f"{node.output[0]}_extreme"
+        node.output[0] = name
+        place = next(place for place, other in enumerate(graph.node) if other.output[0] == name)
+        graph.node.insert(place + 1, helper.make_node("Max", [name, _LOWEST], [result], name=name))
+    _store_lowest(graph, found)
+    return len(found)
+
+
+def _store_lowest(graph: onnx.GraphProto, found: list[onnx.NodeProto]) -> None:
+    import numpy as np
+    from onnx import numpy_helper
+
+    if found and all(tensor.name != _LOWEST for tensor in graph.initializer):
+        graph.initializer.append(numpy_helper.from_array(np.array(-np.inf, np.float32), _LOWEST))
+
+
+def _end(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
+    from onnx import helper
+
+    makers = {name: node for node in graph.node for name in node.output if name}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+
+    def is_wrong(node: onnx.NodeProto) -> bool:
+        if node.op_type == "ReduceMean":
+            return _is_over_length(node, ranks.get(node.input[0]), stored)
+        if node.op_type == "Pad":
+            return _adds_values(node, stored)
+        return node.op_type == "ReduceSum" or (_counts_padding(node) and not _is_of_pictures(node))
+
+    found = [node for node in graph.node if is_wrong(node) and _steps_of(node.input[0], makers)]
     for node in found:
         name = f"{node.output[0]}_float"
         place = next(place for place, other in enumerate(graph.node) if other.output[0] == node.output[0])
         graph.node.insert(place, helper.make_node("Max", [node.input[0], _LOWEST], [name], name=name))
         graph.node[place + 1].input[0] = name
-    if found and _LOWEST not in stored:
-        graph.initializer.append(numpy_helper.from_array(np.array(-np.inf, np.float32), _LOWEST))
+    _store_lowest(graph, found)
     return len(found)
+
+
+def _adds_values(pad: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> bool:
+    """Return whether a Pad may put a number other than 0 around what it reads."""
+    from onnx import numpy_helper
+
+    if any(attribute.name == "mode" and attribute.s != b"constant" for attribute in pad.attribute):
+        return False
+    value = pad.input[2] if len(pad.input) > 2 else ""
+    return bool(value) and (value not in stored or bool(numpy_helper.to_array(stored[value]).any()))
 
 
 def _is_over_length(node: onnx.NodeProto, rank: int | None, stored: dict[str, onnx.TensorProto]) -> bool:
@@ -113,7 +165,7 @@ def pad_means_apart(proto: onnx.ModelProto) -> int:
 
 def _pad(graph: onnx.GraphProto) -> int:
     makers = {name: node for node in graph.node for name in node.output if name}
-    found = [node for node in graph.node if _counts_padding(node)]
+    found = [node for node in graph.node if _counts_padding(node) and _is_of_pictures(node)]
     pairs = [(node, steps) for node in found if (steps := _steps_of(node.input[0], makers))]
     for number, (node, steps) in enumerate(pairs):
         _insert(graph, node, steps, f"{_NAME}_{number}_{node.output[0]}")
@@ -129,6 +181,10 @@ def _counts_padding(node: onnx.NodeProto) -> bool:
         and "pads" in values
         and any(values["pads"].ints)
     )
+
+
+def _is_of_pictures(pool: onnx.NodeProto) -> bool:
+    return any(attribute.name == "kernel_shape" and len(attribute.ints) > 1 for attribute in pool.attribute)
 
 
 def _steps_of(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, ...]:

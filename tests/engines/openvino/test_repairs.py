@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.engines import get_backend
-from edgepack.engines.openvino.repairs import pad_means_apart, repair, say_zeros, sum_in_float
+from edgepack.engines.openvino.repairs import end_integers, pad_means_apart, repair, say_zeros
 from edgepack.engines.targets import load_target
 from edgepack.graph.compare import run_model
 from edgepack.graph.load import load_model
@@ -121,9 +121,88 @@ def test_sums_are_right_for_every_sample(tmp_path: Path, operator: str, axes: li
 
 
 def test_norms_keep_their_means() -> None:
-    assert sum_in_float(summed("ReduceMean", [-1], 128)) == 0
-    assert sum_in_float(summed("ReduceMean", [2], 128)) == 0
+    assert end_integers(summed("ReduceMean", [-1], 128)) == 0
+    assert end_integers(summed("ReduceMean", [2], 128)) == 0
     proto = summed("ReduceMean", [1], 128)
+    assert repair(proto, int8=False) == 0
+    assert repair(proto, int8=True) == 1
+    assert repair(proto, int8=True) == 0
+
+
+@pytest.mark.parametrize("zero", [0, 128])
+@pytest.mark.parametrize("value", [0.0, 1.5])
+def test_a_pad_puts_its_own_value_around(tmp_path: Path, value: float, zero: int) -> None:
+    proto = around("Pad", zero, value)
+    onnx.save(proto, tmp_path / "m.onnx")
+    model = load_model(tmp_path / "m.onnx")
+    wanted = run_model(model, {"x": X}, optimize=False)["y"]
+    assert np.abs(answered(model, X, tmp_path / "out") - wanted).max() < 1e-5
+    assert end_integers(proto) == (value != 0)
+
+
+def test_the_border_of_a_sequence_is_what_the_graph_says(tmp_path: Path) -> None:
+    onnx.save(around("AveragePool", 128), tmp_path / "m.onnx")
+    model, x = load_model(tmp_path / "m.onnx"), X.reshape(2, 4, 36)
+    wanted = run_model(model, {"x": x}, optimize=False)["y"]
+    assert np.abs(answered(model, x, tmp_path / "out") - wanted).max() < 1e-5
+
+
+def around(operator: str, zero: int, value: float = 0.0) -> onnx.ModelProto:
+    """Return x -> Q/DQ -> a Pad of pictures that adds ``value``, or a padded AveragePool of sequences."""
+    constants = {
+        "s": SCALE, "z": np.array(zero, np.uint8), "p": np.array([0, 0, 0, 1, 0, 0, 0, 1]), "v": np.float32(value),
+    }  # fmt: skip
+    pool: dict[str, Any] = {"kernel_shape": [3], "pads": [1, 1], "count_include_pad": 1}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="d"),
+        helper.make_node("Pad", ["d", "p", "v"], ["y"], name="y")
+        if operator == "Pad"
+        else helper.make_node("AveragePool", ["d"], ["y"], name="y", **pool),
+    ]
+    shape: list[Any] = ["N", 4, 6, 6] if operator == "Pad" else ["N", 4, 36]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(made)
+
+
+def extremes(operator: str, between: str, zero: int) -> onnx.ModelProto:
+    """Return x [N, 4, 6, 6] -> the greatest or least of each channel -> perhaps an operator -> Q/DQ."""
+    constants = {"s": SCALE, "z": np.array(zero, np.uint8), "a": np.array([2, 3])}
+    pooling = operator == "GlobalMaxPool"
+    nodes = [helper.make_node(operator, ["x"] if pooling else ["x", "a"], ["p"], name="p")]
+    if between:
+        more: Any = {"axis": 1} if between == "Concat" else {}
+        nodes.append(helper.make_node(between, ["p"], ["m"], name="m", **more))
+    nodes.append(helper.make_node("QuantizeLinear", ["m" if between else "p", "s", "z"], ["q"], name="q"))
+    nodes.append(helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"], name="y"))
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 6, 6])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    return onnx.shape_inference.infer_shapes(made)
+
+
+@pytest.mark.parametrize("between", ["", "Tanh", "Concat"])
+@pytest.mark.parametrize("operator", ["ReduceMax", "ReduceMin", "GlobalMaxPool"])
+def test_the_greatest_and_the_least_are_not_rounded(tmp_path: Path, operator: str, between: str) -> None:
+    onnx.save(extremes(operator, between, 128), tmp_path / "m.onnx")
+    model = load_model(tmp_path / "m.onnx")
+    wanted = run_model(model, {"x": X}, optimize=False)["y"]
+    assert np.abs(answered(model, X, tmp_path / "out") - wanted).max() <= SCALE * 1.01
+
+
+def test_extremes_of_whole_numbers_stay() -> None:
+    shapes = [helper.make_tensor_value_info(name, TensorProto.INT64, ["N", 4]) for name in ("x", "y")]
+    node = helper.make_node("ReduceMax", ["x"], ["y"], name="y")
+    assert repair(helper.make_model(helper.make_graph([node], "g", shapes[:1], shapes[1:])), int8=True) == 0
+    proto = extremes("ReduceMax", "", 128)
     assert repair(proto, int8=False) == 0
     assert repair(proto, int8=True) == 1
     assert repair(proto, int8=True) == 0
