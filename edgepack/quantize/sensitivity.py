@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import glob
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,10 +98,18 @@ def run_model(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, A
         runner.close()
 
 
-def balanced_noise(expected: list[dict[str, Any]], found: list[dict[str, Any]], parts: Mapping[str, Parts]) -> float:
-    """Return the mean over all parts of the outputs of noise energy over the energy of what varies between samples."""
-    names = list(expected[0])
-    energies = PartEnergies(names, parts, sample_means(names, expected))
-    for one, other in zip(expected, found, strict=True):
+def balanced_noise(
+    expected: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    parts: Mapping[str, Parts],
+    more: Sequence[dict[str, Any]] = (),
+) -> float:
+    """Return the mean over all parts of the outputs of noise energy over the energy of what varies between samples.
+
+    ``more`` are fp32 outputs of other samples, which tell as well what varies.
+    """
+    names, everything = list(expected[0]), [*expected, *more]
+    energies = PartEnergies(names, parts, sample_means(names, everything))
+    for one, other in zip(everything, [*found, *more], strict=True):
         energies.add(one, other)
-    return energies.noise()
+    return energies.noise(len(expected) / len(everything))

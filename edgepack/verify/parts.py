@@ -156,10 +156,14 @@ class PartEnergies:
         heard = {part: rows for part, rows in found.items() if self._output[part] not in silent}
         return heard or found
 
-    def noise(self) -> float:
-        """Return the mean over the parts of noise over signal, each at most 10; 0 where no part has a signal."""
+    def noise(self, share: float = 1.0) -> float:
+        """Return the mean over the parts of noise over signal, each at most 10; 0 where no part has a signal.
+
+        ``share`` of the samples have a noise; of the others only the signal was added, to know it better.
+        """
         ratios = [
-            min(float(one.noise.sum()) / float(one.signal.sum()), _MOST_NOISE) for one in self.energies().values()
+            min(float(one.noise.sum()) / (share * float(one.signal.sum())), _MOST_NOISE)
+            for one in self.energies().values()
         ]
         return sum(ratios) / len(ratios) if ratios else 0.0
 

@@ -128,7 +128,8 @@ def quantize_corrected(
         # Into the graph itself: a large one is not held twice.
         insert(plan.proto, plan.index, plan.placement, weights, rules)
         return Corrected(save_proto(plan.proto, out), model, (), 0, reason)
-    job = _Job(model, ranges, samples, fitting, Judge(model, judging, rules.engine, out), budget, out)
+    judge = Judge(model, judging, rules.engine, out, fitting)
+    job = _Job(model, ranges, samples, fitting, judge, budget, out)
     state, steps = _correct(job, plan, progress)
     state, misread = _without_misread(job, state, rules, progress)
     state, more = _without_worst(job, state, state.plan.rules, progress)

@@ -38,6 +38,17 @@ def test_who_judges_for_whom(engine: str, judging: str, models: tuple[OnnxModel,
     assert not (tmp_path / "judged").exists()
 
 
+def test_few_samples_are_judged_by_what_varies_between_more(tmp_path: Path) -> None:
+    constants = {"w": np.full((1, 1), 0.01, np.float32), "b": np.full((1, 1), 10.0, np.float32)}
+    nodes = [node("MatMul", "x w", "t"), node("Add", "t b", "y")]
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": (1, 1)})
+    other = {**constants, "w": np.full((1, 1), 0.02, np.float32)}  # all that varies is wrong
+    wrong = save(nodes, other, tmp_path / "wrong.onnx", inputs={"x": (1, 1)})
+    feeds = random_feeds(model, 12)
+    assert Judge(model, feeds[:3], "onnxruntime", tmp_path)(wrong) > 50
+    assert -6 < Judge(model, feeds[:3], "onnxruntime", tmp_path, feeds[3:])(wrong) < 6
+
+
 def test_what_is_written_is_what_the_engines_compute(models: tuple[OnnxModel, OnnxModel], tmp_path: Path) -> None:
     model, quantized = models
     judge = Judge(model, random_feeds(model, 3), "openvino", tmp_path)
