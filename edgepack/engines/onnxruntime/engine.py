@@ -156,7 +156,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     """Load the model once, then write it as ``model.onnx``, large weights beside it. Raises ``CompileError``.
 
     What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``), what it would be aborted
-    by is kept from it (``graph/captured.py``).
+    by or get wrong is kept from it (``graph/captured.py``, ``softmax_range.py``).
     """
     known = versions()
     if target.engine.device == "CPU":
@@ -183,6 +183,7 @@ def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
     """
     from edgepack.engines.common.weights import copy_model
     from edgepack.engines.onnxruntime.hard_swish import join_hard_swish
+    from edgepack.engines.onnxruntime.softmax_range import keep_saturating
     from edgepack.engines.onnxruntime.tanh_gelu import join_tanh_gelu
     from edgepack.graph.captured import keep_captured
     from edgepack.graph.load import read_proto, save_proto
@@ -192,7 +193,7 @@ def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
         if not keep_captured(light):
             return copy_model(model, out, ENTRY)
     proto = read_proto(model)
-    if not keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto):
+    if not keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto) + keep_saturating(proto):
         return copy_model(model, out, ENTRY)
     with scratch_folder() as scratch:
         return copy_model(save_proto(proto, scratch, ENTRY), out, ENTRY)
