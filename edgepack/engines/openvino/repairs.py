@@ -9,9 +9,9 @@ Of int8 graphs:
   is 0 (measured: with a zero point of 128 every mean at the border is off by its share of -128 steps). Padded by a Pad
   with a pair of the same scale behind it the mean is right: zero is one of the steps. That of a sequence is not.
 - A ReduceMean or ReduceSum of [batch, length, width] over the length is right for the first sample alone, and a
-  ReduceSum forgets the zero point of all values but one. A Pad puts another number than its own around the integers.
-  A Max with -infinity in front of these and of a sequence's AveragePool, which changes no value, is where the integers
-  end.
+  ReduceSum or ReduceLogSum forgets the zero point of all values but one. A Pad puts another number than its own around
+  the integers. A Max with -infinity in front of these and of a sequence's AveragePool, which changes no value, is where
+  the integers end.
 - A ReduceMax, ReduceMin or GlobalMaxPool rounds to whole numbers when a QuantizeLinear with a zero point is computed
   inside it. Behind a Max with -infinity it is not.
 """
@@ -37,7 +37,7 @@ _LEAST = 1e-30
 _READ_AS_DEFAULT = {"HardSigmoid": ("alpha", "beta"), "Selu": ("alpha", "gamma")}
 
 
-_SUMS = ("ReduceMean", "ReduceSum")
+_PLAIN_SUMS = ("ReduceLogSum", "ReduceSum")
 _EXTREMES = ("GlobalMaxPool", "ReduceMax", "ReduceMin")
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
 _LOWEST = "edgepack_lowest"
@@ -124,7 +124,7 @@ def _end(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
             return _is_over_length(node, ranks.get(node.input[0]), stored)
         if node.op_type == "Pad":
             return _adds_values(node, stored)
-        return node.op_type == "ReduceSum" or (_counts_padding(node) and not _is_of_pictures(node))
+        return node.op_type in _PLAIN_SUMS or (_counts_padding(node) and not _is_of_pictures(node))
 
     found = [node for node in graph.node if is_wrong(node) and _steps_of(node.input[0], makers)]
     for node in found:
