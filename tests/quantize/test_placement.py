@@ -97,6 +97,15 @@ def test_operators_between_layers_are_int8_and_those_at_the_edge_are_not() -> No
     assert chosen(index, placed(index)) == ["Conv"]  # nobody takes its int8 output
 
 
+def test_a_mean_over_everything_is_int8_only_where_int8_is_read() -> None:
+    index = graph("a = Conv(x, w) p = GlobalAveragePool(a) y = Reshape(p, k)", k=np.array([1, 4]))
+    found = placed(index)
+    assert chosen(index, found) == ["Conv"]
+    assert set(found.scales) == {"x", "a"}
+    index = graph("a = Conv(x, w) p = GlobalAveragePool(a) y = Conv(p, v)")
+    assert chosen(index, placed(index)) == ["Conv", "GlobalAveragePool", "Conv"]
+
+
 @pytest.mark.parametrize(
     ("body", "int8"),
     [
