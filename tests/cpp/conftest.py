@@ -1,4 +1,4 @@
-"""The library, built once for all processes of a test run."""
+"""The library, built once for all processes of a test run, and keys with a bundle that two of them signed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from cpp_library import Library, engine_paths
+from trust_cases import new_key, signed_bundle
 
 from edgepack.cpp.library import ExportedLibrary, export_library
 from edgepack.device.host import host_facts
+from edgepack.trust.keys import PrivateKey
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +38,14 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the library find the engines of this Python."""
     for name, value in engine_paths().items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[PrivateKey, ...]:
+    folder = tmp_path_factory.mktemp("keys")
+    return tuple(new_key(folder, name) for name in ("one", "two", "stranger"))
+
+
+@pytest.fixture(scope="module")
+def signed(keys: tuple[PrivateKey, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return signed_bundle(tmp_path_factory.mktemp("signed"), *keys[:2])

@@ -13,59 +13,30 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
-from cpp_library import Library, Refused
-from fuzz_damage import assemble, members_of
+from cpp_library import Library
+from cpp_policy import both
 from hostile_signed import mutation, splice
-from sigstore_double import Sigstore
 from small_bundles import small_bundle
-from trust_cases import Holder, device, issue, new_key, signed_bundle
+from trust_cases import Holder, device, issue, signed_bundle
 
 from edgepack.base import documents
 from edgepack.bundle.archive import (
     Source,
     copy_member,
     measure,
-    open_bundle,
     open_checked,
     read_member,
     write_archive,
 )
 from edgepack.bundle.layout import MANIFEST, SIGNATURE
-from edgepack.errors import EdgepackError
 from edgepack.trust.envelope import from_bytes, to_bytes
 from edgepack.trust.keys import PrivateKey
-from edgepack.trust.policy import VARIABLE, admit
+from edgepack.trust.policy import VARIABLE
 from edgepack.trust.root import SignedRoot, make_root, sign_root
 from edgepack.trust.sign import sign
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("engines")]
 NOW = datetime.now(UTC)
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[PrivateKey, ...]:
-    folder = tmp_path_factory.mktemp("keys")
-    return tuple(new_key(folder, name) for name in ("one", "two", "stranger"))
-
-
-@pytest.fixture(scope="module")
-def signed(keys: tuple[PrivateKey, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return signed_bundle(tmp_path_factory.mktemp("signed"), *keys[:2])
-
-
-def both(library: Library, path: Path) -> tuple[Refused | None, Refused | None]:
-    """Return what Python and what C++ say of a bundle under the policy of this device."""
-    try:
-        admit(open_bundle(path))
-        python = None
-    except EdgepackError as error:
-        python = Refused(type(error).__name__, error.message, error.hint)
-    try:
-        with library.load(path):
-            cpp = None
-    except Refused as refused:
-        cpp = refused
-    return python, cpp
 
 
 POLICIES: tuple[tuple[dict[str, Any], bool], ...] = (
@@ -147,49 +118,6 @@ def test_a_policy_that_is_not_to_be_believed(
     python, cpp = both(library, signed)
     assert python is not None
     assert cpp == python
-
-
-# --- keyless signatures -----------------------------------------------------------------------------------------------
-
-
-def test_keyless_signatures_beside_a_key_s_are_passed_over(
-    library: Library, keys: tuple[PrivateKey, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(VARIABLE, str(device(tmp_path / "etc", keys[0])))
-    sigstore = Sigstore()
-    with_key, without = signed_bundle(tmp_path / "1", keys[0]), small_bundle(tmp_path / "2")
-    for path in (with_key, without):
-        sign(path, (), attached=tuple(sigstore.sign_bundle(path, tmp_path / f"{i}.json") for i in range(2)))
-    assert both(library, with_key) == (None, None)
-    python, cpp = both(library, without)
-    assert cpp is not None
-    assert cpp == python
-    assert "by none of the keys" in cpp.message
-    text = open_bundle(with_key).signature or b""
-    lines = text.splitlines(keepends=True)
-    for damaged in (
-        text.rstrip(b"\n"), text + b"\n", text + b"{}\n", text + b"x\n", text + lines[1], lines[1] + lines[0],
-        text.replace(b'"certificate"', b'"Certificate"', 1), b"\n" + text, text + b"{}\n" * 20,
-    ):  # fmt: skip
-        made = tmp_path / "damaged.edgepack"
-        made.write_bytes(assemble({**members_of(with_key.read_bytes()), SIGNATURE: damaged}))
-        python, cpp = both(library, made)
-        assert cpp is not None
-        assert python is not None
-        assert (cpp.kind, cpp.message) == (python.kind, python.message), damaged[-200:]  # hints of near names: Python's
-
-
-def test_a_policy_that_names_identities_is_refused_by_name(
-    library: Library, signed: Path, keys: tuple[PrivateKey, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    who = [{"identity": "me@example.com", "issuer": "https://accounts.example.com"}]
-    policy = device(tmp_path, keys[0], keys="keys", sigstore="trusted_root.json", identities=who)
-    (tmp_path / "trusted_root.json").write_text(json.dumps(Sigstore().trusted_root()))
-    monkeypatch.setenv(VARIABLE, str(policy))
-    python, cpp = both(library, signed)
-    assert python is None
-    assert cpp is not None
-    assert "keyless signatures are checked by edgepack in Python alone, not by libedgepack" in cpp.message
 
 
 # --- certificates -----------------------------------------------------------------------------------------------------
