@@ -39,6 +39,7 @@ _LONGEST = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Let suites of made-up cases be run for longer than in the whole test run."""
     parser.addoption("--models", type=int, default=12, help="models of the differential test (make differential)")
+    parser.addoption("--first-model", type=int, default=0, help="seed of the first of these models")
     parser.addoption("--fuzz-seconds", type=float, default=2, help="seconds for each reader (make fuzz)")
     parser.addoption("--fuzz-folder", help="a folder to keep damaged files in that were worth it, for the next run")
     parser.addoption(

@@ -123,10 +123,11 @@ def test_every_engine_agrees_or_refuses_or_is_listed(request: pytest.FixtureRequ
     for name in ENGINES:
         skip_without(name)
     count = int(request.config.getoption("--models"))
+    first = int(request.config.getoption("--first-model"))
     began = time.monotonic()
-    found = run(range(count))
+    found = run(range(first, first + count))
     table = Counter((w["engine"] or "edgepack", w["precision"], w["outcome"]) for w in found.ways)
-    print(f"\n{count} models in {time.monotonic() - began:.0f} s")
+    print(f"\n{count} models from seed {first} on in {time.monotonic() - began:.0f} s")
     for (engine, precision, outcome), number in sorted(table.items()):
         print(f"{engine:12} {precision:5} {outcome:8} {number}")
     for way in found.ways:
