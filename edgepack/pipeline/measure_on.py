@@ -12,6 +12,7 @@ from edgepack.errors import EdgepackError, VerificationError
 from edgepack.pipeline.rows import with_latency
 from edgepack.remote.deploy import remote_benchmark, remote_verify
 from edgepack.remote.ssh import Board
+from edgepack.report.entries.standing import stands
 from edgepack.specs.build import BuildRow
 from edgepack.specs.result import Result, Scenario
 
@@ -46,7 +47,7 @@ def _measure(hosts: tuple[str, ...], row: BuildRow, scenario: Scenario, told: To
         except EdgepackError as error:
             reasons.append(error.message)
             continue
-        if result.stands_for_target:
+        if _is_of_target(result):
             return _with(row, result, host), result
         reasons.append(f"{host} ({result.host.cpu}) is not {row.target}")
     notes = {**row.notes, "latency": "not measured: " + "; ".join(reasons)}
@@ -58,12 +59,17 @@ def _on(host: str, bundle: Path, scenario: Scenario) -> Result:
     board = Board(host)
     native = ("--allow-native",)  # it was built here just now
     result = remote_benchmark(bundle, board, scenario, ("--no-limit", *native))
-    if result.stands_for_target:
+    if _is_of_target(result):
         verification = remote_verify(bundle, board, native)
         if not verification.passed:
             wrong = ", ".join(output.name for output in verification.outputs if not output.passed)
             raise VerificationError(f"{open_bundle(bundle).manifest.name} computes wrong values on {host} ({wrong})")
     return result
+
+
+def _is_of_target(result: Result) -> bool:
+    """Say whether a board knows that it is the target, and nothing of what it is speaks against that."""
+    return bool(result.stands_for_target) and stands(result)
 
 
 def _with(row: BuildRow, result: Result, host: str) -> BuildRow:

@@ -19,6 +19,7 @@ from edgepack.specs.types import Progress, no_progress
 
 T = TypeVar("T")
 
+SAME_VERSION = "use the same version there: edgepack deploy --bootstrap"
 _SHORT_S = 120.0
 _SILENT_S = 120.0  # for an answer; another sender of the same file is waited for half as long
 _SLOWEST_DISK = 2_000_000  # bytes a second at which a board writes or reads a file whole before it answers
@@ -173,6 +174,6 @@ def _read(kind: type[T], text: bytes, board: Board) -> T:
     except ConfigError as error:
         raise RemoteError(
             f"{board.host} gives an answer that this edgepack cannot read: {error.message[:300]}",
-            hint="use the same version there: edgepack deploy --bootstrap",
+            hint=SAME_VERSION,
         ) from None
     return found

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from edgepack.base import documents
-from edgepack.bundle.archive import open_bundle
+from edgepack.bundle.archive import Bundle, open_bundle
 from edgepack.errors import EdgepackError, RemoteError
-from edgepack.remote.commands import Facts, Sent, call, error_of, need_edgepack, send
+from edgepack.remote.commands import SAME_VERSION, Facts, call, error_of, need_edgepack, send
 from edgepack.remote.ssh import Board, ask, edgepack
 from edgepack.runtime.install import Health
 from edgepack.runtime.root import InstallRecord, RootStatus
@@ -104,8 +104,18 @@ def remote_rollback(board: Board, root: str) -> InstallRecord:
 def remote_verify(
     bundle: Path, board: Board, options: tuple[str, ...] = (), progress: Progress = no_progress
 ) -> Verification:
-    """Run a bundle's golden vectors on a board. Raises as ``call``."""
-    return call(board, ("verify", _sent(bundle, board, progress).path, *options), Verification, _INSTALL_S, (0, 5))
+    """Run a bundle's golden vectors on a board. Raises as ``call``, and ``RemoteError`` for one that skipped some."""
+    checked, path = _sent(bundle, board, progress)
+    found = call(board, ("verify", path, *options), Verification, _INSTALL_S, (0, 5))
+    judged = {output.name for output in found.outputs}
+    missing = [spec.name for spec in checked.manifest.outputs if spec.name not in judged]
+    if found.passed and (missing or found.samples < 1 or not all(output.passed for output in found.outputs)):
+        raise RemoteError(
+            f"{board.host} says that {bundle.name} passed, and has not shown it"
+            + (f" of {missing[0]!r}" if missing else ""),
+            hint=SAME_VERSION,
+        )
+    return found
 
 
 def remote_benchmark(
@@ -116,7 +126,7 @@ def remote_benchmark(
     tuned: bool = True,
     progress: Progress = no_progress,
 ) -> Result:
-    """Measure a bundle on a board by ``scenario``. Raises as ``call``."""
+    """Measure a bundle on a board by ``scenario``. Raises as ``call``, and ``RemoteError`` for a result of another."""
     plan: dict[str, object] = {
         "--scenario": scenario.name,
         "--duration": f"{scenario.duration_ns / 1e6:.0f}ms",
@@ -130,16 +140,21 @@ def remote_benchmark(
     if scenario.steady_ns:
         plan["--until-steady"] = f"{scenario.steady_ns / 1e6:.0f}ms"
     words = [str(word) for pair in plan.items() for word in pair]
-    path = _sent(bundle, board, progress).path
+    checked, path = _sent(bundle, board, progress)
     every = ("benchmark", path, *words, "--tuned" if tuned else "--untuned", *options)
-    return call(board, every, Result, _STARTUP_S + (10 * scenario.duration_ns + scenario.steady_ns) / 1e9)
+    found = call(board, every, Result, _STARTUP_S + (10 * scenario.duration_ns + scenario.steady_ns) / 1e9)
+    manifest = checked.manifest
+    asked = (checked.sha256, manifest.name, manifest.target, manifest.precision, scenario.name)
+    if (found.bundle_sha256, found.bundle_name, found.target, found.precision, found.scenario.name) != asked:
+        raise RemoteError(f"{board.host} measured something else than {bundle.name}", hint=SAME_VERSION)
+    return found
 
 
 def remote_run(bundle: Path, source: str, board: Board, options: tuple[str, ...] = ()) -> Answer:
     """Run a bundle on a board with input from here, a file or the text itself. Raises as ``call``."""
-    model = _sent(bundle, board, no_progress)
+    _, model = _sent(bundle, board, no_progress)
     given = send(board, Path(source)).path if os.path.isfile(source) else source  # noqa: PTH113 (of a long sentence)
-    command = edgepack(board, "run", model.path, "--input", given, *options)
+    command = edgepack(board, "run", model, "--input", given, *options)
     found = ask(board, ["sh", "-c", _WITH_OUTPUTS, *command], _INSTALL_S)
     if found.code:
         raise error_of(board, found)
@@ -152,10 +167,11 @@ def remote_run(bundle: Path, source: str, board: Board, options: tuple[str, ...]
         raise RemoteError(f"{board.host} does not answer as edgepack does: {error}") from None
 
 
-def _sent(bundle: Path, board: Board, progress: Progress) -> Sent:
-    open_bundle(bundle)
+def _sent(bundle: Path, board: Board, progress: Progress) -> tuple[Bundle, str]:
+    """Check a bundle and send it; return it with its place on the board."""
+    checked = open_bundle(bundle)
     need_edgepack(board)
-    return send(board, bundle, progress)
+    return checked, send(board, bundle, progress).path
 
 
 def _clock_note(facts: Facts, now: float) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import made_up
 import pytest
 from program import main
 from small_bundles import small_onnx
@@ -84,6 +85,16 @@ def test_a_device_that_computes_wrong_values_fails_the_row(monkeypatch: pytest.M
     (made,), results = measure_on(("board",), (row,), 1.0, 0)
     assert (made.status, made.exit_code, results) == ("failed", 5, ())
     assert made.reason == "net computes wrong values on board (scores)"
+
+
+def test_a_board_that_calls_itself_what_its_processor_is_not_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    lie = made_up.result("raspberry-pi-5", stands_for_target=True)  # of an x86 host
+    monkeypatch.setattr(measuring, "remote_benchmark", lambda *_: lie)
+    monkeypatch.setattr(measuring, "remote_verify", lambda *_: pytest.fail("it was asked"))
+    row = BuildRow("raspberry-pi-5", "fp32", "ok", bundle="net.edgepack")
+    (made,), results = measure_on(("board",), (row,), 1.0, 0)
+    assert (made.latency_ns, results) == (None, ())
+    assert f"({lie.host.cpu}) is not raspberry-pi-5" in made.notes["latency"]
 
 
 def test_rows_that_were_measured_or_have_no_bundle_stay(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
+import made_up
 import numpy as np
 import pytest
 from program import main
@@ -22,12 +24,15 @@ from trust_cases import device, new_key, signed_bundle
 from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError, EdgepackError, RemoteError, ToolchainError
-from edgepack.remote.commands import _CHUNK_BYTES, probe, send
+from edgepack.remote import commands, ssh
+from edgepack.remote import deploy as deploying
+from edgepack.remote.commands import _CHUNK_BYTES, Sent, probe, send
 from edgepack.remote.deploy import deploy, in_use, remote_benchmark, remote_rollback, remote_status, remote_verify
 from edgepack.remote.ssh import Board
 from edgepack.runtime.load import load
 from edgepack.runtime.receive import incoming_folder
 from edgepack.runtime.root import status
+from edgepack.runtime.verify import verify
 from edgepack.specs.result import Result, Scenario
 
 pytestmark = pytest.mark.slow
@@ -68,6 +73,55 @@ def test_it_is_verified_and_measured_there(board: Server, tmp_path: Path) -> Non
     result = remote_benchmark(path, BOARD, scenario, ("--no-limit",))
     assert result.bundle_sha256 == open_bundle(path).sha256
     assert result.percentiles
+
+
+@pytest.mark.parametrize("lie", [None, "bundle_sha256", "bundle_name", "target", "precision", "scenario"])
+def test_a_result_of_something_else_is_refused(
+    lie: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(small_bundle(tmp_path, 4))
+    asked = Scenario("SingleStream", 200_000_000, 10_000_000, 1, 0, launches=1)
+    right = made_up.result(
+        bundle.manifest.target, bundle.manifest.precision, bundle_name=bundle.manifest.name,
+        bundle_sha256=bundle.sha256, scenario=asked,
+    )  # fmt: skip
+    others = {"precision": "bf16", "scenario": dataclasses.replace(asked, name="Offline")}
+    answer = right if lie is None else dataclasses.replace(right, **{lie: others.get(lie, "x")})
+    answers(monkeypatch, answer)
+    if lie is None:
+        assert remote_benchmark(bundle.path, BOARD, asked) == right
+        return
+    with pytest.raises(RemoteError, match="board measured something else than"):
+        remote_benchmark(bundle.path, BOARD, asked)
+
+
+@pytest.mark.parametrize("lie", [None, "no output", "another output", "no sample", "an output that failed"])
+def test_a_board_that_passes_what_it_has_not_run_is_refused(
+    lie: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = open_bundle(small_bundle(tmp_path, 4))
+    right = verify(bundle.path)
+    lies: dict[str | None, dict[str, Any]] = {
+        None: {},
+        "no output": {"outputs": ()},
+        "another output": {"outputs": tuple(dataclasses.replace(output, name="x") for output in right.outputs)},
+        "no sample": {"samples": 0},
+        "an output that failed": {"outputs": (dataclasses.replace(right.outputs[0], passed=False), *right.outputs[1:])},
+    }
+    answers(monkeypatch, dataclasses.replace(right, **lies[lie]))
+    if lie is None:
+        assert remote_verify(bundle.path, BOARD).passed
+        return
+    with pytest.raises(RemoteError, match=r"says that .* passed, and has not shown it"):
+        remote_verify(bundle.path, BOARD)
+
+
+def answers(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    """Let a board that takes every file answer a command with ``answer``."""
+    monkeypatch.setattr(deploying, "need_edgepack", lambda _: None)
+    monkeypatch.setattr(deploying, "send", lambda *_: Sent("there.edgepack", 0, 0))
+    text = documents.to_json(answer).encode()
+    monkeypatch.setattr(commands, "ask", lambda *_: ssh.Answer(0, text, ""))
 
 
 def test_commands_run_there(board: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ def entries_of(results, rows=()):
     return group.entries
 
 
-@pytest.mark.parametrize("stands", [False, None], ids=["said", "judged"])
+@pytest.mark.parametrize("stands", [False, None, True], ids=["said", "judged", "denied"])
 @pytest.mark.parametrize("with_row", [False, True])
 def test_it_never_wins(stands, with_row):
     here = made_up.result("host-openvino", "int8", 4.0)
@@ -52,7 +52,9 @@ def test_it_never_wins(stands, with_row):
 @pytest.mark.parametrize(
     ("changes", "stands"),
     [
-        ({"stands_for_target": True}, True),
+        ({"stands_for_target": True}, False),
+        ({"stands_for_target": True, "host": PI}, True),
+        ({"stands_for_target": True, "target": "a-board-of-mine"}, True),
         ({"host": PI}, True),
         ({"host": made_up.other_host("unknown", arch="unknown", os="unknown", isa=())}, True),
         ({"target": "host-openvino"}, True),
@@ -61,7 +63,7 @@ def test_it_never_wins(stands, with_row):
         ({"host": made_up.other_host("Arm Neoverse-N1", arch="aarch64")}, False),
     ],
 )
-def test_where_it_does_not_say_so_the_host_tells(changes, stands):
+def test_the_host_tells_also_where_the_document_says_otherwise(changes, stands):
     values = {"target": "raspberry-pi-5", "precision": "int8", **changes}
     (entry,) = entries_of([made_up.result(**values)])
     assert entry.measured is stands
