@@ -14,10 +14,13 @@ Of int8 graphs:
   the integers end.
 - A ReduceMax, ReduceMin or GlobalMaxPool rounds to whole numbers when a QuantizeLinear with a zero point is computed
   inside it. Behind a Max with -infinity it is not.
+- Where a constant of integers with fewer axes than what it is added to has a Reshape or Flatten behind it, the engine
+  divides by zero and ends the process (SIGFPE). With leading axes of 1 it has as many.
 """
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 from edgepack.graph.walk import all_graphs, all_nodes
@@ -37,6 +40,7 @@ _LEAST = 1e-30
 _READ_AS_DEFAULT = {"HardSigmoid": ("alpha", "beta"), "Selu": ("alpha", "gamma")}
 
 
+_ADDS = ("Add", "Sub")
 _PLAIN_SUMS = ("ReduceLogSum", "ReduceSum")
 _EXTREMES = ("GlobalMaxPool", "ReduceMax", "ReduceMin")
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
@@ -46,7 +50,9 @@ _SEQUENCE_RANK = 3
 
 def repair(proto: onnx.ModelProto, *, int8: bool) -> int:
     """Rewrite in place what would be computed otherwise; return how many nodes these are. No value changes."""
-    return say_zeros(proto) + (pad_means_apart(proto) + end_integers(proto) + keep_extremes(proto) if int8 else 0)
+    if not int8:
+        return say_zeros(proto)
+    return say_zeros(proto) + pad_means_apart(proto) + end_integers(proto) + keep_extremes(proto) + fill_ranks(proto)
 
 
 def say_zeros(proto: onnx.ModelProto) -> int:
@@ -67,7 +73,7 @@ def end_integers(proto: onnx.ModelProto) -> int:
 
     Means over the last axis alone, as norms have them, and those of pictures are right: they stay.
     """
-    ranks = {name: len(kind.shape.dim) for name, kind in _types(proto).items() if kind.HasField("shape")}
+    ranks = _ranks(proto)
     return sum(_end(graph, ranks) for graph in all_graphs(proto.graph))
 
 
@@ -75,6 +81,10 @@ def keep_extremes(proto: onnx.ModelProto) -> int:
     """Put a Max behind each greatest or least of float values, so that it is not rounded; return how many there are."""
     types = _types(proto)
     return sum(_keep(graph, types) for graph in all_graphs(proto.graph))
+
+
+def _ranks(proto: onnx.ModelProto) -> dict[str, int]:
+    return {name: len(kind.shape.dim) for name, kind in _types(proto).items() if kind.HasField("shape")}
 
 
 def _types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
@@ -224,3 +234,53 @@ def _insert(graph: onnx.GraphProto, pool: onnx.NodeProto, steps: tuple[str, ...]
     kept = [attribute for attribute in pool.attribute if attribute.name != "pads"]
     del pool.attribute[:]
     pool.attribute.extend(kept)
+
+
+def fill_ranks(proto: onnx.ModelProto) -> int:
+    """Give each constant of integers as many axes as what it is added to; return how many there were."""
+    ranks = _ranks(proto)
+    return sum(_fill(graph, ranks) for graph in all_graphs(proto.graph))
+
+
+def _fill(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
+    makers = {name: node for node in graph.node for name in node.output if name}
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    found = [
+        (node, place, lacking)
+        for node in graph.node
+        if node.op_type in _ADDS
+        for place in range(2)
+        if (lacking := _lacking_axes(node, place, ranks, makers, stored)) > 0
+    ]
+    for node, place, lacking in found:
+        name = f"{node.output[0]}_filled_{place}"
+        made = copy.deepcopy(makers[node.input[place]])
+        tensor = copy.deepcopy(stored[made.input[0]])
+        tensor.name = f"{name}_q"
+        tensor.dims[:] = [1] * lacking + list(tensor.dims)
+        graph.initializer.append(tensor)
+        made.name = made.output[0] = name
+        made.input[0] = tensor.name
+        for attribute in made.attribute:
+            if attribute.name == "axis" and attribute.i >= 0:
+                attribute.i += lacking
+        graph.node.insert(next(i for i, other in enumerate(graph.node) if other.output[0] == node.output[0]), made)
+        node.input[place] = name
+    return len(found)
+
+
+def _lacking_axes(
+    node: onnx.NodeProto,
+    place: int,
+    ranks: dict[str, int],
+    makers: dict[str, onnx.NodeProto],
+    stored: dict[str, onnx.TensorProto],
+) -> int:
+    """Return how many axes a dequantized constant has less than what it is added to; 0 for anything else."""
+    maker, other = makers.get(node.input[place]), ranks.get(node.input[1 - place], 0)
+    if maker is None or maker.op_type != "DequantizeLinear" or not {*maker.input} <= {*stored, ""}:
+        return 0
+    own = len(stored[maker.input[0]].dims)
+    if not own or any(attribute.name == "block_size" and attribute.i for attribute in maker.attribute):
+        return 0
+    return other - own

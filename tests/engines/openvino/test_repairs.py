@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.engines import get_backend
-from edgepack.engines.openvino.repairs import end_integers, pad_means_apart, repair, say_zeros
+from edgepack.engines.openvino.repairs import end_integers, fill_ranks, pad_means_apart, repair, say_zeros
 from edgepack.engines.targets import load_target
 from edgepack.graph.compare import run_model
 from edgepack.graph.load import load_model
@@ -230,3 +230,45 @@ def test_an_attribute_of_zero_is_zero(tmp_path: Path, operator: str, values: dic
     wanted = run_model(model, {"x": X}, optimize=False)["y"]
     np.testing.assert_allclose(answered(model, X, tmp_path / "out", "fp32"), wanted, atol=1e-6)
     assert say_zeros(proto) == zeros
+
+
+def shifted(operator: str, *, first: bool, shared: bool = False, per_axis: bool = False) -> onnx.ModelProto:
+    """Return x [N, 5, 8] -> Q/DQ -> Add or Sub with 8 integers that are dequantized -> Reshape to [N, 40]."""
+    scale = np.linspace(0.01, 0.04, 8).astype(np.float32) if per_axis else np.float32(0.02)
+    constants = {
+        "s": SCALE, "z": np.array(-20, np.int8), "to": np.array([0, 40], np.int64), "cs": scale,
+        "c": np.arange(-60, 68, 16).astype(np.int8), "cz": np.zeros(scale.shape, np.int8),
+    }  # fmt: skip
+    axis = {"axis": 0} if per_axis else {}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], name="q"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], name="d"),
+        helper.make_node("DequantizeLinear", ["c", "cs", "cz"], ["k"], name="k", **axis),
+        helper.make_node(operator, ["k", "d"] if first else ["d", "k"], ["t"], name="t"),
+        *([helper.make_node("Mul", ["t", "k"], ["u"], name="u")] if shared else []),
+        helper.make_node("Reshape", ["u" if shared else "t", "to"], ["y"], name="y"),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 5, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return onnx.shape_inference.infer_shapes(made)
+
+
+@pytest.mark.parametrize("operator", ["Add", "Sub"])
+@pytest.mark.parametrize(
+    "how", [{"first": False}, {"first": True}, {"first": False, "shared": True}, {"first": False, "per_axis": True}]
+)
+def test_a_constant_of_fewer_axes_ends_no_process(tmp_path: Path, operator: str, how: dict[str, bool]) -> None:
+    proto = shifted(operator, **how)
+    onnx.save(proto, tmp_path / "m.onnx")
+    model = load_model(tmp_path / "m.onnx")
+    x = X[:, 0, :5, :4].repeat(2, axis=2)
+    wanted = run_model(model, {"x": x}, optimize=False)["y"]
+    assert fill_ranks(proto) == 1  # else the engine would end these tests
+    assert fill_ranks(proto) == 0
+    onnx.save(proto, tmp_path / "n.onnx")
+    np.testing.assert_array_equal(run_model(load_model(tmp_path / "n.onnx"), {"x": x}, optimize=False)["y"], wanted)
+    np.testing.assert_allclose(answered(model, x, tmp_path / "out"), wanted, atol=1e-5)
