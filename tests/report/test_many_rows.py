@@ -119,3 +119,27 @@ def test_ten_thousand_files_become_a_page_in_a_time_in_proportion(tmp_path: Path
         assert len(found.results) == count
     assert taken[1] < 30 * taken[0], taken
     assert (folder / "page.html").stat().st_size > 10_000_000
+
+
+def test_no_collection_goes_through_what_a_report_was_made_of(tmp_path: Path) -> None:
+    """It took a fifth of the time of ten thousand files: all objects of a report are young when it is written."""
+    for i in range(20):
+        (tmp_path / f"{i}.json").write_text(to_json(made_up.result(bundle_sha256=f"{i:064}", target="board")))
+    gc.collect()
+    gc.unfreeze()
+    seen = 0
+
+    def count(phase: str, info: dict[str, int]) -> None:
+        nonlocal seen
+        if phase == "start":
+            seen = max(seen, sum(len(gc.get_objects(generation)) for generation in range(info["generation"] + 1)))
+
+    gc.callbacks.append(count)
+    try:
+        found = write_reports((tmp_path,), (tmp_path / "page.html",), None, ())
+        made = [[] for _ in range(2 * gc.get_threshold()[0])]
+    finally:
+        gc.callbacks.remove(count)
+        gc.unfreeze()
+    assert len(found.results) == 20
+    assert seen <= len(made)
