@@ -19,6 +19,7 @@ from edgepack.specs.target import Compute, EngineFacts, Host, QuantizationRules,
 from edgepack.specs.types import Precision
 
 _LOG = logging.getLogger("edgepack")
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}")
 
 
 def list_targets() -> tuple[Target, ...]:
@@ -228,6 +229,12 @@ def device_facts_of(target: Target) -> dict[str, str]:
     return {f"target.{name}": value for name, value in facts.items() if value is not None}
 
 
+def shipped_profile(name: str) -> Path | None:
+    """Return the file of the profile that comes with edgepack under that id; no text leads to another file."""
+    path = resources.targets_folder() / f"{name}.toml"
+    return path if _ID.fullmatch(name) and path.is_file() else None
+
+
 def is_device(name: str, machine: Host, facts: Mapping[str, str], root: Path | None = ROOT) -> bool | None:
     """Say whether ``machine`` is the device of the target ``name``, of which a bundle knows ``facts``.
 
@@ -236,7 +243,8 @@ def is_device(name: str, machine: Host, facts: Mapping[str, str], root: Path | N
     """
     if name.startswith(HOST_PREFIX):
         return True if root is None else _has_engine(name.removeprefix(HOST_PREFIX), machine, root)
-    if not (path := resources.targets_folder() / f"{Path(name).name}.toml").is_file():
+    path = shipped_profile(name)
+    if path is None:
         return _is_described(machine, facts)
     target = read_target(path)
     return host.is_cpu_of(target, machine) if root is None else is_this_host(target, machine, root)

@@ -235,6 +235,12 @@ def test_what_a_bundle_knows_of_its_device_is_enough_to_recognise_it(board: Path
     assert targets.is_device("unheard-of", dataclasses.replace(X86, arch=target.arch), facts) is False
 
 
+@pytest.mark.parametrize("name", ["x/raspberry-pi-5", "../targets/raspberry-pi-5", "x" * 5000, "a\0b", ""])
+def test_a_name_of_a_document_leads_to_no_file(name: str) -> None:
+    assert targets.shipped_profile(name) is None
+    assert targets.is_device(name, PI, {}, root=None) is None
+
+
 def test_a_xeon_without_amx_is_not_one_with_it(tmp_path: Path) -> None:
     old = Host("Intel(R) Xeon(R) Gold 6148", "x86_64", ("avx2", "avx512f"), 4, 1 << 30, "linux", "6", "3.11")
     assert not is_this_host(targets.load_target("xeon-amx"), old, tmp_path)

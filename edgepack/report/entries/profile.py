@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from functools import cache
 
-from edgepack.base import resources
 from edgepack.device.profiles import HOST_PREFIX
-from edgepack.engines.targets import load_target
+from edgepack.engines.targets import load_target, shipped_profile
 from edgepack.errors import EdgepackError
 from edgepack.report.entries import Entry
 from edgepack.specs.target import Target
-
-_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,80}")
 
 
 @cache
 def profile_of(target: str) -> Target | None:
     """Return the profile that comes with edgepack under that id; None for a machine's own, or one of the user's."""
-    if not _ID.fullmatch(target) or target.startswith(HOST_PREFIX):
-        return None
-    if not (resources.targets_folder() / f"{target}.toml").is_file():
+    if shipped_profile(target) is None:
         return None
     try:
         return load_target(target)
