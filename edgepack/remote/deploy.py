@@ -17,6 +17,7 @@ from edgepack.bundle.archive import Bundle, open_bundle
 from edgepack.errors import EdgepackError, RemoteError
 from edgepack.remote.commands import SAME_VERSION, Facts, call, error_of, need_edgepack, send
 from edgepack.remote.ssh import Board, ask, edgepack
+from edgepack.report.entries.impossible import impossible
 from edgepack.runtime.install import Health
 from edgepack.runtime.root import InstallRecord, RootStatus
 from edgepack.runtime.run import Answer, read_answer
@@ -147,6 +148,8 @@ def remote_benchmark(
     asked = (checked.sha256, manifest.name, manifest.target, manifest.precision, scenario.name)
     if (found.bundle_sha256, found.bundle_name, found.target, found.precision, found.scenario.name) != asked:
         raise RemoteError(f"{board.host} measured something else than {bundle.name}", hint=SAME_VERSION)
+    if problem := impossible(found):
+        raise RemoteError(f"{board.host} says that {problem}, which no measurement gives", hint=SAME_VERSION)
     return found
 
 

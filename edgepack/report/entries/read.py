@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from edgepack.base import documents
 from edgepack.base.files import open_regular
 from edgepack.errors import ConfigError, StorageError
+from edgepack.report.entries.impossible import impossible
 from edgepack.specs.build import BuildResult, BuildRow
 from edgepack.specs.result import Result
 from edgepack.trust.attest import signer
@@ -43,6 +44,8 @@ def read_results(
     results, rows = _Once[Result](), _Once[BuildRow]()
     for path, named in _files(paths):
         for written, found in _read(path, named=named):
+            if problem := impossible(found):
+                raise ConfigError(f"{path}: {problem}, which no measurement gives", hint="measure it again")
             if isinstance(found, Result):
                 finish = functools.partial(_attested, written=written, trusted=trusted)
                 results.add((found.bundle_sha256, found.measured_at), found, finish)
