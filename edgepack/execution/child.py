@@ -134,7 +134,7 @@ def _call(
             raise errors.ChildError(
                 f"{about.title} took longer than {about.limit_s:.0f} s and was stopped",
                 log=_tail(log),
-                hint=f"allow more time with {about.limit_option}, or {about.last_words(where='see the log')}",
+                hint=f"allow more time with {about.limit_option}; {about.last_words(where='its log is')}",
             ) from None
         if answer is not None:
             _wait(process, _GRACE_S)
