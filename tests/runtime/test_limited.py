@@ -87,7 +87,7 @@ def test_a_bundle_that_never_ends_is_stopped(endless: Path, picture: Path) -> No
     with pytest.raises(ChildError, match="verify took longer than 3 s and was stopped") as caught:
         verify_within(endless, RunOptions(), 3.0)
     assert "--limit" in caught.value.hint
-    with pytest.raises(ChildError, match="^run took longer than 3 s"):
+    with pytest.raises(ChildError, match=r"^run took longer than 3 s"):
         run_within(endless, picture, None, 3.0)
     assert time.monotonic() - begun < 20
 
