@@ -258,8 +258,16 @@ def _from_rows(results: Sequence[Result], rows: Sequence[BuildRow]) -> list[Entr
     entries = []
     for row in rows:
         mine = of_bundle.get(row.sha256, []) if row.sha256 is not None else []
-        entries += [_merged(row, result) for result in mine] or [_merged(row, None)]
+        entries += [_merged(row, result) for result in mine]
+        if not mine or _was_measured_elsewhere(row, mine):
+            entries.append(_merged(row, None))
     return entries
+
+
+def _was_measured_elsewhere(row: BuildRow, results: Sequence[Result]) -> bool:
+    """Say whether a row's own measurement is of another machine than all results of its bundle: both are shown."""
+    place = row.measured_on or ""
+    return bool(place) and row.latency_ns is not None and all(result.host.cpu not in place for result in results)
 
 
 def _from_results_alone(results: Sequence[Result], rows: Sequence[BuildRow]) -> list[Entry]:
@@ -300,7 +308,7 @@ def _merged(row: BuildRow, result: Result | None) -> Entry:
         speedup=row.speedup_over_fp32 if own else None,
         speedup_ci95=row.speedup_ci95 if own else None,
         paired=own and row.speedup_over_fp32 is not None,
-        measured_on=row.measured_on or (_measured_on(result) if result else None),
+        measured_on=row.measured_on if result is None or (own and row.measured_on) else _measured_on(result),
         result=result,
         row=row,
     )

@@ -9,6 +9,7 @@ from edgepack.report import units
 from edgepack.report.entries import Entry, short_cpu
 from edgepack.report.entries.choice import Kind, latency_of, quality_kind
 from edgepack.report.entries.gain import Gain, bases_of, gain_of, smaller
+from edgepack.report.entries.places import places
 from edgepack.report.entries.profile import profile_of
 from edgepack.report.text.bounds import bound_of
 from edgepack.report.text.changes import changed_text
@@ -47,15 +48,17 @@ def devices(entries: Sequence[Entry]) -> tuple[Device, ...]:
     differ in other circumstances the fastest that counts is told.
     """
     kind = quality_kind(entries)
-    places: dict[tuple[str, str], list[int]] = {}
-    measured_on = _hosts(entries)
-    for i, entry in enumerate(entries):
-        if entry.result is None and measured_on.get(entry.target) and entry.status == "ok":
+    found_at: dict[tuple[str, str], list[int]] = {}
+    cpus = places(entries)
+    measured_on: dict[str, set[str]] = {}
+    for entry, cpu in zip(entries, cpus, strict=True):
+        measured_on.setdefault(entry.target, set()).update({cpu} - {""})
+    for i, (entry, cpu) in enumerate(zip(entries, cpus, strict=True)):
+        if not cpu and measured_on[entry.target] and entry.status == "ok":
             continue
-        cpu = entry.result.host.cpu if entry.result is not None and len(measured_on[entry.target]) > 1 else ""
-        places.setdefault((entry.target, cpu), []).append(i)
+        found_at.setdefault((entry.target, cpu if len(measured_on[entry.target]) > 1 else ""), []).append(i)
     bases = bases_of(entries)
-    found = [_device(target, cpu, indices, entries, bases, kind) for (target, cpu), indices in places.items()]
+    found = [_device(target, cpu, indices, entries, bases, kind) for (target, cpu), indices in found_at.items()]
     return tuple(sorted(found, key=lambda device: not device.measured))
 
 
@@ -92,15 +95,6 @@ def why_not_faster(entry: Entry) -> str:
             more = " and others" if len(layers) > _MOST_LAYERS else ""
             return f"{units.percent(share, 0)} % of its time {_BOUND[bound]} ({names}{more})"
     return ""
-
-
-def _hosts(entries: Sequence[Entry]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for entry in entries:
-        names = found.setdefault(entry.target, set())
-        if entry.result is not None:
-            names.add(entry.result.host.cpu)
-    return found
 
 
 def _streamed(entry: Entry) -> bool:

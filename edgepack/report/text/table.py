@@ -9,8 +9,9 @@ from edgepack.report import units
 from edgepack.report.entries import Entry, Group, labels, short_cpu, told_apart
 from edgepack.report.entries.choice import Kind, quality_kind
 from edgepack.report.entries.gain import gain_of
+from edgepack.report.entries.places import places
 from edgepack.report.text.bounds import bound_of
-from edgepack.specs.result import Percentile, Result
+from edgepack.specs.result import Percentile
 from edgepack.specs.run import Accuracy
 
 _MOST_COLUMNS = 12
@@ -70,10 +71,11 @@ class Table:
 def make_table(group: Group) -> Table:
     """Return the table of one model's entries."""
     entries, names = group.entries, labels(group.entries)
-    differs = _differing([e.result for e in entries if e.result is not None])
-    places = [Cell(e.target, _place(e, name, differs)) for e, name in zip(entries, names, strict=True)]
+    cpus = places(entries)
+    differs = _differing(entries, cpus)
+    where = [Cell(e.target, _place(e, cpu, name, differs)) for e, cpu, name in zip(entries, cpus, names, strict=True)]
     columns = [
-        _words("target", "Target", places),
+        _words("target", "Target", where),
         _words("precision", "Precision", [Cell(e.precision) for e in entries]),
         *_latencies(entries),
         _throughput(entries),
@@ -103,23 +105,22 @@ def mark(entry: Entry) -> str:
     return "imported" if entry.result is not None and entry.result.imported is not None else "measured"
 
 
-def _differing(results: Sequence[Result]) -> frozenset[str]:
-    """Return in which circumstances the results of a table differ."""
+def _differing(entries: Sequence[Entry], cpus: Sequence[str]) -> frozenset[str]:
+    """Return in which circumstances the measurements of a table differ."""
+    results = [entry.result for entry in entries if entry.result is not None]
     found: dict[str, set[object]] = {
-        "host": {r.host.cpu for r in results},
+        "host": {cpu for cpu in cpus if cpu},
         "scenario": {(r.scenario.name, r.scenario.batch) for r in results},
         "threads": {r.options.threads for r in results},
     }
     return frozenset(name for name, values in found.items() if len(values) > 1)
 
 
-def _place(entry: Entry, label: str, differs: frozenset[str]) -> str:
+def _place(entry: Entry, cpu: str, label: str, differs: frozenset[str]) -> str:
     """Return what is shown below a target's name: what differs within the table and identifies the row."""
+    parts = [short_cpu(cpu)] if cpu and "host" in differs else []
     if entry.result is None:
-        return ""
-    parts = []
-    if "host" in differs:
-        parts.append(short_cpu(entry.result.host.cpu))
+        return ", ".join(parts)
     if "scenario" in differs:
         batch = entry.result.scenario.batch
         parts.append(entry.result.scenario.name + (f", batch {batch}" if batch > 1 else ""))
