@@ -155,14 +155,15 @@ def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
 def compile_model(model: OnnxModel, target: Target, precision: Precision, out: Path) -> CompiledModel:
     """Load the model once, then write it as ``model.onnx``, large weights beside it. Raises ``CompileError``.
 
-    What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``), what it would be aborted
-    by or get wrong is kept from it (``graph/captured.py``, ``softmax_range.py``).
+    What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``), int8 layers get the channels
+    that its kernels are quick with (``fill_channels.py``), and what it would be aborted by or get wrong is kept from it
+    (``graph/captured.py``, ``softmax_range.py``).
     """
     known = versions()
     if target.engine.device == "CPU":
         _open(model.path, model.path.name, RunOptions(), "CPU")
     out.mkdir(parents=True, exist_ok=True)
-    files = _write(model, out)
+    files = _write(model, out, fill=target.engine.device == "CPU")
     return CompiledModel(
         backend="onnxruntime",
         precision=precision,
@@ -176,12 +177,13 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     )
 
 
-def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
-    """Write the model with its activations joined and captured tensors kept; return the files.
+def _write(model: OnnxModel, out: Path, *, fill: bool) -> tuple[str, ...]:
+    """Write the model with its activations joined, channels filled and captured tensors kept; return the files.
 
     Weights beside it are not read for the first.
     """
     from edgepack.engines.common.weights import copy_model
+    from edgepack.engines.onnxruntime.fill_channels import fill_channels
     from edgepack.engines.onnxruntime.hard_swish import join_hard_swish
     from edgepack.engines.onnxruntime.softmax_range import keep_saturating
     from edgepack.engines.onnxruntime.tanh_gelu import join_tanh_gelu
@@ -193,7 +195,8 @@ def _write(model: OnnxModel, out: Path) -> tuple[str, ...]:
         if not keep_captured(light):
             return copy_model(model, out, ENTRY)
     proto = read_proto(model)
-    if not keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto) + keep_saturating(proto):
+    changed = keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto) + keep_saturating(proto)
+    if not changed + (fill_channels(proto) if fill else 0):
         return copy_model(model, out, ENTRY)
     with scratch_folder() as scratch:
         return copy_model(save_proto(proto, scratch, ENTRY), out, ENTRY)
