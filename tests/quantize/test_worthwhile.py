@@ -114,6 +114,41 @@ def test_few_channels_stay_in_float_and_many_are_worth_it(tmp_path: Path) -> Non
         assert found.least_ns <= min(found.whole_ns, found.float_ns)
 
 
+def sounds(out: Path, channels: int) -> OnnxModel:
+    """Return a network as for keywords: a first layer, depthwise and pointwise ones in turn, a product of one row."""
+    random = np.random.default_rng(3)
+    shapes = {"first": (channels, 1, 10, 4)}
+    for number in range(4):
+        shapes |= {f"d{number}": (channels, 1, 3, 3), f"p{number}": (channels, channels, 1, 1)}
+    constants = {f"w_{n}": random.standard_normal(s) / np.sqrt(np.prod(s[1:])) for n, s in shapes.items()}
+    constants["w_last"] = random.standard_normal((channels, 12))
+    nodes, tensor = [], "x"
+    for name, shape in shapes.items():
+        layout = {"pads": [4, 1, 5, 1], "strides": [2, 2]} if name == "first" else {"pads": [shape[2] // 2] * 4}
+        layout |= {"group": channels} if name.startswith("d") else {}
+        nodes.append(helper.make_node("Conv", [tensor, f"w_{name}"], [name], name, **layout))
+        nodes.append(helper.make_node("Relu", [name], [f"{name}_y"], f"{name}_relu"))
+        tensor = f"{name}_y"
+    nodes.append(helper.make_node("GlobalAveragePool", [tensor], ["mean"], "mean"))
+    nodes.append(helper.make_node("Flatten", ["mean"], ["flat"], "flat"))
+    nodes.append(helper.make_node("Gemm", ["flat", "w_last"], ["y"], "last"))
+    floats = {name: values.astype(np.float32) for name, values in constants.items()}
+    return save(nodes, floats, out, inputs={"x": [1, 1, 49, 10]})
+
+
+@pytest.mark.parametrize(("channels", "left"), [(16, "all"), (64, "ends"), (256, "few")])
+def test_a_small_network_keeps_its_ends_in_float_and_a_tiny_one_everything(
+    channels: int, left: str, tmp_path: Path
+) -> None:
+    model = sounds(tmp_path / "m.onnx", channels)
+    found = find_worthwhile(model, minmax_ranges(model, random_feeds(model, 1)), RULES, tmp_path / "out")
+    assert found is not None
+    depthwise_and_pointwise = {f"{kind}{number}" for kind in "dp" for number in range(4)}
+    assert ({"first", "last"} <= set(found.left)) is (left != "few")
+    assert (depthwise_and_pointwise <= set(found.left)) is (left == "all")
+    assert len(depthwise_and_pointwise & set(found.left)) <= (8 if left == "all" else 1)
+
+
 def test_what_is_left_runs_in_float_and_the_rest_in_int8(tmp_path: Path) -> None:
     model = network(tmp_path / "m.onnx", 256, 16)
     feeds = random_feeds(model, 2)
