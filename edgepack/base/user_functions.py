@@ -63,6 +63,16 @@ def look_for(reference: str) -> None:
         raise ConfigError(f"{place} has no {name!r}", hint=suggestion(name, public) if public else f"define {name}()")
 
 
+def functions_in(path: Path) -> tuple[str, ...]:
+    """Return the public functions and classes that a Python file defines, in its order; nothing of it is run."""
+    try:
+        body = ast.parse(path.read_bytes()).body
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return ()
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return tuple(one.name for one in body if isinstance(one, kinds) and not one.name.startswith("_"))
+
+
 def _names(body: Sequence[ast.stmt]) -> Iterator[str]:
     """Yield the names that statements bind in their module; "*" for all of another one's."""
     for statement in body:

@@ -8,10 +8,12 @@ import numpy as np
 
 from edgepack.base.documents import suggestion
 from edgepack.data.source import Bad
+from edgepack.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from edgepack.specs.data import SampleSet
     from edgepack.specs.types import Array
 
 
@@ -36,6 +38,28 @@ def number_classes(
     numbers = {name: number for number, name in enumerate(names)}
     bad = tuple(_unknown(i, word, names, where) for i, word in enumerate(words) if word not in numbers)
     return np.array([numbers.get(word, 0) for word in words], np.int64), names, bad
+
+
+def common_classes(one: SampleSet, other: SampleSet) -> tuple[str, ...] | None:
+    """Return the classes, in order, that number the labels of both; None where they number them alike as they are.
+
+    Each source numbers the classes that it has, in sorted order unless something states another: where one lacks a
+    class, the same label would mean another class in each. Raises ``DataError`` where neither has all classes, or two
+    orders are stated.
+    """
+    if not (one.labelled and other.labelled and one.classes and other.classes) or one.classes == other.classes:
+        return None
+    stated = [found for found in (one, other) if list(found.classes) != sorted(found.classes)]
+    whole = stated[0] if stated else max(one, other, key=lambda found: len(found.classes))
+    lacking = sorted({*one.classes, *other.classes} - {*whole.classes})
+    if len(stated) < 2 and not lacking:
+        return whole.classes
+    wrong = f"{whole.source} has no class {lacking[0]!r}" if lacking else "they have orders of their own"
+    raise DataError(
+        f"the labels of {one.source} and of {other.source} have different classes: {wrong}",
+        hint="write all classes of the model, in its order: classes = [...] in the recipe's [task], or a labels.txt "
+        "with one in a line in both folders",
+    )
 
 
 def _unknown(index: int, word: str, names: tuple[str, ...], where: Callable[[int], str]) -> Bad:

@@ -208,6 +208,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
     return Contents(
         len(names), lambda index: f"{of_file}:{index}", found.labels, found.classes, (), names,
         tuple({item.index: item for item in bad}.values()),
+        input={"inputs": found.columns} if found.columns and not found.rows.numbered else {},
     )  # fmt: skip
 
 

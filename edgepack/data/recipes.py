@@ -16,7 +16,7 @@ from edgepack.specs.data import Preprocessing, Recipe
 
 MOST_PIXELS_A_SIDE = 8192
 MOST_PAD = 255
-_OF_CLASSES = "image-classification"  # what pictures are for where a recipe says nothing
+OF_CLASSES = "image-classification"  # what pictures are for where a recipe says nothing
 
 
 def list_recipes() -> tuple[str, ...]:
@@ -32,13 +32,20 @@ def load_recipe(name_or_path: str, shapes: Mapping[str, tuple[int | str, ...]] |
     path = Path(name_or_path)
     if path.suffix != ".toml":
         if name_or_path not in list_recipes():
-            near = documents.nearest(name_or_path, list_recipes())
-            hint = "'edgepack recipes' lists all" if near is None else f"did you mean {near!r}?"
-            raise ConfigError(f"unknown recipe {name_or_path!r}", hint=f"{hint}; or give a path to a .toml file")
+            hint = f"{_meant(name_or_path)} A recipe of your own is the path of a .toml file"
+            raise ConfigError(f"unknown recipe {name_or_path!r}", hint=hint)
         path = resources.calibration_folder() / f"{name_or_path}.toml"
     recipe = read_recipe(path)
     size = size_asked(recipe.preprocessing, shapes or {}) if recipe.preprocessing is not None else None
     return recipe if size is None else _with_size(recipe, size)
+
+
+def _meant(name: str) -> str:
+    """Return which recipes an unknown name was probably to be, all that begin with it, else what lists them."""
+    known = list_recipes()
+    near = documents.nearest(name, known)
+    meant = [one for one in known if name and one.startswith(name.casefold())] or ([near] if near else [])
+    return f"did you mean {' or '.join(map(repr, meant))}?" if meant else "'edgepack recipes' lists all."
 
 
 def _with_size(recipe: Recipe, size: Size) -> Recipe:
@@ -139,7 +146,7 @@ def write_recipe(
     named = _changed(named, "[task.parameters]", parameters or {})
     named = _changed(named, "[task.input]", inputs or {})
     if classes and "[task]" not in named:
-        named = _changed(named, "[task]", {"kind": json.dumps(_OF_CLASSES)})
+        named = _changed(named, "[task]", {"kind": json.dumps(OF_CLASSES)})
     if classes or unnamed:
         named = [line for line in named if _key(line) != "classes"]
         own = f"classes = {json.dumps(classes, ensure_ascii=False)}"

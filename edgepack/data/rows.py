@@ -33,6 +33,11 @@ class Rows:
     lines: tuple[int, ...]
     cells: tuple[Mapping[str, str], ...]
 
+    @property
+    def numbered(self) -> bool:
+        """Whether nothing names the columns, so that they have numbers."""
+        return self.columns == tuple(map(str, range(len(self.columns))))
+
     def where(self, index: int, column: str | None = None) -> str:
         """Return how errors name a row, or one cell of it."""
         place = f"{self.name} line {self.lines[index]}"

@@ -89,7 +89,7 @@ def find_samples(
         labelled=contents.labels is not None,
         classes=contents.classes,
         preprocessing=preprocessing,
-        task=task,
+        task=replace(task, input={**task.input, **contents.input}) if task is not None else None,
         skipped=tuple(found.reason for found in contents.bad),
         notes=contents.notes,
     )

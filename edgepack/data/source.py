@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edgepack.data.labels import Labels
     from edgepack.specs.data import Preprocessing
     from edgepack.specs.model import TensorSpec
-    from edgepack.specs.task import Frame, Task
+    from edgepack.specs.task import Frame, Setting, Task
     from edgepack.specs.types import Array
 
 LABELS = "labels"  # the key of labels in a .npz and in what a callable yields
@@ -52,7 +52,8 @@ class Contents:
     ``digest`` returns the hex sha256 of what sample i is made from. ``labels`` has one row, or one label, per sample.
     ``ignored`` names what stands in the source and is not a sample, ``bad`` what is wrong. ``names`` are those of the
     samples, empty where they only have numbers. ``notes`` are what the user should know, such as empty classes.
-    ``frame`` says where sample i lies in the model's input.
+    ``frame`` says where sample i lies in the model's input. ``input`` is what the source adds to ``[task.input]``: how
+    things are read so that they are read as its samples were, in other sources and on a device.
     """
 
     count: int
@@ -64,6 +65,7 @@ class Contents:
     bad: tuple[Bad, ...] = ()
     notes: tuple[str, ...] = ()
     frame: Callable[[int], Frame] | None = None
+    input: Mapping[str, Setting] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import numpy as np
 from edgepack.base.documents import suggestion
 from edgepack.base.shapes import by_input, show_shape
 from edgepack.base.stage import stage
+from edgepack.data.named_classes import common_classes
+from edgepack.data.recipes import OF_CLASSES
 from edgepack.data.samples import find_samples, reads_elsewhere, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.data import Preprocessing, SampleSet
@@ -86,17 +88,30 @@ def _left_out(found: Selection) -> tuple[str, ...]:
     return (*left_out, *notes)
 
 
-def _find(data: str, inputs: tuple[TensorSpec, ...], request: SampleRequest) -> SampleSet:
-    return find_samples(data, inputs, request.preprocessing, task=request.task, skip_bad=request.skip_bad)
+def _find(data: str, inputs: tuple[TensorSpec, ...], request: SampleRequest, task: Task | None) -> SampleSet:
+    return find_samples(data, inputs, request.preprocessing, task=task, skip_bad=request.skip_bad)
+
+
+def _find_both(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> tuple[SampleSet, SampleSet]:
+    """Return the samples of ``data`` and of ``eval_data``, with columns and classes in the same order."""
+    assert request.data is not None, "asked where both are given"
+    assert request.eval_data is not None, "asked where both are given"
+    data = _find(request.data, inputs, request, request.task)
+    evaluation = _find(request.eval_data, inputs, request, data.task)
+    classes = common_classes(data, evaluation)
+    if classes is None:
+        return data, evaluation
+    task = dataclasses.replace(data.task or Task(OF_CLASSES), classes=classes)
+    return _find(request.data, inputs, request, task), _find(request.eval_data, inputs, request, task)
 
 
 def _with_evaluation(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
     assert request.eval_data is not None
-    found = _find(request.eval_data, inputs, request)
-    evaluation = _limit(found, request.eval_samples, request.seed, "--eval-samples")
     if request.data is None:
-        return Selection(None, evaluation, True, ())
-    found = _find(request.data, inputs, request)
+        found = _find(request.eval_data, inputs, request, request.task)
+        return Selection(None, _limit(found, request.eval_samples, request.seed, "--eval-samples"), True, ())
+    found, evaluation = _find_both(request, inputs)
+    evaluation = _limit(evaluation, request.eval_samples, request.seed, "--eval-samples")
     wanted, notes = request.samples, _NO_NOTES
     if wanted is None:
         wanted, notes = _default(len(found.indices), request)
@@ -105,7 +120,7 @@ def _with_evaluation(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> 
 
 def _split(request: SampleRequest, inputs: tuple[TensorSpec, ...]) -> Selection:
     assert request.data is not None, "without data the caller makes random inputs"
-    found = _find(request.data, inputs, request)
+    found = _find(request.data, inputs, request, request.task)
     total = len(found.indices)
     if total == 1 or (request.samples == total and not found.labelled):
         note = "accuracy figures are from the calibration samples themselves: give --eval for unseen ones"

@@ -7,6 +7,7 @@ has a ``Worker``: a program for a Python of its own, and the lock that this is m
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,17 @@ from edgepack.base.documents import nearest
 from edgepack.base.extensions import Table
 from edgepack.base.files import scratch_folder
 from edgepack.base.stage import always, stage
-from edgepack.base.user_functions import is_callable_reference, look_for
+from edgepack.base.user_functions import functions_in, is_callable_reference, look_for
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export.foreign import look_inside
-from edgepack.export.kinds import lie, unknown
+from edgepack.export.kinds import KINDS, kind_of, lie, unknown
 from edgepack.export.worker import Worker, convert
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.specs.source import SourceOptions
 from edgepack.specs.types import Progress, UserSource, no_progress
+
+_MOST_NAMED = 6  # functions of a file, offered where none was named
 
 
 class FindInputs(Protocol):
@@ -183,8 +186,17 @@ def is_onnx(path: Path) -> bool:
     return FRAMEWORKS.get("onnx").takes(str(path))
 
 
+def refuse_other_kinds(path: Path) -> None:
+    """Raise ``ModelError`` where a file or folder is surely another framework's, by its contents."""
+    kind = kind_of(str(path))
+    if kind not in (None, "onnx"):
+        hint = f"make one with 'edgepack export {shlex.quote(str(path))} -o model.onnx'"
+        raise ModelError(f"{path} is {KINDS[kind][0]}, not an ONNX file", hint=hint)
+
+
 def require_onnx(path: Path) -> None:
     """Raise ``ModelError`` unless a file is an ONNX file, by its name."""
+    refuse_other_kinds(path)
     if not is_onnx(path):
         raise ModelError(f"{path} is not an ONNX file", hint="make one with 'edgepack export MODEL -o model.onnx'")
 
@@ -230,10 +242,12 @@ def _framework(source: str) -> Framework:
         raise ModelError(f"{source} is {foreign.what}", hint=foreign.hint)
     if path.is_dir():
         raise ModelError(f"{source} is a folder, not a model", hint="give the .onnx file inside it")
-    if suffix in advice:
-        raise ConfigError(f"{source} is not a model that edgepack reads", hint=advice[suffix])
     if not path.exists():
         raise _no_model(path)
+    if suffix in advice:
+        named = ", ".join(f"{source}:{name}" for name in functions_in(path)[:_MOST_NAMED]) if suffix == ".py" else ""
+        hint = f"{advice[suffix]}: {named}" if named else advice[suffix]
+        raise ConfigError(f"{source} is not a model that edgepack reads", hint=hint)
     raise ConfigError(f"{source} is not a model that edgepack reads", hint=f"give {sources_in_words()}")
 
 

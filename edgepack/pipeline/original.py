@@ -24,7 +24,13 @@ from edgepack.pipeline.stages.export import (
     use_outputs,
 )
 from edgepack.pipeline.stages.lint import lint_before_use
-from edgepack.pipeline.stages.samples import check_labels, golden_vectors, how_to_prepare, select_samples
+from edgepack.pipeline.stages.samples import (
+    check_labels,
+    golden_vectors,
+    how_to_prepare,
+    note_of_classes,
+    select_samples,
+)
 from edgepack.quantize.output_parts import find_parts
 from edgepack.specs.build import ModelFacts
 from edgepack.specs.data import Finding, Lint, SampleSet
@@ -98,6 +104,8 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     samples = selection.evaluation
     metric = settings.metric or default_metric(model.outputs, labelled=samples.labelled, task=samples.task)
     check_labels(samples, model, metric)
+    if (said := note_of_classes(samples, model)) is not None:
+        runner.events.note(said)
     if "preprocessing" not in settings.embed:  # else the two take other inputs, and folding compares them itself
         model = answering_as(source, model, samples, runner)
     found = None

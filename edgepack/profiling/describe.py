@@ -11,7 +11,7 @@ from edgepack.bundle.payloads import is_native
 from edgepack.engines import engine_of, part_of
 from edgepack.errors import ConfigError, ModelError
 from edgepack.execution import child
-from edgepack.export import is_onnx
+from edgepack.export import is_onnx, refuse_other_kinds
 from edgepack.graph.describe import ModelDescription, describe
 from edgepack.graph.load import load_model
 from edgepack.profiling.layers import LayersReport, inspect_layers
@@ -51,6 +51,8 @@ class BundleDescription:
 
 def is_bundle(path: Path) -> bool:
     """Say whether ``path`` is to be read as a bundle: by its name, else by its first bytes."""
+    if path.suffix != ".edgepack":
+        refuse_other_kinds(path)
     if path.is_dir():
         raise ModelError(f"{path} is a folder", hint="give a .onnx or a .edgepack file in it")
     if not path.is_file():

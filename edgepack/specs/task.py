@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-Setting: TypeAlias = bool | int | float | str | tuple[float | str | tuple[float, ...], ...]
+Setting: TypeAlias = (
+    bool | int | float | str | tuple[float | str | tuple[float, ...], ...] | Mapping[str, tuple[str, ...]]
+)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgepack.base.user_functions import is_callable_reference, load_callable
+from edgepack.base.user_functions import functions_in, is_callable_reference, load_callable
 from edgepack.errors import ConfigError
 
 
@@ -16,6 +16,13 @@ def test_references_are_told_from_paths() -> None:
     assert is_callable_reference("x/y.py:make")
     assert not is_callable_reference("x.onnx")
     assert not is_callable_reference("C:/x.onnx")
+
+
+def test_what_a_file_defines_is_listed_without_running_it(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import os\nraise SystemExit\nclass Net: ...\ndef _own(): ...\ndef make(): ...\n")
+    (tmp_path / "broken.py").write_text("def (")
+    assert functions_in(tmp_path / "net.py") == ("Net", "make")
+    assert functions_in(tmp_path / "broken.py") == functions_in(tmp_path / "none.py") == ()
 
 
 def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:

@@ -22,6 +22,12 @@ def test_unknown_name_suggests_the_near_one():
     assert "did you mean 'imagenet'" in caught.value.hint
 
 
+def test_a_name_that_several_begin_with_suggests_them_all():
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("YOLOv8")
+    assert caught.value.hint.startswith("did you mean 'yolov8' or 'yolov8-cls' or 'yolov8-pose'?")
+
+
 def write(tmp_path, text, name="own.toml"):
     path = tmp_path / name
     path.write_text(text)

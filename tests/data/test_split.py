@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from edgepack.data.samples import read_labels, read_samples
 from edgepack.data.split import SampleRequest, choose_samples, random_inputs, with_shapes
 from edgepack.errors import ConfigError, DataError
+from edgepack.specs.data import Preprocessing
 from edgepack.specs.model import TensorSpec
+from edgepack.specs.task import Task
 
 INPUTS = (TensorSpec("x", "float32", ("N", 3)),)
 
@@ -97,3 +101,59 @@ def test_the_users_sizes_are_taken_for_random_inputs() -> None:
     for shapes in ({"y": (1, 2, 3)}, {"x": (1, 2)}, {"x": (1, 2, 4)}):
         with pytest.raises(ConfigError):
             with_shapes(specs, shapes)
+
+
+def folders(root: Path, *names: str) -> str:
+    for name in names:
+        (root / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(root / name / "a.png")
+    return str(root)
+
+
+def choose_pictures(data: str, evaluation: str, out: Path, task: Task | None = None):
+    made = Preprocessing(resize=(4, 4), mean=(0.0,) * 3, std=(1.0,) * 3)
+    request = SampleRequest(data, evaluation, made, task=task)
+    return choose_samples(request, (TensorSpec("x", "float32", ("N", 3, 4, 4)),), out)
+
+
+@pytest.mark.parametrize("task", [None, Task("image-classification")])
+def test_a_class_that_only_one_source_has_does_not_move_the_others(tmp_path: Path, task: Task | None) -> None:
+    whole = folders(tmp_path / "whole", "ant", "bee", "cat")
+    part = folders(tmp_path / "part", "ant", "cat")
+    for data, evaluation in ((whole, part), (part, whole)):
+        chosen = choose_pictures(data, evaluation, tmp_path, task)
+        for found in (chosen.calibration, chosen.evaluation):
+            assert found is not None
+            assert found.classes == ("ant", "bee", "cat")
+            assert read_labels(found).tolist() == ([0, 1, 2] if found.source == whole else [0, 2])
+
+
+def test_an_order_that_is_stated_holds_for_both_sources(tmp_path: Path) -> None:
+    stated, other = folders(tmp_path / "a", "ant", "bee", "cat"), folders(tmp_path / "b", "ant", "cat")
+    (tmp_path / "a" / "labels.txt").write_text("cat\nant\nbee\n")
+    chosen = choose_pictures(other, stated, tmp_path)
+    assert chosen.calibration is not None
+    assert read_labels(chosen.calibration).tolist() == [1, 0]
+    assert read_labels(chosen.evaluation).tolist() == [1, 2, 0]
+
+
+def test_classes_that_no_source_has_all_of_are_refused(tmp_path: Path) -> None:
+    one, other = folders(tmp_path / "a", "ant", "bee"), folders(tmp_path / "b", "ant", "cat")
+    with pytest.raises(DataError, match="different classes") as caught:
+        choose_pictures(one, other, tmp_path)
+    assert "labels.txt" in caught.value.hint
+    task = Task("image-classification", classes=("cat", "ant", "bee"))
+    assert read_labels(choose_pictures(one, other, tmp_path, task).evaluation).tolist() == [1, 0]
+
+
+def test_columns_are_read_by_their_names_in_every_table(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("a,b,c,label\n1,2,3,0\n4,5,6,1\n")
+    (tmp_path / "e.csv").write_text("label,id,c,a,b\n1,7,30,10,20\n")
+    task = Task("tabular-classification")
+    request = SampleRequest(str(tmp_path / "d.csv"), str(tmp_path / "e.csv"), task=task)
+    chosen = choose_samples(request, INPUTS, tmp_path)
+    assert [feed["x"].tolist() for feed in read_samples(chosen.evaluation, INPUTS)] == [[[10, 20, 30]]]
+    assert chosen.evaluation.task == Task("tabular-classification", input={"inputs": {"x": ("a", "b", "c")}})
+    (tmp_path / "e.csv").write_text("label,c,a,d\n1,30,10,20\n")
+    with pytest.raises(DataError, match="has no column 'b'"):
+        choose_samples(request, INPUTS, tmp_path)

@@ -68,6 +68,7 @@ def test_bad_onnx_file_leaves_nothing(tmp_path: Path) -> None:
         ("missing.tflite", ModelError, "there is no model", "did you mean 'net.tflite'"),
         ("missing.keras", ModelError, "there is no model", "check the path"),
         ("make.py", ConfigError, "not a model that edgepack reads", "name the function"),
+        ("nets.py", ConfigError, "not a model that edgepack reads", "nets.py:small, "),
         ("net.xyz", ConfigError, "not a model that edgepack reads", ".onnx"),
         ("folder", ModelError, "is a folder", "saved_model.pb"),
         ("missing", ModelError, "there is no model", "check the path"),
@@ -81,6 +82,7 @@ def test_bad_onnx_file_leaves_nothing(tmp_path: Path) -> None:
 def test_what_is_no_model(name: str, kind: type[EdgepackError], words: str, hint: str, tmp_path: Path) -> None:
     for file in ("weights.pt", "weights.pth", "net.tflite", "net.h5", "make.py", "net.xyz", "net.onnx"):
         (tmp_path / file).touch()
+    (tmp_path / "nets.py").write_text("def small(): ...\nclass Large: ...\n")
     (tmp_path / "folder").mkdir()
     source = str(tmp_path / name) if not name.startswith(":") else name
     with pytest.raises(kind) as caught:

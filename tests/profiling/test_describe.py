@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         is_bundle(tmp_path / "x.edgepack")
     with pytest.raises(ModelError):
         is_bundle(tmp_path)
+
+
+def test_another_frameworks_file_is_named_with_the_command_that_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "pipe.joblib").write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ModelError, match="is a Python pickle, not an ONNX file") as caught:
+        is_bundle(tmp_path / "pipe.joblib")
+    assert "edgepack export" in caught.value.hint
 
 
 def test_a_bundle_is_described_by_its_manifest(bundle_path: Path) -> None:

@@ -28,6 +28,18 @@ def test_a_recipe_names_the_columns():
     np.testing.assert_array_equal(found["x"], [[2, 1]])
 
 
+def test_names_count_and_not_places_where_the_bundle_has_them(tmp_path):
+    making = Making(Task("tabular-classification", input={"inputs": {"x": ("a", "b")}}), MAKING.inputs)
+    (tmp_path / "named.csv").write_text("label,b,a\n7,2.5,1\n")
+    (tmp_path / "bare.csv").write_text("1,2.5\n")
+    (tmp_path / "other.csv").write_text("a,height\n1,2.5\n")
+    for thing in ({"b": 2.5, "a": 1}, [1, 2.5], (1, np.float32(2.5)), tmp_path / "named.csv", tmp_path / "bare.csv"):
+        np.testing.assert_array_equal(prepare(thing, making).feeds["x"], [[1, 2.5]])
+    for thing in (tmp_path / "other.csv", {"a": 1, "height": 2.5}):
+        with pytest.raises(DataError, match="has no column 'b'"):
+            prepare(thing, making)
+
+
 def test_what_is_no_row_is_named(tmp_path):
     (tmp_path / "a.csv").write_text("a,b\n1,2\n3,4\n")
     (tmp_path / "b.csv").write_text("a,b\n1,x\n")

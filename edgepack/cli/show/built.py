@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from edgepack.cli.show import format as show
@@ -56,12 +55,12 @@ def _show_next(console: Console, rows: tuple[BuildRow, ...]) -> None:
         return
     best = _recommended(rows)
     console.remark("next:")
-    console.remark(f"  edgepack inspect {safe(shlex.quote(best or good[-1]))}")
+    console.command("edgepack", "inspect", best or good[-1])
     # Measured here, another device's bundle would say nothing of that device.
     if here := [row.bundle for row in rows if row.bundle and row.notes.get("latency") != NOT_HERE]:
-        quoted = safe(shlex.quote(best or here[-1]))
-        console.remark(f"  edgepack run {quoted} --input FILE")
-        console.remark(f"  edgepack benchmark {quoted}")
+        bundle = best or here[-1]
+        console.command("edgepack", "run", bundle, "--input", "FILE")
+        console.command("edgepack", "benchmark", bundle)
 
 
 def _recommended(rows: tuple[BuildRow, ...]) -> str | None:
@@ -105,7 +104,7 @@ def show_plan(console: Console, plan: BuildPreview) -> None:
     _show_reasons(console, [(row.target, row.precision, row) for row in plan.rows])
     if any(row.status == "build" for row in plan.rows):
         console.remark("build it:")
-        console.remark(f"  {safe(shlex.join(plan.command))}")
+        console.command(*plan.command)
     else:
         console.remark("none of it can be built")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from edgepack.base.text import printable
 from edgepack.cli.show import terminal
-from edgepack.cli.show.layout import Table, lay_out, plain, safe
+from edgepack.cli.show.layout import Command, Table, lay_out, lay_out_command, plain, safe
 
 if TYPE_CHECKING:
     from rich.console import Console as Rich
@@ -45,6 +45,9 @@ class Console(Protocol):
 
     def remark(self, text: str = "") -> None:
         """Print a line of marked text that goes with it; nothing with ``--quiet``."""
+
+    def command(self, *words: str) -> None:
+        """Print a command to copy, as a remark."""
 
     def detail(self, text: str) -> None:
         """Print a remark for experts; only with ``--verbose``."""
@@ -83,17 +86,24 @@ class _Levels:
         if self._level > terminal.QUIET:
             self._show(text, sys.stderr)
 
+    def command(self, *words: str) -> None:
+        """Print a command to copy, as a remark."""
+        if self._level > terminal.QUIET:
+            self._show(Command(words), sys.stderr)
+
     def detail(self, text: str) -> None:
         """Print a remark for experts; only with ``--verbose``."""
         if self._level >= terminal.VERBOSE:
             self._show(text, sys.stderr)
 
-    def _show(self, what: str | Table, stream: TextIO) -> None:
+    def _show(self, what: str | Table | Command, stream: TextIO) -> None:
         raise NotImplementedError
 
 
-def _lines(what: str | Table, stream: TextIO) -> list[str]:
+def _lines(what: str | Table | Command, stream: TextIO) -> list[str]:
     """Return lines of marked text that fit the stream; long lines of text are not broken yet."""
+    if isinstance(what, Command):
+        return lay_out_command(what, terminal.columns(stream))
     if isinstance(what, Table):
         return lay_out(what, terminal.columns(stream))
     return printable(what).split("\n")
@@ -109,10 +119,10 @@ class PlainConsole(_Levels):
         """Return a line with a percentage."""
         return _PlainStatusLine(self._level)
 
-    def _show(self, what: str | Table, stream: TextIO) -> None:
+    def _show(self, what: str | Table | Command, stream: TextIO) -> None:
         width = terminal.columns(stream)
         lines = [plain(line) for line in _lines(what, stream)]
-        if width is not None and not isinstance(what, Table):
+        if width is not None and isinstance(what, str):
             lines = [part for line in lines for part in _wrapped(line, width)]
         terminal.write(stream, "".join(f"{line}\n" for line in lines))
 
@@ -171,7 +181,7 @@ class RichConsole(_Levels):
         shown = self._level > terminal.QUIET and terminal.animates(sys.stderr)
         return _RichStatusLine(self._err, shown=shown)
 
-    def _show(self, what: str | Table, stream: TextIO) -> None:
+    def _show(self, what: str | Table | Command, stream: TextIO) -> None:
         # The bar is drawn on the console of stderr, which moves it out of the way of what it prints itself.
         if stream is sys.stderr:
             self._print(self._err, what, stream)
@@ -181,9 +191,10 @@ class RichConsole(_Levels):
         terminal.write(stream, captured.get())
 
     @staticmethod
-    def _print(console: Rich, what: str | Table, stream: TextIO) -> None:
-        whole = isinstance(what, Table) or terminal.columns(stream) is None
-        console.print("\n".join(_lines(what, stream)), soft_wrap=whole)
+    def _print(console: Rich, what: str | Table | Command, stream: TextIO) -> None:
+        whole = not isinstance(what, str) or terminal.columns(stream) is None
+        # A word that is wider than the terminal, such as a path, stays whole: it is there to be copied.
+        console.print("\n".join(_lines(what, stream)), soft_wrap=whole, overflow="ignore", crop=False)
 
 
 def _rich(stream: TextIO) -> Rich:

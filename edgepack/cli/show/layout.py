@@ -6,6 +6,7 @@ Cells may hold rich's marks, as in ``[bold]name[/]``. What is not ours goes thro
 from __future__ import annotations
 
 import re
+import shlex
 import textwrap
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
@@ -54,6 +55,31 @@ def lay_out(table: Table, width: int | None, rule: str = "─") -> list[str]:
     grid = [_Column(name, table, i) for i, name in enumerate(table.columns)]
     fitted = _fitted(table, grid, width)
     return _records(table) if fitted is None else _aligned(fitted, rule)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to copy: its words, not quoted yet."""
+
+    words: tuple[str, ...]
+
+
+def lay_out_command(command: Command, width: int | None) -> list[str]:
+    """Return a command as lines of marked text that a shell reads as one; a word that is wider stays whole.
+
+    No line ends between an option and its value.
+    """
+    first, *others = command.words
+    lines, option = [f"  {safe(shlex.quote(first))}"], False
+    for word in others:
+        quoted = safe(shlex.quote(word))
+        if option or width is None or width_of(f"{lines[-1]} {quoted} \\") <= width:
+            lines[-1] += f" {quoted}"
+        else:
+            lines[-1] += " \\"
+            lines.append(f"    {quoted}")
+        option = word.startswith("-")
+    return lines
 
 
 def safe(text: Any) -> str:

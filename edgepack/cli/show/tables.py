@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from edgepack.specs.model import Diagnostic
     from edgepack.specs.target import Host, Target
 
+_AS_ABOVE = "as above"
 _WRAP = (
     "options",
     "value",
@@ -83,6 +83,7 @@ def _show_facts(console: Console, document: Any, sources: Mapping[str, str]) -> 
 
     table = make_table("key", "value", "source")
     data = encode(document)
+    above = ""
     for key, value in data.items():
         if key == "sources":
             continue
@@ -90,7 +91,10 @@ def _show_facts(console: Console, document: Any, sources: Mapping[str, str]) -> 
         for name, fact in facts.items():
             if fact not in (None, [], {}):
                 source = sources.get(name) or sources.get(name.partition(".")[0], "")
-                table.add_row(*map(safe, (name, _plain(fact), source)))
+                # One source of a whole part stands once: in a narrow terminal it has many lines.
+                told = _AS_ABOVE if source and source == above else source
+                table.add_row(*map(safe, (name, _plain(fact), told)))
+                above = source
     console.print(table)
 
 
@@ -134,8 +138,9 @@ def show_suggestions(
         another = "; another of them than the first: --recipe NAME" if len(found) > 1 else ""
         console.remark(f"write it with these changes: add -o my.toml{another}")
         return
-    words = ("edgepack", "build", model, "--data", "DATA", "--recipe", str(out or found[0].recipe))
-    console.remark(f"next: {safe(shlex.join(words))} --precision fp32,int8")
+    recipe = str(out or found[0].recipe)
+    console.remark("next:")
+    console.command("edgepack", "build", model, "--data", "DATA", "--recipe", recipe, "--precision", "fp32,int8")
 
 
 def show_doctor(console: Console, host: Host, reports: tuple[Any, ...]) -> None:

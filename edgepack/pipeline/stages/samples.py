@@ -66,6 +66,20 @@ def check_labels(samples: SampleSet, model: OnnxModel, metric: str) -> None:
     )
 
 
+def note_of_classes(samples: SampleSet, model: OnnxModel) -> str | None:
+    """Return what is to be said where samples name fewer classes than the model has; None where that is not so."""
+    scores = model.outputs[0].shape
+    of_classes = samples.task is None or samples.task.kind.endswith("classification")
+    if not (of_classes and samples.classes and len(scores) == 2 and isinstance(scores[1], int)):
+        return None
+    if len(samples.classes) >= scores[1] or scores[1] == 1:
+        return None
+    return (
+        f"{samples.source} names {len(samples.classes)} classes and the model has {scores[1]}: where the others belong "
+        "is not known, and names may stand for other classes; give all in a labels.txt or the recipe's classes"
+    )
+
+
 def how_to_prepare(error: RecipeError, source: str, model: OnnxModel) -> RecipeError:
     """Return the error for samples that no recipe prepares, with the lines to type for the model of ``source``."""
     path = source if is_onnx(Path(source)) else "model.onnx"

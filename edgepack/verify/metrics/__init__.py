@@ -125,7 +125,7 @@ def find_metric(name: str) -> Metric:
         return METRICS.get(_USER)
     if name not in METRICS:
         names = [known for known in METRICS.names() if known != _USER]
-        raise ConfigError(f"unknown metric {name!r}", hint=f"{suggestion(name, names)}; or {_USER}")
+        raise ConfigError(f"unknown metric {name!r}", hint=f"{suggestion(name, names)} Your own: {_USER}")
     return METRICS.get(name)
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from edgepack.cli.show.console import PlainConsole, make_console
@@ -56,3 +58,26 @@ def test_a_table_that_does_not_fit_loses_nothing(
         assert capsys.readouterr().out.split("\n") == [
             "bundle  small", "p50     1.6 µs 1..2", "", "bundle  other", "p50     1 ms", "p90     2 ms", "",
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", ["30", "50", "200"])
+def test_a_command_is_one_that_a_shell_reads_however_narrow_the_terminal_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    words = ("edgepack", "build", "a folder/with a long name/and a longer one/net.onnx", "--recipe", "own[1].toml")
+    for console in (PlainConsole(), make_console()):
+        console.command(*words)
+        shown = capsys.readouterr().err
+        assert tuple(shlex.split(shown.replace("\\\n", ""))) == words  # as a shell joins lines
+        assert not [line for line in shown.splitlines() if line.endswith("--recipe \\")]
+
+
+def test_a_path_that_is_wider_than_the_terminal_is_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    path = "/".join(["a-folder-with-a-long-name"] * 4)
+    for console in (PlainConsole(), make_console()):
+        console.remark(f"report: {path}")
+        assert path in capsys.readouterr().err

@@ -15,7 +15,8 @@ from edgepack.cli.show.built import show_build, show_plan
 from edgepack.cli.show.console import Console, PlainConsole, make_console
 from edgepack.cli.show.inspected import show_verification
 from edgepack.cli.show.measured import show_results
-from edgepack.cli.show.tables import show_targets
+from edgepack.cli.show.tables import show_recipe, show_targets
+from edgepack.data.recipes import load_recipe
 from edgepack.engines.targets import list_targets
 from edgepack.pipeline.preview import BuildPreview, PlannedRow
 from edgepack.specs.build import NOT_HERE, BuildResult, BuildRow
@@ -45,6 +46,17 @@ def test_a_build(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[4].split() == ["host-openvino", "int8", "ok", "340", "91.34", "+0.64", "2.20", "2.36", "1.86"]
     assert any(line.split()[:3] == ["intel-n100", "int8", "failed"] for line in lines)
     assert "report: report.html" in said.err
+
+
+def test_the_source_of_a_whole_part_of_a_recipe_stands_once(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_recipe(console, load_recipe("fastestdet"))
+    lines = shown(capsys)
+    assert sum("qiuqiu" in line for line in lines) == 1
+    assert next(line for line in lines if "preprocessing.color" in line).split() == [
+        "preprocessing.color", "BGR", "as", "above",
+    ]  # fmt: skip
 
 
 ALWAYS = ("target", "precision", "status", "top1", "drop", "p90", "speed-up")
