@@ -33,7 +33,7 @@ def convert(job: Any) -> None:
     _call(shared, model, specs, 0, 2)
     if backend == "tensorflow":
         shared.keep_einsums()
-    _export(job, model, specs)
+    _export(job, _at_rest(keras, model, specs), specs)
     outputs = _output_names(job, model)
     for feeds, answers in job.sibling("trials").answered(lambda *how: _call(shared, model, specs, *how)):
         if len(answers) != len(outputs):
@@ -176,6 +176,18 @@ def _specs(job: Any, keras: Any, model: Any) -> tuple[list[Any], list[str]]:
         shape = [None if isinstance(d, str) else d for d in given] if given else list(tensor.shape)
         specs.append(keras.InputSpec(shape=(None, *shape[1:]), dtype=str(tensor.dtype), name=name))
     return specs, names
+
+
+def _at_rest(keras: Any, model: Any, specs: list[Any]) -> Any:
+    """Return the model told to infer, where one of its layers trains unless it is told, as those that augment pictures.
+
+    Keras' export tells none, and behind such a layer batch norms train as well.
+    """
+    parameters = (inspect.signature(layer.call).parameters.get("training") for layer in model._flatten_layers())
+    if not any(training is not None and training.default is True for training in parameters):
+        return model
+    inputs = [keras.Input(batch_shape=spec.shape, dtype=spec.dtype, name=spec.name) for spec in specs]
+    return keras.Model(inputs, model(_packed(model, inputs), training=False), name=model.name)
 
 
 def _export(job: Any, model: Any, specs: list[Any]) -> None:

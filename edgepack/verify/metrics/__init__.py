@@ -125,7 +125,8 @@ def find_metric(name: str) -> Metric:
         return METRICS.get(_USER)
     if name not in METRICS:
         names = [known for known in METRICS.names() if known != _USER]
-        raise ConfigError(f"unknown metric {name!r}", hint=f"{suggestion(name, names)} Your own: {_USER}")
+        near = suggestion(name, names)
+        raise ConfigError(f"unknown metric {name!r}", hint=f"{near}{' Or' if near.endswith('?') else ', or'} {_USER}")
     return METRICS.get(name)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,13 @@ from small_bundles import INPUTS, small_onnx
 from edgepack.data.split import RANDOM_INPUTS, SampleRequest, Selection
 from edgepack.errors import DataError, RecipeError
 from edgepack.graph.load import load_model
-from edgepack.pipeline.stages.samples import check_labels, golden_vectors, how_to_prepare, select_samples
+from edgepack.pipeline.stages.samples import (
+    check_labels,
+    golden_vectors,
+    how_to_prepare,
+    note_of_classes,
+    select_samples,
+)
 from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.verify.golden import read_golden
 
@@ -95,6 +102,16 @@ def test_labels_of_the_models_classes_pass(runner: Any, tmp_path: Path) -> None:
     model = load_model(small_onnx(tmp_path / "m.onnx"))
     np.savez(tmp_path / "l.npz", image=np.ones((3, 3, 8, 8), np.float32), labels=np.array([0, 4, 2]))
     check_labels(select_samples(runner, SampleRequest(None, str(tmp_path / "l.npz")), INPUTS).evaluation, model, "top1")
+
+
+def test_samples_that_name_fewer_classes_than_the_model_has_are_noted(runner: Any, tmp_path: Path) -> None:
+    model = load_model(small_onnx(tmp_path / "m.onnx"))  # 5 classes
+    samples = select_samples(runner, SampleRequest(None, data(tmp_path, 3)), INPUTS).evaluation
+    assert note_of_classes(samples, model) is None  # without names
+    assert note_of_classes(replace(samples, classes=tuple("abcde")), model) is None
+    assert "names 4 classes and the model has 5" in (
+        note_of_classes(replace(samples, classes=tuple("abcd")), model) or ""
+    )
 
 
 @pytest.mark.parametrize(("taken", "classes", "said", "not_said"), [
