@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +39,23 @@ def select_samples(
         notes = (
             f"no data was given: numerics are verified on {RANDOM_INPUTS} random inputs, accuracy is not measured",
             *drawn.notes,
+            *_free_sizes(sized),
         )
     selection = runner.run(choose_samples, request, inputs, title=short(request.data or request.eval_data or ""))
     return dataclasses.replace(selection, notes=(*notes, *selection.notes))
+
+
+def _free_sizes(inputs: tuple[TensorSpec, ...]) -> Iterator[str]:
+    """Yield a note for each input whose sizes nobody gave: random inputs are 1 there, which no user's thing is."""
+    for spec in inputs:
+        free = [dim for dim in spec.shape[1:] if isinstance(dim, str)]
+        if free:
+            size = 224 if len(spec.shape) == 4 else 128  # of a picture, or of a sequence
+            shape = "x".join(["N", *(str(size if isinstance(dim, str) else dim) for dim in spec.shape[1:])])
+            yield (
+                f"{', '.join(free)} of {spec.name!r} {'are' if free[1:] else 'is'} 1 in random inputs, and every figure, "
+                f"latency too, is for that size: give yours, as --shape {spec.name}={shape}"
+            )
 
 
 def check_labels(samples: SampleSet, model: OnnxModel, metric: str) -> None:

@@ -47,10 +47,18 @@ def test_without_any_data_random_inputs_evaluate(runner: Any) -> None:
 
 def test_sizes_that_were_given_are_those_of_random_inputs(runner: Any) -> None:
     inputs = (TensorSpec("image", "float32", ("N", 3, "H", 8)),)
-    select_samples(runner, SampleRequest(None, None, shapes={"image": (1, 3, 5, 8)}), inputs)
+    found = select_samples(runner, SampleRequest(None, None, shapes={"image": (1, 3, 5, 8)}), inputs)
+    assert not [note for note in found.notes if "--shape" in note]
     (path,) = (runner.folder / "1-random_inputs").iterdir()
     with np.load(path) as saved:
         assert saved["image"].shape[1:] in ((1, 3, 5, 8), (3, 5, 8))
+
+
+def test_sizes_that_nobody_gave_are_told(runner: Any) -> None:
+    inputs = (TensorSpec("image", "float32", ("N", 3, "H", "W")), TensorSpec("fixed", "float32", ("N", 4)))
+    (note,) = select_samples(runner, SampleRequest(None, None), inputs).notes[1:]
+    assert note.startswith("H, W of 'image' are 1 in random inputs, and every figure, latency too, is for that size")
+    assert note.endswith("--shape image=Nx3x224x224")
 
 
 def test_the_users_samples_are_chosen_as_they_are(runner: Any, tmp_path: Path) -> None:
