@@ -53,8 +53,8 @@ def _free_sizes(inputs: tuple[TensorSpec, ...]) -> Iterator[str]:
             size = 224 if len(spec.shape) == 4 else 128  # of a picture, or of a sequence
             shape = "x".join(["N", *(str(size if isinstance(dim, str) else dim) for dim in spec.shape[1:])])
             yield (
-                f"{', '.join(free)} of {spec.name!r} {'are' if free[1:] else 'is'} 1 in random inputs, and every figure, "
-                f"latency too, is for that size: give yours, as --shape {spec.name}={shape}"
+                f"{', '.join(free)} of {spec.name!r} {'are' if free[1:] else 'is'} 1 in random inputs, and every "
+                f"figure, latency too, is for that size: give yours, as --shape {spec.name}={shape}"
             )
 
 
