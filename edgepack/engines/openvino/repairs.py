@@ -7,11 +7,12 @@ Of int8 graphs:
 
 - An AveragePool is computed on the integers, which are padded with 0: that stands for zero only where the zero point
   is 0 (measured: with a zero point of 128 every mean at the border is off by its share of -128 steps). Padded by a Pad
-  with a pair of the same scale behind it the mean is right: zero is one of the steps. That of a sequence is not.
+  with a pair of the same scale behind it the mean is right: zero is one of the steps. That of a sequence is not, and
+  ``ceil_mode`` would find another window at the end.
 - A ReduceMean or ReduceSum of [batch, length, width] over the length is right for the first sample alone, and a
   ReduceSum or ReduceLogSum forgets the zero point of all values but one. A Pad puts another number than its own around
-  the integers. A Max with -infinity in front of these and of a sequence's AveragePool, which changes no value, is where
-  the integers end.
+  the integers. A Max with -infinity in front of these and of the other means, which changes no value, is where the
+  integers end.
 - A ReduceMax, ReduceMin or GlobalMaxPool rounds to whole numbers when a QuantizeLinear with a zero point is computed
   inside it. Behind a Max with -infinity it is not.
 - Where a constant of integers with fewer axes than what it is added to has a Reshape or Flatten behind it, the engine
@@ -134,7 +135,7 @@ def _end(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
             return _is_over_length(node, ranks.get(node.input[0]), stored)
         if node.op_type == "Pad":
             return _adds_values(node, stored)
-        return node.op_type in _PLAIN_SUMS or (_counts_padding(node) and not _is_of_pictures(node))
+        return node.op_type in _PLAIN_SUMS or (_counts_padding(node) and not _can_pad_apart(node))
 
     found = [node for node in graph.node if is_wrong(node) and _steps_of(node.input[0], makers)]
     for node in found:
@@ -175,7 +176,7 @@ def pad_means_apart(proto: onnx.ModelProto) -> int:
 
 def _pad(graph: onnx.GraphProto) -> int:
     makers = {name: node for node in graph.node for name in node.output if name}
-    found = [node for node in graph.node if _counts_padding(node) and _is_of_pictures(node)]
+    found = [node for node in graph.node if _counts_padding(node) and _can_pad_apart(node)]
     pairs = [(node, steps) for node in found if (steps := _steps_of(node.input[0], makers))]
     for number, (node, steps) in enumerate(pairs):
         _insert(graph, node, steps, f"{_NAME}_{number}_{node.output[0]}")
@@ -193,8 +194,10 @@ def _counts_padding(node: onnx.NodeProto) -> bool:
     )
 
 
-def _is_of_pictures(pool: onnx.NodeProto) -> bool:
-    return any(attribute.name == "kernel_shape" and len(attribute.ints) > 1 for attribute in pool.attribute)
+def _can_pad_apart(pool: onnx.NodeProto) -> bool:
+    """Say whether a mean is of pictures, and no window beyond a padded end is left out of it, as ``ceil_mode`` may."""
+    values = {attribute.name: attribute for attribute in pool.attribute}
+    return len(values["kernel_shape"].ints) > 1 and not ("ceil_mode" in values and values["ceil_mode"].i)
 
 
 def _steps_of(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, ...]:
