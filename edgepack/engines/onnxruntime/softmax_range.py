@@ -1,7 +1,8 @@
 """Keeps a Softmax whose stored range ends below 1 from being computed in int8: ONNX Runtime makes 0 of what is beyond.
 
 Measured with 1.31.1: between a DequantizeLinear and a QuantizeLinear it becomes QLinearSoftmax, whose bytes wrap around
-instead of ending at 255. Behind a Max with -infinity, which changes no value, they are cut off as ONNX says.
+instead of ending at 255. So does the 1 of a Softmax over a single value, whatever the range. Behind a Max with
+-infinity, which changes no value, they are cut off as ONNX says.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import onnx
 
 # What is stored up to here does not wrap.
@@ -30,10 +33,14 @@ def keep_saturating(proto: onnx.ModelProto) -> int:
         for place, node in enumerate(graph.node)
         if node.op_type == "Softmax" and node.input[0] in dequantized
     }
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in graph.value_info}
+    single = {name for name, place in probabilities.items() if _is_single(graph.node[place], shapes.get(name))}
     found = [
         node
         for node in graph.node
-        if node.op_type == "QuantizeLinear" and node.input[0] in probabilities and _end(node, stored) < _ENOUGH
+        if node.op_type == "QuantizeLinear"
+        and node.input[0] in probabilities
+        and (node.input[0] in single or _end(node, stored) < _ENOUGH)
     ]
     made = {}
     for node in found:
@@ -45,6 +52,12 @@ def keep_saturating(proto: onnx.ModelProto) -> int:
     if made and _LOWEST not in stored:
         graph.initializer.append(numpy_helper.from_array(np.array(-np.inf, np.float32), _LOWEST))
     return len(made)
+
+
+def _is_single(softmax: onnx.NodeProto, shape: Sequence[onnx.TensorShapeProto.Dimension] | None) -> bool:
+    """Say whether a Softmax is surely over one value."""
+    axis = next((attribute.i for attribute in softmax.attribute if attribute.name == "axis"), -1)
+    return shape is not None and len(shape) > 0 and shape[axis].dim_value == 1
 
 
 def _end(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> float:

@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.mark.parametrize(("end", "kept"), [(0.5, True), (1.0, False)])
-def test_a_large_probability_is_as_written(tmp_path: Path, end: float, kept: bool) -> None:
+@pytest.mark.parametrize(("end", "axis", "kept"), [(0.5, -1, True), (1.0, -1, False), (1.0, 0, True)])
+def test_a_large_probability_is_as_written(tmp_path: Path, end: float, axis: int, kept: bool) -> None:
     nodes = [
-        node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "d"), node("Softmax", "d", "p"),
+        node("QuantizeLinear", "x s z", "q"), node("DequantizeLinear", "q s z", "d"),
+        node("Softmax", "d", "p", axis=axis),
         node("QuantizeLinear", "p t o", "pq"), node("DequantizeLinear", "pq t o", "y"),
     ]  # fmt: skip
     constants = {"s": np.float32(0.1), "z": np.uint8(128), "t": np.float32(end / 255), "o": np.uint8(0)}
