@@ -40,6 +40,7 @@ _UNDEFINED = "ONNX does not say which whole number stands for one that is too la
 _LOWEST = "ONNX Runtime begins with the lowest finite number, others with an infinity"
 _NONE_LARGER = "no value is beyond the finite number that TVM begins with: the index is -1"
 _NEAR_ZERO = "logarithms near 1 and sums near 0 are as exact as numbers near 1"
+_ZEROS = "a Mean of zeros below zero is one above it, so that one over it is infinite with the other sign"
 _TAIL = "far out, where ONNX Runtime has 0, an approximation is off by 1e-7 of the input, which is large itself"
 LISTED = (
     *(
@@ -55,9 +56,13 @@ LISTED = (
     *(Listed(engine, ("Cast",), ("huge", "infinite"), _UNDEFINED) for engine in ("openvino", "tvm")),
     *(Listed(engine, ("MaxPool",), ("infinite",), _LOWEST) for engine in ("openvino", "tvm")),
     Listed("openvino", ("ReduceMin", "ReduceMax"), ("infinite",), _LOWEST),
+    Listed(
+        "openvino", ("LSTM",), ("infinite",), "of infinities of both signs it is NaN, where ONNX Runtime has numbers"
+    ),
+    *(Listed(engine, ("Reciprocal",), ("ties",), _ZEROS) for engine in ("openvino", "tvm")),
     Listed("openvino", ("LpNormalization",), ("tiny",), "OpenVINO divides by a norm that is 0; ONNX Runtime does not"),
     Listed("tvm", ("ArgMax", "ArgMin"), ("huge", "infinite"), _NONE_LARGER),
-    Listed("tvm", ("Clip",), ("infinite",), "a bound that is left out is the largest finite number to TVM"),
+    Listed("tvm", ("Clip",), ("huge", "infinite"), "a bound that is left out is the largest finite number to TVM"),
     Listed("tvm", ("Atanh", "ReduceLogSum"), ("tiny",), _NEAR_ZERO),
     Listed("tvm", ("FastGelu", "Gelu"), ("large",), _TAIL),
     Listed("tvm", ("TopK",), ("batch of 2",), "int8: values that are equal but for rounding come in another order"),

@@ -278,7 +278,7 @@ def _same_kind(first: Array, second: Array) -> Array:
 def _shaken(feeds: Mapping[str, Array], turn: int) -> dict[str, Array]:
     random = np.random.default_rng(turn)
     return {
-        name: (array * (1 + _LAST_BITS * random.choice([-1, 1], array.shape))).astype(array.dtype)
+        name: np.asarray(array * (1 + _LAST_BITS * random.choice([-1, 1], array.shape)), array.dtype)
         if array.dtype.kind == "f"
         else array
         for name, array in feeds.items()
