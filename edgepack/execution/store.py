@@ -1,9 +1,10 @@
 """The store of stage outputs: each under the digest of all its inputs, so that nothing is done twice.
 
-An entry is a folder ``<stage>/<digest>/`` with what the stage wrote and ``_value.json``: what it returned, and size
-and sha256 of each file. It appears whole by a rename or not at all, also when the process is killed, and several
-processes may use one store at once. What is reused is hashed first, once a process: size and time can be kept by what
-changes a file, and what is packed and verified comes from here. A folder that other users may write is not used.
+An entry is a folder ``<stage>/<digest>/`` with what the stage wrote and ``_value.json``: what it returned, size and
+sha256 of each file, and a digest of all this. It appears whole by a rename or not at all, also when the process is
+killed, and several processes may use one store at once. What is reused is hashed first, once a process: size and time
+can be kept by what changes a file, and what is packed and verified comes from here. A folder that other users may write
+is not used.
 """
 
 from __future__ import annotations
@@ -31,11 +32,13 @@ from edgepack.execution.store_folder import (
     describe,
     is_entry,
     is_made_by_us,
+    is_sealed,
     locked,
     make_own,
     refuse_foreign,
     remove_ours,
     scratch_entry,
+    sealed,
     sweep,
 )
 
@@ -182,7 +185,7 @@ class Store:
                 document = behind.fetch(stage, key, scratch)
                 if document is None:
                     return False
-                write_text(scratch / VALUE, json.dumps(document, indent=1))
+                write_text(scratch / VALUE, json.dumps(sealed(document, key), indent=1))
                 found = self._read(scratch, kind)
                 if found is None or not _is_portable(found, scratch) or not fresh(scratch):
                     return False
@@ -213,7 +216,7 @@ class Store:
                     "files": describe(scratch),
                     "value": documents.encode(value, scratch),
                 }
-                write_text(scratch / VALUE, json.dumps(document, indent=1))
+                write_text(scratch / VALUE, json.dumps(sealed(document, key), indent=1))
                 self._publish(scratch, final, lambda: self._read(final, kind) is not None and fresh(final))
 
     def sha256(self, path: Path) -> str:
@@ -324,8 +327,10 @@ class Store:
             return False
 
     def _holds(self, folder: Path, document: Any) -> bool:
-        """Say whether an entry holds the files that its document names."""
-        return all(self._is_unchanged(folder / name, *entry) for name, entry in document["files"].items())
+        """Say whether an entry's document is as it was written, and the entry holds the files that it names."""
+        return is_sealed(document, folder) and all(
+            self._is_unchanged(folder / name, *entry) for name, entry in document["files"].items()
+        )
 
     def _is_unchanged(self, path: Path, size: int, digest: str) -> bool:
         """Say whether a file of an entry holds what was stored, by its contents unless they were hashed just now."""

@@ -9,12 +9,12 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edgepack.base.files import sha256_file
+from edgepack.base.files import sha256_file, sha256_json
 from edgepack.errors import StorageError
 
 VALUE = "_value.json"
@@ -110,6 +110,22 @@ def describe(folder: Path) -> dict[str, list[Any]]:
     """Return [size, sha256] of every file below ``folder`` by its relative name."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): [path.stat().st_size, sha256_file(path)] for path in files}
+
+
+def sealed(document: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the document of an entry with the key that it is of, and a digest of all that it says."""
+    return {**document, "key": key, "digest": _digest(document, key)}
+
+
+def is_sealed(document: Mapping[str, Any], folder: Path) -> bool:
+    """Say whether a document is as it was written, and of the entry that the folder is; one being made has no name."""
+    key = document["key"]
+    named = folder.name.startswith(".") or folder.name == key[: len(folder.name)]
+    return bool(named and document["digest"] == _digest(document, key))
+
+
+def _digest(document: Mapping[str, Any], key: str) -> str:
+    return sha256_json([key, *(document[name] for name in ("stage", "version", "files", "value"))])
 
 
 def make_own(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -123,6 +124,12 @@ def test_a_value_that_cannot_be_written_leaves_nothing(kept: Store) -> None:
     assert leftovers(kept.folder) == []
 
 
+def _rewrite(entry: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    document = json.loads((entry / "_value.json").read_text())
+    change(document)
+    (entry / "_value.json").write_text(json.dumps(document))
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "file-missing": lambda e: (e / "model.bin").unlink(),
     "file-longer": lambda e: (e / "model.bin").write_text("data and more"),
@@ -134,6 +141,10 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "empty-value": lambda e: (e / "_value.json").write_text(""),
     "half-a-value": lambda e: (e / "_value.json").write_text((e / "_value.json").read_text()[:100]),
     "binary-value": lambda e: (e / "_value.json").write_bytes(b"\xff\x00\x80"),
+    "another-number": lambda e: _rewrite(e, lambda document: document["value"].update(number=8)),
+    "another-digest": lambda e: _rewrite(e, lambda document: document.update(digest="0" * 64)),
+    "another-key": lambda e: _rewrite(e, lambda document: document.update(key="0" * 64)),
+    "no-digest": lambda e: _rewrite(e, lambda document: document.pop("digest")),
     "list-value": lambda e: (e / "_value.json").write_text("[]"),
     "deep-value": lambda e: (e / "_value.json").write_text("[" * 100_000),
     "other-schema": lambda e: (e / "_value.json").write_text('{"files": {}, "value": {"nothing": 1}}'),
@@ -152,6 +163,17 @@ def test_a_damaged_entry_is_made_again(kept: Store, damage: Callable[[Path], obj
     assert kept.ran == ["stage", "stage"]
     assert len(entries(kept.folder)) == 1
     assert leftovers(kept.folder) == []
+
+
+def test_an_entry_that_stands_in_the_place_of_another_is_made_again(kept: Store) -> None:
+    kept.run("stage", 1, {"model": "a"}, Output, make("of a"))
+    (first,) = entries(kept.folder)
+    kept.run("stage", 1, {"model": "b"}, Output, make("of b"))
+    (second,) = {*entries(kept.folder)} - {first}
+    shutil.rmtree(second)
+    shutil.copytree(first, second)
+    assert Store(kept.folder).damaged() == (second,)
+    assert Store(kept.folder).run("stage", 1, {"model": "b"}, Output, make("of b")).path.read_text() == "of b"
 
 
 def keep_times(path: Path, change: Callable[[Path], object]) -> None:
