@@ -53,7 +53,7 @@ LISTED = (
     ),
     *(Listed(engine, ("InstanceNormalization",), ("large",), _ALL_EQUAL) for engine in ("openvino", "tvm")),
     *(Listed(engine, ("ThresholdedRelu",), ("large", "infinite"), _OVERFLOW) for engine in ("openvino", "tvm")),
-    *(Listed(engine, ("Cast",), ("huge", "infinite"), _UNDEFINED) for engine in ("openvino", "tvm")),
+    *(Listed(engine, ("Cast",), ("large", "huge", "infinite"), _UNDEFINED) for engine in ("openvino", "tvm")),
     *(Listed(engine, ("MaxPool",), ("infinite",), _LOWEST) for engine in ("openvino", "tvm")),
     Listed("openvino", ("ReduceMin", "ReduceMax"), ("infinite",), _LOWEST),
     Listed(
