@@ -53,12 +53,20 @@ def code_digest(module: str) -> str:
     """Return a digest of the source of ``module``'s closure and of the files beside it that are not Python."""
     digest = hashlib.sha256()
     for name in sorted(closure(module)):
-        path = _path(name)
-        assert path is not None, "closure() keeps modules only"
-        for file in (path, *_data_files(path)):
-            content = file.read_bytes()
-            digest.update(f"{name}/{file.name}:{len(content)};".encode() + content)
+        digest.update(_own_digest(name))
     return digest.hexdigest()
+
+
+@functools.cache
+def _own_digest(module: str) -> bytes:
+    """Return a digest of the name and files of a module alone, read once though many closures have it."""
+    path = _path(module)
+    assert path is not None, "closure() keeps modules only"
+    digest = hashlib.sha256()
+    for file in (path, *_data_files(path)):
+        content = _source(module) if file == path else file.read_bytes()
+        digest.update(f"{module}/{file.name}:{len(content)};".encode() + content)
+    return digest.digest()
 
 
 @functools.cache
@@ -106,15 +114,22 @@ def version(distribution: str) -> str | None:
 @functools.cache
 def _imports(module: str) -> tuple[frozenset[str], frozenset[str]]:
     """Return what a module imports: modules of edgepack, and the top names of packages that are not Python's own."""
-    path = _path(module)
-    if path is None or module == _PACKAGE:  # the package itself only names what programs may ask it for
+    if _path(module) is None or module == _PACKAGE:  # the package itself only names what programs may ask it for
         return frozenset(), frozenset()
-    text = path.read_text(encoding="utf-8")
+    text = _source(module).decode()
     names = set(_imported(text))
     names |= {m.group(1) for m in _REFERENCE.finditer(text)}
     own = {found for name in names if name.partition(".")[0] == _PACKAGE and (found := _module(name))}
     tops = {name.partition(".")[0] for name in names}
     return frozenset(own), frozenset(tops - {_PACKAGE} - set(sys.stdlib_module_names))
+
+
+@functools.cache
+def _source(module: str) -> bytes:
+    """Return the source of a module, read once."""
+    path = _path(module)
+    assert path is not None, "closure() keeps modules only"
+    return path.read_bytes()
 
 
 def _imported(text: str) -> Iterator[str]:
