@@ -81,6 +81,10 @@ def place_for_speed(
     worth = runner.run(find_worthwhile, model, ranges, rules, title="what is worth computing in int8")
     if worth is None or not worth.left:
         return Placed(first)
+    if worth.least_ns >= worth.float_ns:
+        return Placed(
+            first, f"none was tried for speed: int8 is {whole.in_words()} as fp32, and no operator gains by it"
+        )
     saved_ns = worth.whole_ns - worth.least_ns
     if first_ns < _LEAST_GAIN * (first_ns - saved_ns):
         return Placed(first, _too_little(worth, saved_ns / first_ns))

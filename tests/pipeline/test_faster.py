@@ -178,3 +178,13 @@ def test_without_a_choice_that_may_gain_enough_nothing_is_tried(
 def test_outputs_that_do_not_differ_at_all_are_no_loss() -> None:
     assert why_not(FIRST, attempt("other", None), NO_LIMITS) is None
     assert why_not(FIRST, attempt("other", 19.6), NO_LIMITS) is None
+
+
+def test_where_float_costs_least_nothing_is_tried_and_the_row_says_so(tmp_path: Path) -> None:
+    worth = Worth(("a", "b"), 90_000, 60_000, 60_000)
+    case = Case(tmp_path, {"plain": 50_000, "first": 100_000}, worth=worth, spread=0)
+    assert case.place() == Placed(
+        FIRST,
+        "none was tried for speed: int8 is 0.50 times as fast (0.50 to 0.50) as fp32, and no operator gains by it",
+    )
+    assert case.asked == []
