@@ -31,6 +31,8 @@ _PERCENT = {"": 0.01, "%": 0.01}
 # As in --max-drop: a bare number is what the metric is in, a fraction for most.
 _POINTS = {"": 1.0, "points": 0.01, "point": 0.01, "pt": 0.01, "pp": 0.01, "%": 0.01}
 _MOST_BARE = 0.2  # a larger bare drop of a fraction was meant as points
+_IN_PERCENT = ("accuracy", "agreement")
+_LEAST_BARE = 1.0  # what is bare and no more was meant as a fraction, or as that many per cent: nobody knows
 _PERCENTILES = ("p50", "p90", "p95", "p99", "p99.9")
 _UNITS: Mapping[str, Mapping[str, float]] = {
     **dict.fromkeys(_PERCENTILES, _TIME),
@@ -52,6 +54,7 @@ _COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
 }
 _GRAMMAR = re.compile(r"\s*([A-Za-z][A-Za-z0-9.]*)\s*(>=|<=|>|<)\s*(-?[0-9]+(?:\.[0-9]+)?)\s*([A-Za-zµ%/]*)\s*")
+_NOT_BUILT = ("failed", "skipped")
 _LONGEST = 100
 _EXAMPLES = "for example 'p90 > 20ms', 'drop > 1pt' (points), 'agreement < 98' (%), 'size > 5MB'"
 
@@ -103,7 +106,8 @@ def judge(entries: Sequence[Entry], conditions: Sequence[Condition]) -> tuple[Fi
     for condition in conditions:
         judged = [_judge(entry, name, condition) for entry, name in zip(entries, names, strict=True)]
         found += judged
-        if not any(f.outcome in ("passed", "failed") for f in judged):
+        built = (entry for entry in entries if entry.status not in _NOT_BUILT)
+        if all(figure_of(entry, condition.figure)[0] is None for entry in built):
             found.append(Finding(condition.text, "all rows", "error", f"{condition.figure} is not known for any row"))
     return tuple(found)
 
@@ -117,7 +121,7 @@ def _built(entry: Entry, name: str) -> Finding:
 
 
 def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
-    if entry.status in ("failed", "skipped"):
+    if entry.status in _NOT_BUILT:
         return Finding(
             condition.text, name, "skipped", f"the row {'failed' if entry.status == 'failed' else 'was skipped'}"
         )
@@ -128,6 +132,8 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
         measured = entry.result is not None or condition.figure not in (*_PERCENTILES, "throughput", "memory", "cv")
         outcome: Outcome = "error" if measured and condition.figure not in ("speedup", "energy") else "skipped"
         return Finding(condition.text, name, outcome, f"{condition.figure} was not measured{_why(entry, condition)}")
+    if (said := _ambiguous(condition, entry)) is not None:
+        return Finding(condition.text, name, "error", said)
     if condition.figure == "drop" and condition.bare and abs(condition.bound) > _MOST_BARE and _of_fraction(entry):
         meant = (
             f"{condition.bound:g} is {100 * condition.bound:g} points, as in --max-drop: write {condition.bound:g}pt"
@@ -139,6 +145,16 @@ def _judge(entry: Entry, name: str, condition: Condition) -> Finding:
     if interval is not None and interval[0] <= condition.bound <= interval[1]:
         message += "; the bound lies within the interval, so a longer measurement may say otherwise"
     return Finding(condition.text, name, "failed", message)
+
+
+def _ambiguous(condition: Condition, entry: Entry) -> str | None:
+    """Return what to write for a bare share of at most 1, which per cent would let pass in silence."""
+    if condition.figure not in _IN_PERCENT or not condition.bare:
+        return None
+    bare = condition.bound / _PERCENT[""]
+    if not 0 < bare <= _LEAST_BARE or (condition.figure == "accuracy" and _has_own_unit(entry)):
+        return None
+    return f"{bare:g} may be a fraction: write {100 * bare:g}% for that, else {bare:g}%"
 
 
 def _why(entry: Entry, condition: Condition) -> str:
@@ -173,7 +189,7 @@ def figure_of(entry: Entry, figure: str) -> tuple[float | None, Interval | None]
         "accuracy": (accuracy.value if accuracy and accuracy.truth == "labels" else None, None),
         "agreement": (entry.agreement, entry.agreement_ci95),
         "sqnr": (entry.sqnr_db, None),
-        "size": (entry.size_bytes, None),
+        "size": (entry.ranked_bytes, None),
         "memory": (result.memory_peak_bytes if result else None, None),
         "energy": (result.energy_uj if result else None, None),
         "cv": (result.coefficient_of_variation if result else None, None),

@@ -124,6 +124,22 @@ def test_points_that_were_meant_do_not_pass_as_a_fraction(text):
     assert "as in --max-drop: write" in found.message
 
 
+@pytest.mark.parametrize("text", ["accuracy < 0.99", "accuracy < 1", "agreement < 0.98"])
+def test_a_share_without_a_unit_does_not_pass_as_so_many_per_cent(text):
+    found = findings(made_up.labelled_build(), text)
+    assert found["host-openvino int8", text].outcome == "error"
+    assert "may be a fraction: write 9" in found["host-openvino int8", text].message or text == "accuracy < 1"
+    assert ("all rows", text) not in found, "it is known"
+    percent = findings(made_up.labelled_build(), f"{text}%")["host-openvino int8", f"{text}%"]
+    assert percent.outcome == "passed"
+
+
+def test_the_size_is_the_one_that_the_table_shows():
+    row = dataclasses.replace(made_up.row(), size_bytes=5_000_000, model_bytes=1_000_000)
+    assert findings(((), (row,)), "size > 2MB")["host-openvino fp32", "size > 2MB"].outcome == "passed"
+    assert findings(((), (row,)), "size > 0.5MB")["host-openvino fp32", "size > 0.5MB"].message == "size is 1000 kB"
+
+
 def test_a_metric_that_is_no_fraction_has_its_own_unit():
     rows = [
         dataclasses.replace(row, accuracy=made_up.accuracy(30.0, 32.0, metric="my.py:score")) for row in [made_up.row()]
