@@ -213,11 +213,29 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
 
 
 def _bad_rows(found: NumberTable, inputs: tuple[TensorSpec, ...]) -> Iterator[Bad]:
+    hint = _label_meant(found)
     for i, cells in enumerate(found.rows.cells):
         try:
             row_feed(cells, found.columns, inputs, lambda column, i=i: found.rows.where(i, column))  # type: ignore[misc]
         except DataError as error:
-            yield Bad(i, error.message, error.hint)
+            yield Bad(i, error.message, hint or error.hint)
+
+
+def _label_meant(found: NumberTable) -> str | None:
+    """Return a hint where no label was found, and one column that feeds the model holds no number at all."""
+    if found.labels is not None:
+        return None
+    used = {column for columns in found.columns.values() for column in columns}
+    of_words = [
+        column
+        for column in found.rows.columns
+        if column in used and not any(is_number(cells.get(column, "")) for cells in found.rows.cells)
+    ]
+    if len(of_words) != 1:
+        return None
+    return (
+        f"if {of_words[0]!r} is the label, write label = {of_words[0]!r} in [task.input] of a recipe; else leave it out"
+    )
 
 
 def _read(asked: Asked, inputs: tuple[TensorSpec, ...], indices: Sequence[int]) -> Iterator[Item]:

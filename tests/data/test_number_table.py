@@ -95,6 +95,12 @@ def test_a_cell_that_is_wrong_is_named_with_line_and_column(tmp_path, text, word
     assert error.value.hint
 
 
+def test_a_column_of_words_may_be_the_label(tmp_path):
+    with pytest.raises(DataError, match="column 'species' 'rose' is not a number") as error:
+        rows(write(tmp_path, "a,b,species\n1,2,rose\n3,4,lily\n"), task=Task("tabular-classification"))
+    assert error.value.hint.startswith("if 'species' is the label, write label = 'species' in [task.input]")
+
+
 def test_broken_rows_may_be_left_out(tmp_path):
     data = write(tmp_path, "a,b,y\n1,2,0.5\n3,x,0.5\n5,6,none\n7,8,1.5\n")
     task = Task("regression", input={"label": "y"})
