@@ -58,7 +58,8 @@ def _letterbox(height: int, width: int, made: Preprocessing, within: tuple[int, 
         size = (within[0], min(size[1], within[1]))
     canvas = within
     if made.stride is not None:
-        canvas = (multiple(size[0], made.stride), multiple(size[1], made.stride))
+        wide = max(size[1], made.least_width or 0)
+        canvas = (multiple(size[0], made.stride), multiple(wide, made.stride))
     if made.anchor == "top-left":
         return Geometry(size, canvas, 0, 0)
     # A half pixel goes to the right and below: round(d - 0.1) in Ultralytics' code.

@@ -220,6 +220,8 @@ def _check_letterbox(made: Preprocessing, where: str) -> None:
         raise ConfigError(f"{where}: pad = {made.pad}", hint="a pixel's value is 0 to 255")
     if made.stride is not None and (not made.letterbox or not 1 <= made.stride <= MOST_PIXELS_A_SIDE):
         raise ConfigError(f"{where}: stride = {made.stride}", hint="it needs letterbox; write 32, for example")
+    if made.least_width is not None and (made.stride is None or not 1 <= made.least_width <= MOST_PIXELS_A_SIDE):
+        raise ConfigError(f"{where}: least_width = {made.least_width}", hint="it needs stride; write 320, for example")
     if made.fixed_height and not (made.letterbox and made.scale_up):
         raise ConfigError(f"{where}: fixed_height needs letterbox and scale_up", hint="remove fixed_height")
 

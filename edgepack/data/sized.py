@@ -18,7 +18,7 @@ def resized(made: Preprocessing, size: Size) -> Preprocessing:
     A crop keeps its share of the resized picture. Out of a shorter side, that holds for a crop of the same ratio of
     sides; any other is the whole picture resized to ``size``, because a crop would leave most of a picture away.
     """
-    made = replace(made, stride=None)
+    made = replace(made, stride=None, least_width=None)
     if made.crop is None:
         return replace(made, resize=size, resize_short=None)
     if made.resize is not None:

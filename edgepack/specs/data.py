@@ -21,8 +21,9 @@ class Preprocessing:
 
     With ``letterbox`` the picture keeps its aspect ratio within ``resize``, is made larger only with ``scale_up``, lies
     at ``anchor`` and is surrounded by pixels of the value ``pad``; ``rounding`` is that of its sides. ``stride`` pads
-    only to a multiple of it, for a model whose sides are free. With ``fixed_height`` every picture becomes as high as
-    ``resize``, and one that is then too wide is squeezed: a model reads lines of text of one height.
+    only to a multiple of it, for a model whose sides are free, and to ``least_width`` at least. With ``fixed_height``
+    every picture becomes as high as ``resize``, and one that is then too wide is squeezed: a model reads lines of text
+    of one height.
     """
 
     resize_short: int | None = None
@@ -43,6 +44,7 @@ class Preprocessing:
     rounding: Literal["nearest", "down"] = "nearest"
     stride: int | None = None
     fixed_height: bool = False
+    least_width: int | None = None
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ BOX = Preprocessing(resize=(640, 640), letterbox=True)
         ((48, 4000), LINE, Geometry((48, 3200), (48, 3200), 0, 0)),
         ((60, 10000), LINE, Geometry((48, 3200), (48, 3200), 0, 0)),
         ((48, 3200), LINE, Geometry((48, 3200), (48, 3200), 0, 0)),
-        ((24, 101), LINE, Geometry((48, 202), (48, 208), 0, 0)),
-        ((5000, 1), LINE, Geometry((48, 1), (48, 8), 0, 0)),
+        ((24, 181), LINE, Geometry((48, 362), (48, 368), 0, 0)),
+        ((24, 101), LINE, Geometry((48, 202), (48, 320), 0, 0)),  # PaddleOCR fills short ones to 320
+        ((5000, 1), LINE, Geometry((48, 1), (48, 320), 0, 0)),
         ((1, 5000), BOX, Geometry((1, 640), (640, 640), 319, 0)),
     ],
 )  # fmt: skip

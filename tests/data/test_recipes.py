@@ -92,6 +92,7 @@ PICTURES = "title = 'x'\n[preprocessing]\nresize = [64, 64]\n"
         ("stride = 32\n", "stride = 32"),
         ("letterbox = true\nstride = 0\n", "stride = 0"),
         ("fixed_height = true\n", "fixed_height needs letterbox"),
+        ("letterbox = true\nleast_width = 320\n", "least_width = 320"),
         ("letterbox = true\nscale_up = false\nfixed_height = true\n", "fixed_height needs letterbox"),
         ("resampler = 'opencv'\ninterpolation = 'lanczos'\n", "OpenCV's lanczos"),
         ("resampler = 'skimage'\n", "not one of the allowed"),

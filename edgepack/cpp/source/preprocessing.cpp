@@ -79,6 +79,9 @@ std::optional<std::string> letterbox(const Made& made) {
   if (const Value* pad = made.given("pad"); pad && !within(*pad, 0, facts::kMostPad)) return "pad = " + whole(*pad);
   if (const Value* stride = made.given("stride"); stride && (!boxed || !within(*stride, 1, facts::kMostPixelsASide)))
     return "stride = " + whole(*stride);
+  if (const Value* least = made.given("least_width");
+      least && (!made.given("stride") || !within(*least, 1, facts::kMostPixelsASide)))
+    return "least_width = " + whole(*least);
   if (made.truth("fixed_height", false) && !(boxed && made.truth("scale_up", true)))
     return "fixed_height goes with letterbox and scale_up";
   return std::nullopt;
