@@ -155,7 +155,7 @@ def _nothing_observed(proto: onnx.ModelProto) -> ModelError:
 
 def _decided_by(proto: onnx.ModelProto, name: str, fed: set[str]) -> str | None:
     """Return the only input of the model that a tensor is computed from; None where there are none or several."""
-    makers = {out: node for node in proto.graph.node for out in node.output}
+    producers = {out: node for node in proto.graph.node for out in node.output}
     found: set[str] = set()
     pending, seen = [name], set()
     while pending:
@@ -165,8 +165,8 @@ def _decided_by(proto: onnx.ModelProto, name: str, fed: set[str]) -> str | None:
         seen.add(current)
         if current in fed:
             found.add(current)
-        elif current in makers:
-            pending += makers[current].input
+        elif current in producers:
+            pending += producers[current].input
     return found.pop() if len(found) == 1 else None
 
 

@@ -53,26 +53,26 @@ def keep_captured(proto: onnx.ModelProto) -> int:
 
 def _keep(graph: onnx.GraphProto) -> int:
     """Rewrite what the inner graphs of one graph capture from it."""
-    makers = {name: node for node in graph.node for name in node.output if name}
+    producers = {name: node for node in graph.node for name in node.output if name}
     inner = [one for node in graph.node for one in bodies(node)]
     used = dict.fromkeys(name for one in inner for name in _captured(one))
-    found = [name for name in used if name in makers and _is_moved(name, makers)]
+    found = [name for name in used if name in producers and _is_moved(name, producers)]
     taken = {name for one in all_graphs(graph) for node in one.node for name in (*node.input, *node.output)}
     names = {name: _fresh(name, taken) for name in found}
     for one in inner:
         _rename(one, names)
     for name, kept in names.items():
-        _insert(graph, makers[name], name, kept)
+        _insert(graph, producers[name], name, kept)
     return len(names)
 
 
-def _is_moved(name: str, makers: dict[str, onnx.NodeProto]) -> bool:
+def _is_moved(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
     """Return whether a tensor was moved, by one node or several, since it was dequantized."""
-    node = makers[name]
+    node = producers[name]
     if node.op_type not in _MOVES or not node.input:
         return False
-    before = makers.get(node.input[0])
-    return before is not None and (before.op_type == DEQUANTIZE or _is_moved(node.input[0], makers))
+    before = producers.get(node.input[0])
+    return before is not None and (before.op_type == DEQUANTIZE or _is_moved(node.input[0], producers))
 
 
 def _captured(graph: onnx.GraphProto) -> Iterator[str]:
@@ -100,10 +100,10 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         value.name = names.get(value.name, value.name)
 
 
-def _insert(graph: onnx.GraphProto, maker: onnx.NodeProto, name: str, kept: str) -> None:
+def _insert(graph: onnx.GraphProto, producer: onnx.NodeProto, name: str, kept: str) -> None:
     from onnx import helper
 
-    place = next(place for place, node in enumerate(graph.node) if maker.output[0] in node.output)
+    place = next(place for place, node in enumerate(graph.node) if producer.output[0] in node.output)
     graph.node.insert(place + 1, helper.make_node("Sum", [name], [kept], name=kept))
 
 

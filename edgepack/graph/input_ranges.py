@@ -130,7 +130,7 @@ class _Uses:
         for value in (*proto.graph.input, *proto.graph.value_info):
             dims = value.type.tensor_type.shape.dim
             self._shapes.setdefault(value.name, tuple(dim.dim_value for dim in dims))
-        self._makers = {name: node for node in all_nodes(proto) for name in node.output if name}
+        self._producers = {name: node for node in all_nodes(proto) for name in node.output if name}
 
     def of(self, name: str) -> tuple[int | None, bool]:
         """Return the rows of the smallest table that a tensor's numbers are indices of, and whether they are sizes."""
@@ -158,11 +158,11 @@ class _Uses:
     def _rows(self, node: onnx.NodeProto) -> int:
         """Return how many rows the table of an indexing node has; 1 where that is not known, which is always right."""
         table = node.input[0]
-        while table not in self._shapes and table in self._makers and len(self._makers[table].input):
-            maker = self._makers[table]
-            if maker.op_type not in ("DequantizeLinear", "Cast", "Identity"):
+        while table not in self._shapes and table in self._producers and len(self._producers[table].input):
+            producer = self._producers[table]
+            if producer.op_type not in ("DequantizeLinear", "Cast", "Identity"):
                 break
-            table = maker.input[0]
+            table = producer.input[0]
         shape = self._shapes.get(table, ())
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         return shape[axis] if -len(shape) <= axis < len(shape) and shape[axis] > 0 else 1
@@ -172,7 +172,7 @@ class _Uses:
         import onnx.numpy_helper
 
         name = node.input[1]
-        maker = self._makers.get(name)
-        values = (a.t for a in maker.attribute if a.name == "value") if maker is not None else ()
+        producer = self._producers.get(name)
+        values = (a.t for a in producer.attribute if a.name == "value") if producer is not None else ()
         tensor = self._stored.get(name) or next(iter(values), None)
         return int(onnx.numpy_helper.to_array(tensor).reshape(-1)[0]) if tensor is not None else 1

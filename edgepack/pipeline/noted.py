@@ -46,8 +46,8 @@ def with_activation(task: Task | None, model: OnnxModel, *, pictures: bool) -> T
 def _ends_with_sigmoid(model: OnnxModel) -> bool:
     """Say whether the first output is what a sigmoid gave."""
     graph = read_proto(model, weights=False).graph
-    makers = {name: node for node in graph.node for name in node.output}
-    node = makers.get(model.outputs[0].name)
+    producers = {name: node for node in graph.node for name in node.output}
+    node = producers.get(model.outputs[0].name)
     while node is not None and node.op_type in _SAME_VALUES:
-        node = makers.get(node.input[0])
+        node = producers.get(node.input[0])
     return node is not None and node.op_type in _SIGMOIDS

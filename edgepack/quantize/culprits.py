@@ -125,9 +125,9 @@ def _sites(index: GraphIndex, known: set[str]) -> list[_Site]:
         tensor = next((name for name in (node.input[0], rough) if name in known), None)
         if tensor is None:
             continue
-        makers, before = _back(index, number)
+        producers, before = _back(index, number)
         readers = _forward(index, rough)
-        nodes = sorted({*makers, *readers})
+        nodes = sorted({*producers, *readers})
         found.append(_Site(tensor, rough, before, tuple(index.nodes[place].name for place in nodes)))
     return found
 
@@ -138,15 +138,15 @@ def _back(index: GraphIndex, number: int) -> tuple[set[int], tuple[str, ...]]:
     before: dict[str, None] = {}
     front = [index.nodes[number].input[0]]
     while front:
-        maker = index.producer.get(front.pop())
-        if maker is None or maker in nodes:
+        producer = index.producer.get(front.pop())
+        if producer is None or producer in nodes:
             continue
-        node = index.nodes[maker]
+        node = index.nodes[producer]
         if node.op_type == "DequantizeLinear":
             if not index.is_constant(node.input[0]):
                 before[node.output[0]] = None
             continue
-        nodes.add(maker)
+        nodes.add(producer)
         front += [name for name in node.input if name and not index.is_constant(name)]
     return nodes, tuple(before)
 

@@ -231,8 +231,8 @@ class _Placer:
         return candidates[0] if self._fuses(node, candidates[0]) else None
 
     def _fuses(self, node: Node, tensor: str) -> bool:
-        maker = self.index.producer.get(tensor)
-        before = self.index.nodes[maker].op_type if maker is not None else ""
+        producer = self.index.producer.get(tensor)
+        before = self.index.nodes[producer].op_type if producer is not None else ""
         if node.op_type in self.table.activations:
             return before not in self.table.activations  # engines drop or fuse one, not a row of them
         return node.op_type == "Add" and before == "MatMul"

@@ -37,5 +37,5 @@ def _asked(index: GraphIndex, node: Any) -> Asked:
     else:
         names = [name for name in node.input if name and not index.is_constant(name)]
         names = names[:1] if node.op_type in MOVES else names
-    makers = [index.nodes[index.producer[name]].op_type if name in index.producer else "" for name in names]
-    return "int8" if makers and all(maker == "DequantizeLinear" for maker in makers) else "fp32"
+    producers = [index.nodes[index.producer[name]].op_type if name in index.producer else "" for name in names]
+    return "int8" if producers and all(producer == "DequantizeLinear" for producer in producers) else "fp32"

@@ -234,13 +234,17 @@ class _Coster:
         """Return what a node costs in float; SiLU is one node there."""
         if kind == "Sigmoid" and self._silu_mul(number) is not None:
             return self._costs.float32["SiLU"]
-        if kind == "Mul" and any(self._silu_mul(maker) == number for maker in self._makers(number)):
+        if kind == "Mul" and any(self._silu_mul(producer) == number for producer in self._producers(number)):
             return Cost()
         return _find(self._costs.float32, kind)
 
-    def _makers(self, number: int) -> list[int]:
+    def _producers(self, number: int) -> list[int]:
         producers = (self._index.producer.get(name) for name in self._index.nodes[number].input)
-        return [maker for maker in producers if maker is not None and self._index.nodes[maker].op_type == "Sigmoid"]
+        return [
+            producer
+            for producer in producers
+            if producer is not None and self._index.nodes[producer].op_type == "Sigmoid"
+        ]
 
     def _silu_mul(self, number: int) -> int | None:
         """Return the Mul of which node ``number``, a Sigmoid, is a factor beside what it reads."""
@@ -263,41 +267,41 @@ class _Coster:
 
     def _pay_tensor(self, tensor: str) -> None:
         """Put down what it costs to convert a tensor: once to int8, and to float for each that reads it so."""
-        maker, carrier = self._maker(tensor), self._carrier(tensor)
+        producer, carrier = self._maker(tensor), self._carrier(tensor)
         size = self._size(tensor)
         int8, layout = self._costs.to_int8.of(size, 0, 0), self._costs.layout.of(size, 0, 0)
         readers = [user for user in self._index.users(tensor) if user in self._chosen]
-        if maker is None:
+        if producer is None:
             self._pay_once(tensor, readers, _FLOAT, int8)
             if carrier is not None:
                 self._pay_once((tensor, "layout"), readers, carrier, layout)
             return
-        self._pay_once(tensor, readers, maker, int8 + layout)
+        self._pay_once(tensor, readers, producer, int8 + layout)
         for user in self._index.users(tensor):
-            self._pay_to_float(maker, user, size)
+            self._pay_to_float(producer, user, size)
         if tensor in self._index.outputs:
-            self._choices.pay_as_int8(maker, self._costs.to_float.of(size, 0, 0))
+            self._choices.pay_as_int8(producer, self._costs.to_float.of(size, 0, 0))
 
-    def _pay_once(self, helper: object, readers: list[int], maker: object, ns: float) -> None:
-        """Pay when ``maker`` is float and any of ``readers`` is int8."""
+    def _pay_once(self, helper: object, readers: list[int], producer: object, ns: float) -> None:
+        """Pay when ``producer`` is float and any of ``readers`` is int8."""
         if readers:
             name = ("converted", helper)
             for reader in readers:
                 self._choices.bind(reader, name)
-            self._choices.pay_between(name, maker, ns)
+            self._choices.pay_between(name, producer, ns)
 
-    def _pay_to_float(self, maker: int, user: int, size: int) -> None:
+    def _pay_to_float(self, producer: int, user: int, size: int) -> None:
         to_float, layout = self._costs.to_float.of(size, 0, 0), self._costs.layout.of(size, 0, 0)
         if user in self._chosen:
             rows = self._index.nodes[user].op_type in ("Gemm", "MatMul")  # these have one layout alone
-            self._choices.pay_between(maker, user, to_float + (0 if rows else layout))
+            self._choices.pay_between(producer, user, to_float + (0 if rows else layout))
             return
         if self._index.nodes[user].op_type in self._plan.table.activations:
             return  # inside the node before it
-        self._choices.pay_as_int8(maker, to_float)
+        self._choices.pay_as_int8(producer, to_float)
         activation = self._activation_of(user)
         if activation is not None and min(activation.nodes) == user and self._is_fused(activation):
-            self._choices.pay_as_int8(maker, self._costs.unfused.of(size, 0, 0))
+            self._choices.pay_as_int8(producer, self._costs.unfused.of(size, 0, 0))
 
     def _activation_of(self, number: int) -> Activation | None:
         return next((a for a in self._activations.values() if number in a.nodes), None)

@@ -72,8 +72,8 @@ def test_control_flow_is_left_alone() -> None:
     infer_shapes(proto)
     low = lower(proto, frozenset({"Relu"}), "fp16")
     # What a branch reads by name is there in float32, under its own name.
-    makers = {name: node for node in low.graph.node for name in node.output}
-    assert makers["z"].op_type == "Cast"
+    producers = {name: node for node in low.graph.node for name in node.output}
+    assert producers["z"].op_type == "Cast"
     onnx.checker.check_model(low, full_check=True)
 
 

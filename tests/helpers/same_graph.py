@@ -71,16 +71,16 @@ class Form:
 def _turn_weights(proto: onnx.ModelProto) -> None:
     """Let every Gemm read its weight as it multiplies with it: engines pack it when they load, however it lies."""
     stored = {tensor.name: tensor for tensor in proto.graph.initializer}
-    makers = {name: node for node in proto.graph.node for name in node.output}
+    producers = {name: node for node in proto.graph.node for name in node.output}
     for node in proto.graph.node:
         turned = next((a for a in node.attribute if a.name == "transB" and a.i), None)
         if node.op_type != "Gemm" or turned is None:
             continue
-        maker = makers.get(node.input[1])
-        weight = stored[maker.input[0] if maker is not None else node.input[1]]
+        producer = producers.get(node.input[1])
+        weight = stored[producer.input[0] if producer is not None else node.input[1]]
         weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight).T.copy(), weight.name))
         turned.i = 0
-        for axis in maker.attribute if maker is not None else []:
+        for axis in producer.attribute if producer is not None else []:
             axis.i = 1 - axis.i if axis.name == "axis" else axis.i
 
 

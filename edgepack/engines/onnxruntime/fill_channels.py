@@ -86,16 +86,16 @@ class _Group:
     """Tensors that have the same channels, and the layers that make, keep and read them."""
 
     channels: int = 0
-    makers: list[_Layer] = field(default_factory=list)
+    producers: list[_Layer] = field(default_factory=list)
     depthwise: list[_Layer] = field(default_factory=list)
     readers: list[_Layer] = field(default_factory=list)
     fixed: bool = False
 
     def may_grow(self) -> bool:
         """Say whether all that has these channels can have more of them, and a depthwise layer gains by it."""
-        if self.fixed or not (self.makers and self.depthwise and self.readers) or self.channels < _FEWEST:
+        if self.fixed or not (self.producers and self.depthwise and self.readers) or self.channels < _FEWEST:
             return False
-        layers = (*self.makers, *self.depthwise, *self.readers)
+        layers = (*self.producers, *self.depthwise, *self.readers)
         counts = {r.shape[1] if r in self.readers else r.shape[0] for r in layers}
         return counts == {self.channels} and len({len(layer.shape) for layer in layers}) == 1
 
@@ -115,14 +115,14 @@ def _layers(view: View) -> Iterator[_Layer]:
 
 def _dequantized(view: View, name: str) -> onnx.NodeProto | None:
     """Return the DequantizeLinear that makes a tensor of constants alone, for one reader, along the first axis."""
-    maker = view.makers.get(name)
-    if maker is None or maker.op_type != "DequantizeLinear" or view.only_user(name) is None:
+    producer = view.producers.get(name)
+    if producer is None or producer.op_type != "DequantizeLinear" or view.only_user(name) is None:
         return None
-    values = [view.value(part) for part in maker.input]
+    values = [view.value(part) for part in producer.input]
     if any(value is None for value in values):
         return None
-    by_row = attribute(maker, "axis", 1) == 0 or all(value.size == 1 for value in values[1:] if value is not None)
-    return maker if by_row and not attribute(maker, "block_size", 0) else None
+    by_row = attribute(producer, "axis", 1) == 0 or all(value.size == 1 for value in values[1:] if value is not None)
+    return producer if by_row and not attribute(producer, "block_size", 0) else None
 
 
 def _groups(view: View) -> list[_Group]:
@@ -151,7 +151,7 @@ def _enter(view: View, node: Any, layer: _Layer | None, joined: _Joined, groups:
         group.channels = layer.shape[0]
     elif layer is not None and layer.groups == 1:
         groups[joined.root(node.input[0])].readers.append(layer)
-        groups[joined.root(node.output[0])].makers.append(layer)
+        groups[joined.root(node.output[0])].producers.append(layer)
     elif not (node.op_type in _BY_CHANNEL and _is_by_channel(view, node)):
         for name in (*node.input, *node.output):
             if name and name not in view.constants:
@@ -193,7 +193,7 @@ class _Joined:
 
 def _widen(view: View, group: _Group, missing: int) -> None:
     """Give a group of tensors more channels, behind those it has."""
-    for layer in (*group.makers, *group.depthwise):
+    for layer in (*group.producers, *group.depthwise):
         _add_outputs(view, layer, missing)
     for layer in group.depthwise:
         set_attribute(layer.node, "group", group.channels + missing)
@@ -267,15 +267,15 @@ def _pad_picture(view: View, layer: _Layer) -> bool:
 
 def _picture(view: View, name: str) -> onnx.NodeProto | None:
     """Return the DequantizeLinear that makes a tensor of a model's input; None where the tensor is another's."""
-    pair = view.makers.get(name)
+    pair = view.producers.get(name)
     if pair is None or pair.op_type != "DequantizeLinear" or not _is_by_channel(view, pair):
         return None
     inputs = {value.name for value in view.graph.input}
-    maker = view.makers.get(pair.input[0])
-    source = maker.input[0] if maker is not None and maker.op_type == "QuantizeLinear" else pair.input[0]
+    producer = view.producers.get(pair.input[0])
+    source = producer.input[0] if producer is not None and producer.op_type == "QuantizeLinear" else pair.input[0]
     while source not in inputs:
-        maker = view.makers.get(source)
-        if maker is None or maker.op_type not in _ON_INPUTS:
+        producer = view.producers.get(source)
+        if producer is None or producer.op_type not in _ON_INPUTS:
             return None
-        source = next((part for part in maker.input if part not in view.constants), "")
+        source = next((part for part in producer.input if part not in view.constants), "")
     return pair

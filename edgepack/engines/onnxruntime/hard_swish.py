@@ -57,7 +57,7 @@ class _Graph:
     def __init__(self, graph: onnx.GraphProto) -> None:
         from onnx import numpy_helper
 
-        self._makers = {name: node for node in graph.node for name in node.output}
+        self._producers = {name: node for node in graph.node for name in node.output}
         self._reads = Counter(name for node in graph.node for name in node.input)
         self._reads.update(value.name for value in graph.output)
         small = [
@@ -82,11 +82,11 @@ class _Graph:
         for source, factor in (tuple(node.input), tuple(reversed(node.input))):
             parts, bounded = list(inner), factor
             if not inner:
-                maker = self._makers.get(factor)
-                divided = self._divided(maker) if maker is not None and self._reads[factor] == 1 else None
-                if maker is None or divided is None:
+                producer = self._producers.get(factor)
+                divided = self._divided(producer) if producer is not None and self._reads[factor] == 1 else None
+                if producer is None or divided is None:
                     continue
-                parts, bounded = [maker], divided
+                parts, bounded = [producer], divided
             clip = self._only(bounded, "Clip")
             added = self._only(clip.input[0], "Add") if clip is not None and self._bounds(clip) == (0.0, 6.0) else None
             if clip is None or added is None:
@@ -110,10 +110,10 @@ class _Graph:
         return None
 
     def _only(self, tensor: str, operator: str) -> onnx.NodeProto | None:
-        """Return the maker of a tensor that is read once, if it is this operator."""
-        maker = self._makers.get(tensor)
-        usable = maker is not None and maker.op_type == operator and maker.domain in _DOMAINS
-        return maker if usable and self._reads[tensor] == 1 else None
+        """Return the producer of a tensor that is read once, if it is this operator."""
+        producer = self._producers.get(tensor)
+        usable = producer is not None and producer.op_type == operator and producer.domain in _DOMAINS
+        return producer if usable and self._reads[tensor] == 1 else None
 
     def _bounds(self, clip: onnx.NodeProto) -> tuple[float | None, float | None]:
         attributes = {item.name: item.f for item in clip.attribute}

@@ -88,7 +88,7 @@ def _grouped(events: Any) -> dict[str, list[dict[str, Any]]]:
 
 def _nodes(graph: Any, events: Mapping[str, list[dict[str, Any]]]) -> tuple[EngineNode, ...]:
     """Return the nodes of the main graph; the time of a control-flow node holds that of its bodies."""
-    makers = {name: node.name for node in graph.node for name in node.output if name}
+    producers = {name: node.name for node in graph.node for name in node.output if name}
     sizes = {tensor.name: _elements(tensor) for tensor in graph.initializer}
     nodes = []
     for node in graph.node:
@@ -104,7 +104,7 @@ def _nodes(graph: Any, events: Mapping[str, list[dict[str, Any]]]) -> tuple[Engi
                 time_ns=round(1000 * statistics.median(event["dur"] for event in timed[1:])) if timed[1:] else 0,
                 moved_bytes=_moved(facts, weights := sum(sizes.get(name, 0) for name in node.input)),
                 conversion=node.op_type in _CONVERSIONS or _is_inserted(node),
-                before=tuple(dict.fromkeys(makers[name] for name in node.input if name in makers)),
+                before=tuple(dict.fromkeys(producers[name] for name in node.input if name in producers)),
                 weight_bytes=weights,
             )
         )

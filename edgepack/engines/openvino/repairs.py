@@ -127,7 +127,7 @@ def _store_lowest(graph: onnx.GraphProto, found: list[onnx.NodeProto]) -> None:
 def _end(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
     from onnx import helper
 
-    makers = {name: node for node in graph.node for name in node.output if name}
+    producers = {name: node for node in graph.node for name in node.output if name}
     stored = {tensor.name: tensor for tensor in graph.initializer}
 
     def is_wrong(node: onnx.NodeProto) -> bool:
@@ -137,7 +137,7 @@ def _end(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
             return _adds_values(node, stored)
         return node.op_type in _PLAIN_SUMS or (_counts_padding(node) and not _can_pad_apart(node))
 
-    found = [node for node in graph.node if is_wrong(node) and _steps_of(node.input[0], makers)]
+    found = [node for node in graph.node if is_wrong(node) and _steps_of(node.input[0], producers)]
     for node in found:
         name = f"{node.output[0]}_float"
         place = next(place for place, other in enumerate(graph.node) if other.output[0] == node.output[0])
@@ -175,9 +175,9 @@ def pad_means_apart(proto: onnx.ModelProto) -> int:
 
 
 def _pad(graph: onnx.GraphProto) -> int:
-    makers = {name: node for node in graph.node for name in node.output if name}
+    producers = {name: node for node in graph.node for name in node.output if name}
     found = [node for node in graph.node if _counts_padding(node) and _can_pad_apart(node)]
-    pairs = [(node, steps) for node in found if (steps := _steps_of(node.input[0], makers))]
+    pairs = [(node, steps) for node in found if (steps := _steps_of(node.input[0], producers))]
     for number, (node, steps) in enumerate(pairs):
         _insert(graph, node, steps, f"{_NAME}_{number}_{node.output[0]}")
     return len(pairs)
@@ -200,20 +200,20 @@ def _can_pad_apart(pool: onnx.NodeProto) -> bool:
     return len(values["kernel_shape"].ints) > 1 and not ("ceil_mode" in values and values["ceil_mode"].i)
 
 
-def _steps_of(name: str, makers: dict[str, onnx.NodeProto]) -> tuple[str, ...]:
+def _steps_of(name: str, producers: dict[str, onnx.NodeProto]) -> tuple[str, ...]:
     """Return the names of the scale and zero point that a tensor's values are steps of; none for other values.
 
     Those of a Concat must be the same for all that it joins.
     """
-    node = makers.get(name)
+    node = producers.get(name)
     if node is None:
         return ()
     if node.op_type == "DequantizeLinear":
         return tuple(node.input[1:3])
     if node.op_type == "Concat":
-        joined = {_steps_of(each, makers) for each in node.input}
+        joined = {_steps_of(each, producers) for each in node.input}
         return joined.pop() if len(joined) == 1 else ()
-    return _steps_of(node.input[0], makers) if node.op_type in _MOVES else ()
+    return _steps_of(node.input[0], producers) if node.op_type in _MOVES else ()
 
 
 def _insert(graph: onnx.GraphProto, pool: onnx.NodeProto, steps: tuple[str, ...], name: str) -> None:
@@ -246,18 +246,18 @@ def fill_ranks(proto: onnx.ModelProto) -> int:
 
 
 def _fill(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
-    makers = {name: node for node in graph.node for name in node.output if name}
+    producers = {name: node for node in graph.node for name in node.output if name}
     stored = {tensor.name: tensor for tensor in graph.initializer}
     found = [
         (node, place, lacking)
         for node in graph.node
         if node.op_type in _ADDS
         for place in range(2)
-        if (lacking := _lacking_axes(node, place, ranks, makers, stored)) > 0
+        if (lacking := _lacking_axes(node, place, ranks, producers, stored)) > 0
     ]
     for node, place, lacking in found:
         name = f"{node.output[0]}_filled_{place}"
-        made = copy.deepcopy(makers[node.input[place]])
+        made = copy.deepcopy(producers[node.input[place]])
         tensor = copy.deepcopy(stored[made.input[0]])
         tensor.name = f"{name}_q"
         tensor.dims[:] = [1] * lacking + list(tensor.dims)
@@ -276,14 +276,14 @@ def _lacking_axes(
     node: onnx.NodeProto,
     place: int,
     ranks: dict[str, int],
-    makers: dict[str, onnx.NodeProto],
+    producers: dict[str, onnx.NodeProto],
     stored: dict[str, onnx.TensorProto],
 ) -> int:
     """Return how many axes a dequantized constant has less than what it is added to; 0 for anything else."""
-    maker, other = makers.get(node.input[place]), ranks.get(node.input[1 - place], 0)
-    if maker is None or maker.op_type != "DequantizeLinear" or not {*maker.input} <= {*stored, ""}:
+    producer, other = producers.get(node.input[place]), ranks.get(node.input[1 - place], 0)
+    if producer is None or producer.op_type != "DequantizeLinear" or not {*producer.input} <= {*stored, ""}:
         return 0
-    own = len(stored[maker.input[0]].dims)
-    if not own or any(attribute.name == "block_size" and attribute.i for attribute in maker.attribute):
+    own = len(stored[producer.input[0]].dims)
+    if not own or any(attribute.name == "block_size" and attribute.i for attribute in producer.attribute):
         return 0
     return other - own

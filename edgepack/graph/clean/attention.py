@@ -46,17 +46,17 @@ def join_scales(view: View) -> bool:
 
 def _scaled(view: View, name: str) -> tuple[onnx.NodeProto, Array] | None:
     """Return the Mul by one number that makes a tensor, itself or before a transpose, read once; and the number."""
-    maker = view.makers.get(name)
-    if maker is not None and maker.op_type == "Transpose" and view.only_user(name) is not None:
-        name = maker.input[0]
-        maker = view.makers.get(name)
-    if maker is None or maker.op_type != "Mul" or view.only_user(name) is None:
+    producer = view.producers.get(name)
+    if producer is not None and producer.op_type == "Transpose" and view.only_user(name) is not None:
+        name = producer.input[0]
+        producer = view.producers.get(name)
+    if producer is None or producer.op_type != "Mul" or view.only_user(name) is None:
         return None
-    number = view.floats(maker.input[_place(view, maker)])
+    number = view.floats(producer.input[_place(view, producer)])
     # One number in as many brackets as the tensor has would not be seen here; exporters write none, or few.
-    if number is None or number.size != 1 or number.ndim > 1 or maker.input[0] == maker.input[1]:
+    if number is None or number.size != 1 or number.ndim > 1 or producer.input[0] == producer.input[1]:
         return None
-    return maker, number.reshape(())
+    return producer, number.reshape(())
 
 
 def _place(view: View, node: onnx.NodeProto) -> int:

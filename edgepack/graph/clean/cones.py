@@ -56,12 +56,12 @@ def cones(view: View, end: onnx.NodeProto) -> Iterator[Cone]:
     while frontier and len(nodes) <= _MOST_NODES:
         if len(frontier) == 1 and len(nodes) > 1:
             yield Cone(next(iter(frontier)), end.output[0], tuple(sorted(nodes, key=lambda node: order[id(node)])))
-        latest = max(frontier, key=lambda name: order.get(id(view.makers.get(name)), -1))
-        maker = view.makers.get(latest)
-        if maker is None or not _is_inner(view, maker, latest, nodes):
+        latest = max(frontier, key=lambda name: order.get(id(view.producers.get(name)), -1))
+        producer = view.producers.get(latest)
+        if producer is None or not _is_inner(view, producer, latest, nodes):
             return
-        nodes.append(maker)
-        frontier = (frontier - {latest}) | _read(view, maker)
+        nodes.append(producer)
+        frontier = (frontier - {latest}) | _read(view, producer)
 
 
 def replace(view: View, cone: Cone, made: list[onnx.NodeProto]) -> None:

@@ -40,7 +40,7 @@ def multiply_unflattened(view: View) -> bool:
 
 def _reshapes_around(view: View, node: onnx.NodeProto) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
     """Return the Reshape in front of a node's first input and the one that alone reads its result."""
-    before, after = view.makers.get(node.input[0]), view.only_user(node.output[0])
+    before, after = view.producers.get(node.input[0]), view.only_user(node.output[0])
     if before is None or after is None or before.op_type != "Reshape" or after.op_type != "Reshape":
         return None
     return (before, after) if after.input[0] == node.output[0] else None
@@ -129,10 +129,10 @@ def bias_before_reshape(view: View) -> bool:
     """Add one bias to a product before its last axis is split, not behind that."""
     for node in view.nodes("Add"):
         for place, name in enumerate(node.input):
-            split, bias = view.makers.get(name), view.floats(node.input[1 - place])
+            split, bias = view.producers.get(name), view.floats(node.input[1 - place])
             if split is None or split.op_type != "Reshape" or bias is None or view.only_user(name) is not node:
                 continue
-            product = view.makers.get(split.input[0])
+            product = view.producers.get(split.input[0])
             if product is None or product.op_type != "MatMul" or view.only_user(product.output[0]) is not split:
                 continue
             if _splits_last(view, split, bias):

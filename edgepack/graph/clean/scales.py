@@ -79,20 +79,20 @@ def _number(view: View, node: onnx.NodeProto, data: str) -> float | None:
 def _layer(view: View, user: onnx.NodeProto, name: str) -> list[tuple[onnx.NodeProto, int]] | None:
     """Return the nodes, each with the input that is a constant, of the layer that makes a tensor for ``user`` alone."""
     found: list[tuple[onnx.NodeProto, int]] = []
-    while (maker := view.makers.get(name)) is not None and view.only_user(name) is user:
-        constant = [i for i, read in enumerate(maker.input) if view.floats(read) is not None]
-        if maker.op_type in _MOVES and maker.domain in ("", "ai.onnx"):
-            user, name = maker, maker.input[0]
-        elif maker.op_type == "Add" and len(constant) == 1 and not found:
-            found.append((maker, constant[0]))
-            user, name = maker, maker.input[1 - constant[0]]
-        elif maker.op_type == "MatMul" and constant == [1]:
-            return [*found, (maker, 1)]
-        elif maker.op_type == "Gemm" and constant and constant[0] == 1:
-            has_bias = len(maker.input) > 2 and bool(maker.input[2])
+    while (producer := view.producers.get(name)) is not None and view.only_user(name) is user:
+        constant = [i for i, read in enumerate(producer.input) if view.floats(read) is not None]
+        if producer.op_type in _MOVES and producer.domain in ("", "ai.onnx"):
+            user, name = producer, producer.input[0]
+        elif producer.op_type == "Add" and len(constant) == 1 and not found:
+            found.append((producer, constant[0]))
+            user, name = producer, producer.input[1 - constant[0]]
+        elif producer.op_type == "MatMul" and constant == [1]:
+            return [*found, (producer, 1)]
+        elif producer.op_type == "Gemm" and constant and constant[0] == 1:
+            has_bias = len(producer.input) > 2 and bool(producer.input[2])
             if has_bias and constant != [1, 2]:
                 return None
-            return [*found, *((maker, i) for i in constant)]
+            return [*found, *((producer, i) for i in constant)]
         else:
             return None
     return None

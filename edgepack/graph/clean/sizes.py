@@ -38,7 +38,7 @@ def _picked(view: View, node: onnx.NodeProto) -> Array | None:
         return (
             None if sizes is None or None in sizes or not view.users.get(node.output[0]) else np.array(sizes, np.int64)
         )
-    shape = view.makers.get(node.input[0])
+    shape = view.producers.get(node.input[0])
     if node.op_type == "Size":  # of a Shape: the rank, of which no size need be known
         sizes = _sizes(view, shape) if shape is not None and shape.op_type == "Shape" else None
         return None if sizes is None else np.array(len(sizes), np.int64)

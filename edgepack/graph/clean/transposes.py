@@ -36,9 +36,9 @@ def _bypass(view: View, node: onnx.NodeProto) -> bool:
     source, result = node.input[0], node.output[0]
     if view.is_free(result) and source not in view.constants:
         view.replace(result, source)
-    elif result not in view.inner and source in view.makers and view.only_user(source) is node:
-        maker = view.makers[source]
-        maker.output[list(maker.output).index(source)] = result
+    elif result not in view.inner and source in view.producers and view.only_user(source) is node:
+        producer = view.producers[source]
+        producer.output[list(producer.output).index(source)] = result
         view.forget(source)
     else:
         return False
@@ -52,7 +52,7 @@ def merge_transposes(view: View) -> bool:
         if view.is_free(node.output[0]) and not view.users.get(node.output[0]):
             view.remove(node)
             return True
-        before = view.makers.get(node.input[0])
+        before = view.producers.get(node.input[0])
         first, second = _perm(before), _perm(node)
         if before is not None and first is not None and second is not None:
             set_attribute(node, "perm", [first[axis] for axis in second])
@@ -82,8 +82,8 @@ def _perm(node: onnx.NodeProto | None) -> list[int] | None:
 def _shared_perm(view: View, node: onnx.NodeProto) -> list[int] | None:
     """Return the order that all inputs of a node come in, constants aside; None where they differ."""
     data = _data_inputs(node)
-    makers = [view.makers.get(name) for name in data if name not in view.constants]
-    perms = [_perm(maker) for maker in makers]
+    producers = [view.producers.get(name) for name in data if name not in view.constants]
+    perms = [_perm(producer) for producer in producers]
     if not perms or any(perm is None or perm != perms[0] for perm in perms):
         return None
     return perms[0]
@@ -104,9 +104,14 @@ def _reorder(view: View, node: onnx.NodeProto, perm: list[int]) -> bool:
     if after is None:
         return False
     for index, name in enumerate(node.input):
-        maker = view.makers.get(name)
-        if name in _data_inputs(node) and maker is not None and _perm(maker) == perm and name not in view.constants:
-            node.input[index] = maker.input[0]
+        producer = view.producers.get(name)
+        if (
+            name in _data_inputs(node)
+            and producer is not None
+            and _perm(producer) == perm
+            and name not in view.constants
+        ):
+            node.input[index] = producer.input[0]
     if after == sorted(after):
         return True
     result = node.output[0]

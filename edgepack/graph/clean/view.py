@@ -30,12 +30,12 @@ class View:
         }
         self._given: set[str] = set()
         self.users: dict[str, list[onnx.NodeProto]] = {}
-        self.makers: dict[str, onnx.NodeProto] = {}
+        self.producers: dict[str, onnx.NodeProto] = {}
         for node in proto.graph.node:
             for name in node.input:
                 self.users.setdefault(name, []).append(node)
             for name in node.output:
-                self.makers[name] = node
+                self.producers[name] = node
         values = [*proto.graph.value_info, *proto.graph.input, *proto.graph.output]
         self.types = {value.name: value.type.tensor_type for value in values}
 
@@ -87,7 +87,7 @@ class View:
         """Return a name that no tensor has."""
         taken = (
             self.constants.keys()
-            | self.makers.keys()
+            | self.producers.keys()
             | self.users.keys()
             | self.types.keys()
             | self.inner

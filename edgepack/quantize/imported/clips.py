@@ -58,7 +58,7 @@ def _move_all(proto: onnx.ModelProto, which: Which) -> int:
 
 def _move_one(view: View, which: Which) -> bool:
     for clip in view.nodes("Clip"):
-        quantize, bounds = view.makers.get(clip.input[0]), clip_bounds(view, clip)
+        quantize, bounds = view.producers.get(clip.input[0]), clip_bounds(view, clip)
         if quantize is None or quantize.op_type != "QuantizeLinear" or bounds is None:
             continue
         read_once = view.is_free(clip.input[0]) and len(view.users[clip.input[0]]) == 1
@@ -149,7 +149,7 @@ def keep_clip(view: View, node: onnx.NodeProto) -> str | None:
     made = onnx.helper.make_node("Clip" if len(names) > 1 else "Relu", names, [result], name=result)
     position = next(i for i, found in enumerate(view.graph.node) if found is node)
     view.graph.node.insert(position, made)
-    view.makers[result] = made
+    view.producers[result] = made
     return result
 
 
@@ -164,17 +164,19 @@ def stored_range(view: View, node: onnx.NodeProto) -> tuple[float, float, float]
 
 def never_negative(view: View, name: str) -> bool:
     """Say whether a tensor cannot be negative, as far as that can be seen, or is an input, whose range it means."""
-    maker = view.makers.get(name)
-    if maker is None or maker.op_type in ("Relu", "Sigmoid", "Softmax"):
+    producer = view.producers.get(name)
+    if producer is None or producer.op_type in ("Relu", "Sigmoid", "Softmax"):
         return name not in view.constants
-    if maker.op_type == "Clip":
-        low = scalar(view, maker.input[1]) if len(maker.input) > 1 and maker.input[1] else None
+    if producer.op_type == "Clip":
+        low = scalar(view, producer.input[1]) if len(producer.input) > 1 and producer.input[1] else None
         return low is not None and low >= 0
-    if maker.op_type == "DequantizeLinear":
-        before = view.makers.get(maker.input[0])
+    if producer.op_type == "DequantizeLinear":
+        before = view.producers.get(producer.input[0])
         bounds = stored_range(view, before) if before is not None and before.op_type == "QuantizeLinear" else None
         return bounds is not None and bounds[0] >= 0
-    return maker.op_type in _KEEP_SIGN and all(never_negative(view, n) for n in maker.input if n not in view.constants)
+    return producer.op_type in _KEEP_SIGN and all(
+        never_negative(view, n) for n in producer.input if n not in view.constants
+    )
 
 
 def zero_point(view: View, node: onnx.NodeProto) -> Array | None:

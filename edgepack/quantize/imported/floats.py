@@ -88,7 +88,7 @@ def float_products(proto: onnx.ModelProto) -> int:
 def _float_product(view: View, node: onnx.NodeProto) -> bool:
     import onnx
 
-    dynamic = view.makers.get(node.input[0])
+    dynamic = view.producers.get(node.input[0])
     cast = view.only_user(node.output[0])
     scaled = view.only_user(cast.output[0]) if cast is not None and cast.op_type == "Cast" else None
     if dynamic is None or dynamic.op_type != "DynamicQuantizeLinear" or scaled is None or scaled.op_type != "Mul":
@@ -112,10 +112,10 @@ def _float_product(view: View, node: onnx.NodeProto) -> bool:
 
 def _weight_scale(view: View, product: str, dynamic: str) -> Array | None:
     """Return the constant that is multiplied with a dynamic scale."""
-    maker = view.makers.get(product)
-    if maker is None or maker.op_type != "Mul" or dynamic not in maker.input:
+    producer = view.producers.get(product)
+    if producer is None or producer.op_type != "Mul" or dynamic not in producer.input:
         return None
-    return view.floats(next((name for name in maker.input if name != dynamic), ""))
+    return view.floats(next((name for name in producer.input if name != dynamic), ""))
 
 
 def _along(values: Any, axis: int, rank: int) -> Any:
@@ -134,17 +134,17 @@ def float_borders(proto: onnx.ModelProto) -> Iterator[str]:
     view = View(proto)
     for value in (*proto.graph.input, *proto.graph.output):
         readers = view.users.get(value.name, [])
-        maker = view.makers.get(value.name)
+        producer = view.producers.get(value.name)
         if (
             value in list(proto.graph.output)
-            and maker is not None
-            and maker.op_type == "QuantizeLinear"
+            and producer is not None
+            and producer.op_type == "QuantizeLinear"
             and not readers
         ):
-            source = maker.input[0]
-            view.remove(maker)
+            source = producer.input[0]
+            view.remove(producer)
             _rename(view, source, value.name)
-        elif maker is None and readers and all(r.op_type == "DequantizeLinear" for r in readers):
+        elif producer is None and readers and all(r.op_type == "DequantizeLinear" for r in readers):
             for reader in readers:
                 view.replace(reader.output[0], value.name)
                 view.remove(reader)
@@ -156,12 +156,12 @@ def float_borders(proto: onnx.ModelProto) -> Iterator[str]:
 
 def _rename(view: View, old: str, new: str) -> None:
     """Give what a node makes the name of an output, which nothing else makes any more."""
-    maker = view.makers[old]
-    for index, name in enumerate(maker.output):
+    producer = view.producers[old]
+    for index, name in enumerate(producer.output):
         if name == old:
-            maker.output[index] = new
+            producer.output[index] = new
     view.replace(old, new)
-    view.makers[new] = maker
+    view.producers[new] = producer
 
 
 def drop_pairs(proto: onnx.ModelProto) -> tuple[int, int]:

@@ -55,7 +55,7 @@ class StoredLayer:
 def stored_layers(view: View) -> Iterator[StoredLayer]:
     """Yield the layers whose weights no other node reads."""
     for node in view.nodes(*_WEIGHTED):
-        made = view.makers.get(node.input[1])
+        made = view.producers.get(node.input[1])
         if made is None or made.op_type != "DequantizeLinear" or view.only_user(made.output[0]) is not node:
             continue
         values, scale, zero = view.value(made.input[0]), view.floats(made.input[1]), zero_point(view, made)
@@ -103,7 +103,7 @@ def float_biases(proto: onnx.ModelProto) -> int:
     """Turn, in place, int32 biases behind a DequantizeLinear into the floats they stand for; return how many."""
     view, count = View(proto), 0
     for node in view.nodes(*_WEIGHTED):
-        made = view.makers.get(node.input[_BIAS]) if len(node.input) > _BIAS else None
+        made = view.producers.get(node.input[_BIAS]) if len(node.input) > _BIAS else None
         values = view.value(made.input[0]) if made is not None and made.op_type == "DequantizeLinear" else None
         scale = view.floats(made.input[1]) if made is not None and values is not None else None
         if made is None or values is None or scale is None or values.dtype != np.int32:
@@ -125,7 +125,7 @@ def integer_biases(proto: onnx.ModelProto) -> int:
     """
     view, count = View(proto), 0
     for one in list(stored_layers(view)):
-        data = view.makers.get(one.node.input[0])
+        data = view.producers.get(one.node.input[0])
         scale = view.floats(data.input[1]) if data is not None and data.op_type == "DequantizeLinear" else None
         bias = _stored_bias(view, one.node)
         if scale is None or scale.size != 1 or bias is None or one.node.op_type == "MatMul":
@@ -145,7 +145,7 @@ def integer_biases(proto: onnx.ModelProto) -> int:
 
 def _stored_bias(view: View, node: onnx.NodeProto) -> Array | None:
     """Return the values of a bias that is stored as integers, multiplied out."""
-    made = view.makers.get(node.input[_BIAS]) if len(node.input) > _BIAS else None
+    made = view.producers.get(node.input[_BIAS]) if len(node.input) > _BIAS else None
     if made is None or made.op_type != "DequantizeLinear":
         return None
     values, scale = view.value(made.input[0]), view.floats(made.input[1])
@@ -154,7 +154,7 @@ def _stored_bias(view: View, node: onnx.NodeProto) -> Array | None:
 
 def _in_unit(view: View, node: onnx.NodeProto, unit: Array) -> bool:
     """Say whether a bias is stored in a unit already, but for the rounding of its own scale."""
-    made = view.makers.get(node.input[_BIAS])
+    made = view.producers.get(node.input[_BIAS])
     scale = view.floats(made.input[1]) if made is not None else None
     return scale is not None and bool(np.allclose(scale, unit, rtol=1e-5, atol=0))
 

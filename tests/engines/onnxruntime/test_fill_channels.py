@@ -85,8 +85,8 @@ def extents(model: OnnxModel) -> dict[str, tuple[int, ...]]:
     """Return the shape of each convolution's weights by the convolution's name."""
     graph = read_proto(model).graph
     constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    makers = {name: n for n in graph.node for name in n.output}
-    return {n.name: constants[makers[n.input[1]].input[0]] for n in graph.node if n.op_type == "Conv"}
+    producers = {name: n for n in graph.node for name in n.output}
+    return {n.name: constants[producers[n.input[1]].input[0]] for n in graph.node if n.op_type == "Conv"}
 
 
 @pytest.mark.parametrize(("channels", "filled"), [(8, 16), (24, 32), (72, 80)])

@@ -31,7 +31,7 @@ def profile(
 
     run(evaluator, feeds[0])
     runs = repeat(lambda feed: run(evaluator, feed, watch), feeds)
-    makers = {name: node.output[0] for node in nodes(evaluator) for name in node.output}
+    producers = {name: node.output[0] for node in nodes(evaluator) for name in node.output}
     found = [
         EngineNode(
             name=node.output[0],
@@ -41,7 +41,7 @@ def profile(
             time_ns=round(1e9 * times[node.output[0]] / runs),
             moved_bytes=sizes[node.output[0]],
             conversion=node.op_type in _CONVERSIONS,
-            before=tuple(makers[name] for name in node.input if name in makers),
+            before=tuple(producers[name] for name in node.input if name in producers),
         )
         for node in nodes(evaluator)
     ]

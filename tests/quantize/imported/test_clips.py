@@ -106,7 +106,7 @@ def test_what_a_type_clips_is_kept(zero: int, scale: float, kept: str | None) ->
     view = View(proto)
     quantize = next(view.nodes("QuantizeLinear"))
     found = keep_clip(view, quantize)
-    assert (view.makers[found].op_type if found else None) == kept
+    assert (view.producers[found].op_type if found else None) == kept
 
 
 @pytest.mark.parametrize(
