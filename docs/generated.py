@@ -69,6 +69,7 @@ _TEXTS = {
     "benchmark": "Measure latencies on this machine.",
     "metric": "What is measured of the models: the name of a metric, or module:function(outputs, labels).",
     "max_drop": "Largest allowed drop of the metric against fp32: 0.01 is one percentage point.",
+    "max_change": "Largest allowed share of fp32's answers (classes, boxes, pixels) that change: 0.02 is 2 %.",
 }
 
 

@@ -10,7 +10,7 @@ import click
 
 from edgepack.cli.builder import BuildCommand
 from edgepack.cli.duration import SECONDS
-from edgepack.cli.options import SOURCE, DropType, F, OneOf, complete_file, echo_json, given, options
+from edgepack.cli.options import SOURCE, DropType, F, OneOf, ShareType, complete_file, echo_json, given, options
 from edgepack.specs.types import Effort
 from edgepack.verify.metrics import metrics_in_words
 
@@ -51,8 +51,9 @@ _SETTINGS = (
     ),
     click.option(
         "--max-change",
-        type=float,
-        help="Largest allowed share of fp32's answers (classes, boxes, pixels) that change  [default: no gate]",
+        type=ShareType(),
+        help="Largest allowed share of fp32's answers (classes, boxes, pixels) that change, as 2% or 0.02  "
+        "[default: no gate]",
     ),
     click.option("--allow-poor", is_flag=True, help="Let a build with poor rows succeed."),
     options("embed", "gallery"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -23,6 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _SIZE = re.compile(r"([0-9]{1,5})(?:[x,]([0-9]{1,5}))?")
 _BARE_SHAPE = re.compile(r"[A-Za-z0-9_]+(?:[x,][A-Za-z0-9_]+)+")
+_SHARE = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%)?\s*")
 _DROP = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%|pp|pt|points?)?\s*")
 # What others call a precision.
 _ELSEWHERE = {
@@ -151,6 +153,20 @@ class DropType(click.ParamType[float]):
         if found[2] is None and float(found[1]) == 1.0:
             self.fail("1 is a fraction, all that can be lost; write 1pt for one percentage point", param, ctx)
         return float(found[1]) * (0.01 if found[2] else 1.0)
+
+
+class ShareType(click.ParamType[float]):
+    """A share: ``2%``, or a fraction (0.02)."""
+
+    name = "SHARE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share as a fraction."""
+        found = _SHARE.fullmatch(str(value))
+        share = float(found[1]) * (0.01 if found[2] else 1.0) if found else math.inf
+        if share > 1.0 or (found and found[2] is None and share == 1.0):
+            self.fail(f"{value!r} is not a share; write 2% or 0.02 for two of a hundred", param, ctx)
+        return share
 
 
 class PairType(click.ParamType[tuple[str, str]]):

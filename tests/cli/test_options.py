@@ -15,7 +15,18 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from edgepack.cli.main import cli
-from edgepack.cli.options import PRECISIONS, DropType, OneOf, PairType, RowOf, echo_json, given, options, parse_shapes
+from edgepack.cli.options import (
+    PRECISIONS,
+    DropType,
+    OneOf,
+    PairType,
+    RowOf,
+    ShareType,
+    echo_json,
+    given,
+    options,
+    parse_shapes,
+)
 from edgepack.errors import ConfigError
 from edgepack.specs.build import Latency
 
@@ -185,3 +196,14 @@ def test_a_drop_may_have_a_unit(text: str, drop: float) -> None:
 def test_what_is_no_drop_is_refused(text: str) -> None:
     with pytest.raises(click.BadParameter, match="write 1pt"):
         DropType().convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "share"), [("2%", 0.02), ("0.02", 0.02), ("2 %", 0.02), ("100%", 1.0), ("0", 0.0)])
+def test_a_share_may_be_per_cent(text: str, share: float) -> None:
+    assert ShareType().convert(text, None, None) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["", "%", "1", "2", "101%", "2pt", "-1%", "nan", "2,5%"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"write 2% or 0\.02"):
+        ShareType().convert(text, None, None)
