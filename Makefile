@@ -55,9 +55,8 @@ test: $(READY)
 test-fast: $(READY)
 	$(PYTEST) --hypothesis-profile=quick -m "not long and not slow and not own"
 
-# A third process has work for the cores where the tests of two wait: for a child that starts, a time limit, a lost worker.
 test-all: $(READY)
-	$(PYTEST) -n 3 -m "not own"
+	$(PYTEST) -m "not own"
 
 # Seeded models of all operators through every engine, against ONNX Runtime without optimizations (about 10 minutes).
 # Prints how many agree, are refused or are listed. More of them, and others: make differential MODELS=1000 FIRST=300.
