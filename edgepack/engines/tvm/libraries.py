@@ -6,7 +6,6 @@ fetched once by pip, of the very versions that are installed here, and kept in t
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from edgepack.base.files import scratch_folder, sha256_file
 from edgepack.device.host import host_facts
 from edgepack.engines.common.linking import cache_folder
 from edgepack.engines.tvm.elf import machine_of
-from edgepack.engines.tvm.runtime_abi import FFI, RUNTIME
+from edgepack.engines.tvm.runtime_abi import FFI, IN_PACKAGES, RUNTIME, find_in_packages
 from edgepack.errors import CompileError, ToolchainError
 
 if TYPE_CHECKING:
@@ -31,12 +30,7 @@ FOLDER_VARIABLE = "EDGEPACK_TVM_LIBRARIES"
 # The bundle carries them under these names, so the licence asks that its text goes along.
 LICENCE = "TVM-LICENSE.txt"
 NOTICE = "TVM-NOTICE.txt"
-_MEMBERS = {
-    FFI: "tvm_ffi/lib/libtvm_ffi.so",
-    RUNTIME: "tvm/lib/libtvm_runtime.so",
-    LICENCE: "tvm/LICENSE",
-    NOTICE: "tvm/NOTICE",
-}
+_MEMBERS = {**IN_PACKAGES, LICENCE: "tvm/LICENSE", NOTICE: "tvm/NOTICE"}
 FILES = tuple(sorted(_MEMBERS))
 _PLATFORMS = {"aarch64": "manylinux_2_28_aarch64", "x86_64": "manylinux_2_28_x86_64"}
 _LIMIT_S = 900.0
@@ -82,11 +76,10 @@ def _installed() -> dict[str, Path]:
     """Return where the packages here keep the files."""
     found = {}
     for name, member in _MEMBERS.items():
-        package, _, rest = member.partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
+        path = find_in_packages(member)
+        if path is None:
             raise ToolchainError("TVM is not installed", hint="pip install 'edgepack[tvm]'")
-        found[name] = Path(next(iter(spec.submodule_search_locations))) / rest
+        found[name] = path
     return found
 
 

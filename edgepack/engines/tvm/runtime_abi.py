@@ -7,6 +7,8 @@ one TVM runtime: libraries find each other by their names, so the first one load
 from __future__ import annotations
 
 import ctypes
+import filecmp
+import importlib.util
 import os
 from ctypes import POINTER, byref, c_char_p, c_int, c_int32, c_int64, c_size_t, c_uint8, c_uint16, c_uint32, c_uint64
 from ctypes import c_void_p as pointer
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 FFI = "libtvm_ffi.so"
 RUNTIME = "libtvm_runtime.so"
+IN_PACKAGES = {FFI: "tvm_ffi/lib/libtvm_ffi.so", RUNTIME: "tvm/lib/libtvm_runtime.so"}
 
 _NONE, _INT, _BOOL, _RAW_STRING = 0, 1, 2, 8
 _FIRST_OBJECT = 64
@@ -256,12 +259,32 @@ def _load(path: Path) -> ctypes.CDLL:
         pass
     require_files(path.parent, path.name)
     try:
-        return ctypes.CDLL(str(path), mode=os.RTLD_GLOBAL | os.RTLD_NOW)
+        return ctypes.CDLL(str(_same_in_packages(path) or path), mode=os.RTLD_GLOBAL | os.RTLD_NOW)
     except OSError as error:
         raise ToolchainError(
             f"TVM's {path.name} does not load here: {error}",
             hint="it needs glibc 2.28, libstdc++ and libgcc_s: install libstdc++6 and libgcc-s1",
         ) from None
+
+
+def find_in_packages(name: str) -> Path | None:
+    """Return where the package that has a file keeps it, without importing it; None where there is none."""
+    package, _, rest = name.partition("/")
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a finder refuses it, or a module without a spec stands under its name
+        return None
+    folders = spec.submodule_search_locations if spec is not None else None
+    return Path(next(iter(folders))) / rest if folders else None
+
+
+def _same_in_packages(path: Path) -> Path | None:
+    """Return the package's library where it is the same, byte for byte.
+
+    A later ``import tvm`` loads that file, and ends the process where another file has registered the types already.
+    """
+    found = find_in_packages(IN_PACKAGES[path.name])
+    return found if found is not None and found.is_file() and filecmp.cmp(path, found, shallow=False) else None
 
 
 def _copy(address: int, into: Array | None) -> Array:

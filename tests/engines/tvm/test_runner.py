@@ -155,6 +155,22 @@ print(runner.infer(feeds)["sum"])
     assert (done.stdout, done.returncode) == ("[18.]\n", 0), done.stderr
 
 
+def test_tvms_package_may_be_imported_after_a_bundle_was_run(compiled: CompiledModel) -> None:
+    """Two copies of one library registered the same types, which ended the process."""
+    code = """if True:
+        import sys
+        from pathlib import Path
+        from edgepack.engines.tvm.runtime_abi import find_runtime
+
+        find_runtime(Path(sys.argv[1]))
+        import tvm
+
+        print(tvm.runtime.device("cpu", 0).exist)
+        """
+    done = subprocess.run([sys.executable, "-c", code, compiled.folder], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
+
+
 @pytest.fixture(scope="module")
 def tiled(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
     """A convolution by AMX whose outputs are 0 to 255."""
