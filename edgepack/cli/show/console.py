@@ -16,6 +16,7 @@ from edgepack.cli.show.layout import Command, Table, lay_out, lay_out_command, p
 if TYPE_CHECKING:
     from rich.console import Console as Rich
     from rich.progress import Progress, TaskID
+    from rich.text import Text
 
 
 class StatusLine(Protocol):
@@ -192,9 +193,26 @@ class RichConsole(_Levels):
 
     @staticmethod
     def _print(console: Rich, what: str | Table | Command, stream: TextIO) -> None:
-        whole = not isinstance(what, str) or terminal.columns(stream) is None
-        # A word that is wider than the terminal, such as a path, stays whole: it is there to be copied.
-        console.print("\n".join(_lines(what, stream)), soft_wrap=whole, overflow="ignore", crop=False)
+        from rich.text import Text
+
+        lines, width = _lines(what, stream), terminal.columns(stream)
+        if width is None or not isinstance(what, str):
+            console.print("\n".join(lines), soft_wrap=True)
+            return
+        for line in lines:  # Rich would break a word that is wider than the terminal, or no line at all
+            console.print(Text("\n").join(_broken(Text.from_markup(line, emoji=False), width)), soft_wrap=True)
+
+
+def _broken(text: Text, width: int) -> list[Text]:
+    """Return a styled line in the parts that ``_wrapped`` makes of it."""
+    parts, place = [], 0
+    for words in _wrapped(text.plain, width):
+        begin = text.plain.find(words, place)
+        if begin < 0:  # a tab, which was expanded
+            return [text]
+        place = begin + len(words)
+        parts.append(text[begin:place])
+    return parts
 
 
 def _rich(stream: TextIO) -> Rich:

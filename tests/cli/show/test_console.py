@@ -81,3 +81,15 @@ def test_a_path_that_is_wider_than_the_terminal_is_whole(
     for console in (PlainConsole(), make_console()):
         console.remark(f"report: {path}")
         assert path in capsys.readouterr().err
+
+
+def test_a_sentence_is_broken_between_words_with_its_style(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    words = ["word"] * 30
+    for console in (PlainConsole(), make_console()):
+        console.remark(f"[bold]{' '.join(words[:20])}[/] {' '.join(words[20:])}")
+        lines = capsys.readouterr().err.splitlines()
+        assert max(map(len, lines)) <= 40
+        assert " ".join(lines).split() == words
