@@ -58,6 +58,7 @@ def call(
     track: Path | None = None,
     limit_option: str = "--compile-limit",
     said: Callable[[str], None] | None = None,
+    title: str | None = None,
     folder: Path | None = None,
 ) -> T:
     """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
@@ -65,6 +66,7 @@ def call(
     Without ``log``, or with one in a scratch folder, errors tell the last words instead of a file that will be gone.
     ``limit_option`` is what the user gives for more time. ``said`` is called with each line that the user's own code
     prints while it runs; the log has it too. ``folder`` is where the child runs, else where this process does.
+    ``title`` is what errors call it, else the function's name.
     The function must be importable by its module and name. ``track`` is a folder in which the child keeps what files
     the function read (see ``reads.py``). Whatever happens, no process of the child's group is left.
     Raises the ``EdgepackError`` that the function raised; ``ChildError`` when the process crashed or took longer than
@@ -72,7 +74,7 @@ def call(
     """
     with contextlib.ExitStack() as stack:
         place = log if log is not None else stack.enter_context(scratch_folder()) / "child.log"
-        about = _About(_title(function), place, not in_scratch(place), limit_s, limit_option)
+        about = _About(title or _title(function), place, not in_scratch(place), limit_s, limit_option)
         return _call(function, arguments, about, _Heard(progress, said), _Around(environment or {}, folder), track)
 
 

@@ -206,7 +206,7 @@ class _Placer:
         names = node.input if node.op_type in ("Add", "Mul", "Sub", "Concat", "MatMul") else node.input[:1]
         return [name for name in names if name and not self.index.is_constant(name)]
 
-    def _maker(self, tensor: str) -> int | None:
+    def _producer(self, tensor: str) -> int | None:
         """Return the int8 node that makes ``tensor``, seen through fused activations; None when it is made in float."""
         number = self.index.producer.get(tensor)
         while number is not None and number not in self.chosen:
@@ -215,11 +215,11 @@ class _Placer:
         return number
 
     def _born(self, tensor: str) -> bool:
-        return self._maker(tensor) is not None
+        return self._producer(tensor) is not None
 
     def _born_integer(self, tensor: str) -> bool:
         """Say whether ``tensor`` is made in int8 by anything but a matrix product."""
-        number = self._maker(tensor)
+        number = self._producer(tensor)
         return number is not None and self.index.nodes[number].op_type not in ("Gemm", "MatMul")
 
     def _fused_into(self, number: int) -> str | None:

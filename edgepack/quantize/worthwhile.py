@@ -267,7 +267,7 @@ class _Coster:
 
     def _pay_tensor(self, tensor: str) -> None:
         """Put down what it costs to convert a tensor: once to int8, and to float for each that reads it so."""
-        producer, carrier = self._maker(tensor), self._carrier(tensor)
+        producer, carrier = self._producer(tensor), self._carrier(tensor)
         size = self._size(tensor)
         int8, layout = self._costs.to_int8.of(size, 0, 0), self._costs.layout.of(size, 0, 0)
         readers = [user for user in self._index.users(tensor) if user in self._chosen]
@@ -310,7 +310,7 @@ class _Coster:
         """Say whether a float convolution computes an activation inside."""
         return all(self._index.nodes[number].op_type in self._costs.fuses for number in activation.nodes)
 
-    def _maker(self, tensor: str) -> int | None:
+    def _producer(self, tensor: str) -> int | None:
         """Return the chosen node that makes a tensor, seen through the activations that are fused into it."""
         number = self._index.producer.get(tensor)
         while number is not None and number not in self._chosen:
@@ -323,7 +323,7 @@ class _Coster:
     def _carrier(self, tensor: str) -> int | None:
         """Return the chosen node whose result a float activation reads that makes ``tensor``."""
         activation = self._activations.get(tensor)
-        return self._maker(activation.source) if activation is not None else None
+        return self._producer(activation.source) if activation is not None else None
 
 
 def _find(costs: Mapping[str, Cost], kind: str) -> Cost:

@@ -57,7 +57,14 @@ def run_within(bundle: Path, source: Path | str, options: RunOptions | None, lim
     limit = limit_s if limit_s is not None else default_limit_s()
     with scratch_folder() as folder:
         written: Written = child.call(
-            run_, bundle.absolute(), _absolute(source), options, folder, limit_s=limit, limit_option=_OPTION
+            run_into,
+            bundle.absolute(),
+            _absolute(source),
+            options,
+            folder,
+            limit_s=limit,
+            limit_option=_OPTION,
+            title="run",
         )
         with np.load(folder / _OUTPUTS, allow_pickle=False) as arrays:
             values = [arrays[f"arr_{i}"] for i in range(len(arrays.files))]
@@ -74,7 +81,7 @@ def _absolute(source: Path | str) -> str:
     return os.path.abspath(source) if os.path.exists(source) else str(source)  # noqa: PTH100, PTH110 (long sentences)
 
 
-def run_(bundle: Path, source: str, options: RunOptions | None, folder: Path) -> Written:
+def run_into(bundle: Path, source: str, options: RunOptions | None, folder: Path) -> Written:
     """Do what ``run`` says, in a child process, and leave the arrays in ``folder``."""
     answer = run(bundle, source, options)
     scores = [] if answer.top5 is None else [np.array([score for _, score in answer.top5], np.float64)]

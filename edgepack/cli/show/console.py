@@ -199,7 +199,7 @@ class RichConsole(_Levels):
         if width is None or not isinstance(what, str):
             console.print("\n".join(lines), soft_wrap=True)
             return
-        for line in lines:  # Rich would break a word that is wider than the terminal, or no line at all
+        for line in lines:  # Rich itself breaks words that are wider than the terminal
             console.print(Text("\n").join(_broken(Text.from_markup(line, emoji=False), width)), soft_wrap=True)
 
 

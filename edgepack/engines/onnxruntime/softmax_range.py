@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgepack.engines.common.lowest import make_max, store_lowest
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -18,13 +20,10 @@ if TYPE_CHECKING:
 
 # What is stored up to here does not wrap.
 _ENOUGH = 0.99
-_LOWEST = "edgepack_lowest"
 
 
 def keep_saturating(proto: onnx.ModelProto) -> int:
     """Put a Max behind every Softmax of the main graph that would wrap around; return how many there were."""
-    from onnx import helper, numpy_helper
-
     graph = proto.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     dequantized = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
@@ -46,11 +45,11 @@ def keep_saturating(proto: onnx.ModelProto) -> int:
     for node in found:
         source = node.input[0]
         node.input[0] = f"{source}_whole"
-        made[probabilities[source]] = helper.make_node("Max", [source, _LOWEST], [node.input[0]], name=node.input[0])
+        made[probabilities[source]] = make_max(source, node.input[0], node.input[0])
     for place in sorted(made, reverse=True):
         graph.node.insert(place + 1, made[place])
-    if made and _LOWEST not in stored:
-        graph.initializer.append(numpy_helper.from_array(np.array(-np.inf, np.float32), _LOWEST))
+    if made:
+        store_lowest(graph)
     return len(made)
 
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING
 
+from edgepack.engines.common.lowest import is_max, make_max, store_lowest
 from edgepack.graph.walk import all_graphs, all_nodes
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ _ADDS = ("Add", "Sub")
 _PLAIN_SUMS = ("ReduceLogSum", "ReduceSum")
 _EXTREMES = ("GlobalMaxPool", "ReduceMax", "ReduceMin")
 _FLOAT32 = 1  # TensorProto.FLOAT of onnx.proto
-_LOWEST = "edgepack_lowest"
 _SEQUENCE_RANK = 3
 
 
@@ -97,9 +97,8 @@ def _types(proto: onnx.ModelProto) -> dict[str, onnx.TypeProto.Tensor]:
 
 
 def _keep(graph: onnx.GraphProto, types: dict[str, onnx.TypeProto.Tensor]) -> int:
-    from onnx import helper
 
-    kept = {node.input[0] for node in graph.node if node.op_type == "Max" and _LOWEST in node.input}
+    kept = {node.input[0] for node in graph.node if is_max(node)}
     found = [
         node
         for node in graph.node
@@ -111,21 +110,13 @@ def _keep(graph: onnx.GraphProto, types: dict[str, onnx.TypeProto.Tensor]) -> in
         result, name = node.output[0], f"{node.output[0]}_extreme"
         node.output[0] = name
         place = next(place for place, other in enumerate(graph.node) if other.output[0] == name)
-        graph.node.insert(place + 1, helper.make_node("Max", [name, _LOWEST], [result], name=name))
-    _store_lowest(graph, found)
+        graph.node.insert(place + 1, make_max(name, result, name))
+    if found:
+        store_lowest(graph)
     return len(found)
 
 
-def _store_lowest(graph: onnx.GraphProto, found: list[onnx.NodeProto]) -> None:
-    import numpy as np
-    from onnx import numpy_helper
-
-    if found and all(tensor.name != _LOWEST for tensor in graph.initializer):
-        graph.initializer.append(numpy_helper.from_array(np.array(-np.inf, np.float32), _LOWEST))
-
-
 def _end(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
-    from onnx import helper
 
     producers = {name: node for node in graph.node for name in node.output if name}
     stored = {tensor.name: tensor for tensor in graph.initializer}
@@ -141,9 +132,10 @@ def _end(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
     for node in found:
         name = f"{node.output[0]}_float"
         place = next(place for place, other in enumerate(graph.node) if other.output[0] == node.output[0])
-        graph.node.insert(place, helper.make_node("Max", [node.input[0], _LOWEST], [name], name=name))
+        graph.node.insert(place, make_max(node.input[0], name, name))
         graph.node[place + 1].input[0] = name
-    _store_lowest(graph, found)
+    if found:
+        store_lowest(graph)
     return len(found)
 
 

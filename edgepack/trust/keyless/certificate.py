@@ -45,7 +45,7 @@ class Identity:
 def read_certificate(data: bytes) -> Certificate:
     """Return a certificate of DER. Raises ``ValueError``."""
     try:
-        found: Certificate = tools()[-1].load_der_x509_certificate(data)
+        found: Certificate = tools().x509.load_der_x509_certificate(data)
     except Exception:  # of several kinds, by what is wrong with it
         raise ValueError("its certificate cannot be read") from None
     return found
@@ -53,7 +53,7 @@ def read_certificate(data: bytes) -> Certificate:
 
 def key_of(leaf: Certificate, identity: Identity) -> PublicKey:
     """Return the key of a certificate that is for signing code. Raises ``ValueError`` for another one."""
-    x509 = tools()[-1]
+    x509 = tools().x509
     try:
         uses = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
         if _CODE_SIGNING not in {each.dotted_string for each in uses}:
@@ -67,7 +67,7 @@ def key_of(leaf: Certificate, identity: Identity) -> PublicKey:
 
 def identity_of(leaf: Certificate) -> Identity:
     """Return whom a certificate is for. Raises ``ValueError`` where it does not say so, or says two things."""
-    x509 = tools()[-1]
+    x509 = tools().x509
     try:
         (name,) = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         found = Identity(_name(name), _issuer(leaf))
@@ -93,7 +93,7 @@ def issuer_at(leaf: Certificate, authorities: Sequence[Authority], moments: Sequ
 
 def check_logged(leaf: Certificate, issuer: Certificate, logs: Sequence[LogKey]) -> None:
     """Raise ``ValueError`` where none of the certificate logs has signed that it has the certificate."""
-    x509 = tools()[-1]
+    x509 = tools().x509
     try:
         stamps = list(leaf.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value)
     except Exception:  # no such extension, or one that cannot be read
@@ -109,7 +109,7 @@ def check_logged(leaf: Certificate, issuer: Certificate, logs: Sequence[LogKey])
 
 def _is_stamped(leaf: Certificate, issuer: Certificate, stamp: Any, log: LogKey) -> bool:
     """Say whether a timestamp is the log's over the certificate before it held the timestamp (RFC 6962, 3.2)."""
-    _, _, hashes, _, serialization, _ = tools()
+    hashes, serialization = (used := tools()).hashes, used.serialization
     if stamp.version.value != 0 or not isinstance(stamp.signature_hash_algorithm, hashes.SHA256):
         return False
     public = issuer.public_key().public_bytes(
@@ -130,7 +130,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 (Python 3.10)
 
 def _name(name: Any) -> str:
     """Return a subject's alternative name; what is no address, URI or Fulcio's own kind is none."""
-    x509 = tools()[-1]
+    x509 = tools().x509
     if isinstance(name, (x509.RFC822Name, x509.UniformResourceIdentifier)):
         return str(name.value)
     if isinstance(name, x509.OtherName) and name.type_id.dotted_string == _OTHER_NAME:

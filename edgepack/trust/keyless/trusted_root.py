@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgepack.base import documents
 from edgepack.base.files import read_regular
@@ -107,7 +107,7 @@ def parse_trusted_root(text: bytes, where: str) -> TrustedRoot:
 
 def verifies(key: Any, signature: bytes, message: bytes, hash_name: str = "SHA256") -> bool:
     """Say whether ``signature`` is that of a key of ECDSA (with this hash) or Ed25519 over ``message``."""
-    ec, ed25519, hashes, invalid, *_ = tools()
+    ec, ed25519, hashes, invalid = (used := tools()).ec, used.ed25519, used.hashes, used.invalid
     try:
         if isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, message, ec.ECDSA(getattr(hashes, hash_name)()))
@@ -137,7 +137,7 @@ def _log(data: Any) -> LogKey:
 
 
 def _key(data: bytes) -> Any:
-    ec, ed25519, *_, serialization, _ = tools()
+    ec, ed25519, serialization = (used := tools()).ec, used.ed25519, used.serialization
     try:
         key = serialization.load_der_public_key(data)
     except Exception:  # of several kinds, by what is wrong with the key
@@ -146,7 +146,7 @@ def _key(data: bytes) -> Any:
 
 
 def _authority(data: Any) -> Authority:
-    x509 = tools()[-1]
+    x509 = tools().x509
     listed: Iterable[Any] = data["certChain"]["certificates"]
     certificates = tuple(x509.load_der_x509_certificate(from_base64(each["rawBytes"])) for each in listed)
     return Authority(certificates, _period(data["validFor"]))
@@ -170,7 +170,18 @@ def _words(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)[:200]
 
 
-def tools() -> Any:
+class Tools(NamedTuple):
+    """Parts of ``cryptography``; ``invalid`` is what it raises for a signature that is wrong."""
+
+    ec: Any
+    ed25519: Any
+    hashes: Any
+    invalid: Any
+    serialization: Any
+    x509: Any
+
+
+def tools() -> Tools:
     """Return what of ``cryptography`` is used here. Raises ``ToolchainError`` where it is not installed."""
     try:
         from cryptography import x509
@@ -181,4 +192,4 @@ def tools() -> Any:
         raise ToolchainError(
             f"keyless signatures cannot be checked here: {error}", hint="pip install 'edgepack[verify]'"
         ) from None
-    return ec, ed25519, hashes, InvalidSignature, serialization, x509
+    return Tools(ec, ed25519, hashes, InvalidSignature, serialization, x509)
