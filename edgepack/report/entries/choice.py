@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from edgepack.report.entries import Entry
-from edgepack.report.entries.gain import replacements
+from edgepack.report.entries.gain import differing_bases, replacements
 
 Kind: TypeAlias = Literal["accuracy", "agreement", "sqnr", "none"]
 
@@ -44,7 +44,8 @@ class Limits:
 
 @dataclass(frozen=True)
 class Choice:
-    """``best`` and ``ties`` index the entries: ties are those whose latency cannot be told apart from the best.
+    """``best`` and ``ties`` index the entries: ties are those whose latency cannot be told apart from the best,
+    neither by its interval nor by a ratio measured in turn.
 
     ``candidates`` counts the measured entries that keep the limits. ``excluded`` is what would be taken without the
     limit on quality, where that is another.
@@ -146,7 +147,7 @@ def keeps(entry: Entry, limits: Limits, kind: Kind) -> bool:
 
 
 def choose(entries: Sequence[Entry], limits: Limits) -> Choice:
-    """Return the fastest good entry that keeps the limits, and those whose intervals overlap with its own.
+    """Return the fastest good entry that keeps the limits, and those that cannot be told apart from it.
 
     A precision that is not faster than its fp32 beyond the interval is passed over where that fp32 keeps them too.
     """
@@ -167,7 +168,10 @@ def _choose(entries: Sequence[Entry], limits: Limits) -> Choice:
     if not worth:
         return Choice(None, (), 0)
     (_, _, high), best = min(worth)
-    ties = tuple(i for i, (_, low, _) in kept.items() if i != best and low <= high)
+    differs = differing_bases(entries)
+    ties = tuple(
+        i for i, (_, low, _) in kept.items() if i != best and low <= high and best != differs[i] and i != differs[best]
+    )
     return Choice(best, ties, len(kept))
 
 

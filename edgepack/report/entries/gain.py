@@ -47,6 +47,17 @@ def replacements(entries: Sequence[Entry]) -> tuple[int | None, ...]:
     )
 
 
+def differing_bases(entries: Sequence[Entry]) -> tuple[int | None, ...]:
+    """Return the fp32 entry that each was measured against in turn and surely differs from; None where it has none.
+
+    Such pairs differ even where the intervals of their latencies overlap, since what disturbs a machine meets both.
+    """
+    return tuple(
+        base if entry.paired and gain_of(entry) in ("faster", "slower") else None
+        for entry, base in zip(entries, bases_of(entries), strict=True)
+    )
+
+
 def smaller(entry: Entry, base: Entry) -> float | None:
     """Return how many times smaller an entry is than another, in the size that is ranked; None where it is unknown."""
     if not entry.ranked_bytes or not base.ranked_bytes:

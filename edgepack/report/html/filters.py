@@ -12,7 +12,7 @@ from typing import Any
 from edgepack.report import units
 from edgepack.report.entries import Entry, Group, short_cpu
 from edgepack.report.entries.choice import Kind, Limits, latency_of, presets, quality_kind, quality_of
-from edgepack.report.entries.gain import replacements
+from edgepack.report.entries.gain import differing_bases, replacements
 from edgepack.report.figures.plots import MOST_CURVES
 from edgepack.report.text.sentences import caveat, described, nothing_found, preset_text
 from edgepack.report.text.table import size_title
@@ -160,9 +160,11 @@ def make_data(group: Group, names: Sequence[str], fields: Sequence[Field]) -> st
     entries, kind = group.entries, quality_kind(group.entries)
     curves = sum(1 for e in entries if _has_curve(e)) > MOST_CURVES
     data = [_datum(e, name, kind, curves=curves) for e, name in zip(entries, names, strict=True)]
-    for datum, instead in zip(data, replacements(entries), strict=True):
+    for datum, instead, differs in zip(data, replacements(entries), differing_bases(entries), strict=True):
         if instead is not None:
             datum["instead"] = instead
+        if differs is not None:
+            datum["differs"] = differs
     value = {
         "entries": data,
         "least": [f.key for f in fields if f.least],

@@ -58,6 +58,15 @@ def test_latencies_whose_intervals_overlap_are_a_tie():
     assert "cannot be distinguished from" in recommendation(entries, Limits())
 
 
+@pytest.mark.parametrize(("ratio", "ties"), [(1.04, 0), (1.02, 1)])
+def test_what_a_ratio_measured_in_turn_tells_apart_is_no_tie(ratio, ties):
+    results, rows = made_up.labelled_build()
+    alike = made_up.result("host-openvino", "int8", 4.13)
+    ends = (ratio - 0.03, ratio + 0.03)
+    int8 = made_up.row("host-openvino", "int8", alike, speedup_over_fp32=ratio, speedup_ci95=ends)
+    assert len(choose(entries_of(((results[0], alike), (rows[0], int8))), Limits()).ties) == ties
+
+
 def test_disturbed_measurements_can_be_left_out():
     entries = entries_of(made_up.unlabelled_build())
     assert chosen(entries) == "host-openvino int8"

@@ -4,7 +4,7 @@ import made_up
 import pytest
 
 from edgepack.report.entries import make_groups
-from edgepack.report.entries.gain import bases_of, gain_of, replacements, smaller
+from edgepack.report.entries.gain import bases_of, differing_bases, gain_of, replacements, smaller
 
 
 def entries_of(build):
@@ -49,6 +49,14 @@ def test_what_is_not_faster_is_replaced_by_its_fp32(entries):
     assert replacements(entries) == (None,) * 6
     same = dataclasses.replace(entries[1], speedup=1.01, speedup_ci95=(0.97, 1.05))
     assert replacements((entries[0], same, *entries[2:]))[1] == 0
+
+
+def test_what_was_measured_in_turn_and_surely_differs_from_its_fp32(entries):
+    assert differing_bases(entries)[:4] == (None, 0, None, 2)
+    same = dataclasses.replace(entries[1], speedup=1.01, speedup_ci95=(0.97, 1.05))
+    assert differing_bases((entries[0], same, *entries[2:]))[1] is None
+    apart = dataclasses.replace(entries[1], paired=False)
+    assert differing_bases((entries[0], apart, *entries[2:]))[1] is None, "its ratio is of two separate measurements"
 
 
 def test_how_much_smaller_a_bundle_is(entries):

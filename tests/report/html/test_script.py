@@ -155,6 +155,17 @@ def test_what_is_not_faster_than_fp32_is_not_taken_unless_something_else_is_pref
     assert browser.run(WINNER) == "host-openvino int8"
 
 
+@pytest.mark.parametrize(("ratio", "tied"), [(1.04, False), (1.02, True)])
+def test_what_a_ratio_measured_in_turn_tells_apart_is_no_tie(browser, tmp_path, ratio, tied):
+    fp32, int8 = made_up.result("host-openvino", "fp32", 4.1), made_up.result("host-openvino", "int8", 4.13)
+    ends = (ratio - 0.03, ratio + 0.03)
+    row = made_up.row("host-openvino", "int8", int8, speedup_over_fp32=ratio, speedup_ci95=ends)
+    write_report((fp32, int8), (made_up.row("host-openvino", "fp32", fp32), row), tmp_path / "page.html")
+    browser.open(tmp_path / "page.html")
+    browser.type("input[name=size]", "5000")
+    assert ("cannot be distinguished" in browser.run("document.querySelector('.caveat').textContent")) is tied
+
+
 # --- preferences, words, sliders, links -------------------------------------------------------------------------------
 
 

@@ -25,10 +25,12 @@ const chooseBest = (entries, kept, key, least) => {
   return best;
 };
 
-// Those whose interval of the preferred quantity overlaps with that of the best.
+// Those whose interval of the preferred quantity overlaps with that of the best, but for what differs from it when measured
+// in turn.
 const tiesOf = (entries, kept, best, key, least) => {
   const chosen = entries[best][key], more = least.has(key);
-  return entries.filter((e, i) => i !== best && kept[i] && e.good && e[key] &&
+  const differs = (e, i) => key === "latency" && (e.differs === best || entries[best].differs === i);
+  return entries.filter((e, i) => i !== best && kept[i] && e.good && e[key] && !differs(e, i) &&
     (more ? e[key][2] >= chosen[1] : e[key][1] <= chosen[2])).map((e) => e.name);
 };
 
