@@ -20,6 +20,7 @@ from edgepack.errors import ConfigError, DataError, EdgepackError
 from edgepack.export import is_onnx, prepares_pictures, require_source, sources_in_words
 from edgepack.pipeline.command_line import build_command, changed
 from edgepack.pipeline.plan import resolve
+from edgepack.pipeline.present import refuse_code_of
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.specs.types import Wanted
 
@@ -58,7 +59,20 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
     write_text(path, _toml(settings))
     command = shlex.join(build_command(settings))
     said = f"wrote {path}, which is equivalent to:\n  {command}\nrun it with:\n  edgepack build"
+    if (why := _refused(settings)) is not None:
+        said += f"\nbut {why}: if you trust where it comes from, write 'trust_code = true' in {path}"
     click.echo(printable(said), err=True)
+
+
+def _refused(settings: BuildSettings) -> str | None:
+    """Return why a build would not read the model that is there: that would run code."""
+    try:
+        refuse_code_of(settings)
+    except ConfigError as error:
+        return error.message
+    except EdgepackError:  # it may be written later
+        pass
+    return None
 
 
 def _ask(found: dict[str, Any]) -> dict[str, Any]:

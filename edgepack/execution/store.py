@@ -17,8 +17,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from edgepack.base import documents
 from edgepack.base.files import sha256_json, storage_errors, sync_folder, write_text
@@ -68,6 +69,13 @@ class Behind(Protocol):
         """Take an output that was made here."""
 
 
+@dataclass(frozen=True)
+class Kept(Generic[T]):
+    """An output that was found; what a stage returned may itself be None."""
+
+    value: T
+
+
 class Store:
     """Stage outputs in ``folder``; ``ran`` and ``reused`` name the stages that were, and were not, run through it.
 
@@ -107,16 +115,16 @@ class Store:
             found = self._stored(stage, key, final, kind, fresh, shared=shared)
             if found is not None:
                 self.reused.append(stage)
-                return found
+                return found.value
             self._make(stage, version, key, final, kind, function, fresh)
             result = self._read(final, kind)
             if result is None:
                 raise StorageError(
                     f"{final} disappeared while it was in use", hint="do not clear the store during a build"
                 )
-            if self.behind is not None and shared and _is_portable(result, final):
+            if self.behind is not None and shared and _is_portable(result.value, final):
                 self.behind.keep(key, json.loads((final / VALUE).read_bytes()), final)
-            return result
+            return result.value
 
     def find(
         self,
@@ -127,7 +135,7 @@ class Store:
         fresh: Callable[[Path], bool] = lambda _: True,
         *,
         shared: bool = True,
-    ) -> T | None:
+    ) -> Kept[T] | None:
         """Return the stored output for ``inputs``, None where ``run`` would make one."""
         key, final = self._place(stage, version, inputs)
         return self._stored(stage, key, final, kind, fresh, shared=shared)
@@ -161,7 +169,7 @@ class Store:
 
     def _stored(
         self, stage: str, key: str, final: Path, kind: type[T], fresh: Callable[[Path], bool], *, shared: bool
-    ) -> T | None:
+    ) -> Kept[T] | None:
         """Return what is stored here, else what the store behind this one has."""
         found = self._read(final, kind)
         if found is not None and fresh(final):
@@ -187,7 +195,7 @@ class Store:
                     return False
                 write_text(scratch / VALUE, json.dumps(sealed(document, key), indent=1))
                 found = self._read(scratch, kind)
-                if found is None or not _is_portable(found, scratch) or not fresh(scratch):
+                if found is None or not _is_portable(found.value, scratch) or not fresh(scratch):
                     return False
                 self._publish(scratch, final, lambda: self._read(final, kind) is not None and fresh(final))
         return True
@@ -309,7 +317,7 @@ class Store:
             scratch.replace(final)
             sync_folder(final.parent)
 
-    def _read(self, folder: Path, kind: type[T]) -> T | None:
+    def _read(self, folder: Path, kind: type[T]) -> Kept[T] | None:
         """Return what a whole, unchanged entry holds, else None."""
         try:
             document = json.loads((folder / VALUE).read_bytes())
@@ -318,7 +326,7 @@ class Store:
             value = documents.decode(kind, document["value"], str(folder), folder)
         except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError, ConfigError):
             return None
-        return value  # type: ignore[no-any-return]
+        return Kept(value)
 
     def _is_whole(self, folder: Path) -> bool:
         try:

@@ -82,7 +82,7 @@ class _Looking(StageRunner):
             raise _MissingError(known.name)
         if known.name == _LAST:
             raise _MissingError("")
-        return found
+        return found.value
 
 
 def outlook(matrix: Matrix, store: Store) -> Outlook:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,18 @@ def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monk
     again = edgepack("init", "--yes", "--model", "other.py:make")
     assert again.code == 2
     assert "--force" in again.err
+
+
+def test_init_says_what_a_build_would_refuse_to_read(
+    edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.pkl").write_bytes(pickle.dumps(np.zeros(3)))
+    said = edgepack("init", "--yes", "--model", "net.pkl").err
+    assert "reading net.pkl would run code that is in it: numpy" in said
+    assert "write 'trust_code = true' in edgepack.toml" in said
+    Path("edgepack.toml").write_text(Path("edgepack.toml").read_text() + "trust_code = true\n")
+    assert read_settings(Path("edgepack.toml")).trust_code is True
 
 
 def write(path: Path, *, ask: bool = False, force: bool = False, **words: Any) -> BuildSettings:

@@ -10,14 +10,14 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import stored
 from stored import Output, entries, leftovers, make
 
 from edgepack.errors import DataError, StorageError
-from edgepack.execution.store import Store
+from edgepack.execution.store import Kept, Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,6 +55,13 @@ def test_the_same_inputs_run_once(kept: Store) -> None:
     assert first == second
     assert first.path.read_text() == "data"
     assert (kept.ran, kept.reused) == (["stage"], ["stage"])
+
+
+def test_nothing_is_an_output_too(kept: Store) -> None:
+    ran = [kept.run("stage", 1, {}, cast("type[Output | None]", Output | None), lambda _: None) for _ in range(2)]
+    assert ran == [None, None]
+    assert (kept.ran, kept.reused) == (["stage"], ["stage"])
+    assert kept.find("stage", 1, {}, cast("type[Output | None]", Output | None)) == Kept(None)
 
 
 def test_another_process_reuses_too(kept: Store) -> None:
@@ -215,7 +222,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(stored.__file__).parent)!r})
 from stored import Output
 from edgepack.errors import StorageError
-from edgepack.execution.store import Store
+from edgepack.execution.store import Kept, Store
 store = Store(Path({str(tmp_path / "store")!r}))
 def function(out):
     (out / "big").write_bytes(b"x" * 50_000)
@@ -304,7 +311,9 @@ def test_what_is_there_is_found_and_nothing_is_made_of_what_is_not(kept: Store) 
     assert kept.find("stage", 1, {"a": 1}, Output) is None
     assert not kept.folder.exists()
     made = kept.run("stage", 1, {"a": 1}, Output, make())
-    assert kept.find("stage", 1, {"a": 1}, Output) == made
+    found = kept.find("stage", 1, {"a": 1}, Output)
+    assert found is not None
+    assert found.value == made
     assert kept.find("stage", 1, {"a": 1}, Output, fresh=lambda _: False) is None
     made.path.write_text("changed")
     assert kept.find("stage", 1, {"a": 1}, Output) is None

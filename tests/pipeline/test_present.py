@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgepack.errors import ConfigError, EdgepackError
@@ -44,3 +47,11 @@ def test_a_file_that_is_no_python_is_an_error_of_ours(tmp_path: Path, content: b
 
 def test_names_of_architectures_are_not_looked_for() -> None:
     look_for_inputs(resolve(BuildSettings("timm:resnet18", ("host-onnxruntime",))))
+
+
+def test_a_model_whose_reading_would_run_code_needs_leave(tmp_path: Path) -> None:
+    (tmp_path / "net.pkl").write_bytes(pickle.dumps(np.zeros(3)))
+    settings = BuildSettings(str(tmp_path / "net.pkl"), ("host-onnxruntime",))
+    with pytest.raises(ConfigError, match=r"would run code that is in it: numpy"):
+        look_for_inputs(resolve(settings))
+    look_for_inputs(resolve(replace(settings, trust_code=True)))

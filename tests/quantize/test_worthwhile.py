@@ -10,9 +10,13 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_process import Told
 from onnx import helper
 from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, save, sqnr_db
 
+from edgepack.device.host import host_facts
+from edgepack.execution.runner import StageRunner
+from edgepack.execution.store import Store
 from edgepack.graph.load import load_model
 from edgepack.quantize import quantize
 from edgepack.quantize.plan import make_plan
@@ -233,3 +237,12 @@ def test_a_free_batch_counts_as_one_and_unknown_sides_have_no_choice(tmp_path: P
     onnx.save(proto, tmp_path / "c.onnx")
     bare = load_model(tmp_path / "c.onnx")
     assert find_worthwhile(bare, minmax_ranges(bare, random_feeds(bare, 1)), RULES, tmp_path) is None
+
+
+def test_that_there_is_no_choice_is_kept_like_a_choice(tmp_path: Path) -> None:
+    model = network(tmp_path / "m.onnx", 64, 8)
+    ranges = minmax_ranges(model, random_feeds(model, 1))
+    runner = StageRunner(Store(tmp_path / "store"), tmp_path / "logs", Told(), 60.0, host_facts())
+    openvino = QuantizationRules(engine="openvino")
+    assert [runner.run(find_worthwhile, model, ranges, openvino) for _ in range(2)] == [None, None]
+    assert runner.store.reused == ["worthwhile"]

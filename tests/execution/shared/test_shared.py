@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import gs_server
 import pytest
@@ -71,6 +72,14 @@ def test_what_one_machine_made_another_one_takes(faults: Faults, url: str, tmp_p
     assert len(faults.seen) == asked, "what is here is not asked for again"
     assert not (first.told)
     assert not (second.told)
+
+
+def test_an_output_that_is_none_is_taken_too(faults: Faults, url: str, tmp_path: Path) -> None:
+    machines = [Machine(tmp_path / name, url) for name in ("a", "b")]
+    for machine in machines:
+        kind = cast("type[Output | None]", Output | None)
+        assert machine.run("stage", 1, {}, kind, lambda _: None) is None
+    assert [machine.ran for machine in machines] == [["stage"], []]
 
 
 def test_what_takes_several_requests_arrives_whole(faults: Faults, url: str, tmp_path: Path) -> None:
