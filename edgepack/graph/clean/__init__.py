@@ -13,6 +13,7 @@ from edgepack.graph import passes
 from edgepack.graph.clean.affine import fold_affine
 from edgepack.graph.clean.attention import join_scales, project_apart
 from edgepack.graph.clean.attributes import spell_attributes
+from edgepack.graph.clean.classical import arithmetic_from_classical
 from edgepack.graph.clean.einsums import product_from_einsum
 from edgepack.graph.clean.layers import bias_before_reshape, drop_reshape, multiply_unflattened, transpose_unflattened
 from edgepack.graph.clean.means import mean_from_pool, mean_from_sum
@@ -31,6 +32,7 @@ _MOST = 20_000  # rewrites of one pass: no graph needs as many, and a pass that 
 # In this order, over and over: what one pass moves, another takes away.
 # Those come first that need sizes, which are forgotten where transposes move.
 PASSES: dict[str, Callable[[View], bool]] = {
+    "classical operators as arithmetic": arithmetic_from_classical,
     "sums as means": mean_from_sum,
     "pools of layer norms as means": mean_from_pool,
     "Einsums as products": product_from_einsum,

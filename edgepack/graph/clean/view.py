@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from edgepack.graph.passes import infer_shapes
 from edgepack.graph.walk import all_graphs
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ class View:
     """The main graph of a model. Rewrites change the message; a new view is made after each."""
 
     def __init__(self, proto: onnx.ModelProto) -> None:
+        self._proto = proto
         self.graph = proto.graph
         self.opset = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=1)
         self.constants = {tensor.name: tensor for tensor in proto.graph.initializer}
@@ -112,6 +114,10 @@ class View:
         """Put a node behind another one, so that the order stays one of computation."""
         position = next(i for i, found in enumerate(self.graph.node) if found is node)
         self.graph.node.insert(position + 1, added)
+
+    def infer(self) -> None:
+        """Find out types and shapes again. Raises ``ModelError`` when the graph is not valid."""
+        infer_shapes(self._proto)
 
     def forget(self, name: str) -> None:
         """Drop what is known of a tensor's shape."""
