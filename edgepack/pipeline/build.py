@@ -95,7 +95,8 @@ def _finish(
         )
         for row, command in zip(rows, _commands(plan), strict=True)
     )
-    finished = _with_ratios(explain(runner, (_with_measurement(row, measured) for row in named)))
+    engines = {target.id: target.backend for target in plan.targets}
+    finished = _with_ratios(explain(runner, (_with_measurement(row, measured) for row in named), engines))
     results = tuple(row.result for row in measured.rows.values() if row.result is not None)
     if plan.settings.measure_on:
         hosts, seconds, seed = plan.settings.measure_on, plan.settings.duration_s, plan.settings.seed

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.stage import stage
+from edgepack.engines import ENGINES
 from edgepack.errors import EdgepackError
 from edgepack.execution.runner import StageRunner
 from edgepack.pipeline.toolchain import tool_versions
@@ -66,18 +67,26 @@ def is_not_faster(row: BuildRow) -> bool:
     return low <= 1
 
 
-def explain(runner: StageRunner, rows: Iterable[BuildRow]) -> tuple[BuildRow, ...]:
-    """Return the rows; those that are not faster than fp32 say so, why, and that fp32 is recommended."""
-    return tuple(_explained(runner, row) if is_not_faster(row) else row for row in rows)
+def explain(runner: StageRunner, rows: Iterable[BuildRow], engines: Mapping[str, str]) -> tuple[BuildRow, ...]:
+    """Return the rows; those that are not faster than fp32 say so, why, and that fp32 is recommended.
+
+    ``engines`` names the engine of each target.
+    """
+    return tuple(_explained(runner, row, engines[row.target]) if is_not_faster(row) else row for row in rows)
 
 
-def _explained(runner: StageRunner, row: BuildRow) -> BuildRow:
+def _explained(runner: StageRunner, row: BuildRow, engine: str) -> BuildRow:
+    return dataclasses.replace(row, notes={**row.notes, NOTE: f"{_ratio_in_words(row)}; {_why(runner, row, engine)}"})
+
+
+def _why(runner: StageRunner, row: BuildRow, engine: str) -> str:
+    if not ENGINES.get(engine).layers:
+        return f"why is not known: {engine} does not report what it executes"
     try:
         costs = runner.run(find_costs, Path(row.bundle or ""), title=f"of each layer, {row.target} {row.precision}")
-        why = costs_in_words(costs)
     except EdgepackError as error:
-        why = f"why is not known: {error.message}"
-    return dataclasses.replace(row, notes={**row.notes, NOTE: f"{_ratio_in_words(row)}; {why}"})
+        return f"why is not known: {error.message}"
+    return costs_in_words(costs)
 
 
 def _ratio_in_words(row: BuildRow) -> str:

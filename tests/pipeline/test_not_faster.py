@@ -16,6 +16,7 @@ from edgepack.pipeline.not_faster import NOTE, CostlyLayer, Costs, costs_in_word
 from edgepack.specs.build import BuildResult, BuildRow
 
 SLOW = BuildRow("board", "int8", "ok", bundle="x.edgepack", speedup_over_fp32=0.8, speedup_ci95=(0.7, 0.9))
+ENGINE = {"board": "onnxruntime"}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_the_row_says_by_how_much_and_why(tmp_path: Path) -> None:
     runner = InProcess(tmp_path, find_costs=lambda _: Costs(0.5, ()))
     fast = dataclasses.replace(SLOW, speedup_over_fp32=2.0, speedup_ci95=(1.9, 2.1), notes={"a": "b"})
     unsure = dataclasses.replace(SLOW, speedup_over_fp32=1.2, speedup_ci95=(0.9, 1.5), notes={"a": "b"})
-    found = explain(runner, (SLOW, fast, unsure))  # type: ignore[arg-type]
+    found = explain(runner, (SLOW, fast, unsure), ENGINE)  # type: ignore[arg-type]
     assert found[0].notes == {
         NOTE: "int8 is slower than fp32 here (0.80 times as fast, 95 % interval 0.70 to 0.90): fp32 is recommended; "
         "conversions between precisions take 50 % of the time"
@@ -79,10 +80,17 @@ def test_a_reason_that_cannot_be_found_costs_no_row(tmp_path: Path) -> None:
     def fail(_: Path) -> Costs:
         raise ConfigError("the engine does not report what it executes")
 
-    (found,) = explain(InProcess(tmp_path, find_costs=fail), (SLOW,))  # type: ignore[arg-type]
+    (found,) = explain(InProcess(tmp_path, find_costs=fail), (SLOW,), ENGINE)  # type: ignore[arg-type]
     assert found.status == "ok"
     assert found.notes[NOTE].endswith("why is not known: the engine does not report what it executes")
     assert not_faster.NOTE == NOTE
+
+
+def test_an_engine_that_does_not_tell_is_not_asked(tmp_path: Path) -> None:
+    runner = InProcess(tmp_path)
+    (found,) = explain(runner, (SLOW,), {"board": "tvm"})  # type: ignore[arg-type]
+    assert found.notes[NOTE].endswith("why is not known: tvm does not report what it executes")
+    assert runner.ran == []
 
 
 @pytest.mark.slow
