@@ -36,7 +36,14 @@ def take(labels: Labels, indices: Sequence[int]) -> Labels:
 
 def stack(labels: Sequence[Any]) -> Labels:
     """Return single labels as the labels of samples."""
-    return np.stack(labels) if isinstance(labels[0], np.ndarray | np.generic) else tuple(labels)
+    if not isinstance(labels[0], np.ndarray | np.generic):
+        return tuple(labels)
+    return with_classes(np.stack(labels))
+
+
+def with_classes(labels: Array) -> Array:
+    """Return labels with the classes 0 and 1 in place of false and true."""
+    return labels.astype(np.int64) if labels.dtype == np.bool_ else labels
 
 
 def digest_of(labels: Labels) -> str | list[str]:

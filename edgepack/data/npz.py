@@ -17,6 +17,7 @@ import numpy as np
 from edgepack.base.files import open_regular
 from edgepack.base.shapes import show_shape
 from edgepack.data.checks import check_dtype, check_names, check_shape, check_values, to_input
+from edgepack.data.labels import with_classes
 from edgepack.data.npy import read_header
 from edgepack.data.source import LABELS, Asked, Contents, Item, Source, place
 from edgepack.errors import DataError
@@ -277,7 +278,7 @@ def _read_labels(path: Path, member: Member) -> Array:
     with _open(path) as archive:
         labels = _whole(path, archive, member)
     check_values(labels, member.name, str(path))
-    return labels
+    return with_classes(labels)
 
 
 def _recognises(data: str, _task: object) -> bool:

@@ -21,6 +21,12 @@ def test_arrays_are_rows() -> None:
     assert digest_of(labels) != digest_of(labels.astype(np.int32))
 
 
+def test_false_and_true_are_classes() -> None:
+    found = stack([np.bool_(False), np.bool_(True)])
+    assert isinstance(found, np.ndarray)
+    assert (found.dtype, found.tolist()) == (np.int64, [0, 1])
+
+
 def test_sequences_hold_labels_of_any_size() -> None:
     labels = (boxes(0), boxes(3), boxes(1))
     some = take(labels, (2, 1))

@@ -124,6 +124,12 @@ def test_missing_array_suggests_the_nearest(save_npz):
     assert "name that 'image'" in caught.value.hint
 
 
+def test_false_and_true_are_classes(save_npz):
+    found, _ = images_of(save_npz(image=random_images(4), labels=np.array([True, False, True, False])))
+    labels = read_labels(found)
+    assert (labels.dtype, labels.tolist()) == (np.int64, [1, 0, 1, 0])
+
+
 def test_misnamed_labels_are_not_overlooked(save_npz):
     with pytest.raises(DataError, match="an array named 'y' but none named 'labels'"):
         find_samples(save_npz(image=random_images(2), y=np.zeros(2)), IMAGE_INPUT, None)

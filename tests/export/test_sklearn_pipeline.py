@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from sklearn.svm import OneClassSVM
+from sklearn.svm import LinearSVC, OneClassSVM
 from worker_files import far_pairs
 
 from edgepack.errors import ConfigError, ModelError
@@ -77,6 +77,12 @@ def test_clusters_and_outliers_come_with_their_distances_and_scores(model: Any, 
     expected = fitted.transform(DATA) if isinstance(model, KMeans) else fitted.decision_function(DATA)
     assert (labels.ravel() == fitted.predict(DATA)).mean() > 0.98
     np.testing.assert_allclose(scores.reshape(expected.shape), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_pipeline_that_ends_without_probabilities_gives_its_decision_function(tmp_path: Path) -> None:
+    fitted = make_pipeline(StandardScaler(), LinearSVC()).fit(DATA, CLASSES)
+    (scores,) = outputs_of(converted(fitted, tmp_path), DATA)
+    np.testing.assert_allclose(scores, fitted.decision_function(DATA), rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_no_model_is_said(tmp_path: Path) -> None:

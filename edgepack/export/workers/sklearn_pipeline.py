@@ -186,7 +186,7 @@ def _to_onnx(job: Any, model: Any, columns: dict[str, tuple[str, int]]) -> Any:
         try:
             made = convert_sklearn(model, "model", types, options=options, target_opset=_OPSET)
         except NameError:  # its converter has no such option, and gives an array anyway
-            made = convert_sklearn(model, "model", types, options=locales, target_opset=_OPSET)
+            made = convert_sklearn(model, "model", types, options={**locales, **_raw(model)}, target_opset=_OPSET)
         return _one_import_each(made)
     except Exception as error:
         raise job.refuse(
@@ -205,6 +205,16 @@ def _one_import_each(proto: Any) -> Any:
     for name, version in versions.items():
         proto.opset_import.add(domain=name, version=version)
     return proto
+
+
+def _raw(model: Any) -> dict[int, Any]:
+    """Return the option of a last step that has a decision function and no probabilities, such as LinearSVC.
+
+    In a pipeline skl2onnx 1.20 asks it for a map of scores, which it has not, unless it is asked for raw ones.
+    """
+    last = model.steps[-1][1] if getattr(model, "steps", None) else model
+    is_raw = hasattr(last, "decision_function") and not hasattr(last, "predict_proba")
+    return {id(last): {"raw_scores": True}} if is_raw and last is not model else {}
 
 
 def _register() -> None:

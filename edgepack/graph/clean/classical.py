@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 _DOMAIN = "ai.onnx.ml"
 _FLOAT, _WHOLE = 1, (6, 7)  # TensorProto.FLOAT, INT32 and INT64 of onnx.proto
 _COMPARES_FLOATS = 11  # since this operator set Equal takes floats
-_AXES_ARE_INPUTS = 18  # since this operator set ReduceL1 and ReduceL2 have their axes as an input
+_AXES_ARE_INPUTS = 13  # since this operator set ReduceSum has its axes as an input
 _AFTER = {b"NONE": (), b"LOGISTIC": ("Sigmoid",), b"SOFTMAX": ("Softmax",)}
-_NORMS = {b"L1": "ReduceL1", b"L2": "ReduceL2"}
 
 
 def arithmetic_from_classical(view: View) -> bool:
@@ -113,16 +112,17 @@ def _scaler(to: _Written) -> bool:
 
 def _normalizer(to: _Written) -> bool:
     """A row by its norm; one of zeros stays. The norm "MAX" stays: its definitions differ in the sign."""
-    operator = _NORMS.get(to.word("norm", b"MAX"))
-    if operator is None or to.kind != _FLOAT:
+    norm, rows = to.word("norm", b"MAX"), to.last
+    if norm not in (b"L1", b"L2") or to.kind != _FLOAT:
         return False
-    rows = to.last
+    positive = to.add("Abs", rows) if norm == b"L1" else to.add("Mul", rows, rows)
     if to.view.opset < _AXES_ARE_INPUTS:
-        norm = to.add(operator, rows, axes=[1], keepdims=1)
+        total = to.add("ReduceSum", positive, axes=[1], keepdims=1)
     else:
-        norm = to.add(operator, rows, to.constant(np.array([1], np.int64)), keepdims=1)
+        total = to.add("ReduceSum", positive, to.constant(np.array([1], np.int64)), keepdims=1)
+    length = total if norm == b"L1" else to.add("Sqrt", total)
     least = to.constant(np.array([np.finfo(np.float32).tiny], np.float32))
-    to.add("Div", rows, to.add("Max", norm, least))
+    to.add("Div", rows, to.add("Max", length, least))
     return True
 
 

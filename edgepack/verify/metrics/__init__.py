@@ -135,6 +135,9 @@ def has_own_unit(name: str) -> bool:
     return name in METRICS.own and name != _USER and METRICS.get(name).unit != "%"
 
 
+_OF_NUMBERS = "--metric rmse or mae where the model predicts a number, "
+
+
 def default_metric(outputs: Sequence[TensorSpec], *, labelled: bool, task: Task | None = None) -> str:
     """Return the metric of a build that names none; without labels it is said later that it was not measured.
 
@@ -146,6 +149,7 @@ def default_metric(outputs: Sequence[TensorSpec], *, labelled: bool, task: Task 
     if labelled and METRICS.get(DEFAULT).needs_scores and (len(shape) != 2 or shape[1] == 1):
         raise ConfigError(
             "the samples have labels, but the model's first output is not class scores [batch, classes]",
-            hint="add --metric module:function(outputs, labels) -> float, or --metric sqnr",
+            hint=f"add {_OF_NUMBERS if shape[1:] in ((), (1,)) else ''}--metric module:function(outputs, labels) -> "
+            "float, or --metric sqnr",
         )
     return DEFAULT

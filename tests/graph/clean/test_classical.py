@@ -80,7 +80,7 @@ def test_a_scaler_that_does_nothing_is_none() -> None:
     assert [node.op_type for node in proto.graph.node] == ["Identity"]
 
 
-@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("opset", [12, 13, 18])
 @pytest.mark.parametrize("norm", ["L1", "L2"])
 def test_normalizer(norm: str, opset: int) -> None:
     same(model("Normalizer", 4, opset=opset, norm=norm), rows(4))

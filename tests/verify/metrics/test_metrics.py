@@ -91,6 +91,11 @@ def test_a_build_measures_top1_where_labels_and_outputs_allow() -> None:
     with pytest.raises(ConfigError, match="not class scores") as caught:
         default_metric((boxes,), labelled=True)
     assert "module:function" in caught.value.hint
+    assert "rmse" not in caught.value.hint
+    for shape in (("N",), ("N", 1)):
+        with pytest.raises(ConfigError, match="not class scores") as caught:
+            default_metric((TensorSpec("y", "float32", shape),), labelled=True)
+        assert "--metric rmse" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", list(METRICS.own))
