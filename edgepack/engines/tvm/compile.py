@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from edgepack.base import resources
 from edgepack.base.files import scratch_folder, write_text
 from edgepack.engines.common.inputs import engine_words
-from edgepack.engines.common.installed import import_engine
 from edgepack.engines.common.linking import build_program, link_library
 from edgepack.engines.common.refusals import remedy
 from edgepack.engines.tvm import interface
@@ -20,6 +19,7 @@ from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import machine
 from edgepack.engines.tvm.culprit import find_culprit
 from edgepack.engines.tvm.import_onnx import Readied, import_graph, read_graph, ready, tensor_shapes, tensor_types
+from edgepack.engines.tvm.installed import import_tvm
 from edgepack.engines.tvm.interface import Batch, Interface
 from edgepack.engines.tvm.libraries import runtime_files
 from edgepack.errors import CompileError, EdgepackError
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from edgepack.specs.target import Target
     from edgepack.specs.types import Precision
 
-TITLE = "TVM"
 MODEL = "model.so"
 PROGRAM = "runner"
 SOURCES = ("edgepack_tvm.h", "runner.cpp")
@@ -151,8 +150,8 @@ def compile_library(
     With ``free`` extents, TVM's own loops are taken for all functions: ours are for shapes that are known. Raises
     ``CompileError``.
     """
-    tvm = import_engine(TITLE, "tvm", "tvm")
-    relax = import_engine(TITLE, "tvm", "tvm.relax")
+    tvm = import_tvm()
+    relax = import_tvm("tvm.relax")
     processor = processor_of(target)
     rules: Mapping[str, str] = {}
     try:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.base.files import scratch_folder
 from edgepack.engines.common.inputs import engine_words
-from edgepack.engines.common.installed import import_engine
 from edgepack.engines.common.resizes import NO_ANTIALIAS, shrinks_with_antialias
 from edgepack.engines.tvm.culprit import find_culprit
+from edgepack.engines.tvm.installed import import_tvm
 from edgepack.engines.tvm.onnx import resizes
 from edgepack.engines.tvm.onnx.if_nodes import merge_branches
 from edgepack.engines.tvm.onnx.infinities import tell_signs
@@ -34,7 +34,6 @@ from edgepack.specs.model import UNNAMED, Diagnostic, OnnxModel
 if TYPE_CHECKING:
     import onnx
 
-TITLE = "TVM"
 HIGHEST_OPSET = 22
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _EXPANDED_LATE = frozenset({"ConvInteger"})
@@ -138,7 +137,7 @@ def import_problems(model: OnnxModel, readied: Readied) -> list[Diagnostic]:
 
 def read_graph(proto: onnx.ModelProto) -> Any:
     """Return TVM's module of a graph. Raises what TVM's reader raises, which has no common base."""
-    frontend = import_engine(TITLE, "tvm", "tvm.relax.frontend.onnx")
+    frontend = import_tvm("tvm.relax.frontend.onnx")
     opset = min(next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), HIGHEST_OPSET)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it tells of every name that it changes
@@ -243,7 +242,7 @@ def _inline_functions(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def supported_operators() -> frozenset[str]:
     """Return the names of the operators that TVM's ONNX reader knows, control flow included."""
-    reader = import_engine(TITLE, "tvm", "tvm.relax.frontend.onnx.onnx_frontend")
+    reader = import_tvm("tvm.relax.frontend.onnx.onnx_frontend")
     return frozenset(reader._get_convert_map()) | {"If", "Constant"}
 
 

@@ -29,12 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.files import scratch_folder
-from edgepack.engines.common.installed import import_engine
 from edgepack.engines.common.linking import link_library
 from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.workload import Workload
 from edgepack.engines.tvm.compile import processor_of
-from edgepack.engines.tvm.tuning.timing import NAME, TITLE, Timed, time_tiles, values
+from edgepack.engines.tvm.installed import import_tvm
+from edgepack.engines.tvm.tuning.timing import NAME, Timed, time_tiles, values
 from edgepack.errors import ConfigError, EdgepackError, ToolchainError
 from edgepack.specs.target import Target
 
@@ -52,9 +52,10 @@ _CPU_CHARACTERS = 120
 _MOST_BYTES, _PIECE_BYTES = 1 << 20, 1 << 16  # of what a board says
 
 
-# Runs on the board: takes the key from the first line of its standard input, and ends where that ends.
+# Runs on the board: takes the key from the first line of its standard input, and ends where that ends. TVM imports
+# PyTorch wherever it is installed, which takes longer than all the rest.
 _SERVER = (
-    "import os, sys; key = sys.stdin.readline().strip(); from tvm import rpc; "
+    "import os, sys; key = sys.stdin.readline().strip(); sys.modules['torch'] = None; from tvm import rpc; "
     "server = rpc.Server('127.0.0.1', {port}, port_end={port} + 1, key=key) if key else sys.exit('no key'); "
     "sys.stdin.read(); server.terminate(); os._exit(0)"
 )
@@ -234,7 +235,7 @@ def _wait(process: subprocess.Popen[bytes], host: str, port: int, key: str, log:
 
 def _connect(port: int, key: str) -> Any:
     """Return a connection (``tvm.rpc.RPCSession``) that is known to answer. Raises ``ToolchainError``."""
-    rpc = import_engine(TITLE, "tvm", "tvm.rpc")
+    rpc = import_tvm("tvm.rpc")
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5):
             pass  # TVM itself would try for a minute
@@ -257,7 +258,7 @@ class Board:
 
         All calls read the same weights: the evaluator gives each call the same arguments.
         """
-        runtime = import_engine(TITLE, "tvm", "tvm.runtime")
+        runtime = import_tvm("tvm.runtime")
         self._count += 1
         path = self._folder / f"kernel{self._count}.so"
         library.export_library(

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgepack.engines.common.installed import import_engine
 from edgepack.engines.tvm.codegen import compute, intrinsics, winograd
 from edgepack.engines.tvm.codegen.legalize import intrinsic
 from edgepack.engines.tvm.codegen.machine import Machine
 from edgepack.engines.tvm.codegen.schedules import schedule
 from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.workload import Choice, Workload
+from edgepack.engines.tvm.installed import import_tvm
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TITLE = "TVM"
 NAME = "kernel"
 _ROUND_NS = 3_000_000  # at least so much is timed at once: a thousand times the clock's resolution and a call's cost
 _MOST_CALLS = 1000
@@ -86,7 +85,7 @@ def time_tiles(workload: Workload, tiles: tuple[Blocking, ...], machine: Machine
 
 
 def _load(workload: Workload, tile: Blocking, machine: Machine, device: Device) -> Callable[[int], float]:
-    tvm = import_engine(TITLE, "tvm", "tvm")
+    tvm = import_tvm()
     function, shapes = function_of(workload, Choice(tile), machine)
     built_for = tvm.target.Target(machine.target())
     library = tvm.compile(tvm.IRModule({NAME: function}), target=built_for)
@@ -100,9 +99,9 @@ def function_of(workload: Workload, choice: Choice, machine: Machine) -> tuple[A
 
     Behind the sums: a bias and a ReLU, or for int8 a bias and the quantization to the type of the activations.
     """
-    te = import_engine(TITLE, "tvm", "tvm.te")
-    tirx = import_engine(TITLE, "tvm", "tvm.tirx")
-    target = import_engine(TITLE, "tvm", "tvm.target")
+    te = import_tvm("tvm.te")
+    tirx = import_tvm("tvm.tirx")
+    target = import_tvm("tvm.target")
     name, fours = intrinsic(workload, choice.tile, machine)
     activation, kind, sums = workload.types
     x_shape, w_shape = _shapes(workload, choice.tile, fours=fours)
@@ -186,7 +185,7 @@ class Here:
 
     def load(self, library: Any, shapes: list[tuple[tuple[int, ...], str]], copies: int) -> Callable[[int], float]:
         """Return a function that calls the kernel so often and returns the nanoseconds of one call."""
-        runtime = import_engine(TITLE, "tvm", "tvm.runtime")
+        runtime = import_tvm("tvm.runtime")
         kernel = library[NAME]
         arrays = [runtime.tensor(values(shape, dtype)) for shape, dtype in shapes]
         weights = [runtime.tensor(arrays[1].numpy()) for _ in range(copies)]
