@@ -345,9 +345,19 @@ class _Counting:
 
 
 def cpu_s() -> float:
-    """Return the CPU seconds of this process and of its children that have ended."""
+    """Return the CPU seconds of this process and of its children, with those that the process that forks stages had."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages) + sum(map(_running_s, _children()))
+
+
+def _children() -> list[str]:
+    return [pid for path in Path("/proc/self/task").glob("*/children") for pid in path.read_text().split()]
+
+
+def _running_s(pid: str) -> float:
+    """Return the CPU seconds of a child that was not waited for yet, and of those that it waited for (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def build_child(folder: str, targets: str, store: str = "") -> dict[str, Any]:

@@ -54,6 +54,7 @@ PLAIN = ("errors", "specs", "base", "execution", "device")
 # Strings that are an engine's name outside engines/, each with why it may stand there.
 NAMES_AN_ENGINE = {
     "specs/target.py": "the default of a profile's key is data, and specs import nothing",
+    "execution/forks.py": "the package that most stages import, loaded before they are forked",
     "calibrate/__init__.py": "the package that computed the ranges, written into them",
     "benchmark/imported.py": "other tools' files, each of one engine",
 }

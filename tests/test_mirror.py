@@ -29,6 +29,7 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "pipeline/open_cluster.py": ("pipeline/test_cluster.py", "the workers that stages are handed to are opened by it"),
     "embed/boxes.py": ("embed/test_answers.py", "all answers in the graph against those of the task"),
     "embed/masks.py": ("embed/test_answers.py", "all answers in the graph against those of the task"),
+    "execution/forks.py": ("execution/test_fork_server.py", "the two ends of one socket"),
     # declarations of commands, which call one function each
     "cli/cpp.py": ("cpp/test_library.py", "the command beside the function that it calls"),
     "cli/build.py": ("cli/test_main.py", "options; pipeline/test_build.py tests what they ask for"),

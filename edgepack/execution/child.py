@@ -25,12 +25,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from select import select
-from typing import Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from edgepack import errors
 from edgepack.base import documents
 from edgepack.base.files import DISK_FULL, in_scratch, scratch_folder, storage_errors
 from edgepack.base.resources import package_folder
+from edgepack.execution import fork_server
 from edgepack.execution.reads import ReadFiles
 from edgepack.execution.user_lines import UserLines
 from edgepack.specs.types import Progress, no_progress
@@ -60,13 +61,15 @@ def call(
     said: Callable[[str], None] | None = None,
     title: str | None = None,
     folder: Path | None = None,
+    forked: bool = False,
 ) -> T:
     """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
 
     Without ``log``, or with one in a scratch folder, errors tell the last words instead of a file that will be gone.
     ``limit_option`` is what the user gives for more time. ``said`` is called with each line that the user's own code
     prints while it runs; the log has it too. ``folder`` is where the child runs, else where this process does.
-    ``title`` is what errors call it, else the function's name.
+    ``title`` is what errors call it, else the function's name. A process that is ``forked`` has imported already what
+    most stages need (``fork_server.py``): not for what measures memory, nor for users' code, whose imports are tracked.
     The function must be importable by its module and name. ``track`` is a folder in which the child keeps what files
     the function read (see ``reads.py``). Whatever happens, no process of the child's group is left.
     Raises the ``EdgepackError`` that the function raised; ``ChildError`` when the process crashed or took longer than
@@ -75,7 +78,9 @@ def call(
     with contextlib.ExitStack() as stack:
         place = log if log is not None else stack.enter_context(scratch_folder()) / "child.log"
         about = _About(title or _title(function), place, not in_scratch(place), limit_s, limit_option)
-        return _call(function, arguments, about, _Heard(progress, said), _Around(environment or {}, folder), track)
+        return _call(
+            function, arguments, about, _Heard(progress, said), _Around(environment or {}, folder, forked), track
+        )
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,15 @@ class _Heard:
 
 @dataclass(frozen=True)
 class _Around:
-    """What is set up for a child: variables besides those of this process, and the folder that it runs in."""
+    """What is set up for a child: variables besides those of this process, the folder it runs in, how it begins."""
 
     environment: Mapping[str, str]
     folder: Path | None
+    forked: bool
+
+    def variables(self) -> dict[str, str]:
+        """Return the environment of the child."""
+        return {**_SINGLE, **os.environ, **_import_path(), **self.environment}
 
 
 @dataclass(frozen=True)
@@ -158,26 +168,26 @@ class _TooLong(Exception):  # noqa: N818  (not an error that leaves this module)
     """The child did not answer before its deadline."""
 
 
+class _Process(Protocol):
+    """A child as its parent sees it: ``subprocess.Popen`` or a forked one."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+
 @contextmanager
-def _child(request: Mapping[str, Any], log: Path, around: _Around) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def _child(request: Mapping[str, Any], log: Path, around: _Around) -> Iterator[tuple[_Process, int]]:
     """Start the child and yield it with the pipe that it answers through; kill its whole group in the end."""
     with storage_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output, tempfile.TemporaryFile() as question:
-            question.write(json.dumps(request).encode())  # a file, as a pipe would block until the child reads it
-            question.seek(0)
             reading, writing = os.pipe()
             try:
-                process = subprocess.Popen(
-                    [sys.executable, *_start(), str(writing), str(os.getpid())],
-                    stdin=question,
-                    stdout=output,
-                    stderr=output,
-                    pass_fds=(writing,),
-                    start_new_session=True,
-                    env={**_SINGLE, **os.environ, **_import_path(), **around.environment},
-                    cwd=around.folder,
-                )
+                process = _begin(request, question, output, writing, around)
             except OSError as error:
                 os.close(reading)
                 raise errors.EdgepackError(
@@ -190,17 +200,33 @@ def _child(request: Mapping[str, Any], log: Path, around: _Around) -> Iterator[t
     finally:
         os.close(reading)
         _kill(process)
+        if isinstance(process, fork_server.Forked):
+            process.release()
 
 
-def _start() -> list[str]:
-    """Return how Python runs this module with nothing of the current folder in place of the standard library.
-
-    Python has a flag for it since 3.11; the devices of JetPack 6 have 3.10.
-    """
-    if hasattr(sys.flags, "safe_path"):
-        return ["-P", "-X", "faulthandler", "-m", __name__]
-    code = f"import sys; del sys.path[0]; import runpy; runpy.run_module({__name__!r}, run_name='__main__')"
-    return ["-X", "faulthandler", "-c", code]
+def _begin(
+    request: Mapping[str, Any], question: IO[bytes], output: IO[bytes], writing: int, around: _Around
+) -> _Process:
+    """Start the child with its request as standard input: a file, as a pipe would block until the child reads it."""
+    variables = around.variables()
+    place = {"environment": variables, "folder": str(around.folder or Path.cwd())} if around.forked else {}
+    question.write(json.dumps({**request, **place}).encode())
+    question.seek(0)
+    if around.forked:
+        forked = fork_server.fork(variables, question.fileno(), output.fileno(), writing)
+        if forked is not None:
+            return forked
+        question.seek(0)
+    return subprocess.Popen(
+        [*fork_server.run_module(__name__), str(writing), str(os.getpid())],
+        stdin=question,
+        stdout=output,
+        stderr=output,
+        pass_fds=(writing,),
+        start_new_session=True,
+        env=variables,
+        cwd=around.folder,
+    )
 
 
 def _import_path() -> dict[str, str]:
@@ -210,7 +236,7 @@ def _import_path() -> dict[str, str]:
     return {"PYTHONPATH": root if not known else root + os.pathsep + known}
 
 
-def _listen(process: subprocess.Popen[bytes], reading: int, deadline: float, heard: _Heard) -> dict[str, Any] | None:
+def _listen(process: _Process, reading: int, deadline: float, heard: _Heard) -> dict[str, Any] | None:
     """Return the child's answer; None when it ended without one. Raises ``_TooLong`` at the deadline."""
     for line in _lines(process, reading, deadline):
         message = json.loads(line)
@@ -224,7 +250,7 @@ def _listen(process: subprocess.Popen[bytes], reading: int, deadline: float, hea
     return None
 
 
-def _lines(process: subprocess.Popen[bytes], reading: int, deadline: float) -> Iterator[bytes]:
+def _lines(process: _Process, reading: int, deadline: float) -> Iterator[bytes]:
     """Yield the lines that the child writes until it ends."""
     begun = bytearray()
     while True:
@@ -245,14 +271,14 @@ def _lines(process: subprocess.Popen[bytes], reading: int, deadline: float) -> I
         begun += rest
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _wait(process: _Process, seconds: float) -> None:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
         pass
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: _Process) -> None:
     """End the child and everything in its process group."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
@@ -338,11 +364,18 @@ def _die_with(parent: int) -> None:
             os._exit(1)
 
 
-def _serve(descriptor: int, parent: int) -> None:
+def serve_forked(descriptor: int, parent: int) -> None:
+    """Serve a request in a process that ``parent`` has forked, under the environment that the request names."""
+    _serve(descriptor, parent, forked=True)
+
+
+def _serve(descriptor: int, parent: int, *, forked: bool = False) -> None:
     """Read the request, run the function, send the answer, and end without running anybody's destructors."""
     _die_with(parent)
     channel = _Channel(descriptor)
     request = json.loads(sys.stdin.buffer.read())
+    if forked:
+        _settle(request["environment"], request["folder"])
     sys.path[:] = request["path"]
     sys.stdout = UserLines(sys.stdout, lambda line: channel.send({"said": line}))
     try:
@@ -357,6 +390,16 @@ def _serve(descriptor: int, parent: int) -> None:
         sys.stderr.flush()
     finally:
         os._exit(0)  # engines' own threads and destructors must not turn an answer into a crash
+
+
+def _settle(environment: Mapping[str, str], folder: str) -> None:
+    """Take the environment and the folder that the parent has now, and random numbers of this process's own."""
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
+    os.chdir(folder)
+    if (numbers := sys.modules.get("numpy.random")) is not None:
+        numbers.seed()  # Python's own generator does so by itself
 
 
 def _describe(error: BaseException) -> dict[str, str]:

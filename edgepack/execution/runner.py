@@ -97,6 +97,7 @@ class StageRunner:
             progress=self.events.progress,
             said=said,
             track=track,
+            forked=known.host != "speed" and track is None,
         )
 
     def _unchanged(self, folder: Path) -> bool:

@@ -33,8 +33,25 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "logs" / "child.log"
 
 
+OPTIONS: dict[str, Any] = {}
+
+
 def call(function: Any, *arguments: Any, log: Path, limit_s: float = 60, **options: Any) -> Any:
-    return children.call(function, *arguments, limit_s=limit_s, log=log, **options)
+    return children.call(function, *arguments, limit_s=limit_s, log=log, **{**OPTIONS, **options})
+
+
+@pytest.fixture(params=["started", "forked"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Let ``call`` start processes, or fork them."""
+    way: str = request.param
+    if way == "forked":
+        monkeypatch.setitem(OPTIONS, "forked", True)
+        parents = {call(functions.parent, log=tmp_path / "begun.log") for _ in range(3)}
+        assert parents - {os.getpid()}, "the second call begins the process that forks"
+    return way
+
+
+either = pytest.mark.usefixtures("either_way")
 
 
 def is_alive(pid: int) -> bool:
@@ -57,6 +74,7 @@ def wait_until(condition: Any) -> None:
 # --- what goes through ------------------------------------------------------------------------------------------------
 
 
+@either
 def test_a_value_of_every_kind_comes_back_equal(log: Path) -> None:
     item = Item(
         "naïve 苹果 🍎 \ud800 \0 \n", Path("/tmp/ä b"), -(1 << 80), 0.1, True, None, "b", (1, 2), {"t": (1e-300, 2.0)}
@@ -73,12 +91,14 @@ def test_a_function_may_return_nothing(log: Path) -> None:
     assert call(functions.nothing, 1, log=log) is None
 
 
+@either
 def test_the_function_runs_in_a_process_group_of_its_own(log: Path) -> None:
     pid, group, session, folder, *_ = call(functions.process_facts, log=log)
     assert pid == group == session != str(os.getpid())
     assert folder == str(Path.cwd())
 
 
+@either
 def test_numpys_products_have_one_thread_unless_the_user_says_otherwise(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +108,7 @@ def test_numpys_products_have_one_thread_unless_the_user_says_otherwise(
     assert call(functions.environment, "OPENBLAS_NUM_THREADS", log=log) == "3"
 
 
+@either
 def test_the_environment_can_be_added_to(log: Path) -> None:
     assert call(functions.environment, "EDGEPACK_TEST", log=log, environment={"EDGEPACK_TEST": "yes"}) == "yes"
     assert call(functions.environment, "EDGEPACK_TEST", log=log) == ""
@@ -107,12 +128,14 @@ def test_megabytes_go_both_ways(log: Path) -> None:
     assert call(functions.long_text, 20_000_000, log=log) == "é" * 20_000_000
 
 
+@either
 def test_what_is_printed_goes_to_the_log_and_not_to_us(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert call(functions.print_a_lot, 8, log=log) == 8
     assert log.stat().st_size == 2 * 8 * (1 << 20) + len("the last words\n")
     assert capfd.readouterr() == ("", "")
 
 
+@either
 def test_a_log_is_added_to(log: Path) -> None:
     log.parent.mkdir()
     log.write_text("before\n")
@@ -120,6 +143,7 @@ def test_a_log_is_added_to(log: Path) -> None:
     assert log.read_text() == "before\nthe last words\n"
 
 
+@either
 def test_a_child_may_have_children(log: Path, tmp_path: Path) -> None:
     assert call(functions.call_again, tmp_path / "inner.log", log=log) == 3
 
@@ -131,12 +155,14 @@ def test_a_function_may_be_called_while_an_error_is_handled(log: Path) -> None:
         assert call(functions.add, 1, log=log) == 11
 
 
+@either
 def test_progress_arrives_in_order(log: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     assert call(functions.count, 300, log=log, progress=lambda *step: seen.append(step)) == 300
     assert seen == [("counting", n + 1, 300) for n in range(300)]
 
 
+@either
 def test_progress_from_several_threads_is_not_mixed_up(log: Path) -> None:
     seen: list[tuple[str, int, int]] = []
     call(functions.count_from_threads, 50, log=log, progress=lambda *step: seen.append(step))
@@ -146,6 +172,7 @@ def test_progress_from_several_threads_is_not_mixed_up(log: Path) -> None:
 # --- errors that the function raises ----------------------------------------------------------------------------------
 
 
+@either
 @pytest.mark.parametrize(
     ("kind", "error", "message", "hint"),
     [
@@ -164,6 +191,7 @@ def test_our_errors_come_back_as_they_were(
     assert (caught.value.message, caught.value.hint) == (message, hint)
 
 
+@either
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
@@ -220,6 +248,7 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 # --- children that die or hang ----------------------------------------------------------------------------------------
 
 
+@either
 @pytest.mark.parametrize(
     ("function", "arguments", "how"),
     [
@@ -249,6 +278,7 @@ def test_memory_is_blamed_when_the_kernel_says_so(log: Path, monkeypatch: pytest
             call(functions.end_by_signal, int(signal.SIGKILL), log=log)
 
 
+@either
 def test_a_crash_tells_where_it_was_and_its_last_words(log: Path) -> None:
     with pytest.raises(ChildError) as caught:
         call(functions.segfault, log=log)
@@ -274,25 +304,27 @@ def test_only_the_end_of_a_long_log_is_carried(log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def hung(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[ChildError, Path]]:
-    """How three that hang ended, side by side as each takes the whole limit, and the file that says which process."""
+    """How four that hang ended, side by side as each takes the whole limit, and the file that says which process."""
     folder = tmp_path_factory.mktemp("hung")
+    for _ in range(2):
+        call(functions.add, 1, log=folder / "begun.log", forked=True)
 
-    def ended(function: Any, argument: object) -> ChildError:
+    def ended(name: str) -> ChildError:
+        argument = "step 7 of 9" if name == "hang_after_printing" else folder / name
+        function = getattr(functions, name.removesuffix(" (forked)"))
         with pytest.raises(ChildError) as caught:
-            call(function, argument, log=folder / f"{function.__name__}.log", limit_s=6)
+            call(function, argument, log=folder / f"{name}.log", limit_s=3, forked=name.endswith("(forked)"))
         return caught.value
 
-    hangs = (functions.hang, functions.hang_deaf, functions.hang_after_printing)
-    arguments = (folder / "hang", folder / "hang_deaf", "step 7 of 9")
-    with ThreadPoolExecutor() as pool:
-        errors = pool.map(ended, hangs, arguments)
-    return {f.__name__: (error, folder / f.__name__) for f, error in zip(hangs, errors, strict=True)}
+    names = ("hang", "hang_deaf", "hang_deaf (forked)", "hang_after_printing")
+    with ThreadPoolExecutor(4) as pool:
+        return {name: (error, folder / name) for name, error in zip(names, pool.map(ended, names), strict=True)}
 
 
-@pytest.mark.parametrize("name", ["hang", "hang_deaf"])
+@pytest.mark.parametrize("name", ["hang", "hang_deaf", "hang_deaf (forked)"])
 def test_a_hang_ends_at_the_limit(name: str, hung: dict[str, tuple[ChildError, Path]]) -> None:
     error, started = hung[name]
-    assert f"{name.replace('_', ' ')} took longer than 6 s" in error.message
+    assert f"{name.removesuffix(' (forked)').replace('_', ' ')} took longer than 3 s" in error.message
     assert "--compile-limit" in error.hint
     assert not is_alive(int(started.read_text()))
 
@@ -303,6 +335,7 @@ def test_a_hang_carries_its_last_words(hung: dict[str, tuple[ChildError, Path]])
     assert "step 7 of 9" in error.log
 
 
+@either
 def test_a_limit_that_is_over_before_the_child_began_is_kept(log: Path) -> None:
     with pytest.raises(ChildError, match="took longer than 0 s"):
         call(functions.add, 1, log=log, limit_s=0)
@@ -315,11 +348,13 @@ def test_no_limit_is_allowed(log: Path) -> None:
 # --- grandchildren ----------------------------------------------------------------------------------------------------
 
 
+@either
 def test_processes_that_a_child_leaves_are_ended(log: Path, tmp_path: Path) -> None:
     pid = call(functions.leave_a_process, tmp_path / "pid", log=log)
     wait_until(lambda: not is_alive(pid))
 
 
+@either
 def test_a_crash_is_seen_although_a_grandchild_holds_the_pipe(log: Path, tmp_path: Path) -> None:
     with pytest.raises(ChildError, match="killed by SIGSEGV"):
         call(functions.fork_and_die, tmp_path / "pid", log=log)
@@ -329,6 +364,7 @@ def test_a_crash_is_seen_although_a_grandchild_holds_the_pipe(log: Path, tmp_pat
 # --- parents that are interrupted or die ------------------------------------------------------------------------------
 
 
+@either
 def test_an_error_in_the_parents_progress_ends_the_child(log: Path) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -344,14 +380,19 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import child_functions
 from edgepack.execution import child
-child.call(child_functions.hang_deaf, Path(sys.argv[2]), limit_s=600, log=Path(sys.argv[3]))
+forked = sys.argv[4] == "forked"
+for _ in range(2):
+    child.call(child_functions.add, 1, limit_s=60, forked=forked)
+child.call(child_functions.hang_deaf, Path(sys.argv[2]), limit_s=600, log=Path(sys.argv[3]), forked=forked)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_parent_that_is_ended_takes_the_child_with_it(number: signal.Signals, log: Path, tmp_path: Path) -> None:
+def test_a_parent_that_is_ended_takes_the_child_with_it(
+    number: signal.Signals, either_way: str, log: Path, tmp_path: Path
+) -> None:
     started = tmp_path / "started"
-    command = [sys.executable, "-c", PARENT, str(HELPERS), str(started), str(log)]
+    command = [sys.executable, "-c", PARENT, str(HELPERS), str(started), str(log), either_way]
     parent = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     wait_until(lambda: started.is_file() and started.read_text())
     child = int(started.read_text())
@@ -361,13 +402,15 @@ def test_a_parent_that_is_ended_takes_the_child_with_it(number: signal.Signals, 
     wait_until(lambda: not is_alive(child))
 
 
+@either
 def test_nothing_stays_open_or_unwaited(log: Path, tmp_path: Path) -> None:
     def state() -> tuple[int, str]:
         return len(list(Path("/proc/self/fd").iterdir())), Path("/proc/self/task").joinpath(
             str(os.getpid()), "children"
         ).read_text()
 
-    call(functions.add, 1, log=log)
+    for _ in range(3):  # one process that forks stays
+        call(functions.add, 1, log=log)
     before = state()
     for function, arguments in (
         (functions.add, (1,)),
@@ -376,7 +419,7 @@ def test_nothing_stays_open_or_unwaited(log: Path, tmp_path: Path) -> None:
         (functions.hang, (tmp_path / "s",)),
     ):
         try:
-            call(function, *arguments, log=log, limit_s=60 if function is not functions.hang else 2)
+            call(function, *arguments, log=log, limit_s=60 if function is not functions.hang else 0.5)
         except EdgepackError:
             continue
     assert state() == before

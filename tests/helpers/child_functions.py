@@ -61,6 +61,25 @@ def process_facts() -> tuple[str, ...]:
     return (str(os.getpid()), str(os.getpgid(0)), str(os.getsid(0)), str(Path.cwd()), first, str(sys.flags.safe_path))
 
 
+def parent() -> int:
+    return os.getppid()
+
+
+def loaded(module: str) -> bool:
+    return module in sys.modules
+
+
+def folder_and_path() -> tuple[str, str]:
+    return str(Path.cwd()), sys.path[0]
+
+
+def drawn() -> float:
+    """Return a number of numpy's global generator, which nobody seeds."""
+    import numpy as np
+
+    return float(np.random.random())
+
+
 def environment(name: str) -> str:
     return os.environ.get(name, "")
 
