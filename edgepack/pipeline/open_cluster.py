@@ -15,6 +15,7 @@ from edgepack.errors import ConfigError, ToolchainError
 from edgepack.pipeline.cluster import DEATHS, Cluster
 
 _SILENT_S = 60.0  # after which a worker of this machine that says nothing counts as lost
+_FIND_S = 10.0  # for a scheduler to answer
 _MOST_LOCAL = 256
 
 
@@ -109,7 +110,7 @@ def _running(address: str) -> Iterator[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", VersionMismatchWarning)  # workers that differ are told by us
-            client = Client(address, timeout=10, set_as_default=False)
+            client = Client(address, timeout=_FIND_S, set_as_default=False)
     except OSError as error:
         raise ToolchainError(
             f"no scheduler of dask answers at {address.removeprefix('tcp://')}: {error}",

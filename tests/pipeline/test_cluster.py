@@ -276,7 +276,8 @@ def test_workers_that_cannot_be_meant_are_refused(tmp_path: Path, workers: str) 
     assert "local:N" in caught.value.hint
 
 
-def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path) -> None:
+def test_a_scheduler_that_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_FIND_S", 1.0)
     missing = pytest.raises(ToolchainError, match="no scheduler of dask answers at 127")
     with missing, open_cluster("dask://127.0.0.1:1", tmp_path, ROOT, print):
         pass
