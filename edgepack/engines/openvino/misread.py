@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.engines.common.resizes import NO_ANTIALIAS, shrinks_with_antialias
 from edgepack.engines.common.weights import read_message
+from edgepack.engines.openvino.paddings import ceiled_means_left
 from edgepack.graph.walk import all_graphs, all_nodes, describe_node
 from edgepack.specs.model import Diagnostic
 
@@ -30,7 +31,8 @@ def misread_nodes(model: OnnxModel) -> list[Diagnostic]:
     except (OSError, ValueError):
         return []
     found = [wrong for node in all_nodes(proto) for wrong in _wrong(node, model.opset)]
-    return [Diagnostic("error", *wrong) for wrong in (*found, *_quantized_constants(proto), *_resizes(proto))]
+    others = (*_quantized_constants(proto), *_resizes(proto), *_means(proto))
+    return [Diagnostic("error", *wrong) for wrong in (*found, *others)]
 
 
 def _quantized_constants(proto: onnx.ModelProto) -> Iterator[tuple[str, str, str]]:
@@ -70,6 +72,13 @@ def _resizes(proto: onnx.ModelProto) -> Iterator[tuple[str, str, str]]:
                 "OpenVINO counts what lies outside of the input of a cubic Resize, whatever its exclude_outside says"
             )
             yield message, describe_node(node), _OTHER
+
+
+def _means(proto: onnx.ModelProto) -> Iterator[tuple[str, str, str]]:
+    """Yield the means that ``repairs.py`` can do nothing about."""
+    for node in ceiled_means_left(proto):
+        message = "OpenVINO divides by other counts in windows that ceil_mode adds, and the size of the input is free"
+        yield message, describe_node(node), "fix the size: --shape NAME=1,3,224,224"
 
 
 def _wrong(node: onnx.NodeProto, opset: int) -> Iterator[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 - Where alpha, beta or gamma of a HardSigmoid or Selu is 0 its default is read; a number beside which nothing is lost
   stands for 0.
+- Padding in front of strides, and beside windows that ``ceil_mode`` adds, is written apart (``paddings.py``).
 
 Of int8 graphs:
 
@@ -11,8 +12,8 @@ Of int8 graphs:
   ``ceil_mode`` would find another window at the end.
 - A ReduceMean or ReduceSum of [batch, length, width] over the length is right for the first sample alone, and a
   ReduceSum or ReduceLogSum forgets the zero point of all values but one. A Pad puts another number than its own around
-  the integers. A Max with -infinity in front of these and of the other means, which changes no value, is where the
-  integers end.
+  the integers; that of a sequence puts another than zero in front of a convolution, or is refused. A Max with -infinity
+  in front of these and of the other means, which changes no value, is where the integers end.
 - A ReduceMax, ReduceMin or GlobalMaxPool rounds to whole numbers when a QuantizeLinear with a zero point is computed
   inside it. Behind a Max with -infinity it is not.
 - Where a constant of integers with fewer axes than what it is added to has a Reshape or Flatten behind it, the engine
@@ -25,6 +26,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from edgepack.engines.common.lowest import is_max, make_max, store_lowest
+from edgepack.engines.openvino.paddings import pad_ceiled_means_apart, step_apart
 from edgepack.graph.walk import all_graphs, all_nodes
 
 if TYPE_CHECKING:
@@ -51,9 +53,10 @@ _SEQUENCE_RANK = 3
 
 def repair(proto: onnx.ModelProto, *, int8: bool) -> int:
     """Rewrite in place what would be computed otherwise; return how many nodes these are. No value changes."""
+    changed = say_zeros(proto) + step_apart(proto) + pad_ceiled_means_apart(proto)
     if not int8:
-        return say_zeros(proto)
-    return say_zeros(proto) + pad_means_apart(proto) + end_integers(proto) + keep_extremes(proto) + fill_ranks(proto)
+        return changed
+    return changed + pad_means_apart(proto) + end_integers(proto) + keep_extremes(proto) + fill_ranks(proto)
 
 
 def say_zeros(proto: onnx.ModelProto) -> int:
@@ -125,7 +128,9 @@ def _end(graph: onnx.GraphProto, ranks: dict[str, int]) -> int:
         if node.op_type == "ReduceMean":
             return _is_over_length(node, ranks.get(node.input[0]), stored)
         if node.op_type == "Pad":
-            return _adds_values(node, stored)
+            return _adds_values(node, stored) or (
+                ranks.get(node.input[0]) == _SEQUENCE_RANK and _has_zero_point(node.input[0], producers, stored)
+            )
         return node.op_type in _PLAIN_SUMS or (_counts_padding(node) and not _can_pad_apart(node))
 
     found = [node for node in graph.node if is_wrong(node) and _steps_of(node.input[0], producers)]
@@ -147,6 +152,14 @@ def _adds_values(pad: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> bo
         return False
     value = pad.input[2] if len(pad.input) > 2 else ""
     return bool(value) and (value not in stored or bool(numpy_helper.to_array(stored[value]).any()))
+
+
+def _has_zero_point(name: str, producers: dict[str, onnx.NodeProto], stored: dict[str, onnx.TensorProto]) -> bool:
+    """Return whether the integers that a tensor's values are steps of have a zero point other than 0, or may have."""
+    from onnx import numpy_helper
+
+    zero = _steps_of(name, producers)[1:]
+    return bool(zero) and (zero[0] not in stored or bool(numpy_helper.to_array(stored[zero[0]]).any()))
 
 
 def _is_over_length(node: onnx.NodeProto, rank: int | None, stored: dict[str, onnx.TensorProto]) -> bool:

@@ -283,3 +283,32 @@ def test_a_constant_of_fewer_axes_ends_no_process(tmp_path: Path, operator: str,
     onnx.save(proto, tmp_path / "n.onnx")
     np.testing.assert_array_equal(run_model(load_model(tmp_path / "n.onnx"), {"x": x}, optimize=False)["y"], wanted)
     np.testing.assert_allclose(answered(model, x, tmp_path / "out"), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("zero", [0, 128])
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_pad_of_a_sequence_in_front_of_a_convolution(tmp_path: Path, size: int, zero: int) -> None:
+    constants = {
+        "s": np.asarray(SCALE), "z": np.array(zero, np.uint8), "p": np.array([0, 0, 2, 0, 0, 2]),
+        "w": np.random.default_rng(2).integers(-99, 99, (4, 4, size)).astype(np.int8),
+    }  # fmt: skip
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"], "q"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"], "d"),
+        helper.make_node("Pad", ["d", "p"], ["e"], "e"),
+        helper.make_node("QuantizeLinear", ["e", "s", "z"], ["eq"], "eq"),
+        helper.make_node("DequantizeLinear", ["eq", "s", "z"], ["ed"], "ed"),
+        helper.make_node("DequantizeLinear", ["w", "s"], ["wd"], "wd"),
+        helper.make_node("Conv", ["ed", "wd"], ["y"], "y"),
+    ]
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4, 9])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(onnx.shape_inference.infer_shapes(made), tmp_path / "m.onnx")
+    model = load_model(tmp_path / "m.onnx")
+    x = X.reshape(2, 8, 18)[:, :4, :9].copy()
+    wanted = run_model(model, {"x": x}, optimize=False)["y"]
+    assert np.abs(answered(model, x, tmp_path / "out") - wanted).max() < 1e-4
