@@ -95,18 +95,26 @@ class _Pair:
 
 
 def _compared(expected: Any, found: Any) -> dict[str, _Pair]:
-    """Return by a layer's name what is compared."""
+    """Return by a layer's name what is compared.
+
+    Where an activation alone reads what is stored of a layer, that is its result: what it cannot tell apart may be
+    clipped (``flat_ends.py``).
+    """
     from edgepack.engines.int8 import WEIGHTED
+    from edgepack.quantize.graph.activations import find_activations
     from edgepack.quantize.graph.index import index_graph
 
     known = {name for node in expected.graph.node for name in node.output if name}
     index = index_graph(found)
+    behind = {a.source: a.result for a in find_activations(index) if a.nodes.issuperset(index.users(a.source))}
     pairs: dict[str, _Pair] = {}
     for node in found.graph.node:
         if node.op_type in WEIGHTED and node.name:
             for reference, tensor in _ends(index, node.output[0]):
                 if reference in known:
-                    pairs[node.name] = _Pair(reference, tensor, 1 if node.op_type.startswith("Conv") else -1)
+                    result = behind.get(tensor, "")
+                    pair = (result, result) if result in known else (reference, tensor)
+                    pairs[node.name] = _Pair(*pair, 1 if node.op_type.startswith("Conv") else -1)
                     break
     return pairs
 

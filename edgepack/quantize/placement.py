@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgepack.engines.int8 import COMPUTES, MOVES, WEIGHTED, EngineTable
 from edgepack.errors import ModelError
+from edgepack.quantize.flat_ends import FlatEnds
 from edgepack.quantize.graph.index import GraphIndex, Node, attribute
 from edgepack.quantize.rules import FIXED_RANGES
 from edgepack.quantize.scales import ActivationScale, activation_scale, bounded_range, join_ranges
@@ -103,6 +104,7 @@ class _Placer:
         self.left: dict[str, str] = {}
         self.layers: dict[int, Layer] = {}
         self.chosen: set[int] = set()
+        self.flat_ends = FlatEnds(index)
 
     def place(self) -> Placement:
         self._choose_weighted()
@@ -320,6 +322,8 @@ class _Placer:
 
     def _scale(self, members: list[str]) -> ActivationScale:
         found = self._joined_range(members)
+        if len(members) == 1:
+            found = self.flat_ends.narrow(members[0], found)
         if self.table.symmetric_products and any(map(self._is_factor, members)):
             second = any(self._is_factor(member, second=True) for member in members)
             symmetric = second or found.low < 0

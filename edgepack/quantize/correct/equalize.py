@@ -18,6 +18,7 @@ from edgepack.engines.int8 import WEIGHTED
 from edgepack.quantize.correct.channel_groups import FIXED, Channels, Gates, find_channels
 from edgepack.quantize.correct.gates import close_gates, open_gates
 from edgepack.quantize.correct.noise_model import SATURATING_STEP, Reader, Site, choose_scales, noise_of
+from edgepack.quantize.flat_ends import FlatEnds
 from edgepack.quantize.graph.index import GraphIndex, attribute, index_graph
 from edgepack.quantize.graph.rewrite import shapes_of
 from edgepack.quantize.graph.sessions import of_each_sample, open_session
@@ -153,11 +154,13 @@ def _noise_terms(view: _View, measured: Mapping[str, _Channel]) -> _Terms:
             readers.append(reader)
             gains[layer.data] = gains.get(layer.data, np.zeros(numbers.shape)) + gain
     sites = []
+    flat_ends = FlatEnds(view.index)
     for name in view.quantized:
         numbers = view.channels.numbers.get(name)
         if numbers is not None and name in measured and (found := measured[name]).square.sum() > 0:
             gain = _gain(view, name, numbers, gains, measured)
-            above, below = np.maximum(found.maximum, 0), np.maximum(-found.minimum, 0)
+            low, high = flat_ends.told_apart(name, float(found.minimum.min()), float(found.maximum.max()))
+            above, below = np.clip(found.maximum, 0, max(high, 0)), np.clip(-found.minimum, 0, max(-low, 0))
             sites.append(
                 Site(numbers.ravel(), above.astype(np.float64).ravel(), below.astype(np.float64).ravel(), gain.ravel())
             )
