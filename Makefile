@@ -146,10 +146,11 @@ bench-tvm-tuning: $(READY)
 # Other quantizers on the same models and samples: a table, artifacts/peers.md. A part of it: make peers MODELS=resnet20
 # TOOLS=edgepack,onnxruntime. A peer has an environment of its own, pinned by benchmarks/peers/NAME.txt; one that does not
 # install is a row that says so. modelopt's takes 2 GB.
-MODELS ?= resnet20,keywords,lite0,fastestdet,minilm,picodet,yunet,rfb,yolox,yolov8n,ppocr-lines,ppocr-text,basic-pitch
+FROM_PACKAGES := yolox yolov8n ppocr-lines ppocr-text ppocr4-text ppocr4-read ppocr6-read orientation layout mtcnn-r \
+  mtcnn-o basic-pitch
+MODELS ?= resnet20 keywords lite0 fastestdet minilm picodet yunet rfb $(FROM_PACKAGES)
 TOOLS ?= edgepack,onnxruntime,nncf,modelopt
 comma := ,
-FROM_PACKAGES := yolox yolov8n ppocr-lines ppocr-text basic-pitch
 PEERS := $(filter nncf modelopt minilm,$(subst $(comma), ,$(TOOLS),$(MODELS))) \
   $(if $(filter $(FROM_PACKAGES),$(subst $(comma), ,$(MODELS))),networks)
 
