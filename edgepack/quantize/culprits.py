@@ -73,7 +73,8 @@ def find_culprits(
 
     Tensors are ranked by the noise that is new in each, channel by channel; the first ``measured``
     groups, and the model's beginning and end, are left out of a plain int8 version of ``model``, whose outputs are
-    compared by ONNX Runtime. The others follow by the noise at their place.
+    compared by ONNX Runtime. The others follow by the noise at their place. With none of ``measured`` no tensor is
+    looked at.
     """
     from edgepack.data.samples import read_samples, take_samples
     from edgepack.graph.describe import describe
@@ -84,14 +85,17 @@ def find_culprits(
     feeds = list(read_samples(few, model.inputs))
     found = read_proto(quantized)
     index = index_graph(found)
-    sites = _sites(index, {name for node in read_proto(source, weights=False).graph.node for name in node.output})
-    noises = _noises(read_proto(source), found, sites, feeds)
     macs = {layer.name: layer.macs for layer in describe(model).layers if layer.macs}
-    groups = [
-        Culprit(site.tensor, site.nodes, None, sum(macs.get(name, 0) for name in site.nodes))
-        for site in sorted(sites, key=lambda site: (-_fresh(site, noises), site.tensor))
-    ]
-    groups = _distinct(groups)
+    groups: list[Culprit] = []
+    if measured:
+        sites = _sites(index, {name for node in read_proto(source, weights=False).graph.node for name in node.output})
+        noises = _noises(read_proto(source), found, sites, feeds)
+        groups = _distinct(
+            [
+                Culprit(site.tensor, site.nodes, None, sum(macs.get(name, 0) for name in site.nodes))
+                for site in sorted(sites, key=lambda site: (-_fresh(site, noises), site.tensor))
+            ]
+        )
     chosen = [*groups[:measured], *_ends(quantized, macs)]
     tried, whole = _measure(model, ranges, rules, chosen, feeds, out, progress)
     total = sum(macs.values()) or 1
@@ -157,9 +161,15 @@ def _forward(index: GraphIndex, rough: str) -> set[int]:
 
 
 def _noises(exact: Any, rough: Any, sites: Sequence[_Site], feeds: Sequence[Feeds]) -> dict[str, float]:
-    """Return by dequantized tensor the mean over channels of noise over signal."""
+    """Return by dequantized tensor the mean over channels of noise over signal.
+
+    What an activation behind cannot tell apart is no noise (``flat_ends.py``).
+    """
+    from edgepack.quantize.flat_ends import FlatEnds
+    from edgepack.quantize.graph.index import index_graph
     from edgepack.quantize.graph.sessions import open_session
 
+    flat_ends = FlatEnds(index_graph(rough))
     result: dict[str, float] = {}
     for begin in range(0, len(sites), _SITES_A_PASS):
         part = sites[begin : begin + _SITES_A_PASS]
@@ -171,6 +181,9 @@ def _noises(exact: Any, rough: Any, sites: Sequence[_Site], feeds: Sequence[Feed
             for site in part:
                 expected, got = one[site.tensor], other[site.rough]
                 if expected.shape == got.shape and expected.ndim:
+                    if expected.size and np.isfinite(expected).all():
+                        ends = flat_ends.told_apart(site.rough, float(expected.min()), float(expected.max()))
+                        expected, got = np.clip(expected, *ends), np.clip(got, *ends)
                     sums[site.rough] = sums.get(site.rough, np.zeros(())) + _energies(expected, got)
         result |= {name: _relative(*energies) for name, energies in sums.items()}
     return result

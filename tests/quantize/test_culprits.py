@@ -9,10 +9,12 @@ import pytest
 from quantize_models import node, save
 
 from edgepack.calibrate import calibrate
-from edgepack.data.samples import find_samples
+from edgepack.data.samples import find_samples, read_samples
+from edgepack.graph.load import read_proto
 from edgepack.quantize import quantize
 from edgepack.quantize.correct import ENOUGH_DB, quantize_corrected
-from edgepack.quantize.culprits import Culprits, find_culprits
+from edgepack.quantize.culprits import Culprits, _noises, _sites, find_culprits
+from edgepack.quantize.graph.index import index_graph
 from edgepack.specs.data import Ranges, SampleSet
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
@@ -54,10 +56,10 @@ def made(tmp_path: Path) -> tuple[OnnxModel, SampleSet, Ranges]:
     return model, samples, calibrate(model, samples, "minmax", 99.99, tmp_path / "ranges")
 
 
-def culprits(made: tuple[OnnxModel, SampleSet, Ranges], tmp_path: Path) -> Culprits:
+def culprits(made: tuple[OnnxModel, SampleSet, Ranges], tmp_path: Path, measured: int = 12) -> Culprits:
     model, samples, ranges = made
     plain = quantize(model, ranges, RULES, tmp_path / "plain")
-    return find_culprits(model, model, plain, ranges, RULES, samples, 12, tmp_path / "culprits")
+    return find_culprits(model, model, plain, ranges, RULES, samples, measured, tmp_path / "culprits")
 
 
 def test_both_layers_around_the_tensor_are_the_worst_group(
@@ -71,11 +73,12 @@ def test_both_layers_around_the_tensor_are_the_worst_group(
     assert worst.noise > 0.5 * found.noise
 
 
+@pytest.mark.parametrize("effort", ["low", "medium"])
 def test_layers_that_corrections_cannot_save_are_left_in_float(
-    made: tuple[OnnxModel, SampleSet, Ranges], tmp_path: Path
+    made: tuple[OnnxModel, SampleSet, Ranges], tmp_path: Path, effort: str
 ) -> None:
     model, samples, ranges = made
-    found = quantize_corrected(model, ranges, RULES, samples, "medium", tmp_path / "out")
+    found = quantize_corrected(model, ranges, RULES, samples, effort, tmp_path / "out")
     steps = {step.name: step for step in found.steps}
     left = [name for name in steps if name.endswith("left in float")]
     assert max(s.sqnr_db or -99 for n, s in steps.items() if n not in left) < ENOUGH_DB
@@ -88,6 +91,27 @@ def test_layers_that_corrections_cannot_save_are_left_in_float(
 def test_the_beginning_and_the_end_are_groups_too(made: tuple[OnnxModel, SampleSet, Ranges], tmp_path: Path) -> None:
     names = {group.tensor for group in culprits(made, tmp_path).groups}
     assert {"the first 2 layers", "the last 2 layers"} <= names
+    alone = {group.tensor for group in culprits(made, tmp_path, 0).groups}
+    assert alone == {name for name in names if name.startswith("the ")}
+
+
+def test_what_an_activation_cannot_tell_apart_is_no_noise(tmp_path: Path) -> None:
+    """Far below -3 a hard-swish is 0: that it is stored as -3 is nothing to leave in float."""
+    constants = {"w": normal(4, 4, 1, 1) / 2, "b": np.float32([-60, -40, -2, 0]), "v": normal(4, 4, 1, 1, seed=2)}
+    nodes = [
+        node("Conv", "x w b", "c", kernel_shape=[1, 1]), node("HardSwish", "c", "h"), node("Conv", "h v", "d"),
+        node("Relu", "d", "r"), node("Conv", "r v", "y"),
+    ]  # fmt: skip
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": (1, 4, 9, 9)})
+    np.savez(tmp_path / "x.npz", x=normal(16, 4, 9, 9))
+    samples = find_samples(str(tmp_path / "x.npz"), model.inputs, None)
+    ranges = calibrate(model, samples, "minmax", 99.99, tmp_path / "ranges")
+    plain = quantize(model, ranges, RULES, tmp_path / "again")
+    feeds = list(read_samples(samples, model.inputs))
+    known = {name for each in read_proto(model).graph.node for name in each.output}
+    sites = _sites(index_graph(read_proto(plain)), known)
+    noises = _noises(read_proto(model), read_proto(plain), sites, feeds)
+    assert noises[next(site.rough for site in sites if site.tensor == "c")] < 1e-3
 
 
 def test_noises_are_of_the_outputs_and_layers_have_their_size(

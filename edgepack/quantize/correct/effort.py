@@ -17,9 +17,9 @@ class Budget:
 
     At most ``fitting`` samples are fitted on and ``judging`` others judge. ``second_order``: integers are searched by
     second moments. ``branches`` are how many ways of combining the steps go on beside each other; with ``outlook`` a
-    step is judged with the biases corrected behind it, as some bring nothing without. ``groups`` of operators are
-    measured, and the worst ones left in float as many at a time as ``sizes`` says, where corrections do not suffice;
-    without sizes nothing is left in float.
+    step is judged with the biases corrected behind it, as some bring nothing without. ``groups`` of operators around a
+    tensor are measured, and the beginning and the end of the network; the worst ones are left in float, as many at a
+    time as ``sizes`` says, where corrections do not suffice.
     """
 
     fitting: int
@@ -32,7 +32,7 @@ class Budget:
 
 
 EFFORTS: Mapping[Effort, Budget] = {
-    "low": Budget(16, 16, second_order=False, branches=1, outlook=False, groups=0, sizes=()),
+    "low": Budget(16, 16, second_order=False, branches=1, outlook=False, groups=0, sizes=(1,)),
     "medium": Budget(32, 32, second_order=True, branches=1, outlook=True, groups=12, sizes=(1, 2, 4)),
     "high": Budget(128, 64, second_order=True, branches=4, outlook=True, groups=32, sizes=(1, 2, 3, 4, 6, 8, 12)),
 }
