@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgepack.device import amx
 from edgepack.device.host import host_facts
+from edgepack.engines.tvm.codegen import stack
 from edgepack.engines.tvm.codegen.lower import Lowered, lower
 from edgepack.engines.tvm.codegen.machine import Machine, machine
 from edgepack.engines.tvm.codegen.workload import Choose
@@ -80,7 +81,10 @@ def run_ours(
     assert not of.has_amx or amx.request()  # as whoever loads a bundle does
     lowered = lower(import_model(proto), of, precision, choose)
     code = tvm.compile(
-        lowered.module, tvm.target.Target(of.target()), relax_pipeline=relax.get_pipeline("default_build")
+        lowered.module,
+        tvm.target.Target(of.target()),
+        relax_pipeline=relax.get_pipeline("default_build"),
+        tir_pipeline=stack.pipeline(),
     )
     answer = relax.VirtualMachine(code, tvm.cpu())["main"](
         *[tvm.runtime.tensor(inputs[value.name]) for value in proto.graph.input]

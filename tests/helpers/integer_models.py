@@ -9,6 +9,7 @@ import onnx
 from codegen_models import import_model, model
 from onnx import helper
 
+from edgepack.engines.tvm.codegen import stack
 from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import Machine
 
@@ -81,7 +82,10 @@ def assembly(proto: onnx.ModelProto, of: Machine) -> str:
 
     target = tvm.target.Target(of.target())
     code = tvm.compile(
-        lower(import_model(proto), of, "int8").module, target, relax_pipeline=relax.get_pipeline("default_build")
+        lower(import_model(proto), of, "int8").module,
+        target,
+        relax_pipeline=relax.get_pipeline("default_build"),
+        tir_pipeline=stack.pipeline(),
     )
     return str(code.mod.imports[0].inspect_source("asm") if code.mod.imports else code.mod.inspect_source("asm"))
 

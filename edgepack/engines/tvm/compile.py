@@ -13,6 +13,7 @@ from edgepack.engines.common.linking import build_program, link_library
 from edgepack.engines.common.refusals import remedy
 from edgepack.engines.tvm import interface
 from edgepack.engines.tvm.batching import batch_kind
+from edgepack.engines.tvm.codegen import stack
 from edgepack.engines.tvm.codegen.amx import RULE as TILES_RULE
 from edgepack.engines.tvm.codegen.extremes import keep_nan
 from edgepack.engines.tvm.codegen.lower import lower
@@ -162,7 +163,9 @@ def compile_library(
         else:
             lowered = lower(module, processor, precision, choose)
             rules = lowered.rules
-            executable = relax.build(lowered.module, built_for, relax_pipeline="default_build")
+            executable = relax.build(
+                lowered.module, built_for, relax_pipeline="default_build", tir_pipeline=stack.pipeline()
+            )
         with scratch_folder("edgepack-tvm-") as scratch:
             executable.export_library(
                 str(out),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen import compute, intrinsics, winograd
+from edgepack.engines.tvm.codegen import compute, intrinsics, stack, winograd
 from edgepack.engines.tvm.codegen.legalize import intrinsic
 from edgepack.engines.tvm.codegen.machine import Machine
 from edgepack.engines.tvm.codegen.schedules import schedule
@@ -88,7 +88,7 @@ def _load(workload: Workload, tile: Blocking, machine: Machine, device: Device) 
     tvm = import_tvm()
     function, shapes = function_of(workload, Choice(tile), machine)
     built_for = tvm.target.Target(machine.target())
-    library = tvm.compile(tvm.IRModule({NAME: function}), target=built_for)
+    library = tvm.compile(tvm.IRModule({NAME: function}), target=built_for, tir_pipeline=stack.pipeline())
     weights_bytes = math.prod(shapes[1][0]) * np.dtype(shapes[1][1]).itemsize
     copies = max(1, min(_MOST_COPIES, _COPIES_BYTES // weights_bytes, -(-2 * machine.l2_bytes // weights_bytes)))
     return device.load(library, shapes, copies)

@@ -12,6 +12,7 @@ import pytest
 from codegen_models import assert_close, feeds, host_machine, model, run_ours, run_reference
 from onnx import helper
 
+from edgepack.engines.tvm.codegen import stack
 from edgepack.engines.tvm.codegen.machine import Machine, machine
 from edgepack.engines.tvm.codegen.tile import Blocking
 from edgepack.engines.tvm.codegen.workload import Choice, Workload
@@ -132,7 +133,9 @@ def test_the_instruction_is_there(of: Machine, types: tuple[str, str, str], inst
     import tvm
 
     function, _ = function_of(Workload("flat", types, 1, 1, 12, 64, 48), Choice(Blocking(1, 3, 1, 4, False)), of)
-    library = tvm.compile(tvm.IRModule({"kernel": function}), target=tvm.target.Target(of.target()))
+    library = tvm.compile(
+        tvm.IRModule({"kernel": function}), tvm.target.Target(of.target()), tir_pipeline=stack.pipeline()
+    )
     code = library.mod.inspect_source("asm")
     assert "prefetch" not in code if instruction is None else re.search(instruction, code)
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
+from edgepack.engines.tvm.codegen import stack
 from edgepack.engines.tvm.codegen.lower import lower
 from edgepack.engines.tvm.codegen.machine import Machine, machine
 
@@ -62,7 +63,10 @@ def test_the_machine_code_has_the_vectors_of_its_machine(of: Machine, wanted: st
     proto = model(nodes, {"x": [1, 16, 10, 10]}, {"w": weights}, ("y",))
     lowered = lower(import_model(proto), of, "fp32")
     code = tvm.compile(
-        lowered.module, tvm.target.Target(of.target()), relax_pipeline=relax.get_pipeline("default_build")
+        lowered.module,
+        tvm.target.Target(of.target()),
+        relax_pipeline=relax.get_pipeline("default_build"),
+        tir_pipeline=stack.pipeline(),
     )
     text = str(code.mod.imports[0].inspect_source("asm") if code.mod.imports else code.mod.inspect_source("asm"))
     assert len(re.findall(wanted, text)) >= 8
