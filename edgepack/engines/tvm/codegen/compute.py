@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
+from edgepack.engines.tvm.codegen.borders import INSIDE, inside
 from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
 
 if TYPE_CHECKING:
@@ -335,7 +336,7 @@ def depthwise(choice: Choice, window: Window) -> Build:
             (batch, high, full_wide, channels),
             lambda b, y, z, c: te.sum(term(b, y, z, c), axis=[i, j]),
             name="sums",
-            attrs=annotation("depthwise", choice),
+            attrs={**annotation("depthwise", choice), INSIDE: inside(tile, window, width, wide)},
         )
         return te.compute((batch, high, wide, channels), lambda *index: sums[index], name="result")
 

@@ -26,7 +26,7 @@ _LINE_BYTES = 64
 _TERMS_AHEAD = 32
 _FIRST_CACHE, _SECOND_CACHE = 3, 2  # llvm.prefetch: locality
 _READ, _WRITE, _DATA = 0, 1, 1
-_KINDS = ("flat", "window", "winograd")
+_KINDS = ("flat", "window", "winograd", "depthwise")
 _SUMS = "sums"
 
 
@@ -70,7 +70,8 @@ def _walk(statement: Any, asker: _Asker, around: tuple[Any, ...] = ()) -> Any:
     sums = [n for n, part in enumerate(parts) if _block_of(part, f"{_SUMS}_update") is not None]
     if not sums:
         return tirx.SeqStmt([_walk(part, asker, around) for part in parts])
-    parts[sums[0]] = _in_terms(parts[sums[0]], asker, around)
+    if asker.kernel.kind != "depthwise":  # whose weights are few, and whose rows hardware follows
+        parts[sums[0]] = _in_terms(parts[sums[0]], asker, around)
     ends = asker.far and asker.kernel.kind != "winograd"  # whose tiles end in a buffer of the function's own
     return tirx.SeqStmt([*(_ends(parts[-1], asker.kernel) if ends else []), *parts])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from edgepack.engines.tvm.codegen import prefetch, threads
+from edgepack.engines.tvm.codegen import borders, prefetch, threads
 from edgepack.engines.tvm.codegen.amx import RULE, TILES, tiles_of
 from edgepack.engines.tvm.codegen.amx_schedule import by_tiles, configured
 from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
@@ -54,7 +54,7 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
             return made, RULE
         kind = f"{kernel.kind} {kernel.instruction.split('.')[1]}" if kernel.instruction else kernel.kind
         kind += f" ({kernel.origin})" if kernel.origin != "rule" else ""
-        return prefetch.ahead(sch.mod["main"], kernel, machine), kind
+        return borders.parted(prefetch.ahead(sch.mod["main"], kernel, machine)), kind
     kind = _generic(sch, machine)
     return sch.mod["main"], kind
 
@@ -70,7 +70,7 @@ def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
         other(sch, sums, kernel, machine)
         return
     last = inline_behind(sch, sums)
-    pads = sch.get_producers(sums)
+    pads = _padded(sch, sums, kind)
     band: list[Any] = []  # loops that one padded part of the input is made for
     if kind == "flat":
         flatten(sch, last, len(sch.get_loops(last)) - 1)
@@ -101,13 +101,35 @@ def _kernel(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
         width = lanes_of(extent(sch, last_loop) or 1, machine)
         if width > 1:
             sch.vectorize(sch.split(last_loop, [None, width])[1])
-    if divided:
-        threads.divide(sch, band if pads else loops, machine)  # not once the start of the sums is a block of its own
+    # Not once the start of the sums is a block of its own.
+    taken = threads.divide(sch, band if pads else loops, machine) if divided else 0
+    _tell_inside(sch, sums, loops[taken:], spatial[-1])
     registers(sch, sums, instruction, tile)
     for loop in (*inner, vectors):
         sch.unroll(loop)
     if whole(sch, last, tile):
         sch.vectorize(lanes)
+
+
+def _padded(sch: Any, sums: Any, kind: str) -> list[Any]:
+    """Return the blocks that copy the input with zeros around it; a depthwise kernel has none (``borders.py``)."""
+    pads = list(sch.get_producers(sums))
+    if kind != "depthwise":
+        return pads
+    for block in pads:
+        sch.compute_inline(block)
+    return []
+
+
+def _tell_inside(sch: Any, sums: Any, loops: list[Any], row: Any) -> None:
+    """Note which tiles of a row lie inside the picture, where the sums tell it and the loop is among ``loops``."""
+    annotations = sch.get(sums).annotations
+    if borders.INSIDE not in annotations:
+        return
+    inside = [int(value) for value in annotations[borders.INSIDE]]
+    sch.unannotate(sums, borders.INSIDE)
+    if any(loop is row for loop in loops):
+        sch.annotate(row, borders.INSIDE, inside)
 
 
 def _matrix(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:

@@ -82,10 +82,11 @@ def shared(sizes: Sequence[int], machine: Machine) -> int:
     return next((n for n, value in enumerate(worst) if value <= _EVEN), worst.index(min(worst))) + 1
 
 
-def divide(sch: Any, loops: Sequence[Any], machine: Machine) -> None:
-    """Divide the outermost of ``loops`` among threads."""
+def divide(sch: Any, loops: Sequence[Any], machine: Machine) -> int:
+    """Divide the outermost of ``loops`` among threads; return how many of them are one loop now."""
     count = shared([int(sch.get(loop).extent) for loop in loops], machine)
     sch.parallel(sch.fuse(*loops[:count]) if count > 1 else loops[0])
+    return count
 
 
 def columns_apart(sch: Any, band: list[Any], columns: Any, machine: Machine) -> tuple[list[Any], Any]:
