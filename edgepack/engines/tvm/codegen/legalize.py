@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.engines.tvm.codegen import amx, approximations, compute, extremes, intrinsics, rounding, winograd
+from edgepack.engines.tvm.codegen import (
+    amx,
+    approximations,
+    compute,
+    extremes,
+    intrinsics,
+    rounding,
+    spread,
+    winograd,
+)
 from edgepack.engines.tvm.codegen import tile as blocking
-from edgepack.engines.tvm.codegen.relax_util import constant, shape_of
+from edgepack.engines.tvm.codegen.relax_util import OPAQUE, OUT_ELEMENTWISE_FUSABLE, constant, shape_of
 from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
 from edgepack.engines.tvm.codegen.workload import Choice, Workload, by_patches, by_rule, instruction
 
@@ -24,9 +33,6 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.workload import Choose
     from edgepack.specs.types import Array
 
-# tvm::relax::OpPatternKind: elementwise operators that follow may be computed before the result is stored; or none.
-_OUT_ELEMENTWISE_FUSABLE = 4
-_OPAQUE = 8
 _FEWEST_COLUMNS = 4
 _NO_WINDOW = Window((1, 1), (1, 1), (0, 0, 0, 0), (1, 1), 1)
 # Types of activations, weights and sums that the kernels take.
@@ -50,6 +56,7 @@ def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str
         "relax.nn.softmax": _softmax,
         "relax.nn.layer_norm": _layer_norm,
         **extremes.RULES,
+        **spread.RULES,
         **{name: functools.partial(_value, function) for name, function in approximations.FUNCTIONS.items()},
     }
     return {name: functools.partial(extremes.or_default, rule) for name, rule in rules.items()}
@@ -104,7 +111,7 @@ def _pad(builder: Any, call: Any) -> Any:
     def build(data: Any) -> Any:
         return topi.nn.pad(data, widths[::2], widths[1::2], value)
 
-    return builder.call_te(build, x, primfunc_name_hint="pad", primfunc_attrs={"op_pattern": _OPAQUE})
+    return builder.call_te(build, x, primfunc_name_hint="pad", primfunc_attrs={"op_pattern": OPAQUE})
 
 
 def _layer_norm(builder: Any, call: Any) -> Any:
@@ -135,7 +142,7 @@ def window_of(call: Any, kernel: tuple[int, int]) -> Window:
 def emit(builder: Any, build: compute.Build, *inputs: Any, name: str) -> Any:
     """Return a call of a new function that elementwise operators may be fused into."""
     return builder.call_te(
-        build, *inputs, primfunc_name_hint=name, primfunc_attrs={"op_pattern": _OUT_ELEMENTWISE_FUSABLE}
+        build, *inputs, primfunc_name_hint=name, primfunc_attrs={"op_pattern": OUT_ELEMENTWISE_FUSABLE}
     )
 
 

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from edgepack.specs.types import Array
 
+# tvm::relax::OpPatternKind: elementwise operators that follow may be computed before the result is stored; or none.
+OUT_ELEMENTWISE_FUSABLE = 4
+OPAQUE = 8
+
 
 def constant(expression: Any) -> Array | None:
     """Return the values of a constant as a numpy array, or None."""
