@@ -28,6 +28,7 @@ from edgepack.specs.types import Precision
 from edgepack.tasks import TASKS
 from edgepack.trust import chain, envelope, root, statement
 from edgepack.trust.keyless import bundle as keyless
+from edgepack.trust.keyless import trusted_root
 from edgepack.trust.policy import CLOCKS_DIFFER, Policy
 from edgepack.verify import golden, tolerance
 
@@ -173,6 +174,10 @@ def _constants() -> Iterator[str]:
         "kMostPad": recipes.MOST_PAD,
         "kMostAtOnce": golden.MOST_AT_ONCE,
         "kMostSignatures": envelope.MOST_SIGNATURES,
+        "kMostHashes": keyless.MOST_HASHES,
+        "kMostTimestamps": keyless.MOST_TIMESTAMPS,
+        "kMostLineBytes": keyless.MOST_LINE_BYTES,
+        "kTrustedRootLimitBytes": trusted_root.LIMIT_BYTES,
         "kMostCertificates": chain.MOST,
         "kMostAuthorityBytes": chain.MOST_BYTES,
         "kMostChainDepth": chain.MOST_DEPTH,

@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from edgepack.base.files import storage_errors
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -54,6 +56,29 @@ def alone_in(out: Path, folder: Path) -> Iterator[None]:
             finally:
                 file.unlink(missing_ok=True)
             return
+
+
+@contextmanager
+def build_turn(out: Path, tell: Callable[[str], None]) -> Iterator[None]:
+    """Wait until no other build writes into the folder ``out``, which is made; ``tell`` is told where that takes time.
+
+    The folder itself is locked, so that nothing is left in it. Where a file system has no locks nobody waits. Raises
+    ``StorageError`` when the folder cannot be made.
+    """
+    with storage_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+        handle = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            tell(f"another build writes into {out}; this one goes on after it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def _is_at(handle: int, file: Path) -> bool:

@@ -14,6 +14,7 @@ from edgepack.execution.events import Events, Silent
 from edgepack.execution.open_store import open_store
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
+from edgepack.execution.turns import build_turn
 from edgepack.pipeline.build_row import build_row
 from edgepack.pipeline.command_line import build_command
 from edgepack.pipeline.measure_on import measure_on
@@ -37,14 +38,15 @@ def build(settings: BuildSettings, store: Store | None = None, events: Events | 
     built at all. What is unchanged since an earlier build comes from ``store``.
     """
     plan = resolve(settings)
-    sweep(plan.out, plan.name)
     store, events = store or open_store(), events or Silent()
     store.tell_by(events.note)
     runner = StageRunner(store, plan.out / "logs", events, settings.compile_limit_s, host_facts())
-    try:
-        return build_planned(plan, prepare_original(plan, runner), runner, _build_rows)
-    finally:
-        store.save()
+    with build_turn(plan.out, events.note):
+        sweep(plan.out, plan.name)
+        try:
+            return build_planned(plan, prepare_original(plan, runner), runner, _build_rows)
+        finally:
+            store.save()
 
 
 def build_planned(

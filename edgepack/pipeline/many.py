@@ -19,6 +19,7 @@ from edgepack.execution.events import Events, Named, Silent
 from edgepack.execution.open_store import open_store
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
+from edgepack.execution.turns import build_turn
 from edgepack.pipeline.build import build_planned
 from edgepack.pipeline.build_row import build_row
 from edgepack.pipeline.cluster import Cluster, gone
@@ -139,10 +140,11 @@ def _build_model(plan: BuildPlan, work: _Work) -> BuildResult:
     """Build a model; whatever goes wrong becomes the reason of its rows."""
     runner = work.runner(plan)
     try:
-        sweep(plan.out, plan.name)
-        with work.timed(f"{plan.name} original", runner.store):
-            original = prepare_original(plan, runner)
-        return build_planned(plan, original, runner, lambda p, o, r: _build_rows(p, o, r, work))
+        with build_turn(plan.out, work.events.note):
+            sweep(plan.out, plan.name)
+            with work.timed(f"{plan.name} original", runner.store):
+                original = prepare_original(plan, runner)
+            return build_planned(plan, original, runner, lambda p, o, r: _build_rows(p, o, r, work))
     except EdgepackError as error:
         return _failed(plan, error, work, runner)
     except OSError as error:

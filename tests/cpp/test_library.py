@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from packed_models import random_samples
 from small_bundles import small_bundle
 
 from edgepack.base.resources import package_folder
+from edgepack.bundle.layout import SIGNATURE
 from edgepack.cpp.library import export_library, write_source
 from edgepack.device.host import host_facts
 from edgepack.engines.common.linking import build_cpp, cache_folder, zig
@@ -187,29 +189,43 @@ def test_it_is_built_for_aarch64(tmp_path: Path) -> None:
     assert made.arch == "aarch64"
     for name in ("lib/libedgepack.so.0", "bin/edgepack-run"):
         assert machine_of(tmp_path / "out" / name) == "aarch64"
-    emulator = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
-    if emulator is None:
-        pytest.skip("built; no qemu-aarch64 to run it")
+
+
+@pytest.fixture(scope="module")
+def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of the same source by g++ with AddressSanitizer and UndefinedBehaviorSanitizer."""
+    if not shutil.which("g++"):
+        pytest.skip("g++ is not installed")
+    folder = tmp_path_factory.mktemp("sanitized")
+    write_source(folder / "src")
+    sources = sorted((folder / "src" / "source").rglob("*.cpp"))
+    program = folder / "edgepack-run"
+    build = ["g++", "-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    made = subprocess.run(
+        [*build, *map(str, sources), "-ldl", "-lpthread", "-o", str(program)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if "cannot find" in made.stderr:
+        pytest.skip("g++ has no sanitizers here")
+    assert made.returncode == 0, made.stderr
+    return program
+
+
+def without_findings(done: subprocess.CompletedProcess[str]) -> int:
+    """Return how a program ended that the sanitizers have found nothing in."""
+    assert "Sanitizer" not in done.stderr, done.stderr[-3000:]
+    assert "runtime error" not in done.stderr, done.stderr[-3000:]
+    return done.returncode
 
 
 @pytest.mark.long
 @pytest.mark.own
 @pytest.mark.timeout(3000)
-def test_hostile_bundles_under_sanitizers(tmp_path: Path, bundle: Path) -> None:
-    """The same source by g++ with AddressSanitizer and UndefinedBehaviorSanitizer: no finding on any hostile bundle."""
+def test_hostile_bundles_under_sanitizers(tmp_path: Path, bundle: Path, sanitized: Path) -> None:
+    """No finding on any hostile bundle."""
     from fuzz_damage import members_of
     from hostile_bundles import forged, mutated
 
-    if not shutil.which("g++"):
-        pytest.skip("g++ is not installed")
-    write_source(tmp_path / "src")
-    sources = sorted((tmp_path / "src" / "source").rglob("*.cpp"))
-    program = tmp_path / "edgepack-run"
-    build = ["g++", "-std=c++17", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    made = run(*build, *sources, "-ldl", "-lpthread", "-o", program)
-    if "cannot find" in made.stderr:
-        pytest.skip("g++ has no sanitizers here")
-    assert made.returncode == 0, made.stderr
     good = bundle.read_bytes()
     hostile = [case.make(members_of(good)) for case in CASES] + [mutated(good, seed) for seed in range(1000)]
     hostile += [forged(good, seed) for seed in range(300)]
@@ -217,10 +233,46 @@ def test_hostile_bundles_under_sanitizers(tmp_path: Path, bundle: Path) -> None:
         paths = [tmp_path / f"{i}.edgepack" for i in range(100)]
         for path, data in zip(paths, hostile[begin : begin + 100], strict=False):
             path.write_bytes(data)
-        done = run(program, "check", *(path for path in paths if path.exists()))
-        assert "Sanitizer" not in done.stderr, done.stderr[-3000:]
-        assert "runtime error" not in done.stderr, done.stderr[-3000:]
-        assert done.returncode in (0, 2, 5)
+        done = run(sanitized, "check", *(path for path in paths if path.exists()))
+        assert without_findings(done) in (0, 2, 5)
+
+
+@pytest.mark.long
+@pytest.mark.own
+@pytest.mark.timeout(3000)
+def test_hostile_signatures_under_sanitizers(tmp_path: Path, bundle: Path, sanitized: Path) -> None:
+    """No finding on any hostile signature either, by a key or without one; nothing of them is taken."""
+    from fuzz_damage import assemble, members_of
+    from hostile_signatures import damaged, line_of
+    from sigstore_double import ISSUER, ME
+    from sigstore_forged import CERTIFICATES, FORGED, PAYLOAD, SIGSTORE, STAMPS
+    from trust_cases import device, new_key, signed_bundle
+
+    key = new_key(tmp_path, "one")
+    members, by_key = members_of(bundle.read_bytes()), signed_bundle(tmp_path / "key", key)
+    who = {"sigstore": "trusted_root.json", "identities": [{"identity": ME, "issuer": ISSUER}], "keys": "keys"}
+    policy = device(tmp_path / "etc", new_key(tmp_path, "two"), **who)
+    (tmp_path / "etc" / "trusted_root.json").write_text(json.dumps(SIGSTORE.trusted_root()))
+    documents = [SIGSTORE.signed(PAYLOAD), SIGSTORE.signed(PAYLOAD, log=SIGSTORE.tiled)]
+    lines = [line_of(SIGSTORE.signed(PAYLOAD, SIGSTORE.certificate(**other))) for other, _ in CERTIFICATES.values()]
+    lines += [line_of(SIGSTORE.signed(PAYLOAD, log=SIGSTORE.tiled, stamp=other)) for other, _ in STAMPS.values()]
+    for change, _ in FORGED.values():
+        change(made := SIGSTORE.signed(PAYLOAD))
+        lines.append(line_of(made))
+    for seed in range(400):
+        made = damaged(documents[seed % 2], seed)
+        lines.append(made if isinstance(made, bytes) else line_of(made))
+    text = members_of(by_key.read_bytes())[SIGNATURE]
+    chance = random.Random(3)
+    for _ in range(100):
+        changed = bytearray(text)
+        changed[chance.randrange(len(text) - 1)] = chance.choice(b'{}[]",:\\ 0-9eAz=\xc3')
+        lines.append(bytes(changed[:-1]))
+    path = tmp_path / "x.edgepack"
+    for line in lines:
+        path.write_bytes(assemble({**members, SIGNATURE: line + b"\n"}))
+        assert without_findings(run(sanitized, "verify", path, EDGEPACK_POLICY=str(policy))) == 5, line[-300:]
+    print(f"{len(lines)} hostile signatures under the sanitizers: all refused")
 
 
 def test_a_folder_that_is_a_file(tmp_path: Path) -> None:

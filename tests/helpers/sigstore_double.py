@@ -143,7 +143,8 @@ def oid(text: str) -> bytes:
     return der(6, out)
 
 
-_SHA256 = der(0x30, oid("2.16.840.1.101.3.4.2.1"))
+_HASHES = {name: f"2.16.840.1.101.3.4.2.{n}" for n, name in ((1, "sha256"), (2, "sha384"), (3, "sha512"))}
+_TIMESTAMP = "1.2.840.113549.1.9.16.1.4"
 _ECDSA = der(0x30, oid("1.2.840.10045.4.3.2"))
 
 
@@ -153,25 +154,29 @@ def _number(value: int) -> bytes:
 
 def stamp(authority: Holder, message: bytes, at: datetime, **other: Any) -> bytes:
     """Return a timestamp authority's answer on ``message`` (RFC 3161)."""
-    time = other.get("when", at).strftime("%Y%m%d%H%M%SZ").encode()
-    imprint = other.get("imprint") or der(0x30, _SHA256, der(4, hashlib.sha256(other.get("stamped", message)).digest()))
-    more = other.get("nonce", b"")
-    info = der(0x30, der(2, b"\1"), oid("1.3.6.1.4.1.57264.2"), imprint, der(2, b"\x11"), der(0x18, time), more)
+    hashed = other.get("hash", hashes.SHA256())
+    digest = lambda data: der(4, hashlib.new(hashed.name, data).digest())  # noqa: E731
+    kind = other.get("hash_kind") or der(0x30, oid(_HASHES[hashed.name]))
+    time = other.get("time") or other.get("when", at).strftime("%Y%m%d%H%M%SZ").encode()
+    imprint = der(0x30, other.get("imprint_kind") or kind, digest(other.get("stamped", message)))
+    info = der(0x30, der(2, b"\1"), oid("1.3.6.1.4.1.57264.2"), imprint, der(2, b"\x11"), der(0x18, time))
     certificate = der(0x30, der(0x30, der(0x30, der(4, hashlib.sha256(authority.der()).digest()))))
-    attributes = b"".join(
-        der(0x30, oid(f"1.2.840.113549.1.9.{n}"), der(0x31, value))
-        for n, value in (
-            ("3", oid("1.2.840.113549.1.9.16.1.4")),
-            ("4", der(4, hashlib.sha256(other.get("digested", info)).digest())),
-            ("16.2.47", certificate),
-        )
-    )
-    signature = sign(other.get("key", authority.key), der(0x31, attributes))
+    said = [
+        ("3", oid(other.get("attributes_of", _TIMESTAMP))),
+        ("4", digest(other.get("digested", info))),
+        ("16.2.47", certificate),
+        *other.get("more", ()),
+    ]
+    if "without" in other:
+        said = [each for each in said if each[0] != other["without"]]
+    attributes = b"".join(der(0x30, oid(f"1.2.840.113549.1.9.{n}"), der(0x31, value)) for n, value in said)
+    signature = sign(other.get("key", authority.key), der(0x31, attributes), hashed)
     whose = der(0x30, authority.certificate.issuer.public_bytes(), der(2, _number(authority.certificate.serial_number)))
-    signer = der(0x30, der(2, b"\1"), whose, _SHA256, der(0xA0, attributes), _ECDSA, der(4, signature))
-    content = der(0x30, oid("1.2.840.113549.1.9.16.1.4"), der(0xA0, der(4, info)))
-    data = der(0x30, der(2, b"\3"), der(0x31, _SHA256), content, der(0x31, signer))
-    token = der(0x30, oid("1.2.840.113549.1.7.2"), der(0xA0, data))
+    signer = der(0x30, der(2, b"\1"), whose, kind, der(0xA0, attributes), _ECDSA, der(4, signature))
+    content = der(0x30, oid(other.get("content", _TIMESTAMP)), der(0xA0, der(4, info)))
+    signers = der(0x31, signer * other.get("signers", 1))
+    data = der(0x30, der(2, b"\3"), der(0x31, kind), content, signers)
+    token = der(0x30, oid(other.get("token", "1.2.840.113549.1.7.2")), der(0xA0, data))
     return der(0x30, der(0x30, der(2, other.get("status", b"\0"))), token)
 
 
@@ -217,11 +222,17 @@ class Sigstore:
             .serial_number(x509.random_serial_number())
             .not_valid_before(at)
             .not_valid_after(at + timedelta(minutes=10))
-            .add_extension(x509.KeyUsage(digital_signature=other.get("signs", True), **usage), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(other.get("uses", [Uses.CODE_SIGNING])), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(by.key.public_key()), critical=False)
-            .add_extension(x509.SubjectAlternativeName(other.get("names", [name])), critical=True)
         )
+        signs = other.get("signs", True)
+        for extension in (
+            x509.KeyUsage(digital_signature=signs, **usage) if signs is not None else None,
+            x509.ExtendedKeyUsage(uses) if (uses := other.get("uses", [Uses.CODE_SIGNING])) else None,
+            x509.SubjectAlternativeName(names) if (names := other.get("names", [name])) else None,
+            x509.BasicConstraints(ca=True, path_length=None) if other.get("ca") else None,
+        ):
+            if extension is not None:
+                builder = builder.add_extension(extension, critical=not isinstance(extension, x509.ExtendedKeyUsage))
         texts = {_ISSUER_TEXT: issuer.encode(), _ISSUER_UTF8: der(12, issuer.encode()), **other.get("texts", {})}
         for name_of, value in texts.items():
             if value is not None:
@@ -229,6 +240,7 @@ class Sigstore:
         bare = builder.sign(by.key, hashes.SHA256())
         if stamps := other.get("stamps", [self.certificate_log]):
             made = [self._stamp(each, bare, at, other.get("stamped_by", by)) for each in stamps]
+            made = [other.get("stamp_as", bytes)(each) for each in made]
             listed = b"".join(len(each).to_bytes(2, "big") + each for each in made)
             value = der(4, len(listed).to_bytes(2, "big") + listed)
             bare = builder.add_extension(x509.UnrecognizedExtension(_STAMPS, value), critical=False).sign(

@@ -10,9 +10,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.x509.oid import ExtendedKeyUsageOID as Uses
-from sigstore_double import AT, ME, Log, Sigstore, text64
+from sigstore_double import AT, ME, Log, Sigstore, der, oid, sign, text64
 from trust_cases import issue
 
+SHA1 = der(0x30, oid("1.3.14.3.2.26"))
 PAYLOAD = b'{"_type":"https://in-toto.io/Statement/v1"}'
 SIGSTORE = Sigstore()
 OTHER = Sigstore()
@@ -32,6 +33,20 @@ def flipped(text: str, place: int = 10) -> str:
 def change_note(document: dict[str, Any], change: Callable[[str], str]) -> None:
     checkpoint = entry_of(document)["inclusionProof"]["checkpoint"]
     checkpoint["envelope"] = change(checkpoint["envelope"])
+
+
+def sign_note(document: dict[str, Any], change: Callable[[str], str]) -> None:
+    """Change what a checkpoint says, and let the log sign it."""
+    text = change(entry_of(document)["inclusionProof"]["checkpoint"]["envelope"].partition("\n\n")[0] + "\n")
+    note = text64(SIGSTORE.log.id[:4] + sign(SIGSTORE.log.key, text.encode()))
+    change_note(document, lambda _: f"{text}\n\u2014 log.example.com {note}\n")
+
+
+def change_time(document: dict[str, Any], seconds: int) -> None:
+    """Let the log promise another time."""
+    entry = entry_of(document)
+    entry["integratedTime"] = str(seconds)
+    entry["inclusionPromise"]["signedEntryTimestamp"] = text64(SIGSTORE.log.promise(entry))
 
 
 def other_log(document: dict[str, Any]) -> None:
@@ -119,8 +134,33 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "a checkpoint without signatures": (
         lambda d: change_note(d, lambda note: note.partition("\n\n")[0] + "\n\n"), "checkpoint cannot be read",
     ),
+    "an entry that is no document": (
+        lambda d: entry_of(d).update(canonicalizedBody=text64(b"{")), "of another signature",
+    ),
+    "an entry that is a list": (lambda d: entry_of(d).update(canonicalizedBody=text64(b"[1]")), "of another signature"),
+    "a checkpoint without a size": (
+        lambda d: sign_note(d, lambda text: text.replace("\n9\n", "\nnine\n")), "checkpoint has no size",
+    ),
+    "a checkpoint with a hash that is none": (
+        lambda d: sign_note(d, lambda text: text[:-3] + "=!\n"), "it is not base64",
+    ),
+    "a checkpoint of more than 16384 characters": (
+        lambda d: sign_note(d, lambda text: text + "x" * (16 << 10) + "\n"), "checkpoint cannot be read",
+    ),
+    "a checkpoint's signature that is none": (
+        lambda d: change_note(d, lambda note: note[:-2] + "!\n"), "it is not base64",
+    ),
+    "a time that no calendar has": (lambda d: change_time(d, 1 << 62), "time of its log entry is none"),
+    "the first time that no calendar has": (lambda d: change_time(d, 253402300800), "time of its log entry is none"),
+    "the last time of the calendar": (lambda d: change_time(d, 253402300799), "no trusted authority vouches"),
+    "a promise without a time": (lambda d: entry_of(d).pop("integratedTime"), "nor a trusted timestamp authority"),
     "a line more in the checkpoint": (lambda d: change_note(d, lambda note: note + "x\n"), "is not signed by it"),
 }  # fmt: skip
+
+
+def a_millisecond_later(stamp: bytes) -> bytes:
+    """Return a signed certificate timestamp of another time than was signed."""
+    return stamp[:33] + (int.from_bytes(stamp[33:41], "big") + 1).to_bytes(8, "big") + stamp[41:]
 
 
 def certificate_cases() -> dict[str, tuple[dict[str, Any], str]]:
@@ -142,7 +182,51 @@ def certificate_cases() -> dict[str, tuple[dict[str, Any], str]]:
         "two issuers": ({"texts": {issuer_text: b"https://eve.example.com"}}, "whose it is"),
         "no issuer": ({"texts": {issuer_text: None, issuer_utf8: None}}, "whose it is"),
         "an issuer that is no text": ({"texts": {issuer_utf8: b"\x0c\x7fx"}}, "whose it is"),
-    }
+        "an issuer that is not UTF-8": ({"texts": {issuer_text: b"\xff", issuer_utf8: None}}, "whose it is"),
+        "an empty issuer": ({"texts": {issuer_text: b"", issuer_utf8: der(12)}}, "whose it is"),
+        "no name": ({"names": None}, "whose it is"),
+        "an empty name": ({"names": [x509.UniformResourceIdentifier("")]}, "whose it is"),
+        "another program's kind of name": (
+            {"names": [x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.9"), der(12, b"eve"))]}, "whose it is",
+        ),
+        "a name of Fulcio's that is no text": (
+            {"names": [x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.7"), der(4, b"eve"))]}, "whose it is",
+        ),
+        "an authority's": ({"ca": True}, "not for signing code"),
+        "no use": ({"signs": None}, "not for signing code"),
+        "no extended use": ({"uses": None}, "not for signing code"),
+        "a stamp of another version": ({"stamp_as": lambda made: b"\1" + made[1:]}, "whose it is"),
+        "a stamp of another time": ({"stamp_as": a_millisecond_later}, "log of certificates"),
+        "a stamp of a time that no calendar has": (
+            {"stamp_as": lambda made: made[:33] + b"\xff" * 8 + made[41:]}, "log of certificates",
+        ),
+        "a stamp by another hash": ({"stamp_as": lambda made: made[:43] + b"\5" + made[44:]}, "log of certificates"),
+        "a stamp that is cut off": ({"stamp_as": lambda made: made[:20]}, "whose it is"),
+    }  # fmt: skip
+
+
+STAMPS: dict[str, tuple[dict[str, Any], str]] = {
+    "another message": ({"stamped": b"other"}, "of another signature"),
+    "another time in the attributes": ({"digested": b"other"}, "of another time"),
+    "another key": ({"key": NEW_KEY}, "nor a trusted timestamp authority"),
+    "refused": ({"status": b"\2"}, "not granted"),
+    "not signed": ({"token": "1.2.840.113549.1.7.1"}, "it is not signed"),
+    "over something else": ({"content": "1.2.840.113549.1.7.1"}, "it is no timestamp"),
+    "attributes of something else": ({"attributes_of": "1.2.840.113549.1.7.1"}, "attributes are of something else"),
+    "no kind in the attributes": ({"without": "3"}, "timestamp cannot be read"),
+    "no hash in the attributes": ({"without": "4"}, "timestamp cannot be read"),
+    "an attribute twice": ({"more": [("16.2.47", der(0x30))]}, "an attribute stands twice"),
+    "two signers": ({"signers": 2}, "timestamp cannot be read"),
+    "no signer": ({"signers": 0}, "timestamp cannot be read"),
+    "signed by an unknown hash": ({"hash_kind": SHA1}, "it has an unknown hash"),
+    "over an unknown hash": ({"imprint_kind": SHA1}, "it has an unknown hash"),
+    "over another hash": ({"imprint_kind": der(0x30, oid("2.16.840.1.101.3.4.2.3"))}, "of another signature"),
+    **{
+        f"the time {time.decode()}": ({"time": time}, "is no time")
+        for time in (b"20260101000000", b"202601010000Z", b"20260101000000.Z", b"20260101000000.xZ", b"2026010100000xZ",
+                     b"20261301000000Z")
+    },
+}  # fmt: skip
 
 
 CERTIFICATES = certificate_cases()

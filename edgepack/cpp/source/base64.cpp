@@ -45,6 +45,12 @@ std::optional<std::string> from_base64(const std::string& text) {
   return out;
 }
 
+std::string to_pem(const std::string& data, const std::string& kind) {
+  std::string text = to_base64(data), out = "-----BEGIN " + kind + "-----\n";
+  for (size_t i = 0; i < text.size(); i += 64) out += text.substr(i, 64) + "\n";
+  return out + "-----END " + kind + "-----\n";
+}
+
 std::optional<std::string> next_pem(const std::string& text, const std::string& kind, size_t* place) {
   const std::string begins = "-----BEGIN " + kind + "-----", ends = "-----END " + kind + "-----";
   size_t begin = text.find(begins, *place);

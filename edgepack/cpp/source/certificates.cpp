@@ -41,6 +41,7 @@ struct X509 {
   void* (*key)(const void*);
   int (*write_key)(const void*, unsigned char**);
   const void* (*begins)(const void*);
+  const void* (*ends)(const void*);
   int (*to_tm)(const void*, tm*);
   void* (*new_store)();
   void (*free_store)(void*);
@@ -82,6 +83,7 @@ X509 open_x509() {
   find_crypto(&x.key, "X509_get0_pubkey", what);
   find_crypto(&x.write_key, "i2d_PUBKEY", what);
   find_crypto(&x.begins, "X509_get0_notBefore", what);
+  find_crypto(&x.ends, "X509_get0_notAfter", what);
   find_crypto(&x.to_tm, "ASN1_TIME_to_tm", what);
   find_crypto(&x.new_store, "X509_STORE_new", what);
   find_crypto(&x.free_store, "X509_STORE_free", what);
@@ -136,18 +138,22 @@ std::optional<std::string> common_name(const X509& x, const void* certificate) {
   return name;
 }
 
-// The key of a signer's certificate; nothing where it is an authority's, or not for signatures.
-std::optional<PublicKey> key_of(const X509& x, void* leaf) {
-  uint32_t flags = x.flags(leaf);
-  if (flags & (kInvalid | kIsAuthority) || !has(x, leaf, kKeyUsage) || !(x.usage(leaf) & kDigitalSignature)) return std::nullopt;
-  std::optional<std::string> name = common_name(x, leaf);
-  void* key = x.key(leaf);
+// A certificate's key as SubjectPublicKeyInfo (DER); "" for one that cannot be read.
+std::string key_bytes(const X509& x, const void* certificate) {
+  void* key = x.key(certificate);
   unsigned char* der = nullptr;
-  int size = name && key ? x.write_key(key, &der) : -1;
-  if (size <= 0) return std::nullopt;
+  int size = key ? x.write_key(key, &der) : -1;
+  if (size <= 0) return "";
   std::string text(reinterpret_cast<char*>(der), static_cast<size_t>(size));
   x.free_text(der, "", 0);
-  return key_of_der(*name, text);
+  return text;
+}
+
+// The key of a signer's certificate; nothing where it is an authority's, or not for signatures.
+std::optional<PublicKey> key_of(const X509& x, void* leaf, const std::optional<std::string>& name) {
+  uint32_t flags = x.flags(leaf);
+  if (flags & (kInvalid | kIsAuthority) || !has(x, leaf, kKeyUsage) || !(x.usage(leaf) & kDigitalSignature)) return std::nullopt;
+  return name ? key_of_der(*name, key_bytes(x, leaf)) : std::nullopt;
 }
 
 // Whether a certificate may issue others, and says so as it must (RFC 5280, 4.2.1.3 and 4.2.1.9).
@@ -158,26 +164,37 @@ bool may_issue(const X509& x, void* certificate) {
          has(x, certificate, kKeyUsage) && (x.usage(certificate) & kKeyCertSign);
 }
 
-std::optional<int64_t> began(const X509& x, const void* certificate) {
+std::optional<int64_t> seconds_of(const X509& x, const void* time) {
   tm parts{};
-  if (x.to_tm(x.begins(certificate), &parts) != 1) return std::nullopt;
-  return static_cast<int64_t>(timegm(&parts)) + 1;
+  if (x.to_tm(time, &parts) != 1) return std::nullopt;
+  return static_cast<int64_t>(timegm(&parts));
 }
 
-bool is_vouched_for(const X509& x, void* leaf, void* others, void* store, std::optional<int64_t> now) {
-  std::optional<int64_t> moment = now ? now : began(x, leaf);
-  Owned context(there(x.new_context()), x.free_context);
-  if (!moment || x.init(context.get(), store, leaf, others) != 1) return false;
-  void* parameters = x.parameters(context.get());
-  x.set_time(parameters, static_cast<time_t>(*moment));
+// The certificate of who issued ``leaf``, where a path leads from it to one in the store; it lives as long as ``context``.
+void* issuer_of(const X509& x, void* context, void* leaf, void* others, void* store, int64_t moment) {
+  if (x.init(context, store, leaf, others) != 1) return nullptr;
+  void* parameters = x.parameters(context);
+  x.set_time(parameters, static_cast<time_t>(moment));
   x.set_flags(parameters, kPartialChain);  // whoever is in the folder is an authority, its own issuer or not
   x.set_depth(parameters, static_cast<int>(facts::kMostChainDepth));
   x.set_level(parameters, kSecurityLevel);
-  if (x.verify(context.get()) != 1) return false;
-  void* chain = x.chain(context.get());
+  if (x.verify(context) != 1) return nullptr;
+  void* chain = x.chain(context);
   for (int i = 1; i < x.size(chain); ++i)
-    if (!may_issue(x, x.item(chain, i))) return false;
-  return x.size(chain) > 1;
+    if (!may_issue(x, x.item(chain, i))) return nullptr;
+  return x.size(chain) > 1 ? x.item(chain, 1) : nullptr;
+}
+
+bool is_vouched_for(const X509& x, void* leaf, void* others, void* store, std::optional<int64_t> now) {
+  std::optional<int64_t> moment = now ? now : seconds_of(x, x.begins(leaf));
+  if (moment && !now) ++*moment;
+  Owned context(there(x.new_context()), x.free_context);
+  return moment && issuer_of(x, context.get(), leaf, others, store, *moment);
+}
+
+const X509& x509() {
+  static const X509 x = open_x509();
+  return x;
 }
 
 }  // namespace
@@ -199,9 +216,61 @@ std::vector<std::string> read_authorities(const std::string& folder) {
   return found;
 }
 
+bool is_certificate(const std::string& der) {
+  const X509& x = x509();
+  bool good = read_certificate(x, der) != nullptr;
+  x.forget_errors();
+  return good;
+}
+
+std::optional<PublicKey> signing_key(const std::string& der, const std::string& name) {
+  const X509& x = x509();
+  Owned leaf = read_certificate(x, der);
+  std::optional<PublicKey> found;
+  if (leaf) found = key_of(x, leaf.get(), name);
+  x.forget_errors();
+  return found;
+}
+
+std::string key_in(const std::string& der) {
+  const X509& x = x509();
+  Owned held = read_certificate(x, der);
+  std::string found = held ? key_bytes(x, held.get()) : "";
+  x.forget_errors();
+  return found;
+}
+
+std::optional<std::pair<int64_t, int64_t>> validity(const std::string& der) {
+  const X509& x = x509();
+  Owned held = read_certificate(x, der);
+  std::optional<int64_t> first, last;
+  if (held) first = seconds_of(x, x.begins(held.get())), last = seconds_of(x, x.ends(held.get()));
+  x.forget_errors();
+  if (!first || !last) return std::nullopt;
+  return std::pair<int64_t, int64_t>{*first, *last};
+}
+
+std::optional<std::string> issuer_key(const std::string& leaf, const std::vector<std::string>& between,
+                                      const std::string& authority, int64_t moment) {
+  const X509& x = x509();
+  Owned store(there(x.new_store()), x.free_store), others(there(x.new_list()), x.free_list);
+  Owned held = read_certificate(x, leaf), root = read_certificate(x, authority);
+  std::vector<Owned> loaded;
+  for (const std::string& der : between)
+    if (Owned made = read_certificate(x, der)) loaded.push_back(std::move(made));
+  for (const Owned& each : loaded) x.push(others.get(), each.get());
+  std::optional<std::string> found;
+  if (held && root && x.add(store.get(), root.get()) == 1) {
+    Owned context(there(x.new_context()), x.free_context);
+    if (void* issuer = issuer_of(x, context.get(), held.get(), others.get(), store.get(), moment)) found = key_bytes(x, issuer);
+  }
+  x.forget_errors();
+  return found;
+}
+
 std::vector<PublicKey> certified_keys(const std::vector<std::string>& certificates, const std::vector<std::string>& authorities,
                                       std::optional<int64_t> now, const std::vector<std::string>& names) {
-  static const X509 x = open_x509();
+  const X509& x = x509();
   Owned store(there(x.new_store()), x.free_store), others(there(x.new_list()), x.free_list);
   for (const std::string& der : authorities) {
     Owned authority = read_certificate(x, der);
@@ -214,7 +283,7 @@ std::vector<PublicKey> certified_keys(const std::vector<std::string>& certificat
   for (const Owned& each : loaded) x.push(others.get(), each.get());
   std::vector<PublicKey> found;
   for (const Owned& leaf : loaded) {
-    std::optional<PublicKey> key = key_of(x, leaf.get());
+    std::optional<PublicKey> key = key_of(x, leaf.get(), common_name(x, leaf.get()));
     if (!key || (!names.empty() && std::find(names.begin(), names.end(), key->name) == names.end())) continue;
     bool known = std::any_of(found.begin(), found.end(), [&](const PublicKey& k) { return k.id == key->id; });
     if (!known && is_vouched_for(x, leaf.get(), others.get(), store.get(), now)) found.push_back(*key);

@@ -10,9 +10,11 @@
 #include <algorithm>
 #include <optional>
 
+#include "calendar.h"
 #include "certificates.h"
 #include "facts.h"
 #include "host.h"
+#include "keyless/check.h"
 #include "root.h"
 #include "schema.h"
 #include "signature.h"
@@ -124,6 +126,12 @@ struct Policy {
       for (const Value& item : list->items) found.push_back(item.text);
     return found;
   }
+  std::vector<keyless::Identity> identities() const {
+    std::vector<keyless::Identity> found;
+    if (const Value* list = document.find("identities"))
+      for (const Value& item : list->items) found.push_back({item.find("identity")->text, item.find("issuer")->text});
+    return found;
+  }
   bool truth(const char* key) const {
     const Value* found = document.find(key);
     return found && found->truth;
@@ -157,11 +165,13 @@ std::string problem_of(const Policy& policy) {
   if (policy.number("keep", 1) < 1) return "keep: at least 1 version is kept";
   if (policy.number("max_age_days", 1) < 1) return "max_age_days: at least 1";
   if (policy.given("root") && policy.given("authorities")) return "root and authorities cannot be used together";
+  if (policy.given("root") && policy.given("sigstore")) return "root and sigstore cannot be used together";
   if (!policy.names("signers").empty() && !policy.given("authorities")) return "signers needs authorities";
-  if (policy.given("sigstore")) return "sigstore: keyless signatures are checked by edgepack in Python alone, not by libedgepack";
+  if (policy.identities().empty() == policy.given("sigstore")) return "sigstore and identities need each other";
   if (policy.truth("require_signature")) return "";
   if (policy.given("root")) return "root needs require_signature";
   if (policy.given("authorities")) return "authorities needs require_signature";
+  if (policy.given("sigstore")) return "sigstore needs require_signature";
   if (policy.number("threshold", 1) > 1) return "threshold needs require_signature";
   if (policy.given("max_age_days")) return "max_age_days needs require_signature";
   if (policy.native() == "allowed") return "native \"allowed\" needs require_signature";
@@ -240,12 +250,8 @@ void refuse_late(const Bundle& bundle, const Signed& says, const Policy& policy,
   int64_t now = time(nullptr), most = static_cast<int64_t>(std::min<uint64_t>(policy.number("max_age_days", 0), 1 << 20));
   bool timed = root || says.expires_time || policy.given("max_age_days");
   if (timed && says.signed_time && now < *says.signed_time - static_cast<int64_t>(facts::kClocksDifferS)) {
-    char text[32];
-    tm parts{};
-    time_t moment = static_cast<time_t>(now);
-    strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&moment, &parts));
     refuse(EDGEPACK_TRUST_ERROR,
-           bundle.path() + " was signed at " + says.signed_at + ", and this machine's clock says " + text,
+           bundle.path() + " was signed at " + says.signed_at + ", and this machine's clock says " + as_text(now),
            "set the clock: without it nothing tells what is out of date");
   }
   if (root) refuse_expired(*root, now);
@@ -267,13 +273,56 @@ std::optional<Root> root_of(const Policy& policy) {
   return found;
 }
 
-// The keys of the policy's folder, or those that one of its authorities vouches for.
-std::vector<PublicKey> trusted_keys(const Bundle& bundle, const Policy& policy, const Envelope& envelope) {
-  if (!policy.given("authorities")) return read_keys(policy.beside("keys", "keys"));
-  std::vector<std::string> authorities = read_authorities(policy.beside("authorities", ""));
-  std::optional<int64_t> now;
-  if (!is_installed(bundle)) now = time(nullptr);
-  return certified_keys(envelope.certificates, authorities, now, policy.names("signers"));
+// A signature that counts: whose, over which statement, and when it was made where others than the signer say.
+struct Vote {
+  std::string name, payload;
+  std::optional<int64_t> at;
+};
+
+// Adds the keys that count: those of the root or of the policy's folder, or those that one of its authorities vouches for.
+void vote_by_keys(const Bundle& bundle, const Policy& policy, const Envelope& envelope, const std::vector<PublicKey>& keys,
+                  std::vector<Vote>* votes) {
+  if (!envelope.keys) return;
+  std::vector<PublicKey> trusted = keys;
+  if (policy.given("authorities")) {
+    std::optional<int64_t> now;
+    if (!is_installed(bundle)) now = time(nullptr);
+    std::vector<std::string> authorities = read_authorities(policy.beside("authorities", ""));
+    trusted = certified_keys(envelope.certificates, authorities, now, policy.names("signers"));
+  }
+  for (const std::string& name : signers(envelope, trusted)) votes->push_back({name, envelope.payload, std::nullopt});
+}
+
+// Adds the identities that count, each once, and of the other keyless signatures why they do not.
+void vote_by_identities(const Policy& policy, const Envelope& envelope, std::vector<Vote>* votes, std::vector<std::string>* why_not) {
+  if (!policy.given("sigstore")) return;
+  keyless::TrustedRoot root = keyless::read_trusted_root(policy.beside("sigstore", ""));
+  std::vector<keyless::Identity> named = policy.identities(), counted;
+  for (const keyless::Keyless& each : envelope.keyless) {
+    try {
+      keyless::Checked by = check_keyless(each, pre_authentication(each.payload), root);
+      if (std::find(named.begin(), named.end(), by.identity) == named.end()) {
+        why_not->push_back(by.identity.shown() + " is none of its identities");
+      } else if (std::find(counted.begin(), counted.end(), by.identity) == counted.end()) {
+        counted.push_back(by.identity);
+        votes->push_back({by.identity.identity, each.payload, keyless::seconds_of(by.at)});
+      }
+    } catch (const keyless::NotCounted& problem) {
+      why_not->push_back(problem.words);
+    }
+  }
+}
+
+std::string too_few(const Bundle& bundle, const Policy& policy, const std::vector<Vote>& votes,
+                    const std::vector<std::string>& why_not, uint64_t needed) {
+  std::string whom = policy.given("sigstore") ? "signers" : "keys", have = "by none of the " + whom + " that this device trusts";
+  std::vector<std::string> names;
+  for (const Vote& vote : votes) names.push_back(vote.name);
+  if (!names.empty())
+    have = "by " + std::to_string(names.size()) + " of the " + whom + " that this device trusts (" + joined(names) + ")";
+  std::string reasons = why_not.empty() ? "" : "; of its keyless signatures: " + first(joined(why_not, "; "), 600);
+  return bundle.path() + " is signed " + have + ", and " + std::to_string(needed) + " must have signed it (" + policy.path + ")" +
+         reasons;
 }
 
 void admit(const Bundle& bundle, const Policy& policy) {
@@ -286,17 +335,22 @@ void admit(const Bundle& bundle, const Policy& policy) {
            kNotSigned);
   Envelope envelope = read_envelope(*bundle.signature, bundle.path());
   std::optional<Root> root = root_of(policy);
+  bool folder = !root && !policy.given("authorities") && (policy.given("keys") || !policy.given("sigstore"));
+  std::vector<PublicKey> keys = root ? root->keys : folder ? read_keys(policy.beside("keys", "keys")) : std::vector<PublicKey>();
   uint64_t needed = root ? root->threshold : policy.number("threshold", 1);
-  std::vector<std::string> by = signers(envelope, root ? root->keys : trusted_keys(bundle, policy, envelope));
-  if (by.size() < needed) {
-    std::string have = by.empty() ? "by none of the keys that this device trusts"
-                                  : "by " + std::to_string(by.size()) + " of the keys that this device trusts (" + joined(by) + ")";
-    refuse(EDGEPACK_TRUST_ERROR,
-           bundle.path() + " is signed " + have + ", and " + std::to_string(needed) + " must have signed it (" + policy.path +
-               ")",
-           kNotSigned);
+  std::vector<Vote> votes;
+  std::vector<std::string> why_not;
+  vote_by_keys(bundle, policy, envelope, keys, &votes);
+  vote_by_identities(policy, envelope, &votes, &why_not);
+  if (votes.size() < needed) refuse(EDGEPACK_TRUST_ERROR, too_few(bundle, policy, votes, why_not, needed), kNotSigned);
+  std::vector<Signed> says;
+  for (const Vote& vote : votes) {
+    says.push_back(check_statement(bundle, vote.payload));
+    if (!vote.at) continue;
+    says.back().signed_at = as_text(*vote.at);
+    says.back().signed_time = vote.at;
   }
-  refuse_late(bundle, check_statement(bundle, envelope.payload), policy, root);
+  for (const Signed& each : says) refuse_late(bundle, each, policy, root);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base64.h"
+#include "calendar.h"
 #include "crypto.h"
 #include "error.h"
 #include "facts.h"
@@ -34,53 +35,12 @@ bool ends(const std::string& text, const std::string& with) {
   return text.size() >= with.size() && text.compare(text.size() - with.size(), with.size(), with) == 0;
 }
 
-// --- OpenSSL ---
-
-struct Crypto {
-  void* (*read_key)(void**, const unsigned char**, long);
-  void (*free_key)(void*);
-  void* (*new_context)();
-  void (*free_context)(void*);
-  const void* (*sha256)();
-  int (*init)(void*, void**, const void*, void*, void*);
-  int (*verify)(void*, const unsigned char*, size_t, const unsigned char*, size_t);
-};
-
-Crypto open_crypto() {
-  Crypto crypto{};
-  const char* what = "signatures";
-  find_crypto(&crypto.read_key, "d2i_PUBKEY", what);
-  find_crypto(&crypto.free_key, "EVP_PKEY_free", what);
-  find_crypto(&crypto.new_context, "EVP_MD_CTX_new", what);
-  find_crypto(&crypto.free_context, "EVP_MD_CTX_free", what);
-  find_crypto(&crypto.sha256, "EVP_sha256", what);
-  find_crypto(&crypto.init, "EVP_DigestVerifyInit", what);
-  find_crypto(&crypto.verify, "EVP_DigestVerify", what);
-  return crypto;
-}
-
-const Crypto& crypto() {
-  static std::mutex mutex;
-  static const Crypto* opened = nullptr;
-  std::lock_guard<std::mutex> lock(mutex);
-  if (!opened) opened = new Crypto(open_crypto());
-  return *opened;
-}
-
-const unsigned char* bytes_of(const std::string& text) { return reinterpret_cast<const unsigned char*>(text.data()); }
-
 // --- keys ---
 
 std::string key_name(const std::string& file) {
   for (const char* suffix : {".key.pem", ".pub.pem", ".pem"})
     if (ends(file, suffix) && file.size() > strlen(suffix)) return file.substr(0, file.size() - strlen(suffix));
   return file;
-}
-
-std::string pem_of(const std::string& der) {
-  std::string text = to_base64(der), out = "-----BEGIN PUBLIC KEY-----\n";
-  for (size_t i = 0; i < text.size(); i += 64) out += text.substr(i, 64) + "\n";
-  return out + "-----END PUBLIC KEY-----\n";
 }
 
 PublicKey read_key(const std::string& path, const std::string& file) {
@@ -96,34 +56,10 @@ PublicKey read_key(const std::string& path, const std::string& file) {
   refuse(EDGEPACK_TRUST_ERROR, first(where + ": " + facts::kSignature + " cannot be read: " + words, 4000), kAgain);
 }
 
-std::string json_text(const std::string& text) {  // as Python's json writes it in ASCII
-  std::string out = "\"";
-  for (size_t place = 0; place < text.size();) {
-    Decoded found = decode_at(text, place);
-    uint32_t c = found.character;
-    place += found.bytes;
-    static constexpr char kFrom[] = "\"\\\n\r\t\f\b", kTo[] = "\"\\nrtfb";
-    const char* named = c < 0x80 && c ? strchr(kFrom, static_cast<char>(c)) : nullptr;
-    char escape[16];
-    if (named) {
-      out += {'\\', kTo[named - kFrom]};
-    } else if (c >= 0x20 && c < 0x7F) {
-      out += static_cast<char>(c);
-    } else if (c < 0x10000) {
-      snprintf(escape, sizeof escape, "\\u%04x", c);
-      out += c == 0x7F ? std::string(1, '\x7F') : escape;
-    } else {
-      snprintf(escape, sizeof escape, "\\u%04x\\u%04x", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
-      out += escape;
-    }
-  }
-  return out + "\"";
-}
-
 // The JSON of what says whose the signatures are; nothing where a certificate is no base64, or there are none, or too many.
 std::optional<std::string> read_material(const Value& material, const std::string& keyid, std::vector<std::string>* held) {
   const Value* chain = material.find("x509CertificateChain");
-  if (!chain) return "{\"publicKey\":{\"hint\":" + json_text(keyid) + "},\"tlogEntries\":[]}";
+  if (!chain) return "{\"publicKey\":{\"hint\":" + ascii_json(keyid) + "},\"tlogEntries\":[]}";
   std::string listed;
   for (const Value& certificate : chain->find("certificates")->items) {
     std::optional<std::string> der = from_base64(certificate.find("rawBytes")->text);
@@ -158,18 +94,6 @@ bool is_keyless(const std::string& line) {
   }
 }
 
-// Refuses a line that is no keyless signature. What is one counts for nothing here, whosever it is.
-void check_keyless(const std::string& line, const std::string& where) {
-  try {
-    check_type(facts::kKeylessType, read_json(line), where);
-  } catch (const JsonProblem& problem) {
-    refuse(EDGEPACK_TRUST_ERROR, first(where + ": not valid JSON: " + problem.words, 400),
-           "write it again with the tool that made it");
-  } catch (const Refusal& refusal) {
-    refuse(EDGEPACK_TRUST_ERROR, first(refusal.message, 400), refusal.hint);
-  }
-}
-
 // It is written again from what was read, and compared.
 Envelope read_key_envelope(const std::string& text, const std::string& where) {
   Value found;
@@ -191,7 +115,7 @@ Envelope read_key_envelope(const std::string& text, const std::string& where) {
     const std::string &id = signature.find("keyid")->text, &sig = signature.find("sig")->text;
     std::optional<std::string> bytes = from_base64(sig);
     whole = whole && bytes && made.signatures.emplace(id, *bytes).second;
-    listed += (listed.empty() ? "" : ",") + std::string("{\"keyid\":") + json_text(id) + ",\"sig\":" + json_text(sig) + "}";
+    listed += (listed.empty() ? "" : ",") + std::string("{\"keyid\":") + ascii_json(id) + ",\"sig\":" + ascii_json(sig) + "}";
   }
   std::string again;
   std::optional<std::string> material;
@@ -217,9 +141,15 @@ Envelope read_envelope(const std::string& text, const std::string& where) {
   bool keys = !is_keyless(lines[0]);
   Envelope made;
   if (keys) made = read_key_envelope(lines.size() > 1 ? lines[0] + "\n" : text, where);
-  for (size_t i = keys; i + 1 < lines.size(); ++i) check_keyless(lines[i], where + ": " + facts::kSignature);
+  made.keys = keys;
+  for (size_t i = keys; i + 1 < lines.size(); ++i)
+    made.keyless.push_back(keyless::read_line(lines[i], where + ": " + facts::kSignature));
   if (text.empty() || text.back() != '\n' || std::set<std::string>(lines.begin(), lines.end()).size() != lines.size())
     refuse(EDGEPACK_TRUST_ERROR, where + ": " + facts::kSignature + " is not in the form that 'edgepack sign' writes",
+           "sign it anew with --replace");
+  if (made.keyless.size() > facts::kMostSignatures)
+    refuse(EDGEPACK_TRUST_ERROR,
+           "a bundle has at most " + std::to_string(facts::kMostSignatures) + " keyless signatures, each once",
            "sign it anew with --replace");
   return made;
 }
@@ -303,32 +233,19 @@ PublicKey key_of_pem(const std::string& name, const std::string& text, const std
 std::optional<PublicKey> key_of_der(const std::string& name, const std::string& der) {
   std::string head(kDerHead, sizeof kDerHead - 1);
   if (der.size() != kDerBytes || der.compare(0, head.size(), head) != 0) return std::nullopt;
-  return PublicKey{name, der, sha256(pem_of(der))};
+  return PublicKey{name, der, sha256(to_pem(der, "PUBLIC KEY"))};
 }
 
 bool is_signed_by(const PublicKey& key, const std::string& signature, const std::string& message) {
-  const Crypto& c = crypto();
-  const unsigned char* place = bytes_of(key.der);
-  std::unique_ptr<void, void (*)(void*)> loaded(c.read_key(nullptr, &place, static_cast<long>(key.der.size())), c.free_key);
-  std::unique_ptr<void, void (*)(void*)> context(c.new_context(), c.free_context);
-  if (!loaded || !context || c.init(context.get(), nullptr, c.sha256(), nullptr, loaded.get()) != 1) return false;
-  return c.verify(context.get(), bytes_of(signature), signature.size(), bytes_of(message), message.size()) == 1;
+  return verifies(key.der, signature, message);
 }
 
-// (The calendar of days: H. Hinnant, chrono-compatible algorithms).
 int64_t seconds_of(const std::string& text, const std::string& where) {
-  int year, month, day, hour, minute, second, used = 0;
-  int fields = sscanf(text.c_str(), "%4d-%2d-%2dT%2d:%2d:%2dZ%n", &year, &month, &day, &hour, &minute, &second, &used);
-  static constexpr int kDays[] = {31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-  bool good = fields == 6 && static_cast<size_t>(used) == text.size() && text.size() == 20 && year >= 1 && month >= 1 &&
-              month <= 12 && day >= 1 && hour >= 0 && hour < 24 && minute >= 0 && minute < 60 && second >= 0 && second <= 61;
-  bool leap = good && (year % 4 == 0 && (year % 100 != 0 || year % 400 == 0));
-  if (!good || day > kDays[month - 1] + (leap && month == 2))
+  std::optional<int64_t> found;
+  if (ends(text, "Z")) found = seconds_at(digits_of(std::string_view(text).substr(0, text.size() - 1)));
+  if (!found)
     refuse(EDGEPACK_TRUST_ERROR, where + ": " + repr(first(text, 40)) + " is not a time such as 2026-12-01T00:00:00Z", kForged);
-  int64_t y = year - (month <= 2), era = y / 400, of_era = y - era * 400;
-  int64_t of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-  int64_t days = era * 146097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719468;
-  return ((days * 24 + hour) * 60 + minute) * 60 + second;
+  return *found;
 }
 
 std::vector<std::string> pem_files(const std::string& folder, const std::string& what, const std::string& hint) {
@@ -355,11 +272,13 @@ std::vector<PublicKey> read_keys(const std::string& folder) {
   return keys;
 }
 
-std::vector<std::string> signers(const Envelope& envelope, const std::vector<PublicKey>& trusted) {
+std::string pre_authentication(const std::string& payload) {
   std::string kind = facts::kPayloadType;
-  // DSSE's pre-authentication encoding (secure-systems-lab/dsse, protocol.md 1.0).
-  std::string message = "DSSEv1 " + std::to_string(kind.size()) + " " + kind + " " + std::to_string(envelope.payload.size()) +
-                        " " + envelope.payload;
+  return "DSSEv1 " + std::to_string(kind.size()) + " " + kind + " " + std::to_string(payload.size()) + " " + payload;
+}
+
+std::vector<std::string> signers(const Envelope& envelope, const std::vector<PublicKey>& trusted) {
+  std::string message = pre_authentication(envelope.payload);
   std::vector<std::string> names;
   for (const PublicKey& key : trusted) {
     auto signature = envelope.signatures.find(key.id);

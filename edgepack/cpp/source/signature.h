@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "bundle.h"
+#include "keyless/line.h"
 
 namespace edgepack {
 
@@ -44,15 +45,20 @@ struct Signed {
   std::optional<int64_t> signed_time, expires_time;
 };
 
-// What a bundle's signature holds: what was signed, signatures by the ids of their keys, and certificates (DER).
+// What a bundle's signatures hold: what was signed by keys, signatures by the ids of their keys, and certificates (DER);
+// ``keys`` says whether there is any of these. Keyless signatures are each over a payload of their own.
 struct Envelope {
+  bool keys = false;
   std::string payload;
   std::map<std::string, std::string> signatures;
   std::vector<std::string> certificates;
+  std::vector<keyless::Keyless> keyless;
 };
 
-// Reads the signatures by keys of the member, none where it holds keyless ones alone: these are looked at for their form
-// and count for nothing. Throws Refusal (EDGEPACK_TRUST_ERROR).
+// Returns what DSSE's envelope signs (pre-authentication encoding; secure-systems-lab/dsse, protocol.md 1.0).
+std::string pre_authentication(const std::string& payload);
+
+// Reads the signatures of a bundle. Throws Refusal (EDGEPACK_TRUST_ERROR) for anything but the one form of them.
 Envelope read_envelope(const std::string& text, const std::string& where);
 
 // Returns the names of those of the trusted keys that signed.

@@ -3,6 +3,7 @@
 #include <charconv>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 
 #include "facts.h"
 
@@ -172,6 +173,30 @@ std::string repr(double number) {
   size_t whole = static_cast<size_t>(exponent) + 1;
   if (digits.size() <= whole) return sign + digits + std::string(whole - digits.size(), '0') + ".0";
   return sign + digits.substr(0, whole) + "." + digits.substr(whole);
+}
+
+std::string ascii_json(std::string_view text) {
+  std::string out = "\"";
+  for (size_t place = 0; place < text.size();) {
+    Decoded found = decode_at(text, place);
+    uint32_t c = found.character;
+    place += found.bytes;
+    static constexpr char kFrom[] = "\"\\\n\r\t\f\b", kTo[] = "\"\\nrtfb";
+    const char* named = c < 0x80 && c ? strchr(kFrom, static_cast<char>(c)) : nullptr;
+    char escape[16];
+    if (named) {
+      out += {'\\', kTo[named - kFrom]};
+    } else if (c >= 0x20 && c < 0x7F) {
+      out += static_cast<char>(c);
+    } else if (c < 0x10000) {
+      snprintf(escape, sizeof escape, "\\u%04x", c);
+      out += c == 0x7F ? std::string(1, '\x7F') : escape;
+    } else {
+      snprintf(escape, sizeof escape, "\\u%04x\\u%04x", 0xD800 + ((c - 0x10000) >> 10), 0xDC00 + ((c - 0x10000) & 0x3FF));
+      out += escape;
+    }
+  }
+  return out + "\"";
 }
 
 std::string joined(const std::vector<std::string>& words, std::string_view separator) {

@@ -34,6 +34,8 @@ std::string repr(std::string_view text);        // 'as Python', with escapes for
 std::string ascii_repr(std::string_view text);  // the same, with escapes for all but ASCII
 std::string repr(double number);                // the shortest decimal that is read as the same number
 
+std::string ascii_json(std::string_view text);   // as Python's json writes it, in quotes and in ASCII
+
 std::string joined(const std::vector<std::string>& words, std::string_view separator = ", ");
 
 }  // namespace edgepack

@@ -21,7 +21,7 @@ _OLDER = "application/vnd.dev.sigstore.bundle+json;version="
 MOST_HASHES = 64
 MOST_TIMESTAMPS = 4
 _MOST_NUMBER = (1 << 63) - 1
-_MOST_LINE = 256 << 10  # bytes
+MOST_LINE_BYTES = 256 << 10
 T = TypeVar("T")
 
 
@@ -211,8 +211,8 @@ def _decode(document: KeylessDocument) -> Keyless:
         raise ValueError(f"it has more than {MOST_TIMESTAMPS} timestamps, or one twice")
     plain = replace(document, dsseEnvelope=replace(envelope, signatures=(BareSignature(signature.sig),)))
     line = json.dumps(_without_nothing(documents.encode(plain)), separators=(",", ":"), ensure_ascii=True).encode()
-    if len(line) > _MOST_LINE:
-        raise ValueError(f"it has {len(line)} bytes; at most {_MOST_LINE} are read")
+    if len(line) > MOST_LINE_BYTES:
+        raise ValueError(f"it has {len(line)} bytes; at most {MOST_LINE_BYTES} are read")
     return Keyless(
         from_base64(envelope.payload),
         from_base64(signature.sig),

@@ -98,13 +98,22 @@ def check_logged(leaf: Certificate, issuer: Certificate, logs: Sequence[LogKey])
         stamps = list(leaf.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value)
     except Exception:  # no such extension, or one that cannot be read
         stamps = []
-    utc = timezone.utc  # noqa: UP017 (Python 3.10)
     for stamp in stamps:
-        moment = stamp.timestamp.replace(tzinfo=utc)
+        moment = _moment_of(stamp)
         for log in logs:
-            if log.id == stamp.log_id and log.period.holds(moment) and _is_stamped(leaf, issuer, stamp, log):
+            counts = moment is not None and log.id == stamp.log_id and log.period.holds(moment)
+            if counts and _is_stamped(leaf, issuer, stamp, log):
                 return
     raise ValueError("no trusted log of certificates has signed that it has its certificate")
+
+
+def _moment_of(stamp: Any) -> datetime | None:
+    """Return when a timestamp was made; None for a time that no calendar has."""
+    try:
+        moment: datetime = stamp.timestamp.replace(tzinfo=timezone.utc)  # noqa: UP017 (Python 3.10)
+    except (ValueError, OverflowError):
+        return None
+    return moment
 
 
 def _is_stamped(leaf: Certificate, issuer: Certificate, stamp: Any, log: LogKey) -> bool:

@@ -121,12 +121,12 @@ def _check_body(signed: Keyless, pem: bytes) -> None:
     expected = _BODIES.get((entry.kind, entry.version))
     if expected is None:
         raise ValueError(f"its log entry is of the kind {entry.kind[:20]!r} {entry.version[:20]!r}, which is not read")
-    body = documents.read_json(entry.body)
     try:
+        body = documents.read_json(entry.body)
         same = (
             body["kind"] == entry.kind and body["apiVersion"] == entry.version and expected(body["spec"], signed, pem)
         )
-    except (KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         same = False
     if not same:
         raise ValueError("its log entry is of another signature")

@@ -132,9 +132,11 @@ def _hash(kind: der.Element) -> str:
 def _time(element: der.Element) -> datetime:
     text = element.of(der.TIME).content.decode("ascii")
     whole, dot, fraction = text.removesuffix("Z").partition(".")
-    if not text.endswith("Z") or len(whole) != 14 or not whole.isdecimal() or bool(dot) != fraction.isdecimal():
-        raise ValueError(f"{text[:30]!r} is no time")
+    try:
+        if not text.endswith("Z") or len(whole) != 14 or not whole.isdecimal() or bool(dot) != fraction.isdecimal():
+            raise ValueError(text)
+        moment = datetime.strptime(whole, "%Y%m%d%H%M%S")
+    except ValueError:
+        raise ValueError(f"{text[:30]!r} is no time") from None
     utc = timezone.utc  # noqa: UP017 (Python 3.10)
-    return datetime.strptime(whole, "%Y%m%d%H%M%S").replace(
-        tzinfo=utc, microsecond=int(fraction.ljust(6, "0")[:6] or 0)
-    )
+    return moment.replace(tzinfo=utc, microsecond=int(fraction.ljust(6, "0")[:6] or 0))

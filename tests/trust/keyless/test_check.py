@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
+from cryptography.x509.oid import ExtendedKeyUsageOID as Uses
 from sigstore_double import AT, ISSUER, ME, WORKFLOW, der, text64
-from sigstore_forged import CERTIFICATES, FORGED, NEW_KEY, OTHER, PAYLOAD, SIGSTORE, entry_of
-from trust_cases import DAY, issue
+from sigstore_forged import CERTIFICATES, FORGED, NEW_KEY, OTHER, PAYLOAD, SIGSTORE, STAMPS, entry_of
+from trust_cases import DAY, NOW, issue
 
 from edgepack.errors import ConfigError
 from edgepack.trust.envelope import PAYLOAD_TYPE, pre_authentication
@@ -65,6 +67,27 @@ def test_a_timestamp_beside_the_log_s_time_is_looked_at_as_well() -> None:
     assert "no trusted authority vouches" in refusal(late), "the certificate must hold at both times"
     untrusted = SIGSTORE.signed(PAYLOAD, stamp={"key": NEW_KEY})
     assert check(untrusted).at == AT + MINUTE, "a stranger's timestamp says nothing, and the log's time stays"
+
+
+@pytest.mark.parametrize("kind", [SHA256(), SHA384(), SHA512()], ids=lambda kind: kind.name)
+def test_a_timestamp_counts_by_every_hash_and_to_a_part_of_a_second(kind: Any) -> None:
+    time = f"{AT + MINUTE:%Y%m%d%H%M%S}.25Z".encode()
+    found = check(SIGSTORE.signed(PAYLOAD, log=SIGSTORE.tiled, stamp={"hash": kind, "time": time}))
+    assert found.at == AT + MINUTE + timedelta(seconds=0.25)
+
+
+def test_a_timestamp_authority_of_one_certificate_counts_while_that_holds() -> None:
+    document = SIGSTORE.signed(PAYLOAD, log=SIGSTORE.tiled)
+    root = SIGSTORE.trusted_root()
+    days = (AT - NOW).days
+    for begin, end, counts in ((-1, 1, True), (1, 2, False), (-2, -1, False)):
+        alone = issue("alone", key=SIGSTORE.stamping.key, days=(days + begin, days + end), uses=[Uses.TIME_STAMPING])
+        root["timestampAuthorities"][0]["certChain"]["certificates"] = [{"rawBytes": text64(alone.der())}]
+        trusted = {"timestampAuthorities": root["timestampAuthorities"]}
+        if counts:
+            assert check(document, **trusted).at == AT + MINUTE
+        else:
+            assert "nor a trusted" in refusal(document, **trusted)
 
 
 def test_a_certificate_of_a_root_that_issues_itself_counts() -> None:
@@ -153,14 +176,6 @@ def test_an_entry_that_differs_in_one_thing_counts_for_nothing(log: str) -> None
         assert "of another signature" in refusal(document)
     document["verificationMaterial"]["tlogEntries"] = [kept.entry(body, kind, AT + MINUTE)]
     check(document)
-
-
-STAMPS: dict[str, tuple[dict[str, Any], str]] = {
-    "another message": ({"stamped": b"other"}, "of another signature"),
-    "another time in the attributes": ({"digested": b"other"}, "of another time"),
-    "another key": ({"key": NEW_KEY}, "nor a trusted timestamp authority"),
-    "refused": ({"status": b"\2"}, "not granted"),
-}
 
 
 @pytest.mark.parametrize("case", STAMPS)
