@@ -244,10 +244,10 @@ def test_a_signature_counts_in_the_certificate_s_ten_minutes(there: Device, stat
     assert "no trusted authority vouches" in there.refusal(late), "the certificate must hold at both times"
 
 
-def test_an_entry_of_another_signature(there: Device) -> None:
+def test_an_entry_of_another_signature(there: Device, statement: bytes) -> None:
     for log in (SIGSTORE.log, SIGSTORE.tiled):
         holder = SIGSTORE.certificate()
-        document, again = (SIGSTORE.signed(PAYLOAD, holder, log=log) for _ in range(2))
+        document, again = (SIGSTORE.signed(statement, holder, log=log) for _ in range(2))
         document["verificationMaterial"]["tlogEntries"] = [entry_of(again)]
         assert "of another signature" in there.refusal(document)
         body, kind = base64.b64decode(entry_of(again)["canonicalizedBody"]), entry_of(again)["kindVersion"]

@@ -29,7 +29,7 @@ def damaged(document: dict[str, Any], seed: int) -> dict[str, Any] | bytes:
     """Change a member anywhere, some bytes of the line, or some bytes of what is in it as base64."""
     chance = random.Random(seed)
     if seed % 3 == 0:
-        return damage_json(document, np.random.default_rng([5, seed]))  # type: ignore[no-any-return]
+        return damage_json(copy.deepcopy(document), np.random.default_rng([5, seed]))  # type: ignore[no-any-return]
     if seed % 3 == 1:
         line = bytearray(line_of(document))
         for _ in range(chance.randint(1, 3)):

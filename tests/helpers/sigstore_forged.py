@@ -124,6 +124,10 @@ FORGED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda d: change_note(d, lambda note: f"{note[: note.rindex(' ')]} {flipped(note.split()[-1], 0)}\n"),
         "is not signed by it",
     ),
+    "the name at the checkpoint's signature": (
+        lambda d: change_note(d, lambda note: note.replace("\u2014 log.example.com", "\u2014 log.exampce.com")),
+        "is not signed by it",
+    ),
     "another log's checkpoint": (
         lambda d: change_note(d, lambda _: OTHER.log.checkpoint(9, b"0" * 32)), "is not signed by it",
     ),

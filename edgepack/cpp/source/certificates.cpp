@@ -170,26 +170,40 @@ std::optional<int64_t> seconds_of(const X509& x, const void* time) {
   return static_cast<int64_t>(timegm(&parts));
 }
 
-// The certificate of who issued ``leaf``, where a path leads from it to one in the store; it lives as long as ``context``.
-void* issuer_of(const X509& x, void* context, void* leaf, void* others, void* store, int64_t moment) {
-  if (x.init(context, store, leaf, others) != 1) return nullptr;
-  void* parameters = x.parameters(context);
-  x.set_time(parameters, static_cast<time_t>(moment));
-  x.set_flags(parameters, kPartialChain);  // whoever is in the folder is an authority, its own issuer or not
-  x.set_depth(parameters, static_cast<int>(facts::kMostChainDepth));
-  x.set_level(parameters, kSecurityLevel);
-  if (x.verify(context) != 1) return nullptr;
-  void* chain = x.chain(context);
-  for (int i = 1; i < x.size(chain); ++i)
-    if (!may_issue(x, x.item(chain, i))) return nullptr;
-  return x.size(chain) > 1 ? x.item(chain, 1) : nullptr;
+// Whether every certificate of a chain holds at a moment, its first and its last second counted (RFC 5280, 4.1.2.5).
+bool holds(const X509& x, const void* chain, int64_t moment) {
+  for (int i = 0; i < x.size(chain); ++i) {
+    std::optional<int64_t> first = seconds_of(x, x.begins(x.item(chain, i))), last = seconds_of(x, x.ends(x.item(chain, i)));
+    if (!first || !last || moment < *first || moment > *last) return false;
+  }
+  return true;
+}
+
+// The key of who issued ``leaf``, where a path leads from it to a certificate in the store that holds at a moment.
+std::optional<std::string> issuer_of(const X509& x, void* leaf, void* others, void* store, int64_t moment) {
+  // To OpenSSL a certificate is over in its last second: a path that is over at the moment is looked for just before.
+  for (int64_t before : {0, 1}) {
+    Owned context(there(x.new_context()), x.free_context);
+    if (x.init(context.get(), store, leaf, others) != 1) return std::nullopt;
+    void* parameters = x.parameters(context.get());
+    x.set_time(parameters, static_cast<time_t>(moment - before));
+    x.set_flags(parameters, kPartialChain);  // whoever is in the folder is an authority, its own issuer or not
+    x.set_depth(parameters, static_cast<int>(facts::kMostChainDepth));
+    x.set_level(parameters, kSecurityLevel);
+    if (x.verify(context.get()) != 1) continue;
+    void* chain = x.chain(context.get());
+    for (int i = 1; i < x.size(chain); ++i)
+      if (!may_issue(x, x.item(chain, i))) return std::nullopt;
+    if (x.size(chain) < 2 || !holds(x, chain, moment)) return std::nullopt;
+    return key_bytes(x, x.item(chain, 1));
+  }
+  return std::nullopt;
 }
 
 bool is_vouched_for(const X509& x, void* leaf, void* others, void* store, std::optional<int64_t> now) {
   std::optional<int64_t> moment = now ? now : seconds_of(x, x.begins(leaf));
   if (moment && !now) ++*moment;
-  Owned context(there(x.new_context()), x.free_context);
-  return moment && issuer_of(x, context.get(), leaf, others, store, *moment);
+  return moment && issuer_of(x, leaf, others, store, *moment);
 }
 
 const X509& x509() {
@@ -260,10 +274,8 @@ std::optional<std::string> issuer_key(const std::string& leaf, const std::vector
     if (Owned made = read_certificate(x, der)) loaded.push_back(std::move(made));
   for (const Owned& each : loaded) x.push(others.get(), each.get());
   std::optional<std::string> found;
-  if (held && root && x.add(store.get(), root.get()) == 1) {
-    Owned context(there(x.new_context()), x.free_context);
-    if (void* issuer = issuer_of(x, context.get(), held.get(), others.get(), store.get(), moment)) found = key_bytes(x, issuer);
-  }
+  if (held && root && x.add(store.get(), root.get()) == 1)
+    found = issuer_of(x, held.get(), others.get(), store.get(), moment);
   x.forget_errors();
   return found;
 }

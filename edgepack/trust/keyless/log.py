@@ -83,7 +83,9 @@ def _checkpoint(note: str, keys: Sequence[LogKey]) -> tuple[int, bytes]:
         raise ValueError("the log's checkpoint cannot be read")
     message = (text + "\n").encode()
     found = [match for line in signatures.split("\n")[:-1] if (match := _SIGNATURE.fullmatch(line))]
-    if len(found) != signatures.count("\n") or not any(_is_by(from_base64(each[2]), message, keys) for each in found):
+    # A log names itself in the first line, with its tree's number behind it in Rekor 1, and before its signature.
+    named = [from_base64(each[2]) for each in found if each[1] == lines[0].partition(" - ")[0]]
+    if len(found) != signatures.count("\n") or not any(_is_by(each, message, keys) for each in named):
         raise ValueError("the log's checkpoint is not signed by it")
     if not lines[1].isascii() or not lines[1].isdecimal() or len(lines[1]) > 19:
         raise ValueError("the log's checkpoint has no size")

@@ -130,12 +130,12 @@ std::vector<std::string> split(const std::string& text, char at) {
   return found;
 }
 
-// The signature in a line of a note, "DASH NAME BASE64"; nothing where the line is of another form.
-std::optional<std::string> signature_in(const std::string& line) {
+// The name and the signature in a line of a note, "DASH NAME BASE64"; nothing where the line is of another form.
+std::optional<std::pair<std::string, std::string>> signature_in(const std::string& line) {
   if (line.compare(0, kDash.size(), kDash) != 0) return std::nullopt;
   std::vector<std::string> words = split(line.substr(kDash.size()), ' ');
   if (words.size() != 2 || words[0].empty() || words[1].empty()) return std::nullopt;
-  return words[1];
+  return std::pair{words[0], words[1]};
 }
 
 // Size and hash of the tree of a checkpoint that a log of ``keys`` signed.
@@ -147,10 +147,14 @@ std::pair<uint64_t, std::string> read_checkpoint(const std::string& note, const 
                   signatures.back() == '\n';
   if (!readable) counts_not("the log's checkpoint cannot be read");
   bool form = true, by = false;
-  std::vector<std::string> signed_by = split(signatures.substr(0, signatures.size() - 1), '\n');
-  for (const std::string& line : signed_by) form = form && signature_in(line);
-  for (const std::string& line : signed_by)
-    if (form && !by) by = is_by(bytes_of(*signature_in(line)), text + "\n", keys);
+  std::string name = lines[0].substr(0, lines[0].find(" - "));  // a log names itself; Rekor 1 adds its tree's number
+  std::vector<std::string> named;
+  for (const std::string& line : split(signatures.substr(0, signatures.size() - 1), '\n')) {
+    auto found = signature_in(line);
+    form = form && found;
+    if (found && found->first == name) named.push_back(bytes_of(found->second));
+  }
+  for (const std::string& signature : named) by = by || (form && is_by(signature, text + "\n", keys));
   if (!by) counts_not("the log's checkpoint is not signed by it");
   if (lines[1].empty() || lines[1].size() > 19 || lines[1].find_first_not_of("0123456789") != lines[1].npos)
     counts_not("the log's checkpoint has no size");
