@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 OF_BOXES = ("object-detection", "keypoints")  # the tasks that boxes and points are labels of
 
 _OUTSIDE = 2.0  # pixels: labels are rounded, also by a little beyond the picture's side
+_MOST_AREA = 1e10  # what is larger pycocotools leaves out, without a word
 _NAMED = 4
+_MOST_SHOWN = 60
 _RENAME = "give each class a name of its own, or remove the one that is not used"
 
 
@@ -96,8 +99,9 @@ def arrange(
         labels.append(_boxes([] if problem else found, size, numbers, names))
     counts = Counter(int(n) for label in labels for n in label.numbers)
     if empty := [name for n, name in enumerate(names) if not counts[n]]:
-        some = ", ".join(empty[:_NAMED]) + (", ..." if empty[_NAMED:] else "")
+        some = _some(empty)
         notes = (*notes, f"nothing of {len(empty)} of {len(names)} classes is labelled in {root}: {some}")
+    notes = (*notes, *_note_of_twins(things, root))
     relative = tuple(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in paths)
     return Annotated(
         tuple(paths), relative, tuple(labels), tuple(sizes), names, tuple(wrong), notes=(*remarks, *notes)
@@ -156,9 +160,32 @@ def _numbers(
             hint=f"{suggestion(unknown[0], order[:200])}; list the model's own in [task] classes of a recipe, which "
             "'edgepack recipes new' begins",
         )
-    some = ", ".join(unknown[:_NAMED]) + (", ..." if unknown[_NAMED:] else "")
-    notes = (f"things of {len(unknown)} classes that the model does not have are not counted: {some}",)
+    what = "a class" if len(unknown) == 1 else f"{len(unknown)} classes"
+    notes = (f"things of {what} that the model does not have are not counted: {_some(unknown)}",)
     return found, order, notes if unknown else ()
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(_short, names[:_NAMED])) + (", ..." if names[_NAMED:] else "")
+
+
+def _short(text: str) -> str:
+    """Return a name as messages show it: whoever labels can write one of any length."""
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
+
+
+def _note_of_twins(things: Sequence[Sequence[Thing]], root: Path) -> tuple[str, ...]:
+    """Return a note of things that are labelled twice: the second one is never found, as a box answers one label."""
+    twins = [
+        thing
+        for found in things
+        for n, thing in enumerate(found)
+        if any((thing.number, thing.corners) == (other.number, other.corners) for other in found[:n])
+    ]
+    if not twins:
+        return ()
+    count = "a thing is" if len(twins) == 1 else f"{len(twins)} things are"
+    return (f"{count} labelled twice in {root}, and counted as missed by the best model: {twins[0].where}",)
 
 
 def _plain(name: str) -> str:
@@ -170,13 +197,17 @@ def _problem(
 ) -> str | None:
     if thing.number not in numbers:
         known = f"{min(numbers)} to {max(numbers)}" if numbers else "none"
-        return f"{thing.where}: there is no class {thing.number}; there are {known}"
+        return f"{thing.where}: there is no class {_short(str(thing.number))}; there are {known}"
     left, top, right, bottom = thing.corners
     if not np.isfinite(thing.corners).all() or right <= left or bottom <= top:
         return f"{thing.where}: a box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area"
+    if not all(math.isfinite(x) and math.isfinite(y) and 0 <= seen < math.inf for x, y, seen in thing.points):
+        return f"{thing.where}: its points are not all numbers"
+    if thing.area is not None and not 0 <= thing.area <= _MOST_AREA:
+        return f"{thing.where}: its area is {thing.area:g}"
     height, width = size
     if min(left, top) < -_OUTSIDE or right > width + _OUTSIDE or bottom > height + _OUTSIDE:
-        name = classes.get(thing.number, f"class {thing.number}")
+        name = _short(classes.get(thing.number, f"class {thing.number}"))
         place = f"from ({left:.1f}, {top:.1f}) to ({right:.1f}, {bottom:.1f})"
         return f"{thing.where}: the box of {name} {place} lies outside its picture of {width}x{height}"
     return None

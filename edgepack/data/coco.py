@@ -20,6 +20,9 @@ from edgepack.errors import DataError
 _MOST_BYTES = 2 << 30
 _HEAD_BYTES = 1 << 16
 _FOLDERS = ("", "images", "../images", "..")
+_FORMAT = "see cocodataset.org/#format-data"
+_MOST_SHOWN = 40
+_SIDES = 4
 
 
 def annotation_file(data: str) -> Path | None:
@@ -64,23 +67,25 @@ def read_coco(path: Path, order: tuple[str, ...] = (), within: Path | None = Non
 
 @functools.lru_cache(maxsize=2)
 def _read(path: Path, order: tuple[str, ...], within: Path | None, _changed: int, _size: int) -> Annotated:
+    data = _parsed(path)
     try:
-        data = json.loads(read_regular(path, _MOST_BYTES))
-        images, categories = _rows(data, "images"), _rows(data, "categories")
+        images, categories = (_numbered(_rows(data, key, path), key, path) for key in ("images", "categories"))
         _check_once(images, path)
-        _check_ids("picture", [(int(row["id"]), str(row["file_name"])) for row in images], path)
-        _check_ids("category", [(int(row["id"]), str(row["name"])) for row in categories], path)
-        things = _things(_rows(data, "annotations"), path)
+        _check_ids("picture", [(row["id"], str(row["file_name"])) for row in images], path)
+        _check_ids("category", [(row["id"], str(row["name"])) for row in categories], path)
+        things = _things(_rows(data, "annotations", path), path)
         used = {thing.number for found in things.values() for thing in found}
         places = [place for place in _places(path) if may_read(place, within)]
         return _arranged(path, places, images, things, _classes(categories, used), order)
-    except DataError:
-        raise
-    except (ValueError, RecursionError, OSError) as error:
+    except KeyError as error:
+        raise DataError(f"{path}: an entry lacks {error}", hint=_FORMAT) from error
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(read_regular(path, _MOST_BYTES))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is not valid JSON: {error}", hint="write it again") from error
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else f"is damaged: {error}"
-        raise DataError(f"{path}: an entry {what}", hint="see cocodataset.org/#format-data") from error
 
 
 def _arranged(
@@ -94,7 +99,7 @@ def _arranged(
     """Return the pictures whose files are in one of ``places``, by their names; files that are not are bad."""
     rows = sorted(images, key=lambda row: str(row["file_name"]))
     if not rows:
-        raise DataError(f"{path} lists no picture", hint="see cocodataset.org/#format-data")
+        raise DataError(f"{path} lists no picture", hint=_FORMAT)
     files = [_find(str(row["file_name"]), places) for row in rows]
     if not any(files):
         raise DataError(
@@ -105,25 +110,62 @@ def _arranged(
         for row, file in zip(rows, files, strict=True)
         if file is None
     ]
-    known = {int(row["id"]) for row in rows}
+    known = {row["id"] for row in rows}
     bad += [
-        Bad(None, f"{found[0].where} is of the picture {number}, which is not listed", "remove it")
+        Bad(None, f"{found[0].where} is of the picture {_shown(number)}, which is not listed", "remove it")
         for number, found in things.items()
         if number not in known
     ]
     pairs = [(row, file) for row, file in zip(rows, files, strict=True) if file is not None]
-    sizes = [(int(row["height"]), int(row["width"])) for row, _ in pairs]
+    named = [(row, f"{path}: the picture {row['id']}") for row, _ in pairs]
+    sizes = [(_whole(row, "height", where), _whole(row, "width", where)) for row, where in named]
     bad += find_other_sizes([file for _, file in pairs], sizes, path)
-    labels = [things.get(int(row["id"]), []) for row, _ in pairs]
+    labels = [things.get(row["id"], []) for row, _ in pairs]
     root = path.parent.parent if path.parent.name == "annotations" else path.parent
     return arrange(root, [file for _, file in pairs], sizes, labels, classes, order, bad)
 
 
-def _rows(data: Any, key: str) -> list[Mapping[str, Any]]:
+def _rows(data: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
     found = data.get(key, []) if isinstance(data, dict) else None
     if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
-        raise DataError("there is no list of " + key, hint="see cocodataset.org/#format-data")
+        raise DataError(f"{path} has no list of {key}", hint=_FORMAT)
     return found
+
+
+def _numbered(rows: list[Mapping[str, Any]], key: str, path: Path) -> list[Mapping[str, Any]]:
+    """Return rows whose ids are whole numbers."""
+    return [{**row, "id": _whole(row, "id", f"{path}: number {n} of {key}")} for n, row in enumerate(rows, 1)]
+
+
+def _whole(row: Mapping[str, Any], key: str, where: str) -> int:
+    """Return a whole number, which may be written as text. Raises ``DataError``; an id that is cut is another's."""
+    value = row[key]
+    try:
+        number = int(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
+    except (ValueError, OverflowError):  # no number, NaN, or infinite
+        number = None
+    if number is None or (isinstance(value, float) and number != value):
+        raise DataError(f"{where}: {key} is {_shown(value)}, not a whole number", hint=_FORMAT)
+    return number
+
+
+def _reals(value: Any, what: str, where: str) -> list[float]:
+    """Return a list of numbers. Raises ``DataError``."""
+    real = isinstance(value, list) and all(isinstance(n, int | float) and not isinstance(n, bool) for n in value)
+    try:
+        if real:
+            return [float(n) for n in value]
+    except OverflowError:
+        pass
+    raise DataError(f"{where}: {what} is {_shown(value)}, not a list of numbers", hint=_FORMAT)
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = "a number of too many digits"
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
 
 
 def _check_once(images: list[Mapping[str, Any]], path: Path) -> None:
@@ -161,24 +203,42 @@ def _classes(categories: list[Mapping[str, Any]], used: set[int]) -> Mapping[int
         if row.get("supercategory") == row["name"]:
             above[str(row["name"])].add(row["id"])
     return {
-        int(row["id"]): str(row["name"])
+        row["id"]: str(row["name"])
         for row in categories
-        if row.get("supercategory") != "none" or int(row["id"]) in used or not above[str(row["name"])] - {row["id"]}
+        if row.get("supercategory") != "none" or row["id"] in used or not above[str(row["name"])] - {row["id"]}
     }
 
 
 def _things(rows: list[Mapping[str, Any]], path: Path) -> Mapping[int, list[Thing]]:
     found: dict[int, list[Thing]] = defaultdict(list)
     for row in rows:
-        left, top, width, height = (float(side) for side in row["bbox"])
-        flat = [float(value) for value in row.get("keypoints", [])]
-        points = tuple((flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat) - 2, 3))
-        where = f"{path}: the annotation {row.get('id', '')}"
-        corners = (left, top, left + width, top + height)
-        area = float(row["area"]) if "area" in row else None
-        crowd = bool(row.get("iscrowd", 0))
-        found[int(row["image_id"])].append(Thing(int(row["category_id"]), corners, where, points, crowd, area))
+        where = f"{path}: the annotation {_shown(row['id']) if 'id' in row else ''}".rstrip()
+        found[_whole(row, "image_id", where)].append(_thing(row, where))
     return found
+
+
+def _thing(row: Mapping[str, Any], where: str) -> Thing:
+    sides = _reals(row["bbox"], "bbox", where)
+    if len(sides) != _SIDES:
+        raise DataError(
+            f"{where}: bbox has {len(sides)} numbers, not {_SIDES}", hint="write [left, top, width, height]"
+        )
+    left, top, width, height = sides
+    flat = _reals(row.get("keypoints") or [], "keypoints", where)
+    if len(flat) % 3:
+        raise DataError(f"{where}: keypoints has {len(flat)} numbers, not three for each point", hint=_FORMAT)
+    points = tuple((flat[i], flat[i + 1], flat[i + 2]) for i in range(0, len(flat), 3))
+    crowd, area = row.get("iscrowd") or 0, row.get("area")
+    if crowd not in (0, 1, "0", "1"):
+        raise DataError(f"{where}: iscrowd is {_shown(crowd)}, not 0 or 1", hint=_FORMAT)
+    return Thing(
+        _whole(row, "category_id", where),
+        (left, top, left + width, top + height),
+        where,
+        points,
+        bool(int(crowd)),
+        None if area is None else _reals([area], "area", where)[0],
+    )
 
 
 def _places(path: Path) -> list[Path]:

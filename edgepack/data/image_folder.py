@@ -14,6 +14,7 @@ import numpy as np
 
 from edgepack.base.documents import suggestion
 from edgepack.base.files import read_regular
+from edgepack.data.named_classes import whole_number
 from edgepack.data.pictures import (
     SUFFIXES,
     check_inputs,
@@ -82,7 +83,7 @@ def list_files(
     if not folders:
         return PictureFolder(root, names, None, (), ignored)
     _check_class_folders(root, names, folders, what)
-    values, classes = _label_values(folders, classes)
+    values, classes = _label_values(folders, classes, folders=True)
     return PictureFolder(root, names, tuple(values[name.partition("/")[0]] for name in names), classes, ignored)
 
 
@@ -207,14 +208,18 @@ def _check_class_folders(root: Path, names: tuple[str, ...], folders: list[str],
         )
 
 
-def _label_values(words: list[str], classes: tuple[str, ...]) -> tuple[dict[str, int], tuple[str, ...]]:
+def _label_values(
+    words: list[str], classes: tuple[str, ...], *, folders: bool = False
+) -> tuple[dict[str, int], tuple[str, ...]]:
     """Return the label of each word: the number that it is when all are whole numbers, else its place in ``classes``.
 
-    Without classes it is its place among the words. Raises ``DataError`` for a word that is no class.
+    Without classes it is its place among the words. A folder named 1.0 is a name, in a table it is 1. Raises
+    ``DataError`` for a word that is no class.
     """
     unique = sorted(set(words))
-    if all(word.isascii() and word.isdigit() and len(word) < 18 for word in unique) and not set(unique) <= set(classes):
-        values = {word: int(word) for word in unique}
+    plain = [word for word in unique if word.isdigit() or not folders]
+    values = {word: number for word in plain if (number := whole_number(word)) is not None}
+    if len(values) == len(unique) and not set(unique) <= set(classes):
         if len(set(values.values())) != len(values):
             raise DataError("two class names mean the same number, such as 1 and 01", hint="rename one of them")
         return values, classes

@@ -14,8 +14,8 @@ import numpy as np
 from edgepack.base import documents
 from edgepack.base.documents import suggestion
 from edgepack.data.checks import check_shape
-from edgepack.data.named_classes import number_classes
-from edgepack.data.rows import Rows, find_column, is_number, read_rows, rows_file
+from edgepack.data.named_classes import number_classes, whole_number
+from edgepack.data.rows import Rows, find_column, is_number, read_number, read_rows, rows_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
 from edgepack.data.text_file import KINDS as TEXT_KINDS
 from edgepack.data.text_file import LABEL_COLUMNS
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 NUMBER_LABELS = ("regression",)  # tasks whose labels are numbers, not classes
+TABLE_CLASSES = "tabular-classification"
 
 
 @dataclass(frozen=True)
@@ -101,38 +102,39 @@ def row_feed(
 
 
 def _number(text: str, where: str) -> float:
+    """Return the number in a cell, a whole one exactly: no float64 holds an id of 64 bits."""
     try:
-        value = float(text)
+        value = read_number(text)
     except ValueError:
         what = f"{text[:40]!r} is not a number" if text.strip() else "is empty"
         raise DataError(f"{where} {what}", hint="fill in what is missing, or leave the column out") from None
     if not math.isfinite(value):
-        raise DataError(f"{where} holds {text.strip()}", hint="fill in what is missing, or remove the row")
-    return value
+        raise DataError(f"{where} holds {text.strip()[:40]}", hint="fill in what is missing, or remove the row")
+    return int(text) if text.strip().lstrip("+-").isdigit() else value
 
 
-def _holds(dtype: np.dtype[Any], values: Array) -> Array:
-    """Return which of the numbers, float64, a type has room for."""
+def _holds(dtype: np.dtype[Any], value: float) -> bool:
+    """Say whether a type has room for a number; Python compares whole numbers exactly, whatever their size."""
     if dtype.kind == "f":
-        return np.asarray(np.abs(values) <= np.finfo(dtype).max)
-    if dtype.kind not in "iu":
-        return np.ones(values.shape, bool)
-    info = np.iinfo(dtype)
-    return np.asarray((values >= float(info.min)) & (values < float(info.max) + 1))  # 2**63 - 1 is no float64, 2**63 is
+        return abs(value) <= float(np.finfo(dtype).max)
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        return int(info.min) <= value <= int(info.max)
+    return dtype.kind != "b" or value in (0, 1)
 
 
 def _shaped(values: Sequence[float], spec: TensorSpec, columns: Sequence[str], where: Callable[[str], str]) -> Array:
     dtype = np.dtype(spec.dtype)
-    array = np.array(values, np.float64)
-    if dtype.kind in "iu" and (array != np.round(array)).any():
-        wrong = columns[int(np.flatnonzero(array != np.round(array))[0])]
-        raise DataError(f"{where(wrong)} is not a whole number, and the model's input {spec.name!r} is {dtype.name}")
-    if (outside := np.flatnonzero(~_holds(dtype, array))).size:
-        raise DataError(
-            f"{where(columns[int(outside[0])])} holds {array[outside[0]]:g}, which {dtype.name} of the model's input "
-            f"{spec.name!r} does not hold",
-            hint="correct the number, or remove the row",
-        )
+    for value, column in zip(values, columns, strict=True):
+        if dtype.kind in "iu" and value != int(value):
+            raise DataError(
+                f"{where(column)} is not a whole number, and the model's input {spec.name!r} is {dtype.name}"
+            )
+        if not _holds(dtype, value):
+            raise DataError(
+                f"{where(column)} holds {value:g}, which {dtype.name} of the model's input {spec.name!r} does not hold",
+                hint="correct the number, or remove the row",
+            )
     sizes = [size for size in spec.shape[1:] if isinstance(size, int)]
     if len(sizes) == len(spec.shape) - 1 and math.prod(sizes) != len(values):
         raise DataError(
@@ -141,7 +143,7 @@ def _shaped(values: Sequence[float], spec: TensorSpec, columns: Sequence[str], w
             hint="name the label's column and those that feed the model in [task.input] of the recipe",
         )
     shape = (1, *sizes) if len(sizes) == len(spec.shape) - 1 else (1, len(values))
-    return array.astype(dtype).reshape(shape)
+    return np.array([int(value) if dtype.kind in "iu" else value for value in values], dtype).reshape(shape)
 
 
 def read_table(path: Path, task: Task | None, inputs: Sequence[TensorSpec] | None) -> NumberTable:
@@ -170,22 +172,18 @@ def _labels(rows: Rows, label: str, task: Task | None) -> tuple[Array, tuple[str
     """Return numbers where the task's labels are numbers, or where nobody says and not all are whole; else classes."""
     words = [cells.get(label, "") for cells in rows.cells]
     numbers = task is not None and task.kind in NUMBER_LABELS
-    if task is None or (not task.classes and not numbers):
-        known = [word for word in words if word.strip()]
-        numbers = numbers or (all(map(is_number, known)) and not all(_is_whole(word) for word in known))
+    if task is None or not (task.classes or numbers or task.kind == TABLE_CLASSES):
+        known = [word.strip() for word in words if word.strip()]
+        numbers = all(map(is_number, known)) and any(whole_number(word) is None for word in known)
     if not numbers:
         return number_classes(words, task.classes if task is not None else (), lambda i: rows.where(i, label))
-    values = [float(word) if is_number(word) else math.nan for word in words]
+    values = [read_number(word) if is_number(word) else math.nan for word in words]
     bad = tuple(
         Bad(i, f"{rows.where(i, label)} {'is empty' if not words[i].strip() else 'is not a number'}", "write a number")
         for i, value in enumerate(values)
         if not math.isfinite(value)
     )
     return np.array(values), (), bad
-
-
-def _is_whole(word: str) -> bool:
-    return word.strip().isascii() and word.strip().isdigit()
 
 
 def _path(asked: Asked) -> Path:

@@ -19,6 +19,7 @@ from edgepack.data.source import Bad, Source
 from edgepack.errors import DataError
 
 _MOST_BYTES = 4 << 20
+_LOOKED_AT = 8  # files, until one is an annotation: the first may be empty or damaged
 _ANNOTATIONS, _PICTURES = "Annotations", "JPEGImages"
 
 
@@ -31,8 +32,8 @@ def _folders(root: Path) -> tuple[Path, Path]:
 def _recognises(data: str, _task: object) -> bool:
     if "\0" in data or not Path(data).is_dir():
         return False
-    first = next(iter(sorted(_folders(Path(data))[0].glob("*.xml"))), None)
-    return first is not None and b"<annotation" in read_regular(first, _MOST_BYTES)
+    first = sorted(_folders(Path(data))[0].glob("*.xml"))[:_LOOKED_AT]
+    return any(b"<annotation" in read_regular(path, _MOST_BYTES).replace(b"\0", b"") for path in first)  # UTF-16 too
 
 
 def read_voc(root: Path, order: tuple[str, ...] = ()) -> Annotated:
@@ -88,7 +89,7 @@ def _read(path: Path) -> tuple[str, tuple[int, int], list[tuple[str, _Rest]]]:
         root = ElementTree.fromstring(data)
         size = (_number(root, "size/height"), _number(root, "size/width"))
         things = [_thing(item, path) for item in root.iter("object")]
-    except (ElementTree.ParseError, ValueError, RecursionError) as error:
+    except (ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:  # LookupError: of encodings
         raise DataError(
             f"{path} is not an annotation that can be read: {error}", hint="correct it, or remove it"
         ) from error
@@ -100,7 +101,7 @@ def _thing(item: ElementTree.Element, path: Path) -> tuple[str, _Rest]:
     if not name:
         raise ValueError("an object has no name")
     left, top, right, bottom = (_number(item, f"bndbox/{side}") for side in ("xmin", "ymin", "xmax", "ymax"))
-    difficult = (item.findtext("difficult") or "0").strip() == "1"
+    difficult = (item.findtext("difficult") or "0").strip().lower() in ("1", "true")
     return name, ((left - 1, top - 1, right, bottom), f"{path}: {name}", (), difficult)
 
 

@@ -120,10 +120,17 @@ def find_column(rows: Rows, asked: str, usual: tuple[str, ...], what: str) -> st
     return next((lower[name] for name in usual if name in lower), None)
 
 
+def read_number(text: str) -> float:
+    """Return the number in a cell; "nan" and "inf" are some. Raises ``ValueError``, for Python's 1_000 too."""
+    if "_" in text or not text.isascii():
+        raise ValueError(f"{text[:40]!r} is not a number")
+    return float(text)
+
+
 def is_number(text: str) -> bool:
-    """Say whether a cell is a number; "nan" and "inf" are."""
+    """Say whether a cell is a number, as ``read_number`` reads it."""
     try:
-        float(text)
+        read_number(text)
     except ValueError:
         return False
     return True

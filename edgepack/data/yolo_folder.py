@@ -97,7 +97,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
         found = yaml.safe_load(text)
         if _values(found, _MOST_VALUES) >= _MOST_VALUES:
             raise DataError(f"{path} holds more than a data.yaml does", hint="write names out, without references")
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # ValueError: no date, too many digits
         words = " ".join(str(error).split())[:200]
         raise DataError(f"{path} is not valid YAML: {words}", hint="correct it") from error
     if not isinstance(found, dict):
@@ -188,19 +188,37 @@ def _without_labels(pictures: Sequence[Path], root: Path) -> tuple[str, ...]:
 
 
 def _class_names(root: Path, settings: Mapping[str, Any]) -> Mapping[int, str]:
-    names = settings.get("names")
-    if isinstance(names, list):
-        return {number: str(name) for number, name in enumerate(names)}
-    if isinstance(names, dict):
-        try:
-            return {int(number): str(name) for number, name in names.items()}
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{root}: names of data.yaml are not numbered", hint="write 0: person, ...") from error
+    given = settings.get("names")
+    if given is not None:
+        names = _named(root, given)
+        count = settings.get("nc", len(names))
+        if count != len(names):
+            raise DataError(f"{root}: data.yaml has nc: {count} and {len(names)} names", hint="correct one of them")
+        return names
     for file in (root / name for name in _NAMES):
         if file.is_file():
             text = read_regular(file, _MOST_BYTES).decode("utf-8-sig", "replace")
             return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
     return {}
+
+
+def _named(root: Path, given: Any) -> Mapping[int, str]:
+    """Return names by number. Raises ``DataError``: YAML reads a bare no as False, and a name lost is a class lost."""
+    pairs = enumerate(given) if isinstance(given, list) else given.items() if isinstance(given, dict) else None
+    if pairs is None:
+        raise DataError(f"{root}: names of data.yaml is neither a list nor a table", hint="write names: [person, ...]")
+    names: dict[int, str] = {}
+    for given_number, name in pairs:
+        word = str(given_number)
+        if not (word.isascii() and word.isdigit()) or int(word) in names:
+            raise DataError(f"{root}: names of data.yaml are not numbered", hint="write 0: person, ...")
+        if isinstance(name, bool) or not isinstance(name, str | int | float):
+            raise DataError(
+                f"{root}: data.yaml has {name!r:.40} as the name of class {word}",
+                hint="write names such as no, yes, on and null between quotes",
+            )
+        names[int(word)] = str(name)
+    return names
 
 
 def _point_shape(settings: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -221,7 +239,7 @@ def _things(path: Path, size: tuple[int, int], points: tuple[int, int] | None) -
     """Return what a file of labels says; one that is not there says that there is nothing in the picture."""
     if not path.is_file():
         return []
-    lines = read_regular(path, _MOST_BYTES).decode("utf-8", "replace").splitlines()
+    lines = read_regular(path, _MOST_BYTES).decode("utf-8-sig", "replace").splitlines()
     return [_thing(line.split(), f"{path} line {n}", size, points) for n, line in enumerate(lines, 1) if line.strip()]
 
 

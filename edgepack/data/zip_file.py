@@ -32,6 +32,8 @@ MOST_FILES = 2_000_000
 MOST_RATIO = 200  # of unpacked to packed bytes; labels as text come to 20
 _SMALL_BYTES = 64 << 20  # what may be packed better than that
 _IGNORED = ("__MACOSX",)
+_MOST_DEEP = 100
+_COPY, UNPACK = "copy it again, or unpack it yourself", "unpack it yourself, and look at what is in it"
 
 
 def unpacked(path: Path, digest: Callable[[Path], str] = sha256_file) -> Path:
@@ -47,7 +49,7 @@ def unpacked(path: Path, digest: Callable[[Path], str] = sha256_file) -> Path:
                 unpack_zip(path, Path(scratch) / "data")
                 (Path(scratch) / "data").rename(place)
     except DAMAGED as error:
-        raise DataError(f"{path} cannot be unpacked: {error}", hint="copy it again, or unpack it yourself") from error
+        raise DataError(f"{path} cannot be unpacked: {error}", hint=_COPY) from error
     entries = [entry for entry in place.iterdir() if not entry.name.startswith(".")]
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else place
 
@@ -70,7 +72,7 @@ def unpack_zip(path: Path, place: Path) -> None:
             with archive.open(info) as source, target.open("xb") as file:
                 shutil.copyfileobj(source, file, 1 << 20)
                 if file.tell() != info.file_size:
-                    raise DataError(f"{path}: {info.filename} is not as large as it says")
+                    raise DataError(f"{path}: {info.filename[:80]!r} is not as large as it says", hint=_COPY)
     place.mkdir(exist_ok=True)
 
 
@@ -78,21 +80,31 @@ def _check(path: Path, members: list[zipfile.ZipInfo]) -> None:
     """Refuse what would write elsewhere, or more than anybody expects. Raises ``DataError``."""
     total = sum(info.file_size for info in members)
     if len(members) > MOST_FILES or total > MOST_BYTES:
-        raise DataError(f"{path} holds {len(members)} files of {total} bytes, more than edgepack unpacks")
+        raise DataError(f"{path} holds {len(members)} files of {total} bytes, more than edgepack unpacks", hint=UNPACK)
     if total > _SMALL_BYTES and total > MOST_RATIO * path.stat().st_size:
-        raise DataError(f"{path} grows to {total // max(path.stat().st_size, 1)} times its size when it is unpacked")
+        times = total // max(path.stat().st_size, 1)
+        raise DataError(f"{path} grows to {times} times its size when it is unpacked", hint=UNPACK)
     for info in members:
-        name = PurePosixPath(info.filename)
-        out = name.is_absolute() or ".." in name.parts or "\\" in info.filename or "\0" in info.filename
-        if out or not name.parts or ":" in name.parts[0]:
-            raise DataError(f"{path}: the name {info.filename[:80]!r} leads outside the folder")
+        check_name(path, info.filename)
         mode = info.external_attr >> 16
         if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
             raise DataError(
                 f"{path}: {info.filename[:80]!r} is a link or not a regular file", hint="pack the file itself"
             )
         if info.flag_bits & 1:
-            raise DataError(f"{path} is encrypted", hint="unpack it yourself")
+            raise DataError(f"{path} is encrypted", hint=UNPACK)
+
+
+def check_name(path: Path, name: str) -> None:
+    """Raise ``DataError`` for a file's name in the archive ``path`` that no program should write."""
+    parts = PurePosixPath(name).parts
+    outside = name.startswith("/") or ".." in parts or "\\" in name or "\0" in name
+    if outside or not parts or ":" in parts[0]:
+        raise DataError(
+            f"{path}: the name {name[:80]!r} leads outside the folder", hint="pack it from within its folder"
+        )
+    if len(parts) > _MOST_DEEP:  # what walks and removes folders would end in errors of its own
+        raise DataError(f"{path} has folders {len(parts)} deep: {name[:40]!r}...", hint="pack it without empty levels")
 
 
 def _recognises(data: str, _task: object) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Self
 
 from edgepack.base.stage import stage
-from edgepack.data.zip_file import DAMAGED, unpack_zip
+from edgepack.data.zip_file import DAMAGED, UNPACK, check_name, unpack_zip
 from edgepack.errors import DataError, ModelError
 from edgepack.export import ARCHIVES, find_framework
 from edgepack.export.kinds import kind_of
@@ -18,6 +19,7 @@ _MOST_BYTES = 64 << 30
 _MOST_FILES = 100_000
 _MOST_RATIO = 200  # of unpacked to packed bytes, beyond the first megabytes
 _SMALL_BYTES = 64 << 20
+_MOST_HEADER = 1 << 20
 _SHOWN = 5
 
 
@@ -42,7 +44,8 @@ def unpack_source(source: UserSource, out: Path) -> Path:
         else:
             _unpack_tar(path, place)
     except DataError as error:
-        raise ModelError(error.message, hint=error.hint or "unpack it yourself, and look at what is in it") from error
+        named = error.message if source in error.message else f"{source}: {error.message}"
+        raise ModelError(named, hint=error.hint) from error
     except (*DAMAGED, tarfile.TarError) as error:
         raise ModelError(
             f"{source} cannot be unpacked: {error}", hint="copy it again, or unpack it yourself"
@@ -50,11 +53,23 @@ def unpack_source(source: UserSource, out: Path) -> Path:
     return _model_in(place, source)
 
 
+class _Member(tarfile.TarInfo):
+    """A member whose long name or attributes are of a size that one has: tarfile reads them into memory whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Return a member read from its header. Raises ``DataError``."""
+        found = super().frombuf(buf, encoding, errors)
+        if not (found.isreg() or found.isdir()) and found.size > _MOST_HEADER:
+            raise DataError(f"it holds an entry of {found.size} bytes that is no file", hint=UNPACK)
+        return found
+
+
 def _unpack_tar(path: Path, place: Path) -> None:
     place.mkdir(parents=True)
     packed = path.stat().st_size
     total = 0
-    with tarfile.open(path, "r:*") as archive:
+    with tarfile.open(path, "r:*", tarinfo=_Member) as archive:
         for number, member in enumerate(archive):
             total += member.size
             _check(path, member, number, total, packed)
@@ -71,15 +86,14 @@ def _unpack_tar(path: Path, place: Path) -> None:
 
 def _check(path: Path, member: tarfile.TarInfo, number: int, total: int, packed: int) -> None:
     """Refuse what would write elsewhere, or more than anybody expects, before it is written."""
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or ".." in name.parts or "\\" in member.name or "\0" in member.name:
-        raise DataError(f"{path}: the name {member.name[:80]!r} leads outside the folder")
+    if not (member.isdir() and member.name in ("", ".")):  # the folder itself, as "tar -C folder ." writes it
+        check_name(path, member.name)
     if not (member.isreg() or member.isdir()):
         raise DataError(f"{path}: {member.name[:80]!r} is a link or not a regular file", hint="pack the file itself")
     if number >= _MOST_FILES or total > _MOST_BYTES:
-        raise DataError(f"{path} holds more files or bytes than are unpacked")
+        raise DataError(f"{path} holds more files or bytes than are unpacked", hint=UNPACK)
     if total > _SMALL_BYTES and total > _MOST_RATIO * packed:
-        raise DataError(f"{path} grows to over {_MOST_RATIO} times its size when it is unpacked")
+        raise DataError(f"{path} grows to over {_MOST_RATIO} times its size when it is unpacked", hint=UNPACK)
 
 
 def _model_in(place: Path, source: str) -> Path:

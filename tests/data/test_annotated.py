@@ -69,7 +69,7 @@ def test_without_an_order_the_sources_own_holds(form: str, tmp_path: Path) -> No
 @pytest.mark.parametrize("form", WRITERS)
 def test_classes_that_the_model_lacks_are_not_counted_and_said(form: str, tmp_path: Path) -> None:
     samples = find(WRITERS[form](tmp_path / "x"), ("square", "cross"))
-    assert any("1 classes that the model does not have" in note and "circle" in note for note in samples.notes)
+    assert any("of a class that the model does not have" in note and "circle" in note for note in samples.notes)
     with pytest.raises(DataError, match=r"no class of .* is one of the model's 2"):
         find(tmp_path / "x" / "instances.json" if form == "coco" else tmp_path / "x", ("dog", "cat"))
 
@@ -214,6 +214,7 @@ def test_difficult_things_and_crowds_are_asked_of_nobody(tmp_path: Path) -> None
         "<annotation><size><width>nan</width><height>1</height></size></annotation>",
         "<annotation><size><width>9</width><height>9</height></size><object/></annotation>",
         "<annotation><size>",
+        '<?xml version="1.0" encoding="hex"?><annotation/>',
     ],
 )
 def test_xml_that_is_no_annotation_is_refused(text: str, tmp_path: Path) -> None:
@@ -228,6 +229,14 @@ def test_xml_whose_entities_are_in_utf_16_is_refused(tmp_path: Path) -> None:
     text = '<?xml version="1.0" encoding="utf-16"?><!DOCTYPE a [<!ENTITY b "c">]><annotation>&b;</annotation>'
     (root / "Annotations" / "001.xml").write_bytes(text.encode("utf-16"))
     with pytest.raises(DataError, match="UTF-8"):
+        find(root)
+
+
+@pytest.mark.parametrize("first", [b"", "<annotation/>".encode("utf-16")])
+def test_a_folder_whose_first_annotation_is_damaged_is_not_taken_for_unlabelled(first: bytes, tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    (root / "Annotations" / "000.xml").write_bytes(first)
+    with pytest.raises(DataError, match=r"000\.xml"):
         find(root)
 
 
@@ -264,6 +273,61 @@ def test_json_that_is_not_cocos_is_refused(change: dict, tmp_path: Path) -> None
         find(path)
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong", "message"),
+    [
+        ("image_id", 10.5, "image_id is 10.5, not a whole number"),
+        ("image_id", float("inf"), "image_id is inf, not a whole number"),
+        ("category_id", float("nan"), "category_id is nan, not a whole number"),
+        ("category_id", True, "category_id is True, not a whole number"),
+        ("category_id", 10**40, r"there is no class 10{40}; there are 5 to 11"),
+        ("bbox", "1234", "bbox is '1234', not a list of numbers"),
+        ("bbox", [1, 2, 3, "4"], r"bbox is \[.*, not a list of numbers"),
+        ("bbox", [1, 2, 3], "bbox has 3 numbers, not 4"),
+        ("bbox", [1e308, 1e308, 1e308, 1e308], "a box .* has no area"),
+        ("iscrowd", "false", "iscrowd is 'false', not 0 or 1"),
+        ("area", float("nan"), "its area is nan"),
+        ("area", -4, "its area is -4"),
+        ("area", 1e11, r"its area is 1e\+11"),
+        ("keypoints", [1, 1, 2, 1], "keypoints has 4 numbers, not three for each point"),
+        ("keypoints", [float("nan"), 1, 2], "its points are not all numbers"),
+        ("keypoints", [1, 1, -1], "its points are not all numbers"),
+    ],
+)
+def test_an_annotation_that_is_wrong_is_named(key: str, wrong: object, message: str, tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    data["annotations"][0][key] = wrong
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match=f"the annotation 1: {message}"):
+        find(path)
+
+
+def test_ids_and_flags_may_be_written_as_text(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    data["annotations"][0] |= {"iscrowd": "0", "image_id": "10", "area": None, "keypoints": None}
+    data["annotations"][-1]["iscrowd"] = 1
+    path.write_text(json.dumps(data))
+    labels = read_any_labels(find(path))
+    assert (labels[0].crowd[0], labels[-1].crowd[-1]) == (False, True)
+
+
+@pytest.mark.parametrize("form", ["coco", "yolo"])
+def test_a_thing_that_is_labelled_twice_is_noted(form: str, tmp_path: Path) -> None:
+    """pycocotools counts it twice, so that half of its labels are never found; the user would not know why."""
+    place = WRITERS[form](tmp_path)
+    assert not any("twice" in note for note in find(place).notes)
+    if form == "coco":
+        data = json.loads(place.read_text())
+        data["annotations"].append({**data["annotations"][0], "id": 99})
+        place.write_text(json.dumps(data))
+    else:
+        labels = place / "labels" / "000.txt"
+        labels.write_text("\n".join([*labels.read_text().splitlines(), labels.read_text().splitlines()[0]]))
+    assert any("a thing is labelled twice" in note for note in find(place).notes)
+
+
 def test_several_files_of_labels_must_be_named(tmp_path: Path) -> None:
     path = write_coco(tmp_path)
     shutil.copy(path, tmp_path / "other.json")
@@ -283,6 +347,13 @@ def test_several_files_of_labels_must_be_named(tmp_path: Path) -> None:
         "names: [a]",
         "val: images\nnames: {x: y}",
         "val: images\nkpt_shape: 3",
+        "val: images\nnames: abc",
+        "val: images\nnames: {.inf: a}",
+        "val: images\nnames: {0.5: a, 1.5: b}",
+        "val: images\nnames: {0: a, '0': b}",
+        "val: images\nnames: [circle, no, cross]",  # YAML's False
+        "val: images\nnames: [circle, square, cross]\nnc: 4",
+        "val: 2020-13-45\nnames: [a]",
         "a: &a0 [x]\n" + "".join(f"b{i}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]\n" for i in range(9)) + "names: *a9",
     ],
 )
@@ -291,6 +362,15 @@ def test_yaml_that_says_nothing_is_refused(text: str, tmp_path: Path) -> None:
     (root / "data.yaml").write_text(text)
     with pytest.raises(DataError):
         find(root)
+
+
+def test_a_list_of_names_may_be_numbered_by_text_and_lines_begin_with_a_mark_of_order(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "data.yaml").write_text('{"val": "images", "nc": 3, "names": {"0": "circle", "1": "square", "2": "cross"}}')
+    before = find(root).sha256
+    for path in (root / "labels").glob("*.txt"):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert find(root).sha256 == before
 
 
 def test_a_part_of_a_yolo_folder_is_named(tmp_path: Path) -> None:

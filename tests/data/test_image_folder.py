@@ -72,10 +72,19 @@ def test_labels_file_with_class_names(root, save_picture):
 def test_labels_file_with_numbers(root, save_picture):
     save_picture(root / "a.png")
     save_picture(root / "b.png")
-    (root / "labels.csv").write_text("file,label\na.png,281\nb.png,7\n")
+    for text in ("file,label\na.png,281\nb.png,7\n", "file,label\na.png,281.0\nb.png,7.0\n"):
+        (root / "labels.csv").write_text(text)
+        found = find(root)
+        assert found.classes == ()
+        assert read_labels(found).tolist() == [281, 7]
+
+
+def test_folders_named_like_versions_are_names(root, save_picture):
+    for name in ("1.0/a.png", "2.0/b.png"):
+        save_picture(root / name)
     found = find(root)
-    assert found.classes == ()
-    assert read_labels(found).tolist() == [281, 7]
+    assert found.classes == ("1.0", "2.0")
+    assert read_labels(found).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

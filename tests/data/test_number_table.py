@@ -68,6 +68,9 @@ def test_numbers_fill_the_models_shape(tmp_path):
         ("3,1", None, [3, 1]),
         ("3,1", Task("regression"), [3.0, 1.0]),
         ("b,a", None, [1, 0]),
+        ("11.0,2.0", None, [11, 2]),
+        ("1,-1", Task("tabular-classification"), [1, 0]),
+        ("1.5,0.5", Task("tabular-classification"), [1, 0]),
     ],
 )
 def test_labels_are_numbers_or_classes(tmp_path, labels, task, right):
@@ -84,6 +87,7 @@ def test_labels_are_numbers_or_classes(tmp_path, labels, task, right):
         ("a,b\n1,\n", r"a\.csv line 2, column 'b' is empty"),
         ("a,b\n1,nan\n", r"a\.csv line 2, column 'b' holds nan"),
         ("a,b\n1,1e999\n", r"a\.csv line 2, column 'b' holds 1e999"),
+        ("a,b\n1,1_000\n", r"a\.csv line 2, column 'b' '1_000' is not a number"),
         ("a,b,c\n1,2,3\n", r"3 columns feed the model's input 'x', which takes 2"),
         ("a,label\n1,2\n", r"1 columns feed"),
         ("a,b,label\n1,2,\n", r"column 'label' is empty"),
@@ -123,11 +127,18 @@ def test_columns_that_are_not_there_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("number", "dtype"), [("1e39", "float32"), ("-1e39", "float32"), ("70000", "float16"), ("256", "uint8"),
-                          ("-1", "uint8"), ("9223372036854775808", "int64")],
+                          ("-1", "uint8"), ("9223372036854775808", "int64"), ("2", "bool")],
 )  # fmt: skip
 def test_a_number_that_the_input_does_not_hold(number, dtype, tmp_path):
     with pytest.raises(DataError, match=f"which {dtype} of the model's input 'x' does not hold"):
         rows(write(tmp_path, f"a,b\n1,{number}\n"), (TensorSpec("x", dtype, ("N", 2)),))
+
+
+def test_a_whole_number_is_read_exactly(tmp_path):
+    """A float64 on the way would make another id of it."""
+    largest, odd = 2**63 - 1, 2**53 + 1
+    feeds, _, _ = rows(write(tmp_path, f"a,b\n{largest},{odd}\n"), (TensorSpec("x", "int64", ("N", 2)),))
+    assert feeds[0]["x"] == [[largest, odd]]
 
 
 def test_half_a_number_is_no_whole_one(tmp_path):

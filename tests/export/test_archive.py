@@ -73,6 +73,7 @@ def test_a_folder_that_a_framework_takes_is_taken_whole(name: str, tmp_path: Pat
         ({"/etc/out.onnx": MODEL}, "leads outside the folder"),
         ({"a\\..\\..\\b.onnx": MODEL}, "leads outside the folder"),
         ({"zeros.bin": bytes(80 << 20)}, "times its size"),
+        ({f"{'a/' * 300}net.onnx": MODEL}, "has folders 301 deep"),
     ],
 )
 def test_what_is_wrong_is_said(name: str, files: Files, message: str, tmp_path: Path) -> None:
@@ -91,6 +92,15 @@ def test_links_and_devices_are_refused(kind: bytes, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is a link or not a regular file"):
         unpack_source(str(tmp_path / "m.tar"), tmp_path / "out")
     assert not os.path.lexists(tmp_path / "out" / "source" / "net.onnx")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_a_name_of_gigabytes_is_not_read_into_memory(kind: bytes, tmp_path: Path) -> None:
+    member = tarfile.TarInfo("long")
+    member.type, member.size = kind, 4 << 30
+    (tmp_path / "m.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
+    with pytest.raises(ModelError, match=r"m\.tar: it holds an entry of 4294967296 bytes that is no file"):
+        unpack_source(str(tmp_path / "m.tar"), tmp_path / "out")
 
 
 @settings(max_examples=60, deadline=None)

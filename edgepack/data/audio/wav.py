@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MOST_FILE_BYTES = 256 << 20
 MOST_CHANNELS = 64
+MOST_FLOAT = 100.0  # 40 dB above full scale: nobody records that, and whole numbers that were not divided are beyond it
 MOST_RATE = 768_000  # Hz; the highest that converters are sold for
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _UNKNOWN_SIZE = (0, 0xFFFFFFFF)  # what programs write that cannot go back to the header
@@ -75,6 +76,11 @@ def decode_wav(data: bytes, name: str) -> Wav:
     samples = _numbers(body, made).reshape(-1, made.channels)
     if not np.isfinite(samples).all():
         raise DataError(f"{name} holds samples that are NaN or infinite", hint="write it again from its source")
+    if made.kind == _FLOAT and (largest := float(np.abs(samples).max())) > MOST_FLOAT:
+        raise DataError(
+            f"{name} holds floats up to {largest:g}, and full scale is 1",
+            hint="divide them by what full scale was (32768 for 16 bits) and write it again",
+        )
     return Wav(samples, made.rate)
 
 

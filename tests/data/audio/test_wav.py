@@ -69,6 +69,10 @@ BROKEN = {
     "no samples": (wav_file(wav_format(1, 8000, 16), b""), "holds no samples"),
     "12 bits": (wav_file(wav_format(1, 8000, 12), BODY), "12-bit whole numbers"),
     "16-bit float": (wav_file(wav_format(1, 8000, 16, 3), BODY), "16-bit floats"),
+    "floats that were not divided": (
+        wav_file(wav_format(1, 8000, 32, 3), np.full(4, 3e4, "<f4").tobytes()),
+        "floats up to 30000, and full scale is",
+    ),
     "mu-law": (wav_file(wav_format(1, 8000, 8, 7), BODY), "mu-law"),
     "unknown": (wav_file(wav_format(1, 8000, 16, 999), BODY), "format 999"),
     "no channel": (wav_file(wav_format(0, 8000, 16), BODY), "0 channels"),
