@@ -33,8 +33,9 @@ class Changed:
     boxes those that the other answer does not have.
 
     ``text`` is what was asked of a model of texts. Boxes are in pixels of the picture. What is to be looked at is there
-    where a gallery was asked for: ``pictures`` are JPEGs in base64, of fp32's answer and of this precision's (one where
-    nothing is drawn in), ``levels`` of a sound over time, 0 to 1.
+    where a gallery was asked for: ``name`` is the sample's file or line, where its source has such, ``pictures`` are
+    JPEGs in base64, of fp32's answer and of this precision's (one where nothing is drawn in), ``levels`` of a sound
+    over time, 0 to 1.
     """
 
     position: int
@@ -45,6 +46,7 @@ class Changed:
     value_boxes: tuple[Box, ...] = ()
     pictures: tuple[str, ...] = ()
     levels: tuple[float, ...] = ()
+    name: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 
 from edgepack.base.stage import stage
 from edgepack.data.preprocess import decode_pixels
-from edgepack.data.samples import has_pictures, read_picture_files, read_samples
+from edgepack.data.samples import has_pictures, read_picture_files, read_samples, sample_names
 from edgepack.specs.answer import Box, Boxes
 from edgepack.specs.bundle import LayerRecords
 from edgepack.specs.changes import Changed, Changes
@@ -32,7 +32,8 @@ _LAYERS = 5
 
 @stage("gallery")
 def draw_examples(changes: Changes, samples: SampleSet, model: OnnxModel, out: Path) -> Changes:  # noqa: ARG001
-    """Return the changes with pictures of their examples, or the levels of their sounds."""
+    """Return the changes with names of their examples, and pictures of them or the levels of their sounds."""
+    changes = _with_names(changes, samples)
     if has_pictures(samples):
         files = read_picture_files(samples, [one.position for one in changes.examples])
         examples = tuple(
@@ -43,6 +44,12 @@ def draw_examples(changes: Changes, samples: SampleSet, model: OnnxModel, out: P
     if samples.task is not None and "sound" in TASKS.get(samples.task.kind).things:
         return dataclasses.replace(changes, examples=tuple(_with_levels(changes, samples, model)))
     return changes
+
+
+def _with_names(changes: Changes, samples: SampleSet) -> Changes:
+    names = sample_names(samples)
+    examples = (dataclasses.replace(one, name=names[one.position]) for one in changes.examples)
+    return dataclasses.replace(changes, examples=tuple(examples))
 
 
 def without_samples(changes: Changes) -> Changes:

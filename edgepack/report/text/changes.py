@@ -14,6 +14,7 @@ from edgepack.specs.run import ClassFigure
 _MOST_EXAMPLES = 12
 _MOST_CLASSES = 10
 _MOST_TEXT = 400
+_MOST_TITLE = 60
 # Of all pictures of a page: it is to stay below 2 MB, and a mail's preview opens it.
 _MOST_PICTURE_BYTES = 1_200_000
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
@@ -63,9 +64,8 @@ def changed_entries(entries: Sequence[Entry]) -> tuple[ChangedEntry, ...]:
 
 def changed_text(changes: Changes) -> str:
     """Return how many answers changed, as a sentence without its end."""
-    if not changes.changed:
-        return f"None of {units.count(changes.samples)} answers changed"
-    return f"{units.count(changes.changed)} of {units.count(changes.samples)} answers changed"
+    count = units.count(changes.changed) if changes.changed else "none"
+    return f"The answers to {count} of {units.count(changes.samples)} samples changed"
 
 
 def _entry(entry: Entry, name: str, changes: Changes, examples: tuple[Example, ...]) -> ChangedEntry:
@@ -109,7 +109,15 @@ def _examples(changes: Changes, room: int) -> tuple[tuple[Example, ...], int]:
 def _example(one: Changed, pictures: tuple[str, ...]) -> Example:
     text = one.text if len(one.text) <= _MOST_TEXT else one.text[: _MOST_TEXT - 1] + "…"
     data = tuple(f"data:image/jpeg;base64,{picture}" for picture in pictures)
-    return Example(f"sample {one.position + 1}", one.fp32, one.value, text, data, _curve(one.levels))
+    title = one.name or f"sample {one.position + 1}"
+    return Example(
+        title if len(title) <= _MOST_TITLE else f"…{title[1 - _MOST_TITLE :]}",
+        one.fp32,
+        one.value,
+        text,
+        data,
+        _curve(one.levels),
+    )
 
 
 def _curve(levels: Sequence[float]) -> str:

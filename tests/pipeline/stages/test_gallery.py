@@ -66,6 +66,7 @@ def test_classes_are_shown_once(pictures, tmp_path: Path) -> None:
     changes = Changes(3, 2, examples=(Changed(1, ("a",), ("b",)), Changed(0, ("a",), ("b",))))
     shown = draw_examples(changes, samples, model, tmp_path).examples
     assert [len(one.pictures) for one in shown] == [1, 1]
+    assert [one.name for one in shown] == ["1.jpg", "0.jpg"]
     assert shown[0].pictures != shown[1].pictures
 
 

@@ -18,7 +18,7 @@ CHANGES = Changes(
     400, 9, "labels", (Confusion("cat", "dog", 1, 4),), (ClassBoxes("bus", 3, 1),),
     (
         Changed(6, ("cat 0.9",), ("dog 0.5",), pictures=(PICTURE, PICTURE)),
-        Changed(8, ("yes",), ("no",), text="is it so?"),
+        Changed(8, ("yes",), ("no",), text="is it so?", name=f"{'a' * 60}/line.csv line 9"),
         Changed(9, ("up",), ("down",), levels=(0.0, 1.0, 0.5)),
     ),
     (("Conv_7", 4.25),),
@@ -31,9 +31,11 @@ def build(changes: Changes = CHANGES):
 
 
 def test_sentences() -> None:
-    assert changed_text(CHANGES) == "9 of 400 answers changed"
-    assert changed_text(Changes(16, 0)) == "None of 16 answers changed"
-    assert "9 of 400 answers changed." in to_html(*build()).split("What int8 changed")[0]  # on the first screen too
+    assert changed_text(CHANGES) == "The answers to 9 of 400 samples changed"
+    assert changed_text(Changes(16, 0)) == "The answers to none of 16 samples changed"
+    assert (
+        "The answers to 9 of 400 samples changed." in to_html(*build()).split("What int8 changed")[0]
+    )  # on the first screen too
 
 
 def test_an_entry_has_its_tables_and_examples() -> None:
@@ -44,7 +46,9 @@ def test_an_entry_has_its_tables_and_examples() -> None:
     assert found.confusions == (("cat", "dog", "1", "4"),)
     assert found.truth == "labelled"
     assert found.layers == (("Conv_7", "4.25"),)
-    assert [example.title for example in found.examples] == ["sample 7", "sample 9", "sample 10"]
+    assert [example.title for example in found.examples] == [
+        "sample 7", f"…{'a' * 43}/line.csv line 9", "sample 10",
+    ]  # fmt: skip
     assert found.examples[0].pictures == (f"data:image/jpeg;base64,{PICTURE}",) * 2
     assert found.examples[2].curve == "0.0,48.0 110.0,0.0 220.0,24.0"
 
