@@ -24,6 +24,8 @@ _MODULE = f"{__package__}.forks"
 # Variables that no library reads when it is loaded: they reach a child after it was forked.
 _LATE = ("EDGEPACK_", "PYTEST_CURRENT_TEST")
 
+_ANSWER_S = 60.0  # for the first answer, in which it imports; then it takes milliseconds
+
 _Key = tuple[dict[str, str], tuple[str, ...]]
 
 
@@ -91,6 +93,7 @@ class _Server:
     def fork(self, question: int, output: int, writing: int) -> Forked | None:
         """Return a child that has these as standard input, as both outputs, and to answer through."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.settimeout(_ANSWER_S)
         try:
             with theirs:
                 socket.send_fds(self._control, [b"f"], [question, output, writing, theirs.fileno()])
@@ -100,6 +103,7 @@ class _Server:
         if not told:
             ours.close()
             return None
+        ours.settimeout(None)
         found = Forked(NUMBER.unpack(told)[0], ours, self)
         self.running.add(found)
         return found

@@ -143,6 +143,17 @@ def test_one_that_has_several_threads_forks_nothing(tmp_path: Path, monkeypatch:
     assert [call(functions.parent) for _ in range(3)] == [os.getpid()] * 3
 
 
+def test_one_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import that hangs would take the time limit from every stage."""
+    begun = fork_server.run_module(child.__name__)
+    monkeypatch.setattr(fork_server, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(
+        fork_server, "run_module",
+        lambda name: begun if name == child.__name__ else [sys.executable, "-c", "import time; time.sleep(600)"],
+    )  # fmt: skip
+    assert [call(functions.parent) for _ in range(3)] == [os.getpid()] * 3
+
+
 OWNER = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
