@@ -10,6 +10,7 @@ import numpy as np
 from edgepack.demo.digits import load_digits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from edgepack.specs.types import Array
@@ -79,6 +80,69 @@ def make_detector() -> Any:
     return Detector()
 
 
+def make_pyramid(activation: str) -> Any:
+    """Return an untrained detector of another kind: inverted blocks with gates, whose stages a pyramid joins.
+
+    ``activation`` is a module of ``torch.nn``; with ReLU6 there are no gates (squeeze and excitation).
+    """
+    import torch
+    from torch import nn
+
+    act = getattr(nn, activation)
+
+    def layer(inputs: int, outputs: int, size: int = 1, stride: int = 1, groups: int = 1, *, last: bool = False) -> Any:
+        made = nn.Conv2d(inputs, outputs, size, stride, size // 2, groups=groups, bias=False)
+        return nn.Sequential(made, nn.BatchNorm2d(outputs), nn.Identity() if last else act())
+
+    class Gate(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+            self.less, self.more = nn.Conv2d(channels, channels // 4, 1), nn.Conv2d(channels // 4, channels, 1)
+
+        def forward(self, x: Any) -> Any:
+            found = torch.relu(self.less(nn.functional.adaptive_avg_pool2d(x, 1)))
+            return x * nn.functional.hardsigmoid(self.more(found))
+
+    class Inverted(nn.Module):
+        def __init__(self, inputs: int, outputs: int, size: int = 3, stride: int = 1) -> None:
+            super().__init__()
+            self.adds, wide = stride == 1 and inputs == outputs, inputs * 3
+            first, middle = layer(inputs, wide), layer(wide, wide, size, stride, wide)
+            gate = nn.Identity() if activation == "ReLU6" else Gate(wide)
+            self.layers = nn.Sequential(first, middle, gate, layer(wide, outputs, last=True))
+
+        def forward(self, x: Any) -> Any:
+            return x + self.layers(x) if self.adds else self.layers(x)
+
+    def smooth(size: int) -> Any:
+        return nn.Sequential(layer(32, 32, size, 1, 32), layer(32, 32))
+
+    class Pyramid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = layer(3, 16, 3, 2)
+            self.second = nn.Sequential(Inverted(16, 24, 3, 2), Inverted(24, 24))
+            self.third = nn.Sequential(Inverted(24, 40, 5, 2), Inverted(40, 40, 5))
+            self.fourth = nn.Sequential(Inverted(40, 64, 3, 2), Inverted(64, 64))
+            self.sides_of = nn.ModuleList(layer(channels, 32) for channels in (24, 40, 64))
+            self.smooth = nn.ModuleList([smooth(5), smooth(5)])
+            self.scores, self.boxes = smooth(3), smooth(3)
+            self.heat, self.sides, self.offsets = (nn.Conv2d(32, count, 1) for count in (3, 2, 2))
+            nn.init.constant_(self.heat.bias, -4.0)  # type: ignore[arg-type]
+
+        def forward(self, image: Any) -> tuple[Any, Any, Any]:
+            second = self.second(self.stem(image))
+            third = self.third(second)
+            found = self.sides_of[2](self.fourth(third))
+            for smoothed, side, stage in zip(self.smooth, (1, 0), (third, second), strict=True):
+                larger = nn.functional.interpolate(found, scale_factor=2.0, mode="nearest")
+                found = smoothed(self.sides_of[side](stage) + larger)
+            boxes = self.boxes(found)
+            return torch.sigmoid(self.heat(self.scores(found))), self.sides(boxes), self.offsets(boxes)
+
+    return Pyramid()
+
+
 def train() -> Any:
     """Return the torch module: input [N, 1, 16, 16], output 10 class scores; blocks in the manner of YOLOX-nano."""
     import torch
@@ -105,7 +169,7 @@ def train() -> Any:
     return model
 
 
-def write_detector(out: Path) -> None:
+def write_detector(out: Path, make: Callable[[], Any] = make_detector) -> None:
     """Write ``detector.onnx``: image [N, 3, 64, 64], answers as the demonstration's detector gives them."""
     import torch
 
@@ -114,7 +178,7 @@ def write_detector(out: Path) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # on a busy machine small layers wait 25 times as long for each other's threads
     try:
-        model = train_on_shapes(make_detector)
+        model = train_on_shapes(make)
     finally:
         torch.set_num_threads(threads)
     _export(model, (1, 3, 64, 64), ["heat", "sides", "offsets"], out / "detector.onnx")
