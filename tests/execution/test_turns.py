@@ -9,7 +9,10 @@ import threading
 import time
 from pathlib import Path
 
-from edgepack.execution.turns import alone_in, machine_id, turn
+import pytest
+
+from edgepack.errors import EdgepackError
+from edgepack.execution.turns import alone_in, build_turn, machine_id, turn
 
 
 def test_this_machine_has_one_name() -> None:
@@ -84,3 +87,33 @@ def test_two_stages_work_in_one_folder_after_each_other(tmp_path: Path) -> None:
     assert [line.split()[1] for line in order] == ["begins", "ends"] * 3
     assert all(order[i][0] == order[i + 1][0] for i in (0, 2, 4))
     assert not list((tmp_path / "turns").iterdir())
+
+
+def test_builds_into_one_folder_take_turns_and_say_so(tmp_path: Path) -> None:
+    out, order, told = tmp_path / "new" / "out", list[str](), list[str]()
+    waits = threading.Event()
+
+    def comes() -> None:
+        def tell(text: str) -> None:
+            told.append(text)
+            waits.set()
+
+        with build_turn(out, tell):
+            order.append("second")
+
+    with build_turn(out, told.append):
+        thread = threading.Thread(target=comes)
+        thread.start()
+        assert waits.wait(10)
+        with build_turn(tmp_path / "other", told.append):
+            order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+    assert told == [f"another build writes into {out}; this one goes on after it"]
+    assert not list(out.iterdir()), "nothing is left in the folder"
+
+
+def test_a_build_without_a_folder_to_write_into_says_which(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgepackError, match="file"), build_turn(tmp_path / "file", print):
+        pass

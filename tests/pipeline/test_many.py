@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import onnx
 import pytest
 from in_process import Told
 
+from edgepack.base import documents
+from edgepack.bundle.archive import open_bundle
 from edgepack.errors import StorageError, ToolchainError
 from edgepack.execution.store import Store
 from edgepack.pipeline import many
@@ -21,6 +24,7 @@ from edgepack.pipeline.cluster import gone
 from edgepack.pipeline.many import build_many
 from edgepack.pipeline.matrix import Matrix, one, read_matrix
 from edgepack.pipeline.outlook import outlook
+from edgepack.pipeline.settings import BuildSettings
 from edgepack.specs.build import BuildResult
 
 pytestmark = pytest.mark.long
@@ -238,3 +242,36 @@ def test_targets_that_are_run_alike_are_verified_once(built: Built) -> None:
         ("first", "host-onnxruntime"), ("first", "raspberry-pi-5"), ("second", "host-onnxruntime"),
     ]  # fmt: skip
     assert len(list(built.store.folder.glob("verify/*"))) == 2
+
+
+def test_two_builds_of_two_models_of_one_name_into_one_folder_take_turns(tmp_path: Path) -> None:
+    """What is there afterwards is one build's, whole: no bundle of the one beside another's, or in a row of another."""
+    results: list[BuildResult] = []
+
+    def build_one(factor: int) -> None:
+        folder = tmp_path / str(factor)
+        folder.mkdir()
+        proto = graph_models.small_conv()
+        weights = proto.graph.initializer[0]
+        changed = onnx.numpy_helper.to_array(weights) * factor
+        weights.CopyFrom(onnx.numpy_helper.from_array(changed.astype("float32"), weights.name))
+        onnx.save(proto, folder / "net.onnx")
+        settings = BuildSettings(
+            str(folder / "net.onnx"),
+            ("host-onnxruntime",),
+            precisions=("fp32", "bf16"),
+            benchmark=False,
+            out=str(tmp_path / "out"),
+        )
+        results.append(build(settings, Store(tmp_path / "store"), Told()))
+
+    threads = [threading.Thread(target=build_one, args=(factor,)) for factor in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    last = documents.from_json(BuildResult, (tmp_path / "out" / "build.json").read_bytes(), "build.json")
+    assert {row.status for result in results for row in result.rows} <= {"ok", "skipped"}
+    assert {row.sha256 for row in last.rows} in [{row.sha256 for row in result.rows} for result in results]
+    for row in last.rows:
+        assert row.bundle is None or open_bundle(Path(row.bundle)).sha256 == row.sha256

@@ -85,7 +85,7 @@ def test_a_wave_with_dead_slow_and_lying_boards_ends_in_one_table(
     assert {name for name, row in rows.items() if row["status"] == "skipped"} == set(names[32:])
     assert "timed out" in rows[DEAD_LINK]["reason"] or "No route" in rows[DEAD_LINK]["reason"]
     assert "refused" in rows[DEAD_SERVER]["reason"]
-    assert "installed another file" in rows[LIAR]["reason"]
+    assert "installed a different file" in rows[LIAR]["reason"]
     assert rows[DIES]["reason"]
     for name in SLOW:  # as long as the link needs for what was sent, at least
         assert rows[name]["took_ns"] > 0.8e9 * rows[name]["sent_bytes"] * 8 / (KBIT_PER_S * 1000) > 6e9
