@@ -83,7 +83,9 @@ def test_a_scaler_that_does_nothing_is_none() -> None:
 @pytest.mark.parametrize("opset", [12, 13, 18])
 @pytest.mark.parametrize("norm", ["L1", "L2"])
 def test_normalizer(norm: str, opset: int) -> None:
-    same(model("Normalizer", 4, opset=opset, norm=norm), rows(4))
+    x = rows(4)
+    x[2] *= 1e-6
+    same(model("Normalizer", 4, opset=opset, norm=norm), x)
 
 
 @settings(max_examples=30, deadline=None)
