@@ -231,9 +231,14 @@ def with_ratio_explained(row: BuildRow, fp32: BuildRow | None) -> BuildRow:
     ratio = fp32.latency_ns.p50 / row.latency_ns.p50
     if max(ratio / row.speedup_over_fp32, row.speedup_over_fp32 / ratio) < _APART:
         return row
+    low, high = row.speedup_ci95 or (row.speedup_over_fp32, row.speedup_over_fp32)
+    if low <= ratio <= high:
+        why = ", and the interval holds both: measure again on a quieter machine"
+    else:
+        why = " because something slowed one of them only: believe the speed-up"
     text = (
         f"{row.speedup_over_fp32:.2f} is of pairs measured in turn; the p50 of the two rows are {ratio:.2f} times "
-        "apart because something slowed one of them only: believe the speed-up"
+        f"apart{why}"
     )
     return dataclasses.replace(row, notes={**row.notes, "speed-up": text})
 

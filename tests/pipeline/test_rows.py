@@ -86,6 +86,15 @@ def test_a_speed_up_that_is_not_the_ratio_beside_it_is_explained(base: int, spee
     assert with_ratio_explained(row, None) == row
 
 
+@pytest.mark.parametrize(("ends", "end"), [((2.0, 3.0), "believe the speed-up"), ((2.0, 7.0), "on a quieter machine")])
+def test_a_speed_up_whose_interval_holds_the_other_ratio_is_not_to_be_believed(
+    ends: tuple[float, float], end: str
+) -> None:
+    fp32 = dataclasses.replace(ROW, precision="fp32", latency_ns=Latency(590, None))
+    row = dataclasses.replace(ROW, latency_ns=Latency(100, None), speedup_over_fp32=2.74, speedup_ci95=ends)
+    assert with_ratio_explained(row, fp32).notes["speed-up"].endswith(end)
+
+
 @pytest.mark.parametrize(("size", "said"), [(479_000, True), (297_000, True), (296_000, False)])
 def test_int8_that_is_no_smaller_says_so(size: int, said: bool) -> None:
     fp32 = dataclasses.replace(ROW, precision="fp32", model_bytes=297_000)

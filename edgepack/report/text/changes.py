@@ -64,8 +64,12 @@ def changed_entries(entries: Sequence[Entry]) -> tuple[ChangedEntry, ...]:
 
 def changed_text(changes: Changes) -> str:
     """Return how many answers changed, as a sentence without its end."""
-    count = units.count(changes.changed) if changes.changed else "none"
-    return f"The answers to {count} of {units.count(changes.samples)} samples changed"
+    samples = f"{units.count(changes.samples)} samples"
+    return (
+        f"The answers to {units.count(changes.changed)} of {samples} changed"
+        if changes.changed
+        else (f"No answer to the {samples} changed")
+    )
 
 
 def _entry(entry: Entry, name: str, changes: Changes, examples: tuple[Example, ...]) -> ChangedEntry:

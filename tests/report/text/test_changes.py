@@ -32,7 +32,7 @@ def build(changes: Changes = CHANGES):
 
 def test_sentences() -> None:
     assert changed_text(CHANGES) == "The answers to 9 of 400 samples changed"
-    assert changed_text(Changes(16, 0)) == "The answers to none of 16 samples changed"
+    assert changed_text(Changes(16, 0)) == "No answer to the 16 samples changed"
     assert (
         "The answers to 9 of 400 samples changed." in to_html(*build()).split("What int8 changed")[0]
     )  # on the first screen too
