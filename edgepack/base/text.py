@@ -39,6 +39,11 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
+def shortened(text: str, most: int) -> str:
+    """Return text of at most ``most`` characters; one that was cut ends with an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def markdown(text: str) -> str:
     """Return text on one line in which no character is markup and nothing becomes a link."""
     escaped = _BLOCK.sub(_escaped_block, _MARKUP.sub(r"\\\1", one_line(text)))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgepack.base.documents import suggestion
+from edgepack.base.text import shortened
 from edgepack.data.geometry import frame_of
 from edgepack.data.labels import Labels
 from edgepack.data.pictures import (
@@ -37,7 +38,7 @@ OF_BOXES = ("object-detection", "keypoints")  # the tasks that boxes and points 
 _OUTSIDE = 2.0  # pixels: labels are rounded, also by a little beyond the picture's side
 _MOST_AREA = 1e10  # what is larger pycocotools leaves out, without a word
 _NAMED = 4
-_MOST_SHOWN = 60
+_MOST_SHOWN = 60  # of a name: whoever labels can write one of any length
 _RENAME = "give each class a name of its own, or remove the one that is not used"
 
 
@@ -166,22 +167,18 @@ def _numbers(
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(map(_short, names[:_NAMED])) + (", ..." if names[_NAMED:] else "")
-
-
-def _short(text: str) -> str:
-    """Return a name as messages show it: whoever labels can write one of any length."""
-    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
+    return ", ".join(shortened(name, _MOST_SHOWN) for name in names[:_NAMED]) + (", ..." if names[_NAMED:] else "")
 
 
 def _note_of_twins(things: Sequence[Sequence[Thing]], root: Path) -> tuple[str, ...]:
     """Return a note of things that are labelled twice: the second one is never found, as a box answers one label."""
-    twins = [
-        thing
-        for found in things
-        for n, thing in enumerate(found)
-        if any((thing.number, thing.corners) == (other.number, other.corners) for other in found[:n])
-    ]
+    twins = []
+    for found in things:
+        seen: set[tuple[int, tuple[float, ...]]] = set()
+        for thing in found:
+            if (key := (thing.number, thing.corners)) in seen:
+                twins.append(thing)
+            seen.add(key)
     if not twins:
         return ()
     count = "a thing is" if len(twins) == 1 else f"{len(twins)} things are"
@@ -197,7 +194,7 @@ def _problem(
 ) -> str | None:
     if thing.number not in numbers:
         known = f"{min(numbers)} to {max(numbers)}" if numbers else "none"
-        return f"{thing.where}: there is no class {_short(str(thing.number))}; there are {known}"
+        return f"{thing.where}: there is no class {shortened(str(thing.number), _MOST_SHOWN)}; there are {known}"
     left, top, right, bottom = thing.corners
     if not np.isfinite(thing.corners).all() or right <= left or bottom <= top:
         return f"{thing.where}: a box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area"
@@ -207,7 +204,7 @@ def _problem(
         return f"{thing.where}: its area is {thing.area:g}"
     height, width = size
     if min(left, top) < -_OUTSIDE or right > width + _OUTSIDE or bottom > height + _OUTSIDE:
-        name = _short(classes.get(thing.number, f"class {thing.number}"))
+        name = shortened(classes.get(thing.number, f"class {thing.number}"), _MOST_SHOWN)
         place = f"from ({left:.1f}, {top:.1f}) to ({right:.1f}, {bottom:.1f})"
         return f"{thing.where}: the box of {name} {place} lies outside its picture of {width}x{height}"
     return None

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgepack.base.files import read_regular
+from edgepack.base.text import shortened
 from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, find_other_sizes
 from edgepack.data.source import Asked, Bad, Source, may_read
 from edgepack.errors import DataError
@@ -165,7 +166,7 @@ def _shown(value: Any) -> str:
         text = repr(value)
     except ValueError:  # a whole number of thousands of digits
         text = "a number of too many digits"
-    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
+    return shortened(text, _MOST_SHOWN)
 
 
 def _check_once(images: list[Mapping[str, Any]], path: Path) -> None:

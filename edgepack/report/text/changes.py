@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from edgepack.base.text import shortened
 from edgepack.report import units
 from edgepack.report.entries import Entry, labels
 from edgepack.specs.changes import Changed, Changes
@@ -111,7 +112,7 @@ def _examples(changes: Changes, room: int) -> tuple[tuple[Example, ...], int]:
 
 
 def _example(one: Changed, pictures: tuple[str, ...]) -> Example:
-    text = one.text if len(one.text) <= _MOST_TEXT else one.text[: _MOST_TEXT - 1] + "…"
+    text = shortened(one.text, _MOST_TEXT)
     data = tuple(f"data:image/jpeg;base64,{picture}" for picture in pictures)
     title = one.name or f"sample {one.position + 1}"
     return Example(

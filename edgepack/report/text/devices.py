@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from edgepack.base.text import shortened
 from edgepack.report import units
 from edgepack.report.entries import Entry, short_cpu
 from edgepack.report.entries.choice import Kind, latency_of, quality_kind
@@ -176,7 +177,7 @@ _ENDED = {"failed": "failed", "gate_missed": "missed its gate"}
 
 def _shortened(reason: str | None) -> str:
     text = (reason or "no reason was given").split(" (")[0].rstrip(".")
-    return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
+    return shortened(text, _LONGEST_REASON)
 
 
 def _compared(entry: Entry, base: Entry, kind: Kind) -> str:
