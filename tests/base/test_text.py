@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgepack.base.text import markdown, one_line, printable, printable_json, spreadsheet, xml
+from edgepack.base.text import markdown, one_line, printable, printable_json, shortened, spreadsheet, xml
 
 HOSTILE = {
     "\x1b[2J\x1b]0;title\x07": r"\x1b[2J\x1b]0;title\x07",
@@ -127,3 +127,7 @@ def test_xml_holds_what_xml_can() -> None:
     element = Xml.Element("a", name=xml(text))
     element.text = xml(text)
     assert Xml.fromstring(Xml.tostring(element, encoding="unicode")).text == xml(text)
+
+
+def test_text_that_is_too_long_ends_with_an_ellipsis() -> None:
+    assert [shortened("abcd", most) for most in (5, 4, 3)] == ["abcd", "abcd", "ab…"]
