@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from edgepack.base.files import scratch_folder
 from edgepack.benchmark.machine import validity
 from edgepack.benchmark.machine.state import facts
+from edgepack.benchmark.machine.usage import Usage
 from edgepack.benchmark.measure import session
 from edgepack.benchmark.measure.summary import elsewhere
 from edgepack.benchmark.measure.worker import Block, Measured, Open, Opened
@@ -99,7 +100,7 @@ class Launch:
     rounds: tuple[tuple[float, float], ...]
     opened: tuple[Opened, Opened]
     queries: tuple[int, int]
-    cpu_s: float
+    used: Usage
     wall_ns: int
     round_ns: int = 2 * (_BLOCK_NS + _REFRESH_NS)
 
@@ -229,7 +230,7 @@ def _launch(
     try:
         workers = [start("a"), start("b")]
         opened = {side: workers[side].ask(pair[side]) for side in order}
-        cpu_s = sum(one.cpu_s for one in opened.values())
+        used = sum((one.used for one in opened.values()), Usage())
         request = Block(_BLOCK_NS, _BLOCK_QUERIES, _LONGEST_BLOCK_NS, _REFRESH_NS)
         measured: list[tuple[float, float]] = []
         queries, passed_ns = [0, 0], 0
@@ -239,14 +240,14 @@ def _launch(
                 block = workers[side].ask(request)
                 medians[side] = max(costs[side](block), 1.0)
                 queries[side] += len(block.latencies_ns)
-                cpu_s += block.cpu_s + block.waiting_cpu_s
+                used += block.used + block.at_rest
                 passed_ns += block.duration_ns + _REFRESH_NS
             measured.append((medians[0], medians[1]))
     finally:
         close_all(workers)
     wall_ns = round((clock() - began) * 1e9)
     round_ns = max(passed_ns // rounds, 1)
-    return Launch(tuple(measured), (opened[0], opened[1]), (queries[0], queries[1]), cpu_s, wall_ns, round_ns)
+    return Launch(tuple(measured), (opened[0], opened[1]), (queries[0], queries[1]), used, wall_ns, round_ns)
 
 
 def _comparison(
@@ -264,7 +265,7 @@ def _comparison(
     minutes = None
     if decision.launches_needed is not None:
         minutes = decision.launches_needed * wall_s / len(launches) / 60
-    own = sum(launch.cpu_s for launch in launches)
+    own = sum((launch.used for launch in launches), Usage())
     reasons = validity.reasons(*load, validity.Run(wall_s, own, session.machine_cores()))
     host = launches[0].opened[0].subject.host
     return Comparison(

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from edgepack.benchmark.machine.usage import Usage
 from edgepack.benchmark.measure.loop import Warmup
 from edgepack.benchmark.measure.summary import Subject
 from edgepack.benchmark.measure.worker import Block, Closed, Measured, Open, Opened
@@ -66,7 +67,7 @@ class SimulatedWorker:
 
     def ask(self, request):
         if isinstance(request, Open):
-            return Opened(self.about, Warmup(10, 10**8, True), 0.5, ())
+            return Opened(self.about, Warmup(10, 10**8, True), Usage(0.5), ())
         if not isinstance(request, Block):
             return Closed(Memory(10, 20, 20, 30, 40))
         self.asked += 1
@@ -82,7 +83,7 @@ class SimulatedWorker:
         if random.random() < machine.spikes:
             level += random.exponential(0.5)
         latencies = np.exp(level + random.normal(0, 0.03, self.queries)).astype(np.int64)
-        return Measured(tuple(latencies.tolist()), int(latencies.sum()), 0.01, 0.0, self.refreshed)
+        return Measured(tuple(latencies.tolist()), int(latencies.sum()), Usage(0.01), Usage(), self.refreshed)
 
     def close(self):
         self.closed = True

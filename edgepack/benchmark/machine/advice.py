@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.benchmark.machine import energy, validity
 from edgepack.benchmark.machine.state import facts
+from edgepack.benchmark.machine.usage import usage
 from edgepack.device.host import host_facts
 from edgepack.specs.model import Diagnostic
 
@@ -30,10 +31,10 @@ def doctor_benchmark(
     An "error" would void a measurement made now, a "warning" makes it less repeatable, a "note" says what cannot be
     measured or judged here. Nothing is changed.
     """
-    before, began, cpu = facts(root), time.monotonic(), time.process_time()
+    before, began, used = facts(root), time.monotonic(), usage()
     sleep(watch_s)
     after = facts(root)
-    run = validity.Run(max(time.monotonic() - began, watch_s), time.process_time() - cpu, os.cpu_count() or 1)
+    run = validity.Run(max(time.monotonic() - began, watch_s), usage() - used, os.cpu_count() or 1)
     host = host_facts(root)
     return (
         *_now(before, after, run),

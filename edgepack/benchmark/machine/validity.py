@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from edgepack.benchmark.machine.nvml import REASONS
+from edgepack.benchmark.machine.usage import Usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,10 +38,10 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Run:
-    """What a measurement itself took: its wall time and the CPU time of the processes that belong to it, in seconds."""
+    """What a measurement itself took: its wall time in seconds, and what the processes took that belong to it."""
 
     wall_s: float
-    own_cpu_s: float
+    own: Usage
     cores: int
 
 
@@ -72,15 +74,24 @@ def heat(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[str, 
 def _busy(growth: Mapping[str, float], run: Run, bounds: Bounds) -> list[str]:
     found = []
     wall = max(run.wall_s, 1e-9)
-    if (pressure := growth.get("cpu_pressure_total_us", 0.0) / 1e6 / wall) > bounds.pressure:
+    other_s = max(growth["cpu_busy_s"] - run.own.cpu_s, 0.0) if "cpu_busy_s" in growth else math.inf
+    if (pressure := _waited_s(growth, run, other_s) / wall) > bounds.pressure:
         found.append(f"tasks waited for a CPU in {pressure:.1%} of the time (bound {bounds.pressure:.0%})")
-    if "cpu_busy_s" in growth:
-        other = max(growth["cpu_busy_s"] - run.own_cpu_s, 0.0) / (wall * run.cores)
-        if other > bounds.other_load:
-            found.append(f"other processes took {other:.1%} of the CPU time (bound {bounds.other_load:.0%})")
+    if (other := other_s / (wall * run.cores)) > bounds.other_load and other_s < math.inf:
+        found.append(f"other processes took {other:.1%} of the CPU time (bound {bounds.other_load:.0%})")
     if (steal := growth.get("cpu_steal_s", 0.0) / (wall * run.cores)) > bounds.steal:
         found.append(f"the hypervisor took {steal:.1%} of the CPU time (bound {bounds.steal:.0%})")
     return found
+
+
+def _waited_s(growth: Mapping[str, float], run: Run, other_s: float) -> float:
+    """Return for how long tasks may have waited because of what does not belong to the run.
+
+    The kernel counts the time in which any task waited. An engine's threads also wait for one another. What they waited
+    for others is at most the time in which others ran; what they did not wait themselves, others waited.
+    """
+    waited_s = growth.get("cpu_pressure_total_us", 0.0) / 1e6
+    return min(waited_s, other_s + max(waited_s - run.own.waited_s, 0.0))
 
 
 def _throttled(growth: Mapping[str, float]) -> list[str]:

@@ -18,6 +18,7 @@ import numpy as np
 from edgepack.base.files import scratch_folder
 from edgepack.benchmark.machine import energy, validity
 from edgepack.benchmark.machine.state import facts
+from edgepack.benchmark.machine.usage import usage
 from edgepack.benchmark.measure import session, summary
 from edgepack.benchmark.measure.worker import Block, Closing, Measured, Open, Opened
 from edgepack.benchmark.measure.worker_pool import Asked, Worker, close_all
@@ -131,11 +132,11 @@ def measure_group(
 
 def _run_rounds(turns: list[_Turn], scenario: Scenario, tell: Callable[[int, int], None]) -> summary.Circumstances:
     """Measure all rounds and return what surrounded them; what is each bundle's own is filled in by ``_row``."""
-    before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
+    before, began, used = facts(), session.clock_s(), usage()
     measured_at = session.utc_now()
     _rounds(turns, scenario, tell)
-    wall, own = session.clock_s() - began, session.cpu_seconds() - cpu
-    own += sum(block.cpu_s + block.waiting_cpu_s for turn in turns for block in turn.blocks)
+    wall, own = session.clock_s() - began, usage() - used
+    own = sum((block.used + block.at_rest for turn in turns for block in turn.blocks), own)
     sensor, source = energy.find_sensor()
     return summary.Circumstances(
         before=before,
@@ -184,7 +185,7 @@ def _row(turn: _Turn, turns: Sequence[_Turn], scenario: Scenario, around: summar
         return Row(turn.bundle, None, turn.failure, None)
     latencies = np.concatenate([np.array(block.latencies_ns, dtype=np.int64) for block in turn.blocks])
     notes = [*turn.opened.notes, f"measured in turn with {len(turns) - 1} other bundles, {_ONE_PROCESS}"]
-    waiting = sum(block.waiting_cpu_s for block in turn.blocks[1:])
+    waiting = sum(block.at_rest.cpu_s for block in turn.blocks[1:])
     if waiting > _SPINNING * around.run.wall_s:
         notes.append(f"the engine used {waiting:.1f} s of CPU while the others were measured: its threads spin")
     warmup = turn.opened.warmup

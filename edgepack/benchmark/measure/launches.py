@@ -15,6 +15,7 @@ from edgepack.benchmark.machine import energy, validity
 from edgepack.benchmark.machine.nvml import these_gpus
 from edgepack.benchmark.machine.state import facts
 from edgepack.benchmark.machine.steady import until_steady
+from edgepack.benchmark.machine.usage import Usage, usage
 from edgepack.benchmark.measure import session, summary
 from edgepack.benchmark.measure.worker import Block, Closing, Open
 from edgepack.benchmark.measure.worker_pool import Asked, Worker
@@ -61,9 +62,9 @@ class Launch:
         return sum(block.duration_ns for block in self.blocks)
 
     @property
-    def cpu_s(self) -> float:
-        """Return the CPU time of the process: loading, warm-up and blocks."""
-        return self.opened.cpu_s + sum(block.cpu_s + block.waiting_cpu_s for block in self.blocks)
+    def used(self) -> Usage:
+        """Return what the process took: loading, warm-up and blocks."""
+        return sum((block.used + block.at_rest for block in self.blocks), self.opened.used)
 
 
 def benchmark_launches(
@@ -99,7 +100,7 @@ def measure_launches(
     sensor, source = energy.find_sensor(gpus=these_gpus() if on_gpu else ())
     idle = energy.rest(sensor, _IDLE_S)
     steady = _warmed(start, request, scenario, progress) if scenario.steady_ns else None
-    before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
+    before, began, used = facts(), session.clock_s(), usage()
     measured_at = session.utc_now()
     launches: list[Launch] = []
     for number in range(scenario.launches):
@@ -108,7 +109,7 @@ def measure_launches(
             launches.append(_launch(worker, request, scenario, number, sensor, progress))
         finally:
             worker.close()
-    own = session.cpu_seconds() - cpu + sum(launch.cpu_s for launch in launches)
+    own = sum((launch.used for launch in launches), usage() - used)
     around = summary.Circumstances(
         before=before,
         after=facts(),

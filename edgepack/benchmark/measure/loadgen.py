@@ -62,13 +62,14 @@ def benchmark_with_loadgen(
     from edgepack.benchmark import check_scenario
     from edgepack.benchmark.machine import validity
     from edgepack.benchmark.machine.state import facts
+    from edgepack.benchmark.machine.usage import usage
     from edgepack.benchmark.measure import session, summary
 
     check_scenario(scenario)
     loaded = session.open_session(bundle, scenario, options)
     try:
         warmup = session.warm_up(loaded, scenario)
-        before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
+        before, began, used = facts(), session.clock_s(), usage()
         rate = _server_rate(loaded, scenario, progress) if scenario.name == "Server" else None
         progress("LoadGen", 0, 0)
         found = run_loadgen(loaded.issue, loaded.queries, scenario, summary.samples_per_query(scenario), rate)
@@ -76,7 +77,7 @@ def benchmark_with_loadgen(
         around = summary.Circumstances(
             before=before,
             after=facts(),
-            run=validity.Run(wall_s, session.cpu_seconds() - cpu, session.machine_cores()),
+            run=validity.Run(wall_s, usage() - used, session.machine_cores()),
             measured_at=session.utc_now(),
             warmup_queries=warmup.queries,
             warmup_ns=warmup.duration_ns,

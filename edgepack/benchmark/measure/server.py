@@ -45,16 +45,17 @@ def benchmark_server(bundle: Path, scenario: Scenario, options: RunOptions, prog
     """``benchmark`` for Server: search the rate with the bundle loaded in this process."""
     from edgepack.benchmark.machine import validity
     from edgepack.benchmark.machine.state import facts
+    from edgepack.benchmark.machine.usage import usage
     from edgepack.benchmark.measure import session, summary
 
     scenario = dataclasses.replace(scenario, launches=1)
     loaded = session.open_session(bundle, scenario, options)
     try:
         warmup = session.warm_up(loaded, scenario)
-        before, began, cpu = facts(), session.clock_s(), session.cpu_seconds()
+        before, began, used = facts(), session.clock_s(), usage()
         measured_at = session.utc_now()
         found = find_rate(loaded.issue, loaded.queries, scenario, progress)
-        run = validity.Run(session.clock_s() - began, session.cpu_seconds() - cpu, session.machine_cores())
+        run = validity.Run(session.clock_s() - began, usage() - used, session.machine_cores())
         around = summary.Circumstances(
             before=before,
             after=facts(),

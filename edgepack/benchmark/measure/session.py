@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import resource
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -190,12 +189,6 @@ def used_memory(resident: Resident) -> Memory | None:
 
 def _gpu_bytes(device: str) -> int | None:
     return None if device == "CPU" else gpu_bytes()
-
-
-def cpu_seconds() -> float:
-    """Return the CPU time of this process, all its threads."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime + usage.ru_stime
 
 
 def machine_cores() -> int:

@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base import documents
+from edgepack.benchmark.machine.usage import Usage, usage
 from edgepack.benchmark.measure.loop import Warmup
 from edgepack.benchmark.measure.summary import Subject
 from edgepack.errors import EdgepackError
@@ -24,8 +26,15 @@ from edgepack.specs.result import Memory, Scenario
 from edgepack.specs.run import RunOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from edgepack.benchmark.measure.loop import Timed
     from edgepack.benchmark.measure.session import Session
+
+_PATIENCE_NS = 50_000_000  # an engine that is told to spin for ever must not stop the others
+_LOOK_NS = 2_000_000
+_LOOKS = 2
+_AT_REST = 0.25  # of a core: looking itself takes a few per cent, a thread that spins takes all
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,11 @@ class Open:
 
 @dataclass(frozen=True)
 class Opened:
-    """The bundle is loaded and warm, for which this process took ``cpu_s`` seconds of CPU."""
+    """The bundle is loaded and warm, for which this process took what is ``used``."""
 
     subject: Subject
     warmup: Warmup
-    cpu_s: float
+    used: Usage
     notes: tuple[str, ...]
 
 
@@ -63,15 +72,16 @@ class Block:
 
 @dataclass(frozen=True)
 class Measured:
-    """Latencies in the order of issue; CPU seconds of this process in the block and while it waited before it.
+    """Latencies in the order of issue; what this process took in the block, and at rest before it.
 
+    What its threads took until they were at rest counts with the block.
     ``refreshed`` are the untimed queries at its begin, which cost energy too.
     """
 
     latencies_ns: tuple[int, ...]
     duration_ns: int
-    cpu_s: float
-    waiting_cpu_s: float
+    used: Usage
+    at_rest: Usage
     refreshed: int = 0
 
 
@@ -99,7 +109,7 @@ class Holder:
     def __init__(self) -> None:
         self._session: Session | None = None
         self._issued = 0
-        self._cpu_s = 0.0
+        self._used = Usage()
 
     def answer(self, request: Open | Block | Closing) -> Opened | Measured | Closed:
         """Do what the request says and return the answer to it."""
@@ -111,10 +121,8 @@ class Holder:
         return self._close(self._session)
 
     def rest(self) -> None:
-        """Mark that from here on CPU time is time spent waiting."""
-        from edgepack.benchmark.measure import session
-
-        self._cpu_s = session.cpu_seconds()
+        """Mark that what this process takes from here on it takes at rest."""
+        self._used = usage()
 
     def _open(self, request: Open) -> Opened:
         from edgepack.benchmark.measure import session
@@ -128,17 +136,17 @@ class Holder:
         gc.freeze()
         warmup = session.warm_up(opened, request.scenario)
         self._issued = warmup.queries
-        return Opened(opened.subject, warmup, session.cpu_seconds(), opened.notes)
+        settle()
+        return Opened(opened.subject, warmup, usage(), opened.notes)
 
     def _block(self, loaded: Session, request: Block) -> Measured:
-        from edgepack.benchmark.measure import session
-
-        began = session.cpu_seconds()
+        began = usage()
         untimed = self._run(loaded, request.refresh_ns, 1, request.maximum_ns)
         timed = self._run(loaded, request.minimum_ns, request.minimum_queries, request.maximum_ns)
-        took = session.cpu_seconds() - began
+        settle()
+        took = usage() - began
         latencies = tuple(timed.latencies.tolist())
-        return Measured(latencies, timed.duration_ns, took, began - self._cpu_s, len(untimed.latencies))
+        return Measured(latencies, timed.duration_ns, took, began - self._used, len(untimed.latencies))
 
     def _run(self, loaded: Session, minimum_ns: int, queries: int, maximum_ns: int) -> Timed:
         from edgepack.benchmark.measure import session
@@ -153,6 +161,24 @@ class Holder:
         memory = session.used_memory(loaded.resident)
         loaded.close()
         return Closed(memory)
+
+
+def settle(
+    cpu_ns: Callable[[], int] = time.process_time_ns,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    sleep: Callable[[float], None] = time.sleep,
+) -> bool:
+    """Wait until the threads of this process are at rest, and return whether they are; at most 50 ms.
+
+    An engine's threads spin for a while after a query (ONNX Runtime's for about 13 ms), and whoever is measured next
+    would share the cores with them for as long.
+    """
+    end, quiet = clock() + _PATIENCE_NS, 0
+    while quiet < _LOOKS and clock() < end:
+        began, took = clock(), cpu_ns()
+        sleep(_LOOK_NS / 1e9)
+        quiet = quiet + 1 if cpu_ns() - took < _AT_REST * (clock() - began) else 0
+    return quiet == _LOOKS
 
 
 def serve(channel: int) -> None:

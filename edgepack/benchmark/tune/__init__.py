@@ -20,6 +20,7 @@ from edgepack.base.files import scratch_folder, storage_errors
 from edgepack.benchmark.compare import Comparison, compare_with, median_latency
 from edgepack.benchmark.machine import validity
 from edgepack.benchmark.machine.state import facts
+from edgepack.benchmark.machine.usage import Usage
 from edgepack.benchmark.measure import session
 from edgepack.benchmark.measure.queries import batch_is_dynamic
 from edgepack.benchmark.measure.worker import Block, Measured, Open
@@ -180,7 +181,7 @@ def tune_with(
         return share * duration_ns / 1e9 - passed
 
     arms = _search(start, setting, seed, left_s, clock)
-    own = sum(arm.cpu_s for arm in arms)
+    own = sum((arm.used for arm in arms), Usage())
     run = validity.Run(clock() - began, own, session.machine_cores())
     reasons = validity.reasons(before, facts(), run)
     default, others = arms[0], arms[1:]
@@ -264,7 +265,7 @@ def _arm(start: Start, setting: Setting, made: tuple[Change, ...], stack: ExitSt
     stack.callback(worker.close)
     arm = Arm(made, worker, setting.cost(made))
     try:
-        arm.cpu_s = worker.ask(setting.open(made)).cpu_s
+        arm.used = worker.ask(setting.open(made)).used
     except EdgepackError as error:
         arm.failure = f"{error.message} ({error.hint})"
     return arm

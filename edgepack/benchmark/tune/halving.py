@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from edgepack.benchmark.machine.usage import Usage
 from edgepack.errors import EdgepackError
 from edgepack.specs.run import Change
 
@@ -32,7 +33,7 @@ class Arm:
     cost: Callable[[Measured], float]
     costs: dict[int, float] = field(default_factory=dict)
     failure: str | None = None
-    cpu_s: float = 0.0
+    used: Usage = field(default_factory=Usage)
 
     def against(self, default: Arm) -> float | None:
         """Return the median over the rounds of the log ratio to the default's time; None before the first round."""
@@ -50,7 +51,7 @@ def run_rounds(arms: Sequence[Arm], block: Block, first: int, count: int) -> Non
             try:
                 found = arm.worker.ask(block)
                 arm.costs[number] = max(arm.cost(found), 1.0)
-                arm.cpu_s += found.cpu_s + found.waiting_cpu_s
+                arm.used += found.used + found.at_rest
             except EdgepackError as error:
                 arm.failure = f"{error.message} ({error.hint})"
 

@@ -6,6 +6,7 @@ import pytest
 from fake_nvml import FakeNvml
 
 from edgepack.benchmark.machine import energy, nvml, validity
+from edgepack.benchmark.machine.usage import Usage
 
 ANSWERS = {
     "nvmlDeviceGetClockInfo": {0: 1410},
@@ -127,7 +128,7 @@ def test_memory_and_energy_are_of_all_gpus_or_not_told():
 # --- validity ---------------------------------------------------------------------------------------------------------
 
 QUIET = {"gpu_clock_hz": 1.9e9, "gpu_temperature_c": 60.0, "gpu_event_reasons": 1.0, "gpu_utilization": 0.0}
-RUN = validity.Run(10.0, 10.0, 4)
+RUN = validity.Run(10.0, Usage(10.0), 4)
 
 
 def test_a_quiet_gpu_voids_nothing():

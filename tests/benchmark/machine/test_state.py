@@ -6,6 +6,7 @@ import pytest
 
 from edgepack.benchmark.machine import validity
 from edgepack.benchmark.machine.state import facts
+from edgepack.benchmark.machine.usage import Usage
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 COOLING = "sys/class/thermal/cooling_device"
@@ -89,7 +90,7 @@ def test_a_file_that_holds_something_else_tells_nothing(tmp_path, text):
 
 # --- validity ---------------------------------------------------------------------------------------------------------
 
-RUN = validity.Run(10.0, 10.0, 4)
+RUN = validity.Run(10.0, Usage(10.0), 4)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 from simulated import HOST
 
 from edgepack.benchmark.machine import validity
+from edgepack.benchmark.machine.usage import Usage
 from edgepack.benchmark.measure import memory
 
 QUIET = {
@@ -19,7 +20,7 @@ QUIET = {
     "governor_performance": 1.0,
     "turbo": 0.0,
 }
-RUN = validity.Run(wall_s=10.0, own_cpu_s=10.0, cores=4)
+RUN = validity.Run(wall_s=10.0, own=Usage(10.0), cores=4)
 
 
 def after(**changes):
@@ -101,3 +102,30 @@ def test_this_process_has_memory():
 def test_a_clock_that_an_idle_governor_lowered_says_nothing():
     saving = {"governor_performance": 0.0}
     assert validity.reasons(QUIET | saving, after(cpu_frequency_hz=1e9) | saving, RUN) == ()
+
+
+def test_threads_of_the_run_that_wait_for_one_another_are_no_disturbance():
+    run = validity.Run(10.0, Usage(10.0, waited_s=2.0), 4)
+    assert validity.reasons(QUIET, after(cpu_pressure_total_us=3e6, cpu_busy_s=110.2), run) == ()
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "busy_s", "words"),
+    [
+        (2.0, 110.7, "in 7.0% of the time"),  # others ran for 0.7 s: the run can have waited for them as long
+        (1.2, 110.0, "in 8.0% of the time"),  # others waited while the run did not
+        (1.2, 110.1, "in 9.0% of the time"),
+        (0.0, 110.0, "in 20.0% of the time"),  # a system that does not count it for each thread
+    ],
+)
+def test_waiting_that_others_explain_is_a_disturbance(waited_s, busy_s, words):
+    run = validity.Run(10.0, Usage(10.0, waited_s), 4)
+    (reason,) = validity.reasons(QUIET, after(cpu_pressure_total_us=3e6, cpu_busy_s=busy_s), run)
+    assert words in reason
+
+
+def test_waiting_is_judged_whole_where_the_load_of_others_is_not_known():
+    known = {"cpu_pressure_total_us": 1e6}
+    run = validity.Run(10.0, Usage(10.0, waited_s=2.0), 4)
+    (reason,) = validity.reasons(known, {"cpu_pressure_total_us": 3e6}, run)
+    assert "in 20.0% of the time" in reason

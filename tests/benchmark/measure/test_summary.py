@@ -6,6 +6,7 @@ from simulated import subject
 
 from edgepack.base import documents
 from edgepack.benchmark.machine import validity
+from edgepack.benchmark.machine.usage import Usage
 from edgepack.benchmark.measure import summary
 from edgepack.specs.result import Memory, Result, Scenario, Steady
 
@@ -14,7 +15,7 @@ QUIET = {"cpu_busy_s": 1.0}
 AROUND = summary.Circumstances(
     before=QUIET,
     after=QUIET,
-    run=validity.Run(1.0, 1.0, 4),
+    run=validity.Run(1.0, Usage(1.0), 4),
     measured_at="2026-01-02T03:04:05Z",
     warmup_queries=10,
     warmup_ns=100,

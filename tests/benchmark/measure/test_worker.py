@@ -50,10 +50,49 @@ def test_a_bundle_is_measured_in_blocks_that_go_on(holder: Holder, bundle_path: 
     for block in blocks:
         assert len(block.latencies_ns) == 3
         assert block.refreshed == 1
-        assert block.cpu_s >= 0
+        assert block.used.cpu_s >= 0
     assert holder._issued == opened.warmup.queries + 2 * (3 + 1)
     memory = holder.answer(Closing()).memory
     assert memory is None or memory.before_bytes > 0
+
+
+class Spinning:
+    """A process whose threads take all of a core for ``spins_ns``, and 3 % of one after that; its time is simulated."""
+
+    def __init__(self, spins_ns: int) -> None:
+        self.spins_ns, self.now = spins_ns, 0
+
+    def cpu_ns(self) -> int:
+        return min(self.now, self.spins_ns) + max(self.now - self.spins_ns, 0) * 3 // 100
+
+    def settle(self) -> bool:
+        def sleep(seconds: float) -> None:
+            self.now += round(seconds * 1e9)
+
+        return worker.settle(self.cpu_ns, lambda: self.now, sleep)
+
+
+@pytest.mark.parametrize(("spins_ms", "waits_ms"), [(0, 4), (13, 18), (40, 44)])
+def test_threads_that_spin_after_a_query_come_to_rest_before_others_are_measured(spins_ms: int, waits_ms: int) -> None:
+    process = Spinning(spins_ms * 10**6)
+    assert process.settle()
+    assert process.now == waits_ms * 10**6
+
+
+def test_threads_that_spin_for_ever_do_not_stop_the_others() -> None:
+    process = Spinning(10**12)
+    assert not process.settle()
+    assert process.now == 50 * 10**6
+
+
+def test_a_block_ends_when_its_threads_are_at_rest(
+    holder: Holder, bundle_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(worker, "settle", lambda: done.append("settled"))
+    holder.answer(Open(bundle_path, SCENARIO, ONE))
+    holder.answer(Block(0, 3, 10**9))
+    assert done == ["settled", "settled"]
 
 
 def test_a_slow_down_prolongs_each_query(holder: Holder, bundle_path: Path) -> None:

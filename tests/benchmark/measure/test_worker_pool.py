@@ -38,7 +38,7 @@ def test_blocks_continue_where_the_last_ended(bundle, tmp_path):
     assert opened.subject.manifest.name == "small"
     assert opened.warmup.queries > 0
     assert all(len(block.latencies_ns) >= 20 and min(block.latencies_ns) > 0 for block in blocks)
-    assert all(block.cpu_s > 0 for block in blocks)
+    assert all(block.used.cpu_s > 0 for block in blocks)
     assert memory is None or memory.infer_bytes >= memory.before_bytes
 
 

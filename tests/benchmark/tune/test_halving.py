@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from edgepack.benchmark.machine.usage import Usage
 from edgepack.benchmark.measure.worker import Block, Measured
 from edgepack.benchmark.tune.halving import Arm, better_half, run_rounds
 from edgepack.errors import ChildError
@@ -26,7 +27,7 @@ class Fake:
         self.turns.append(self.name)
         if self.asked == self.dies_at:
             raise ChildError("it crashed", hint="oh no")
-        return Measured((int(self.ns),), int(self.ns), 0.25, 0.5)
+        return Measured((int(self.ns),), int(self.ns), Usage(0.25), Usage(0.5))
 
 
 def arm(name: str, ns: float, turns: list[str], **more: Any) -> Arm:
@@ -43,7 +44,7 @@ def test_costs_are_by_round_and_cpu_time_adds_up() -> None:
     one = arm("a", 7, [])
     run_rounds([one], BLOCK, 4, 2)
     assert one.costs == {4: 7.0, 5: 7.0}
-    assert one.cpu_s == pytest.approx(1.5)
+    assert one.used.cpu_s == pytest.approx(1.5)
 
 
 def test_no_cost_is_zero() -> None:
