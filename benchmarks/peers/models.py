@@ -47,12 +47,8 @@ class Model:
 
 def crops(part: str, count: int, size: int) -> np.ndarray:
     """Return uint8 [count, size, size, 3]: crops of random place, size and mirroring of ``part``'s photographs."""
-    pictures = sorted((ASSETS / "coco_ccby" / "images").iterdir())
-    half = len(pictures) // 2
-    paths = pictures[:half] if part == "calibration" else pictures[half:]
-    paths += [_find(name) for name in (_CALIBRATION if part == "calibration" else _EVALUATION)]
     random = np.random.default_rng([20260101, part == "calibration"])
-    opened = [Image.open(path).convert("RGB") for path in paths]
+    opened = photographs(part)
     found = []
     for i in range(count):
         picture = opened[i % len(opened)]
@@ -63,6 +59,15 @@ def crops(part: str, count: int, size: int) -> np.ndarray:
         crop = np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC, box=box))
         found.append(crop[:, ::-1] if random.random() < 0.5 else crop)
     return np.stack(found)
+
+
+def photographs(part: str) -> list[Image.Image]:
+    """Return the pictures of ``part``, calibration or evaluation, in RGB: no picture is in both."""
+    pictures = sorted((ASSETS / "coco_ccby" / "images").iterdir())
+    half = len(pictures) // 2
+    paths = pictures[:half] if part == "calibration" else pictures[half:]
+    paths += [_find(name) for name in (_CALIBRATION if part == "calibration" else _EVALUATION)]
+    return [Image.open(path).convert("RGB") for path in paths]
 
 
 def _find(name: str) -> Path:
@@ -231,7 +236,7 @@ def set_up(name: str, folder: Path) -> tuple[int, int]:
         return _count(folder / "calibration.npz"), _count(folder / "evaluation.npz")
     model = MODELS[name]
     parts = model.read()
-    prepared = prepare(_fixed(load_model(_find_file(model.file)), parts[0].values.shape[1:], folder), folder)
+    prepared = prepare(_fixed(load_model(find_file(model.file)), parts[0].values.shape[1:], folder), folder)
     counts = []
     for part, samples in zip(("calibration", "evaluation"), parts, strict=True):
         arrays = {prepared.inputs[0].name: samples.values}
@@ -242,7 +247,7 @@ def set_up(name: str, folder: Path) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def _find_file(path: Path) -> Path:
+def find_file(path: Path) -> Path:
     """Return a file, which in an environment lies below its site-packages."""
     if PACKAGES not in path.parents:
         return path

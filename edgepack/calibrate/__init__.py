@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,9 +43,22 @@ def calibrate(
     that holds infinities, as masks do: 8 bits cannot store them. Raises ``DataError`` for no samples and for NaN,
     naming tensor and sample; ``ModelError`` for a model that is quantized already.
     """
+    return measure_ranges(model, samples, observer, percentile, out, progress)
+
+
+def measure_ranges(
+    model: OnnxModel,
+    samples: SampleSet,
+    observer: str,
+    percentile: float,
+    out: Path,
+    progress: Progress = no_progress,
+    wanted: Callable[[str], bool] | None = None,
+) -> Ranges:
+    """Return what ``calibrate`` does, of those tensors alone that are ``wanted`` by their names, which costs less."""
     from edgepack.calibrate.choice import choose_ranges
     from edgepack.calibrate.observers import OBSERVERS, choose_range
-    from edgepack.calibrate.tensors import make_plan, read_structure
+    from edgepack.calibrate.tensors import make_plan, part_of_plan, read_structure
     from edgepack.data.recipes import check_percentile
 
     if not samples.indices:
@@ -53,6 +67,8 @@ def calibrate(
     chosen = OBSERVERS.get(observer)
     proto = read_structure(model)
     plan = make_plan(proto)
+    if wanted is not None:
+        plan = part_of_plan(plan, wanted)
     statistics = all_statistics(model, proto, plan, samples, chosen.needs_counts, out, progress)
     seen = {name: found for name, found in statistics.items() if found.is_usable}
     tensors = {name: choose_range(chosen, found, percentile) for name, found in seen.items()}

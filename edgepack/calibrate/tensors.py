@@ -13,6 +13,8 @@ from edgepack.graph.wire import INLINE_BYTES
 from edgepack.specs.calibration import Derivation, Plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import onnx
 
     from edgepack.specs.model import OnnxModel
@@ -117,6 +119,21 @@ def make_plan(proto: onnx.ModelProto) -> Plan:
     measured = [name for name in observed if name not in found and name not in set(inputs)]
     sizes = [value_bytes(types[name]) for name in measured]
     return Plan(tuple(inputs), tuple(measured), tuple(found.values()), tuple(sizes))
+
+
+def part_of_plan(plan: Plan, wanted: Callable[[str], bool]) -> Plan:
+    """Return how the ``wanted`` tensors, and what they are derived from, get their statistics."""
+    names = {name for name in (*plan.inputs, *plan.measured, *(d.tensor for d in plan.derived)) if wanted(name)}
+    for derivation in reversed(plan.derived):  # whose sources come first
+        if derivation.tensor in names:
+            names.update(derivation.sources)
+    sized = [(name, size) for name, size in zip(plan.measured, plan.sizes, strict=True) if name in names]
+    return Plan(
+        tuple(name for name in plan.inputs if name in names),
+        tuple(name for name, _ in sized),
+        tuple(derivation for derivation in plan.derived if derivation.tensor in names),
+        tuple(size for _, size in sized),
+    )
 
 
 def _nothing_observed(proto: onnx.ModelProto) -> ModelError:

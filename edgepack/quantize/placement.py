@@ -57,7 +57,7 @@ class Placement:
 
     ``scales``: of each tensor that gets Q/DQ. ``inputs``: of each layer's activation input, by the layer's name.
     ``kept_float``: those made by a float node, so that float users keep the float tensor. ``left``: reason why a node
-    with weights stays in float.
+    with weights stays in float. ``read``: the tensors whose ranges decided; of others only that they have one.
     """
 
     layers: tuple[Layer, ...]
@@ -66,6 +66,7 @@ class Placement:
     inputs: Mapping[str, ActivationScale]
     kept_float: frozenset[str]
     left: Mapping[str, str] = field(default_factory=dict)
+    read: frozenset[str] = frozenset()
 
 
 def place(index: GraphIndex, ranges: Ranges, rules: QuantizationRules, table: EngineTable) -> Placement:
@@ -105,6 +106,7 @@ class _Placer:
         self.layers: dict[int, Layer] = {}
         self.chosen: set[int] = set()
         self.flat_ends = FlatEnds(index)
+        self.read: set[str] = set()
 
     def place(self) -> Placement:
         self._choose_weighted()
@@ -116,7 +118,7 @@ class _Placer:
         kept = frozenset(t for t in scales if not self._born(t))
         layers = tuple(self.layers[n] for n in sorted(self.layers))
         inputs = {layer.name: self._scale(groups.get(layer.data, [layer.data])) for layer in layers}
-        return Placement(layers, frozenset(self.chosen), scales, inputs, kept, self.left)
+        return Placement(layers, frozenset(self.chosen), scales, inputs, kept, self.left, frozenset(self.read))
 
     # --- which nodes --------------------------------------------------------------------------------------------------
 
@@ -316,6 +318,8 @@ class _Placer:
             end = self._end(number)
             open_end = node.op_type in self.table.needs_output and end != output
             found = self._range(output)
+            if open_end:
+                self.read.add(output)
             if open_end and found is not None and not self._drops(number, scales[end]):
                 scales[output] = activation_scale(found, self.rules)
         return scales
@@ -379,6 +383,7 @@ class _Placer:
         return all(width <= _SIMILAR * (max(part.high, 0) - min(part.low, 0)) for part in parts)
 
     def _joined_range(self, members: list[str]) -> TensorRange:
+        self.read.update(members)
         return join_ranges([r for r in map(self._range, members) if r is not None])
 
 

@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """A float graph in the form that is quantized, its index, and what is to be quantized in it for which engine."""
+    """A float graph in the form that is quantized, its index, and what is to be quantized in it for which engine.
+
+    ``ranges`` are those that the placement was made by.
+    """
 
     proto: Any
     index: GraphIndex
     placement: Placement
     rules: QuantizationRules
     table: EngineTable
+    ranges: Ranges
 
 
 def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Plan:
@@ -52,7 +56,7 @@ def make_plan(model: OnnxModel, ranges: Ranges, rules: QuantizationRules) -> Pla
         index = index_graph(proto)
         placement = place(index, ranges, rules, table)
     check_placement(placement, index)
-    return Plan(proto, index, placement, rules, table)
+    return Plan(proto, index, placement, rules, table, ranges)
 
 
 def nearest_integers(plan: Plan) -> dict[str, IntegerWeights]:

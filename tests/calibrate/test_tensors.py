@@ -4,7 +4,7 @@ import numpy as np
 import onnx.parser
 import pytest
 
-from edgepack.calibrate.tensors import OBSERVED, make_plan, read_structure
+from edgepack.calibrate.tensors import OBSERVED, make_plan, part_of_plan, read_structure
 from edgepack.engines import ENGINES, int8
 from edgepack.errors import ModelError
 from edgepack.specs.calibration import Derivation
@@ -35,6 +35,16 @@ def test_what_follows_from_another_tensor_is_not_measured(conv_model):
         Derivation("flat", ("rectified",)),
     )
     assert plan.sizes == (4 * 4 * 64, 4 * 2 * 64, 4 * 5)
+
+
+def test_a_part_of_a_plan_has_what_its_tensors_are_derived_from(conv_model):
+    plan = make_plan(read_structure(conv_model))
+    part = part_of_plan(plan, {"flat", "logits"}.__contains__)
+    assert part.inputs == ()
+    assert part.measured == ("second", "logits")
+    assert [derivation.tensor for derivation in part.derived] == ["rectified", "flat"]
+    assert part.sizes == (4 * 2 * 64, 4 * 5)
+    assert part_of_plan(plan, lambda _: True) == plan
 
 
 def test_observed_operators_cover_what_any_engine_quantizes():

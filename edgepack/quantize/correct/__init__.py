@@ -44,6 +44,8 @@ _SEED = 0
 ENOUGH_DB, POOR_DB = 15.0, 10.0
 _MOST_FLOAT, _MOST_FLOAT_POOR = 0.25, 0.75
 _LEAST_WITHOUT_DB = 1.0
+# By how much corrections that are made anew raise the level of a set left in float at most, about.
+_MOST_GAINED_DB = 3.0
 # Layers whose integers are searched at once: the largest take a tenth of a GiB each.
 _ROUNDED_AT_ONCE = 4
 # Folders of float models with scaled channels.
@@ -150,9 +152,13 @@ class _Job:
 
     def judged(self, state: _State) -> _State:
         """Return a state with the SQNR in dB that its integers give on the samples set apart."""
-        written = _write(state.plan, state.weights, self.out / "written")
+        return dataclasses.replace(state, level=self.level(state.plan, state.weights))
+
+    def level(self, plan: Plan, weights: Weights) -> float:
+        """Return the SQNR in dB that these integers give there."""
+        written = _write(plan, weights, self.out / "written")
         try:
-            return dataclasses.replace(state, level=self.judge(written))
+            return self.judge(written)
         finally:
             shutil.rmtree(self.out / "written")
 
@@ -195,7 +201,7 @@ def _without_misread(
     from edgepack.quantize.plan import nearest_integers
 
     def gap(left: tuple[str, ...]) -> float:
-        plan = _plan_without(job, rules, (*rules.leave, *(glob.escape(name) for name in left)))
+        plan = _plan_without(job, rules, _with_names(rules, left))
         return _gap(job, plan, nearest_integers(plan))
 
     if job.judge.engine == REFERENCE or _gap(job, state.plan, state.weights) < GAP_DB:
@@ -210,7 +216,7 @@ def _without_misread(
         ]
     if left is None:
         return state, []
-    plan = _plan_without(job, rules, (*rules.leave, *(glob.escape(name) for name in left)))
+    plan = _plan_without(job, rules, _with_names(rules, left))
     made, _ = _correct(job, plan, progress)
     kept = made.level >= state.level + _LEAST_WITHOUT_DB
     name = f"in float, as the engine computes otherwise in int8: {', '.join(left)}"
@@ -232,18 +238,17 @@ def _without_worst(
     """Leave the groups that lose most in float where corrections do not suffice; return the state and the tries.
 
     As many groups of the ranking as the effort says are tried, as long as they have few of the multiply-adds; all
-    corrections are made anew for each. The first that suffices is kept, else the best, if it is better by enough.
+    corrections are made anew for each that promises to suffice, or most. The first that suffices is kept, else the
+    best, if it is better by enough.
     """
     if state.level >= ENOUGH_DB or not job.budget.sizes:
         return state, []
     tries: list[Correction] = []
     best = state
-    for left in _worst_first(job, state, rules, progress):
+    for left in _promising(job, state, _worst_first(job, state, rules, progress)):
         name = f"{len(left)} operators left in float"
-        leave = (*rules.leave, *(glob.escape(node) for node in left))
         try:
-            plan = _plan_without(job, rules, leave)
-            made, _ = _correct(job, plan, progress)
+            made, _ = _correct(job, _plan_without(job, rules, _with_names(rules, left)), progress)
         except EdgepackError as error:
             tries.append(Correction(name, None, kept=False, reason=error.message))
             continue
@@ -254,6 +259,37 @@ def _without_worst(
     if best.level < state.level + _LEAST_WITHOUT_DB:
         return state, tries
     return best, [dataclasses.replace(c, kept=c.sqnr_db == best.level) for c in tries]
+
+
+def _with_names(rules: QuantizationRules, names: Sequence[str]) -> tuple[str, ...]:
+    """Return what the rules leave in float, and these nodes."""
+    return (*rules.leave, *(glob.escape(name) for name in names))
+
+
+def _promising(job: _Job, state: _State, sets: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Return the sets of nodes for which corrections are made anew: those that already bring ``state`` as it is near
+    to what suffices when they are left in float, and the one that brings it nearest. Of sets that come to the same
+    level, which differ in nodes that were in float anyway, it is the first.
+    """
+    if len(sets) < 2:
+        return list(sets)
+    by_level: dict[float, tuple[str, ...]] = {}
+    for left in sets:
+        by_level.setdefault(_level_without(job, state, left), left)
+    least = min(max(ENOUGH_DB - _MOST_GAINED_DB, state.level + _LEAST_WITHOUT_DB / 2), max(by_level))
+    return [left for level, left in by_level.items() if level >= least]
+
+
+def _level_without(job: _Job, state: _State, left: tuple[str, ...]) -> float:
+    """Return the level of a state with more nodes in float and nothing else changed; -inf where that is no model."""
+    from edgepack.quantize.plan import make_plan
+
+    plan = state.plan
+    try:
+        rules = dataclasses.replace(plan.rules, leave=_with_names(plan.rules, left))
+        return job.level(make_plan(state.source, plan.ranges, rules), state.weights)
+    except EdgepackError:  # nothing would be left in int8
+        return -math.inf
 
 
 def _worst_first(job: _Job, state: _State, rules: QuantizationRules, progress: Progress) -> list[tuple[str, ...]]:
@@ -332,21 +368,18 @@ def _contents(feed: Mapping[str, Any]) -> bytes:
 
 def _scale_channels(state: _State, job: _Job) -> _State | None:
     """Return the state of the float model with scaled channels; None where there is nothing to scale."""
-    from edgepack.calibrate import calibrate
     from edgepack.graph.load import save_proto
     from edgepack.quantize.correct.equalize import equalize
     from edgepack.quantize.correct.gain_bias import FloatOutputs
-    from edgepack.quantize.plan import make_plan, nearest_integers
+    from edgepack.quantize.correct.scaled_ranges import plan_scaled
+    from edgepack.quantize.plan import nearest_integers
 
     found = equalize(state.plan, job.fitting)
     if found is None:
         return None
-    ranges = job.ranges
     folder = next(place for n in itertools.count() if not (place := job.out / f"source{n}").exists())
     source = save_proto(found.proto, folder)
-    measured = calibrate(source, job.samples, ranges.observer, ranges.percentile or 100.0, job.out / "ranges")
-    shutil.rmtree(job.out / "ranges", ignore_errors=True)
-    plan = make_plan(source, measured, state.plan.rules)
+    plan = plan_scaled(source, job.ranges, state.plan.rules, job.samples, job.out / "ranges")
     return _State(source, FloatOutputs(plan, job.fitting), nearest_integers(plan))
 
 

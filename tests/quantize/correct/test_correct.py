@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,9 @@ from saturation import worst_pair
 from edgepack.calibrate import calibrate
 from edgepack.data.samples import find_samples
 from edgepack.graph.load import load_model
+from edgepack.quantize import correct as correct_module
 from edgepack.quantize import quantize
-from edgepack.quantize.correct import Corrected, quantize_corrected
+from edgepack.quantize.correct import Corrected, _promising, quantize_corrected
 from edgepack.specs.data import Ranges
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
@@ -163,3 +165,25 @@ def test_constants_that_grow_leave_a_valid_graph(tmp_path: Path) -> None:
     made = quantize_corrected(model, ranges, RULES, samples, "medium", tmp_path / "out")
     assert not [step.reason for step in made.steps if step.reason]
     assert next(step for step in made.steps if step.name == "channels scaled").sqnr_db is not None
+
+
+# --- what is left in float --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("levels", "tried"),
+    [
+        ([9.0, 9.0, 14.0], [2]),  # one of three comes near to 15 dB
+        ([13.0, 13.0, 16.0], [0, 2]),  # two do; the second leaves nothing more in float than the first
+        ([8.0, 9.0, 8.5], [1]),  # none does: the best
+        ([7.9], [0]),
+    ],
+)
+def test_corrections_are_made_anew_for_what_promises_to_suffice(
+    levels: list[float], tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = [(f"node{n}",) for n in range(len(levels))]
+    known = dict(zip(sets, levels, strict=True))
+    monkeypatch.setattr(correct_module, "_level_without", lambda _job, _state, left: known[left])
+    state = SimpleNamespace(level=8.0)
+    assert _promising(None, state, sets) == [sets[n] for n in tried]  # type: ignore[arg-type]
