@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 KERNEL = "edgepack.kernel"
 Tensor: TypeAlias = Any  # tvm.te.Tensor
 Build: TypeAlias = Callable[..., Tensor]
-Kind: TypeAlias = Literal["flat", "window", "depthwise", "batched", "matrix", "activations", "winograd", "tiles"]
+Kind: TypeAlias = Literal[
+    "flat", "window", "depthwise", "columns", "batched", "matrix", "activations", "winograd", "tiles"
+]
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,7 @@ from edgepack.engines.tvm.codegen.relax_util import (
     stored,
     with_main,
 )
+from edgepack.engines.tvm.codegen.widen_pass import without_slices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,8 @@ def integer_arithmetic(module: Any, machine: Machine) -> Any:
         return module
     wanted, both = activation_type(machine), multiplies_activations(machine)
     main = rebuilt(module["main"], lambda builder, bindings: _one_type(builder, bindings, wanted, both=both))
-    module = relax.transform.DeadCodeElimination()(with_main(module, slices_of_channels(main)))
+    main = without_slices(slices_of_channels(main), machine)
+    module = relax.transform.DeadCodeElimination()(with_main(module, main))
     return with_main(module, rebuilt(module["main"], lambda builder, bindings: _emit(builder, bindings, both=both)))
 
 
@@ -373,12 +375,12 @@ def _emit(builder: Any, bindings: Any, *, both: bool) -> Callable[[Any], Any]:
     plans = {plan.last: plan for plan in _Matcher(bindings, both=both).plans().values()}
     for binding in bindings:
         plan = plans.get(binding.var)
-        value = rewritten(binding.value, form) if plan is None else _emit_plan(builder, plan, form)
+        value = rewritten(binding.value, form) if plan is None else _emit_plan(builder, plan, form, both=both)
         made[binding.var] = builder.emit(value)
     return form
 
 
-def _emit_plan(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:
+def _emit_plan(builder: Any, plan: Plan, form: Callable[[Any], Any], *, both: bool) -> Any:
     """Return the last expression of a plan; those before it are emitted."""
     from tvm import relax
 
@@ -387,7 +389,7 @@ def _emit_plan(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:
     if plan.second is not None:
         value = _activations(builder, plan, plan.second, form)
     else:
-        sums = _convolution(builder, plan, form) if convolution else _product(builder, plan, form)
+        sums = _convolution(builder, plan, form, each=both) if convolution else _product(builder, plan, form)
         bias = plan.bias.astype(str(sums.ty.dtype)).reshape(along)
         value = builder.emit(relax.op.add(sums, relax.const(bias)))
     if str(value.ty.dtype) == "int32":
@@ -416,8 +418,11 @@ def _binds(name: str, limit: Array, output: Any) -> bool:
     return rounded > ends.min if name == "maximum" else rounded < ends.max
 
 
-def _convolution(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:
-    """Emit the sums of a convolution; the padding holds the zero point, and channels that fill up fours."""
+def _convolution(builder: Any, plan: Plan, form: Callable[[Any], Any], *, each: bool) -> Any:
+    """Emit the sums of a convolution; the padding holds the zero point, and channels that fill up fours.
+
+    ``each``: the sums of depthwise ones are int32 too (``columns.py``).
+    """
     from tvm import relax
 
     attrs, weights = plan.call.attrs, plan.weights
@@ -433,7 +438,7 @@ def _convolution(builder: Any, plan: Plan, form: Callable[[Any], Any]) -> Any:
     return builder.emit(
         relax.op.nn.conv2d(
             x, relax.const(weights), strides=list(attrs.strides), dilation=list(attrs.dilation), groups=attrs.groups,
-            out_dtype="int32" if dense else "float32",
+            out_dtype="int32" if dense or (each and int(attrs.groups) > 1) else "float32",
         )
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """Sums of four products of bytes in one instruction: which a machine has, and how TVM is made to use it.
 
 Each is a tensor intrinsic: sums int32 [lanes] += activations [4] times weights int8 [lanes, 4], or, where the second
-factor is put in order while running, four of its bytes in each int32 [lanes] (``words``); SMMLA's is
+factor is put in order while running, four of its bytes in each int32 [lanes] (``words``), or, where each sum has
+activations of its own, four of these in each int32 [lanes] (``each``); SMMLA's is
 sums int32 [2, 2] += activations int8 [2, 8] times weights int8 [2, 8], transposed.
 
 - VPDPBUSD (AVX512-VNNI, AVX-VNNI): activations uint8; exact.
@@ -37,12 +38,12 @@ class Dot:
     instruction: Instruction
     lanes: int
     activations: Literal["uint8", "int8"]
-    words: bool = False
+    form: Literal["broadcast", "words", "each"] = "broadcast"
 
     @property
     def name(self) -> str:
         """The name under which it is registered with TVM."""
-        return f"edgepack.{self.instruction}.{self.lanes}{'.words' if self.words else ''}"
+        return f"edgepack.{self.instruction}.{self.lanes}{'' if self.form == 'broadcast' else f'.{self.form}'}"
 
 
 def multiplies_activations(machine: Machine) -> bool:
@@ -76,8 +77,8 @@ def register(dot: Dot) -> str:
     """Register the intrinsic with TVM, once, and return its name."""
     from tvm.s_tir import TensorIntrin
 
-    if dot.words:
-        TensorIntrin.register(dot.name, *_words(dot), override=True)
+    if dot.form != "broadcast":
+        TensorIntrin.register(dot.name, *(_words(dot) if dot.form == "words" else _each(dot)), override=True)
         return dot.name
     made = _vpmaddubsw(dot.lanes) if dot.instruction == "vpmaddubsw" else _exact(dot)
     TensorIntrin.register(dot.name, _description(dot), made, override=True)
@@ -163,6 +164,49 @@ def _words(dot: Dot) -> tuple[Any, Any]:
                 C.vload([0], dtype=wide),
                 T.reinterpret(T.broadcast(T.reinterpret(A.vload([0], part), dtype="int32"), lanes), dtype=bytes_a),
                 T.reinterpret(B.vload([0], dtype=wide), dtype=bytes_b),
+                dtype=wide,
+            )
+
+    return description, implementation
+
+
+def _each(dot: Dot) -> tuple[Any, Any]:
+    """Return the description and the implementation with four activations of each sum in an int32."""
+    from tvm.script import tirx as T  # noqa: N812
+
+    lanes, kind = dot.lanes, dot.activations
+    wide, bytes_a, bytes_b = f"int32x{lanes}", f"{kind}x{lanes * 4}", f"int8x{lanes * 4}"
+    intrinsic = _llvm(dot)
+
+    @T.prim_func(s_tir=True)
+    def description(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (lanes,), "int32", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (lanes, 4), "int8", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:lanes], B[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            for i in T.serial(0, lanes):
+                for k in T.serial(T.int64(0), T.int64(4)):
+                    with T.sblock("update"):
+                        vi, vk = T.axis.remap("SR", [i, k])
+                        C[vi] = C[vi] + T.cast(
+                            T.cast(T.shift_right(A[vi], T.cast(vk * T.int64(8), "int32")), kind), "int32"
+                        ) * T.cast(B[vi, vk], "int32")
+
+    @T.prim_func(s_tir=True)
+    def implementation(a: T.handle, b: T.handle, c: T.handle) -> None:
+        A = T.match_buffer(a, (lanes,), "int32", offset_factor=1)  # noqa: N806
+        B = T.match_buffer(b, (lanes, 4), "int8", offset_factor=1)  # noqa: N806
+        C = T.match_buffer(c, (lanes,), "int32", scope="local", offset_factor=1)  # noqa: N806
+        with T.sblock("root"):
+            T.reads(C[0:lanes], A[0:lanes], B[0:lanes, 0:4])
+            T.writes(C[0:lanes])
+            C[T.ramp(T.int32(0), 1, lanes)] = T.call_llvm_pure_intrin(
+                T.llvm_lookup_intrinsic_id(intrinsic),
+                C.vload([0], dtype=wide),
+                T.reinterpret(A.vload([0], dtype=wide), dtype=bytes_a),
+                B.vload([0, 0], dtype=bytes_b),
                 dtype=wide,
             )
 

@@ -115,6 +115,7 @@ def _handler(name: str) -> Callable[[Any, Any], Any] | None:
     return {
         "relax.nn.conv2d": _conv2d, "relax.concat": _concat, "relax.quantize": _scaled, "relax.dequantize": _scaled,
         "relax.nn.pad": _pad, "relax.mean": _mean, "relax.strided_slice": _slice, "relax.nn.softmax": _softmax,
+        "relax.image.resize2d": _resize,
     }.get(name)  # fmt: skip
 
 
@@ -247,6 +248,22 @@ def _slice(rewriter: Rewriter, call: Any) -> Any:
         return None
     moved = relax.Tuple([tirx.IntImm("int64", _AXIS[int(axis.value) % 4]) for axis in axes.fields])
     return relax.Call(call.op, [rewriter.channels_last(x), moved, begin, end, *strides], call.attrs, call.ty_args)
+
+
+def _resize(rewriter: Rewriter, call: Any) -> Any:
+    """Take and give channels last where they are so and values are copied: sums of several keep their own order."""
+    from tvm import relax
+
+    x, attrs = call.args[0], call.attrs
+    if not rewriter.is_last(x) or str(attrs.layout) != "NCHW" or str(attrs.method) != "nearest_neighbor":
+        return None
+    kept = (
+        "method", "coordinate_transformation_mode", "rounding_method", "cubic_alpha", "cubic_exclude",
+        "extrapolation_value", "out_dtype",
+    )  # fmt: skip
+    roi = tuple(float(side) for side in attrs.roi)
+    more = {name: getattr(attrs, name) for name in kept}
+    return relax.op.image.resize2d(rewriter.channels_last(x), call.args[1], roi, "NHWC", **more)
 
 
 def _softmax(rewriter: Rewriter, call: Any) -> Any:

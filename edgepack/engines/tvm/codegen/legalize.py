@@ -14,6 +14,7 @@ import numpy as np
 from edgepack.engines.tvm.codegen import (
     amx,
     approximations,
+    columns,
     compute,
     extremes,
     intrinsics,
@@ -22,7 +23,7 @@ from edgepack.engines.tvm.codegen import (
     winograd,
 )
 from edgepack.engines.tvm.codegen import tile as blocking
-from edgepack.engines.tvm.codegen.relax_util import OPAQUE, OUT_ELEMENTWISE_FUSABLE, constant, shape_of
+from edgepack.engines.tvm.codegen.relax_util import INJECTIVE, OPAQUE, OUT_ELEMENTWISE_FUSABLE, constant, shape_of
 from edgepack.engines.tvm.codegen.window import EIGHT, TERMS, Window
 from edgepack.engines.tvm.codegen.workload import Choice, Workload, by_patches, by_rule, instruction
 
@@ -98,7 +99,10 @@ def _softmax(builder: Any, call: Any) -> Any:
 
 
 def _pad(builder: Any, call: Any) -> Any:
-    """Return the padding of a quantized tensor as a function of its own: fusing must keep the producer's shape."""
+    """Return the padding of a quantized tensor as a function of its own: fusing must keep the producer's shape.
+
+    What comes from an input of the model is put in order and padded in one pass.
+    """
     from tvm import tirx, topi
 
     x, attrs = call.args[0], call.attrs
@@ -111,7 +115,20 @@ def _pad(builder: Any, call: Any) -> Any:
     def build(data: Any) -> Any:
         return topi.nn.pad(data, widths[::2], widths[1::2], value)
 
-    return builder.call_te(build, x, primfunc_name_hint="pad", primfunc_attrs={"op_pattern": OPAQUE})
+    pattern = INJECTIVE if _is_input(builder, x) else OPAQUE
+    return builder.call_te(build, x, primfunc_name_hint="pad", primfunc_attrs={"op_pattern": pattern})
+
+
+def _is_input(builder: Any, variable: Any) -> bool:
+    """Say whether a variable is an input of the model, or made of one tensor after the other from one."""
+    while (value := builder.lookup_binding(variable)) is not None:
+        if getattr(getattr(value, "op", None), "name", "") != "relax.call_tir" or len(value.args[1].fields) != 1:
+            return False
+        function = builder.get()[value.args[0]]
+        if int((function.attrs or {}).get("op_pattern", INJECTIVE)) != INJECTIVE:
+            return False
+        (variable,) = value.args[1].fields
+    return True
 
 
 def _layer_norm(builder: Any, call: Any) -> Any:
@@ -260,8 +277,21 @@ def _depthwise(
     choice, _, _ = maker(work)
     if channels % choice.tile.channels:
         return None
+    if kind[2] == "int32":
+        return _columns(builder, x, weights, window, choice, maker.machine)
     flat = np.ascontiguousarray(weights[..., 0].transpose(1, 2, 0))
     return emit(builder, compute.depthwise(choice, window), x, relax.const(flat), name="depthwise")
+
+
+def _columns(builder: Any, x: Any, weights: Array, window: Window, choice: Choice, machine: Machine) -> Any:
+    """Return a depthwise convolution of bytes by columns, or None where the machine has no instruction for it."""
+    from tvm import relax
+
+    found = intrinsics.dot_for(machine, choice.tile.lanes, safe=False)
+    if found is None or any(window.padding) or str(x.ty.dtype) != found.activations:
+        return None
+    build = columns.convolution(choice, window, intrinsics.register(dataclasses.replace(found, form="each")))
+    return emit(builder, build, x, relax.const(columns.pack(weights)), name="depthwise")
 
 
 def _safe(weights: Array) -> bool:
@@ -281,7 +311,7 @@ def _batched_bytes(builder: Any, a: Any, b: Any, machine: Machine) -> Any:
     found = intrinsics.dot_for(machine, tile.lanes, safe=False)
     if found is None:
         return None
-    build = compute.batched_bytes(Choice(tile), intrinsics.register(dataclasses.replace(found, words=True)))
+    build = compute.batched_bytes(Choice(tile), intrinsics.register(dataclasses.replace(found, form="words")))
     return emit(builder, build, a, b, name="batched_product")
 
 

@@ -93,6 +93,18 @@ def _take(call: Any, before: Moved, _: tuple[int, ...]) -> Moved | None:
     return Moved(before.source, np.take(before.places, index, axis), before.scaled)
 
 
+def _slice(call: Any, before: Moved, _: tuple[int, ...]) -> Moved | None:
+    if not all(hasattr(argument, "fields") for argument in call.args[1:]):
+        return None
+    axes, first, last, *steps = ([int(field.value) for field in argument.fields] for argument in call.args[1:])
+    places = before.places
+    for axis, begin, end, step in zip(axes, first, last, *(steps or [[1] * len(axes)]), strict=True):
+        if step < 1:
+            return None
+        places = np.take(places, np.arange(places.shape[axis])[begin:end:step], axis)
+    return Moved(before.source, places, before.scaled)
+
+
 def _dequantize(call: Any, before: Moved, _: tuple[int, ...]) -> Moved | None:
     scaled = _scale(call)
     return None if scaled is None or before.scaled else Moved(before.source, before.places, scaled)
@@ -108,6 +120,7 @@ def _quantize(call: Any, before: Moved, _: tuple[int, ...]) -> Moved | None:
 _MOVES: dict[str, Callable[[Any, Moved, tuple[int, ...]], Moved | None]] = {
     "relax.reshape": _reshape,
     "relax.permute_dims": _permute,
+    "relax.strided_slice": _slice,
     "relax.take": _take,
     "relax.dequantize": _dequantize,
     "relax.quantize": _quantize,
@@ -158,7 +171,7 @@ def _join_integers(builder: Any, bindings: Any) -> Callable[[Any], Any]:
             before: Any = values.get(binding.value.args[0])
             if _is(before, "relax.concat"):
                 value = _joined(builder, value, before, form)
-            elif _is(before, "relax.nn.max_pool2d"):
+            elif _is(before, "relax.nn.max_pool2d") or _nearest(before):
                 value = _pooled(value, before, values.get(before.args[0]), form)
         made[binding.var] = builder.emit(value)
     return form
@@ -178,7 +191,7 @@ def _joined(builder: Any, quantize: Any, concat: Any, form: Callable[[Any], Any]
 
 
 def _pooled(quantize: Any, pool: Any, before: Any, form: Callable[[Any], Any]) -> Any:
-    """Return the largest of the integers, which has the same order as what they stand for, where the scale is one."""
+    """Return the largest or nearest of the integers, which have the order of what they stand for, in the same scale."""
     from tvm import relax
 
     if not _is(before, "relax.dequantize") or _scale(before) != _scale(quantize):
@@ -186,7 +199,12 @@ def _pooled(quantize: Any, pool: Any, before: Any, form: Callable[[Any], Any]) -
     integers = form(before.args[0])
     if str(integers.ty.dtype) != str(quantize.attrs.out_dtype):
         return quantize
-    return relax.Call(pool.op, [integers], pool.attrs, pool.ty_args)
+    return relax.Call(pool.op, [integers, *pool.args[1:]], pool.attrs, pool.ty_args)
+
+
+def _nearest(value: Any) -> bool:
+    """Say whether a call makes a picture larger or smaller by values that it has."""
+    return _is(value, "relax.image.resize2d") and str(value.attrs.method) == "nearest_neighbor"
 
 
 def _is(value: Any, name: str) -> bool:

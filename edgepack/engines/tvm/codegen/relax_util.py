@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 # tvm::relax::OpPatternKind: elementwise operators that follow may be computed before the result is stored; or none.
+INJECTIVE = 2
 OUT_ELEMENTWISE_FUSABLE = 4
 OPAQUE = 8
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from edgepack.engines.tvm.codegen import borders, prefetch, threads
+from edgepack.engines.tvm.codegen import borders, joins, prefetch, threads
 from edgepack.engines.tvm.codegen.amx import RULE, TILES, tiles_of
 from edgepack.engines.tvm.codegen.amx_schedule import by_tiles, configured
+from edgepack.engines.tvm.codegen.columns import by_columns
 from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
 from edgepack.engines.tvm.codegen.intrinsics import FMLAL
 from edgepack.engines.tvm.codegen.steps import (
@@ -55,8 +56,7 @@ def schedule(function: Any, machine: Machine) -> tuple[Any, str]:
         kind = f"{kernel.kind} {kernel.instruction.split('.')[1]}" if kernel.instruction else kernel.kind
         kind += f" ({kernel.origin})" if kernel.origin != "rule" else ""
         return borders.parted(prefetch.ahead(sch.mod["main"], kernel, machine)), kind
-    kind = _generic(sch, machine)
-    return sch.mod["main"], kind
+    return _generic(sch, machine)
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
@@ -193,6 +193,7 @@ def _activations(sch: Any, sums: Any, kernel: Kernel, machine: Machine) -> None:
 
 
 _OTHERS: dict[str, Callable[[Any, Any, Kernel, Machine], None]] = {
+    "columns": by_columns,
     "matrix": _matrix,
     "activations": _activations,
     "winograd": by_patches,
@@ -218,8 +219,11 @@ def _band(sch: Any, pads: list[Any], height: int, channels: int, tile: Blocking,
 # --- everything else --------------------------------------------------------------------------------------------------
 
 
-def _generic(sch: Any, machine: Machine) -> str:
+def _generic(sch: Any, machine: Machine) -> tuple[Any, str]:
     """Inline what can be, vectorize elementwise blocks and reductions over outer dimensions."""
+    import tvm
+    from tvm.s_tir import Schedule
+
     root = sch.get_sblock("root")
     for block in sch.get_child_blocks(root)[:-1]:
         if _reductions(sch, block) or _dear(sch, block):
@@ -228,15 +232,16 @@ def _generic(sch: Any, machine: Machine) -> str:
             sch.compute_inline(block)
         except Exception:  # an output, or read by a reduction: it stays a loop of its own
             continue
+    sch = Schedule(tvm.IRModule({"main": joins.apart(sch.mod["main"])}), debug_mask="none")
     kinds = []
-    for block in sch.get_child_blocks(root):
+    for block in sch.get_child_blocks(sch.get_sblock("root")):
         if _reductions(sch, block):
             kinds.append(_reduction(sch, block, machine))
         else:
             _spatial(sch, block, machine)
             kinds.append("elementwise")
     named = [kind for kind in kinds if kind != "elementwise"]
-    return named[0] if named else "elementwise"
+    return sch.mod["main"], named[0] if named else "elementwise"
 
 
 def _dear(sch: Any, block: Any) -> bool:
@@ -267,9 +272,30 @@ def _spatial(sch: Any, block: Any, machine: Machine) -> None:
     *outer, last = loops
     lanes = lanes_of(sizes[-1] or 1, machine)
     if lanes > 1:
+        strided = _strided(sch, block)
         last, inner = sch.split(last, [None, lanes])
-        sch.vectorize(inner)
+        if not strided:
+            sch.vectorize(inner)
     _divide(sch, block, [*outer, last], total // lanes, machine)
+
+
+def _strided(sch: Any, block: Any) -> bool:
+    """Say whether a block reads every n-th value: LLVM makes loads and shuffles of such a loop, but not of a vector."""
+    import tvm_ffi
+    from tvm.ir.prim import expr
+
+    inside = sch.get(block)
+    last = inside.iter_vars[-1].var
+    found: list[Any] = []
+
+    def note(product: Any) -> Any:
+        found.extend(one for one in (product.a, product.b) if one.same_as(last))
+        return product
+
+    for region in inside.reads:
+        if len(region.region) > 0:
+            tvm_ffi.structural_map(region.region[-1].min, [(expr.Mul, note)], order="post")
+    return bool(found)
 
 
 def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Machine) -> bool:
@@ -289,6 +315,12 @@ def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Mac
     place, size, last = along[0], extent(sch, loops[along[0]]) or 1, extent(sch, loops[-1]) or 1
     lanes = lanes_of(last, machine)
     others = [loop for n, loop in enumerate(loops[:-1]) if n != place]
+    if last <= _FEWEST_LANES and _stores_bytes(inside):
+        # LLVM puts the bytes of neighbours together by shuffles, where it makes the vectors itself.
+        sch.reorder(*others, loops[place], loops[-1])
+        sch.unroll(loops[-1])
+        _divide(sch, block, others or [loops[place]], total, machine)
+        return True
     if last < _FEWEST_LANES and (wide := lanes_of(size, machine)) >= _FEWEST_LANES:
         # Few channels: vectors along the axis that is read in order, stored value by value.
         rows, row = sch.split(loops[place], [None, wide])
@@ -304,6 +336,10 @@ def _transposes(sch: Any, block: Any, loops: list[Any], total: int, machine: Mac
     sch.vectorize(column)
     _divide(sch, block, [*others, rows, columns], total // lanes, machine)
     return True
+
+
+def _stores_bytes(inside: Any) -> bool:
+    return str(inside.writes[0].source.dtype) in ("uint8", "int8")
 
 
 def _divide(sch: Any, block: Any, loops: list[Any], vectors: int, machine: Machine) -> None:
