@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgepack.engines import Engine
 from edgepack.engines.int8 import MOVES, POINTWISE, WEIGHTED, EngineTable
 from edgepack.engines.native_options import SPACES
+from edgepack.engines.openvino.int8_costs import COSTS
 
 ENGINE = Engine(
     title="OpenVINO",
@@ -26,6 +27,7 @@ ENGINE = Engine(
         symmetric_products=True,
         plain_deconvolutions=True,
         runs_signed=True,
+        costs=COSTS,
     ),
     pixels="0",
     # Behind a DequantizeLinear of an input the first layer runs in float, and a QuantizeLinear that changes no value is
