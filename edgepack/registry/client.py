@@ -12,7 +12,6 @@ import base64
 import hashlib
 import http
 import http.client
-import json
 import re
 import ssl
 import stat
@@ -27,9 +26,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from edgepack import __version__
+from edgepack.base.documents import read_json
 from edgepack.base.files import open_own, open_regular, storage_errors
+from edgepack.base.text import shortened
 from edgepack.errors import IntegrityError, RemoteError
 from edgepack.registry import credentials
+from edgepack.registry.connection import TIMEOUT_S, HttpHandler, HttpsHandler, Outgoing
 from edgepack.registry.reference import Reference
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
@@ -37,14 +39,12 @@ INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 MANIFEST_LIMIT_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
 _UPLOAD_BYTES = 8 << 20
-_TIMEOUT_S = 30.0
 _TRIES = 5
-# An answer that comes slower than this is given up: a read of the socket alone would wait for each byte anew.
-_PATIENCE_S, _SLOWEST_BYTES_S = 60.0, 1000.0
 _MOST_WAIT_S = 60.0
 _MOST_REDIRECTS = 5
 _AGAIN = (429, 500, 502, 503, 504)
-_PAIR = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
+_PAIR = re.compile(r'\b([a-zA-Z_]{1,32})="([^"]{0,4096})"')
+_MOST_WORDS = 300  # characters of what a registry says
 
 
 class Client:
@@ -55,7 +55,7 @@ class Client:
         self._base = f"{'http' if reference.is_loopback and not _speaks_tls(reference) else 'https'}://{self.host}"
         self._authorization: str | None = None
         self._opener = urllib.request.build_opener(
-            _NoRedirect, urllib.request.HTTPSHandler(context=ssl.create_default_context())
+            _NoRedirect, HttpHandler(), HttpsHandler(context=ssl.create_default_context())
         )
 
     # --- manifests ----------------------------------------------------------------------------------------------------
@@ -65,26 +65,37 @@ class Client:
         with self._open("GET", f"manifests/{version}", headers={"Accept": accept}) as answer:
             data = b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES + 1))
         if len(data) > MANIFEST_LIMIT_BYTES:
-            raise RemoteError(f"{self.host}: the manifest has more than {MANIFEST_LIMIT_BYTES} bytes")
+            raise RemoteError(
+                f"{self.host}: the manifest {version} has more than {MANIFEST_LIMIT_BYTES} bytes",
+                hint="a bundle's is smaller; see what was pushed there",
+            )
         digest = digest_of(data)
         if version.startswith("sha256:") and digest != version:
             raise IntegrityError(f"{self.host} returned a different manifest from {version}", hint="try another mirror")
         return data, digest
 
-    def put_manifest(self, version: str, data: bytes, kind: str = MANIFEST_TYPE) -> None:
-        """Store a manifest under a tag or its digest."""
-        with self._open("PUT", f"manifests/{version}", data, {"Content-Type": kind}):
-            pass
+    def put_manifest(self, version: str, data: bytes, kind: str = MANIFEST_TYPE) -> bool:
+        """Store a manifest under a tag or its digest; say whether the registry lists by itself to what it refers."""
+        with self._open("PUT", f"manifests/{version}", data, {"Content-Type": kind}) as answer:
+            return answer.headers.get("OCI-Subject") is not None
 
-    def referrers(self, digest: str) -> bytes | None:
-        """Return the index of what refers to a manifest, by the API or the fallback tag; None when there is none."""
-        for path in (f"referrers/{digest}", f"manifests/{digest.replace(':', '-')}"):
-            try:
-                with self._open("GET", path, headers={"Accept": INDEX_TYPE}) as answer:
-                    return b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES))
-            except _StatusError as error:
-                if error.code != 404:
-                    raise
+    def lists_referrers(self, digest: str) -> bool:
+        """Say whether the registry has the referrers API, which answers for every manifest."""
+        try:
+            with self._open("GET", f"referrers/{digest}", headers={"Accept": INDEX_TYPE}) as answer:
+                return bool(answer.headers.get_content_type() == INDEX_TYPE)
+        except _StatusError as error:
+            if error.code != 404:
+                raise
+        return False
+
+    def referrers_tag(self, digest: str) -> bytes | None:
+        """Return what the fallback tag holds of what refers to a manifest; None where there is none."""
+        try:
+            return self.manifest(digest.replace(":", "-"), INDEX_TYPE)[0]
+        except _StatusError as error:
+            if error.code != 404:
+                raise
         return None
 
     # --- blobs --------------------------------------------------------------------------------------------------------
@@ -216,7 +227,7 @@ class Client:
     def _offset(self, place: str) -> tuple[str, int]:
         """Return where an upload goes on."""
         with self._open("GET", place) as answer:
-            found = re.fullmatch(r"(?:bytes=)?0-([0-9]+)", answer.headers.get("Range", ""))
+            found = re.fullmatch(r"(?:bytes=)?0-([0-9]{1,18})", answer.headers.get("Range", ""))
             return self._location(answer.headers, place), int(found[1]) + 1 if found and found[1] != "0" else 0
 
     # --- requests -----------------------------------------------------------------------------------------------------
@@ -256,17 +267,20 @@ class Client:
             sent = {"User-Agent": f"edgepack/{__version__}", **headers}
             if self._authorization and _origin(address) == self._base:
                 sent["Authorization"] = self._authorization
-            request = urllib.request.Request(address, data, sent, method=method)
+            if data is not None:
+                sent["Content-Length"] = str(len(data))
+            body = Outgoing(data) if data else data
             try:
-                return self._opener.open(request, timeout=_TIMEOUT_S)
+                request = urllib.request.Request(address, body, sent, method=method)
+                return self._opener.open(request, timeout=TIMEOUT_S)
             except urllib.error.HTTPError as error:
                 with error:
                     there = error.headers.get("Location")
                     if error.code in (301, 302, 303, 307, 308) and there and method in ("GET", "HEAD"):
-                        address = self._allowed(urllib.parse.urljoin(address, there))
+                        address = self._allowed(address, there)
                         continue
                     raise self._refused(method, address, error) from None
-            except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: an address, a token
                 raise self._failed(error) from None
         raise RemoteError(f"{self.host} redirects more than {_MOST_REDIRECTS} times", hint="ask who runs the registry")
 
@@ -276,14 +290,18 @@ class Client:
             if before is None:
                 raise RemoteError(f"{self.host} does not say where to send a file to")
             return before
-        return self._allowed(urllib.parse.urljoin(f"{self._base}/v2/", there))
+        return self._allowed(f"{self._base}/v2/", there)
 
-    def _allowed(self, address: str) -> str:
+    def _allowed(self, address: str, there: str) -> str:
         """Return an address that a registry may send us to: never from TLS to plain HTTP, and no other scheme."""
-        scheme = urllib.parse.urlsplit(address).scheme
+        try:
+            found = urllib.parse.urljoin(address, there)
+            scheme = urllib.parse.urlsplit(found).scheme
+        except ValueError:
+            found, scheme = there, ""
         if scheme != "https" and not (scheme == "http" and self._base.startswith("http://")):
-            raise RemoteError(f"{self.host} redirects to {address[:80]!r}, which is not safe")
-        return address
+            raise RemoteError(f"{self.host} redirects to {found[:80]!r}, which is not safe")
+        return found
 
     def _authorize(self, headers: Message) -> bool:
         """Get what a registry asks for; say whether there is anything to try again with."""
@@ -298,14 +316,13 @@ class Client:
         return self._authorization is not None and self._authorization != before
 
     def _token(self, asked: dict[str, str], basic: str | None) -> str | None:
-        realm = self._allowed(asked.get("realm", ""))
+        realm = self._allowed("", asked.get("realm", ""))
         words: dict[str, str] = {name: asked[name] for name in ("service", "scope") if name in asked}
-        request = urllib.request.Request(f"{realm}?{urllib.parse.urlencode(words)}")
-        if basic:
-            request.add_header("Authorization", basic)
+        headers = {"Authorization": basic} if basic else {}
         try:
-            with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                said = json.loads(b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES)))
+            request = urllib.request.Request(f"{realm}?{urllib.parse.urlencode(words)}", headers=headers)
+            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
+                said = read_json(b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES)))
             return f"Bearer {said.get('token') or said['access_token']}"
         except urllib.error.HTTPError as error:
             with error:
@@ -315,16 +332,19 @@ class Client:
 
     def _refused(self, method: str, address: str, error: urllib.error.HTTPError) -> _StatusError:
         try:
-            said = json.loads(error.read(10_000))["errors"][0]["message"]
+            said = str(read_json(error.read(10_000))["errors"][0]["message"])
         except (ValueError, KeyError, IndexError, TypeError, OSError, http.client.HTTPException):
-            said = error.reason
+            said = str(error.reason)
         what = urllib.parse.urlsplit(address).path
         hint = {
             401: f"log in to {self.host}, as with 'docker login'", 403: "ask for the right to this repository",
             404: "check the name and the tag",
         }.get(error.code)  # fmt: skip
         return _StatusError(
-            error.code, error.headers, f"{self.host} answers {error.code} to {method} {what}: {said}", hint
+            error.code,
+            error.headers,
+            f"{self.host} answers {error.code} to {method} {what[:_MOST_WORDS]}: {shortened(said, _MOST_WORDS)}",
+            hint,
         )
 
     def _failed(self, error: Exception) -> RemoteError:
@@ -360,13 +380,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _pieces(answer: Any, most: int) -> Iterator[bytes]:
-    """Yield up to ``most`` bytes of an answer as they come; one that trickles is cut. Raises ``ConnectionError``."""
-    began, came = time.monotonic(), 0
+    """Yield up to ``most`` bytes of an answer as they come. Raises ``ConnectionError`` for one that ends before."""
+    came = 0
     while came < most and (piece := answer.read1(min(_CHUNK_BYTES, most - came))):
         came += len(piece)
         yield piece
-        if time.monotonic() - began > _PATIENCE_S + came / _SLOWEST_BYTES_S:
-            raise ConnectionError(f"{came} bytes came in {_PATIENCE_S:.0f} s")
     if came < most and answer.length:
         raise ConnectionError(f"it was cut off after {came} bytes")
 

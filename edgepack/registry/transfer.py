@@ -19,7 +19,7 @@ from edgepack.base.files import crc32_file, scratch_folder
 from edgepack.bundle.archive import Bundle, Source, open_bundle, open_checked, write_archive
 from edgepack.bundle.layout import MANIFEST, SIGNATURE, name_problem, names_problem
 from edgepack.bundle.manifest import MANIFEST_LIMIT_BYTES, MODEL_FOLDER, SBOM
-from edgepack.errors import BundleError, ConfigError, IntegrityError
+from edgepack.errors import BundleError, ConfigError, IntegrityError, RemoteError
 from edgepack.registry.client import INDEX_TYPE, MANIFEST_TYPE, Client, digest_of
 from edgepack.registry.layout import Layout
 from edgepack.registry.mirrors import Origins, client_of
@@ -292,11 +292,28 @@ def _referring(layout: Layout, manifest: bytes, digest: str) -> Iterator[tuple[b
 def _push_referring(registry: Client, layout: Layout, made: bytes, subject: str, kind: str) -> None:
     """Store a referring manifest, and list it under the fallback tag for registries without the referrers API."""
     registry.push(digest_of(_EMPTY), layout.blob(digest_of(_EMPTY)))
-    registry.put_manifest(digest_of(made), made)
-    known = registry.referrers(subject)
-    listed = read_json(known).get("manifests", []) if known else []
+    if registry.put_manifest(digest_of(made), made) or registry.lists_referrers(subject):
+        return
+    listed = _listed(registry.referrers_tag(subject), registry.host)
     if any(each.get("digest") == digest_of(made) for each in listed):
         return
     entry = {"mediaType": MANIFEST_TYPE, "digest": digest_of(made), "size": len(made), "artifactType": kind}
     index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [*listed, entry]}
     registry.put_manifest(subject.replace(":", "-"), json.dumps(index).encode(), INDEX_TYPE)
+
+
+def _listed(index: bytes | None, host: str) -> list[dict[str, Any]]:
+    """Return what an index of manifests lists. Raises ``RemoteError`` for what is none: it would be written over."""
+    if index is None:
+        return []
+    try:
+        found = read_json(index)["manifests"]
+        if isinstance(found, list) and all(isinstance(each, dict) for each in found):
+            return found
+        problem = "it lists no manifests"
+    except (ValueError, KeyError, TypeError) as error:
+        problem = str(error)[:200]
+    raise RemoteError(
+        f"{host}: the list of what refers to the bundle cannot be read: {problem}",
+        hint="remove it (the tag sha256-... of the bundle's manifest), or push to another repository",
+    )

@@ -131,7 +131,7 @@ class Faulty:
                     if not outer.answer(self):
                         outer.right(self)
 
-            do_HEAD = do_GET
+            do_HEAD = do_POST = do_PUT = do_PATCH = do_GET
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True

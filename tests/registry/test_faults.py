@@ -14,7 +14,7 @@ from registry_server import Faulty, login, send
 from small_bundles import small_bundle
 
 from edgepack.errors import EdgepackError, IntegrityError, RemoteError
-from edgepack.registry.client import Client
+from edgepack.registry.client import INDEX_TYPE, Client
 from edgepack.registry.layout import Layout
 from edgepack.registry.reference import Folder, Reference
 from edgepack.registry.transfer import cache_layout, pull, push
@@ -185,7 +185,7 @@ def test_an_answer_that_trickles_is_given_up(
     registry: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """A byte now and then keeps a socket alive for ever."""
-    monkeypatch.setattr("edgepack.registry.client._PATIENCE_S", 0.3)
+    monkeypatch.setattr("edgepack.registry.connection.PATIENCE_S", 0.3)
 
     def answer(request: Any) -> bool:
         if what not in request.path:
@@ -207,15 +207,198 @@ def test_an_answer_that_trickles_is_given_up(
     nothing_is_left(tmp_path)
 
 
+def slowly(request: Any, piece: bytes, pause_s: float = 0.05) -> None:
+    """Send a piece again and again, for longer than anybody waits."""
+    for _ in range(600):
+        request.wfile.write(piece)
+        request.wfile.flush()
+        time.sleep(pause_s)
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\nX-Long: ", b"x"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 9000\r\n\r\n", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 2000),
+    ],
+    ids=["status", "headers", "error", "interim"],
+)
+def test_an_answer_whose_beginning_never_ends_is_given_up(
+    registry: Faulty, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: bytes, piece: bytes
+) -> None:
+    monkeypatch.setattr("edgepack.registry.connection.PATIENCE_S", 0.3)
+
+    def answer(request: Any) -> bool:
+        request.wfile.write(begin)
+        slowly(request, piece)
+        return True
+
+    registry.answer = answer
+    reference, began = Reference(registry.host, "net", "1"), time.monotonic()
+    with pytest.raises(RemoteError):
+        pull(reference, tmp_path / "got.edgepack", client=Client(reference, tries=1))
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("code", [404, 401])
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[" * 9000, "answers 40"),
+        (b'{"errors": [{"message": ["no", 7]}]}', r"\['no', 7\]"),
+        (b'{"errors": [{"message": "' + b"long " * 1800 + b'"}]}', "long …|long long…| l?o?n?g?…$"),
+    ],
+    ids=["deep", "list", "long"],
+)
+def test_whatever_a_refusal_says_is_one_error(
+    registry: Faulty, tmp_path: Path, code: int, body: bytes, words: str
+) -> None:
+    registry.answer = lambda request: send(request, code, body) or True
+    with pytest.raises(RemoteError, match=words) as caught:
+        got(registry, tmp_path)
+    assert len(caught.value.message) < 1000
+
+
+@pytest.mark.parametrize(
+    "token", [b"[" * 100_000, b'{"token": "a\\r\\nX-Other: b"}', b'{"token": "\xc3\xa4"}', b"[]", b"7", b"{}", b"\xff"]
+)
+def test_a_token_that_cannot_be_one_is_one_error(registry: Faulty, tmp_path: Path, token: bytes) -> None:
+    def answer(request: Any) -> bool:
+        if request.path.startswith("/token?"):
+            send(request, 200, token)
+        else:
+            send(request, 401, b"", {"WWW-Authenticate": f'Bearer realm="http://{registry.host}/token",service="r"'})
+        return True
+
+    registry.answer = answer
+    with pytest.raises(RemoteError):
+        got(registry, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["http://[::1", "http://127.0.0.1:many/", "http://127.0.0.1:99999/", "http://127.0.0.1/\xe4", "http:///", "//["],
+)
+def test_a_redirect_to_no_address_is_one_error(registry: Faulty, tmp_path: Path, place: str) -> None:
+    registry.answer = lambda request: send(request, 307, b"", {"Location": place}) or True
+    with pytest.raises(RemoteError):
+        got(registry, tmp_path)
+
+
+def test_what_a_registry_asks_for_is_read_in_bounded_time(registry: Faulty, tmp_path: Path) -> None:
+    """A header of 60 kB took a minute and a half: each letter of a word could be its first one."""
+    registry.answer = lambda request: send(request, 401, b"", {"WWW-Authenticate": "Bearer " + "a" * 60_000}) or True
+    began = time.process_time()
+    with pytest.raises(RemoteError):
+        got(registry, tmp_path)
+    assert time.process_time() - began < 3
+
+
+def test_another_manifest_at_the_second_request_changes_no_file(registry: Faulty, tmp_path: Path) -> None:
+    """Of a tag the manifest is asked for once; what it names is what comes, whatever the tag names then."""
+    push(small_bundle(tmp_path / "other", 5), Folder(tmp_path / "stick"))
+    layout = Layout(tmp_path / "stick")
+    second, asked = layout.read(layout.find("latest")), []
+    for path in (tmp_path / "stick" / "blobs" / "sha256").iterdir():
+        registry.blobs[f"sha256:{path.name}"] = path.read_bytes()
+
+    def answer(request: Any) -> bool:
+        if "/manifests/" in request.path:
+            asked.append(request.path)
+            send(request, 200, registry.manifest if len(asked) == 1 else second)
+            return True
+        return False
+
+    registry.answer = answer
+    assert got(registry, tmp_path)[1] == right(tmp_path)
+    assert len(asked) == 1
+    assert got(registry, tmp_path)[1] == (tmp_path / "other" / "small.edgepack").read_bytes()
+    pinned = Reference(registry.host, "net", None, Client(Reference(registry.host, "net", "1")).manifest("1")[1])
+    registry.answer = lambda request: "/manifests/" in request.path and (send(request, 200, registry.manifest) or True)
+    with pytest.raises(IntegrityError, match="returned a different manifest"):
+        pull(pinned, tmp_path / "pinned.edgepack", client=Client(pinned))
+
+
 def test_a_manifest_that_is_too_large_or_another_is_refused(registry: Faulty, tmp_path: Path) -> None:
     registry.answer = lambda request: "/manifests/" in request.path and (send(request, 200, bytes(5 << 20)) or True)
-    with pytest.raises(RemoteError, match="the manifest has more than"):
+    with pytest.raises(RemoteError, match="has more than"):
         got(registry, tmp_path)
     registry.answer = lambda _: False
     reference = Reference(registry.host, "net", None, "sha256:" + "a" * 64)
     with pytest.raises(IntegrityError, match="returned a different manifest"):
         pull(reference, tmp_path / "got.edgepack", client=Client(reference))
     nothing_is_left(tmp_path)
+
+
+def pushed(registry: Faulty, folder: Path, referrers: tuple[int, bytes], tag: tuple[int, bytes], **header: str) -> Any:
+    """Push to a registry that has every blob, and return which manifests came and how often lists were asked for."""
+    came, asked = list[str](), list[str]()
+
+    def answer(request: Any) -> bool:
+        request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        place = request.path.removeprefix("/v2/net/")
+        if request.command == "PUT":
+            came.append(place)
+            send(
+                request, 201, b"", {"OCI-Subject" if name == "subject" else name: text for name, text in header.items()}
+            )
+        elif place.startswith("referrers/"):
+            asked.append(place)
+            send(request, *referrers, {"Content-Type": INDEX_TYPE})
+        elif place.startswith("manifests/sha256-"):
+            asked.append(place)
+            send(request, *tag, {"Content-Type": INDEX_TYPE})
+        else:
+            send(request, 200)
+        return True
+
+    registry.answer = answer
+    reference = Reference(registry.host, "net", "1")
+    try:
+        push(folder / "small.edgepack", reference, Client(reference, lambda _: None))
+    finally:
+        registry.answer = lambda _: False
+    return came, asked
+
+
+def many(count: int) -> bytes:
+    entry = {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": "sha256:" + "a" * 64, "size": 7}
+    return json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry] * count}).encode()
+
+
+def test_a_registry_that_lists_what_refers_is_left_to_it_however_long_the_list_is(
+    registry: Faulty, tmp_path: Path
+) -> None:
+    came, asked = pushed(registry, tmp_path, (200, many(100_000)), (404, b""))
+    assert came[-1] == "manifests/1"
+    assert not [place for place in (*came, *asked) if place.startswith("manifests/sha256-")]
+    came, asked = pushed(registry, tmp_path, (200, many(1)), (404, b""), subject="sha256:" + "a" * 64)
+    assert came[-1] == "manifests/1"
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        (many(100_000), "has more than"),
+        (b"[" * 9000, "cannot be read"),
+        (b"{}", "cannot be read"),
+        (b'{"manifests": [7]}', "lists no manifests"),
+        (b'{"manifests": {"a": 7}}', "lists no manifests"),
+        (b"[]", "cannot be read"),
+    ],
+    ids=["long", "deep", "none", "numbers", "table", "list"],
+)
+def test_a_list_of_what_refers_that_cannot_be_one_is_not_written_over(
+    registry: Faulty, tmp_path: Path, index: bytes, words: str
+) -> None:
+    with pytest.raises(RemoteError, match=words) as caught:
+        pushed(registry, tmp_path, (404, b""), (200, index))
+    assert caught.value.hint
+    came, _ = pushed(registry, tmp_path, (404, b""), (200, many(3)))
+    assert [place for place in came if place.startswith("manifests/sha256-")], "and one that is a list is added to"
 
 
 def test_redirects_in_a_circle_end(registry: Faulty, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_signature_and_bill_of_materials_refer_to_the_bundle(plain: str, tmp_pat
     pushed = push(path, of(plain, "referred"))
     push(path, of(plain, "referred"))
     client = Client(of(plain, "referred"))
-    index = json.loads(client.referrers(pushed.digest) or b"{}")
+    index = json.loads(client.referrers_tag(pushed.digest) or b"{}")
     kinds = {each["artifactType"]: each["digest"] for each in index["manifests"]}
     assert set(kinds) == {"application/vnd.cyclonedx+json", "application/vnd.dev.sigstore.bundle.v0.3+json"}
     assert len(index["manifests"]) == 2, "once each"
