@@ -256,8 +256,22 @@ def show(name: str, found: dict[str, Any]) -> None:
 
 
 def _cpu_s() -> float:
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
+    """Return the CPU seconds of this process and of all that it has started, those that still run too."""
+    ended = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in ended) + _running_s(os.getpid())
+
+
+def _running_s(pid: int) -> float:
+    """Return the CPU seconds of the processes below ``pid`` that run, and of those of theirs that have ended."""
+    used = dict[int, tuple[int, float]]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):
+            fields = path.read_text().rpartition(")")[2].split()
+            used[int(path.parent.name)] = int(fields[1]), sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+    below = {pid}
+    while more := {one for one, (parent, _) in used.items() if parent in below} - below:
+        below |= more
+    return sum(used[one][1] for one in below - {pid})
 
 
 def main() -> None:

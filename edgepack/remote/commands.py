@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from edgepack.base import documents
 from edgepack.base.files import sha256_file
@@ -20,6 +19,7 @@ from edgepack.specs.types import Progress, no_progress
 T = TypeVar("T")
 
 SAME_VERSION = "use the same version there: edgepack deploy --bootstrap"
+_ONLY_ANSWER = "let no other program print to stdout there, as from ~/.bashrc: scp and rsync need that too"
 _SHORT_S = 120.0
 _SILENT_S = 120.0  # for an answer; another sender of the same file is waited for half as long
 _SLOWEST_DISK = 2_000_000  # bytes a second at which a board writes or reads a file whole before it answers
@@ -159,21 +159,32 @@ def _send(board: Board, path: Path, digest: str, size: int, progress: Progress) 
 
 
 def _offset(line: bytes, size: int, board: Board) -> int:
-    try:
-        offset = json.loads(line)["offset"]
-    except (ValueError, KeyError, TypeError):
-        offset = None
-    if not isinstance(offset, int) or not 0 <= offset <= size:
-        raise RemoteError(f"{board.host} does not answer as edgepack does: {line[:80]!r}")
+    offset = _json(line, board)
+    offset = offset.get("offset") if isinstance(offset, dict) else None
+    if type(offset) is not int or not 0 <= offset <= size:
+        raise RemoteError(f"{board.host} does not answer as edgepack does: {line[:80]!r}", hint=SAME_VERSION)
     return offset
 
 
 def _read(kind: type[T], text: bytes, board: Board) -> T:
+    data = _json(text, board)
     try:
-        found: T = documents.from_json(kind, text, board.host)
+        found: T = documents.decode(kind, data, board.host)
     except ConfigError as error:
         raise RemoteError(
             f"{board.host} gives an answer that this edgepack cannot read: {error.message[:300]}",
             hint=SAME_VERSION,
         ) from None
     return found
+
+
+def _json(text: bytes, board: Board) -> Any:
+    """Return what a command there printed. Raises ``RemoteError`` where others, as a login shell, print there too."""
+    try:
+        return documents.read_json(text)
+    except ValueError as error:
+        said = text.strip()
+        shown = said[:60] if not said.startswith(b"{") else said[-60:]
+        raise RemoteError(
+            f"{board.host} gives an answer that this edgepack cannot read: {error}; it has {shown!r}", hint=_ONLY_ANSWER
+        ) from None

@@ -34,7 +34,9 @@ _LAST_WORDS_S = 10.0  # stderr ends with ssh, unless something that it started k
 _MOST_HOST = 240  # characters: files are named by it
 # Where --bootstrap puts edgepack; the Python that is used where nothing else is said.
 SITE = "${XDG_DATA_HOME:-$HOME/.local/share}/edgepack/site"
+# Answers and names are UTF-8, whatever the locale there.
 _SCRIPT = (
+    "PYTHONUTF8=1 PYTHONIOENCODING=utf-8; export PYTHONUTF8 PYTHONIOENCODING; "
     f'site="{SITE}"; if [ -d "$site" ]; then PYTHONPATH="$site${{PYTHONPATH:+:$PYTHONPATH}}"; export PYTHONPATH; fi; '
     'exec "$0" "$@"'
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -107,3 +108,36 @@ def test_a_file_for_a_board_that_answers_nothing_is_not_sent_again(
 def test_a_host_has_a_length_that_a_file_can_be_named_by() -> None:
     with pytest.raises(ConfigError, match="is not a host"):
         ssh.Board("x" * 300)
+
+
+@pytest.mark.parametrize("line", ["echo Welcome to camera 7", "printf '%0*d' 9000 0 | tr 0 ["])
+def test_what_others_print_before_an_answer_is_shown(says: object, tmp_path: Path, line: str) -> None:
+    """A login shell that greets: it passed for another version of edgepack."""
+    shown = "Welcome to camera 7" if "echo" in line else r"\[\[\["
+    says(f'{line}; echo \'{{"python": "3.11"}}\'')  # type: ignore[operator]
+    with pytest.raises(RemoteError, match=shown) as caught:
+        commands.probe(BOARD)
+    assert "~/.bashrc" in (caught.value.hint or "")
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 100)
+    with pytest.raises(RemoteError, match=shown):
+        commands.send(BOARD, path, sleep=lambda _: None)
+
+
+def test_what_others_print_behind_an_answer_is_shown(says: object) -> None:
+    says('echo \'{"python": "3.11", "arch": "x"}\'; echo bye')  # type: ignore[operator]
+    with pytest.raises(RemoteError, match="bye"):
+        commands.probe(BOARD)
+
+
+@pytest.mark.parametrize(
+    "locale", ["LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0", "PYTHONIOENCODING=latin-1", "LC_ALL=xx_YY"]
+)
+def test_answers_and_names_are_utf_8_whatever_the_locale(says: object, locale: str) -> None:
+    """It was what the board's locale has: names came back as other ones, and an answer in Latin-1 was not read."""
+    says(f'while [ "$1" != -- ]; do shift; done; shift 2; export {locale}; exec sh -c "$1"')  # type: ignore[operator]
+    board = ssh.Board("board", sys.executable)
+    words = ssh.python(board, "-c", "import sys; print(sys.argv[1]); sys.exit(sys.argv[1])", "Prüfstand ✓")
+    found = ssh.ask(board, words, 30)
+    assert found.out.decode() == "Prüfstand ✓\n"
+    assert found.err.endswith("Prüfstand ✓")
