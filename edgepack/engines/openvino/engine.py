@@ -27,6 +27,7 @@ from edgepack.engines.common.refusals import closed, opset_too_high, remedy, req
 from edgepack.engines.native_options import native_settings, native_variables
 from edgepack.engines.openvino.facts import ENGINE
 from edgepack.engines.openvino.misread import misread_nodes
+from edgepack.engines.openvino.ties import bodies, keep_order_of_equals
 from edgepack.errors import CompileError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
 from edgepack.specs.run import RunOptions
@@ -193,6 +194,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
             _match_ports(graph, model)
             if _is_npu(device):
                 inputs, outputs = _fix_batch(graph, inputs), _fixed_outputs(outputs)
+            keep_order_of_equals(graph)
             _name_nodes(graph)
             out.mkdir(parents=True, exist_ok=True)
             engine.save_model(graph, out / ENTRY, compress_to_fp16=False)
@@ -346,9 +348,8 @@ def _name_nodes(graph: Any, prefix: str = "") -> None:
     for number, node in enumerate(graph.get_ordered_ops()):
         if node.get_friendly_name() == node.get_name():
             node.set_friendly_name(f"{prefix}{node.get_type_name()}#{number}")
-        for body in ("get_then_body", "get_else_body") if hasattr(node, "get_then_body") else ("get_function",):
-            if hasattr(node, body):
-                _name_nodes(getattr(node, body)(), f"{prefix}{number}/")
+        for body in bodies(node):
+            _name_nodes(body, f"{prefix}{number}/")
 
 
 def _check_device(core: Any, device: str) -> None:
