@@ -41,6 +41,8 @@ _LOWEST = "ONNX Runtime begins with the lowest finite number, others with an inf
 _NONE_LARGER = "no value is beyond the finite number that TVM begins with: the index is -1"
 _NEAR_ZERO = "logarithms near 1 and sums near 0 are as exact as numbers near 1"
 _ZEROS = "a Mean of zeros below zero is one above it, so that one over it is infinite with the other sign"
+_QUOTIENT = "a remainder is a - b * trunc(a / b), which keeps no digit of it where the quotient is beyond 2^24"
+_SPREAD = "the scale of an infinity is infinite or NaN: ONNX does not say which whole numbers come of it"
 _TAIL = "far out, where ONNX Runtime has 0, an approximation is off by 1e-7 of the input, which is large itself"
 LISTED = (
     *(
@@ -61,6 +63,8 @@ LISTED = (
     ),
     *(Listed(engine, ("Reciprocal",), ("ties",), _ZEROS) for engine in ("openvino", "tvm")),
     Listed("openvino", ("LpNormalization",), ("tiny",), "OpenVINO divides by a norm that is 0; ONNX Runtime does not"),
+    Listed("openvino", ("Mod",), ("large", "huge"), _QUOTIENT),
+    *(Listed(engine, ("DynamicQuantizeLinear",), ("infinite",), _SPREAD) for engine in ("openvino", "tvm")),
     Listed("tvm", ("ArgMax", "ArgMin"), ("huge", "infinite"), _NONE_LARGER),
     Listed("tvm", ("Clip",), ("huge", "infinite"), "a bound that is left out is the largest finite number to TVM"),
     Listed("tvm", ("Atanh", "ReduceLogSum"), ("tiny",), _NEAR_ZERO),
@@ -112,7 +116,7 @@ def run(seeds: range) -> Outcome:
                 if kind == "way":
                     ways.append(json.loads(rest))
                 elif kind == "next":
-                    last = rest.split()
+                    last = rest.split(" ")
                 elif kind == "done":
                     left.remove(int(rest))
         if left:

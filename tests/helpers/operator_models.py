@@ -105,7 +105,11 @@ def _finished(seed: int, maker: Maker) -> OperatorModel | None:
     for free in (True, False):
         graph = helper.make_graph(
             maker.nodes, "operators", [value_info(name, maker.values[name], free=free) for name in inputs],
-            [helper.make_tensor_value_info(n, type_of(maker.values[n]), None) for n in kept], stored,
+            [helper.make_tensor_value_info(n, type_of(maker.values[n]), _untold_shape(maker, n)) for n in kept], stored,
+            value_info=[
+                helper.make_tensor_value_info(n, type_of(maker.values[n]), shape)
+                for n in maker.values if n not in kept and (shape := _untold_shape(maker, n)) is not None
+            ],
         )  # fmt: skip
         proto = model_of(graph, maker.opset)
         if not any(node.domain for node in maker.nodes):
@@ -122,6 +126,12 @@ def _finished(seed: int, maker: Maker) -> OperatorModel | None:
             continue
         return OperatorModel(seed, proto, free, maker.positive, feeds)
     return None
+
+
+def _untold_shape(maker: Maker, name: str) -> list[None] | None:
+    """Return a shape of unknown sizes for what ONNX's shape inference says nothing of, so that ONNX takes the model."""
+    untold = any(name in node.output for node in maker.nodes if node.op_type == "GroupNormalization")
+    return [None] * maker.values[name].ndim if untold else None
 
 
 def _feeds(maker: Maker, examples: Feeds, *, free: bool) -> dict[str, Feeds]:
