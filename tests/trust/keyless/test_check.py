@@ -6,7 +6,9 @@ import base64
 import copy
 import hashlib
 import json
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +121,39 @@ def test_a_forged_part_makes_it_count_for_nothing(good: dict[str, Any], part: st
 def test_a_certificate_that_is_not_right_counts_for_nothing(case: str) -> None:
     other, words = CERTIFICATES[case]
     assert words in refusal(SIGSTORE.signed(PAYLOAD, SIGSTORE.certificate(**other)))
+
+
+def said_alike(words: str) -> str:
+    """Return a refusal without what differs from one signature to the next, and without another library's words."""
+    words = re.sub(r"its log [0-9a-f]{16}", "its log ...", words)
+    words = re.sub(r"'[0-9.xZ]+' is no time", "... is no time", words)
+    words = re.sub(r"^signature: (.*: )?(?=(the key|it ) ?)", "", words)  # of a document: where it stands
+    ours = ("granted", "signed", "no timestamp", "something else", "twice", "unknown hash", "another time", "no time")
+    head, found, tail = words.partition("its timestamp cannot be read: ")
+    if found and not any(each in tail for each in ours):
+        return f"{head}{found}..."
+    return re.sub(r"(it is not base64).*", r"\1", words)
+
+
+def refusals_table() -> str:
+    """Return the table of docs/keyless-refusals.md: what is said, and of which forgeries."""
+    found: dict[str, list[str]] = {}
+    for part, (change, _) in FORGED.items():
+        change(document := SIGSTORE.signed(PAYLOAD))
+        found.setdefault(said_alike(refusal(document)), []).append(part)
+    for case, (other, _) in CERTIFICATES.items():
+        document = SIGSTORE.signed(PAYLOAD, SIGSTORE.certificate(**other))
+        found.setdefault(said_alike(refusal(document)), []).append(f"certificate: {case}")
+    for case, (stamp, _) in STAMPS.items():
+        document = SIGSTORE.signed(PAYLOAD, log=SIGSTORE.tiled, stamp=stamp)
+        found.setdefault(said_alike(refusal(document)), []).append(f"timestamp: {case}")
+    return "\n".join(f"| `{words}` | {'; '.join(cases)} |" for words, cases in sorted(found.items()))
+
+
+def test_the_page_of_refusals_has_every_forgery_and_what_is_said_of_it() -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "keyless-refusals.md"
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert rows == refusals_table().splitlines(), f"write this table:\n{refusals_table()}"
 
 
 def test_either_form_of_the_issuer_is_enough() -> None:

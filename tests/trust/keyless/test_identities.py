@@ -141,6 +141,22 @@ def test_the_time_is_the_log_s(rules: Any, tmp_path: Path) -> None:
         admit(bundle, now=AT - timedelta(days=30))
 
 
+def test_the_page_of_refusals_has_what_a_policy_says(rules: Any, tmp_path: Path) -> None:
+    page = Path(__file__).resolve().parents[3] / "docs" / "keyless-refusals.md"
+    said = [line.split("`")[1] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("- `")]
+    bundle, bare = open_bundle(attached(tmp_path / "one", ME)), open_bundle(small_bundle(tmp_path / "bare", 2))
+    late = AT - timedelta(days=30)
+    cases = [
+        (bare, {}, None), (bundle, {"of": [YOU]}, None), (bundle, {"threshold": 2}, None),
+        (bundle, {"max_age_days": 1}, None), (bundle, {"max_age_days": 1}, late),
+    ]  # fmt: skip
+    for words, (given, asked, now) in zip(said, cases, strict=True):
+        rules(*asked.pop("of", [ME]), **asked)
+        with pytest.raises(TrustError) as refused:
+            admit(given, now=now)
+        assert all(part in refused.value.message for part in words.split(" ... ")), (words, refused.value.message)
+
+
 def test_a_statement_over_other_files_is_refused(rules: Any, tmp_path: Path) -> None:
     rules(ME)
     other = SIGSTORE.sign_bundle(small_bundle(tmp_path / "other", 3), tmp_path / "other.json")
