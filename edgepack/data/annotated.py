@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from edgepack.specs.model import TensorSpec
     from edgepack.specs.types import Array
 
+LISTS = "ImageSets"  # the folder of Pascal VOC with folders of lists of pictures
 OF_BOXES = ("object-detection", "keypoints")  # the tasks that boxes and points are labels of
 
 _OUTSIDE = 2.0  # pixels: labels are rounded, also by a little beyond the picture's side
@@ -270,7 +271,8 @@ def contents_of(
 def _note_of_outside(source: str, paths: Sequence[Path]) -> tuple[str, ...]:
     """Return a note of pictures far from what the user named: whoever wrote its files may have meant other ones."""
     named = Path(source).resolve()
-    base = named if named.is_dir() else named.parent.parent  # pictures may lie beside the folder of a file
+    levels = 3 if named.parent.parent.name == LISTS else 2  # pictures may lie beside the folder of a file
+    base = named if named.is_dir() else named.parents[min(levels, len(named.parents)) - 1]
     folders = {folder: folder.resolve().is_relative_to(base) for folder in {path.parent for path in paths}}
     inside = (path.resolve().is_relative_to(base) if path.is_symlink() else folders[path.parent] for path in paths)
     outside = [path for path, is_inside in zip(paths, inside, strict=True) if not is_inside]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -249,9 +250,10 @@ def _places(path: Path) -> list[Path]:
 
 
 def _find(name: str, places: Sequence[Path]) -> Path | None:
-    if Path(name).is_absolute() or ".." in Path(name).parts:
+    if Path(name).is_absolute() or ".." in re.split(r"[/\\]", name):
         raise DataError(f"the file name {name!r} leads outside the folder", hint="name files below it")
-    return next((place / name for place in places if (place / name).is_file()), None)
+    names = (name, name.replace("\\", "/"))  # written on Windows
+    return next((place / each for each in names for place in places if (place / each).is_file()), None)
 
 
 def _recognises(data: str, _task: object) -> bool:

@@ -24,7 +24,7 @@ from edgepack.data.pictures import (
     read_files,
 )
 from edgepack.data.preprocess import read_picture_file
-from edgepack.data.rows import check_separator
+from edgepack.data.rows import check_separator, read_rows
 from edgepack.data.source import Asked, Contents, Item, Source
 from edgepack.errors import DataError
 
@@ -36,8 +36,13 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 LABELS_FILE = "labels.csv"
+METADATA_FILES = ("metadata.csv", "metadata.jsonl")  # huggingface.co/docs/datasets/image_dataset
 CLASSES_FILE = "labels.txt"
 _MOST_LABELS_BYTES = 64 << 20
+_PARTS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev")
+_HELD_OUT = ("val", "valid", "validation", "test")
+_OF_LABELS = (".csv", ".tsv", ".json", ".jsonl", ".xml")
+_OF_MASKS = ("images", "masks", "labels", "annotations")
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,8 @@ def list_files(
     Without ``labelled`` labels are not looked for.
 
     With ``labels.csv`` (header ``file,label``) that file says what the samples are; labels that are not all whole
-    numbers become classes in sorted order. Else the subfolders are the classes, in sorted order; subfolders that all
+    numbers become classes in sorted order. So does ``metadata.csv`` or ``metadata.jsonl`` with the columns
+    ``file_name`` and ``label``. Else the subfolders are the classes, in sorted order; subfolders that all
     have whole numbers for names mean those labels. Else the pictures are unlabelled. Names of classes have the order
     of ``classes``, else of a file ``labels.txt``, where there is one, and not the sorted one. Hidden files, and files
     that are no pictures by their suffix, are ignored and named in ``ignored``. Raises ``DataError``.
@@ -73,16 +79,25 @@ def list_files(
     names, ignored = _walk(root, suffixes)
     if not names:
         others = f"; it has {len(ignored)} other files, such as {ignored[0]}" if ignored else ""
-        raise DataError(f"there is no {what} in {root}{others}", hint=f"{what}s end in " + ", ".join(suffixes))
+        archive = next((name for name in ignored if name.lower().endswith(".zip")), None)
+        hint = f"{what}s end in " + ", ".join(suffixes) if archive is None else f"give the archive, {root / archive}"
+        raise DataError(f"there is no {what} in {root}{others}", hint=hint)
     if not labelled:
         return PictureFolder(root, names, None, (), ignored)
     if (root / LABELS_FILE).exists():
-        labels, classes = _read_labels_file(root, names, classes, what)
+        words = parse_labels_file(root / LABELS_FILE)
+        labels, classes = _labels_of(root / LABELS_FILE, words, names, classes, what)
         return PictureFolder(root, names, labels, classes, ignored)
+    for file in METADATA_FILES:
+        if (root / file).is_file() and (words := _parse_metadata(root / file)):
+            labels, classes = _labels_of(root / file, words, names, classes, what)
+            return PictureFolder(root, names, labels, classes, tuple(name for name in ignored if name != file))
     folders = sorted({name.partition("/")[0] for name in names if "/" in name})
     if not folders:
         return PictureFolder(root, names, None, (), ignored)
     _check_class_folders(root, names, folders, what)
+    if not set(folders) <= set(classes):
+        _check_no_parts(root, folders, what)
     values, classes = _label_values(folders, classes, folders=True)
     return PictureFolder(root, names, tuple(values[name.partition("/")[0]] for name in names), classes, ignored)
 
@@ -113,6 +128,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
         found.ignored,
         found.names,
         find_broken(paths) if asked.thorough else (),
+        notes_of_folders(found, "picture"),
         frame=lambda index: frame_of_file(paths[index], asked.preprocessing),
     )
 
@@ -202,10 +218,41 @@ def _check_class_folders(root: Path, names: tuple[str, ...], folders: list[str],
             hint="move all of them into class folders, or none, or add a labels.csv with the header file,label",
         )
     if len(folders) == 1:
+        nested = any(name.count("/") > 1 for name in names)
+        then = "whose folders are then the classes" if nested else f"for unlabelled {what}s"
         raise DataError(
             f"all {what}s of {root} are in one subfolder, {folders[0]}",
-            hint=f"give {root / folders[0]} for unlabelled {what}s, or add a labels.csv with the header file,label",
+            hint=f"give {root / folders[0]}, {then}, or add a labels.csv with the header file,label",
         )
+
+
+def _check_no_parts(root: Path, folders: list[str], what: str) -> None:
+    """Raise ``DataError`` where the folders are parts of a data set, or pictures and their masks, and not classes."""
+    small = {folder.lower(): root / folder for folder in folders}
+    shown = ", ".join(folders)
+    if set(small) <= set(_PARTS):
+        hint = "give one of them"
+        if (train := small.get("train")) and (
+            other := next((small[part] for part in _HELD_OUT if part in small), None)
+        ):
+            hint += f", such as --data {train} --eval {other}"
+        raise DataError(f"the folders of {root} are parts of a data set ({shown}), not classes", hint=hint)
+    if set(small) <= set(_OF_MASKS):
+        raise DataError(
+            f"the folders of {root} ({shown}) are not classes of {what}s",
+            hint=f"pictures and masks are read for --task semantic-segmentation; else give {root / folders[0]}",
+        )
+
+
+def notes_of_folders(found: PictureFolder, what: str) -> tuple[str, ...]:
+    """Return what the user should know of how labels were found: folders below a class, and files that name labels."""
+    if found.labels is None:
+        beside = [name for name in found.ignored if "/" not in name and name.lower().endswith(_OF_LABELS)]
+        return (f"{beside[0]} beside the {what}s is not read: labels stand in {LABELS_FILE}",) if beside else ()
+    if any((found.root / file).exists() for file in (LABELS_FILE, *METADATA_FILES)):
+        return ()
+    deep = next((name for name in found.names if name.count("/") > 1), None)
+    return (f"folders below a class folder belong to that class, such as {deep}",) if deep is not None else ()
 
 
 def _label_values(
@@ -235,11 +282,26 @@ def _label_values(
     return places, classes
 
 
-def _read_labels_file(
-    root: Path, names: tuple[str, ...], order: tuple[str, ...], what: str
+def _parse_metadata(path: Path) -> dict[str, tuple[str, int]]:
+    """Return file name -> (label, line) of a file as datasets' imagefolder has it; nothing where it has no labels."""
+    rows = read_rows(path)
+    if not {"file_name", "label"} <= set(rows.columns):
+        return {}
+    words: dict[str, tuple[str, int]] = {}
+    for index, cells in enumerate(rows.cells):
+        name, label = (cells.get(column, "").strip() for column in ("file_name", "label"))
+        if not name or not label or name in words:
+            raise DataError(
+                f"{rows.where(index)}: {name or 'no file'} has no label, or is listed twice", hint="correct the line"
+            )
+        words[name] = (label, rows.lines[index])
+    return words
+
+
+def _labels_of(
+    path: Path, words: dict[str, tuple[str, int]], names: tuple[str, ...], order: tuple[str, ...], what: str
 ) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    path = root / LABELS_FILE
-    words = parse_labels_file(path)
+    """Return the label of each file by what the file of labels ``path`` says. Raises ``DataError``."""
     known = set(names)
     for name, (_, line) in words.items():
         if name not in known:

@@ -24,6 +24,7 @@ from edgepack.specs.task import Task
 
 if TYPE_CHECKING:
     from edgepack.specs.model import TensorSpec
+    from edgepack.specs.types import Array
 
 SEGMENTATION = "semantic-segmentation"
 _PICTURES = ("images", "JPEGImages")
@@ -31,6 +32,7 @@ _MASKS = ("masks", "labels", "annotations", "SegmentationClass")
 _SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # a mask does not survive being a JPEG
 _BESIDE = ("_mask", "_label", "-mask")
 _IGNORE = 255
+_LOOKED_AT = 8  # masks
 _MOST_CLASSES = 4096  # where nothing names them: what is counted of each picture and class takes memory
 
 
@@ -41,28 +43,67 @@ class Masks(Sequence[Mask]):
     paths: tuple[Path, ...]
     names: tuple[str, ...]
     ignore: int
+    values: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return Masks(self.paths[index], self.names, self.ignore)
-        return read_mask(self.paths[index], self.names, self.ignore)
+            return Masks(self.paths[index], self.names, self.ignore, self.values)
+        return read_mask(self.paths[index], self.names, self.ignore, self.values)
 
 
-def read_mask(path: Path, names: tuple[str, ...], ignore: int) -> Mask:
-    """Return the mask in a picture file; ``ignore`` is the value of pixels of no class. Raises ``DataError``."""
-    values = decode_indices(read_picture_file(path), str(path))
-    labels = np.where(values == ignore, Mask.IGNORED, values).astype(np.uint16)
+def read_mask(path: Path, names: tuple[str, ...], ignore: int, values: tuple[int, ...] = ()) -> Mask:
+    """Return the mask in a picture file; ``ignore`` is the value of pixels of no class.
+
+    ``values`` are those of the classes, in their order; without them a class is its own. Raises ``DataError``.
+    """
+    pixels = decode_indices(read_picture_file(path), str(path))
+    labels = _numbered(pixels, values, ignore, path) if values else np.where(pixels == ignore, Mask.IGNORED, pixels)
+    labels = labels.astype(np.uint16)
     known = labels[labels != Mask.IGNORED]
     most = len(names) or _MOST_CLASSES
     if known.size and int(known.max()) >= most:
         raise DataError(
             f"{path} has the value {int(known.max())}, and there are {'' if names else 'at most '}{most} classes",
-            hint="a mask's values are numbers of classes; [task.settings] ignore is the value that counts for none",
+            hint="a mask's values are numbers of classes, unless values = [...] of [task.settings] has one for each; "
+            "ignore is the value that counts for none",
         )
     return Mask(labels, names)
+
+
+def _numbered(pixels: Array, values: tuple[int, ...], ignore: int, path: Path) -> Array:
+    """Return the place of each pixel's value among ``values``. Raises ``DataError`` for one that is none of them."""
+    labels = np.full(pixels.shape, Mask.IGNORED)
+    for number, value in enumerate(values):
+        labels[pixels == value] = number
+    wrong = (labels == Mask.IGNORED) & (pixels != ignore)
+    if wrong.any():
+        raise DataError(
+            f"{path} has the value {int(pixels[wrong][0])}, which is none of {list(values)}",
+            hint="[task.settings] values are those of the classes, ignore is the one that counts for none",
+        )
+    return labels
+
+
+def _check_not_all_ignored(paths: Sequence[Path], ignore: int) -> None:
+    """Raise ``DataError`` where the first masks have 0 and the value that counts for no class, and nothing else.
+
+    Masks of one thing are often 0 and 255: all that is asked for would be left out, without a word.
+    """
+    found: set[int] = set()
+    for path in paths[:_LOOKED_AT]:
+        try:
+            found |= set(np.unique(decode_indices(read_picture_file(path), str(path))).tolist())
+        except DataError:  # said where it is read
+            continue
+    if found == {0, ignore}:
+        raise DataError(
+            f"the masks of {paths[0].parent} have the values 0 and {ignore} alone, and {ignore} counts for no class",
+            hint=f"write values = [0, {ignore}] in [task.settings] of the recipe if it is class 1, "
+            f"else ignore = {ignore}",
+        )
 
 
 def _pairs(root: Path) -> tuple[list[tuple[Path, Path]], list[Bad]]:
@@ -72,6 +113,7 @@ def _pairs(root: Path) -> tuple[list[tuple[Path, Path]], list[Bad]]:
     if folder is not None and masks is not None:
         found = {p.relative_to(masks).with_suffix("").as_posix(): p for p in _files(masks, _SUFFIXES)}
         pictures = {p.relative_to(folder).with_suffix("").as_posix(): p for p in _files(folder, SUFFIXES)}
+        found = {key if key in pictures else _without_ending(key): p for key, p in found.items()}
     else:
         files = _files(root, SUFFIXES)
         found = {_without(p): p for p in files if _is_beside(p)}
@@ -91,8 +133,11 @@ def _is_beside(path: Path) -> bool:
 
 
 def _without(path: Path) -> str:
-    end = next(end for end in _BESIDE if path.stem.endswith(end))
-    return path.with_name(path.stem.removesuffix(end)).as_posix()
+    return path.with_name(_without_ending(path.stem)).as_posix()
+
+
+def _without_ending(name: str) -> str:
+    return name.removesuffix(next((end for end in _BESIDE if name.endswith(end)), ""))
 
 
 def read_masks(root: Path, task: Task | None) -> Annotated:
@@ -101,7 +146,12 @@ def read_masks(root: Path, task: Task | None) -> Annotated:
     if not pairs:
         raise DataError(f"no picture of {root} has a mask", hint="put masks into 'masks', with the pictures' names")
     names = (task.classes if task is not None else ()) or read_class_names(root)
-    given = task.settings.get("ignore", _IGNORE) if task is not None else _IGNORE
+    settings = task.settings if task is not None else {}
+    given, values = settings.get("ignore", _IGNORE), settings.get("values", ())
+    ignore = given if isinstance(given, int) else _IGNORE
+    numbers = tuple(int(value) for value in values) if isinstance(values, tuple) else ()  # type: ignore[arg-type]
+    if "ignore" not in settings and not numbers:
+        _check_not_all_ignored([mask for _, mask in pairs], ignore)
     sizes = []
     for index, (picture, mask) in enumerate(pairs):
         try:
@@ -115,7 +165,7 @@ def read_masks(root: Path, task: Task | None) -> Annotated:
     return Annotated(
         paths=tuple(picture for picture, _ in pairs),
         names=tuple(picture.relative_to(root).as_posix() for picture, _ in pairs),
-        labels=Masks(tuple(mask for _, mask in pairs), names, given if isinstance(given, int) else _IGNORE),
+        labels=Masks(tuple(mask for _, mask in pairs), names, ignore, numbers),
         sizes=tuple(sizes),
         classes=names,
         bad=tuple(bad),

@@ -15,7 +15,9 @@ from edgepack.base import documents
 from edgepack.base.documents import suggestion
 from edgepack.data.checks import check_shape
 from edgepack.data.named_classes import number_classes, whole_number
+from edgepack.data.pictures import SUFFIXES as PICTURES
 from edgepack.data.rows import Rows, find_column, is_number, read_number, read_rows, rows_file
+from edgepack.data.sound_folder import SUFFIXES as SOUNDS
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
 from edgepack.data.text_file import KINDS as TEXT_KINDS
 from edgepack.data.text_file import LABEL_COLUMNS
@@ -194,7 +196,15 @@ def _path(asked: Asked) -> Path:
 
 
 def _recognises(data: str, task: Task | None) -> bool:
-    return rows_file(data) is not None and (task is None or task.kind not in TEXT_KINDS)
+    path, kind = rows_file(data), task.kind if task is not None else ""
+    if path is None or kind in TEXT_KINDS:
+        return False
+    return Path(data).is_file() or kind == TABLE_CLASSES or not _has_media(path.parent)
+
+
+def _has_media(folder: Path) -> bool:
+    """Say whether a folder holds pictures or sounds, so that a table beside them says something of these."""
+    return any(entry.name.lower().endswith((*PICTURES, *SOUNDS)) for entry in folder.iterdir())
 
 
 def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[[Path], str]) -> Contents:

@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree  # entities are refused before it sees a file
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, find_other_sizes
+from edgepack.data.annotated import LISTS, OF_BOXES, Annotated, Reader, Thing, arrange, find_other_sizes
 from edgepack.data.image_folder import read_class_names
 from edgepack.data.pictures import SUFFIXES
 from edgepack.data.source import Bad, Source
@@ -30,17 +30,39 @@ def _folders(root: Path) -> tuple[Path, Path]:
 
 
 def _recognises(data: str, _task: object) -> bool:
-    if "\0" in data or not Path(data).is_dir():
+    if "\0" in data:
         return False
-    first = sorted(_folders(Path(data))[0].glob("*.xml"))[:_LOOKED_AT]
+    root = _root(Path(data))
+    if not root.is_dir():
+        return False
+    first = sorted(_folders(root)[0].glob("*.xml"))[:_LOOKED_AT]
     return any(b"<annotation" in read_regular(path, _MOST_BYTES).replace(b"\0", b"") for path in first)  # UTF-16 too
 
 
-def read_voc(root: Path, order: tuple[str, ...] = ()) -> Annotated:
-    """Return the pictures of a folder with what is labelled in them, in the files' order. Raises ``DataError``."""
+def _root(path: Path) -> Path:
+    """Return the folder of a data set, of which a list in ``ImageSets/Main`` may be given in its place."""
+    is_list = path.suffix == ".txt" and path.parent.parent.name == LISTS and path.is_file()
+    return path.parent.parent.parent if is_list else path
+
+
+def _listed(path: Path) -> set[str]:
+    """Return the pictures of a list, without their suffixes; a class's own has 1 or -1 behind each."""
+    lines = read_regular(path, _MOST_BYTES).decode("utf-8-sig", "replace").splitlines()
+    return {line.split()[0] for line in lines if line.split()}
+
+
+def read_voc(data: Path, order: tuple[str, ...] = ()) -> Annotated:
+    """Return the pictures of a folder, or of a list in it, with what is labelled in them. Raises ``DataError``."""
+    root = _root(data)
     annotations, pictures = _folders(root)
     order = order or read_class_names(root)
-    found = [(path, *_read(path)) for path in sorted(annotations.glob("*.xml"))]
+    files = sorted(annotations.glob("*.xml"))
+    if root != data:
+        listed = _listed(data)
+        files = [path for path in files if path.stem in listed]
+        if not files:
+            raise DataError(f"nothing that {data} lists is in {annotations}", hint="write names without a suffix")
+    found = [(path, *_read(path)) for path in files]
     names = sorted({name for _, _, _, things in found for name, _ in things})
     numbers = {name: number for number, name in enumerate(names)}
     paths, sizes, labels, bad = [], [], [], []
@@ -64,7 +86,14 @@ def read_voc(root: Path, order: tuple[str, ...] = ()) -> Annotated:
         raise DataError(f"no picture of {root} is found, such as {found[0][1]}", hint=f"put them into {pictures}")
     bad += find_other_sizes(paths, sizes, annotations)
     classes = {n: name for name, n in numbers.items()}
-    return arrange(root, paths, sizes, labels, classes, order, bad, _without_labels(pictures, paths))
+    notes = _without_labels(pictures, paths) + _note_of_parts(root) if root == data else ()
+    return arrange(root, paths, sizes, labels, classes, order, bad, notes)
+
+
+def _note_of_parts(root: Path) -> tuple[str, ...]:
+    """Return a note where the data set has parts, all of which were taken."""
+    lists = [path for name in ("train", "val") for path in sorted((root / LISTS).glob(f"*/{name}.txt"))]
+    return (f"the pictures of all parts of {root} are taken; {lists[-1]} names those of one",) if lists[1:] else ()
 
 
 def _without_labels(folder: Path, labelled: Sequence[Path]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from edgepack.base.shapes import show_shape
 from edgepack.data.audio.features import check_sound, feature_shape, sound_input
 from edgepack.data.audio.wav import MOST_FILE_BYTES, decode_wav, read_wav
 from edgepack.data.checks import check_dtype, check_shape, fits, to_input
-from edgepack.data.image_folder import list_files
+from edgepack.data.image_folder import list_files, notes_of_folders
 from edgepack.data.pictures import SUFFIXES as PICTURES
 from edgepack.data.pictures import digest_of_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 SUFFIXES = (".wav",)
+_KINDS = ("audio-classification", "voice-activity")  # of tasks that take nothing else
 _MOST_LOOKED_AT = 10_000  # files, until one says of which kind the folder is
 
 
@@ -96,8 +97,10 @@ def holds_sounds(folder: Path) -> bool:
     return False
 
 
-def _recognises(data: str, _task: object) -> bool:
-    return "\0" not in data and Path(data).is_dir() and holds_sounds(Path(data))
+def _recognises(data: str, task: Task | None) -> bool:
+    if "\0" in data or not Path(data).is_dir():
+        return False
+    return holds_sounds(Path(data)) or (task is not None and task.kind in _KINDS)
 
 
 def _list(asked: Asked) -> PictureFolder:
@@ -119,6 +122,7 @@ def _scan(asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Callable[
         found.ignored,
         found.names,
         _find_broken(paths, made) if asked.thorough else (),
+        notes_of_folders(found, "sound"),
     )
 
 

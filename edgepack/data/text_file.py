@@ -90,6 +90,11 @@ def read_text_file(path: Path, made: Text, task: Task) -> TextFile:
     if task.kind == SPANS:
         spans, bad = _spans(rows, label, words, texts)
         return TextFile(rows, texts, spans, task.classes, (*empty, *bad))
+    several = next((i for i, word in enumerate(words) if word.startswith("[") and word.endswith("]")), None)
+    if several is not None and path.suffix.lower() == ".jsonl":
+        raise DataError(
+            f"{rows.where(several, label)} is a list, and a text has one class", hint="write the class by itself"
+        )
     numbers, classes, bad = number_classes(words, task.classes, lambda i: rows.where(i, label))
     return TextFile(rows, texts, numbers, classes, (*empty, *bad))
 

@@ -1,5 +1,7 @@
 """A YOLO folder as samples: pictures in ``images``, a text file for each in ``labels``, perhaps a ``data.yaml``.
 
+Without these folders labels lie beside the pictures, as darknet has them.
+
 The format: docs.ultralytics.com/datasets/detect. A line is a class and center x, center y, width and height from 0 to
 1, then points where ``kpt_shape`` says so; or a class and a polygon, whose box is taken. ``data.yaml:train`` names a
 part. Its paths may be absolute or lead out of the folder, as is usual, but not where the folder came in an archive.
@@ -15,15 +17,19 @@ from typing import Any
 from edgepack.base.files import read_regular
 from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, refuse_outside
 from edgepack.data.pictures import SUFFIXES, find_size
+from edgepack.data.rows import is_number
 from edgepack.data.source import Bad, Source, may_read
 from edgepack.errors import DataError, ToolchainError
+from edgepack.specs.task import Task
 
 _MOST_BYTES = 8 << 20
 _MOST_VALUES = 1_000_000  # of data.yaml
 _PARTS = ("val", "train", "test")
 _YAML = ("data.yaml", "dataset.yaml", "data.yml")
 _LINE = "write class, center x, center y, width, height"
-_NAMES = ("classes.txt", "labels.txt", "obj.names")
+_NAMES = ("classes.txt", "labels.txt", "obj.names", "_darknet.labels")
+_LEAST = 5  # numbers in a line
+_LOOKED_AT = 50  # pictures, until one has labels
 
 
 def _settings_file(data: str) -> tuple[Path, str] | None:
@@ -37,13 +43,29 @@ def _settings_file(data: str) -> tuple[Path, str] | None:
     return next(((path / name, "") for name in _YAML if (path / name).is_file()), None)
 
 
-def _recognises(data: str, _task: object) -> bool:
+def _recognises(data: str, task: Task | None) -> bool:
     if "\0" in data:
         return False
     if _settings_file(data) is not None:
         return True
     path = Path(data)
-    return (path / "images").is_dir() and (path / "labels").is_dir() and any((path / "labels").rglob("*.txt"))
+    if (path / "images").is_dir() and (path / "labels").is_dir():
+        return any((path / "labels").rglob("*.txt"))
+    return task is not None and task.kind in OF_BOXES and path.is_dir() and _has_labels_beside(path)
+
+
+def _has_labels_beside(root: Path) -> bool:
+    """Say whether labels lie beside the pictures, as darknet and CVAT write them: one of the first has some."""
+    paths = ((picture, _label_path(picture)) for picture in _walk(root)[:_LOOKED_AT])
+    return any(label.parent == picture.parent and _is_labels(label) for picture, label in paths)
+
+
+def _is_labels(path: Path) -> bool:
+    """Say whether the first line of a file is one of labels, and not a text or a list of pictures."""
+    if not path.is_file():
+        return False
+    words = next(iter(read_regular(path, _MOST_BYTES).decode("utf-8-sig", "replace").split("\n")), "").split()
+    return len(words) >= _LEAST and all(is_number(word) for word in words)
 
 
 def read_yolo(data: str, order: tuple[str, ...] = (), within: Path | None = None) -> Annotated:
@@ -117,12 +139,12 @@ def _values(found: Any, most: int) -> int:
 
 
 def _pictures(root: Path, settings: Mapping[str, Any], part: str, within: Path | None) -> list[Path]:
-    """Return the pictures of one part: val where there is one, else train; without settings all of ``images``.
+    """Return the pictures of one part: val where there is one, else train; without settings all there are.
 
     No place out of ``within`` is looked at. Raises ``DataError``.
     """
     if not settings:
-        return _walk(root / "images")
+        return _walk(root / "images" if (root / "images").is_dir() else root)
     wanted = part or next((name for name in _PARTS if settings.get(name)), "")
     places = settings.get(wanted) or []
     base = _base(root, settings.get("path"), within)
@@ -174,9 +196,11 @@ def _label_path(picture: Path) -> Path:
 
 
 def _without_picture(pictures: Sequence[Path]) -> list[Bad]:
-    wanted = {_label_path(path) for path in pictures}
+    folders = {path.parent for path in pictures}  # pictures of another part may lie there too
+    beside = {entry for folder in folders if folder.is_dir() for entry in folder.iterdir()}
+    wanted = {_label_path(path) for path in {*pictures, *beside} if path.suffix.lower() in SUFFIXES}
     found = {file for folder in {path.parent for path in wanted} for file in folder.glob("*.txt")}
-    extra = sorted(file for file in found - wanted if file.name not in _NAMES)
+    extra = sorted(file for file in found - wanted if file.name not in _NAMES and _is_labels(file))
     return [Bad(None, f"{file} has labels, and there is no picture for it", "remove it, or add it") for file in extra]
 
 

@@ -50,8 +50,16 @@ def unpacked(path: Path, digest: Callable[[Path], str] = sha256_file) -> Path:
                 (Path(scratch) / "data").rename(place)
     except DAMAGED as error:
         raise DataError(f"{path} cannot be unpacked: {error}", hint=_COPY) from error
+    inner = _only_folder(place) or place
+    while (deeper := _only_folder(inner)) is not None and any(entry.is_dir() for entry in deeper.iterdir()):
+        inner = deeper  # VOCdevkit/VOC2012; but one folder of files alone may be a class
+    return inner
+
+
+def _only_folder(place: Path) -> Path | None:
+    """Return the folder that is all there is in another one."""
     entries = [entry for entry in place.iterdir() if not entry.name.startswith(".")]
-    return entries[0] if len(entries) == 1 and entries[0].is_dir() else place
+    return entries[0] if len(entries) == 1 and entries[0].is_dir() else None
 
 
 def _cache() -> Path:

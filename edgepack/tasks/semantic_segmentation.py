@@ -25,12 +25,14 @@ class Settings:
 
     ``layout`` of an output [1, classes, h, w] is "NCHW", of [1, h, w, classes] "NHWC". An output without a class axis
     has the classes already; one with a single channel has a score of the second class, which is right from ``least``
-    on. ``ignore`` is the value of pixels in mask files that are of no class.
+    on. ``ignore`` is the value of pixels in mask files that are of no class; ``values`` are those of the classes there,
+    in their order, where they are not 0, 1, 2 and so on.
     """
 
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     least: float = 0.5
     ignore: int = 255
+    values: tuple[int, ...] = ()
 
 
 def _answer(task: Task, outputs: Mapping[str, Array], frame: Frame, _measuring: bool) -> Answer:
@@ -95,6 +97,9 @@ def _check(task: Task) -> None:
     settings = read_settings(Settings, task.settings)
     if not 0 <= settings.ignore <= Mask.IGNORED:
         raise ConfigError(f"ignore = {settings.ignore}", hint="it is a value of a pixel, such as 255")
+    both = settings.ignore in settings.values and "ignore" in task.settings
+    if both or len(set(settings.values)) != len(settings.values):
+        raise ConfigError(f"values = {list(settings.values)}", hint="each class has one, and ignore is none of them")
 
 
 TASK = TaskKind(

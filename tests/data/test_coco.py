@@ -79,3 +79,19 @@ def test_ids_and_flags_may_be_written_as_text(tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     labels = read_any_labels(find(path))
     assert (labels[0].crowd[0], labels[-1].crowd[-1]) == (False, True)
+
+
+def test_names_may_be_written_on_windows(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    for row in data["images"]:
+        row["file_name"] = f"sub\\{Path(row['file_name']).name}"
+        file = next(p for p in tmp_path.rglob("*.png") if p.name == row["file_name"].split("\\")[1])
+        (file.parent / "sub").mkdir(exist_ok=True)
+        file.rename(file.parent / "sub" / file.name)
+    path.write_text(json.dumps(data))
+    assert len(find(path).indices) == 6
+    data["images"][0]["file_name"] = "..\\sub\\a.png"
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match="leads outside"):
+        find(path)

@@ -362,3 +362,58 @@ def test_broken_pictures_of_a_folder_can_be_left_out(tmp_path, save_picture):
     (root / "eel" / "a.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"no sample of .* can be used"):
         find_samples(str(root), None, made, skip_bad=3)
+
+
+@pytest.mark.parametrize("parts", [("train", "valid", "test"), ("Train", "Val"), ("training", "testing")])
+def test_parts_of_a_data_set_are_not_classes(parts, root, save_picture):
+    for part in parts:
+        save_picture(root / part / "cat" / "a.png")
+    with pytest.raises(DataError, match="are parts of a data set") as caught:
+        find(root)
+    assert ("--eval" in caught.value.hint) == (parts[0].lower() == "train")
+    (root / "labels.txt").write_text("\n".join(parts))  # unless the model calls its classes so
+    assert find(root).classes == parts
+
+
+def test_pictures_in_one_folder_of_classes_are_told_where_to_look(root, save_picture):
+    for name in ("cat", "dog"):
+        save_picture(root / "train" / name / "a.png")
+    with pytest.raises(DataError, match=r"all pictures of .* are in one subfolder, train") as caught:
+        find(root)
+    assert "whose folders are then the classes" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("metadata.csv", "file_name,label\na.png,dog\nb.png,cat\n"),
+        ("metadata.jsonl", '{"file_name": "a.png", "label": "dog"}\n{"label": "cat", "file_name": "b.png"}\n'),
+    ],
+)
+def test_metadata_of_datasets_gives_labels(file, text, root, save_picture):
+    for name in ("a.png", "b.png"):
+        save_picture(root / name)
+    (root / file).write_text(text)
+    found = list_pictures(root)
+    assert (found.labels, found.classes, found.ignored) == ((1, 0), ("cat", "dog"), ())
+    assert find(root).kind == "pictures"
+    (root / file).write_text(text.replace("b.png", "a.png"))
+    with pytest.raises(DataError, match="listed twice"):
+        find(root)
+
+
+def test_what_is_not_read_beside_pictures_and_below_classes_is_noted(root, save_picture):
+    save_picture(root / "a.png")
+    (root / "train.csv").write_text("id,label\na.png,cat\n")
+    assert find(root).notes == ("train.csv beside the pictures is not read: labels stand in labels.csv",)
+    deep = root.parent / "deep"
+    for name in ("animals/cat", "things/cup"):
+        save_picture(deep / name / "a.png")
+    assert find(deep).notes == ("folders below a class folder belong to that class, such as animals/cat/a.png",)
+
+
+def test_an_archive_in_the_folder_is_named(root):
+    (root / "data.zip").write_bytes(b"x")
+    with pytest.raises(DataError, match="there is no picture in") as caught:
+        find(root)
+    assert caught.value.hint == f"give the archive, {root / 'data.zip'}"

@@ -58,7 +58,8 @@ def test_masks_are_found_and_read(pictures: str, masks: str, palette: bool, tmp_
 
 
 def test_only_segmentation_asks_for_masks(tmp_path: Path) -> None:
-    assert find(write(tmp_path), task=Task("object-detection", "yolo")).kind == "pictures"
+    with pytest.raises(DataError, match=r"\(images, masks\) are not classes of pictures"):
+        find(write(tmp_path), task=Task("object-detection", "yolo"))
 
 
 def test_a_changed_mask_is_another_set(tmp_path: Path) -> None:
@@ -97,3 +98,34 @@ def test_masks_that_number_nothing_are_refused(mask: Image.Image, message: str, 
     mask.save(tmp_path / "masks" / "0.png")
     with pytest.raises(DataError, match=message):
         read_any_labels(find(tmp_path))[0]
+
+
+def write_of_one_thing(root: Path) -> Path:
+    write(root)
+    for path in (root / "masks").iterdir():
+        Image.fromarray(np.array([[0, 255, 255, 0]] * 3, np.uint8)).save(path)
+    return root
+
+
+def test_masks_of_0_and_255_do_not_count_for_nothing_without_a_word(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="values 0 and 255 alone, and 255 counts for no class") as caught:
+        find(write_of_one_thing(tmp_path))
+    assert "values = [0, 255]" in caught.value.hint
+    stated = Task("semantic-segmentation", settings={"ignore": 255})
+    label = read_any_labels(find(tmp_path, task=stated))[0]
+    assert label.labels[0].tolist() == [0, Mask.IGNORED, Mask.IGNORED, 0]
+
+
+def test_a_recipe_says_which_values_the_classes_have(tmp_path: Path) -> None:
+    task = Task("semantic-segmentation", settings={"values": (0, 255)})
+    labels = read_any_labels(find(write_of_one_thing(tmp_path), task=task))
+    assert labels[0].labels[0].tolist() == labels[1:][0].labels[0].tolist() == [0, 1, 1, 0]
+    other = Task("semantic-segmentation", settings={"values": (0, 128)})
+    assert read_any_labels(find(tmp_path, task=other))[0].labels[0].tolist() == [0, Mask.IGNORED, Mask.IGNORED, 0]
+    wrong = Task("semantic-segmentation", settings={"values": (0, 128), "ignore": 3})
+    with pytest.raises(DataError, match=r"has the value 255, which is none of \[0, 128\]"):
+        read_any_labels(find(tmp_path, task=wrong))[0]
+
+
+def test_masks_in_their_own_folder_may_have_an_ending_too(tmp_path: Path) -> None:
+    assert len(find(write(tmp_path, masks="masks/{}_mask.png")).indices) == 3

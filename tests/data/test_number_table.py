@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from edgepack.data.samples import find_samples, read_labels, read_samples
+from edgepack.data.samples import find_samples, kind_of, read_labels, read_samples
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.task import Task
@@ -144,3 +144,10 @@ def test_a_whole_number_is_read_exactly(tmp_path):
 def test_half_a_number_is_no_whole_one(tmp_path):
     with pytest.raises(DataError, match=r"column 'b' is not a whole number"):
         rows(write(tmp_path, "a,b\n1,2.5\n"), (TensorSpec("x", "int64", ("N", 2)),))
+
+
+def test_a_table_beside_pictures_is_of_these(tmp_path, save_picture):
+    data = write(tmp_path, "a,b,label\n1,2,0\n")
+    save_picture(tmp_path / "x.png")
+    assert kind_of(str(tmp_path), None) == "pictures"
+    assert kind_of(str(tmp_path), Task("tabular-classification")) == kind_of(data, None) == "table"

@@ -114,3 +114,16 @@ def test_a_model_that_keeps_a_state_is_not_calibrated_with_a_folder(folder):
     with pytest.raises(DataError, match="takes chunks with the state after the one before") as error:
         sound_settings(task, str(folder))
     assert "chunks.py:chunks" in str(error.value.hint)
+
+
+def test_a_folder_without_sounds_is_not_asked_for_pictures(tmp_path):
+    (tmp_path / "a.flac").write_bytes(b"fLaC")
+    with pytest.raises(DataError, match="there is no sound in"):
+        find_samples(str(tmp_path), INPUTS, None, task=TASK)
+
+
+def test_parts_of_a_data_set_are_not_classes_of_sounds(folder):
+    for name, part in (("down", "train"), ("up", "test")):
+        (folder / name).rename(folder / part)
+    with pytest.raises(DataError, match="are parts of a data set"):
+        find_samples(str(folder), INPUTS, None, task=TASK)

@@ -162,3 +162,8 @@ def test_a_folder_and_a_zip_file_hold_the_texts_and_the_tokenizer(folder, tmp_pa
 def test_a_sample_is_named_by_its_line(folder):
     data = write(folder, "a.csv", "text,label\nthe card,lost\n\nmy money,new\n")
     assert sample_names(find_samples(data, INPUTS, None, task=TASK)) == ("a.csv line 2", "a.csv line 4")
+
+
+def test_a_list_of_labels_is_no_class(folder):
+    with pytest.raises(DataError, match=r"line 1, column 'label' is a list"):
+        find_samples(write(folder, "a.jsonl", '{"text": "the", "label": [0, 3]}\n'), INPUTS, None, task=TASK)

@@ -192,3 +192,10 @@ def test_damaged_packing_is_an_error_of_edgepack(tmp_path: Path) -> None:
         except DataError as error:
             causes.add(type(error.__cause__))
     assert zlib.error in causes
+
+
+def test_folders_above_the_data_are_gone_down(tmp_path: Path) -> None:
+    write_voc(tmp_path / "x")
+    samples = find_samples(str(packed(tmp_path / "x", "VOCdevkit/VOC2012/")), INPUTS, MADE, task=TASK)
+    assert len(samples.indices) == 6
+    assert samples.labelled

@@ -62,3 +62,5 @@ def test_what_is_no_map_is_refused() -> None:
         labels(np.zeros((1, 2, 4, 4), np.float32), Frame(100_000, 100_000, 4, 4))
     with pytest.raises(ConfigError, match="ignore = -1"):
         check_task(Task("semantic-segmentation", settings={"ignore": -1}))
+    with pytest.raises(ConfigError, match=r"values = \[0, 0\]"):
+        check_task(Task("semantic-segmentation", settings={"values": (0, 0)}))
