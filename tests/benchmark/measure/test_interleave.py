@@ -62,6 +62,13 @@ def test_rounds_alternate_in_direction_and_nobody_measures_twice_in_a_row_but_at
     assert max(shares.values()) <= 3 * min(shares.values())
 
 
+def test_what_the_bundles_take_themselves_is_no_load_of_others(monkeypatch):
+    machine = Machine(0)
+    monkeypatch.setattr(interleave, "facts", lambda: {"cpu_busy_s": 0.01 * len(machine.turns)})  # of each block
+    rows, _ = measure([FP32, INT8], machine)
+    assert not any("other processes" in reason for row in rows.values() for reason in row.result.invalid_reasons)
+
+
 def test_each_bundle_has_its_duration_and_the_queries_of_p90():
     rows, _ = measure([FP32, INT8], queries=5)
     for row in rows.values():

@@ -5,6 +5,7 @@ import pytest
 from simulated import Machine, SimulatedWorker
 
 from edgepack.benchmark.machine import energy
+from edgepack.benchmark.measure import launches
 from edgepack.benchmark.measure.launches import measure_launches
 from edgepack.benchmark.measure.worker import Open
 from edgepack.errors import ChildError
@@ -39,6 +40,16 @@ def test_the_duration_is_shared_by_processes_one_after_the_other():
     assert SECOND <= found.duration_ns < 1.5 * SECOND
     assert [done for _, done, _ in steps] == sorted(done for _, done, _ in steps)
     assert steps[-1] == ("SingleStream", 100, 100)
+
+
+def test_what_the_processes_take_themselves_is_no_load_of_others(monkeypatch):
+    machine = Machine(0, drift=0.0)
+    loads = 0.5  # of each process
+    monkeypatch.setattr(
+        launches, "facts", lambda: {"cpu_busy_s": loads * len(set(machine.turns)) + 0.01 * len(machine.turns)}
+    )
+    found, _, _ = measure(Scenario("SingleStream", SECOND, 0), machine)
+    assert not any("other processes" in reason for reason in found.invalid_reasons)
 
 
 def test_the_queries_asked_for_are_measured():
