@@ -155,6 +155,24 @@ def test_integer_convolutions_are_exact(
     np.testing.assert_array_equal(found, reference(sums, scales, relu=True, axis=1))
 
 
+@pytest.mark.parametrize("target", ["raspberry-pi-4-tvm", "raspberry-pi-5-tvm"])
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 3), 1), ((5, 5), 2)])
+def test_depthwise_integers_are_exact(target: str, kernel: tuple[int, int], stride: int, tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    shape, channels = [1, 16, 11, 9], 16
+    integers = random.integers(-127, 128, (channels, 1, *kernel)).astype(np.int8)
+    scales = random.uniform(0.001, 0.01, channels)
+    proto, bias = quantized(
+        "Conv", shape, integers, scales, 131, relu=True, strides=[stride] * 2, pads=[1] * 4, group=channels
+    )
+    x = random.integers(0, 256, shape).astype(np.float32)
+    folder = compiled(backend_models.save(proto, tmp_path / "model.onnx"), target, "int8", tmp_path / "out")
+    assert ("columns sdot" in (folder / "functions.txt").read_text()) == (target == "raspberry-pi-5-tvm")
+    (found,) = Device(PROCESSORS[target]).python(folder, [x], tmp_path)
+    sums = convolved(x, integers, 131, stride, 1, channels) + bias[None, :, None, None]
+    np.testing.assert_array_equal(found, reference(sums, scales, relu=True, axis=1))
+
+
 @pytest.mark.parametrize("rows", [1, 6, 7])
 def test_integer_products_are_exact_by_smmla(rows: int, tmp_path: Path) -> None:
     random = np.random.default_rng(1)

@@ -50,7 +50,8 @@ def convolution(choice: Choice, window: Window, instruction: str) -> Build:
                 total: Any = None
                 for place in range(min(TERMS, window.kernel[0] - first)):
                     row = y * window.strides[0] + (first + place) * window.dilation[0]
-                    byte = x[b, row, z, c].astype("int32") << (8 * place)
+                    # As uint8: the sign of an int8 would reach into the bytes above it.
+                    byte = x[b, row, z, c].astype("uint8").astype("int32") << (8 * place)
                     total = byte if total is None else total | byte
                 return total
 

@@ -9,9 +9,13 @@ import pytest
 from codegen_models import host_machine, run_ours
 from integer_models import assembly, convolved, quantized, reference
 
-from edgepack.engines.tvm.codegen.columns import pack
+from edgepack.engines.tvm.codegen.columns import convolution, pack
 from edgepack.engines.tvm.codegen.intrinsics import multiplies_activations
 from edgepack.engines.tvm.codegen.machine import Machine, machine
+from edgepack.engines.tvm.codegen.tile import Blocking
+from edgepack.engines.tvm.codegen.window import Window
+from edgepack.engines.tvm.codegen.workload import Choice
+from edgepack.specs.types import Array
 
 AVX512 = ("avx2", "fma", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni")
 
@@ -23,6 +27,42 @@ def test_rows_come_in_fours_and_missing_ones_weigh_zero() -> None:
     for channel, row, column in np.ndindex(2, 5, 3):
         assert packed[row // 4, column, channel, row % 4] == weights[channel, row, column, 0]
     assert not packed[1, :, :, 1:].any()
+
+
+def plain_loops(x: Array, weights: Array, window: Window) -> Array:
+    """Run the expression as it stands, with one loop after another."""
+    import tvm
+    from tvm import te
+
+    arrays = [x, pack(weights)]
+    tensors = [te.placeholder(array.shape, str(array.dtype), name=f"in{n}") for n, array in enumerate(arrays)]
+    output = convolution(Choice(Blocking(1, 3, 1, 4, False)), window, "none")(*tensors)
+    code = tvm.compile(tvm.IRModule({"main": te.create_prim_func([*tensors, output])}), target="llvm")
+    result = tvm.runtime.tensor(np.zeros([int(size) for size in output.shape], np.int32))
+    code["main"](*(tvm.runtime.tensor(array) for array in arrays), result)
+    return np.asarray(result.numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [((3, 3), 1, 1), ((5, 2), 2, 1), ((2, 3), 1, 2)])
+def test_bytes_below_zero_leave_those_beside_them_in_the_word_alone(
+    dtype: str, kernel: tuple[int, int], stride: int, dilation: int
+) -> None:
+    """x86 multiplies uint8 by int8, ARM int8 by int8."""
+    random, limits = np.random.default_rng(2), np.iinfo(dtype)
+    x = random.integers(limits.min, limits.max + 1, (2, 9, 8, 4)).astype(dtype)
+    weights = random.integers(-128, 128, (4, *kernel, 1)).astype(np.int8)
+    window = Window(kernel, (stride, stride), (0, 0, 0, 0), (dilation, dilation), 4)
+    found = plain_loops(x, weights, window)
+    sums = np.zeros(found.shape, np.int64)
+    for row, column in np.ndindex(*kernel):
+        y, z = row * dilation, column * dilation
+        part = x[
+            :, y : y + (found.shape[1] - 1) * stride + 1 : stride, z : z + (found.shape[2] - 1) * stride + 1 : stride
+        ]
+        sums += part.astype(np.int64) * weights[:, row, column, 0]
+    np.testing.assert_array_equal(found, sums)
 
 
 @pytest.mark.slow
