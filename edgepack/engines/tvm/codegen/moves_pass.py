@@ -203,8 +203,12 @@ def _pooled(quantize: Any, pool: Any, before: Any, form: Callable[[Any], Any]) -
 
 
 def _nearest(value: Any) -> bool:
-    """Say whether a call makes a picture larger or smaller by values that it has."""
-    return _is(value, "relax.image.resize2d") and str(value.attrs.method) == "nearest_neighbor"
+    """Say whether a call makes a picture larger or smaller by values that it has: a crop may go beyond it."""
+    return (
+        _is(value, "relax.image.resize2d")
+        and str(value.attrs.method) == "nearest_neighbor"
+        and str(value.attrs.coordinate_transformation_mode) != "tf_crop_and_resize"
+    )
 
 
 def _is(value: Any, name: str) -> bool:

@@ -160,3 +160,51 @@ def test_the_largest_of_quantized_values_is_that_of_their_integers() -> None:
     np.testing.assert_array_equal(ours[0], run_reference(proto, inputs)[0])
     (pool,) = (function for function in lowered.rules if "max_pool2d" in function)
     assert "quantize" not in pool.split("max_pool2d")[1].replace("dequantize", "")
+
+
+def resized(how: str, scales: list[float], **attributes: str) -> onnx.ModelProto:
+    """A picture of bytes behind a convolution, in another size, and a convolution of it: all of it channels last."""
+    random = np.random.default_rng(3)
+    nodes = [
+        helper.make_node("Conv", ["x", "v"], ["a"]),
+        *pair("a"),
+        helper.make_node("Resize", ["ad", "roi", "scales"], ["r"], mode=how, **attributes),
+        *pair("r"),
+    ]
+    values = {
+        "v": random.standard_normal((16, 4, 1, 1)).astype(np.float32),
+        "roi": np.array([0, 0, 0.2, 0, 1, 1, 1.3, 1], np.float32), "scales": np.array([1, 1, *scales], np.float32),
+        "scale": np.array(SCALE), "zero": np.array(ZERO),
+    }  # fmt: skip
+    return model(nodes, {"x": [1, 4, 6, 5]}, values, ("rd",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("scales", "attributes"),
+    [
+        ([2.0, 2.0], {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
+        ([2.0, 3.0], {"coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_floor"}),
+        ([0.5, 0.6], {"coordinate_transformation_mode": "align_corners", "nearest_mode": "round_prefer_ceil"}),
+    ],
+)
+def test_the_nearest_of_quantized_values_are_moved_as_integers(scales: list[float], attributes: dict[str, str]) -> None:
+    proto = resized("nearest", scales, **attributes)
+    inputs = feeds(proto)
+    ours, lowered = run_ours(proto, inputs, precision="int8")
+    (wanted,) = run_reference(proto, inputs)
+    steps = np.abs(ours[0] - wanted) / SCALE  # a half is rounded by sums in another order
+    assert (steps < 0.01).mean() > 0.98
+    assert steps.max() < 1.01
+    (resize,) = (function for function in lowered.rules if "resize2d" in function)
+    assert "quantize" not in resize.split("resize2d")[1].replace("dequantize", "")
+
+
+@pytest.mark.slow
+def test_a_linear_resize_of_quantized_values_is_one_of_numbers() -> None:
+    proto = resized("linear", [2.0, 2.0], coordinate_transformation_mode="half_pixel")
+    inputs = feeds(proto)
+    ours, _ = run_ours(proto, inputs, precision="int8")
+    (wanted,) = run_reference(proto, inputs)
+    assert (np.abs(ours[0] - wanted) < 0.01 * SCALE).mean() > 0.95
+    assert np.abs(ours[0] - wanted).max() < 1.01 * SCALE
