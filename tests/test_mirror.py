@@ -21,8 +21,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     # one table, one set of inputs for all its rows
     "calibrate/observers/*.py": ("calibrate/test_observers.py", "all observers on the same distributions"),
     "lint/*.py": ("lint/test_lint.py", "all checks on the same samples, good and bad ones"),
-    "data/yolo_folder.py": ("data/test_annotated.py", "all forms of labels on the same shapes"),
-    "data/pascal_voc.py": ("data/test_annotated.py", "all forms of labels on the same shapes"),
     "tasks/decoders/*.py": ("tasks/decoders/test_decoders.py", "all decoders on the same boxes"),
     "embed/decoders/*.py": ("embed/test_decoding.py", "all decoders against those in numpy, on the same outputs"),
     "pipeline/open_cluster.py": ("pipeline/test_cluster.py", "the workers that stages are handed to are opened by it"),
