@@ -27,7 +27,8 @@ BRANCHES = ("If", "Loop", "Scan")
 DEQUANTIZE = "DequantizeLinear"
 # onnxruntime_session_options_config_keys.h: optimizers by name, with a semicolon between them.
 LEFT_OUT = ("optimization.disable_specified_optimizers", "QDQPropagationTransformer")
-_MOVES = frozenset(
+# Nodes that only move data: Q/DQ are moved past them (qdq_propagation.cc).
+MOVES = frozenset(
     {
         "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice",
         "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze",
@@ -69,7 +70,7 @@ def _keep(graph: onnx.GraphProto) -> int:
 def _is_moved(name: str, producers: dict[str, onnx.NodeProto]) -> bool:
     """Return whether a tensor was moved, by one node or several, since it was dequantized."""
     node = producers[name]
-    if node.op_type not in _MOVES or not node.input:
+    if node.op_type not in MOVES or not node.input:
         return False
     before = producers.get(node.input[0])
     return before is not None and (before.op_type == DEQUANTIZE or _is_moved(node.input[0], producers))

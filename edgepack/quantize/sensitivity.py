@@ -12,8 +12,7 @@ from typing import Any
 
 from edgepack.base.stage import stage
 from edgepack.specs.data import Ranges, SampleSet
-from edgepack.specs.model import CompiledModel, OnnxModel
-from edgepack.specs.run import RunOptions
+from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
 from edgepack.specs.types import Progress, no_progress
 from edgepack.verify.means import sample_means
@@ -83,19 +82,12 @@ def quantized_layers(proto: Any) -> tuple[str, ...]:
 
 
 def run_model(model: OnnxModel, feeds: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the outputs of an ONNX model for each feed, by ONNX Runtime."""
-    from edgepack.engines import REFERENCE, get_backend
+    """Return the outputs of an ONNX model for each feed, by ONNX Runtime; layers in float are computed in float."""
+    from edgepack.graph.load import read_proto
+    from edgepack.quantize.graph.sessions import open_session
 
-    backend = get_backend(REFERENCE)
-    files = (model.path.name, *model.external)
-    folder, entry = model.path.parent, model.path.name
-    versions = backend.versions()
-    compiled = CompiledModel(REFERENCE, "int8", folder, entry, files, model.inputs, model.outputs, versions)
-    runner = backend.load_model(compiled, RunOptions(spinning=False))
-    try:
-        return [{name: value.copy() for name, value in runner.infer(feed).items()} for feed in feeds]
-    finally:
-        runner.close()
+    run = open_session(read_proto(model), [spec.name for spec in model.outputs])
+    return [{name: value.copy() for name, value in run(feed).items()} for feed in feeds]
 
 
 def balanced_noise(

@@ -157,7 +157,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
 
     What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``), int8 layers get the channels
     that its kernels are quick with (``fill_channels.py``), and what it would be aborted by or get wrong is kept from it
-    (``graph/captured.py``, ``softmax_range.py``).
+    (``graph/captured.py``, ``graph/float_layers.py``, ``softmax_range.py``).
     """
     known = versions()
     if target.engine.device == "CPU":
@@ -188,14 +188,16 @@ def _write(model: OnnxModel, out: Path, *, fill: bool) -> tuple[str, ...]:
     from edgepack.engines.onnxruntime.softmax_range import keep_saturating
     from edgepack.engines.onnxruntime.tanh_gelu import join_tanh_gelu
     from edgepack.graph.captured import keep_captured
+    from edgepack.graph.float_layers import keep_float
     from edgepack.graph.load import read_proto, save_proto
 
     if model.external:
         light = read_proto(model, weights=False)
-        if not keep_captured(light):
+        if not keep_captured(light) + keep_float(light):
             return copy_model(model, out, ENTRY)
     proto = read_proto(model)
     changed = keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto) + keep_saturating(proto)
+    changed += keep_float(proto)
     if not changed + (fill_channels(proto) if fill else 0):
         return copy_model(model, out, ENTRY)
     with scratch_folder() as scratch:

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Session = Callable[["Feeds"], Mapping[str, "Array"]]
 
-_WITH_GRAPHS = frozenset({"If", "Loop", "Scan"})
+# What ONNX Runtime's optimizer would be ended by, or make something else of, has one of these.
+_CHANGED = frozenset({"If", "Loop", "QuantizeLinear", "Scan"})
 # A serialized message must stay below 2 GiB; larger ones go through a file with external data.
 _IN_MEMORY_BYTES = 1 << 30
 _BYTES_AT_ONCE = 256 << 20
@@ -35,8 +36,8 @@ def open_session(proto: Any, taps: list[str], *, optimized: bool = True, threads
     options.log_severity_level = 3
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    elif any(node.op_type in _WITH_GRAPHS for node in proto.graph.node):
-        proto = _with_captured_kept(proto)
+    elif any(node.op_type in _CHANGED for node in proto.graph.node):
+        proto = _as_written(proto)
     known = {value.name for value in proto.graph.output}
     inputs = {value.name for value in proto.graph.input}
     wanted = [name for name in taps if name not in inputs]
@@ -64,13 +65,14 @@ def of_each_sample(session: Session, feeds: Iterable[Feeds], function: Callable[
     return [function(values), *each(lambda feed: function(session(feed)), waiting, most=most)]
 
 
-def _with_captured_kept(proto: Any) -> Any:
-    """Return a copy that ONNX Runtime's optimizer can be given."""
+def _as_written(proto: Any) -> Any:
+    """Return what ONNX Runtime's optimizer leaves as it is, a copy where something had to be put in."""
     from edgepack.graph.captured import keep_captured
+    from edgepack.graph.float_layers import keep_float
 
     changed = type(proto)()
     changed.CopyFrom(proto)
-    return changed if keep_captured(changed) else proto
+    return changed if keep_captured(changed) + keep_float(changed) else proto
 
 
 def _load(proto: Any, options: Any) -> Any:
