@@ -33,15 +33,18 @@ if TYPE_CHECKING:
     from edgepack.quantize.correct.gain_bias import FloatOutputs
     from edgepack.quantize.plan import Plan
     from edgepack.quantize.weights import IntegerWeights
+    from edgepack.specs.task import Frame
     from edgepack.specs.types import Array
 
     Weights = Mapping[str, IntegerWeights]
 
 _FEWEST = 4
 _SEED = 0
-# Below this balanced SQNR what loses most is left in float, if it has at most this share of the multiply-adds, and if
-# that gains at least so much. Where int8 would be useless without (``POOR_DB``), the share may be larger.
+# Below this balanced SQNR, or where a detector shows less than this share of fp32's boxes, what loses most is left in
+# float, if it has at most this share of the multiply-adds, and if that gains at least so much. Where int8 would be
+# useless without (``POOR_DB``), the share may be larger.
 ENOUGH_DB, POOR_DB = 15.0, 10.0
+ENOUGH_SHOWN = 0.97
 _MOST_FLOAT, _MOST_FLOAT_POOR = 0.25, 0.75
 _LEAST_WITHOUT_DB = 1.0
 # By how much corrections that are made anew raise the level of a set left in float at most, about.
@@ -107,8 +110,8 @@ def quantize_corrected(
     the same observer on the same samples), integers nearest to the weights in the output (second-order rounding with a
     searched scale, ``rounding.py``), biases, or gains and biases, corrected layer by layer (``gain_bias.py``). Layers
     that the engine computes otherwise in int8 than the file says are left in float (``misread.py``). Where all that
-    does not bring the SQNR to 15 dB, so are the groups of operators that lose most (``culprits.py``), and the steps are
-    made anew.
+    does not bring the SQNR to 15 dB, or a detector to 97 % of fp32's boxes, so are the groups of operators that lose
+    most (``culprits.py``), and the steps are made anew.
 
     SQNR is that of all outputs, their parts counting alike, on calibration samples set apart from those that are fitted
     on, by the engine that judges (``judge.py``). With fewer than 4 samples, or weights of more than 1 GiB, nothing is
@@ -122,7 +125,7 @@ def quantize_corrected(
     budget = find_budget(effort)
     plan = make_plan(model, ranges, rules)
     reason = _why_not(plan, samples)
-    fitting, judging = _split(model, samples, budget) if reason is None else ([], [])
+    fitting, judging, frames = _split(model, samples, budget) if reason is None else ([], [], [])
     if reason is None and not judging:
         reason = "there is nothing to judge corrections on: the calibration samples are copies of each other"
     if reason is not None:
@@ -130,7 +133,7 @@ def quantize_corrected(
         # Into the graph itself: a large one is not held twice.
         insert(plan.proto, plan.index, plan.placement, weights, rules)
         return Corrected(save_proto(plan.proto, out), model, (), 0, reason)
-    judge = Judge(model, judging, rules.engine, out, fitting)
+    judge = Judge(model, judging, rules.engine, out, fitting, samples.task, frames)
     job = _Job(model, ranges, samples, fitting, judge, budget, out)
     state, steps = _correct(job, plan, progress)
     state, misread = _without_misread(job, state, rules, progress)
@@ -153,6 +156,17 @@ class _Job:
     def judged(self, state: _State) -> _State:
         """Return a state with the SQNR in dB that its integers give on the samples set apart."""
         return dataclasses.replace(state, level=self.level(state.plan, state.weights))
+
+    def suffices(self, state: _State) -> bool:
+        """Say whether nothing more need be left in float: of a detector, by the boxes that it shows as well."""
+        if state.level < ENOUGH_DB:
+            return False
+        written = _write(state.plan, state.weights, self.out / "written")
+        try:
+            shown = self.judge.shown(written)
+        finally:
+            shutil.rmtree(self.out / "written")
+        return shown is None or shown >= ENOUGH_SHOWN
 
     def level(self, plan: Plan, weights: Weights) -> float:
         """Return the SQNR in dB that these integers give there."""
@@ -241,7 +255,7 @@ def _without_worst(
     corrections are made anew for each that promises to suffice, or most. The first that suffices is kept, else the
     best, if it is better by enough.
     """
-    if state.level >= ENOUGH_DB or not job.budget.sizes:
+    if not job.budget.sizes or job.suffices(state):
         return state, []
     tries: list[Correction] = []
     best = state
@@ -254,7 +268,7 @@ def _without_worst(
             continue
         tries.append(Correction(name, made.level, kept=False))
         best = made if made.level > best.level else best
-        if best.level >= ENOUGH_DB:
+        if job.suffices(best):
             break
     if best.level < state.level + _LEAST_WITHOUT_DB:
         return state, tries
@@ -343,8 +357,11 @@ def _why_not(plan: Plan, samples: SampleSet) -> str | None:
     return None
 
 
-def _split(model: OnnxModel, samples: SampleSet, budget: Budget) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    from edgepack.data.samples import read_samples, split_samples, take_samples
+def _split(
+    model: OnnxModel, samples: SampleSet, budget: Budget
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[Frame]]:
+    """Return what is fitted on, what judges, and where the samples that judge and then the others lie in the input."""
+    from edgepack.data.samples import read_frames, read_samples, split_samples, take_samples
 
     total = len(samples.indices)
     first, rest = split_samples(samples, total - max(total // 4, 1), _SEED)
@@ -352,7 +369,10 @@ def _split(model: OnnxModel, samples: SampleSet, budget: Budget) -> tuple[list[d
     judging = take_samples(rest, min(budget.judging, len(rest.indices)), _SEED)
     fitted = list(read_samples(fitting, model.inputs))
     known = set(map(_contents, fitted))
-    return fitted, [feed for feed in read_samples(judging, model.inputs) if _contents(feed) not in known]
+    others = zip(read_samples(judging, model.inputs), read_frames(judging), strict=True)
+    unseen = [(feed, frame) for feed, frame in others if _contents(feed) not in known]
+    frames = [*(frame for _, frame in unseen), *read_frames(fitting)]
+    return fitted, [feed for feed, _ in unseen], frames
 
 
 def _contents(feed: Mapping[str, Any]) -> bytes:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.engines import ENGINES, REFERENCE, get_backend
 from edgepack.engines.targets import load_target
 from edgepack.errors import ToolchainError
+from edgepack.quantize.correct.shown import find_shown
 from edgepack.quantize.output_parts import parts_of
 from edgepack.quantize.sensitivity import balanced_noise, run_model
 from edgepack.specs.model import OnnxModel
@@ -22,6 +23,7 @@ from edgepack.specs.run import RunOptions
 from edgepack.verify.parts import noise_db
 
 if TYPE_CHECKING:
+    from edgepack.specs.task import Frame, Task
     from edgepack.specs.types import Array
 
     Outputs = Mapping[str, Array]
@@ -53,6 +55,7 @@ class Judge:
     """Returns the balanced SQNR in dB that an int8 model gives on the samples set apart.
 
     Where these are so few that it is not known what varies between samples, the fp32 outputs of ``more`` say that too.
+    With a ``task``, whose ``frames`` are of ``feeds`` and then of ``more``, it can tell what is shown of all of these.
     """
 
     def __init__(
@@ -62,21 +65,31 @@ class Judge:
         engine: str,
         out: Path,
         more: Sequence[dict[str, Any]] = (),
+        task: Task | None = None,
+        frames: Sequence[Frame] = (),
     ) -> None:
         self.feeds, self.engine = list(feeds), _judging(engine)
+        self._everything = [*feeds, *more] if task is not None else []
         self._folder = out / "judged"
         self._expected = run_model(model, self.feeds)
         self._more = run_model(model, list(more[: max(_KNOWN - len(self.feeds), 0)]))
         self._parts = parts_of(model, self.feeds[0])
+        self._shown = find_shown(task, frames, run_model(model, self._everything))
 
     def __call__(self, model: OnnxModel) -> float:
         """Return the level of ``model`` on the engine that judges; -200 where two runs of it differ."""
         if self.engine == REFERENCE:
             return self._level(run_model(model, self.feeds))
-        try:
-            return self._on_engine(model)
-        finally:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        found, stable = self._on_engine(model, self.feeds)
+        return self._level(found) if stable else UNSTABLE_DB
+
+    def shown(self, model: OnnxModel) -> float | None:
+        """Return the share of the boxes of fp32 that ``model`` shows again; None where fp32 shows none, or too few."""
+        if self._shown is None:
+            return None
+        if self.engine == REFERENCE:
+            return self._shown.share(run_model(model, self._everything))
+        return self._shown.share(self._on_engine(model, self._everything)[0])
 
     def as_written(self, model: OnnxModel) -> float:
         """Return the level of what the model's Q/DQ stand for: ONNX Runtime without its optimizations."""
@@ -90,17 +103,20 @@ class Judge:
     def _level(self, found: list[dict[str, Any]]) -> float:
         return noise_db(balanced_noise(self._expected, found, self._parts, self._more))
 
-    def _on_engine(self, model: OnnxModel) -> float:
+    def _on_engine(self, model: OnnxModel, feeds: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], bool]:
+        """Return the outputs on the engine that judges, and whether two runs of it give the same."""
         backend = get_backend(self.engine)
-        compiled = backend.compile_model(model, load_target(f"host-{self.engine}"), "int8", self._folder)
-        runner = backend.load_model(compiled, RunOptions(device="CPU"))
         try:
-            found = [_copied(runner.infer(feed)) for feed in self.feeds]
-            again = [_copied(runner.infer(feed)) for feed in self.feeds[:_TWICE]]
+            compiled = backend.compile_model(model, load_target(f"host-{self.engine}"), "int8", self._folder)
+            runner = backend.load_model(compiled, RunOptions(device="CPU"))
+            try:
+                found = [_copied(runner.infer(feed)) for feed in feeds]
+                again = [_copied(runner.infer(feed)) for feed in feeds[:_TWICE]]
+            finally:
+                runner.close()
         finally:
-            runner.close()
-        stable = all(_same(one, other) for one, other in zip(found, again, strict=False))
-        return self._level(found) if stable else UNSTABLE_DB
+            shutil.rmtree(self._folder, ignore_errors=True)
+        return found, all(_same(one, other) for one, other in zip(found, again, strict=False))
 
 
 def _copied(outputs: Outputs) -> dict[str, Any]:

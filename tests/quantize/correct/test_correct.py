@@ -187,3 +187,17 @@ def test_corrections_are_made_anew_for_what_promises_to_suffice(
     monkeypatch.setattr(correct_module, "_level_without", lambda _job, _state, left: known[left])
     state = SimpleNamespace(level=8.0)
     assert _promising(None, state, sets) == [sets[n] for n in tried]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("level", "shown", "suffices"),
+    [(14.9, None, False), (14.9, 1.0, False), (15.0, None, True), (15.0, 0.97, True), (15.0, 0.96, False)],
+)
+def test_a_detector_suffices_by_the_boxes_that_it_shows(
+    level: float, shown: float | None, suffices: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correct_module, "_write", lambda _plan, _weights, out: out.mkdir())
+    judge = SimpleNamespace(shown=lambda _model: shown)
+    job = correct_module._Job(None, None, None, (), judge, None, tmp_path)  # type: ignore[arg-type]
+    assert job.suffices(SimpleNamespace(level=level, plan=None, weights=None)) is suffices  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())

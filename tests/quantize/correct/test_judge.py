@@ -12,6 +12,7 @@ from edgepack.quantize import quantize
 from edgepack.quantize.correct.judge import UNSTABLE_DB, Judge, judging_versions
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
+from edgepack.specs.task import Frame, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,6 +48,26 @@ def test_few_samples_are_judged_by_what_varies_between_more(tmp_path: Path) -> N
     feeds = random_feeds(model, 12)
     assert Judge(model, feeds[:3], "onnxruntime", tmp_path)(wrong) > 50
     assert -6 < Judge(model, feeds[:3], "onnxruntime", tmp_path, feeds[3:])(wrong) < 6
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_what_a_detector_shows_is_that_of_all_samples(engine: str, tmp_path: Path) -> None:
+    """Boxes are the model's own inputs, and its output where a score is lost."""
+    nodes = [node("Mul", "x w", "y")]
+    shape = {"x": (1, 12, 6)}
+    same, lost = (np.ones((1, 12, 6), np.float32) for _ in range(2))
+    lost[:, :3, 4] = 0.1
+    model = save(nodes, {"w": same}, tmp_path / "m.onnx", inputs=shape)
+    other = save(nodes, {"w": lost}, tmp_path / "other.onnx", inputs=shape)
+    left = np.arange(12, dtype=np.float32) * 20
+    rows = np.stack([left, left * 0, left + 10, left * 0 + 10, left * 0 + 0.9, left * 0], 1)
+    feeds = [{"x": rows[None]}] * 3
+    task = Task("object-detection", "yolo-final", settings={"score": 0.25})
+    judge = Judge(model, feeds[:1], engine, tmp_path, feeds[1:], task, [Frame()] * 3)
+    assert judge.shown(model) == 1
+    assert judge.shown(other) == pytest.approx(0.75)
+    assert not (tmp_path / "judged").exists()
+    assert Judge(model, feeds[:1], engine, tmp_path, feeds[1:]).shown(model) is None
 
 
 def test_what_is_written_is_what_the_engines_compute(models: tuple[OnnxModel, OnnxModel], tmp_path: Path) -> None:
