@@ -9,6 +9,7 @@ from pathlib import Path
 from edgepack.errors import EdgepackError, GateError, VerificationError
 from edgepack.pipeline.stages.pack import Packed
 from edgepack.quantize.correct import Corrected
+from edgepack.quantize.correct.shown import FEWEST_BOXES
 from edgepack.report import units
 from edgepack.specs.build import DISTURBED, BuildRow, Latency, Trial
 from edgepack.specs.result import Result
@@ -217,7 +218,19 @@ def with_corrections(row: BuildRow, corrected: Corrected) -> BuildRow:
         else:
             words.append(f"{step.name} {step.sqnr_db:.1f} dB{'' if step.kept else ' (left out)'}")
     text = "; ".join(words) + f" (SQNR on {corrected.judged_on} calibration samples that nothing was fitted on)"
-    return dataclasses.replace(row, corrections=corrected.steps, notes={**row.notes, "corrections": text})
+    notes = {**row.notes, "corrections": text, **_notes_on_boxes(corrected)}
+    return dataclasses.replace(row, corrections=corrected.steps, notes=notes)
+
+
+def _notes_on_boxes(corrected: Corrected) -> dict[str, str]:
+    """Say that the calibration samples of a detector hardly show what it is to find."""
+    if corrected.boxes is None or corrected.boxes >= FEWEST_BOXES:
+        return {}
+    shown = f"{corrected.boxes} boxes" if corrected.boxes != 1 else "one box"
+    return {
+        "boxes": f"fp32 shows {shown} in the calibration samples that corrections use, too few to judge int8 by: "
+        "calibrate with pictures that show what is to be found"
+    }
 
 
 def with_ratio_explained(row: BuildRow, fp32: BuildRow | None) -> BuildRow:

@@ -281,3 +281,13 @@ def test_classes_that_changed_are_named_in_a_sentence() -> None:
     )
     assert changed_classes(dataclasses.replace(accuracy, classes=classes[2:])) is None
     assert changed_classes(None) is None
+
+
+@pytest.mark.parametrize(("boxes", "said"), [(None, False), (0, True), (1, True), (31, True), (32, False)])
+def test_a_detector_s_calibration_that_shows_hardly_a_box_is_named(boxes: int | None, said: bool) -> None:
+    found = dataclasses.replace(corrected(Correction("biases", 20.0, kept=True)), boxes=boxes)
+    notes = with_corrections(ROW, found).notes
+    assert ("boxes" in notes) is said
+    if said:
+        words = "one box" if boxes == 1 else f"{boxes} boxes"
+        assert notes["boxes"].startswith(f"fp32 shows {words} in the calibration samples")

@@ -62,7 +62,8 @@ class Corrected:
     """The int8 model, and what each step brought; ``judged_on`` samples none of which was fitted on.
 
     ``source`` is the float model whose tensors the int8 model's stand for: the one that was given, or one that computes
-    the same with scaled channels. ``reason`` says why nothing was tried.
+    the same with scaled channels. ``reason`` says why nothing was tried. ``boxes`` are those that fp32 shows in the
+    samples that were used, None where its answers are no boxes.
     """
 
     model: OnnxModel
@@ -70,6 +71,7 @@ class Corrected:
     steps: tuple[Correction, ...]
     judged_on: int
     reason: str | None = None
+    boxes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def quantize_corrected(
     state, steps = _correct(job, plan, progress)
     state, misread = _without_misread(job, state, rules, progress)
     state, more = _without_worst(job, state, state.plan.rules, progress)
-    return Corrected(_write(state.plan, state.weights, out), state.source, (*steps, *misread, *more), len(judging))
+    written = _write(state.plan, state.weights, out)
+    return Corrected(written, state.source, (*steps, *misread, *more), len(judging), boxes=judge.boxes)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.engines import ENGINES, REFERENCE, get_backend
 from edgepack.engines.targets import load_target
 from edgepack.errors import ToolchainError
-from edgepack.quantize.correct.shown import find_shown
+from edgepack.quantize.correct.shown import FEWEST_BOXES, find_shown
 from edgepack.quantize.output_parts import parts_of
 from edgepack.quantize.sensitivity import balanced_noise, run_model
 from edgepack.specs.model import OnnxModel
@@ -85,11 +85,16 @@ class Judge:
 
     def shown(self, model: OnnxModel) -> float | None:
         """Return the share of the boxes of fp32 that ``model`` shows again; None where fp32 shows none, or too few."""
-        if self._shown is None:
+        if self._shown is None or self._shown.count < FEWEST_BOXES:
             return None
         if self.engine == REFERENCE:
             return self._shown.share(run_model(model, self._everything))
         return self._shown.share(self._on_engine(model, self._everything)[0])
+
+    @property
+    def boxes(self) -> int | None:
+        """How many boxes fp32 shows in all samples; None where its answers are no boxes."""
+        return None if self._shown is None else self._shown.count
 
     def as_written(self, model: OnnxModel) -> float:
         """Return the level of what the model's Q/DQ stand for: ONNX Runtime without its optimizations."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Outputs = Mapping[str, Array]
 
 # Of fewer boxes one alone is three points.
-FEWEST = 32
+FEWEST_BOXES = 32
 
 
 @dataclass(frozen=True)
@@ -33,20 +33,24 @@ class Shown:
     frames: tuple[Frame, ...]
     boxes: tuple[Boxes, ...]
 
+    @property
+    def count(self) -> int:
+        """How many boxes there are in all samples."""
+        return sum(map(len, self.boxes))
+
     def share(self, found: Sequence[Outputs]) -> float:
         """Return the share of the boxes that ``found``, the outputs for the same samples, show again."""
-        n = lost = 0
+        lost = 0
         for boxes, frame, outputs in zip(self.boxes, self.frames, found, strict=True):
             kind = kind_of_answer(boxes)
             assert kind is not None, "boxes are compared by their overlap"
             shown = answer(self.task, outputs, frame)
-            again = kind.compare(boxes, shown, shown)
-            n, lost = n + again.n, lost + again.lost
-        return 1 - lost / n
+            lost += kind.compare(boxes, shown, shown).lost
+        return 1 - lost / self.count
 
 
 def find_shown(task: Task | None, frames: Sequence[Frame], expected: Sequence[Outputs]) -> Shown | None:
-    """Return what fp32's outputs show; None where that is no boxes, or too few, or where the task cannot say it."""
+    """Return what fp32's outputs show; None where the task's answers are no boxes, or where it cannot read them."""
     if task is None or task.kind == TENSORS or TASKS.get(task.kind).stream is not None:
         return None
     boxes = []
@@ -58,4 +62,4 @@ def find_shown(task: Task | None, frames: Sequence[Frame], expected: Sequence[Ou
         if not isinstance(found, Boxes):
             return None
         boxes.append(found)
-    return Shown(task, tuple(frames), tuple(boxes)) if sum(map(len, boxes)) >= FEWEST else None
+    return Shown(task, tuple(frames), tuple(boxes))

@@ -10,12 +10,15 @@ from quantize_models import minmax_ranges, node, random_feeds, save
 
 from edgepack.quantize import quantize
 from edgepack.quantize.correct.judge import UNSTABLE_DB, Judge, judging_versions
+from edgepack.quantize.correct.shown import FEWEST_BOXES
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.target import QuantizationRules
 from edgepack.specs.task import Frame, Task
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+DETECTION = Task("object-detection", "yolo-final", settings={"score": 0.25})
 
 
 @pytest.fixture
@@ -62,12 +65,21 @@ def test_what_a_detector_shows_is_that_of_all_samples(engine: str, tmp_path: Pat
     left = np.arange(12, dtype=np.float32) * 20
     rows = np.stack([left, left * 0, left + 10, left * 0 + 10, left * 0 + 0.9, left * 0], 1)
     feeds = [{"x": rows[None]}] * 3
-    task = Task("object-detection", "yolo-final", settings={"score": 0.25})
-    judge = Judge(model, feeds[:1], engine, tmp_path, feeds[1:], task, [Frame()] * 3)
+    judge = Judge(model, feeds[:1], engine, tmp_path, feeds[1:], DETECTION, [Frame()] * 3)
     assert judge.shown(model) == 1
     assert judge.shown(other) == pytest.approx(0.75)
     assert not (tmp_path / "judged").exists()
-    assert Judge(model, feeds[:1], engine, tmp_path, feeds[1:]).shown(model) is None
+    assert judge.boxes == 36
+    tensors = Judge(model, feeds[:1], engine, tmp_path, feeds[1:])
+    assert (tensors.shown(model), tensors.boxes) == (None, None)
+
+
+def test_few_boxes_judge_nothing(tmp_path: Path) -> None:
+    model = save([node("Relu", "x", "y")], {}, tmp_path / "m.onnx", inputs={"x": (1, FEWEST_BOXES - 1, 6)})
+    left = np.arange(FEWEST_BOXES - 1, dtype=np.float32) * 20
+    feeds = [{"x": np.stack([left, left * 0, left + 10, left * 0 + 10, left * 0 + 0.9, left * 0], 1)[None]}]
+    judge = Judge(model, feeds, "onnxruntime", tmp_path, (), DETECTION, [Frame()])
+    assert (judge.boxes, judge.shown(model)) == (FEWEST_BOXES - 1, None)
 
 
 def test_what_is_written_is_what_the_engines_compute(models: tuple[OnnxModel, OnnxModel], tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from edgepack.quantize.correct.shown import FEWEST, find_shown
+from edgepack.quantize.correct.shown import find_shown
 from edgepack.specs.task import Frame, Task
 
 if TYPE_CHECKING:
@@ -48,9 +48,10 @@ def test_other_answers_are_no_boxes(task: Task | None) -> None:
     assert find_shown(task, frames(), [{"y": np.zeros((1, 3), np.float32)}] * SAMPLES) is None
 
 
-def test_few_boxes_say_nothing() -> None:
-    assert EACH * 3 < FEWEST <= EACH * 4
-    assert find_shown(DETECTION, frames(3), outputs(samples=3)) is None
+def test_all_boxes_are_counted() -> None:
+    shown = find_shown(DETECTION, frames(3), outputs(samples=3))
+    assert shown is not None
+    assert shown.count == 3 * EACH
 
 
 def test_outputs_that_the_task_cannot_read_are_no_error() -> None:
