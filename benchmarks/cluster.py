@@ -202,7 +202,7 @@ def tasks(folder: Path) -> dict[str, Any]:
             def one(number: int) -> int:
                 made = found.call(
                     known, cluster_stages.work, number, 0.0, "", folder, limit_s=60.0, log=folder / "log", track=None,
-                    said=lambda _: None,
+                    said=lambda _: None, forked=True,
                 )  # fmt: skip
                 return int(made.number)
 

@@ -62,6 +62,7 @@ def call(
     title: str | None = None,
     folder: Path | None = None,
     forked: bool = False,
+    held: int | None = None,
 ) -> T:
     """Return ``function(*arguments)``, run in a fresh Python process whose output is added to the file ``log``.
 
@@ -70,6 +71,8 @@ def call(
     prints while it runs; the log has it too. ``folder`` is where the child runs, else where this process does.
     ``title`` is what errors call it, else the function's name. A process that is ``forked`` has imported already what
     most stages need (``fork_server.py``): not for what measures memory, nor for users' code, whose imports are tracked.
+    ``held`` is a descriptor that the child keeps open as long as it lives: what is locked by it stays so when this
+    process is killed, until the child is gone as well.
     The function must be importable by its module and name. ``track`` is a folder in which the child keeps what files
     the function read (see ``reads.py``). Whatever happens, no process of the child's group is left.
     Raises the ``EdgepackError`` that the function raised; ``ChildError`` when the process crashed or took longer than
@@ -79,7 +82,12 @@ def call(
         place = log if log is not None else stack.enter_context(scratch_folder()) / "child.log"
         about = _About(title or _title(function), place, not in_scratch(place), limit_s, limit_option)
         return _call(
-            function, arguments, about, _Heard(progress, said), _Around(environment or {}, folder, forked), track
+            function,
+            arguments,
+            about,
+            _Heard(progress, said),
+            _Around(environment or {}, folder, forked, () if held is None else (held,)),
+            track,
         )
 
 
@@ -93,11 +101,12 @@ class _Heard:
 
 @dataclass(frozen=True)
 class _Around:
-    """What is set up for a child: variables besides those of this process, the folder it runs in, how it begins."""
+    """What is set up for a child: variables besides those of this process, its folder, how it begins, what it holds."""
 
     environment: Mapping[str, str]
     folder: Path | None
     forked: bool
+    held: tuple[int, ...]
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the child."""
@@ -213,7 +222,7 @@ def _begin(
     question.write(json.dumps({**request, **place}).encode())
     question.seek(0)
     if around.forked:
-        forked = fork_server.fork(variables, question.fileno(), output.fileno(), writing)
+        forked = fork_server.fork(variables, question.fileno(), output.fileno(), writing, around.held)
         if forked is not None:
             return forked
         question.seek(0)
@@ -222,7 +231,7 @@ def _begin(
         stdin=question,
         stdout=output,
         stderr=output,
-        pass_fds=(writing,),
+        pass_fds=(writing, *around.held),
         start_new_session=True,
         env=variables,
         cwd=around.folder,

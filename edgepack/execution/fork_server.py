@@ -16,10 +16,12 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from select import select
 
 NUMBER = struct.Struct("i")  # what the server and its children send: a process's number, then its exit status
+STATUS = 3  # which of the descriptors that it is sent the server answers through
+MOST_DESCRIPTORS = 8
 _MODULE = f"{__package__}.forks"
 # Variables that no library reads when it is loaded: they reach a child after it was forked.
 _LATE = ("EDGEPACK_", "PYTEST_CURRENT_TEST")
@@ -90,13 +92,13 @@ class _Server:
                 env=environment,
             )
 
-    def fork(self, question: int, output: int, writing: int) -> Forked | None:
-        """Return a child that has these as standard input, as both outputs, and to answer through."""
+    def fork(self, question: int, output: int, writing: int, held: Sequence[int]) -> Forked | None:
+        """Return a child that has these as standard input, as both outputs, to answer through, and for nothing."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_ANSWER_S)
         try:
             with theirs:
-                socket.send_fds(self._control, [b"f"], [question, output, writing, theirs.fileno()])
+                socket.send_fds(self._control, [b"f"], [question, output, writing, theirs.fileno(), *held])
             told = ours.recv(NUMBER.size)
         except OSError:
             told = b""
@@ -127,13 +129,15 @@ class _Servers:
         self._last: _Key | None = None
         self._failed = False
 
-    def fork(self, environment: Mapping[str, str], question: int, output: int, writing: int) -> Forked | None:
+    def fork(
+        self, environment: Mapping[str, str], question: int, output: int, writing: int, held: Sequence[int]
+    ) -> Forked | None:
         """Return a forked child, None where there shall be none."""
         early = {name: value for name, value in environment.items() if not name.startswith(_LATE)}
         key = (early, tuple(sys.path))
         with self._lock:
             server = self._for(environment, key)
-            found = server.fork(question, output, writing) if server is not None else None
+            found = server.fork(question, output, writing, held) if server is not None else None
             if server is not None and found is None:
                 self._failed = True  # it says nowhere why: every child is a process of its own then
                 self._end()
@@ -166,10 +170,13 @@ _SERVERS = _Servers()
 atexit.register(_SERVERS.end)
 
 
-def fork(environment: Mapping[str, str], question: int, output: int, writing: int) -> Forked | None:
+def fork(
+    environment: Mapping[str, str], question: int, output: int, writing: int, held: Sequence[int] = ()
+) -> Forked | None:
     """Return a forked child that is to run under ``environment``; None where a process must be started for it.
 
     ``question``, ``output`` and ``writing`` are the descriptors of its standard input, of its standard output and
-    error, and of the pipe that it answers through. It takes the environment by itself, see ``child.serve_forked``.
+    error, and of the pipe that it answers through; ``held`` are others that it keeps open. It takes the environment by
+    itself, see ``child.serve_forked``.
     """
-    return _SERVERS.fork(environment, question, output, writing) if sys.platform == "linux" else None
+    return _SERVERS.fork(environment, question, output, writing, held) if sys.platform == "linux" else None

@@ -18,7 +18,7 @@ from select import select
 from typing import NoReturn
 
 from edgepack.execution import child
-from edgepack.execution.fork_server import NUMBER
+from edgepack.execution.fork_server import MOST_DESCRIPTORS, NUMBER, STATUS
 
 # What most stages import. None of them starts a thread when it is imported, which is looked at.
 PRELOADED = ("numpy", "numpy.random", "onnx", "onnx.numpy_helper", "onnxruntime")
@@ -85,7 +85,7 @@ def main(descriptor: int, parent: int, path: list[str]) -> None:
             if status in ready:  # it sends nothing: its other end was closed
                 children.release(status)
         if control in ready:
-            asked, descriptors, _, _ = socket.recv_fds(control, 1, 4)
+            asked, descriptors, _, _ = socket.recv_fds(control, 1, MOST_DESCRIPTORS)
             if not asked:
                 return
             _fork(descriptors, children, (control.fileno(), waking, woken))
@@ -96,8 +96,8 @@ def _fork(descriptors: list[int], children: _Children, own: tuple[int, ...]) -> 
     pid = os.fork()
     if pid == 0:
         _begin(descriptors, [*own, *(status.fileno() for status in children.sockets)], server)
-    *passed, status = descriptors
-    for descriptor in passed:
+    status = descriptors.pop(STATUS)
+    for descriptor in descriptors:
         os.close(descriptor)
     children.begin(socket.socket(fileno=status), pid)
 
@@ -108,7 +108,7 @@ def _begin(descriptors: list[int], others: list[int], server: int) -> NoReturn:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
-        question, output, writing, status = descriptors
+        question, output, writing, status, *_held = descriptors
         for place, descriptor in enumerate((question, output, output)):
             os.dup2(descriptor, place)
         for descriptor in (question, output, *others):

@@ -33,6 +33,7 @@ class Elsewhere(Protocol):
         log: Path,
         track: Path | None,
         said: Callable[[str], None],
+        forked: bool,
     ) -> T:
         """Return ``function(*arguments)`` as ``child.call`` does."""
 
@@ -83,10 +84,11 @@ class StageRunner:
     def _child(self, known: Stage, function: Callable[..., T], arguments: tuple[Any, ...], out: Path, log: Path) -> T:
         log.unlink(missing_ok=True)
         track = out if known.tracks is not None and known.tracks(*arguments) else None
+        forked = known.host != "speed" and track is None
         limit_s, said = self.limit_s, self.events.said
         if self.elsewhere is not None:
             return self.elsewhere.call(
-                known, function, *arguments, out, limit_s=limit_s, log=log, track=track, said=said
+                known, function, *arguments, out, limit_s=limit_s, log=log, track=track, said=said, forked=forked
             )
         return child.call(
             function,
@@ -97,7 +99,7 @@ class StageRunner:
             progress=self.events.progress,
             said=said,
             track=track,
-            forked=known.host != "speed" and track is None,
+            forked=forked,
         )
 
     def _unchanged(self, folder: Path) -> bool:

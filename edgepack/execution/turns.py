@@ -43,8 +43,11 @@ def turn(folder: Path, *, alone: bool) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(out: Path, folder: Path) -> Iterator[None]:
-    """Wait until no other stage works in the folder ``out``; ``folder`` is that of the turns."""
+def alone_in(out: Path, folder: Path) -> Iterator[int]:
+    """Wait until no other stage works in the folder ``out``; ``folder`` is that of the turns.
+
+    Yields a descriptor: the folder is one's own until it is closed, in this process and in those that have it too.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"out-{hashlib.sha256(os.fsencode(out)).hexdigest()[:8]}.log"
     while True:
@@ -52,7 +55,7 @@ def alone_in(out: Path, folder: Path) -> Iterator[None]:
             if not _is_at(handle, file):  # whoever was here before has removed it
                 continue
             try:
-                yield
+                yield handle
             finally:
                 file.unlink(missing_ok=True)
             return

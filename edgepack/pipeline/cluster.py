@@ -208,6 +208,7 @@ class Cluster:
         log: Path,
         track: Path | None,
         said: Callable[[str], None],
+        forked: bool,
     ) -> T:
         """Return ``function(*arguments)`` of a stage, run by a worker; what is lost with a worker is run by another.
 
@@ -221,6 +222,7 @@ class Cluster:
             "track": str(track) if track is not None else None,
             "turns": str(self._turns),
             "alone": known.host == "speed",
+            "forked": forked,
             "gpu": False,
             "out": str(arguments[-1]),
             "folder": str(Path.cwd()),

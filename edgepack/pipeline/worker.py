@@ -131,7 +131,7 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
     out, turns = Path(task["out"]), Path(task["turns"])
     said: list[str] = []
     try:
-        with alone_in(out, turns), turn(turns, alone=task["alone"]):
+        with alone_in(out, turns) as held, turn(turns, alone=task["alone"]):
             _clean(out)
             result = child.call(
                 function,
@@ -142,6 +142,8 @@ def run_task(task: dict[str, Any]) -> dict[str, Any]:
                 said=said.append,
                 environment=_own_gpu() if task["gpu"] else None,
                 folder=Path(task["folder"]),
+                forked=task["forked"] and not task["gpu"],  # what forks would begin anew for a GPU, and for none again
+                held=held,  # this worker may be killed a moment before its stage is
             )
     except errors.EdgepackError as error:
         kept = {"kind": type(error).__name__, "message": error.message, "hint": error.hint}

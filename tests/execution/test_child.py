@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -400,6 +401,24 @@ def test_a_parent_that_is_ended_takes_the_child_with_it(
     parent.send_signal(number)
     assert parent.wait(timeout=60) != 0
     wait_until(lambda: not is_alive(child))
+
+
+@either
+def test_what_is_held_stays_locked_until_the_child_is_gone(log: Path, tmp_path: Path) -> None:
+    """A parent that is killed has closed its files a moment before the child that dies of it is gone."""
+    file, started = tmp_path / "lock", tmp_path / "started"
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as pool, file.open() as other:
+        ending = pool.submit(call, functions.hang_deaf, started, log=log, held=handle)
+        wait_until(lambda: started.is_file() and started.read_text())
+        os.close(handle)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.kill(int(started.read_text()), signal.SIGKILL)
+        with pytest.raises(ChildError):
+            ending.result()
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @either

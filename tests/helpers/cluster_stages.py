@@ -22,13 +22,21 @@ class Made:
     number: int
 
 
+def worker() -> int:
+    """Return the number of the worker that runs this: a stage's process is its child, or one that its own forks."""
+    parent = os.getppid()
+    if b"edgepack.execution.forks" not in Path(f"/proc/{parent}/cmdline").read_bytes():
+        return parent
+    return int(Path(f"/proc/{parent}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def _work(number: int, seconds: float, diary: str, out: Path) -> Made:
     began = time.monotonic()
     with Path(diary).open("a") as file:
-        file.write(f"begin {number} {os.getppid()} {began}\n")
+        file.write(f"begin {number} {worker()} {began}\n")
     time.sleep(seconds)
     with Path(diary).open("a") as file:
-        file.write(f"end {number} {os.getppid()} {time.monotonic()}\n")
+        file.write(f"end {number} {worker()} {time.monotonic()}\n")
     (out / "made.txt").write_text(f"number {number}\n")
     return Made(out / "made.txt", number)
 
@@ -43,6 +51,16 @@ def work(number: int, seconds: float, diary: str, out: Path) -> Made:
 def timing(number: int, seconds: float, diary: str, out: Path) -> Made:
     """The same, as a stage that measures time."""
     return _work(number, seconds, diary, out)
+
+
+@stage("looks")
+def looks(number: int, out: Path) -> Made:
+    """Write whether this process was forked, and the names of the files that it has open."""
+    parent = Path(f"/proc/{os.getppid()}/cmdline").read_bytes()
+    opened = [str(link.resolve()) for link in Path("/proc/self/fd").iterdir()]
+    forked = "forked" if b"edgepack.execution.forks" in parent else "begun"
+    (out / "made.txt").write_text("\n".join([forked, *opened]))
+    return Made(out / "made.txt", number)
 
 
 @stage("fails")
@@ -69,11 +87,11 @@ def fills(number: int, diary: str, out: Path) -> Made:
     """Fail as on a full disk on the worker that runs such a stage first, which leaves half a file: a made-up one."""
     first = Path(diary)
     if not first.exists():
-        first.write_text(str(os.getppid()))
-    (out / f"half-{os.getppid()}").write_text("half")
-    if first.read_text() == str(os.getppid()):
+        first.write_text(str(worker()))
+    (out / f"half-{worker()}").write_text("half")
+    if first.read_text() == str(worker()):
         raise StorageError("no space left while writing half")
-    (out / f"half-{os.getppid()}").unlink()
+    (out / f"half-{worker()}").unlink()
     return Made(out, number)
 
 

@@ -97,6 +97,20 @@ def test_errors_crashes_and_what_users_code_says_come_back(local: Cluster, folde
     assert runner(folder, local).run(cluster_stages.fails, 3).number == 3
 
 
+def test_stages_are_forked_from_what_has_imported_as_those_of_a_build_are(local: Cluster, folder: Path) -> None:
+    """Each imported by itself: two workers took twice the CPU time, and hardly less time, than a build without any."""
+    made = [runner(folder, local).run(cluster_stages.looks, number) for number in range(6)]
+    found = [one.path.read_text().splitlines()[0] for one in made]
+    assert found[-1] == "forked"
+    assert found.count("forked") >= 2
+
+
+def test_a_stage_keeps_its_folder_until_it_is_gone(local: Cluster, folder: Path) -> None:
+    """A worker that is killed dies a moment before its stage: another one began in the same folder meanwhile."""
+    made = [runner(folder, local).run(cluster_stages.looks, number).path.read_text() for number in range(10, 14)]
+    assert all(str(folder / "store" / "logs" / "out-") in text for text in made)
+
+
 def test_a_stage_that_measures_runs_alone_on_its_machine(local: Cluster, folder: Path, tmp_path: Path) -> None:
     diary = tmp_path / "diary"
     stages = [(cluster_stages.timing if n % 3 == 0 else cluster_stages.work, n) for n in range(6)]

@@ -37,7 +37,7 @@ class Simulated:
     def run(self, cluster: Cluster, number: int = 7) -> int:
         made = cluster.call(
             stage_of(cluster_stages.work), cluster_stages.work, number, 0.0, "", self.folder, limit_s=60.0,
-            log=self.folder / "log", track=None, said=lambda _: None,
+            log=self.folder / "log", track=None, said=lambda _: None, forked=False,
         )  # fmt: skip
         return int(made.number)
 
@@ -243,7 +243,7 @@ def on_a_gpu(cluster: Cluster, folder: Path) -> None:
     model = CompiledModel("made-up", "fp32", folder, "x", (), (), (), {}, device="GPU")
     cluster.call(
         stage_of(cluster_stages.sees), cluster_stages.sees, model, RunOptions(), 0.0, folder, limit_s=60.0,
-        log=folder / "log", track=None, said=lambda _: None,
+        log=folder / "log", track=None, said=lambda _: None, forked=False,
     )  # fmt: skip
 
 
