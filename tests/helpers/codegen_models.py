@@ -15,6 +15,7 @@ from edgepack.engines.tvm.codegen import stack
 from edgepack.engines.tvm.codegen.lower import Lowered, lower
 from edgepack.engines.tvm.codegen.machine import Machine, machine
 from edgepack.engines.tvm.codegen.workload import Choose
+from edgepack.engines.tvm.installed import import_tvm
 
 Arrays = dict[str, np.ndarray]
 
@@ -61,9 +62,7 @@ def run_reference(proto: onnx.ModelProto, inputs: Arrays) -> list[np.ndarray]:
 
 def import_model(proto: onnx.ModelProto) -> Any:
     """Return the model as TVM's frontend reads it."""
-    from tvm.relax.frontend.onnx import from_onnx
-
-    return from_onnx(proto, keep_params_in_input=False)
+    return import_tvm("tvm.relax.frontend.onnx").from_onnx(proto, keep_params_in_input=False)
 
 
 def run_ours(
