@@ -61,11 +61,17 @@ def masked(line: str) -> str:
     return " ".join(re.sub(r"─+", "─", line).split())
 
 
+def in_short(words: list[str]) -> list[str]:
+    """A command as the tests run it: what a build measures, where the page leaves the time open, a quarter of it."""
+    measured = words[:2] == ["edgepack", "build"] and not {"--duration", "--no-benchmark"} & set(words)
+    return [*words, "--duration", "0.5"] if measured else words
+
+
 def run_page(name: str, folder: Path, environment: dict[str, str]) -> None:
     for file, text in read_page(name).files.items():
         (folder / file).write_text(text, encoding="utf-8")
     for command in of_kind(name, PROGRAMS):
-        words = shlex.split(command.line)
+        words = in_short(shlex.split(command.line))
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=environment)
         assert done.returncode == 0, f"{command.line}\n{done.stderr}"
         said = {masked(line) for line in (done.stdout + done.stderr).splitlines()}

@@ -12,14 +12,15 @@ from edgepack.report.units import is_fraction
 from edgepack.specs.build import NOT_HERE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from edgepack.pipeline.preview import BuildPreview, PlannedRow
     from edgepack.specs.build import BuildResult, BuildRow
 
 
 # Notes of a row that explain how it came to be rather than what it is worth.
-_EXPERT = ("corrections", "saturation", "agreement", "sqnr_db")
+_EXPERT = ("corrections", "saturation", "agreement", "sqnr_db", "placement", "speed-up")
+_ANSWERED = ("not faster", "size")  # what the answer's sentence of a device says already, where it has one
 _MOST_NAMES = 8
 _STATUS = {
     "failed": "[red]failed[/]",
@@ -38,11 +39,12 @@ def show_build(console: Console, result: BuildResult) -> None:
         console,
         [(f"{row.model} {row.target}" if several else row.target, row.precision, row) for row in result.rows],
     )
-    for text in _answer(result.rows):
+    texts, answered = _answer(result.rows)
+    for text in texts:
         console.remark(f"\n{safe(text)}")
-    for text in _remarks(result, expert=False):
+    for text in _remarks(result, answered, expert=False):
         console.remark(f"[dim]{safe(text)}[/]")
-    for text in _remarks(result, expert=True):
+    for text in _remarks(result, answered, expert=True):
         console.detail(f"[dim]{safe(text)}[/]")
     if result.report:
         console.remark(f"\nreport: [bold]{safe(result.report)}[/]")
@@ -76,19 +78,27 @@ def _recommended(rows: tuple[BuildRow, ...]) -> str | None:
     return None
 
 
-def _answer(rows: tuple[BuildRow, ...]) -> Iterator[str]:
-    """Yield what to take, as the report says it, and each device on which a precision is not faster than fp32."""
+def _answer(rows: tuple[BuildRow, ...]) -> tuple[list[str], set[tuple[str, str]]]:
+    """Return what to take, as the report says it, and each device on which a precision is not faster than fp32.
+
+    With them come the model and target of the rows of those devices.
+    """
     from edgepack.report.entries import make_groups
     from edgepack.report.entries.choice import default_limits
     from edgepack.report.text.devices import devices
     from edgepack.report.text.sentences import recommendation
 
+    texts: list[str] = []
+    answered: set[tuple[str, str]] = set()
     for group in make_groups((), rows):
         if any(entry.measured for entry in group.entries):
-            yield recommendation(group.entries, default_limits(group.entries))
+            texts.append(recommendation(group.entries, default_limits(group.entries)))
         for device in devices(group.entries):
             if device.gain in ("same", "slower"):
-                yield f"{device.name}: {device.text}"
+                texts.append(f"{device.name}: {device.text}")
+                of_device = [e.row for e in group.entries if e.row is not None and e.target == device.name]
+                answered |= {(row.model, row.target) for row in of_device}
+    return texts, answered
 
 
 def show_plan(console: Console, plan: BuildPreview) -> None:
@@ -214,8 +224,11 @@ def _sqnr(row: BuildRow) -> str:
     return f"{show.percent(1 - row.mismatch, 2)} equal" if row.mismatch else "exact"
 
 
-def _remarks(result: BuildResult, *, expert: bool) -> list[str]:
-    """Collect what was not measured and why, each once with its rows; or what experts ask for."""
+def _remarks(result: BuildResult, answered: Container[tuple[str, str]], *, expert: bool) -> list[str]:
+    """Collect what was not measured and why, each once with its rows; or what experts ask for.
+
+    ``answered`` are model and target of the rows whose device has a sentence above.
+    """
     texts: dict[str, list[tuple[str, str]]] = {}
     several = _are_of_several(result.rows)
     for row in result.rows:
@@ -225,7 +238,8 @@ def _remarks(result: BuildResult, *, expert: bool) -> list[str]:
         for what, why in row.notes.items():
             if what == "latency" and why in row.notes.get("verification", ""):
                 continue  # said there already
-            if (what in _EXPERT) == expert:
+            said = what in _ANSWERED and (row.model, row.target) in answered
+            if (what in _EXPERT or said) == expert:
                 texts.setdefault(f"{what}: {why}", []).append(name)
     return [text if len(rows) == len(result.rows) else f"{_some(rows)}: {text}" for text, rows in texts.items()]
 

@@ -69,17 +69,30 @@ def lay_out_command(command: Command, width: int | None) -> list[str]:
 
     No line ends between an option and its value.
     """
-    first, *others = command.words
-    lines, option = [f"  {safe(shlex.quote(first))}"], False
-    for word in others:
-        quoted = safe(shlex.quote(word))
-        if option or width is None or width_of(f"{lines[-1]} {quoted} \\") <= width:
-            lines[-1] += f" {quoted}"
+    first, *others = (safe(shlex.quote(word)) for word in command.words)
+    lines = [f"  {first}"]
+    for part in _with_values(others):
+        if width is None or width_of(f"{lines[-1]} {part} \\") <= width:
+            lines[-1] += f" {part}"
         else:
             lines[-1] += " \\"
-            lines.append(f"    {quoted}")
-        option = word.startswith("-")
+            lines.append(f"    {part}")
     return lines
+
+
+def _with_values(words: Sequence[str]) -> Iterator[str]:
+    """Yield words, an option together with its value."""
+    option = ""
+    for word, following in zip_longest(words, words[1:], fillvalue="--"):
+        if _is_option(word) and not option and not _is_option(following):
+            option = f"{word} "
+        else:
+            yield f"{option}{word}"
+            option = ""
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and not word[1:2].isdigit()  # -200 is a value
 
 
 def safe(text: Any) -> str:

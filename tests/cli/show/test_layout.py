@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.markup import escape
 
-from edgepack.cli.show.layout import Table, cut_to, lay_out, plain, safe, width_of
+from edgepack.cli.show.layout import Command, Table, cut_to, lay_out, lay_out_command, plain, safe, width_of
 
 
 @given(st.text(alphabet="[]\\/ab#@ \n", max_size=20))
@@ -112,3 +112,13 @@ def test_several_columns_of_long_text_share_the_room() -> None:
     assert max(map(len, lines)) <= 60
     assert " ".join(lines).count("word") == 20
     assert " ".join(lines).count("other") == 20
+
+
+def test_a_command_fits_and_keeps_an_option_with_its_value() -> None:
+    words = ("edgepack", "run", "net-int8.edgepack", "--yes", "--min-sqnr", "-200", "--input", "FILE", "-o", "x")
+    assert lay_out_command(Command(words), 36) == [
+        "  edgepack run net-int8.edgepack \\",
+        "    --yes --min-sqnr -200 \\",
+        "    --input FILE -o x",
+    ]
+    assert lay_out_command(Command(words), None) == [f"  {' '.join(words)}"]

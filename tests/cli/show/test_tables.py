@@ -164,6 +164,28 @@ def test_experts_detail_is_shown_to_those_who_ask(console: Console, capsys: pyte
     assert (quiet.err, quiet.out.splitlines()[0].split()[0]) == ("", "target")
 
 
+def test_what_the_answer_says_of_a_device_is_not_said_again(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Why int8 is not faster and how it came to be are for experts; a device without a sentence keeps its notes."""
+    fp32, int8 = made_up.labelled_build()[1][:2]
+    notes = {"not faster": "bound by memory", "size": "int8 is larger", "placement": "none was tried"}
+    slower = dataclasses.replace(int8, speedup_over_fp32=0.8, speedup_ci95=(0.7, 0.9), notes=notes)
+    show_build(console, BuildResult("net", (fp32, slower), (), "out", None, {}, 1, 0))
+    said = capsys.readouterr().err
+    assert "int8 is 1.25 times slower" in said
+    assert not [text for text in notes.values() if text in said]
+    faster = dataclasses.replace(int8, notes=notes)
+    show_build(console, BuildResult("net", (fp32, faster), (), "out", None, {}, 1, 0))
+    said = capsys.readouterr().err
+    assert [text for text in notes.values() if text in said] == ["bound by memory", "int8 is larger"]
+    with click.Context(click.Command("build")) as context:
+        terminal.set_verbosity(context, terminal.VERBOSE)
+        show_build(type(console)(), BuildResult("net", (fp32, slower), (), "out", None, {}, 1, 0))
+        said = capsys.readouterr().err
+    assert [text for text in notes.values() if text in said] == list(notes.values())
+
+
 def test_exact_is_only_what_was_compared_and_equal(
     console: Console, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
