@@ -31,7 +31,9 @@ _NOT_WRITABLE = (
 
 _CHUNK_BYTES = 1 << 20
 _FRESH_S = 60.0
-_SCRATCH = re.compile(r"(edgepack-([a-z]+-)?|\.[a-z]+[-.])[0-9a-f]{16}")
+_OURS = "edgepack-"  # how the names of all scratch folders begin that lie where others have theirs too
+_OF_ANY_COMMAND = rf"{_OURS}([a-z]+-)?"
+_SCRATCH = re.compile(rf"({_OF_ANY_COMMAND}|\.[a-z]+[-.])[0-9a-f]{{16}}")
 
 
 def written_mark(path: Path) -> list[int]:
@@ -170,11 +172,11 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def scratch_folder(prefix: str = "edgepack-", parent: Path | None = None) -> Iterator[Path]:
+def scratch_folder(prefix: str = _OURS, parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder that only this user can read, in ``parent`` (None: the system's), and remove it at the end.
 
     It is held by a lock as long as its process lives; those of killed processes go with the next one of the same
-    prefix. A process that was forked meanwhile leaves it alone, whatever it closes or however it ends.
+    prefix, or of any command's where the prefix begins with "edgepack-". A process that was forked meanwhile leaves it alone, whatever it closes or however it ends.
     """
     root = parent if parent is not None else Path(tempfile.gettempdir())
     _sweep_folders(root, prefix)
@@ -216,7 +218,8 @@ def _sweep_files(path: Path) -> None:
 
 def _sweep_folders(root: Path, prefix: str) -> None:
     """Remove what killed processes left of scratch folders."""
-    for left in _of_dead(root, re.compile(re.escape(prefix) + "[0-9a-f]{16}"), os.O_DIRECTORY):
+    beginning = _OF_ANY_COMMAND if prefix.startswith(_OURS) else re.escape(prefix)
+    for left in _of_dead(root, re.compile(beginning + "[0-9a-f]{16}"), os.O_DIRECTORY):
         shutil.rmtree(left, ignore_errors=True)
 
 

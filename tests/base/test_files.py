@@ -154,6 +154,19 @@ def test_scratch_folders_of_killed_processes_go_with_the_next_one(tmp_path: Path
     assert not old.exists()
 
 
+@pytest.mark.parametrize("prefix", ["edgepack-", "edgepack-tuning-"])
+def test_any_command_removes_what_killed_ones_of_another_kind_left(tmp_path: Path, prefix: str) -> None:
+    """An installation or a search that was killed may be the last of its kind on a machine for months."""
+    old = [left_behind(tmp_path, f"edgepack-{kind}0123456789abcdef", 100) for kind in ("install-", "tuning-", "")]
+    kept = [
+        left_behind(tmp_path, name, 100)
+        for name in ("edgepack-my-notes", ".pack-0123456789abcdef", "a0123456789abcdef")
+    ]
+    with files.scratch_folder(prefix, tmp_path):
+        assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in kept)
+
+
 def test_an_old_file_stays_when_writing_fails(tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("old")
