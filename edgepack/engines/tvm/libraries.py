@@ -1,7 +1,8 @@
 """Finds TVM's two runtime libraries for a device's processor: in a folder of yours, in the packages here, or on PyPI.
 
 The Apache project publishes wheels for x86-64 and aarch64 Linux. Those of another processor than this machine's are
-fetched once by pip, of the very versions that are installed here, and kept in the user's cache.
+fetched once by pip, of the very versions that are installed here, and kept in the user's cache. pip takes the files of
+``wheels.txt`` alone, by their hashes, whatever an index or a folder of wheels offers: they go to the board as they are.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _MEMBERS = {**IN_PACKAGES, LICENCE: "tvm/LICENSE", NOTICE: "tvm/NOTICE"}
 FILES = tuple(sorted(_MEMBERS))
 _PLATFORMS = {"aarch64": "manylinux_2_28_aarch64", "x86_64": "manylinux_2_28_x86_64"}
 _LIMIT_S = 900.0
+_WHEELS = Path(__file__).with_name("wheels.txt")
 
 
 def runtime_files(arch: str, versions: Mapping[str, str]) -> dict[str, Path]:
@@ -99,25 +101,36 @@ def _checked(files: dict[str, Path], arch: str) -> dict[str, Path]:
 
 def _fetch(arch: str, versions: Mapping[str, str], folder: Path) -> None:
     """Download the wheels for ``arch`` and keep their libraries as ``folder``, whole or not at all."""
+    wanted = [f"{name}=={versions[name]}" for name in ("apache-tvm", "apache-tvm-ffi")]
+    by_hand = (
+        f"on a machine with a network, pip download {' '.join(wanted)} for {_PLATFORMS[arch]}, unpack {FFI} and "
+        f"{RUNTIME} into FOLDER/{arch} and set {FOLDER_VARIABLE}=FOLDER"
+    )
+    known = [line.split()[0] for line in _WHEELS.read_text().splitlines() if "==" in line]
+    if unknown := [requirement for requirement in wanted if requirement not in known]:
+        raise ToolchainError(
+            f"TVM's runtime for {arch} is not fetched: the hashes of {' and '.join(unknown)} are not known here",
+            hint=f"install {' and '.join(known)}, or {by_hand}",
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with scratch_folder(".wheels.", folder.parent) as scratch:
-        wanted = [f"{name}=={versions[name]}" for name in ("apache-tvm", "apache-tvm-ffi")]
         command = [
             *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"),
             *("--only-binary=:all:", "--platform", _PLATFORMS[arch], "--python-version", "3.11"),
-            *("--dest", str(scratch), *wanted),
+            *("--dest", str(scratch), "--require-hashes", "--requirement", str(_WHEELS)),
         ]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT_S, check=False)
             words = " ".join(done.stderr.split())[-400:] if done.returncode else ""
+            if "DO NOT MATCH THE HASHES" in done.stderr:
+                words = f"what pip was given has other hashes than PyPI's files: ...{words}"
         except (OSError, subprocess.TimeoutExpired) as error:
             words = str(error)[:400]
         wheels = sorted(scratch.glob("*.whl"))
         if words or len(wheels) != 2:
             raise ToolchainError(
                 f"TVM's runtime for {arch} could not be fetched: {words or 'pip downloaded nothing'}",
-                hint=f"on a machine with a network, pip download {' '.join(wanted)} for {_PLATFORMS[arch]}, unpack "
-                f"{FFI} and {RUNTIME} into FOLDER/{arch} and set {FOLDER_VARIABLE}=FOLDER",
+                hint=by_hand,
             )
         ready = scratch / arch
         ready.mkdir()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,9 @@ from edgepack.device.host import host_facts
 from edgepack.engines.targets import load_target
 from edgepack.engines.tvm import libraries
 from edgepack.engines.tvm.elf import machine_of
-from edgepack.engines.tvm.engine import versions
+from edgepack.engines.tvm.engine import PINS, versions
 from edgepack.engines.tvm.libraries import FOLDER_VARIABLE, runtime_files
-from edgepack.engines.tvm.runtime_abi import FFI, RUNTIME
+from edgepack.engines.tvm.runtime_abi import FFI, IN_PACKAGES, RUNTIME
 from edgepack.errors import ToolchainError
 from edgepack.pipeline.stages.compile import compile_for_target
 
@@ -103,3 +105,54 @@ def test_a_failed_download_leaves_nothing_and_says_what_to_do(tmp_path: Path, mo
         runtime_files(other, versions())
     assert FOLDER_VARIABLE in caught.value.hint
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+OTHER = "aarch64" if host_facts().arch == "x86_64" else "x86_64"
+LOCK = Path(__file__).parents[3] / "locks/dev-linux-x86_64-py311.txt"
+
+
+def made_up_wheels(folder: Path) -> None:
+    """Wheels of the right names and versions, whose libraries are this machine's own, that nobody published."""
+    here = runtime_files(host_facts().arch, versions())
+    for package, tag in (("apache-tvm", "py3-none"), ("apache-tvm-ffi", "cp311-cp311")):
+        stem = f"{package.replace('-', '_')}-{versions()[package]}"
+        with zipfile.ZipFile(folder / f"{stem}-{tag}-manylinux_2_28_{OTHER}.whl", "w") as wheel:
+            metadata = f"Metadata-Version: 2.1\nName: {package}\nVersion: {versions()[package]}\n"
+            wheel.writestr(f"{stem}.dist-info/METADATA", metadata)
+            wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: false\n")
+            wheel.writestr(f"{stem}.dist-info/RECORD", "")
+            for name in (FFI, RUNTIME):
+                wheel.write(here[name], IN_PACKAGES[name])
+
+
+def test_wheels_that_pypi_does_not_have_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They become machine code on a board: an index, a mirror or a folder of wheels must not choose what that is."""
+    monkeypatch.setenv("EDGEPACK_TVM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    made_up_wheels(tmp_path)
+    with pytest.raises(ToolchainError, match=r"could not be fetched: what pip was given has other hashes"):
+        runtime_files(OTHER, versions())
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def test_versions_whose_hashes_are_unknown_are_not_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEPACK_TVM_CACHE", str(tmp_path))
+    monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
+    with pytest.raises(ToolchainError, match=r"hashes of apache-tvm==0\.27\.9 are not known") as caught:
+        runtime_files(OTHER, {**versions(), "apache-tvm": "0.27.9"})
+    assert all(f"{name}=={version}" in caught.value.hint for name, version in PINS.items())
+    assert FOLDER_VARIABLE in caught.value.hint
+
+
+def test_the_hashes_are_those_of_the_pinned_versions_in_the_lock() -> None:
+    def hashes(text: str) -> dict[str, set[str]]:
+        found = re.finditer(r"^(apache-tvm(?:-ffi)?==\S+)((?: \\\n +--hash=sha256:[0-9a-f]{64})+)", text, re.MULTILINE)
+        return {entry[1]: set(re.findall(r"sha256:([0-9a-f]{64})", entry[2])) for entry in found}
+
+    listed, locked = hashes(libraries._WHEELS.read_text()), hashes(LOCK.read_text())
+    assert set(listed) == set(locked) == {f"{name}=={version}" for name, version in PINS.items()}
+    for requirement, of_wheels in listed.items():
+        assert len(of_wheels) == len(libraries._PLATFORMS)
+        assert of_wheels <= locked[requirement]
