@@ -176,7 +176,8 @@ def scratch_folder(prefix: str = _OURS, parent: Path | None = None) -> Iterator[
     """Yield a new folder that only this user can read, in ``parent`` (None: the system's), and remove it at the end.
 
     It is held by a lock as long as its process lives; those of killed processes go with the next one of the same
-    prefix, or of any command's where the prefix begins with "edgepack-". A process that was forked meanwhile leaves it alone, whatever it closes or however it ends.
+    prefix, or of any command's where the prefix begins with "edgepack-". A process that was forked meanwhile leaves it
+    alone, whatever it closes or however it ends.
     """
     root = parent if parent is not None else Path(tempfile.gettempdir())
     _sweep_folders(root, prefix)

@@ -285,15 +285,19 @@ def _with_names(rules: QuantizationRules, names: Sequence[str]) -> tuple[str, ..
 
 def _promising(job: _Job, state: _State, sets: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
     """Return the sets of nodes for which corrections are made anew: those that already bring ``state`` as it is near
-    to what suffices when they are left in float, and the one that brings it nearest. Of sets that come to the same
-    level, which differ in nodes that were in float anyway, it is the first.
+    to what suffices when they are left in float, and the one that brings it nearest; of a state whose SQNR suffices,
+    those alone that raise it. Of sets that come to the same level, which differ in nodes that were in float anyway, it
+    is the first.
     """
-    if len(sets) < 2:
+    enough = state.level >= ENOUGH_DB
+    if not sets or (len(sets) == 1 and not enough):
         return list(sets)
     by_level: dict[float, tuple[str, ...]] = {}
     for left in sets:
         by_level.setdefault(_level_without(job, state, left), left)
-    least = min(max(ENOUGH_DB - _MOST_GAINED_DB, state.level + _LEAST_WITHOUT_DB / 2), max(by_level))
+    least = max(ENOUGH_DB - _MOST_GAINED_DB, state.level + _LEAST_WITHOUT_DB / 2)
+    if not enough:
+        least = min(least, max(by_level))
     return [left for level, left in by_level.items() if level >= least]
 
 

@@ -190,6 +190,19 @@ def test_corrections_are_made_anew_for_what_promises_to_suffice(
 
 
 @pytest.mark.parametrize(
+    ("levels", "tried"), [([15.9, 14.0], []), ([15.9, 16.6, 18.0], [1, 2]), ([16.0], []), ([17.0], [0]), ([], [])]
+)
+def test_what_suffices_by_its_sqnr_is_made_anew_only_for_what_raises_it(
+    levels: list[float], tried: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sets = [(f"node{n}",) for n in range(len(levels))]
+    known = dict(zip(sets, levels, strict=True))
+    monkeypatch.setattr(correct_module, "_level_without", lambda _job, _state, left: known[left])
+    state = SimpleNamespace(level=16.0)
+    assert _promising(None, state, sets) == [sets[n] for n in tried]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
     ("level", "shown", "suffices"),
     [(14.9, None, False), (14.9, 1.0, False), (15.0, None, True), (15.0, 0.97, True), (15.0, 0.96, False)],
 )
