@@ -158,8 +158,11 @@ def stamp(authority: Holder, message: bytes, at: datetime, **other: Any) -> byte
     digest = lambda data: der(4, hashlib.new(hashed.name, data).digest())  # noqa: E731
     kind = other.get("hash_kind") or der(0x30, oid(_HASHES[hashed.name]))
     time = other.get("time") or other.get("when", at).strftime("%Y%m%d%H%M%SZ").encode()
-    imprint = der(0x30, other.get("imprint_kind") or kind, digest(other.get("stamped", message)))
-    info = der(0x30, der(2, b"\1"), oid("1.3.6.1.4.1.57264.2"), imprint, der(2, b"\x11"), der(0x18, time))
+    imprint = other.get("imprint") or der(
+        0x30, other.get("imprint_kind") or kind, digest(other.get("stamped", message))
+    )
+    policy, nonce = oid("1.3.6.1.4.1.57264.2"), other.get("nonce", b"")
+    info = der(0x30, der(2, b"\1"), policy, imprint, der(2, b"\x11"), der(0x18, time), nonce)
     certificate = der(0x30, der(0x30, der(0x30, der(4, hashlib.sha256(authority.der()).digest()))))
     said = [
         ("3", oid(other.get("attributes_of", _TIMESTAMP))),

@@ -208,6 +208,8 @@ for text in json.load(open(sys.argv[2])):
 # What Sigstore's library takes and edgepack does not, each with the reason.
 STRICTER = {
     "a line more in the checkpoint": "what is no signature of a note is passed over there",
+    "the name at the checkpoint's signature": "the key's hint is compared there, the name before it with nothing",
+    "a checkpoint of more than 16384 characters": "a note has a bound here, as all that strangers send",
     "certificate: another curve": "one kind of key counts here, so that nothing is negotiated",
     "certificate: two names": "one of them may be the identity there",
     "certificate: an issuer that is no text": "the older extension for the issuer is read there",
