@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from edgepack.base.stage import stage_of
 from edgepack.device.host import host_facts
+from edgepack.device.profiles import HOST_PREFIX
 from edgepack.errors import EdgepackError
 from edgepack.execution.events import Silent
 from edgepack.execution.key import key_of
@@ -27,6 +28,7 @@ from edgepack.specs.types import Precision
 
 T = TypeVar("T")
 _LAST = "pack"  # the stage that a row ends with
+MEASURED_HERE, MEASURED_ON, _NOT_MEASURED = "measured here", "measured where it is the device, on ", "not measured"
 
 
 @dataclass(frozen=True)
@@ -133,15 +135,27 @@ def _look(work: Callable[[], T]) -> tuple[T | None, str | EdgepackError | None]:
 
 
 def _outlook_row(plan: BuildPlan, row: PlannedRow) -> OutlookRow:
-    latency = "measured here" if row.measured else NOT_HERE if plan.settings.benchmark else "not measured"
     return OutlookRow(
-        plan.name, row.target, row.precision, row.engine, row.status, row.bundle, latency, None, None, row.reason,
-        row.exit_code,
+        plan.name, row.target, row.precision, row.engine, row.status, row.bundle, _latency(plan, row), None, None,
+        row.reason, row.exit_code,
     )  # fmt: skip
+
+
+def _latency(plan: BuildPlan, row: PlannedRow) -> str:
+    """Return where a row is measured; whether a machine of ``--measure-on`` is its device shows when it is asked."""
+    if row.status != "build":
+        return _NOT_MEASURED
+    if row.measured:
+        return MEASURED_HERE
+    if plan.settings.measure_on and not row.target.startswith(HOST_PREFIX):
+        return f"{MEASURED_ON}{' or '.join(plan.settings.measure_on)}"
+    return NOT_HERE if plan.settings.benchmark else _NOT_MEASURED
 
 
 def _with_stage(row: OutlookRow, found: str | EdgepackError | None) -> OutlookRow:
     if isinstance(found, EdgepackError):
         reason = f"{found.message} ({found.hint})" if found.hint else found.message
-        return dataclasses.replace(row, status="failed", reason=reason, exit_code=found.exit_code)
+        return dataclasses.replace(
+            row, status="failed", latency=_NOT_MEASURED, reason=reason, exit_code=found.exit_code
+        )
     return dataclasses.replace(row, next_stage=found) if found else dataclasses.replace(row, status="reused")

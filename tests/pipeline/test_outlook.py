@@ -47,6 +47,23 @@ def test_where_rows_are_measured_and_why_not(matrix: Matrix, tmp_path: Path) -> 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.onnx", "b.onnx", "models.toml"]
 
 
+def test_a_board_that_rows_may_be_measured_on_is_named(matrix: Matrix, tmp_path: Path) -> None:
+    path = str(tmp_path / "models.toml")
+    found = outlook(read_matrix([path], {"measure_on": ("me@board",)}), Store(tmp_path / "store"))
+    assert [(row.target, row.latency) for row in found.rows if row.model == "a"] == [
+        ("host-onnxruntime", "measured here"),
+        ("host-onnxruntime", "not measured"),  # it does not offer bf16
+        ("raspberry-pi-5", "measured where it is the device, on me@board"),
+        ("raspberry-pi-5", "not measured"),
+    ]
+
+
+def test_a_row_that_fails_is_not_measured(matrix: Matrix, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").unlink()
+    found = outlook(matrix, Store(tmp_path / "store"))
+    assert {row.latency for row in found.rows if row.status == "failed"} == {"not measured"}
+
+
 def test_the_time_is_that_of_earlier_builds(matrix: Matrix, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "durations.json").write_text('{"a host-onnxruntime fp32": 10.0, "x raspberry-pi-5 fp32": 20.0}')

@@ -81,7 +81,7 @@ def _recommended(rows: tuple[BuildRow, ...]) -> str | None:
 def _answer(rows: tuple[BuildRow, ...]) -> tuple[list[str], set[tuple[str, str]]]:
     """Return what to take, as the report says it, and each device on which a precision is not faster than fp32.
 
-    With them come the model and target of the rows of those devices.
+    With them come the model and target of the rows of those devices. Of several models each line says of which it is.
     """
     from edgepack.report.entries import make_groups
     from edgepack.report.entries.choice import default_limits
@@ -90,12 +90,14 @@ def _answer(rows: tuple[BuildRow, ...]) -> tuple[list[str], set[tuple[str, str]]
 
     texts: list[str] = []
     answered: set[tuple[str, str]] = set()
-    for group in make_groups((), rows):
+    groups = make_groups((), rows)
+    for group in groups:
+        model = f"{group.title}: " if len(groups) > 1 else ""
         if any(entry.measured for entry in group.entries):
-            texts.append(recommendation(group.entries, default_limits(group.entries)))
+            texts.append(model + recommendation(group.entries, default_limits(group.entries)))
         for device in devices(group.entries):
             if device.gain in ("same", "slower"):
-                texts.append(f"{device.name}: {device.text}")
+                texts.append(f"{model}{device.name}: {device.text}")
                 of_device = [e.row for e in group.entries if e.row is not None and e.target == device.name]
                 answered |= {(row.model, row.target) for row in of_device}
     return texts, answered

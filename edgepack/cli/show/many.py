@@ -8,12 +8,20 @@ from typing import TYPE_CHECKING
 from edgepack.cli.show.layout import safe
 from edgepack.cli.show.progress import in_words
 from edgepack.cli.show.tables import make_table
+from edgepack.specs.build import NOT_HERE
 
 if TYPE_CHECKING:
     from edgepack.cli.show.console import Console
     from edgepack.pipeline.outlook import Outlook
 
 _STATUS = {"failed": "[red]failed[/]", "skipped": "[dim]skipped[/]", "reused": "[cyan]reused[/]"}
+
+
+def _where(latency: str) -> str:
+    """Return the cell of a row's latency."""
+    from edgepack.pipeline.outlook import MEASURED_HERE, MEASURED_ON
+
+    return "here" if latency == MEASURED_HERE else "by ssh" if latency.startswith(MEASURED_ON) else "-"
 
 
 def show_outlook(console: Console, found: Outlook) -> None:
@@ -25,8 +33,8 @@ def show_outlook(console: Console, found: Outlook) -> None:
     for row in found.rows:
         status = _STATUS.get(row.status, row.status)
         time = "-" if row.expected_s is None else in_words(row.expected_s)
-        latency = "here" if row.latency == "measured here" else "-"
-        table.add_row(safe(row.model), safe(row.target), row.precision, status, row.next_stage or "-", latency, time)
+        where = _where(row.latency)
+        table.add_row(safe(row.model), safe(row.target), row.precision, status, row.next_stage or "-", where, time)
     console.print(table)
     for row in found.rows:
         if row.reason:
@@ -35,6 +43,11 @@ def show_outlook(console: Console, found: Outlook) -> None:
     counts = Counter(row.status for row in found.rows)
     words = ", ".join(f"{counts[status]} {status}" for status in ("build", "reused", "skipped", "failed"))
     console.remark(f"{len(found.rows)} rows of {len({row.model for row in found.rows})} models: {words}")
+    if nowhere := dict.fromkeys(row.target for row in found.rows if row.latency == NOT_HERE):
+        console.remark(
+            f"not measured, as no such device is here: {safe(', '.join(nowhere))} (--measure-on USER@HOST, or bundles "
+            "to take there)"
+        )
     if counts["build"]:
         known = found.expected_s
         time = "not known: no build of such rows has ended here" if known is None else f"about {in_words(known)}"

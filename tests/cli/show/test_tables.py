@@ -287,6 +287,24 @@ def test_a_build_ends_with_what_to_take(console: Console, capsys: pytest.Capture
     assert "Take fp32 there, unless size matters more." in printed
 
 
+def test_what_to_take_names_the_model_where_there_are_several(
+    console: Console, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two sentences began with "Take host-openvino int8", and nobody could tell which model each was of."""
+    rows = made_up.labelled_build()[1]
+    slower = dataclasses.replace(rows[3], speedup_over_fp32=0.9, speedup_ci95=(0.85, 0.97))
+    both = [
+        dataclasses.replace(row, model=name, source_sha256=name[0] * 64)
+        for name in ("first", "second")
+        for row in (*rows[:3], slower)
+    ]
+    show_build(console, BuildResult("all", tuple(both), (), "out", None, {}, 1, 0))
+    printed = " ".join(capsys.readouterr().err.split())
+    for name in ("first", "second"):
+        assert f"{name}: Take host-openvino int8" in printed
+        assert f"{name}: host-onnxruntime: int8 is 1.11 times slower" in printed
+
+
 def test_rows_of_several_models_are_named_by_their_model(console: Console, capsys: pytest.CaptureFixture[str]) -> None:
     rows = tuple(
         BuildRow(
