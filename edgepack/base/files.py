@@ -171,6 +171,17 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def temporary_folder() -> Path:
+    """Return the system's folder for temporary files. Raises ``StorageError`` where none can be written."""
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError as error:  # it tries each by a file of its own, which a full disk does not take
+        raise StorageError(
+            f"no folder for temporary files can be written: {error.strerror}",
+            hint="free some space there, or set TMPDIR to a folder that is writable",
+        ) from error
+
+
 @contextmanager
 def scratch_folder(prefix: str = _OURS, parent: Path | None = None) -> Iterator[Path]:
     """Yield a new folder that only this user can read, in ``parent`` (None: the system's), and remove it at the end.
@@ -179,7 +190,7 @@ def scratch_folder(prefix: str = _OURS, parent: Path | None = None) -> Iterator[
     prefix, or of any command's where the prefix begins with "edgepack-". A process that was forked meanwhile leaves it
     alone, whatever it closes or however it ends.
     """
-    root = parent if parent is not None else Path(tempfile.gettempdir())
+    root = parent if parent is not None else temporary_folder()
     _sweep_folders(root, prefix)
     folder = root / (prefix + secrets.token_hex(8))  # 64 bits: a name that nobody else gives to a folder
     folder.mkdir(mode=0o700)

@@ -29,7 +29,7 @@ from typing import IO, Any, Protocol, TypeVar
 
 from edgepack import errors
 from edgepack.base import documents
-from edgepack.base.files import DISK_FULL, in_scratch, scratch_folder, storage_errors
+from edgepack.base.files import DISK_FULL, in_scratch, scratch_folder, storage_errors, temporary_folder
 from edgepack.base.resources import package_folder
 from edgepack.execution import fork_server
 from edgepack.execution.reads import ReadFiles
@@ -193,10 +193,10 @@ def _child(request: Mapping[str, Any], log: Path, around: _Around) -> Iterator[t
     """Start the child and yield it with the pipe that it answers through; kill its whole group in the end."""
     with storage_errors(log):
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output, tempfile.TemporaryFile() as question:
+        with log.open("ab") as output, _question(request, around) as question:
             reading, writing = os.pipe()
             try:
-                process = _begin(request, question, output, writing, around)
+                process = _begin(question, output, writing, around)
             except OSError as error:
                 os.close(reading)
                 raise errors.EdgepackError(
@@ -213,14 +213,26 @@ def _child(request: Mapping[str, Any], log: Path, around: _Around) -> Iterator[t
             process.release()
 
 
-def _begin(
-    request: Mapping[str, Any], question: IO[bytes], output: IO[bytes], writing: int, around: _Around
-) -> _Process:
-    """Start the child with its request as standard input: a file, as a pipe would block until the child reads it."""
+@contextmanager
+def _question(request: Mapping[str, Any], around: _Around) -> Iterator[IO[bytes]]:
+    """Yield the child's standard input: a file, as a pipe would block until the child reads it."""
+    place = {"environment": around.variables(), "folder": str(around.folder or Path.cwd())} if around.forked else {}
+    with storage_errors(temporary_folder()):
+        question = tempfile.TemporaryFile()  # noqa: SIM115 (closed below; what is wrong then is another file's)
+        try:
+            question.write(json.dumps({**request, **place}).encode())
+            question.seek(0)
+        except OSError:
+            with contextlib.suppress(OSError):  # it tries to write once more
+                question.close()
+            raise
+    with question:
+        yield question
+
+
+def _begin(question: IO[bytes], output: IO[bytes], writing: int, around: _Around) -> _Process:
+    """Start the child with its request as standard input."""
     variables = around.variables()
-    place = {"environment": variables, "folder": str(around.folder or Path.cwd())} if around.forked else {}
-    question.write(json.dumps({**request, **place}).encode())
-    question.seek(0)
     if around.forked:
         forked = fork_server.fork(variables, question.fileno(), output.fileno(), writing, around.held)
         if forked is not None:

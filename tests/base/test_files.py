@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
@@ -139,6 +140,15 @@ def test_a_forked_process_leaves_a_scratch_folder_alone(tmp_path: Path) -> None:
         stack.close()
         assert not inner.exists()
     assert not folder.exists()
+
+
+def test_no_folder_for_temporary_files_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the disks of all are full: that was an internal error."""
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [str(tmp_path / "absent")])
+    with pytest.raises(StorageError, match="temporary files can be written") as caught, files.scratch_folder():
+        pass
+    assert "TMPDIR" in caught.value.hint
 
 
 def test_scratch_folders_of_killed_processes_go_with_the_next_one(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -244,6 +245,15 @@ def test_a_log_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
         call(functions.add, 1, log=tmp_path / "file" / "child.log")
+
+
+@either
+def test_a_full_disk_of_temporary_files_is_told(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken for a want of memory, or for the log's disk: a worker's may be full where the build's is not."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda: Path("/dev/full").open("w+b"))  # noqa: SIM115
+    with pytest.raises(StorageError) as caught:
+        call(functions.add, 1, log=log)
+    assert caught.value.message == f"no space left while writing {tempfile.gettempdir()}"
 
 
 # --- children that die or hang ----------------------------------------------------------------------------------------
