@@ -113,6 +113,8 @@ def verify(outer: str | None, remove: bool, store: str | None, as_json: bool) ->
         for entry in entries if remove else ():
             opened.remove(entry, damaged=True)
     else:
+        if remove:
+            upkeep.check_writable(shared)
         damages = upkeep.verify_shared(shared)
         found = [f"{damage.name}: {damage.why}" for damage in damages]
         if remove:

@@ -78,6 +78,10 @@ def test_a_shared_store_is_listed_verified_and_pruned(
     assert (ran.code, "1 damaged" in ran.out) == (5, True)
     assert edgepack("store", "verify", "--remove").code == 0
     assert edgepack("store", "verify").out == "every file is as it was stored\n"
+    read_only = ("--store", f"file://{tmp_path}/shared?read-only")
+    for words in (("prune", "--max-size", "1kB"), ("verify", "--remove")):
+        refused = edgepack("store", *words, *read_only)
+        assert (refused.code, "nothing is removed there" in refused.err) == (2, True)
     assert json.loads(edgepack("store", "prune", "--max-size", "1kB", "--json").out)["removed"] == 1
     assert not [path for path in (tmp_path / "shared").rglob("*") if path.is_file()]
     assert json.loads(edgepack("store", "--json").out)["folder"] == str(store.folder)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgepack.errors import StorageError
+from edgepack.errors import ConfigError, StorageError
 from edgepack.execution.shared.record import MOST_BYTES, BadRecordError, Record, is_key, is_stage, read_record
 from edgepack.execution.shared.remote import AbsentError, DamagedError, Named, RemoteError
 from edgepack.execution.shared.shared import SharedStore, blob_name
@@ -49,8 +49,10 @@ def entries_of_shared(shared: SharedStore) -> tuple[SharedEntry, ...]:
 def prune_shared(shared: SharedStore, older_than_s: float | None, most_bytes: int | None) -> tuple[SharedEntry, ...]:
     """Remove what was written before a time, then the oldest until ``most_bytes`` are left; return what was removed.
 
-    Records go first: then what no record names, unless it is so new that its record may be on its way.
+    Records go first: then what no record names, unless it is so new that its record may be on its way. Raises
+    ``ConfigError`` for one that is to be read only.
     """
+    check_writable(shared)
     entries = entries_of_shared(shared)
     users: dict[str, int] = {}
     sizes: dict[str, int] = {}
@@ -97,8 +99,10 @@ def verify_shared(shared: SharedStore) -> tuple[Damage, ...]:
 def remove_damaged(shared: SharedStore, damages: tuple[Damage, ...]) -> None:
     """Remove the records that cannot be used, and the blobs at fault; a build makes them again.
 
-    Each is looked at once more: a build may have made it again since.
+    Each is looked at once more: a build may have made it again since. Raises ``ConfigError`` for one that is to be read
+    only.
     """
+    check_writable(shared)
     with tempfile.TemporaryDirectory(prefix="edgepack-") as folder, _asked(shared):
         for damage in damages:
             entry = _entry(shared, Named(damage.name, 0, 0.0))
@@ -107,6 +111,14 @@ def remove_damaged(shared: SharedStore, damages: tuple[Damage, ...]) -> None:
                 shared.remote.remove(damage.name)
             if why.startswith("blobs/"):
                 shared.remote.remove(why.split()[0])
+
+
+def check_writable(shared: SharedStore) -> None:
+    """Raise ``ConfigError`` for a store that is to be read only."""
+    if shared.remote.address.read_only:
+        raise ConfigError(
+            f"{shared.url} is given as read-only: nothing is removed there", hint="leave ?read-only away to remove it"
+        )
 
 
 def _problem(shared: SharedStore, entry: SharedEntry, folder: Path, checked: dict[str, str]) -> str:

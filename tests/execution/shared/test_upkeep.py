@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shared_outputs import Machine, Output, make
 
-from edgepack.errors import StorageError
+from edgepack.errors import ConfigError, StorageError
 from edgepack.execution.shared import upkeep
 from edgepack.execution.shared.record import make_record, write_record
 from edgepack.execution.shared.shared import blob_name, record_name
@@ -94,6 +94,19 @@ def test_damage_is_found_removed_and_made_again(machine: Machine, tmp_path: Path
     for number in range(1, 5):
         again.output(number, size=number * 1000)
     assert again.ran == ["stage"] * 3
+
+
+def test_nothing_is_removed_of_a_store_that_is_to_be_read_only(machine: Machine, tmp_path: Path) -> None:
+    """Both took what others had made, with the very address that pull requests are given."""
+    before = blobs(tmp_path)
+    (tmp_path / "shared" / entries_of_shared(machine.shared)[0].name).write_bytes(b"{}")
+    reader = Machine(tmp_path / "reader", f"{machine.shared.url}?read-only").shared
+    for ask in (lambda: prune_shared(reader, None, 0), lambda: remove_damaged(reader, verify_shared(reader))):
+        with pytest.raises(ConfigError, match="read-only") as caught:
+            ask()
+        assert "?read-only" in caught.value.hint
+    assert blobs(tmp_path) == before
+    assert len(entries_of_shared(reader)) == 4
 
 
 def test_a_writer_beside_a_prune_loses_nothing(machine: Machine, tmp_path: Path, monkeypatch: object) -> None:
