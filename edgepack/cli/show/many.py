@@ -24,6 +24,17 @@ def _where(latency: str) -> str:
     return "here" if latency == MEASURED_HERE else "by ssh" if latency.startswith(MEASURED_ON) else "-"
 
 
+def _time(found: Outlook) -> str:
+    """Say how long the rows take that would be built, as far as it is known."""
+    if found.expected_s is not None:
+        return f"about {in_words(found.expected_s)}"
+    rows = [row.expected_s for row in found.rows if row.status == "build"]
+    known = [expected for expected in rows if expected is not None]
+    if not known:
+        return "not known: no build of such rows has ended here"
+    return f"about {in_words(sum(known))} for {len(known)} of {len(rows)} rows; none like the others has ended here"
+
+
 def show_outlook(console: Console, found: Outlook) -> None:
     """Print each row, why rows would not be built, how many are what, and the time that is expected."""
     table = make_table(
@@ -49,6 +60,4 @@ def show_outlook(console: Console, found: Outlook) -> None:
             "to take there)"
         )
     if counts["build"]:
-        known = found.expected_s
-        time = "not known: no build of such rows has ended here" if known is None else f"about {in_words(known)}"
-        console.remark(f"time, one row after the other: {time}")
+        console.remark(f"time, one row after the other: {_time(found)}")

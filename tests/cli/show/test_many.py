@@ -37,6 +37,16 @@ def test_every_row_its_time_and_the_whole(capsys: pytest.CaptureFixture[str], mo
     assert "no such device is here: n100 (--measure-on USER@HOST" in " ".join(said.err.split())
 
 
+def test_a_time_that_is_known_of_some_rows_is_said_of_those(capsys: pytest.CaptureFixture[str]) -> None:
+    """One row of a precision that was never built hid what was known of a hundred others."""
+    rows = tuple(
+        OutlookRow("b", name, "int8", "tvm", "build", "b.edgepack", "measured here", "export", expected)
+        for name, expected in (("one", 60.0), ("two", 120.0), ("three", None))
+    )
+    show_outlook(PlainConsole(), Outlook("all", "out", rows, None))
+    assert "about 3 min for 2 of 3 rows; none like the others has ended here" in capsys.readouterr().err
+
+
 def test_a_time_that_is_not_known_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     row = OutlookRow("b", "host", "int8", "tvm", "build", "b.edgepack", "measured here", "export")
     show_outlook(PlainConsole(), Outlook("all", "out", (row,), None))
