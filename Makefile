@@ -126,8 +126,9 @@ bench-report: $(READY)
 pictures: $(READY)
 	$(BIN)/python benchmarks/pictures.py $(PICTURES)
 
-# What a device pays: checking and loading beside sha256 and the bare engine, push and pull beside a copy, a served query beside
-# a call in the process. Prints, and writes artifacts/bench-device.json.
+# What a device pays: checking and loading beside sha256 and the bare engine, push and pull beside a copy and, where
+# docker-registry is installed, beside one request to it, a served query beside a call in the process. Prints, and writes
+# artifacts/bench-device.json.
 bench-device: $(READY)
 	$(BIN)/python benchmarks/device.py
 

@@ -1,13 +1,16 @@
 """What a device pays, as ratios in one interleaved run (``make bench-device``): a table, artifacts/bench-device.json.
 
 Checking and loading a bundle beside sha256 of the same bytes and the bare engine; a push and a pull through a folder
-beside a plain copy of the file; a query to ``edgepack serve`` beside the same call in the process.
+beside a plain copy of the file, and through a registry on loopback beside one request for as many bytes; a query to
+``edgepack serve`` beside the same call in the process.
 Each figure is of this host, now; nothing here says how fast a network is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -23,6 +26,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
+from registry_server import REGISTRY, distribution  # noqa: E402
 from serving import FEEDS, serving  # noqa: E402
 from small_bundles import small_bundle, small_compiled, small_facts, small_golden  # noqa: E402
 
@@ -115,6 +119,48 @@ def moving(bundle: Path, folder: Path) -> dict[str, dict[str, float]]:
     return {"push": interleaved(pushed, plain), "pull": interleaved(pulled, plain)}
 
 
+def over_http(bundle: Path, folder: Path) -> dict[str, dict[str, float]]:
+    """A push into a new repository of a registry on loopback and a pull from it, each beside one request for the bytes.
+
+    What one request takes is what the link and the registry give: CNCF's, from Debian's docker-registry.
+    """
+    import http.client
+
+    data, copy = bundle.read_bytes(), folder / "received"
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    numbers = itertools.count()
+    with distribution(folder / "registry") as host, contextlib.closing(http.client.HTTPConnection(host)) as link:
+
+        def asked(method: str, path: str, body: bytes | None, status: int) -> http.client.HTTPResponse:
+            link.request(method, path, body, {"Content-Type": "application/octet-stream"} if body else {})
+            answer = link.getresponse()
+            assert answer.status == status, answer.read()
+            return answer
+
+        def sent() -> None:
+            begun = asked("POST", f"/v2/plain{next(numbers)}/blobs/uploads/", None, 202)
+            begun.read()
+            place = begun.headers["Location"].partition(host)[2]
+            asked("PUT", f"{place}&digest={digest}", data, 201).read()
+
+        def received() -> None:
+            answer = asked("GET", f"/v2/plain0/blobs/{digest}", None, 200)
+            with copy.open("wb") as file:
+                shutil.copyfileobj(answer, file, 1 << 20)
+                os.fsync(file.fileno())
+
+        def pushed() -> None:
+            push(bundle, parse(f"{host}/pushed{next(numbers)}:1"))
+
+        def pulled() -> None:
+            (folder / "pulled").unlink(missing_ok=True)
+            pull(parse(f"{host}/kept:1"), folder / "pulled")
+
+        sent()
+        push(bundle, parse(f"{host}/kept:1"))
+        return {"push": interleaved(pushed, sent), "pull": interleaved(pulled, received)}
+
+
 def serving_cost(bundle: Path) -> dict[str, dict[str, float]]:
     """200 queries one after another by gRPC and by HTTP, beside 200 calls in this process."""
     import http.client
@@ -154,8 +200,14 @@ def main() -> None:
             f"check {megabytes:.0f} MB, beside sha256 of as many bytes": checking(large),
             f"check and load {megabytes:.0f} MB, beside the bare engine": loading(large),
             **{f"{k} {megabytes:.0f} MB to a folder, beside a copy": v for k, v in moving(large, folder).items()},
+            **{
+                f"{k} {megabytes:.0f} MB by HTTP on loopback, beside one request": v
+                for k, v in (over_http(large, folder) if REGISTRY is not None else {}).items()
+            },
             **{f"{CALLS} queries by {k}, beside calls in the process": v for k, v in serving_cost(small).items()},
         }
+    if REGISTRY is None:
+        print("nothing was sent to a registry: Debian's docker-registry is not installed")
     host = host_facts()
     print(f"{host.cpu}, {host.cores} cores, {host.kernel}; load {os.getloadavg()[0]:.1f}")
     for what, row in rows.items():
