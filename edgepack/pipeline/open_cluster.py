@@ -6,6 +6,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -68,18 +69,33 @@ def _local(count: int) -> Iterator[tuple[Any, Callable[[], bool]]]:
     }
     with scratch_folder() as folder, dask.config.set(settings):
         try:
-            started = LocalCluster(
+            started = _whole(lambda: LocalCluster(
                 n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1",
                 dashboard_address="127.0.0.1:0", worker_dashboard_address="127.0.0.1:0",
                 memory_limit=0, local_directory=str(folder), security=True, protocol="tls://",
                 silence_logs=logging.CRITICAL,
-            )  # fmt: skip
+            ))  # fmt: skip
         except RuntimeError as error:
             raise ToolchainError(
                 f"{count} workers did not start on this machine: {error}", hint="ask for fewer, or stop other programs"
             ) from error
         with started as cluster, Client(cluster, set_as_default=False) as client:
             yield client, _Keeper(cluster, count)
+
+
+def _whole(begin: Callable[[], Any]) -> Any:
+    """Return what ``begin`` starts; when this thread is interrupted meanwhile, let it start all the same and end it.
+
+    dask cannot end workers that are only beginning: it prints tracebacks at the very end of the process.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        beginning = pool.submit(begin)
+        try:
+            return beginning.result()
+        except BaseException:
+            with contextlib.suppress(Exception):  # it did not start, which is what is raised
+                beginning.result().close()
+            raise
 
 
 class _Keeper:

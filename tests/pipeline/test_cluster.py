@@ -163,13 +163,13 @@ def test_all_workers_may_die_for_good_and_others_come(folder: Path, tmp_path: Pa
     assert made.number == 5
 
 
-def workers_of_this() -> list[int]:
-    """The processes of workers that this one keeps, those among them that are only beginning."""
+def workers_of(owner: int) -> list[int]:
+    """The processes of workers that another one keeps, those among them that are only beginning."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, IndexError):
             parent = int(path.read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and "spawn_main" in (path.parent / "cmdline").read_text():
+            if parent == owner and "spawn_main" in (path.parent / "cmdline").read_text():
                 found.append(int(path.parent.name))
     return found
 
@@ -180,7 +180,7 @@ def test_workers_that_are_killed_while_they_begin_come_again(tmp_path: Path) -> 
         killed = 0
         until = time.monotonic() + 60
         while killed < 6 and time.monotonic() < until:
-            for pid in workers_of_this():
+            for pid in workers_of(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
@@ -189,6 +189,33 @@ def test_workers_that_are_killed_while_they_begin_come_again(tmp_path: Path) -> 
         assert killed >= 6
         made = [runner(tmp_path, cluster).run(cluster_stages.work, n, 0.0, str(tmp_path / "diary")) for n in range(3)]
     assert [found.number for found in made] == [0, 1, 2]
+
+
+BEGINS = """
+import sys
+from pathlib import Path
+from edgepack.pipeline.open_cluster import open_cluster
+try:
+    with open_cluster("local:2", Path(sys.argv[1]), "edgepack.pipeline.cluster", print):
+        print("began")
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interruption_while_workers_begin_leaves_none_and_no_traceback(tmp_path: Path) -> None:
+    """dask printed one, or several, below what the command said."""
+    words = [sys.executable, "-c", BEGINS, str(tmp_path / "store")]
+    pipes = dict.fromkeys(("stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(words, text=True, **pipes) as process:
+        deadline = time.monotonic() + 60
+        while not (begun := workers_of(process.pid)):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=120)
+    assert said == ("interrupted\n", "")
+    assert not [pid for pid in begun if Path(f"/proc/{pid}/cmdline").exists()]
 
 
 def dask(folder: Path, *words: str, path: Path | None = None) -> subprocess.Popen[bytes]:
