@@ -53,6 +53,18 @@ def timing(number: int, seconds: float, diary: str, out: Path) -> Made:
     return _work(number, seconds, diary, out)
 
 
+@stage("meets")
+def meets(number: int, place: str, out: Path) -> Made:
+    """Wait in the folder ``place`` for another one of these."""
+    (Path(place) / str(number)).touch()
+    until = time.monotonic() + 50.0
+    while len(list(Path(place).iterdir())) < 2:
+        if time.monotonic() > until:
+            raise DataError("nobody came", hint="run two at once")
+        time.sleep(0.01)
+    return Made(out, number)
+
+
 @stage("looks")
 def looks(number: int, out: Path) -> Made:
     """Write whether this process was forked, and the names of the files that it has open."""

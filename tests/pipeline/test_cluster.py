@@ -122,8 +122,13 @@ def test_a_stage_that_measures_runs_alone_on_its_machine(local: Cluster, folder:
     for alone in (0, 3):
         for other, began in spans.items():
             assert other == alone or ends[other] <= spans[alone] or began >= ends[alone]
-    both = [n for n in spans for m in spans if n != m and spans[n] < ends[m] and spans[m] < ends[n]]
-    assert both, "the others run beside each other"
+
+
+def test_stages_that_do_not_measure_run_beside_each_other(local: Cluster, folder: Path, tmp_path: Path) -> None:
+    (place := tmp_path / "place").mkdir()
+    with ThreadPoolExecutor(2) as pool:
+        made = list(pool.map(lambda n: runner(folder, local).run(cluster_stages.meets, n, str(place)), range(2)))
+    assert [found.number for found in made] == [0, 1]
 
 
 def test_workers_that_are_killed_at_random_lose_nothing_but_their_task(folder: Path, tmp_path: Path) -> None:
