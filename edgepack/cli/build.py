@@ -183,7 +183,8 @@ def demo(model: Any, task: str | None, out: str | None, store: str | None, as_js
 
 
 @click.command()
-@click.option("--model", help="Trained model: an ONNX file, a .pt2 file or file.py:callable.")
+@click.argument("model", required=False)
+@click.option("--model", "named", help="Trained model: an ONNX file, a .pt2 file or file.py:callable; or MODEL alone.")
 @options("data", "eval", "recipe", "target", "precision")
 @click.option(
     "-o",
@@ -195,11 +196,13 @@ def demo(model: Any, task: str | None, out: str | None, store: str | None, as_js
 )
 @click.option("--yes", is_flag=True, help="Do not ask; use the options and defaults.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def init(out: Path, yes: bool, force: bool, **words: Any) -> None:
+def init(model: str | None, named: str | None, out: Path, yes: bool, force: bool, **words: Any) -> None:
     """Ask a few questions and write edgepack.toml."""
     from edgepack.cli.init import write_settings
 
-    write_settings(out, words, ask=not yes, force=force)
+    if model and named:
+        raise click.UsageError(f"two models are given: {model} and --model {named}")
+    write_settings(out, {"model": model or named, **words}, ask=not yes, force=force)
 
 
 def _matrix(models: tuple[str, ...], words: dict[str, Any]) -> Matrix | None:

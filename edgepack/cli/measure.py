@@ -47,8 +47,11 @@ def measure(
     from edgepack.benchmark import benchmark
     from edgepack.benchmark.measure.loadgen import benchmark_with_loadgen
     from edgepack.benchmark.tune.options import plan_of, with_tuning
+    from edgepack.bundle.archive import open_bundle
     from edgepack.execution import child
 
+    for bundle in bundles[1:]:  # a path that is wrong is said before the others are measured
+        open_bundle(bundle)
     function = benchmark_with_loadgen if loadgen else benchmark
     results = []
     with scratch_folder() as folder:

@@ -12,6 +12,7 @@ from edgepack.execution.runner import StageRunner
 from edgepack.graph.prepare import prepare, prepare_plain
 from edgepack.pipeline.noted import with_activation, with_letters
 from edgepack.pipeline.plan import BuildPlan
+from edgepack.pipeline.present import look_for_samples
 from edgepack.pipeline.quantized import as_asked
 from edgepack.pipeline.settings import check_max_drop, executed
 from edgepack.pipeline.stages.describe import model_facts
@@ -76,6 +77,7 @@ class Original:
 def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     """Do what is the same for all rows: export, simplify, choose and check samples, run the fp32 model on them."""
     settings = plan.settings
+    look_for_samples(plan)
     code = None
     if settings.metric is not None and settings.metric not in METRICS:
         code = runner.run(user_metric_code, settings.metric, title=settings.metric)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgepack.base.user_functions import is_callable_reference, look_for
 from edgepack.data.samples import kind_of
 from edgepack.export import find_framework, require_source
@@ -26,6 +28,13 @@ def look_for_inputs(plan: BuildPlan) -> None:
             look_for(data)
     if settings.metric is not None and is_callable_reference(settings.metric):
         look_for(settings.metric)
+
+
+def look_for_samples(plan: BuildPlan) -> None:
+    """Raise ``DataError`` for samples that are not there; what is there is judged when the model is known."""
+    for data in filter(None, (plan.settings.data, plan.settings.eval)):
+        if not Path(data).exists():
+            kind_of(data, plan.task)
 
 
 def refuse_code_of(settings: BuildSettings) -> None:

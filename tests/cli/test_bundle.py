@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from small_bundles import small_bundle
 
 from edgepack.cli.main import cli
+from edgepack.execution import child
 from edgepack.specs.build import BuildResult
 from edgepack.specs.run import Verification
 
@@ -33,6 +34,13 @@ def test_loadgen_drives_the_same_runner(bundle):
     assert any("driven by MLCommons' LoadGen" in note for note in found["notes"])
     assert found["percentiles"][0]["value_ns"] > 0
     assert found["percentiles"][0]["ci95_ns"] is None
+
+
+def test_a_second_bundle_that_is_not_there_is_missed_before_the_first_is_measured(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr(child, "call", lambda *_, **__: pytest.fail("the first one was measured"))
+    done = CliRunner().invoke(cli, ["benchmark", str(bundle), str(tmp_path / "minutes")])
+    assert done.exit_code == 2
+    assert f"there is no file {tmp_path / 'minutes'}" in done.stderr
 
 
 @pytest.mark.long

@@ -32,9 +32,11 @@ def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monk
     from edgepack.pipeline.settings import read_settings
 
     assert read_settings(Path("edgepack.toml")).model == "net.py:make"
-    again = edgepack("init", "--yes", "--model", "other.py:make")
+    again = edgepack("init", "--yes", "other.py:make")
     assert again.code == 2
     assert "--force" in again.err
+    assert edgepack("init", "--yes", "--force", "other.py:make").code == 0
+    assert read_settings(Path("edgepack.toml")).model == "other.py:make"
 
 
 def test_init_says_what_a_build_would_refuse_to_read(

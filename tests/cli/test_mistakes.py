@@ -51,6 +51,8 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("build net.edgepack", ("net.edgepack",)),
     ("build model.py:make", ("no file model.py",)),
     ("build nowhere.models:make", ("no Python module 'nowhere.models'",)),
+    ("build net.onnx --data nowhere", ("there is no file or folder nowhere", "a folder of pictures")),
+    ("init net.onnx --model other.onnx", ("two models are given: net.onnx and --model other.onnx",)),
     ("build missing.toml", ("there is no file missing.toml", "edgepack init")),
     ("build wrong.toml", ("wrong.toml", "unknown key 'precison'", "precision")),
     # a target or a precision that is none
@@ -102,6 +104,7 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("benchmark nets.edgepack --scenario Server", ("--latency-bound",)),
     ("inspect nets.onnx", ("nets.onnx",)),
     ("report nowhere", ("nowhere",)),
+    ("report cut.zip -o page.html", ("cut.zip is a zip file, as bundles are", "edgepack benchmark --out")),
     ("report . -o report.pdf", ("unknown report format", ".html")),
     ("report results --fail-if p91>20ms", ("unknown figure 'p91'", "did you mean 'p9")),
     ("report results --fail-if p90>20", ("p90 has no unit ''", "ms")),
@@ -132,7 +135,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "hub" / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
     (place / "empty.onnx").write_bytes(b"")
     (place / "text.onnx").write_text("this is no model\n")
-    (place / "cut.zip").write_bytes(b"PK")
+    (place / "cut.zip").write_bytes(b"PK\x03\x04")
     (place / "net.tflite").write_bytes(b"\0\0\0\0TF")
     (place / "net.edgepack").write_bytes(b"no bundle")
     header = b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'

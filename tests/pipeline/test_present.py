@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepack.errors import ConfigError, EdgepackError
+from edgepack.errors import ConfigError, DataError, EdgepackError
+from edgepack.execution.store import Store
+from edgepack.pipeline.build import build
 from edgepack.pipeline.plan import resolve
 from edgepack.pipeline.present import look_for_inputs
 from edgepack.pipeline.settings import BuildSettings
@@ -55,3 +57,13 @@ def test_a_model_whose_reading_would_run_code_needs_leave(tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match=r"would run code that is in it: numpy"):
         look_for_inputs(resolve(settings))
     look_for_inputs(resolve(replace(settings, trust_code=True)))
+
+
+@pytest.mark.parametrize("which", ["data", "eval"])
+def test_samples_that_are_not_there_are_missed_before_any_work(tmp_path: Path, which: str) -> None:
+    (tmp_path / "net.onnx").write_bytes(b"never read")
+    store = Store(tmp_path / "store")
+    settings = BuildSettings(str(tmp_path / "net.onnx"), ("host-onnxruntime",), out=str(tmp_path / "out"))
+    with pytest.raises(DataError, match="there is no file or folder"):
+        build(replace(settings, **{which: str(tmp_path / "nowhere")}), store)
+    assert store.ran == []

@@ -15,7 +15,7 @@ from edgepack.data.split import SampleRequest, with_shapes
 from edgepack.data.text_file import KINDS
 from edgepack.errors import ConfigError
 from edgepack.execution.runner import StageRunner
-from edgepack.export import export, find_framework, require_onnx
+from edgepack.export import export, find_framework, require_onnx, require_source
 from edgepack.export.archive import archive_suffix, unpack_source
 from edgepack.export.environments import is_made
 from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_facts, refuse_code, tokenizer_of
@@ -73,6 +73,7 @@ def export_model(
         title = f"{short(data)} for the export"
         samples = runner.run(find_for_export, data, preprocessing, task, seed, title=title)
     if framework is not None and framework.worker is not None:
+        require_source(source)  # no environment is made for what no framework reads
         options = replace(options, interpreter=_interpreter(runner, framework.worker, source, options))
     model = runner.run(export, source, samples, shapes or {}, options, title=short(source))
     if (facts := read_facts(model)) is not None:

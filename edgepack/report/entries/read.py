@@ -29,6 +29,7 @@ _MOST_FILES = 10_000
 _MAY_BE_CONTROL = (b"\\", b"\x7f", b"\xc2")
 # All controls but tab and line feed, and halves of surrogate pairs.
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_ZIP = b"PK\x03\x04"
 _HINT = "give files written by 'edgepack benchmark --out' or build.json of a build, or folders of them"
 
 
@@ -157,6 +158,8 @@ def _load(path: Path, *, named: bool) -> Any:
     except ValueError as error:
         if not named and not _claims_to_be_ours(text):
             return None
+        if text.startswith(_ZIP):
+            raise ConfigError(f"{path} is a zip file, as bundles are, and not a result", hint=_HINT) from None
         raise ConfigError(f"{path}: not valid JSON: {str(error)[:200]}", hint="copy the file again") from None
     return data
 

@@ -12,14 +12,15 @@ from onnx import TensorProto, helper, numpy_helper
 from edgepack.base.documents import to_json
 from edgepack.data.split import SampleRequest
 from edgepack.device.host import host_facts
-from edgepack.errors import ConfigError
+from edgepack.errors import ConfigError, ModelError
 from edgepack.execution.events import Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
 from edgepack.graph.load import load_model, save_proto
 from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
-from edgepack.pipeline.stages.export import fix_inputs, request_of_source, short, told, use_outputs
+from edgepack.pipeline.stages import export as stage_export
+from edgepack.pipeline.stages.export import export_model, fix_inputs, request_of_source, short, told, use_outputs
 from edgepack.specs.data import Preprocessing, Recipe
 from edgepack.specs.source import SourceFacts
 from edgepack.specs.task import Task
@@ -212,3 +213,14 @@ def test_sounds_have_the_rate_of_their_source_where_the_task_has_none(runner: St
         found = request_of_source(runner, asked, sequence).task
         assert found is not None
         assert found.input["rate"] == rate
+
+
+def test_no_environment_is_made_for_what_no_framework_reads(
+    tmp_path: Path, runner: StageRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorFlow's is 1.6 GB, and was fetched for a file that is cut short."""
+    monkeypatch.setattr(stage_export, "_interpreter", lambda *_: pytest.fail("an environment was asked for"))
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"\0\0\0\0TF")
+    with pytest.raises(ModelError, match="is not a TensorFlow Lite file"):
+        export_model(runner, str(path))
