@@ -173,7 +173,7 @@ def open_job(path: Path, folder: Path) -> Iterator[tuple[CalibrationJob, OnnxMod
 
 
 def read_job(text: bytes, where: str) -> CalibrationJob:
-    """Return the job in the bytes of ``job.json``, which nobody vouches for. Raises ``BundleError``."""
+    """Return the job in the bytes of ``job.json``, which are not trusted. Raises ``BundleError``."""
     job = read_listing(CalibrationJob, text, where, JOB, "job", FORMAT)
     for problem in _problems(job):
         raise BundleError(f"{where}: {JOB}: {problem}", hint=_AGAIN)

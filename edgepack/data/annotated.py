@@ -103,7 +103,7 @@ def arrange(
     if empty := [name for n, name in enumerate(names) if not counts[n]]:
         some = _some(empty)
         notes = (*notes, f"nothing of {len(empty)} of {len(names)} classes is labelled in {root}: {some}")
-    notes = (*notes, *_note_of_twins(things, root))
+    notes = (*notes, *_note_of_duplicates(things, root))
     relative = tuple(path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name for path in paths)
     return Annotated(
         tuple(paths), relative, tuple(labels), tuple(sizes), names, tuple(wrong), notes=(*remarks, *notes)
@@ -171,19 +171,19 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(shortened(name, _MOST_SHOWN) for name in names[:_NAMED]) + (", ..." if names[_NAMED:] else "")
 
 
-def _note_of_twins(things: Sequence[Sequence[Thing]], root: Path) -> tuple[str, ...]:
+def _note_of_duplicates(things: Sequence[Sequence[Thing]], root: Path) -> tuple[str, ...]:
     """Return a note of things that are labelled twice: the second one is never found, as a box answers one label."""
-    twins = []
+    duplicates = []
     for found in things:
         seen: set[tuple[int, tuple[float, ...]]] = set()
         for thing in found:
             if (key := (thing.number, thing.corners)) in seen:
-                twins.append(thing)
+                duplicates.append(thing)
             seen.add(key)
-    if not twins:
+    if not duplicates:
         return ()
-    count = "a thing is" if len(twins) == 1 else f"{len(twins)} things are"
-    return (f"{count} labelled twice in {root}, and counted as missed by the best model: {twins[0].where}",)
+    count = "a thing is" if len(duplicates) == 1 else f"{len(duplicates)} things are"
+    return (f"{count} labelled twice in {root}, and counted as missed by the best model: {duplicates[0].where}",)
 
 
 def _plain(name: str) -> str:

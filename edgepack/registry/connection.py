@@ -1,4 +1,4 @@
-"""HTTP connections to a server that nobody vouches for: requests and whole answers have a time limit.
+"""HTTP connections to a server that is not trusted: requests and whole answers have a time limit.
 
 A socket's own time limit begins anew with each byte, so that an answer of one byte now and then would never end.
 """
