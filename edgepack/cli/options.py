@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SIZE = re.compile(r"([0-9]{1,5})(?:[x,]([0-9]{1,5}))?")
-_BARE_SHAPE = re.compile(r"[A-Za-z0-9_]+(?:[x,][A-Za-z0-9_]+)+")
+_BARE_SHAPE = re.compile(r"(?:[*]|[*]?[A-Za-z0-9_]+)(?:[x,][A-Za-z0-9_]+)+")
 _SHARE = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%)?\s*")
 _DROP = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e-?[0-9]+)?)\s*(%|pp|pt|points?)?\s*")
 # What others call a precision.
@@ -268,7 +268,7 @@ _OPTIONS: dict[str, Any] = {
         type=ShapeType(),
         multiple=True,
         help="Shape of an input, as input=Nx3x224x224, or without the name where there is only one; a letter is a "
-        "dynamic axis. Repeatable.",
+        "dynamic axis, and * a first one that is a length and no batch. Repeatable.",
     ),
     "set": click.option(
         "--set",

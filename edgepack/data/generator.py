@@ -119,14 +119,14 @@ def _feed(
     for spec in inputs:
         array = sample[spec.name]
         check_dtype(array.dtype, spec, where)
-        if array.ndim == len(spec.shape) - 1:
+        if array.ndim == len(spec.shape) - 1 and (spec.batched or not isinstance(spec.shape[0], str)):
             array = array[None]
         check_shape(array.shape, spec, where)
-        if spec.shape and isinstance(spec.shape[0], str) and array.shape[0] != 1:
+        if spec.batched and array.shape[0] != 1:
             raise DataError(
                 f"{where}: {spec.name!r} has shape {show_shape(array.shape)}, a batch of {array.shape[0]}",
-                hint=f"yield one sample at a time; if the first axis is not a batch, fix its size, as --shape "
-                f"{spec.name}={'x'.join(map(str, array.shape))}",
+                hint=f"yield one sample at a time; if the first axis is a length and no batch, say so: --shape "
+                f"{spec.name}={'x'.join(['*', *map(str, array.shape[1:])])}",
             )
         check_values(array, spec.name, where)
         feed[spec.name] = to_input(array, spec)

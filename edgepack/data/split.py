@@ -18,7 +18,7 @@ from edgepack.data.recipes import OF_CLASSES
 from edgepack.data.samples import find_samples, reads_elsewhere, split_samples, take_samples
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.data import Preprocessing, SampleSet
-from edgepack.specs.model import OnnxModel, TensorSpec
+from edgepack.specs.model import LENGTH, OnnxModel, TensorSpec
 from edgepack.specs.task import Task
 from edgepack.specs.types import Array, UserSource
 
@@ -180,7 +180,8 @@ def with_shapes(inputs: tuple[TensorSpec, ...], shapes: Mapping[str, tuple[int |
                 f"--shape {name}: {show_shape(shape)} does not fit the model's {show_shape(fixed)}",
                 hint="a size that the model fixes stays as it is; give sizes for its free ones",
             )
-        found[name] = dataclasses.replace(found[name], shape=shape)
+        named = tuple(b if a == LENGTH else a for a, b in zip(shape, fixed, strict=True))
+        found[name] = dataclasses.replace(found[name], shape=named)
     return tuple(found.values())
 
 

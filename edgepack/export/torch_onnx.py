@@ -219,7 +219,7 @@ def explain(error: BaseException) -> str:
 def _feeds(model: OnnxModel, samples: SampleSet | None) -> Iterator[Mapping[str, Array]]:
     import numpy as np
 
-    varies = all(spec.shape and isinstance(spec.shape[0], str) for spec in model.inputs)
+    varies = all(spec.batched for spec in model.inputs)
     single = list(_samples(model, samples) if samples else _random(model))
     yield from single
     if varies:

@@ -30,14 +30,14 @@ def random_feeds(
     """Return one feed: floats from the standard normal distribution, whole numbers, booleans, by name.
 
     Whole numbers are of the input's range, which ``input_ranges`` finds in a model; without one they are 0 and 1, those
-    of 8 and 16 bits of the whole range of their type. A symbolic first dimension is ``batch``, another one
-    ``dims[name]`` or else ``size``; equal names get equal sizes. Raises ``ModelError`` for an input of strings or of
-    unknown rank.
+    of 8 and 16 bits of the whole range of their type. A symbolic first dimension is ``batch`` unless it is a length,
+    another one ``dims[name]`` or else ``size``; equal names get equal sizes. Raises ``ModelError`` for an input of
+    strings or of unknown rank.
     """
     known = dict(dims or {})
     for spec in inputs:
-        if spec.shape and isinstance(spec.shape[0], str) and spec.shape[0] not in (UNKNOWN_RANK, UNNAMED):
-            known.setdefault(spec.shape[0], batch)
+        if spec.batched and spec.shape[0] not in (UNKNOWN_RANK, UNNAMED):
+            known.setdefault(str(spec.shape[0]), batch)
     return {
         spec.name: _values(spec, _shape(spec, known, size, batch), seed, (ranges or {}).get(spec.name))
         for spec in inputs

@@ -44,9 +44,9 @@ class BuildSettings:
     pixels; the task says which) that may change. ``strict`` makes errors of warnings about the calibration samples and
     of precisions that a target does not offer. ``measure_on`` are hosts for ssh on which rows are measured whose
     device they are. ``tune_minutes`` is for the kernels of each TVM row. ``shapes`` maps an input's name to its shape,
-    as ``"1x3x224x224"``; a letter is a dynamic axis. ``constants`` fixes inputs to values. ``embed`` is what of the
-    task is computed in the engine's own graph. ``gallery`` puts samples whose answer changed into the report. The last
-    six are for models that are no ONNX files: see ``specs/source.py``.
+    as ``"1x3x224x224"``; a letter is a dynamic axis, a first ``*`` a length. ``constants`` fixes inputs to values.
+    ``embed`` is what of the task is computed in the engine's own graph. ``gallery`` puts samples whose answer changed
+    into the report. The last six are for models that are no ONNX files: see ``specs/source.py``.
     """
 
     model: str
@@ -267,12 +267,12 @@ def _name_of(model: str) -> str:
 
 
 def parse_shape(name: str, text: str) -> tuple[int | str, ...]:
-    """Return ``"Nx3x224x224"`` as ``("N", 3, 224, 224)``. Raises ``ConfigError``."""
+    """Return ``"Nx3x224x224"`` as ``("N", 3, 224, 224)``; a first axis ``*`` is a length. Raises ``ConfigError``."""
     result: list[int | str] = []
     for part in re.split(r"[x,]", text.strip()):
         if re.fullmatch(r"[0-9]{1,9}", part) and int(part) > 0:
             result.append(int(part))
-        elif re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*", part):
+        elif re.fullmatch(r"[A-Za-z_][A-Za-z_0-9]*" if result else r"[*]|[*]?[A-Za-z_][A-Za-z_0-9]*", part):
             result.append(part)
         else:
             raise ConfigError(f"--shape {name}={text}: {part!r} is not a size", hint="for example input=Nx3x224x224")

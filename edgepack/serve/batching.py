@@ -43,7 +43,7 @@ def no_free_batch(manifest: Manifest) -> str | None:
     names = {spec.name for spec in manifest.inputs}
     if batched_inputs(manifest.inputs) != names:
         return "the first extent of an input is fixed"
-    if not all(spec.shape and isinstance(spec.shape[0], str) for spec in manifest.outputs):
+    if not all(spec.batched for spec in manifest.outputs):
         return "the first extent of an output is fixed"
     return None
 

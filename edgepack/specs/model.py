@@ -9,6 +9,7 @@ from pathlib import Path
 from edgepack.specs.types import BESIDE_DIGEST, Precision, Severity
 
 UNNAMED = "?"  # a free dimension without a name: two of them need not be the same size
+LENGTH = "*"  # what the name of a free first dimension begins with that is a length, as of a sequence, and no batch
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,11 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | str, ...]
+
+    @property
+    def batched(self) -> bool:
+        """Whether the first dimension is free and the samples' batch: no length that the user declared."""
+        return bool(self.shape) and isinstance(self.shape[0], str) and not self.shape[0].startswith(LENGTH)
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def batched_inputs(inputs: Sequence[TensorSpec]) -> frozenset[str]:
     An extent that is also another axis, as the batch of a state [layers, batch, size], cannot be joined along it.
     """
     elsewhere = {size for spec in inputs for size in spec.shape[1:]} | {"..."}
-    return frozenset(s.name for s in inputs if s.shape and isinstance(s.shape[0], str) and s.shape[0] not in elsewhere)
+    return frozenset(s.name for s in inputs if s.batched and s.shape[0] not in elsewhere)
 
 
 def joined(feeds: Sequence[Feeds], batched: frozenset[str]) -> dict[str, Array]:

@@ -65,7 +65,11 @@ def test_shapes_are_pairs() -> None:
     found = run("--shape", "a=1x3", "--shape", "b=Nx4", of=options("shape"))["shapes"]
     assert found == (("a", "1x3"), ("b", "Nx4"))
     assert parse_shapes(found) == {"a": (1, 3), "b": ("N", 4)}
-    assert run("--shape", "1x3x96x96", of=options("shape"))["shapes"] == (("", "1x3x96x96"),)
+    for bare in ("1x3x96x96", "*x40", "*framesx40"):
+        assert run("--shape", bare, of=options("shape"))["shapes"] == (("", bare),)
+    assert parse_shapes([("a", "*x40"), ("b", "*framesx1")]) == {"a": ("*", 40), "b": ("*frames", 1)}
+    with pytest.raises(ConfigError, match=r"'\*' is not a size"):
+        parse_shapes([("a", "1x*")])
     assert PairType("SHAPE", "input=Nx3").convert(("a", "1"), None, None) == ("a", "1")
     with pytest.raises(ConfigError):
         parse_shapes([("a", "1x-3")])

@@ -6,6 +6,7 @@ from calibrate_inputs import IMAGE_INPUT
 
 from edgepack.data.samples import find_samples, read_labels, read_samples, take_samples
 from edgepack.errors import ConfigError, DataError
+from edgepack.specs.model import TensorSpec
 
 
 @pytest.fixture
@@ -94,6 +95,20 @@ def test_wrong_samples_are_named(source, yielded, message):
     with pytest.raises(DataError, match=message) as caught:
         find_samples(source(f"def make():\n    yield {yielded}\n"), IMAGE_INPUT, None)
     assert caught.value.hint
+
+
+def test_sequences_of_any_length_are_samples_where_the_first_axis_is_a_length(source):
+    """A batch of several is refused with how to say that it is none; a length has to be there."""
+    three = source("def make():\n    yield {'frames': np.zeros((3, 8), 'float32')}\n")
+    with pytest.raises(DataError, match="a batch of 3") as caught:
+        find_samples(three, (TensorSpec("frames", "float32", ("t", 8)),), None)
+    assert "--shape frames=*x8" in caught.value.hint
+    inputs = (TensorSpec("frames", "float32", ("*t", 8)),)
+    samples = find_samples(three, inputs, None)
+    assert [feed["frames"].shape for feed in read_samples(samples, inputs)] == [(3, 8)]
+    one = source("def make():\n    yield {'frames': np.zeros(8, 'float32')}\n")
+    with pytest.raises(DataError, match=r"'frames' has shape \[8\]"):
+        find_samples(one, inputs, None)
 
 
 def test_what_is_said_of_an_input_that_was_fixed(source):

@@ -142,6 +142,7 @@ def test_every_engine_agrees_or_refuses_or_is_listed(request: pytest.FixtureRequ
     for way in found.ways:
         if reason := _reason(way):
             print(f"listed: seed {way['seed']} {way['culprit']} in {way['engine']}, {way['inputs']}: {reason}")
+    print(*(f"wrong: {words}" for words in found.wrong), sep="\n")  # pytest cuts a long list
     assert found.wrong == []
     right = sum(number for (_, _, outcome), number in table.items() if outcome == "agrees")
     assert right > len(found.ways) / 3, "most are refused: this compares too little"

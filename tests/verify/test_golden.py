@@ -381,4 +381,5 @@ def test_a_batch_that_is_another_axis_too_is_not_joined() -> None:
     assert batched_inputs(sentence) == {"ids", "mask"}
     stream = (TensorSpec("x", "float32", ("B", "n")), TensorSpec("state", "float32", (2, "B", 4)))
     assert batched_inputs(stream) == set()
+    assert batched_inputs((TensorSpec("frames", "float32", ("*frames", 40)),)) == set()
     assert batched_inputs((TensorSpec("x", "float32", ("...", 3)), TensorSpec("y", "float32", ()))) == set()

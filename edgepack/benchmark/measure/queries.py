@@ -21,7 +21,7 @@ _MOST_BYTES = 256 << 20
 
 def batch_is_dynamic(inputs: Sequence[TensorSpec]) -> bool:
     """Say whether every input's first dimension is a free one of the same name, so that samples can be joined."""
-    first = {spec.shape[0] if spec.shape else 0 for spec in inputs}
+    first = {spec.shape[0] if spec.batched else 0 for spec in inputs}
     return len(first) == 1 and all(isinstance(size, str) for size in first)
 
 

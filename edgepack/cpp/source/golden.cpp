@@ -291,7 +291,7 @@ std::set<std::string> batched_inputs(const std::vector<TensorSpec>& inputs) {
     for (size_t i = 1; i < spec.shape.size(); ++i)
       if (spec.shape[i].free()) elsewhere.insert(spec.shape[i].name);
   for (const TensorSpec& spec : inputs)
-    if (!spec.shape.empty() && spec.shape[0].free() && !elsewhere.count(spec.shape[0].name)) found.insert(spec.name);
+    if (!spec.shape.empty() && spec.shape[0].batch() && !elsewhere.count(spec.shape[0].name)) found.insert(spec.name);
   return found;
 }
 

@@ -15,11 +15,12 @@
 
 namespace edgepack {
 
-// An extent with a name is free; "?" is one without a name.
+// An extent with a name is free; "?" is one without a name, and a first one that begins with "*" a length, no batch.
 struct Extent {
   int64_t size;
   std::string name;
   bool free() const { return size < 0; }
+  bool batch() const { return free() && name.rfind('*', 0) != 0; }
 };
 
 struct TensorSpec {

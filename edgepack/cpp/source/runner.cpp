@@ -82,7 +82,7 @@ void check_output_type(const Compiled& compiled, const TensorSpec& promised, int
 bool has_free_batch(const std::vector<TensorSpec>& inputs) {
   std::set<std::string> names;
   for (const TensorSpec& spec : inputs) {
-    if (spec.shape.empty() || !spec.shape[0].free()) return false;
+    if (spec.shape.empty() || !spec.shape[0].batch()) return false;
     names.insert(spec.shape[0].name);
     for (size_t i = 1; i < spec.shape.size(); ++i)
       if (spec.shape[i].free()) return false;

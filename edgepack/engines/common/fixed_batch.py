@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def free_batch(inputs: Sequence[TensorSpec]) -> bool:
     """Say whether the first dimension of every input, and no other, is free and has one name."""
-    first = {spec.shape[0] if spec.shape else 0 for spec in inputs}
+    first = {spec.shape[0] if spec.batched else 0 for spec in inputs}
     others = [size for spec in inputs for size in spec.shape[1:]]
     return len(first) == 1 and all(isinstance(size, str) for size in first) and all(isinstance(s, int) for s in others)
 

@@ -419,10 +419,7 @@ def _fix_batch(graph: Any, inputs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, 
 
 def _fixed_outputs(specs: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:
     """Return ``specs`` with a free first dimension set to 1."""
-    return tuple(
-        TensorSpec(s.name, s.dtype, (1, *s.shape[1:]) if s.shape and isinstance(s.shape[0], str) else s.shape)
-        for s in specs
-    )
+    return tuple(TensorSpec(s.name, s.dtype, (1, *s.shape[1:]) if s.batched else s.shape) for s in specs)
 
 
 def _spec_of(port: Any, specs: tuple[TensorSpec, ...]) -> TensorSpec:

@@ -36,7 +36,7 @@ def _shapes(spec: TensorSpec, *, fixed: bool) -> InputShapes:
 def _axis(size: int | str, index: int, spec: TensorSpec, *, fixed: bool) -> tuple[int, int, int]:
     if isinstance(size, int):
         return size, size, size
-    if index == 0:
+    if index == 0 and spec.batched:
         return (1, 1, 1) if fixed else (1, 1, LARGEST_BATCH)
     if fixed:
         raise CompileError(

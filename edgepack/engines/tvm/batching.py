@@ -46,7 +46,7 @@ def batch_kind(model: OnnxModel) -> Batch:
 
 def _are_independent(model: OnnxModel, feeds: Mapping[str, Array], whole: Mapping[str, Array]) -> bool:
     quantized = passes.is_quantized(read_proto(model, weights=False))
-    batched = {spec.name for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)}
+    batched = {spec.name for spec in model.inputs if spec.batched}
     if any(array.shape[:1] != (_SAMPLES,) for array in whole.values()):
         return False
     for i in range(_SAMPLES):
@@ -68,7 +68,8 @@ def _has_batch(model: OnnxModel) -> bool:
 
     What the outputs' extents are is seen by running: inference often leaves names that stand for numbers.
     """
-    return {p for spec in model.inputs for p, extent in enumerate(spec.shape) if isinstance(extent, str)} == {0}
+    free = [p for spec in model.inputs for p, extent in enumerate(spec.shape) if isinstance(extent, str)]
+    return set(free) == {0} and len(free) == sum(spec.batched for spec in model.inputs)
 
 
 def _distinct(model: OnnxModel, feeds: Mapping[str, Array], scale: float) -> dict[str, Array]:
@@ -79,7 +80,7 @@ def _distinct(model: OnnxModel, feeds: Mapping[str, Array], scale: float) -> dic
     result = {}
     for spec in model.inputs:
         array = feeds[spec.name]
-        if spec.shape and isinstance(spec.shape[0], str) and array.dtype.kind == "f":
+        if spec.batched and array.dtype.kind == "f":
             array = (array * factors.reshape(-1, *([1] * (array.ndim - 1)))).astype(array.dtype)
         result[spec.name] = array
     return result

@@ -29,7 +29,7 @@ from edgepack.errors import CompileError, EdgepackError
 from edgepack.graph import narrow, passes
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.load import read_proto, save_proto
-from edgepack.specs.model import UNNAMED, Diagnostic, OnnxModel
+from edgepack.specs.model import LENGTH, UNNAMED, Diagnostic, OnnxModel
 
 if TYPE_CHECKING:
     import onnx
@@ -146,7 +146,7 @@ def read_graph(proto: onnx.ModelProto) -> Any:
 
 def freeze_shapes(proto: onnx.ModelProto, model: OnnxModel, batch: int | None) -> None:
     """Give every input a fixed shape; the first extent, where it is free, becomes ``batch`` unless that is None."""
-    names = {spec.shape[0] for spec in model.inputs if spec.shape and isinstance(spec.shape[0], str)} - {UNNAMED}
+    names = {spec.shape[0] for spec in model.inputs if spec.batched} - {UNNAMED}
     for value in proto.graph.input:
         tensor = value.type.tensor_type
         if not tensor.HasField("shape"):
@@ -154,7 +154,7 @@ def freeze_shapes(proto: onnx.ModelProto, model: OnnxModel, batch: int | None) -
         for position, dim in enumerate(tensor.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value > 0:
                 continue
-            if position and dim.dim_param not in names:
+            if (position or dim.dim_param.startswith(LENGTH)) and dim.dim_param not in names:
                 raise _free_extent(model, value.name)
             if batch is not None:
                 dim.dim_value = batch
@@ -326,10 +326,14 @@ def _free_extent(model: OnnxModel, name: str) -> CompileError:
     spec = next((spec for spec in model.inputs if spec.name == name), None)
     shape = f"[{', '.join(str(extent) for extent in spec.shape)}]" if spec else "of no shape"
     sizes = spec.shape if spec else (1, 3, 224, 224)
-    example = "x".join(str(e) if isinstance(e, int) else "N" if i == 0 else "128" for i, e in enumerate(sizes))
+    batched = spec is not None and spec.batched
+    free = ["N" if batched and not axis else "128" for axis in range(len(sizes))]
+    example = "x".join(
+        str(extent) if isinstance(extent, int) else name for extent, name in zip(sizes, free, strict=True)
+    )
     return CompileError(
         f"TVM refused {model.path.name}: it compiles for fixed shapes, and the input {name!r} is {shape}",
-        hint=f"give its sizes with --shape, as --shape {name}={example} (an N stays the batch)",
+        hint=f"give its sizes with --shape, as --shape {name}={example}{' (an N stays the batch)' if batched else ''}",
     )
 
 

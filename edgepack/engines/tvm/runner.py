@@ -120,7 +120,7 @@ class TvmRunner:
         if self._interface.batch != "looped":
             fixed = ", ".join(f"{spec.name} {show_shape(spec.shape)}" for spec in self._interface.inputs)
             raise ValueError(f"it was compiled for {fixed}")
-        looped = [(n, array, _has_batch(spec)) for (n, array), spec in zip(self._order, self._specs, strict=True)]
+        looped = [(n, array, spec.batched) for (n, array), spec in zip(self._order, self._specs, strict=True)]
         (count, *others) = {feeds[name].shape[0] for name, _, batched in looped if batched}
         if others:
             raise ValueError("the inputs have batches of different sizes")
@@ -206,10 +206,6 @@ def _sizes(spec: TensorSpec) -> tuple[int, ...]:
     if any(isinstance(extent, str) for extent in spec.shape):
         raise CompileError(f"TVM refused {FILE}: {spec.name} has a free extent", hint="compile the model again")
     return tuple(int(extent) for extent in spec.shape)
-
-
-def _has_batch(spec: TensorSpec) -> bool:
-    return bool(spec.shape) and isinstance(spec.shape[0], str)
 
 
 def _joined(spec: TensorSpec, pieces: list[Array]) -> Array:

@@ -23,7 +23,7 @@ from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.keep_outputs import keep_outputs
 from edgepack.graph.prepare import prepare
 from edgepack.specs.data import Preprocessing, Recipe, SampleSet
-from edgepack.specs.model import UNNAMED, OnnxModel
+from edgepack.specs.model import LENGTH, UNNAMED, OnnxModel
 from edgepack.specs.source import Interpreter, SourceFacts, SourceOptions
 from edgepack.specs.task import Task
 from edgepack.specs.types import UserSource
@@ -219,7 +219,8 @@ def fix_inputs(runner: StageRunner, model: OnnxModel, shapes: Shapes, constants:
     """Return the model with inputs fixed to what the user set, and axes to the sizes that the user gave.
 
     A free first axis is the samples' batch and stays free, unless the user gives it a size above 1: then it is the
-    length of a sequence, or the only batch that the model is to take, for every engine.
+    length of a sequence, or the only batch that the model is to take, for every engine. One given as ``*`` stays free
+    and is a length: it gets a name that says so, which the bundle keeps.
     """
     if constants:
         title = ", ".join(f"{name}={value}" for name, value in constants.items())
@@ -229,6 +230,9 @@ def fix_inputs(runner: StageRunner, model: OnnxModel, shapes: Shapes, constants:
     given = {name: shape for name, shape in named.items() if len(shape) == len(known.get(name, ()))}
     batches = {known[name][0] for name, shape in given.items() if shape and shape[0] == 1} - {UNNAMED}
     fixed = {name: _without_batch(shape, known[name], batches) for name, shape in given.items()}
+    for name, shape in given.items():
+        if isinstance(shape[0] if shape else 0, str) and str(shape[0]).startswith(LENGTH):
+            fixed[name] = (_length(str(shape[0]), known[name][0], name), *fixed[name][1:])
     return freeze_shapes(runner, model, fixed) if fixed else model
 
 
@@ -257,6 +261,13 @@ def _without_batch(
         else size
         for axis, (size, old) in enumerate(zip(given, known, strict=True))
     )
+
+
+def _length(given: str, known: int | str, name: str) -> int | str:
+    """Return the name of a first axis that the user declared a length: given, or the model's own, or the input's."""
+    if not isinstance(known, str):
+        return known
+    return given if given != LENGTH else LENGTH + (name if known == UNNAMED else known.removeprefix(LENGTH))
 
 
 def freeze_shapes(runner: StageRunner, model: OnnxModel, shapes: Shapes) -> OnnxModel:

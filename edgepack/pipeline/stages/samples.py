@@ -48,10 +48,12 @@ def select_samples(
 def _free_sizes(inputs: tuple[TensorSpec, ...]) -> Iterator[str]:
     """Yield a note for each input whose sizes nobody gave: random inputs are 1 there, which no user's thing is."""
     for spec in inputs:
-        free = [dim for dim in spec.shape[1:] if isinstance(dim, str)]
+        free = [dim for dim in spec.shape[spec.batched :] if isinstance(dim, str)]
         if free:
             size = 224 if len(spec.shape) == 4 else 128  # of a picture, or of a sequence
-            shape = "x".join(["N", *(str(size if isinstance(dim, str) else dim) for dim in spec.shape[1:])])
+            shape = "x".join(
+                [*(["N"] * spec.batched), *(str(size if isinstance(d, str) else d) for d in spec.shape[spec.batched :])]
+            )
             yield (
                 f"{', '.join(free)} of {spec.name!r} {'are' if free[1:] else 'is'} 1 in random inputs, and every "
                 f"figure, latency too, is for that size: give yours, as --shape {spec.name}={shape}"

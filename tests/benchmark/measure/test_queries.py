@@ -39,6 +39,13 @@ def test_inputs_with_different_free_axes_cannot_be_batched():
     assert not feeds.batch_is_dynamic((TensorSpec("a", "float32", ("N",)), TensorSpec("b", "float32", ("M",))))
 
 
+def test_sequences_are_not_joined_along_their_length():
+    frames = (TensorSpec("frames", "float32", ("*frames", 40)),)
+    assert not feeds.batch_is_dynamic(frames)
+    with pytest.raises(ConfigError, match="not for 2 samples at once"):
+        feeds.check_batch(frames, 2, "asr")
+
+
 def test_a_fixed_batch_refuses_more():
     with pytest.raises(ConfigError, match=r"fixed batch.*state"):
         feeds.check_batch(FIXED, 8, "kws")

@@ -24,6 +24,7 @@ def spec(*shape: int | str) -> TensorSpec:
         ((spec("N", 3), spec("N")), True),
         ((spec("N", 3), spec("M", 3)), False),
         ((spec("N", "H"),), False),
+        ((spec("*frames", 3),), False),
         ((spec(1, 3),), False),
         ((spec("N", 3), spec(1)), False),
         ((spec(),), False),

@@ -16,12 +16,23 @@ from edgepack.errors import ConfigError, ModelError
 from edgepack.execution.events import Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
+from edgepack.graph.compare import run_model
 from edgepack.graph.load import load_model, save_proto
 from edgepack.pipeline.build import build
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages import export as stage_export
-from edgepack.pipeline.stages.export import export_model, fix_inputs, request_of_source, short, told, use_outputs
+from edgepack.pipeline.stages.export import (
+    export_model,
+    fix_inputs,
+    freeze_shapes,
+    request_of_source,
+    short,
+    told,
+    use_outputs,
+)
+from edgepack.runtime.load import load
 from edgepack.specs.data import Preprocessing, Recipe
+from edgepack.specs.model import UNNAMED
 from edgepack.specs.source import SourceFacts
 from edgepack.specs.task import Task
 
@@ -88,6 +99,53 @@ def test_a_first_axis_above_one_is_fixed_for_every_engine_and_a_batch_of_one_is_
     assert fix_inputs(runner, sequence, {"x": (5, 1, 6)}, {}).inputs[0].shape == (5, 1, 6)
     for shapes in ({}, {"x": (1, 1, 6)}, {"x": ("T", 1, 6)}):
         assert fix_inputs(runner, sequence, shapes, {}) == sequence
+
+
+def test_a_first_axis_that_is_declared_a_length_stays_free_under_a_name_that_says_so(
+    runner: StageRunner, sequence: OnnxModel
+) -> None:
+    declared = fix_inputs(runner, sequence, {"x": ("*", 1, 6)}, {})
+    assert declared.inputs[0].shape == ("*seq", 1, 6)
+    assert fix_inputs(runner, declared, {"x": ("*", 1, 6)}, {}) == declared
+    assert freeze_shapes(runner, declared, {"x": ("*", 1, 6)}) == declared
+    assert fix_inputs(runner, sequence, {"x": ("*frames", 1, 6)}, {}).inputs[0].shape == ("*frames", 1, 6)
+    assert fix_inputs(runner, sequence, {"h": ("*", 1, 8)}, {}) == sequence, "the model fixes it"
+    nameless = freeze_shapes(runner, sequence, {"x": (UNNAMED, 1, 6)})
+    assert fix_inputs(runner, nameless, {"x": ("*", 1, 6)}, {}).inputs[0].shape == ("*x", 1, 6)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_sequences_of_any_length_are_built_verified_and_run(
+    sequence: OnnxModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not joined, nor run one step after another: a sequence is one sample."""
+    (tmp_path / "lengths.py").write_text(
+        "import numpy as np\n"
+        "def data():\n"
+        "    for i in range(9):\n"
+        "        zeros = np.zeros((1, 1, 8), np.float32)\n"
+        "        yield {'x': np.random.default_rng(i).standard_normal((3 + i, 1, 6)).astype(np.float32),\n"
+        "               'h': zeros, 'c': zeros}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    settings = BuildSettings(
+        str(sequence.path), ("host-onnxruntime", "host-openvino", "host-tvm"), data="lengths.py:data",
+        out=str(tmp_path / "out"), shapes={"x": "*x1x6"}, benchmark=False, precisions=("fp32",),
+    )  # fmt: skip
+    ort, openvino, tvm = build(settings, Store(tmp_path / "store")).rows
+    assert (ort.status, openvino.status) == ("ok", "ok"), (ort, openvino)
+    assert tvm.status == "failed", "it compiles for one length"
+    assert "--shape x=128x1x6" in (tvm.reason or ""), tvm
+    (compared,) = list((tmp_path / "out").glob("*openvino*.edgepack"))
+    with load(compared) as model:
+        assert model.manifest.inputs[0].shape == ("*seq", 1, 6)
+        steps = np.random.default_rng(7).standard_normal((21, 1, 6)).astype(np.float32)
+        zeros = np.zeros((1, 1, 8), np.float32)
+        found = model.infer({"x": steps, "h": zeros, "c": zeros})
+        expected = run_model(sequence, {"x": steps, "h": zeros, "c": zeros})
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5)
 
 
 def test_sizes_that_are_given_are_fixed_but_a_batch_of_one_stays_free(tmp_path: Path, runner: StageRunner) -> None:

@@ -199,7 +199,7 @@ class TvmRunner : public Runner {
       outputs->push_back({facts::dtype_of(source_->outputs[i].dtype), shapes[i], joined_[i].data(), joined_[i].size()});
   }
 
-  static bool batched(const TensorSpec& spec) { return !spec.shape.empty() && spec.shape[0].free(); }
+  static bool batched(const TensorSpec& spec) { return !spec.shape.empty() && spec.shape[0].batch(); }
 
   static std::vector<int64_t> empty_shape(const TensorSpec& spec) {
     std::vector<int64_t> shape{0};
