@@ -43,6 +43,8 @@ _NEAR_ZERO = "logarithms near 1 and sums near 0 are as exact as numbers near 1"
 _ZEROS = "a Mean of zeros below zero is one above it, so that one over it is infinite with the other sign"
 _QUOTIENT = "a remainder is a - b * trunc(a / b), which keeps no digit of it where the quotient is beyond 2^24"
 _SPREAD = "the scale of an infinity is infinite or NaN: ONNX does not say which whole numbers come of it"
+_DENORMAL = "numbers below 1.2e-38 are 0 to OpenVINO, so that one over them is infinite"
+_32_BITS = "OpenVINO multiplies whole numbers of 64 bits in 32: 24 times 3 is more"
 _TAIL = "far out, where ONNX Runtime has 0, an approximation is off by 1e-7 of the input, which is large itself"
 LISTED = (
     *(
@@ -57,12 +59,20 @@ LISTED = (
     *(Listed(engine, ("ThresholdedRelu",), ("large", "infinite"), _OVERFLOW) for engine in ("openvino", "tvm")),
     *(Listed(engine, ("Cast",), ("large", "huge", "infinite"), _UNDEFINED) for engine in ("openvino", "tvm")),
     *(Listed(engine, ("MaxPool",), ("infinite",), _LOWEST) for engine in ("openvino", "tvm")),
-    Listed("openvino", ("ReduceMin", "ReduceMax"), ("infinite",), _LOWEST),
+    Listed("openvino", ("ReduceMin", "ReduceMax"), ("infinite", "large", "zeros"), _LOWEST),
+    Listed("openvino", ("Reciprocal",), ("tiny",), _DENORMAL),
+    Listed("openvino", ("ReduceProd",), ("zeros",), _32_BITS),
+    Listed("openvino", ("ReduceSum",), ("zeros",), "over all axes of nothing ONNX Runtime gives no number, not one"),
     Listed(
         "openvino", ("LSTM",), ("infinite",), "of infinities of both signs it is NaN, where ONNX Runtime has numbers"
     ),
     *(Listed(engine, ("Reciprocal",), ("ties",), _ZEROS) for engine in ("openvino", "tvm")),
-    Listed("openvino", ("LpNormalization",), ("tiny",), "OpenVINO divides by a norm that is 0; ONNX Runtime does not"),
+    Listed(
+        "openvino",
+        ("LpNormalization",),
+        ("zeros", "tiny"),
+        "OpenVINO divides by a norm that is 0; ONNX Runtime does not",
+    ),
     Listed("openvino", ("Mod",), ("large", "huge"), _QUOTIENT),
     *(Listed(engine, ("DynamicQuantizeLinear",), ("infinite",), _SPREAD) for engine in ("openvino", "tvm")),
     Listed("tvm", ("ArgMax", "ArgMin"), ("huge", "infinite"), _NONE_LARGER),
