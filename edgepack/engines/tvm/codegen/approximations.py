@@ -1,4 +1,4 @@
-"""exp, tanh, erf and what is made of them, in arithmetic that vectorizes: TVM calls libm's functions value by value.
+"""exp, log, tanh, erf and what is made of them, in arithmetic that vectorizes: TVM calls libm value by value.
 
 Errors against double precision are bounded by a test. Infinite values and NaN give what ONNX asks for.
 """
@@ -8,14 +8,24 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from edgepack.engines.tvm.codegen.once import once
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from edgepack.engines.tvm.codegen.once import Scalar
 
 # Cephes Math Library 2.2, expf.c: exp(r) = 1 + r + r^2 P(r) for |r| <= ln(2) / 2, and ln(2) in two parts.
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 # Below the first exp is 0 in float32, subnormal numbers included; above the second it is infinite.
 _EXP_LOW, _EXP_HIGH = -104.0, 89.0
+# Cephes Math Library 2.2, logf.c: log(1 + r) = r - r^2 / 2 + r^3 P(r) for 1 + r from sqrt(1/2) to sqrt(2).
+_LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+        2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
+_SQRT_HALF_BITS = 0x3F3504F3  # of sqrt(1/2) in float32
+_MANTISSA_BITS = 23
+_SMALLEST_NORMAL = 2.0**-126
 # Eigen 3.4, Core/MathFunctionsImpl.h (tanh) and unsupported SpecialFunctions (erf): odd rational functions, and from
 # where on the result is 1.
 _TANH = (
@@ -32,13 +42,15 @@ _ERF = (
     4.0,
 )  # fmt: skip
 
-Scalar = Any  # a tirx expression of float32
-
 
 def _const(value: float) -> Scalar:
     from tvm import tirx
 
     return tirx.const(value, "float32")
+
+
+def _once(value: Scalar, body: Callable[[Scalar], Scalar]) -> Scalar:
+    return once(value, body, "float32")
 
 
 def _polynomial(x: Scalar, factors: Sequence[float]) -> Scalar:
@@ -63,26 +75,69 @@ def _keep_nan(x: Scalar, result: Scalar) -> Scalar:
 
 def exp(x: Scalar) -> Scalar:
     """Return e to the power ``x``."""
+    return _once(x, lambda x: _keep_nan(x, _once(_clamp(x, _EXP_LOW, _EXP_HIGH), _finite_exp)))
+
+
+def _finite_exp(x: Scalar) -> Scalar:
     from tvm import te, tirx
 
-    y = _clamp(x, _EXP_LOW, _EXP_HIGH)
-    n = te.floor(y * _const(1 / math.log(2)) + _const(0.5))
-    r = y - n * _const(_LN2_HIGH) - n * _const(_LN2_LOW)
-    fraction = _polynomial(r, _EXP) * r * r + r + _const(1)
-    whole = n.astype("int32")
-    half = whole >> 1  # in two steps, each of which is a normal number
-
     def power(k: Any) -> Scalar:
-        return tirx.reinterpret("float32", (k + 127) << 23)
+        return tirx.reinterpret("float32", (k + 127) << _MANTISSA_BITS)
 
-    return _keep_nan(x, fraction * power(half) * power(whole - half))
+    def scaled(fraction: Scalar, whole: Any) -> Scalar:  # in two steps, each of which is a normal number
+        return once(whole >> 1, lambda half: fraction * power(half) * power(whole - half), "int32")
+
+    def parts(n: Scalar) -> Scalar:
+        fraction = _once(
+            x - n * _const(_LN2_HIGH) - n * _const(_LN2_LOW), lambda r: _polynomial(r, _EXP) * r * r + r + _const(1)
+        )
+        return once(n.astype("int32"), lambda whole: scaled(fraction, whole), "int32")
+
+    return _once(te.floor(x * _const(1 / math.log(2)) + _const(0.5)), parts)
+
+
+def log(x: Scalar) -> Scalar:
+    """Return the natural logarithm."""
+    from tvm import tirx
+
+    def with_edges(x: Scalar) -> Scalar:
+        # What is neither positive nor finite: infinity and NaN stay, of the others zero gives -inf.
+        below = tirx.Select(x.equal(_const(0)), _const(-math.inf), _const(math.nan))
+        kept = _keep_nan(x, below)
+        return tirx.Select(x > _const(0), tirx.Select(x < _const(math.inf), _positive_log(x), x), kept)
+
+    return _once(x, with_edges)
+
+
+def _positive_log(x: Scalar) -> Scalar:
+    from tvm import tirx
+
+    subnormal = x < _const(_SMALLEST_NORMAL)
+
+    def sum_of(r: Scalar, n: Scalar) -> Scalar:
+        low = _polynomial(r, _LOG) * r * r * r + n * _const(_LN2_LOW) - r * r * _const(0.5)
+        return r + low + n * _const(_LN2_HIGH)
+
+    def parts(bits: Any) -> Scalar:
+        whole = (bits - tirx.const(_SQRT_HALF_BITS, "int32")) >> _MANTISSA_BITS  # what is left is at least sqrt(1/2)
+        return once(whole, lambda whole: fraction(bits, whole), "int32")
+
+    def fraction(bits: Any, whole: Any) -> Scalar:
+        n = whole.astype("float32") - tirx.Select(subnormal, _const(_MANTISSA_BITS), _const(0))
+        r = tirx.reinterpret("float32", bits - (whole << _MANTISSA_BITS)) - _const(1)
+        return _once(r, lambda r: _once(n, lambda n: sum_of(r, n)))
+
+    normal = tirx.Select(subnormal, x * _const(2.0**_MANTISSA_BITS), x)
+    return once(tirx.reinterpret("int32", normal), parts, "int32")
 
 
 def _rational(x: Scalar, factors: tuple[Sequence[float], Sequence[float], float]) -> Scalar:
     above, below, end = factors
-    y = _clamp(x, -end, end)
-    square = y * y
-    return _keep_nan(x, y * _polynomial(square, above) / _polynomial(square, below))
+
+    def quotient(y: Scalar) -> Scalar:
+        return _once(y * y, lambda square: y * _polynomial(square, above) / _polynomial(square, below))
+
+    return _once(x, lambda x: _keep_nan(x, _once(_clamp(x, -end, end), quotient)))
 
 
 def tanh(x: Scalar) -> Scalar:
@@ -102,21 +157,27 @@ def sigmoid(x: Scalar) -> Scalar:
 
 def silu(x: Scalar) -> Scalar:
     """Return ``x`` times its logistic function."""
-    return x / (_const(1) + exp(-x))
+    return _once(x, lambda x: x / (_const(1) + exp(-x)))
 
 
 def gelu(x: Scalar) -> Scalar:
     """Return ``x`` times the normal distribution's probability below it."""
-    return x * _const(0.5) * (_const(1) + erf(x * _const(math.sqrt(0.5))))
+    return _once(x, lambda x: x * _const(0.5) * (_const(1) + erf(x * _const(math.sqrt(0.5)))))
 
 
 def gelu_tanh(x: Scalar) -> Scalar:
     """Return GELU by tanh (arXiv 1606.08415, section 2)."""
-    return x * _const(0.5) * (_const(1) + tanh(_const(math.sqrt(2 / math.pi)) * (x + _const(0.044715) * x * x * x)))
+
+    def value(x: Scalar) -> Scalar:
+        inside = _const(math.sqrt(2 / math.pi)) * (x + _const(0.044715) * x * x * x)
+        return x * _const(0.5) * (_const(1) + tanh(inside))
+
+    return _once(x, value)
 
 
 FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
     "relax.exp": exp,
+    "relax.log": log,
     "relax.tanh": tanh,
     "relax.erf": erf,
     "relax.sigmoid": sigmoid,

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from edgepack.engines.tvm.codegen.clip_pass import raise_calls
+from edgepack.engines.tvm.codegen.once import once
 from edgepack.engines.tvm.codegen.relax_util import constant
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _clip(builder: Any, call: Any) -> Any:
     low, high = (float(bound.value) for bound in call.args[1:])
 
     def bounded(x: Scalar, const: Callable[[float], Scalar]) -> Scalar:
-        return _not_above(_not_below(x, const(low)), const(high))
+        return once(_not_below(x, const(low)), lambda x: _not_above(x, const(high)), str(call.ty.dtype))
 
     return _elementwise(builder, call, bounded, name="clip")
 
@@ -146,7 +147,7 @@ def _elementwise(builder: Any, call: Any, value: Callable[[Scalar, Any], Scalar]
         def const(number: float) -> Scalar:
             return tirx.const(number, x.dtype)
 
-        return te.compute(x.shape, lambda *i: value(x(*i), const), name=name)
+        return te.compute(x.shape, lambda *i: once(x(*i), lambda x: value(x, const), str(x.dtype)), name=name)
 
     return _floats_only(builder, call, build, call.args[0], name=name)
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from edgepack.engines.tvm.codegen.once import CHOICE
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _MOST_PARTS = 8
 _FEW = 4  # values along an axis that are computed side by side
 _SPATIAL = 0
-_CHOICE = "prim.if_then_else"
 
 
 def apart(function: Any) -> Any:
@@ -69,7 +70,7 @@ def _worth(block: Any) -> bool:
     calls: list[Any] = []
 
     def note(call: Any) -> Any:
-        calls.extend([call] if getattr(call.op, "name", "") != _CHOICE else [])
+        calls.extend([call] if getattr(call.op, "name", "") != CHOICE else [])
         return call
 
     tvm_ffi.structural_map(block.body, [(ir.Call, note)], order="post")
@@ -146,7 +147,7 @@ def _answered(body: Any, variable: Any) -> Any:
     analyzer.bind(variable.var, variable.dom)
 
     def choose(call: Any) -> Any:
-        if getattr(call.op, "name", "") != _CHOICE:
+        if getattr(call.op, "name", "") != CHOICE:
             return call
         asked, yes, no = call.args
         if analyzer.can_prove(asked):

@@ -11,6 +11,7 @@ from edgepack.engines.tvm.codegen.amx_schedule import by_tiles, configured
 from edgepack.engines.tvm.codegen.columns import by_columns
 from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
 from edgepack.engines.tvm.codegen.intrinsics import FMLAL
+from edgepack.engines.tvm.codegen.once import unique
 from edgepack.engines.tvm.codegen.steps import (
     REDUCTION,
     SPATIAL,
@@ -232,7 +233,7 @@ def _generic(sch: Any, machine: Machine) -> tuple[Any, str]:
             sch.compute_inline(block)
         except Exception:  # an output, or read by a reduction: it stays a loop of its own
             continue
-    sch = Schedule(tvm.IRModule({"main": joins.apart(sch.mod["main"])}), debug_mask="none")
+    sch = Schedule(tvm.IRModule({"main": unique(joins.apart(sch.mod["main"]))}), debug_mask="none")
     kinds = []
     for block in sch.get_child_blocks(sch.get_sblock("root")):
         if _reductions(sch, block):

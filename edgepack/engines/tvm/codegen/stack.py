@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.engines.tvm.codegen.once import stored
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -38,7 +40,9 @@ def _parts() -> tuple[Any, Callable[[], Any], Callable[[], Any]]:
     from tvm.s_tir.pipeline import default_s_tir_pipeline
 
     passes, finish, finish_devices = default_s_tir_pipeline()
-    keep = tirx.transform.prim_func_pass(lambda function, _module, _context: kept(function), opt_level=0, name="Keep")
+    keep = tirx.transform.prim_func_pass(
+        lambda function, _module, _context: kept(stored(function)), opt_level=0, name="Keep"
+    )
     return passes, lambda: tvm_transform.Sequential([keep, finish()]), finish_devices
 
 

@@ -24,7 +24,7 @@ _MOVE_CYCLES = 4
 _END_CYCLES = 4  # of a vector of finished sums: bias, bounds, and the store
 _CALL_OPERATIONS = 10  # of a polynomial or a division in place of an exp, sqrt or round
 
-_PARTS = ("a", "b", "value", "true_value", "false_value")  # of expressions, by tvm.tirx.expr
+_PARTS = ("a", "b", "value", "body", "true_value", "false_value")  # of expressions, by tvm.tirx.expr
 _NOT_COUNTED = ("int64", "bool")  # indices, and comparisons beside what they choose
 
 

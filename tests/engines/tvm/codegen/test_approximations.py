@@ -37,6 +37,22 @@ def test_function_within_units_in_the_last_place(name: str) -> None:
     assert error.max() <= most
 
 
+def test_log_of_every_magnitude() -> None:
+    edges = np.float32([0, -0.0, -1e-45, -1, -np.inf, np.inf, np.nan, 1, 1e-45, 1.17549435e-38, 3.4028235e38])
+    patterns = np.arange(1, 0x7F800000, 20011, dtype=np.int32).view(np.float32)  # subnormal numbers among them
+    x = np.concatenate([edges, patterns, np.linspace(0.4, 2.1, 40011)]).astype(np.float32)[None]
+    proto = model([helper.make_node("Log", ["x"], ["y"])], {"x": list(x.shape)}, {}, ("y",))
+    ours, _ = run_ours(proto, {"x": x})
+    with np.errstate(all="ignore"):
+        exact = np.log(x.astype(np.float64))
+    rounded = exact.astype(np.float32)
+    finite = np.isfinite(rounded)
+    assert np.count_nonzero(finite & (x < np.finfo(np.float32).smallest_normal)) > 400
+    np.testing.assert_array_equal(ours[0][~finite], rounded[~finite])
+    error = np.abs(ours[0][finite] - exact[finite]) / np.spacing(np.abs(rounded[finite])).astype(np.float64)
+    assert error.max() <= 2
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("axis", "shape"), [(-1, [3, 90, 128]), (1, [2, 48, 400]), (-1, [4, 7])])
 def test_softmax(axis: int, shape: list[int], threads: int) -> None:
