@@ -171,34 +171,26 @@ def test_constants_that_grow_leave_a_valid_graph(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("levels", "tried"),
+    ("level", "levels", "tried"),
     [
-        ([9.0, 9.0, 14.0], [2]),  # one of three comes near to 15 dB
-        ([13.0, 13.0, 16.0], [0, 2]),  # two do; the second leaves nothing more in float than the first
-        ([8.0, 9.0, 8.5], [1]),  # none does: the best
-        ([7.9], [0]),
+        (8.0, [9.0, 9.0, 14.0], [2]),  # one of three comes near to 15 dB
+        (8.0, [13.0, 13.0, 16.0], [0, 2]),  # two do; the second leaves nothing more in float than the first
+        (8.0, [8.0, 9.0, 8.5], [1]),  # none does: the best
+        (8.0, [7.9], [0]),
+        (16.0, [15.9, 14.0], []),  # the SQNR suffices: what does not raise it is no use
+        (16.0, [15.9, 16.6, 18.0], [1, 2]),
+        (16.0, [16.0], []),
+        (16.0, [17.0], [0]),
+        (16.0, [], []),
     ],
 )
 def test_corrections_are_made_anew_for_what_promises_to_suffice(
-    levels: list[float], tried: list[int], monkeypatch: pytest.MonkeyPatch
+    level: float, levels: list[float], tried: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sets = [(f"node{n}",) for n in range(len(levels))]
     known = dict(zip(sets, levels, strict=True))
     monkeypatch.setattr(correct_module, "_level_without", lambda _job, _state, left: known[left])
-    state = SimpleNamespace(level=8.0)
-    assert _promising(None, state, sets) == [sets[n] for n in tried]  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("levels", "tried"), [([15.9, 14.0], []), ([15.9, 16.6, 18.0], [1, 2]), ([16.0], []), ([17.0], [0]), ([], [])]
-)
-def test_what_suffices_by_its_sqnr_is_made_anew_only_for_what_raises_it(
-    levels: list[float], tried: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sets = [(f"node{n}",) for n in range(len(levels))]
-    known = dict(zip(sets, levels, strict=True))
-    monkeypatch.setattr(correct_module, "_level_without", lambda _job, _state, left: known[left])
-    state = SimpleNamespace(level=16.0)
+    state = SimpleNamespace(level=level)
     assert _promising(None, state, sets) == [sets[n] for n in tried]  # type: ignore[arg-type]
 
 
