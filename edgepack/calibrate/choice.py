@@ -2,6 +2,10 @@
 
 For every range a copy of each layer that reads the tensor is added to the model, behind a pair of Q/DQ, and how far its
 output is from the float layer's is reduced inside the graph. All layers and ranges are tried in one run of a sample.
+
+A few samples tell which range is best for them, not what the others hold: a detector's calibration pictures are mostly
+background, and what a range cuts off there is what boxes are found by. So a range that cuts something off is tried
+again on many samples, each counting alike, so that a single wild one does not keep the range wide.
 """
 
 from __future__ import annotations
@@ -23,8 +27,8 @@ if TYPE_CHECKING:
 
     from edgepack.specs.types import Array, Progress
 
-# Samples that the ranges are tried on.
-SAMPLES = 8
+# Samples that all ranges are tried on, and those that the best one is tried on again.
+SAMPLES, CONFIRMED_ON = 8, 64
 _SEED = 0
 # Layers whose copies run in one pass: their inputs and outputs are held at once.
 _BYTES_A_PASS = 256 << 20
@@ -50,10 +54,41 @@ def choose_ranges(
 
     ``proto`` is the model's structure. Tensors that no layer reads are judged by their own values, channel by channel.
     """
-    from edgepack.data.samples import read_samples, take_samples
+    from edgepack.data.samples import take_samples
 
-    few = take_samples(samples, min(SAMPLES, len(samples.indices)), _SEED)
-    trials = _trials(proto, options)
+    def take(most: int) -> SampleSet:
+        return take_samples(samples, min(most, len(samples.indices)), _SEED)
+
+    noises = _noises(model, proto, _trials(proto, options), take(SAMPLES), out, progress)
+    found = {tensor: _best(tensor, ranges, noises) for tensor, ranges in options.items()}
+    if len(samples.indices) <= SAMPLES:
+        return found
+    first = {tensor: next(iter(ranges)) for tensor, ranges in options.items()}
+    doubtful = {
+        tensor: {name: options[tensor][name] for name in (first[tensor], best)}
+        for tensor, (best, _) in found.items()
+        if best != first[tensor]
+    }
+    noises = _noises(model, proto, _trials(proto, doubtful), take(CONFIRMED_ON), out, progress, alike=True)
+    return found | {tensor: _best(tensor, ranges, noises) for tensor, ranges in doubtful.items()}
+
+
+def _noises(
+    model: OnnxModel,
+    proto: onnx.ModelProto,
+    trials: Sequence[_Trial],
+    samples: SampleSet,
+    out: Path,
+    progress: Progress,
+    *,
+    alike: bool = False,
+) -> dict[tuple[str, str], float]:
+    """Return by tensor and observer what its range changes of the layers that read it, over their signal.
+
+    Over all samples, where those with much signal count most, or, ``alike``, the mean over samples.
+    """
+    from edgepack.data.samples import read_samples
+
     noises: dict[tuple[str, str], float] = {}
     parts = list(_passes(trials, proto))
     for number, part in enumerate(parts):
@@ -61,17 +96,30 @@ def choose_ranges(
         session = open_with(
             model, _addition(part, proto).SerializeToString(), structure=proto, threads=_THREADS, scratch=out
         )
+        names = [name for trial in part for name in trial.outputs]
         sums: dict[str, Array] = {}
-        for feed in read_samples(few, model.inputs):
-            names = [name for trial in part for name in trial.outputs]
-            for name, value in zip(names, run_session(session, names, feed), strict=True):
-                sums[name] = _added(sums.get(name), np.asarray(value, np.float64).ravel())
-        for trial in part:
-            for observer, name in zip(trial.ranges, trial.outputs[1:], strict=True):
-                key = (trial.tensor, observer)
-                noises[key] = noises.get(key, 0.0) + _relative(sums[trial.outputs[0]], sums[name])
+        for feed in read_samples(samples, model.inputs):
+            values = {
+                name: np.asarray(value, np.float64).ravel()
+                for name, value in zip(names, run_session(session, names, feed), strict=True)
+            }
+            if alike:
+                _count(noises, part, values)
+            else:
+                sums |= {name: _added(sums.get(name), value) for name, value in values.items()}
+        if not alike:
+            _count(noises, part, sums)
     progress("choose ranges", len(parts), len(parts))
-    return {tensor: _best(tensor, ranges, noises) for tensor, ranges in options.items()}
+    return noises
+
+
+def _count(noises: dict[tuple[str, str], float], trials: Sequence[_Trial], sums: Mapping[str, Array]) -> None:
+    """Add to ``noises`` what ``sums`` say of each range."""
+    for trial in trials:
+        signal, *changed = (sums[name] for name in trial.outputs)
+        for observer, noise in zip(trial.ranges, changed, strict=True):
+            key = (trial.tensor, observer)
+            noises[key] = noises.get(key, 0.0) + _relative(signal, noise)
 
 
 def _added(sums: Array | None, values: Array) -> Array:

@@ -9,8 +9,8 @@ import pytest
 from quantize_models import node, save
 
 from edgepack.calibrate import calibrate
-from edgepack.calibrate.choice import _added
-from edgepack.data.samples import find_samples
+from edgepack.calibrate.choice import SAMPLES, _added
+from edgepack.data.samples import find_samples, take_samples
 from edgepack.specs.data import Ranges
 from edgepack.specs.model import OnnxModel
 
@@ -63,6 +63,17 @@ def test_a_peak_that_layers_read_is_kept(tmp_path: Path) -> None:
     values[:, :, 0, 0] = 60.0  # in every sample: what a detector looks for
     found = ranges_of(model_of(tmp_path), values, "auto", tmp_path).tensors["x"]
     assert found.high == pytest.approx(60.0, rel=0.1)
+
+
+def test_a_peak_of_samples_that_ranges_are_not_chosen_on_is_kept(tmp_path: Path) -> None:
+    """Most calibration pictures of a detector show background: what boxes are found by is in few of them."""
+    model, values = model_of(tmp_path), normal(24)
+    np.savez(tmp_path / "x.npz", x=values)
+    few = take_samples(find_samples(str(tmp_path / "x.npz"), model.inputs, None), SAMPLES, 0)
+    others = [n for n in range(len(values)) if n not in few.indices]
+    values[others[::2], :, 0, 0] = 60.0
+    found = ranges_of(model, values, "auto", tmp_path).tensors["x"]
+    assert (found.chosen, found.high) == ("minmax", 60.0)
 
 
 def test_the_same_samples_give_the_same_ranges(tmp_path: Path) -> None:
