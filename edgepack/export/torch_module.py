@@ -13,6 +13,7 @@ from edgepack.export import Framework
 from edgepack.export import shapes as known_shapes
 from edgepack.export.outputs import check_tensors, name_outputs
 from edgepack.export.torch_onnx import (
+    TRAINING,
     compare,
     compare_closely,
     explain,
@@ -103,10 +104,12 @@ def _export(
 def _may_be_recorded(error: ModelError) -> bool:
     """Say whether recording what the module does may be right though the newer exporter failed.
 
-    It is not where the module decides by values: one of its ways would be recorded, without a word.
+    It is not where the module decides by values: one of its ways would be recorded, without a word. Nor does another
+    exporter help where something is in training mode, or a size is fixed by the module's own code.
     """
     words = f"{error.message} {error.__cause__}".lower()
-    return not any(sign in words for sign in _DECIDES_BY_VALUES) and "fixes the dimension" not in error.message
+    final = any(sign in error.message for sign in ("fixes the dimension", TRAINING))
+    return not final and not any(sign in words for sign in _DECIDES_BY_VALUES)
 
 
 def _export_recorded(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # The opset that torch's exporter writes without converting; high enough for LayerNormalization (17) and Q/DQ (13).
 OPSET = 18
+TRAINING = "training mode"
 NOTE = "edgepack.export"  # the key of the note in the model
 # Real samples compared, each alone; then two of them as one batch.
 _COMPARED = 4
@@ -69,6 +70,7 @@ def write_onnx(program: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[str,
     """
     import torch
 
+    _refuse_training(program)
     names = [spec.name for spec in inputs]
     raw = out / "export.onnx"
     out.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,25 @@ def write_onnx(program: Any, inputs: tuple[TensorSpec, ...], outputs: tuple[str,
         for path in (raw, raw.with_name(raw.name + ".data")):
             path.unlink(missing_ok=True)
     return _finished(proto, inputs, out)
+
+
+def _refuse_training(program: Any) -> None:
+    """Raise ``ModelError`` for a dropout or a batch norm that acts as in training: its answers are not the model's."""
+    for node in program.graph.nodes:
+        schema = getattr(node.target, "_schema", None)
+        if schema is None or not any(word in schema.name for word in ("dropout", "batch_norm")):
+            continue
+        given = {argument.name: argument.default_value for argument in schema.arguments}
+        given |= dict(zip(given, node.args, strict=False)) | node.kwargs
+        if given.get("train", given.get("training")) is True:
+            what = "dropout" if "dropout" in schema.name else "batch norm"
+            stack = list(node.meta.get("nn_module_stack", {}).values())
+            name = re.sub(r"^L\['self'\]\.?|^module\.?", "", str(stack[-1][0])) if stack else ""
+            raise ModelError(
+                f"the {what}{f' {name!r}' if name else ''} is in {TRAINING}",
+                hint="call model.eval() before it is exported; in forward, functional.dropout and functional.batch_norm"
+                " need training=self.training, and a batch norm its running statistics",
+            )
 
 
 def write_traced(

@@ -126,6 +126,7 @@ def test_names_of_outputs(name: str, outputs: list[str], tmp_path: Path) -> None
         ("DependsOnValues", "user_models.py line", "torch.cond"),
         ("FixesBatch", "fixes the dimension 0 (N) of the input 'x' to 2", "--shape x=2x3"),
         ("Random", "does not compute what the torch module does: the output 'output' differs by", "random numbers"),
+        ("Drops", "the dropout is in training mode", "training=self.training"),
         ("Counts", "does not compute what the torch module does", "in-place state"),
         ("Fails", "I do not work", "--shape"),
         ("fails", "RuntimeError: the weights are not here (user_models.py line", "fix it"),

@@ -74,6 +74,27 @@ def test_shapes_cannot_be_given(saved: Path, tmp_path: Path) -> None:
         export(str(saved), None, {"x": (1, 4)}, SourceOptions(), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (nn.Dropout(0.5), r"the dropout '1' is in training mode"),
+        (nn.BatchNorm1d(3), r"the batch norm '1' is in training"),
+    ],
+)
+def test_what_was_exported_while_training_is_named(layer: nn.Module, words: str, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(4, 3), layer)
+    with pytest.raises(ModelError, match=words) as raised:
+        export(str(save(network.train(), tmp_path)), None, {}, SourceOptions(), tmp_path)
+    assert "model.eval()" in raised.value.hint
+    export(str(save(network.eval(), tmp_path)), None, {}, SourceOptions(), tmp_path)
+
+
+def save(network: nn.Module, folder: Path) -> Path:
+    free = {0: torch.export.Dim.DYNAMIC}
+    torch.export.save(torch.export.export(network, (torch.randn(2, 4),), dynamic_shapes=(free,)), folder / "it.pt2")
+    return folder / "it.pt2"
+
+
 def test_guard_that_excludes_a_batch_of_one(tmp_path: Path) -> None:
     class Many(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -218,3 +218,10 @@ def script() -> nn.Module:
 
 def traced() -> nn.Module:
     return torch.jit.trace(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), torch.zeros(1, 3, 8, 8))
+
+
+class Drops(nn.Module):
+    """A dropout that is on always."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return nn.functional.dropout(x, 0.5)

@@ -60,7 +60,7 @@ def _loaded(job: Any, timm: Any, torch: Any, name: str, classes: Any, weights: A
             f"there is no file of weights {weights or 'in the folder'}", f"one of: {', '.join(_WEIGHTS)}", "ConfigError"
         )
     if weights.suffix == ".safetensors":
-        state = job.sibling("torch_graph").read_safetensors(str(weights))
+        state = job.sibling("torch_state").read_safetensors(job, str(weights))
     else:
         found = torch.load(weights, map_location="cpu", weights_only=True)
         state = found.get("state_dict", found) if isinstance(found, dict) else found

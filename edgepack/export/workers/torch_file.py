@@ -26,7 +26,7 @@ def convert(job: Any) -> None:
 
 def _load(job: Any, torch: Any) -> tuple[Any, str]:
     if job.source.endswith(".safetensors"):
-        return _completed(job, torch, job.sibling("torch_graph").read_safetensors(job.source))
+        return _completed(job, torch, job.sibling("torch_state").read_safetensors(job, job.source))
     if _is_script(job.source):
         return torch.jit.load(job.source, map_location="cpu"), "TorchScript"
     trusted = bool(job.options.get("trust_code"))
@@ -38,8 +38,9 @@ def _load(job: Any, torch: Any) -> tuple[Any, str]:
         words = str(error).splitlines()[0][:300]
         hint = "give the code that its classes are in: --module file.py:Class; or save its state_dict"
         raise job.refuse(f"torch {torch.__version__} cannot load it: {words}", hint) from error
-    if isinstance(found, torch.nn.Module):
-        return found, type(found).__name__
+    module = job.sibling("torch_state").find_module(job, found)
+    if module is not None:
+        return module, type(module).__name__
     return _completed(job, torch, found)
 
 
@@ -62,9 +63,11 @@ def _define(job: Any) -> None:
 
 def _completed(job: Any, torch: Any, found: Any) -> tuple[Any, str]:
     """Return the class that the user names with the weights in it."""
-    state = _state(job, torch, found)
+    states = job.sibling("torch_state")
+    choices = states.find_states(job, found)
     reference = job.options.get("module")
     if not reference:
+        state = choices[0].tensors
         names = [f"{name} {list(tensor.shape)}" for name, tensor in list(state.items())[:_SHOWN]]
         more = f" and {len(state) - _SHOWN} more" if len(state) > _SHOWN else ""
         raise job.refuse(
@@ -73,42 +76,20 @@ def _completed(job: Any, torch: Any, found: Any) -> tuple[Any, str]:
             "ConfigError",
         )
     made = job.sibling("user_module").find(job, reference)
-    try:
-        module = made if isinstance(made, torch.nn.Module) else made()
-    except TypeError as error:
-        hint = "name a function without arguments that makes it: --module file.py:make"
-        raise job.refuse(f"{reference} cannot be called without arguments: {error}", hint) from error
-    wrong = _mismatch(module.state_dict(), state)
-    if wrong:
+    module = made if isinstance(made, torch.nn.Module) else _called(job, made, reference)
+    if not isinstance(module, torch.nn.Module):
         raise job.refuse(
-            f"the weights are not those of {reference}: {wrong}", "name the class that they were trained in"
+            f"{reference} gave a value of type {type(module).__name__}, not a torch.nn.Module",
+            "name a class of torch.nn.Module, or a function without arguments that returns one: --module file.py:make",
+            "ConfigError",
         )
-    module.load_state_dict(state)
+    states.fill(job, module, choices, reference)
     return module, type(module).__name__
 
 
-def _state(job: Any, torch: Any, found: Any) -> dict[str, Any]:
-    """Return the tensors by name, out of what trainers wrap around them."""
-    for key in ("state_dict", "model_state_dict", "model", "module", "ema"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not any(isinstance(v, torch.Tensor) for v in found.values()):
-        what = type(found).__name__
-        raise job.refuse(f"it holds a {what}, not a module or weights", "save model.state_dict()")
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, torch.Tensor)}
-    for prefix in ("module.", "_orig_mod.", "model."):
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
-    return tensors
-
-
-def _mismatch(wanted: dict[str, Any], given: dict[str, Any]) -> str:
-    missing = [name for name in wanted if name not in given]
-    extra = [name for name in given if name not in wanted]
-    shapes = [n for n in wanted if n in given and wanted[n].shape != given[n].shape]
-    parts = []
-    for what, names in (("missing", missing), ("not in the class", extra), ("of another shape", shapes)):
-        if names:
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            parts.append(f"{what}: {', '.join(names[:_SHOWN])}{more}")
-    return "; ".join(parts)
+def _called(job: Any, made: Any, reference: str) -> Any:
+    try:
+        return made()
+    except TypeError as error:
+        hint = "name a function without arguments that makes it: --module file.py:make"
+        raise job.refuse(f"{reference} cannot be called without arguments: {error}", hint) from error

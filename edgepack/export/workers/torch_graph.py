@@ -82,41 +82,12 @@ class _Flat:
             def named(self, *tensors: Any) -> dict[str, Any]:
                 given = dict(zip(names, tensors))
                 found: dict[str, Any] = call(self.module(*tensors) if script else self.module(**given))
-                return found
+                return {f"{name}_out" if name in names else name: value for name, value in found.items()}
 
             def forward(self, *tensors: Any) -> tuple[Any, ...]:
                 return tuple(self.named(*tensors).values())
 
         return Flat().eval()
-
-
-def read_safetensors(path: str) -> dict[str, Any]:
-    """Return the tensors of a safetensors file: a length, a JSON header, and bytes (its README, "Format")."""
-    import json
-
-    import torch
-
-    kinds = {
-        "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
-        "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
-    }  # fmt: skip
-    with open(path, "rb") as file:  # noqa: PTH123
-        length = int.from_bytes(file.read(8), "little")
-        header = json.loads(file.read(length))
-        data = bytearray(file.read())
-    found = {}
-    for name, entry in header.items():
-        if name == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        piece = data[begin:end]
-        kind = kinds[entry["dtype"]]
-        found[name] = (
-            torch.frombuffer(piece, dtype=kind).reshape(entry["shape"])
-            if piece
-            else torch.empty(entry["shape"], dtype=kind)
-        )
-    return found
 
 
 def named_outputs(value: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -155,24 +126,30 @@ def picture_feeds(job: Any, module: Any, names: list[str]) -> tuple[dict[str, An
             for n, s in known.items()
         }
         free = {n: {i: (d if i else _BATCH) for i, d in enumerate(s) if isinstance(d, str)} for n, s in known.items()}
+        said = ""
         for integers in (False, True):
             feeds = {n: torch.randint(0, 4, s) if integers else torch.randn(s) for n, s in shapes.items()}
-            if _runs(module, feeds):
+            why = _fails(module, feeds)
+            if why is None:
                 return feeds, free
+            said = said or why
+        sizes = ", ".join(f"{name}{shape}" for name, shape in shapes.items())
         raise job.refuse(
-            f"the module does not accept {shapes}",
+            f"the module does not accept inputs of the shapes {sizes}: {said}",
             "check --shape; a batch of 2 must be possible where the first size is N",
         )
     if len(names) == 1:
         for shape in _guesses(module):
             feeds = {names[0]: torch.randn(shape, generator=torch.Generator().manual_seed(0))}
-            if _runs(module, feeds):
+            if _fails(module, feeds) is None:
                 size = "x".join(str(dim) for dim in shape[1:])
                 job.note(
                     f"its file states no size of its input: {size} was taken; --shape {names[0]}=Nx... for another"
                 )
                 return feeds, {names[0]: {0: _BATCH}}
-    said = " ".join(f"--shape {name}=Nx3x224x224" for name in names[:3])
+    first = next((m for m in module.modules() if list(m.parameters(recurse=False))), None)
+    usual = "Nx128" if isinstance(first, torch.nn.Embedding) else "Nx3x224x224"
+    said = " ".join(f"--shape {name}={usual}" for name in names[:3])
     raise job.refuse("the shape of its input is not known", f"give it, as in {said}", "ConfigError")
 
 
@@ -189,15 +166,19 @@ def _guesses(module: Any) -> Any:
     yield from ([2, width] for width in _WIDTHS)
 
 
-def _runs(module: Any, feeds: dict[str, Any]) -> bool:
+def _fails(module: Any, feeds: dict[str, Any]) -> str | None:
+    """Return why a module does not take these inputs; None where it does."""
     import torch
 
     try:
         with torch.no_grad():
             module(*feeds.values()) if isinstance(module, torch.jit.ScriptModule) else module(**feeds)
-    except Exception:
-        return False
-    return True
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+        # TorchScript tells where it was first, and what was wrong in its last line
+        last = lines[-1] if re.match(r"\w+(Error|Exception): ", lines[-1]) else f"{type(error).__name__}: {lines[0]}"
+        return last[:300]
+    return None
 
 
 def argument_names(module: Any) -> list[str]:
@@ -266,11 +247,46 @@ def _write_traced(
 ) -> None:
     import torch
 
-    module = flat.module if isinstance(flat.module, torch.jit.ScriptModule) else flat
+    module = _script(flat.module, feeds) if isinstance(flat.module, torch.jit.ScriptModule) else flat
     torch.onnx.export(
         module, tuple(feeds.values()), str(job.model), dynamo=False, opset_version=17, input_names=list(feeds),
         output_names=outputs, dynamic_axes={name: axes for name, axes in free.items() if axes},
     )  # fmt: skip
+
+
+def _script(module: Any, feeds: dict[str, Any]) -> Any:
+    """Return a TorchScript module that returns its tensors one after another: the exporter takes no dicts and lists."""
+    import torch
+
+    with torch.no_grad():
+        value = module(*feeds.values())
+    if isinstance(value, torch.Tensor):
+        return module
+
+    class Around(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+    around: Any = torch.jit.script(Around())
+    names = [f"tensor_{number}" for number in range(len(feeds))]
+    given = ", ".join(f"{name}: Tensor" for name in names)
+    places = ", ".join(f"value{place}" for place in _places(value))
+    around.define(f"def forward(self, {given}):\n    value = self.module({', '.join(names)})\n    return {places},\n")
+    return around.eval()
+
+
+def _places(value: Any) -> list[str]:
+    """Return how each tensor in what a module returned is reached, in the order of ``named_outputs``."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return [""]
+    if isinstance(value, dict):
+        return [f"[{key!r}]{rest}" for key, item in value.items() for rest in _places(item)]
+    if isinstance(value, (list, tuple)):
+        return [f"[{number}]{rest}" for number, item in enumerate(value) for rest in _places(item)]
+    return []
 
 
 def _is_large(module: Any) -> bool:

@@ -26,13 +26,13 @@ def load(job: Any, reference: str) -> Any:
 
 def find(job: Any, reference: str) -> Any:
     """Return what ``file.py:Name`` names."""
-    module, name = load(job, reference), reference.rpartition(":")[2]
-    found = getattr(module, name, None)
+    module = load(job, reference)
+    name = reference.rpartition(":")[2] if ".py:" in reference else ""
+    found = getattr(module, name, None) if name else None
     if found is None:
-        known = ", ".join(
-            sorted(n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module.__name__)
-        )
+        known = ", ".join(sorted(n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__))
+        said = f"the file has no {name}" if name else "it names no class of the file"
         raise job.refuse(
-            f"--module {reference}: the file has no {name}", f"it defines: {known or 'no class'}", "ConfigError"
+            f"--module {reference}: {said}", f"file.py:NAME, of what it defines: {known or 'nothing'}", "ConfigError"
         )
     return found
