@@ -39,7 +39,13 @@ def export(source: str, samples: SampleSet | None, shapes: Mapping[str, tuple[in
     names = tuple(spec.name for spec in inputs)
     outputs = _outputs(program, names)
     model = write_onnx(program, inputs, outputs, out)
-    compare(model, lambda feeds: _reference(program, module, feeds), samples)
+    try:
+        compare(model, lambda feeds: _reference(program, module, feeds), samples)
+    except ModelError as error:
+        if (narrow := _narrow(program)) is None:
+            raise
+        hint = f"it computes in {narrow}, which torch and ONNX Runtime round differently: export model.float() instead"
+        raise ModelError(error.message, hint=hint) from error
     return model
 
 
@@ -88,6 +94,14 @@ def _outputs(program: Any, inputs: tuple[str, ...]) -> tuple[str, ...]:
 
     values = [_Leaf() if spec.arg.__class__.__name__ == "TensorArgument" else None for spec in _output_specs(program)]
     return tuple(name_outputs(_pytree.tree_unflatten(values, program.call_spec.out_spec), inputs))
+
+
+def _narrow(program: Any) -> str | None:
+    """Return the type of 16 bits that a program computes in; None for one that has no such weights."""
+    import torch
+
+    kinds = {tensor.dtype for tensor in program.state_dict.values()}
+    return next((str(kind).removeprefix("torch.") for kind in (torch.float16, torch.bfloat16) if kind in kinds), None)
 
 
 class _Leaf:

@@ -89,6 +89,16 @@ def test_what_was_exported_while_training_is_named(layer: nn.Module, words: str,
     export(str(save(network.eval(), tmp_path)), None, {}, SourceOptions(), tmp_path)
 
 
+def test_a_program_of_16_bits_says_so_where_roundings_differ(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(512, 64), nn.Tanh(), nn.Linear(64, 64)).half().eval()
+    torch.export.save(torch.export.export(network, (torch.randn(2, 512).half(),)), tmp_path / "half.pt2")
+    with pytest.raises(ModelError, match="does not compute what the torch module does") as raised:
+        export(str(tmp_path / "half.pt2"), None, {}, SourceOptions(), tmp_path)
+    assert "it computes in float16" in raised.value.hint
+    assert "model.float()" in raised.value.hint
+
+
 def save(network: nn.Module, folder: Path) -> Path:
     free = {0: torch.export.Dim.DYNAMIC}
     torch.export.save(torch.export.export(network, (torch.randn(2, 4),), dynamic_shapes=(free,)), folder / "it.pt2")
