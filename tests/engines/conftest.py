@@ -12,7 +12,7 @@ from installed_engines import skip_without
 from profiles import GOOD
 
 from edgepack.engines import ENGINES, Backend, Runner, get_backend
-from edgepack.specs.model import OnnxModel
+from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import EngineFacts, Target
 from edgepack.specs.types import Precision
@@ -50,9 +50,20 @@ def target(engine: str) -> Target:
     return Target("test", "test", engine, "x86_64", engine=EngineFacts())
 
 
+@pytest.fixture(scope="session")
+def compiled_models() -> dict[tuple[str, str, bytes], CompiledModel]:
+    """What ``load`` has compiled, by engine, precision and the model's bytes."""
+    return {}
+
+
 @pytest.fixture
-def load(backend: Backend, target: Target, tmp_path: Path) -> Iterator[Load]:
-    """Compile a model and load it on one thread; everything is closed when the test ends."""
+def load(
+    backend: Backend,
+    target: Target,
+    compiled_models: dict[tuple[str, str, bytes], CompiledModel],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Load]:
+    """Compile a model, once for all tests, and load it on one thread; everything is closed when the test ends."""
     with ExitStack() as stack:
 
         def build(
@@ -60,9 +71,12 @@ def load(backend: Backend, target: Target, tmp_path: Path) -> Iterator[Load]:
         ) -> Runner:
             if isinstance(proto, str):
                 proto = backend_models.MODELS[proto]()
-            model: OnnxModel = backend_models.save(proto, tmp_path / "source.onnx")
-            compiled = backend.compile_model(model, target, precision, tmp_path / "out")
-            runner = backend.load_model(compiled, options or RunOptions(threads=1))
+            key = (target.backend, precision, proto.SerializeToString(deterministic=True))
+            if key not in compiled_models:
+                folder = tmp_path_factory.mktemp("compiled")
+                model: OnnxModel = backend_models.save(proto, folder / "source.onnx")
+                compiled_models[key] = backend.compile_model(model, target, precision, folder / "out")
+            runner = backend.load_model(compiled_models[key], options or RunOptions(threads=1))
             return stack.enter_context(closing(runner))
 
         yield build

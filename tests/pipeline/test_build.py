@@ -17,6 +17,7 @@ import pytest
 from digits_build import build_digits
 from full_disk import full_disk
 from onnx import TensorProto, helper, numpy_helper
+from program import main
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError
@@ -318,30 +319,33 @@ def test_a_full_disk_ends_with_one_error_and_nothing_half_written(tmp_path: Path
     ],
 )
 def test_samples_that_do_not_fit_end_with_one_error(
-    tmp_path: Path, small_conv: Path, arrays: dict[str, np.ndarray], said: str
+    tmp_path: Path, small_conv: Path, capfd: pytest.CaptureFixture[str], arrays: dict[str, np.ndarray], said: str
 ) -> None:
     np.savez(tmp_path / "data.npz", **arrays)
-    words = command(
+    words = (
         "build", small_conv, "--precision", "int8", "--data", tmp_path / "data.npz", "--out", tmp_path / "out",
         "--store", tmp_path / "store", "--no-benchmark",
     )  # fmt: skip
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "error:" in done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
+    code, told = main([str(word) for word in words]), capfd.readouterr().err
+    assert code == 2, told
+    assert told.count("error:") == 1
+    assert said in told
+    assert "Traceback" not in told
     assert not list((tmp_path / "out").glob("*.edgepack"))
 
 
 @pytest.mark.parametrize("content", [b"", b"not onnx at all", None])
-def test_a_file_that_is_no_model_ends_with_one_error(tmp_path: Path, small_conv: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_model_ends_with_one_error(
+    tmp_path: Path, small_conv: Path, capfd: pytest.CaptureFixture[str], content: bytes | None
+) -> None:
     model = tmp_path / "model.onnx"
     model.write_bytes(small_conv.read_bytes()[:-700] if content is None else content)
-    words = command("build", model, "--out", tmp_path / "out", "--store", tmp_path / "store")
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "model.onnx" in done.stderr
-    assert "Traceback" not in done.stderr
+    code = main(["build", str(model), "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")])
+    told = capfd.readouterr().err
+    assert code == 2, told
+    assert told.count("error:") == 1
+    assert "model.onnx" in told
+    assert "Traceback" not in told
 
 
 def test_a_precision_that_a_target_does_not_offer_is_skipped_unless_that_is_strict(
