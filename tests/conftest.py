@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
+import re
 import signal
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -34,6 +36,7 @@ _LONGEST = (
     "test_shared.py",
     "test_server.py",
 )
+_NUMBERS = itertools.count()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,6 +90,20 @@ def user_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("EDGEPACK_TUNING", str(tmp_path_factory.mktemp("tuning")))
         patch.delenv("COLUMNS", raising=False)  # pytest-xdist sets it; what is captured is as wide as a file
         yield
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new folder for a test.
+
+    pytest's own looks through the folders of all tests before for the next number: 4 ms each when there are 3000.
+    """
+    folder = tmp_path_factory.getbasetemp() / "t"
+    folder.mkdir(exist_ok=True)
+    name = re.sub(r"\W", "_", request.node.name)[:30]
+    made = folder / f"{name}{next(_NUMBERS)}"
+    made.mkdir(mode=0o700)
+    return made
 
 
 @pytest.fixture(scope="session")
