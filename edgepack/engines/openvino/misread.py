@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from edgepack.engines.common.resizes import NO_ANTIALIAS, shrinks_with_antialias
 from edgepack.engines.common.weights import read_message
 from edgepack.engines.openvino.paddings import ceiled_means_left
+from edgepack.engines.openvino.products import wide_products
 from edgepack.graph.walk import all_graphs, all_nodes, describe_node
 from edgepack.specs.model import Diagnostic
 
@@ -31,7 +32,7 @@ def misread_nodes(model: OnnxModel) -> list[Diagnostic]:
     except (OSError, ValueError):
         return []
     found = [wrong for node in all_nodes(proto) for wrong in _wrong(node, model.opset)]
-    others = (*_quantized_constants(proto), *_resizes(proto), *_means(proto))
+    others = (*_quantized_constants(proto), *_resizes(proto), *_means(proto), *wide_products(proto))
     return [Diagnostic("error", *wrong) for wrong in (*found, *others)]
 
 
