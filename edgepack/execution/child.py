@@ -31,7 +31,7 @@ from edgepack import errors
 from edgepack.base import documents
 from edgepack.base.files import DISK_FULL, in_scratch, scratch_folder, storage_errors, temporary_folder
 from edgepack.base.resources import package_folder
-from edgepack.execution import fork_server
+from edgepack.execution import fork_server, log_records
 from edgepack.execution.reads import ReadFiles
 from edgepack.execution.user_lines import UserLines
 from edgepack.specs.types import Progress, no_progress
@@ -264,6 +264,8 @@ def _listen(process: _Process, reading: int, deadline: float, heard: _Heard) -> 
         if "said" in message:
             if heard.said is not None:
                 heard.said(message["said"])
+        elif "record" in message:
+            log_records.repeat(message["record"])
         elif "progress" in message:
             heard.progress(*message["progress"])
         else:
@@ -399,6 +401,7 @@ def _serve(descriptor: int, parent: int, *, forked: bool = False) -> None:
         _settle(request["environment"], request["folder"])
     sys.path[:] = request["path"]
     sys.stdout = UserLines(sys.stdout, lambda line: channel.send({"said": line}))
+    log_records.tell(lambda record: channel.send({"record": record}))
     try:
         result = _run(request, channel)
     except BaseException as error:

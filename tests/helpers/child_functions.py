@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import subprocess
@@ -224,3 +225,10 @@ def fork_and_die(pid: Path) -> int:
 def call_again(log: Path) -> int:
     """Run a child of its own."""
     return children.call(add, 1, 2, limit_s=60, log=log)
+
+
+def remark(count: int) -> int:
+    """Log a remark and a warning."""
+    logging.getLogger("edgepack.x").info("kernels: %d", count)
+    logging.getLogger("edgepack.x").warning("a warning")
+    return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.machine import Machine
     from edgepack.engines.tvm.codegen.workload import Choose
     from edgepack.specs.types import Precision
+
+_LOG = logging.getLogger(__name__)
 
 DEFAULT = "default"
 
@@ -75,6 +78,7 @@ def lower(
                 arranged, rule = schedules.schedule(function, machine)
             except Exception as error:  # the schedules' own errors have no common base
                 rule = f"{DEFAULT}: {_first_line(error)}"
+                _LOG.info("TVM's own loops stay in the function %s: %s", variable.name_hint, _first_line(error))
             else:
                 module.update_func(variable, arranged.with_attrs(dict(function.attrs) if function.attrs else {}))
             rules[str(variable.name_hint)] = rule
