@@ -1,4 +1,4 @@
-"""exp, log, tanh, erf and what is made of them, in arithmetic that vectorizes: TVM calls libm value by value.
+"""exp, log, hyperbolic functions, erf and what is made of them, in arithmetic that vectorizes: TVM calls libm instead.
 
 Errors against double precision are bounded by a test. Infinite values and NaN give what ONNX asks for.
 """
@@ -34,6 +34,8 @@ _TANH = (
     (1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03),
     7.90531110763549805,
 )  # fmt: skip
+# Cephes Math Library 2.2, sinhf.c: sinh(x) = x + x^3 P(x^2) for |x| <= 1.
+_SINH = (2.03721912945e-4, 8.33028376239e-3, 1.66667160211e-1)
 _ERF = (
     (-2.72614225801306e-10, 2.77068142495902e-08, -2.10102402082508e-06, -5.69250639462346e-05, -7.34990630326855e-04,
      -2.95459980854025e-03, -1.60960333262415e-02),
@@ -41,6 +43,8 @@ _ERF = (
      -1.42647390514189e-02),
     4.0,
 )  # fmt: skip
+# How the names of blocks begin that are stored even for one reader: inside it they would not vectorize, or be repeated.
+STORED = "stored"
 
 
 def _const(value: float) -> Scalar:
@@ -145,6 +149,33 @@ def tanh(x: Scalar) -> Scalar:
     return _rational(x, _TANH)
 
 
+def sinh(x: Scalar) -> Scalar:
+    """Return the hyperbolic sine."""
+    from tvm import tirx
+
+    def value(x: Scalar) -> Scalar:
+        size = tirx.abs(x)
+        small = _once(x * x, lambda square: x + x * square * _polynomial(square, _SINH))
+        large = _halves(size, lambda above, below: above - below)
+        signed = _once(large, lambda large: tirx.Select(x < _const(0), -large, large))
+        return tirx.Select(size > _const(1), signed, small)
+
+    return _once(x, value)
+
+
+def cosh(x: Scalar) -> Scalar:
+    """Return the hyperbolic cosine."""
+    from tvm import tirx
+
+    return _once(x, lambda x: _halves(tirx.abs(x), lambda above, below: above + below))
+
+
+def _halves(size: Scalar, joined: Callable[[Scalar, Scalar], Scalar]) -> Scalar:
+    """Return exp(size) / 2 and exp(-size) / 2, joined; by exp(size / 2), as exp(size) is infinite too early."""
+    half = _const(0.5)
+    return _once(exp(size * half), lambda root: joined(root * half * root, half / root / root))
+
+
 def erf(x: Scalar) -> Scalar:
     """Return the error function."""
     return _rational(x, _ERF)
@@ -179,6 +210,8 @@ FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
     "relax.exp": exp,
     "relax.log": log,
     "relax.tanh": tanh,
+    "relax.sinh": sinh,
+    "relax.cosh": cosh,
     "relax.erf": erf,
     "relax.sigmoid": sigmoid,
     "relax.nn.silu": silu,
@@ -198,6 +231,25 @@ def softmax(x: Any, axis: int) -> Any:
     """Return exp(x - max) / sum(exp(x - max)) along an axis."""
     from tvm import te
 
+    _, power, total, rest = _powers(x, axis)
+    return te.compute(list(x.shape), lambda *i: power[i] / total[rest(i)], name="softmax")
+
+
+def log_softmax(x: Any, axis: int) -> Any:
+    """Return x - max - log(sum(exp(x - max))) along an axis."""
+    from tvm import te
+
+    top, _, total, rest = _powers(x, axis, f"{STORED}_power")
+    below = te.compute(total.shape, lambda *i: log(total[i]), name=f"{STORED}_log")
+    return te.compute(list(x.shape), lambda *i: x[i] - top[rest(i)] - below[rest(i)], name="log_softmax")
+
+
+def _powers(
+    x: Any, axis: int, name: str = "power"
+) -> tuple[Any, Any, Any, Callable[[Sequence[Any]], tuple[Any, ...]]]:  # fmt: skip
+    """Return along an axis the largest values, exp(x - largest) and its sums; and an index without the axis."""
+    from tvm import te
+
     shape = list(x.shape)
     rest = [*shape[:axis], *shape[axis + 1 :]]
 
@@ -209,9 +261,9 @@ def softmax(x: Any, axis: int) -> Any:
 
     k, j = te.reduce_axis((0, shape[axis]), "k"), te.reduce_axis((0, shape[axis]), "j")
     top = te.compute(rest, lambda *i: te.max(x[along(i, k)], axis=k), name="top")
-    power = te.compute(shape, lambda *i: exp(x[i] - top[without(i)]), name="power")
+    power = te.compute(shape, lambda *i: exp(x[i] - top[without(i)]), name=name)
     total = te.compute(rest, lambda *i: te.sum(power[along(i, j)], axis=j), name="total")
-    return te.compute(shape, lambda *i: power[i] / total[without(i)], name="softmax")
+    return top, power, total, without
 
 
 def layer_norm(x: Any, gamma: Any, beta: Any, axes: Sequence[int], epsilon: float) -> Any:

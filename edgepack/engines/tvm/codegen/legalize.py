@@ -54,7 +54,8 @@ def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str
         "relax.matmul": lambda builder, call: _matmul(builder, call, maker),
         "relax.nn.pad": _pad,
         "relax.quantize": lambda builder, call: rounding.quantize(builder, call, machine),
-        "relax.nn.softmax": _softmax,
+        "relax.nn.softmax": functools.partial(_softmax, approximations.softmax),
+        "relax.nn.log_softmax": functools.partial(_softmax, approximations.log_softmax),
         "relax.nn.layer_norm": _layer_norm,
         **extremes.RULES,
         **spread.RULES,
@@ -90,12 +91,12 @@ def _value(function: Callable[[Any], Any], builder: Any, call: Any) -> Any:
     return builder.call_te(approximations.elementwise(function), call.args[0], primfunc_name_hint="value")
 
 
-def _softmax(builder: Any, call: Any) -> Any:
+def _softmax(function: Callable[[Any, int], Any], builder: Any, call: Any) -> Any:
     x, shape = call.args[0], shape_of(call.args[0])
     if str(x.ty.dtype) != "float32" or not shape:
         return None
     axis = int(call.attrs.axis) % len(shape)
-    return builder.call_te(approximations.softmax, x, axis, primfunc_name_hint="softmax")
+    return builder.call_te(function, x, axis, primfunc_name_hint=function.__name__)
 
 
 def _pad(builder: Any, call: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from edgepack.engines.tvm.codegen import borders, joins, prefetch, threads
 from edgepack.engines.tvm.codegen.amx import RULE, TILES, tiles_of
 from edgepack.engines.tvm.codegen.amx_schedule import by_tiles, configured
+from edgepack.engines.tvm.codegen.approximations import STORED
 from edgepack.engines.tvm.codegen.columns import by_columns
 from edgepack.engines.tvm.codegen.compute import KERNEL, kernel_of
 from edgepack.engines.tvm.codegen.intrinsics import FMLAL
@@ -247,7 +248,8 @@ def _generic(sch: Any, machine: Machine) -> tuple[Any, str]:
 
 def _dear(sch: Any, block: Any) -> bool:
     """Say whether a block is better computed once and stored than again by each of its readers."""
-    return sch.get(block).name_hint == "power" and len(sch.get_consumers(block)) > 1
+    name = sch.get(block).name_hint
+    return name.startswith(STORED) or (name == "power" and len(sch.get_consumers(block)) > 1)
 
 
 def _reductions(sch: Any, block: Any) -> bool:

@@ -16,7 +16,7 @@ SPECIAL = np.float32([0, -0.0, np.inf, -np.inf, np.nan, 88.7, 89.5, -87.4, -100,
 # the rest (6.2 for erf in numpy's float32). sigmoid: a result below the smallest normal number may become 0.
 FUNCTIONS = {
     "Exp": (np.exp, 2), "Tanh": (np.tanh, 6), "Erf": (np.vectorize(math.erf), 8),
-    "Sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 4),
+    "Sigmoid": (lambda x: 1 / (1 + np.exp(-x)), 4), "Sinh": (np.sinh, 5), "Cosh": (np.cosh, 5),
 }  # fmt: skip
 
 
@@ -62,6 +62,20 @@ def test_softmax(axis: int, shape: list[int], threads: int) -> None:
     power = np.exp(x.astype(np.float64) - x.max(axis, keepdims=True))
     np.testing.assert_allclose(ours[0], power / power.sum(axis, keepdims=True), rtol=1e-5, atol=1e-37)
     assert not [rule for rule in lowered.rules.values() if rule.startswith("default")]
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(-1, [3, 90, 128]), (1, [2, 48, 400]), (-1, [4, 7])])
+def test_log_softmax(axis: int, shape: list[int]) -> None:
+    x = np.random.default_rng(0).normal(0, 20, shape).astype(np.float32)
+    proto = model([helper.make_node("LogSoftmax", ["x"], ["y"], axis=axis)], {"x": shape}, {}, ("y",))
+    ours, lowered = run_ours(proto, {"x": x})
+    below = x.astype(np.float64) - x.max(axis, keepdims=True)
+    exact = below - np.log(np.exp(below).sum(axis, keepdims=True))
+    np.testing.assert_allclose(ours[0], exact, rtol=1e-6, atol=1e-6)
+    assert not [rule for rule in lowered.rules.values() if rule.startswith("default")]
+    text = str(lowered.module.script())
+    assert "stored_log" in text  # of each row once
+    assert "T.log(" not in text
 
 
 def test_layer_norm_where_the_mean_is_large() -> None:

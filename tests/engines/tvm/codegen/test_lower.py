@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
 import pytest
-from codegen_models import assert_close, feeds, host_machine, model, run_ours, run_reference
+from codegen_models import assert_close, feeds, host_machine, import_model, model, run_ours, run_reference
 from onnx import helper
+
+from edgepack.engines.tvm.codegen import schedules
+from edgepack.engines.tvm.codegen.lower import lower
+from edgepack.engines.tvm.codegen.steps import RuleError
 
 pytestmark = pytest.mark.slow
 
@@ -113,3 +118,33 @@ def test_pictures_are_joined_along_each_axis(axis: int) -> None:
     inputs = feeds(proto)
     ours, _ = run_ours(proto, inputs)
     assert_close(ours, run_reference(proto, inputs))
+
+
+def test_what_keeps_the_engines_own_loops_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuleError("no loops like these")
+
+    monkeypatch.setattr(schedules, "schedule", refuse)
+    caplog.set_level(logging.INFO, "edgepack")
+    lowered = lower(
+        import_model(model([helper.make_node("Exp", ["x"], ["y"])], {"x": [4, 8]}, {}, ("y",))), host_machine(), "fp32"
+    )
+    assert set(lowered.rules.values()) == {"default: no loops like these"}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"TVM's own loops stay in the function {name}: no loops like these" for name in lowered.rules
+    ]
+
+
+_VALUES = ("Exp", "Log", "Tanh", "Sinh", "Cosh", "Erf", "Sigmoid", "Elu", "Selu", "Softplus", "Softsign", "Sqrt", "Abs")
+_ROWS = ("ReduceLogSumExp", "ReduceSum", "ReduceMax", "ReduceMean", "ReduceL2", "ReduceProd", "Softmax", "LogSoftmax")
+
+
+@pytest.mark.parametrize("operator", [*_VALUES, *_ROWS])
+def test_no_rule_falls_back(operator: str) -> None:
+    """Reductions are over all axes, as they are where no axes are given."""
+    proto = model([helper.make_node(operator, ["x"], ["y"])], {"x": [2, 3, 40, 33]}, {}, ("y",))
+    lowered = lower(import_model(proto), host_machine(), "fp32")
+    assert lowered.rules
+    assert "default" not in rules(lowered)
