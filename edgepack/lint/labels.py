@@ -59,7 +59,8 @@ def _missing(samples: SampleSet, counts: Array, shares: Array) -> list[Finding]:
     absent_by_chance = (1 - expected[missing]) ** int(counts.sum())
     surprising = bool((absent_by_chance < _CHANCE / len(shares)).any())
     shown = ", ".join(_class_name(samples, c) for c in missing[:_SHOWN]) + (", ..." if len(missing) > _SHOWN else "")
-    text = f"{len(missing)} of {int((expected > 0).sum())} classes have no sample: {shown}"
+    known = int(((counts > 0) | (expected > 0)).sum())
+    text = f"{len(missing)} of {known} classes have no sample: {shown}"
     text += "" if surprising else " (with so few samples this may be chance)"
     hint = "add samples of them, or more samples altogether"
     return [Finding("labels", "warning" if surprising else "note", text, hint)]

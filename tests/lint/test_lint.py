@@ -64,14 +64,14 @@ def classifier(make_model):
 def check(save_npz, tmp_path):
     """Lint a model with pictures in one encoding."""
 
-    def run(model, pictures, encoding, labels=None, evaluation=None, name="image"):
+    def run(model, pictures, encoding, labels=None, evaluation=None, name="image", known=None):
         def found(file, values, known):
             arrays = {name: np.stack([encoding.encode(p).transpose(2, 0, 1) for p in values])}
             if known is not None:
                 arrays["labels"] = known
             return find_samples(save_npz(file, **arrays), model.inputs, None)
 
-        other = None if evaluation is None else found("eval.npz", evaluation, None)
+        other = None if evaluation is None else found("eval.npz", evaluation, known)
         return lint(model, found("cal.npz", pictures, labels), other, "mse", 99.99, tmp_path / "out")
 
     return run
@@ -320,6 +320,13 @@ def test_labels_out_of_range_and_uneven_classes(classifier, pixels, check):
     uneven = np.zeros_like(labels)
     uneven[:2] = 1
     assert any("0 has 88 samples, 1 has 2" in t for t in notes_of(check(classifier, pictures, IMAGENET, uneven)))
+
+
+def test_classes_that_only_calibration_has_are_counted_too(classifier, pixels, check):
+    pictures, labels = pixels
+    zero, five = labels == 0, labels == 5
+    found = check(classifier, pictures[zero], IMAGENET, labels[zero], pictures[five], known=labels[five])
+    assert any("1 of 2 classes have no sample: 5" in text for text in warnings_of(found))
 
 
 def test_missing_classes(classifier, pixels, check):
