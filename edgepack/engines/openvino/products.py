@@ -35,7 +35,7 @@ def wide_products(proto: onnx.ModelProto) -> Iterator[tuple[str, str, str]]:
         kind = types.get(node.input[0], types.get(node.output[0]))
         if kind in _WIDE and _is_data(node.input[0], made, given):
             message = f"OpenVINO computes {node.op_type} of {_WIDE[kind]} in 32 bits: what is beyond 2^31 is cut off"
-            yield message, describe_node(node), "cast its input to float32 in the model, or use another engine's target"
+            yield message, describe_node(node), "use a target with another engine"
 
 
 def _is_data(name: str, made: Mapping[str, onnx.NodeProto], given: set[str]) -> bool:
