@@ -4,6 +4,11 @@ Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Corre
 measured on samples, and the gain beside the mean: of all a * y + b the one that is nearest to the float model's output
 (least squares). Integers stay as they are. Each layer sees the quantized and corrected layers before it; correcting all
 at once on the uncorrected graph diverges.
+
+What is nearest varies less than the float output does, the less the more noise there is. That does no harm inside,
+where the layers behind make it good. Behind the last layers nothing does, and what lies far from the mean, as the score
+of an object does from those of the background, would come out too near to it. So their gains make the output vary as
+much as the float one.
 """
 
 from __future__ import annotations
@@ -87,6 +92,7 @@ def correct_outputs(
     insert(quantized, index_graph(quantized), plan.placement, weights, plan.rules)
     walk = Walk(quantized, exact.feeds)
     beside = Walk(plan.proto, exact.feeds) if gains else None
+    last = last_layers(plan) if gains else frozenset()
     places, beside_places = walk.places(), beside.places() if beside else {}
     outputs = {node.name: node.output[0] for node in quantized.graph.node}
     result = dict(weights)
@@ -100,7 +106,8 @@ def correct_outputs(
             moments = _moments([values[expected] for values in beside.live], rough, layer)
             if before.axis is not None and layer.operator != "ConvTranspose":  # whose groups share their scales
                 count = sum(values.size for values in rough) // moments.found.shape[1]
-                gain = _gain(moments, count, centred=layer.operator != "MatMul")
+                wide = layer.name in last
+                gain = _gain(moments, count, centred=layer.operator != "MatMul", wide=wide)
             means = moments.expected, moments.found
         else:
             means = exact.means[layer.name], _means(rough, layer)
@@ -112,6 +119,23 @@ def correct_outputs(
         ):
             values[found] = corrected
     return result
+
+
+def last_layers(plan: Plan) -> frozenset[str]:
+    """Return the names of the layers from which a way leads to an output of the model past no other layer."""
+    index = plan.index
+    names = {index.nodes[layer.node].output[0]: layer.name for layer in plan.placement.layers}
+    seen, found, todo = set(), set(), list(index.outputs)
+    while todo:
+        tensor = todo.pop()
+        if tensor in seen:
+            continue
+        seen.add(tensor)
+        if tensor in names:
+            found.add(names[tensor])
+        elif tensor in index.producer:
+            todo += [name for name in index.nodes[index.producer[tensor]].input if name]
+    return frozenset(found)
 
 
 def copy_proto(proto: Any) -> Any:
@@ -133,19 +157,20 @@ def _affordable(plan: Plan, feeds: Sequence[Feeds]) -> int:
 @dataclass(frozen=True)
 class _Moments:
     """Means over the positions of each sample, float64 [samples, channels]: of the float model's output, of the int8
-    model's, of their product, and of the square of the latter.
+    model's, of their product, and of the square of either.
     """
 
     expected: Array
     found: Array
     product: Array
+    expected_square: Array
     square: Array
 
 
 def _moments(expected: Sequence[Array], found: Sequence[Array], layer: Layer) -> _Moments:
     def measure(pair: tuple[Array, Array]) -> tuple[Array, ...]:
         y, z = (_by_channel(values, layer) for values in pair)
-        return y.mean(axis=1), z.mean(axis=1), (y * z).mean(axis=1), np.square(z).mean(axis=1)
+        return tuple(values.mean(axis=1) for values in (y, z, y * z, np.square(y), np.square(z)))
 
     rows = each(measure, zip(expected, found, strict=True))
     return _Moments(*(np.stack(part) for part in zip(*rows, strict=True)))
@@ -162,17 +187,22 @@ def _by_channel(values: Array, layer: Layer) -> Array:
     return np.asarray(moved.reshape(len(moved), -1), np.float64)
 
 
-def _gain(moments: _Moments, count: int, *, centred: bool) -> Array:
-    """Return the factor of each channel [channels]: the slope of the regression of the float output on the int8 one.
+def _gain(moments: _Moments, count: int, *, centred: bool, wide: bool) -> Array:
+    """Return the factor of each channel [channels]: the slope of the regression of the float output on the int8 one,
+    or, for a ``wide`` output, what makes the int8 one vary as much as the float one does.
 
-    Not ``centred``, the line goes through zero. It is 1 where ``count`` values are too few to tell, or the slope is
-    further from 1 than rounding brings it.
+    Not ``centred``, both are about zero. It is 1 where ``count`` values are too few to tell, or where it is further
+    from 1 than rounding brings it.
     """
-    expected, found, product, square = (
-        part.mean(axis=0) for part in (moments.expected, moments.found, moments.product, moments.square)
+    expected, found, product, expected_square, square = (
+        part.mean(axis=0)
+        for part in (moments.expected, moments.found, moments.product, moments.expected_square, moments.square)
     )
-    top, bottom = (product - expected * found, square - found**2) if centred else (product, square)
-    slope = top / np.where(bottom > 1e-12 * square, bottom, np.nan)
+    top, bottom, size = product, square, expected_square
+    if centred:
+        top, bottom, size = top - expected * found, bottom - found**2, size - expected**2
+    bottom = np.where(bottom > 1e-12 * square, bottom, np.nan)
+    slope = np.sign(top) * np.sqrt(np.maximum(size, 0) / bottom) if wide else top / bottom
     usable = np.isfinite(slope) & (np.abs(slope - 1) <= _MOST_GAIN) & (count >= _FEWEST_VALUES)
     return np.asarray(np.where(usable, slope, 1.0))
 
