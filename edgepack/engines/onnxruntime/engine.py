@@ -156,8 +156,8 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     """Load the model once, then write it as ``model.onnx``, large weights beside it. Raises ``CompileError``.
 
     What ONNX Runtime does not fuse is joined before (``hard_swish.py``, ``tanh_gelu.py``), int8 layers get the channels
-    that its kernels are quick with (``fill_channels.py``), and what it would be aborted by or get wrong is kept from it
-    (``graph/captured.py``, ``graph/float_layers.py``, ``softmax_range.py``).
+    that its kernels are quick with (``fill_channels.py``, ``fold_windows.py``), and what it would be aborted by or get
+    wrong is kept from it (``graph/captured.py``, ``graph/float_layers.py``, ``softmax_range.py``).
     """
     known = versions()
     if target.engine.device == "CPU":

@@ -9,8 +9,8 @@ each pixel is copied first. By its profiler, 1.31.1, one thread, AVX-512 host wi
 - first layers, 3x3, strides of 2: 352 x 352 to 24 channels 2.1 ms and with a fourth channel 0.9, 224 x 224 to 32
   channels 0.54 and 0.27. Of 5x5 and more, with the Pad, nothing is gained.
 
-The channels between two convolutions are theirs and that of the depthwise ones between; a picture gets its fourth one
-from a Pad.
+The channels between two convolutions are theirs and that of the depthwise ones between. First layers get theirs from
+the rows of their windows (``fold_windows.py``); where the number of rows is free, a picture gets its fourth from a Pad.
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.graph.clean.view import View, attribute, set_attribute
+from edgepack.engines.onnxruntime.fold_windows import fold_windows
+from edgepack.engines.onnxruntime.int8_layers import Layer, constant, int8_layers, integers, replace
+from edgepack.graph.clean.view import View, set_attribute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import onnx
-
-    from edgepack.specs.types import Array
 
 _DEPTHWISE, _DENSE = 16, 4
 # Fewer are not worth filling up to a block, and first layers that make fewer than a block do not get the quick kernel.
@@ -57,28 +55,17 @@ def fill_channels(proto: onnx.ModelProto) -> int:
         if missing and group.may_grow():
             _widen(view, group, missing)
             filled += 1
-    for layer in list(_layers(View(proto))):
+    if filled:
+        del proto.graph.value_info[:]  # their shapes are those of before
+    filled += fold_windows(proto)
+    for layer in list(int8_layers(View(proto))):
         filled += _pad_picture(View(proto), layer)
     if filled:
         from edgepack.graph.passes import drop_unused_initializers
 
         drop_unused_initializers(proto)
-        del proto.graph.value_info[:]  # their shapes are those of before
+        del proto.graph.value_info[:]
     return filled
-
-
-@dataclass
-class _Layer:
-    """A convolution with integer weights: the DequantizeLinear of its weights, and that of its bias if it has one."""
-
-    node: onnx.NodeProto
-    weight: onnx.NodeProto
-    bias: onnx.NodeProto | None
-    shape: tuple[int, ...]
-
-    @property
-    def groups(self) -> int:
-        return int(attribute(self.node, "group", 1))
 
 
 @dataclass
@@ -86,9 +73,9 @@ class _Group:
     """Tensors that have the same channels, and the layers that make, keep and read them."""
 
     channels: int = 0
-    producers: list[_Layer] = field(default_factory=list)
-    depthwise: list[_Layer] = field(default_factory=list)
-    readers: list[_Layer] = field(default_factory=list)
+    producers: list[Layer] = field(default_factory=list)
+    depthwise: list[Layer] = field(default_factory=list)
+    readers: list[Layer] = field(default_factory=list)
     fixed: bool = False
 
     def may_grow(self) -> bool:
@@ -103,32 +90,10 @@ class _Group:
 # --- what belongs together --------------------------------------------------------------------------------------------
 
 
-def _layers(view: View) -> Iterator[_Layer]:
-    """Yield the convolutions whose integer weights and bias nothing else reads."""
-    for node in view.nodes("Conv"):
-        weight = _dequantized(view, node.input[1])
-        has_bias = len(node.input) > 2 and bool(node.input[2])
-        bias = _dequantized(view, node.input[2]) if has_bias else None
-        if weight is not None and (bias is not None or not has_bias):
-            yield _Layer(node, weight, bias, tuple(view.constants[weight.input[0]].dims))
-
-
-def _dequantized(view: View, name: str) -> onnx.NodeProto | None:
-    """Return the DequantizeLinear that makes a tensor of constants alone, for one reader, along the first axis."""
-    producer = view.producers.get(name)
-    if producer is None or producer.op_type != "DequantizeLinear" or view.only_user(name) is None:
-        return None
-    values = [view.value(part) for part in producer.input]
-    if any(value is None for value in values):
-        return None
-    by_row = attribute(producer, "axis", 1) == 0 or all(value.size == 1 for value in values[1:] if value is not None)
-    return producer if by_row and not attribute(producer, "block_size", 0) else None
-
-
 def _groups(view: View) -> list[_Group]:
     """Return the groups of tensors that share their channels."""
     joined = _Joined()
-    layers = {id(layer.node): layer for layer in _layers(view)}
+    layers = {id(layer.node): layer for layer in int8_layers(view)}
     for node in view.graph.node:
         layer = layers.get(id(node))
         if layer is not None and _is_depthwise(layer):
@@ -143,7 +108,7 @@ def _groups(view: View) -> list[_Group]:
     return list(groups.values())
 
 
-def _enter(view: View, node: Any, layer: _Layer | None, joined: _Joined, groups: dict[str, _Group]) -> None:
+def _enter(view: View, node: Any, layer: Layer | None, joined: _Joined, groups: dict[str, _Group]) -> None:
     """Put a node down in the groups of what it reads and makes."""
     if layer is not None and _is_depthwise(layer):
         group = groups[joined.root(node.output[0])]
@@ -158,7 +123,7 @@ def _enter(view: View, node: Any, layer: _Layer | None, joined: _Joined, groups:
                 groups[joined.root(name)].fixed = True
 
 
-def _is_depthwise(layer: _Layer) -> bool:
+def _is_depthwise(layer: Layer) -> bool:
     return layer.groups == layer.shape[0] > 1 and layer.shape[1] == 1
 
 
@@ -201,51 +166,33 @@ def _widen(view: View, group: _Group, missing: int) -> None:
         _add_inputs(view, layer, missing)
 
 
-def _add_outputs(view: View, layer: _Layer, missing: int) -> None:
+def _add_outputs(view: View, layer: Layer, missing: int) -> None:
     """Add output channels of zeros behind those of a layer, with the scale of the last one."""
-    values, zero = _integers(view, layer)
+    values, zero = integers(view, layer)
     rows = np.full((missing, *values.shape[1:]), zero[-1], values.dtype)
-    _replace(view, layer.weight, 0, np.concatenate([values, rows]))
+    replace(view, layer.weight, 0, np.concatenate([values, rows]))
     if layer.bias is not None:
-        bias = _value(view, layer.bias.input[0])
-        _replace(view, layer.bias, 0, np.concatenate([bias, np.zeros(missing, bias.dtype)]))
+        bias = constant(view, layer.bias.input[0])
+        replace(view, layer.bias, 0, np.concatenate([bias, np.zeros(missing, bias.dtype)]))
     for node in filter(None, (layer.weight, layer.bias)):
         for place in range(1, len(node.input)):
-            parameters = _value(view, node.input[place])
+            parameters = constant(view, node.input[place])
             if parameters.size > 1:
-                _replace(view, node, place, np.pad(parameters, (0, missing), mode="edge"))
+                replace(view, node, place, np.pad(parameters, (0, missing), mode="edge"))
 
 
-def _add_inputs(view: View, layer: _Layer, missing: int) -> None:
+def _add_inputs(view: View, layer: Layer, missing: int) -> None:
     """Add weights of zero for input channels behind those that a layer has."""
-    values, zero = _integers(view, layer)
+    values, zero = integers(view, layer)
     shape = (values.shape[0], missing, *values.shape[2:])
     columns = np.broadcast_to(zero.reshape(-1, *[1] * (values.ndim - 1)), shape)
-    _replace(view, layer.weight, 0, np.concatenate([values, columns], axis=1))
-
-
-def _integers(view: View, layer: _Layer) -> tuple[Array, Array]:
-    """Return a layer's integers and the zero point of each of its output channels."""
-    values = _value(view, layer.weight.input[0])
-    zero = _value(view, layer.weight.input[2]) if len(layer.weight.input) > 2 else np.zeros(1, values.dtype)
-    return values, np.broadcast_to(zero.ravel(), values.shape[:1])
-
-
-def _value(view: View, name: str) -> Array:
-    value = view.value(name)
-    assert value is not None, name  # what makes a layer has values
-    return value
-
-
-def _replace(view: View, node: onnx.NodeProto, place: int, values: Array) -> None:
-    """Let a node read other constants, since the ones it reads may be read elsewhere too."""
-    node.input[place] = view.add_constant(values, node.input[place])
+    replace(view, layer.weight, 0, np.concatenate([values, columns], axis=1))
 
 
 # --- a picture's fourth channel ---------------------------------------------------------------------------------------
 
 
-def _pad_picture(view: View, layer: _Layer) -> bool:
+def _pad_picture(view: View, layer: Layer) -> bool:
     """Put a Pad in front of a first layer that reads pictures with three channels, if that makes it faster."""
     from onnx import helper
 
