@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from edgepack.engines.tvm.codegen.once import Scalar
 
 # Cephes Math Library 2.2, expf.c: exp(r) = 1 + r + r^2 P(r) for |r| <= ln(2) / 2, and ln(2) in two parts.
-_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 # Below the first exp is 0 in float32, subnormal numbers included; above the second it is infinite.
 _EXP_LOW, _EXP_HIGH = -104.0, 89.0
 # Cephes Math Library 2.2, logf.c: log(1 + r) = r - r^2 / 2 + r^3 P(r) for 1 + r from sqrt(1/2) to sqrt(2).
-_LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
+LOG = (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1,
         2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1)  # fmt: skip
 _SQRT_HALF_BITS = 0x3F3504F3  # of sqrt(1/2) in float32
-_MANTISSA_BITS = 23
+MANTISSA_BITS = 23
 _SMALLEST_NORMAL = 2.0**-126
 # Eigen 3.4, Core/MathFunctionsImpl.h (tanh) and unsupported SpecialFunctions (erf): odd rational functions, and from
 # where on the result is 1.
@@ -47,30 +47,34 @@ _ERF = (
 STORED = "stored"
 
 
-def _const(value: float) -> Scalar:
+def const(value: float) -> Scalar:
+    """Return a float32 constant."""
     from tvm import tirx
 
     return tirx.const(value, "float32")
 
 
-def _once(value: Scalar, body: Callable[[Scalar], Scalar]) -> Scalar:
+def named(value: Scalar, body: Callable[[Scalar], Scalar]) -> Scalar:
+    """Return ``body`` of a float32 value that is computed once."""
     return once(value, body, "float32")
 
 
-def _polynomial(x: Scalar, factors: Sequence[float]) -> Scalar:
-    total = _const(factors[0])
+def polynomial(x: Scalar, factors: Sequence[float]) -> Scalar:
+    """Return a polynomial's value, by Horner's rule from the highest factor."""
+    total = const(factors[0])
     for factor in factors[1:]:
-        total = total * x + _const(factor)
+        total = total * x + const(factor)
     return total
 
 
-def _clamp(x: Scalar, low: float, high: float) -> Scalar:
+def clamp(x: Scalar, low: float, high: float) -> Scalar:
+    """Return the value of a range that is nearest to ``x``."""
     from tvm import te
 
-    return te.max(te.min(x, _const(high)), _const(low))
+    return te.max(te.min(x, const(high)), const(low))
 
 
-def _keep_nan(x: Scalar, result: Scalar) -> Scalar:
+def keep_nan(x: Scalar, result: Scalar) -> Scalar:
     """Return NaN where ``x`` is NaN: minimum and maximum lose it."""
     from tvm import tirx
 
@@ -79,25 +83,29 @@ def _keep_nan(x: Scalar, result: Scalar) -> Scalar:
 
 def exp(x: Scalar) -> Scalar:
     """Return e to the power ``x``."""
-    return _once(x, lambda x: _keep_nan(x, _once(_clamp(x, _EXP_LOW, _EXP_HIGH), _finite_exp)))
+    return named(x, lambda x: keep_nan(x, named(clamp(x, _EXP_LOW, _EXP_HIGH), _finite_exp)))
 
 
 def _finite_exp(x: Scalar) -> Scalar:
-    from tvm import te, tirx
-
-    def power(k: Any) -> Scalar:
-        return tirx.reinterpret("float32", (k + 127) << _MANTISSA_BITS)
-
-    def scaled(fraction: Scalar, whole: Any) -> Scalar:  # in two steps, each of which is a normal number
-        return once(whole >> 1, lambda half: fraction * power(half) * power(whole - half), "int32")
+    from tvm import te
 
     def parts(n: Scalar) -> Scalar:
-        fraction = _once(
-            x - n * _const(_LN2_HIGH) - n * _const(_LN2_LOW), lambda r: _polynomial(r, _EXP) * r * r + r + _const(1)
+        fraction = named(
+            x - n * const(_LN2_HIGH) - n * const(_LN2_LOW), lambda r: polynomial(r, EXP) * r * r + r + const(1)
         )
         return once(n.astype("int32"), lambda whole: scaled(fraction, whole), "int32")
 
-    return _once(te.floor(x * _const(1 / math.log(2)) + _const(0.5)), parts)
+    return named(te.floor(x * const(1 / math.log(2)) + const(0.5)), parts)
+
+
+def scaled(fraction: Scalar, whole: Any) -> Scalar:
+    """Return ``fraction`` times 2 to the power ``whole``, an int32, in two steps, each of which is a normal number."""
+    from tvm import tirx
+
+    def power(k: Any) -> Scalar:
+        return tirx.reinterpret("float32", (k + 127) << MANTISSA_BITS)
+
+    return once(whole >> 1, lambda half: fraction * power(half) * power(whole - half), "int32")
 
 
 def log(x: Scalar) -> Scalar:
@@ -106,32 +114,37 @@ def log(x: Scalar) -> Scalar:
 
     def with_edges(x: Scalar) -> Scalar:
         # What is neither positive nor finite: infinity and NaN stay, of the others zero gives -inf.
-        below = tirx.Select(x.equal(_const(0)), _const(-math.inf), _const(math.nan))
-        kept = _keep_nan(x, below)
-        return tirx.Select(x > _const(0), tirx.Select(x < _const(math.inf), _positive_log(x), x), kept)
+        below = tirx.Select(x.equal(const(0)), const(-math.inf), const(math.nan))
+        kept = keep_nan(x, below)
+        return tirx.Select(x > const(0), tirx.Select(x < const(math.inf), _positive_log(x), x), kept)
 
-    return _once(x, with_edges)
+    return named(x, with_edges)
 
 
 def _positive_log(x: Scalar) -> Scalar:
+    def sum_of(r: Scalar, n: Scalar) -> Scalar:
+        low = polynomial(r, LOG) * r * r * r + n * const(_LN2_LOW) - r * r * const(0.5)
+        return r + low + n * const(_LN2_HIGH)
+
+    return in_octaves(x, sum_of)
+
+
+def in_octaves(x: Scalar, function: Callable[[Scalar, Scalar], Scalar]) -> Scalar:
+    """Return ``function`` of r and n, (1 + r) 2^n = ``x``, positive and finite; 1 + r from sqrt(1/2) to sqrt(2)."""
     from tvm import tirx
 
-    subnormal = x < _const(_SMALLEST_NORMAL)
-
-    def sum_of(r: Scalar, n: Scalar) -> Scalar:
-        low = _polynomial(r, _LOG) * r * r * r + n * _const(_LN2_LOW) - r * r * _const(0.5)
-        return r + low + n * _const(_LN2_HIGH)
+    subnormal = x < const(_SMALLEST_NORMAL)
 
     def parts(bits: Any) -> Scalar:
-        whole = (bits - tirx.const(_SQRT_HALF_BITS, "int32")) >> _MANTISSA_BITS  # what is left is at least sqrt(1/2)
+        whole = (bits - tirx.const(_SQRT_HALF_BITS, "int32")) >> MANTISSA_BITS  # what is left is at least sqrt(1/2)
         return once(whole, lambda whole: fraction(bits, whole), "int32")
 
     def fraction(bits: Any, whole: Any) -> Scalar:
-        n = whole.astype("float32") - tirx.Select(subnormal, _const(_MANTISSA_BITS), _const(0))
-        r = tirx.reinterpret("float32", bits - (whole << _MANTISSA_BITS)) - _const(1)
-        return _once(r, lambda r: _once(n, lambda n: sum_of(r, n)))
+        n = whole.astype("float32") - tirx.Select(subnormal, const(MANTISSA_BITS), const(0))
+        r = tirx.reinterpret("float32", bits - (whole << MANTISSA_BITS)) - const(1)
+        return named(r, lambda r: named(n, lambda n: function(r, n)))
 
-    normal = tirx.Select(subnormal, x * _const(2.0**_MANTISSA_BITS), x)
+    normal = tirx.Select(subnormal, x * const(2.0**MANTISSA_BITS), x)
     return once(tirx.reinterpret("int32", normal), parts, "int32")
 
 
@@ -139,9 +152,9 @@ def _rational(x: Scalar, factors: tuple[Sequence[float], Sequence[float], float]
     above, below, end = factors
 
     def quotient(y: Scalar) -> Scalar:
-        return _once(y * y, lambda square: y * _polynomial(square, above) / _polynomial(square, below))
+        return named(y * y, lambda square: y * polynomial(square, above) / polynomial(square, below))
 
-    return _once(x, lambda x: _keep_nan(x, _once(_clamp(x, -end, end), quotient)))
+    return named(x, lambda x: keep_nan(x, named(clamp(x, -end, end), quotient)))
 
 
 def tanh(x: Scalar) -> Scalar:
@@ -155,25 +168,25 @@ def sinh(x: Scalar) -> Scalar:
 
     def value(x: Scalar) -> Scalar:
         size = tirx.abs(x)
-        small = _once(x * x, lambda square: x + x * square * _polynomial(square, _SINH))
+        small = named(x * x, lambda square: x + x * square * polynomial(square, _SINH))
         large = _halves(size, lambda above, below: above - below)
-        signed = _once(large, lambda large: tirx.Select(x < _const(0), -large, large))
-        return tirx.Select(size > _const(1), signed, small)
+        signed = named(large, lambda large: tirx.Select(x < const(0), -large, large))
+        return tirx.Select(size > const(1), signed, small)
 
-    return _once(x, value)
+    return named(x, value)
 
 
 def cosh(x: Scalar) -> Scalar:
     """Return the hyperbolic cosine."""
     from tvm import tirx
 
-    return _once(x, lambda x: _halves(tirx.abs(x), lambda above, below: above + below))
+    return named(x, lambda x: _halves(tirx.abs(x), lambda above, below: above + below))
 
 
 def _halves(size: Scalar, joined: Callable[[Scalar, Scalar], Scalar]) -> Scalar:
     """Return exp(size) / 2 and exp(-size) / 2, joined; by exp(size / 2), as exp(size) is infinite too early."""
-    half = _const(0.5)
-    return _once(exp(size * half), lambda root: joined(root * half * root, half / root / root))
+    half = const(0.5)
+    return named(exp(size * half), lambda root: joined(root * half * root, half / root / root))
 
 
 def erf(x: Scalar) -> Scalar:
@@ -183,27 +196,27 @@ def erf(x: Scalar) -> Scalar:
 
 def sigmoid(x: Scalar) -> Scalar:
     """Return the logistic function."""
-    return _const(1) / (_const(1) + exp(-x))
+    return const(1) / (const(1) + exp(-x))
 
 
 def silu(x: Scalar) -> Scalar:
     """Return ``x`` times its logistic function."""
-    return _once(x, lambda x: x / (_const(1) + exp(-x)))
+    return named(x, lambda x: x / (const(1) + exp(-x)))
 
 
 def gelu(x: Scalar) -> Scalar:
     """Return ``x`` times the normal distribution's probability below it."""
-    return _once(x, lambda x: x * _const(0.5) * (_const(1) + erf(x * _const(math.sqrt(0.5)))))
+    return named(x, lambda x: x * const(0.5) * (const(1) + erf(x * const(math.sqrt(0.5)))))
 
 
 def gelu_tanh(x: Scalar) -> Scalar:
     """Return GELU by tanh (arXiv 1606.08415, section 2)."""
 
     def value(x: Scalar) -> Scalar:
-        inside = _const(math.sqrt(2 / math.pi)) * (x + _const(0.044715) * x * x * x)
-        return x * _const(0.5) * (_const(1) + tanh(inside))
+        inside = const(math.sqrt(2 / math.pi)) * (x + const(0.044715) * x * x * x)
+        return x * const(0.5) * (const(1) + tanh(inside))
 
-    return _once(x, value)
+    return named(x, value)
 
 
 FUNCTIONS: dict[str, Callable[[Scalar], Scalar]] = {
@@ -275,7 +288,7 @@ def layer_norm(x: Any, gamma: Any, beta: Any, axes: Sequence[int], epsilon: floa
 
     shape, lead = list(x.shape), len(x.shape) - len(axes)
     inner = shape[lead:]
-    count = _const(math.prod(int(size) for size in inner))
+    count = const(math.prod(int(size) for size in inner))
 
     def sum_of(value: Callable[..., Scalar], name: str) -> Any:
         terms = [te.reduce_axis((0, size), f"{name}{n}") for n, size in enumerate(inner)]
@@ -285,7 +298,7 @@ def layer_norm(x: Any, gamma: Any, beta: Any, axes: Sequence[int], epsilon: floa
     mean = te.compute(shape[:lead], lambda *i: total[i] / count, name="mean")
     squares = sum_of(lambda *i: (x[i] - mean[i[:lead]]) * (x[i] - mean[i[:lead]]), "squares")
     factor = te.compute(
-        shape[:lead], lambda *i: _const(1) / tirx.sqrt(squares[i] / count + _const(epsilon)), name="factor"
+        shape[:lead], lambda *i: const(1) / tirx.sqrt(squares[i] / count + const(epsilon)), name="factor"
     )
     return te.compute(
         shape, lambda *i: (x[i] - mean[i[:lead]]) * factor[i[:lead]] * gamma[i[lead:]] + beta[i[lead:]], name="norm"

@@ -13,11 +13,13 @@ import numpy as np
 
 from edgepack.engines.tvm.codegen import (
     amx,
+    angles,
     approximations,
     columns,
     compute,
     extremes,
     intrinsics,
+    powers,
     rounding,
     spread,
     winograd,
@@ -49,6 +51,7 @@ def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str
     ``choose`` gives each kernel's tile; without it the rule does.
     """
     maker = Maker(machine, choose or by_rule(machine))
+    functions = {**approximations.FUNCTIONS, **angles.FUNCTIONS}
     rules: dict[str, Callable[[Any, Any], Any]] = {
         "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, maker),
         "relax.matmul": lambda builder, call: _matmul(builder, call, maker),
@@ -57,9 +60,10 @@ def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str
         "relax.nn.softmax": functools.partial(_softmax, approximations.softmax),
         "relax.nn.log_softmax": functools.partial(_softmax, approximations.log_softmax),
         "relax.nn.layer_norm": _layer_norm,
+        "relax.power": powers.rule,
         **extremes.RULES,
         **spread.RULES,
-        **{name: functools.partial(_value, function) for name, function in approximations.FUNCTIONS.items()},
+        **{name: functools.partial(_value, function) for name, function in functions.items()},
     }
     return {name: functools.partial(extremes.or_default, rule) for name, rule in rules.items()}
 

@@ -137,7 +137,24 @@ def test_what_keeps_the_engines_own_loops_is_logged(
     ]
 
 
-_VALUES = ("Exp", "Log", "Tanh", "Sinh", "Cosh", "Erf", "Sigmoid", "Elu", "Selu", "Softplus", "Softsign", "Sqrt", "Abs")
+_VALUES = (
+    "Exp",
+    "Log",
+    "Sin",
+    "Cos",
+    "Tan",
+    "Tanh",
+    "Sinh",
+    "Cosh",
+    "Erf",
+    "Sigmoid",
+    "Elu",
+    "Selu",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Abs",
+)
 _ROWS = ("ReduceLogSumExp", "ReduceSum", "ReduceMax", "ReduceMean", "ReduceL2", "ReduceProd", "Softmax", "LogSoftmax")
 
 
