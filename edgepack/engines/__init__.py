@@ -84,6 +84,8 @@ class Engine:
     ``peaks``: reference to a module with ``versions`` and ``trials``, as ``profiling.peaks`` asks for them.
     ``same_kernels``: packages whose kernels are the same, so that they need not be tried when these were.
     ``layers``: reference to a module with ``profile`` and, unless it runs ONNX files, ``asked_of`` and ``macs_of``.
+    ``unrounded``: reference to ``(CompiledModel) -> int``, how many sums it computes without rounding before what the
+    model rounds.
     ``probe``: reference to ``() -> Probe`` for the doctor; else a small model is compiled and run.
     ``triton``: the backend of Triton Inference Server that runs its files.
     ``works_without``: what can be done where the engine cannot run, in words for the doctor.
@@ -126,6 +128,7 @@ class Engine:
     peaks: str = ""
     same_kernels: tuple[str, ...] = ()
     layers: str = ""
+    unrounded: str = ""
     probe: str = ""
     triton: str = ""
     works_without: str = ""

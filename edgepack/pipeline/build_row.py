@@ -19,7 +19,7 @@ from edgepack.pipeline.gate import Attempt, InTurn, meet_gate
 from edgepack.pipeline.limits import Limits, check_row
 from edgepack.pipeline.original import MIXES, Original
 from edgepack.pipeline.plan import BuildPlan
-from edgepack.pipeline.quantized import notes_as_is
+from edgepack.pipeline.quantized import notes_as_is, unrounded_sums
 from edgepack.pipeline.rows import as_poor, built_row, failed_row, skipped_row
 from edgepack.pipeline.settings import BuildSettings
 from edgepack.pipeline.stages.compile import compile_for_target, tune_kernels_of
@@ -74,6 +74,11 @@ def build_row(
             notes |= {PLACEMENT: placed.note} if placed.note is not None else {}
         check_row(evaluation, settings, precision, len(trials), original.warnings)
         records = _layer_records(original, target, attempt, runner, notes) if ranges is not None else None
+        if attempt.changes:
+            engine = ENGINES.get(target.backend)
+            title = f"{target.id} {precision}"
+            sums = runner.run(unrounded_sums, attempt.compiled, title=title) if engine.unrounded else 0
+            notes |= notes_as_is(attempt.changes, sums, engine.title)
         embedded = embed_attempt(plan, original, target, attempt, runner) if settings.embed else None
         packed = _pack(plan, original, target, attempt, embedded, ranges, records, runner)
         if embedded is not None:
@@ -83,8 +88,6 @@ def build_row(
     except EdgepackError as error:
         final.unlink(missing_ok=True)  # a bundle of an earlier build must not pass for this one's
         return failed_row(target.id, precision, error, evaluation, trials)
-    if attempt.changes:
-        notes |= notes_as_is(attempt.changes)
     if precision == "int8" and original.warnings:
         notes["calibration"] = "; ".join(finding.message for finding in original.warnings)
     row = built_row(target.id, precision, final, packed, evaluation, attempt.corrected, trials, notes)

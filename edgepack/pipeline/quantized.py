@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from edgepack.base.stage import stage
+from edgepack.engines import ENGINES, part_of
 from edgepack.errors import ConfigError
 from edgepack.execution.runner import StageRunner
 from edgepack.graph import passes
@@ -9,7 +13,7 @@ from edgepack.graph.load import read_proto
 from edgepack.graph.walk import all_nodes
 from edgepack.pipeline.plan import BuildPlan
 from edgepack.quantize.imported.floats import NOTE, take_float
-from edgepack.specs.model import OnnxModel
+from edgepack.specs.model import CompiledModel, OnnxModel
 
 WITHOUT_INTEGERS = "--requantize with --precision int8 and --data quantizes its float model for the target"
 
@@ -40,10 +44,24 @@ def as_asked(runner: StageRunner, source: OnnxModel, plan: BuildPlan) -> OnnxMod
     return source
 
 
-def notes_as_is(changes: str) -> dict[str, str]:
-    """Return what a row must say of a model that kept its integers."""
-    return {
+@stage("roundings", host="numbers")
+def unrounded_sums(compiled: CompiledModel, out: Path) -> int:  # noqa: ARG001  a stage's folder
+    """Return how many sums the engine computes without rounding first what the model rounds; 0 where nothing tells."""
+    reference = ENGINES.get(compiled.backend).unrounded
+    return int(part_of(compiled.backend, reference)(compiled)) if reference else 0
+
+
+def notes_as_is(changes: str, unrounded: int, engine: str) -> dict[str, str]:
+    """Return what a row must say of a model that kept its integers; ``unrounded`` sums are computed otherwise."""
+    notes = {
         "as it came": changes,
         "reference": "figures compare with the quantized model's own answers, by ONNX Runtime operator by operator",
         "layers": "SQNR of each layer was not measured: there is no float model to compare with",
     }
+    if unrounded:
+        sums = "1 sum" if unrounded == 1 else f"{unrounded} sums"
+        notes["roundings"] = (
+            f"in {sums} {engine} adds a convolution's output unrounded, which the model rounds first: its answers "
+            "differ from the model's own by that, and nothing is lost"
+        )
+    return notes

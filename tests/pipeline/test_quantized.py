@@ -13,6 +13,7 @@ import pytest
 from imported_models import by_onnxruntime, float_network, pictures
 
 from edgepack.cli.main import cli
+from edgepack.pipeline.quantized import notes_as_is
 
 Build = Callable[..., tuple[int, dict[str, Any] | None, str]]
 
@@ -83,3 +84,9 @@ def test_what_the_model_is_not_is_refused(
     assert (code, result) == (2, None)
     assert message in err
     assert hint in err
+
+
+def test_a_row_says_which_roundings_its_engine_leaves_out() -> None:
+    assert "roundings" not in notes_as_is("nothing was changed", 0, "OpenVINO")
+    assert notes_as_is("nothing was changed", 1, "OpenVINO")["roundings"].startswith("in 1 sum OpenVINO adds")
+    assert notes_as_is("nothing was changed", 3, "OpenVINO")["roundings"].startswith("in 3 sums OpenVINO adds")

@@ -40,6 +40,7 @@ ENGINE = Engine(
     peaks="edgepack.engines.openvino.peaks",
     same_kernels=("torch",),  # both have oneDNN's
     layers="edgepack.engines.openvino.profile",
+    unrounded="edgepack.engines.openvino.unrounded:unrounded_sums",
     probe="edgepack.engines.openvino.probe:probe",
     precisions="edgepack.engines.openvino.target:native_precisions",
     check_profile="edgepack.engines.openvino.target:check_profile",
