@@ -323,8 +323,10 @@ def _read_float(data: float, place: _Place) -> float:
 
 
 def suggestion(word: Any, known: Any) -> str:
-    """Return "did you mean 'x'?" for the nearest of ``known``, else the list of all of them."""
+    """Return "did you mean 'x'?" for those of ``known`` that have it as a part, or the nearest; else all of them."""
     names = [str(name) for name in known]
+    if str(word) and (meant := [name for name in names if str(word).casefold() in name.split("-")]):
+        return f"did you mean {' or '.join(map(repr, meant))}?"
     near = nearest(str(word), names)
     return f"did you mean {near!r}?" if near is not None else "known: " + ", ".join(sorted(names))
 

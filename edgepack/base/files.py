@@ -24,6 +24,7 @@ from edgepack.errors import StorageError
 
 # What a write that finds no room ends with: a full disk, a full quota, a file-size limit.
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CHOOSE = "choose an existing folder that is writable"
 _NOT_WRITABLE = (
     *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
@@ -75,7 +76,7 @@ def open_regular(path: Path) -> IO[bytes]:
 def open_own(path: Path, *, append: bool = False) -> IO[bytes]:
     """Open a file for writing that lies in a folder of others: made anew, or, to append, one that is there already.
 
-    A link in its place is not followed, and what is no regular file is not written to: whoever gave the folder would
+    A link in its place is not followed, and what is not a regular file is not written to: whoever gave the folder would
     choose what is overwritten. Raises ``OSError``.
     """
     if not append:
@@ -114,10 +115,10 @@ def storage_errors(path: Path) -> Iterator[None]:
         if error.errno in DISK_FULL:
             raise StorageError(f"no space left while writing {path}") from error
         elsewhere = error.filename is not None and not _is_beside(error.filename, path)
+        if error.errno in (errno.EEXIST, errno.ENOTDIR) and not elsewhere:
+            raise StorageError(f"cannot write {path}: a file stands where a folder belongs", hint=_CHOOSE) from error
         if error.errno in _NOT_WRITABLE and not elsewhere:
-            raise StorageError(
-                f"cannot write {path}: {error.strerror}", hint="choose an existing folder that is writable"
-            ) from error
+            raise StorageError(f"cannot write {path}: {error.strerror}", hint=_CHOOSE) from error
         raise
 
 

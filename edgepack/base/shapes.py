@@ -24,7 +24,8 @@ def by_input(shapes: Mapping[str, Shape], names: Sequence[str]) -> dict[str, Sha
     """
     if "" in shapes and len(names) != 1:
         raise ConfigError(
-            f"--shape {'x'.join(map(str, shapes['']))}: the model has {len(names)} inputs, and no name says for which",
+            f"--shape {'x'.join(map(str, shapes['']))}: the model has {len(names)} inputs, "
+            "and the shape does not name one",
             hint=f"known: {', '.join(names)}; write --shape {names[0] if names else 'NAME'}=...",
         )
     return {name or names[0]: shape for name, shape in shapes.items()}

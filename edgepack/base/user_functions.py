@@ -15,6 +15,7 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from edgepack.base.documents import suggestion
+from edgepack.base.missing import nothing_at
 from edgepack.errors import ConfigError
 
 
@@ -53,7 +54,8 @@ def look_for(reference: str) -> None:
     if not place.endswith(".py"):
         return
     if not Path(place).is_file():
-        raise ConfigError(f"there is no file {place}", hint="check the path before the colon")
+        message, hint = nothing_at(place, "check the path before the colon", suffixes=(".py",))
+        raise ConfigError(message, hint=hint)
     try:
         found = set(_names(ast.parse(Path(place).read_bytes()).body))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -124,7 +126,8 @@ class _FromSource(SourceFileLoader):
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}", hint="check the path before the colon")
+        message, hint = nothing_at(path, "check the path before the colon", suffixes=(".py",))
+        raise ConfigError(message, hint=hint)
     name = "_edgepack_user_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     if name in sys.modules:
         return sys.modules[name]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Generic, Protocol, TypeVar
 
 from edgepack.base.files import atomic_write
+from edgepack.base.missing import nothing_at
 from edgepack.bundle.layout import MANIFEST, SIGNATURE, LayoutError, Member, in_order, lay_out, read_layout
 from edgepack.bundle.manifest import MANIFEST_LIMIT_BYTES, read_manifest
 from edgepack.errors import BundleError, EdgepackError, IntegrityError, StorageError
@@ -249,7 +250,8 @@ def _open(path: Path) -> IO[bytes]:
             raise BundleError(f"{path} is not a regular file")
         return path.open("rb")
     except FileNotFoundError:
-        raise BundleError(f"there is no file {path}", hint="check the path; builds write to artifacts/") from None
+        message, hint = nothing_at(path, "check the path; builds write to artifacts/", suffixes=(".edgepack",))
+        raise BundleError(message, hint=hint) from None
     except PermissionError:
         raise StorageError(f"{path} is not readable", hint="change its permissions") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte

@@ -47,7 +47,7 @@ _SETTINGS = (
     click.option(
         "--min-sqnr",
         type=float,
-        help="Least balanced SQNR of a row below fp32, in dB; under it the row is poor  [default: 10]",
+        help="Smallest balanced SQNR, in dB, of a row in less than fp32; a row below it is poor  [default: 10]",
     ),
     click.option(
         "--max-change",
@@ -61,8 +61,8 @@ _SETTINGS = (
         "--strict",
         is_flag=True,
         default=None,
-        help="Treat warnings about calibration samples as errors (exit code 2), and precisions that a target does not "
-        "offer, which a build skips.",
+        help="Treat warnings about calibration samples, and precisions that a target does not offer, as errors "
+        "(exit code 2).",
     ),
     options("seed", "shape", "set"),
     click.option("--name", help="Name of the bundles  [default: the model's]"),
@@ -103,7 +103,7 @@ def build(models: tuple[str, ...], workers: str | None, store: str | None, as_js
 
     MODEL is an ONNX file, a .pt2 file, or package.module:callable or file.py:callable that returns a torch module. It
     may also be an edgepack.toml file, by default the one in this folder; options override its settings. Several of
-    these, or a models.toml, are many models: one report is over all, and a model that fails ends no other.
+    these, or a models.toml, build many models with one report; a model that fails does not stop the others.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Display
@@ -129,9 +129,9 @@ def build(models: tuple[str, ...], workers: str | None, store: str | None, as_js
 def plan(models: tuple[str, ...], store: str | None, as_json: bool, **words: Any) -> None:
     """Show what a build would make, and what stands in its way.
 
-    Takes what 'edgepack build' takes; the model and the samples are looked for, but not read. Of many models it says
-    too what is reused from the store, and how long the rest takes by earlier builds; for that, files are read to be
-    compared. The exit code is what the build would end with at best.
+    Takes the options of 'edgepack build'. The model and the samples must exist, but are not read. For many models it
+    also says what the store already has and how long the rest will take, judged by earlier builds; for that, the
+    files are read. The exit code is the best that the build could end with.
     """
     from edgepack.cli.show.built import show_plan
     from edgepack.cli.show.console import make_console

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 _limit = click.option(
-    "--limit", type=DURATION, help="Stop when it takes longer  [default: 10min, 2h where TensorRT builds engines]"
+    "--limit", type=DURATION, help="Stop after this long  [default: 10min, 2h where TensorRT builds engines]"
 )
 _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 
@@ -144,7 +144,7 @@ def run(
 )
 @click.option("--warmup", type=DURATION, default="1s", show_default=True, help="Untimed warm-up.")
 @click.option(
-    "--until-steady", type=DURATION, help="Run first until temperature and latency are steady, for this long at most."
+    "--until-steady", type=DURATION, help="First run until temperature and latency are steady, for at most this long."
 )
 @click.option(
     "--batch", type=click.IntRange(1, 65536), default=1, show_default=True, help="Offline: samples per query."
@@ -285,7 +285,7 @@ def compare(
     "report_format",
     type=OneOf(("html", "md", "csv", "parquet", "xml")),
     default="md",
-    help="Format of what goes to stdout by --out -  [default: md]",
+    help="Format for --out -  [default: md]",
 )
 @click.option("--baseline", type=click.Path(path_type=Path), help="Older results to compare with (.html and .md).")
 @click.option(
@@ -294,13 +294,11 @@ def compare(
     multiple=True,
     help="Exit with code 5 if this holds, as 'p90 > 20ms' or 'drop > 1pt'. Repeatable.",
 )
-@click.option(
-    "--github", is_flag=True, help="Print annotations for GitHub's runner, and add the report to the step's summary."
-)
+@click.option("--github", is_flag=True, help="Print GitHub annotations and add the report to the step summary.")
 @click.option(
     "--trusted",
     type=click.Path(path_type=Path),
-    help="A device's public key, or a folder of them: says which results they signed.",
+    help="A device's public key, or a folder of them; the report says which results they signed.",
 )
 @click.option("--mlflow", metavar="EXPERIMENT", help="Log each row as a run of this experiment (MLFLOW_TRACKING_URI).")
 @click.option("--wandb", metavar="PROJECT", help="Log each row as a run of this Weights & Biases project.")

@@ -11,18 +11,16 @@ from edgepack.engines.common.linking import ARCHITECTURES, DEFAULT_GLIBC
 
 
 @click.command("export-library")
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder that gets include, lib and bin."
-)
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Folder for include, lib and bin.")
 @click.option("--arch", type=click.Choice(ARCHITECTURES), help="Processor of the device  [default: this machine's]")
-@click.option("--glibc", metavar="VERSION", help=f"Oldest C library that it must run on  [default: {DEFAULT_GLIBC}]")
-@click.option("--source", is_flag=True, help="Write the source too, for another compiler.")
+@click.option("--glibc", metavar="VERSION", help=f"Oldest glibc that it must run on  [default: {DEFAULT_GLIBC}]")
+@click.option("--source", is_flag=True, help="Also write the source, for another compiler.")
 @options("json")
 def export_library(out: Path, arch: str | None, glibc: str | None, source: bool, as_json: bool) -> None:
     """Build libedgepack: the C and C++ library that checks, runs and verifies bundles without Python.
 
     For Linux on any processor, by the compiler in the package ziglang. The first build for a processor takes a minute
-    or two, as it makes C++'s own library.
+    or two, because it also builds the C++ standard library.
     """
     from edgepack.cpp.library import PROGRAM
     from edgepack.cpp.library import export_library as run

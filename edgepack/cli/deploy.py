@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 @click.option("--root", default="edgepack", show_default=True, help="Installation folder there.")
 @click.option("--python", default="python3", show_default=True, help="The Python there.")
 @click.option("--bootstrap", is_flag=True, help="First install edgepack, numpy and the bundle's engine there.")
-@click.option("--again", is_flag=True, help="Install it even if it is already in use there, or failed there twice.")
-@click.option("--health", help="Shell command there that must succeed within --window, or the version before returns.")
+@click.option("--again", is_flag=True, help="Install it even if it is already active there, or failed there twice.")
+@click.option(
+    "--health", help="Shell command there that must succeed within --window, or the previous version is restored."
+)
 @click.option("--window", type=DURATION, default="60s", show_default=True, help="With --health: how long it may take.")
-@click.option("--dry-run", is_flag=True, help="With a fleet: ask the boards, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="With a fleet: query the boards and change nothing.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="With a fleet: folder for deploy.json and results.")
 @options("allow_native", "json")
 def deploy(
@@ -42,8 +44,8 @@ def deploy(
 ) -> None:
     """Send a bundle to another machine over ssh and install it there; to many by FLEET.toml, wave by wave.
 
-    The machine needs sshd and Python. Host keys are checked; a link that is cut goes on where it was. What is in use
-    there stays when the bundle does not arrive whole, or computes wrong values there.
+    The machine needs sshd and Python. Host keys are checked, and a transfer that is cut off resumes. The active
+    version stays if the bundle does not arrive complete or computes wrong values there.
     """
     if host.endswith(".toml"):
         _deploy_fleet(bundle, Path(host), out, dry_run=dry_run, as_json=as_json)

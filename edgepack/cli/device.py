@@ -28,9 +28,9 @@ _bundle = click.argument("bundle", type=click.Path(path_type=Path))
 @click.option(
     "--wait", type=DURATION, default=None, help="Wait this long for another installation  [default: not at all]"
 )
-@click.option("--health", help="Shell command that must succeed within --window, or the version before returns.")
+@click.option("--health", help="Shell command that must succeed within --window, or the previous version is restored.")
 @click.option("--window", type=DURATION, default="60s", show_default=True, help="With --health: how long it may take.")
-@click.option("--again", is_flag=True, help="Try a bundle that failed twice here.")
+@click.option("--again", is_flag=True, help="Retry a bundle that failed here twice.")
 @options("threads", "allow_native", "json")
 def install(
     bundle: Path,
@@ -89,7 +89,7 @@ def status(root: Path, on: str | None, python: str, as_json: bool) -> None:
 @on_board
 @options("json")
 def rollback(root: Path, on: str | None, python: str, as_json: bool) -> None:
-    """Switch back to the version that was active before."""
+    """Switch back to the previously active version."""
     from edgepack.runtime.describe import describe_record
     from edgepack.runtime.install import rollback as run
 
@@ -107,9 +107,9 @@ def rollback(root: Path, on: str | None, python: str, as_json: bool) -> None:
 @_root
 @options("json")
 def recover(root: Path, as_json: bool) -> None:
-    """Return to the version before when a trial was cut off; for the start of a device.
+    """Return to the previous version if a trial was cut off; meant to run at boot.
 
-    A version that 'install --health' put in use, and that has not passed since, as after a power cut, is left.
+    Leaves a version that 'install --health' activated and that has not passed its check since, as after a power cut.
     """
     from edgepack.runtime.describe import describe_record
     from edgepack.runtime.install import recover as run
@@ -139,7 +139,7 @@ def adopt(bundle: Path, out: Path, as_json: bool) -> None:
 @click.option("--size", type=int, required=True, help="Size of the file in bytes.")
 @options("json")
 def receive(sha256: str, size: int, as_json: bool) -> None:  # noqa: ARG001 (what is asked for is JSON anyway)
-    """Take a file from stdin, from where it was cut off; 'deploy' calls this on the other machine."""
+    """Receive a file on stdin, resuming where it was cut off; 'deploy' calls this on the other machine."""
     import sys
 
     from edgepack.runtime.receive import receive as run

@@ -14,7 +14,7 @@ from edgepack.cli.show import terminal
 @options("json")
 @click.pass_context
 def environments(context: click.Context, as_json: bool) -> None:
-    """List the environments that were made for other frameworks, or remove some."""
+    """List or remove the environments created for other frameworks."""
     if context.invoked_subcommand is None:
         context.invoke(list_environments_, as_json=as_json)
 
@@ -42,9 +42,9 @@ def list_environments_(as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @options("json")
 def remove(names: tuple[str, ...], as_json: bool) -> None:
-    """Remove environments by name, or all of a framework; they are made again when a model needs them.
+    """Remove environments by name, or all of a framework; they are created again when a model needs them.
 
-    NAME is one of 'edgepack environments list', with or without what follows the hyphen.
+    NAME is a name from 'edgepack environments list', with or without the part after the hyphen.
     """
     from edgepack.cli.show.format import size
     from edgepack.export.environments import remove_environments

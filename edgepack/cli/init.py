@@ -61,7 +61,18 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
     said = f"wrote {path}, which is equivalent to:\n  {command}\nrun it with:\n  edgepack build"
     if (why := _refused(settings)) is not None:
         said += f"\nbut {why}: if you trust where it comes from, write 'trust_code = true' in {path}"
+    elif (lacking := _lacking(settings)) is not None:
+        said += f"\nbut {lacking}"
     click.echo(printable(said), err=True)
+
+
+def _lacking(settings: BuildSettings) -> str | None:
+    """Return why a build would not find the model; it may be put there later."""
+    try:
+        require_source(settings.model)
+    except EdgepackError as error:
+        return f"{error.message}: {error.hint}"
+    return None
 
 
 def _refused(settings: BuildSettings) -> str | None:
@@ -104,8 +115,8 @@ def _answered() -> Iterator[None]:
     except click.Abort:
         if terminal.is_terminal(sys.stdin):
             raise
-        hint = "run it on a terminal, or add --yes with --model, --data and what else you know"
-        raise ConfigError("init asks questions, and nothing answers", hint=hint) from None
+        hint = "run it on a terminal, or add --yes with --model, --data and whatever else you know"
+        raise ConfigError("init asks questions, and there is no terminal to answer them", hint=hint) from None
 
 
 def _checked(check: Callable[[str], object]) -> Callable[[str], str]:

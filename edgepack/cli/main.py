@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -18,11 +19,15 @@ from edgepack import __version__
 from edgepack.base.text import printable
 from edgepack.cli.builder import missing_package
 from edgepack.cli.common import CLI, add_common_options, library_log
-from edgepack.cli.names import NamesGroup, option_meant
+from edgepack.cli.names import NamesGroup, option_meant, option_of, refuse_dashes
 from edgepack.cli.show import terminal
 from edgepack.errors import EdgepackError, StorageError
 
-_COMPILED_AGAIN = "remove the folders __pycache__ where edgepack is installed, or install it again"
+# How Click says that a value is not a number, or not one that is taken.
+_NOT_A_NUMBER = re.compile(r" is not a valid (integer|float)(?: range)?$")
+_OUT_OF_RANGE = re.compile(r" is not in the range (?:(\S+)<=x<=(\S+)|x>=(\S+))$")
+_STRAY = re.compile(r"unexpected extra arguments? \(([^\s)]+)")
+_COMPILED_AGAIN = "remove the __pycache__ folders where edgepack is installed, or reinstall it"
 _INTERRUPTED, _UNREAD, _TERMINATED = 130, 141, 143  # 128 + SIGINT, SIGPIPE, SIGTERM, as shells count
 # Every command by its section of the help, as MODULE.COMMAND: a module of edgepack.cli, and one of its COMMANDS.
 _SECTIONS = {
@@ -115,6 +120,7 @@ class EdgepackGroup(NamesGroup):
     def _run(self, words: list[str], *, debug: bool) -> NoReturn:
         stdout = sys.stdout
         try:
+            refuse_dashes(words)
             # Without its standalone mode Click returns the code of a command that called for an exit.
             code = super().main(args=words, prog_name="edgepack", standalone_mode=False)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -157,7 +163,7 @@ def explain(error: BaseException, command: str = "edgepack") -> tuple[str, str, 
         case click.Abort() if isinstance(error.__cause__, EOFError):  # nobody's, where Click itself did not ask
             return explain(error.__cause__, command)
         case EOFError() if "marshal" in str(error):
-            return "what Python compiled of a module is cut off, as by a full disk", _COMPILED_AGAIN, 1
+            return "a compiled Python module is truncated, perhaps by a full disk", _COMPILED_AGAIN, 1
         case KeyboardInterrupt() | click.Abort():
             return "interrupted", "run the same command again; finished stages are kept", _INTERRUPTED
         case MemoryError():
@@ -185,7 +191,17 @@ def _of_click(error: click.ClickException, command: str) -> tuple[str, str, int]
             )
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else command
     message = " ".join(error.format_message().split())  # Click lists choices a line each
-    return message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'", error.exit_code
+    message, hint = message[:1].lower() + message[1:].rstrip("."), f"see '{path} --help'"
+    if (stray := _STRAY.search(message)) is not None and isinstance(error, click.UsageError) and error.ctx is not None:
+        meant = option_of(stray[1], error.ctx.command)
+        return message, f"did you mean '{meant}'? S{hint[1:]}" if meant else hint, 2
+    if (number := _NOT_A_NUMBER.search(message)) is not None:
+        kind = "whole number" if number[1] == "integer" else "number"
+        return f"{message[: number.start()]} is not a {kind}", f"give digits alone, without a unit; {hint}", 2
+    if (bounds := _OUT_OF_RANGE.search(message)) is not None:
+        between = f"from {bounds[1]} to {bounds[2]}" if bounds[2] else f"of {bounds[3]} or more"
+        return f"{message[: bounds.start()]} is out of range", f"give a value {between}; {hint}", 2
+    return message, hint, error.exit_code
 
 
 def _of_system(error: OSError) -> tuple[str, str, int]:
@@ -195,7 +211,7 @@ def _of_system(error: OSError) -> tuple[str, str, int]:
     if name.startswith(".") and name.endswith(".tmp"):
         place = f"{folder}/{name[1:].rsplit('.', 2)[0]}"
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    hint = StorageError.default_hint if full else "see whether the path is right and may be written, or choose another"
+    hint = StorageError.default_hint if full else "check that the path is right and writable, or choose another"
     return f"{error.strerror or error}: {place}", hint, 1
 
 

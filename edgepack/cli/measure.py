@@ -168,7 +168,7 @@ def say_attested(results: tuple[Result, ...]) -> tuple[str, ...]:
     if not any(result.attestation for result in results):
         return ()
     good = [result for result in results if result.attestation and result.attestation.trusted]
-    lines = [f"{len(good)} of {len(results)} measurements are attested by keys that are trusted"]
+    lines = [f"{len(good)} of {len(results)} measurements are signed by trusted keys"]
     for result in results:
         if result.attestation is None or not result.attestation.trusted:
             why = result.attestation.verdict if result.attestation else "not signed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -63,9 +64,14 @@ _OPTIONS_ELSEWHERE: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("output", "output-dir", "save", "dest"), ("--out",)),
     **dict.fromkeys(("cache", "cache-dir"), ("--store",)),
     **dict.fromkeys(("timeout", "time-limit"), ("--limit", "--compile-limit")),
+    **dict.fromkeys(("model", "m", "onnx"), ("--model", "MODEL without an option")),
     "opset": (),  # nobody chooses it: not what is written most like it either
     **dict.fromkeys(("loss", "tolerance", "max-loss", "accuracy-drop"), ("--max-drop",)),
 }
+# An option that came through an editor or a chat: its hyphens are a dash, or it stands in curly quotes.
+_DASHED = re.compile(
+    r"(?:[\u2010-\u2015\u2212][-\u2010-\u2015\u2212]?|[\u2018-\u201f]-{1,2})([a-z][a-z-]+)[\u2018-\u201f]?(?:=.*)?"
+)
 _BUNDLE = ".edgepack"
 _WHOLE = 1000  # letters: Click would cut a command's first sentence to one line
 
@@ -100,16 +106,24 @@ def refuse_command(name: str, known: Sequence[str], path: str) -> NoReturn:
         raise ConfigError(f"'{path}' has no commands of its own", hint=f"see '{path} --help'")
     message = f"no such command {name!r} in '{path}'"
     if " " in path:
-        raise ConfigError(message, hint=suggestion(name, known))
+        shows = "show" in known and nearest(name, known) is None and name in _shown(path)
+        raise ConfigError(message, hint=f"'{path} show {name}' shows it" if shows else suggestion(name, known))
     raise ConfigError(message, hint=_ELSEWHERE.get(name.lower()) or _of_file(name) or _listed(name, known))
 
 
+def _shown(path: str) -> Sequence[str]:
+    """Return the names that 'show' of a group takes."""
+    from edgepack.cli.listing import names_by_kind
+
+    return names_by_kind().get(path.rpartition(" ")[2], ())
+
+
 def _of_file(name: str) -> str | None:
-    """Return what is done with a file that stands where a command belongs; None for what is no file."""
+    """Return what is done with a file that stands where a command belongs; None for what is not a file."""
     quoted = shlex.quote(name)
     if name.lower().endswith(_BUNDLE):
-        return f"look at it by 'edgepack inspect {quoted}', run it by 'edgepack run {quoted} --input FILE'"
-    return f"build it by 'edgepack build {quoted}'" if Path(name).suffix or Path(name).exists() else None
+        return f"inspect it with 'edgepack inspect {quoted}', run it with 'edgepack run {quoted} --input FILE'"
+    return f"build it with 'edgepack build {quoted}'" if Path(name).suffix or Path(name).exists() else None
 
 
 def _listed(name: str, known: Sequence[str]) -> str:
@@ -123,6 +137,32 @@ def option_meant(name: str, context: click.Context | None) -> str | None:
     own = [word for parameter in parameters for word in (*parameter.opts, *parameter.secondary_opts) if "--" in word]
     bare = name.lstrip("-").replace("_", "-").lower()
     if bare in _OPTIONS_ELSEWHERE:
-        return next((written for written in _OPTIONS_ELSEWHERE[bare] if written.partition(" ")[0] in own), None)
+        if context is not None:
+            own += [each.make_metavar(context) for each in parameters if isinstance(each, click.Argument)]
+        return next((written for written in _OPTIONS_ELSEWHERE[bare] if written.partition(" ")[0] in _words(own)), None)
     near = nearest(bare, [word.lstrip("-") for word in own])
     return None if near is None else f"--{near}"
+
+
+def option_of(value: str, command: click.Command) -> str | None:
+    """Return the option that takes a word which stands by itself, with it; None where no choice has it."""
+    for parameter in command.params:
+        kind = parameter.type if isinstance(parameter, click.Option) else None
+        if isinstance(kind, click.Choice) and value in kind.choices:
+            return f"{max(parameter.opts, key=len)} {value}"
+    return None
+
+
+def _words(parameters: Iterable[str]) -> set[str]:
+    """Return the options and the names of arguments, each of which may be one of several: ``[MODEL|BUNDLE]...``."""
+    return {word for each in parameters for word in re.split(r"[\[\]|.]+", each)}
+
+
+def refuse_dashes(words: Sequence[str]) -> None:
+    """Raise ``ConfigError`` for an option whose hyphens an editor or a chat has made a dash, or put in quotes."""
+    for before, word in zip(("", *words), words, strict=False):
+        if not before.startswith("-") and (found := _DASHED.fullmatch(word)) is not None:
+            raise ConfigError(
+                f"{word!r} is not written with the hyphens of a keyboard",
+                hint=f"type it again: --{found[1]}; editors and chats change hyphens and quotes",
+            )

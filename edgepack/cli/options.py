@@ -43,8 +43,19 @@ class OneOf(click.Choice[str]):
             name = (param.name if param and param.name else "value").replace("_", " ")
             meant = _ELSEWHERE.get(str(value).lower())
             near = suggestion(meant if meant in self.choices else value, self.choices)
+            if set(PRECISIONS) <= set(self.choices):
+                near = _of_precision(str(value)) or near
             self.fail(f"unknown {name.removesuffix('s')} {value!r}; {near}", param, ctx)
         return str(value)
+
+
+def _of_precision(value: str) -> str | None:
+    """Return what was meant by a value that stands where a precision belongs; None where it may be a misspelt one."""
+    from edgepack.engines.targets import known_names
+
+    if any(part.isspace() or part == ";" for part in value.strip()):
+        return "several precisions are separated by commas, as fp32,int8"
+    return f"that is a target: --target {value}" if value in known_names() else None
 
 
 class RowOf(OneOf):
@@ -151,7 +162,7 @@ class DropType(click.ParamType[float]):
         if found is None:
             self.fail(f"{value!r} is not a drop; write 1pt for one percentage point, or 0.01", param, ctx)
         if found[2] is None and float(found[1]) == 1.0:
-            self.fail("1 is a fraction, all that can be lost; write 1pt for one percentage point", param, ctx)
+            self.fail("1 is a drop of 100 percentage points; write 1pt for one percentage point", param, ctx)
         return float(found[1]) * (0.01 if found[2] else 1.0)
 
 
@@ -165,7 +176,7 @@ class ShareType(click.ParamType[float]):
         found = _SHARE.fullmatch(str(value))
         share = float(found[1]) * (0.01 if found[2] else 1.0) if found else math.inf
         if share > 1.0 or (found and found[2] is None and share == 1.0):
-            self.fail(f"{value!r} is not a share; write 2% or 0.02 for two of a hundred", param, ctx)
+            self.fail(f"{value!r} is not a share; write 2% or 0.02 for two in a hundred", param, ctx)
         return share
 
 
@@ -268,14 +279,14 @@ _OPTIONS: dict[str, Any] = {
         type=ShapeType(),
         multiple=True,
         help="Shape of an input, as input=Nx3x224x224, or without the name where there is only one; a letter is a "
-        "dynamic axis, and * a first one that is a length and no batch. Repeatable.",
+        "dynamic axis; * marks a first axis that is a length, not a batch. Repeatable.",
     ),
     "set": click.option(
         "--set",
         "constants",
         type=PairType("VALUE", "sr=16000"),
         multiple=True,
-        help="Fix an input to a value, as sr=16000, so that what it decides is folded. Repeatable.",
+        help="Fix an input to a value, as sr=16000, and fold what depends on it. Repeatable.",
     ),
     "target": click.option(
         "-t",
@@ -315,21 +326,24 @@ _OPTIONS: dict[str, Any] = {
         "--gallery",
         is_flag=True,
         default=None,
-        help="Show up to twelve samples whose answer changed in the report; others can see them there.",
+        help="Show up to twelve samples whose answer changed in the report, where everyone who has it sees them.",
     ),
     "python": click.option(
         "--python",
         shell_complete=complete_file,
-        help="Python that has the model's framework  [default: an environment that edgepack makes]",
+        help="Python interpreter that has the model's framework  [default: an environment that edgepack makes]",
     ),
     "trust_code": click.option(
-        "--trust-code", is_flag=True, default=None, help="Run code in the model's file, such as a pickle's, confined."
+        "--trust-code",
+        is_flag=True,
+        default=None,
+        help="Let code in the model's file, such as a pickle's, run confined.",
     ),
     "download": click.option(
         "--download",
         is_flag=True,
         default=None,
-        help="Fetch what MODEL names on a hub (timm:NAME, keras:NAME, hf:OWNER/NAME).",
+        help="Download what MODEL names on a hub (timm:NAME, keras:NAME, hf:OWNER/NAME).",
     ),
     "module": click.option(
         "--module", shell_complete=complete_file, help="Class that a state dict belongs to, as file.py:Class."
@@ -375,7 +389,7 @@ def options(*names: str) -> Callable[[F], F]:
     return add
 
 
-# How a model that is no ONNX file is read; ``SourceOptions`` has the same names.
+# How a model that is not an ONNX file is read; ``SourceOptions`` has the same names.
 SOURCE = ("python", "trust_code", "download", "module", "weights", "signature")
 
 

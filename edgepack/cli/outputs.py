@@ -56,6 +56,15 @@ def copy_folder(source: Path, names: tuple[str, ...], out: Path) -> None:
         copy_file(source / name, out / name)
 
 
+def refuse_out(model: str, out: Path) -> None:
+    """Raise ``ConfigError`` where an ONNX file would be written over ``model``, or under another format's name."""
+    if Path(model).exists() and out.exists() and out.samefile(model):
+        raise ConfigError(f"--out {out} is the model itself", hint="give another name, as in -o simplified.onnx")
+    if out.suffix.lower() != ".onnx":
+        hint = f"name it {out.with_suffix('.onnx')}; 'edgepack build' makes what devices run"
+        raise ConfigError(f"--out {out} is not the name of an ONNX file, which is what is written", hint=hint)
+
+
 def refuse_folder(out: Path) -> None:
     """Raise ``ConfigError`` when ``out`` is a folder where a file must be named."""
     if out.is_dir():

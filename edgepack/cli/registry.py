@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("reference")
 @click.option(
     "--mount-from", "repositories", multiple=True, metavar="NAME",
-    help="Another repository of the registry, whose layers need not be sent again (repeatable).",
+    help="Another repository of the registry whose layers need not be sent again. Repeatable.",
 )  # fmt: skip
 @options("json")
 def push(bundle: Path, reference: str, repositories: tuple[str, ...], as_json: bool) -> None:
@@ -44,7 +44,7 @@ def push(bundle: Path, reference: str, repositories: tuple[str, ...], as_json: b
 )
 @click.option(
     "--mirror", "mirrors", multiple=True, metavar="HOST[/PREFIX]", envvar="EDGEPACK_MIRRORS",
-    help="Ask this registry for layers first (repeatable; or EDGEPACK_MIRRORS, with spaces between).",
+    help="Registry to ask for layers first. Repeatable; or $EDGEPACK_MIRRORS, separated by spaces.",
 )  # fmt: skip
 @options("json")
 @click.pass_context
@@ -54,8 +54,8 @@ def pull(
 ) -> None:  # fmt: skip
     """Fetch a bundle from an OCI registry, or from a folder.
 
-    Every byte is compared with its digest; what was cut off goes on where it was. A mirror is asked by digest alone:
-    which bundle a tag names is the registry's own word. A folder has no mirrors.
+    Every byte is checked against its digest, and a transfer that is cut off resumes. Mirrors are asked by digest
+    only: which bundle a tag names is for the registry itself to say. A folder has no mirrors.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.progress import Bar

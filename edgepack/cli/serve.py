@@ -21,16 +21,21 @@ _PORT = click.IntRange(0, 65_535)
 @click.command()
 @click.argument("bundles", metavar="[NAME=]BUNDLE...", nargs=-1, required=True)
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 is every one of this machine."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; 0.0.0.0 means all addresses of this machine.",
 )
-@click.option("--port", type=_PORT, default=8000, show_default=True, help="Port for HTTP; 0 takes a free one.")
-@click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="Port for gRPC; 0 takes a free one.")
+@click.option("--port", type=_PORT, default=8000, show_default=True, help="Port for HTTP; 0 picks a free one.")
+@click.option("--grpc-port", type=_PORT, default=8001, show_default=True, help="Port for gRPC; 0 picks a free one.")
 @click.option("--grpc/--no-grpc", default=True, show_default=True, help="Also serve gRPC.")
 @click.option(
     "--max-batch", type=click.IntRange(1, 1024), default=8, show_default=True,
     help="Largest batch to run at once, for models whose samples do not affect each other.",
 )  # fmt: skip
-@click.option("--max-delay", type=DURATION, help="How long a query waits for others to run with  [default: not at all]")
+@click.option(
+    "--max-delay", type=DURATION, help="How long a query waits for others to share its batch  [default: not at all]"
+)
 @click.option(
     "--queue",
     type=click.IntRange(1, 100_000),
@@ -40,7 +45,7 @@ _PORT = click.IntRange(0, 65_535)
 )
 @click.option(
     "--max-wait", type=DURATION, default="1s", show_default=True,
-    help="Refuse a query whose answer would take longer than this, its turn and its run together.",
+    help="Refuse a query whose answer would take longer than this, waiting and running together.",
 )  # fmt: skip
 @click.option(
     "--workers", type=click.IntRange(1, 256), default=1, show_default=True,
@@ -63,10 +68,10 @@ def serve(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Answer other processes over the Open Inference Protocol (KServe v2), until SIGTERM.
+    """Serve bundles over the Open Inference Protocol (KServe v2) until SIGTERM.
 
-    Each bundle is a model, by its name or as NAME=BUNDLE. One that is installed (device/current/NAME.edgepack) is
-    followed: the next version is taken up without losing a query.
+    Each bundle is a model, by its name or as NAME=BUNDLE. An installed bundle (device/current/NAME.edgepack) is
+    followed: the next version takes over without losing a query.
     """
     from edgepack.serve.queries import Limits
     from edgepack.serve.server import Address
@@ -96,9 +101,9 @@ def serve(
 @click.option("--image", help="With kserve: reference of the image that will be made of the folder.")
 @options("json")
 def unpack(bundle: Path, out: Path, layout: Any, max_batch: int, image: str | None, as_json: bool) -> None:
-    """Lay a bundle's model out for Triton or KServe.
+    """Write a model repository of a bundle for Triton or KServe.
 
-    Writes a model repository with its config.pbtxt, for KServe also a Dockerfile and an InferenceService.
+    Writes the model with its config.pbtxt, for KServe also a Dockerfile and an InferenceService.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layout import safe

@@ -56,10 +56,12 @@ def export(
 
     MODEL is as for 'edgepack build'.
     """
-    from edgepack.cli.outputs import deliver, stage_runner
+    from edgepack.cli.outputs import deliver, refuse_folder, refuse_out, stage_runner
     from edgepack.pipeline.stages.export import export_and_prepare
     from edgepack.specs.source import SourceOptions
 
+    refuse_folder(out)
+    refuse_out(model, out)
     with stage_runner(store, compile_limit_s) as runner:
         reading = SourceOptions(**given(words))
         result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe, dict(constants), reading)
@@ -74,11 +76,11 @@ def export(
 @click.option(
     "--statistics", is_flag=True, help="Write statistics instead of ranges, to merge with those of other machines."
 )
-@click.option("--merge", is_flag=True, help="Merge the documents of --statistics that are given in place of MODEL.")
+@click.option("--merge", is_flag=True, help="Merge the --statistics documents given in place of MODEL.")
 @click.option(
     "--job",
     is_flag=True,
-    help="Write a job instead, which devices with numpy and ONNX Runtime alone measure in place of MODEL.",
+    help="Write a job, which devices that have only numpy and ONNX Runtime take in place of MODEL.",
 )
 @_out("JSON file, or with --job the job,")
 @options("compile_limit", "store", "json")
@@ -95,9 +97,9 @@ def calibrate(
 ) -> None:
     """Measure the activation ranges of an ONNX model on samples.
 
-    Writes a ranges document (JSON) for 'edgepack quantize'. Samples that must stay where they are, on several machines,
-    are counted there with --statistics; --merge makes the ranges of all of them, which are those that one machine
-    would have measured. A device counts its own with a JOB, which --job makes of a model, and writes statistics.
+    Writes a ranges document (JSON) for 'edgepack quantize'. Where samples must stay on several machines, run it there
+    with --statistics, then merge the results with --merge: the ranges are those that one machine would have measured.
+    --job turns a model into a JOB, with which a device collects the statistics of its own samples.
     """
     from edgepack.base.documents import to_json
     from edgepack.base.files import write_text
@@ -140,7 +142,7 @@ def _chosen(
     if job:
         _refuse(asked, "a job", ("data", "samples", "seed", *_CHOOSING), "it is for samples that a device has")
         if measured or statistics:
-            raise click.UsageError("--job takes a model, and no --statistics: a job always counts")
+            raise click.UsageError("--job takes a model, not --statistics: a job always collects statistics")
         return _job
     if "data" not in asked:
         raise ConfigError(
@@ -221,9 +223,11 @@ def quantize(
 
     Writes an ONNX model with QuantizeLinear and DequantizeLinear nodes.
     """
-    from edgepack.cli.outputs import deliver, stage_runner
+    from edgepack.cli.outputs import deliver, refuse_folder, refuse_out, stage_runner
     from edgepack.pipeline.single_stage import quantize_model
 
+    refuse_folder(out)
+    refuse_out(model, out)
     with stage_runner(store, compile_limit_s) as runner:
         result = quantize_model(runner, Path(model), ranges, target)
         deliver(result, out)

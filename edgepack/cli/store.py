@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @options("store", "json")
 @click.pass_context
 def store(context: click.Context, clear: bool, store: str | None, as_json: bool) -> None:
-    """Show the cache of stage outputs and its size, list what is in it, check it, or remove what is old.
+    """Show the size of the cache of stage outputs; list, verify or prune it.
 
-    Of a store that machines share, the folder before it on this machine is shown and cleared.
+    For a shared store, this shows and clears the local folder in front of it.
     """
     context.obj = store
     if context.invoked_subcommand is not None:
@@ -65,14 +65,18 @@ def list_store(outer: str | None, store: str | None, as_json: bool) -> None:
 
 
 @store.command()
-@click.option("--older-than", type=AGE, help="Remove what was not used for this long, such as 12h or 30d.")
-@click.option("--max-size", type=SIZE, help="Remove the longest unused until no more is left, such as 500MB or 5GB.")
+@click.option("--older-than", type=AGE, help="Remove what has not been used for this long, such as 12h or 30d.")
+@click.option(
+    "--max-size",
+    type=SIZE,
+    help="Remove the least recently used until at most this much is left, such as 500MB or 5GB.",
+)
 @options("store", "json")
 @click.pass_obj
 def prune(outer: str | None, older_than: int | None, max_size: int | None, store: str | None, as_json: bool) -> None:
-    """Remove what was not used for a long time; a later build that needs it makes it again.
+    """Remove what has not been used for a long time; a later build makes it again if needed.
 
-    A store that machines share does not know when something was used: there it counts when it was written.
+    A shared store does not record when something was used; there, the time of writing counts.
     """
     import time
 
@@ -100,7 +104,7 @@ def prune(outer: str | None, older_than: int | None, max_size: int | None, store
 @options("store", "json")
 @click.pass_obj
 def verify(outer: str | None, remove: bool, store: str | None, as_json: bool) -> None:
-    """Read everything that is stored, and compare each file with its size and sha256."""
+    """Read everything in the store and compare each file with its recorded size and sha256."""
     from edgepack.cli.show.console import make_console
     from edgepack.errors import VerificationError
     from edgepack.execution.shared import upkeep

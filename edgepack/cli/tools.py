@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import textwrap
 from pathlib import Path
 
 import click
@@ -101,7 +103,7 @@ def show(target: str, as_json: bool) -> None:
 @options("json")
 @click.pass_context
 def recipes(context: click.Context, as_json: bool) -> None:
-    """List the preprocessing and calibration recipes, show one, or begin one of your own."""
+    """List the preprocessing and calibration recipes, show one, or start your own."""
     if context.invoked_subcommand is None:
         context.invoke(list_recipes_, as_json=as_json)
 
@@ -146,12 +148,11 @@ def show_recipe_(recipe: str, as_json: bool) -> None:
     "-o",
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the first one to this .toml, changed for the model's size and the classes that its exporter noted.",
+    help="Write the first suggestion to this .toml file, adapted to the model's input size and the class names that "
+    "its exporter noted.",
 )
-@click.option(
-    "--recipe", shell_complete=complete_recipe, help="Which of those that are suggested, in place of the first."
-)
-@click.option("-d", "--data", help="Samples: only what reads their labels is suggested.")
+@click.option("--recipe", shell_complete=complete_recipe, help="Suggested recipe to use instead of the first.")
+@click.option("-d", "--data", help="Samples; only recipes that can read their labels are suggested.")
 @click.option("--size", type=SizeType(), help="Height and width for a model that takes pictures of any size.")
 @options("json")
 def suggest_(
@@ -162,10 +163,10 @@ def suggest_(
     size: tuple[int, int] | None,
     as_json: bool,
 ) -> None:
-    """Suggest a recipe for an ONNX file: why, and how sure that is.
+    """Suggest a recipe for an ONNX file, with the reason and how certain it is.
 
-    Looks at names, shapes and what the exporter noted; whether the numbers are right, only labelled samples show. A
-    model of any size is run with likely ones, and the first that it takes is proposed.
+    Looks at names, shapes and what the exporter noted; only labelled samples can show whether the numbers are right.
+    A model of any size is run with likely ones, and the first that works is proposed.
     """
     require_builder("edgepack recipes suggest")
     from edgepack.cli.show.console import make_console
@@ -190,10 +191,10 @@ def suggest_(
 @click.option(
     "--from", "like", default="imagenet", show_default=True, shell_complete=complete_recipe, help="Recipe to copy."
 )
-@click.option("--size", type=SizeType(), help="Height and width of the pictures that it makes.")
+@click.option("--size", type=SizeType(), help="Height and width of the pictures it produces.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def new(file: Path, like: str, size: tuple[int, int] | None, force: bool) -> None:
-    """Write a recipe of your own to FILE, a .toml to edit, from another one."""
+    """Copy a recipe to FILE, a .toml file of your own to edit."""
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layout import safe
     from edgepack.data.recipes import write_recipe
@@ -229,7 +230,7 @@ def schema(document: str) -> None:
 def list_(kind: str | None, as_json: bool) -> None:
     """List the names that options take.
 
-    KIND is targets, recipes, tasks, decoders, precisions, observers or metrics: those alone, one a line, for programs.
+    KIND is targets, recipes, tasks, decoders, precisions, observers or metrics: only those, one per line, for programs.
     """
     from edgepack.cli.listing import names_by_kind
 
@@ -239,7 +240,15 @@ def list_(kind: str | None, as_json: bool) -> None:
     elif kind is not None:
         terminal.say("\n".join(found[kind]))
     else:
-        terminal.say("\n".join(f"{title}: {' '.join(names)}" for title, names in found.items()))
+        width = terminal.columns(sys.stdout)
+        for title, names in found.items():
+            line = f"{title}: {' '.join(names)}"
+            terminal.say(line if width is None else _filled(line, width))
+
+
+def _filled(line: str, width: int) -> str:
+    """Return a line of names, of which none is broken, in as many lines as it takes."""
+    return textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 @click.command("help")

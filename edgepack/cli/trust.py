@@ -55,7 +55,7 @@ _out = click.option("-o", "--out", type=_path, required=True, help="File to writ
 )
 @options("json")
 def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
-    """Make a pair of keys for signing bundles: NAME.key.pem and NAME.pub.pem.
+    """Generate a key pair for signing bundles: NAME.key.pem and NAME.pub.pem.
 
     ECDSA on P-256. The private key stays where bundles are signed; devices get the public one.
     """
@@ -76,18 +76,22 @@ def keygen(name: str, out: Path, encrypt: bool, as_json: bool) -> None:
     help="Keyless signature of the unpacked bundle, from 'model_signing sign sigstore'. Repeatable.",
 )  # fmt: skip
 @click.option(
-    "--sigstore", is_flag=True, help="Sign without a key, by Sigstore, as $SIGSTORE_ID_TOKEN or this workflow says."
+    "--sigstore",
+    is_flag=True,
+    help="Sign without a key through Sigstore, as the identity in $SIGSTORE_ID_TOKEN or of this workflow.",
 )
-@click.option("--trust-config", type=_path, help="An instance of Sigstore's services  [default: the public one]")
+@click.option(
+    "--trust-config", type=_path, help="Trust configuration of a Sigstore instance  [default: the public one]"
+)
 @click.option("-o", "--out", type=_path, help="Bundle to write  [default: BUNDLE itself]")
 @click.option("--expires", type=EXPIRY, help="When devices stop accepting it: 2027-06-30, or 365d.")
 @click.option("--verification", type=_path, help="Output of 'edgepack verify --json', to be signed with the bundle.")
 @click.option("--build", type=_path, help="The build's build.json, for the command in the provenance.")
 @click.option(
     "--certificate", "chains", type=_path, multiple=True,
-    help="Certificates of the keys and of those between them and an authority, PEM. Repeatable.",
+    help="Certificates of the keys and of intermediate authorities, PEM. Repeatable.",
 )  # fmt: skip
-@click.option("--replace", is_flag=True, help="Drop the signatures that it has, instead of adding to them.")
+@click.option("--replace", is_flag=True, help="Replace existing signatures instead of adding to them.")
 @options("json")
 def sign(
     bundle: Path,
@@ -154,7 +158,7 @@ def policy(bundle: Path | None, as_json: bool) -> None:
 
 @click.group(cls=NamesGroup)
 def root() -> None:
-    """Say whose signatures count, and revoke keys: a root of trust by the rules of TUF."""
+    """Manage the root of trust (TUF): whose signatures count, and which keys are revoked."""
 
 
 @root.command("make")
@@ -189,9 +193,9 @@ def root() -> None:
     help="How many bundle keys must sign a bundle.",
 )
 @click.option(
-    "--expires", type=EXPIRY, required=True, help="When devices stop accepting bundles by it: 2027-06-30, or 365d."
+    "--expires", type=EXPIRY, required=True, help="When devices stop accepting bundles under it: 2027-06-30, or 365d."
 )
-@click.option("--previous", type=_path, help="The root that this one replaces; left out for the first.")
+@click.option("--previous", type=_path, help="Root that this one replaces; omit it for the first.")
 @_keys
 @_out
 def make_(
@@ -206,7 +210,8 @@ def make_(
 ) -> None:
     """Make and sign a root of trust.
 
-    --key are private root keys: of the root before, and of the new one. A key that is not named any more is revoked.
+    --key takes private root keys: those of the previous root, and of the new one. A key that is no longer named is
+    revoked.
     """
     from edgepack.trust.keys import read_private, read_public
     from edgepack.trust.root import make_root, read_root, sign_root, write_root
@@ -228,7 +233,7 @@ def make_(
 @click.argument("path", metavar="ROOT", type=_path)
 @_keys
 def sign_(path: Path, keys: tuple[Path, ...]) -> None:
-    """Add signatures to a root of trust whose keys are with several people."""
+    """Add signatures to a root of trust whose keys several people hold."""
     from edgepack.trust.keys import read_private
     from edgepack.trust.root import read_unsigned, sign_root, write_root
 
@@ -243,7 +248,7 @@ def sign_(path: Path, keys: tuple[Path, ...]) -> None:
 @click.option("--into", type=_path, help="The device's root of trust  [default: the one that its policy names]")
 @options("json")
 def take_(paths: tuple[Path, ...], into: Path | None, as_json: bool) -> None:
-    """Replace this device's root of trust by newer ones, each signed by the one before."""
+    """Replace this device's root of trust with newer ones, each signed by the previous one."""
     from edgepack.trust.policy import take
 
     found = take(paths, into)

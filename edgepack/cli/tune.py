@@ -66,9 +66,9 @@ def tune(
     device only. 'run', 'benchmark' and programs that load the bundle use them. The engine's defaults are kept unless
     something is measurably faster.
 
-    A model with --target: searches how its kernels are computed fastest, measured here or on a board (--ssh), for a
-    target whose engine lets edgepack tune them. What is found is saved in one file per target and used by all later
-    builds for it, also of other models; see --export and --merge.
+    A model with --target: searches for the fastest way to compute its kernels, measured here or on a board (--ssh),
+    if the target's engine lets edgepack tune them. The results are saved in one file per target and used by all later
+    builds for it, those of other models too; see --export and --merge.
     """
     if target is None:
         _refuse(

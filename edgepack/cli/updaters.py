@@ -13,18 +13,20 @@ from edgepack.updaters import UPDATERS
 
 @click.command("export-updater")
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--kind", type=OneOf(tuple(UPDATERS)), required=True, help="Whose input to write.")
+@click.option("--kind", type=OneOf(tuple(UPDATERS)), required=True, help="Updater to write for.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="New folder to write.")
 @click.option("--root", default="/var/lib/edgepack", show_default=True, help="Installation folder on the devices.")
-@click.option("--health", default="", help="Shell command there that must succeed, or the version before returns.")
+@click.option(
+    "--health", default="", help="Shell command there that must succeed, or the previous version is restored."
+)
 @click.option("--window", type=DURATION, default="60s", show_default=True, help="With --health: how long it may take.")
 @options("json")
 def export_updater(
     bundle: Path, kind: str, out: Path, root: str, health: str, window: int, as_json: bool
 ) -> None:  # fmt: skip
-    """Write what Mender, RAUC, systemd-sysext or Debian's packages need to bring a bundle to devices.
+    """Write the files with which Mender, RAUC, systemd-sysext or Debian packages deliver a bundle to devices.
 
-    The updater carries the file; 'edgepack install' on the device checks it, proves it and puts it in use.
+    The updater transfers the file; 'edgepack install' on the device checks, verifies and activates it.
     """
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.layout import safe

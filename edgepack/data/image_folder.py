@@ -73,7 +73,7 @@ def list_files(
     ``file_name`` and ``label``. Else the subfolders are the classes, in sorted order; subfolders that all
     have whole numbers for names mean those labels. Else the pictures are unlabelled. Names of classes have the order
     of ``classes``, else of a file ``labels.txt``, where there is one, and not the sorted one. Hidden files, and files
-    that are no pictures by their suffix, are ignored and named in ``ignored``. Raises ``DataError``.
+    that are not pictures by their suffix, are ignored and named in ``ignored``. Raises ``DataError``.
     """
     classes = classes or read_class_names(root)
     names, ignored = _walk(root, suffixes)
@@ -261,7 +261,7 @@ def _label_values(
     """Return the label of each word: the number that it is when all are whole numbers, else its place in ``classes``.
 
     Without classes it is its place among the words. A folder named 1.0 is a name, in a table it is 1. Raises
-    ``DataError`` for a word that is no class.
+    ``DataError`` for a word that is not a class.
     """
     unique = sorted(set(words))
     plain = [word for word in unique if word.isdigit() or not folders]

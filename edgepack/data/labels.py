@@ -12,7 +12,7 @@ from edgepack.specs.types import Array
 
 
 class Label(Protocol):
-    """A label that is no row of numbers: the boxes in a picture, a mask."""
+    """A label that is not a row of numbers: the boxes in a picture, a mask."""
 
     def digest(self) -> str:
         """Return the hex sha256 of what it says."""

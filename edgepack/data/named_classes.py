@@ -72,7 +72,9 @@ def _as_numbers(
     for i, word in enumerate(words):
         number = numbers.get(word)
         if number is None and word:
-            bad.append(Bad(i, f"{where(i)}: {word[:80]!r} is no number, as the other labels are", "correct the label"))
+            bad.append(
+                Bad(i, f"{where(i)}: {word[:80]!r} is not a number, as the other labels are", "correct the label")
+            )
         elif number is None:
             bad.append(_unknown(i, word, classes, where))
         elif classes and number >= len(classes):

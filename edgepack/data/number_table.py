@@ -94,7 +94,7 @@ def row_feed(
 ) -> dict[str, Array]:
     """Return the arrays of one row by input, each [1, columns] or the model's shape of as many numbers.
 
-    Raises ``DataError`` naming the cell that is no number, or the input that has another number of columns.
+    Raises ``DataError`` naming the cell that is not a number, or the input that has another number of columns.
     """
     feed = {}
     for spec in inputs:

@@ -97,7 +97,7 @@ def _note_of_parts(root: Path) -> tuple[str, ...]:
 
 
 def _without_labels(folder: Path, labelled: Sequence[Path]) -> tuple[str, ...]:
-    """Return a note of the pictures in ``folder`` that no annotation is of: they are no samples."""
+    """Return a note of the pictures in ``folder`` that no annotation is of: they are not samples."""
     pictures = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     count = len(set(pictures) - set(labelled))
     verb = "has no annotation and is" if count == 1 else "have no annotation and are"

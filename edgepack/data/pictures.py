@@ -89,7 +89,7 @@ def check_inputs(source: str, preprocessing: Preprocessing | None, inputs: tuple
     known = tuple(want if isinstance(have, str) else have for have, want in sizes)
     if len(shape) != len(inputs[0].shape) or not fits(known, inputs[0]):
         raise DataError(
-            f"the recipe makes pictures of shape {show_shape(shape)}, the model's input {inputs[0].name!r} is "
+            f"the recipe makes pictures of shape {show_shape(shape)}, but the model's input {inputs[0].name!r} is "
             f"{show_shape(inputs[0].shape)}",
             hint=_shape_hint(shape, inputs[0]),
         )
@@ -104,8 +104,8 @@ def _shape_hint(shape: tuple[int | str, ...], spec: TensorSpec) -> str:
     if same and all(isinstance(size, int) for size in wanted):
         size = "x".join(map(str, wanted))
         return (
-            f"write a copy of it for that size, edgepack recipes new own.toml --from RECIPE --size {size}, "
-            "and give --recipe own.toml"
+            f"make a copy of it for that size with 'edgepack recipes new own.toml --from RECIPE --size {size}', "
+            "and add --recipe own.toml"
         )
     return "choose a recipe with the model's size, layout (NCHW or NHWC) and channels"
 

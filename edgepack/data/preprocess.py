@@ -29,7 +29,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
 # Larger pictures than this, before or after resizing, are taken for decompression bombs; it is about Pillow's limit.
 MOST_PIXELS = 100_000_000
 MOST_FILE_BYTES = 1 << 30
-_IMAGE = "the image"  # of a picture that is no file
+_IMAGE = "the image"  # of a picture that is not a file
 _ORIENTATION, _TURNED = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values for pictures that lie on their side
 
 
@@ -154,7 +154,7 @@ def _placed(image: Image.Image, name: str, preprocessing: Preprocessing) -> Arra
 def prepare_pixels(pixels: Array, preprocessing: Preprocessing, name: str = "the array") -> Array:
     """Return uint8 pixels [height, width, 3] of RGB, or [height, width] of grey, as the model's input, without Pillow.
 
-    The result is that of the same picture read from a file. Raises ``DataError`` for an array that is no picture.
+    The result is that of the same picture read from a file. Raises ``DataError`` for an array that is not a picture.
     """
     pixels = _checked_pixels(pixels, preprocessing.color == "L", name)
     found = geometry_of(pixels.shape[0], pixels.shape[1], preprocessing)

@@ -6,7 +6,6 @@ chosen, so that a calibration never runs on other data than its result says.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,6 +17,7 @@ import numpy as np
 from edgepack.base import documents
 from edgepack.base.extensions import Table
 from edgepack.base.files import sha256_file, sha256_json
+from edgepack.base.missing import nothing_at
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.data.labels import Labels, digest_of, stack, take
 from edgepack.data.pictures import SUFFIXES
@@ -30,6 +30,8 @@ from edgepack.specs.types import Array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_MODELS = (".onnx", ".pt2", ".pt", ".pth", ".keras", ".tflite", ".edgepack")  # suffixes that no samples have
 
 Digest: TypeAlias = Callable[[Path], str]
 
@@ -230,7 +232,7 @@ def picture_digests(samples: SampleSet) -> list[str]:
 
 
 def ignored_files(samples: SampleSet) -> tuple[str, ...]:
-    """Return what stands in the source and is no sample: hidden and other files."""
+    """Return what stands in the source and is not a sample: hidden and other files."""
     return _rescan(samples, sha256_file).ignored if _has_names(samples) else ()
 
 
@@ -273,10 +275,10 @@ def kind_of(data: str, task: Task | None) -> str:
     if "\0" not in data and path.is_file():
         raise DataError(f"{data} is neither a folder nor a .npz file", hint=_file_hint(path))
     if any(letter in path.name for letter in "*?[") and path.parent.is_dir():
-        hint: str | None = f"give the folder, which is searched as a whole: {path.parent}"
-    else:
-        hint = f"did you mean {near}?" if (near := _near_path(path)) else None
-    raise DataError(f"there is no file or folder {data}", hint=hint)
+        hint = f"give the folder, which is searched as a whole: {path.parent}"
+        raise DataError(f"there is no file or folder {data}", hint=hint)
+    message, hint = nothing_at(data, DataError.default_hint, what="file or folder", suffixes=(".npz",))
+    raise DataError(message, hint=hint)
 
 
 def _scan(kind: str, asked: Asked, inputs: tuple[TensorSpec, ...] | None, digest: Digest) -> Contents:
@@ -308,18 +310,11 @@ def _file_hint(path: Path) -> str | None:
         return f"name the function in it: {path}:function"
     if path.suffix.lower() == ".zip":
         return "it is not a zip file, judging by its contents: copy or pack it again"
+    if path.suffix.lower() in _MODELS:
+        return f"it looks like a model, which has no option: edgepack build {path} --data SAMPLES"
     if path.suffix.lower() in SUFFIXES:
         return f"give the folder of the picture: {path.parent}"
     return None
-
-
-def _near_path(path: Path) -> str | None:
-    try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except (OSError, ValueError):
-        return None
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return str(path.parent / near[0]) if near else None
 
 
 def _rescan(samples: SampleSet, digest: Digest) -> Contents:

@@ -470,7 +470,7 @@ def _any(picture: _Picture) -> _Found:
 
 
 def _is_photograph(picture: _Picture) -> bool:
-    """Say whether it may be one in three colours: what is grey or tiny is no crop of one."""
+    """Say whether it may be one in three colours: what is grey or tiny is not a crop of one."""
     return picture.channels == 3 and min(picture.height or _LEAST_SIDE, picture.width or _LEAST_SIDE) >= _LEAST_SIDE
 
 

@@ -251,7 +251,7 @@ def _quotas(root: Path) -> Iterator[tuple[int, int]]:
         words = _text(folder / "cpu.max").split()  # version 2: "max 100000" or "150000 100000"
         if len(words) == 2 and all(word.isdigit() for word in words):
             yield int(words[0]), int(words[1])
-        for quota in _numbers([folder / "cpu.cfs_quota_us"]):  # version 1: -1 is no limit
+        for quota in _numbers([folder / "cpu.cfs_quota_us"]):  # version 1: -1 means no limit
             for period in _numbers([folder / "cpu.cfs_period_us"]):
                 yield int(quota), int(period)
 

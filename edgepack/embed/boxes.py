@@ -134,7 +134,7 @@ def _put_rows(made: Operators, rows: _Rows, count: int, each: int) -> None:
     there = made.make("Cast", [sure], to=_FLOAT)
     full = made.unsqueeze(sure, 2)
     corners, *points = (made.make("Where", [full, name, made.const(0.0)]) for name in (corners, *points))  # infinity
-    made.output(corners, "boxes", "float32", [1, count, 4])  # by 0 is no zero
+    made.output(corners, "boxes", "float32", [1, count, 4])  # by 0 is not zero
     made.output(values, "scores", "float32", [1, count])
     numbers = made.make("Mul", [made.make("Cast", [number], to=_FLOAT), there])
     made.output(numbers, "classes", "int32", [1, count])

@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from edgepack.base import documents, resources
 from edgepack.device import host
@@ -53,6 +54,12 @@ def load_target(name_or_path: str) -> Target:
 
 def _meant(name: str, known: Sequence[str]) -> str:
     """Return which target or group an unknown name was probably to be, else what lists them."""
+    if name in get_args(Precision):
+        return f"that is a precision: --precision {name}."
+    if "," in name:
+        return "give one target, as this command takes no more."
+    if re.search(r"[;|\s]", name.strip()):
+        return "Several targets are separated by commas, as rpi5,host-openvino."
     near = documents.nearest(name, known)
     words = "'edgepack targets' lists all." if near is None else f"did you mean {near!r}?"
     return f"{words} '{ALL}{name}' stands for all of {name}." if name in groups_by_fact() else words

@@ -401,7 +401,7 @@ def _serve(descriptor: int, parent: int, *, forked: bool = False) -> None:
         _settle(request["environment"], request["folder"])
     sys.path[:] = request["path"]
     sys.stdout = UserLines(sys.stdout, lambda line: channel.send({"said": line}))
-    log_records.tell(lambda record: channel.send({"record": record}))
+    log_records.forward(lambda record: channel.send({"record": record}))
     try:
         result = _run(request, channel)
     except BaseException as error:

@@ -11,32 +11,32 @@ from collections.abc import Callable, Sequence
 _LIBRARY = "edgepack"
 
 
-class _Told(logging.Handler):
-    """Tells the logger and the words of each remark."""
+class _Forwarded(logging.Handler):
+    """Forwards the logger and the words of each remark."""
 
-    def __init__(self, told: Callable[[list[str]], None]) -> None:
+    def __init__(self, send: Callable[[list[str]], None]) -> None:
         super().__init__(logging.INFO)
-        self._told = told
+        self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Tell one."""
+        """Forward one."""
         if record.levelno == logging.INFO:
-            self._told([record.name, record.getMessage()])
+            self._send([record.name, record.getMessage()])
 
 
-def tell(told: Callable[[list[str]], None]) -> None:
-    """Call ``told`` with each remark that this process logs from now on; those of the parent are not shown twice."""
+def forward(send: Callable[[list[str]], None]) -> None:
+    """Call ``send`` with each remark that this process logs from now on; those of the parent are not shown twice."""
     logger = logging.getLogger(_LIBRARY)
     for handler in list(logger.handlers):  # a forked process has its parent's
         logger.removeHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.addHandler(_Told(told))
+    logger.addHandler(_Forwarded(send))
     printed = logging.StreamHandler()  # as Python does where nobody listens
     printed.setLevel(logging.WARNING)
     logger.addHandler(printed)
 
 
 def repeat(record: Sequence[str]) -> None:
-    """Log what a child told."""
+    """Log what a child forwarded."""
     name, words = record
     logging.getLogger(name).info("%s", words)

@@ -166,7 +166,7 @@ def _path(module: str) -> Path | None:
 
 
 def _data_files(path: Path) -> list[Path]:
-    """Return the files beside a package's ``__init__.py`` that are not Python, also in folders that are no packages."""
+    """Return the files beside a package's ``__init__.py`` that are not Python, in folders that are not packages too."""
     if path.name != "__init__.py":
         return []
     found: list[Path] = []

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from edgepack.base.documents import nearest
 from edgepack.base.extensions import Table
 from edgepack.base.files import scratch_folder
+from edgepack.base.missing import nothing_at
 from edgepack.base.stage import always, stage
 from edgepack.base.user_functions import functions_in, is_callable_reference, look_for
 from edgepack.errors import ConfigError, ModelError
@@ -27,6 +27,7 @@ from edgepack.specs.model import OnnxModel, TensorSpec
 from edgepack.specs.source import SourceOptions
 from edgepack.specs.types import Progress, UserSource, no_progress
 
+_LIKELY = (".onnx", ".pt2", ".pt", ".keras", ".tflite")  # suffixes that are left out of a model's name
 _MOST_NAMED = 6  # functions of a file, offered where none was named
 
 
@@ -178,7 +179,7 @@ def require_source(source: str) -> None:
     if is_callable_reference(source) and not Path(source).exists():
         look_for(source)
     elif framework.worker is None and not Path(source).exists():
-        raise _no_model(Path(source))
+        raise _no_model(source)
 
 
 def is_onnx(path: Path) -> bool:
@@ -222,7 +223,9 @@ def sources_in_words() -> str:
 
 def _framework(source: str) -> Framework:
     if "://" in source:
-        raise ModelError(f"{source} is an address, not a file", hint="fetch the file first, and give its path")
+        local = source.removeprefix("file://")
+        hint = "fetch the file first, and give its path" if local == source else f"give the path alone: {local}"
+        raise ModelError(f"{source} is an address, not a file", hint=hint)
     if (found := lie(source)) is not None:
         raise ModelError(
             f"{source} is {found[0]}, judging by its contents", hint=f"rename it to {Path(source).stem}{found[1]}"
@@ -243,7 +246,7 @@ def _framework(source: str) -> Framework:
     if path.is_dir():
         raise ModelError(f"{source} is a folder, not a model", hint="give the .onnx file inside it")
     if not path.exists():
-        raise _no_model(path)
+        raise _no_model(source)
     if suffix in advice:
         named = ", ".join(f"{source}:{name}" for name in functions_in(path)[:_MOST_NAMED]) if suffix == ".py" else ""
         hint = f"{advice[suffix]}: {named}" if named else advice[suffix]
@@ -251,6 +254,6 @@ def _framework(source: str) -> Framework:
     raise ConfigError(f"{source} is not a model that edgepack reads", hint=f"give {sources_in_words()}")
 
 
-def _no_model(path: Path) -> ModelError:
-    near = nearest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
-    return ModelError(f"there is no model {path}", hint=f"did you mean {near!r}?" if near else "check the path")
+def _no_model(source: str) -> ModelError:
+    message, hint = nothing_at(source, "check the path of the model", what="model", suffixes=_LIKELY)
+    return ModelError(message, hint=hint)

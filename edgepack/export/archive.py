@@ -61,7 +61,7 @@ class _Member(tarfile.TarInfo):
         """Return a member read from its header. Raises ``DataError``."""
         found = super().frombuf(buf, encoding, errors)
         if not (found.isreg() or found.isdir()) and found.size > _MOST_HEADER:
-            raise DataError(f"it holds an entry of {found.size} bytes that is no file", hint=UNPACK)
+            raise DataError(f"it holds an entry of {found.size} bytes that is not a file", hint=UNPACK)
         return found
 
 

@@ -55,7 +55,7 @@ def pickle_names(path: Path) -> tuple[str, ...]:
 
 
 def beyond_weights(path: Path) -> tuple[str, ...]:
-    """Return the names in a file of torch.save that are no weights: what loading it would run."""
+    """Return the names in a file of torch.save that are not weights: what loading it would run."""
     return tuple(name for name in pickle_names(path) if not _WEIGHTS.fullmatch(name))
 
 
@@ -131,7 +131,7 @@ def _opcodes(data: bytes) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
         except ValueError:
             if count == 0 and file.tell() == 0:
                 raise
-            return  # what follows is no pickle but the tensors' own bytes
+            return  # what follows is not a pickle but the tensors' own bytes
 
 
 def _pickles(path: Path) -> Iterator[bytes]:

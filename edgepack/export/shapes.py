@@ -65,7 +65,7 @@ def find_known(
     """Return what is known of every input, in the order of the arguments.
 
     ``shapes`` come first, then the samples, then ``examples`` (a tensor, a sequence, or a dict by name). Raises
-    ``ConfigError`` when an argument has no shape, or a name is no argument.
+    ``ConfigError`` when an argument has no shape, or a name is not an argument.
     """
     known = _from_examples(arguments, examples)
     known.update(_from_samples(arguments, samples) if samples else {})

@@ -18,7 +18,7 @@ def takes(source: str) -> bool:
 
 
 def executes(source: str) -> tuple[str, ...]:
-    """Return the names in a pickle that are no weights."""
+    """Return the names in a pickle that are not weights."""
     return beyond_weights(Path(source)) if kind_of(source) == "torch" else ()
 
 

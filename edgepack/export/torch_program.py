@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base.missing import nothing_at
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export import Framework
 from edgepack.export.outputs import check_tensors, name_outputs
@@ -54,7 +55,8 @@ def _load(path: Path) -> Any:
     import torch
 
     if not path.is_file():
-        raise ModelError(f"there is no file {path}", hint="check the path of the model")
+        message, hint = nothing_at(path, "check the path of the model", suffixes=(".pt2",))
+        raise ModelError(message, hint=hint)
     archive = read_archive(path)
     try:
         with quiet():

@@ -3,7 +3,7 @@
 Its optimizer gives a convolution, or a matrix product with a bias, 8-bit weights with one scale for all channels
 wherever the input comes out of a DequantizeLinear and the output goes into a QuantizeLinear, perhaps by way of a Relu
 or Clip; what an own scale for each channel loses least is lost first (measured with 1.31.1, channels that differ by
-e^2: an error of 3 to 84 % of the output's deviation, where the file itself says 0). Then it is no layer in float:
+e^2: an error of 3 to 84 % of the output's deviation, where the file itself says 0). Then it is not a layer in float:
 a search for what to leave in float finds that leaving out one layer brings nothing, or less than nothing.
 
 Source: onnxruntime/core/optimizer/qdq_transformer/weight_bias_quantization.cc, since 1.21; 1.22 and later do it only

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from edgepack.base.files import atomic_write, sha256_file, sha256_json, storage_errors
+from edgepack.base.missing import nothing_at
 from edgepack.errors import ModelError
 from edgepack.graph import check, external, save, wire
 from edgepack.graph.operators import check_operators, check_opsets, opsets
@@ -120,7 +121,8 @@ def _check_file(path: Path) -> int:
             with path.open("rb"):
                 pass
     except FileNotFoundError:
-        raise ModelError(f"there is no file {path}", hint="check the path of the model") from None
+        message, hint = nothing_at(path, "check the path of the model", suffixes=(".onnx",))
+        raise ModelError(message, hint=hint) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISDIR(status.st_mode):

@@ -149,7 +149,7 @@ def drop_notes(proto: onnx.ModelProto) -> None:
 
 
 def forget_unnamed(proto: onnx.ModelProto) -> None:
-    """Clear what stands for a free dimension and is no name: engines would take it for one size that all share."""
+    """Clear what stands for a free dimension and is not a name: engines would take it for one size that all share."""
     for graph in all_graphs(proto.graph):
         for value in (*graph.input, *graph.value_info, *graph.output):
             for dim in value.type.tensor_type.shape.dim:

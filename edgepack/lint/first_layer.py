@@ -53,7 +53,7 @@ def check(inspected: Inspected) -> Found:
     for feed in read_some(samples, model.inputs, spread(len(samples.indices), SAMPLES)):
         values = np.asarray(run_session(session, [output], dict(feed))[0], dtype=np.float64)
         if values.ndim < 2 or values.shape[1] != len(bias):
-            return Found((), len(spreads) + 1)  # a Gemm whose bias is no row of outputs
+            return Found((), len(spreads) + 1)  # a Gemm whose bias is not a row of outputs
         rows = np.moveaxis(values, 1, 0).reshape(len(bias), -1)
         spreads.append((rows.mean(axis=1), rows.var(axis=1)))
         floats = [array for array in feed.values() if array.dtype.kind == "f"]

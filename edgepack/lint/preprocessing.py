@@ -98,7 +98,7 @@ def _judge(trials: Trials, other: Trial, without_looking: float, what: str, *, s
     accuracies = ""
     if now.right is not None and other.right is not None:
         before, after = float(now.right.mean()), float(other.right.mean())
-        # What is no better than always giving the same answer is no preprocessing that fits.
+        # What is no better than always giving the same answer is not a preprocessing that fits.
         usable = proportion_ci95(int(other.right.sum()), count)[0] > without_looking
         if not usable or after - before < _LEAST_GAIN:
             return []

@@ -35,7 +35,7 @@ class Survey:
     """What one reading of the samples showed.
 
     ``digests``, one a sample, are of a picture's file, else of the values that the model sees. ``signatures`` [n, 256]
-    describe the pictures at the positions ``described`` [n], see ``signature``; None for what is no picture. ``blank``
+    describe the pictures at the positions ``described`` [n], see ``signature``; None where it is not one. ``blank``
     are positions of samples whose float inputs are one single value. ``read`` are the positions of the samples whose
     values were read, ``peaks`` by input the largest magnitude in each of them, float64 [read].
     """

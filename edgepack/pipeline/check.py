@@ -39,7 +39,7 @@ def check_file(path: Path, target_name: str, *, proxy: bool = False) -> CheckRep
     """Check an ONNX file for a target, in child processes because the file may be hostile.
 
     Raises ``ConfigError`` for an unknown target, or a proxy asked of one that is not TensorRT's; ``ModelError`` for a
-    file that is no model; ``ToolchainError`` when the engine that checks is not installed.
+    file that is not a model; ``ToolchainError`` when the engine that checks is not installed.
     """
     target = load_target(target_name)
     stand_in = _proxy_of(target) if proxy else None

@@ -147,7 +147,7 @@ class Cluster:
     def _there(self) -> dict[str, dict[str, Any]]:
         """Return what the scheduler knows of its workers, by their addresses.
 
-        (The client's own ``scheduler_info`` may answer with what it looked up by itself meanwhile, which is no worker.)
+        (The client's own ``scheduler_info`` may answer with what it looked up itself meanwhile, which is not a worker.)
         """
         answer = self._answered(lambda: self._client.scheduler.identity(n_workers=-1))
         found: dict[str, dict[str, Any]] = answer["workers"]

@@ -18,7 +18,7 @@ from edgepack.verify.metrics import has_own_unit
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that the metric may drop, and the largest share of fp32's answers that may change; None is no limit."""
+    """The most that the metric may drop, the largest share of fp32's answers that may change; None means no limit."""
 
     max_drop: float | None = None
     max_change: float | None = None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from edgepack.base.documents import decode, suggestion
-from edgepack.engines.targets import expand_targets, load_target
+from edgepack.engines.targets import expand_targets, known_names, load_target
 from edgepack.errors import ConfigError
 from edgepack.pipeline.plan import BuildPlan, resolve
 from edgepack.pipeline.settings import BuildSettings, check_settings, executed, read_settings, read_toml, settings_of
-from edgepack.specs.types import Effort, Observer, Wanted
+from edgepack.specs.types import Effort, Observer, Precision, Wanted
 
 _MOST_ROWS = 100_000
 
@@ -113,14 +115,31 @@ def one(settings: BuildSettings) -> Matrix:
     return Matrix(plan.name, plan.out, (plan,))
 
 
+def _refuse_stray(words: Sequence[str]) -> None:
+    """Raise ``ConfigError`` where words that would be models are surely something else."""
+    for start, end in itertools.combinations(range(len(words) + 1), 2):
+        if end - start > 1 and Path(name := " ".join(words[start:end])).exists():
+            raise ConfigError(
+                f"{words[start]} and {words[start + 1]} are taken for two models",
+                hint=f"put a name with spaces in quotes: {shlex.quote(name)}",
+            )
+    for word in words[1:]:
+        if Path(word).is_dir() or word.endswith((".npz", ".zip")):
+            hint = f"samples have an option: --data {shlex.quote(word)}"
+        elif word in get_args(Precision):
+            hint = f"precisions have an option, which takes several with commas between: --precision {word}"
+        elif word in known_names():
+            hint = f"targets have an option, which takes several with commas between: --target {word}"
+        else:
+            continue
+        raise ConfigError(f"{word} is taken for a second model", hint=hint)
+
+
 def _several(paths: Sequence[str], changes: dict[str, Any], out: str | None) -> Matrix:
     """Return the matrix of several ``edgepack.toml``; each keeps its own folder where it names one."""
     for path in paths:
         if not path.endswith(".toml"):
-            if data := [other for other in paths[1:] if Path(other).is_dir() or other.endswith((".npz", ".zip"))]:
-                raise ConfigError(
-                    f"{data[0]} is taken for a second model", hint=f"samples have an option: --data {data[0]}"
-                )
+            _refuse_stray(paths)
             raise ConfigError(
                 f"{path} is not an edgepack.toml; several models are built by files of settings",
                 hint="write one for each model with 'edgepack init -o NAME.toml', or one models.toml",

@@ -18,11 +18,11 @@ from edgepack.specs.result import Result, Scenario
 
 _WARMUP_NS = 500_000_000
 _NO_SPEEDUP = "not measured on another machine: 'edgepack compare' there does"
-Told = Callable[[str], None]
+Watch = Callable[[str], None]
 
 
 def measure_on(
-    hosts: tuple[str, ...], rows: tuple[BuildRow, ...], duration_s: float, seed: int, told: Told = lambda _: None
+    hosts: tuple[str, ...], rows: tuple[BuildRow, ...], duration_s: float, seed: int, watch: Watch = lambda _: None
 ) -> tuple[tuple[BuildRow, ...], tuple[Result, ...]]:
     """Return the rows with what was measured on the first of ``hosts`` that is the row's device, and the results.
 
@@ -30,16 +30,16 @@ def measure_on(
     hosts says so; a host that cannot be reached is a note of the rows; one that computes wrong values fails the row.
     """
     scenario = Scenario("SingleStream", int(duration_s * 1e9), _WARMUP_NS, 1, seed, launches=1)
-    made = [_measure(hosts, row, scenario, told) for row in rows]
+    made = [_measure(hosts, row, scenario, watch) for row in rows]
     return tuple(row for row, _ in made), tuple(result for _, result in made if result is not None)
 
 
-def _measure(hosts: tuple[str, ...], row: BuildRow, scenario: Scenario, told: Told) -> tuple[BuildRow, Result | None]:
+def _measure(hosts: tuple[str, ...], row: BuildRow, scenario: Scenario, watch: Watch) -> tuple[BuildRow, Result | None]:
     if row.status != "ok" or row.bundle is None or row.latency_ns is not None or row.target.startswith(HOST_PREFIX):
         return row, None  # a target that is this machine is no other one
     reasons = []
     for host in hosts:
-        told(f"{row.target} {row.precision} on {host}")
+        watch(f"{row.target} {row.precision} on {host}")
         try:
             result = _on(host, Path(row.bundle), scenario)
         except VerificationError as error:

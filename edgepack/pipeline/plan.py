@@ -125,10 +125,13 @@ def resolve(settings: BuildSettings) -> BuildPlan:
     if settings.metric is not None and find_metric(settings.metric).of_answers:
         check_metric_fits(settings.metric, task)
     observer, percentile = choose_observer(recipe, settings.observer, settings.percentile)
+    out = Path(settings.out or f"artifacts/{name}")
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"the output folder {out} is a file", hint="give a folder, as in --out artifacts/NAME")
     return BuildPlan(
         settings=settings,
         name=name,
-        out=Path(settings.out or f"artifacts/{name}"),
+        out=out,
         targets=targets,
         recipe=recipe,
         shapes=shapes,

@@ -143,7 +143,7 @@ def _notes_on_answers(row: BuildRow, evaluation: Evaluation) -> dict[str, str]:
 
 
 def _notes_on_closeness(row: BuildRow, evaluation: Evaluation) -> dict[str, str]:
-    """Return what is to be said of SQNR, on how many samples, and of values that are no numbers."""
+    """Return what is to be said of SQNR, on how many samples, and of values that are not numbers."""
     close, worst = evaluation.closeness, evaluation.balance
     notes = {}
     if close.identical:

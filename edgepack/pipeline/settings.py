@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edgepack.base import documents
+from edgepack.base.missing import nothing_at
 from edgepack.base.user_functions import is_callable_reference
 from edgepack.calibrate.observers import check_observer, check_percentile_goes_with
 from edgepack.engines.targets import expand_targets
@@ -46,7 +47,7 @@ class BuildSettings:
     device they are. ``tune_minutes`` is for the kernels of each TVM row. ``shapes`` maps an input's name to its shape,
     as ``"1x3x224x224"``; a letter is a dynamic axis, a first ``*`` a length. ``constants`` fixes inputs to values.
     ``embed`` is what of the task is computed in the engine's own graph. ``gallery`` puts samples whose answer changed
-    into the report. The last six are for models that are no ONNX files: see ``specs/source.py``.
+    into the report. The last six are for models that are not ONNX files: see ``specs/source.py``.
     """
 
     model: str
@@ -104,7 +105,8 @@ def read_settings(path: Path) -> BuildSettings:
 def read_toml(path: Path) -> dict[str, Any]:
     """Return the tables of a file of settings. Raises ``ConfigError``."""
     if not path.is_file():
-        raise ConfigError(f"there is no file {path}", hint="write one with 'edgepack init'")
+        message, hint = nothing_at(path, "write one with 'edgepack init'")
+        raise ConfigError(message, hint=hint)
     if path.stat().st_size > _MAX_TOML_BYTES:
         raise ConfigError(f"{path} is larger than 1 MiB: not an edgepack.toml")
     try:

@@ -172,7 +172,7 @@ def _own_gpu() -> dict[str, str]:
 
 
 def _own_worker() -> Any:
-    """Return dask's worker that runs this task; None where it is no worker."""
+    """Return dask's worker that runs this task; None where it is not a worker."""
     from distributed import get_worker
 
     try:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgepack.base.missing import nothing_at
 from edgepack.bundle.archive import Bundle, open_bundle, read_member
 from edgepack.bundle.payloads import is_native
 from edgepack.engines import engine_of, part_of
@@ -21,6 +23,8 @@ from edgepack.specs.run import RunOptions
 _LIMIT_S = 300.0
 _FUNCTIONS_LIMIT_BYTES = 4 << 20
 _ZIP_MAGIC = b"PK"
+_START_BYTES = 64
+_TEXT = bytes(string.printable, "ascii")
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,15 @@ def is_bundle(path: Path) -> bool:
     if path.is_dir():
         raise ModelError(f"{path} is a folder", hint="give a .onnx or a .edgepack file in it")
     if not path.is_file():
-        raise ModelError(f"there is no file {path}", hint="give a .onnx or a .edgepack file")
+        message, hint = nothing_at(path, "give a .onnx or a .edgepack file", suffixes=(".edgepack", ".onnx"))
+        raise ModelError(message, hint=hint)
     if path.suffix == ".edgepack" or is_onnx(path):
         return path.suffix == ".edgepack"
     with path.open("rb") as file:
-        return file.read(2) == _ZIP_MAGIC
+        start = file.read(_START_BYTES)
+    if start and not start.startswith(_ZIP_MAGIC) and all(byte in _TEXT for byte in start):
+        raise ModelError(f"{path} is text, not an ONNX file or a bundle", hint="give a .onnx or a .edgepack file")
+    return start.startswith(_ZIP_MAGIC)
 
 
 def inspect_bundle(path: Path) -> BundleDescription:

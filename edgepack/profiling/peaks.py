@@ -104,19 +104,19 @@ def _falling(bands: Sequence[Bandwidth]) -> tuple[Bandwidth, ...]:
     return tuple(best)
 
 
-def peak_of(roof: Peaks, *precisions: str) -> int:
+def peak_of(peaks: Peaks, *precisions: str) -> int:
     """Return the highest measured rate of these precisions, in operations a second; of fp32 for one not measured."""
-    known = {peak.precision: peak.ops_per_s for peak in roof.peaks}
+    known = {peak.precision: peak.ops_per_s for peak in peaks.peaks}
     return max(known.get(name, known["fp32"]) for name in precisions or ("fp32",))  # type: ignore[call-overload,no-any-return]
 
 
-def bandwidth_of(roof: Peaks, working_set_bytes: int) -> int:
+def bandwidth_of(peaks: Peaks, working_set_bytes: int) -> int:
     """Return the bytes a second for a working set: those of the largest measured set that is not larger than it.
 
     Where none is as small, the smallest measured one's. Both err to the faster side, as a floor must.
     """
-    smaller = [band for band in roof.bandwidths if band.working_set_bytes <= working_set_bytes]
-    return (smaller[-1] if smaller else roof.bandwidths[0]).bytes_per_s
+    smaller = [band for band in peaks.bandwidths if band.working_set_bytes <= working_set_bytes]
+    return (smaller[-1] if smaller else peaks.bandwidths[0]).bytes_per_s
 
 
 def working_sets(caches: Sequence[int], available_bytes: float | None) -> tuple[int, ...]:

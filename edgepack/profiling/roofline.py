@@ -23,7 +23,7 @@ OVERHEAD = 0.25
 _BYTES = {"int8": 1, "fp16": 2, "bf16": 2, "fp32": 4}
 
 
-def measure_limit(bundle: Path, scenario: Scenario, options: RunOptions, p50_ns: int, roof: Peaks) -> Limit:
+def measure_limit(bundle: Path, scenario: Scenario, options: RunOptions, p50_ns: int, peaks: Peaks) -> Limit:
     """Return the limit of a query of ``scenario`` with a bundle whose median latency was ``p50_ns``.
 
     The engine runs in this process with its profiler on, on the bundle's golden inputs. Raises what ``load`` raises,
@@ -34,10 +34,10 @@ def measure_limit(bundle: Path, scenario: Scenario, options: RunOptions, p50_ns:
         golden = read_golden(read_member(model.bundle, GOLDEN)).inputs
         together = samples if batch_is_dynamic(model.inputs) else 1
         report = report_loaded(model, make_queries(golden, model.inputs, together), options)
-    return limit_of(report, roof, p50_ns, together, samples // together)
+    return limit_of(report, peaks, p50_ns, together, samples // together)
 
 
-def limit_of(report: LayersReport, roof: Peaks, p50_ns: int, samples: int = 1, calls: int = 1) -> Limit:
+def limit_of(report: LayersReport, peaks: Peaks, p50_ns: int, samples: int = 1, calls: int = 1) -> Limit:
     """Return the limit of a query of ``calls`` inferences, one after another, of ``samples`` samples each.
 
     A layer needs at least the time of its operations at the highest rate measured for the precision that it is asked to
@@ -46,7 +46,7 @@ def limit_of(report: LayersReport, roof: Peaks, p50_ns: int, samples: int = 1, c
     """
     rows = [row for row in report.layers if row.time_ns > 0 or row.executed != "fused"]
     touched = sum(row.weight_bytes for row in rows) + max((_activations(row) for row in rows), default=0)
-    layers = tuple(_layer(row, roof, touched, samples) for row in rows)
+    layers = tuple(_layer(row, peaks, touched, samples) for row in rows)
     floor_ns = calls * sum(layer.floor_ns for layer in layers)
     by_time = sorted(layers, key=lambda layer: -layer.time_ns)
     return Limit(
@@ -55,7 +55,7 @@ def limit_of(report: LayersReport, roof: Peaks, p50_ns: int, samples: int = 1, c
         samples=samples * calls,
         ops=calls * sum(layer.ops or 0 for layer in layers),
         moved_bytes=calls * sum(layer.moved_bytes or 0 for layer in layers),
-        roof=roof,
+        roof=peaks,
         runs=report.runs,
         profiled_ns=calls * report.time_ns,
         layers=layers,
@@ -67,13 +67,13 @@ def _activations(row: LayerRow) -> int:
     return max((row.moved_bytes or 0) - row.weight_bytes, 0)
 
 
-def _layer(row: LayerRow, roof: Peaks, touched: int, samples: int) -> LayerLimit:
+def _layer(row: LayerRow, peaks: Peaks, touched: int, samples: int) -> LayerLimit:
     known = row.macs is not None or row.inside_macs > 0
     ops = 2 * ((row.macs or 0) + row.inside_macs) * samples if known else None
-    compute_ns = (ops or 0) * 1e9 / peak_of(roof, row.asked, row.executed)
+    compute_ns = (ops or 0) * 1e9 / peak_of(peaks, row.asked, row.executed)
     smaller = min(1.0, _BYTES.get(row.asked, 4) / _BYTES.get(row.executed, 4))
-    weights = row.weight_bytes * 1e9 / bandwidth_of(roof, touched)
-    others = _activations(row) * 1e9 / bandwidth_of(roof, row.moved_bytes or 0)
+    weights = row.weight_bytes * 1e9 / bandwidth_of(peaks, touched)
+    others = _activations(row) * 1e9 / bandwidth_of(peaks, row.moved_bytes or 0)
     memory_ns = smaller * (weights + others)
     floor_ns = max(compute_ns, memory_ns)
     fraction = floor_ns / row.time_ns if row.time_ns > 0 else None

@@ -9,7 +9,7 @@ import numpy as np
 from edgepack.specs.data import TensorRange
 from edgepack.specs.target import QuantizationRules
 
-# Below this a scale's reciprocal is no float32 any more, and engines multiply by reciprocals.
+# Below this a scale's reciprocal is not a float32 any more, and engines multiply by reciprocals.
 SMALLEST_SCALE = 2.0**-120
 # How far above what was measured an output with known bounds may go: two bits of eight.
 _ROOM = 4.0

@@ -31,7 +31,7 @@ class Layout:
         self.folder = folder
 
     def blob(self, digest: str) -> Path:
-        """Return where a blob is or would be. Raises ``ConfigError`` for what is no digest."""
+        """Return where a blob is or would be. Raises ``ConfigError`` for what is not a digest."""
         if not _DIGEST.fullmatch(digest):
             raise ConfigError(f"{digest[:80]!r} is not a digest")
         return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")

@@ -108,7 +108,7 @@ def pull(
 
     ``mirrors``, each ``HOST`` or ``HOST/PREFIX``, are asked for blobs before the registry is.
     Every blob is compared with its digest, the file with the sha256 that was pushed, and then opened as any bundle.
-    Raises ``RemoteError``, ``IntegrityError``, ``BundleError`` for an artifact that is no bundle, and ``ConfigError``
+    Raises ``RemoteError``, ``IntegrityError``, ``BundleError`` for an artifact that is not one, and ``ConfigError``
     for a folder with mirrors or with ``to``.
     """
     if isinstance(source, Folder) and (to is not None or mirrors):

@@ -295,7 +295,7 @@ def _duration_problems(fleet: Fleet) -> Iterator[str]:
 def result_name(host: str) -> str:
     """Return the file name of a host's result: another one for each host, and never that of the rows."""
     name = f"{quote(host, safe='@')}.json"
-    return name if name != ROWS else f"{host}@.json"  # which is no host
+    return name if name != ROWS else f"{host}@.json"  # which is not a host
 
 
 def _write(found: Deployment, out: Path) -> None:

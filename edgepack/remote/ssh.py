@@ -58,7 +58,7 @@ class Board:
 
 
 def check_host(host: str) -> None:
-    """Raise ``ConfigError`` for what is no host, or could be taken for something else by ssh."""
+    """Raise ``ConfigError`` for what is not a host, or could be taken for something else by ssh."""
     if len(host) > _MOST_HOST or not _HOST.fullmatch(host):
         raise ConfigError(f"{host[:80]!r} is not a host for ssh", hint="for example pi@raspberrypi.local")
 

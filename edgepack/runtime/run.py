@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from edgepack.base.files import atomic_write, open_regular, read_regular
+from edgepack.base.missing import nothing_at
 from edgepack.data.npz import read_arrays
 from edgepack.data.source import LABELS
 from edgepack.engines.common.inputs import check_feeds
 from edgepack.errors import DataError
 from edgepack.runtime.load import LoadedModel, load, task_of
 from edgepack.specs.answer import Answer as TypedAnswer
-from edgepack.specs.answer import Mask, Told
+from edgepack.specs.answer import Mask, RemoteAnswer
 from edgepack.specs.bundle import Manifest
 from edgepack.specs.model import TensorSpec
 from edgepack.specs.run import RunOptions
@@ -82,7 +83,9 @@ def read_answer(summary: Any, outputs: Mapping[str, Array]) -> Answer:
     top5 = None if best is None else tuple((str(one["class"]), float(one["score"])) for one in best)
     told = None
     if "answer" in summary:
-        told = Told(tuple(map(str, summary["text"])), {str(key): value for key, value in summary["answer"].items()})
+        told = RemoteAnswer(
+            tuple(map(str, summary["text"])), {str(key): value for key, value in summary["answer"].items()}
+        )
     return Answer({name: outputs[name] for name in summary["outputs"]}, top5, tuple(map(str, summary["notes"])), told)
 
 
@@ -136,7 +139,7 @@ def write_drawing(out: Path, source: Path, bundle: Path, found: Answer) -> None:
 
     task = open_bundle(bundle).manifest.task
     draw = TASKS.get(task.kind).draw if task is not None else None
-    if isinstance(found.answer, Told):
+    if isinstance(found.answer, RemoteAnswer):
         raise DataError("the answer of another machine is not drawn", hint="leave --draw or --on out")
     if draw is None or found.answer is None or _is_arrays(source):
         raise DataError("there is nothing to draw: the answer is not about a picture", hint="leave --draw out")
@@ -175,7 +178,8 @@ def _refuse_file_for_text(source: str) -> None:
     suffix = os.path.splitext(source)[1].lower()  # noqa: PTH122 (of a long sentence)
     there = os.path.isfile(source)  # noqa: PTH113
     if not there and not any(letter.isspace() for letter in source) and suffix in (*_TEXT_FILES, *_TABLES):
-        raise DataError(f"there is no file {source}", hint="check the path, or give the sentence itself")
+        message, hint = nothing_at(source, "check the path, or give the sentence itself")
+        raise DataError(message, hint=hint)
     if there and suffix in _TABLES:
         raise DataError(f"{source} holds many texts", hint="give one: a sentence, or a .txt file with it")
 
@@ -203,7 +207,8 @@ def _is_arrays(source: Path) -> bool:
             start = file.read(4)
     except FileNotFoundError:
         hint = "check the path; this bundle takes a file, not a sentence" if " " in source.name else "check the path"
-        raise DataError(f"there is no file {source}", hint=hint) from None
+        message, hint = nothing_at(source, hint)
+        raise DataError(message, hint=hint) from None
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {source}: {error}", hint="check the path") from None
     return start == b"PK\3\4" or source.suffix in (".npz", ".npy")

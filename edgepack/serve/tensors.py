@@ -50,7 +50,7 @@ def datatype_of(array: Array) -> str:
 
 
 def count_of(name: str, shape: Sequence[Any]) -> int:
-    """Return how many values a shape has. Raises ``DataError`` for what is no shape."""
+    """Return how many values a shape has. Raises ``DataError`` for what is not a shape."""
     if len(shape) > _MOST_DIMENSIONS or any(type(size) is not int or not 0 <= size < 2**63 for size in shape):
         raise DataError(f"input {name!r}: its shape is not a list of at most {_MOST_DIMENSIONS} whole numbers")
     if math.prod(size or 1 for size in shape) > _MOST_VALUES:  # numpy has no such shape, also of no values

@@ -36,8 +36,8 @@ class Tensors:
 
 
 @dataclass(frozen=True)
-class Told:
-    """An answer as another machine told it: its text and its JSON."""
+class RemoteAnswer:
+    """An answer that another machine gave: its text and its JSON."""
 
     text: tuple[str, ...]
     values: Mapping[str, Any]
@@ -148,7 +148,7 @@ def _of_box(box: Box) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """The class of every pixel of a picture: ``labels`` uint16 [height, width]; ``IGNORED`` is no class."""
+    """The class of every pixel of a picture: ``labels`` uint16 [height, width]; ``IGNORED`` is not a class."""
 
     labels: Array
     names: tuple[str, ...] = ()

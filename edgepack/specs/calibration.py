@@ -12,7 +12,7 @@ from edgepack.specs.task import Task
 
 @dataclass(frozen=True)
 class Derivation:
-    """``tensor`` holds the values of all ``sources`` together, clipped to [low, high]; None is no bound."""
+    """``tensor`` holds the values of all ``sources`` together, clipped to [low, high]; None means no bound."""
 
     tensor: str
     sources: tuple[str, ...]

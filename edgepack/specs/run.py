@@ -20,7 +20,7 @@ class RunOptions:
 
     threads: int | None = field(
         default=None,
-        metadata={"help": "Threads; without it the engine chooses.", "least": 1, "most": 1024, "flag": True},
+        metadata={"help": "Number of threads; without it the engine chooses.", "least": 1, "most": 1024, "flag": True},
     )
     device: str | None = field(default=None, metadata={"help": "The engine's name of a device; else the bundle's."})
     hint: Literal["latency", "throughput"] = field(

@@ -1,4 +1,4 @@
-"""What a user allows for the reading of a model that is no ONNX file, and what its framework told of it."""
+"""What a user allows for the reading of a model that is not an ONNX file, and what its framework told of it."""
 
 from __future__ import annotations
 

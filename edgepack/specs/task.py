@@ -16,7 +16,7 @@ class Task:
     """``[task]`` of a recipe, and of a bundle's manifest.
 
     ``kind`` is a name of ``tasks.TASKS`` and ``settings`` are its own. ``decoder`` names how outputs are read where a
-    task knows several ways, and ``parameters`` are that decoder's. ``input`` says how a thing that is no picture
+    task knows several ways, and ``parameters`` are that decoder's. ``input`` says how a thing that is not a picture
     becomes the model's inputs; pictures have ``Preprocessing``. ``classes`` are the model's classes in its own order.
     """
 

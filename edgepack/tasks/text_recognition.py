@@ -21,7 +21,7 @@ from edgepack.tasks.pictures import prepare_picture
 
 @dataclass(frozen=True)
 class Settings:
-    """``blank`` is the class that is no letter: the first, or the last of the output.
+    """``blank`` is the class that is not a letter: the first, or the last of the output.
 
     ``charset`` are the letters of the other classes in order; ``classes`` of the task are taken without it. ``layout``
     is that of the first output: [batch, moments, classes], or moments first. A class more than there are letters is a

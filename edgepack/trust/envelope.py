@@ -168,7 +168,7 @@ def to_base64(data: bytes) -> str:
 
 
 def from_base64(text: str) -> bytes:
-    """Return the bytes of a text. Raises ``ValueError`` for what is no base64, or not in its one form."""
+    """Return the bytes of a text. Raises ``ValueError`` for what is not base64, or not in its one form."""
     try:
         data = base64.b64decode(text, validate=True)
     except binascii.Error as error:

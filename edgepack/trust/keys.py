@@ -84,6 +84,8 @@ def read_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(text, passphrase)
     except (ValueError, TypeError) as error:
+        if b"-----BEGIN" not in text:  # what cryptography says is an address of its documentation
+            raise ConfigError(f"{path} is not a private key in PEM", hint=_KIND) from None
         raise ConfigError(
             f"{path} is not a private key: {str(error)[:200]}",
             hint="set EDGEPACK_KEY_PASSPHRASE where it is encrypted, and only there",

@@ -147,21 +147,21 @@ def take(paths: tuple[Path, ...], into: Path | None = None) -> SignedRoot:
 def describe_policies(found: tuple[Found, ...]) -> tuple[str, ...]:
     """Return lines for people: what each policy asks for."""
     if not found:
-        return ("no policy: every bundle is taken that is whole, signed or not",)
+        return ("no policy: every undamaged bundle is accepted, signed or not",)
     return tuple(line for each in found for line in _describe(each))
 
 
 def describe_admission(bundle: Bundle, admission: Admission) -> tuple[str, ...]:
     """Return lines for people: why a bundle is taken."""
     manifest = bundle.manifest
-    lines = [f"{manifest.name} {manifest.version} for {manifest.target}, {manifest.precision}: taken"]
+    lines = [f"{manifest.name} {manifest.version} for {manifest.target}, {manifest.precision}: accepted"]
     if admission.signers and admission.signed is not None:
         until = f", until {admission.signed.expires}" if admission.signed.expires else ""
         lines.append(
             f"  signed by {', '.join(admission.signers)} at {admission.signed.signed_at or 'no stated time'}{until}"
         )
     else:
-        lines.append("  no signature is asked for here" + (", and it has one" if bundle.signature else ""))
+        lines.append("  no signature is required here" + (", and it has one" if bundle.signature else ""))
     return tuple(lines)
 
 

@@ -71,7 +71,8 @@ def sign(
             hint="give the certificate of each --key, and theirs",
         )
     if not keys and not attached and sigstore is None:
-        raise ConfigError("nothing signs", hint="give --key, or --sigstore or --attach for a signature without one")
+        hint = "give --key, or --sigstore or --attach for a signature without one"
+        raise ConfigError("no key to sign with", hint=hint)
     with open_checked(bundle) as (file, checked), scratch_folder() as scratch:
         asked = _Asked(expires, verification, build)
         there = Signatures()

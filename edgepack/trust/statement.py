@@ -97,7 +97,7 @@ def check(payload: bytes, bundle: Bundle) -> Signed:
 
 
 def when(text: str, where: str) -> datetime:
-    """Return a time of a document. Raises ``TrustError`` for what is no time in UTC."""
+    """Return a time of a document. Raises ``TrustError`` for what is not a time in UTC."""
     try:
         return datetime.strptime(text, _TIME).replace(tzinfo=timezone.utc)  # noqa: UP017 (Python 3.10)
     except ValueError:

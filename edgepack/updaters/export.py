@@ -35,7 +35,7 @@ def export_updater(
 ) -> Exported:
     """Write ``out``, a new folder, whole or not at all. ``root`` is the installation on devices.
 
-    Raises ``ConfigError`` for a version that packages cannot have and a ``root`` that is no absolute path,
+    Raises ``ConfigError`` for a version that packages cannot have and a ``root`` that is not an absolute path,
     ``StorageError`` where ``out`` is there, and what ``open_bundle`` and ``admit`` raise.
     """
     if not PurePosixPath(root).is_absolute() or ".." in PurePosixPath(root).parts or not root.isprintable():

@@ -113,7 +113,7 @@ class PartEnergies:
         self._output: dict[str, str] = {}  # of each part
 
     def add(self, expected: Mapping[str, Array], found: Mapping[str, Array]) -> None:
-        """Take in one sample; decisions are no amounts and do not count.
+        """Take in one sample; decisions are not amounts and do not count.
 
         Values that are infinite or NaN in both alike do not count; where only one is, the value of the other counts
         as lost.

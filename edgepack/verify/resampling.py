@@ -1,4 +1,4 @@
-"""Intervals of metrics that are no means over samples: both models on the same resampled samples."""
+"""Intervals of metrics that are not means over samples: both models on the same resampled samples."""
 
 from __future__ import annotations
 

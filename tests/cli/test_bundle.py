@@ -178,7 +178,7 @@ def test_a_signed_result_is_attested_in_its_report(edgepack, tmp_path):
     assert edgepack("benchmark", bundle, *words, "-o", out).code == 0
     public = tmp_path / "keys" / "board.pub.pem"
     ran = edgepack("report", out, "--trusted", public, "-o", tmp_path / "report.html")
-    assert "1 of 1 measurements are attested by keys that are trusted" in ran.err + ran.out
+    assert "1 of 1 measurements are signed by trusted keys" in ran.err + ran.out
     assert "signed by board" in (tmp_path / "report.html").read_text()
     out.write_text(out.read_text().replace('"target": "test-board"', '"target": "other-board"'))
     ran = edgepack("report", out, "--trusted", public, "-o", tmp_path / "report.html")

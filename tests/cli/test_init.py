@@ -39,6 +39,14 @@ def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monk
     assert read_settings(Path("edgepack.toml")).model == "other.py:make"
 
 
+def test_init_says_that_a_model_is_not_there(edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("net.onnx").write_bytes(b"x")
+    said = edgepack("init", "--yes", "nets.onnx").err
+    assert "but there is no model nets.onnx: did you mean 'net.onnx'?" in said
+    assert "but" not in edgepack("init", "--yes", "--force", "net.onnx").err
+
+
 def test_init_says_what_a_build_would_refuse_to_read(
     edgepack: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +222,6 @@ def test_where_nobody_answers_it_says_what_to_do(
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     ran = edgepack("init")
     assert (ran.code, ran.out) == (2, "")
-    assert "nothing answers" in ran.err
+    assert "no terminal to answer them" in ran.err
     assert "--yes" in ran.err
     assert not [path for path in tmp_path.iterdir() if path.suffix == ".toml"]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+import pytest
+
 from edgepack.cli.listing import names_by_kind
 
 Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
@@ -25,3 +27,12 @@ def test_names_are_listed_one_a_line_or_all_together(edgepack: Run) -> None:
 def test_every_name_is_taken_by_its_option(edgepack: Run) -> None:
     for target in names_by_kind()["targets"]:
         assert edgepack("targets", "show", target, "--json").code == 0
+
+
+def test_no_name_is_broken_where_the_terminal_is_narrow(edgepack: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgepack.cli.show.terminal.columns", lambda _: 60)
+    lines = edgepack("list").out.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert " ".join(line.strip() for line in lines) == " ".join(
+        f"{kind}: {' '.join(names)}" for kind, names in names_by_kind().items()
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,9 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("predict net.edgepack", ("no such command 'predict'", "edgepack run")),
     ("targets shwo rpi5", ("no such command 'shwo'", "did you mean 'show'")),
     ("help biuld", ("no such command 'biuld'", "did you mean 'build'")),
+    ("targets rpi5", ("no such command 'rpi5'", "'edgepack targets show rpi5'")),
+    ("recipes imagenet", ("no such command 'imagenet'", "'edgepack recipes show imagenet'")),
+    ("demo digits", ("unexpected extra argument (digits)", "did you mean '--model digits'?")),
     ("recipes add mine", ("no such command 'add'", "list, new, show")),
     # an option that is none, or lacks its value
     ("build net.onnx --presicion int8", ("no such option", "--precision")),
@@ -39,7 +43,19 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("doctor --log-file no/where.log", ("there is no folder no",)),
     # a model that is none
     ("build", ("no MODEL given", "edgepack init")),
-    ("build nets.onnx", ("nets.onnx", "check the path")),
+    ("build nets.onnx", ("there is no file nets.onnx", "did you mean 'net.onnx'?")),
+    ("build missing.onnx", ("there is no file missing.onnx", "check the path")),
+    ("build net", ("there is no model net", "did you mean 'net.onnx'?")),
+    ("build NET.ONNX", ("there is no file NET.ONNX", "did you mean 'net.onnx'?")),
+    ("build C:\\models\\net.onnx", ("a path of Windows",)),
+    ("build pictures\\..\\net.onnx", ("did you mean 'pictures/../net.onnx'?",)),
+    ("build ~/net.onnx", ("write the home folder in full",)),
+    ("build file:///models/net.onnx", ("is an address", "give the path alone: /models/net.onnx")),
+    ("build my net.onnx -t rpi5", ("my and net.onnx are taken for two models", "in quotes: 'my net.onnx'")),
+    ("build --model net.onnx", ("no such option '--model'", "MODEL without an option")),
+    ("build net.onnx \u2014target rpi5", ("'\u2014target'", "--target; editors and chats")),
+    ("build net.onnx \u201c--target\u201d rpi5", ("hyphens of a keyboard", "--target")),
+    ("build net.onnx \u2013-target=rpi5", ("hyphens of a keyboard", "--target")),
     ("build empty.onnx", ("empty.onnx is empty",)),
     ("build text.onnx", ("text.onnx",)),
     ("build https://models.example/net.onnx", ("https://models.example/net.onnx is an address", "fetch the file")),
@@ -61,12 +77,22 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("build net.onnx -t board.toml", ("board.toml",)),
     ("build net.onnx -t rpi5,raspberry-pi-5", ("the target 'raspberry-pi-5' was given twice",)),
     ("check net.onnx -t jetson-orin-nano", ("stands for several targets", "jetson-orin-nano-jp6")),
+    ("build net.onnx -t rpi5 host-openvino", ("host-openvino is taken for a second model", "--target host-openvino")),
+    ("build net.onnx -t rpi5;host-openvino", ("unknown target", "separated by commas")),
+    ("build net.onnx -t int8", ("unknown target 'int8'", "that is a precision: --precision int8")),
+    ("build net.onnx -p rpi5", ("unknown precision 'rpi5'", "that is a target: --target rpi5")),
+    ("build net.onnx -p fp32 int8", ("int8 is taken for a second model", "--precision int8")),
+    ("build net.onnx -p fp32;int8", ("unknown precision", "separated by commas")),
     ("build net.onnx -t cpu", ("unknown target 'cpu'", "'edgepack targets' lists all")),
     ("build net.onnx -p INT8", ("unknown precision 'INT8'", "did you mean 'int8'")),
     ("build net.onnx -p half", ("unknown precision 'half'", "did you mean 'fp16'")),
     ("build net.onnx -p int4", ("unknown precision 'int4'", "int8")),
     ("build net.onnx -p fp32,int9", ("unknown precision 'int9'", "did you mean 'int8'")),
     ("build net.onnx -p fp32 -p fp32", ("the precision 'fp32' was given twice",)),
+    ("check net.onnx -t rpi5,rpi4", ("unknown target 'rpi5,rpi4'", "give one target")),
+    ("export net.onnx -o net.onnx", ("--out net.onnx is the model itself", "another name")),
+    ("export net.onnx -o net2.tflite", ("not the name of an ONNX file", "net2.onnx", "'edgepack build'")),
+    ("quantize net.onnx --ranges r.json -t rpi5 -o net.onnx", ("--out net.onnx is the model itself",)),
     # samples and what is done with them
     ("build net.onnx -p int8", ("int8 needs samples", "--data")),
     ("build net.onnx -p int8 -d picturs", ("picturs",)),
@@ -80,14 +106,23 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("build net.onnx --max-drop 1pt", ("--max-drop needs samples", "--eval")),
     ("build net.onnx -d x.npz --observer minmx", ("unknown observer 'minmx'", "did you mean 'minmax'")),
     ("build net.onnx -d x.npz --samples 0", ("--samples 0 is out of range",)),
-    ("build net.onnx -d x.npz --samples many", ("'many' is not a valid integer",)),
+    ("build net.onnx -d x.npz --samples many", ("'many' is not a whole number", "digits alone")),
+    ("build net.onnx -d x.npz --samples 10k", ("'10k' is not a whole number", "digits alone")),
+    ("build net.onnx -d x.npz --min-sqnr 20dB", ("'20dB' is not a number", "without a unit")),
+    ("build net.onnx -d x.npz --skip-bad -1", ("-1 is out of range", "a value of 0 or more")),
+    ("run net.edgepack --input x.npz --threads 0", ("0 is out of range", "from 1 to 1024")),
+    ("build pictures -d net.onnx -p int8", ("edgepack build net.onnx --data SAMPLES",)),
+    ("build net.onnx -d s3://bucket/pictures -p int8", ("that is an address", "fetch what is there")),
+    ("build net.onnx -o net.onnx", ("the output folder net.onnx is a file", "--out artifacts/NAME")),
+    ("build net.onnx --task classification", ("unknown task", "'image-classification' or 'text-classification'")),
+    ("build net.onnx -d x.npz --recipe ImageNet", ("unknown recipe 'ImageNet'", "did you mean 'imagenet' or")),
     ("build net.onnx --shape x", ("input=Nx3x224x224",)),
     ("build net.onnx --shape x=1x-3", ("'-3' is not a size",)),
     ("calibrate net.onnx -o r.json", ("calibration needs samples", "--data")),
     ("calibrate net.onnx net.onnx --data in.npz -o r.json", ("one model, not 2", "--merge")),
     ("calibrate --merge net.onnx -o r.json", ("net.onnx", "JSON")),
     ("calibrate net.onnx --job --data in.npz -o n.job", ("--data cannot be used with a job", "a device has")),
-    ("calibrate net.onnx --job --statistics -o n.job", ("--job takes a model, and no --statistics",)),
+    ("calibrate net.onnx --job --statistics -o n.job", ("--job takes a model, not --statistics",)),
     ("calibrate --merge a.json --job -o r.json", ("--merge and --job cannot be used together",)),
     ("calibrate --merge a.json --data in.npz -o r.json", ("--data cannot be used with --merge",)),
     ("calibrate n.job --job -o m.job", ("--job takes a model",)),
@@ -102,6 +137,9 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("benchmark nets.edgepack --duration fast", ("'fast' is not a duration", "10s")),
     ("benchmark nets.edgepack --scenario SingleSteam", ("did you mean 'SingleStream'",)),
     ("benchmark nets.edgepack --scenario Server", ("--latency-bound",)),
+    ("inspect notes", ("notes is text, not an ONNX file or a bundle",)),
+    ("sign net.edgepack", ("no key to sign with", "--key")),
+    ("sign net.edgepack --key notes", ("notes is not a private key in PEM", "edgepack keygen")),
     ("inspect nets.onnx", ("nets.onnx",)),
     ("report nowhere", ("nowhere",)),
     ("report cut.zip -o page.html", ("cut.zip is a zip file, as bundles are", "edgepack benchmark --out")),
@@ -127,12 +165,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 4]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", values[:1], values[1:])
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), place / "net.onnx")
+    shutil.copy(place / "net.onnx", place / "my net.onnx")
     np.savez(place / "x.npz", x=np.zeros((8, 4), np.float32))
     np.savez(place / "other.npz", image=np.zeros((8, 4), np.float32))
     for name in ("pictures", "hub", "results"):
         (place / name).mkdir()
     (place / "pictures" / "note.txt").write_text("no picture")
     (place / "hub" / "config.json").write_text(json.dumps({"architectures": ["BertModel"]}))
+    (place / "notes").write_text("no model and no key\n")
     (place / "empty.onnx").write_bytes(b"")
     (place / "text.onnx").write_text("this is no model\n")
     (place / "cut.zip").write_bytes(b"PK\x03\x04")

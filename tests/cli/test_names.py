@@ -9,7 +9,7 @@ import click
 import pytest
 
 from edgepack.cli.main import cli
-from edgepack.cli.names import _ELSEWHERE, _OPTIONS_ELSEWHERE, option_meant
+from edgepack.cli.names import _ELSEWHERE, _OPTIONS_ELSEWHERE, option_meant, refuse_dashes
 
 Run = Callable[..., "Ran"]  # noqa: F821 - cli/conftest.py
 COMMANDS = cli.list_commands(click.Context(cli))
@@ -78,7 +78,7 @@ def test_what_others_call_an_option_is_one_of_a_command_and_hides_none() -> None
     commands = [command for name in COMMANDS if (command := cli.get_command(context, name)) is not None]
     own = {word for command in commands for parameter in command.params for word in parameter.opts}
     for name, meant in _OPTIONS_ELSEWHERE.items():
-        assert {words.partition(" ")[0] for words in meant} <= own, name
+        assert {words.partition(" ")[0] for words in meant} <= own | {"MODEL"}, name
     assert option_meant("--device", None) is None
 
 
@@ -97,3 +97,23 @@ def test_no_line_of_a_list_of_commands_is_cut() -> None:
         assert "..." not in group.get_help(context).partition("Commands:")[2], group.name
     text = " ".join(cli.get_help(click.Context(cli, terminal_width=80)).split())
     assert "on this machine or, with --on, on another." in text
+
+
+def test_a_model_has_no_option_but_where_there_is_one() -> None:
+    context = click.Context(cli)
+
+    def meant(name: str) -> str | None:
+        command = cli.get_command(context, name)
+        assert command is not None
+        return option_meant("--model", click.Context(command))
+
+    assert (meant("build"), meant("inspect")) == ("MODEL without an option", "MODEL without an option")
+    assert meant("init") == "--model"
+    assert meant("verify") is None
+
+
+@pytest.mark.parametrize(
+    "words", [("run", "b", "--input", "\u2014so it goes"), ("run", "\u2014"), ("-", "--", "--target")]
+)
+def test_a_dash_in_what_is_no_option_is_let_pass(words: tuple[str, ...]) -> None:
+    refuse_dashes(words)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hidden import hide
-from in_process import Told
+from in_process import Recorded
 
 from edgepack.demo import job
 from edgepack.demo.job import demo
@@ -57,7 +57,7 @@ def test_an_engine_that_is_not_here_is_left_out_and_said(tmp_path: Path, monkeyp
     asked: list[Any] = []
     monkeypatch.setattr(job, "build", lambda settings, _store, _events: asked.append(settings))
     monkeypatch.setattr(job, "StageRunner", lambda *_: type("Runner", (), {"run": lambda *_, **__: tmp_path})())
-    events = Told()
+    events = Recorded()
     demo("digits", str(tmp_path / "out"), Store(tmp_path / "store"), events)
     assert asked[0].targets == ("host-onnxruntime",)
     assert events.notes == [

@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclasses.dataclass
-class Told:
+class Recorded:
     """``Events`` that remembers."""
 
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -34,7 +34,7 @@ class InProcess:
     """Calls a stage at once, with a new folder; ``answers`` replaces stages by their name."""
 
     def __init__(self, folder: Path, **answers: Callable[..., Any]) -> None:
-        self.folder, self.answers, self.events = folder, answers, Told()
+        self.folder, self.answers, self.events = folder, answers, Recorded()
         self.logs = folder
         self.ran: list[tuple[str, str]] = []
 

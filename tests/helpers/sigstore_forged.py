@@ -215,7 +215,7 @@ STAMPS: dict[str, tuple[dict[str, Any], str]] = {
     "another key": ({"key": NEW_KEY}, "nor a trusted timestamp authority"),
     "refused": ({"status": b"\2"}, "not granted"),
     "not signed": ({"token": "1.2.840.113549.1.7.1"}, "it is not signed"),
-    "over something else": ({"content": "1.2.840.113549.1.7.1"}, "it is no timestamp"),
+    "over something else": ({"content": "1.2.840.113549.1.7.1"}, "it is not a timestamp"),
     "attributes of something else": ({"attributes_of": "1.2.840.113549.1.7.1"}, "attributes are of something else"),
     "no kind in the attributes": ({"without": "3"}, "timestamp cannot be read"),
     "no hash in the attributes": ({"without": "4"}, "timestamp cannot be read"),
@@ -226,7 +226,7 @@ STAMPS: dict[str, tuple[dict[str, Any], str]] = {
     "over an unknown hash": ({"imprint_kind": SHA1}, "it has an unknown hash"),
     "over another hash": ({"imprint_kind": der(0x30, oid("2.16.840.1.101.3.4.2.3"))}, "of another signature"),
     **{
-        f"the time {time.decode()}": ({"time": time}, "is no time")
+        f"the time {time.decode()}": ({"time": time}, "is not a time")
         for time in (b"20260101000000", b"202601010000Z", b"20260101000000.Z", b"20260101000000.xZ", b"2026010100000xZ",
                      b"20261301000000Z")
     },

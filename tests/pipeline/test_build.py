@@ -355,13 +355,13 @@ def test_a_precision_that_a_target_does_not_offer_is_skipped_unless_that_is_stri
         settings = BuildSettings(
             str(small_conv), precisions=precisions, out=str(tmp_path / "out"), benchmark=False, **changes
         )  # type: ignore[arg-type]
-        result = build(settings, Store(tmp_path / "store"), Told())
+        result = build(settings, Store(tmp_path / "store"), Recorded())
         assert [row.reason is None for row in result.rows] == [row.status == "ok" for row in result.rows]
         return [(row.precision, row.status, row.exit_code) for row in result.rows], exit_code(result)
 
     told: list[tuple[int, int, str, bool]] = []
 
-    class Told(Silent):
+    class Recorded(Silent):
         def row(self, number: int, total: int, title: str, left_s: float | None) -> None:
             told.append((number, total, title, left_s is not None))
 

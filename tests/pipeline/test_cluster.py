@@ -19,7 +19,7 @@ from typing import Any
 
 import cluster_stages
 import pytest
-from in_process import Told
+from in_process import Recorded
 
 from edgepack.device.host import host_facts
 from edgepack.errors import ChildError, ConfigError, DataError, StorageError, ToolchainError
@@ -36,8 +36,8 @@ pytestmark = pytest.mark.long
 ROOT = "edgepack.pipeline.cluster"
 
 
-def runner(folder: Path, cluster: Cluster | None, events: Told | None = None) -> StageRunner:
-    return StageRunner(Store(folder / "store"), folder / "logs", events or Told(), 60.0, host_facts(), cluster)
+def runner(folder: Path, cluster: Cluster | None, events: Recorded | None = None) -> StageRunner:
+    return StageRunner(Store(folder / "store"), folder / "logs", events or Recorded(), 60.0, host_facts(), cluster)
 
 
 def told(diary: Path, what: str) -> list[list[str]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import graph_models
 import onnx
 import pytest
-from in_process import Told
+from in_process import Recorded
 
 from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
@@ -47,7 +47,7 @@ targets = ["raspberry-pi-5"]
 
 
 @dataclass
-class Rows(Told):
+class Rows(Recorded):
     """``Events`` that remembers the rows too."""
 
     rows: list[tuple[int, int, str]] = field(default_factory=list)
@@ -263,7 +263,7 @@ def test_two_builds_of_two_models_of_one_name_into_one_folder_take_turns(tmp_pat
             benchmark=False,
             out=str(tmp_path / "out"),
         )
-        results.append(build(settings, Store(tmp_path / "store"), Told()))
+        results.append(build(settings, Store(tmp_path / "store"), Recorded()))
 
     threads = [threading.Thread(target=build_one, args=(factor,)) for factor in (1, 2)]
     for thread in threads:

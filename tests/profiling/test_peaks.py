@@ -4,7 +4,7 @@ import pytest
 
 from edgepack.engines.common.peak import Trial
 from edgepack.errors import ToolchainError
-from edgepack.profiling import peaks as roof
+from edgepack.profiling import peaks as probe
 from edgepack.specs.result import Bandwidth, Peak, Peaks
 
 KIB, MIB = 1 << 10, 1 << 20
@@ -22,7 +22,7 @@ def test_the_best_kernel_of_each_precision_and_working_set_counts():
         (Trial("copy", 1000, nothing, working_set_bytes=KIB), 1.0),
         (Trial("product", 500, nothing, working_set_bytes=KIB), 1.0),
     ]
-    found = roof.peaks_of(trials, 2, {"engine": "1"})
+    found = probe.peaks_of(trials, 2, {"engine": "1"})
     assert found.peaks == (Peak("fp32", 100, "fast"), Peak("int8", 400, "integers"))
     assert found.bandwidths == (Bandwidth(KIB, 1000, "copy"),)
     assert (found.threads, found.versions) == (2, {"engine": "1"})
@@ -32,13 +32,13 @@ def test_no_working_set_is_slower_than_a_larger_one():
     rates = {KIB: 50, 4 * KIB: 90, MIB: 70}
     trials = [(Trial("mm", 1, nothing, "fp32"), 1.0)]
     trials += [(Trial(f"of {size}", rate, nothing, working_set_bytes=size), 1.0) for size, rate in rates.items()]
-    found = roof.peaks_of(trials, 1, {}).bandwidths
+    found = probe.peaks_of(trials, 1, {}).bandwidths
     assert [(band.bytes_per_s, band.kernel) for band in found] == [(90, "of 4096"), (90, "of 4096"), (70, "of 1048576")]
 
 
 def test_without_any_engine_the_error_says_what_to_install():
     with pytest.raises(ToolchainError, match="no engine") as caught:
-        roof.peaks_of([(Trial("copy", 1, nothing, working_set_bytes=1), 1.0)], 1, {})
+        probe.peaks_of([(Trial("copy", 1, nothing, working_set_bytes=1), 1.0)], 1, {})
     assert "pip install" in caught.value.hint
 
 
@@ -50,7 +50,7 @@ def test_the_shortest_of_several_calls_counts_and_the_first_does_not():
     def call():
         now[0] += next(costs)
 
-    assert roof.fastest_s(call, seconds=0.0, clock=lambda: now[0]) == 3.0
+    assert probe.fastest_s(call, seconds=0.0, clock=lambda: now[0]) == 3.0
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_the_shortest_of_several_calls_counts_and_the_first_does_not():
 )
 def test_a_size_between_two_has_the_faster_bandwidth(size, rate):
     bands = (Bandwidth(KIB, 90, "a"), Bandwidth(64 * KIB, 50, "b"), Bandwidth(MIB, 10, "c"))
-    assert roof.bandwidth_of(Peaks(1, (), bands), size) == rate
+    assert probe.bandwidth_of(Peaks(1, (), bands), size) == rate
 
 
 def test_a_precision_that_was_not_measured_has_the_peak_of_fp32():
     peaks = (Peak("fp32", 100, "a"), Peak("int8", 300, "b"))
-    assert roof.peak_of(Peaks(1, peaks, ()), "bf16") == 100
-    assert roof.peak_of(Peaks(1, peaks, ()), "int8", "fp32") == 300
+    assert probe.peak_of(Peaks(1, peaks, ()), "bf16") == 100
+    assert probe.peak_of(Peaks(1, peaks, ()), "int8", "fp32") == 300
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_precision_that_was_not_measured_has_the_peak_of_fp32():
     ],
 )
 def test_working_sets_reach_past_the_caches_but_not_past_the_memory(caches, available, sizes):
-    assert roof.working_sets(caches, available) == sizes
+    assert probe.working_sets(caches, available) == sizes
 
 
 def test_caches_are_read_from_a_recorded_tree(tmp_path):
@@ -88,16 +88,16 @@ def test_caches_are_read_from_a_recorded_tree(tmp_path):
         (folder / f"index{number}").mkdir(parents=True)
         (folder / f"index{number}" / "type").write_text(f"{kind}\n")
         (folder / f"index{number}" / "size").write_text(f"{size}\n")
-    assert roof.cache_bytes(tmp_path) == (48 * KIB, 2 * MIB, 300 * MIB)
-    assert roof.cache_bytes(tmp_path / "absent") == ()
+    assert probe.cache_bytes(tmp_path) == (48 * KIB, 2 * MIB, 300 * MIB)
+    assert probe.cache_bytes(tmp_path / "absent") == ()
 
 
 @pytest.mark.slow
 def test_the_kernels_of_this_host_make_peaks(monkeypatch):
     """Real kernels of every engine that is installed, each for an instant: what they did is what was counted."""
-    monkeypatch.setattr(roof, "_TRIAL_S", 0.0)
-    monkeypatch.setattr(roof, "working_sets", lambda *_: (256 * KIB, MIB))
-    found = roof.measure_peaks(("int8",), threads=1)
+    monkeypatch.setattr(probe, "_TRIAL_S", 0.0)
+    monkeypatch.setattr(probe, "working_sets", lambda *_: (256 * KIB, MIB))
+    found = probe.measure_peaks(("int8",), threads=1)
     assert {peak.precision for peak in found.peaks} == {"fp32", "int8"}
     assert all(1e8 < peak.ops_per_s < 1e15 for peak in found.peaks)
     assert [band.working_set_bytes for band in found.bandwidths] == [256 * KIB, MIB]

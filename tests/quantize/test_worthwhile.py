@@ -10,7 +10,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from in_process import Told
+from in_process import Recorded
 from onnx import helper
 from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, save, sqnr_db
 
@@ -242,7 +242,7 @@ def test_a_free_batch_counts_as_one_and_unknown_sides_have_no_choice(tmp_path: P
 def test_that_there_is_no_choice_is_kept_like_a_choice(tmp_path: Path) -> None:
     model = network(tmp_path / "m.onnx", 64, 8)
     ranges = minmax_ranges(model, random_feeds(model, 1))
-    runner = StageRunner(Store(tmp_path / "store"), tmp_path / "logs", Told(), 60.0, host_facts())
+    runner = StageRunner(Store(tmp_path / "store"), tmp_path / "logs", Recorded(), 60.0, host_facts())
     unknown = QuantizationRules(engine="tvm")
     assert [runner.run(find_worthwhile, model, ranges, unknown) for _ in range(2)] == [None, None]
     assert runner.store.reused == ["worthwhile"]

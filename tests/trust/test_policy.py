@@ -361,4 +361,4 @@ def test_what_is_asked_and_why_it_is_taken_is_shown(
     assert main(["policy", str(path), "--json"]) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out)["signers"] == [f"release {key.public.id[:16]}"]
-    assert "taken" in captured.err
+    assert "accepted" in captured.err

@@ -54,7 +54,7 @@ def lay_out(table: Table, width: int | None, rule: str = "─") -> list[str]:
     """
     grid = [_Column(name, table, i) for i, name in enumerate(table.columns)]
     fitted = _fitted(table, grid, width)
-    return _records(table) if fitted is None else _aligned(fitted, rule)
+    return _records(table, width) if fitted is None else _aligned(fitted, rule)
 
 
 @dataclass(frozen=True)
@@ -198,14 +198,18 @@ def _aligned(columns: list[_Column], rule: str) -> list[str]:
     return lines
 
 
-def _records(table: Table) -> list[str]:
-    """Return one block a row: a line for each cell, after its column."""
+def _records(table: Table, width: int | None) -> list[str]:
+    """Return one block a row: a line for each cell, after its column; text that is wider goes on below itself."""
     names = [f"{name}, {table.units[name]}" if table.units.get(name) else name for name in table.columns]
-    width = max(map(width_of, names))
+    head = max(map(width_of, names))
+    room = None if width is None else max(_LEAST_WRAPPED, width - head - len(GAP))
     lines = []
     for row in table.rows:
-        named = zip(names, (cell.replace("\n", " ") for cell in row), strict=True)
-        lines += [f"{safe(name)}{' ' * (width - width_of(name))}{GAP}{cell}" for name, cell in named if cell]
+        for column, name, cell in zip(table.columns, names, (cell.replace("\n", " ") for cell in row), strict=True):
+            if cell:
+                parts = [cell] if room is None or column in table.right else _wrap(cell, room, whole=True)
+                starts = (f"{safe(name)}{' ' * (head - width_of(name))}", *(" " * head for _ in parts[1:]))
+                lines += [f"{start}{GAP}{part}" for start, part in zip(starts, parts, strict=True)]
         lines.append("")
     return lines[:-1]
 
@@ -216,12 +220,16 @@ def _inside(text: str) -> tuple[str, str, str]:
     return ("", plain(text), "") if whole is None else (whole[1], plain(whole[2]), whole[3])
 
 
-def _wrap(line: str, width: int) -> list[str]:
+def _wrap(line: str, width: int, *, whole: bool = False) -> list[str]:
+    """Return marked text in lines of so many columns; with ``whole`` a longer word, such as a path, is not broken."""
     if width_of(line) <= width:
         return [line]
     before, shown, after = _inside(line)
-    parts = textwrap.wrap(shown, width) if shown.isascii() else _wrap_wide(shown, width)
-    return [f"{before}{safe(part)}{after}" for part in parts]
+    if shown.isascii():
+        parts = textwrap.wrap(shown, width, break_long_words=not whole, break_on_hyphens=not whole)
+    else:
+        parts = _wrap_wide(shown, width)
+    return [f"{before}{safe(part)}{after}" for part in parts or [""]]
 
 
 def _wrap_wide(text: str, width: int) -> list[str]:

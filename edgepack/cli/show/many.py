@@ -31,8 +31,8 @@ def _time(found: Outlook) -> str:
     rows = [row.expected_s for row in found.rows if row.status == "build"]
     known = [expected for expected in rows if expected is not None]
     if not known:
-        return "not known: no build of such rows has ended here"
-    return f"about {in_words(sum(known))} for {len(known)} of {len(rows)} rows; none like the others has ended here"
+        return "unknown: no build of such rows has finished here"
+    return f"about {in_words(sum(known))} for {len(known)} of {len(rows)} rows; none like the others has finished here"
 
 
 def show_outlook(console: Console, found: Outlook) -> None:

@@ -24,7 +24,7 @@ def show_results(console: Console, results: tuple[Result, ...]) -> None:
         if result.stands_for_target is False:
             console.print(
                 f"[red]{safe(result.target)} {result.precision}[/]: measured on {safe(result.host.cpu)} with "
-                f"{safe(result.engine)}, which is not {safe(result.target)}: no report takes it for that device's"
+                f"{safe(result.engine)}, which is not {safe(result.target)}: no report counts it as that device's"
             )
         if result.limit is not None:
             _show_limit(console, result, layers=len(results) == 1)

@@ -119,10 +119,10 @@ def show_suggestions(
 ) -> None:
     """Print suggested recipes, the surest first, with what of them must be changed, and what to do next."""
     if not found:
-        console.print("no recipe is suggested: none is for a model that takes and gives what this one does")
+        console.print("no recipe is suggested: none fits this model's inputs and outputs")
         console.remark(
-            "give arrays (--data FILE.npz or FILE.py:FUNCTION), or begin a recipe with edgepack recipes new own.toml "
-            "--from NAME, of what is nearest in edgepack recipes"
+            "give arrays (--data FILE.npz or FILE.py:FUNCTION), or copy the nearest of 'edgepack recipes' with "
+            "'edgepack recipes new own.toml --from NAME'"
         )
         return
     table = make_table("recipe", "sure", "reason", "change")
@@ -131,11 +131,13 @@ def show_suggestions(
     console.print(table)
     if found[0].proposed is not None:
         height, width = found[0].proposed
-        console.print(f"its height and width are free: {height}x{width} is taken, another by --size HEIGHTxWIDTH")
+        console.print(
+            f"its height and width are free: {height}x{width} is used; choose another with --size HEIGHTxWIDTH"
+        )
     if out is not None:
         console.print(f"wrote {safe(out)}")
     if out is None and found[0].change:
-        another = "; another of them than the first: --recipe NAME" if len(found) > 1 else ""
+        another = "; for another than the first: --recipe NAME" if len(found) > 1 else ""
         console.remark(f"write it with these changes: add -o my.toml{another}")
         return
     recipe = str(out or found[0].recipe)

@@ -65,7 +65,7 @@ def text_input(
 ) -> tuple[dict[str, Array], Encoded]:
     """Return the arrays [1, tokens] of a text by input name, and its tokens before they are filled.
 
-    Raises ``ConfigError`` as ``find_inputs``, ``DataError`` where an input is no row of tokens.
+    Raises ``ConfigError`` as ``find_inputs``, ``DataError`` where an input is not a row of tokens.
     """
     roles = find_inputs(made, inputs)
     specs = {spec.name: spec for spec in inputs}

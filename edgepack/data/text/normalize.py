@@ -52,7 +52,7 @@ def clean(text: str) -> str:
 
 
 def _is_control(char: str) -> bool:
-    # Cn, not assigned, is no category of the crate's tables.
+    # Cn, not assigned, is not a category of the crate's tables.
     return unicodedata.category(char) in ("Cc", "Cf", "Co", "Cs")
 
 
@@ -100,7 +100,7 @@ def chain(steps: list[Normalizer]) -> Normalizer:
 
 
 def split_bert(text: str) -> list[tuple[int, int]]:
-    """Return where words begin and end: split at white space, which is no word, and around each punctuation mark.
+    """Return where words begin and end: split at white space, which is not a word, and around each punctuation mark.
 
     As BertPreTokenizer.
     """

@@ -244,7 +244,7 @@ def _refuse_other_files(compiled: CompiledModel, named: Named) -> None:
     if strange := sorted(named.weights - own):
         words = f"reads weights from {strange[0][:80]!r}, which is not one of its files"
     elif named.others:
-        words = f"reads what is no weight of its main graph from {min(named.others)[:80]!r}"
+        words = f"reads what is not a weight of its main graph from {min(named.others)[:80]!r}"
     else:
         return
     raise CompileError(f"{compiled.entry} {words}", hint=OTHER_FILES)

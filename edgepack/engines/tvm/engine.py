@@ -132,8 +132,8 @@ def load_model(compiled: CompiledModel, options: RunOptions) -> TvmRunner:
         raise ToolchainError(f"this {TITLE} has no {device}; it has CPU", hint="leave the device out")
     require_files(compiled.folder, *compiled.files)
     entry = compiled.folder / compiled.entry
-    twin = entry.parent / _HOST_BUILD
-    return load_runner(twin if twin.is_dir() else entry.parent, compiled.inputs, compiled.outputs, options)
+    host_build = entry.parent / _HOST_BUILD
+    return load_runner(host_build if host_build.is_dir() else entry.parent, compiled.inputs, compiled.outputs, options)
 
 
 def _check_memory(readied: Readied, target: Target) -> list[Diagnostic]:

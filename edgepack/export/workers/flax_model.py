@@ -8,7 +8,7 @@ from typing import Any
 
 OPSET = 18
 _BATCH = "N"
-_SIZE = 16  # of a free axis that is no batch, in what is compared
+_SIZE = 16  # of a free axis that is not a batch, in what is compared
 _SHOWN = 4
 # Arguments by which a module is told that it is not being trained, and what says so.
 _INFERENCE = {"train": False, "training": False, "is_training": False, "deterministic": True,

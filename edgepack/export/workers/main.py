@@ -68,7 +68,7 @@ class Job:
         """Return the shapes that the user gave by input; one without a name is that of the only input."""
         if "" in self.shapes and len(names) != 1:
             raise self.refuse(
-                "--shape: the model has several inputs, and no name says for which",
+                "--shape: the model has several inputs, and the shape does not name one",
                 f"known: {', '.join(names)}",
                 "ConfigError",
             )

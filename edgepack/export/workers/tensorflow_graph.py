@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 OPSET = 18  # the highest that tf2onnx 1.17 writes
-_SIZE = 16  # of a free axis that is no batch
+_SIZE = 16  # of a free axis that is not a batch
 
 
 def run_tf2onnx(job: Any, *words: str) -> None:

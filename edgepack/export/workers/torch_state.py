@@ -88,7 +88,7 @@ def find_states(job: Any, found: Any) -> list[State]:
     for place, value in _walk(found):
         if isinstance(value, dict):
             tensors = {str(name): item for name, item in value.items() if isinstance(item, torch.Tensor)}
-            if any(tensor.dim() for tensor in tensors.values()):  # a checkpoint's own counters are no weights
+            if any(tensor.dim() for tensor in tensors.values()):  # a checkpoint's own counters are not weights
                 places[place] = tensors
     if not places:
         what = type(found).__name__

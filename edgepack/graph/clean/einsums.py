@@ -82,7 +82,7 @@ def product_from_einsum(view: View) -> bool:
 
 
 def _axes(view: View, node: onnx.NodeProto) -> _Axes | None:
-    """Return the axes of an Einsum of two float tensors; None for what is no product, and where a size is repeated."""
+    """Return the axes of an Einsum of two float tensors; None where it is not a product, or a size is repeated."""
     kind = view.types.get(node.output[0])
     terms = _terms(attribute(node, "equation", b"").decode(), [view.rank(name) for name in node.input])
     if terms is None or kind is None or kind.elem_type != _FLOAT32:

@@ -63,7 +63,7 @@ class Corrected:
 
     ``source`` is the float model whose tensors the int8 model's stand for: the one that was given, or one that computes
     the same with scaled channels. ``reason`` says why nothing was tried. ``boxes`` are those that fp32 shows in the
-    samples that were used, None where its answers are no boxes.
+    samples that were used, None where its answers are not boxes.
     """
 
     model: OnnxModel
@@ -302,7 +302,7 @@ def _promising(job: _Job, state: _State, sets: Sequence[tuple[str, ...]]) -> lis
 
 
 def _level_without(job: _Job, state: _State, left: tuple[str, ...]) -> float:
-    """Return the level of a state with more nodes in float and nothing else changed; -inf where that is no model."""
+    """Return the level of a state with more nodes in float and nothing else changed; -inf where that is not a model."""
     from edgepack.quantize.plan import make_plan
 
     plan = state.plan

@@ -93,7 +93,7 @@ class Judge:
 
     @property
     def boxes(self) -> int | None:
-        """How many boxes fp32 shows in all samples; None where its answers are no boxes."""
+        """How many boxes fp32 shows in all samples; None where its answers are not boxes."""
         return None if self._shown is None else self._shown.count
 
     def as_written(self, model: OnnxModel) -> float:

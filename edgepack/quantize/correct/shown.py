@@ -50,7 +50,7 @@ class Shown:
 
 
 def find_shown(task: Task | None, frames: Sequence[Frame], expected: Sequence[Outputs]) -> Shown | None:
-    """Return what fp32's outputs show; None where the task's answers are no boxes, or where it cannot read them."""
+    """Return what fp32's outputs show; None where the task's answers are not boxes, or where it cannot read them."""
     if task is None or task.kind == TENSORS or TASKS.get(task.kind).stream is not None:
         return None
     boxes = []

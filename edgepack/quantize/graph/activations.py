@@ -15,7 +15,7 @@ _POINTWISE = frozenset(
         "Sin", "Softplus", "Softsign", "Sqrt", "Sub", "Swish", "Tanh", "ThresholdedRelu",
     }
 )  # fmt: skip
-# Positively homogeneous: a scale in front of them is a scale behind them, so that alone they are no obstacle to one.
+# Positively homogeneous: a scale in front of them is a scale behind them, so that alone they do not hinder one.
 _HOMOGENEOUS = frozenset({"Abs", "LeakyRelu", "Neg", "PRelu", "Relu"})
 _PRODUCTS = frozenset({"Div", "Mul"})
 

@@ -16,7 +16,7 @@ Kind: TypeAlias = Literal["accuracy", "agreement", "sqnr", "none"]
 
 @dataclass(frozen=True)
 class Preset:
-    """A limit on quality that nobody has to type: ``name`` says who would take it; None is no limit."""
+    """A limit on quality that nobody has to type: ``name`` says who would take it; None means no limit."""
 
     name: str
     quality: float | None
@@ -70,7 +70,7 @@ def presets(entries: Sequence[Entry]) -> tuple[Preset, ...]:
     """Return the presets of the limit on quality, first the one that stands in the page when it opens.
 
     That is the limit that the build was given, where all its rows were given one, and else the careful one. A limit on
-    SQNR or agreement is no statement about accuracy; the page says so beside it.
+    SQNR or agreement is not a statement about accuracy; the page says so beside it.
     """
     kind = quality_kind(entries)
     if kind == "none":

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from edgepack.base import documents
 from edgepack.base.files import open_regular
+from edgepack.base.missing import nothing_at
 from edgepack.errors import ConfigError, StorageError
 from edgepack.report.entries.impossible import impossible
 from edgepack.specs.build import BuildResult, BuildRow
@@ -109,7 +110,8 @@ def _files(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:
         elif path.is_file():
             found = [(path, True)]
         else:
-            raise ConfigError(f"there is no file or folder {path}", hint=_HINT)
+            message, hint = nothing_at(path, _HINT, what="file or folder", suffixes=(".json",))
+            raise ConfigError(message, hint=hint)
         for file, named in found:
             place = _place(file)
             if place is not None and place not in seen:

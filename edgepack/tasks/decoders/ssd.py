@@ -55,7 +55,7 @@ class Parameters:
 
     @property
     def priors(self) -> tuple[tuple[tuple[float, float], ...], ...]:
-        """Width and height of each prior of a cell, a list for each stride; none where boxes are no steps."""
+        """Width and height of each prior of a cell, a list for each stride; none where boxes are not steps."""
         if self.anchors:
             return tuple(tuple(zip(one[::2], one[1::2], strict=True)) for one in self.anchors)
         return tuple(tuple((size, size) for size in sizes) for sizes in self.sizes)

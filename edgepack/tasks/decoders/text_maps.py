@@ -82,7 +82,7 @@ def _joined(rows: Array, begins: Array, ends: Array, width: int) -> Array:
 
 
 def _means(values: Array, boxes: Array) -> Array:
-    """Return the mean of a map [h, w] in boxes [n, 4]; what is no number is 0."""
+    """Return the mean of a map [h, w] in boxes [n, 4]; what is not a number is 0."""
     known = np.where(np.isfinite(values), values, 0).astype(np.float64)
     sums = np.pad(known.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
     left, top, right, bottom = boxes.T

@@ -138,7 +138,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 (Python 3.10)
 
 
 def _name(name: Any) -> str:
-    """Return a subject's alternative name; what is no address, URI or Fulcio's own kind is none."""
+    """Return a subject's alternative name; what is not an address, URI or Fulcio's own kind is none."""
     x509 = tools().x509
     if isinstance(name, (x509.RFC822Name, x509.UniformResourceIdentifier)):
         return str(name.value)

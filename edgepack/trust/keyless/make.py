@@ -40,7 +40,7 @@ def _read(models: Any, path: Path) -> Any:
     try:
         return models.ClientTrustConfig.from_json(read_regular(path, _LIMIT_BYTES).decode())
     except Exception as error:  # of several kinds, by what is wrong with it
-        raise ConfigError(f"{path} is no trust configuration of Sigstore: {str(error)[:200]}") from None
+        raise ConfigError(f"{path} is not a trust configuration of Sigstore: {str(error)[:200]}") from None
 
 
 def _tools() -> Any:

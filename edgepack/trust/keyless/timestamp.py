@@ -91,7 +91,7 @@ def _read(answer: bytes) -> _Stamp:
     _version, _hashes, content, *_certificates, signers = data.children(der.SEQUENCE)
     inner_kind, inner = content.children(der.SEQUENCE)
     if inner_kind.of(der.OID).content != _TIMESTAMP:
-        raise ValueError("it is no timestamp")
+        raise ValueError("it is not a timestamp")
     (octets,) = inner.children(_EXPLICIT)
     info = octets.of(der.OCTETS).content
     (signer,) = signers.children(der.SET)
@@ -137,6 +137,6 @@ def _time(element: der.Element) -> datetime:
             raise ValueError(text)
         moment = datetime.strptime(whole, "%Y%m%d%H%M%S")
     except ValueError:
-        raise ValueError(f"{text[:30]!r} is no time") from None
+        raise ValueError(f"{text[:30]!r} is not a time") from None
     utc = timezone.utc  # noqa: UP017 (Python 3.10)
     return moment.replace(tzinfo=utc, microsecond=int(fraction.ljust(6, "0")[:6] or 0))

@@ -101,7 +101,7 @@ def parse_trusted_root(text: bytes, where: str) -> TrustedRoot:
         for problem in _problems(found):
             raise ValueError(problem)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{where} is no trusted root: {_words(error)}", hint=_AGAIN) from None
+        raise ConfigError(f"{where} is not a trusted root: {_words(error)}", hint=_AGAIN) from None
     return found
 
 

@@ -84,7 +84,26 @@ def test_whatever_the_text_no_line_is_wider_and_no_figure_changes(words: list[st
     lines = lay_out(table, width)
     if len(lines) > 1 and lines[1].startswith("─"):  # a table, not a block a row
         assert max(map(width_of, lines)) <= width
-        assert sum("12.5" in line for line in lines) >= len(rows)
+    assert sum("12.5" in line for line in lines) >= len(rows)
+
+
+def test_blocks_are_as_narrow_as_their_words() -> None:
+    table = Table(("key", "value", "source"), wrapped=("source",))
+    words = "Technical Reference Manual: half-precision floating point and dot product instructions"
+    table.add_row("compute.isa", "asimd", f"[dim]{words}[/]")
+    table.add_row("limits.memory", "4", "https://example.com/a-path-of-one-word-that-stays-whole")
+    assert shown(table, 33) == [
+        "key     compute.isa",
+        "value   asimd",
+        "source  Technical Reference",
+        "        Manual: half-precision",
+        "        floating point and dot",
+        "        product instructions",
+        "",
+        "key     limits.memory",
+        "value   4",
+        "source  https://example.com/a-path-of-one-word-that-stays-whole",
+    ]
 
 
 def test_text_is_cut_in_its_middle_and_keeps_its_mark() -> None:

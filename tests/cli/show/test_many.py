@@ -44,10 +44,10 @@ def test_a_time_that_is_known_of_some_rows_is_said_of_those(capsys: pytest.Captu
         for name, expected in (("one", 60.0), ("two", 120.0), ("three", None))
     )
     show_outlook(PlainConsole(), Outlook("all", "out", rows, None))
-    assert "about 3 min for 2 of 3 rows; none like the others has ended here" in capsys.readouterr().err
+    assert "about 3 min for 2 of 3 rows; none like the others has finished here" in capsys.readouterr().err
 
 
 def test_a_time_that_is_not_known_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     row = OutlookRow("b", "host", "int8", "tvm", "build", "b.edgepack", "measured here", "export")
     show_outlook(PlainConsole(), Outlook("all", "out", (row,), None))
-    assert "not known: no build of such rows has ended here" in capsys.readouterr().err
+    assert "unknown: no build of such rows has finished here" in capsys.readouterr().err

@@ -251,7 +251,7 @@ def test_a_measurement_of_another_machine_is_marked(console: Console, capsys: py
     show_results(console, (made_up.result("raspberry-pi-5", stands_for_target=False),))
     text = " ".join(capsys.readouterr().out.split())
     assert "not on the target" in text
-    assert "which is not raspberry-pi-5: no report takes it for that device's" in text
+    assert "which is not raspberry-pi-5: no report counts it as that device's" in text
     show_results(console, (made_up.result("raspberry-pi-5", stands_for_target=True),))
     assert "not on the target" not in capsys.readouterr().out
 

@@ -50,11 +50,11 @@ def said() -> list[str]:
 
 @pytest.fixture
 def runner(tmp_path: Path, said: list[str]) -> StageRunner:
-    class Told(Silent):
+    class Recorded(Silent):
         def note(self, text: str) -> None:
             said.append(text)
 
-    return StageRunner(Store(tmp_path / "store"), tmp_path / "logs", Told(), 60.0, host_facts())
+    return StageRunner(Store(tmp_path / "store"), tmp_path / "logs", Recorded(), 60.0, host_facts())
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def _save(path: Path, seed: int, *, spoil: bool = False) -> Path:
     return path
 
 
-class Told(Silent):
+class Recorded(Silent):
     """Events that keep the notes and the stages."""
 
     def __init__(self) -> None:
@@ -116,7 +116,7 @@ def command(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_warnings_are_told_and_stored_with_the_build(settings: BuildSettings, bad: Path, tmp_path: Path) -> None:
-    told = Told()
+    told = Recorded()
     unseen = str(_save(tmp_path / "bad_unseen.npz", 3, spoil=True))
     settings = dataclasses.replace(settings, data=str(bad), eval=unseen)
     result = build(settings, Store(tmp_path / "store"), told)
@@ -146,7 +146,7 @@ def test_good_samples_bring_no_warning(settings: BuildSettings, tmp_path: Path) 
 
 
 def test_strict_ends_a_build_before_any_work_on_targets(settings: BuildSettings, bad: Path, tmp_path: Path) -> None:
-    told = Told()
+    told = Recorded()
     with pytest.raises(DataError, match=r"--strict: .*repeat others exactly.* \(and 1 more\)") as raised:
         build(dataclasses.replace(settings, data=str(bad), strict=True), Store(tmp_path / "store"), told)
     assert raised.value.exit_code == 2
@@ -169,7 +169,7 @@ def test_strict_needs_no_samples_as_it_is_about_precisions_too() -> None:
 def test_a_build_that_does_not_calibrate_checks_on_demand_only(
     settings: BuildSettings, bad: Path, tmp_path: Path
 ) -> None:
-    told = Told()
+    told = Recorded()
     plain = dataclasses.replace(settings, precisions=("fp32",), data=str(bad))
     assert build(plain, Store(tmp_path / "store"), told).lint is None
     assert not any(stage.startswith("lint") for stage in told.stages)
@@ -186,7 +186,7 @@ def test_a_check_that_fails_costs_no_build_but_a_strict_one(
     weight[0, 0] = np.nan
     proto.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(weight, "w2"))
     onnx.save(proto, model)
-    told = Told()
+    told = Recorded()
     with pytest.raises(DataError):
         build(dataclasses.replace(settings, strict=True), Store(tmp_path / "store"), told)
     result = build(settings, Store(tmp_path / "store"), told)

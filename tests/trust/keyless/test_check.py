@@ -126,9 +126,18 @@ def test_a_certificate_that_is_not_right_counts_for_nothing(case: str) -> None:
 def said_alike(words: str) -> str:
     """Return a refusal without what differs from one signature to the next, and without another library's words."""
     words = re.sub(r"its log [0-9a-f]{16}", "its log ...", words)
-    words = re.sub(r"'[0-9.xZ]+' is no time", "... is no time", words)
+    words = re.sub(r"'[0-9.xZ]+' is not a time", "... is not a time", words)
     words = re.sub(r"^signature: (.*: )?(?=(the key|it ) ?)", "", words)  # of a document: where it stands
-    ours = ("granted", "signed", "no timestamp", "something else", "twice", "unknown hash", "another time", "no time")
+    ours = (
+        "granted",
+        "signed",
+        "not a timestamp",
+        "something else",
+        "twice",
+        "unknown hash",
+        "another time",
+        "not a time",
+    )
     head, found, tail = words.partition("its timestamp cannot be read: ")
     if found and not any(each in tail for each in ours):
         return f"{head}{found}..."

@@ -194,7 +194,7 @@ def test_the_commands(rules: Any, tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert main(["policy", str(path)]) == 0
     assert f"signed by {ME} ({ISSUER}) at " in capfd.readouterr().out.replace("\n", "")
     assert main(["sign", str(path)]) == 2
-    assert "nothing signs" in capfd.readouterr().err
+    assert "no key to sign with" in capfd.readouterr().err
     assert main(["sign", str(path), "--attach", str(made), "--expires", "9d"]) == 2
     assert "no new statement is signed" in capfd.readouterr().err
 

@@ -59,13 +59,13 @@ def test_a_period_counts_both_its_ends(fraction: str, microseconds: int) -> None
 def test_what_is_no_root_is_refused(change: Any, words: str) -> None:
     document = copy.deepcopy(ROOT)
     change(document)
-    with pytest.raises(ConfigError, match=f"root.json is no trusted root: .*{words}"):
+    with pytest.raises(ConfigError, match=f"root.json is not a trusted root: .*{words}"):
         parsed(document)
 
 
 @pytest.mark.parametrize("text", [b"", b"[]", b"null", b"7", b"{}", b"\xff"])
 def test_what_is_no_document_is_refused(text: bytes) -> None:
-    with pytest.raises(ConfigError, match="is no trusted root"):
+    with pytest.raises(ConfigError, match="is not a trusted root"):
         parse_trusted_root(text, "root.json")
 
 

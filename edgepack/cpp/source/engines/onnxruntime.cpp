@@ -278,7 +278,7 @@ void refuse_other_files(const Compiled& compiled, const Named& named) {
   if (!strange.empty())
     words = " reads weights from " + repr(first(*strange.begin(), 80)) + ", which is not one of its files";
   else if (!named.others.empty())
-    words = " reads what is no weight of its main graph from " + repr(first(*named.others.begin(), 80));
+    words = " reads what is not a weight of its main graph from " + repr(first(*named.others.begin(), 80));
   else
     return;
   refuse(EDGEPACK_COMPILE_ERROR, compiled.payload.entry + words, facts::kOtherFiles);

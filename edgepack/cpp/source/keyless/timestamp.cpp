@@ -52,7 +52,7 @@ Moment time_of(const Element& element) {
   std::string whole = ends ? text.substr(0, std::min(dot, text.size() - 1)) : "";
   std::string fraction = ends && dot != text.npos ? text.substr(dot + 1, text.size() - dot - 2) : "";
   std::optional<Moment> found = dot != text.npos && fraction.empty() ? std::nullopt : moment_of(whole, fraction);
-  if (!found) counts_not(repr(first(text, 30)) + " is no time");
+  if (!found) counts_not(repr(first(text, 30)) + " is not a time");
   return *found;
 }
 
@@ -91,7 +91,7 @@ Stamp read(const std::string& answer) {
   std::vector<Element> data = only(token[1].children(kExplicit0)).children(kSequence);
   if (data.size() < 4) counts_not("it ends too early");
   std::vector<Element> content = data[2].children(kSequence);
-  if (content.size() != 2 || content[0].of(kOid) != kTimestamp) counts_not("it is no timestamp");
+  if (content.size() != 2 || content[0].of(kOid) != kTimestamp) counts_not("it is not a timestamp");
   std::string_view info = only(content[1].children(kExplicit0)).of(kOctets);
   return stamp_of(info, only(data.back().children(kSet)));
 }

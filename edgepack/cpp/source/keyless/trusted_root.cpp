@@ -121,9 +121,9 @@ TrustedRoot read_trusted_root(const std::string& path) {
   try {
     return parse(text);
   } catch (const JsonProblem& problem) {
-    refuse(EDGEPACK_CONFIG_ERROR, path + " is no trusted root: " + first(problem.words, 200), kAgain);
+    refuse(EDGEPACK_CONFIG_ERROR, path + " is not a trusted root: " + first(problem.words, 200), kAgain);
   } catch (const NoRoot& problem) {
-    refuse(EDGEPACK_CONFIG_ERROR, path + " is no trusted root: " + first(problem.words, 200), kAgain);
+    refuse(EDGEPACK_CONFIG_ERROR, path + " is not a trusted root: " + first(problem.words, 200), kAgain);
   }
 }
 

@@ -50,11 +50,11 @@ def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str
 
     ``choose`` gives each kernel's tile; without it the rule does.
     """
-    maker = Maker(machine, choose or by_rule(machine))
+    chooser = TileChooser(machine, choose or by_rule(machine))
     functions = {**approximations.FUNCTIONS, **angles.FUNCTIONS}
     rules: dict[str, Callable[[Any, Any], Any]] = {
-        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, maker),
-        "relax.matmul": lambda builder, call: _matmul(builder, call, maker),
+        "relax.nn.conv2d": lambda builder, call: _conv2d(builder, call, chooser),
+        "relax.matmul": lambda builder, call: _matmul(builder, call, chooser),
         "relax.nn.pad": _pad,
         "relax.quantize": lambda builder, call: rounding.quantize(builder, call, machine),
         "relax.nn.softmax": functools.partial(_softmax, approximations.softmax),
@@ -69,7 +69,7 @@ def legalizations(machine: Machine, choose: Choose | None = None) -> Mapping[str
 
 
 @dataclass(frozen=True)
-class Maker:
+class TileChooser:
     """The machine, and who chooses the tiles."""
 
     machine: Machine
@@ -168,7 +168,7 @@ def emit(builder: Any, build: compute.Build, *inputs: Any, name: str) -> Any:
     )
 
 
-def _conv2d(builder: Any, call: Any, maker: Maker) -> Any:
+def _conv2d(builder: Any, call: Any, chooser: TileChooser) -> Any:
     """Return a convolution by our kernels, or None where they do not cover it."""
     from tvm import relax
 
@@ -186,17 +186,17 @@ def _conv2d(builder: Any, call: Any, maker: Maker) -> Any:
     window = window_of(call, (high, wide))
     batch, size = int(shape[0]), window.output(*shape[1:3])
     if window.groups > 1 and inputs == 1 and outputs == window.groups:
-        return _depthwise(builder, x, weights, window, (batch, *size), kind, maker)
+        return _depthwise(builder, x, weights, window, (batch, *size), kind, chooser)
     if kind[1] == "int8" and kind[2] != "int32":
         weights = weights.astype(np.float32)  # few input channels: exact sums in float32
         kind = (kind[0], "float32", kind[2])
     if kind[2] == "int32" and not channels_first:
-        made = _by_matrices(builder, x, weights, window, maker.machine)
+        made = _by_matrices(builder, x, weights, window, chooser.machine)
         if made is not None:
             return made
     if window.pointwise and not channels_first and window.groups == 1:
         work = Workload("flat", kind, 1, 1, int(np.prod(shape[:3])), inputs, outputs, safe=_safe(weights))
-        choice, intrinsic, fours = maker(work)
+        choice, intrinsic, fours = chooser(work)
         packed = compute.pack_weights(weights, choice.tile.channels, fours=fours)
         build = compute.pointwise(choice, outputs, kind[2], intrinsic)
         return emit(builder, build, x, relax.const(packed[:, 0, 0]), name="convolution1x1")
@@ -204,14 +204,14 @@ def _conv2d(builder: Any, call: Any, maker: Maker) -> Any:
         "window", kind, batch, *size, inputs, outputs, window.kernel, window.strides, window.padding, window.dilation,
         window.groups, channels_first, _safe(weights),
     )  # fmt: skip
-    return _window(builder, x, weights, by_patches(work, maker.machine), maker)
+    return _window(builder, x, weights, by_patches(work, chooser.machine), chooser)
 
 
-def _window(builder: Any, x: Any, weights: Array, work: Workload, maker: Maker) -> Any:
+def _window(builder: Any, x: Any, weights: Array, work: Workload, chooser: TileChooser) -> Any:
     """Return a convolution over a window, by patches or not; None where a tile would be of several groups."""
     from tvm import relax
 
-    choice, intrinsic, fours = maker(work)
+    choice, intrinsic, fours = chooser(work)
     channels = choice.tile.channels
     if work.kind == "winograd":
         build, packed = winograd.convolution(choice, work.window, work.outputs), winograd.pack(weights, channels)
@@ -271,7 +271,7 @@ def _tiles(builder: Any, x: Any, weights: Array, window: Window, machine: Machin
 
 def _depthwise(
     builder: Any, x: Any, weights: Array, window: Window, size: tuple[int, int, int], kind: tuple[str, str, str],
-    maker: Maker,
+    chooser: TileChooser,
 ) -> Any:  # fmt: skip
     from tvm import relax
 
@@ -279,11 +279,11 @@ def _depthwise(
     work = Workload(
         "depthwise", kind, *size, 1, channels, window.kernel, window.strides, window.padding, window.dilation, channels
     )
-    choice, _, _ = maker(work)
+    choice, _, _ = chooser(work)
     if channels % choice.tile.channels:
         return None
     if kind[2] == "int32":
-        return _columns(builder, x, weights, window, choice, maker.machine)
+        return _columns(builder, x, weights, window, choice, chooser.machine)
     flat = np.ascontiguousarray(weights[..., 0].transpose(1, 2, 0))
     return emit(builder, compute.depthwise(choice, window), x, relax.const(flat), name="depthwise")
 
@@ -320,7 +320,7 @@ def _batched_bytes(builder: Any, a: Any, b: Any, machine: Machine) -> Any:
     return emit(builder, build, a, b, name="batched_product")
 
 
-def _matmul(builder: Any, call: Any, maker: Maker) -> Any:
+def _matmul(builder: Any, call: Any, chooser: TileChooser) -> Any:
     """Return a product by our kernels, or None where they do not cover it."""
     from tvm import relax
 
@@ -333,18 +333,18 @@ def _matmul(builder: Any, call: Any, maker: Maker) -> Any:
     if weights is not None and weights.ndim == 2 and weights.shape[1] >= _FEWEST_COLUMNS:
         terms, outputs = weights.shape
         turned = np.ascontiguousarray(weights.T)
-        if kind[2] == "int32" and (made := _by_matrices(builder, a, turned, _NO_WINDOW, maker.machine)) is not None:
+        if kind[2] == "int32" and (made := _by_matrices(builder, a, turned, _NO_WINDOW, chooser.machine)) is not None:
             return made
         work = Workload("flat", kind, 1, 1, int(np.prod(left[:-1])), terms, outputs, safe=_safe(turned))
-        choice, intrinsic, fours = maker(work)
+        choice, intrinsic, fours = chooser(work)
         packed = compute.pack_weights(turned, choice.tile.channels, fours=fours)
         build = compute.pointwise(choice, outputs, kind[2], intrinsic)
         return emit(builder, build, a, relax.const(packed), name="product")
     integer = kind[2] == "int32"
     if integer and weights is None and left[:-2] == right[:-2] and left[-1] % TERMS == 0:
-        return _batched_bytes(builder, a, b, maker.machine)
+        return _batched_bytes(builder, a, b, chooser.machine)
     if integer or kind[1] == "int8" or left[:-2] != right[:-2] or right[-1] % _FEWEST_COLUMNS:
         return None
     batch = int(np.prod(left[:-2]))
-    choice, _, _ = maker(Workload("batched", kind, batch, 1, left[-2], left[-1], right[-1]))
+    choice, _, _ = chooser(Workload("batched", kind, batch, 1, left[-2], left[-1], right[-1]))
     return emit(builder, compute.batched(choice), a, b, name="batched_product")

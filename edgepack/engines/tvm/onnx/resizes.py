@@ -21,7 +21,7 @@ HINT = "give Resize the sizes instead of scales, or scales that give whole sizes
 def fractional_scales(
     node: onnx.NodeProto, shapes: Mapping[str, tuple[int | str, ...]], constants: Mapping[str, onnx.TensorProto]
 ) -> str | None:
-    """Return by what a Resize scales which size, where the result is no whole number; None where all is well.
+    """Return by what a Resize scales which size, where the result is not a whole number; None where all is well.
 
     With align_corners the scales do not matter, nor where the sizes stand in their place.
     """

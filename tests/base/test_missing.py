@@ -1,0 +1,58 @@
+"""What is said of a path at which nothing is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edgepack.base.missing import nothing_at
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for name in ("net.onnx", "net.edgepack", "models/other.onnx"):
+        (tmp_path / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("nett.onnx", "did you mean 'net.onnx'?"),
+        ("NET.ONNX", "did you mean 'net.onnx'?"),
+        ("net", "did you mean 'net.onnx'?"),
+        ("net.onnx ", "did you mean 'net.onnx'?"),
+        ("models\\other.onnx", "did you mean 'models/other.onnx'?"),
+        ("models\\none.onnx", "separate folders by /, not by \\"),
+        ("model/other.onnx", "did you mean 'models/other.onnx'?"),
+        ("models/othr.onnx", "did you mean 'models/other.onnx'?"),
+        ("nowhere/at/all.onnx", "there is no folder nowhere either: check the path"),
+        ("C:\\work\\net.onnx", "that is a path of Windows: give the one that it has on this machine"),
+        ("c:/work/net.onnx", "that is a path of Windows: give the one that it has on this machine"),
+        (
+            "~/net.onnx",
+            "write the home folder in full: a shell replaces ~ only at the beginning of a word without quotes",
+        ),
+        ("net.onx", "did you mean 'net.onnx'?"),
+        ("file:///work/net.onnx", "give the path alone: /work/net.onnx"),
+        ("s3://bucket/net.onnx", "that is an address: fetch what is there, and give its path"),
+        ("missing.onnx", "check it"),
+        ("xyzzy", "check it"),
+        ("a\0b", "check it"),
+        ("x" * 5000, "check it"),
+        ("", "check it"),
+    ],
+)
+def test_what_was_meant_is_said(path: str, hint: str) -> None:
+    assert nothing_at(path, "check it", suffixes=(".onnx",))[1] == hint
+
+
+def test_the_suffix_that_belongs_there_is_proposed() -> None:
+    assert nothing_at("net", "", suffixes=(".edgepack",))[1] == "did you mean 'net.edgepack'?"
+
+
+def test_a_space_at_an_end_is_seen() -> None:
+    assert nothing_at("net.onnx ", "", what="model")[0] == "there is no model 'net.onnx '"
+    assert nothing_at(Path("none"), "")[0] == "there is no file none"
