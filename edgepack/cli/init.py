@@ -58,7 +58,8 @@ def write_settings(path: Path, words: dict[str, Any], *, ask: bool, force: bool)
         settings = replace(settings, recipe=_write_recipe(suggested, settings.model, path, force=force))
     write_text(path, _toml(settings))
     command = shlex.join(build_command(settings))
-    said = f"wrote {path}, which is equivalent to:\n  {command}\nrun it with:\n  edgepack build"
+    run = "edgepack build" if path == Path("edgepack.toml") else shlex.join(("edgepack", "build", str(path)))
+    said = f"wrote {path}, which is equivalent to:\n  {command}\nrun it with:\n  {run}"
     if (why := _refused(settings)) is not None:
         said += f"\nbut {why}: if you trust where it comes from, write 'trust_code = true' in {path}"
     elif (lacking := _lacking(settings)) is not None:

@@ -29,6 +29,9 @@ def test_init_writes_a_file_that_build_reads(edgepack: Run, tmp_path: Path, monk
     ran = edgepack("init", "--yes", "--model", "net.py:make", "--data", "pictures", "--recipe", "imagenet")
     assert ran.code == 0
     assert "edgepack build net.py:make --target host-onnxruntime" in ran.err
+    assert ran.err.splitlines()[-2] == "  edgepack build", "the line before says why it cannot be run yet"
+    other = edgepack("init", "--yes", "net.py:make", "-o", "other name.toml").err
+    assert "\n  edgepack build 'other name.toml'\n" in other
     from edgepack.pipeline.settings import read_settings
 
     assert read_settings(Path("edgepack.toml")).model == "net.py:make"

@@ -10,12 +10,13 @@ import time
 
 from edgepack.cli.show import terminal
 from edgepack.cli.show.console import Console
-from edgepack.cli.show.layout import safe
+from edgepack.cli.show.layout import cut_to, safe, width_of
 from edgepack.execution.events import Outcome
 
 _LOG = logging.getLogger("edgepack.cli")
 # A log that nobody sees move is told so often that a stage still runs: CI ends jobs that are silent for minutes.
 BEAT_S = 30.0
+_LEAST_DETAIL = 20  # columns
 _MARKS = {"done": "[green]✓[/]", "reused": "[cyan]=[/]", "failed": "[red]✗[/]"}
 
 
@@ -118,8 +119,11 @@ class Display:
         self._own.printed = set()
         took = time.monotonic() - self._own.began
         when = "[dim]reused[/]" if outcome == "reused" else f"[dim]{took:.1f} s[/]"
-        text = safe(detail or self._own.detail)
-        self._console.remark(f"{_MARKS[outcome]} {self._own.stage:<9} {text}  {when}")
+        head, text = f"{_MARKS[outcome]} {self._own.stage:<9} ", safe(detail or self._own.detail)
+        width = terminal.columns(sys.stderr)
+        if width is not None:  # else a time and its unit stand on two lines
+            text = cut_to(text, max(_LEAST_DETAIL, width - width_of(f"{head}  {when}")))
+        self._console.remark(f"{head}{text}  {when}")
 
     def note(self, text: str) -> None:
         """Print a warning between the stages' lines."""

@@ -183,8 +183,12 @@ def _shortened(reason: str | None) -> str:
 def _compared(entry: Entry, base: Entry, kind: Kind) -> str:
     """Return the sentence "int8 is 2.6 times faster and 3.4 times smaller than fp32, and loses ..."."""
     speed, size, loss = _speed(entry), _size(entry, base), loss_of(entry, kind)
-    is_text = " and ".join(part for part in (speed, size) if part)
-    text = f"{entry.precision} is {is_text} than fp32" if is_text else f"{entry.precision}"
+    if speed and size and gain_of(entry) == "same":  # 'not faster and smaller' would deny both
+        is_text = f"{size} than fp32 but {speed}"
+    else:
+        is_text = " and ".join(part for part in (speed, size) if part)
+        is_text += " than fp32" if is_text else ""
+    text = f"{entry.precision} is {is_text}" if is_text else f"{entry.precision}"
     text = f"{text}{', and ' if is_text else ' '}{loss}." if loss else f"{text}; what it loses was not measured."
     text += f" {changed_text(entry.row.changes)}." if entry.row is not None and entry.row.changes is not None else ""
     if speed is None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edgepack.cli.show import progress
+from edgepack.cli.show.layout import width_of
 from edgepack.cli.show.progress import Bar, Display
 
 
@@ -67,6 +68,17 @@ def test_a_stage_ends_as_a_line_with_its_time(console: Any) -> None:
         ("end",),
         ("stop",),
     ]
+
+
+def test_a_long_detail_is_cut_so_that_the_time_stays_on_the_line(console: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    with Display(console) as display:
+        display.begin("verify", "host-openvino int8, 5 operators in fp32 for speed on 24 samples")
+        display.end("done", "")
+    (line,) = console.printed
+    assert line.startswith("[green]✓[/] verify    host-openvino int8, …")
+    assert line.endswith("speed on 24 samples  [dim]2.5 s[/]")
+    assert width_of(line) == 60
 
 
 def test_a_failure_and_a_note_are_marked_and_no_markup(console: Any) -> None:
