@@ -68,6 +68,47 @@ def test_the_same_numbers_for_every_batch(bundle: tuple[str, Path], library: Lib
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "operator", "values"),
+    [
+        ("INT64", "Add", [2**31, 3]),
+        ("INT64", "Add", [-(2**31) - 1, 3]),
+        ("UINT64", "Add", [2**64 - 1, 3]),
+        ("INT32", "Div", [2**24 + 1, 3]),
+        ("UINT32", "Max", [3, 2**32 - 1]),
+        ("INT64", "Div", [5, -(2**24) - 1]),
+        ("INT64", "Div", [2**24, -(2**24)]),
+        ("INT32", "Add", [2**31 - 2, -(2**31)]),
+    ],
+)
+def test_openvino_refuses_the_same_integers(
+    kind: str, operator: str, values: list[int], library: Library, tmp_path: Path
+) -> None:
+    skip_without("openvino")
+    number = TensorProto.DataType.Value(kind)
+    dtype = helper.tensor_dtype_to_np_dtype(number)
+    node = helper.make_node(operator, ["x", "one"], ["out"])
+    proto = make([node], [("x", number, ["N", 2])], [("out", number, ["N", 2])], {"one": np.ones(1, dtype)})
+    path = packed_model(
+        proto, "openvino", tmp_path, [{"x": np.array([[1, 2]], dtype)}, {"x": np.array([[3, 2]], dtype)}]
+    )
+
+    def outcome(infer: Callable[[Any], Any]) -> Any:
+        told: list[Any] = []
+        for repeats in (1, 3):
+            try:
+                told.append(np.array(infer({"x": np.array([values] * repeats, dtype)})["out"]).tolist())
+            except DataError as error:
+                told.append((error.message, error.hint))
+            except Refused as refused:
+                told.append((refused.message, refused.hint))
+        return told
+
+    with load(path) as python, library.load(path) as model:
+        assert outcome(lambda feeds: library.infer(model, feeds)) == outcome(python.infer)
+
+
+@pytest.mark.slow
 def test_the_same_verification(bundle: tuple[str, Path], library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEPACK_ALLOW_NATIVE", "1")
     _, path = bundle

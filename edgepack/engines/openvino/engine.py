@@ -24,11 +24,14 @@ from edgepack.engines.common.fixed_batch import FixedBatchRunner, free_batch
 from edgepack.engines.common.inputs import check_feeds, engine_words, refuse
 from edgepack.engines.common.installed import engine_version, import_engine
 from edgepack.engines.common.refusals import closed, opset_too_high, remedy, require_files
+from edgepack.engines.common.weights import read_message
 from edgepack.engines.native_options import native_settings, native_variables
 from edgepack.engines.openvino.facts import ENGINE
+from edgepack.engines.openvino.float32_inputs import SUFFIX, float32_inputs
 from edgepack.engines.openvino.misread import misread_nodes
+from edgepack.engines.openvino.range32 import EXACT, HIGHEST, beyond
 from edgepack.engines.openvino.ties import bodies, keep_order_of_equals
-from edgepack.errors import CompileError, EdgepackError, ToolchainError
+from edgepack.errors import CompileError, DataError, EdgepackError, ToolchainError
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target
@@ -39,6 +42,7 @@ ENTRY = "model.xml"
 _WEIGHTS = "model.bin"
 _EXTRA = ENGINE.extra
 
+_LONG = ("int64", "uint64")
 _TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 _REFUSED_NODES = ("ONNXFrameworkNode", "NotSupportedONNXNode")  # what the reader leaves where it cannot convert
 
@@ -66,6 +70,8 @@ class OpenVinoRunner:
         ports = request.model_inputs
         self._specs = inputs
         self._inputs = [(i, _spec_of(port, inputs).name, port.element_type.to_dtype()) for i, port in enumerate(ports)]
+        named = {name: SUFFIX in "".join(ports[i].get_names()) for i, name, _ in self._inputs}
+        self._wide = [(n, not named[n]) for _, n, dtype in self._inputs if dtype.name in _LONG or named[n]]
         self._count = len(ports)
         self._names = names
         self._request = request
@@ -80,6 +86,9 @@ class OpenVinoRunner:
     def infer(self, feeds: Feeds, /) -> Mapping[str, Array]:
         """Return the outputs by name. Raises ``DataError`` for inputs that do not fit the model."""
         try:
+            for name, exact in self._wide:
+                if (value := beyond(feeds[name], exact=exact)) is not None:
+                    self._refuse_wide(feeds, name, value, "32 bits" if exact else "float32")
             tensors, shapes = [], []  # the tensors keep the arrays alive that the engine reads
             for index, name, dtype in self._inputs:
                 array = feeds[name]
@@ -115,6 +124,15 @@ class OpenVinoRunner:
         self._request = self._compiled = None
         self._arrays = []
         self._infer = self._set = self._tensor = closed
+
+    def _refuse_wide(self, feeds: Feeds, name: str, value: int, how: str) -> NoReturn:
+        """Refuse what the engine would change without a word; whatever else is wrong with the inputs comes first."""
+        check_feeds(feeds, self._specs)
+        limit = HIGHEST if how == "32 bits" else EXACT
+        raise DataError(
+            f"input {name!r} holds {value}, and {TITLE} computes its {feeds[name].dtype.name} in {how}",
+            hint=f"give numbers of at most {limit} either way, or use a target with ONNX Runtime",
+        )
 
     def _infer_new(self, feeds: Feeds, shapes: list[tuple[int, ...]]) -> Any:
         """Infer inputs of other shapes than before; from then on these are known to work, unless inputs make shapes.
@@ -195,6 +213,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
             if _is_npu(device):
                 inputs, outputs = _fix_batch(graph, inputs), _fixed_outputs(outputs)
             keep_order_of_equals(graph)
+            _say_limits(graph, model)
             _name_nodes(graph)
             out.mkdir(parents=True, exist_ok=True)
             engine.save_model(graph, out / ENTRY, compress_to_fp16=False)
@@ -341,6 +360,15 @@ def _match_ports(graph: Any, model: OnnxModel) -> None:
             )
         for port in ports:
             _spec_of(port, specs)
+
+
+def _say_limits(graph: Any, model: OnnxModel) -> None:
+    """Give a second name to the inputs whose whole numbers are computed in float32, for the runners."""
+    rounded = set(float32_inputs(read_message(model.path)))
+    for port in graph.inputs:
+        name = _spec_of(port, model.inputs).name
+        if name in rounded:
+            port.get_tensor().add_names({name + SUFFIX})
 
 
 def _name_nodes(graph: Any, prefix: str = "") -> None:

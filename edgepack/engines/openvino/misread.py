@@ -9,6 +9,7 @@ from edgepack.engines.common.resizes import NO_ANTIALIAS, shrinks_with_antialias
 from edgepack.engines.common.weights import read_message
 from edgepack.engines.openvino.paddings import ceiled_means_left
 from edgepack.engines.openvino.products import wide_products
+from edgepack.engines.openvino.wide_integers import wide_integers
 from edgepack.graph.walk import all_graphs, all_nodes, describe_node
 from edgepack.specs.model import Diagnostic
 
@@ -32,7 +33,8 @@ def misread_nodes(model: OnnxModel) -> list[Diagnostic]:
     except (OSError, ValueError):
         return []
     found = [wrong for node in all_nodes(proto) for wrong in _wrong(node, model.opset)]
-    others = (*_quantized_constants(proto), *_resizes(proto), *_means(proto), *wide_products(proto))
+    integers = (*wide_products(proto), *wide_integers(proto, model))
+    others = (*_quantized_constants(proto), *_resizes(proto), *_means(proto), *integers)
     return [Diagnostic("error", *wrong) for wrong in (*found, *others)]
 
 

@@ -3,6 +3,7 @@
 // An inference is always started and waited for: on one thread the synchronous call of OpenVINO 2026.4 loses the error
 // when a layer does not take its shape, and returns memory that nobody wrote; the asynchronous one tells.
 
+#include <algorithm>
 #include <mutex>
 
 #include "../error.h"
@@ -41,6 +42,9 @@ struct OvVersion {
 constexpr const char* kElements[] = {nullptr, "bool",  nullptr, "float16", "float32", "float64", nullptr,
                                      "int8",  "int16", "int32", "int64",   nullptr,   nullptr,   nullptr,
                                      nullptr, nullptr, "uint8", "uint16",  "uint32",  "uint64"};
+// The second name of an input whose integers are computed in float32 somewhere, which holds them up to kExact.
+constexpr char kFloat32Suffix[] = "/whole numbers up to 2^24";
+constexpr int32_t kExact = 1 << 24;
 constexpr int kBytes = 16;  // the element type of raw weights: u8
 
 int dtype_of_element(int element) {
@@ -312,6 +316,7 @@ struct Shared {
   Source source;
   int batch = 0;  // 0: any
   std::shared_ptr<const Network> fixed, general;
+  std::vector<bool> exact;  // of each input: whether its integers are computed in 32 bits, not in float32
   std::mutex mutex;
 
   std::shared_ptr<const Network> for_any() {
@@ -321,12 +326,41 @@ struct Shared {
   }
 };
 
+// OpenVINO computes 64-bit integers in 32 bits, and some of any size in float32, without a word: what these do not hold is
+// refused (engines/openvino/range32.py of edgepack).
+template <typename Integer>
+bool find_beyond(const TensorView& view, Integer lowest, Integer highest, std::string* found) {
+  const Integer* values = static_cast<const Integer*>(view.data);
+  size_t count = view.bytes / sizeof(Integer);
+  if (!count) return false;
+  auto [least, most] = std::minmax_element(values, values + count);
+  if (*most > highest) return *found = std::to_string(*most), true;
+  if (*least < lowest) return *found = std::to_string(*least), true;
+  return false;
+}
+
+void refuse_beyond(const TensorSpec& spec, const TensorView& view, bool exact) {
+  int64_t highest = exact ? INT32_MAX : kExact, lowest = exact ? INT32_MIN : -kExact;
+  bool is_beyond = false;
+  std::string found;
+  if (spec.dtype == "int64") is_beyond = find_beyond<int64_t>(view, lowest, highest, &found);
+  if (spec.dtype == "uint64") is_beyond = find_beyond<uint64_t>(view, 0, static_cast<uint64_t>(highest), &found);
+  if (spec.dtype == "int32" && !exact) is_beyond = find_beyond<int32_t>(view, -kExact, kExact, &found);
+  if (spec.dtype == "uint32" && !exact) is_beyond = find_beyond<uint32_t>(view, 0, kExact, &found);
+  if (is_beyond)
+    refuse(EDGEPACK_DATA_ERROR,
+           "input " + repr(spec.name) + " holds " + found + ", and " + kTitle + " computes its " + spec.dtype + " in " +
+               (exact ? "32 bits" : "float32"),
+           "give numbers of at most " + std::to_string(highest) + " either way, or use a target with ONNX Runtime");
+}
+
 class OpenVinoRunner : public Runner {
  public:
   explicit OpenVinoRunner(std::shared_ptr<Shared> shared)
       : shared_(std::move(shared)), first_(std::make_unique<Request>(shared_->fixed, shared_->source)) {}
 
   void run(const std::vector<TensorView>& inputs, std::vector<TensorView>* outputs) override {
+    for (size_t i = 0; i < inputs.size(); ++i) refuse_beyond(shared_->source.inputs[i], inputs[i], shared_->exact[i]);
     bool other = false;
     for (const TensorView& input : inputs) other = other || (shared_->batch && input.shape[0] != shared_->batch);
     if (!other) return first_->run(inputs, outputs);
@@ -353,6 +387,13 @@ int port_dtype(const Compiled& compiled, const Network& network, const TensorSpe
   api().port_free(port);
   api().check(status);
   return dtype_of_element(element);
+}
+
+bool has_input(const Network& network, const std::string& name) {
+  OvPort* port = nullptr;
+  if (api().input_by_name(network.compiled, name.c_str(), &port)) return false;
+  api().port_free(port);
+  return true;
 }
 
 void check_network(const Compiled& compiled, const Network& network) {
@@ -385,6 +426,8 @@ std::unique_ptr<Runner> load(const Compiled& compiled, const EngineOptions& opti
   if (shared->fixed) shared->batch = options.batch;
   if (!shared->fixed) shared->fixed = shared->general = compile(source, 0);
   check_network(compiled, *shared->fixed);
+  for (const TensorSpec& spec : source.inputs)
+    shared->exact.push_back(!has_input(*shared->fixed, spec.name + kFloat32Suffix));
   return std::make_unique<OpenVinoRunner>(shared);
 }
 
