@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import sys
 from pathlib import Path
@@ -158,11 +159,26 @@ def _packages(module: str) -> Iterator[str]:
 def _path(module: str) -> Path | None:
     """Return the source of a module: edgepack's by its place, another one (a test's, a plug-in's) as it was loaded."""
     if module.partition(".")[0] == _PACKAGE:
-        place = package_folder().parent.joinpath(*module.split("."))
-        return next((path for path in (place / "__init__.py", place.with_suffix(".py")) if path.is_file()), None)
+        return _own_modules().get(module)
     known = sys.modules.get(module)
     origin = getattr(known, "__file__", None) if known else None
     return Path(origin) if origin and origin.endswith(".py") else None
+
+
+@functools.cache
+def _own_modules() -> Mapping[str, Path]:
+    """Return the source of each of edgepack's modules; listed once, as thousands of names are asked for."""
+    root = package_folder()
+    found: dict[str, Path] = {}
+    for folder, inner, files in os.walk(root):
+        inner[:] = [name for name in inner if name != "__pycache__"]
+        package = ".".join((_PACKAGE, *Path(folder).relative_to(root).parts))
+        for file in files:
+            if file == "__init__.py":
+                found[package] = Path(folder, file)  # before a module of that name beside the folder
+            elif file.endswith(".py"):
+                found.setdefault(f"{package}.{file.removesuffix('.py')}", Path(folder, file))
+    return found
 
 
 def _data_files(path: Path) -> list[Path]:
