@@ -42,6 +42,7 @@ _MOST_LABELS_BYTES = 64 << 20
 _PARTS = ("train", "training", "val", "valid", "validation", "test", "testing", "eval", "dev")
 _HELD_OUT = ("val", "valid", "validation", "test")
 _OF_LABELS = (".csv", ".tsv", ".json", ".jsonl", ".xml")
+_SHOWN = 5
 _OF_MASKS = ("images", "masks", "labels", "annotations")
 
 
@@ -251,8 +252,23 @@ def notes_of_folders(found: PictureFolder, what: str) -> tuple[str, ...]:
         return (f"{beside[0]} beside the {what}s is not read: labels stand in {LABELS_FILE}",) if beside else ()
     if any((found.root / file).exists() for file in (LABELS_FILE, *METADATA_FILES)):
         return ()
+    notes = []
     deep = next((name for name in found.names if name.count("/") > 1), None)
-    return (f"folders below a class folder belong to that class, such as {deep}",) if deep is not None else ()
+    if deep is not None:
+        notes.append(f"folders below a class folder belong to that class, such as {deep}")
+    if empty := _empty_folders(found):
+        shown = ", ".join(empty[:_SHOWN]) + (", ..." if len(empty) > _SHOWN else "")
+        folders = "1 folder has" if len(empty) == 1 else f"{len(empty)} folders have"
+        notes.append(f"{folders} no {what} and {'is no class' if len(empty) == 1 else 'are no classes'}: {shown}")
+    return tuple(notes)
+
+
+def _empty_folders(found: PictureFolder) -> list[str]:
+    """Return the folders beside those of the classes that hold no file of theirs: the classes behind them move up."""
+    used = {name.partition("/")[0] for name in found.names}
+    folders = (path for path in found.root.iterdir() if path.is_dir() and not path.is_symlink())
+    names = sorted(path.name for path in folders if not path.name.startswith((".", "__MACOSX")))
+    return [name for name in names if name not in used and name not in found.classes]
 
 
 def _label_values(

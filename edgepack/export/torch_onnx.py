@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import re
 import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from edgepack.base import documents
+from edgepack.base.files import write_text
 from edgepack.errors import ModelError, ToolchainError
 from edgepack.graph import passes
 from edgepack.graph.check import first_line
-from edgepack.graph.compare import TOLERANCE, differences, invent_feeds, run_model
+from edgepack.graph.compare import TOLERANCE, differences, invent_feeds, relative_distance, run_model
 from edgepack.graph.load import load_model, read_proto, save_proto
+from edgepack.specs.source import Compared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 OPSET = 18
 TRAINING = "training mode"
 NOTE = "edgepack.export"  # the key of the note in the model
+COMPARED = "compared.json"
 # Real samples compared, each alone; then two of them as one batch.
 _COMPARED = 4
 _SEEDS = (0, 1)
@@ -178,6 +183,12 @@ def _finished_proto(proto: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> o
     return proto
 
 
+def read_compared(model: OnnxModel) -> Compared | None:
+    """Return how far an exported model is from torch; None for one that was not compared here."""
+    path = model.path.parent / COMPARED
+    return documents.from_json(Compared, path.read_bytes(), str(path)) if path.is_file() else None
+
+
 def compare_closely(model: OnnxModel, reference: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> None:
     """Compare on random inputs of several scales and signs too: what was recorded may hold for some values only."""
     for seed, scale in enumerate(_SCALES):
@@ -201,31 +212,38 @@ def compare(
 
     The tolerance is 1e-4 of an output's largest value: torch and ONNX Runtime sum in different orders, which for
     EfficientNet-Lite0 made 8e-7 (torch 2.13.0, ONNX Runtime 1.31.1, a Xeon with AVX512, n=8 random pictures), while a
-    wrong graph differs in the first digits. Raises ``ModelError`` that names the
-    output and the distance.
+    wrong graph differs in the first digits. Writes how far they are, see ``Compared``. Raises ``ModelError`` that names
+    the output and the distance.
     """
+    import torch
+
     try:
-        for feeds in _feeds(model, samples):
-            _compare_one(model, reference, feeds)
+        found = [_compare_one(model, reference, feeds) for feeds in _feeds(model, samples)]
     except BaseException:
         model.path.unlink()  # a model that is known to be wrong, or could not be compared, must not be found later
         raise
+    largest = max(found, default=0.0)
+    compared = Compared(str(torch.__version__), len(found), largest if math.isfinite(largest) else None)
+    write_text(model.path.parent / COMPARED, documents.to_json(compared))
 
 
 def _compare_one(
     model: OnnxModel, reference: Callable[[Mapping[str, Array]], Mapping[str, Array]], feeds: Mapping[str, Array]
-) -> None:
+) -> float:
+    """Return the largest difference of an output, as a share of its largest value."""
     try:
         found = run_model(model, feeds, optimize=False)
     except Exception as error:  # ONNX Runtime's own exceptions
         raise ModelError(f"ONNX Runtime cannot run the exported model: {first_line(error)}") from error
-    if lines := differences(reference(feeds), found):
+    wanted = reference(feeds)
+    if lines := differences(wanted, found):
         sizes = ", ".join(f"{name}{list(array.shape)}" for name, array in feeds.items())
         raise ModelError(
             f"the exported ONNX model does not compute what the torch module does: the output {lines[0]} "
             f"(allowed {TOLERANCE:.0e}) for {sizes}",
             hint="look for random numbers, in-place state, or Python values that tracing froze in forward",
         )
+    return max((relative_distance(array, found[name]) for name, array in wanted.items()), default=0.0)
 
 
 def explain(error: BaseException) -> str:

@@ -35,6 +35,18 @@ class SourceOptions:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """How far ONNX Runtime is from what torch itself computed here, ``compared.json``.
+
+    ``largest_difference`` is a share of the largest value, over ``inputs`` inputs; None where that value is 0.
+    """
+
+    torch: str
+    inputs: int
+    largest_difference: float | None
+
+
+@dataclass(frozen=True)
 class SourceFacts:
     """What a source framework told of a model, ``meta.json``.
 

@@ -417,3 +417,16 @@ def test_an_archive_in_the_folder_is_named(root):
     with pytest.raises(DataError, match="there is no picture in") as caught:
         find(root)
     assert caught.value.hint == f"give the archive, {root / 'data.zip'}"
+
+
+def test_folders_without_a_picture_are_named(root, save_picture):
+    for name in ("cat", "dog"):
+        save_picture(root / name / "a.png")
+    for name in ("bird", ".cache"):
+        (root / name).mkdir()
+    assert find(root).notes == ("1 folder has no picture and is no class: bird",)
+    (root / "fish").mkdir()
+    (root / "fish" / "notes.txt").write_text("none yet")
+    assert find(root).notes == ("2 folders have no picture and are no classes: bird, fish",)
+    (root / "labels.txt").write_text("bird\ncat\ndog\nfish\n")  # then they are classes, whose samples lint misses
+    assert find(root).notes == ()

@@ -108,13 +108,40 @@ def test_what_trainers_wrap_around_weights(folder: Path) -> None:
     torch.save({"critic": other, "generator": state}, "two.pt")
     facts = read_facts(read("two.pt", folder, module="net.py:Net"))
     assert facts is not None
-    assert facts.notes == ("it holds several networks: 'generator' was taken, not 'critic'",)
+    assert facts.notes == (
+        "it holds several networks: 'generator' was taken, not 'critic'; for another, save that one alone",
+    )
     torch.save({"first": state, "second": state}, "twice.pt")
     with pytest.raises(ModelError, match=r"several times: 'first', 'second'"):
         read("twice.pt", folder, module="net.py:Net")
     torch.save({"epoch": 3}, "none.pt")
     with pytest.raises(ModelError, match="it holds a dict with epoch, and no module or weights"):
         read("none.pt", folder, module="net.py:Net")
+
+
+@pytest.mark.parametrize(
+    ("key", "wrapped"), [("ema", False), ("ema", True), ("state_dict_ema", False), ("model_ema", False)]
+)
+def test_averaged_weights_are_taken_before_those_they_average(key: str, wrapped: bool, folder: Path) -> None:
+    state = torch.load("weights.pth")
+    trained = {name: tensor + 1 for name, tensor in state.items()}
+    torch.save({"model": trained, key: {"module": state, "updates": 3} if wrapped else state}, "averaged.pt")
+    model = read("averaged.pt", folder, module="net.py:Net")
+    facts = read_facts(model)
+    assert facts is not None
+    assert "the averaged weights" in facts.notes[0]
+    assert f"{key}{'.module' if wrapped else ''}' was taken, not 'model'" in facts.notes[0]
+    again = read("weights.pth", folder.parent / "again", module="net.py:Net")
+    assert model.sha256 == again.sha256
+
+
+def test_averages_without_statistics_are_left_out_and_said(folder: Path) -> None:
+    state = torch.load("weights.pth")
+    averaged = {name: tensor for name, tensor in state.items() if "running" not in name}
+    torch.save({"model": state, "ema": averaged}, "partly.pt")
+    facts = read_facts(read("partly.pt", folder, module="net.py:Net"))
+    assert facts is not None
+    assert facts.notes[0].startswith("the averaged weights in 'ema' are left out, they are not whole: missing: ")
 
 
 def test_weights_usually_meant_are_not_replaced_by_others_that_fit(folder: Path) -> None:
@@ -136,6 +163,10 @@ def test_a_whole_module_in_a_checkpoint(folder: Path) -> None:
     options = SourceOptions(trust_code=True)
     model = export("checkpoint.pt", None, {"input": ("N", 3, 8, 8)}, options, folder / "out")
     assert model.outputs[0].shape == ("N", 2, 6, 6)
+    ema = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)).half()  # as Ultralytics keeps it
+    torch.save({"epoch": 1, "model": torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), "ema": ema}, "checkpoint.pt")
+    model = export("checkpoint.pt", None, {"input": ("N", 3, 8, 8)}, options, folder / "averaged")
+    assert model.outputs[0].shape == ("N", 4, 6, 6)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,10 @@ from typing import Any
 
 _SHOWN = 4
 # What trainers call the network or its weights, the one to be taken first. Another name does where it is the only one.
-_USUAL = ("state_dict", "model_state_dict", "model", "module", "net", "ema")
+_USUAL = ("state_dict", "model_state_dict", "model", "module", "net")
+# Averaged weights are what trainers evaluate, and what such a checkpoint is saved for: Ultralytics, timm and RT-DETR
+# take them where they are. A part of a key between underscores: ema, state_dict_ema, ema_model.
+_AVERAGED = "ema"
 _DEEPEST = 3
 _COUNTERS = "num_batches_tracked"  # of a batch norm, for training alone; files of before torch 0.4.1 have none
 
@@ -100,7 +103,11 @@ def find_states(job: Any, found: Any) -> list[State]:
 def fill(job: Any, module: Any, choices: list[State], reference: str) -> None:
     """Load the first of ``choices`` that are the weights of ``module``. Refuses where none are."""
     wrong = [_mismatch(module, choice.tensors) for choice in choices]
-    usual = choices[0].place.rpartition(".")[2] in _USUAL
+    # some keep averages of what is trained alone, without the statistics of batch norms
+    while len(choices) > 1 and wrong[0] and _is_averaged(choices[0].place):
+        job.note(f"the averaged weights in {choices[0].place!r} are left out, they are not whole: {wrong[0]}")
+        choices, wrong = choices[1:], wrong[1:]
+    usual = _is_usual(choices[0].place)
     fitting = [choice for choice, why in zip(choices, wrong) if not why]
     # weights that are usually meant must fit themselves: others that do may be those of a discriminator
     if (usual and wrong[0]) or not fitting:
@@ -125,10 +132,18 @@ def _walk(value: Any, place: str = "", depth: int = 0) -> Any:
             yield from _walk(item, f"{place}.{key}" if place else key, depth + 1)
 
 
-def _rank(place: str) -> tuple[int, int]:
+def _is_averaged(place: str) -> bool:
+    return any(_AVERAGED in part.lower().split("_") for part in place.split("."))
+
+
+def _is_usual(place: str) -> bool:
+    return place.rpartition(".")[2] in _USUAL or _is_averaged(place)
+
+
+def _rank(place: str) -> tuple[bool, int, int]:
     last = place.rpartition(".")[2]
     known = _USUAL.index(last) if last in _USUAL else len(_USUAL) + bool(place)
-    return known, place.count(".")
+    return not _is_averaged(place), known, place.count(".")
 
 
 def _first(places: list[str]) -> str:
@@ -139,7 +154,11 @@ def _tell(job: Any, chosen: str, places: dict[str, Any]) -> None:
     others = [place for place in places if place != chosen]
     if chosen and others:
         more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-        job.note(f"it holds several networks: {chosen!r} was taken, not {', '.join(map(repr, others[:_SHOWN]))}{more}")
+        why = "the averaged weights, which trainers evaluate, " if _is_averaged(chosen) else ""
+        job.note(
+            f"it holds several networks: {why}{chosen!r} was taken, not {', '.join(map(repr, others[:_SHOWN]))}{more}; "
+            "for another, save that one alone"
+        )
 
 
 def _unwrapped(tensors: dict[str, Any]) -> dict[str, Any]:

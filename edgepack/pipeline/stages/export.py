@@ -18,6 +18,7 @@ from edgepack.execution.runner import StageRunner
 from edgepack.export import export, find_framework, require_onnx, require_source
 from edgepack.export.archive import archive_suffix, unpack_source
 from edgepack.export.environments import is_made
+from edgepack.export.torch_onnx import read_compared
 from edgepack.export.worker import Worker, find_interpreter, lock_needed, read_facts, refuse_code, tokenizer_of
 from edgepack.graph.freeze import freeze, set_inputs
 from edgepack.graph.keep_outputs import keep_outputs
@@ -79,6 +80,9 @@ def export_model(
     if (facts := read_facts(model)) is not None:
         for line in told(facts):
             runner.events.note(line)
+    if (compared := read_compared(model)) is not None and compared.largest_difference is not None:
+        how_far = _difference(compared.largest_difference, compared.inputs)
+        runner.events.note(f"exported by torch {compared.torch}; ONNX Runtime {how_far}")
     if framework is not None and framework.note is not None and (note := framework.note(model)) is not None:
         runner.events.note(f"exported {note}; compared with the module on samples and random inputs")
     return model
@@ -104,14 +108,17 @@ def _interpreter(runner: StageRunner, worker: Worker, source: str, options: Sour
 def told(facts: SourceFacts) -> Iterator[str]:
     """Yield what the user should know of how a model was read."""
     versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
-    yield (
-        f"exported by {facts.framework} ({versions}); ONNX Runtime differs from its own answers by at most "
-        f"{facts.largest_difference:.0e} of the largest value on {facts.pairs} inputs"
-    )
+    how_far = _difference(facts.largest_difference, facts.pairs)
+    yield f"exported by {facts.framework} ({versions}); ONNX Runtime {how_far}"
     yield from facts.notes
     if facts.not_confined:
         left = "; ".join(facts.not_confined)
         yield f"the model's own code could have used what this system could not deny it: {left}"
+
+
+def _difference(largest: float, inputs: int) -> str:
+    on = "1 input" if inputs == 1 else f"{inputs} inputs"
+    return f"differs from its own answers by at most {largest:.0e} of the largest value on {on}"
 
 
 # The class that a transformer's configuration names, by its end, and the task that edgepack knows for it.

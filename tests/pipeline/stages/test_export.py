@@ -16,6 +16,7 @@ from edgepack.errors import ConfigError, ModelError
 from edgepack.execution.events import Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
+from edgepack.export.torch_onnx import read_compared
 from edgepack.graph.compare import run_model
 from edgepack.graph.load import load_model, save_proto
 from edgepack.pipeline.build import build
@@ -282,3 +283,17 @@ def test_no_environment_is_made_for_what_no_framework_reads(
     path.write_bytes(b"\0\0\0\0TF")
     with pytest.raises(ModelError, match="is not a TensorFlow Lite file"):
         export_model(runner, str(path))
+
+
+@pytest.mark.slow
+def test_how_far_the_export_of_a_module_is_from_torch_is_said(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text("import torch\ndef net():\n    return torch.nn.Linear(3, 2)\n")
+    notes = Notes()
+    runner = StageRunner(Store(tmp_path / "store"), tmp_path / "logs", notes, 60.0, host_facts())
+    model = export_model(runner, f"{tmp_path / 'net.py'}:net", shapes={"input": ("N", 3)})
+    compared = read_compared(model)
+    assert compared is not None
+    assert compared.inputs == 3  # two alone, and both as a batch
+    assert compared.largest_difference is not None
+    assert f"at most {compared.largest_difference:.0e} of the largest value on 3 inputs" in notes.texts[0]
+    assert notes.texts[0].startswith("exported by torch ")
