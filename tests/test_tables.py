@@ -47,6 +47,7 @@ ELSEWHERE = {
         "engines/onnxruntime/facts.py": "the engine's files",
         "engines/onnxruntime/oldest.py": "the engine's files",
         "engines/tensorrt/facts.py": "the engine's files",
+        "profiling/describe.py": "a name that lacks its suffix",
         "profiling/layers.py": "the engine's files",
     },
     ".pt2": {},

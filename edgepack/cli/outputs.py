@@ -58,10 +58,12 @@ def copy_folder(source: Path, names: tuple[str, ...], out: Path) -> None:
 
 def refuse_out(model: str, out: Path) -> None:
     """Raise ``ConfigError`` where an ONNX file would be written over ``model``, or under another format's name."""
+    from edgepack.export import is_onnx
+
     if Path(model).exists() and out.exists() and out.samefile(model):
         raise ConfigError(f"--out {out} is the model itself", hint="give another name, as in -o simplified.onnx")
-    if out.suffix.lower() != ".onnx":
-        hint = f"name it {out.with_suffix('.onnx')}; 'edgepack build' makes what devices run"
+    if not is_onnx(out):
+        hint = f"name it {out.stem}.onnx; 'edgepack build' makes what devices run"
         raise ConfigError(f"--out {out} is not the name of an ONNX file, which is what is written", hint=hint)
 
 

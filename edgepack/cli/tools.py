@@ -207,7 +207,8 @@ def new(file: Path, like: str, size: tuple[int, int] | None, force: bool) -> Non
 
 @click.command()
 @click.argument("document", type=OneOf(_DOCUMENTS), metavar="DOCUMENT")
-def schema(document: str) -> None:
+@options("json")
+def schema(document: str, as_json: bool) -> None:  # noqa: ARG001 (it is JSON anyway)
     """Print the JSON Schema of a document that edgepack reads or writes.
 
     DOCUMENT is build, lint, manifest, policy, ranges, recipe, result, settings, target or tuning.

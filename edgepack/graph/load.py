@@ -121,7 +121,7 @@ def _check_file(path: Path) -> int:
             with path.open("rb"):
                 pass
     except FileNotFoundError:
-        message, hint = nothing_at(path, "check the path of the model", suffixes=(".onnx",))
+        message, hint = nothing_at(path, "check the path of the model")
         raise ModelError(message, hint=hint) from None
     except (OSError, ValueError) as error:
         raise ModelError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None

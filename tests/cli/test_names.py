@@ -86,7 +86,9 @@ def groups(command: click.Command, context: click.Context) -> list[tuple[click.G
     if not isinstance(command, click.Group):
         return []
     below = [command.get_command(context, name) for name in command.list_commands(context)]
-    inner = [found for each in below if each is not None for found in groups(each, click.Context(each))]
+    inner = [
+        found for each in below if each is not None for found in groups(each, click.Context(each, context, each.name))
+    ]
     return [(command, context), *inner]
 
 
@@ -117,3 +119,19 @@ def test_a_model_has_no_option_but_where_there_is_one() -> None:
 )
 def test_a_dash_in_what_is_no_option_is_let_pass(words: tuple[str, ...]) -> None:
     refuse_dashes(words)
+
+
+# Commands that answer nothing that a program would read: they write a file, or show help.
+_WITHOUT_JSON = {"edgepack init", "edgepack recipes new", "edgepack root make", "edgepack root sign", "edgepack help"}
+
+
+def test_every_command_that_answers_does_so_in_json_too() -> None:
+    found = {
+        f"{within.command_path} {name}"
+        for group, within in groups(cli, click.Context(cli, info_name="edgepack"))
+        for name in group.list_commands(within)
+        if (command := group.get_command(within, name)) is not None
+        and not (isinstance(command, click.Group) and not command.invoke_without_command)
+        and "--json" not in {word for parameter in command.params for word in parameter.opts}
+    }
+    assert found == _WITHOUT_JSON
