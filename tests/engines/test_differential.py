@@ -156,6 +156,13 @@ def test_every_engine_agrees_or_refuses_or_is_listed(request: pytest.FixtureRequ
     assert right > len(found.ways) / 3, "most are refused: this compares too little"
 
 
+def test_a_seed_whose_first_operator_seldom_finds_its_input_has_a_model() -> None:
+    """ConvInteger reads pictures of 8-bit integers, which other operators seldom make: 300 attempts made none here."""
+    from operator_models import make
+
+    assert "ConvInteger" in make(73104).operators
+
+
 def test_a_wrong_answer_is_noticed(tmp_path: Path) -> None:
     """The comparison itself, on an answer that is off by a hundredth, of another type, and by a NaN."""
     import numpy as np
