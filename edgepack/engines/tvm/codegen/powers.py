@@ -33,11 +33,9 @@ def rule(builder: Any, call: Any) -> Any:
     from edgepack.engines.tvm.codegen.approximations import elementwise
 
     exponents = constant(call.args[1])
-    if exponents is None or exponents.size != 1 or len(exponents.shape) > len(call.ty.shape):
+    if exponents is None or exponents.size != 1 or exponents.ndim > call.args[0].ty.ndim:
         return None
     if str(call.args[0].ty.dtype) != "float32" or not math.isfinite(exponents.item()):
-        return None
-    if tuple(call.args[0].ty.shape) != tuple(call.ty.shape):
         return None
     build = elementwise(functools.partial(power, exponent=float(exponents.item())))
     return builder.call_te(build, call.args[0], primfunc_name_hint="power")
