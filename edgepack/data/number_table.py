@@ -138,14 +138,23 @@ def _shaped(values: Sequence[float], spec: TensorSpec, columns: Sequence[str], w
                 hint="correct the number, or remove the row",
             )
     sizes = [size for size in spec.shape[1:] if isinstance(size, int)]
-    if len(sizes) == len(spec.shape) - 1 and math.prod(sizes) != len(values):
-        raise DataError(
-            f"{where(columns[0]) if columns else 'the table'}: {len(values)} columns feed the model's input "
-            f"{spec.name!r}, which takes {math.prod(sizes)} numbers",
-            hint="name the label's column and those that feed the model in [task.input] of the recipe",
-        )
+    _check_count(spec, columns, where(columns[0]) if columns else "the table")
     shape = (1, *sizes) if len(sizes) == len(spec.shape) - 1 else (1, len(values))
     return np.array([int(value) if dtype.kind in "iu" else value for value in values], dtype).reshape(shape)
+
+
+def _check_count(spec: TensorSpec, columns: Sequence[str], where: str, *, labelled: bool = True) -> None:
+    """Raise ``DataError`` where an input takes another count of numbers than there are columns for it."""
+    sizes = [size for size in spec.shape[1:] if isinstance(size, int)]
+    taken, given = math.prod(sizes), len(columns)
+    if len(sizes) < len(spec.shape) - 1 or given == taken:
+        return
+    hint = "name the label's column and those that feed the model in [task.input] of the recipe"
+    if not labelled and given == taken + 1:
+        last = columns[-1]
+        hint = f"if {last!r} is the label, write label = {last!r} in [task.input] of a recipe of yours"
+    feed = "1 column feeds" if given == 1 else f"{given} columns feed"
+    raise DataError(f"{where}: {feed} the model's input {spec.name!r}, which takes {taken} numbers", hint=hint)
 
 
 def read_table(path: Path, task: Task | None, inputs: Sequence[TensorSpec] | None) -> NumberTable:
@@ -154,6 +163,10 @@ def read_table(path: Path, task: Task | None, inputs: Sequence[TensorSpec] | Non
     rows = read_rows(path, header=made.header)
     label = find_column(rows, made.label, LABEL_COLUMNS, "label")
     columns = feeding_columns(made, rows.columns, label, inputs, str(path)) if inputs is not None else {}
+    for spec in inputs or ():
+        # a column of words is named by its first cell, and is the better reason
+        if rows.cells and all(is_number(rows.cells[0].get(column, "")) for column in columns[spec.name]):
+            _check_count(spec, columns[spec.name], str(path), labelled=label is not None)
     if label is None:
         return NumberTable(rows, columns, None, (), ())
     labels, classes, bad = _labels(rows, label, task)

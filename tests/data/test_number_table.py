@@ -89,7 +89,7 @@ def test_labels_are_numbers_or_classes(tmp_path, labels, task, right):
         ("a,b\n1,1e999\n", r"a\.csv line 2, column 'b' holds 1e999"),
         ("a,b\n1,1_000\n", r"a\.csv line 2, column 'b' '1_000' is not a number"),
         ("a,b,c\n1,2,3\n", r"3 columns feed the model's input 'x', which takes 2"),
-        ("a,label\n1,2\n", r"1 columns feed"),
+        ("a,label\n1,2\n", r"1 column feeds"),
         ("a,b,label\n1,2,\n", r"column 'label' is empty"),
     ],
 )
@@ -103,6 +103,13 @@ def test_a_column_of_words_may_be_the_label(tmp_path):
     with pytest.raises(DataError, match="column 'species' 'rose' is not a number") as error:
         rows(write(tmp_path, "a,b,species\n1,2,rose\n3,4,lily\n"), task=Task("tabular-classification"))
     assert error.value.hint.startswith("if 'species' is the label, write label = 'species' in [task.input]")
+
+
+def test_a_label_under_a_name_of_its_own_is_pointed_out_once_for_the_table(tmp_path):
+    with pytest.raises(DataError, match=r"a\.csv: 3 columns feed the model's input 'x', which takes 2") as error:
+        rows(write(tmp_path, "a,b,price\n1,2,30\n3,4,50\n"), task=Task("regression"))
+    assert error.value.hint == "if 'price' is the label, write label = 'price' in [task.input] of a recipe of yours"
+    assert "more of the kind" not in error.value.message
 
 
 def test_broken_rows_may_be_left_out(tmp_path):

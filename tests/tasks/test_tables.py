@@ -46,7 +46,7 @@ def test_what_is_no_row_is_named(tmp_path):
     for thing, words in (
         (tmp_path / "a.csv", "has 2 rows"),
         (tmp_path / "b.csv", "line 2, column 'b' 'x' is not a number"),
-        ({"a": 1}, "1 columns feed the model's input 'x', which takes 2"),
+        ({"a": 1}, "1 column feeds the model's input 'x', which takes 2"),
         ({"a": 1, "b": float("nan")}, "the row, column 'b' holds nan"),
         (np.zeros(3), "does not fit the model's input 'x'"),
         (np.array([1, np.nan]), "holds NaN"),
