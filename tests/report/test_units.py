@@ -42,6 +42,20 @@ def test_intervals_with_a_minus_are_written_with_a_word():
     assert scale.interval(None) == ""
 
 
+@pytest.mark.parametrize(
+    ("value", "scales", "text"),
+    [
+        (1000, units.TIMES, "1.00 µs"),
+        (10**6, units.TIMES, "1.00 ms"),
+        (999, units.TIMES, "999 ns"),
+        (10**9, units.SIZES, "1.00 GB"),
+        (10**6, units.ENERGIES, "1.00 J"),
+    ],
+)
+def test_a_round_value_is_in_its_own_unit(value, scales, text):
+    assert units.quantity(value, scales) == text
+
+
 @pytest.mark.parametrize(("value", "text"), [(0.004, "0.00"), (-0.004, "0.00"), (0.64, "+0.64"), (-0.3, "−0.30")])
 def test_signed_numbers(value, text):
     assert units.signed(value) == text
