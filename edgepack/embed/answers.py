@@ -26,7 +26,7 @@ def check_postprocessing(task: Task | None) -> None:
     if task.kind not in _PUT:
         raise ConfigError(
             f"--embed postprocessing: answers of {task.kind} are not made in the graph",
-            hint=f"leave postprocessing out; it is for {' and '.join(_PUT)}",
+            hint=f"leave postprocessing out; it is for {', '.join(_PUT)}",
         )
     if task.decoder:
         refuse_decoder(task.decoder)

@@ -118,6 +118,8 @@ def told(facts: SourceFacts) -> Iterator[str]:
 
 def _difference(largest: float, inputs: int) -> str:
     on = "1 input" if inputs == 1 else f"{inputs} inputs"
+    if not largest:
+        return f"gives exactly its own answers on {on}"
     return f"differs from its own answers by at most {largest:.0e} of the largest value on {on}"
 
 

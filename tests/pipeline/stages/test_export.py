@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -221,6 +222,8 @@ def test_what_is_told_of_a_source_names_versions_differences_and_what_was_not_co
     assert "keras 3.15" in first
     assert "2e-06" in first
     assert (second, third.rpartition(": ")[2]) == ("by hand", "x")
+    same = next(told(replace(facts, largest_difference=0.0, pairs=1)))
+    assert same.endswith("ONNX Runtime gives exactly its own answers on 1 input")
 
 
 def of_texts(sequence: OnnxModel, architecture: str) -> None:
@@ -295,5 +298,8 @@ def test_how_far_the_export_of_a_module_is_from_torch_is_said(tmp_path: Path) ->
     assert compared is not None
     assert compared.inputs == 3  # two alone, and both as a batch
     assert compared.largest_difference is not None
-    assert f"at most {compared.largest_difference:.0e} of the largest value on 3 inputs" in notes.texts[0]
+    largest = compared.largest_difference
+    how_far = f"differs from its own answers by at most {largest:.0e} of the largest value"
+    expected = how_far if largest else "gives exactly its own answers"
+    assert notes.texts[0].endswith(f"; ONNX Runtime {expected} on 3 inputs")
     assert notes.texts[0].startswith("exported by torch ")
