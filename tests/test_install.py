@@ -96,4 +96,4 @@ def test_a_device_has_what_its_bundles_need(wheel: Path, extra: str, version: st
         assert f'"name": "{engine}"' in role.run("doctor", "--json").stdout
     refused = role.run("build", "model.onnx", "--target", "host-onnxruntime")
     assert refused.returncode == 3
-    assert "edgepack[build]" in refused.stderr, "a device says what a builder needs"
+    assert "edgepack[builder]" in refused.stderr, "a device says what a builder needs"

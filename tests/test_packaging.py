@@ -164,7 +164,7 @@ def test_a_damaged_bundle_on_a_device(device, bundle, tmp_path):
 def test_a_command_of_the_builder_on_a_device(device, tmp_path):
     done = on_device(device, tmp_path, "-m", "edgepack", "build", "model.onnx")
     assert done.returncode == 3
-    assert "pip install 'edgepack[build]'" in done.stderr
+    assert "pip install 'edgepack[builder]'" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -10,13 +10,14 @@ import click
 
 from edgepack.errors import ToolchainError
 
-PACKAGES = ("onnx", "onnxslim", "scipy", "PIL", "jinja2", "msgspec")  # of edgepack[build], by module
+PACKAGES = ("onnx", "onnxslim", "scipy", "PIL", "jinja2", "msgspec")  # of edgepack[builder], by module
 OLDEST_PYTHON = (3, 11)
-_INSTALL = "pip install 'edgepack[build]'"
+_INSTALL = "pip install 'edgepack[builder]'"
+_INSTALL_FOR = {"edgepack demo": "pip install 'edgepack[demo]'"}  # it needs a network and pictures besides
 
 
 class BuildCommand(click.Command):
-    """A command that ends at once with what to install where edgepack[build] is missing."""
+    """A command that ends at once with what to install where edgepack[builder] is missing."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -34,10 +35,11 @@ def require_builder(what: str) -> None:
         )
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        raise ToolchainError(f"'{what}' needs packages that are not installed: {', '.join(missing)}", hint=_INSTALL)
+        hint = _INSTALL_FOR.get(what, _INSTALL)
+        raise ToolchainError(f"'{what}' needs packages that are not installed: {', '.join(missing)}", hint=hint)
 
 
 def missing_package(error: ModuleNotFoundError) -> ToolchainError | None:
-    """Return what to say when a part of edgepack[build] turns out to be missing; None for any other module."""
+    """Return what to say when a part of edgepack[builder] turns out to be missing; None for any other module."""
     name = (error.name or "").partition(".")[0]
     return ToolchainError(f"{name} is not installed", hint=_INSTALL) if name in PACKAGES else None

@@ -10,6 +10,7 @@ from typing import Any
 
 from edgepack.base import documents, resources
 from edgepack.base.files import read_regular, write_text
+from edgepack.base.missing import nothing_at
 from edgepack.data.sized import Size, picture_size_of, resized, size_asked, size_changes
 from edgepack.errors import ConfigError
 from edgepack.specs.data import Preprocessing, Recipe
@@ -30,7 +31,7 @@ def load_recipe(name_or_path: str, shapes: Mapping[str, tuple[int | str, ...]] |
     Where the shape of a batch of pictures among ``shapes`` (the user's, by input) states another size, it makes these.
     """
     path = Path(name_or_path)
-    if path.suffix != ".toml":
+    if path.suffix != ".toml" and "/" not in name_or_path:
         if name_or_path not in list_recipes():
             hint = f"{_meant(name_or_path)} A recipe of your own is the path of a .toml file"
             raise ConfigError(f"unknown recipe {name_or_path!r}", hint=hint)
@@ -59,6 +60,9 @@ def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a TOML file; its name is the file's. Raises ``ConfigError``."""
     try:
         data: dict[str, Any] = documents.parse_toml(read_regular(path, documents.TOML_LIMIT_BYTES).decode("utf-8"))
+    except FileNotFoundError:
+        message, hint = nothing_at(path, "check the path; 'edgepack recipes' lists ours", what="recipe")
+        raise ConfigError(message, hint=hint) from None
     except OSError as error:
         raise ConfigError(f"cannot read the recipe {path}: {error.strerror}", hint="check the path") from error
     except (ValueError, RecursionError) as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base import documents
+from edgepack.base.missing import nothing_at
 from edgepack.device import host
 from edgepack.errors import ConfigError
 from edgepack.specs.target import Compute, Target
@@ -179,6 +180,9 @@ def read_profile(path: Path) -> dict[str, Any]:
         if status.st_size > _MOST_BYTES:
             raise ConfigError(f"{path} has {status.st_size} bytes", hint="a target's profile is a short text file")
         data = path.read_bytes()
+    except FileNotFoundError:
+        message, hint = nothing_at(path, "check the path; 'edgepack targets' lists ours", what="target")
+        raise ConfigError(message, hint=hint) from None
     except OSError as error:
         raise ConfigError(f"cannot read the target {path}: {error.strerror}", hint="check the path") from None
     except ValueError as error:  # a path with a zero byte

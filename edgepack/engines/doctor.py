@@ -75,12 +75,12 @@ _TOOLS = (
     _tool("tensorrt-rtx", "proxy", "checks models for TensorRT without a GPU", "tensorrt_rtx"),
     _tool("torch", "torch", "exports PyTorch models", probe=probe_torch),
     _tool("onnxscript", "torch", "is used by torch to export"),
-    _tool("onnx", "build", "checks and rewrites models"),
-    _tool("onnxslim", "build", "simplifies models"),
-    _tool("pillow", "build", "reads pictures", "PIL"),
-    _tool("scipy", "build", "computes intervals and quantization errors"),
-    _tool("msgspec", "build", "writes JSON schemas"),
-    _tool("jinja2", "build", "writes reports"),
+    _tool("onnx", "builder", "checks and rewrites models"),
+    _tool("onnxslim", "builder", "simplifies models"),
+    _tool("pillow", "builder", "reads pictures", "PIL"),
+    _tool("scipy", "builder", "computes intervals and quantization errors"),
+    _tool("msgspec", "builder", "writes JSON schemas"),
+    _tool("jinja2", "builder", "writes reports"),
     _tool("rich", "cli", "prints tables and progress"),
 )
 

@@ -24,7 +24,10 @@ def test_missing_packages_are_named_with_the_command(monkeypatch: pytest.MonkeyP
         ToolchainError, match=r"'edgepack build' needs packages that are not installed: onnx, scipy"
     ) as caught:
         require_builder("edgepack build")
-    assert caught.value.hint == "pip install 'edgepack[build]'"
+    assert caught.value.hint == "pip install 'edgepack[builder]'"
+    with pytest.raises(ToolchainError) as caught:
+        require_builder("edgepack demo")
+    assert caught.value.hint == "pip install 'edgepack[demo]'", "all that it needs, not a part"
 
 
 def test_an_old_python_is_told_apart_from_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:

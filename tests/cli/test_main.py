@@ -109,7 +109,7 @@ def test_wrong_words_end_with_one_error(
         (KeyboardInterrupt(), 130, "interrupted"),
         (EOFError("marshal data too short"), 1, "a compiled Python module is truncated"),
         (EOFError("No data left in file"), 1, "internal error: EOFError: No data left in file"),
-        (ModuleNotFoundError("No module named 'jinja2'", name="jinja2"), 3, "hint: pip install 'edgepack[build]'"),
+        (ModuleNotFoundError("No module named 'jinja2'", name="jinja2"), 3, "hint: pip install 'edgepack[builder]'"),
         (ZeroDivisionError("oh"), 1, "internal error: ZeroDivisionError: oh"),
     ],
 )

@@ -74,7 +74,10 @@ MISTAKES: tuple[tuple[str, tuple[str, ...]], ...] = (
     # a target or a precision that is none
     ("build net.onnx -t rasperry-pi-5", ("unknown target 'rasperry-pi-5'", "did you mean 'raspberry-pi-5'")),
     ("build net.onnx -t rpi5,rpi6", ("unknown target 'rpi6'", "did you mean 'rpi")),
-    ("build net.onnx -t board.toml", ("board.toml",)),
+    ("build net.onnx -t board.toml", ("there is no target board.toml", "check the path")),
+    ("build net.onnx -t pictures/board.tml", ("there is no target pictures/board.tml", "check the path")),
+    ("build net.onnx -d x.npz --recipe wrng.toml", ("there is no recipe wrng.toml", "did you mean 'wrong.toml'?")),
+    ("build net.onnx -d x.npz --recipe pictures/own.tml", ("there is no recipe pictures/own.tml", "check the path")),
     ("build net.onnx -t rpi5,raspberry-pi-5", ("the target 'raspberry-pi-5' was given twice",)),
     ("check net.onnx -t jetson-orin-nano", ("stands for several targets", "jetson-orin-nano-jp6")),
     ("build net.onnx -t rpi5 host-openvino", ("host-openvino is taken for a second model", "--target host-openvino")),

@@ -74,7 +74,7 @@ def test_what_is_wrong_in_a_recipe_is_named(tmp_path, text, message):
 
 
 def test_missing_file_and_binary_file(tmp_path):
-    with pytest.raises(ConfigError, match="cannot read the recipe"):
+    with pytest.raises(ConfigError, match="there is no recipe"):
         load_recipe(str(tmp_path / "none.toml"))
     (tmp_path / "bin.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="not valid TOML"):

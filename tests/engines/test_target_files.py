@@ -111,7 +111,7 @@ def test_a_huge_file_is_not_read(board: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nowhere.toml", "no/such/place.toml", "a\0b.toml", "x" * 300 + ".toml"])
 def test_a_path_that_is_not_there_is_named(name: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read the target"):
+    with pytest.raises(ConfigError, match=r"there is no target|cannot read the target"):
         targets.load_target(str(tmp_path / name) if "\0" not in name else name)
 
 
