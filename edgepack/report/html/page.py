@@ -24,6 +24,7 @@ from edgepack.report.entries.choice import Choice, choose, default_limits, keeps
 from edgepack.report.entries.merging import bundles_apart, kept_apart
 from edgepack.report.entries.standing import parted
 from edgepack.report.figures import bars, plots, roofline
+from edgepack.report.html.compiled import environment
 from edgepack.report.html.filters import (
     Field,
     Offered,
@@ -43,6 +44,7 @@ from edgepack.specs.result import Result
 from edgepack.specs.target import Host
 
 _FOLDER = Path(__file__).resolve().parent
+_OPTIONS = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
 _MANY = 30  # rows, above which those outside the limits are hidden and not dimmed
 _SYMBOLS = {
     "measured": "✓", "disturbed": "!", "imported": "⇥", "unmeasured": "○", "failed": "✕", "gate_missed": "▽",
@@ -144,45 +146,41 @@ def write_report(
 
 def to_html(results: tuple[Result, ...], rows: tuple[BuildRow, ...], baseline: Both | None = None) -> str:
     """Return the page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = _script()
     hosts = _hosts(parted(results)[0])
     groups = make_groups(results, rows)
     sections = tuple(_section(group, hosts) for group in groups)
-    page = environment.get_template("page.html.jinja").render(
-        sections=sections,
-        apart=kept_apart(groups),
-        heading=_heading(sections),
-        subtitle=_subtitle(sections, hosts),
-        hosts=[(_host_name(i), provenance.host_text(host), " ".join(host.isa)) for i, host in enumerate(hosts)],
-        style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        svg=Markup,
-        swatch=lambda *arguments: Markup(plots.swatch(*arguments)),
-        changes=compare_with_baseline((results, rows), baseline) if baseline is not None else None,
-        words=WORDS,
-        trial_headings=trials.HEADINGS,
-        ranks={key: rank for rank, key in enumerate(_HEADLINES)},
-        headlines=_MOST_HEADLINES,
-        most_remarks=_MOST_REMARKS,
-        most_names=_MOST_NAMES,
-        most_devices=_MOST_DEVICES,
-        bounds=roofline.BOUNDS,
-        bound_swatch=lambda bound: Markup(roofline.swatch(bound)),
-        plot_area=" ".join(f"{v:g}" for v in (plots.AREA.x1, plots.AREA.x2, plots.AREA.y1, plots.AREA.y2)),
-        marks=MARKS,
-        symbols=_SYMBOLS,
-        version=__version__,
+    page = (
+        environment(_FOLDER, _OPTIONS)
+        .get_template("page.html.jinja")
+        .render(
+            sections=sections,
+            apart=kept_apart(groups),
+            heading=_heading(sections),
+            subtitle=_subtitle(sections, hosts),
+            hosts=[(_host_name(i), provenance.host_text(host), " ".join(host.isa)) for i, host in enumerate(hosts)],
+            style=Markup((_FOLDER / "page.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            svg=Markup,
+            swatch=lambda *arguments: Markup(plots.swatch(*arguments)),
+            changes=compare_with_baseline((results, rows), baseline) if baseline is not None else None,
+            words=WORDS,
+            trial_headings=trials.HEADINGS,
+            ranks={key: rank for rank, key in enumerate(_HEADLINES)},
+            headlines=_MOST_HEADLINES,
+            most_remarks=_MOST_REMARKS,
+            most_names=_MOST_NAMES,
+            most_devices=_MOST_DEVICES,
+            bounds=roofline.BOUNDS,
+            bound_swatch=lambda bound: Markup(roofline.swatch(bound)),
+            plot_area=" ".join(f"{v:g}" for v in (plots.AREA.x1, plots.AREA.x2, plots.AREA.y1, plots.AREA.y2)),
+            marks=MARKS,
+            symbols=_SYMBOLS,
+            version=__version__,
+        )
     )
     return printable(page)
 
