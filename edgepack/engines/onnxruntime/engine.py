@@ -163,7 +163,7 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     if target.engine.device == "CPU":
         _open(model.path, model.path.name, RunOptions(), "CPU")
     out.mkdir(parents=True, exist_ok=True)
-    files = _write(model, out, fill=target.engine.device == "CPU")
+    files = _write(model, out, target)
     return CompiledModel(
         backend="onnxruntime",
         precision=precision,
@@ -177,13 +177,14 @@ def compile_model(model: OnnxModel, target: Target, precision: Precision, out: P
     )
 
 
-def _write(model: OnnxModel, out: Path, *, fill: bool) -> tuple[str, ...]:
+def _write(model: OnnxModel, out: Path, target: Target) -> tuple[str, ...]:
     """Write the model with its activations joined, channels filled and captured tensors kept; return the files.
 
     Weights beside it are not read for the first.
     """
     from edgepack.engines.common.weights import copy_model
     from edgepack.engines.onnxruntime.fill_channels import fill_channels
+    from edgepack.engines.onnxruntime.fold_windows import may_fold
     from edgepack.engines.onnxruntime.hard_swish import join_hard_swish
     from edgepack.engines.onnxruntime.softmax_range import keep_saturating
     from edgepack.engines.onnxruntime.tanh_gelu import join_tanh_gelu
@@ -198,7 +199,9 @@ def _write(model: OnnxModel, out: Path, *, fill: bool) -> tuple[str, ...]:
     proto = read_proto(model)
     changed = keep_captured(proto) + join_hard_swish(proto) + join_tanh_gelu(proto) + keep_saturating(proto)
     changed += keep_float(proto)
-    if not changed + (fill_channels(proto) if fill else 0):
+    if target.engine.device == "CPU":
+        changed += fill_channels(proto, fold=may_fold(target))
+    if not changed:
         return copy_model(model, out, ENTRY)
     with scratch_folder() as scratch:
         return copy_model(save_proto(proto, scratch, ENTRY), out, ENTRY)

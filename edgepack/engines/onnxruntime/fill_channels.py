@@ -44,8 +44,11 @@ _BY_CHANNEL = frozenset(
 _ON_INPUTS = frozenset({"Add", "Cast", "Div", "Mul", "Sub"})
 
 
-def fill_channels(proto: onnx.ModelProto) -> int:
-    """Add channels in place where they make the main graph faster; return to how many groups of tensors."""
+def fill_channels(proto: onnx.ModelProto, *, fold: bool = True) -> int:
+    """Add channels in place where they make the main graph faster; return to how many groups of tensors.
+
+    Without ``fold`` first layers keep their windows.
+    """
     if not any(node.op_type == "DequantizeLinear" for node in proto.graph.node):
         return 0
     filled = 0
@@ -57,7 +60,7 @@ def fill_channels(proto: onnx.ModelProto) -> int:
             filled += 1
     if filled:
         del proto.graph.value_info[:]  # their shapes are those of before
-    filled += fold_windows(proto)
+    filled += fold_windows(proto) if fold else 0
     for layer in list(int8_layers(View(proto))):
         filled += _pad_picture(View(proto), layer)
     if filled:

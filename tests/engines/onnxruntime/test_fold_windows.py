@@ -9,13 +9,17 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 from quantize_models import minmax_ranges, node, random_feeds, save
 
+from edgepack.engines.onnxruntime.engine import compile_model
 from edgepack.engines.onnxruntime.fill_channels import fill_channels
 from edgepack.engines.onnxruntime.fold_windows import fold_windows
 from edgepack.engines.onnxruntime.profile import profile
+from edgepack.engines.targets import load_target
 from edgepack.graph.load import load_model, read_proto
 from edgepack.quantize import quantize
+from edgepack.quantize.saturation import PAIR_LIMIT
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import QuantizationRules
 
@@ -159,3 +163,34 @@ def test_a_float_model_is_not_looked_at(tmp_path: Path) -> None:
         [node("Conv", "x w", "y")], {"w": values(16, 1, 3, 3)}, tmp_path / "m.onnx", inputs={"x": (1, 1, 9, 9)}
     )
     assert fold_windows(read_proto(model)) == 0
+
+
+def largest_pair(path: Path) -> int:
+    """Return the largest sum of two neighbouring weights of the first layer, as a kernel without VNNI takes them."""
+    proto = onnx.load(path)
+    integers = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    readers = [one for one in proto.graph.node if one.op_type == "Conv"]
+    weights = next(one for one in proto.graph.node if one.output[0] == readers[0].input[1])
+    rows = np.moveaxis(integers[weights.input[0]].astype(np.int32), 1, -1).reshape(len(integers[weights.input[0]]), -1)
+    pairs = rows[:, : rows.shape[1] // 2 * 2].reshape(len(rows), -1, 2)
+    return int(np.abs(pairs.sum(axis=2)).max())
+
+
+@pytest.mark.parametrize("name", ["amd-zen3", "raspberry-pi-5"])
+def test_where_the_order_of_sums_counts_or_nothing_was_measured_windows_stay(tmp_path: Path, name: str) -> None:
+    target = load_target(name)
+    model = first_layer(tmp_path, (1, 1, 49, 10), (16, 1, 10, 4), target.quantization)
+    compile_model(model, target, "int8", tmp_path / "made")
+    made = onnx.load(tmp_path / "made" / "model.onnx")
+    assert "Gather" not in {one.op_type for one in made.graph.node}
+    if target.quantization.saturates:
+        assert largest_pair(tmp_path / "made" / "model.onnx") <= PAIR_LIMIT
+
+
+def test_sums_that_cannot_saturate_are_folded(tmp_path: Path) -> None:
+    target = load_target("amd-zen3")
+    wide = dataclasses.replace(target, quantization=dataclasses.replace(target.quantization, saturates=False))
+    model = first_layer(tmp_path, (1, 1, 49, 10), (16, 1, 10, 4), target.quantization)
+    compile_model(model, wide, "int8", tmp_path / "made")
+    assert "Gather" in {one.op_type for one in onnx.load(tmp_path / "made" / "model.onnx").graph.node}
+    assert largest_pair(tmp_path / "made" / "model.onnx") > PAIR_LIMIT, "its weights were safe in the order before"
