@@ -18,6 +18,7 @@ Of int8 graphs:
   inside it. Behind a Max with -infinity it is not.
 - Where a constant of integers with fewer axes than what it is added to has a Reshape or Flatten behind it, the engine
   divides by zero and ends the process (SIGFPE). With leading axes of 1 it has as many.
+- Dense layers without a bias lose their scale in a kernel of several (``dense_sequences.py``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import copy
 from typing import TYPE_CHECKING
 
 from edgepack.engines.common.lowest import is_max, make_max, store_lowest
+from edgepack.engines.openvino.dense_sequences import part_sequences
 from edgepack.engines.openvino.paddings import pad_ceiled_means_apart, step_apart
 from edgepack.graph.walk import all_graphs, all_nodes
 
@@ -56,7 +58,8 @@ def repair(proto: onnx.ModelProto, *, int8: bool) -> int:
     changed = say_zeros(proto) + step_apart(proto) + pad_ceiled_means_apart(proto)
     if not int8:
         return changed
-    return changed + pad_means_apart(proto) + end_integers(proto) + keep_extremes(proto) + fill_ranks(proto)
+    changed += pad_means_apart(proto) + end_integers(proto) + keep_extremes(proto) + fill_ranks(proto)
+    return changed + part_sequences(proto)
 
 
 def say_zeros(proto: onnx.ModelProto) -> int:
