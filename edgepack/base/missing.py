@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
@@ -23,7 +24,8 @@ def nothing_at(
     them is meant.
     """
     text = str(path)
-    shown = repr(text) if text != text.strip() else text  # else nobody sees the space
+    # else nobody sees the space, or a line ends within the name
+    shown = text if text == text.strip() and text.isprintable() else repr(text)
     return f"there is no {what} {shown}", _cause(text, suffixes) or otherwise
 
 
@@ -41,9 +43,17 @@ def _cause(text: str, suffixes: Sequence[str]) -> str | None:
             return f"did you mean {meant!r}?"
     if "\\" in text:
         return "separate folders by /, not by \\"
-    path = Path(text)
+    return _by_place(Path(text), suffixes)
+
+
+def _by_place(path: Path, suffixes: Sequence[str]) -> str | None:
+    """Return what was meant, or is wrong, by what stands where the path leads to."""
     lacking = next((p for p in reversed(path.parents) if not _exists(p)), None)
     gone = path if lacking is None else lacking
+    if os.path.islink(gone):  # noqa: PTH114 (pathlib's raises for a name that is too long)
+        return f"{gone} is a link to {os.readlink(gone)!r}, where nothing is"  # noqa: PTH115 (as it was written)
+    if os.path.isfile(gone.parent):  # noqa: PTH113
+        return f"{gone.parent} is a file, not a folder"
     near = _near(gone.name, _names(gone.parent), suffixes)
     if near is not None:
         return f"did you mean {str(gone.parent / near / path.relative_to(gone))!r}?"
@@ -70,7 +80,8 @@ def _most_like(name: str, known: Mapping[str, str]) -> str | None:
 
 def _names(folder: Path) -> list[str]:
     try:
-        return [entry.name for entry in itertools.islice(folder.iterdir(), _MOST_NAMES)]
+        with os.scandir(folder) as entries:  # pathlib would list the whole folder first
+            return [entry.name for entry in itertools.islice(entries, _MOST_NAMES)]
     except (OSError, ValueError):
         return []
 

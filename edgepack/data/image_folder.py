@@ -258,8 +258,9 @@ def notes_of_folders(found: PictureFolder, what: str) -> tuple[str, ...]:
         notes.append(f"folders below a class folder belong to that class, such as {deep}")
     if empty := _empty_folders(found):
         shown = ", ".join(empty[:_SHOWN]) + (", ..." if len(empty) > _SHOWN else "")
-        folders = "1 folder has" if len(empty) == 1 else f"{len(empty)} folders have"
-        notes.append(f"{folders} no {what} and {'is no class' if len(empty) == 1 else 'are no classes'}: {shown}")
+        one = len(empty) == 1
+        folders = "1 folder has" if one else f"{len(empty)} folders have"
+        notes.append(f"{folders} no {what} and {'is not a class' if one else 'are not classes'}: {shown}")
     return tuple(notes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
+import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +18,7 @@ from edgepack.pipeline.settings import BuildSettings, check_settings, executed, 
 from edgepack.specs.types import Effort, Observer, Precision, Wanted
 
 _MOST_ROWS = 100_000
+_MOST_WORDS = 20  # of a file's name with spaces
 
 
 @dataclass(frozen=True)
@@ -117,14 +118,17 @@ def one(settings: BuildSettings) -> Matrix:
 
 def _refuse_stray(words: Sequence[str]) -> None:
     """Raise ``ConfigError`` where words that would be models are surely something else."""
-    for start, end in itertools.combinations(range(len(words) + 1), 2):
-        if end - start > 1 and Path(name := " ".join(words[start:end])).exists():
+    # pathlib raises for a name that is too long, as many words make one
+    last = len(words)
+    runs = (words[i:end] for i in range(last) for end in range(i + 2, min(i + _MOST_WORDS, last) + 1))
+    for run in runs:
+        if os.path.exists(name := " ".join(run)):  # noqa: PTH110
             raise ConfigError(
-                f"{words[start]} and {words[start + 1]} are taken for two models",
+                f"{run[0]} and {run[1]} are taken for two models",
                 hint=f"put a name with spaces in quotes: {shlex.quote(name)}",
             )
     for word in words[1:]:
-        if Path(word).is_dir() or word.endswith((".npz", ".zip")):
+        if os.path.isdir(word) or word.endswith((".npz", ".zip")):  # noqa: PTH112
             hint = f"samples have an option: --data {shlex.quote(word)}"
         elif word in get_args(Precision):
             hint = f"precisions have an option, which takes several with commas between: --precision {word}"

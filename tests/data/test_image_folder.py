@@ -424,9 +424,9 @@ def test_folders_without_a_picture_are_named(root, save_picture):
         save_picture(root / name / "a.png")
     for name in ("bird", ".cache"):
         (root / name).mkdir()
-    assert find(root).notes == ("1 folder has no picture and is no class: bird",)
+    assert find(root).notes == ("1 folder has no picture and is not a class: bird",)
     (root / "fish").mkdir()
     (root / "fish" / "notes.txt").write_text("none yet")
-    assert find(root).notes == ("2 folders have no picture and are no classes: bird, fish",)
+    assert find(root).notes == ("2 folders have no picture and are not classes: bird, fish",)
     (root / "labels.txt").write_text("bird\ncat\ndog\nfish\n")  # then they are classes, whose samples lint misses
     assert find(root).notes == ()

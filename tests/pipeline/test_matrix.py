@@ -123,3 +123,17 @@ def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path: Path, text: st
     with pytest.raises(ConfigError, match=said) as caught:
         matrix(tmp_path, text)
     assert caught.value.hint
+
+
+def test_many_words_and_long_ones_are_not_looked_for_as_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    many = [f"{number}.onnx" for number in range(3000)]  # a shell's *.onnx
+    for words in (many, ["net.onnx", "x" * 300]):
+        with pytest.raises(ConfigError, match=r"is not an edgepack\.toml") as caught:
+            read_matrix(words)
+        assert "models.toml" in str(caught.value.hint)
+    Path("last of all.onnx").touch()
+    with pytest.raises(ConfigError, match="last and of are taken for two models"):
+        read_matrix([*many, "last", "of", "all.onnx"])
