@@ -141,7 +141,49 @@ def test_averages_without_statistics_are_left_out_and_said(folder: Path) -> None
     torch.save({"model": state, "ema": averaged}, "partly.pt")
     facts = read_facts(read("partly.pt", folder, module="net.py:Net"))
     assert facts is not None
-    assert facts.notes[0].startswith("the averaged weights in 'ema' are left out, they are not whole: missing: ")
+    assert facts.notes[0].startswith("the averaged weights in 'ema' were left out, as they do not fit: missing: ")
+
+
+def test_what_has_no_weight_of_the_network_is_not_called_averaged_weights(folder: Path) -> None:
+    state = torch.load("weights.pth")
+    torch.save({"model": state, "ema_scheduler": {"base_lrs": torch.ones(2)}}, "scheduled.pt")
+    facts = read_facts(read("scheduled.pt", folder, module="net.py:Net"))
+    assert facts is not None
+    assert not [note for note in facts.notes if "averaged" in note]
+
+
+def test_averages_of_torch_s_own_class_are_taken(folder: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3), torch.nn.BatchNorm2d(2))
+    averaged = torch.optim.swa_utils.AveragedModel(net)  # as torchvision's references save it: model_ema
+    with torch.no_grad():
+        for weight in net.parameters():
+            weight.add_(1)
+    Path("two.py").write_text(
+        "from torch.nn import BatchNorm2d, Conv2d, Sequential\n\n"
+        "def make():\n    return Sequential(Conv2d(3, 2, 3), BatchNorm2d(2))\n"
+    )
+    torch.save({"model": net.state_dict(), "model_ema": averaged.state_dict()}, "two.pt")
+    torch.save(averaged.module.state_dict(), "alone.pt")
+    shapes = {"input": ("N", 3, 8, 8)}
+    found = [
+        export(name, None, shapes, SourceOptions(module="two.py:make"), folder / f"of-{name}").sha256
+        for name in ("two.pt", "alone.pt")
+    ]
+    assert found[0] == found[1]
+
+
+def test_averaged_weights_beside_a_whole_module_are_taken(folder: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3))
+    averaged = {name: tensor + 1 for name, tensor in net.state_dict().items()}
+    options, shapes = SourceOptions(trust_code=True), {"input": ("N", 3, 8, 8)}
+    torch.save({"model": net, "ema": averaged}, "both.pt")
+    model = export("both.pt", None, shapes, options, folder / "both")
+    facts = read_facts(model)
+    assert facts is not None
+    assert "'ema' was taken, not 'model'" in facts.notes[0]
+    net.load_state_dict(averaged)
+    torch.save(net, "alone.pt")
+    assert model.sha256 == export("alone.pt", None, shapes, options, folder / "alone").sha256
 
 
 def test_weights_usually_meant_are_not_replaced_by_others_that_fit(folder: Path) -> None:

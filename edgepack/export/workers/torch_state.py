@@ -12,6 +12,7 @@ _USUAL = ("state_dict", "model_state_dict", "model", "module", "net")
 # take them where they are. A part of a key between underscores: ema, state_dict_ema, ema_model.
 _AVERAGED = "ema"
 _DEEPEST = 3
+_AVERAGES_COUNTER = "n_averaged"  # beside the weights in torch.optim.swa_utils.AveragedModel
 _COUNTERS = "num_batches_tracked"  # of a batch norm, for training alone; files of before torch 0.4.1 have none
 
 
@@ -79,20 +80,18 @@ def find_module(job: Any, found: Any) -> Any:
     if not places:
         return None
     chosen = _first(list(places))
-    _tell(job, chosen, places)
-    return places[chosen]
+    module, averaged = places[chosen], None if _is_averaged(chosen) else _averages_of(places[chosen], found)
+    if averaged is None:
+        _tell(job, chosen, places)
+    else:
+        _tell(job, averaged.place, {averaged.place: None, **places})
+        _load(module, averaged)
+    return module
 
 
 def find_states(job: Any, found: Any) -> list[State]:
     """Return the weights that a file holds, those first that are usually meant. Refuses one that holds none."""
-    import torch
-
-    places = {}
-    for place, value in _walk(found):
-        if isinstance(value, dict):
-            tensors = {str(name): item for name, item in value.items() if isinstance(item, torch.Tensor)}
-            if any(tensor.dim() for tensor in tensors.values()):  # a checkpoint's own counters are not weights
-                places[place] = tensors
+    places = _weights(found)
     if not places:
         what = type(found).__name__
         held = f" with {', '.join(list(map(str, found))[:_SHOWN])}" if isinstance(found, dict) and found else ""
@@ -105,7 +104,8 @@ def fill(job: Any, module: Any, choices: list[State], reference: str) -> None:
     wrong = [_mismatch(module, choice.tensors) for choice in choices]
     # some keep averages of what is trained alone, without the statistics of batch norms
     while len(choices) > 1 and wrong[0] and _is_averaged(choices[0].place):
-        job.note(f"the averaged weights in {choices[0].place!r} are left out, they are not whole: {wrong[0]}")
+        if not module.state_dict().keys().isdisjoint(choices[0].tensors):  # else they are none: an ema_scheduler
+            job.note(f"the averaged weights in {choices[0].place!r} were left out, as they do not fit: {wrong[0]}")
         choices, wrong = choices[1:], wrong[1:]
     usual = _is_usual(choices[0].place)
     fitting = [choice for choice, why in zip(choices, wrong) if not why]
@@ -120,8 +120,31 @@ def fill(job: Any, module: Any, choices: list[State], reference: str) -> None:
         raise job.refuse(f"it holds weights for {reference} several times: {names}", "save those alone that are meant")
     chosen = fitting[0]
     _tell(job, chosen.place, {choice.place: None for choice in choices})
-    given = {name: t for name, t in chosen.tensors.items() if not name.endswith(_COUNTERS)}
+    _load(module, chosen)
+
+
+def _load(module: Any, state: State) -> None:
+    given = {name: tensor for name, tensor in state.tensors.items() if not name.endswith(_COUNTERS)}
     module.load_state_dict(given, strict=False)
+
+
+def _weights(found: Any) -> dict[str, dict[str, Any]]:
+    """Return the dicts of tensors in what a file holds, by their places."""
+    import torch
+
+    places = {}
+    for place, value in _walk(found):
+        if isinstance(value, dict):
+            tensors = {str(name): item for name, item in value.items() if isinstance(item, torch.Tensor)}
+            if any(tensor.dim() for tensor in tensors.values()):  # a checkpoint's own counters are not weights
+                places[place] = tensors
+    return places
+
+
+def _averages_of(module: Any, found: Any) -> State | None:
+    """Return the averaged weights of a module that lie beside it; None where none fit."""
+    averages = (State(place, _unwrapped(each)) for place, each in _weights(found).items() if _is_averaged(place))
+    return next((state for state in averages if not _mismatch(module, state.tensors)), None)
 
 
 def _walk(value: Any, place: str = "", depth: int = 0) -> Any:
@@ -163,6 +186,8 @@ def _tell(job: Any, chosen: str, places: dict[str, Any]) -> None:
 
 def _unwrapped(tensors: dict[str, Any]) -> dict[str, Any]:
     """Return tensors by their names without what wrappers of modules put in front of them."""
+    if _AVERAGES_COUNTER in tensors and all(n == _AVERAGES_COUNTER or n.startswith("module.") for n in tensors):
+        tensors = {name: tensor for name, tensor in tensors.items() if name != _AVERAGES_COUNTER}
     for prefix in ("module.", "_orig_mod.", "model."):
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name[len(prefix) :]: value for name, value in tensors.items()}
