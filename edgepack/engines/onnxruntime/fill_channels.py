@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgepack.engines.onnxruntime.fold_windows import fold_windows
+from edgepack.engines.onnxruntime.fold_windows import PAD_OPSET, fold_windows
 from edgepack.engines.onnxruntime.int8_layers import Layer, constant, int8_layers, integers, replace
 from edgepack.graph.clean.view import View, set_attribute
 
@@ -202,7 +202,7 @@ def _pad_picture(view: View, layer: Layer) -> bool:
     made, read, *window = layer.shape
     small = len(window) == 2 and 1 < int(np.prod(window)) <= _LARGEST_WINDOW
     pair = _picture(view, layer.node.input[0]) if layer.groups == 1 and read == _PICTURE and small else None
-    if pair is None or made < _DEPTHWISE:
+    if pair is None or made < _DEPTHWISE or view.opset < PAD_OPSET:
         return False
     bytes_of = pair.input[0]
     pads = view.add_constant(np.array([0, 0, 0, 0, 0, _DENSE - _PICTURE, 0, 0], np.int64), f"{bytes_of}_pads")

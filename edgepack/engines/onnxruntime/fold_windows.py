@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _BLOCK = 4
 _MOST_CHANNELS = 15  # more were not measured to gain
 _MOST_ZEROS = 2  # times as many channels as there are rows in a window
+PAD_OPSET = 11  # from which on Pad takes bytes, and its pads as an input
 _NARROW = 4  # of outputs narrower than windows by this the windows are copied by the row already
 
 
@@ -59,6 +60,10 @@ def fold_windows(proto: onnx.ModelProto) -> int:
         _fold(view, fold)
     if folds:
         del proto.graph.value_info[:]  # their shapes are those of before
+    view = View(proto)
+    for pair in {fold.pair.output[0]: fold.pair for fold in folds}.values():
+        if view.is_free(pair.output[0]) and not view.users.get(pair.output[0]):
+            view.remove(pair)
     return len(folds)
 
 
@@ -101,6 +106,8 @@ def _fold_of(view: View, layer: Layer) -> _Fold | None:
     made = [(padded[axis] - steps[axis] * (window[axis] - 1) - 1) // strides[axis] + 1 for axis in (0, 1)]
     narrow = sizes[3] and made[1] * _NARROW < window[1]
     taps = channels * window[0]
+    if view.opset < PAD_OPSET and (pads[0] or pads[2]):
+        return None
     if made[0] < 1 or narrow or taps + -taps % _BLOCK > _MOST_ZEROS * taps:
         return None
     windows = np.arange(window[0])[:, None] * steps[0] + np.arange(made[0]) * strides[0]
@@ -127,14 +134,12 @@ def _fold(view: View, fold: _Fold) -> None:
         above, below = fold.pads
         rows = add("Pad", rows, np.array([0, 0, above, 0, 0, 0, below, 0], np.int64), fold.zero)
     if fold.layer.shape[1] > 1:
-        rows = add("Reshape", rows, np.array([0, 1, fold.all_rows, -1], np.int64))
+        rows = add("Reshape", rows, np.array([0, 1, fold.all_rows, 0], np.int64))
     rows = add("Gather", rows, fold.rows.ravel().astype(np.int64), axis=2)
-    rows = add("Reshape", rows, np.array([0, *fold.rows.shape, -1], np.int64))
+    rows = add("Reshape", rows, np.array([0, *fold.rows.shape, 0], np.int64))
     result = add("DequantizeLinear", rows, *fold.pair.input[1:])
     for added in reversed(nodes):
         view.insert_after(fold.pair, added)
-    if view.only_user(fold.pair.output[0]) is not None:
-        view.remove(fold.pair)
     node.input[0] = result
 
     values, zero = integers(view, fold.layer)

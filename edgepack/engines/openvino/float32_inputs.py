@@ -3,7 +3,8 @@
 Comparisons, quotients, remainders, extremes and sums over axes, and clips of integers are computed so, of int32 as of
 int64. Sums, differences and products of two tensors are not, nor what hands values on. An input whose values reach the
 former has a second name in the IR, by which runners, those of libedgepack too, know the limit; so has an unsigned one
-whose values are ordered or cast, which is done as if they were signed.
+whose values are ordered or cast, which is done as if they were signed, and one that is cast to float64, which is
+computed in float32 (seconds since 1970).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 SUFFIX = "/whole numbers up to 2^24"
 _INTEGERS = (6, 7, 12, 13)  # TensorProto.INT32, INT64, UINT32 and UINT64 of onnx.proto
-_FLOATS = (1, 9, 10, 11, 16)  # FLOAT, BOOL, FLOAT16, DOUBLE and BFLOAT16: casts to these round as ONNX says
+_FLOATS = (1, 9, 10, 16)  # FLOAT, BOOL, FLOAT16 and BFLOAT16: casts to these round as ONNX says
+_DOUBLE = 11
 # Measured with numbers beyond 2^24, beside ONNX's reference.
 _EXACT = frozenset(
     {
@@ -56,7 +58,7 @@ def _reaches_other(name: str, readers: dict[str, list[tuple[onnx.NodeProto, int]
         for node, place in readers.get(waiting.pop(), ()):
             if _ends(node, place) and node.op_type in (*exact, "Shape", "Size"):
                 continue
-            if node.op_type not in exact or has_bodies(node):
+            if node.op_type not in exact or has_bodies(node) or _casts_to(node, (_DOUBLE,)):
                 return True
             new = [output for output in node.output if output not in seen]
             seen.update(new)
@@ -65,6 +67,8 @@ def _reaches_other(name: str, readers: dict[str, list[tuple[onnx.NodeProto, int]
 
 
 def _ends(node: onnx.NodeProto, place: int) -> bool:
-    if node.op_type == "Cast":
-        return any(attribute.name == "to" and attribute.i in _FLOATS for attribute in node.attribute)
-    return node.op_type in _ENDS or (node.op_type in _INDICES and place == 1)
+    return _casts_to(node, _FLOATS) or node.op_type in _ENDS or (node.op_type in _INDICES and place == 1)
+
+
+def _casts_to(node: onnx.NodeProto, kinds: tuple[int, ...]) -> bool:
+    return node.op_type == "Cast" and any(one.name == "to" and one.i in kinds for one in node.attribute)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from edgepack.engines.openvino.range32 import HIGHEST, LOWEST
 from edgepack.graph.input_ranges import input_ranges
-from edgepack.graph.walk import all_graphs, describe_node
+from edgepack.graph.walk import all_graphs, describe_node, has_bodies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -72,6 +72,8 @@ _LATER = (
     "Transpose",
     "Unsqueeze",
 )
+# What such numbers may stand in: as ends, divisors and sides of comparisons they do no harm.
+_HOLDING = (*_LATER, *_COMPARES, "Cast", "Clip", "Div", "Max", "Min")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,34 +102,44 @@ def wide_integers(proto: onnx.ModelProto, model: OnnxModel) -> Iterator[_Wrong]:
     if not any(_INTEGERS.get(kind) in ("int32", *_WIDE) for kind in kinds | casts):
         return
     ranges = _inputs(proto, model)
-    for graph in graphs:
-        ranges.update({t.name: found for t in graph.initializer if (found := _stored(t)) is not None})
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
         for graph in graphs
         for value in (*graph.input, *graph.value_info)
     }
     results = {value.name for value in proto.graph.output}
-    for node in (node for graph in graphs for node in graph.node if node.domain in ("", "ai.onnx")):
-        given = [ranges.get(name) for name in node.input]
-        found = _result(node, given, shapes)
-        wrong = _wrong_words(node, given, found, results)
-        if wrong:
-            yield f"OpenVINO computes {node.op_type} of {wrong}", describe_node(node), _HINT
-        if found is not None:
-            places = node.output if node.op_type in ("Split", *_SIZES) else node.output[:1]
-            ranges.update(dict.fromkeys(places, _held(found, named=bool(wrong))))
-        if node.op_type == "TopK" and len(node.output) > 1:
-            ranges[node.output[1]] = _sizes()
+    for graph in graphs:
+        ranges.update({t.name: found for t in graph.initializer if (found := _stored(t)) is not None})
+        for node in graph.node:
+            if node.domain in ("", "ai.onnx") and (wrong := _enter(node, ranges, shapes, results)):
+                yield f"OpenVINO computes {node.op_type} of {wrong}", describe_node(node), _HINT
+
+
+def _enter(
+    node: onnx.NodeProto, ranges: dict[str, _Range], shapes: Mapping[str, Sequence[int]], results: set[str]
+) -> str | None:
+    """Put down the ranges of what a node makes; return what is wrong with it."""
+    given = [ranges.get(name) for name in node.input]
+    found = _result(node, given, shapes)
+    wrong = _wrong_words(node, given, found, results)
+    for name in node.output:
+        ranges.pop(name, None)  # two branches may use one name
+    if found is not None:
+        places = node.output if node.op_type in ("Split", *_SIZES) else node.output[:1]
+        ranges.update(dict.fromkeys(places, _held(found, named=bool(wrong))))
+    if node.op_type == "TopK" and len(node.output) > 1:
+        ranges[node.output[1]] = _sizes()
+    return wrong
 
 
 def _held(found: _Range, *, named: bool) -> _Range:
-    """Return what comes of a result: unsigned numbers wrap, and what was named is not named again behind it."""
-    if found.kind in _UNSIGNED and found.low < 0 and not found.size:
-        return dataclasses.replace(found, low=0, high=2**64 - 1 if found.kind == "uint64" else 2**32 - 1)
-    if named:
+    """Return what comes of a result: it wraps beyond its type, and what was named is not named again behind it."""
+    if found.size:
+        return found
+    full = _all_of_type(found.kind)
+    if named and not (found.kind in _UNSIGNED and found.low < 0):
         return dataclasses.replace(found, low=max(found.low, -_NUMBER), high=min(max(found.high, 0), _NUMBER))
-    return found
+    return found if found.low >= full.low and found.high <= full.high else full
 
 
 def _wrong_words(
@@ -159,7 +171,7 @@ def _wrong_kind(
         if node.op_type in _ORDER or wider:
             return one.kind
     if found is None or found.fits or found.kind not in _LONG:
-        return _cut_constant(given, found)
+        return _cut_constant(node, given, found)
     if found.kind == "uint64" and node.op_type in ("Sub", "Neg") and found.high <= HIGHEST:
         return None  # the sign of what is below zero is extended: right, as a result
     if node.op_type in _LATER and not results & {*node.output}:
@@ -167,11 +179,18 @@ def _wrong_kind(
     return found.kind
 
 
-def _cut_constant(given: Sequence[_Range | None], found: _Range | None) -> str | None:
-    """Return uint32 where a stored number of it is beyond 2^31, which is cut off when it is read."""
-    if found is None or found.kind != "uint32":
+def _cut_constant(node: onnx.NodeProto, given: Sequence[_Range | None], found: _Range | None) -> str | None:
+    """Return the type of a number beyond 32 bits that is cut off where it is read: of uint32, or of 64 bits beside
+    numbers of which nothing is known.
+    """
+    if found is None and (node.op_type in _HOLDING or has_bodies(node)):
         return None
-    return next((one.kind for one in given if one is not None and one.kind == "uint32" and one.low > HIGHEST), None)
+    for one in given:
+        if one is None or one.size or (found is not None and (one.kind, found.kind) != ("uint32", "uint32")):
+            continue
+        if one.kind in _WIDE and (one.low > HIGHEST or (one.kind == "int64" and not one.fits)):
+            return one.kind
+    return None
 
 
 def _inputs(proto: onnx.ModelProto, model: OnnxModel) -> dict[str, _Range]:
@@ -196,10 +215,15 @@ def _inputs(proto: onnx.ModelProto, model: OnnxModel) -> dict[str, _Range]:
 
 def _of_type(kind: str) -> _Range:
     """Return what an integer is of which its type alone is known."""
-    if kind == "bool":
-        return _Range(kind, 0, 1)
     if kind in ("int32", *_WIDE):
         return _Range(kind, 0 if kind in _UNSIGNED else -_NUMBER, _NUMBER)
+    return _all_of_type(kind)
+
+
+def _all_of_type(kind: str) -> _Range:
+    """Return all that a type holds."""
+    if kind == "bool":
+        return _Range(kind, 0, 1)
     bits = int(kind.lstrip("uint"))
     return (
         _Range(kind, 0, 2**bits - 1) if kind.startswith("u") else _Range(kind, -(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -119,7 +119,7 @@ def test_free_batch_and_width_stay_free(tmp_path: Path) -> None:
     after = onnx.ModelProto()
     after.CopyFrom(before)
     assert fold_windows(after) == 1
-    for shape in ((1, 1, 20, 30), (4, 1, 20, 17)):
+    for shape in ((1, 1, 20, 30), (4, 1, 20, 17), (0, 1, 20, 30)):
         np.testing.assert_array_equal(run(after, {"x": values(*shape)}), run(before, {"x": values(*shape)}))
 
 
@@ -129,6 +129,28 @@ def test_a_tensor_that_others_read_too_stays_for_them(tmp_path: Path) -> None:
     model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": (1, 1, 12, 12)})
     int8 = quantize(model, minmax_ranges(model, random_feeds(model, 3)), RULES, tmp_path / "int8")
     assert folded(int8) == (16, 4, 1, 3)
+    proto = read_proto(int8)
+    fold_windows(proto)
+    read = {name for one in proto.graph.node for name in one.input} | {value.name for value in proto.graph.output}
+    assert {name for one in proto.graph.node for name in one.output} <= read, "nothing is computed for nobody"
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("opset", [10, 11])
+def test_models_whose_pad_takes_no_bytes_load(opset: int, channels: int, tmp_path: Path) -> None:
+    rules = dataclasses.replace(RULES, per_channel=False)
+    model = first_layer(tmp_path, (1, channels, 12, 12), (16, channels, 3, 3), rules, pads=[1, 1, 1, 1])
+    before = read_proto(model)
+    before.opset_import[0].version = opset
+    for one in before.graph.node:
+        if one.op_type == "DequantizeLinear":
+            del one.attribute[:]  # the axis, which tensors of one scale need not have
+    after = onnx.ModelProto()
+    after.CopyFrom(before)
+    assert bool(fill_channels(after)) == (opset > 10)
+    onnx.checker.check_model(after, full_check=True)
+    feed = {"x": values(1, channels, 12, 12)}
+    np.testing.assert_array_equal(run(after, feed), run(before, feed))
 
 
 ALONE: dict[str, tuple[tuple[int | str, ...], tuple[int, ...], dict[str, Any]]] = {

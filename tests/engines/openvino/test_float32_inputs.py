@@ -13,6 +13,7 @@ from onnx.reference import ReferenceEvaluator
 
 from edgepack.engines.openvino.engine import compile_model, load_model
 from edgepack.engines.openvino.float32_inputs import float32_inputs
+from edgepack.errors import DataError
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target
 
@@ -56,6 +57,23 @@ def test_it_is_followed_through_what_hands_values_on_and_into_bodies() -> None:
     inputs = [("x", INT64, ["N"]), ("z", INT64, ["N"]), ("chosen", BOOL, [])]
     proto = make(nodes, inputs, [("y", BOOL, ["N"]), ("real", FLOAT, ["N"])], {"shape": np.array([-1])})
     assert list(float32_inputs(proto)) == ["x"]
+
+
+@pytest.mark.slow
+def test_what_is_computed_in_float64_is_found_and_refused(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'edgepack[openvino]'")
+    nodes = [
+        node("Cast", ["x"], ["seconds"], to=TensorProto.DOUBLE),
+        node("Sub", ["seconds", "start"], ["since"]),
+        node("Cast", ["since"], ["y"], to=FLOAT),
+    ]
+    proto = make(nodes, [("x", INT64, ["N"])], [("y", FLOAT, ["N"])], {"start": np.array([1.7e9])})
+    assert list(float32_inputs(proto)) == ["x"]
+    compiled = compile_model(save(proto, tmp_path / "m.onnx"), CPU, "fp32", tmp_path / "out")
+    runner = load_model(compiled, RunOptions(threads=1))
+    with pytest.raises(DataError, match="holds 1700000077, and OpenVINO computes its int64 in float32"):
+        runner.infer({"x": np.array([1_700_000_077])})
+    runner.close()
 
 
 def test_indices_of_a_table_are_not_computed_with() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from backend_models import BOOL, FLOAT, INT64, UINT8, make, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from edgepack.engines.openvino.engine import check, compile_model, load_model
@@ -101,6 +102,19 @@ def remainder() -> onnx.ModelProto:
     return make(nodes, [("x", INT64, ["N"])], [("y", INT64, ["N"])], weights)
 
 
+def beside_unknown(operator: str, kind: int = INT64) -> onnx.ModelProto:
+    """Compute with a large constant and with what no rule tells the size of."""
+    nodes = [node("Sign", ["x"], ["sign"]), node(operator, ["sign", "c"], ["y"], "wide")]
+    constant = whole(3_000_000_000, kind=helper.tensor_dtype_to_np_dtype(kind))
+    return make(nodes, [("x", kind, ["N"])], [("y", kind, ["N"])], {"c": constant}, opset=18)
+
+
+def written(operator: str, place: Array) -> onnx.ModelProto:
+    made = node(operator, ["x", "place", "c"], ["y"], "wide")
+    weights = {"place": place, "c": whole(3_000_000_000)}
+    return make([made], [("x", INT64, ["N"])], [("y", INT64, ["N"])], weights)
+
+
 U32 = {"kind": np.uint32}
 WRONG = {
     "product": (pair("Mul", INT64), {"x": whole(70_000), "z": whole(70_000)}),
@@ -112,6 +126,10 @@ WRONG = {
     "a large choice": (chosen(), {"x": whole(7, 5)}),
     "large numbers handed on": (handed_on(), {"x": whole(7, 5)}),
     "a hash": (remainder(), {"x": whole(1_000_003, 917_999)}),
+    "a large factor of a sign": (beside_unknown("Mul"), {"x": whole(7, -5)}),
+    "bits of a large number": (beside_unknown("BitwiseXor"), {"x": whole(7, -5)}),
+    "a large number written": (written("ScatterElements", whole(1)), {"x": whole(7, 5)}),
+    "a large number written by rows": (written("ScatterND", whole(1)[None]), {"x": whole(7, 5)}),
     "uint32 constant": (
         with_constant("Add", whole(3_000_000_000, **U32), UINT32),
         {"x": whole(7, **U32)},
@@ -169,6 +187,37 @@ def ends() -> onnx.ModelProto:
     return make([made], [("x", INT64, ["N"])], [("y", INT64, ["N"])], weights)
 
 
+def unknown_to_the_end() -> onnx.ModelProto:
+    """Bound and cut what no rule tells the size of by numbers that mean "no bound"."""
+    nodes = [
+        node("Sign", ["x"], ["sign"]),
+        node("Clip", ["sign", "low", "high"], ["bounded"]),
+        node("Slice", ["bounded", "start", "end"], ["y"]),
+    ]
+    weights = {"low": np.array(0), "high": np.array(2**63 - 1), "start": whole(1), "end": whole(2**63 - 1)}
+    return make(nodes, [("x", INT64, ["N"])], [("y", INT64, ["M"])], weights)
+
+
+def branches() -> onnx.ModelProto:
+    """Return two branches that have their own constants, by the same name; only what is compared with is large."""
+
+    def branch(operator: str, constant: int) -> onnx.GraphProto:
+        nodes = [node(operator, ["x", "c"], ["t"]), node("Cast", ["t"], ["r"], to=INT64)]
+        result = helper.make_tensor_value_info("r", INT64, ["N"])
+        return helper.make_graph(nodes, operator, [], [result], [numpy_helper.from_array(whole(constant), "c")])
+
+    made = node("If", ["chosen"], ["y"], then_branch=branch("Less", 2**40), else_branch=branch("Add", 7))
+    inputs = [("x", INT64, ["N"]), ("chosen", BOOL, [])]
+    return make([made], inputs, [("y", INT64, ["N"])])
+
+
+def squares() -> onnx.ModelProto:
+    """Return 40 squares, each of the one before: a bound that did not wrap would have 2^44 bits."""
+    names = ["x", *(f"s{n}" for n in range(39)), "y"]
+    nodes = [node("Mul", [before, before], [after]) for before, after in itertools.pairwise(names)]
+    return make(nodes, [("x", INT32, ["N"])], [("y", INT32, ["N"])])
+
+
 def pixels() -> onnx.ModelProto:
     nodes = [node("Cast", ["x"], ["wide"], to=UINT32), node("Div", ["wide", "two"], ["y"])]
     return make(nodes, [("x", UINT8, ["N"])], [("y", UINT32, ["N"])], {"two": whole(2, **U32)})
@@ -185,6 +234,9 @@ RIGHT = {
     "below a large number": (with_constant("Less", whole(2**40), result=BOOL), {"x": whole(5, 2**24)}),
     "the least of it and a large number": (with_constant("Min", whole(2**40)), {"x": whole(5, 2**31 - 1)}),
     "sums of uint32": (pair("Add", UINT32), {"x": whole(2**32 - 1, **U32), "z": whole(7, **U32)}),
+    "no bound": (unknown_to_the_end(), {"x": whole(4, 9, -3)}),
+    "branches": (branches(), {"x": whole(4, 9, -3), "chosen": np.array(True)}),
+    "squares": (squares(), {"x": whole(1, 3, -1, 0, kind=np.int32)}),
     "pixels": (pixels(), {"x": whole(0, 7, 255, kind=np.uint8)}),
     "int32": (pair("Mul", INT32), {"x": whole(70_000, kind=np.int32), "z": whole(70_000, kind=np.int32)}),
 }
