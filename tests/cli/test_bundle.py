@@ -182,5 +182,5 @@ def test_a_signed_result_is_attested_in_its_report(edgepack, tmp_path):
     assert "signed by board" in (tmp_path / "report.html").read_text()
     out.write_text(out.read_text().replace('"target": "test-board"', '"target": "other-board"'))
     ran = edgepack("report", out, "--trusted", public, "-o", tmp_path / "report.html")
-    assert "0 of 1 measurements are attested" in ran.err + ran.out
+    assert "0 of 1 measurements are signed" in ran.err + ran.out
     assert "it is not what board signed" in ran.err + ran.out

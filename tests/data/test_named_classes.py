@@ -29,7 +29,9 @@ def test_words_are_places_among_the_classes(words, classes, numbers, names):
     assert (known, bad) == (names, ())
 
 
-@pytest.mark.parametrize(("odd", "words"), [("", "is empty"), ("n/a", "'n/a' is no number, as the other labels are")])
+@pytest.mark.parametrize(
+    ("odd", "words"), [("", "is empty"), ("n/a", "'n/a' is not a number, as the other labels are")]
+)
 def test_a_label_that_is_missing_does_not_make_names_of_the_numbers(odd, words):
     """Sorted as names "10" would come before "2", and every label would be another."""
     numbers = [str(n) for n in range(12)]

@@ -99,7 +99,7 @@ def test_a_name_of_gigabytes_is_not_read_into_memory(kind: bytes, tmp_path: Path
     member = tarfile.TarInfo("long")
     member.type, member.size = kind, 4 << 30
     (tmp_path / "m.tar").write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(4096))
-    with pytest.raises(ModelError, match=r"m\.tar: it holds an entry of 4294967296 bytes that is no file"):
+    with pytest.raises(ModelError, match=r"m\.tar: it holds an entry of 4294967296 bytes that is not a file"):
         unpack_source(str(tmp_path / "m.tar"), tmp_path / "out")
 
 

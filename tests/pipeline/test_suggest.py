@@ -94,7 +94,7 @@ def test_a_free_size_leads_to_a_recipe_by_one_command(tmp_path: Path) -> None:
     free_network(tmp_path / "net.onnx")
     words = [sys.executable, "-m", "edgepack", "recipes", "suggest", "net.onnx", "-o", "own.toml", "--size", "64x96"]
     ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert "64x96 is taken" in ran.stdout
+    assert "64x96 is used" in ran.stdout
     assert "edgepack build net.onnx --data DATA --recipe own.toml" in " ".join(ran.stderr.split())
     made = load_recipe(str(tmp_path / "own.toml")).preprocessing
     assert made is not None

@@ -68,8 +68,14 @@ class _Reader:
         weights = self._producers.get(node.input[1]) if node.op_type in ("Gemm", "MatMul") else None
         numbers = {a.name: a.f if a.name in ("alpha", "beta") else a.i for a in node.attribute}
         plain = numbers.get("alpha", 1) == numbers.get("beta", 1) == 1 and not numbers.get("transA")
-        two = self._ranks.get(node.input[0], _RANK) == _RANK
+        two = self._rank(node.input[0]) == _RANK
         return weights is not None and weights.op_type == "DequantizeLinear" and plain and two
+
+    def _rank(self, name: str) -> int:
+        """Return how many axes a tensor has, by what it was made of where nothing says it; two where nothing does."""
+        while name not in self._ranks and name in self._producers and self._producers[name].input:
+            name = self._producers[name].input[0]
+        return self._ranks.get(name, _RANK)
 
     def next_layer(self, node: onnx.NodeProto) -> onnx.NodeProto | None:
         """Return the layer that alone reads what a layer without a bias makes, through what hands its scale on."""

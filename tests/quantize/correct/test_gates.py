@@ -13,7 +13,8 @@ from quantize_models import minmax_ranges, random_feeds, run_onnxruntime, save, 
 from random_graphs import GraphMaker, graphs
 
 from edgepack.errors import ModelError
-from edgepack.graph.load import save_proto
+from edgepack.graph.load import read_proto, save_proto
+from edgepack.graph.zero_pads import keep_zero_pads
 from edgepack.quantize.correct.channel_groups import FIXED, find_channels
 from edgepack.quantize.correct.equalize import apply_scales, equalize
 from edgepack.quantize.correct.gain_bias import copy_proto
@@ -159,7 +160,9 @@ def test_an_engine_that_fuses_nothing_gets_no_gate_without_need(tmp_path: Path) 
 def test_random_graphs_compute_what_they_did_whatever_the_gates_do(
     maker: GraphMaker, engine: str, tmp_path: Path
 ) -> None:
-    model = maker.save(tmp_path / "m.onnx")
+    proto = read_proto(maker.save(tmp_path / "m.onnx"))
+    keep_zero_pads(proto)  # as preparing does: ONNX Runtime makes padding a part of pools that do not take it
+    model = save_proto(proto, tmp_path / "kept")
     feeds = random_feeds(model, 4)
     try:
         found = equalize(plan_of(model, engine), feeds)

@@ -137,7 +137,7 @@ def test_a_share_without_a_unit_does_not_pass_as_so_many_per_cent(text):
 def test_the_size_is_the_one_that_the_table_shows():
     row = dataclasses.replace(made_up.row(), size_bytes=5_000_000, model_bytes=1_000_000)
     assert findings(((), (row,)), "size > 2MB")["host-openvino fp32", "size > 2MB"].outcome == "passed"
-    assert findings(((), (row,)), "size > 0.5MB")["host-openvino fp32", "size > 0.5MB"].message == "size is 1000 kB"
+    assert findings(((), (row,)), "size > 0.5MB")["host-openvino fp32", "size > 0.5MB"].message == "size is 1.00 MB"
 
 
 def test_a_metric_that_is_no_fraction_has_its_own_unit():
