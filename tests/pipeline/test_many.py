@@ -81,7 +81,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     found = outlook(matrix, store)
     assert [row.next_stage for row in found.rows if row.status == "build"] == ["export"] * 3
     assert {row.reason for row in found.rows if row.status == "failed"} == {
-        f"there is no model {folder / 'no_model.onnx'} (check the path)"
+        f"there is no model {folder / 'no_model.onnx'} (check the path of the model)"
     }
     assert found.expected_s is None
     assert not (folder / "store").exists()
