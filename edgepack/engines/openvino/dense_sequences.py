@@ -2,7 +2,7 @@
 
 For a fixed batch of few samples (up to 8 with one thread; 4, 6 and 8 with two) layers of two axes that follow each
 other become one generated kernel, and the scale of a layer without a bias is lost in it: answers 10^9 times too large,
-in fp32 and in layers with a bias none (31 small networks, a 2-core AMD EPYC VM with AVX-512 and VNNI). It is made of
+in fp32 and in layers with a bias none (32 small networks, a 2-core AMD EPYC VM with AVX-512 and VNNI). It is made of
 layers of two axes alone: with a leading axis of 1 the layers are computed one by one, as they are for other batches.
 """
 
