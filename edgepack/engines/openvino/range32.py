@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 
 LOWEST, HIGHEST = -(2**31), 2**31 - 1
-
-
 EXACT = 2**24  # float32 holds all whole numbers up to here
 
 

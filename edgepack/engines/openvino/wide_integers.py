@@ -15,7 +15,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, TypeAlias
 
-from edgepack.engines.openvino.range32 import HIGHEST, LOWEST
+from edgepack.engines.openvino.range32 import EXACT, HIGHEST, LOWEST
 from edgepack.graph.input_ranges import input_ranges
 from edgepack.graph.walk import all_graphs, describe_node, has_bodies
 
@@ -52,7 +52,6 @@ _ORDER = frozenset(
         "ReduceL1", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "TopK",
     }
 )  # fmt: skip
-_EXACT = 2**24
 _HINT = "use a target with another engine, or compute it in float32 in the model"
 # Operators computed in float32. Of the first, what they are given counts; of comparisons, the smaller side: beside a
 # number that float32 holds, a rounded one beyond is still on its side.
@@ -152,11 +151,11 @@ def _wrong_words(
         return None
     most = [max(abs(one.low), abs(one.high)) for one in known]
     if node.op_type in _ORDERS:
-        rounded = min(most) > _EXACT
+        rounded = min(most) > EXACT
     elif node.op_type == "MatMul":
-        rounded = found is not None and max(abs(found.low), abs(found.high)) > _EXACT
+        rounded = found is not None and max(abs(found.low), abs(found.high)) > EXACT
     else:
-        rounded = node.op_type in _IN_FLOAT and most[0] > _EXACT
+        rounded = node.op_type in _IN_FLOAT and most[0] > EXACT
     return f"{known[0].kind} in float32: what is beyond 2^24 is rounded" if rounded else None
 
 
