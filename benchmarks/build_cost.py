@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,9 @@ def say(text: str) -> None:
 def run(words: Any, checkout: Path, *arguments: object) -> Run:
     """Run one of ``CHILDREN`` with the edgepack of a checkout."""
     answer, log = words.scratch / "answer.json", words.scratch / "log"
-    environment = {**os.environ, "PYTHONPATH": str(checkout), "EDGEPACK_BUILD_COST": str(answer)}
+    # Bytecode is kept, as users' Python does: else every process would compile edgepack's modules again.
+    kept = {"PYTHONDONTWRITEBYTECODE": ""}
+    environment = {**os.environ, **kept, "PYTHONPATH": str(checkout), "EDGEPACK_BUILD_COST": str(answer)}
     with log.open("w") as output:
         process = subprocess.Popen(
             [sys.executable, __file__, "--child", *map(str, arguments)],
@@ -214,7 +216,9 @@ def again(checkouts: list[Path], words: Any) -> list[dict[str, Any]]:
             store = words.scratch / f"again-{name}-{checkouts.index(checkout)}"
             arguments = ("again", folder, ",".join(words.targets), store)
             run(words, checkout, *arguments)
-            beyond = [run(words, checkout, *arguments).found["beyond_s"] for _ in range(max(words.rounds, 5))]
+            imported = run(words, checkout, *arguments).found["imported"]  # those of a build in which nothing changed
+            rounds = [run(words, checkout, *arguments, imported) for _ in range(max(words.rounds, 5))]
+            beyond = [measured.found["beyond_s"] for measured in rounds]
             ok = statistics.median(beyond) <= AGAIN_S
             say(
                 f"{name:<11} {len(words.targets)} targets, no change, beyond importing: {place(str(checkout)):<6} "
@@ -360,8 +364,8 @@ def _running_s(pid: str) -> float:
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
-def build_child(folder: str, targets: str, store: str = "") -> dict[str, Any]:
-    """Build for all targets, in a store of its own where none is given."""
+def build_child(folder: str, targets: str, store: str = "", events: Any = None) -> dict[str, Any]:
+    """Build for all targets, in a store of its own where none is given; count by stage where no ``events`` are."""
     from edgepack.execution.store import Store
     from edgepack.pipeline.build import build
     from edgepack.pipeline.settings import BuildSettings
@@ -373,19 +377,23 @@ def build_child(folder: str, targets: str, store: str = "") -> dict[str, Any]:
             name=place.name, data=str(place / "calibration.npz"), eval=str(place / "evaluation.npz"),
             out=str(Path(store or out) / "out"), benchmark=False, allow_poor=True,
         )  # fmt: skip
-        result = build(settings, Store(Path(store or out) / "store"), counting)  # type: ignore[arg-type]
+        result = build(settings, Store(Path(store or out) / "store"), events or counting)
         counting.begin("", "")
     bundles = {f"{row.target} {row.precision}": [row.status, row.sha256, row.balanced_sqnr_db] for row in result.rows}
     return {"stages": counting.stages, "counts": counting.counts, "bundles": bundles, "ran": result.stages_run}
 
 
-def again_child(folder: str, targets: str, store: str) -> dict[str, Any]:
-    """Build, and say what it took beyond importing."""
-    for module in ("edgepack.cli.show.progress", "edgepack.pipeline.build", "rich.progress"):
+def again_child(folder: str, targets: str, store: str, imported: str = "") -> dict[str, Any]:
+    """Build, and say what it took beyond importing ``imported`` and the names of all modules that it needed."""
+    for module in ("edgepack.cli.show.progress", "edgepack.pipeline.build", "rich.progress", *imported.split()):
         importlib.import_module(module)
+    from edgepack.execution.events import Silent
+
+    known = set(sys.modules)
     before = cpu_s()
-    found = build_child(folder, targets, store)
-    return {"beyond_s": cpu_s() - before, "ran": found["ran"]}
+    found = build_child(folder, targets, store, Silent())
+    taken = cpu_s() - before
+    return {"beyond_s": taken, "ran": found["ran"], "imported": " ".join(sorted(set(sys.modules) - known))}
 
 
 def many(folder: str, count: str) -> dict[str, Any]:
@@ -452,6 +460,7 @@ def _evaluate(model: Any, samples: Any, outputs: Any, out: Path, metric: str) ->
 
 
 PARTS = {"corrections": corrections, "stages": stages, "memory": memory, "again": again}
+CHILDREN: dict[str, Callable[..., dict[str, Any]]]
 CHILDREN = {"make": make, "corrections": corrections_child, "build": build_child, "again": again_child, "many": many,
             "peak": peak}  # fmt: skip
 

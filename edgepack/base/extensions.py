@@ -14,7 +14,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from edgepack.base.documents import suggestion
 from edgepack.errors import ConfigError, ToolchainError
@@ -108,11 +108,17 @@ class Table(Generic[T]):
 
 
 @functools.lru_cache(maxsize=64)
-def _entry_points(group: str, _path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
-    """Return the entry points of a group; looked for once, as that reads the metadata of all installed packages."""
+def _entry_points(group: str, path: tuple[str, ...]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of a group."""
+    return tuple(all_entry_points(path).select(group=group))
+
+
+@functools.lru_cache(maxsize=8)
+def all_entry_points(_path: tuple[str, ...]) -> Any:  # of another type from Python 3.12 on
+    """Return the entry points of all packages in ``sys.path``; looked for once, as that reads all their metadata."""
     from importlib.metadata import entry_points  # a command line that needs no table does not wait for it
 
-    return tuple(entry_points(group=group))
+    return entry_points()
 
 
 def extension_sources() -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from edgepack.base.extensions import extension_sources
+from edgepack.base.extensions import all_entry_points, extension_sources
 from edgepack.base.resources import package_folder
 
 if TYPE_CHECKING:
@@ -94,9 +94,9 @@ def extensions() -> dict[str, str]:
 
 
 @functools.lru_cache(maxsize=64)
-def _extending(_path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    """Return name and version of the packages that add something; looked for once, as this reads all metadata."""
-    found = importlib.metadata.entry_points()
+def _extending(path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    """Return name and version of the packages that add something."""
+    found = all_entry_points(path)
     added = (
         entry.dist for group in found.groups if group.startswith("edgepack.") for entry in found.select(group=group)
     )

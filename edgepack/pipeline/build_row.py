@@ -56,7 +56,7 @@ def build_row(
         return skipped_row(target, precision)
     evaluation: Evaluation | None = None
     trials: tuple[Trial, ...] = ()
-    _, notes = how_to_run(target)
+    _, notes = how_to_run(target, runner.host)
     if original.selection.notes:
         notes["data"] = "; ".join(original.selection.notes)
     if original.mixes_batch:
@@ -204,7 +204,7 @@ def build_attempt(
         tune_kernels_of(runner, graph, target, precision, settings.tune_minutes, settings.seed)
     graph = dataclasses.replace(graph, mixes_batch=original.mixes_batch)
     compiled = runner.run(compile_for_target, graph, target, precision, title=title)
-    options, _ = how_to_run(target)
+    options, _ = how_to_run(target, runner.host)
     run, options = as_one_run(runs_here(compiled, options), options)
     samples = original.selection.evaluation
     evaluation = runner.run(
@@ -251,7 +251,7 @@ def _means(
         return build_attempt(plan, original, target, "int8", ranges, rules, detail, runner)
 
     def time(attempts: tuple[Attempt, ...], rounds: int) -> tuple[tuple[int, ...], ...]:
-        options, _ = how_to_run(target)
+        options, _ = how_to_run(target, runner.host)
         models = tuple(attempt.compiled for attempt in attempts)
         title = f"{len(models)} models in turn, {target.id}"
         return runner.run(latencies_in_turn, models, original.golden, options, rounds, title=title)

@@ -187,7 +187,7 @@ def pack_folder(
     samples = selection.evaluation
     golden = golden_vectors(runner, model, selection)
     outputs = runner.run(reference, model, samples, title=f"fp32 on {len(samples.indices)} samples")
-    options, _ = how_to_run(profile)
+    options, _ = how_to_run(profile, runner.host)
     title = f"{target} {compiled.precision}"
     evaluation = runner.run(
         evaluate, runs_here(compiled, options), golden, outputs, None, samples, "agreement", None, seed, options,

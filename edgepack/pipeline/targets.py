@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
-from edgepack.device.host import can_run, has_isa, host_facts, saturates
+from edgepack.device.host import can_run, has_isa, saturates
 from edgepack.engines import ENGINES
 from edgepack.engines.fallback import LABEL
 from edgepack.engines.targets import is_this_host
 from edgepack.specs.build import NOT_HERE
 from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions
-from edgepack.specs.target import Target
+from edgepack.specs.target import Host, Target
 
 
 def as_one_run(compiled: CompiledModel, options: RunOptions) -> tuple[CompiledModel, RunOptions]:
@@ -20,11 +20,10 @@ def as_one_run(compiled: CompiledModel, options: RunOptions) -> tuple[CompiledMo
     return dataclasses.replace(compiled, device=device), dataclasses.replace(options, device=None)
 
 
-def how_to_run(target: Target) -> tuple[RunOptions, dict[str, str]]:
-    """Return how to run a target's files here, and what the row must say when this host is not the device."""
-    if is_this_host(target):
+def how_to_run(target: Target, host: Host) -> tuple[RunOptions, dict[str, str]]:
+    """Return how to run a target's files on ``host``, this one, and what the row must say when it is not the device."""
+    if is_this_host(target, host):
         return RunOptions(), {}
-    host = host_facts()
     notes = {
         "verification": f"numerics verified on host CPU ({host.cpu}); latency not measured: no such device here",
         "latency": NOT_HERE,

@@ -17,20 +17,20 @@ from edgepack.specs.model import CompiledModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Compute, EngineFacts, QuantizationRules, Target
 
+# An x86 with AVX2 and VNNI.
+HERE = dataclasses.replace(HOST, isa=("avx2", "avx_vnni", "fma"))
 BOARD = Target("board", "Board", "onnxruntime", "aarch64")
 OWN_CODE = next(name for name, engine in ENGINES.all() if engine.self_contained)
 
 
 @pytest.fixture(autouse=True)
-def host(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This host is an x86 with AVX2 and VNNI."""
-    here = dataclasses.replace(HOST, isa=("avx2", "avx_vnni", "fma"))
-    monkeypatch.setattr(targets, "host_facts", lambda: here)
-    monkeypatch.setattr(targets, "is_this_host", lambda target: target.id == "me")
+def device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This host is the device "me" alone."""
+    monkeypatch.setattr(targets, "is_this_host", lambda target, _host: target.id == "me")
 
 
 def test_this_host_is_run_as_it_is() -> None:
-    assert how_to_run(dataclasses.replace(BOARD, id="me")) == (RunOptions(), {})
+    assert how_to_run(dataclasses.replace(BOARD, id="me"), HERE) == (RunOptions(), {})
 
 
 def test_runs_that_are_the_same_are_one(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_runs_that_are_the_same_are_one(tmp_path: Path) -> None:
 
 
 def test_another_device_has_no_latency_here() -> None:
-    options, notes = how_to_run(BOARD)
+    options, notes = how_to_run(BOARD, HERE)
     assert options == RunOptions(device="CPU")
     assert notes["latency"] == "not measured: no such device here"
     assert HOST.cpu in notes["verification"]
@@ -53,7 +53,7 @@ def test_another_device_has_no_latency_here() -> None:
 
 
 def test_what_a_device_builds_is_run_as_it_was_shipped() -> None:
-    options, notes = how_to_run(dataclasses.replace(BOARD, engine=EngineFacts(build_on="device")))
+    options, notes = how_to_run(dataclasses.replace(BOARD, engine=EngineFacts(build_on="device")), HERE)
     assert options == RunOptions(device="CPU", optimization="off")
     assert notes["verification"].startswith(LABEL)
 
@@ -70,7 +70,7 @@ def test_what_a_device_builds_is_run_as_it_was_shipped() -> None:
     ],
 )
 def test_what_differs_from_the_device_is_said(changes: dict[str, Any], note: str, words: str | None) -> None:
-    _, notes = how_to_run(dataclasses.replace(BOARD, **changes))
+    _, notes = how_to_run(dataclasses.replace(BOARD, **changes), HERE)
     if words is None:
         assert note not in notes
     else:

@@ -89,7 +89,7 @@ def embed_row(
     )  # fmt: skip
     model = dataclasses.replace(made.model, mixes_batch=graph.mixes_batch)
     inner = runner.run(compile_for_target, model, target, compiled.precision, title=title)
-    options, _ = how_to_run(target)
+    options, _ = how_to_run(target, runner.host)
     assert samples.preprocessing is not None, "embed() asked for it"
     assert made.preprocessing is not None, "so did it"
     outer = Side(runs_here(compiled, options), samples.preprocessing, samples.task)
