@@ -14,7 +14,7 @@ def release(version: str) -> str:
 
 def parse_version(version: str) -> tuple[int, ...]:
     """Return the numbers a version begins with, for comparing: "1.31.1+cpu" gives (1, 31, 1)."""
-    match = re.match(r"\d+(\.\d+)*", version)
+    match = re.match(r"[0-9]+(\.[0-9]+)*", version)
     return tuple(_number(digits) for digits in match[0].split(".")) if match else ()
 
 

@@ -29,7 +29,7 @@ from edgepack.tasks import TASKS
 from edgepack.trust import chain, envelope, root, statement
 from edgepack.trust.keyless import bundle as keyless
 from edgepack.trust.keyless import trusted_root
-from edgepack.trust.policy import CLOCKS_DIFFER, Policy
+from edgepack.trust.policy import CLOCKS_DIFFER, MOST_AGE_DAYS, Policy
 from edgepack.verify import golden, tolerance
 
 # The statuses of edgepack.h, in their order, which is promised; each is a class of errors.py.
@@ -185,6 +185,7 @@ def _constants() -> Iterator[str]:
         "kRootLimitBytes": root.LIMIT_BYTES,
         "kIdDigits": ID_DIGITS,
         "kMostLevels": wire.MOST_LEVELS,
+        "kMostAgeDays": MOST_AGE_DAYS,
         "kClocksDifferS": int(CLOCKS_DIFFER.total_seconds()),
     }
     yield from (f"inline constexpr char {name}[] = {_text(value)};" for name, value in texts.items())

@@ -7,6 +7,7 @@ user adds to what the system asks for and takes nothing away. Without a policy e
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
@@ -39,6 +40,8 @@ _FORMAT = 1
 _LIMIT_BYTES = 1 << 20
 # A signature from the future says that this machine's clock is behind: by how much it may be.
 CLOCKS_DIFFER = timedelta(days=1)
+MOST_AGE_DAYS = 36_500
+_NUMBER = re.compile("[0-9]")
 _NOT_SIGNED = "get a signed one, or sign it with 'edgepack sign' and a key that this device trusts"
 
 
@@ -394,8 +397,11 @@ def _problems(policy: Policy) -> Iterator[str]:
         yield "threshold: at least 1 key must have signed"
     if policy.keep < 1:
         yield "keep: at least 1 version is kept"
-    if policy.max_age_days is not None and policy.max_age_days < 1:
-        yield "max_age_days: at least 1"
+    if policy.max_age_days is not None and not 1 <= policy.max_age_days <= MOST_AGE_DAYS:
+        yield f"max_age_days: from 1 to {MOST_AGE_DAYS}"
+    for model, version in sorted(policy.lowest.items()):
+        if _NUMBER.match(version) is None:  # every version is as high as one without a number
+            yield f"lowest: {version[:40]!r} of {model[:80]} does not begin with a number, as 1.2 does"
     yield from _signer_problems(policy)
     if not policy.require_signature:
         for name, asked in (

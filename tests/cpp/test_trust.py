@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import random
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from cpp_policy import both
 from hostile_signed import mutation, splice
 from small_bundles import small_bundle
 from trust_cases import Holder, device, issue, signed_bundle
+from updater_cases import may_mount
 
 from edgepack.base import documents
 from edgepack.bundle.archive import (
@@ -48,7 +50,12 @@ POLICIES: tuple[tuple[dict[str, Any], bool], ...] = (
     ({"targets": ["a", "b"]}, False),
     ({"engines": ["openvino"]}, False),
     ({"lowest": {"small": "1.0.1"}}, False),
+    ({"lowest": {"small": "v2"}}, False),
+    ({"lowest": {"small": "1", "b": "\u0662", "a": ""}}, False),
     ({"max_age_days": 2}, True),
+    ({"max_age_days": 36500}, True),
+    ({"max_age_days": 36501}, False),
+    ({"max_age_days": 10**30}, False),
     ({"native": "refused"}, True),
     ({"keep": 0}, False),
     ({"format": 2}, False),
@@ -70,6 +77,32 @@ def test_the_same_is_taken(
     python, cpp = both(library, signed)
     assert (cpp is None) == taken
     assert cpp == python
+
+
+@pytest.mark.skipif(not may_mount(), reason="mounts need root")
+def test_the_users_policy_holds_without_home(exported: Path, tmp_path: Path) -> None:
+    """A service may be started without $HOME: the home folder is then that of the list of users, as in Python."""
+    bundle, home, users = small_bundle(tmp_path / "bundle"), tmp_path / "home", tmp_path / "passwd"
+    users.write_text(f"root:x:{os.getuid()}:0::{home}:/bin/sh\n")
+    within = 'mount --bind "$1" /etc/passwd; shift; exec env -u HOME -u XDG_CONFIG_HOME -u EDGEPACK_POLICY "$@"'
+    words = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        within,
+        "sh",
+        users,
+        exported / "bin" / "edgepack-run",
+        "verify",
+        bundle,
+    ]
+    assert subprocess.run(words, capture_output=True, check=False).returncode == 0, "without a policy it is taken"
+    (home / ".config" / "edgepack").mkdir(parents=True)
+    (home / ".config" / "edgepack" / "policy.json").write_text(json.dumps({"format": 1, "models": ["another"]}))
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "the model small is not one of this device's" in done.stderr
 
 
 def test_a_stranger_signed_it(library: Library, signed: Path, keys: tuple[PrivateKey, ...], tmp_path: Path,

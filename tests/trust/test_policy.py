@@ -226,12 +226,30 @@ def test_as_many_keys_as_the_root_says_must_sign(tmp_path: Path, obey: Any) -> N
         '{"format": 1, "native": "allowed"}', '{"format": 1, "root": "root.json"}', '{"format": 1, "max_age_days": 3}',
         '{"format": 1, "threshold": 2}', '{"format": 1, "require_signature": "yes"}',
         '{"format": 1, "require_signature": true, "max_age_days": 0}',
+        '{"format": 1, "require_signature": true, "max_age_days": 36501}',
+        '{"format": 1, "require_signature": true, "max_age_days": 100000000000000000000}',
     ],
 )  # fmt: skip
 def test_a_policy_that_cannot_be_meant_refuses_everything(tmp_path: Path, obey: Any, text: str) -> None:
     path = small_bundle(tmp_path)
     obey().write_text(text)
     refused(path, "policy.json", ConfigError)
+
+
+@pytest.mark.parametrize("version", ["v2", "latest", "", "\u0662.0", "-1"])
+def test_a_lowest_version_without_a_number_is_refused_as_no_version_would_be_lower(
+    tmp_path: Path, obey: Any, version: str
+) -> None:
+    path = small_bundle(tmp_path)
+    obey(require_signature=False, lowest={"small": version})
+    refused(path, "does not begin with a number", ConfigError)
+
+
+def test_the_oldest_signature_that_a_policy_may_allow_is_reckoned(tmp_path: Path, obey: Any) -> None:
+    key = new_key(tmp_path, "release")
+    path = signed_bundle(tmp_path, key)
+    obey(key, max_age_days=policies.MOST_AGE_DAYS)
+    admit(open_bundle(path))
 
 
 def test_a_policy_that_cannot_be_found_or_believed_refuses_everything(

@@ -1,6 +1,7 @@
 #include "policy.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <optional>
 
 #include "calendar.h"
@@ -30,9 +32,17 @@ constexpr char kSystemSettings[] = "/etc/edgepack/device.json", kSystemPolicy[] 
 constexpr char kNotSigned[] = "get a signed one, or sign it with 'edgepack sign' and a key that this device trusts";
 constexpr size_t kMostBytes = 1 << 20, kDigestBytes = 65, kMostBuilt = 100000;
 
+// The user's home folder: a service may be started without $HOME, and has the policy of its user all the same.
+std::string home() {
+  if (getenv("HOME")) return environment("HOME");
+  char buffer[16384];
+  struct passwd entry, *found = nullptr;
+  return getpwuid_r(getuid(), &entry, buffer, sizeof buffer, &found) == 0 && found ? found->pw_dir : "";
+}
+
 std::string user_folder(const char* variable, const char* below_home) {
   std::string base = environment(variable);
-  return (base.empty() ? environment("HOME") + "/" + below_home : base) + "/edgepack/";
+  return (base.empty() ? home() + "/" + below_home : base) + "/edgepack/";
 }
 
 std::string absolute(const std::string& path) {
@@ -157,13 +167,26 @@ struct Policy {
   }
 };
 
+// A lowest version without a number, which no version is lower than; "" where there is none.
+std::string lowest_problem(const Policy& policy) {
+  const Value* lowest = policy.document.find("lowest");
+  std::map<std::string, std::string> versions;
+  for (size_t i = 0; lowest && i < lowest->keys.size(); i++) versions[lowest->keys[i]] = lowest->items[i].text;
+  for (const auto& [model, version] : versions)
+    if (version.empty() || version[0] < '0' || version[0] > '9')
+      return "lowest: " + repr(first(version, 40)) + " of " + first(model, 80) + " does not begin with a number, as 1.2 does";
+  return "";
+}
+
 std::string problem_of(const Policy& policy) {
   const Value& format = *policy.document.find("format");
   if (!format.is_integer(1))
     return std::string("it has format ") + (format.truth ? "-" : "") + std::to_string(format.magnitude) + "; this edgepack reads 1";
   if (policy.number("threshold", 1) < 1) return "threshold: at least 1 key must have signed";
   if (policy.number("keep", 1) < 1) return "keep: at least 1 version is kept";
-  if (policy.number("max_age_days", 1) < 1) return "max_age_days: at least 1";
+  uint64_t age = policy.number("max_age_days", 1);
+  if (age < 1 || age > facts::kMostAgeDays) return "max_age_days: from 1 to " + std::to_string(facts::kMostAgeDays);
+  if (std::string problem = lowest_problem(policy); !problem.empty()) return problem;
   if (policy.given("root") && policy.given("authorities")) return "root and authorities cannot be used together";
   if (policy.given("root") && policy.given("sigstore")) return "root and sigstore cannot be used together";
   if (!policy.names("signers").empty() && !policy.given("authorities")) return "signers needs authorities";
@@ -247,7 +270,7 @@ bool is_installed(const Bundle& bundle) {
 // Refuses what is out of date, and where the clock is too wrong to tell.
 void refuse_late(const Bundle& bundle, const Signed& says, const Policy& policy, const std::optional<Root>& root) {
   if (is_installed(bundle)) return;
-  int64_t now = time(nullptr), most = static_cast<int64_t>(std::min<uint64_t>(policy.number("max_age_days", 0), 1 << 20));
+  int64_t now = time(nullptr), most = static_cast<int64_t>(policy.number("max_age_days", 0));
   bool timed = root || says.expires_time || policy.given("max_age_days");
   if (timed && says.signed_time && now < *says.signed_time - static_cast<int64_t>(facts::kClocksDifferS)) {
     refuse(EDGEPACK_TRUST_ERROR,
