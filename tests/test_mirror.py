@@ -96,7 +96,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     "updaters/script.py": ("updaters/test_export.py", "what all kinds share, in a shell"),
     "runtime/adopt.py": ("engines/tensorrt/test_install.py", "it packs an engine that a device built"),
     "runtime/root.py": ("runtime/test_install.py", "what is read there is what an installation wrote"),
-    "runtime/copy_in.py": ("runtime/test_install.py", "what is copied is looked at where it is put in use"),
     "runtime/describe.py": ("runtime/test_install.py", "what the commands print of a real installation"),
     "runtime/prove.py": (
         "runtime/test_install.py",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
-from edgepack.base.files import atomic_write, storage_errors, sync_folder
+from edgepack.base import documents
+from edgepack.base.files import atomic_write, storage_errors, sync_folder, write_text
 from edgepack.bundle.archive import Bundle, open_bundle
 from edgepack.errors import EdgepackError, IntegrityError, StorageError
-from edgepack.runtime.load import ID_DIGITS, PLANS
-from edgepack.runtime.root import VERSIONS, current_id, history, previous_id, version_folders
+from edgepack.runtime.load import ID_DIGITS, PLANS, RECORD
+from edgepack.runtime.root import VERSIONS, current_id, history, previous_id, read_record, version_folders
 from edgepack.specs.types import Progress
 
 _MARGIN_BYTES = 1 << 20  # for records; a full disk stops other programs too
@@ -47,6 +49,7 @@ def copy_in(bundle: Bundle, file: IO[bytes], digest: str, root: Path, progress: 
         if _is_same(folder / name, digest):
             return folder
         if current_id(root) == folder.name:  # in use: only the file in it is replaced
+            _announce(folder, folder / name, digest)
             _copy_file(bundle, file, digest, folder / name, progress)
             return folder
         shutil.rmtree(folder, ignore_errors=True)
@@ -63,6 +66,20 @@ def copy_in(bundle: Bundle, file: IO[bytes], digest: str, root: Path, progress: 
             raise
         sync_folder(folder.parent)
     return folder
+
+
+def _announce(folder: Path, installed: Path, digest: str) -> None:
+    """Note in the record of the version in use that its bundle, signed otherwise, is about to take the file's place.
+
+    Whoever is cut off then leaves a version that is whole, with the one file or the other. A record or a file that is
+    damaged stays so until the new file is proved.
+    """
+    try:
+        record, present = read_record(folder), open_bundle(installed).sha256
+    except EdgepackError:
+        return
+    if present in (record.sha256, record.successor_sha256):
+        write_text(folder / RECORD, documents.to_json(replace(record, sha256=present, successor_sha256=digest)))
 
 
 def _is_same(installed: Path, digest: str) -> bool:

@@ -39,7 +39,8 @@ class InstallRecord:
     """One installed version: what it is, how it was verified, which engine was chosen and why.
 
     ``sha256`` is of the bundle's file as it was installed; ``signers`` are the keys by which it was let in, empty where
-    the device's policy asks for none.
+    the device's policy asks for none. ``successor_sha256`` is of the same bundle with other signatures, from before it
+    takes the file's place until it is proved: two files never change at once.
     """
 
     format: int
@@ -57,6 +58,7 @@ class InstallRecord:
     verification: Verification
     host: Host
     signers: tuple[str, ...] = ()
+    successor_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ def check_version(folder: Path, record: InstallRecord) -> None:
     Raises ``IntegrityError`` when it was replaced, and what ``open_bundle`` raises.
     """
     bundle = open_bundle(folder / record.file)
-    if not bundle.manifest_sha256.startswith(record.id) or bundle.sha256 != record.sha256:
+    known = (record.sha256, record.successor_sha256)
+    if not bundle.manifest_sha256.startswith(record.id) or bundle.sha256 not in known:
         raise IntegrityError(f"{bundle.path} is not the bundle that was installed and proved here", hint=_AGAIN)
 
 

@@ -17,12 +17,14 @@ import pytest
 from forked import STRACE, Forked
 from power_cut import Disk, unsynced_library
 from small_bundles import small_bundle
+from trust_cases import new_key
 
 from edgepack.bundle.archive import open_bundle
 from edgepack.registry.reference import Folder
 from edgepack.registry.transfer import push
 from edgepack.runtime.install import install
 from edgepack.runtime.root import RootStatus, status
+from edgepack.trust.sign import sign
 
 pytestmark = [
     pytest.mark.long,
@@ -33,7 +35,7 @@ SHARES = pytest.mark.parametrize(
     [40, pytest.param(1, marks=[pytest.mark.long, pytest.mark.own, pytest.mark.timeout(7200)])],
     ids=["some", "every"],
 )
-VERBS = pytest.mark.parametrize("verb", ["install", "rollback"])
+VERBS = pytest.mark.parametrize("verb", ["install", "sign", "rollback"])
 
 PULL = """
 from pathlib import Path
@@ -53,7 +55,7 @@ def run(verb, root, bundle):
     known = read_record(next((Path(root).with_name("saved") / "versions").iterdir()))
     child.call = lambda *_, **__: prove.Proof(known.engine, known.chosen, known.passed_over, known.verification)
     prove.host_facts = lambda: known.host
-    install.install(Path(bundle), Path(root)) if verb == "install" else install.rollback(Path(root))
+    install.rollback(Path(root)) if verb == "rollback" else install.install(Path(bundle), Path(root))
 """
 
 
@@ -65,20 +67,24 @@ def is_whole(root: Path) -> RootStatus:
     return found
 
 
-def version_of(root: Path) -> str:
-    current = is_whole(root).current
-    assert current is not None
-    return current.version
-
-
 class Case:
-    """A root with version 1 in use, and 2 to come by an installation or 1 by going back from it."""
+    """A root with version 1 in use, and 2 to come by an installation or 1 by going back from it.
+
+    The verb "sign" installs version 1 once more, signed by another key: a version is then told by who signed it.
+    """
 
     def __init__(self, folder: Path, verb: str) -> None:
         self.root, self.saved = folder / "root", folder / "saved"
-        install(small_bundle(folder / "1", 2, version="1"), self.root)
+        keys = [new_key(folder, name) for name in ("one", "two")]
+        first = small_bundle(folder / "1", 2, version="1")
         second = small_bundle(folder / "2", 3, version="2")
+        if verb == "sign":
+            second.write_bytes(first.read_bytes())
+            sign(first, (keys[0],))
+            sign(second, (keys[1],))
+        install(first, self.root)
         self.before, self.after = "1", "2"
+        self.second = open_bundle(second).sha256
         if verb == "rollback":
             install(second, self.root)
             self.before, self.after = self.after, self.before
@@ -89,12 +95,24 @@ class Case:
         shutil.rmtree(self.root)
         shutil.copytree(self.saved, self.root, symlinks=True)
 
+    def version(self) -> str:
+        """Return the version in use, which is whole; of the verb "sign" by the file that it has."""
+        found = is_whole(self.root).current
+        assert found is not None
+        if self.words[0] != "sign":
+            return found.version
+        return "2" if open_bundle(self.root / "current" / found.file).sha256 == self.second else "1"
+
     def finish(self, forked: Forked, version: str, where: str) -> None:
         """Let the next run finish what was cut off; a rollback that was done is not done again."""
-        if self.words[0] == "install" or version == self.before:
+        if self.words[0] != "rollback" or version == self.before:
             again = forked.run(*self.words)
             assert again.returncode == 0, f"{where}: {again.stderr}"
-            assert version_of(self.root) == self.after, where
+            assert self.version() == self.after, where
+            found = is_whole(self.root).current
+            assert found is not None
+            assert found.sha256 == self.second or self.words[0] == "rollback", where
+            assert found.successor_sha256 is None, where
 
 
 @VERBS
@@ -104,15 +122,15 @@ def test_a_kill_at_any_system_call_leaves_a_whole_version(tmp_path: Path, verb: 
     root, versions, missed = case.root, [], 0
     with Forked(tmp_path / "program", INSTALL) as forked:
         points = forked.calls(root, *case.words)
-        assert version_of(root) == case.after
+        assert case.version() == case.after
         for name, number in points[::share]:
             case.begin_again()
             done = forked.killed_at(name, number, *case.words)
             if done.returncode == 0:  # a run may have a call less than the one that was counted
                 missed += 1
-                assert version_of(root) == case.after
+                assert case.version() == case.after
                 continue
-            versions.append(version_of(root))
+            versions.append(case.version())
             for path in root.glob(".*.tmp"):  # what is younger than a minute might be another process's
                 os.utime(path, (0, 0))
             case.finish(forked, versions[-1], f"{name} {number}")
@@ -170,7 +188,7 @@ def test_a_power_cut_at_any_system_call_leaves_a_whole_version(
             for end in disk.ends():
                 lost += end.lacks
                 disk.become(end)
-                versions.append(version_of(case.root))
+                versions.append(case.version())
                 case.finish(forked, versions[-1], f"{name} {number}, {end.state}")
     print(
         f"{verb}: power cut at {len(points[::share]) - missed} of {len(points)} calls, {len(versions)} disks, "
