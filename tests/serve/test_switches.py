@@ -47,7 +47,11 @@ class Client(threading.Thread):
                 self.asked += 1
                 time.sleep(0.002)
 
-    def stop(self) -> None:
+    def __enter__(self) -> Client:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._end.set()
         self.join()
 
@@ -66,18 +70,16 @@ def test_no_query_is_lost_while_versions_are_installed_and_rolled_back(tmp_path:
     for bundle in bundles.values():
         install(bundle, root)
     with serving(root / "current" / "small.edgepack", "--threads", "1") as server:
-        client = Client(server.grpc, right)
-        client.start()
         before: tuple[Any, ...] = ()
-        for i in range(switches):
-            version = rollback(root).version if i % 2 == 0 else install(bundles["2"], root).version
-            deadline = time.monotonic() + 60
-            while client.version != version:
-                assert time.monotonic() < deadline, (client.wrong[:2], client.version, version)
-                time.sleep(0.005)
-            if i == max(switches // 4, 4):
-                before = (server.open_files(), server.resident_kb(), left(root))
-        client.stop()
+        with Client(server.grpc, right) as client:
+            for i in range(switches):
+                version = rollback(root).version if i % 2 == 0 else install(bundles["2"], root).version
+                deadline = time.monotonic() + 60
+                while client.version != version:
+                    assert time.monotonic() < deadline, (client.wrong[:2], client.version, version)
+                    time.sleep(0.005)
+                if i == max(switches // 4, 4):
+                    before = (server.open_files(), server.resident_kb(), left(root))
         after = (server.open_files(), server.resident_kb(), left(root))
     print(
         f"{switches} installations and rollbacks, {client.asked} queries, {len(client.wrong)} lost; "
