@@ -56,8 +56,6 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
     # one long job of several modules
     "cli/registry.py": ("registry/test_transfer.py", "the commands with a real registry"),
     "registry/client.py": ("registry/test_faults.py", "what it must survive, through the whole of a pull"),
-    "registry/credentials.py": ("registry/test_transfer.py", "a registry that asks for them"),
-    "registry/layout.py": ("registry/test_transfer.py", "folders that bundles are in"),
     "registry/reference.py": ("registry/test_transfer.py", "where a bundle is pulled from"),
     "remote/commands.py": ("remote/test_deploy.py", "every call on a real server"),
     "trust/envelope.py": ("trust/test_sign.py", "what is in it and its one form are looked at where it is made"),

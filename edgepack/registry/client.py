@@ -196,7 +196,7 @@ class Client:
                     failed += 1
                     if failed == self._tries or (isinstance(error, _StatusError) and error.code not in (*_AGAIN, 416)):
                         raise self._failed(error) from None
-                    self._sleep(min(2.0**failed, _MOST_WAIT_S))
+                    self._sleep(_wait(getattr(error, "headers", {}), failed))
                     place, sent = self._offset(place)
         joint = "&" if "?" in place else "?"
         with self._open("PUT", f"{place}{joint}digest={urllib.parse.quote(digest)}", b""):
@@ -244,23 +244,24 @@ class Client:
     ) -> Iterator[Any]:
         """Send a request; tokens, redirects and busy registries are dealt with. Raises ``RemoteError``."""
         address = path if "://" in path else f"{self._base}/v2/{self.name}/{path}"
-        for attempt in range(self._tries if again else 1):
+        attempt, asked = 0, False
+        while True:
             try:
                 answer = self._once(method, address, data, headers)
+                break
             except _StatusError as error:
-                if error.code == 401 and self._authorize(error.headers):
-                    answer = self._once(method, address, data, headers)
+                if error.code == 401 and not asked and self._authorize(error.headers):
+                    asked = True
                 elif error.code in _AGAIN and attempt + 1 < self._tries and again:
                     self._sleep(_wait(error.headers, attempt))
-                    continue
+                    attempt, asked = attempt + 1, False  # a token may end meanwhile
                 else:
                     raise
-            with answer:
-                try:
-                    yield answer
-                except (OSError, http.client.HTTPException) as error:
-                    raise self._failed(error) from None
-            return
+        with answer:
+            try:
+                yield answer
+            except (OSError, http.client.HTTPException) as error:
+                raise self._failed(error) from None
 
     def _once(self, method: str, address: str, data: bytes | None, headers: Mapping[str, str]) -> Any:
         for _ in range(_MOST_REDIRECTS + 1):
@@ -308,27 +309,37 @@ class Client:
         asked = headers.get("WWW-Authenticate", "")
         before = self._authorization
         known = credentials.find(self.host)
-        basic = f"Basic {base64.b64encode(':'.join(known).encode()).decode()}" if known else None
+        refresh = known[1] if known and known[0] == credentials.IDENTITY else None
+        basic = f"Basic {base64.b64encode(':'.join(known).encode()).decode()}" if known and refresh is None else None
         if asked.lower().startswith("bearer "):
-            self._authorization = self._token(dict(_PAIR.findall(asked)), basic)
+            self._authorization = self._token(dict(_PAIR.findall(asked)), basic, refresh)
         elif basic is not None:
             self._authorization = basic
         return self._authorization is not None and self._authorization != before
 
-    def _token(self, asked: dict[str, str], basic: str | None) -> str | None:
+    def _token(self, asked: dict[str, str], basic: str | None, refresh: str | None) -> str | None:
+        """Return a token of the service that a registry names: for a password, or by OAuth2 for an identity token."""
         realm = self._allowed("", asked.get("realm", ""))
         words: dict[str, str] = {name: asked[name] for name in ("service", "scope") if name in asked}
-        headers = {"Authorization": basic} if basic else {}
-        try:
-            request = urllib.request.Request(f"{realm}?{urllib.parse.urlencode(words)}", headers=headers)
-            with self._opener.open(request, timeout=TIMEOUT_S) as answer:
-                said = read_json(b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES)))
-            return f"Bearer {said.get('token') or said['access_token']}"
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._refused("GET", realm, error) from None
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            raise self._failed(error) from None
+        headers, form = {"Authorization": basic} if basic else {}, None
+        if refresh is not None:
+            words |= {"grant_type": "refresh_token", "client_id": "edgepack", "refresh_token": refresh}
+            form = urllib.parse.urlencode(words).encode()
+        for attempt in range(self._tries):
+            try:
+                address = realm if form else f"{realm}?{urllib.parse.urlencode(words)}"
+                request = urllib.request.Request(address, form, headers)
+                with self._opener.open(request, timeout=TIMEOUT_S) as answer:
+                    said = read_json(b"".join(_pieces(answer, MANIFEST_LIMIT_BYTES)))
+                return f"Bearer {said.get('token') or said['access_token']}"
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code not in _AGAIN or attempt + 1 == self._tries:
+                        raise self._refused("POST" if form else "GET", realm, error) from None
+                    self._sleep(_wait(error.headers, attempt))
+            except (OSError, ValueError, KeyError, AttributeError) as error:
+                raise self._failed(error) from None
+        raise AssertionError("the last try returns or raises")
 
     def _refused(self, method: str, address: str, error: urllib.error.HTTPError) -> _StatusError:
         try:
@@ -423,7 +434,7 @@ def _origin(address: str) -> str:
     return f"{parts.scheme}://{parts.netloc}"
 
 
-def _wait(headers: Message, attempt: int) -> float:
+def _wait(headers: Mapping[str, str] | Message, attempt: int) -> float:
     """Return how long to wait: what the registry says, up to a minute, else longer each time."""
     said = headers.get("Retry-After", "")
     return min(float(said) if said.isdecimal() and len(said) < 6 else 2.0**attempt, _MOST_WAIT_S)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import os
 import re
 import subprocess
@@ -16,13 +15,14 @@ from edgepack.errors import ConfigError
 
 _HUB = ("docker.io", "registry-1.docker.io", "index.docker.io")
 _HUB_KEY = "https://index.docker.io/v1/"
+IDENTITY = "<token>"  # the user in whose place a helper gives an identity token (docker/docker-credential-helpers)
 _HELPER = re.compile(r"[A-Za-z0-9._-]+")
 _LIMIT_S = 30.0
 _MOST_BYTES = 4 << 20
 
 
 def find(host: str) -> tuple[str, str] | None:
-    """Return user and password for a registry; None where there are none.
+    """Return user and password for a registry, or ``IDENTITY`` and an identity token; None where there are none.
 
     Raises ``ConfigError`` for a configuration or a helper that cannot be used.
     """
@@ -51,6 +51,8 @@ def _of_file(config: dict[str, Any], host: str, key: str) -> tuple[str, str] | N
     auths = config.get("auths")
     for name in (key, host, f"https://{host}", f"https://{host}/v1/"):
         entry = auths.get(name) if isinstance(auths, dict) else None
+        if isinstance(entry, dict) and isinstance(entry.get("identitytoken"), str) and entry["identitytoken"]:
+            return IDENTITY, entry["identitytoken"]
         if isinstance(entry, dict) and isinstance(entry.get("auth"), str) and entry["auth"]:
             try:
                 user, _, password = base64.b64decode(entry["auth"], validate=True).decode("utf-8").partition(":")
@@ -67,7 +69,7 @@ def _of_helper(helper: Any, key: str) -> tuple[str, str] | None:
         raise ConfigError(f"{helper[:40]!r} is not a credential helper", hint="correct Docker's config.json")
     try:
         done = subprocess.run(
-            [f"docker-credential-{helper}", "get"], input=key, capture_output=True, text=True, check=False,
+            [f"docker-credential-{helper}", "get"], input=key.encode(), capture_output=True, check=False,
             timeout=_LIMIT_S,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -75,7 +77,7 @@ def _of_helper(helper: Any, key: str) -> tuple[str, str] | None:
     if done.returncode:
         return None  # it knows nothing of this registry
     try:
-        said = json.loads(done.stdout)
+        said = read_json(done.stdout)
         return str(said["Username"]), str(said["Secret"])
     except (ValueError, KeyError, TypeError):
         raise ConfigError(f"docker-credential-{helper} gave no readable credentials", hint="log in again") from None

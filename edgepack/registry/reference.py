@@ -14,6 +14,7 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _REFERENCE = re.compile(rf"({_HOST})/({_NAME})(?::({_TAG}))?(?:@(sha256:[0-9a-f]{{64}}))?")
 _FOLDER = re.compile(rf"oci:(.+?)(?::({_TAG}))?")
 _MOST_CHARACTERS = 1000
+_MOST_PORT = 65_535
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -67,9 +68,14 @@ def parse(text: str) -> Reference | Folder:
     if text.startswith("oci:") and (found := _FOLDER.fullmatch(text)):
         return Folder(Path(found[1]), found[2] or "latest")
     match = _REFERENCE.fullmatch(text) if len(text) < _MOST_CHARACTERS else None
-    if match is None:
+    if match is None or _port(match[1]) > _MOST_PORT:
         raise ConfigError(
             f"{text[:120]!r} is not a reference to a registry",
             hint="write it like registry.example.com/models/net:1.0, or oci:FOLDER:1.0",
         )
     return Reference(*match.groups())
+
+
+def _port(host: str) -> int:
+    found = re.search(r":([0-9]+)\Z", host)
+    return int(found[1]) if found else 0

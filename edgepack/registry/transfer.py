@@ -24,6 +24,7 @@ from edgepack.registry.client import INDEX_TYPE, MANIFEST_TYPE, Client, digest_o
 from edgepack.registry.layout import Layout
 from edgepack.registry.mirrors import Origins, client_of
 from edgepack.registry.reference import Folder, Reference, is_repository
+from edgepack.runtime.cache import limit_bytes
 from edgepack.specs.types import Progress, no_progress
 
 ARTIFACT = "application/vnd.cncf.model.manifest.v1+json"
@@ -81,6 +82,7 @@ def push(
         checked, manifest, sizes = _into(layout, bundle)
         digest = layout.add_bytes(manifest)
         if isinstance(to, Folder):
+            layout.sweep()
             layout.tag(to.tag, digest, len(manifest), ARTIFACT)
             return Moved(str(to), digest, str(bundle), checked.sha256, sum(sizes.values()), checked.size_bytes)
         registry = client or Client(to)
@@ -124,17 +126,19 @@ def pull(
         text = layout.read(digest)
         layers = _layers(text, str(source))
     else:
+        layout.sweep()
+        limit = limit_bytes()
         registry = client or Client(source)
         origins = Origins(registry, [client_of(source, place) for place in mirrors])
         text, digest = origins.manifest(source)
         layers = _layers(text, str(source))
         for i, layer in enumerate((*layers, _config(text))):
             progress("pull", i, len(layers))
-            if not layout.has(layer.digest, layer.size):
-                layout.begin()
-                origins.fetch(layer.digest, layer.size, layout.half(layer.digest))
-                layout.take(layer.digest)
-                moved += layer.size
+            with layout.alone(layer.digest):
+                if not layout.has(layer.digest, layer.size):
+                    origins.fetch(layer.digest, layer.size, layout.half(layer.digest))
+                    layout.take(layer.digest)
+                    moved += layer.size
         layout.add_bytes(text)
         progress("pull", len(layers), len(layers))
     if to is not None:
@@ -143,6 +147,8 @@ def pull(
     if out is None:
         raise ConfigError("no destination is given", hint="give --out or --to")
     sha256, size = _assemble(layout, layers, text, out)
+    if isinstance(source, Reference):
+        layout.trim(limit)
     return Moved(str(source), digest, str(out), sha256, moved, size)
 
 
@@ -258,7 +264,7 @@ def _source(layout: Layout, layer: _Layer) -> Source:
     """Return a blob as a member to be: with the digest that it must have, and the checksum that it has."""
     path = layout.blob(layer.digest)
     if not path.is_file() or path.stat().st_size != layer.size:
-        path.unlink(missing_ok=True)
+        layout.drop(layer.digest)
         raise _damaged(layout, layer)
     return Source(path, layer.size, layer.digest.removeprefix("sha256:"), crc32_file(path))
 

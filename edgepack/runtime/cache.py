@@ -81,7 +81,7 @@ def unpack(bundle: Bundle, payload: Payload, file: IO[bytes]) -> Unpacked:
     when the bundle changed since it was checked, ``StorageError`` when there is room nowhere.
     """
     entries = [file_entry(bundle, name) for name in payload.files]
-    limit = _limit_bytes()
+    limit = limit_bytes()
     root = cache_folder()
     try:
         return _cached(root, bundle, entries, file, limit)
@@ -89,7 +89,8 @@ def unpack(bundle: Bundle, payload: Payload, file: IO[bytes]) -> Unpacked:
         return _private(bundle, entries, file, reason)
 
 
-def _limit_bytes() -> int:
+def limit_bytes() -> int:
+    """Return how large a folder of what can be had again may become. Raises ``ConfigError``."""
     text = os.environ.get("EDGEPACK_CACHE_BYTES", str(DEFAULT_LIMIT_BYTES))
     if not text.isdecimal():
         raise ConfigError(f"EDGEPACK_CACHE_BYTES is {text!r}", hint="write a whole number of bytes, such as 4294967296")
