@@ -26,11 +26,18 @@ from edgepack.specs.types import Progress, no_progress
 _LIMIT_S = 1800.0
 _VERIFY = "cryptography>=43"  # a board's policy may ask for the signature that is there
 _GLIBC = ("2_17", "2_27", "2_28", "2_31", "2_34", "2_35", "2_39")  # those that wheels are made for
+# The last member of the archive: a stream that was cut between two members looks like a shorter archive.
+_WHOLE = ".whole"
+# What a cut link or a full disk left goes at once, and with the next try where even that was cut off.
 _UNPACK = (
-    f'site="{SITE}"; set -e; umask 077; mkdir -p "$site.new.$$"; cd "$site.new.$$"; '
+    f'site="{SITE}"; set -e; umask 077; new="$site.new.$$"; '
+    'for left in "$site".new.*; do kill -0 "${left##*.}" 2>/dev/null || rm -rf "$left"; done; '
+    "trap 'rm -rf \"$new\"' EXIT; trap 'exit 1' HUP INT TERM PIPE; "
+    'mkdir -p "$new"; cd "$new"; '
     '"$0" -c \'import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode="r|").extractall(".")\'; '
+    f'[ -e {_WHOLE} ] || {{ echo "the link was cut" >&2; exit 1; }}; rm {_WHOLE}; '
     'rm -rf "$site.old"; if [ -d "$site" ]; then mv "$site" "$site.old"; fi; '
-    'mv "$site.new.$$" "$site"; rm -rf "$site.old"'
+    'mv "$new" "$site"; rm -rf "$site.old"'
 )
 
 
@@ -52,7 +59,8 @@ def bring(board: Board, bundle: Path, progress: Progress = no_progress) -> Facts
             answer = ask(board, ["sh", "-c", _UNPACK, board.python], _LIMIT_S, stdin=file)
     if answer.code:
         raise RemoteError(
-            f"{board.host} could not unpack what it needs: {answer.err[-300:]}", hint="free some disk space"
+            f"{board.host} could not unpack what it needs: {answer.err[-300:]}",
+            hint="free some disk space, or check the link; nothing of it is left there",
         )
     found = probe(board)
     if found.edgepack is None:
@@ -108,6 +116,7 @@ def _pack(folder: Path, archive: Path) -> None:
     with tarfile.open(archive, "w") as tar:
         for path in sorted(folder.rglob("*")):
             tar.add(path, arcname=path.relative_to(folder).as_posix(), recursive=False, filter=_plain)
+        tar.addfile(tarfile.TarInfo(_WHOLE))
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -132,8 +132,9 @@ def deploy_fleet(
 ) -> Deployment:
     """Deploy a bundle wave by wave and return a row for each board.
 
-    ``out`` is a folder for ``deploy.json`` and a result of each board. With ``dry_run`` boards are only asked. A board
-    that fails is a row; raises only what ``open_bundle`` does.
+    ``out`` is a folder for ``deploy.json`` and a result of each board, written after each wave, so that what was done is
+    known when the next one is cut off. With ``dry_run`` boards are only asked. A board that fails is a row; raises only
+    what ``open_bundle`` does.
     """
     checked = open_bundle(bundle)
     rows: list[BoardRow] = []
@@ -156,6 +157,9 @@ def deploy_fleet(
                     f"wave {number} stopped: {len(failed)} of {len(hosts)} boards failed ({', '.join(failed[:5])})"
                 )
         rows += made
+        if out is not None and not dry_run and len(rows) < total:
+            ended = stopped or f"cut off after wave {number} of {len(waves_of(fleet))}"
+            _write(Deployment(str(bundle), checked.sha256, tuple(rows), ended, results), out)
     found = Deployment(str(bundle), checked.sha256, tuple(rows), stopped, results)
     if out is not None and not dry_run:
         _write(found, out)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_bundles import small_bundle
@@ -113,3 +115,46 @@ def test_a_bare_machine_is_brought_what_it_needs(bare: Server, tmp_path: Path, m
     deploy(path, board, str(tmp_path / "root"))
     assert status(tmp_path / "root").problem is None
     assert probe(board).edgepack is not None
+
+
+def unpacked(home: Path, archive: bytes, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run on this machine what unpacks an archive on a board."""
+    words = ["sh", "-c", bootstrap._UNPACK, sys.executable]
+    here = {"PATH": os.environ["PATH"], "XDG_DATA_HOME": str(home)}
+    return subprocess.run(words, input=archive, env=here, capture_output=True, check=False, **options)
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_link_that_is_cut_leaves_what_was_there_and_nothing_else(tmp_path: Path) -> None:
+    """At every member's end too, where a shorter archive is an archive."""
+    for name, count in (("before", 2), ("after", 9)):
+        (tmp_path / name / "edgepack").mkdir(parents=True)
+        for i in range(count):
+            (tmp_path / name / "edgepack" / f"{i}.py").write_text("x" * 700)
+        bootstrap._pack(tmp_path / name, tmp_path / f"{name}.tar")
+    home = tmp_path / "home"
+    (home / "edgepack").mkdir(parents=True)
+    assert unpacked(home, (tmp_path / "before.tar").read_bytes()).returncode == 0
+    old = files(home)
+    assert "edgepack/site/edgepack/1.py" in old
+    whole = (tmp_path / "after.tar").read_bytes()
+    for length in range(0, len(whole.rstrip(b"\0")), 512):
+        done = unpacked(home, whole[:length])
+        assert done.returncode, length
+        assert files(home) == old, length
+    assert unpacked(home, whole).returncode == 0
+    assert files(home / "edgepack" / "site") == files(tmp_path / "after")
+
+
+def test_what_a_board_that_was_switched_off_kept_goes_with_the_next_try(tmp_path: Path) -> None:
+    (tmp_path / "site").mkdir()
+    bootstrap._pack(tmp_path / "site", tmp_path / "site.tar")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        (tmp_path / "home" / "edgepack" / f"site.new.{pid}" / "numpy").mkdir(parents=True)
+    assert unpacked(tmp_path / "home", (tmp_path / "site.tar").read_bytes()).returncode == 0
+    assert files(tmp_path / "home" / "edgepack") == ["site", f"site.new.{os.getpid()}", f"site.new.{os.getpid()}/numpy"]

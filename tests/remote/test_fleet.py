@@ -19,7 +19,7 @@ from edgepack.base import documents
 from edgepack.bundle.archive import open_bundle
 from edgepack.errors import ConfigError
 from edgepack.remote import ssh
-from edgepack.remote.fleet import ROWS, BoardRow, Deployment, _write, deploy_fleet, read_fleet, result_name
+from edgepack.remote.fleet import ROWS, BoardRow, Deployment, Fleet, _write, deploy_fleet, read_fleet, result_name
 from edgepack.runtime.root import status
 from edgepack.specs.result import Result
 
@@ -187,6 +187,20 @@ def test_a_bad_canary_stops_the_rest_and_a_second_try_goes_on(boards: Boards, tm
     assert [row.status for row in deploy_fleet(one, read_fleet(path)).rows] == ["already"] * 4
     saved = json.loads((tmp_path / "out" / "deploy.json").read_text())
     assert [row["host"] for row in saved["rows"]] == list("abcd")
+
+
+def test_what_was_done_is_known_when_a_later_wave_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(_bundle: Path, sha256: str, _fleet: Fleet, host: str, wave: int) -> tuple[BoardRow, None]:
+        if host == "c":
+            raise KeyboardInterrupt
+        return BoardRow(host, wave, "ok", sha256=sha256), None
+
+    monkeypatch.setattr("edgepack.remote.fleet._work", work)
+    with pytest.raises(KeyboardInterrupt):
+        deploy_fleet(small_bundle(tmp_path), read_fleet(fleet(tmp_path, GOOD)), tmp_path / "out")
+    known = documents.from_json(Deployment, (tmp_path / "out" / ROWS).read_bytes(), ROWS)
+    assert [(row.host, row.status) for row in known.rows] == [("a", "ok")]
+    assert known.stopped == "cut off after wave 1 of 2"
 
 
 @pytest.mark.slow
