@@ -132,9 +132,9 @@ def deploy_fleet(
 ) -> Deployment:
     """Deploy a bundle wave by wave and return a row for each board.
 
-    ``out`` is a folder for ``deploy.json`` and a result of each board, written after each wave, so that what was done is
-    known when the next one is cut off. With ``dry_run`` boards are only asked. A board that fails is a row; raises only
-    what ``open_bundle`` does.
+    ``out`` is a folder for ``deploy.json`` and a result of each board, written after each wave, so that what was done
+    is known when the next one is cut off. With ``dry_run`` boards are only asked. A board that fails is a row; raises
+    only what ``open_bundle`` does.
     """
     checked = open_bundle(bundle)
     rows: list[BoardRow] = []
