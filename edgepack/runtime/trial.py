@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import secrets
+import select
 import signal
 import subprocess
 import time
@@ -29,6 +30,8 @@ _MOST_AUDIT_BYTES = 1 << 20
 _KEPT_FAILURES = 100
 _PAUSE_S = 1.0
 _TAIL_CHARACTERS = 300
+_PIPE_BYTES = 1 << 16  # what a pipe holds: of a process that has ended one read gives the last words
+_LOOK_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -161,19 +164,43 @@ def _try(command: str, limit_s: float, environment: Mapping[str, str]) -> str | 
         start_new_session=True,
     )
     try:
-        said, _ = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        return f"the health command did not end in {limit_s:.0f} s"
+        said = _until_it_ends(process, limit_s)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+    if said is None:
+        return f"the health command did not end in {limit_s:.0f} s"
     words = said.decode(errors="replace").strip()[-_TAIL_CHARACTERS:]
     if process.returncode == 0:
         return None
     return f"the health command ended with {process.returncode}" + (f": {words}" if words else "")
+
+
+def _until_it_ends(process: subprocess.Popen[bytes], limit_s: float) -> bytes | None:
+    """Return the last that a process said when it has ended, None when it does not in time.
+
+    Its output is read as it comes, and only the end is kept. A service that it has started may keep the pipe open.
+    """
+    assert process.stdout is not None
+    handle, said, deadline = process.stdout.fileno(), b"", time.monotonic() + limit_s
+    os.set_blocking(handle, False)
+    ready = select.poll()
+    ready.register(handle, select.POLLIN)
+    while True:
+        ended = process.poll() is not None
+        left_s = deadline - time.monotonic()
+        if ready.poll(0 if ended else max(min(left_s, _LOOK_S), 0.0) * 1000):
+            piece = os.read(handle, _PIPE_BYTES)
+            said = (said + piece)[-_PIPE_BYTES:]
+            if not piece and not ended:  # it closed its output and goes on
+                time.sleep(min(max(left_s, 0.0), _LOOK_S))
+        if ended:
+            return said
+        if left_s <= 0:
+            return None
 
 
 def _failures(root: Path) -> Failures:

@@ -86,6 +86,10 @@ def read_private(path: Path, passphrase: bytes | None = None) -> PrivateKey:
     except (ValueError, TypeError) as error:
         if b"-----BEGIN" not in text:  # what cryptography says is an address of its documentation
             raise ConfigError(f"{path} is not a private key in PEM", hint=_KIND) from None
+        for kind in ("PUBLIC KEY", "CERTIFICATE"):
+            if b"PRIVATE KEY" not in text and f"-----BEGIN {kind}-----".encode() in text:
+                hint = f"give the private key that belongs to it, NAME{PRIVATE_SUFFIX}"
+                raise ConfigError(f"{path} is not a private key but a {kind.lower()}", hint=hint) from None
         raise ConfigError(
             f"{path} is not a private key: {str(error)[:200]}",
             hint="set EDGEPACK_KEY_PASSPHRASE where it is encrypted, and only there",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -135,6 +137,28 @@ def test_the_health_command_may_take_its_time_within_the_window(tmp_path: Path) 
     assert waited == [1.0, 1.0]
     (tmp_path / "tries").unlink()
     assert is_well(command, 1.5, {}, lambda: now[0], sleep) == "the health command ended with 1"
+
+
+def test_a_health_command_may_start_a_service_that_keeps_its_output_open(tmp_path: Path) -> None:
+    """As an init script that restarts a program does."""
+    began = time.monotonic()
+    assert is_well(f"setsid sleep 98765 & echo $! > {tmp_path}/pid", 20, {}) is None
+    assert time.monotonic() - began < 10
+    os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_what_a_health_command_says_is_kept_in_bounded_memory() -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    command = "head -c 300000000 /dev/zero | tr '\\0' x; echo; echo the last words; exit 7"
+    clock = iter([0.0, 0.0, 100.0])
+    assert str(is_well(command, 60, {}, clock=lambda: next(clock))).endswith("the last words")
+    assert is_well("yes", 0.5, {}) == "the health command did not end in 0 s"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_a_health_command_that_closes_its_output_is_waited_for() -> None:
+    assert is_well("exec >&- 2>&-; sleep 0.3; exit 0", 20, {}) is None
+    assert is_well("exec >&- 2>&-; sleep 98765", 0.5, {}) == "the health command did not end in 0 s"
 
 
 def test_a_health_command_that_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from trust_cases import issue
 
 from edgepack.errors import ConfigError, StorageError, ToolchainError
 from edgepack.trust import keys
@@ -101,6 +102,17 @@ def test_a_private_key_among_the_trusted_ones_is_said(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.pem")
     with pytest.raises(ConfigError, match="not a regular file"):
         read_public(tmp_path / "pipe.pem")
+
+
+@pytest.mark.parametrize("what", ["public key", "certificate"])
+def test_what_does_not_sign_is_named(tmp_path: Path, what: str) -> None:
+    make_key("release", tmp_path)
+    path = tmp_path / "release.pub.pem"
+    if what == "certificate":
+        path.write_bytes(issue("release").pem())
+    with pytest.raises(ConfigError, match=f"is not a private key but a {what}") as caught:
+        read_private(path)
+    assert "NAME.key.pem" in str(caught.value.hint)
 
 
 def test_a_folder_holds_each_key_once(tmp_path: Path) -> None:
