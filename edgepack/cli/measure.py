@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgepack.specs.run import RunOptions
     from edgepack.specs.target import Host
     from edgepack.specs.types import Precision, Progress
-    from edgepack.trust.keys import PublicKey
+    from edgepack.trust.keys import PrivateKey, PublicKey
 
 _STARTUP_S = 600.0
 STDOUT = Path("-")
@@ -153,13 +153,19 @@ def _of_bundle(bundle: Path, host: Host, batch: int, *, here: bool) -> Of:
     )
 
 
-def attested(results: tuple[Result, ...], key: Path | None) -> tuple[Result, ...]:
-    """Return the results signed by ``key``, else by this device's own key; as they are where there is none."""
+def attesting_key(key: Path | None) -> PrivateKey | None:
+    """Return the key that signs results: ``key``, else this device's own, else None. Raises what reading it raises."""
     from edgepack.cli.trust import passphrase
-    from edgepack.trust.attest import attest, device_key
+    from edgepack.trust.attest import device_key
     from edgepack.trust.keys import read_private
 
-    private = read_private(key, passphrase()) if key is not None else device_key()
+    return read_private(key, passphrase()) if key is not None else device_key()
+
+
+def attested(results: tuple[Result, ...], private: PrivateKey | None) -> tuple[Result, ...]:
+    """Return the results signed; as they are without a key."""
+    from edgepack.trust.attest import attest
+
     return results if private is None else tuple(attest(result, private) for result in results)
 
 

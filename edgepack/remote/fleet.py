@@ -133,8 +133,8 @@ def deploy_fleet(
     """Deploy a bundle wave by wave and return a row for each board.
 
     ``out`` is a folder for ``deploy.json`` and a result of each board, written after each wave, so that what was done
-    is known when the next one is cut off. With ``dry_run`` boards are only asked. A board that fails is a row; raises
-    only what ``open_bundle`` does.
+    is known when the next one is cut off. With ``dry_run`` boards are only asked, all of them. A board that fails is a
+    row; raises only what ``open_bundle`` does.
     """
     checked = open_bundle(bundle)
     rows: list[BoardRow] = []
@@ -152,7 +152,7 @@ def deploy_fleet(
                 if result is not None:
                     results[row.host] = result
             failed = [row.host for row in made if row.status == "failed"]
-            if len(failed) > wave.most_failed:
+            if len(failed) > wave.most_failed and not dry_run:
                 stopped = (
                     f"wave {number} stopped: {len(failed)} of {len(hosts)} boards failed ({', '.join(failed[:5])})"
                 )

@@ -184,3 +184,17 @@ def test_a_signed_result_is_attested_in_its_report(edgepack, tmp_path):
     ran = edgepack("report", out, "--trusted", public, "-o", tmp_path / "report.html")
     assert "0 of 1 measurements are signed" in ran.err + ran.out
     assert "it is not what board signed" in ran.err + ran.out
+
+
+def test_a_key_that_cannot_sign_is_said_before_anything_is_measured(edgepack, tmp_path, monkeypatch):
+    def measure(*_, **__):
+        raise AssertionError("it is measured")
+
+    monkeypatch.setattr("edgepack.cli.measure.measure", measure)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    ran = edgepack("benchmark", small_bundle(tmp_path), "--sign", tmp_path / "none.key.pem")
+    assert (ran.code, "there is no file" in ran.err) == (2, True)
+    assert edgepack("keygen", "device", "--out", tmp_path / "edgepack").code == 0
+    (tmp_path / "edgepack" / "device.key.pem").chmod(0o644)
+    ran = edgepack("benchmark", tmp_path / "small.edgepack")
+    assert (ran.code, "can be read by other users" in ran.err) == (2, True)

@@ -203,6 +203,18 @@ def test_what_was_done_is_known_when_a_later_wave_is_cut_off(tmp_path: Path, mon
     assert known.stopped == "cut off after wave 1 of 2"
 
 
+def test_a_dry_run_asks_every_board_also_after_a_wave_that_would_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_bundle: Path, _sha256: str, _fleet: Fleet, host: str, wave: int) -> tuple[BoardRow, None]:
+        return BoardRow(host, wave, "planned" if host == "b" else "failed", exit_code=int(host != "b")), None
+
+    monkeypatch.setattr("edgepack.remote.fleet._ask", ask)
+    found = deploy_fleet(small_bundle(tmp_path), read_fleet(fleet(tmp_path, GOOD)), dry_run=True)
+    assert [(row.host, row.status) for row in found.rows] == [("a", "failed"), ("b", "planned"), ("c", "failed")]
+    assert (found.stopped, found.exit_code) == (None, 1)
+
+
 @pytest.mark.slow
 def test_some_may_fail_when_the_wave_says_so(boards: Boards, tmp_path: Path) -> None:
     boards.through("a", free_port())
