@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-fast test-all differential fuzz lint check docs dist bench bench-build bench-cluster bench-device \
+.PHONY: demo test test-fast test-all differential fuzz hostile lint check docs dist bench bench-build bench-cluster bench-device \
   bench-report boxes bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
   test-install test-notebook test-serving test-signing test-tensorrt test-trained tvm-models lock clean
 .DELETE_ON_ERROR:
@@ -66,12 +66,19 @@ differential: $(READY)
 	$(BIN)/python -m pytest -q -s tests/engines/test_differential.py --models $(MODELS) --first-model $(FIRST)
 
 # Damaged files for everything that reads files, ten minutes for each reader, 10,000 mutated and 500 forged
-# bundles, 10,000 mutations of a signed one and 1,000 splices.
+# bundles, 10,000 mutations of a signed one and 1,000 splices, in Python and in libedgepack.
 # What reaches new code is kept in artifacts/fuzz and damaged further by the next run: make fuzz SECONDS=3600.
 SECONDS ?= 600
 
 fuzz: $(READY)
-	$(BIN)/python -m pytest -q -s tests/test_fuzz.py tests/trust/test_hostile.py --fuzz-seconds $(SECONDS) --fuzz-folder artifacts/fuzz --bundles 10000
+	$(BIN)/python -m pytest -q -s tests/test_fuzz.py --fuzz-seconds $(SECONDS) --fuzz-folder artifacts/fuzz --bundles 10000
+	$(MAKE) hostile
+
+# The last of these alone, of signed bundles (about 8 minutes, half of them for compiling libedgepack).
+BUNDLES ?= 10000
+
+hostile: $(READY)
+	$(BIN)/python -m pytest -q -s tests/trust/test_hostile.py tests/cpp/test_trust.py -k "mutation or splice" --bundles $(BUNDLES)
 
 lint: $(READY)
 	$(BIN)/ruff format --check

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import subprocess
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -457,8 +458,13 @@ def test_no_damaged_root_is_taken(library: Library, signed: Path, keys: tuple[Pr
     assert taken < 40
 
 
-def test_no_mutation_and_no_splice_is_taken(library: Library, keys: tuple[PrivateKey, ...], tmp_path: Path,
-                                            monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+@pytest.mark.parametrize("many", [False, pytest.param(True, marks=[pytest.mark.own, pytest.mark.timeout(3600)])])
+def test_no_mutation_and_no_splice_is_taken(
+    many: bool, library: Library, keys: tuple[PrivateKey, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:  # fmt: skip
+    """A few with every test; ``make hostile`` has as many as are asked for, and a tenth of that in splices."""
+    count = int(request.config.getoption("--bundles")) if many else 300
     monkeypatch.setenv(VARIABLE, str(device(tmp_path / "etc", *keys[:2], threshold=2)))
     good = [
         signed_bundle(tmp_path / str(i), *keys[:2], channels=2 + i // 2, version=str(1 + i % 2)).read_bytes()
@@ -468,10 +474,13 @@ def test_no_mutation_and_no_splice_is_taken(library: Library, keys: tuple[Privat
     for data in good:
         path.write_bytes(data)
         assert both(library, path) == (None, None)
-    for seed in range(400):
-        path.write_bytes(mutation(good[0], seed) if seed < 300 else splice(good, seed))
+    refused = Counter[str]()
+    for seed in range(count + max(count // 10, 100)):
+        path.write_bytes(mutation(good[0], seed) if seed < count else splice(good, seed))
         python, cpp = both(library, path)
         assert python is not None
         assert cpp is not None, f"seed {seed} was taken"
         assert cpp.kind == python.kind, f"seed {seed}"
         assert os.fspath(path) in cpp.message
+        refused["splices" if seed >= count else "mutations"] += 1
+    print(f"refused by both, of {count} mutations and {max(count // 10, 100)} splices: {dict(refused)}")
