@@ -2,7 +2,7 @@
 
 The new version is loaded beside the old one, in a thread, while calls go on; then one assignment makes the switch, and
 the old one is closed by whoever ends the last call that it answers. Where the new one cannot be loaded, the old one
-goes on.
+goes on; it is tried again, at longer and longer intervals, since memory or disk may have been short.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from edgepack.specs.types import Array
 
 _LOG = logging.getLogger("edgepack.runtime.watch")
 _LOOK_S = 0.5
+_AGAIN_S, _MOST_AGAIN_S = 30.0, 3600.0
 _CLOSED = "the model was closed"
 
 
@@ -70,6 +71,7 @@ class WatchedModel:
         self._loader: threading.Thread | None = None
         self._closed = False
         self._looked_at = clock()
+        self._again_s, self._again_at = _AGAIN_S, 0.0
         self.problem: str | None = None
         self._mark = _mark(path)
         self._now = _Generation(self._load())
@@ -160,8 +162,10 @@ class WatchedModel:
                 return
             self._looked_at = now
             mark = _mark(self._path)
-            if mark is None or mark == self._mark:
+            if mark is None or (mark == self._mark and (self.problem is None or now < self._again_at)):
                 return
+            if mark != self._mark:
+                self._again_s = _AGAIN_S
             self._mark = mark
             loader = threading.Thread(target=self._take_up, name="edgepack-watch", daemon=True)
             loader.start()  # before others see it, who may wait for its end
@@ -174,6 +178,8 @@ class WatchedModel:
             self.problem = str(error)
             _LOG.warning("%s was not taken up: %s", self._path, error)
             with self._guard:
+                self._again_at = self._clock() + self._again_s
+                self._again_s = min(2 * self._again_s, _MOST_AGAIN_S)
                 self._loader = None
             return
         with self._guard:

@@ -181,6 +181,27 @@ def test_a_version_that_is_refused_when_it_is_prepared_is_not_taken_up(root: Pat
         WatchedModel(root / "current" / "small.edgepack", None, prepare=prepare)
 
 
+def test_a_version_that_could_not_be_loaded_is_tried_again_at_longer_intervals(root: Path) -> None:
+    """What was short, as memory, may be there later; a version that is refused costs less and less."""
+    now, tried = [0.0], list[float]()
+
+    def prepare(model: Any) -> None:
+        if model.manifest.version == "1":
+            tried.append(now[0])
+            if now[0] < 200:
+                raise MemoryError("no memory")
+
+    path = root / "current" / "small.edgepack"
+    with WatchedModel(path, None, prepare=prepare, look_s=0.0, clock=lambda: now[0]) as model:
+        rollback(root)
+        for now[0] in range(1, 230, 5):
+            model.look()
+            if model._loader is not None:
+                model._loader.join(30)
+        assert tried == [1, 31, 91, 211]
+        assert (model.problem, model.manifest.version) == (None, "1")
+
+
 def test_it_may_be_closed_while_a_look_begins(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was to be waited for had not begun, which ended ``close`` with an error of Python's."""
     model = watched(root)
