@@ -75,7 +75,8 @@ def deploy(
     words += ["--allow-native"] if allow_native else []
     words += ["--again"] if again else []
     words += ["--health", health.command, "--window", f"{health.window_s:g}s"] if health is not None else []
-    record = call(board, tuple(words), InstallRecord, _INSTALL_S)
+    limit_s = _INSTALL_S + (health.window_s if health is not None else 0.0)
+    record = call(board, tuple(words), InstallRecord, limit_s)
     if record.sha256 != checked.sha256:
         raise RemoteError(f"{board.host} says that it installed a different file", hint="see 'edgepack status --on'")
     return Deployed(board.host, record, False, sent.sent_bytes, sent.cuts, _clock_note(facts, clock()))

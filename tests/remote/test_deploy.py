@@ -29,6 +29,7 @@ from edgepack.remote import deploy as deploying
 from edgepack.remote.commands import _CHUNK_BYTES, Sent, probe, send
 from edgepack.remote.deploy import deploy, in_use, remote_benchmark, remote_rollback, remote_status, remote_verify
 from edgepack.remote.ssh import Board
+from edgepack.runtime.install import Health
 from edgepack.runtime.load import load
 from edgepack.runtime.receive import incoming_folder
 from edgepack.runtime.root import status
@@ -64,6 +65,26 @@ def test_a_bundle_is_installed_on_another_machine(board: Server, tmp_path: Path)
     assert remote_status(BOARD, str(root)).current == second.record
     assert remote_rollback(BOARD, str(root)) == found.record
     assert deploy(two, BOARD, str(root)).sent_bytes == 0, "it is there still"
+
+
+def test_a_board_has_the_time_of_its_health_command_besides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose window was as long as what is allowed for an installation was given up, and went on."""
+    limits = list[float]()
+
+    def call(_board: Board, words: tuple[str, ...], _kind: object, limit_s: float) -> None:
+        assert words[-2:] in (("--window", "10800s"), ("--wait", "10min"))
+        limits.append(limit_s)
+        raise RemoteError("that is enough")
+
+    monkeypatch.setattr(deploying, "need_edgepack", lambda _: None)
+    monkeypatch.setattr(deploying, "in_use", lambda *_: None)
+    monkeypatch.setattr(deploying, "send", lambda *_: Sent("there.edgepack", 0, 0))
+    monkeypatch.setattr(deploying, "call", call)
+    path = small_bundle(tmp_path)
+    for health in (None, Health("true", 10_800)):
+        with pytest.raises(RemoteError, match="that is enough"):
+            deploy(path, BOARD, "root", health=health)
+    assert limits[1] - limits[0] == 10_800
 
 
 def test_it_is_verified_and_measured_there(board: Server, tmp_path: Path) -> None:
