@@ -78,7 +78,7 @@ fuzz: $(READY)
 BUNDLES ?= 10000
 
 hostile: $(READY)
-	$(BIN)/python -m pytest -q -s tests/trust/test_hostile.py tests/cpp/test_trust.py -k "mutation or splice" --bundles $(BUNDLES)
+	$(BIN)/python -m pytest -q -s --timeout 3600 tests/trust/test_hostile.py tests/cpp/test_trust.py -k "mutation or splice" --bundles $(BUNDLES)
 
 lint: $(READY)
 	$(BIN)/ruff format --check
