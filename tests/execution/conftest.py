@@ -1,10 +1,13 @@
-"""Fixtures of the store's tests."""
+"""Fixtures of the store's tests, and of those that call functions in child processes."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import child_functions
 import pytest
+from child_calls import OPTIONS, call
 
 from edgepack.base import files
 from edgepack.execution import digests
@@ -33,3 +36,19 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
     monkeypatch.setattr(digests, "sha256_file", sha256_file)
     return read
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "logs" / "child.log"
+
+
+@pytest.fixture(params=["started", "forked"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Let ``call`` start processes, or fork them."""
+    way: str = request.param
+    if way == "forked":
+        monkeypatch.setitem(OPTIONS, "forked", True)
+        parents = {call(child_functions.parent, log=tmp_path / "begun.log") for _ in range(3)}
+        assert parents - {os.getpid()}, "the second call begins the process that forks"
+    return way
