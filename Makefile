@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz hostile lint check docs dist bench bench-build bench-cluster bench-device \
-  bench-report boxes bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster test-cpp test-device \
-  test-install test-notebook test-serving test-signing test-tensorrt test-trained tvm-models lock clean
+  bench-report boxes bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster \
+  test-cpp test-device test-docs test-install test-notebook test-serving test-signing test-tensorrt test-trained tvm-models lock clean
 .DELETE_ON_ERROR:
 
 # What is installed is pinned by constraints.txt. Where locks/ knows this system, processor and Python, every file of it
@@ -43,8 +43,8 @@ demo: $(READY)
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long, 'test-fast' also what is marked slow,
 # and draws fewer examples of what Hypothesis makes up; 'test-all' leaves out only what has a target of its own:
-# test-install, test-browser, test-notebook, and what test-device, test-serving, test-cluster, test-cpp and test-trained
-# have of every kill, of load, of several machines, of compilers and of training.
+# test-install, test-browser, test-notebook, and what test-device, test-serving, test-cluster, test-cpp, test-trained and
+# test-docs have of every kill, of load, of several machines, of compilers, of training and of pages.
 # Bytecode is kept also where PYTHONDONTWRITEBYTECODE is set: else each of the thousands of processes that the tests start
 # compiles the package again, and each of the two all tests.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder -n 2
@@ -267,6 +267,10 @@ test-device: $(READY)
 # one machine. Needs root and iproute2, else the first is skipped (about 5 minutes).
 test-cluster: $(READY)
 	$(BIN)/python -m pytest -q -s tests/pipeline/test_many_machines.py tests/pipeline/test_cluster.py
+
+# The commands of every page, also of those whose trainings, tuning and builds test-all leaves out (about 5 minutes).
+test-docs: $(READY)
+	$(BIN)/python -m pytest -q -s tests/test_docs.py tests/test_docs_commands.py
 
 # Networks that are trained on the way keep their accuracy in int8: a detector's AP50 too (about 3 minutes).
 test-trained: $(READY)

@@ -29,7 +29,7 @@ settings.load_profile("shared cores")
 
 # These take longest: they begin first, so that no process is left with one of them when the others have ended.
 _LONGEST = (
-    "test_docs.py",
+    "test_docs_commands.py",
     "test_readme.py",
     "test_build.py",
     "test_torch_module.py",

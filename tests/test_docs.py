@@ -1,4 +1,4 @@
-"""README.md and docs/: every console block runs, every link leads somewhere, and what they list is all there is."""
+"""README.md and docs/: every command is one, every link leads somewhere, and what they list is all there is."""
 
 from __future__ import annotations
 
@@ -7,17 +7,14 @@ import dataclasses
 import os
 import re
 import shlex
-import shutil
 import subprocess
-import sys
 import tomllib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import click
 import pytest
 from packaging.requirements import Requirement
-from pages import README, ROOT, Command, generated, git_host_anchor, mkdocs_anchor, page_names, read_page
+from pages import README, ROOT, generated, git_host_anchor, mkdocs_anchor, of_kind, page_names, read_page
 
 import edgepack
 from edgepack.calibrate.observers import OBSERVERS
@@ -34,102 +31,50 @@ SH = re.compile(r"^```sh\n.*?^```$", re.MULTILINE | re.DOTALL)
 OUTSIDE = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
 
 
-def of_kind(name: str, programs: tuple[str, ...]) -> list[Command]:
-    return [command for command in read_page(name).commands if command.line.split()[0] in programs]
-
-
-def pages_before(name: str) -> list[str]:
-    """The pages that must run before a page, the last one first."""
-    page = read_page(name)
-    return [page.after, *pages_before(page.after)] if page.after is not None else []
-
-
-# Their commands train, tune and build, and each page goes on from what the quickstart built: make test-all runs them.
-def parameters() -> list[object]:
-    names = sorted((name for name in PAGES if of_kind(name, PROGRAMS)), key=lambda name: len(pages_before(name)))
-    return [pytest.param(name, marks=[pytest.mark.slow, pytest.mark.long]) for name in names]
-
-
 # --- commands ---------------------------------------------------------------------------------------------------------
 
 
-def masked(line: str) -> str:
-    """A line of output without its numbers, their units of time, and the widths of columns and rules."""
-    line = re.sub(r"[+-]?[0-9]+(?:[.,][0-9]+)*(?:e[+-]?[0-9]+)?", "#", line)
-    line = re.sub(r"# (?:ns|µs|ms|s)\b", "# time", line)
-    line = re.sub(r"\b(?:ns|µs|ms)\b", "time", line)  # in a heading
-    return " ".join(re.sub(r"─+", "─", line).split())
+def refuse(words: list[str]) -> None:
+    """Raise what Click would say of a command's name, its options, their choices and how many arguments it has."""
+    command: click.Command = cli
+    context = click.Context(cli, info_name="edgepack")
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        found = command.get_command(context, words[0])
+        if found is None:
+            raise click.UsageError(f"there is no command {words[0]}")
+        command, context, words = found, click.Context(found, context), words[1:]
+    values, stray, _ = command.make_parser(context).parse_args(list(words))
+    if stray:
+        raise click.UsageError(f"unexpected arguments {stray}")
+    for parameter in command.params:
+        given = values.get(parameter.name)
+        if isinstance(parameter.type, click.Choice) and given is not None:
+            parameter.type_cast_value(context, given)
+        if parameter.required and not given:
+            raise click.MissingParameter(param=parameter)
 
 
-def in_short(words: list[str]) -> list[str]:
-    """A command as the tests run it: what is measured, where the page leaves the time open, a quarter of it.
-
-    The peaks of this host, which are most of what a short measurement takes, are measured by a page's first one alone.
-    """
-    match words:
-        case ["edgepack", "build", *given] if not {"--duration", "--no-benchmark"} & set(given):
-            return [*words, "--duration", "0.5"]
-        case ["edgepack", "demo", *given]:
-            return ["python", "-P", str(ROOT / "tests" / "helpers" / "brief_demo.py"), "demo", *given]
-        case ["edgepack", "benchmark", *given] if "--sign" in given:
-            return [*words, "--no-limit"]
-    return words
+@pytest.mark.parametrize("name", [name for name in PAGES if of_kind(name, ("edgepack",))])
+def test_every_command_of_a_page_is_one(name: str) -> None:
+    """They are run by test_docs_commands.py."""
+    for command in of_kind(name, ("edgepack",)):
+        refuse(shlex.split(command.line)[1:])
 
 
-def run_page(name: str, folder: Path, environment: dict[str, str]) -> None:
-    for file, text in read_page(name).files.items():
-        (folder / file).write_text(text, encoding="utf-8")
-    for command in of_kind(name, PROGRAMS):
-        words = in_short(shlex.split(command.line))
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False, env=environment)
-        assert done.returncode == 0, f"{command.line}\n{done.stderr}"
-        said = {masked(line) for line in (done.stdout + done.stderr).splitlines()}
-        for line in command.output:
-            assert line == "..." or masked(line) in said, f"{command.line}\ndoes not say: {line}\nbut:\n{done.stderr}"
-
-
-@pytest.fixture(scope="module")
-def folder_after(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
-    """Run a page in a folder that is as the pages before it leave it, each of which runs once."""
-    shared = tmp_path_factory.mktemp("docs")
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "EDGEPACK_STORE": str(shared / "store"),
-        "COLUMNS": "120",
-    }
-    place = shared / "place"
-    ran: dict[str, Path | str] = {}
-
-    def run(name: str) -> Path:
-        if name not in ran:
-            left = shared / name.replace("/", "-")
-            before = read_page(name).after
-            found = run(before) if before is not None else None
-            ran[name] = f"{name} failed, which is to be run before"
-            # Every page in one place, as its user has it: what a page before it built is not built again.
-            shutil.rmtree(place, ignore_errors=True)
-            if found is None:
-                place.mkdir()
-            else:
-                shutil.copytree(found, place, symlinks=True)
-            run_page(name, place, environment)
-            shutil.copytree(place, left, symlinks=True)
-            ran[name] = left
-        result = ran[name]
-        assert isinstance(result, Path), result
-        return result
-
-    yield run
-    shutil.rmtree(shared, ignore_errors=True)
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", parameters())
-def test_the_commands_of_a_page_run_in_order(name: str, folder_after: Callable[[str], Path]) -> None:
-    folder = folder_after(name)
-    if name == "docs/report.md":
-        assert (folder / "report.html").stat().st_size > 5000
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bild m.onnx",
+        "targets shaw x",
+        "verify a.edgepack b",
+        "lint m.onnx --dat x",
+        "lint m.onnx n.onnx",
+        "export-updater a --kind x -o y",
+    ],
+)
+def test_a_command_that_is_none_would_be_found(line: str) -> None:
+    with pytest.raises(click.UsageError):
+        refuse(shlex.split(line))
 
 
 @pytest.mark.parametrize("name", [name for name in PAGES if of_kind(name, ("make",))])

@@ -1,4 +1,4 @@
-"""The first two commands of README.md: the demonstration and the tests. All others are run by test_docs.py."""
+"""The first two commands of README.md: the demonstration and the tests. All others are run by test_docs_commands.py."""
 
 from __future__ import annotations
 

@@ -82,6 +82,11 @@ def page_names() -> list[str]:
     return [README, *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
 
 
+def of_kind(name: str, programs: tuple[str, ...]) -> list[Command]:
+    """The commands of a page that call one of these programs."""
+    return [command for command in read_page(name).commands if command.line.split()[0] in programs]
+
+
 @cache
 def generated() -> ModuleType:
     """docs/generated.py, MkDocs' hook."""
