@@ -6,7 +6,8 @@ READY := $(VENV)/.ready
 
 .PHONY: demo test test-fast test-all differential fuzz hostile lint check docs dist bench bench-build bench-cluster bench-device \
   bench-report boxes bench-tvm bench-tvm-tuning pictures peers peers-short sources test-aarch64 test-browser test-cluster \
-  test-cpp test-device test-docs test-install test-notebook test-serving test-signing test-tensorrt test-trained tvm-models lock clean
+  test-cpp test-device test-docs test-embed test-install test-notebook test-serving test-signing test-tensorrt \
+  test-trained tvm-models lock clean
 .DELETE_ON_ERROR:
 
 # What is installed is pinned by constraints.txt. Where locks/ knows this system, processor and Python, every file of it
@@ -43,8 +44,8 @@ demo: $(READY)
 
 # In two processes, each file in one of them. 'test' leaves out what is marked long, 'test-fast' also what is marked slow,
 # and draws fewer examples of what Hypothesis makes up; 'test-all' leaves out only what has a target of its own:
-# test-install, test-browser, test-notebook, and what test-device, test-serving, test-cluster, test-cpp, test-trained and
-# test-docs have of every kill, of load, of several machines, of compilers, of training and of pages.
+# test-install, test-browser, test-notebook, and what test-device, test-serving, test-cluster, test-cpp, test-trained,
+# test-docs and test-embed have of every kill, of load, of several machines, of compilers, of training and of pages.
 # Bytecode is kept also where PYTHONDONTWRITEBYTECODE is set: else each of the thousands of processes that the tests start
 # compiles the package again, and each of the two all tests.
 PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -q --dist loadfile --no-loadscope-reorder -n 2
@@ -271,6 +272,10 @@ test-cluster: $(READY)
 # The commands of every page, also of those whose trainings, tuning and builds test-all leaves out (about 5 minutes).
 test-docs: $(READY)
 	$(BIN)/python -m pytest -q -s tests/test_docs.py tests/test_docs_commands.py
+
+# Bundles that answer themselves in every engine, TVM with every kind of answer (about 3 minutes).
+test-embed: $(READY)
+	$(BIN)/python -m pytest -q -s tests/embed tests/pipeline/stages/test_embed.py
 
 # Networks that are trained on the way keep their accuracy in int8: a detector's AP50 too (about 3 minutes).
 test-trained: $(READY)

@@ -23,7 +23,7 @@ def pages_before(name: str) -> list[str]:
     return [page.after, *pages_before(page.after)] if page.after is not None else []
 
 
-# make test-all leaves these out: what they train, tune, build and look for costs most, and is tested part by part elsewhere.
+# make test-all leaves these out: they train, tune, build and look for most, which is tested part by part elsewhere.
 OF_THEIR_OWN = (
     "docs/engines/tensorrt.md",
     "docs/engines/tvm.md",
