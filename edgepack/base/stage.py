@@ -22,6 +22,7 @@ class Stage:
     counts: nothing, what decides about numbers, or what decides about speed too. ``tracks``, given the stage's
     arguments: the function runs code of the user, and every file that it reads is checked again before its output is
     reused. ``depends``, given them: what else counts, such as the versions of an engine that is chosen by them.
+    ``loads`` are packages that take long to import and that it always needs: a process that forks it keeps them.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Stage:
     host: Literal["numbers", "speed"] | None = None
     tracks: Callable[..., bool] | None = None
     depends: Callable[..., Any] | None = None
+    loads: tuple[str, ...] = ()
 
 
 def stage(
@@ -38,14 +40,21 @@ def stage(
     host: Literal["numbers", "speed"] | None = None,
     tracks: Callable[..., bool] | None = None,
     depends: Callable[..., Any] | None = None,
+    loads: tuple[str, ...] = (),
 ) -> Callable[[F], F]:
     """Mark a function as a stage, see ``Stage``; the function itself is not changed."""
 
     def mark(function: F) -> F:
-        function.__stage__ = Stage(name, version, host, tracks, depends)  # type: ignore[attr-defined]
+        function.__stage__ = Stage(name, version, host, tracks, depends, loads)  # type: ignore[attr-defined]
         return function
 
     return mark
+
+
+def needs_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Return the modules that any function, stage or not, is known to need: its own, and what a stage says it loads."""
+    known = getattr(function, "__stage__", None)
+    return (function.__module__, *(known.loads if isinstance(known, Stage) else ()))
 
 
 def always(*_arguments: object) -> bool:

@@ -31,6 +31,7 @@ from edgepack import errors
 from edgepack.base import documents
 from edgepack.base.files import DISK_FULL, in_scratch, scratch_folder, storage_errors, temporary_folder
 from edgepack.base.resources import package_folder
+from edgepack.base.stage import needs_of
 from edgepack.execution import fork_server, log_records
 from edgepack.execution.reads import ReadFiles
 from edgepack.execution.user_lines import UserLines
@@ -86,7 +87,7 @@ def call(
             arguments,
             about,
             _Heard(progress, said),
-            _Around(environment or {}, folder, forked, () if held is None else (held,)),
+            _Around(environment or {}, folder, forked, () if held is None else (held,), needs_of(function)),
             track,
         )
 
@@ -101,12 +102,15 @@ class _Heard:
 
 @dataclass(frozen=True)
 class _Around:
-    """What is set up for a child: variables besides those of this process, its folder, how it begins, what it holds."""
+    """What is set up for a child: variables besides those of this process, its folder, how it begins, what it holds,
+    and the modules that it needs.
+    """
 
     environment: Mapping[str, str]
     folder: Path | None
     forked: bool
     held: tuple[int, ...]
+    needs: tuple[str, ...]
 
     def variables(self) -> dict[str, str]:
         """Return the environment of the child."""
@@ -234,7 +238,8 @@ def _begin(question: IO[bytes], output: IO[bytes], writing: int, around: _Around
     """Start the child with its request as standard input."""
     variables = around.variables()
     if around.forked:
-        forked = fork_server.fork(variables, question.fileno(), output.fileno(), writing, around.held)
+        passed = (question.fileno(), output.fileno(), writing, around.held)
+        forked = fork_server.fork(variables, around.needs, *passed)
         if forked is not None:
             return forked
         question.seek(0)

@@ -1,8 +1,9 @@
 """Begins child processes by forking one that has imported what most stages import (``forks.py``).
 
 Importing NumPy, ONNX and the reference engine takes a stage a quarter of a CPU second, a fork a few milliseconds. The
-process has one thread and has loaded no model, so that what it forks is as good as a fresh process; it runs under the
-very environment and import path that the children are to have, else it is begun anew.
+process keeps what children were known to need besides: edgepack's own modules, and packages that a stage names. It has
+one thread and has loaded no model, so that what it forks is as good as a fresh process; it runs under the very
+environment and import path that the children are to have, else it is begun anew.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from select import select
 NUMBER = struct.Struct("i")  # what the server and its children send: a process's number, then its exit status
 STATUS = 3  # which of the descriptors that it is sent the server answers through
 MOST_DESCRIPTORS = 8
+MOST_BYTES = 4096  # of a request: the names of modules, as JSON
 _MODULE = f"{__package__}.forks"
 # Variables that no library reads when it is loaded: they reach a child after it was forked.
 _LATE = ("EDGEPACK_", "PYTEST_CURRENT_TEST")
@@ -92,13 +94,16 @@ class _Server:
                 env=environment,
             )
 
-    def fork(self, question: int, output: int, writing: int, held: Sequence[int]) -> Forked | None:
+    def fork(
+        self, needs: Sequence[str], question: int, output: int, writing: int, held: Sequence[int]
+    ) -> Forked | None:
         """Return a child that has these as standard input, as both outputs, to answer through, and for nothing."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.settimeout(_ANSWER_S)
         try:
             with theirs:
-                socket.send_fds(self._control, [b"f"], [question, output, writing, theirs.fileno(), *held])
+                descriptors = [question, output, writing, theirs.fileno(), *held]
+                socket.send_fds(self._control, [json.dumps(needs).encode()], descriptors)
             told = ours.recv(NUMBER.size)
         except OSError:
             told = b""
@@ -130,14 +135,20 @@ class _Servers:
         self._failed = False
 
     def fork(
-        self, environment: Mapping[str, str], question: int, output: int, writing: int, held: Sequence[int]
+        self,
+        environment: Mapping[str, str],
+        needs: Sequence[str],
+        question: int,
+        output: int,
+        writing: int,
+        held: Sequence[int],
     ) -> Forked | None:
         """Return a forked child, None where there shall be none."""
         early = {name: value for name, value in environment.items() if not name.startswith(_LATE)}
         key = (early, tuple(sys.path))
         with self._lock:
             server = self._for(environment, key)
-            found = server.fork(question, output, writing, held) if server is not None else None
+            found = server.fork(needs, question, output, writing, held) if server is not None else None
             if server is not None and found is None:
                 self._failed = True  # it says nowhere why: every child is a process of its own then
                 self._end()
@@ -171,12 +182,18 @@ atexit.register(_SERVERS.end)
 
 
 def fork(
-    environment: Mapping[str, str], question: int, output: int, writing: int, held: Sequence[int] = ()
+    environment: Mapping[str, str],
+    needs: Sequence[str],
+    question: int,
+    output: int,
+    writing: int,
+    held: Sequence[int] = (),
 ) -> Forked | None:
     """Return a forked child that is to run under ``environment``; None where a process must be started for it.
 
-    ``question``, ``output`` and ``writing`` are the descriptors of its standard input, of its standard output and
-    error, and of the pipe that it answers through; ``held`` are others that it keeps open. It takes the environment by
-    itself, see ``child.serve_forked``.
+    ``needs`` are modules that the server may import first, so that all later children have them too. ``question``,
+    ``output`` and ``writing`` are the descriptors of its standard input, of its standard output and error, and of the
+    pipe that it answers through; ``held`` are others that it keeps open. It takes the environment by itself, see
+    ``child.serve_forked``.
     """
-    return _SERVERS.fork(environment, question, output, writing, held) if sys.platform == "linux" else None
+    return _SERVERS.fork(environment, needs, question, output, writing, held) if sys.platform == "linux" else None

@@ -1,4 +1,4 @@
-"""The process that forks children for ``fork_server.py``: it imports, and then does nothing else.
+"""The process that forks children for ``fork_server.py``: it imports what they need, and does nothing else.
 
 It ends when the process that began it does, and Linux ends its children with it.
 """
@@ -13,12 +13,13 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from select import select
 from typing import NoReturn
 
 from edgepack.execution import child
-from edgepack.execution.fork_server import MOST_DESCRIPTORS, NUMBER, STATUS
+from edgepack.execution.fork_server import MOST_BYTES, MOST_DESCRIPTORS, NUMBER, STATUS
 
 # What most stages import. None of them starts a thread when it is imported, which is looked at.
 PRELOADED = ("numpy", "numpy.random", "onnx", "onnx.numpy_helper", "onnxruntime")
@@ -64,12 +65,8 @@ class _Children:
 def main(descriptor: int, parent: int, path: list[str]) -> None:
     """Import, then fork a child for each request until the control socket is closed or ``parent`` is gone."""
     sys.path[:] = path
-    for name in PRELOADED:
-        with contextlib.suppress(Exception):  # what is not here is told by the stage that needs it
-            importlib.import_module(name)
-    if len(list(Path("/proc/self/task").iterdir())) > 1:
-        return  # a fork would have its locks as they were, and not the thread that frees them
-    gc.freeze()
+    if not _imported(PRELOADED):
+        return
     control = socket.socket(fileno=descriptor)
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -85,10 +82,27 @@ def main(descriptor: int, parent: int, path: list[str]) -> None:
             if status in ready:  # it sends nothing: its other end was closed
                 children.release(status)
         if control in ready:
-            asked, descriptors, _, _ = socket.recv_fds(control, 1, MOST_DESCRIPTORS)
-            if not asked:
+            asked, descriptors, _, _ = socket.recv_fds(control, MOST_BYTES, MOST_DESCRIPTORS)
+            # While a child runs nothing is imported here: it would end with this process.
+            if not asked or not (children.sockets or _imported(_kept(json.loads(asked)))):
                 return
             _fork(descriptors, children, (control.fileno(), waking, woken))
+
+
+def _kept(needs: list[str]) -> list[str]:
+    """Return what of a child's modules is imported here: nothing of the user's, which may change, and nothing twice."""
+    own = (name for name in needs[:1] if name.startswith("edgepack."))  # the function's own module
+    return [name for name in (*own, *needs[1:]) if name not in sys.modules]
+
+
+def _imported(names: Sequence[str]) -> bool:
+    """Import modules; say whether no thread runs since. A fork would have its locks, and not what frees them."""
+    for name in names:
+        with contextlib.suppress(Exception):  # what is not here is told by the stage that needs it
+            importlib.import_module(name)
+    if names:
+        gc.freeze()
+    return len(list(Path("/proc/self/task").iterdir())) == 1
 
 
 def _fork(descriptors: list[int], children: _Children, own: tuple[int, ...]) -> None:

@@ -67,7 +67,7 @@ _MOST_ROUNDS = 16
 _LARGE_BYTES = 256 << 20
 
 
-@stage("prepare")
+@stage("prepare", loads=("onnxslim",))
 def prepare(model: OnnxModel, out: Path) -> OnnxModel:
     """Return ``model`` simplified, as ``out/model.onnx``; it computes the same, with the same inputs and outputs.
 

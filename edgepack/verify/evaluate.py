@@ -69,7 +69,7 @@ def _engine_here(compiled: CompiledModel, *_others: object) -> Mapping[str, str]
     return get_backend(compiled.backend).versions()
 
 
-@stage("verify", host="numbers", depends=_engine_here)
+@stage("verify", host="numbers", depends=_engine_here, loads=("scipy.special",))
 def evaluate(
     compiled: CompiledModel,
     golden: Path,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgepack.base.stage import Stage, always, stage, stage_of
+from edgepack.base.stage import Stage, always, needs_of, stage, stage_of
 
 
 def plain(model: str) -> str:
@@ -18,8 +18,10 @@ def test_a_mark_says_all_and_leaves_the_function_as_it_was() -> None:
     def marked(model: str) -> str:
         return model.upper()
 
-    assert stage("shout", version=3, host="speed", tracks=always, depends=depends)(marked) is marked
-    assert stage_of(marked) == Stage("shout", 3, "speed", always, depends)
+    made = stage("shout", version=3, host="speed", tracks=always, depends=depends, loads=("wave",))(marked)
+    assert made is marked
+    assert stage_of(marked) == Stage("shout", 3, "speed", always, depends, ("wave",))
+    assert needs_of(marked) == (__name__, "wave")
     assert marked("a") == "A"
 
 
@@ -29,6 +31,10 @@ def test_a_mark_needs_a_name_only() -> None:
         return model
 
     assert stage_of(marked) == Stage("whisper", 1, None, None, None)
+
+
+def test_any_function_needs_its_own_module() -> None:
+    assert needs_of(plain) == (__name__,)
 
 
 def test_a_function_without_a_mark_is_named() -> None:

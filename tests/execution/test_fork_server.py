@@ -15,10 +15,11 @@ from typing import Any
 import child_functions as functions
 import pytest
 
+from edgepack.base import versions
 from edgepack.base.stage import stage
 from edgepack.device.host import host_facts
 from edgepack.errors import ChildError
-from edgepack.execution import child, fork_server
+from edgepack.execution import child, fork_server, forks
 from edgepack.execution.events import Silent
 from edgepack.execution.runner import StageRunner
 from edgepack.execution.store import Store
@@ -77,6 +78,56 @@ def test_what_most_stages_need_is_loaded_in_forked_ones_alone() -> None:
     assert [call(functions.loaded, "onnx") for _ in range(3)] == [False, True, True]
     assert not child.call(functions.loaded, "onnx", limit_s=60)
     assert not call(functions.loaded, "torch")
+
+
+@stage("named", loads=("wave",))
+def named(number: int) -> int:
+    return functions.parent()
+
+
+def test_what_a_stage_names_and_its_own_module_stay_loaded_for_all_later_ones() -> None:
+    begin()
+    own = "edgepack.base.versions"
+    assert [call(functions.loaded, name) for name in ("wave", own)] == [False, False]
+    assert call(named, 1) == server()
+    assert call(versions.is_older, "1.2", "1.10")
+    assert [call(functions.loaded, name) for name in ("wave", own)] == [True, True]
+
+
+def test_nothing_of_the_users_stays_loaded() -> None:
+    """A file of theirs may change between two calls."""
+    assert forks._kept(["child_functions", "wave", "json"]) == ["wave"]
+    assert forks._kept(["edgepack.no_such"]) == ["edgepack.no_such"]
+
+
+def test_nothing_is_imported_for_others_while_a_child_runs(tmp_path: Path) -> None:
+    """What would end the server then would end the child."""
+    begin()
+    started = tmp_path / "started"
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(call, functions.hang_deaf, started)
+        wait_until(lambda: started.is_file() and started.read_text())
+        assert call(named, 1) == server()
+        assert not call(functions.loaded, "wave")
+        os.kill(int(started.read_text()), signal.SIGKILL)
+        with pytest.raises(ChildError):
+            ending.result()
+
+
+@stage("threaded", loads=("begins_a_thread",))
+def threaded(number: int) -> int:
+    return functions.parent()
+
+
+def test_a_package_that_starts_a_thread_ends_the_server_and_no_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    (tmp_path / "begins_a_thread.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    begin()
+    assert [call(threaded, 1) for _ in range(2)] == [os.getpid()] * 2
 
 
 def test_the_environment_is_that_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +209,7 @@ OWNER = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
 import child_functions
-from edgepack.execution import child, fork_server
+from edgepack.execution import child, fork_server, forks
 for _ in range(2):
     child.call(child_functions.add, 1, limit_s=60, forked=True)
 print(fork_server._SERVERS._server._process.pid, flush=True)
