@@ -82,6 +82,7 @@ def prune(outer: str | None, older_than: int | None, max_size: int | None, store
 
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.format import size as shown
+    from edgepack.cli.show.format import stored
     from edgepack.execution.prune import prune as prune_folder
     from edgepack.execution.shared.upkeep import prune_shared
 
@@ -96,7 +97,7 @@ def prune(outer: str | None, older_than: int | None, max_size: int | None, store
     freed = sum(entry.size_bytes for entry in removed)
     if as_json:
         echo_json({"folder": _place(opened), "removed": len(removed), "freed_bytes": freed})
-    make_console(as_json).print(f"removed {len(removed)} outputs of stages, {shown(freed)}")
+    make_console(as_json).print(f"removed {stored(len(removed))}, {shown(freed)}")
 
 
 @store.command()

@@ -36,7 +36,7 @@ def test_the_store_is_listed_and_pruned(edgepack: Run, tmp_path: Path) -> None:
     for words in (("store", "list", "--store", folder), ("store", "--store", folder, "list")):
         (found,) = json.loads(edgepack(*words, "--json").out)
         assert (found["stage"], found["entries"]) == ("export", 1)
-    assert "1 outputs of stages, 5" in edgepack("store", "list", "--store", folder).out
+    assert "\n1 output of a stage, 5" in edgepack("store", "list", "--store", folder).out
     kept = edgepack("store", "prune", "--older-than", "1d", "--store", folder)
     assert kept.out == "removed 0 outputs of stages, 0 B\n"
     pruned = json.loads(edgepack("store", "prune", "--max-size", "1kB", "--store", folder, "--json").out)

@@ -78,3 +78,8 @@ def digits(value: float) -> str:
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else "-"
     return f"{value:.{min(9, max(0, 2 - math.floor(math.log10(abs(value)) + 1e-12)))}f}"
+
+
+def stored(count: int) -> str:
+    """Return how many outputs of stages: '1 output of a stage'."""
+    return "1 output of a stage" if count == 1 else f"{count} outputs of stages"

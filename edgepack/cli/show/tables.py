@@ -75,7 +75,7 @@ def show_store(console: Console, stages: tuple[StageSize, ...]) -> None:
         table.add_row(safe(stage.stage), str(stage.entries), size, f"{datetime.fromtimestamp(stage.used_s):%Y-%m-%d}")
     console.print(table)
     whole = sum(stage.size_bytes for stage in stages)
-    console.print(f"{sum(stage.entries for stage in stages)} outputs of stages, {show.size(whole)}")
+    console.print(f"{show.stored(sum(stage.entries for stage in stages))}, {show.size(whole)}")
 
 
 def _show_facts(console: Console, document: Any, sources: Mapping[str, str]) -> None:
