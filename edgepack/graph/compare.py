@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgepack.base.files import scratch_folder
 from edgepack.graph.captured import leave_out
 from edgepack.graph.feeds import random_feeds
 from edgepack.graph.input_ranges import input_ranges, narrower
+from edgepack.graph.int64_order import ORDERS, order_int64
+from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.wire import read_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
+    from edgepack.graph.wire import Named
     from edgepack.specs.model import OnnxModel
     from edgepack.specs.types import Array
 
@@ -54,19 +60,34 @@ def run_model(model: OnnxModel, feeds: Mapping[str, Array], *, optimize: bool = 
     """Return the outputs by name, computed by ONNX Runtime in a session of its own.
 
     Without ``optimize`` each node is computed as it stands: neither the integer kernels that a processor has count, nor
-    what the optimizer makes of a graph, which can be wrong (``passes.py``: ``keep_zero_pads``).
+    what the optimizer makes of a graph, which can be wrong (``passes.py``: ``keep_zero_pads``). Where ONNX Runtime does
+    not put int64 in order, as ONNX says, either way, the graph is one in which it does (``int64_order.py``).
     """
     import onnxruntime
 
+    named = read_named(model.path)
     options = onnxruntime.SessionOptions()
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    leave_out(options, read_named(model.path))
+    leave_out(options, named)
     options.add_session_config_entry("session.disable_prepacking", "1")  # one inference is not worth a second copy
-    session = onnxruntime.InferenceSession(str(model.path), options, providers=["CPUExecutionProvider"])
-    names = [spec.name for spec in model.outputs]
-    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    with _in_order(model, named) as path:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        names = [spec.name for spec in model.outputs]
+        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
+@contextmanager
+def _in_order(model: OnnxModel, named: Named) -> Iterator[Path]:
+    """Yield the model's file; where it does not put int64 in order in ONNX Runtime, one that does, for this time."""
+    if not named.operators & ORDERS or not order_int64(read_proto(model, weights=False)):
+        yield model.path
+        return
+    proto = read_proto(model)
+    order_int64(proto)
+    with scratch_folder() as scratch:
+        yield save_proto(proto, Path(scratch), durable=False).path
 
 
 def relative_distance(expected: Array, found: Array) -> float:

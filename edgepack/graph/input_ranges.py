@@ -61,9 +61,13 @@ class InputRange:
 
 def input_ranges(model: OnnxModel) -> Mapping[str, InputRange]:
     """Return the range of every input of whole numbers or truth values, as the graph uses it."""
-    proto = read_proto(model, weights=False)
+    return ranges_in(read_proto(model, weights=False), model.inputs)
+
+
+def ranges_in(proto: onnx.ModelProto, inputs: tuple[TensorSpec, ...]) -> Mapping[str, InputRange]:
+    """Return the same of a graph that is read already."""
     uses = _Uses(proto)
-    return {spec.name: _range(spec, model.inputs, uses) for spec in model.inputs if is_whole(spec)}
+    return {spec.name: _range(spec, inputs, uses) for spec in inputs if is_whole(spec)}
 
 
 def narrower(ranges: Mapping[str, InputRange]) -> Iterator[Mapping[str, InputRange]]:

@@ -42,6 +42,7 @@ from edgepack.graph.clean.sizes import fold_sizes
 from edgepack.graph.compare import differences, invent_feeds, run_model
 from edgepack.graph.epsilons import put_epsilons_last
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
+from edgepack.graph.int64_order import order_int64
 from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.walk import all_nodes
 from edgepack.graph.zero_pads import keep_zero_pads
@@ -108,7 +109,7 @@ def _start(model: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
     passes.freeze_initializers(proto)
     passes.name_nodes(proto)
     passes.set_versions(proto)
-    _keep_from_optimizer(proto)
+    _keep_right(proto)
     quantized = passes.is_quantized(proto)
     notes = ["kept as it is: already quantized"] if quantized else []
     if not quantized and (folded := passes.fold_dequantized_weights(proto)):
@@ -118,10 +119,11 @@ def _start(model: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
     return save_proto(proto, scratch, "start.onnx", external_data=large, durable=False), notes
 
 
-def _keep_from_optimizer(proto: onnx.ModelProto) -> None:
-    """Write, in place, what ONNX Runtime's optimizer would change so that it does not; it computes the same."""
+def _keep_right(proto: onnx.ModelProto) -> None:
+    """Write, in place, what ONNX Runtime gets wrong or its optimizer would change so that it does not."""
     keep_zero_pads(proto)
     put_epsilons_last(proto)
+    order_int64(proto)
 
 
 def _simplify(model: OnnxModel, current: OnnxModel, scratch: Path) -> tuple[OnnxModel, list[str]]:
@@ -170,7 +172,7 @@ def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], 
 
 def _raise_opset(model: OnnxModel, folder: Path) -> OnnxModel:
     proto = passes.raise_opset(read_proto(model), LOWEST_OPSET)
-    _keep_from_optimizer(proto)
+    _keep_right(proto)
     return save_proto(proto, folder, durable=False)
 
 
@@ -243,7 +245,7 @@ def _finish(proto: onnx.ModelProto, notes: list[str], out: Path) -> OnnxModel:
     passes.set_versions(proto)
     passes.name_nodes(proto)
     passes.infer_shapes(proto)
-    _keep_from_optimizer(proto)
+    _keep_right(proto)
     kept = [entry for entry in proto.metadata_props if entry.key != _COUNTS]
     del proto.metadata_props[:]
     proto.metadata_props.extend(kept)

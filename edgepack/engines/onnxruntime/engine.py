@@ -145,10 +145,12 @@ def versions() -> Mapping[str, str]:
 
 
 def check(model: OnnxModel, target: Target) -> list[Diagnostic]:
-    """Return what ONNX Runtime will refuse: an opset above the device's, operators or types without a kernel."""
+    """Return what ONNX Runtime will refuse, an opset above the device's, operators or types without a kernel; and what
+    it may compute wrongly.
+    """
     found = opset_too_high(TITLE, model, target)
     if target.engine.device == "CPU":
-        found += _check_kernels(model)
+        found += _check_kernels(model) + _check_order(model)
     return found
 
 
@@ -369,3 +371,26 @@ def _check_kernels(model: OnnxModel) -> list[Diagnostic]:
         except CompileError:
             return missing
     return []
+
+
+def _check_order(model: OnnxModel) -> list[Diagnostic]:
+    """Return the nodes that put int64 in a wrong order and that building does not write otherwise.
+
+    Of an older opset it writes all, once it has raised that.
+    """
+    from edgepack.graph.int64_order import LOWEST_OPSET, misordered, order_int64
+    from edgepack.graph.load import read_proto
+    from edgepack.graph.walk import describe_node
+
+    proto = read_proto(model, weights=False)
+    order_int64(proto)
+    left = misordered(proto) if model.opset >= LOWEST_OPSET else ()
+    return [
+        Diagnostic(
+            "warning",
+            f"{TITLE} gets {node.op_type} of int64 beyond 2^31 wrong on x86",
+            describe_node(node),
+            "store its axes in the model as a constant",
+        )
+        for node in left
+    ]

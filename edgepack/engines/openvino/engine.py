@@ -29,9 +29,10 @@ from edgepack.engines.native_options import native_settings, native_variables
 from edgepack.engines.openvino.facts import ENGINE
 from edgepack.engines.openvino.float32_inputs import SUFFIX, float32_inputs
 from edgepack.engines.openvino.misread import misread_nodes
-from edgepack.engines.openvino.range32 import EXACT, HIGHEST, beyond
+from edgepack.engines.openvino.range32 import EXACT, beyond
 from edgepack.engines.openvino.ties import bodies, keep_order_of_equals
 from edgepack.errors import CompileError, DataError, EdgepackError, ToolchainError
+from edgepack.graph.integer_ranges import HIGHEST
 from edgepack.specs.model import CompiledModel, Diagnostic, OnnxModel, TensorSpec
 from edgepack.specs.run import RunOptions
 from edgepack.specs.target import Target

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-LOWEST, HIGHEST = -(2**31), 2**31 - 1
+from edgepack.graph.integer_ranges import HIGHEST, LOWEST
+
 EXACT = 2**24  # float32 holds all whole numbers up to here
 
 

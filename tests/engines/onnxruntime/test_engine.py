@@ -225,3 +225,14 @@ def test_a_damaged_graph_is_refused_by_name(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(CompileError, match=r"^model\.onnx: "):
             onnxruntime.load_model(compiled, RunOptions())
+
+
+def test_int64_that_it_may_put_in_a_wrong_order_is_named(tmp_path: Path) -> None:
+    node = helper.make_node("ReduceMax", ["x", "axes"], ["y"], "most")
+    stored = {"axes": np.array([0])}
+    proto = make([node], [("x", INT64, ["N"])], [("y", INT64, ["M"])], stored, opset=18)
+    assert onnxruntime.check(save(proto, tmp_path / "stored.onnx"), TARGET) == []  # building writes it otherwise
+    proto = make([node], [("x", INT64, ["N"]), ("axes", INT64, [1])], [("y", INT64, ["M"])], opset=18)
+    (found,) = onnxruntime.check(save(proto, tmp_path / "computed.onnx"), TARGET)
+    assert (found.severity, found.node) == ("warning", "most")
+    assert "int64 beyond 2^31" in found.message
