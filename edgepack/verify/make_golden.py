@@ -18,6 +18,7 @@ from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Array, Feeds, Progress, no_progress
 from edgepack.verify.distance import distances
+from edgepack.verify.exact_integers import compared
 from edgepack.verify.golden import (
     GOLDEN,
     Golden,
@@ -50,7 +51,8 @@ def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, pro
     The samples are chosen at random with a fixed seed, since a source is often sorted by class. Fewer are kept when
     they would make the bundle of a small model large. Where the batch is free, they are also run at once, in another
     order; if among 16 samples some depend on each other, four are taken that show it. Raises ``DataError`` without
-    samples, ``ModelError`` when an output is not an array of numbers or has no finite value.
+    samples, ``ModelError`` when an output is not an array of numbers or has no finite value, or where the reference
+    computes integers inexactly.
     """
     if count < 1:
         raise ConfigError(f"{count} golden vectors verify nothing", hint=f"ask for at least 1, as {DEFAULT_COUNT}")
@@ -62,11 +64,12 @@ def make_golden(model: OnnxModel, samples: SampleSet, count: int, out: Path, pro
         _as_compiled(model, engine.versions()), as_written(model, chosen, RunOptions(threads=1))
     )  # one order of sums
     try:
-        feeds = read_samples(chosen, model.inputs)
+        feeds = compared(model, read_samples(chosen, model.inputs))
         vectors = _run(runner.infer, feeds, max(_SMALL_BYTES, model.size_bytes // 4), len(chosen.indices), progress)
         if batched := batched_inputs(model.inputs):
             surveyed = take_samples(samples, min(_SURVEYED, len(samples.indices)), _SAMPLING_SEED + 1)
-            vectors = _with_batch(runner.infer, vectors, read_samples(surveyed, model.inputs), batched)
+            more = compared(model, read_samples(surveyed, model.inputs))
+            vectors = _with_batch(runner.infer, vectors, more, batched)
     finally:
         runner.close()
     return write_golden(vectors, out / GOLDEN)

@@ -15,6 +15,7 @@ from edgepack.specs.model import CompiledModel, OnnxModel
 from edgepack.specs.run import RunOptions
 from edgepack.specs.types import Progress, no_progress
 from edgepack.verify.answering import Answering
+from edgepack.verify.exact_integers import compared
 from edgepack.verify.outputs import OutputWriter, StoredOutputs
 
 # So many samples are computed both ways before it is known which one is compared with.
@@ -54,7 +55,7 @@ def _optimizer_changes(model: OnnxModel, samples: SampleSet) -> bool:
 
 @stage("reference", host="numbers")
 def reference(model: OnnxModel, samples: SampleSet, out: Path, progress: Progress = no_progress) -> StoredOutputs:
-    """Run ``model`` on every sample and keep its outputs in ``out``."""
+    """Run ``model`` on every sample and keep its outputs in ``out``. Raises ``ModelError`` for inexact integers."""
     backend = get_backend(REFERENCE)
     compiled = CompiledModel(
         backend=REFERENCE,
@@ -70,7 +71,7 @@ def reference(model: OnnxModel, samples: SampleSet, out: Path, progress: Progres
     try:
         with (
             OutputWriter(out, tuple(o.name for o in model.outputs)) as writer,
-            closing(engine.answers(read_samples(samples, model.inputs), total)) as answers,
+            closing(engine.answers(compared(model, read_samples(samples, model.inputs)), total)) as answers,
         ):
             for i, outputs in enumerate(answers):
                 writer.add(outputs)
