@@ -21,11 +21,13 @@ def nothing_at(
     """Return what is wrong with a path at which nothing is, and what to do; ``otherwise`` where no cause is seen.
 
     ``suffixes`` are those of the files that belong there: of several names that differ by their suffix alone one of
-    them is meant.
+    them is meant. Of what is there and is none of those, a pipe, a socket or a device, that is said.
     """
     text = str(path)
     # else nobody sees the space, or a line ends within the name
     shown = text if text == text.strip() and text.isprintable() else repr(text)
+    if _exists(Path(text)) and not Path(text).is_file() and not Path(text).is_dir():
+        return f"{shown} is not a regular file", "give a file: that is a pipe, a socket or a device"
     return f"there is no {what} {shown}", _cause(text, suffixes) or otherwise
 
 

@@ -129,6 +129,7 @@ def _too_large(path: Path, member: Member, size: int) -> DataError:
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            _refuse_twice(path, archive)
             yield archive
     except _DAMAGED as error:
         raise DataError(
@@ -136,6 +137,15 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
         ) from error
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}", hint="check the path and its permissions") from error
+
+
+def _refuse_twice(path: Path, archive: zipfile.ZipFile) -> None:
+    """Raise ``DataError`` for two members of one name, with or without its suffix: numpy reads another than we do."""
+    seen: set[str] = set()
+    for name in (name.removesuffix(".npy") for name in archive.namelist()):
+        if name in seen:
+            raise DataError(f"{path} holds {name!r} twice", hint="save it again with np.savez")
+        seen.add(name)
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, Member], tuple[str, ...]]:
@@ -147,8 +157,6 @@ def _members(path: Path, archive: zipfile.ZipFile) -> tuple[dict[str, Member], t
             ignored.append(info.filename)
             continue
         member = _member(path, archive, info)
-        if member.name in members:
-            raise DataError(f"{path} holds {member.name!r} twice", hint="save it again with np.savez")
         members[member.name] = member
     if not members:
         raise DataError(f"{path} contains no arrays", hint="save the samples with np.savez(file, input_name=array)")

@@ -362,7 +362,11 @@ def read_golden(source: bytes | Path) -> Golden:
 
 def _arrays(data: bytes) -> Iterator[tuple[str, Array]]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        seen: set[str] = set()
         for info in archive.infolist():
+            if info.filename in seen:  # readers differ in which they take
+                raise ValueError(f"{info.filename!r} is there twice")
+            seen.add(info.filename)
             if info.compress_type != zipfile.ZIP_STORED or info.file_size > len(data):
                 raise ValueError(f"{info.filename!r} is compressed")
             yield info.filename, _array(archive.read(info), info.filename)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,3 +90,10 @@ def test_of_a_large_folder_only_the_first_names_are_read(monkeypatch: pytest.Mon
     monkeypatch.setattr("os.scandir", lambda _: Entries())
     assert nothing_at("none.onnx", "check it")[1] == "check it"
     assert next(read) == 5000
+
+
+def test_a_pipe_is_there_and_not_proposed() -> None:
+    os.mkfifo("pipe.onnx")
+    message, hint = nothing_at("pipe.onnx", "check the path")
+    assert message == "pipe.onnx is not a regular file"
+    assert hint == "give a file: that is a pipe, a socket or a device"

@@ -314,7 +314,7 @@ def test_a_name_that_is_no_text(tmp_path: Path) -> None:
 
 def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.npz")
-    with pytest.raises(DataError, match="no file or folder"):
+    with pytest.raises(DataError, match="not a regular file"):
         images_of(str(tmp_path / "x.npz"))
     with pytest.raises(DataError, match="not a regular file"):
         read_arrays(tmp_path / "x.npz", ["image"])
@@ -329,3 +329,18 @@ def test_a_member_of_two_sizes_is_refused(save_npz) -> None:
     path.write_bytes(data)
     with pytest.raises(DataError):
         images_of(str(path))
+
+
+@pytest.mark.parametrize("names", [("x", "x.npy"), ("x.npy", "x")])
+def test_a_name_with_and_without_its_suffix_is_refused(tmp_path, names):
+    # numpy.load(...)["x"] is the member without the suffix, which would be passed over here
+    path = tmp_path / "data.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for value, name in enumerate(names):
+            content = io.BytesIO()
+            np.save(content, np.full((2, 3), value, np.float32))
+            archive.writestr(name, content.getvalue())
+    with pytest.raises(DataError, match="'x' twice"):
+        find_samples(str(path), (TensorSpec("x", "float32", ("N", 3)),), None)
+    with pytest.raises(DataError, match="'x' twice"):
+        read_arrays(path, ["x"])

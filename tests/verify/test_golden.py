@@ -365,6 +365,17 @@ def test_compressed_members_are_refused():
         read_golden(buffer.getvalue())
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_member_twice_is_refused():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for value in range(2):
+            archive.writestr("input/0/x.npy", npy(np.full(3, value, np.uint8)))
+            archive.writestr("output/0/y.npy", npy(np.full(3, value, np.uint8)))
+    with pytest.raises(BundleError, match=r"'input/0/x\.npy' is there twice"):
+        read_golden(buffer.getvalue())
+
+
 def test_damaged_files_end_as_errors(golden):
     good, chance = golden.read_bytes(), random.Random(5)
     for _ in range(300):
