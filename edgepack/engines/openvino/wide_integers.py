@@ -20,6 +20,7 @@ from edgepack.graph.integer_ranges import (
     COMPARES,
     HIGHEST,
     INTEGERS,
+    LOWEST,
     UNSIGNED,
     WIDE,
     IntegerRange,
@@ -65,7 +66,7 @@ _LATER = (
     "Unsqueeze",
 )
 # What such numbers may stand in: as ends, divisors and sides of comparisons they do no harm.
-_HOLDING = (*_LATER, *COMPARES, "Cast", "Clip", "Div", "Max", "Min")
+_HOLDING = (*_LATER, *COMPARES, "Cast", "Clip", "Div")
 
 
 _Wrong: TypeAlias = tuple[str, str, str]
@@ -145,6 +146,8 @@ def _cut_constant(node: onnx.NodeProto, given: Sequence[IntegerRange | None], fo
     """Return the type of a number beyond 32 bits that is cut off where it is read: of uint32, or of 64 bits beside
     numbers of which nothing is known.
     """
+    if found is None and node.op_type in ("Max", "Min"):
+        return _end_beyond(node, given)
     if found is None and (node.op_type in _HOLDING or has_bodies(node)):
         return None
     for one in given:
@@ -152,4 +155,14 @@ def _cut_constant(node: onnx.NodeProto, given: Sequence[IntegerRange | None], fo
             continue
         if one.kind in WIDE and (one.low > HIGHEST or (one.kind == "int64" and not one.fits)):
             return one.kind
+    return None
+
+
+def _end_beyond(node: onnx.NodeProto, given: Sequence[IntegerRange | None]) -> str | None:
+    """Return the type of an end beyond 32 bits that a Max or Min gives whatever the unknown number beside it is."""
+    for one in given:
+        if one is not None and not one.size and one.kind in WIDE:
+            cut = one.low > HIGHEST if node.op_type == "Max" else one.high < LOWEST
+            if cut:
+                return one.kind
     return None
