@@ -73,7 +73,8 @@ def show_outputs(console: Console, result: Any) -> None:
         return
     table = make_table("output", "dtype", "shape", "values", cut=("output",))
     for name, value in result.outputs.items():
-        first = " ".join(f"{v:.4g}" for v in value.ravel()[:_VALUES].tolist())
+        # whole numbers are ids, places and counts: each digit of them means something
+        first = " ".join(f"{v:.4g}" if isinstance(v, float) else f"{v:d}" for v in value.ravel()[:_VALUES].tolist())
         more = " ..." if value.size > _VALUES else ""
         table.add_row(*map(safe, (name, value.dtype, show.shape(value.shape), first + more)))
     console.print(table)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
 import made_up
+import numpy as np
 import pytest
 
 from edgepack.cli.show import terminal
 from edgepack.cli.show.built import show_build, show_plan
 from edgepack.cli.show.console import Console, PlainConsole, make_console
-from edgepack.cli.show.inspected import show_verification
+from edgepack.cli.show.inspected import show_outputs, show_verification
 from edgepack.cli.show.measured import show_results
 from edgepack.cli.show.tables import show_recipe, show_targets
 from edgepack.data.recipes import load_recipe
@@ -368,3 +370,10 @@ def test_a_remark_names_a_target_once_with_its_precisions(console: Console, caps
     rows.append(BuildRow("other", "fp32", "ok"))
     show_build(console, BuildResult("net", tuple(rows), (), "out", None, {}, 1, 0))
     assert "rpi5 fp32 int8, n100 fp32 int8: samples: few" in capsys.readouterr().err
+
+
+def test_whole_numbers_keep_all_their_digits(capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = {"ids": np.array([31337, 2**62]), "is": np.array([True]), "score": np.array([0.123456], np.float32)}
+    show_outputs(PlainConsole(), SimpleNamespace(answer=None, outputs=outputs, top5=None, notes=()))
+    cells = capsys.readouterr().out.split()
+    assert {"31337", str(2**62), "1", "0.1235"} <= {*cells}
