@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.stage import stage
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
@@ -29,7 +30,7 @@ def load_digits() -> tuple[Array, Array, Array, Array]:
     return pictures[train], labels[train], pictures[test], labels[test]
 
 
-def make_model() -> Any:
+def make_model(progress: Progress = no_progress) -> Any:
     """Train on 1197 digits and return the torch module: input [N, 1, 8, 8], output 10 class scores."""
     import torch
     from torch import nn
@@ -45,13 +46,15 @@ def make_model() -> Any:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _EPOCHS)
     x, y = torch.from_numpy(pictures), torch.from_numpy(labels)
     generator = torch.Generator().manual_seed(_SEED)
-    for _ in range(_EPOCHS):
+    for epoch in range(_EPOCHS):
+        progress("training epochs", epoch, _EPOCHS)
         for chosen in torch.split(torch.randperm(len(x), generator=generator), _BATCH):
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(x[chosen]), y[chosen])
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         schedule.step()
+    progress("training epochs", _EPOCHS, _EPOCHS)
     model.eval()
     setattr(model, "example_inputs", (x[:1],))  # noqa: B010 - edgepack reads the input's shape from it
     return model

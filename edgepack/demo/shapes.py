@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base.stage import stage
+from edgepack.specs.types import Progress, no_progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,12 +74,12 @@ def _shape(kind: int, size: int) -> Array:
     return np.asarray((np.abs(x) < size / 6) | (np.abs(y) < size / 6)) if kind == 2 else np.ones((size, size), bool)
 
 
-def make_model() -> Any:
+def make_model(progress: Progress = no_progress) -> Any:
     """Train and return the torch module: input [N, 3, 64, 64], outputs heat, sides and offsets of cells of 4 pixels."""
-    return train(_network)
+    return train(_network, progress=progress)
 
 
-def train(make_network: Callable[[], Any], epochs: int = _EPOCHS) -> Any:
+def train(make_network: Callable[[], Any], epochs: int = _EPOCHS, progress: Progress = no_progress) -> Any:
     """Train a torch module of these inputs and outputs that ``make_network`` returns; return it, made for inference."""
     import torch
     from torch import nn
@@ -91,7 +92,8 @@ def train(make_network: Callable[[], Any], epochs: int = _EPOCHS) -> Any:
     optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
     generator = torch.Generator().manual_seed(_SEED)
-    for _ in range(epochs):
+    for epoch in range(epochs):
+        progress("training epochs", epoch, epochs)
         for chosen in torch.split(torch.randperm(len(pictures), generator=generator), _BATCH):
             found, sides, offsets = model(pictures[chosen])
             loss = _focal_loss(found, heat[chosen])
@@ -101,6 +103,7 @@ def train(make_network: Callable[[], Any], epochs: int = _EPOCHS) -> Any:
             loss.backward()
             optimizer.step()
             schedule.step()
+    progress("training epochs", epochs, epochs)
     model.eval()
     setattr(model, "example_inputs", (pictures[:1],))  # noqa: B010 - edgepack reads the input's shape from it
     return model

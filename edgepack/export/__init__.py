@@ -21,6 +21,7 @@ from edgepack.base.user_functions import functions_in, is_callable_reference, lo
 from edgepack.errors import ConfigError, ModelError
 from edgepack.export.foreign import look_inside
 from edgepack.export.kinds import KINDS, kind_of, lie, unknown
+from edgepack.export.user_code import told_to
 from edgepack.export.worker import Worker, convert
 from edgepack.specs.data import SampleSet
 from edgepack.specs.model import OnnxModel, TensorSpec
@@ -135,7 +136,8 @@ def export(
     if framework.worker is not None:
         return convert(framework.worker, source, shapes, options, out, progress)
     assert framework.export is not None, "a framework has a worker or functions"
-    return framework.export(source, samples, shapes, out)
+    with told_to(progress):
+        return framework.export(source, samples, shapes, out)
 
 
 def find_inputs(

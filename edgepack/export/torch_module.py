@@ -23,7 +23,7 @@ from edgepack.export.torch_onnx import (
     write_onnx,
     write_traced,
 )
-from edgepack.export.user_code import find_place, users_callable
+from edgepack.export.user_code import call_with_progress, find_place, users_callable
 from edgepack.graph.compare import SIZES
 from edgepack.graph.feeds import random_feeds
 
@@ -136,7 +136,7 @@ def _make(function: Any, source: str) -> tuple[Any, Any]:
     import torch
 
     torch.manual_seed(0)  # so that weights a callable draws at random are the same in every run
-    module = function if isinstance(function, torch.nn.Module) else function()
+    module = function if isinstance(function, torch.nn.Module) else call_with_progress(function)
     if not isinstance(module, torch.nn.Module):
         raise ModelError(
             f"{source} gave a value of type {type(module).__name__}, not a torch.nn.Module",

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgepack.demo.digits import load_digits, write_digits
+from edgepack.demo.digits import load_digits, make_model, write_digits
 from edgepack.execution.store import Store
 from edgepack.specs.build import BuildResult
 
@@ -53,3 +53,11 @@ def test_the_network_that_is_trained_reads_digits(digits: tuple[BuildResult, Sto
     assert row.accuracy is not None
     assert row.accuracy.fp32 > 0.98
     assert row.accuracy.n == 600
+
+
+def test_training_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch", reason="the network is trained by torch")
+    monkeypatch.setattr("edgepack.demo.digits._EPOCHS", 1)
+    told: list[tuple[str, int, int]] = []
+    make_model(lambda *far: told.append(far))
+    assert told == [("training epochs", 0, 1), ("training epochs", 1, 1)]

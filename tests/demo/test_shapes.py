@@ -59,3 +59,19 @@ def test_the_network_has_the_decoders_outputs() -> None:
 
     found = _network().eval()(torch.zeros(2, 3, 64, 64))
     assert [tuple(part.shape) for part in found] == [(2, 3, 16, 16), (2, 2, 16, 16), (2, 2, 16, 16)]
+
+
+def test_training_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgepack.demo.shapes import _network, train
+
+    monkeypatch.setattr("edgepack.demo.shapes._TRAINING", 24)
+    told: list[tuple[str, int, int]] = []
+    train(_network, 2, lambda *far: told.append(far))
+    assert told == [("training epochs", 0, 2), ("training epochs", 1, 2), ("training epochs", 2, 2)]
+
+
+def test_the_builds_function_passes_on_whom_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+    monkeypatch.setattr("edgepack.demo.shapes.train", lambda _network, progress: given.append(progress))
+    make_model(print)
+    assert given == [print]

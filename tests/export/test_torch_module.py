@@ -349,3 +349,15 @@ def test_a_module_that_decides_by_values_is_not_recorded(tmp_path: Path) -> None
 
 def test_a_constant_that_recording_made_of_a_value_is_found(tmp_path: Path) -> None:
     assert "does not compute what the torch module does" in refused("Frozen", DISTANCES, tmp_path).message
+
+
+def test_a_function_that_trains_says_how_far_it_is(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n\n\ndef make(progress):\n    for epoch in range(2):\n"
+        "        progress('training epochs', epoch + 1, 2)\n    return torch.nn.Linear(3, 2)\n"
+    )
+    told: list[tuple[str, int, int]] = []
+    source, out = f"{tmp_path / 'net.py'}:make", tmp_path / "out"
+    out.mkdir()
+    export(source, None, {"input": ("N", 3)}, SourceOptions(), out, lambda *far: told.append(far))
+    assert told == [("training epochs", 1, 2), ("training epochs", 2, 2)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgepack.errors import ConfigError, DataError, ModelError
-from edgepack.export.user_code import find_place, users_callable
+from edgepack.export.user_code import call_with_progress, find_place, told_to, users_callable
 
 
 def write(tmp_path: Path, text: str, name: str = "net.py") -> str:
@@ -63,3 +63,32 @@ def test_our_own_errors_pass(tmp_path: Path) -> None:
 
 def test_an_error_without_frames_has_no_place() -> None:
     assert find_place(ValueError(), "net.py:make") == ""
+
+
+@pytest.mark.parametrize("parameters", ["progress", "*, progress", "progress=None", "progress=print"])
+def test_a_function_that_asks_for_progress_gets_it(tmp_path: Path, parameters: str) -> None:
+    source = write(tmp_path, f"def make({parameters}):\n    progress('training epochs', 1, 3)\n    return 5\n")
+    told: list[tuple[str, int, int]] = []
+    with users_callable(source) as function, told_to(lambda *far: told.append(far)):
+        assert call_with_progress(function) == 5
+    assert told == [("training epochs", 1, 3)]
+
+
+@pytest.mark.parametrize("parameters", ["", "progress=True", "**progress", "*progress"])
+def test_a_function_whose_progress_is_something_else_is_left_alone(tmp_path: Path, parameters: str) -> None:
+    """torchvision's functions have progress=True, which shows or hides a bar."""
+    source = write(tmp_path, f"def make({parameters}):\n    return {'progress' if parameters else 'True'}\n")
+    with users_callable(source) as function, told_to(lambda *_: None):
+        given = call_with_progress(function)
+    assert not callable(given)
+    assert given in (True, {}, ())
+
+
+def test_nobody_is_told_afterwards(tmp_path: Path) -> None:
+    source = write(tmp_path, "def make(progress):\n    progress('training epochs', 1, 3)\n")
+    told: list[tuple[str, int, int]] = []
+    with told_to(lambda *far: told.append(far)):
+        pass
+    with users_callable(source) as function:
+        call_with_progress(function)
+    assert told == []
