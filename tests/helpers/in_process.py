@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edgepack.device.host import host_facts
+
 
 @dataclasses.dataclass
 class Recorded:
@@ -36,6 +38,7 @@ class InProcess:
     def __init__(self, folder: Path, **answers: Callable[..., Any]) -> None:
         self.folder, self.answers, self.events = folder, answers, Recorded()
         self.logs = folder
+        self.host = host_facts()
         self.ran: list[tuple[str, str]] = []
 
     def run(self, function: Any, *arguments: Any, title: str = "") -> Any:
