@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from edgepack.base.text import shortened
 from edgepack.data.annotated import Annotated, contents_of, read_annotated
-from edgepack.data.image_folder import read_class_names
+from edgepack.data.image_folder import CLASSES_FILE, read_class_names
 from edgepack.data.pictures import SUFFIXES, find_size
 from edgepack.data.preprocess import decode_indices, read_picture_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
@@ -32,6 +33,7 @@ _MASKS = ("masks", "labels", "annotations", "SegmentationClass")
 _SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".gif")  # a mask does not survive being a JPEG
 _BESIDE = ("_mask", "_label", "-mask")
 _IGNORE = 255
+_MOST_SHOWN = 60  # of a name
 _LOOKED_AT = 8  # masks
 _MOST_CLASSES = 4096  # where nothing names them: what is counted of each picture and class takes memory
 
@@ -106,8 +108,30 @@ def _check_not_all_ignored(paths: Sequence[Path], ignore: int) -> None:
         )
 
 
-def _pairs(root: Path) -> tuple[list[tuple[Path, Path]], list[Bad]]:
-    """Return pictures with their masks, in the order of their names, and masks without a picture."""
+def _check_order(root: Path, listed: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    """Raise ``DataError`` where a folder's own list numbers the classes otherwise than the model does.
+
+    A mask has numbers alone, so that no label would be seen to be wrong. Other words for a class are let pass.
+    """
+    if not listed or not classes:
+        return
+    hint = "a mask's values are numbers of the model's classes: correct the list that is wrong, or remove labels.txt"
+    if len(listed) != len(classes):
+        raise DataError(
+            f"{root / CLASSES_FILE} names {len(listed)} classes, and the model has {len(classes)}",
+            hint=hint,
+        )
+    for number, name in enumerate(listed):
+        if name != classes[number] and name in classes:
+            raise DataError(
+                f"{root / CLASSES_FILE} has {shortened(name, _MOST_SHOWN)!r} as class {number}, which is class "
+                f"{classes.index(name)} of the model",
+                hint=hint,
+            )
+
+
+def _pairs(root: Path) -> tuple[list[tuple[Path, Path]], list[Bad], list[str]]:
+    """Return pictures with their masks, in the order of their names; what is a mask alone, and the pictures without."""
     folder = next((root / name for name in _PICTURES if (root / name).is_dir()), None)
     masks = next((root / name for name in _MASKS if (root / name).is_dir()), None)
     if folder is not None and masks is not None:
@@ -121,7 +145,8 @@ def _pairs(root: Path) -> tuple[list[tuple[Path, Path]], list[Bad]]:
     bad = [
         Bad(None, f"{found[key]} has no picture", "remove it, or add it") for key in sorted(set(found) - set(pictures))
     ]
-    return [(pictures[key], found[key]) for key in sorted(pictures) if key in found], bad
+    lacking = [pictures[key].relative_to(root).as_posix() for key in sorted(set(pictures) - set(found))]
+    return [(pictures[key], found[key]) for key in sorted(pictures) if key in found], bad, lacking
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -142,12 +167,15 @@ def _without_ending(name: str) -> str:
 
 def read_masks(root: Path, task: Task | None) -> Annotated:
     """Return the pictures of a folder that have masks. Raises ``DataError``."""
-    pairs, bad = _pairs(root)
+    pairs, bad, lacking = _pairs(root)
     if not pairs:
         raise DataError(f"no picture of {root} has a mask", hint="put masks into 'masks', with the pictures' names")
-    names = (task.classes if task is not None else ()) or read_class_names(root)
+    listed, classes = read_class_names(root), task.classes if task is not None else ()
+    names = classes or listed
     settings = task.settings if task is not None else {}
     given, values = settings.get("ignore", _IGNORE), settings.get("values", ())
+    if not values:  # else the recipe says which number is which class
+        _check_order(root, listed, classes)
     ignore = given if isinstance(given, int) else _IGNORE
     numbers = tuple(int(value) for value in values) if isinstance(values, tuple) else ()  # type: ignore[arg-type]
     if "ignore" not in settings and not numbers:
@@ -169,7 +197,16 @@ def read_masks(root: Path, task: Task | None) -> Annotated:
         sizes=tuple(sizes),
         classes=names,
         bad=tuple(bad),
+        notes=_note_of_lacking(lacking, root),
     )
+
+
+def _note_of_lacking(lacking: Sequence[str], root: Path) -> tuple[str, ...]:
+    if not lacking:
+        return ()
+    if len(lacking) == 1:
+        return (f"{lacking[0]} of {root} has no mask and is left out",)
+    return (f"{len(lacking)} pictures of {root} have no mask and are left out: {lacking[0]}, for example",)
 
 
 def _recognises(data: str, task: Task | None) -> bool:

@@ -129,3 +129,38 @@ def test_a_recipe_says_which_values_the_classes_have(tmp_path: Path) -> None:
 
 def test_masks_in_their_own_folder_may_have_an_ending_too(tmp_path: Path) -> None:
     assert len(find(write(tmp_path, masks="masks/{}_mask.png")).indices) == 3
+
+
+@pytest.mark.parametrize(
+    ("listed", "message"),
+    [
+        ("car\nroad\nsky\n", r"labels\.txt has 'car' as class 0, which is class 1 of the model"),
+        ("road\ncar\n", r"labels\.txt names 2 classes, and the model has 3"),
+        ("street\nsky\nroad\n", r"labels\.txt has 'sky' as class 1, which is class 2 of the model"),
+    ],
+)
+def test_a_list_that_numbers_the_classes_otherwise_than_the_model_is_refused(
+    listed: str, message: str, tmp_path: Path
+) -> None:
+    (write(tmp_path) / "labels.txt").write_text(listed)
+    with pytest.raises(DataError, match=message):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize("listed", ["road\ncar\nsky\n", "street\nauto\nsky\n"])
+def test_a_list_in_the_models_order_is_taken_also_with_other_words(listed: str, tmp_path: Path) -> None:
+    (write(tmp_path) / "labels.txt").write_text(listed)
+    assert find(tmp_path).classes == TASK.classes
+
+
+def test_pictures_without_a_mask_are_left_out_with_a_word(tmp_path: Path) -> None:
+    write(tmp_path)
+    assert find(tmp_path).notes == ()
+    (tmp_path / "masks" / "1.png").unlink()
+    found = find(tmp_path)
+    assert len(found.indices) == 2
+    assert found.notes == (f"images/1.jpg of {tmp_path} has no mask and is left out",)
+    (tmp_path / "masks" / "0.png").unlink()
+    assert find(tmp_path).notes == (
+        f"2 pictures of {tmp_path} have no mask and are left out: images/0.jpg, for example",
+    )
