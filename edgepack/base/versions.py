@@ -1,10 +1,27 @@
-"""Compares versions of engines and packages by the numbers that they begin with; standard library only."""
+"""Versions of engines and packages: which are installed, and compared by their numbers; standard library only."""
 
 from __future__ import annotations
 
+import functools
 import re
+import sys
 
 _MOST_DIGITS = 18
+
+
+def installed_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, None where there is none; its metadata is read once."""
+    return _installed(distribution, tuple(sys.path))
+
+
+@functools.lru_cache(maxsize=256)
+def _installed(distribution: str, _path: tuple[str, ...]) -> str | None:
+    import importlib.metadata  # who compares numbers alone does not wait for it
+
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def release(version: str) -> str:

@@ -6,13 +6,13 @@ installed or changed.
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgepack.base.files import scratch_folder
+from edgepack.base.versions import installed_version
 from edgepack.device.host import host_facts, saturates
 from edgepack.engines import ENGINES, Engine, part_of
 from edgepack.engines.common.probe import Probe, check_relu, probe_backend
@@ -128,12 +128,7 @@ def _examine(tool: _Tool, host: Host, folder: Path) -> EngineReport:
 
 
 def _version(tool: _Tool) -> str | None:
-    for name in tool.distributions:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
+    return next(filter(None, map(installed_version, tool.distributions)), None)
 
 
 def _probe(tool: _Tool, folder: Path) -> Probe:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
-import importlib.util
 import os
 import re
 import sys
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from edgepack.base.extensions import all_entry_points, extension_sources
 from edgepack.base.resources import package_folder
+from edgepack.base.versions import installed_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -74,7 +73,7 @@ def _own_digest(module: str) -> bytes:
 def packages(module: str) -> Mapping[str, str]:
     """Return the versions of the installed packages that ``module``'s closure imports, by distribution."""
     names = {top for name in closure(module) for top in _imports(name)[1]}
-    versions = {name: version(_DISTRIBUTIONS.get(name, name)) for name in names}
+    versions = {name: installed_version(_DISTRIBUTIONS.get(name, name)) for name in names}
     return {_DISTRIBUTIONS.get(name, name): text for name, text in sorted(versions.items()) if text is not None}
 
 
@@ -101,15 +100,6 @@ def _extending(path: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
         entry.dist for group in found.groups if group.startswith("edgepack.") for entry in found.select(group=group)
     )
     return tuple(sorted({dist.name: dist.version for dist in added if dist is not None}.items()))
-
-
-@functools.cache
-def version(distribution: str) -> str | None:
-    """Return the installed version of a distribution; None where it is not installed."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 @functools.cache

@@ -14,6 +14,8 @@ from edgepack.graph.check import propagate_shapes
 from edgepack.graph.walk import all_graphs, all_nodes
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import onnx
 
     from edgepack.specs.types import Array
@@ -27,29 +29,32 @@ def keep_zero_pads(proto: onnx.ModelProto) -> int:
 
     Before opset 11 the value is an attribute, in which no zero differs from another: nothing is done there.
     """
-    pools = {node.input[0]: node for node in all_nodes(proto) if node.op_type in ("MaxPool", "AveragePool")}
-    pads = [
-        node
-        for graph in all_graphs(proto.graph)
-        for node in graph.node
-        if node.op_type == "Pad" and len(node.input) >= _VALUE and node.output[0] in pools
-    ]
-    return sum(_keep(proto, pad) for pad in pads if _is_changed(proto, pad, pools[pad.output[0]]))
+    makers = {name: node for node in all_nodes(proto) for name in node.output}
+    pools = [node for node in all_nodes(proto) if node.op_type in ("MaxPool", "AveragePool")]
+    return sum(_keep(proto, pad) for pool in pools if (pad := _changing(proto, pool, makers)) is not None)
 
 
-def _is_changed(proto: onnx.ModelProto, pad: onnx.NodeProto, pool: onnx.NodeProto) -> bool:
-    """Return whether the pool with the padding in it would not be the same: a maximum never, a mean if it is large."""
+def _changing(
+    proto: onnx.ModelProto, pool: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]
+) -> onnx.NodeProto | None:
+    """Return the Pad before a pool with which in it the pool would not be the same: a maximum with any, a mean when the
+    padding of all up to it is too large. None where there is none.
+    """
     import numpy as np
 
-    if pool.op_type == "MaxPool":
-        return True
-    sizes = _stored(proto, pad.input[1])
     window = next((list(a.ints) for a in pool.attribute if a.name == "kernel_shape"), [])
     own = next((list(a.ints) for a in pool.attribute if a.name == "pads"), [0] * (2 * len(window)))
-    if sizes is None or sizes.size < 2 * len(window):
-        return True
-    added = np.reshape(sizes, (2, -1))[:, -len(window) :]
-    return bool((added + np.reshape(own, (2, -1)) >= window).any())
+    padding = np.reshape(own, (2, -1))
+    pad = makers.get(pool.input[0])
+    while pad is not None and pad.op_type == "Pad" and len(pad.input) >= _VALUE:
+        sizes = _stored(proto, pad.input[1])
+        if pool.op_type == "MaxPool" or sizes is None or sizes.size < 2 * len(window):
+            return pad
+        padding = padding + np.reshape(sizes, (2, -1))[:, -len(window) :]
+        if (padding >= window).any():
+            return pad
+        pad = makers.get(pad.input[0])  # it may become a part of the pool, and then the one before it
+    return None
 
 
 def _keep(proto: onnx.ModelProto, pad: onnx.NodeProto) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from edgepack.base.versions import installed_version
 from edgepack.engines import ENGINES
-from edgepack.execution.modules import version
 
 _BUILDERS = ("numpy", "onnx", "onnxscript", "onnxslim", "pillow", "scipy", "torch")
 
@@ -11,5 +11,5 @@ _BUILDERS = ("numpy", "onnx", "onnxscript", "onnxslim", "pillow", "scipy", "torc
 def tool_versions() -> dict[str, str]:
     """Return the installed versions of the packages that a bundle may have been built with, engines' among them."""
     engines = (name for _, engine in ENGINES.all() for name in engine.distributions)
-    found = {name: version(name) for name in (*_BUILDERS, *engines)}
+    found = {name: installed_version(name) for name in (*_BUILDERS, *engines)}
     return {name: text for name, text in sorted(found.items()) if text is not None}

@@ -83,9 +83,11 @@ def test_a_prepared_model_computes_what_its_graph_says(tmp_path: Path, pads: int
     assert (wanted[:, :, 0] == 0).all()
 
 
-@pytest.mark.parametrize(("size", "kept"), [(1, False), (2, True)])
-def test_a_mean_pool_is_not_given_more_padding_than_its_window(tmp_path: Path, size: int, kept: bool) -> None:
-    proto = model()
+@pytest.mark.parametrize(("pads", "size", "kept"), [(1, 1, False), (1, 2, True), (2, 1, True)])
+def test_a_mean_pool_is_not_given_more_padding_than_its_window(
+    tmp_path: Path, pads: int, size: int, kept: bool
+) -> None:
+    proto = model(pads=pads)
     pool = proto.graph.node[-1]
     pool.op_type = "AveragePool"
     pool.attribute.append(helper.make_attribute("count_include_pad", 1))

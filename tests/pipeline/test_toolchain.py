@@ -27,5 +27,5 @@ def test_every_engine_that_is_installed_is_among_them() -> None:
 
 
 def test_another_version_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edgepack.pipeline.toolchain.version", {"apache-tvm": "9.9"}.get)
+    monkeypatch.setattr("edgepack.pipeline.toolchain.installed_version", {"apache-tvm": "9.9"}.get)
     assert tool_versions() == {"apache-tvm": "9.9"}

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
-import importlib.metadata
 import importlib.util
-import sys
 from typing import Any
 
+from edgepack.base.versions import installed_version
 from edgepack.errors import ToolchainError
 
 
@@ -24,19 +22,10 @@ def engine_version(title: str, extra: str, module: str, *distributions: str) -> 
     if not found:
         raise ToolchainError(f"{title} is not installed", hint=f"pip install 'edgepack[{extra}]'")
     for name in distributions:
-        if (version := _version(name, tuple(sys.path))) is not None:
+        if (version := installed_version(name)) is not None:
             return version
     # Built from source or from another package manager: only the module itself knows.
     return str(getattr(import_engine(title, extra, module), "__version__", "unknown"))
-
-
-@functools.lru_cache(maxsize=64)
-def _version(distribution: str, _path: tuple[str, ...]) -> str | None:
-    """Return the version of a distribution in ``sys.path``, None where there is none; its metadata is read once."""
-    try:
-        return importlib.metadata.version(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def import_engine(title: str, extra: str, module: str) -> Any:

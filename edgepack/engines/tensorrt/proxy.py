@@ -8,13 +8,13 @@ crash is one diagnostic more.
 
 from __future__ import annotations
 
-import importlib.metadata
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edgepack.base.files import scratch_folder
+from edgepack.base.versions import installed_version
 from edgepack.engines.common.installed import import_engine
 from edgepack.engines.common.proxy import ProxyBuild, ProxyReport
 from edgepack.engines.tensorrt.recipe import InputShapes
@@ -40,13 +40,13 @@ class _Built:
 
 def proxy_version() -> str:
     """Return the version of tensorrt-rtx, not importing it. Raises ``ToolchainError`` when it is not installed."""
-    try:
-        return importlib.metadata.version("tensorrt-rtx")
-    except importlib.metadata.PackageNotFoundError:
+    version = installed_version("tensorrt-rtx")
+    if version is None:
         raise ToolchainError(
             "tensorrt-rtx, which replaces TensorRT on machines without a GPU, is not installed",
             hint="pip install 'edgepack[proxy]' (91 MB)",
-        ) from None
+        )
+    return version
 
 
 def check_by_proxy(model: OnnxModel, sms: tuple[str, ...] = SMS) -> ProxyReport:

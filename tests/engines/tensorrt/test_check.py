@@ -181,12 +181,7 @@ def test_wrong_arguments_are_refused(save: Save, tmp_path: Path) -> None:
 def test_a_missing_proxy_is_told_with_the_command_that_installs_it(
     save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import importlib.metadata
-
-    def absent(name: str) -> str:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", absent)
+    monkeypatch.setattr("edgepack.engines.tensorrt.proxy.installed_version", lambda _: None)
     save(quantized(), "right.onnx")
     with pytest.raises(ToolchainError) as caught:
         check_file(tmp_path / "right.onnx", "jetson-orin-nano-jp6", proxy=True)
