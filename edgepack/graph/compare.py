@@ -16,7 +16,7 @@ from edgepack.graph.load import read_proto, save_proto
 from edgepack.graph.wire import read_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from edgepack.graph.wire import Named
     from edgepack.specs.model import OnnxModel
@@ -57,7 +57,12 @@ def differences(expected: Mapping[str, Array], found: Mapping[str, Array]) -> tu
 
 
 def run_model(model: OnnxModel, feeds: Mapping[str, Array], *, optimize: bool = True) -> dict[str, Array]:
-    """Return the outputs by name, computed by ONNX Runtime in a session of its own.
+    """Return the outputs by name, computed by ONNX Runtime in a session of its own, see ``open_model``."""
+    return open_model(model, optimize=optimize)(feeds)
+
+
+def open_model(model: OnnxModel, *, optimize: bool = True) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
+    """Return a function from inputs to the outputs by name, in a session of ONNX Runtime.
 
     Without ``optimize`` each node is computed as it stands: neither the integer kernels that a processor has count, nor
     what the optimizer makes of a graph, which can be wrong (``passes.py``: ``keep_zero_pads``). Where ONNX Runtime does
@@ -71,11 +76,11 @@ def run_model(model: OnnxModel, feeds: Mapping[str, Array], *, optimize: bool = 
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     leave_out(options, named)
-    options.add_session_config_entry("session.disable_prepacking", "1")  # one inference is not worth a second copy
+    options.add_session_config_entry("session.disable_prepacking", "1")  # few inferences are not worth a second copy
     with _in_order(model, named) as path:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        names = [spec.name for spec in model.outputs]
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    names = [spec.name for spec in model.outputs]
+    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
 @contextmanager

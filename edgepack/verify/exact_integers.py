@@ -50,7 +50,7 @@ class _Proof:
 
         self._model = model
         self._any = bool(read_named(model.path).operators & _INPUTS.keys())
-        self._nodes: dict[int, list[onnx.NodeProto]] = {}
+        self._again: dict[int, _Again | None] = {}
 
     def check(self, feeds: Feeds) -> None:
         if not self._any:
@@ -58,10 +58,12 @@ class _Proof:
         given = [array for array in feeds.values() if array.dtype.kind in "iu" and array.size]
         most = max((max(abs(int(array.min())), abs(int(array.max()))) for array in given), default=0)
         bound = max(_LEAST_NUMBER, 1 << most.bit_length())
-        if bound not in self._nodes:
-            self._nodes[bound] = list(_beyond(self._model, bound))
-        if self._nodes[bound]:
-            _compare(self._model, self._nodes[bound], feeds)
+        if bound not in self._again:
+            nodes = list(_beyond(self._model, bound))
+            self._again[bound] = _Again(self._model, nodes) if nodes else None
+        again = self._again[bound]
+        if again is not None:
+            again.compare(feeds)
 
 
 def _beyond(model: OnnxModel, most: int) -> Iterator[onnx.NodeProto]:
@@ -95,47 +97,51 @@ def _types(proto: onnx.ModelProto) -> Mapping[str, int]:
     return {value.name: value.type.tensor_type.elem_type for value in values}
 
 
-def _compare(model: OnnxModel, nodes: list[onnx.NodeProto], feeds: Feeds) -> None:
+class _Again:
+    """Nodes of a model with what each reads and makes: by the reference engine, what is stored as it is."""
+
+    def __init__(self, model: OnnxModel, nodes: list[onnx.NodeProto]) -> None:
+        from onnx import helper, numpy_helper
+
+        from edgepack.graph.compare import open_model
+        from edgepack.graph.load import read_proto, save_proto
+
+        self._nodes, self._opset = nodes, model.opset
+        proto = read_proto(model)
+        names = dict.fromkeys(name for node in nodes for name in (*node.input, node.output[0]) if name)
+        self._stored = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer if t.name in names}
+        self._given = [spec.name for spec in model.inputs if spec.name in names]
+        types = _types(proto)
+        made = [name for name in names if name not in self._stored and name not in self._given]
+        del proto.graph.output[:]
+        proto.graph.output.extend(helper.make_tensor_value_info(name, types[name], None) for name in made)
+        with scratch_folder() as scratch:
+            self._run = open_model(save_proto(proto, Path(scratch), durable=False), optimize=False)
+
+    def compare(self, feeds: Feeds) -> None:
+        """Compute the nodes for a sample by both; raise ``ModelError`` where a number differs."""
+        values = {**self._stored, **{name: np.asarray(feeds[name]) for name in self._given}, **self._run(feeds)}
+        for node in self._nodes:
+            found, right = values[node.output[0]], _computed(node, values, self._opset)
+            if right is not None:
+                _refuse_other(node, found, right)
+
+
+def _refuse_other(node: onnx.NodeProto, found: Array, right: Array) -> None:
     from edgepack.graph.walk import describe_node
 
-    values = _values(model, nodes, feeds)
-    for node in nodes:
-        found, right = values[node.output[0]], _computed(node, values, model.opset)
-        if right is None:
-            continue
-        wrong = np.ones((), bool) if right.shape != found.shape else np.asarray(found != right)
-        if not wrong.any():
-            continue
-        if right.shape != found.shape:
-            words = f"makes {found.size} numbers where {right.size} are right"
-        else:
-            words = f"gives {found[wrong].flat[0]} where {right[wrong].flat[0]} is right"
-        raise ModelError(
-            f"the reference, ONNX Runtime, computes {node.op_type} of {found.dtype} inexactly for these samples: "
-            f"node {describe_node(node)!r} {words}",
-            hint="it holds whole numbers up to 2^53, and cuts off what overflows: give smaller numbers, or compute this"
-            " outside of the model",
-        )
-
-
-def _values(model: OnnxModel, nodes: list[onnx.NodeProto], feeds: Feeds) -> Mapping[str, Array]:
-    """Return what the nodes read and make: by the reference engine, and what is stored as it is."""
-    from onnx import helper, numpy_helper
-
-    from edgepack.graph.compare import run_model
-    from edgepack.graph.load import read_proto, save_proto
-
-    proto = read_proto(model)
-    wanted = list(dict.fromkeys(name for node in nodes for name in (*node.input, node.output[0]) if name))
-    stored = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer if t.name in wanted}
-    given = {name: np.asarray(feeds[name]) for name in wanted if name in feeds}
-    made = [name for name in wanted if name not in stored and name not in given]
-    types = _types(proto)
-    del proto.graph.output[:]
-    proto.graph.output.extend(helper.make_tensor_value_info(name, types[name], None) for name in made)
-    with scratch_folder() as scratch:
-        computed = run_model(save_proto(proto, Path(scratch), durable=False), feeds, optimize=False)
-    return {**stored, **given, **computed}
+    if right.shape != found.shape:
+        words = f"makes {found.size} numbers where {right.size} are right"
+    elif (wrong := np.asarray(found != right)).any():
+        words = f"gives {found[wrong].flat[0]} where {right[wrong].flat[0]} is right"
+    else:
+        return
+    raise ModelError(
+        f"the reference, ONNX Runtime, computes {node.op_type} of {found.dtype} inexactly for these samples: "
+        f"node {describe_node(node)!r} {words}",
+        hint="it holds whole numbers up to 2^53, and cuts off what overflows: give smaller numbers, or compute this"
+        " outside of the model",
+    )
 
 
 def _computed(node: onnx.NodeProto, values: Mapping[str, Array], opset: int) -> Array | None:
