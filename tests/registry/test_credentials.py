@@ -4,33 +4,17 @@ from __future__ import annotations
 
 import json
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from registry_server import Faulty, login, send
-from small_bundles import small_bundle
 
 from edgepack.errors import ConfigError, RemoteError
 from edgepack.registry import credentials
 from edgepack.registry.client import Client
-from edgepack.registry.layout import Layout
-from edgepack.registry.reference import Folder, Reference, parse
+from edgepack.registry.reference import Reference, parse
 from edgepack.registry.transfer import pull, push
-
-
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    monkeypatch.setattr("edgepack.registry.client._speaks_tls", lambda _: False)
-    push(small_bundle(tmp_path), Folder(tmp_path / "usb"))
-    layout = Layout(tmp_path / "usb")
-    blobs = [path.read_bytes() for path in (tmp_path / "usb" / "blobs" / "sha256").iterdir()]
-    server = Faulty(layout.read(layout.find("latest")), blobs)
-    yield server
-    server.close()
 
 
 def got(registry: Faulty, folder: Path) -> list[float]:

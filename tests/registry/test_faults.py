@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import resource
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,6 @@ from edgepack.registry.client import INDEX_TYPE, Client
 from edgepack.registry.layout import Layout
 from edgepack.registry.reference import Folder, Reference
 from edgepack.registry.transfer import cache_layout, pull, push
-
-
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    monkeypatch.setattr("edgepack.registry.client._speaks_tls", lambda _: False)
-    for name in ("http_proxy", "HTTP_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-    push(small_bundle(tmp_path, 300), Folder(tmp_path / "usb"))
-    layout = Layout(tmp_path / "usb")
-    blobs = [path.read_bytes() for path in (tmp_path / "usb" / "blobs" / "sha256").iterdir()]
-    server = Faulty(layout.read(layout.find("latest")), blobs)
-    yield server
-    server.close()
 
 
 def got(registry: Faulty, folder: Path) -> tuple[list[float], bytes]:

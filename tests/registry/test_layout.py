@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,19 +23,6 @@ from edgepack.registry.reference import Folder, Reference
 from edgepack.registry.transfer import cache_layout, pull, push
 
 DAY_S = 86_400
-
-
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
-    monkeypatch.setattr("edgepack.registry.client._speaks_tls", lambda _: False)
-    push(small_bundle(tmp_path, 300), Folder(tmp_path / "usb"))
-    layout = Layout(tmp_path / "usb")
-    blobs = [path.read_bytes() for path in (tmp_path / "usb" / "blobs" / "sha256").iterdir()]
-    server = Faulty(layout.read(layout.find("latest")), blobs)
-    yield server
-    server.close()
 
 
 def parts(layout: Layout) -> list[str]:
