@@ -232,7 +232,8 @@ def _export(module: Any, settings: Any) -> Any:
     if data is not None:
         recipe = load_recipe(settings.recipe) if settings.recipe else None
         task = chosen_task(settings.task, recipe)
-        samples = find_for_export(data, recipe.preprocessing if recipe else None, task, settings.seed, folder)
+        preprocessing = recipe.preprocessing if recipe else None
+        samples = find_for_export(data, preprocessing, task, settings.seed, settings.skip_bad, folder)
     shapes = {key: parse_shape(key, text) for key, text in settings.shapes.items()}
     exported = export_module(module, f"the {type(module).__name__}", samples, shapes, folder)
     path = exported.path.replace(folder / f"{name}.onnx")

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 @click.argument("model", shell_complete=complete_file)
 @options("data")
 @click.option("--eval", "eval_data", help="Evaluation samples to compare the calibration samples with.")
-@options("recipe", "samples", "observer", "percentile", "strict", "seed", "compile_limit")
+@options("recipe", "skip_bad", "samples", "observer", "percentile", "strict", "seed", "compile_limit")
 @options("store", "json")
 def lint(
     model: str,
     data: str | None,
     eval_data: str | None,
     recipe: str | None,
+    skip_bad: int | None,
     samples: int | None,
     observer: Any,
     percentile: float | None,
@@ -48,7 +49,9 @@ def lint(
     if data is None:
         raise ConfigError("no samples to check", hint="add --data with a folder of pictures, a .npz or module:callable")
     with stage_runner(store, compile_limit_s) as runner:
-        found = lint_model(runner, model, data, eval_data, recipe, samples, observer, percentile, seed or 0)
+        found = lint_model(
+            runner, model, data, eval_data, recipe, samples, observer, percentile, seed or 0, skip_bad or 0
+        )
     if as_json:
         echo_json(found)
     _show(make_console(as_json), found)

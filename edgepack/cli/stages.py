@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # What chooses ranges, and so has no say where values are only counted.
 _CHOOSING = ("observer", "percentile", "strict")
+_SAMPLES = ("data", "samples", "seed", "skip_bad")
 
 _onnx = click.argument("model", shell_complete=complete_file)
 
@@ -37,13 +38,14 @@ def _out(written: str) -> Callable[[F], F]:
 
 @click.command(cls=BuildCommand)
 @click.argument("model", shell_complete=complete_file)
-@options("data", "recipe", "shape", "set", *SOURCE)
+@options("data", "recipe", "skip_bad", "shape", "set", *SOURCE)
 @_out("ONNX file")
 @options("compile_limit", "store", "json")
 def export(
     model: str,
     data: str | None,
     recipe: str | None,
+    skip_bad: int | None,
     shapes: tuple[tuple[str, str], ...],
     constants: tuple[tuple[str, str], ...],
     out: Path,
@@ -64,7 +66,9 @@ def export(
     refuse_out(model, out)
     with stage_runner(store, compile_limit_s) as runner:
         reading = SourceOptions(**given(words))
-        result = export_and_prepare(runner, model, parse_shapes(shapes), data, recipe, dict(constants), reading)
+        result = export_and_prepare(
+            runner, model, parse_shapes(shapes), data, recipe, dict(constants), reading, skip_bad=skip_bad or 0
+        )
         deliver(result, out)
     if as_json:
         echo_json(result)
@@ -72,7 +76,7 @@ def export(
 
 @click.command()
 @click.argument("model", metavar="MODEL|JOB...", nargs=-1, required=True, shell_complete=complete_file)
-@options("data", "recipe", "samples", "observer", "percentile", "strict", "seed")
+@options("data", "recipe", "skip_bad", "samples", "observer", "percentile", "strict", "seed")
 @click.option(
     "--statistics", is_flag=True, help="Write statistics instead of ranges, to merge with those of other machines."
 )
@@ -110,7 +114,7 @@ def calibrate(
     if merge:
         if job:
             raise click.UsageError("--merge and --job cannot be used together: a job is made of a model")
-        _refuse(asked, "--merge", ("data", "recipe", "samples", "seed", "strict"), "its samples are counted already")
+        _refuse(asked, "--merge", (*_SAMPLES, "recipe", "strict"), "its samples are counted already")
         refuse_folder(out)
         made = _merged(model, asked, statistics=statistics)
         write_text(out, to_json(made))
@@ -140,7 +144,7 @@ def _chosen(
     if len(model) != 1:
         raise click.UsageError(f"calibrate takes one model, not {len(model)}; statistics are merged with --merge")
     if job:
-        _refuse(asked, "a job", ("data", "samples", "seed", *_CHOOSING), "it is for samples that a device has")
+        _refuse(asked, "a job", (*_SAMPLES, *_CHOOSING), "it is for samples that a device has")
         if measured or statistics:
             raise click.UsageError("--job takes a model, not --statistics: a job always collects statistics")
         return _job
@@ -155,6 +159,7 @@ def _chosen(
             ("recipe", *_CHOOSING),
             "a recipe goes into it when it is made, and ranges are chosen with --merge",
         )
+        _refuse(asked, "a job", ("skip_bad",), "a device counts all samples: take broken ones away")
         return _measured_job
     return _counted if statistics else _ranges
 
@@ -162,7 +167,7 @@ def _chosen(
 def _refuse(asked: dict[str, Any], what: str, names: tuple[str, ...], why: str) -> None:
     for name in names:
         if name in asked:
-            raise click.UsageError(f"--{name} cannot be used with {what}: {why}")
+            raise click.UsageError(f"--{name.replace('_', '-')} cannot be used with {what}: {why}")
 
 
 def _merged(model: tuple[str, ...], asked: dict[str, Any], *, statistics: bool) -> Any:
@@ -189,8 +194,9 @@ def _counted(runner: StageRunner, model: str, asked: dict[str, Any]) -> Any:
     from edgepack.pipeline.single_stage import measure_model
 
     return measure_model(
-        runner, Path(model), asked["data"], asked.get("recipe"), asked.get("samples"), asked.get("seed", 0)
-    )
+        runner, Path(model), asked["data"], asked.get("recipe"), asked.get("samples"), asked.get("seed", 0),
+        asked.get("skip_bad", 0),
+    )  # fmt: skip
 
 
 def _ranges(runner: StageRunner, model: str, asked: dict[str, Any]) -> Any:
@@ -199,6 +205,7 @@ def _ranges(runner: StageRunner, model: str, asked: dict[str, Any]) -> Any:
     return calibrate_model(
         runner, Path(model), asked["data"], asked.get("recipe"), asked.get("samples"), asked.get("observer"),
         asked.get("percentile"), asked.get("seed", 0), strict=asked.get("strict", False),
+        skip_bad=asked.get("skip_bad", 0),
     )  # fmt: skip
 
 
@@ -269,7 +276,7 @@ def compile_(
 @click.option(
     "-t", "--target", shell_complete=complete_target, required=True, help="Device profile that it was compiled for."
 )
-@options("data", "recipe", "seed")
+@options("data", "recipe", "skip_bad", "seed")
 @click.option("--name", help="Name of the bundle  [default: the model's]")
 @click.option("--version", default="1", show_default=True, help="Version of the bundle.")
 @_out("Bundle")
@@ -280,6 +287,7 @@ def pack(
     target: str,
     data: str | None,
     recipe: str | None,
+    skip_bad: int | None,
     seed: int | None,
     name: str | None,
     version: str,
@@ -299,7 +307,9 @@ def pack(
 
     refuse_folder(out)
     with stage_runner(store, compile_limit_s) as runner:
-        bundle = pack_folder(runner, compiled, Path(model), target, data, recipe, seed or 0, name, version)
+        bundle = pack_folder(
+            runner, compiled, Path(model), target, data, recipe, seed or 0, name, version, skip_bad or 0
+        )
         copy_file(bundle, out)
     packed = open_bundle(out)
     note_built(packed.sha256)

@@ -22,7 +22,7 @@ _MINUTES = 10.0
     "--minutes", type=click.FloatRange(0.01, 1440), help="With --target: measuring time in minutes  [default: 10]"
 )
 @click.option("--ssh", "board", help="With --target: measure on the board USER@HOST, which has the engine.")
-@options("data", "recipe", "shape")
+@options("data", "recipe", "skip_bad", "shape")
 @click.option(
     "--export",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -49,6 +49,7 @@ def tune(
     board: str | None,
     data: str | None,
     recipe: str | None,
+    skip_bad: int | None,
     shapes: tuple[tuple[str, str], ...],
     export: Path | None,
     merge: Path | None,
@@ -72,8 +73,8 @@ def tune(
     """
     if target is None:
         _refuse(
-            "--target", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None, export=export,
-            merge=merge,
+            "--target", minutes=minutes, ssh=board, data=data, recipe=recipe, skip_bad=skip_bad,
+            shape=shapes or None, export=export, merge=merge,
         )  # fmt: skip
         if source is None:
             raise click.UsageError("give a bundle, or a model with --target")
@@ -82,7 +83,9 @@ def tune(
     require_builder("edgepack tune --target")
     _refuse("a bundle", scenario=scenario, duration=duration, into=into)
     if source is None:
-        _refuse("a model", minutes=minutes, ssh=board, data=data, recipe=recipe, shape=shapes or None)
+        _refuse(
+            "a model", minutes=minutes, ssh=board, data=data, recipe=recipe, skip_bad=skip_bad, shape=shapes or None
+        )
     else:
         from edgepack.cli.outputs import stage_runner
         from edgepack.cli.show.console import make_console
@@ -92,7 +95,7 @@ def tune(
         profile, budget_ns = tunable(target), round((_MINUTES if minutes is None else minutes) * 60e9)
         with stage_runner(store, compile_limit_s) as runner:
             found = tune_kernels(
-                runner, source, profile, parse_shapes(shapes), budget_ns, seed or 0, board, data, recipe
+                runner, source, profile, parse_shapes(shapes), budget_ns, seed or 0, board, data, recipe, skip_bad or 0
             )
         if as_json:
             echo_json(found)
@@ -105,7 +108,7 @@ def _refuse(needed: str, **given: Any) -> None:
     """Raise a usage error for options that need something that was not given."""
     for name, value in given.items():
         if value is not None:
-            raise click.UsageError(f"--{name} needs {needed}")
+            raise click.UsageError(f"--{name.replace('_', '-')} needs {needed}")
 
 
 def _tune_bundle(

@@ -84,8 +84,9 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     data = settings.data or settings.eval
     tell_size(runner, settings.recipe, plan.recipe)
     source = export_model(
-        runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed, plan.task, settings.source
-    )
+        runner, settings.model, data, plan.preprocessing, plan.shapes, settings.seed, plan.task, settings.source,
+        settings.skip_bad,
+    )  # fmt: skip
     request = request_of_source(runner, plan.request, source)
     source = fix_inputs(runner, source, plan.shapes, settings.constants)
     source = use_outputs(runner, source, plan.recipe)

@@ -39,11 +39,17 @@ _ALL = 10_000_000
 
 
 def _select(
-    runner: StageRunner, model: OnnxModel, data: str | None, recipe: Recipe | None, samples: int | None, seed: int
+    runner: StageRunner,
+    model: OnnxModel,
+    data: str | None,
+    recipe: Recipe | None,
+    samples: int | None,
+    seed: int,
+    skip_bad: int,
 ) -> Selection:
     """Return samples of ``data``, all of them for one purpose: nothing is held back."""
     preprocessing, task = recipe.preprocessing if recipe else None, chosen_task(None, recipe)
-    request = SampleRequest(None, data, preprocessing, eval_samples=samples, seed=seed, task=task)
+    request = SampleRequest(None, data, preprocessing, eval_samples=samples, seed=seed, task=task, skip_bad=skip_bad)
     return select_samples(runner, request, model.inputs, model)
 
 
@@ -58,24 +64,31 @@ def calibrate_model(
     seed: int,
     *,
     strict: bool = False,
+    skip_bad: int = 0,
 ) -> Ranges:
     """Return the ranges of a .onnx on ``samples`` samples of ``data`` (all of them when None), which are checked."""
     recipe = load_recipe(recipe_name) if recipe_name else None
     chosen, share = choose_observer(recipe, observer, percentile)
     model = load_onnx(runner, path)
-    selection = _select(runner, model, data, recipe, samples, seed)
+    selection = _select(runner, model, data, recipe, samples, seed, skip_bad)
     lint_before_use(runner, model, _alone(selection), chosen, share, strict=strict)
     title = f"{chosen} ranges on {len(selection.evaluation.indices)} samples"
     return runner.run(calibrate, model, selection.evaluation, chosen, share, title=title)
 
 
 def measure_model(
-    runner: StageRunner, path: Path, data: str, recipe_name: str | None, samples: int | None, seed: int
+    runner: StageRunner,
+    path: Path,
+    data: str,
+    recipe_name: str | None,
+    samples: int | None,
+    seed: int,
+    skip_bad: int = 0,
 ) -> SampleStatistics:
     """Return what is counted of a .onnx on ``samples`` samples of ``data`` (all of them when None)."""
     recipe = load_recipe(recipe_name) if recipe_name else None
     model = load_onnx(runner, path)
-    selection = _select(runner, model, data, recipe, samples, seed)
+    selection = _select(runner, model, data, recipe, samples, seed, skip_bad)
     title = f"statistics of {len(selection.evaluation.indices)} samples"
     return runner.run(measure_statistics, model, selection.evaluation, title=title)
 
@@ -112,6 +125,7 @@ def lint_model(
     observer: Observer | None,
     percentile: float | None,
     seed: int,
+    skip_bad: int = 0,
 ) -> Lint:
     """Return what should be changed about ``samples`` samples of ``data`` (all of them when None).
 
@@ -119,12 +133,14 @@ def lint_model(
     """
     recipe = load_recipe(recipe_name) if recipe_name else None
     chosen, share = choose_observer(recipe, observer, percentile)
-    model = export_and_prepare(runner, source, {}, data, recipe_name)
+    model = export_and_prepare(runner, source, {}, data, recipe_name, skip_bad=skip_bad)
     if eval_data is None:
-        selection = _alone(_select(runner, model, data, recipe, samples, seed))
+        selection = _alone(_select(runner, model, data, recipe, samples, seed, skip_bad))
     else:
         preprocessing, task = recipe.preprocessing if recipe else None, chosen_task(None, recipe)
-        request = SampleRequest(data, eval_data, preprocessing, samples=samples, default=_ALL, seed=seed, task=task)
+        request = SampleRequest(
+            data, eval_data, preprocessing, samples=samples, default=_ALL, seed=seed, task=task, skip_bad=skip_bad
+        )
         selection = select_samples(runner, request, model.inputs, model)
     return lint_selection(runner, model, selection, chosen, share)
 
@@ -174,6 +190,7 @@ def pack_folder(
     seed: int,
     name: str | None,
     version: str,
+    skip_bad: int = 0,
 ) -> Path:
     """Verify a folder that ``edgepack compile`` wrote against its fp32 model, and return the packed bundle."""
     profile = load_target(target)
@@ -183,7 +200,7 @@ def pack_folder(
     compiled = documents.from_json(CompiledModel, index.read_bytes(), str(index), folder)
     recipe = load_recipe(recipe_name) if recipe_name else None
     model = load_onnx(runner, model_path)
-    selection = _select(runner, model, data, recipe, None, seed)
+    selection = _select(runner, model, data, recipe, None, seed, skip_bad)
     samples = selection.evaluation
     golden = golden_vectors(runner, model, selection)
     outputs = runner.run(reference, model, samples, title=f"fp32 on {len(samples.indices)} samples")

@@ -29,6 +29,7 @@ def tune_kernels(
     board: str | None,
     data: str | None = None,
     recipe: str | None = None,
+    skip_bad: int = 0,
 ) -> KernelTuning:
     """Measure the kernels of a model (any that ``build`` takes, or an ONNX file quantized for the target).
 
@@ -42,7 +43,7 @@ def tune_kernels(
             f"this machine cannot run code for {target.id}, so nothing can be measured here",
             hint=f"give a board of that kind: --ssh USER@HOST; it needs {ENGINES.get(target.backend).title}",
         )
-    model = _model(runner, source, shapes, data, recipe)
+    model = _model(runner, source, shapes, data, recipe, skip_bad)
     precision: Precision = "int8" if is_quantized(read_proto(model)) else "fp32"
     log = runner.logs / "tune.log"
     found = tuner.tune_model(model, target, precision, budget_ns, seed, log, runner.events, board)
@@ -92,7 +93,12 @@ def _tuner(target: Target) -> KernelTuner:
 
 
 def _model(
-    runner: StageRunner, source: str, shapes: Mapping[str, tuple[int | str, ...]], data: str | None, recipe: str | None
+    runner: StageRunner,
+    source: str,
+    shapes: Mapping[str, tuple[int | str, ...]],
+    data: str | None,
+    recipe: str | None,
+    skip_bad: int,
 ) -> OnnxModel:
     """Return the model as the compiler will see it: a quantized file as it is, anything else prepared as by a build."""
     path = Path(source)
@@ -102,4 +108,4 @@ def _model(
         model = load_onnx(runner, path)
         if is_quantized(read_proto(model)):
             return model
-    return export_and_prepare(runner, source, shapes, data, recipe)
+    return export_and_prepare(runner, source, shapes, data, recipe, skip_bad=skip_bad)

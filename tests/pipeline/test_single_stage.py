@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from in_process import InProcess
+from PIL import Image
 from small_bundles import onnx_outputs, small_onnx
 
 from edgepack.base import documents
@@ -170,3 +171,38 @@ def test_a_graph_is_compiled_in_the_precision_that_it_has(runner: Any, model: Pa
     assert "edgepack quantize" in error.value.hint
     with pytest.raises(ConfigError, match="computes in int8, not in fp32"):
         compile_file(runner, quantized, "host-onnxruntime", "fp32")
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> tuple[str, str]:
+    """A folder of 12 pictures, one of which is none, and a recipe for them."""
+    for number, image in enumerate(IMAGES):
+        path = tmp_path / "pictures" / f"class{number % 2}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((np.clip(image.transpose(1, 2, 0), 0, 1) * 255).astype(np.uint8)).save(path)
+    path.write_bytes(b"no picture")
+    recipe = tmp_path / "own.toml"
+    recipe.write_text('title = "own"\n[preprocessing]\nresize = [8, 8]\n')
+    return str(tmp_path / "pictures"), str(recipe)
+
+
+def test_broken_samples_are_left_out_where_that_is_asked_for(
+    runner: Any, model: Path, damaged: tuple[str, str]
+) -> None:
+    pictures, recipe = damaged
+    assert ranges(runner, model, pictures, recipe_name=recipe, skip_bad=1).samples == 11
+    assert measure_model(runner, model, pictures, recipe, None, 0, 1).samples == 11
+    assert lint_model(runner, str(model), pictures, None, recipe, None, None, None, 0, 1).samples == 11
+    with pytest.raises(DataError, match="is not a picture"):
+        ranges(runner, model, pictures, recipe_name=recipe)
+
+
+def test_a_module_is_exported_on_the_samples_that_are_whole(
+    runner: Any, tmp_path: Path, damaged: tuple[str, str]
+) -> None:
+    pictures, recipe = damaged
+    (tmp_path / "net.py").write_text("import torch\n\ndef net():\n    return torch.nn.Conv2d(3, 4, 3)\n")
+    source = f"{tmp_path / 'net.py'}:net"
+    with pytest.raises(DataError, match="is not a picture"):
+        lint_model(runner, source, pictures, None, recipe, None, None, None, 0)
+    assert lint_model(runner, source, pictures, None, recipe, None, None, None, 0, 1).samples == 11

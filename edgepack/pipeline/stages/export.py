@@ -47,10 +47,11 @@ def find_for_export(
     preprocessing: Preprocessing | None,
     task: Task | None,
     seed: int,
+    skip_bad: int,
     out: Path,  # noqa: ARG001
 ) -> SampleSet:
     """Return a few samples of ``data``, which give an exported module its input shapes and are compared on."""
-    found = find_samples(data, None, preprocessing, task=task)
+    found = find_samples(data, None, preprocessing, task=task, skip_bad=skip_bad)
     return take_samples(found, min(_SAMPLES, len(found.indices)), seed)
 
 
@@ -63,6 +64,7 @@ def export_model(
     seed: int = 0,
     task: Task | None = None,
     options: SourceOptions | None = None,
+    skip_bad: int = 0,
 ) -> OnnxModel:
     """Return the exported ONNX model of a trained model; one that is not an ONNX file yet is compared on samples."""
     samples, options = None, options or SourceOptions()
@@ -72,7 +74,7 @@ def export_model(
     framework = find_framework(source)
     if data is not None and (framework is None or framework.uses_samples):
         title = f"{short(data)} for the export"
-        samples = runner.run(find_for_export, data, preprocessing, task, seed, title=title)
+        samples = runner.run(find_for_export, data, preprocessing, task, seed, skip_bad, title=title)
     if framework is not None and framework.worker is not None:
         require_source(source)  # no environment is made for what no framework reads
         options = replace(options, interpreter=_interpreter(runner, framework.worker, source, options))
@@ -199,12 +201,14 @@ def export_and_prepare(
     recipe: str | None,
     constants: Mapping[str, str] | None = None,
     options: SourceOptions | None = None,
+    *,
+    skip_bad: int = 0,
 ) -> OnnxModel:
     """Return the checked, simplified fp32 model; ``recipe`` is the name or file of one."""
     found = load_recipe(recipe, shapes) if recipe else None
     tell_size(runner, recipe, found)
     preprocessing, task = (found.preprocessing, found.task) if found is not None else (None, None)
-    exported = export_model(runner, source, data, preprocessing, shapes, task=task, options=options)
+    exported = export_model(runner, source, data, preprocessing, shapes, task=task, options=options, skip_bad=skip_bad)
     exported = fix_inputs(runner, exported, shapes, constants or {})
     exported = use_outputs(runner, exported, found)
     return runner.run(prepare, exported, title=f"opset {exported.opset}")
