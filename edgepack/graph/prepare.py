@@ -39,7 +39,7 @@ from edgepack.graph import passes
 from edgepack.graph.check import first_line
 from edgepack.graph.clean import PASSES, SETTLING, clean, in_words
 from edgepack.graph.clean.sizes import fold_sizes
-from edgepack.graph.compare import differences, invent_feeds, run_model
+from edgepack.graph.compare import differences, invent_feeds, open_model, run_model
 from edgepack.graph.epsilons import put_epsilons_last
 from edgepack.graph.fold import FOLD_LIMIT_BYTES, optimize_basic
 from edgepack.graph.int64_order import order_int64
@@ -137,6 +137,7 @@ def _simplify(model: OnnxModel, current: OnnxModel, scratch: Path) -> tuple[Onnx
     if feeds is None:
         notes.append("outputs not compared: no inputs could be invented")
     expected = run_model(original, feeds, optimize=False) if feeds is not None else {}
+    start = current
     for index, (name, step) in enumerate(_steps(model)):
         try:
             folder = scratch / str(index)
@@ -154,7 +155,19 @@ def _simplify(model: OnnxModel, current: OnnxModel, scratch: Path) -> tuple[Onnx
             notes.append(f"{name} ({done})" if done else name)
             _LOG.info("%s: %s", model.path.name, notes[-1])
             current = changed
+    if feeds is not None and current is not start and (reason := _refused(current)) and not _refused(start):
+        _LOG.warning("%s: left as it was: %s", model.path.name, reason)
+        return start, [f"not simplified, as ONNX Runtime's optimizer refuses what comes of it: {reason}"]
     return current, notes
+
+
+def _refused(model: OnnxModel) -> str:
+    """Return why ONNX Runtime does not load a model, its own optimizations included; "" where it does."""
+    try:
+        open_model(model)
+    except Exception as error:  # its errors have no common base
+        return first_line(error)
+    return ""
 
 
 def _steps(model: OnnxModel) -> Iterator[tuple[str, Callable[[OnnxModel, Path], OnnxModel]]]:

@@ -51,3 +51,20 @@ def test_large_weights_go_beside_it(tmp_path: Path) -> None:
 def test_a_free_size_can_be_fixed_by_name(tmp_path: Path) -> None:
     after = optimize_basic(load_model(write(small_conv(), tmp_path / "in")), tmp_path, {"N": 3})
     assert after.inputs[0].shape == (3, 3, 8, 8)
+
+
+def test_what_it_made_is_not_in_the_way_of_what_the_next_session_makes(tmp_path: Path) -> None:
+    """A product, its bias and a Reshape become a Gemm between Reshapes, and cleaning writes them as products again."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Add", ["m", "b"], ["a"]),
+        helper.make_node("Reshape", ["a", "s"], ["y"]),
+    ]  # fmt: skip
+    constants = {"w": np.ones((6, 24), np.float32), "b": np.ones(24, np.float32), "s": np.array([0, -1, 3, 8])}
+    proto = model(nodes, [value("x", [2, 4, 6])], [value("y", [2, 4, 3, 8])], constants)
+    after = onnx.load(optimize_basic(load_model(write(proto, tmp_path / "in")), tmp_path).path)
+    assert [node.op_type for node in after.graph.node] == ["Reshape", "Gemm", "Reshape"]
+    shape = next(t for t in after.graph.initializer if t.name == after.graph.node[-1].input[1])
+    proto.graph.node[-1].input[1] = shape.name
+    proto.graph.initializer.append(shape)
+    again = load_model(write(proto, tmp_path / "again"))
+    assert run_model(again, {"x": np.ones((2, 4, 6), np.float32)})["y"].shape == (2, 4, 3, 8)

@@ -216,6 +216,35 @@ def test_simplifier_that_computes_something_else_is_left_out(tmp_path: Path, mon
     assert "without onnxslim: it changed the outputs: 'y' differs by" in note
 
 
+def test_what_onnxruntime_refuses_to_optimize_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The steps are compared without its optimizations, and users' programs have them."""
+    import onnxslim
+
+    def clashing(path: str, **_: object) -> onnx.ModelProto:
+        """Take the name that the optimizer gives what it makes of the two Reshapes."""
+        proto = onnx.load(path)
+        proto.graph.initializer.append(numpy_helper.from_array(np.array([2, 4, 3, 8]), "gemm_output_reshape_new_shape"))
+        next(node for node in proto.graph.node if node.op_type == "Reshape").input[1] = "gemm_output_reshape_new_shape"
+        return proto
+
+    monkeypatch.setattr(onnxslim, "slim", clashing)
+    monkeypatch.setattr("edgepack.graph.prepare.optimize_basic", lambda model, _folder: model)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Add", ["m", "b"], ["a"]),
+        helper.make_node("Reshape", ["a", "s"], ["y"]),
+    ]  # fmt: skip
+    constants = {"w": np.ones((6, 24), np.float32), "b": np.ones(24, np.float32), "s": np.array([0, -1, 3, 8])}
+    with caplog.at_level(logging.WARNING):
+        _, proto, note = prepared(
+            model(nodes, [value("x", [2, 4, 6])], [value("y", [2, 4, 3, 8])], constants), tmp_path
+        )
+    assert note.startswith("not simplified, as ONNX Runtime's optimizer refuses what comes of it: ")
+    assert "left as it was" in caplog.text
+    assert "gemm_output_reshape_new_shape" not in [tensor.name for tensor in proto.graph.initializer]
+
+
 def test_inputs_that_cannot_be_invented_are_said(tmp_path: Path) -> None:
     """Gather with indices that must be in 40..42: 0 and 1 are, but the reshape to 5 x 7 fits no size that is tried."""
     nodes = [
