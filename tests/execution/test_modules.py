@@ -117,7 +117,7 @@ def test_the_source_of_a_package_that_extends_edgepack_counts(tmp_path: Path, mo
 def test_the_metadata_of_all_packages_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """It took half of the CPU time of a build with nothing to do, which asks for each of its stages."""
     modules.extensions()
-    monkeypatch.setattr(modules.importlib.metadata, "entry_points", None)
+    monkeypatch.setattr("importlib.metadata.entry_points", None)
     assert modules.extensions() == {}
 
 
