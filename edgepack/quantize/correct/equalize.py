@@ -7,7 +7,6 @@ chooses the scales, and this brings them into the weights.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from edgepack.engines.int8 import WEIGHTED
 from edgepack.quantize.correct.channel_groups import FIXED, Channels, Gates, find_channels
 from edgepack.quantize.correct.gates import close_gates, open_gates
 from edgepack.quantize.correct.noise_model import SATURATING_STEP, Reader, Site, choose_scales, noise_of
+from edgepack.quantize.correct.tails import tail_lengths
 from edgepack.quantize.flat_ends import FlatEnds
 from edgepack.quantize.graph.index import GraphIndex, attribute, index_graph
 from edgepack.quantize.graph.rewrite import shapes_of
@@ -51,10 +51,12 @@ class Equalized:
 
 @dataclass(frozen=True)
 class _Channel:
-    """Statistics over samples of one tensor, each in the shape of its numbers: maximum, minimum, mean square."""
+    """Statistics of one tensor: the largest and least value of each channel in each sample [samples, channels], and the
+    mean square over samples in the shape of its numbers.
+    """
 
-    maximum: Array
-    minimum: Array
+    largest: Array
+    least: Array
     square: Array
 
 
@@ -118,20 +120,18 @@ def _measure(proto: Any, wanted: Mapping[str, Array], feeds: Iterable[Feeds]) ->
         return {name: _of_sample(values[name], wanted[name]) for name in names}
 
     samples = of_each_sample(session, feeds, measure)
-    joined = {name: functools.reduce(_join, (sample[name] for sample in samples)) for name in names}
-    return {name: _Channel(c.maximum, c.minimum, c.square / len(samples)) for name, c in joined.items()}
+    return {name: _joined([sample[name] for sample in samples]) for name in names}
 
 
 def _of_sample(values: Array, numbers: Array) -> _Channel:
     axes = tuple(place for place, size in enumerate(numbers.shape) if size == 1)
     square = np.asarray(np.mean(np.square(values, dtype=np.float32), axis=axes, keepdims=True, dtype=np.float64))
-    return _Channel(values.max(axis=axes, keepdims=True), values.min(axis=axes, keepdims=True), square)
+    return _Channel(values.max(axis=axes).reshape(1, -1), values.min(axis=axes).reshape(1, -1), square)
 
 
-def _join(one: _Channel, other: _Channel) -> _Channel:
-    return _Channel(
-        np.maximum(one.maximum, other.maximum), np.minimum(one.minimum, other.minimum), one.square + other.square
-    )
+def _joined(samples: Sequence[_Channel]) -> _Channel:
+    largest, least = (np.concatenate([getattr(sample, end) for sample in samples]) for end in ("largest", "least"))
+    return _Channel(largest, least, np.sum([sample.square for sample in samples], axis=0) / len(samples))
 
 
 @dataclass(frozen=True)
@@ -159,12 +159,19 @@ def _noise_terms(view: _View, measured: Mapping[str, _Channel]) -> _Terms:
         numbers = view.channels.numbers.get(name)
         if numbers is not None and name in measured and (found := measured[name]).square.sum() > 0:
             gain = _gain(view, name, numbers, gains, measured)
-            low, high = flat_ends.told_apart(name, float(found.minimum.min()), float(found.maximum.max()))
-            above, below = np.clip(found.maximum, 0, max(high, 0)), np.clip(-found.minimum, 0, max(-low, 0))
-            sites.append(
-                Site(numbers.ravel(), above.astype(np.float64).ravel(), below.astype(np.float64).ravel(), gain.ravel())
-            )
+            low, high = flat_ends.told_apart(name, float(found.least.min()), float(found.largest.max()))
+            above, below = np.clip(found.largest, 0, max(high, 0)), np.clip(-found.least, 0, max(-low, 0))
+            sites.append(_site(numbers, above, below, gain))
     return _Terms(sites, readers)
+
+
+def _site(numbers: Array, above: Array, below: Array, gain: Array) -> Site:
+    """Return the term of one tensor's step from how far each channel goes up and down in each sample."""
+    above, below = above.astype(np.float64), below.astype(np.float64)
+    return Site(
+        numbers.ravel(), above.max(axis=0), below.max(axis=0), gain.ravel(),
+        tail_lengths(above), tail_lengths(below), len(above),
+    )  # fmt: skip
 
 
 def _reader(view: _View, layer: Layer, numbers: Array, found: _Channel) -> tuple[Reader | None, Array]:

@@ -252,6 +252,27 @@ def test_a_float_tensor_with_large_channels_is_smoothed_in_front_of_its_quantiza
     assert sqnr_db(run_onnxruntime(model, feeds), run_onnxruntime(changed, feeds)) > 90
 
 
+def test_a_channel_that_differs_from_sample_to_sample_gets_room(tmp_path: Path) -> None:
+    first = np.eye(4, dtype=np.float32)[:, :, None, None]
+    first[0] *= 20  # without it nothing would have to be scaled
+    nodes = [node("Conv", ["x", "w1"], "a"), node("Relu", ["a"], "r"), node("Conv", ["r", "w2"], "y")]
+    constants = {"w1": first, "w2": normal(6, 4, 1, 1)}
+    model = save(nodes, constants, tmp_path / "m.onnx", inputs={"x": [1, 4, 16, 16]})
+
+    def scale_of_last(seen: int) -> float:
+        """Return the scale of a channel that reaches 1 in the first ``seen`` of 16 samples, and 0.5 in the others."""
+        feeds = random_feeds(model, 16)
+        for place, feed in enumerate(feeds):
+            feed["x"] = np.clip(feed["x"], -0.5, 0.5)
+            feed["x"][0, :, 0, 0] = [1, 1, 1, 1 if place < seen else 0.5]
+        found = equalize(make_plan(model, minmax_ranges(model, feeds), RULES), feeds)
+        assert found is not None
+        changed = save_proto(found.proto, tmp_path / f"out{seen}")
+        return float(index_graph(read_proto(changed)).constant("w1")[3, 3, 0, 0])
+
+    assert scale_of_last(1) < 0.9 * scale_of_last(16)
+
+
 def test_even_channels_are_left_alone(tmp_path: Path) -> None:
     nodes = [node("Conv", ["x", "w1"], "y")]
     model = save(nodes, {"w1": normal(4, 3, 1, 1)}, tmp_path / "m.onnx", inputs={"x": [1, 3, 6, 6]})

@@ -13,7 +13,8 @@ from edgepack.quantize.correct.noise_model import Reader, Site, choose_scales, n
 def noise_terms(seed: int) -> tuple[list[Site], list[Reader], int]:
     random = np.random.default_rng(seed)
     numbers = np.array([1, 2, 0, 3, 4, 4])
-    site = Site(numbers, random.random(6) * 4, random.random(6), random.random(6))
+    ends = random.random(6) * 4, random.random(6)
+    site = Site(numbers, *ends, random.random(6), random.random(6) * 4, np.array([0, 0, 1, 1, 2, 2]), samples=8)
     reader = Reader(numbers.reshape(2, 3), random.random((2, 5, 3)), random.random((2, 3)))
     return [site], [reader], 5
 
@@ -46,7 +47,19 @@ def test_scales_lower_the_noise_and_fixed_channels_stay() -> None:
     assert (scales == choose_scales(sites, readers, count)[0]).all()
 
 
+def test_a_channel_that_may_go_further_gets_room() -> None:
+    def ends(tail: float) -> np.ndarray:
+        """Return how far two channels go that are as large in the samples seen; the second has the tail."""
+        even = np.ones(2)
+        site = Site(np.array([1, 2]), even, np.zeros(2), even, np.array([0, tail]), np.zeros(2), samples=32)
+        reader = Reader(np.array([[1, 2]]), np.ones((1, 3, 2)), np.full((1, 2), 1e-3))
+        return choose_scales([site], [reader], 3)[0][1:]
+
+    assert ends(0.0)[1] == pytest.approx(ends(0.0)[0])
+    assert ends(0.5)[1] < 0.9 * ends(0.5)[0]
+
+
 def test_a_silent_model_is_left_alone() -> None:
-    silent = Site(np.array([1, 2]), np.zeros(2), np.zeros(2), np.ones(2))
+    silent = Site(np.array([1, 2]), np.zeros(2), np.zeros(2), np.ones(2), np.zeros(2), np.zeros(2), samples=8)
     scales, _, _ = choose_scales([silent], [], 3)
     assert (scales == 1.0).all()
