@@ -56,6 +56,9 @@ def pytest_configure() -> None:
     # The tests run in as many processes as there are cores: OpenMP's threads of one would spin against the others'
     # (a training of 3 s took 15 s beside another one).
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Where gRPC was used before, its fork handlers end some children that are limited between fork and exec (1.85.3:
+    # "Epoll1Poller encountered epoll_wait error", SIGABRT). The tests' processes only fork to run another program.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -194,13 +194,14 @@ def warm_up(
     """
     window_ns = max(minimum_ns // (2 * _WINDOWS), 1)
     medians: list[float] = []
-    count, begin = 0, clock()
-    while True:
-        timed = closed_loop(issue, queries, window_ns, minimum_queries=_WINDOW_QUERIES, first=count, clock=clock)
-        count += len(timed.latencies)
-        medians.append(float(np.median(timed.latencies)))
-        last = medians[-_WINDOWS:]
-        stable = len(last) == _WINDOWS and max(last) <= _STABLE * min(last)
-        passed = clock() - begin
-        if (stable and passed >= minimum_ns) or (passed >= 4 * minimum_ns and len(medians) >= _WINDOWS):
-            return Warmup(count, passed, stable)
+    with no_garbage_collection():
+        count, begin = 0, clock()
+        while True:
+            timed = _closed(issue, queries, window_ns, _WINDOW_QUERIES, None, count, clock)
+            count += len(timed.latencies)
+            medians.append(float(np.median(timed.latencies)))
+            last = medians[-_WINDOWS:]
+            stable = len(last) == _WINDOWS and max(last) <= _STABLE * min(last)
+            passed = clock() - begin
+            if (stable and passed >= minimum_ns) or (passed >= 4 * minimum_ns and len(medians) >= _WINDOWS):
+                return Warmup(count, passed, stable)
