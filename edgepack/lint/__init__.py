@@ -101,9 +101,9 @@ def lint(
     order of channels, by trying the usual ones; whether the samples are enough for ``observer``. The model runs at most
     so often, however many samples there are: 11 x 16 + 4 x 32 + 2 x 208 times with other encodings (a third of that
     when the present one is good; a network with other answers than a class 12 times, and 12 with each other one where
-    few are right), 16 for the first layer, 64 + 256 for halves (64 when they agree). Every sample is read once, of pictures at most 2000 of each
-    set are decoded. ``out`` is a folder for scratch files. A check of another package that fails is a warning. Raises
-    ``DataError`` as ``read_samples`` and ``calibrate`` do.
+    few are right), 16 for the first layer, 64 + 256 for halves (64 when they agree). Every sample is read once, of
+    pictures at most 2000 of each set are decoded. ``out`` is a folder for scratch files. A check of another package
+    that fails is a warning. Raises ``DataError`` as ``read_samples`` and ``calibrate`` do.
     """
     if not calibration.indices:
         raise DataError("no samples to check", hint="give at least one; a few hundred are typical")
