@@ -78,6 +78,7 @@ CHECKS: Table[Check] = Table(
         "labels": "edgepack.lint.labels:check",
         "preprocessing": "edgepack.lint.preprocessing:check",
         "answers": "edgepack.lint.answers:check",
+        "texts": "edgepack.lint.texts:check",
         "first_layer": "edgepack.lint.first_layer:check",
         "stability": "edgepack.lint.stability:check",
     },

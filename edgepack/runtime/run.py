@@ -32,6 +32,7 @@ _TOP = 5
 _TEXT_FILES, _TABLES = (".txt", ".md", ".npz", ".npy"), (".csv", ".tsv", ".jsonl", ".json", ".parquet", ".xlsx")
 _MOST_TEXT_BYTES = 4 << 20
 _SUMMARY_VALUES = 10_000
+_SHOWN_LETTERS = 20
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,19 @@ def run(bundle: Path, source: Path | str, options: RunOptions | None = None) -> 
         frame = None
     chosen = "postprocessing" in model.manifest.embedded  # its first output is then not a score of each class
     top = None if chosen else _top(outputs[names[0]], model.manifest.classes)
-    return with_answer(Answer(outputs, top, model.notes, frame=frame), model.manifest)
+    notes = (*model.notes, *_unread(frame))
+    return with_answer(Answer(outputs, top, notes, frame=frame), model.manifest)
+
+
+def _unread(frame: Frame | None) -> tuple[str, ...]:
+    """Say that a text is read in part."""
+    if frame is None or not frame.read_to:
+        return ()
+    last = frame.text[max(frame.read_to - _SHOWN_LETTERS, 0) : frame.read_to]
+    return (
+        f"the text is longer than what the model reads: of its {len(frame.text)} characters the first {frame.read_to} "
+        f"were read, up to {last!r}",
+    )
 
 
 def _stream(source: Path | str, model: LoadedModel) -> Answer | None:

@@ -93,9 +93,9 @@ class SampleSet:
 class Finding:
     """What one check of a calibration set found; a warning has a ``hint`` that says what to change.
 
-    ``check`` is what it is about: files, copies, overlap, channels, labels, range, preprocessing, samples, or what a
-    check of another package names. ``proven``: it was measured on labels that the fp32 model itself answers far worse
-    than it can, so that no accuracy on these samples is to be believed.
+    ``check`` is what it is about: files, copies, overlap, channels, labels, range, preprocessing, texts, samples, or
+    what a check of another package names. ``proven``: it was measured on labels that the fp32 model itself answers far
+    worse than it can, so that no accuracy on these samples is to be believed.
     """
 
     check: str

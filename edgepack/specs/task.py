@@ -35,6 +35,7 @@ class Frame:
     A picture of ``height`` and ``width`` pixels is in an input of ``input_height`` and ``input_width``: what is at
     ``x`` there is at ``(x - offset_x) / scale_x`` in the picture. ``text`` is the text of other things, and ``places``
     are where its tokens begin and end in it, (0, 0) of special ones; ``left`` says that tokens are filled before them.
+    ``read_to`` is where the part of it ends that the model reads, 0 where that is all of it.
     """
 
     height: int = 0
@@ -48,3 +49,4 @@ class Frame:
     text: str = ""
     places: tuple[tuple[int, int], ...] = ()
     left: bool = False
+    read_to: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ def prepare_text(thing: Any, making: Making) -> Prepared:
     if not text.strip():
         raise DataError("the text is empty", hint="give a sentence")
     made, tokenizer = text_settings(making.task), _tokenizer(making)
-    feeds, _ = text_input(tokenizer, text, made, making.inputs)
-    return Prepared(feeds, frame_of_text(text, tokenizer, made))
+    feeds, encoded = text_input(tokenizer, text, made, making.inputs)
+    frame = frame_of_text(text, tokenizer, made)
+    return Prepared(feeds, replace(frame, read_to=max(end for _, end in encoded.places)) if encoded.cut else frame)
 
 
 def check_text(task: Task) -> None:

@@ -175,6 +175,15 @@ def test_an_engine_that_stands_in_for_another_speaks(tmp_path):
     assert json.loads(to_json(answer.summary()))["notes"] == list(answer.notes)
 
 
+def test_a_text_that_was_read_in_part_is_noted():
+    from edgepack.runtime.run import _unread
+    from edgepack.specs.task import Frame
+
+    assert _unread(None) == _unread(Frame(text="all of it")) == ()
+    (note,) = _unread(Frame(text="a sentence that goes on", read_to=10))
+    assert "of its 23 characters the first 10 were read, up to 'a sentence'" in note
+
+
 def test_golden_inputs_can_be_run(bundle_path, tmp_path):
     from edgepack.bundle.archive import read_member
     from edgepack.verify.golden import read_golden

@@ -21,6 +21,13 @@ def test_a_sentence_becomes_token_ids_with_the_tokenizer_of_the_bundle():
     assert found.frame.places == ((0, 0), (0, 3), (4, 8), (0, 0))
 
 
+def test_a_text_that_the_model_reads_in_part_says_how_far():
+    inputs = (TensorSpec("input_ids", "int64", ("N", 4)), TensorSpec("attention_mask", "int64", ("N", 4)))
+    read = {"tokenizer.json": tokenizer_bytes()}.__getitem__
+    assert prepare("the card", Making(TASK, inputs, read=read)).frame.read_to == 0
+    assert prepare("the card the card", Making(TASK, inputs, read=read)).frame.read_to == len("the card")
+
+
 def test_the_tokenizer_travels_with_a_bundle(tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(tokenizer_bytes())
     assert files_of(TASK, tmp_path / "a.csv") == {"tokenizer.json": tmp_path / "tokenizer.json"}

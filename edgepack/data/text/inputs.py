@@ -70,11 +70,20 @@ def text_input(
     roles = find_inputs(made, inputs)
     specs = {spec.name: spec for spec in inputs}
     fixed = _fixed_length(specs[roles.ids])
-    most = min((n for n in (fixed, _most(tokenizer, made)) if n is not None), default=None)
-    encoded = tokenizer.encode(text, most)
+    encoded = tokenizer.encode(text, most_tokens(tokenizer, made, inputs))
     filled = fill(encoded, tokenizer.filling, _length(encoded, tokenizer, made, fixed))
     feed = {name: filled[role] for role in _NAMES if (name := getattr(roles, role))}
     return {name: row[None].astype(_dtype(specs[name])) for name, row in feed.items()}, encoded
+
+
+def most_tokens(tokenizer: Tokenizer, made: Text, inputs: Sequence[TensorSpec]) -> int | None:
+    """Return how many tokens of a text are read at most, special ones counted; None for all.
+
+    Raises as ``text_input`` does.
+    """
+    roles = find_inputs(made, inputs)
+    fixed = _fixed_length(next(spec for spec in inputs if spec.name == roles.ids))
+    return min((n for n in (fixed, _most(tokenizer, made)) if n is not None), default=None)
 
 
 def fill(encoded: Encoded, filling: Filling, length: int) -> Mapping[str, Array]:

@@ -40,11 +40,15 @@ _Token = tuple[int, int, tuple[int, int]]  # id, type id, place in the text
 
 @dataclass(frozen=True)
 class Encoded:
-    """A text as token ids, each with its type id and where it lies in the text: (0, 0) for special tokens."""
+    """A text as token ids, each with its type id and where it lies in the text: (0, 0) for special tokens.
+
+    ``cut`` says that the text has more tokens than were asked for.
+    """
 
     ids: tuple[int, ...]
     types: tuple[int, ...]
     places: tuple[tuple[int, int], ...]
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,10 +140,12 @@ class WordPiece:
             raise DataError(f"a text of {len(text)} characters", hint=f"at most {MOST_CHARACTERS} are read")
         most = None if max_length is None else max(0, max_length - len(self.before) - len(self.after))
         parts = (token for begin, part in self._parts(text) for token in self._of_part(begin, part))
-        tokens = itertools.islice(parts, most)  # what would be cut off is not looked for
+        # One more tells whether there are more; what else would be cut off is not looked for.
+        tokens = list(itertools.islice(parts, None if most is None else most + 1))
+        cut = most is not None and len(tokens) > most
         special = [[(number, kind, (0, 0)) for number, kind in side] for side in (self.before, self.after)]
-        whole = [*special[0], *tokens, *special[1]]
-        return Encoded(tuple(t[0] for t in whole), tuple(t[1] for t in whole), tuple(t[2] for t in whole))
+        whole = [*special[0], *tokens[:most], *special[1]]
+        return Encoded(tuple(t[0] for t in whole), tuple(t[1] for t in whole), tuple(t[2] for t in whole), cut)
 
     @functools.cached_property
     def _pieces(self) -> Pieces:
@@ -354,7 +360,7 @@ class _Package:
             else:
                 self.tokenizer.enable_truncation(max(max_length, self.tokenizer.num_special_tokens_to_add(False)))
             found = self.tokenizer.encode(text)
-        return Encoded(tuple(found.ids), tuple(found.type_ids), tuple(found.offsets))
+        return Encoded(tuple(found.ids), tuple(found.type_ids), tuple(found.offsets), bool(found.overflowing))
 
 
 @contextlib.contextmanager

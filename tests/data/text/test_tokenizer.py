@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tokenizers_made import SPECIAL, WORDS, tokenizer_bytes, tokenizer_json
 
 from edgepack.data.text import tokenizer as module
-from edgepack.data.text.tokenizer import Filling, WordPiece, load_tokenizer, read_tokenizer
+from edgepack.data.text.tokenizer import Filling, WordPiece, _Package, load_tokenizer, read_tokenizer
 from edgepack.errors import DataError, ToolchainError
 
 BERT = tokenizer_json()["normalizer"]
@@ -243,4 +243,12 @@ def test_no_more_is_split_than_is_kept(monkeypatch):
     seen = []
     monkeypatch.setattr(WordPiece, "_of_word", lambda _, word: seen.append(word) or [(1, 0, len(word))])
     assert len(ours.encode("card " * 200_000, 8).ids) == 8
-    assert len(seen) == 6
+    assert len(seen) == 7  # one more says that there are more
+
+
+@pytest.mark.parametrize("kind", ["ours", "package"])
+def test_a_text_with_more_tokens_than_asked_for_is_said_to_be_cut(kind):
+    tokenizer = pair({})[kind == "package"]
+    if kind == "package":
+        tokenizer = _Package(tokenizer, None, Filling())
+    assert [tokenizer.encode("the card the card", most).cut for most in (None, 6, 5, 0)] == [False, False, True, True]
