@@ -152,7 +152,7 @@ def write_recipe(
     if classes and "[task]" not in named:
         named = _changed(named, "[task]", {"kind": json.dumps(OF_CLASSES)})
     if classes or unnamed:
-        named = [line for line in named if _key(line) != "classes"]
+        named = _without_classes(named)
         own = f"classes = {json.dumps(classes, ensure_ascii=False)}"
         told = f"# classes = [...] # names of the {unnamed} that the model has, in the order of its outputs"
         named.insert(named.index("[task]") + 1, own if classes else told)
@@ -174,6 +174,18 @@ def _changed(lines: list[str], part: str, changes: Mapping[str, str]) -> list[st
     kept = [line for line in lines[begin:end] if _key(line) not in changes]
     new = [f"{key} = {value}" for key, value in changes.items() if value]
     return [*lines[:begin], *new, *kept, *lines[end:]]
+
+
+def _without_classes(lines: list[str]) -> list[str]:
+    """Return the lines of a recipe without its classes, what a comment above says of them, and their source."""
+    kept: list[str] = []
+    for line in lines:
+        if _key(line) not in ("classes", '"task.classes"'):
+            kept.append(line)
+            continue
+        while kept and kept[-1].startswith("#"):
+            kept.pop()
+    return kept
 
 
 def _key(line: str) -> str:

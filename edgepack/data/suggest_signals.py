@@ -44,9 +44,10 @@ def _sentences(inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]) -> Fou
         return
     name, shape = next(iter(outputs.items()))
     size = shape[-1] if shape and isinstance(shape[-1], int) else 0
-    if len(shape) == 3 and 0 < size < _LEAST_VECTOR:
+    of_vectors = "hidden" in name or "embed" in name
+    if len(shape) == 3 and 0 < size < _LEAST_VECTOR and not of_vectors:
         yield "token-classification", "likely", f"token ids become {size} scores for each token"
-    elif "hidden" in name or "embed" in name or len(shape) == 3:
+    elif of_vectors or len(shape) == 3:
         yield "minilm-embedding", "likely", f"token ids become the vectors {name!r}"
     elif len(shape) == 2 and 0 < size < _LEAST_VECTOR:
         yield "text-classification", "likely", f"token ids become {size} scores"

@@ -7,6 +7,7 @@ from edgepack.tasks import check_task
 TOKENS = {"input_ids": ("N", "L"), "attention_mask": ("N", "L")}
 CASES = [
     (TOKENS, {"last_hidden_state": ("N", "L", 384)}, {}, "minilm-embedding"),
+    (TOKENS, {"last_hidden_state": ("N", "L", 32)}, {}, "minilm-embedding"),
     (TOKENS, {"sentence_embedding": ("N", 384)}, {}, "minilm-embedding"),
     (TOKENS, {"logits": ("N", 3)}, {}, "text-classification"),
     (TOKENS, {"logits": ("N", "L", 9)}, {}, "token-classification"),
@@ -23,7 +24,9 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "notes", "recipe"), CASES, ids=[case[3] for case in CASES])
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "notes", "recipe"), CASES, ids=[f"{n} {case[3]}" for n, case in enumerate(CASES)]
+)
 def test_the_first_suggestion(inputs, outputs, notes, recipe):
     first = suggest(ModelFacts("model", inputs, outputs, notes))[0]
     assert first.recipe == recipe
@@ -48,6 +51,15 @@ def test_samples_of_a_sound_have_the_length_of_the_model(name, shape, change, tm
     task = load_recipe(str(tmp_path / "own.toml")).task
     check_task(task)
     assert task.input.get("length") == (int(change.split()[-1]) if change else None)
+
+
+def test_classes_that_the_model_does_not_have_leave_the_recipe_with_what_is_said_of_them(tmp_path):
+    write_recipe(tmp_path / "own.toml", "token-classification", unnamed=5)
+    text = (tmp_path / "own.toml").read_text()
+    assert "# classes = [...] # names of the 5" in text
+    assert "CoNLL" not in text.partition("verified")[0]
+    assert "task.classes" not in text
+    assert load_recipe(str(tmp_path / "own.toml")).task.classes == ()
 
 
 @pytest.mark.parametrize(("name", "shape"), [("x", ("N", "T")), ("x", ("N", 2048)), ("audio", ("N", 2, 8000))])
