@@ -43,7 +43,7 @@ def check_row(
     if evaluation.suspect:
         raise GateError(
             evaluation.suspect,
-            hint="check the order of the classes with 'edgepack lint'; if all is right, --metric agreement",
+            hint="check labels, classes and recipe, also with 'edgepack lint'; if they are right, --metric sqnr",
         )
     _check_change(evaluation, settings.max_change, precision, tried)
     if settings.max_drop is None:

@@ -10,6 +10,7 @@ from edgepack.errors import DataError
 from edgepack.specs.run import Accuracy
 from edgepack.specs.signal_answers import Vector
 from edgepack.verify.metrics import Compared, Metric
+from edgepack.verify.metrics.top_k import near_chance
 
 if TYPE_CHECKING:
     from edgepack.specs.answer import Answer
@@ -142,7 +143,36 @@ def _accuracy(compared: Compared, before: Array, after: Array) -> Accuracy:
     return Accuracy(compared.metric, len(before), first, second, first - second, paired_difference_ci95(before, after))
 
 
-RECALL_1 = Metric(partial(_recall, 1), "recall at 1", "%", uses_labels=True)
-RECALL_5 = Metric(partial(_recall, 5), "recall at 5", "%", uses_labels=True)
-RECALL_10 = Metric(partial(_recall, 10), "recall at 10", "%", uses_labels=True)
-CENTRE = Metric(_centre, "accuracy by the nearest class centre", "%", needs_labels=True)
+def recall_by_chance(labels: Array, k: int) -> float:
+    """Return how often one of ``k`` others drawn by chance has a sample's class, the mean over those with others."""
+    import numpy as np
+
+    _, counts = np.unique(labels, return_counts=True)
+    n, counts = len(labels), counts[counts > 1]
+    missed = np.ones(len(counts))
+    for drawn in range(min(k, n - 1)):
+        missed *= np.maximum(n - counts - drawn, 0) / (n - 1 - drawn)
+    return float(1 - (missed * counts).sum() / counts.sum())
+
+
+def _doubt_recall(k: int, compared: Compared, found: Accuracy) -> str | None:
+    import numpy as np
+
+    if compared.labels is None:
+        return None
+    chance = recall_by_chance(np.asarray(compared.labels), k)
+    return near_chance(found.metric, round(found.fp32 * found.n), found.n, chance)
+
+
+def _doubt_centre(compared: Compared, found: Accuracy) -> str | None:
+    import numpy as np
+
+    classes = len(np.unique(np.asarray(compared.labels)))
+    return near_chance(found.metric, round(found.fp32 * found.n), found.n, 1 / classes)
+
+
+RECALL_1, RECALL_5, RECALL_10 = (
+    Metric(partial(_recall, k), f"recall at {k}", "%", uses_labels=True, doubt=partial(_doubt_recall, k))
+    for k in (1, 5, 10)
+)
+CENTRE = Metric(_centre, "accuracy by the nearest class centre", "%", needs_labels=True, doubt=_doubt_centre)

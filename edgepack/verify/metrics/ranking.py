@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -9,11 +10,15 @@ from typing import TYPE_CHECKING
 from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
 from edgepack.verify.metrics.paired import paired_accuracy
-from edgepack.verify.metrics.scores import read_scores
-from edgepack.verify.metrics.threshold import positives
+from edgepack.verify.metrics.scores import positives, read_scores
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
+
+
+_Z95 = 1.959964
+_FEWEST = 10  # samples: fewer say nothing
+_CHANCE, _NEAR = 0.5, 0.1
 
 
 def ranks(values: Array) -> Array:
@@ -68,5 +73,46 @@ def _measure(figure: Callable[[Array, Array], float], compared: Compared) -> Acc
     )  # fmt: skip
 
 
-AUROC = Metric(partial(_measure, auroc), "area under the ROC curve", uses_labels=True)
-AVERAGE_PRECISION = Metric(partial(_measure, average_precision), "average precision", uses_labels=True)
+def doubt_order(compared: Compared, found: Accuracy) -> str | None:
+    """Return why labels are likely others than the model's: its scores put them hardly better in order than chance.
+
+    It is said where the upper end of the 95 % interval of the AUROC is less than a tenth of the way from a half to 1.
+    """
+    import numpy as np
+
+    if compared.labels is None or found.n < _FEWEST:
+        return None
+    scored = positives(read_scores(compared))
+    scores = np.where(np.isnan(scored.fp32), -np.inf, scored.fp32)
+    columns = [k for k in range(scored.truth.shape[1]) if scored.truth[:, k].any() and not scored.truth[:, k].all()]
+    if not columns:
+        return None
+    figures = [auroc(scored.truth[:, k], scores[:, k]) for k in columns]
+    errors = [auroc_error(one, int(scored.truth[:, k].sum()), found.n) for one, k in zip(figures, columns, strict=True)]
+    figure, upper = float(np.mean(figures)), float(np.mean(figures) + _Z95 * np.mean(errors))
+    if upper >= _CHANCE + _NEAR * (1 - _CHANCE):
+        return None
+    why = "the labels are the other way round" if upper < _CHANCE else "the labels are not those of its classes"
+    return (
+        f"the fp32 model's own scores have an AUROC of {figure:.3f} (n={found.n}), and guessing has {_CHANCE}: {why}, "
+        "or the preprocessing is wrong"
+    )
+
+
+def auroc_error(figure: float, positive: int, n: int) -> float:
+    """Return the standard error of an AUROC (Hanley and McNeil, Radiology 143, 1982, "The Meaning and Use of the Area
+    under a ROC Curve").
+
+    0 and 1 have none by it: they are taken for what one pair of samples in the other order would give.
+    """
+    pairs = positive * (n - positive)
+    inner = min(max(figure, 1 / pairs), 1 - 1 / pairs) if pairs > 1 else 0.5
+    both, neither = inner / (2 - inner), 2 * inner**2 / (1 + inner)
+    variance = inner * (1 - inner) + (positive - 1) * (both - inner**2) + (n - positive - 1) * (neither - inner**2)
+    return math.sqrt(max(variance, 0.0) / pairs)
+
+
+AUROC = Metric(partial(_measure, auroc), "area under the ROC curve", uses_labels=True, doubt=doubt_order)
+AVERAGE_PRECISION = Metric(
+    partial(_measure, average_precision), "average precision", uses_labels=True, doubt=doubt_order
+)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from edgepack.base.intervals import mean_ci95
 from edgepack.errors import DataError
 from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
@@ -14,6 +16,9 @@ from edgepack.verify.metrics.ranking import ranks
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
+
+_FEWEST = 10  # samples: fewer say nothing
+_Z95, _NEAR, _MOST_RHO = 1.959964, 0.1, 0.999999
 
 Figure = Callable[["Array", "Array"], float]
 
@@ -77,6 +82,48 @@ def _measure(figure: Figure, less: bool, compared: Compared) -> Accuracy | str:
         )  # fmt: skip
 
 
-MAE = Metric(partial(_measure, mae, True), "mean absolute error", uses_labels=True, less_is_better=True)
-RMSE = Metric(partial(_measure, rmse, True), "root mean squared error", uses_labels=True, less_is_better=True)
-SPEARMAN = Metric(partial(_measure, spearman, False), "Spearman's rank correlation", uses_labels=True)
+def _doubt_distance(compared: Compared, found: Accuracy) -> str | None:
+    """Return why labels are likely other numbers: the model is surely worse than always answering their mean."""
+    import numpy as np
+
+    if compared.labels is None or found.n < _FEWEST:
+        return None
+    truth, fp32, _ = (values.reshape(found.n, -1) for values in read_numbers(compared))
+    constant = np.median(truth, axis=0) if found.metric == "mae" else truth.mean(axis=0)
+    power = 1 if found.metric == "mae" else 2
+    with np.errstate(invalid="ignore", over="ignore"):
+        worse = (np.abs(fp32 - truth) ** power - np.abs(constant - truth) ** power).mean(axis=1)
+        interval = mean_ci95(worse) if np.isfinite(worse).all() else None
+    if interval is None or interval[0] <= 0:
+        return None
+    figure, name = (mae, "median") if found.metric == "mae" else (rmse, "mean")
+    return (
+        f"the fp32 model itself has {found.metric} {found.fp32:.4g} (n={found.n}), and always answering the labels' "
+        f"{name} has {figure(truth, np.broadcast_to(constant, truth.shape)):.4g}: the labels are other numbers or in "
+        "another unit, or the preprocessing is wrong"
+    )
+
+
+def _doubt_ranks(compared: Compared, found: Accuracy) -> str | None:
+    """Return why labels are likely others: the interval of Spearman's rho (Fisher's z) ends near 0 or below it."""
+    if compared.labels is None or found.n < _FEWEST or not math.isfinite(found.fp32):
+        return None
+    inner = min(max(found.fp32, -_MOST_RHO), _MOST_RHO)
+    if math.tanh(math.atanh(inner) + _Z95 / math.sqrt(found.n - 3)) >= _NEAR:
+        return None
+    return (
+        f"the fp32 model's own {found.metric} is {found.fp32:.3f} (n={found.n}), and guessing has 0: the labels are "
+        "other numbers, or the preprocessing is wrong"
+    )
+
+
+MAE = Metric(
+    partial(_measure, mae, True), "mean absolute error", uses_labels=True, less_is_better=True, doubt=_doubt_distance
+)
+RMSE = Metric(
+    partial(_measure, rmse, True), "root mean squared error", uses_labels=True, less_is_better=True,
+    doubt=_doubt_distance,
+)  # fmt: skip
+SPEARMAN = Metric(
+    partial(_measure, spearman, False), "Spearman's rank correlation", uses_labels=True, doubt=_doubt_ranks
+)

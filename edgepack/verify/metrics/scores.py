@@ -45,6 +45,13 @@ def read_scores(compared: Compared) -> Scored:
     return Scored(fp32, other, truth, exclusive)
 
 
+def positives(scored: Scored) -> Scored:
+    """Return one column for a model of two classes, of which the second is what is looked for; others as they are."""
+    if not scored.exclusive or scored.truth.shape[1] != 2:
+        return scored
+    return Scored(scored.fp32[:, 1:], scored.other[:, 1:], scored.truth[:, 1:], exclusive=False)
+
+
 def decide(scores: Array, *, exclusive: bool, threshold: float = 0.5) -> Array:
     """Return which classes samples are said to have, bool [n, classes]; a NaN score says none."""
     import numpy as np

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from edgepack.errors import DataError
 from edgepack.specs.run import Accuracy
-from edgepack.specs.signal_answers import Spans
+from edgepack.specs.signal_answers import Span, Spans
 from edgepack.verify.answers import answers, truths
 from edgepack.verify.metrics import Compared, Metric
 from edgepack.verify.metrics.paired import paired_accuracy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from edgepack.specs.types import Array
+
+
+_FEWEST = 10  # true spans: fewer say nothing
+_LOW = 0.1  # a model that finds less is not one that somebody ships
+_FAR = 1 / 3
 
 
 def count_spans(truth: Iterable[object], found: Iterable[object]) -> Array:
@@ -48,4 +54,43 @@ def _measure(compared: Compared) -> Accuracy | str:
     )
 
 
-SPAN_F1 = Metric(_measure, "F1 of spans", "%", of_answers=True)
+def _doubt(compared: Compared, found: Accuracy) -> str | None:
+    """Return why the labels are likely not those of the model's tags: where hardly a span is right, or only places."""
+    if compared.labels is None:
+        return None
+    said = list(answers(compared, compared.expected))
+    counts, places = count_spans(compared.labels, said), count_spans(*map(_without_names, (compared.labels, said)))
+    if counts[:, 1].sum() < _FEWEST:
+        return None
+    figure = f"the fp32 model itself has a {found.metric} of {100 * found.fp32:.2f} % (n={found.n})"
+    if f1_of(places) - found.fp32 >= _FAR:
+        return (
+            f"{figure}, and {100 * f1_of(places):.3g} % where names do not count: the recipe's classes are in another "
+            f"order than the model's, or labels have other names{_example(compared.labels, said)}"
+        )
+    if found.fp32 >= _LOW:
+        return None
+    return f"{figure}: the classes, the tokenizer or the labels are not those of the model"
+
+
+def _without_names(spans: Sequence[object]) -> list[Spans]:
+    return [Spans(tuple(Span(start, end, "") for start, end, _ in sorted(_parts(one)))) for one in spans]
+
+
+def _example(truth: Sequence[object], said: Sequence[object]) -> str:
+    """Return the commonest pair of two names for one place, in words."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for one, other in zip(truth, said, strict=True):
+        named = {(start, end): name for start, end, name in _parts(other)}
+        pairs.update(
+            (name, named[start, end])
+            for start, end, name in _parts(one)
+            if (start, end) in named and named[start, end] != name
+        )
+    if not pairs:
+        return ""
+    (true, answered), _ = min(pairs.items(), key=lambda item: (-item[1], item[0]))
+    return f"; {answered!r} is answered for {true!r}, for example"
+
+
+SPAN_F1 = Metric(_measure, "F1 of spans", "%", of_answers=True, doubt=_doubt)

@@ -8,19 +8,13 @@ from typing import TYPE_CHECKING
 from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
 from edgepack.verify.metrics.paired import paired_accuracy
-from edgepack.verify.metrics.scores import Scored, decide, read_scores
+from edgepack.verify.metrics.ranking import doubt_order
+from edgepack.verify.metrics.scores import decide, positives, read_scores
 
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 THRESHOLD = 0.5
-
-
-def positives(scored: Scored) -> Scored:
-    """Return one column for a model of two classes, of which the second is what is looked for; others as they are."""
-    if not scored.exclusive or scored.truth.shape[1] != 2:
-        return scored
-    return Scored(scored.fp32[:, 1:], scored.other[:, 1:], scored.truth[:, 1:], exclusive=False)
 
 
 def share(truth: Array, said: Array, *, recall: bool) -> float:
@@ -47,5 +41,5 @@ def _measure(recall: bool, compared: Compared) -> Accuracy | str:
     )  # fmt: skip
 
 
-PRECISION = Metric(partial(_measure, False), "precision", "%", uses_labels=True)
-RECALL = Metric(partial(_measure, True), "recall", "%", uses_labels=True)
+PRECISION = Metric(partial(_measure, False), "precision", "%", uses_labels=True, doubt=doubt_order)
+RECALL = Metric(partial(_measure, True), "recall", "%", uses_labels=True, doubt=doubt_order)

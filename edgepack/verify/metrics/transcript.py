@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
     from edgepack.verify.outputs import OutputReader
 
+_FEWEST = 20  # letters: fewer say nothing
+_HIGH = 0.9  # texts of wrong letters have about 0.8 to 1 of them wrong, and more where they are longer
+
 Split = Callable[[str], Sequence[str]]
 
 
@@ -69,5 +72,18 @@ def _measure(split: Split, compared: Compared) -> Accuracy | str:
     )  # fmt: skip
 
 
-CER = Metric(partial(_measure, letters), "letter error rate", "%", of_answers=True, less_is_better=True)
-WER = Metric(partial(_measure, words), "word error rate", "%", of_answers=True, less_is_better=True)
+def _doubt(compared: Compared, found: Accuracy) -> str | None:
+    """Return why letters are likely read in another order: nearly none is where the labels have it."""
+    if compared.labels is None:
+        return None
+    wrong, lengths = edits(letters, [str(label) for label in compared.labels], _texts(compared, compared.expected))
+    if lengths.sum() < _FEWEST or rate(wrong, lengths) < _HIGH:
+        return None
+    return (
+        f"the fp32 model itself has {100 * rate(wrong, lengths):.3g} % of the letters wrong (n={found.n}): the "
+        "recipe's classes are not its letters or are in another order, or the preprocessing is wrong"
+    )
+
+
+CER = Metric(partial(_measure, letters), "letter error rate", "%", of_answers=True, less_is_better=True, doubt=_doubt)
+WER = Metric(partial(_measure, words), "word error rate", "%", of_answers=True, less_is_better=True, doubt=_doubt)

@@ -14,6 +14,15 @@ TRUTH, FP32, OTHER = ["the cat sat", "a", "dog"], ["the cat sat", "a", "dig"], [
 CHARSET = "abcdeghiost "
 
 
+def test_letters_in_another_order_are_doubted(both):
+    for metric in ("cer", "wer"):
+        assert METRICS.get(metric).doubt(*both(metric, ["the cat sat on it", "a dog", "dog"], asked=True)) is None
+        found = METRICS.get(metric).doubt(*both(metric, ["bghibghibghi", "oooo", "aaaa"], asked=True))
+        assert "of the letters wrong (n=3)" in found
+    assert METRICS.get("cer").doubt(*both("cer", None, asked=True)) is None
+    assert METRICS.get("cer").doubt(*both("cer", ["b", "c", "h"], asked=True)) is None  # too few to say
+
+
 def test_rates_are_all_edits_by_all_letters_or_words():
     wrong, lengths = edits(letters, TRUTH, OTHER)
     assert (wrong.tolist(), lengths.tolist()) == ([5, 1, 0], [11, 1, 3])
@@ -40,11 +49,12 @@ def both(monkeypatch):
     monkeypatch.setattr(module, "read_frames", lambda samples: [Frame()] * 3)
     task = Task("text-recognition", settings={"charset": CHARSET})
 
-    def compare(metric, labels, task=task):
+    def compare(metric, labels, task=task, asked=False):
         found = compared(metric, FP32, OTHER, labels, SimpleNamespace(task=task, classes=()))
         object.__setattr__(found, "expected", Texts(FP32))
         object.__setattr__(found, "found", Texts(OTHER))
-        return METRICS.get(metric).measure(found)
+        measured = METRICS.get(metric).measure(found)
+        return (found, measured) if asked else measured
 
     return compare
 
