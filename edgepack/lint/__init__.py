@@ -78,6 +78,7 @@ CHECKS: Table[Check] = Table(
         "labels": "edgepack.lint.labels:check",
         "preprocessing": "edgepack.lint.preprocessing:check",
         "boxes": "edgepack.lint.boxes:check",
+        "masks": "edgepack.lint.masks:check",
         "first_layer": "edgepack.lint.first_layer:check",
         "stability": "edgepack.lint.stability:check",
     },
@@ -100,7 +101,8 @@ def lint(
     samples, constant channels; labels and classes; values far too large or small for the model; normalisation and
     order of channels, by trying the usual ones; whether the samples are enough for ``observer``. The model runs at most
     so often, however many samples there are: 11 x 16 + 4 x 32 + 2 x 208 times with other encodings (a third of that
-    when the present one is good; a detector 12 times, and 12 with each other one where it finds little), 16 for the
+    when the present one is good; a detector 12 times, and 12 with each other one where it finds little; a segmenter 4
+    times with each, and 24), 16 for the
     first layer, 64 + 256 for halves (64 when they agree). Every sample is read once, of pictures at most 2000 of each
     set are decoded. ``out`` is a folder for scratch files. A check of another package that fails is a warning. Raises
     ``DataError`` as ``read_samples`` and ``calibrate`` do.

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edgepack.calibrate.instrument import run_session
 from edgepack.data.annotated import OF_BOXES
-from edgepack.data.samples import read_any_labels, read_frames
 from edgepack.errors import DataError, ToolchainError
-from edgepack.lint import Found, Inspected, Surveyed
-from edgepack.lint.encodings import Encoding, alternatives, encoding_of
-from edgepack.lint.survey import picture_input
-from edgepack.lint.trials import feed_of, open_session, pixels_of, recipe_keys
+from edgepack.lint import Found, Inspected
+from edgepack.lint.answered import Pictures, does_not_fit, labelled_pictures
+from edgepack.lint.encodings import Encoding, alternatives
 from edgepack.specs.answer import Boxes
 from edgepack.specs.data import Finding
-from edgepack.specs.model import TensorSpec
-from edgepack.specs.task import Frame, Task
-from edgepack.specs.types import Array
-from edgepack.tasks import answer
+from edgepack.specs.task import Task
+from edgepack.specs.types import Array, Progress
 from edgepack.verify.average_precision import ClassMatches, find_matches, mean_over_classes
 from edgepack.verify.resampling import paired_interval
 
@@ -34,7 +28,7 @@ _FIRST = slice(0, 1)  # an overlap of .50, or a similarity of points of .50
 _MOST = 100  # boxes a picture
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class _Trial:
     encoding: Encoding
     found: tuple[ClassMatches, ...]
@@ -54,79 +48,36 @@ def check(inspected: Inspected) -> Found:
     The average precision at .50 on a few pictures is compared. Others are tried only where it is low: a good detector
     is run no more than 12 times. Outputs that the task cannot read are left to the evaluation, which names them.
     """
-    judged, spec = _judged(inspected), picture_input(inspected.model)
-    if judged is None or spec is None:
+    pictures = labelled_pictures(inspected, OF_BOXES, _usable, _FEWEST, PICTURES)
+    if pictures is None:
         return Found()
-    wanted, positions, frames = _labelled(judged)
-    if len(positions) < _FEWEST:
-        return Found()
-    made = judged.samples.preprocessing
-    assert made is not None, "_judged asked for it"
-    task = judged.samples.task
-    assert task is not None, "_judged asked for it"
-    present = encoding_of(made)
-    pixels = [one.astype(np.float32) for one in pixels_of(judged.samples, spec, present, positions)]
-    session, task = open_session(inspected.model), dataclasses.replace(task, classes=())
     try:
-        trials = _trials(partial(_tried, session, spec, task, pixels, frames, wanted), present, inspected)
+        trials = _trials(pictures, inspected.progress)
     except (DataError, ToolchainError):
         return Found()
-    return Found((_finding(trials, f"{judged.title}, n={len(positions)}"),), len(pixels) * len(trials))
+    count = len(pictures.wanted)
+    return Found((_finding(trials, f"{pictures.judged.title}, n={count}"),), count * len(trials))
 
 
-def _trials(run: Callable[[Encoding], _Trial], present: Encoding, inspected: Inspected) -> list[_Trial]:
+def _trials(pictures: Pictures, progress: Progress) -> list[_Trial]:
     """Return the trial of the present encoding and, where it finds little, those of the others."""
-    trials = [run(present)]
+    trials = [_tried(pictures, pictures.present)]
     if trials[0].score < _POOR:
-        others = alternatives(present)
+        others = alternatives(pictures.present)
         for number, encoding in enumerate(others, 1):
-            trials.append(run(encoding))
-            inspected.progress("lint: boxes", number, len(others))
+            trials.append(_tried(pictures, encoding))
+            progress("lint: boxes", number, len(others))
     return trials
 
 
-def _judged(inspected: Inspected) -> Surveyed | None:
-    """Return samples whose labels are of boxes and whose pictures a recipe prepares, None where there are none."""
-    for one in (inspected.calibration, inspected.evaluation):
-        if one is None or not one.samples.labelled or one.samples.preprocessing is None or one.samples.task is None:
-            continue
-        made = one.samples.preprocessing
-        if one.samples.task.kind in OF_BOXES and made.color != "L" and made.dtype == "float32":
-            return one
-    return None
+def _usable(label: Any, task: Task) -> bool:
+    return isinstance(label, Boxes) and len(label) > 0 and (label.points is not None or task.kind != "keypoints")
 
 
-def _labelled(judged: Surveyed) -> tuple[list[Boxes], list[int], list[Frame]]:
-    """Return labels, positions and frames of up to 12 pictures with something in them, at random by a fixed seed."""
-    labels, frames = read_any_labels(judged.samples), list(read_frames(judged.samples))
-    order = np.random.default_rng(0).permutation(len(judged.samples.indices)).tolist()
-    of_points = judged.samples.task is not None and judged.samples.task.kind == "keypoints"
-    usable = [i for i in order if _usable(labels[i], of_points=of_points)]
-    positions = sorted(usable[:PICTURES])
-    return [labels[i] for i in positions], positions, [frames[i] for i in positions]
-
-
-def _usable(label: object, *, of_points: bool) -> bool:
-    return isinstance(label, Boxes) and len(label) > 0 and (label.points is not None or not of_points)
-
-
-def _tried(
-    session: Any,
-    spec: TensorSpec,
-    task: Task,
-    pixels: Sequence[Array],
-    frames: Sequence[Frame],
-    wanted: Sequence[Boxes],
-    encoding: Encoding,
-) -> _Trial:
-    names = [output.name for output in session.get_outputs()]
-    answers: list[Any] = []
-    for picture, frame in zip(pixels, frames, strict=True):
-        outputs = run_session(session, names, feed_of(spec, encoding, picture))
-        answers.append(answer(task, dict(zip(names, outputs, strict=True)), frame, measuring=True))
-    kind = "keypoints" if task.kind == "keypoints" else "bbox"
-    found = tuple(one.without_end() for one in find_matches(wanted, answers, kind, _MOST))
-    return _Trial(encoding, found, len(wanted))
+def _tried(pictures: Pictures, encoding: Encoding) -> _Trial:
+    kind = "keypoints" if pictures.task.kind == "keypoints" else "bbox"
+    matches = find_matches(list(pictures.wanted), pictures.answers(encoding), kind, _MOST)
+    return _Trial(encoding, tuple(one.without_end() for one in matches), len(pictures.wanted))
 
 
 def _finding(trials: Sequence[_Trial], what: str) -> Finding:
@@ -134,12 +85,7 @@ def _finding(trials: Sequence[_Trial], what: str) -> Finding:
     words = f"average precision at .50 is {now.score:.3f} with {now.encoding.title}"
     if best.score - now.score < _GAIN:
         return Finding("preprocessing", "note", f"{words} ({what})")
-    low, high = paired_interval(best.figure, now.figure, now.count, 0)
-    if low <= 0:
+    gain = paired_interval(best.figure, now.figure, now.count, 0)
+    if gain[0] <= 0:
         return Finding("preprocessing", "note", f"{words}, {best.score:.3f} with {best.encoding.title} ({what})")
-    text = (
-        f"the preprocessing does not fit the model: {words}, {best.score:.3f} with {best.encoding.title} ({what}; 95 % "
-        f"interval of the gain {low:+.3f} to {high:+.3f})"
-    )
-    hint = f"encode pixels as {best.encoding.title}: {recipe_keys(best.encoding)}"
-    return Finding("preprocessing", "warning", text, hint, proven=True)
+    return does_not_fit(words, best.encoding, best.score, what, gain)

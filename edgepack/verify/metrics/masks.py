@@ -31,12 +31,19 @@ def _counts(compared: Compared, reader: OutputReader, classes: int) -> Array:
                 f"{compared.metric} needs a mask of each picture's own size as its label",
                 hint="give masks beside the pictures, see 'Masks' in docs/data-and-recipes.md",
             )
-        known = truth.labels != Mask.IGNORED
-        want, have = truth.labels[known].astype(np.int64), found.labels[known].astype(np.int64)
-        right = np.bincount(want[want == have], minlength=classes)
-        parts = (right, np.bincount(want, minlength=classes), np.bincount(have, minlength=classes))
-        rows.append(np.stack([part[:classes] for part in parts]))
+        rows.append(count_pixels(truth, found, classes))
     return np.array(rows, np.float64)
+
+
+def count_pixels(truth: Mask, found: Mask, classes: int) -> Array:
+    """Return for each class the right pixels, those labelled and those answered, [3, classes], of masks of one size."""
+    import numpy as np
+
+    known = truth.labels != Mask.IGNORED
+    want, have = truth.labels[known].astype(np.int64), found.labels[known].astype(np.int64)
+    right = np.bincount(want[want == have], minlength=classes)
+    parts = (right, np.bincount(want, minlength=classes), np.bincount(have, minlength=classes))
+    return np.stack([part[:classes] for part in parts])
 
 
 def _classes(compared: Compared) -> int:
@@ -50,7 +57,8 @@ def _classes(compared: Compared) -> int:
     return highest + 1
 
 
-def _miou(counts: Array, weights: Array) -> float:
+def mean_overlap(counts: Array, weights: Array) -> float:
+    """Return the mean IoU of the labelled classes over pictures of ``counts``, each counted ``weights`` times [n]."""
     import numpy as np
 
     right, want, have = np.tensordot(weights, counts, axes=1)
@@ -106,5 +114,5 @@ def _doubt(_compared: Compared, found: Accuracy) -> str | None:
     )
 
 
-MIOU = Metric(partial(_measure, _miou), "mean IoU of classes", "%", of_answers=True, doubt=_doubt)
+MIOU = Metric(partial(_measure, mean_overlap), "mean IoU of classes", "%", of_answers=True, doubt=_doubt)
 PIXEL_ACCURACY = Metric(partial(_measure, _pixels), "share of right pixels", "%", of_answers=True, doubt=_doubt)
