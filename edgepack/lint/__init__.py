@@ -102,7 +102,7 @@ def lint(
     order of channels, by trying the usual ones; whether the samples are enough for ``observer``. The model runs at most
     so often, however many samples there are: 11 x 16 + 4 x 32 + 2 x 208 times with other encodings (a third of that
     when the present one is good; a detector 12 times, and 12 with each other one where it finds little; a segmenter 4
-    times with each, and 24), 16 for the
+    times with each, and 12 with at most 3 of them and its own), 16 for the
     first layer, 64 + 256 for halves (64 when they agree). Every sample is read once, of pictures at most 2000 of each
     set are decoded. ``out`` is a folder for scratch files. A check of another package that fails is a warning. Raises
     ``DataError`` as ``read_samples`` and ``calibrate`` do.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,28 +20,21 @@ from edgepack.specs.types import Array, Progress
 from edgepack.verify.metrics.masks import count_pixels, mean_overlap
 from edgepack.verify.resampling import paired_interval
 
-# Another encoding is chosen on the first pictures and compared on the others: chosen and compared on the same ones, the
-# best of many would seem better by chance.
+# The likeliest other encodings are chosen on the first pictures and compared on the others: chosen and compared on the
+# same ones, the best of many would seem better by chance. Few pictures hardly tell two that both suit the model.
 _CHOSEN_ON, _COMPARED_ON = 4, 12
+_LIKELIEST = 3
 _FEWEST = 6  # to compare on
 _PROMISING = 0.02
 _GAIN = 0.05
 _FAR = 0.1  # what a figure must lack to say nothing of the model
 
 
-@dataclass(frozen=True)
-class _Chosen:
-    """The other encoding that did best, and how often the model ran to find it."""
-
-    encoding: Encoding | None
-    model_runs: int
-
-
 def check(inspected: Inspected) -> Found:
     """Return how well a segmenter's masks overlap with those of labelled pictures, and a warning when another encoding
     of the pixels is surely better.
 
-    The mean IoU of classes is compared, on at most 12 pictures, with the encoding that does best on 4 others. Outputs
+    The mean IoU of classes is compared, on at most 12 pictures, with the encodings that do best on 4 others. Outputs
     that the task cannot read are left to the evaluation, which names them.
     """
     most = _CHOSEN_ON + _COMPARED_ON
@@ -51,43 +43,60 @@ def check(inspected: Inspected) -> Found:
         return Found()
     first = min(_CHOSEN_ON, len(pictures.wanted) - _FEWEST)
     try:
-        chosen = _choose(pictures, first, inspected.progress)
-        finding, compared = _compare(pictures, first, chosen.encoding)
+        tried = _choose(pictures, first, inspected.progress)
+        trials = [_tried(pictures, encoding, first, None) for encoding in (pictures.present, *tried)]
     except (DataError, ToolchainError):
         return Found()
-    return Found((finding,), chosen.model_runs + compared)
+    runs = first * (1 + len(alternatives(pictures.present))) + (len(pictures.wanted) - first) * len(trials)
+    return Found((_finding(trials, pictures.judged.title),), runs)
 
 
 def _usable(label: Any, _task: Task) -> bool:
     return isinstance(label, Mask) and bool((label.labels != Mask.IGNORED).any())
 
 
-def _choose(pictures: Pictures, end: int, progress: Progress) -> _Chosen:
-    """Return the encoding that is best on the pictures before ``end``; None where the present one is, or nearly."""
+@dataclass(frozen=True)
+class _Trial:
+    """The pixels that were right with an encoding, see ``_counts``."""
+
+    encoding: Encoding
+    counts: Array
+
+    def figure(self, weights: Array) -> float:
+        return mean_overlap(self.counts, weights)
+
+    @property
+    def score(self) -> float:
+        return self.figure(np.ones(len(self.counts)))
+
+
+def _tried(pictures: Pictures, encoding: Encoding, first: int, end: int | None) -> _Trial:
+    return _Trial(encoding, _counts(pictures.wanted[first:end], pictures.answers(encoding, first, end)))
+
+
+def _choose(pictures: Pictures, end: int, progress: Progress) -> tuple[Encoding, ...]:
+    """Return the encodings that do best on the pictures before ``end``, better than the present one."""
+    now = _tried(pictures, pictures.present, 0, end).score
     others = alternatives(pictures.present)
-    scores: list[float] = []
-    for number, encoding in enumerate((pictures.present, *others)):
-        counts = _counts(pictures.wanted[:end], pictures.answers(encoding, 0, end))
-        scores.append(mean_overlap(counts, np.ones(end)))
+    trials = []
+    for number, encoding in enumerate(others, 1):
+        trials.append(_tried(pictures, encoding, 0, end))
         progress("lint: masks", number, len(others))
-    best = int(np.argmax(scores))
-    return _Chosen(others[best - 1] if scores[best] - scores[0] > _PROMISING else None, end * len(scores))
+    better = [trial for trial in trials if trial.score - now > _PROMISING]
+    return tuple(t.encoding for t in sorted(better, key=lambda trial: trial.score, reverse=True)[:_LIKELIEST])
 
 
-def _compare(pictures: Pictures, first: int, other: Encoding | None) -> tuple[Finding, int]:
-    """Return what is found on the pictures from ``first`` on, and how often the model ran for it."""
-    wanted = pictures.wanted[first:]
-    count, what = len(wanted), f"{pictures.judged.title}, n={len(wanted)}"
-    now = partial(mean_overlap, _counts(wanted, pictures.answers(pictures.present, first)))
-    before = now(np.ones(count))
-    words = f"mean IoU of classes is {before:.3f} with {pictures.present.title}"
-    if other is None:
-        return Finding("preprocessing", "note", f"{words} ({what})"), count
-    better = partial(mean_overlap, _counts(wanted, pictures.answers(other, first)))
-    after, gain = better(np.ones(count)), paired_interval(better, now, count, 0)
-    if after - before < _GAIN or gain[0] <= 0:
-        return Finding("preprocessing", "note", f"{words}, {after:.3f} with {other.title} ({what})"), 2 * count
-    return does_not_fit(words, other, after, what, gain, proven=after - before >= _FAR), 2 * count
+def _finding(trials: Sequence[_Trial], title: str) -> Finding:
+    now, best = trials[0], max(trials, key=lambda one: one.score)
+    count = len(now.counts)
+    words, what = f"mean IoU of classes is {now.score:.3f} with {now.encoding.title}", f"{title}, n={count}"
+    if best.score - now.score < _GAIN:
+        return Finding("preprocessing", "note", f"{words} ({what})")
+    gain = paired_interval(best.figure, now.figure, count, 0)
+    if gain[0] <= 0:
+        return Finding("preprocessing", "note", f"{words}, {best.score:.3f} with {best.encoding.title} ({what})")
+    proven = best.score - now.score >= _FAR
+    return does_not_fit(words, best.encoding, best.score, what, gain, proven=proven)
 
 
 def _counts(wanted: Sequence[Any], found: Sequence[Any]) -> Array:
