@@ -163,4 +163,6 @@ def _find(folder: Path, path: Path, name: str) -> Path | None:
 
 
 _READER = Reader(lambda asked, classes: read_voc(Path(asked.source), classes))
-SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture, tasks=OF_BOXES)
+SOURCE = Source(
+    _recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture, tasks=OF_BOXES, unnumbered=True
+)

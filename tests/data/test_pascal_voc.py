@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from shape_data import NAMES, write_voc
+from shape_data import NAMES, write_coco, write_voc
 
-from edgepack.data.samples import find_samples, read_any_labels, sample_names
+from edgepack.data.samples import find_samples, read_any_labels, sample_names, stated_classes
 from edgepack.errors import DataError
 from edgepack.specs.data import Preprocessing, SampleSet
 from edgepack.specs.task import Task
@@ -60,3 +60,9 @@ def test_folders_in_annotations_are_those_of_the_pictures(tmp_path: Path) -> Non
     assert sample_names(samples)[3] == "JPEGImages/b/0.png"
     (root / "Annotations" / "a" / "1.XML").unlink()
     assert any(note.startswith("1 of 6 pictures") for note in find(root).notes)
+
+
+def test_names_in_annotations_number_no_classes(tmp_path: Path) -> None:
+    task = Task("object-detection", classes=("other",))
+    assert stated_classes(str(write_voc(tmp_path / "voc")), None, task) == ()
+    assert stated_classes(str(write_coco(tmp_path / "coco")), None, task) == NAMES
