@@ -152,7 +152,12 @@ def show_recipe_(recipe: str, as_json: bool) -> None:
     "its exporter noted.",
 )
 @click.option("--recipe", shell_complete=complete_recipe, help="Suggested recipe to use instead of the first.")
-@click.option("-d", "--data", help="Samples; only recipes that can read their labels are suggested.")
+@click.option(
+    "-d",
+    "--data",
+    help="Samples; only recipes that can read their labels are suggested. Labelled pictures tell whether the first "
+    "one's preprocessing fits, and name the classes.",
+)
 @click.option("--size", type=SizeType(), help="Height and width for a model that takes pictures of any size.")
 @options("json")
 def suggest_(
@@ -171,13 +176,15 @@ def suggest_(
     require_builder("edgepack recipes suggest")
     from edgepack.cli.show.console import make_console
     from edgepack.cli.show.tables import show_suggestions
-    from edgepack.pipeline.suggest import named, suggest_recipes, suited, write_suggested
+    from edgepack.pipeline.suggest import named, suggest_recipes, suited, told_by, write_suggested
 
     found = suggest_recipes(model, size)
     if data is not None:
         found = suited(found, data)
     if recipe is not None:
         found = (named(found, recipe),)
+    if data is not None:
+        found = told_by(model, found, data)
     if out is not None:
         write_suggested(out, found)
     if as_json:

@@ -110,22 +110,32 @@ def arrange(
     )  # fmt: skip
 
 
-def find_other_sizes(paths: Sequence[Path], sizes: Sequence[tuple[int, int]], where: Path) -> list[Bad]:
-    """Return the pictures that are not of the size that ``where`` says: its boxes are of other pixels.
+def find_sizes(
+    paths: Sequence[Path], stated: Sequence[tuple[int, int] | None], where: Path
+) -> tuple[list[tuple[int, int]], list[Bad]]:
+    """Return the sizes of pictures, and those that are not of the size that ``where`` states: its boxes are of others.
 
     A picture that is turned when it is looked at (EXIF) has sides that are exchanged; labels are of what is seen.
+    Some programs state no size, or 0 x 0.
     """
-    bad = []
-    for index, (path, size) in enumerate(zip(paths, sizes, strict=True)):
+    sizes, bad = [], []
+    for index, (path, size) in enumerate(zip(paths, stated, strict=True)):
         try:
             found = find_size(path)
         except DataError as error:
+            found = size or (1, 1)
             bad.append(Bad(index, error.message, error.hint))
-            continue
-        if found != size:
-            reason = f"{path} has {found[1]}x{found[0]} pixels, and {where} labels one of {size[1]}x{size[0]}"
-            bad.append(Bad(index, reason, "label the picture as it is"))
-    return bad
+        else:
+            if size is not None and any(size) and found != size:
+                reason = f"{path} has {found[1]}x{found[0]} pixels, and {where} labels one of {size[1]}x{size[0]}"
+                bad.append(Bad(index, reason, "label the picture as it is"))
+        sizes.append(found)
+    return sizes, bad
+
+
+def as_written(name: str) -> tuple[str, ...]:
+    """Return the names that a path in a file of labels may be here: as it is, and with slashes if it is Windows'."""
+    return (name, name.replace("\\", "/")) if "\\" in name else (name,)
 
 
 def _check_names(classes: Mapping[int, str], order: tuple[str, ...], root: Path) -> None:

@@ -5,6 +5,7 @@ The format: cocodataset.org/#format-data. A file, or a folder with one such file
 
 from __future__ import annotations
 
+import codecs
 import functools
 import json
 import re
@@ -15,7 +16,7 @@ from typing import Any
 
 from edgepack.base.files import read_regular
 from edgepack.base.text import shortened
-from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, find_other_sizes
+from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, as_written, find_sizes
 from edgepack.data.source import Asked, Bad, Source, may_read
 from edgepack.errors import DataError
 
@@ -55,7 +56,8 @@ def _looks_like_coco(path: Path) -> bool:
             both = head + file.read(_HEAD_BYTES)
     except OSError:
         return False
-    return head.lstrip()[:1] == b"{" and b'"images"' in both and (b'"annotations"' in both or b'"categories"' in both)
+    begins = head.removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"{"
+    return begins and b'"images"' in both and (b'"annotations"' in both or b'"categories"' in both)
 
 
 def read_coco(path: Path, order: tuple[str, ...] = (), within: Path | None = None) -> Annotated:
@@ -119,12 +121,18 @@ def _arranged(
         if number not in known
     ]
     pairs = [(row, file) for row, file in zip(rows, files, strict=True) if file is not None]
-    named = [(row, f"{path}: the picture {row['id']}") for row, _ in pairs]
-    sizes = [(_whole(row, "height", where), _whole(row, "width", where)) for row, where in named]
-    bad += find_other_sizes([file for _, file in pairs], sizes, path)
+    stated = [_stated_size(row, f"{path}: the picture {row['id']}") for row, _ in pairs]
+    sizes, wrong = find_sizes([file for _, file in pairs], stated, path)
+    bad += wrong
     labels = [things.get(row["id"], []) for row, _ in pairs]
     root = path.parent.parent if path.parent.name == "annotations" else path.parent
     return arrange(root, [file for _, file in pairs], sizes, labels, classes, order, bad)
+
+
+def _stated_size(row: Mapping[str, Any], where: str) -> tuple[int, int] | None:
+    if row.get("height") is None and row.get("width") is None:
+        return None
+    return _whole(row, "height", where), _whole(row, "width", where)
 
 
 def _rows(data: Any, key: str, path: Path) -> list[Mapping[str, Any]]:
@@ -141,7 +149,7 @@ def _numbered(rows: list[Mapping[str, Any]], key: str, path: Path) -> list[Mappi
 
 def _whole(row: Mapping[str, Any], key: str, where: str) -> int:
     """Return a whole number, which may be written as text. Raises ``DataError``; an id that is cut is another's."""
-    value = row[key]
+    value = row.get(key)
     try:
         number = int(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else None
     except (ValueError, OverflowError):  # no number, NaN, or infinite
@@ -220,12 +228,6 @@ def _things(rows: list[Mapping[str, Any]], path: Path) -> Mapping[int, list[Thin
 
 
 def _thing(row: Mapping[str, Any], where: str) -> Thing:
-    sides = _reals(row["bbox"], "bbox", where)
-    if len(sides) != _SIDES:
-        raise DataError(
-            f"{where}: bbox has {len(sides)} numbers, not {_SIDES}", hint="write [left, top, width, height]"
-        )
-    left, top, width, height = sides
     flat = _reals(row.get("keypoints") or [], "keypoints", where)
     if len(flat) % 3:
         raise DataError(f"{where}: keypoints has {len(flat)} numbers, not three for each point", hint=_FORMAT)
@@ -235,12 +237,29 @@ def _thing(row: Mapping[str, Any], where: str) -> Thing:
         raise DataError(f"{where}: iscrowd is {_shown(crowd)}, not 0 or 1", hint=_FORMAT)
     return Thing(
         _whole(row, "category_id", where),
-        (left, top, left + width, top + height),
+        _corners(row, where),
         where,
         points,
         bool(int(crowd)),
         None if area is None else _reals([area], "area", where)[0],
     )
+
+
+def _corners(row: Mapping[str, Any], where: str) -> tuple[float, float, float, float]:
+    """Return the sides of a box, or of what its polygons span where nothing but these is labelled."""
+    given, areas = row.get("bbox"), row.get("segmentation")
+    if not given and isinstance(areas, list) and areas:
+        flat = [_reals(area, "segmentation", where) for area in areas]
+        across, down = [n for area in flat for n in area[0::2]], [n for area in flat for n in area[1::2]]
+        if across and len(across) == len(down):
+            return min(across), min(down), max(across), max(down)
+    sides = _reals(given, "bbox", where)
+    if len(sides) != _SIDES:
+        raise DataError(
+            f"{where}: bbox has {len(sides)} numbers, not {_SIDES}", hint="write [left, top, width, height]"
+        )
+    left, top, width, height = sides
+    return left, top, left + width, top + height
 
 
 def _places(path: Path) -> list[Path]:
@@ -252,8 +271,7 @@ def _places(path: Path) -> list[Path]:
 def _find(name: str, places: Sequence[Path]) -> Path | None:
     if Path(name).is_absolute() or ".." in re.split(r"[/\\]", name):
         raise DataError(f"the file name {name!r} leads outside the folder", hint="name files below it")
-    names = (name, name.replace("\\", "/"))  # written on Windows
-    return next((place / each for each in names for place in places if (place / each).is_file()), None)
+    return next((place / each for each in as_written(name) for place in places if (place / each).is_file()), None)
 
 
 def _recognises(data: str, _task: object) -> bool:

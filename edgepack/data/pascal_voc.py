@@ -12,7 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree  # entities are refused before it sees a file
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import LISTS, OF_BOXES, Annotated, Reader, Thing, arrange, find_other_sizes
+from edgepack.data.annotated import LISTS, OF_BOXES, Annotated, Reader, Thing, arrange, find_sizes
 from edgepack.data.image_folder import read_class_names
 from edgepack.data.pictures import SUFFIXES
 from edgepack.data.source import Bad, Source
@@ -35,8 +35,14 @@ def _recognises(data: str, _task: object) -> bool:
     root = _root(Path(data))
     if not root.is_dir():
         return False
-    first = sorted(_folders(root)[0].glob("*.xml"))[:_LOOKED_AT]
+    first = _files(_folders(root)[0])[:_LOOKED_AT]
     return any(b"<annotation" in read_regular(path, _MOST_BYTES).replace(b"\0", b"") for path in first)  # UTF-16 too
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the annotations in a folder; ``Annotations`` may have folders of them, as ``JPEGImages`` then has."""
+    everywhere = folder.name == _ANNOTATIONS
+    return sorted(path for path in folder.glob("**/*" if everywhere else "*") if path.suffix.lower() == ".xml")
 
 
 def _root(path: Path) -> Path:
@@ -56,7 +62,7 @@ def read_voc(data: Path, order: tuple[str, ...] = ()) -> Annotated:
     root = _root(data)
     annotations, pictures = _folders(root)
     order = order or read_class_names(root)
-    files = sorted(annotations.glob("*.xml"))
+    files = _files(annotations)
     if root != data:
         listed = _listed(data)
         files = [path for path in files if path.stem in listed]
@@ -65,10 +71,11 @@ def read_voc(data: Path, order: tuple[str, ...] = ()) -> Annotated:
     found = [(path, *_read(path)) for path in files]
     names = sorted({name for _, _, _, things in found for name, _ in things})
     numbers = {name: number for number, name in enumerate(names)}
-    paths, sizes, labels, bad = [], [], [], []
+    paths, stated, labels, bad = [], [], [], []
     of: dict[Path, Path] = {}
     for path, file_name, size, things in found:
-        picture = _find(pictures, path, file_name)
+        beside = pictures / path.parent.relative_to(annotations)
+        picture = _find(beside, path, file_name) or _find(pictures, path, file_name)
         if picture is None:
             bad.append(
                 Bad(None, f"{path} has labels for {file_name}, and there is no such file", "remove it, or add it")
@@ -80,11 +87,12 @@ def read_voc(data: Path, order: tuple[str, ...] = ()) -> Annotated:
                 hint="correct <filename>, or write all that is in a picture into one of them",
             )
         paths.append(picture)
-        sizes.append(size)
+        stated.append(size)
         labels.append([Thing(numbers[name], *rest) for name, rest in things])
     if not paths:
         raise DataError(f"no picture of {root} is found, such as {found[0][1]}", hint=f"put them into {pictures}")
-    bad += find_other_sizes(paths, sizes, annotations)
+    sizes, wrong = find_sizes(paths, stated, annotations)
+    bad += wrong
     classes = {n: name for name, n in numbers.items()}
     notes = _without_labels(pictures, paths) + _note_of_parts(root) if root == data else ()
     return arrange(root, paths, sizes, labels, classes, order, bad, notes)
@@ -98,7 +106,7 @@ def _note_of_parts(root: Path) -> tuple[str, ...]:
 
 def _without_labels(folder: Path, labelled: Sequence[Path]) -> tuple[str, ...]:
     """Return a note of the pictures in ``folder`` that no annotation is of: they are not samples."""
-    pictures = [p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
+    pictures = [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")]
     count = len(set(pictures) - set(labelled))
     verb = "has no annotation and is" if count == 1 else "have no annotation and are"
     return (f"{count} of {len(pictures)} pictures of {folder} {verb} left out",) if count else ()
@@ -107,7 +115,7 @@ def _without_labels(folder: Path, labelled: Sequence[Path]) -> tuple[str, ...]:
 _Rest = tuple[tuple[float, float, float, float], str, tuple[()], bool]
 
 
-def _read(path: Path) -> tuple[str, tuple[int, int], list[tuple[str, _Rest]]]:
+def _read(path: Path) -> tuple[str, tuple[int, int] | None, list[tuple[str, _Rest]]]:
     """Return the picture's name, its size and the things in it: class, and the other fields of ``Thing``."""
     data = read_regular(path, _MOST_BYTES)
     if b"\0" in data:  # in UTF-16 or 32 a DOCTYPE has other bytes
@@ -116,13 +124,19 @@ def _read(path: Path) -> tuple[str, tuple[int, int], list[tuple[str, _Rest]]]:
         raise DataError(f"{path} defines entities, which are not read", hint="remove the DOCTYPE")
     try:
         root = ElementTree.fromstring(data)
-        size = (_number(root, "size/height"), _number(root, "size/width"))
+        size = _stated_size(root)
         things = [_thing(item, path) for item in root.iter("object")]
     except (ElementTree.ParseError, LookupError, ValueError, RecursionError) as error:  # LookupError: of encodings
         raise DataError(
             f"{path} is not an annotation that can be read: {error}", hint="correct it, or remove it"
         ) from error
-    return root.findtext("filename") or path.stem, (int(size[0]), int(size[1])), things
+    return root.findtext("filename") or path.stem, size, things
+
+
+def _stated_size(root: ElementTree.Element) -> tuple[int, int] | None:
+    if root.find("size") is None:
+        return None
+    return int(_number(root, "size/height")), int(_number(root, "size/width"))
 
 
 def _thing(item: ElementTree.Element, path: Path) -> tuple[str, _Rest]:
@@ -149,4 +163,6 @@ def _find(folder: Path, path: Path, name: str) -> Path | None:
 
 
 _READER = Reader(lambda asked, classes: read_voc(Path(asked.source), classes))
-SOURCE = Source(_recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture, tasks=OF_BOXES)
+SOURCE = Source(
+    _recognises, _READER.scan, _READER.read, pictures=True, picture=_READER.picture, tasks=OF_BOXES, unnumbered=True
+)

@@ -138,17 +138,26 @@ def _placed(image: Image.Image, name: str, preprocessing: Preprocessing) -> Arra
     color = "L" if preprocessing.color == "L" else "RGB"
     image = _convert(image, color, name)
     found = geometry_of(image.height, image.width, preprocessing)
-    _check_size(found.size[::-1], f"{name} after resizing")
+    _check_resizing(image.height, found, name)
     _check_crop(found, preprocessing, name)
     if preprocessing.resampler == "pillow":
-        size = (found.size[1], found.size[0])
-        image = image if size == image.size else image.resize(size, _filters()[preprocessing.interpolation])
-        pixels = np.asarray(image)
+        pixels = np.asarray(_resized(image, found.size, preprocessing.interpolation))
     else:
         pixels = np.asarray(image)
         pixels = resize(pixels if pixels.ndim == 3 else pixels[:, :, None], found.size, preprocessing.interpolation,
                         preprocessing.resampler)  # fmt: skip
     return _arranged(pixels if pixels.ndim == 3 else pixels[:, :, None], found, preprocessing)
+
+
+def _resized(image: Image.Image, size: tuple[int, int], interpolation: str) -> Image.Image:
+    """Return a picture resized to ``size`` (height, width), along the width first, as ``resample.resize`` does.
+
+    Pillow went this way up to version 12, with which models were trained; 13 goes the shorter one, and what overshoots
+    (bicubic, lanczos) is then cut off between the two at other places: by up to 50 of 255.
+    """
+    for step in ((size[1], image.height), (size[1], size[0])):
+        image = image if step == image.size else image.resize(step, _filters()[interpolation])
+    return image
 
 
 def prepare_pixels(pixels: Array, preprocessing: Preprocessing, name: str = "the array") -> Array:
@@ -158,7 +167,7 @@ def prepare_pixels(pixels: Array, preprocessing: Preprocessing, name: str = "the
     """
     pixels = _checked_pixels(pixels, preprocessing.color == "L", name)
     found = geometry_of(pixels.shape[0], pixels.shape[1], preprocessing)
-    _check_size(found.size[::-1], f"{name} after resizing")
+    _check_resizing(pixels.shape[0], found, name)
     _check_crop(found, preprocessing, name)
     resized = resize(pixels, found.size, preprocessing.interpolation, preprocessing.resampler)
     return normalize(_arranged(resized, found, preprocessing), preprocessing)
@@ -269,6 +278,12 @@ def _unreadable(name: str) -> Iterator[None]:
             f"{name} is not a picture that can be read: {error}",
             hint="remove the file or copy it again: it is damaged, cut short, or of another format",
         ) from error
+
+
+def _check_resizing(height: int, found: Geometry, name: str) -> None:
+    """Raise ``DataError`` where a picture of ``height`` would become too large, or be so between the two steps."""
+    _check_size(found.size[::-1], f"{name} after resizing")
+    _check_size((found.size[1], height), f"{name} while it is resized")
 
 
 def _check_size(size: tuple[int, int], name: str) -> None:

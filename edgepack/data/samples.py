@@ -258,6 +258,18 @@ def _asked(samples: SampleSet) -> Asked:
     return Asked(samples.source, samples.preprocessing, samples.task, LABELS if samples.labelled else None)
 
 
+def stated_classes(data: str, preprocessing: Preprocessing | None, task: Task) -> tuple[str, ...]:
+    """Return the names of classes in the order in which ``data`` numbers them, whatever the task names.
+
+    Nothing where it numbers none. Raises ``DataError``.
+    """
+    plain = replace(task, classes=())
+    kind = kind_of(data, plain)
+    if _source(kind, data, plain).unnumbered:
+        return ()
+    return _scan(kind, Asked(data, preprocessing, plain, LABELS), None, sha256_file).classes
+
+
 def tasks_of(data: str, task: Task | None) -> tuple[str, ...]:
     """Return the kinds of tasks that the labels of a source are for, empty where for any. Raises ``DataError``."""
     return _source(kind_of(data, task), data, task).tasks

@@ -86,6 +86,7 @@ class Source:
     that samples are pictures, which a recipe's preprocessing makes inputs of; ``picture`` then gives the bytes and the
     name of one. ``named`` says that samples which are none have names too, as files or lines. ``within`` says of an
     archive what the source in it is. ``tasks`` are the kinds that its labels are for, empty where they may be for any.
+    ``unnumbered`` says that its classes have names alone, in no order.
     """
 
     recognises: Callable[[str, Task | None], bool]
@@ -96,6 +97,7 @@ class Source:
     within: Callable[[str, Task | None], Source] | None = None
     named: bool = False
     tasks: tuple[str, ...] = ()
+    unnumbered: bool = False
 
 
 def place(index: int, source: str) -> str:

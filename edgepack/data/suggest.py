@@ -44,6 +44,7 @@ class Suggestion:
     are the model's own where its exporter noted them; ``unnamed`` is how many it has where nothing names them and the
     recipe names another number, else 0. ``proposed`` is the size (height, width) that was chosen for a model of any.
     ``outputs`` are those of the model's that are read, where it has others. ``inputs`` are values of ``[task.input]``.
+    ``labels_say`` is what labelled samples told of its preprocessing, where they were tried, and what to do about it.
     """
 
     recipe: str
@@ -56,6 +57,7 @@ class Suggestion:
     parameters: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     inputs: Mapping[str, str] = field(default_factory=dict)
+    labels_say: tuple[str, ...] = ()
 
     @property
     def change(self) -> str | None:

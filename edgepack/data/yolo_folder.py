@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgepack.base.files import read_regular
-from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, refuse_outside
+from edgepack.data.annotated import OF_BOXES, Annotated, Reader, Thing, arrange, as_written, refuse_outside
 from edgepack.data.pictures import SUFFIXES, find_size
 from edgepack.data.rows import is_number
 from edgepack.data.source import Bad, Source, may_read
@@ -94,9 +94,8 @@ def read_yolo(data: str, order: tuple[str, ...] = (), within: Path | None = None
         sizes.append(size)
         things.append(found_things)
     bad += _without_picture(pictures)
-    return arrange(
-        root, pictures, sizes, things, _class_names(root, settings), order, bad, _without_labels(pictures, root)
-    )
+    remarks = (*_without_labels(pictures, root), *_sharing_labels(pictures, root))
+    return arrange(root, pictures, sizes, things, _class_names(root, settings), order, bad, remarks)
 
 
 def _size(path: Path) -> tuple[tuple[int, int], Bad | None]:
@@ -165,13 +164,17 @@ def _pictures(root: Path, settings: Mapping[str, Any], part: str, within: Path |
 
 def _place(root: Path, base: Path, given: str, within: Path | None) -> Path | None:
     """Return the folder or list that a part of data.yaml is; None where none that may be read is there."""
-    own = [root / given.removeprefix("../")] if given.startswith("../") else []  # Roboflow's ../train/images
-    return next((p for p in (base / given, root / given, *own) if may_read(p, within) and p.exists()), None)
+    for name in as_written(given):
+        own = [root / name.removeprefix("../")] if name.startswith("../") else []  # Roboflow's ../train/images
+        for place in (base / name, root / name, *own):
+            if may_read(place, within) and place.exists():
+                return place
+    return None
 
 
 def _base(root: Path, given: Any, within: Path | None) -> Path:
-    path = Path(str(given)) if given else Path()
-    return next((p for p in (root / path, path) if given and may_read(p, within) and p.is_dir()), root)
+    paths = [place for name in as_written(str(given)) for place in (root / name, Path(name))] if given else []
+    return next((path for path in paths if may_read(path, within) and path.is_dir()), root)
 
 
 def _listed(path: Path) -> list[Path]:
@@ -179,7 +182,13 @@ def _listed(path: Path) -> list[Path]:
     text = read_regular(path, _MOST_BYTES).decode("utf-8", "replace")
     if "\0" in text:
         raise DataError(f"{path} is not a list of pictures", hint="write the path of one picture in a line")
-    return [path.parent / line.strip() for line in text.splitlines() if line.strip()]
+    return [_one_listed(path.parent, line.strip()) for line in text.splitlines() if line.strip()]
+
+
+def _one_listed(folder: Path, name: str) -> Path:
+    """Return the file that a line of a list names, by its own name where there is none: that is what is missing."""
+    paths = [folder / each for each in as_written(name)]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -192,23 +201,44 @@ def _label_path(picture: Path) -> Path:
     places = [i for i, part in enumerate(parts[:-1]) if part == "images"]
     if places:
         parts[places[-1]] = "labels"
-    return Path(*parts).with_suffix(".txt")
+    path = Path(*parts).with_suffix(".txt")
+    upper = path.with_suffix(".TXT")
+    return upper if not path.exists() and upper.exists() else path
 
 
 def _without_picture(pictures: Sequence[Path]) -> list[Bad]:
     folders = {path.parent for path in pictures}  # pictures of another part may lie there too
     beside = {entry for folder in folders if folder.is_dir() for entry in folder.iterdir()}
     wanted = {_label_path(path) for path in {*pictures, *beside} if path.suffix.lower() in SUFFIXES}
-    found = {file for folder in {path.parent for path in wanted} for file in folder.glob("*.txt")}
+    found = {file for folder in {path.parent for path in wanted} for file in folder.glob("*.[tT][xX][tT]")}
     extra = sorted(file for file in found - wanted if file.name not in _NAMES and _is_labels(file))
     return [Bad(None, f"{file} has labels, and there is no picture for it", "remove it, or add it") for file in extra]
 
 
 def _without_labels(pictures: Sequence[Path], root: Path) -> tuple[str, ...]:
-    """Return a note of pictures without a file of labels: the format allows it, and a lost file looks the same."""
+    """Return a note of pictures without a file of labels: the format allows it, and a lost file looks the same.
+
+    Raises ``DataError`` where none has one.
+    """
     count = sum(not _label_path(path).is_file() for path in pictures)
+    if count == len(pictures):
+        raise DataError(
+            f"none of the {count} pictures of {root} has a label file",
+            hint=f"that of {pictures[0].name} would be {_label_path(pictures[0])}; of pictures without labels give "
+            f"the folder: {pictures[0].parent}",
+        )
     verb = "has" if count == 1 else "have"
     return (f"{count} of {len(pictures)} pictures of {root} {verb} no label file (taken as empty)",) if count else ()
+
+
+def _sharing_labels(pictures: Sequence[Path], root: Path) -> tuple[str, ...]:
+    """Return a note of pictures that differ in their suffixes alone, and so have one file of labels."""
+    of: dict[Path, Path] = {}
+    for path in pictures:
+        if (first := of.setdefault(path.with_suffix(""), path)) != path:
+            file = _label_path(path).name
+            return (f"{first.name} and {path.name} of {root} have one label file, {file}, and so the same labels",)
+    return ()
 
 
 def _class_names(root: Path, settings: Mapping[str, Any]) -> Mapping[int, str]:

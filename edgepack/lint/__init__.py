@@ -77,7 +77,9 @@ CHECKS: Table[Check] = Table(
         "outliers": "edgepack.lint.outliers:check",
         "labels": "edgepack.lint.labels:check",
         "preprocessing": "edgepack.lint.preprocessing:check",
-        "answers": "edgepack.lint.answers:check",
+        "boxes": "edgepack.lint.boxes:check",
+        "masks": "edgepack.lint.masks:check",
+        "letters": "edgepack.lint.letters:check",
         "texts": "edgepack.lint.texts:check",
         "first_layer": "edgepack.lint.first_layer:check",
         "stability": "edgepack.lint.stability:check",
@@ -101,10 +103,11 @@ def lint(
     samples, constant channels; labels and classes; values far too large or small for the model; normalisation and
     order of channels, by trying the usual ones; whether the samples are enough for ``observer``. The model runs at most
     so often, however many samples there are: 11 x 16 + 4 x 32 + 2 x 208 times with other encodings (a third of that
-    when the present one is good; a network with other answers than a class 12 times, and 12 with each other one where
-    few are right), 16 for the first layer, 64 + 256 for halves (64 when they agree). Every sample is read once, of
-    pictures at most 2000 of each set are decoded. ``out`` is a folder for scratch files. A check of another package
-    that fails is a warning. Raises ``DataError`` as ``read_samples`` and ``calibrate`` do.
+    when the present one is good; a detector or a reader of text 12 times, and 12 with each other one where it finds
+    little; a segmenter 4 times with each, and 12 with at most 3 of them and its own), 16 for the first layer, 64 + 256
+    for halves (64 when they agree). Every sample is read once, of pictures at most 2000 of each set are decoded.
+    ``out`` is a folder for scratch files. A check of another package that fails is a warning. Raises ``DataError`` as
+    ``read_samples`` and ``calibrate`` do.
     """
     if not calibration.indices:
         raise DataError("no samples to check", hint="give at least one; a few hundred are typical")

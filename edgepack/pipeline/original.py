@@ -24,7 +24,7 @@ from edgepack.pipeline.stages.export import (
     tell_size,
     use_outputs,
 )
-from edgepack.pipeline.stages.lint import lint_before_use
+from edgepack.pipeline.stages.lint import fit_before_use, lint_before_use
 from edgepack.pipeline.stages.samples import (
     check_labels,
     golden_vectors,
@@ -54,6 +54,7 @@ class Original:
     ``source`` is the model as it was exported, ``model`` as it was simplified. ``metric_code`` stands for the code of
     a user's metric. ``mixes_batch`` says that samples run at once were seen to depend on each other.
     ``parts`` is a file that says what the outputs consist of; ``facts`` is what the report says of the model.
+    ``unfit`` are warnings of the preprocessing of a build that has no ``lint``.
     """
 
     source: OnnxModel
@@ -67,11 +68,12 @@ class Original:
     mixes_batch: bool = False
     parts: Path | None = None
     facts: ModelFacts | None = None
+    unfit: tuple[Finding, ...] = ()
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """What the check of the calibration samples warns of."""
-        return self.lint.warnings if self.lint is not None else ()
+        """What the check of the samples warns of."""
+        return self.lint.warnings if self.lint is not None else self.unfit
 
 
 def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
@@ -114,6 +116,8 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     found = None
     if selection.calibration is not None and ("int8" in settings.precisions or settings.strict):
         found = lint_before_use(runner, model, selection, plan.observer, plan.percentile, strict=settings.strict)
+    # Of a model whose own source states its preprocessing nothing is tried.
+    unfit = fit_before_use(runner, model, samples) if found is None and settings.recipe is not None else ()
     golden = golden_vectors(runner, model, selection, random=data is None)
     whose = "the model's own answers" if plan.as_is else "fp32"
     outputs = runner.run(reference, model, samples, title=f"{whose} on {len(samples.indices)} samples")
@@ -128,7 +132,7 @@ def prepare_original(plan: BuildPlan, runner: StageRunner) -> Original:
     if mixes:
         runner.events.note(MIXES)
     facts = _facts(model, runner)
-    return Original(source, model, selection, golden, outputs, metric, code, found, mixes, parts, facts)
+    return Original(source, model, selection, golden, outputs, metric, code, found, mixes, parts, facts, unfit)
 
 
 def answering_as(source: OnnxModel, model: OnnxModel, samples: SampleSet, runner: StageRunner) -> OnnxModel:

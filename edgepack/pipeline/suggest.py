@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from edgepack.base.documents import suggestion
 from edgepack.base.shapes import show_shape
 from edgepack.data.recipes import load_recipe, write_recipe
-from edgepack.data.samples import tasks_of
+from edgepack.data.samples import find_samples, stated_classes, tasks_of
 from edgepack.data.sized import Size, picture_size_of
 from edgepack.data.suggest import ModelFacts, Suggestion, free_sides, likely_sizes, suggest, with_sides
-from edgepack.errors import ChildError, ConfigError
+from edgepack.errors import ChildError, ConfigError, EdgepackError
 from edgepack.execution import child
 from edgepack.export import require_onnx
 from edgepack.graph.load import load_model
 from edgepack.graph.output_shapes import Shape, Sized, first_that_runs
+from edgepack.lint.fit import judge_fit
 from edgepack.profiling.describe import inspect_model
 from edgepack.tasks import PICTURE_CLASSES
 
@@ -55,6 +57,50 @@ def suited(found: tuple[Suggestion, ...], data: str) -> tuple[Suggestion, ...]:
     """
     ranked = [(_rank(one, data), one) for one in found]
     return tuple(one for wanted in (_MADE_FOR, _FOR_ANY) for rank, one in ranked if rank == wanted)
+
+
+def told_by(path: Path, found: tuple[Suggestion, ...], data: str) -> tuple[Suggestion, ...]:
+    """Return suggestions with the names of classes that ``data`` has, and the first with what its labels say.
+
+    What is wrong with the samples is said there too: a suggestion needs none.
+    """
+    named = tuple(_with_names(one, data) for one in found)
+    return (_with_labels(path, named[0], data), *named[1:]) if named else ()
+
+
+def _with_names(one: Suggestion, data: str) -> Suggestion:
+    """Return a suggestion with classes named as ``data`` numbers them, where nothing else names as many."""
+    recipe = load_recipe(one.recipe)
+    if not one.unnamed or recipe.task is None:
+        return one
+    try:
+        names = stated_classes(data, recipe.preprocessing, recipe.task)
+    except EdgepackError:  # _with_labels, or the build, says what is wrong
+        return one
+    return replace(one, unnamed=0, classes=names) if len(names) == one.unnamed else one
+
+
+def _with_labels(path: Path, one: Suggestion, data: str) -> Suggestion:
+    """Return a suggestion with what is told by running the model on labelled pictures, in a child process."""
+    if one.outputs or load_recipe(one.recipe).preprocessing is None:
+        return one
+    with tempfile.TemporaryDirectory(prefix="edgepack-") as folder:
+        own = Path(folder) / "own.toml"
+        write_suggested(own, (one,))
+        try:
+            said = child.call(_fit, path.absolute(), own, data, Path(folder), limit_s=_LIMIT_S)
+        except EdgepackError as error:
+            said = (f"nothing, they could not be tried: {error.message}", *([error.hint] if error.hint else []))
+    return replace(one, labels_say=said)
+
+
+def _fit(path: Path, own: Path, data: str, out: Path) -> tuple[str, ...]:
+    model, recipe = load_model(path), load_recipe(str(own))
+    samples = find_samples(data, model.inputs, recipe.preprocessing, task=recipe.task)
+    if not samples.labelled or samples.preprocessing is None:
+        return ()
+    found = sorted(judge_fit(model, samples, out).findings, key=lambda finding: finding.severity == "note")
+    return tuple(words for finding in found[:1] for words in (finding.message, finding.hint) if words)
 
 
 _MADE_FOR, _FOR_ANY, _FOR_OTHERS = range(3)

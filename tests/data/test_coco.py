@@ -95,3 +95,36 @@ def test_names_may_be_written_on_windows(tmp_path: Path) -> None:
     path.write_text(json.dumps(data))
     with pytest.raises(DataError, match="leads outside"):
         find(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"bbox": None}, {"bbox": []}, {}],
+)
+def test_polygons_alone_have_the_box_that_they_span(change: dict, tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    usual = [label.corners.tolist() for label in read_any_labels(find(path))]
+    for row in data["annotations"]:
+        left, top, width, height = row.pop("bbox")
+        middle = [left, top, left + width, top, left + 1, top + height]
+        row |= {"segmentation": [middle, [left + 1, top + 1, left + 2, top + 2, left + 2, top + 1]], **change}
+    path.write_text(json.dumps(data))
+    assert [label.corners.tolist() for label in read_any_labels(find(path))] == usual
+    data["annotations"][0]["segmentation"] = {"counts": [10, 20], "size": [80, 120]}
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match="the annotation 1: bbox "):
+        find(path)
+
+
+def test_pictures_whose_size_is_not_stated_have_their_own(tmp_path: Path) -> None:
+    path = write_coco(tmp_path)
+    data = json.loads(path.read_text())
+    for row in data["images"]:
+        del row["height"], row["width"]
+    path.write_text("\ufeff" + json.dumps(data), encoding="utf-8")  # Windows' mark is no hindrance
+    assert {(label.height, label.width) for label in read_any_labels(find(path))} == {(80, 120)}
+    data["images"][0]["width"] = 120
+    path.write_text(json.dumps(data))
+    with pytest.raises(DataError, match="the picture 10: height is None, not a whole number"):
+        find(path)

@@ -51,3 +51,41 @@ def test_pictures_of_another_part_in_the_same_folder_have_labels_too(tmp_path: P
     (root / "images" / "002.png").unlink()
     with pytest.raises(DataError, match=r"002\.txt has labels, and there is no picture"):
         find(root)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_paths_may_be_written_on_windows(listed: bool, tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    lines = "".join(f"images\\{number:03}.png\r\n" for number in range(6))
+    (root / "val.txt").write_bytes(lines.encode())
+    place = "val.txt" if listed else ".\\images"
+    (root / "data.yaml").write_bytes(f"path: .\\\r\nval: {place}\r\nnames: [circle, square, cross]\r\n".encode())
+    assert len(find(root).indices) == 6
+
+
+def test_suffixes_of_labels_may_be_in_capitals(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    usual = [label.digest() for label in read_any_labels(find(root))]
+    for file in list((root / "labels").iterdir()):
+        file.rename(file.with_suffix(".TXT"))
+    assert [label.digest() for label in read_any_labels(find(root))] == usual
+    (root / "images" / "002.png").unlink()
+    with pytest.raises(DataError, match=r"002\.TXT has labels, and there is no picture"):
+        find(root)
+
+
+def test_pictures_none_of_which_has_labels_are_refused(tmp_path: Path) -> None:
+    """With a folder "Images" nothing was found and all pictures counted as empty."""
+    root = write_yolo(tmp_path)
+    (root / "images").rename(root / "Images")
+    (root / "data.yaml").write_text("val: Images\nnames: [circle, square, cross]\n")
+    with pytest.raises(DataError, match=r"none of the 6 pictures of .* has a label file") as caught:
+        find(root)
+    assert str(root / "Images" / "000.txt") in str(caught.value.hint)
+
+
+def test_pictures_that_share_labels_are_named(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    shutil.copy(root / "images" / "003.png", root / "images" / "003.jpg")
+    note = f"003.jpg and 003.png of {root} have one label file, 003.txt, and so the same labels"
+    assert note in find(root).notes

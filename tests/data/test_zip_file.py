@@ -199,3 +199,8 @@ def test_folders_above_the_data_are_gone_down(tmp_path: Path) -> None:
     samples = find_samples(str(packed(tmp_path / "x", "VOCdevkit/VOC2012/")), INPUTS, MADE, task=TASK)
     assert len(samples.indices) == 6
     assert samples.labelled
+
+
+def test_backslashes_in_names_are_what_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'shapes.+data\.yaml' has a backslash"):
+        zip_file.check_name(tmp_path / "x.zip", "shapes\\data.yaml")

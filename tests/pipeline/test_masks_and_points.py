@@ -87,6 +87,22 @@ def test_masks_are_measured(segmenter: tuple[Path, BuildResult]) -> None:
         assert row.accuracy.value > 0.75
 
 
+def test_a_build_of_fp32_alone_misses_the_gate_where_the_preprocessing_does_not_fit(
+    segmenter: tuple[Path, BuildResult],
+) -> None:
+    root = segmenter[0]
+    wrong = PICTURES.replace("scale = 0.00392156862745098", "scale = 1.0").format(48, 72)
+    (root / "wrong.toml").write_text(wrong + '[task]\nkind = "semantic-segmentation"\nclasses = ["ground", "shape"]\n')
+    settings = BuildSettings(
+        model=str(root / "net.onnx"), precisions=("fp32",), eval=str(root / "data"), recipe=str(root / "wrong.toml"),
+        out=str(root / "wrong"), benchmark=False,
+    )  # fmt: skip
+    result = build(settings, Store(root / "store"))
+    assert result.rows[0].status == "gate_missed"
+    assert "the preprocessing does not fit the model: mean IoU of classes is" in str(result.rows[0].reason)
+    assert any("the preprocessing does not fit" in warning for warning in result.warnings)
+
+
 def test_the_device_answers_with_a_mask_of_the_pictures_size(
     segmenter: tuple[Path, BuildResult], tmp_path: Path
 ) -> None:

@@ -134,6 +134,8 @@ def show_suggestions(
         console.print(
             f"its height and width are free: {height}x{width} is used; choose another with --size HEIGHTxWIDTH"
         )
+    for words, text in zip(("labels say", "hint"), found[0].labels_say, strict=False):
+        console.print(f"{words}: {safe(text)}")
     if out is not None:
         console.print(f"wrote {safe(out)}")
     if out is None and found[0].change:

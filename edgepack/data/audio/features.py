@@ -195,11 +195,11 @@ def _pieces(samples: Array, made: _Spectrum, rate: int, name: str) -> Array:
 
 
 def _filters(made: Sound, spectrum: _Spectrum) -> Array:
-    bins = spectrum.fft_length // 2 + 1
     if made.definition == "tensorflow":
+        bins = spectrum.fft_length // 2 + 1
         return tensorflow_filters(spectrum.mels, bins, made.rate, made.low_hz, spectrum.high_hz)
     ends = made.low_hz, spectrum.high_hz
-    return librosa_filters(spectrum.mels, bins, made.rate, *ends, spectrum.mel_scale, spectrum.mel_norm)
+    return librosa_filters(spectrum.mels, spectrum.fft_length, made.rate, *ends, spectrum.mel_scale, spectrum.mel_norm)
 
 
 def _logarithm(energies: Array, made: Sound, spectrum: _Spectrum) -> Array:

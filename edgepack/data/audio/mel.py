@@ -33,13 +33,14 @@ def mel_to_hz(mel: Array, scale: str) -> Array:
     return np.where(mel < broken, mel * _LINEAR_HZ, _BREAK_HZ * np.exp(_STEP * (np.maximum(mel, broken) - broken)))
 
 
-def librosa_filters(mels: int, bins: int, rate: int, low: float, high: float, scale: str, norm: str) -> Array:
+def librosa_filters(mels: int, fft_length: int, rate: int, low: float, high: float, scale: str, norm: str) -> Array:
     """Return triangles [bins, mels] that are straight in Hz, as librosa.filters.mel (librosa 0.11, filters.py).
 
+    The last bin of a transform of an odd length lies below half of the rate.
     ``norm`` "slaney" divides each by half its width in Hz, so that all have the same area.
     """
     edges = mel_to_hz(np.linspace(hz_to_mel(np.array(low), scale), hz_to_mel(np.array(high), scale), mels + 2), scale)
-    filters = _triangles(np.linspace(0, rate / 2, bins), edges)
+    filters = _triangles(np.fft.rfftfreq(fft_length, 1 / rate), edges)
     return filters * (2.0 / (edges[2:] - edges[:-2])) if norm == "slaney" else filters
 
 

@@ -17,8 +17,10 @@ def window(kind: Window, length: int) -> Array:
     """Return a periodic window, float64 [length], as scipy.signal.get_window(kind, length, fftbins=True).
 
     tf.signal.hann_window and hamming_window are the same with their default ``periodic=True``. A periodic window is
-    the symmetric one of length + 1 without its last value.
+    the symmetric one of length + 1 without its last value; that of one sample is 1 in all three.
     """
+    if length == 1:
+        return np.ones(1)
     angle = 2 * np.pi * np.arange(length) / length
     terms = [(-1) ** k * factor * np.cos(k * angle) for k, factor in enumerate(_COSINES[kind])]
     result: Array = np.sum(terms, axis=0)

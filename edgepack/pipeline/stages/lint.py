@@ -6,7 +6,8 @@ from edgepack.data.split import Selection
 from edgepack.errors import DataError, EdgepackError
 from edgepack.execution.runner import StageRunner
 from edgepack.lint import lint
-from edgepack.specs.data import Lint
+from edgepack.lint.fit import judge_fit
+from edgepack.specs.data import Finding, Lint, SampleSet
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.types import Observer
 
@@ -43,6 +44,24 @@ def lint_before_use(
     if strict:
         refuse_warnings(found)
     return found
+
+
+def fit_before_use(runner: StageRunner, model: OnnxModel, samples: SampleSet) -> tuple[Finding, ...]:
+    """Return the warnings that labelled pictures give of a recipe's preprocessing; they are shown at once.
+
+    For builds in which nothing is calibrated: ``lint_before_use`` says this too. As there, work goes on where it fails.
+    """
+    if not samples.labelled or samples.preprocessing is None:
+        return ()
+    try:
+        found = runner.run(judge_fit, model, samples, title="the recipe's preprocessing, by labels")
+    except EdgepackError as error:
+        runner.events.note(f"whether the preprocessing fits was not checked: {error.message}")
+        return ()
+    warnings = tuple(finding for finding in found.findings if finding.severity == "warning")
+    for finding in warnings:
+        runner.events.note(f"{finding.message}. Hint: {finding.hint}")
+    return warnings
 
 
 def refuse_warnings(found: Lint) -> None:

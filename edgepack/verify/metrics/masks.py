@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,51 +20,51 @@ if TYPE_CHECKING:
 _LOW = 0.02
 
 
-def pixel_counts(pairs: Iterable[tuple[Mask, Mask]], classes: int) -> Array:
-    """Return for each pair of a label and an answer of one shape, and for each class, its right pixels, those labelled
-    and those answered, float64 [n, 3, classes].
-    """
+def _counts(compared: Compared, reader: OutputReader, classes: int) -> Array:
+    """Return for each sample and class its right pixels, those labelled and those answered, float64 [n, 3, classes]."""
     import numpy as np
 
     rows = []
-    for truth, found in pairs:
-        known = truth.labels != Mask.IGNORED
-        want, have = truth.labels[known].astype(np.int64), found.labels[known].astype(np.int64)
-        right = np.bincount(want[want == have], minlength=classes)
-        parts = (right, np.bincount(want, minlength=classes), np.bincount(have, minlength=classes))
-        rows.append(np.stack([part[:classes] for part in parts]))
-    return np.array(rows, np.float64)
-
-
-def count_classes(masks: Iterable[Mask]) -> int:
-    """Return how many classes there are by the highest number in any of the masks."""
-    import numpy as np
-
-    return 1 + max((int(np.max(one.labels[one.labels != Mask.IGNORED], initial=0)) for one in masks), default=0)
-
-
-def mean_overlap(counts: Array, weights: Array) -> float:
-    """Return the mean IoU of the labelled classes from ``pixel_counts``; nan where no pixel is labelled.
-
-    ``weights`` [n]: how often each sample counts.
-    """
-    import numpy as np
-
-    right, want, have = np.tensordot(weights, counts, axes=1)
-    union = want + have - right
-    known = want > 0  # a class that is labelled nowhere has no share that could be found
-    return float((right[known] / union[known]).mean()) if known.any() else float("nan")
-
-
-def _pairs(compared: Compared, reader: OutputReader) -> Iterator[tuple[Mask, Mask]]:
-    """Yield label and answer of each sample. Raises ``DataError`` where these are not masks of one shape."""
     for truth, found in zip(truths(compared), answers(compared, reader), strict=True):
         if not isinstance(truth, Mask) or not isinstance(found, Mask) or truth.labels.shape != found.labels.shape:
             raise DataError(
                 f"{compared.metric} needs a mask of each picture's own size as its label",
                 hint="give masks beside the pictures, see 'Masks' in docs/data-and-recipes.md",
             )
-        yield truth, found
+        rows.append(count_pixels(truth, found, classes))
+    return np.array(rows, np.float64)
+
+
+def count_pixels(truth: Mask, found: Mask, classes: int) -> Array:
+    """Return for each class the right pixels, those labelled and those answered, [3, classes], of masks of one size."""
+    import numpy as np
+
+    known = truth.labels != Mask.IGNORED
+    want, have = truth.labels[known].astype(np.int64), found.labels[known].astype(np.int64)
+    right = np.bincount(want[want == have], minlength=classes)
+    parts = (right, np.bincount(want, minlength=classes), np.bincount(have, minlength=classes))
+    return np.stack([part[:classes] for part in parts])
+
+
+def _classes(compared: Compared) -> int:
+    """Return how many classes there are: labels and answers of both models, whichever has the highest."""
+    import numpy as np
+
+    highest = 0
+    for mask in (*truths(compared), *answers(compared, compared.expected), *answers(compared, compared.found)):
+        labels = mask.labels[mask.labels != Mask.IGNORED]
+        highest = max(highest, int(np.max(labels, initial=0)))
+    return highest + 1
+
+
+def mean_overlap(counts: Array, weights: Array) -> float:
+    """Return the mean IoU of the labelled classes over pictures of ``counts``, each counted ``weights`` times [n]."""
+    import numpy as np
+
+    right, want, have = np.tensordot(weights, counts, axes=1)
+    union = want + have - right
+    known = want > 0  # a class that is labelled nowhere has no share that could be found
+    return float((right[known] / union[known]).mean()) if known.any() else float("nan")
 
 
 def _pixels(counts: Array, weights: Array) -> float:
@@ -92,9 +92,8 @@ def _by_class(compared: Compared, counts: Sequence[Array]) -> tuple[ClassFigure,
 def _measure(figure: Callable[[Array, Array], float], compared: Compared) -> Accuracy | str:
     import numpy as np
 
-    readers = (compared.expected, compared.found)
-    classes = count_classes(mask for reader in readers for pair in _pairs(compared, reader) for mask in pair)
-    counts = [pixel_counts(_pairs(compared, reader), classes) for reader in readers]
+    classes = _classes(compared)
+    counts = [_counts(compared, reader, classes) for reader in (compared.expected, compared.found)]
     before, after = (partial(figure, of_model) for of_model in counts)
     n = len(truths(compared))
     one, other = before(np.ones(n)), after(np.ones(n))

@@ -25,11 +25,18 @@ def test_scales_have_their_known_values():
 
 
 def test_librosas_triangles_have_one_area_when_normalised():
-    filters = librosa_filters(10, 4097, 16000, 300, 8000, "slaney", "slaney")
+    filters = librosa_filters(10, 8192, 16000, 300, 8000, "slaney", "slaney")
     np.testing.assert_allclose(filters.sum(axis=0) * 8000 / 4096, 1, rtol=1e-3)
-    plain = librosa_filters(10, 4097, 16000, 300, 8000, "slaney", "none")
+    plain = librosa_filters(10, 8192, 16000, 300, 8000, "slaney", "none")
     assert plain.max() <= 1
     assert (plain.max(axis=0) > 0.99).all()
+
+
+def test_bins_of_an_odd_transform_lie_where_they_are():
+    """As librosa.filters.mel(sr=16000, n_fft=5, n_mels=1, htk=True, norm=None): its bins are 0, 3200 and 6400 Hz."""
+    middle = mel_to_hz(hz_to_mel(np.array(8000.0), "htk") / 2, "htk")
+    expected = [[0.0], [(8000 - 3200) / (8000 - middle)], [(8000 - 6400) / (8000 - middle)]]
+    np.testing.assert_allclose(librosa_filters(1, 5, 16000, 0, 8000, "htk", "none"), expected, atol=1e-9)
 
 
 def test_tensorflows_triangles_leave_the_level_out():

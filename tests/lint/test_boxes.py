@@ -1,4 +1,4 @@
-"""Preprocessing judged by answers: networks that find white squares, and segment them, in pixels from 0 to 1."""
+"""Preprocessing of detectors, judged by what they find: a network that finds white squares in pixels from 0 to 1."""
 
 from __future__ import annotations
 
@@ -13,12 +13,11 @@ from PIL import Image
 
 from edgepack.data.samples import find_samples
 from edgepack.graph.load import load_model
-from edgepack.lint import Inspected, Surveyed, answers
-from edgepack.lint.answers import check
+from edgepack.lint import Inspected, Surveyed
+from edgepack.lint.boxes import check
 from edgepack.lint.survey import Survey
 from edgepack.specs.data import Finding, Preprocessing
 from edgepack.specs.model import OnnxModel
-from edgepack.specs.signal_answers import Transcript
 from edgepack.specs.task import Task
 from edgepack.specs.types import no_progress
 
@@ -100,51 +99,3 @@ def test_pixels_of_another_range_are_proven_wrong_and_the_right_one_is_named(tmp
 )
 def test_nothing_is_judged_on_a_few_pictures_or_of_other_tasks(tmp_path: Path, count: int, task: Task | None) -> None:
     assert judged(tmp_path, Preprocessing(resize=(SIDE, SIDE)), count, task)[0].check == "nothing"
-
-
-def segmented(tmp_path: Path, made: Preprocessing, sides: tuple[int, int]) -> tuple[Finding, int]:
-    """Judge a network that takes what is brighter than half of 1 for a thing, on pictures with a white square."""
-    proto = onnx.parser.parse_model(
-        """<ir_version: 8, opset_import: ["" : 17]>
-        net (float[1,3,64,64] x) => (float[1,1,64,64] thing) { thing = ReduceMean<axes=[1], keepdims=1>(x) }"""
-    )
-    onnx.save(proto, tmp_path / "net.onnx")
-    model = load_model(tmp_path / "net.onnx")
-    random = np.random.default_rng(0)
-    (tmp_path / "data" / "images").mkdir(parents=True)
-    (tmp_path / "data" / "masks").mkdir()
-    for i in range(8):
-        mask = np.zeros(sides, np.uint8)
-        top, left = (int(random.integers(0, side // 2)) for side in sides)
-        mask[top : top + sides[0] // 3, left : left + sides[1] // 3] = 1
-        pixels = np.repeat(40 + 215 * mask[:, :, None], 3, axis=2).astype(np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "data" / "images" / f"{i}.png")
-        Image.fromarray(mask).save(tmp_path / "data" / "masks" / f"{i}.png")
-    task = Task("semantic-segmentation", classes=("ground", "thing"))
-    samples = find_samples(str(tmp_path / "data"), model.inputs, made, task=task)
-    surveyed = Surveyed("calibration samples", samples, Survey((), (), None, (), (), ()), None)
-    found = check(Inspected(model, surveyed, None, "minmax", 99.99, tmp_path, no_progress))
-    return found.findings[0], found.model_runs
-
-
-@pytest.mark.parametrize("sides", [(96, 64), (300, 900)])  # the larger ones are looked at in a grid
-def test_a_segmenter_is_judged_by_the_overlap_of_its_masks(tmp_path: Path, sides: tuple[int, int]) -> None:
-    found, runs = segmented(tmp_path, Preprocessing(resize=(SIDE, SIDE), scale=1 / 255), sides)
-    assert (found.severity, runs) == ("note", 8)
-    score = float(found.message.removeprefix("mean IoU is ").partition(" ")[0])
-    assert 0.9 < score <= 1
-
-
-def test_pixels_of_another_range_halve_the_overlap_and_the_right_one_is_named(tmp_path: Path) -> None:
-    found, _ = segmented(tmp_path, Preprocessing(resize=(SIDE, SIDE)), (96, 64))
-    assert (found.severity, found.proven) == ("warning", True)
-    assert "with RGB, 0 to 255, " in found.message
-    assert found.message.count("mean IoU") == 1
-    assert "std = [255, 255, 255]" in str(found.hint)
-
-
-def test_a_reader_is_judged_by_its_letters() -> None:
-    figure = answers._JUDGES["text-recognition"].figure(["abcd", "ef"], [Transcript("abxd"), Transcript("ef")])
-    assert figure(np.ones(2)) == pytest.approx(5 / 6)
-    assert figure(np.array([0, 3])) == 1.0
-    assert answers._JUDGES["text-recognition"].figure(["a"], [Transcript("xyz")])(np.ones(1)) == 0.0
