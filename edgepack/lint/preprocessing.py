@@ -8,7 +8,7 @@ from edgepack.base.intervals import mean_ci95, paired_difference_ci95, proportio
 from edgepack.lint import Found, Inspected, Surveyed
 from edgepack.lint.encodings import Encoding, encoding_of, guess_encoding
 from edgepack.lint.survey import picture_input
-from edgepack.lint.trials import Trial, Trials, recipe_keys, try_encodings
+from edgepack.lint.trials import Trial, Trials, recipe_keys, try_encodings, try_one
 from edgepack.specs.data import Finding
 from edgepack.specs.types import Array
 
@@ -20,6 +20,7 @@ _FAR = 0.1  # what an accuracy must lack to say nothing of the model
 _LEAST_SHARPER = 1.04
 _FEWEST, _FEWEST_CLASSES = 12, 4
 _SHOWN = 4
+_MOSTLY = 0.75
 # A model that gives so many samples one answer does not tell them apart, and what makes its answers clearer means
 # nothing: of 16 networks with random weights 6 seemed to ask for another encoding, and 2 of them varied their answers.
 _ALWAYS = 0.9
@@ -50,6 +51,16 @@ def check(inspected: Inspected) -> Found:
     if labels is not None and len(found) == 1:
         found += _judge_labels(trials.present, without_looking, what)
     return Found(tuple(found), trials.model_runs)
+
+
+def answers_right(inspected: Inspected) -> bool:
+    """Say whether most classes of a few labelled samples are right as they are, where encodings can be tried."""
+    judged, spec = inspected.calibration, picture_input(inspected.model)
+    present = _present(judged)
+    if judged.labels is None or spec is None or present is None or not can_judge(inspected):
+        return False
+    trial = try_one(inspected.model, spec, judged.samples, present, judged.labels, _FEWEST)
+    return trial.score[0] >= _MOSTLY
 
 
 def can_judge(inspected: Inspected) -> bool:

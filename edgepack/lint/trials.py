@@ -103,6 +103,16 @@ def try_encodings(
     return Trials(now, tuple(ranked), runs)
 
 
+def try_one(
+    model: OnnxModel, spec: TensorSpec, samples: SampleSet, present: Encoding, labels: Array, count: int
+) -> Trial:
+    """Return how the model does with ``present`` on up to ``count`` samples, chosen as ``try_encodings`` does."""
+    session = open_session(model)
+    positions = sorted(np.random.default_rng(0).permutation(len(samples.indices))[:count].tolist())
+    scores = [_run(session, spec, present, pixels) for pixels in pixels_of(samples, spec, present, positions)]
+    return _trial(present, np.stack(scores), labels[np.array(positions)])
+
+
 def _promising(trials: Sequence[Trial]) -> list[Trial]:
     """Return the trial with the highest score and, beside it, those with the highest sharpness."""
     first = max(trials, key=lambda t: t.score)
