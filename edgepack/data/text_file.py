@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgepack.base import documents
+from edgepack.base.documents import suggestion
 from edgepack.data.checks import check_shape
 from edgepack.data.named_classes import number_classes
 from edgepack.data.rows import Rows, find_column, read_rows, rows_file
@@ -31,6 +32,7 @@ TOKENIZER = "tokenizer.json"
 # The tasks whose inputs are texts, and how their labels are read: a class, or parts of the text.
 KINDS = ("text-classification", "sentence-embedding", "token-classification")
 SPANS = "token-classification"
+_PREFIXES = ("B", "I", "E", "S", "L", "U")  # of tags, before a dash: where in a part a word stands
 _TEXTS = ("text", "sentence", "utterance", "question", "content", "input")
 LABEL_COLUMNS = ("label", "labels", "category", "class", "intent", "target", "y")
 
@@ -88,7 +90,7 @@ def read_text_file(path: Path, made: Text, task: Task) -> TextFile:
         return TextFile(rows, texts, None, task.classes, empty)
     words = [cells.get(label, "") for cells in rows.cells]
     if task.kind == SPANS:
-        spans, bad = _spans(rows, label, words, texts)
+        spans, bad = _spans(rows, label, words, texts, dict.fromkeys(split_tag(tag)[1] for tag in task.classes))
         return TextFile(rows, texts, spans, task.classes, (*empty, *bad))
     several = next((i for i, word in enumerate(words) if word.startswith("[") and word.endswith("]")), None)
     if several is not None and path.suffix.lower() == ".jsonl":
@@ -99,8 +101,16 @@ def read_text_file(path: Path, made: Text, task: Task) -> TextFile:
     return TextFile(rows, texts, numbers, classes, (*empty, *bad))
 
 
-def _spans(rows: Rows, label: str, words: Sequence[str], texts: Sequence[str]) -> tuple[list[Spans], tuple[Bad, ...]]:
-    """Return labels written as JSON: a list of [start, end, name], in characters of the text."""
+def split_tag(tag: str) -> tuple[str, str]:
+    """Return where in a part a tag's word stands and the part's name: B and PER of B-PER, I and PER of PER."""
+    prefix, dash, name = tag.partition("-")
+    return (prefix, name) if dash and prefix in _PREFIXES else ("I", tag)
+
+
+def _spans(
+    rows: Rows, label: str, words: Sequence[str], texts: Sequence[str], names: Collection[str]
+) -> tuple[list[Spans], tuple[Bad, ...]]:
+    """Return labels written as JSON: a list of [start, end, name], in characters of the text; ``names`` are known."""
     found, bad = [], []
     for i, (word, text) in enumerate(zip(words, texts, strict=True)):
         try:
@@ -108,6 +118,9 @@ def _spans(rows: Rows, label: str, words: Sequence[str], texts: Sequence[str]) -
             spans = tuple(Span(int(start), int(end), str(name), text[start:end]) for start, end, name in parts)
             if not all(0 <= span.start < span.end <= len(text) for span in spans):
                 raise ValueError(f"a span lies outside of the text, which has {len(text)} characters")
+            if (other := next((span.name for span in spans if names and span.name not in names), None)) is not None:
+                known = suggestion(other, [name for name in names if name])
+                bad.append(Bad(i, f"{rows.where(i, label)}: no tag of the model is for {other!r}", known))
         except (ValueError, TypeError, RecursionError) as error:
             bad.append(Bad(i, f"{rows.where(i, label)} is not a list of spans: {error}", 'write [[0, 5, "PER"], ...]'))
             spans = ()

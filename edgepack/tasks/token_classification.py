@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgepack.data.text_file import split_tag
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.answer import Answer
 from edgepack.specs.signal_answers import Span, Spans
@@ -78,9 +79,7 @@ def join(words: Sequence[Tagged], outside: str, text: str) -> tuple[Span, ...]:
         if word.tag == outside:
             is_open = False
             continue
-        prefix, dash, name = word.tag.partition("-")
-        if not dash or prefix not in ("B", "I", "E", "S", "L", "U"):
-            prefix, name = "I", word.tag
+        prefix, name = split_tag(word.tag)
         last = spans[-1] if spans else None
         if is_open and last is not None and prefix in ("I", "E", "L") and last.name == name:
             spans[-1] = Span(last.start, word.end, name, text[last.start : word.end], min(last.score, word.score))

@@ -115,6 +115,12 @@ def test_rows_that_are_broken_are_named_and_may_be_left_out(folder):
     bad = write(folder, "b.jsonl", '{"text": "the", "label": [[0, 9, "X"]]}\n{"text": "the", "label": 3}\n')
     with pytest.raises(DataError, match=r"b\.jsonl line 1, column 'label' is not a list of spans"):
         find_samples(bad, INPUTS, None, task=Task("token-classification"))
+    other = write(
+        folder, "c.jsonl", '{"text": "the", "label": [[0, 3, "LOC"]]}\n{"text": "the", "label": [[0, 3, "CITY"]]}\n'
+    )
+    with pytest.raises(DataError, match=r"c\.jsonl line 2, column 'label': no tag of the model is for 'CITY'") as error:
+        find_samples(other, INPUTS, None, task=Task("token-classification", classes=("O", "B-LOC", "I-LOC", "PER")))
+    assert "LOC, O, PER" in error.value.hint
 
 
 @pytest.mark.parametrize(

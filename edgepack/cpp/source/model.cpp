@@ -146,10 +146,12 @@ const std::vector<TensorView>& LoadedModel::run(const std::vector<NamedTensor>& 
     std::vector<std::string> shapes;
     for (size_t i = 0; i < ordered.size(); ++i)
       shapes.push_back(manifest().inputs[i].name + " " + show_shape(ordered[i].shape));
+    const std::string words = engine_words(problem.words);
+    const bool outside = words.find("out of data bounds") != std::string::npos;  // a Gather whose table has no such row
     refuse(EDGEPACK_DATA_ERROR,
-           std::string(title_of(engine())) + " could not run these inputs (" + joined(shapes) +
-               "): " + engine_words(problem.words),
-           "the model may be fixed to other shapes inside, such as a batch of 1");
+           std::string(title_of(engine())) + " could not run these inputs (" + joined(shapes) + "): " + words,
+           outside ? "a number is that of no row of a table inside the model; token ids must be those of its own tokenizer"
+                   : "the model may be fixed to other shapes inside, such as a batch of 1");
   }
   return outputs_;
 }

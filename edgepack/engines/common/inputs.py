@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _WORDS_CHARACTERS = 800
 
 
+# What ONNX Runtime says of a Gather whose table has no such row.
+_OUTSIDE = "out of data bounds"
+_NO_ROW = "a number is that of no row of a table inside the model; token ids must be those of its own tokenizer"
+
+
 def check_feeds(feeds: Any, inputs: tuple[TensorSpec, ...]) -> None:
     """Raise ``DataError`` that names every input which is missing, unknown, or of another type or shape."""
     if not isinstance(feeds, Mapping):
@@ -42,10 +47,9 @@ def refuse(title: str, feeds: Any, inputs: tuple[TensorSpec, ...], error: Except
     if isinstance(error, MemoryError):
         raise EdgepackError(f"{title} ran out of memory", hint="give smaller inputs or a smaller batch") from error
     shapes = ", ".join(f"{spec.name} {list(np.shape(feeds[spec.name]))}" for spec in inputs)
-    raise DataError(
-        f"{title} could not run these inputs ({shapes}): {engine_words(error)}",
-        hint="the model may be fixed to other shapes inside, such as a batch of 1",
-    ) from error
+    words = engine_words(error)
+    hint = _NO_ROW if _OUTSIDE in words else "the model may be fixed to other shapes inside, such as a batch of 1"
+    raise DataError(f"{title} could not run these inputs ({shapes}): {words}", hint=hint) from error
 
 
 def engine_words(error: BaseException) -> str:

@@ -71,6 +71,13 @@ def test_good_inputs_are_refused_in_the_engines_words() -> None:
     assert caught.value.__cause__ is error
 
 
+def test_ids_beyond_a_table_are_said_to_be_anothers() -> None:
+    words = "Gather node. indices element out of data bounds, idx=142 must be within the inclusive range [-120,119]"
+    with pytest.raises(DataError) as error:
+        refuse("ONNX Runtime", good(), INPUTS, RuntimeError(words))
+    assert "its own tokenizer" in str(error.value.hint)
+
+
 def test_memory_is_no_fault_of_the_inputs() -> None:
     with pytest.raises(EdgepackError, match="Engine ran out of memory") as caught:
         refuse("Engine", good(), INPUTS, MemoryError())
