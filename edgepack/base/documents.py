@@ -30,6 +30,10 @@ TOML_LIMIT_BYTES = 128 << 10
 MOST_DEPTH = 64
 MOST_ENTRIES = 2_000_000
 MOST_KEY_PARTS = 16
+_KIND_WORDS = {
+    int: "a whole number", bool: "true or false", str: "text", float: "a number", Path: "the path of a file",
+    type(None): "nothing",
+}  # fmt: skip
 _LEAST_INTEGER, _MOST_INTEGER = -(1 << 63), (1 << 64) - 1
 _SURELY_64_BITS = 19  # digits
 # Where no row of digits is as long, whole numbers are read without looking at each; half of a result's values are such.
@@ -246,7 +250,7 @@ def _read_literal(allowed: tuple[Any, ...], data: Any, place: _Place, _base: Pat
 def _union_reader(kinds: tuple[Any, ...]) -> _Reader:
     candidates = [kind for kind in kinds if kind is not type(None)]
     readers, optional = [_reader(kind) for kind in candidates], len(candidates) < len(kinds)
-    expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in candidates)
+    expected = " or ".join(dict.fromkeys(_kind_words(kind) for kind in candidates))
 
     def read(data: Any, place: _Place, base: Path | None) -> Any:
         if data is None and optional:
@@ -308,8 +312,17 @@ def _read_scalar(kind: Any, data: Any, place: _Place, base: Path | None) -> Any:
         return base / data if base else Path(data)
     if (kind in (int, bool, str) and type(data) is kind) or (kind is type(None) and data is None):
         return data
-    names = {int: "a whole number", bool: "true or false", str: "text", float: "a number"}
-    raise _wrong(place, names.get(kind, str(kind)), data)
+    raise _wrong(place, _kind_words(kind), data)
+
+
+def _kind_words(kind: Any) -> str:
+    """Return what a value of a type is to who writes documents: no name of a class."""
+    origin = typing.get_origin(kind)
+    if origin is typing.Literal:
+        return " or ".join(repr(value) for value in typing.get_args(kind))
+    if origin is not None and issubclass(origin, tuple):
+        return "a list"
+    return _KIND_WORDS.get(kind, "a table")
 
 
 def _read_float(data: float, place: _Place) -> float:

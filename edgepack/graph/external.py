@@ -38,7 +38,7 @@ def external_files(proto: onnx.ModelProto, folder: Path, own: str = "") -> tuple
     places = [(tensor, find_place(tensor)) for tensor in tensors]
     for location in sorted({place.location for _, place in places} - {own}):  # the user named that one, link or not
         _check_location(location, folder)
-    sizes = {location: _size_bytes(folder / location) for location in {place.location for _, place in places}}
+    sizes = {location: _size_bytes(folder, location) for location in {place.location for _, place in places}}
     for tensor, place in places:
         if place.offset + place.length > sizes[place.location]:
             raise ModelError(
@@ -101,15 +101,21 @@ def _check_location(location: str, folder: Path) -> None:
             )
 
 
-def _size_bytes(path: Path) -> int:
+def _size_bytes(folder: Path, location: str) -> int:
     try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise ModelError(f"the model's external data file {path.name} is missing", hint=_HINT) from None
+        status = (folder / location).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(
+            f"the model keeps weights in {location!r}, a file of its own, which is missing in {folder}",
+            hint=f"copy it there, under that name: {_HINT}",
+        ) from None
     except OSError as error:
-        raise ModelError(f"the model's external data file {path.name} cannot be read: {error.strerror}") from None
+        raise ModelError(
+            f"the model's external data file {location!r} in {folder} cannot be read: {error.strerror}",
+            hint="check the file's name and its permissions",
+        ) from None
     if not stat.S_ISREG(status.st_mode):
-        raise ModelError(f"the model's external data {path.name} is not a regular file", hint=_HINT)
+        raise ModelError(f"the model's external data {location!r} in {folder} is not a regular file", hint=_HINT)
     return status.st_size
 
 

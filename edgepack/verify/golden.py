@@ -351,7 +351,7 @@ def read_golden(source: bytes | Path) -> Golden:
     try:
         data = source.read_bytes() if isinstance(source, Path) else source
         arrays = dict(_arrays(data))
-        return _assemble(arrays, where)
+        return _assemble(arrays)
     except OSError as error:
         raise BundleError(f"{where} cannot be read: {error}") from None
     except (zipfile.BadZipFile, struct.error, ValueError, KeyError, EOFError, RuntimeError, OverflowError) as error:
@@ -386,13 +386,13 @@ def _array(data: bytes, name: str) -> Array:
     return np.frombuffer(data, dtype, count, buffer.tell()).reshape(shape) if count else np.zeros(shape, dtype)
 
 
-def _assemble(arrays: Mapping[str, Array], where: str) -> Golden:
+def _assemble(arrays: Mapping[str, Array]) -> Golden:
     found: dict[str, dict[int, dict[str, Array]]] = {"input": {}, "output": {}, "batch": {}}
     orders: dict[int, Array] = {}
     allowed: Mapping[str, Tolerance] | None = None
     for member, array in arrays.items():
         if member == f"{_TOLERANCE}.npy":
-            allowed = documents.from_json(Tolerances, array.tobytes(), f"{where}: {_TOLERANCE}").outputs
+            allowed = documents.from_json(Tolerances, array.tobytes(), _TOLERANCE).outputs
         elif match := _MEMBER.fullmatch(member):
             found[match[1]].setdefault(int(match[2]), {})[match[3]] = array
         elif (match := _BATCH.fullmatch(member)) and match[2]:

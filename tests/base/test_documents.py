@@ -213,9 +213,9 @@ def test_other_things_are_not_written(value: Any) -> None:
         ({"name": "x", "many": [{"count": 1}, {"count": "x"}]}, "many[1]: count: expected a whole", "whole"),
         ({"name": "x", "table": []}, "table: expected a table", "a table"),
         ({"name": "x", "table": {"k": {"cuont": 1}}}, "table: k: unknown key 'cuont'", "'count'"),
-        ({"name": "x", "either": 1.5}, "either: expected int or str, found 1.5", "int or str"),
+        ({"name": "x", "either": 1.5}, "either: expected a whole number or text, found 1.5", "a whole number or text"),
         ({"name": "x", "maybe": {"count": None}}, "maybe: count: expected a whole number", "whole"),
-        ({"name": "x", "path": 3}, "path: expected", ""),
+        ({"name": "x", "path": 3}, "path: expected the path of a file, found 3", "the path of a file"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(data: Any, message: str, hint: str) -> None:

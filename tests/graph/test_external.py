@@ -60,10 +60,14 @@ def test_external_data_of_wrong_size(offset: int | str, length: int | str, words
 
 
 def test_external_data_missing_or_no_file(tmp_path: Path) -> None:
-    path = write(external_model("w.data"), tmp_path)
-    assert "w.data is missing" in refused(path)
-    (tmp_path / "w.data").mkdir()
-    assert "not a regular file" in refused(path)
+    path = write(external_model("part/w.data"), tmp_path)
+    missing = f"the model keeps weights in 'part/w.data', a file of its own, which is missing in {tmp_path}"
+    assert refused(path) == missing
+    (tmp_path / "part").write_bytes(b"")
+    assert refused(path) == missing
+    (tmp_path / "part").unlink()
+    (tmp_path / "part" / "w.data").mkdir(parents=True)
+    assert f"'part/w.data' in {tmp_path} is not a regular file" in refused(path)
 
 
 def test_external_data(tmp_path: Path) -> None:

@@ -353,8 +353,9 @@ HUGE = ONE.replace(b"(3,)", b"(9999999999,)")  # 40 GB that are not there
     ],
 )
 def test_files_that_hold_no_golden_vectors(data):
-    with pytest.raises(BundleError):
+    with pytest.raises(BundleError) as caught:
         read_golden(data)
+    assert caught.value.message.count("golden.npz") == 1
 
 
 def test_compressed_members_are_refused():

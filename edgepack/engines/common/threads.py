@@ -32,10 +32,10 @@ def any_thread(runner: Runner) -> Runner:
     return safe
 
 
-def refuse_pickling(self: object) -> NoReturn:
+def refuse_pickling(_self: object) -> NoReturn:
     """Stand in for ``__reduce__`` of what is loaded: its memory is an engine's, which cannot be sent anywhere."""
     raise EdgepackError(
-        f"a loaded model ({type(self).__name__}) can be neither pickled nor copied",
+        "a loaded model can be neither pickled nor copied",
         hint="send the path of the bundle, and load it in the process that runs it",
     )
 

@@ -1,7 +1,8 @@
-"""What no measurement can have given: times, counts and sizes below zero. A document that says such is refused."""
+"""What no measurement can have given: figures below zero, a batch of none. A document that says such is refused."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,13 @@ _OF_ROWS = ("size_bytes", "model_bytes", "n", "speedup_over_fp32")
 def impossible(found: Result | BuildRow) -> str | None:
     """Return in words the first figure that cannot be; None where all can."""
     figures = _of_result(found) if isinstance(found, Result) else _of_row(found)
-    return next((f"{name} is {value}" for name, value in figures if value is not None and value < 0), None)
+    negative = (f"{name} is {value}" for name, value in figures if value is not None and value < 0)
+    empty = (f"scenario: batch is {size}" for size in _batches(found) if size < 1)
+    return next(itertools.chain(negative, empty), None)
+
+
+def _batches(found: Result | BuildRow) -> tuple[int, ...]:
+    return (found.scenario.batch,) if isinstance(found, Result) else ()
 
 
 def _of_result(found: Result) -> Iterator[tuple[str, Any]]:
@@ -29,7 +36,6 @@ def _of_result(found: Result) -> Iterator[tuple[str, Any]]:
     for name in ("latencies_ns", "distribution_ns"):
         yield name, min(getattr(found, name), default=0)
     yield "samples_per_second_ci95", min(found.samples_per_second_ci95 or (0,))
-    yield "scenario.batch", found.scenario.batch or -1
 
 
 def _of_row(found: BuildRow) -> Iterator[tuple[str, Any]]:

@@ -37,8 +37,14 @@ P = GOOD.percentiles[0]
 def test_a_result_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     assert impossible(GOOD) is None
     (tmp_path / "r.json").write_text(to_json(dataclasses.replace(GOOD, **change)))
-    with pytest.raises(ConfigError, match=r"r\.json: .* is -\d.*, which no measurement gives"):
+    with pytest.raises(ConfigError, match=r"r\.json: .* is (-\d|0).*, which no measurement gives"):
         read_results([tmp_path])
+
+
+@pytest.mark.parametrize("batch", [0, -1, -7])
+def test_a_batch_is_named_as_it_is_written(batch: int) -> None:
+    scenario = dataclasses.replace(GOOD.scenario, batch=batch)
+    assert impossible(dataclasses.replace(GOOD, scenario=scenario)) == f"scenario: batch is {batch}"
 
 
 @pytest.mark.parametrize(
