@@ -41,6 +41,9 @@ _WEIGHTS = re.compile(
     r"|storage\.\w+|nn\.parameter\.Parameter)|collections\.OrderedDict|_codecs\.encode|builtins\.(set|bytearray)"
     r"|numpy\.(_?core\.multiarray\.(_reconstruct|scalar)|ndarray|dtype)"
 )
+# JSON may write any letter as its number, and blanks where it likes; what loads Keras 2's .h5 asks nobody.
+_ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
+_LAMBDA = re.compile(rb'"class_name"\s*:\s*"(?:\w+>)?(?:Lambda|__lambda__)"')
 # TensorFlow operators that reach outside the graph (tensorflow/core/ops), but for those of every checkpoint.
 _REACHES_OUT = (
     "PyFunc", "EagerPyFunc", "PyFuncStateless", "ReadFile", "WriteFile", "MatchingFiles", "DeleteFile", "MakeUnique",
@@ -70,7 +73,8 @@ def lambda_layers(path: Path) -> tuple[str, ...]:
             text = file.read(_MOST_BYTES)
     else:
         text = path.read_bytes()
-    count = len(re.findall(rb'"class_name": ?"Lambda"', text))
+    plain = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), text)
+    count = len(_LAMBDA.findall(plain))
     return tuple(f"the Python code of {count} Lambda layer{'s' if count > 1 else ''}" for _ in range(min(count, 1)))
 
 

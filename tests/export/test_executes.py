@@ -79,6 +79,18 @@ def test_lambda_layers_are_found_in_both_formats(tmp_path: Path) -> None:
     assert lambda_layers(tmp_path / "plain.h5") == ()
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    ['"class_name" : "Lambda"', '"class_name":\n"Lambda"', r'"class_name": "\u004cambda"', r'"class\u005Fname": "Lambda"',
+     '"class_name": "__lambda__"', '"class_name": "Custom>Lambda"'],
+)  # fmt: skip
+def test_lambda_layers_are_found_however_json_spells_them(spelled: str, tmp_path: Path) -> None:
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + spelled.encode() + b"\xff\x00")
+    assert lambda_layers(tmp_path / "m.h5") == ("the Python code of 1 Lambda layer",)
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b'"class_name": "TFOpLambda", "name": "Lambda"')
+    assert lambda_layers(tmp_path / "m.h5") == ()
+
+
 def test_operators_that_reach_outside_a_saved_model(tmp_path: Path) -> None:
     def node(op: str) -> bytes:
         return b"\x0a\x01n\x12" + bytes([len(op)]) + op.encode()
