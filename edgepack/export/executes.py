@@ -41,7 +41,7 @@ _WEIGHTS = re.compile(
     r"|storage\.\w+|nn\.parameter\.Parameter)|collections\.OrderedDict|_codecs\.encode|builtins\.(set|bytearray)"
     r"|numpy\.(_?core\.multiarray\.(_reconstruct|scalar)|ndarray|dtype)"
 )
-# JSON may write any letter as its number, and blanks where it likes; what loads Keras 2's .h5 asks nobody.
+# JSON may write any letter as its number, and blanks where it likes. Not every loader of .h5 has a safe mode.
 _ESCAPED = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 _LAMBDA = re.compile(rb'"class_name"\s*:\s*"(?:\w+>)?(?:Lambda|__lambda__)"')
 # TensorFlow operators that reach outside the graph (tensorflow/core/ops), but for those of every checkpoint.
