@@ -14,6 +14,7 @@ import numpy as np
 
 from edgepack.base.stage import stage
 from edgepack.data.annotated import OF_BOXES
+from edgepack.data.mask_folder import SEGMENTATION
 from edgepack.data.preprocess import normalize
 from edgepack.data.samples import read_samples
 from edgepack.embed.pixels import bytes_of
@@ -90,6 +91,7 @@ def check_embedded(
             vectors = _golden(pair, read_golden(golden), samples)
             verification = _verified(pair, vectors)
             found, count = _compared(pair, samples, progress)
+            enlarged = _enlarged(pair, samples)
             ways, rounds = _timed(pair, vectors)
         finally:
             second.close()
@@ -99,7 +101,7 @@ def check_embedded(
     versions = " ".join(outer.compiled.versions.values())
     check = EmbeddedCheck(
         done, count, same, max((one.largest for one in found), default=0.0), *ways, rounds, things,
-        f"{outer.compiled.backend} {versions}",
+        f"{outer.compiled.backend} {versions}", enlarged,
     )  # fmt: skip
     refuse_different(check)
     return EmbeddedEvaluation(check, write_golden(vectors, out / GOLDEN), verification)
@@ -214,6 +216,31 @@ def _compared(pair: _Pair, samples: SampleSet, progress: Progress) -> tuple[list
     return found, len(found)
 
 
+def _enlarged(pair: _Pair, samples: SampleSet) -> float | None:
+    """Return the mean share of a mask's pixels that differ in the first pictures, seen at twice the input's sides.
+
+    There the outer way has scores between those of the input's pixels, the inner one the nearest pixel's class.
+    """
+    if not pair.answers or pair.task.kind != SEGMENTATION:
+        return None
+    found = []
+    for feeds in itertools.islice(read_samples(samples, pair.outer.compiled.inputs), _PICTURES):
+        array = feeds[pair.name][:1]
+        frame = twice(pair.frame(array))
+        first, second = copied(pair.first({pair.name: array})), copied(pair.second(pair.given(array)))
+        answers = (
+            answer(pair.task, _named(first, pair.outer), frame),
+            answer(pair.inner.task or pair.task, _named(second, pair.inner), frame),
+        )
+        found.append(difference(*answers, STRICT).largest)
+    return float(np.mean(found)) if found else None
+
+
+def twice(frame: Frame) -> Frame:
+    """Return the frame of a picture of twice the input's sides."""
+    return dataclasses.replace(frame, height=2 * frame.height, width=2 * frame.width, scale_x=0.5, scale_y=0.5)
+
+
 def _differs(pair: _Pair, array: Array) -> Difference:
     expected, found = copied(pair.first({pair.name: array})), copied(pair.second(pair.given(array)))
     if pair.by_answers():
@@ -284,6 +311,8 @@ def in_words(check: EmbeddedCheck) -> str:
     compared = f" ({check.things} compared)" if check.things > check.samples else ""
     text = f"{' and '.join(check.done)} in the graph: the same answers on {check.same} of {check.samples} samples"
     text += compared
+    if check.enlarged is not None:
+        text += f", {100 * check.enlarged:.2g} % of the pixels others where a picture has twice the input's sides"
     if check.outer is None or check.embedded is None:
         return text
     times = (f"{way.total_ns / 1e6:.2f} ms ({way.engine_ns / 1e6:.2f} of it in the engine)"

@@ -24,7 +24,8 @@ class EmbeddedCheck:
     ``things`` are how many boxes, classes, masks or outputs were compared for that. ``largest`` is the largest
     difference of what was compared: sides of boxes in pixels of the input, scores of classes, the share of a mask's
     pixels, or values of outputs over the largest one. ``outer`` and ``embedded`` are None where nothing was timed, each
-    is over ``timed`` inferences, in turn with the other.
+    is over ``timed`` inferences, in turn with the other. All are of pictures of the input's size; ``enlarged`` is the
+    mean share of a mask's pixels that differ where the picture has twice its sides, None for other answers.
     """
 
     done: Mapping[Part, str] = field(default_factory=dict)
@@ -36,3 +37,4 @@ class EmbeddedCheck:
     timed: int = 0
     things: int = 0
     engine: str = ""
+    enlarged: float | None = None

@@ -166,12 +166,13 @@ of_every_kind = pytest.mark.parametrize(("kind", "targets"), CASES, scope="modul
 
 
 @of_every_kind
-def test_every_engine_answers_as_the_outer_way_does(built: Built) -> None:
+def test_every_engine_answers_as_the_outer_way_does(built: Built, kind: str) -> None:
     for row, other in zip(built.answering, built.plain, strict=True):
         assert (row.status, other.status) == ("ok", "ok"), row.reason or other.reason
         assert row.embedded is not None
         assert row.embedded.samples == row.embedded.same == 8
         assert row.embedded.things >= 8
+        assert (row.embedded.enlarged is not None) == (kind == "mask")
         with load(Path(str(row.bundle))) as inner, load(Path(str(other.bundle))) as outer:
             things = [same(inner.predict(path), outer.predict(path)) for path in built.pictures()]
         assert sum(things) >= 8

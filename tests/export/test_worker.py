@@ -190,6 +190,12 @@ def convert(job):
         socket.create_connection(("127.0.0.1", PORT), timeout=5).close(); tried["network"] = "connected"
     except OSError as error:
         tried["network"] = type(error).__name__
+    try:
+        socket.socket(socket.AF_UNIX).connect(LOCAL); tried["local"] = "connected"
+    except OSError as error:
+        tried["local"] = type(error).__name__
+    for one in socket.socketpair():
+        one.close()
     tried["secret"] = os.environ.get("MY_TOKEN", "unseen")
     job.meta["extra"] = tried
 """
@@ -201,9 +207,13 @@ def test_a_worker_writes_into_its_folder_alone_and_has_no_network(
     import socket
 
     monkeypatch.setenv("MY_TOKEN", "s3cret")
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    daemon = f"\0edgepack-{tmp_path}"[:100] if len(str(tmp_path)) > 80 else str(tmp_path / "daemon")
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
         port = server.getsockname()[1]
+        local.bind(daemon)
+        local.listen()
         code = TRIES.replace("OUTSIDE", repr(str(tmp_path / "outside"))).replace("PORT", str(port))
+        code = code.replace("LOCAL", repr(daemon))
         facts = read_facts(run(tmp_path, code))
         assert facts is not None
         if facts.not_confined:
@@ -211,11 +221,11 @@ def test_a_worker_writes_into_its_folder_alone_and_has_no_network(
         assert facts.extra["outside"] == "PermissionError"
         assert not (tmp_path / "outside").exists()
         assert (facts.extra["here"], facts.extra["home"]) == ("wrote", "wrote")
-        assert facts.extra["network"] != "connected"
+        assert (facts.extra["network"] != "connected", facts.extra["local"]) == (True, "PermissionError")
         assert facts.extra["secret"] == "unseen"
         allowed = read_facts(run(tmp_path, code, download=True))
         assert allowed is not None
-        assert allowed.extra["network"] == "connected"
+        assert (allowed.extra["network"], allowed.extra["local"]) == ("connected", "PermissionError")
 
 
 def test_files_beside_the_worker_do_not_stand_in_for_packages(tmp_path: Path) -> None:

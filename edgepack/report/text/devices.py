@@ -19,7 +19,7 @@ from edgepack.specs.target import Target
 
 _MOST_LAYERS = 3
 _LONGEST_REASON = 160
-_ALIKE = 1.02  # sizes that are nearer than 2 % are as large
+_ALIKE = 1.05  # sizes that are nearer are as large: "1.0 times smaller" says nothing
 _BOUND = {
     "precision": "runs in another precision than was asked for",
     "overhead": "is bound neither by arithmetic nor by memory, so that fewer bits gain nothing",

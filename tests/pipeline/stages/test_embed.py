@@ -153,3 +153,7 @@ def test_words_without_a_measurement() -> None:
     check = EmbeddedCheck({"preprocessing": "x"}, samples=4, same=3)
     assert in_words(check) == "preprocessing in the graph: the same answers on 3 of 4 samples"
     assert "medians of" not in in_words(dataclasses.replace(check, outer=None))
+    mask = dataclasses.replace(check, enlarged=0.0123)
+    assert in_words(mask).endswith(
+        "3 of 4 samples, 1.2 % of the pixels others where a picture has twice the input's sides"
+    )

@@ -57,6 +57,15 @@ def test_a_loss_that_samples_do_not_show_is_none(labelled, drop, ci95, words):
     assert words in told(changed(labelled, 1, accuracy=accuracy))
 
 
+def test_a_size_that_is_about_the_same_is_not_spoken_of(labelled):
+    base = labelled[0].ranked_bytes
+    for part, said in ((1.04, False), (1 / 1.04, False), (1.06, True), (1 / 1.06, True)):
+        size = int(base / part)
+        text = told(changed(labelled, 1, size_bytes=size, model_bytes=size))
+        assert ("times smaller" in text or "times larger" in text) == said, text
+        assert "1.0 times" not in text
+
+
 def test_where_int8_is_not_faster_the_sentence_says_so_and_recommends_fp32(labelled):
     same = changed(labelled, 1, speedup=0.99, speedup_ci95=(0.95, 1.04))
     assert "int8 is 3.3 times smaller than fp32 but not measurably faster (0.990 times, 0.950–1.04), and" in told(same)  # noqa: RUF001
