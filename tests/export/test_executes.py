@@ -81,8 +81,8 @@ def test_lambda_layers_are_found_in_both_formats(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "spelled",
-    ['"class_name" : "Lambda"', '"class_name":\n"Lambda"', r'"class_name": "\u004cambda"', r'"class\u005Fname": "Lambda"',
-     '"class_name": "__lambda__"', '"class_name": "Custom>Lambda"'],
+    ['"class_name" : "Lambda"', '"class_name":\n"Lambda"', r'"class_name": "\u004cambda"',
+     r'"class\u005Fname": "Lambda"', '"class_name": "__lambda__"', '"class_name": "Custom>Lambda"'],
 )  # fmt: skip
 def test_lambda_layers_are_found_however_json_spells_them(spelled: str, tmp_path: Path) -> None:
     (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + spelled.encode() + b"\xff\x00")
