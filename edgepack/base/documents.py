@@ -250,7 +250,7 @@ def _read_literal(allowed: tuple[Any, ...], data: Any, place: _Place, _base: Pat
 def _union_reader(kinds: tuple[Any, ...]) -> _Reader:
     candidates = [kind for kind in kinds if kind is not type(None)]
     readers, optional = [_reader(kind) for kind in candidates], len(candidates) < len(kinds)
-    expected = " or ".join(dict.fromkeys(_kind_words(kind) for kind in candidates))
+    expected = " or ".join(dict.fromkeys(kind_words(kind) for kind in candidates))
 
     def read(data: Any, place: _Place, base: Path | None) -> Any:
         if data is None and optional:
@@ -312,10 +312,10 @@ def _read_scalar(kind: Any, data: Any, place: _Place, base: Path | None) -> Any:
         return base / data if base else Path(data)
     if (kind in (int, bool, str) and type(data) is kind) or (kind is type(None) and data is None):
         return data
-    raise _wrong(place, _kind_words(kind), data)
+    raise _wrong(place, kind_words(kind), data)
 
 
-def _kind_words(kind: Any) -> str:
+def kind_words(kind: Any) -> str:
     """Return what a value of a type is to who writes documents: no name of a class."""
     origin = typing.get_origin(kind)
     if origin is typing.Literal:

@@ -308,7 +308,7 @@ class _Types:
 
     def _union(self, arguments: tuple[Any, ...]) -> str:
         kinds = tuple(kind for kind in arguments if kind is not type(None))
-        expected = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+        expected = " or ".join(dict.fromkeys(documents.kind_words(kind) for kind in kinds))
         return self._parts("kUnion", kinds, optional=len(kinds) < len(arguments), expected=expected)
 
     def _parts(self, kind: str, parts: tuple[Any, ...], *, optional: bool = False, expected: str = "") -> str:

@@ -107,7 +107,10 @@ def check_name(path: Path, name: str) -> None:
     """Raise ``DataError`` for a file's name in the archive ``path`` that no program should write."""
     parts = PurePosixPath(name).parts
     if "\\" in name:  # a folder on Windows, a letter elsewhere
-        raise DataError(f"{path}: the name {name[:80]!r} has a backslash, which a zip's folders have not", hint=UNPACK)
+        raise DataError(
+            f"{path}: the name {name[:80]!r} has a backslash, and folders are parted by slashes",
+            hint=UNPACK,
+        )
     outside = name.startswith("/") or ".." in parts or "\0" in name
     if outside or not parts or ":" in parts[0]:
         raise DataError(

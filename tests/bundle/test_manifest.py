@@ -78,8 +78,8 @@ def text_with(manifest, **changes):
 HOSTILE = [
     ({"files__0__size_bytes": 10**400}, "64 bits"),
     ({"layers": {"int8": 10**30}}, "64 bits"),
-    ({"inputs__0__shape": [True, 3]}, "expected int or str, found True"),
-    ({"inputs__0__shape": [2.0]}, "expected int or str"),
+    ({"inputs__0__shape": [True, 3]}, "expected a whole number or text, found True"),
+    ({"inputs__0__shape": [2.0]}, "expected a whole number or text"),
     ({"inputs__0__shape": [2**62, 2**62]}, "larger than any array"),
     ({"inputs__0__shape": [1] * 100}, "larger than any array"),
     ({"requirements__engine": {"onnxruntime": "9" * 5000}}, "has 5000 characters"),

@@ -319,7 +319,7 @@ CASES = (
     Case(
         "a dimension",
         BundleError,
-        "inputs[0]: shape[0]: expected int or str, found 1.5",
+        "inputs[0]: shape[0]: expected a whole number or text, found 1.5",
         _set("inputs", 0, "shape", 0, 1.5),
     ),
     Case(
