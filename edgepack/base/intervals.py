@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
-_Z95 = 1.959963984540054  # standard normal quantile at 0.975
+Z95 = 1.959963984540054  # standard normal quantile at 0.975
 
 
 def paired_difference_ci95(first: Array, second: Array) -> tuple[float, float]:
@@ -22,15 +22,15 @@ def paired_difference_ci95(first: Array, second: Array) -> tuple[float, float]:
     only_first = (float((first & ~second).sum()) + 1) / (n + 2)
     only_second = (float((second & ~first).sum()) + 1) / (n + 2)
     centre = only_first - only_second
-    half = _Z95 * math.sqrt(max(only_first + only_second - centre**2, 0.0) / (n + 2))
+    half = Z95 * math.sqrt(max(only_first + only_second - centre**2, 0.0) / (n + 2))
     return max(centre - half, -1.0), min(centre + half, 1.0)
 
 
 def proportion_ci95(successes: int, n: int) -> tuple[float, float]:
     """Return Wilson's 95 % score interval of a proportion (Wilson 1927, J. Am. Stat. Assoc. 22)."""
-    p, z2 = successes / n, _Z95**2
+    p, z2 = successes / n, Z95**2
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    half = Z95 / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     return max(centre - half, 0.0), min(centre + half, 1.0)
 
 

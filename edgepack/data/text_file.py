@@ -16,7 +16,7 @@ from edgepack.data.named_classes import number_classes
 from edgepack.data.rows import Rows, find_column, read_rows, rows_file
 from edgepack.data.source import Asked, Bad, Contents, Item, Source
 from edgepack.data.text.inputs import text_input
-from edgepack.data.text.tokenizer import Tokenizer, load_tokenizer
+from edgepack.data.text.tokenizer import Encoded, Tokenizer, load_tokenizer
 from edgepack.data.zip_file import unpacked
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.signal_answers import Span, Spans
@@ -131,7 +131,13 @@ def _spans(
 def frame_of_text(text: str, tokenizer: Tokenizer, made: Text) -> Frame:
     """Return what answers about a text need: the text, and where its tokens lie in it before a model cuts them."""
     encoded = tokenizer.encode(text, made.max_length if made.max_length is not None else tokenizer.max_length)
-    return Frame(text=text, places=encoded.places, left=tokenizer.filling.left)
+    read_to = read_part(encoded) if encoded.cut else 0
+    return Frame(text=text, places=encoded.places, left=tokenizer.filling.left, read_to=read_to)
+
+
+def read_part(encoded: Encoded) -> int:
+    """Return where the last token of a text that is cut ends in it."""
+    return max((end for _, end in encoded.places), default=0)
 
 
 def _path(asked: Asked) -> Path:

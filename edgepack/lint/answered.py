@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from edgepack.calibrate.instrument import run_session
 from edgepack.data.samples import read_any_labels, read_frames
 from edgepack.lint import Inspected, Surveyed
-from edgepack.lint.encodings import Encoding, encoding_of
+from edgepack.lint.encodings import Encoding, alternatives, encoding_of
 from edgepack.lint.survey import picture_input
 from edgepack.lint.trials import feed_of, open_session, pixels_of, recipe_keys
 from edgepack.specs.data import Finding
@@ -20,6 +21,7 @@ from edgepack.specs.model import TensorSpec
 from edgepack.specs.task import Frame, Task
 from edgepack.specs.types import Array
 from edgepack.tasks import answer
+from edgepack.verify.resampling import paired_interval
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,20 @@ class Pictures:
         return found
 
 
+@dataclass(frozen=True)
+class Trial:
+    """How ``count`` pictures were answered with an encoding: ``figure`` of how often each counts, more is better."""
+
+    encoding: Encoding
+    figure: Callable[[Array], float]
+    count: int
+
+    @property
+    def score(self) -> float:
+        """The figure where each picture counts once."""
+        return self.figure(np.ones(self.count))
+
+
 def labelled_pictures(
     inspected: Inspected, kinds: Sequence[str], usable: Callable[[Any, Task], bool], least: int, most: int
 ) -> Pictures | None:
@@ -61,10 +77,11 @@ def labelled_pictures(
     made, task = judged.samples.preprocessing, judged.samples.task
     assert made is not None, "_judged asked for it"
     assert task is not None, "_judged asked for it"
-    positions = _positions(judged, lambda label: usable(label, task), most)
+    labels: Any = read_any_labels(judged.samples)
+    positions = _positions(labels, lambda label: usable(label, task), most)
     if len(positions) < least:
         return None
-    labels, frames, present = read_any_labels(judged.samples), list(read_frames(judged.samples)), encoding_of(made)
+    frames, present = list(read_frames(judged.samples)), encoding_of(made)
     return Pictures(
         judged=judged,
         present=present,
@@ -88,26 +105,40 @@ def _judged(inspected: Inspected, kinds: Sequence[str]) -> Surveyed | None:
     return None
 
 
-def _positions(judged: Surveyed, usable: Callable[[Any], bool], most: int) -> list[int]:
-    """Return the positions of usable pictures, at random; labels are looked at until there are enough."""
-    labels = read_any_labels(judged.samples)
-    found: list[int] = []
-    for i in np.random.default_rng(0).permutation(len(judged.samples.indices)).tolist():
-        if len(found) == most:
-            break
-        if usable(labels[i]):
-            found.append(i)
-    return found
+def _positions(labels: Sequence[Any], usable: Callable[[Any], bool], most: int) -> list[int]:
+    """Return the positions of usable labels, at random; they are looked at until there are enough."""
+    order = np.random.default_rng(0).permutation(len(labels)).tolist()
+    return list(itertools.islice((i for i in order if usable(labels[i])), most))
 
 
-def does_not_fit(
-    words: str, better: Encoding, score: float, what: str, gain: tuple[float, float], *, proven: bool = True
-) -> Finding:
-    """Return the warning that answers are far better with another encoding; ``gain`` is its 95 % interval."""
-    text = (
-        f"the preprocessing does not fit the model: {words}, {score:.3f} with {better.title} ({what}; 95 % "
-        f"interval of the gain {gain[0]:+.3f} to {gain[1]:+.3f})"
-    )
-    return Finding(
-        "preprocessing", "warning", text, f"encode pixels as {better.title}: {recipe_keys(better)}", proven=proven
-    )
+def try_where_poor(
+    pictures: Pictures, run: Callable[[Encoding], Trial], poor: float, progress: Callable[[int, int], None]
+) -> list[Trial]:
+    """Return the trial of the present encoding and, where its figure is below ``poor``, those of the others."""
+    trials = [run(pictures.present)]
+    if trials[0].score < poor:
+        others = alternatives(pictures.present)
+        for number, encoding in enumerate(others, 1):
+            trials.append(run(encoding))
+            progress(number, len(others))
+    return trials
+
+
+def compare(trials: Sequence[Trial], figure: str, samples: str, least_gain: float, far: float = 0.0) -> Finding:
+    """Return how the present encoding does, which is the first, and a warning where another one surely does better.
+
+    ``figure`` names what is compared. A gain below ``least_gain``, or one whose 95 % interval is not above 0, is none
+    to speak of; one of ``far`` and more proves that no figure of these samples says anything of the model.
+    """
+    now, best = trials[0], max(trials, key=lambda one: one.score)
+    words, what = f"{figure} is {now.score:.3f} with {now.encoding.title}", f"{samples}, n={now.count}"
+    gained = best.score - now.score
+    if gained < least_gain:
+        return Finding("preprocessing", "note", f"{words} ({what})")
+    low, high = paired_interval(best.figure, now.figure, now.count, 0)
+    better = f"{words}, {best.score:.3f} with {best.encoding.title} ({what}"
+    if low <= 0:
+        return Finding("preprocessing", "note", f"{better})")
+    text = f"the preprocessing does not fit the model: {better}; 95 % interval of the gain {low:+.3f} to {high:+.3f})"
+    hint = f"encode pixels as {best.encoding.title}: {recipe_keys(best.encoding)}"
+    return Finding("preprocessing", "warning", text, hint, proven=gained >= far)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,12 @@ import numpy as np
 from edgepack.data.mask_folder import SEGMENTATION
 from edgepack.errors import DataError, ToolchainError
 from edgepack.lint import Found, Inspected
-from edgepack.lint.answered import Pictures, does_not_fit, labelled_pictures
+from edgepack.lint.answered import Pictures, Trial, compare, labelled_pictures
 from edgepack.lint.encodings import Encoding, alternatives
 from edgepack.specs.answer import Mask
-from edgepack.specs.data import Finding
 from edgepack.specs.task import Frame, Task
 from edgepack.specs.types import Array, Progress
 from edgepack.verify.metrics.masks import count_pixels, mean_overlap
-from edgepack.verify.resampling import paired_interval
 
 # The likeliest other encodings are chosen on the first pictures and compared on the others: chosen and compared on the
 # same ones, the best of many would seem better by chance. Few pictures hardly tell two that both suit the model.
@@ -50,7 +49,7 @@ def check(inspected: Inspected) -> Found:
     except (DataError, ToolchainError):
         return Found()
     runs = first * (1 + len(alternatives(pictures.present))) + (len(pictures.wanted) - first) * len(trials)
-    return Found((_finding(trials, pictures.judged.title),), runs)
+    return Found((compare(trials, "mean IoU of classes", pictures.judged.title, _GAIN, _FAR),), runs)
 
 
 def _usable(label: Any, _task: Task) -> bool:
@@ -75,23 +74,9 @@ def _grid(label: Mask, frame: Frame) -> tuple[Mask, Frame]:
     return Mask(label.labels[rows[:, None], columns[None]], label.names), small
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """The pixels that were right with an encoding, see ``_counts``."""
-
-    encoding: Encoding
-    counts: Array
-
-    def figure(self, weights: Array) -> float:
-        return mean_overlap(self.counts, weights)
-
-    @property
-    def score(self) -> float:
-        return self.figure(np.ones(len(self.counts)))
-
-
-def _tried(pictures: Pictures, encoding: Encoding, first: int, end: int | None) -> _Trial:
-    return _Trial(encoding, _counts(pictures.wanted[first:end], pictures.answers(encoding, first, end)))
+def _tried(pictures: Pictures, encoding: Encoding, first: int, end: int | None) -> Trial:
+    counts = _counts(pictures.wanted[first:end], pictures.answers(encoding, first, end))
+    return Trial(encoding, partial(mean_overlap, counts), len(counts))
 
 
 def _choose(pictures: Pictures, end: int, progress: Progress) -> tuple[Encoding, ...]:
@@ -104,19 +89,6 @@ def _choose(pictures: Pictures, end: int, progress: Progress) -> tuple[Encoding,
         progress("lint: masks", number, len(others))
     better = [trial for trial in trials if trial.score - now > _PROMISING]
     return tuple(t.encoding for t in sorted(better, key=lambda trial: trial.score, reverse=True)[:_LIKELIEST])
-
-
-def _finding(trials: Sequence[_Trial], title: str) -> Finding:
-    now, best = trials[0], max(trials, key=lambda one: one.score)
-    count = len(now.counts)
-    words, what = f"mean IoU of classes is {now.score:.3f} with {now.encoding.title}", f"{title}, n={count}"
-    if best.score - now.score < _GAIN:
-        return Finding("preprocessing", "note", f"{words} ({what})")
-    gain = paired_interval(best.figure, now.figure, count, 0)
-    if gain[0] <= 0:
-        return Finding("preprocessing", "note", f"{words}, {best.score:.3f} with {best.encoding.title} ({what})")
-    proven = best.score - now.score >= _FAR
-    return does_not_fit(words, best.encoding, best.score, what, gain, proven=proven)
 
 
 def _counts(wanted: Sequence[Any], found: Sequence[Any]) -> Array:

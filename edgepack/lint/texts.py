@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edgepack.data.samples import read_frames
@@ -29,20 +30,21 @@ def _of(model: OnnxModel, judged: Surveyed) -> Finding | None:
     if task is None or task.kind not in KINDS:
         return None
     file = tokenizer_beside(task, Path(judged.samples.source))
-    texts = [frame.text for frame in read_frames(judged.samples)]
-    if file is None or not any(texts):  # arrays, which nobody cuts
+    if file is None:
         return None
     tokenizer, settings = load_tokenizer(file), text_settings(task)
     most = most_tokens(tokenizer, settings, model.inputs)
     if most is None:
         return None
-    looked_at = spread(len(texts), _MOST)
-    cut = sum(tokenizer.encode(texts[i], most).cut for i in looked_at)
+    positions = spread(len(judged.samples.indices), _MOST)
+    looked_at = replace(judged.samples, indices=tuple(judged.samples.indices[i] for i in positions))
+    # The recipe cuts texts before their tokens are placed, the model itself those that are left. Arrays have no places.
+    cut = sum(frame.read_to > 0 or len(frame.places) > most for frame in read_frames(looked_at))
     if not cut:
         return None
-    share = cut / len(looked_at)
+    share = cut / len(positions)
     text = (
-        f"{cut} of {len(looked_at)} {judged.title} ({100 * share:.1f} %) are longer than the {most} tokens that are "
+        f"{cut} of {len(positions)} {judged.title} ({100 * share:.1f} %) are longer than the {most} tokens that are "
         "read of a text: their answers are those to their beginnings"
     )
     by_recipe = settings.max_length is not None and settings.max_length == most

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgepack.data.text.inputs import text_input
 from edgepack.data.text.tokenizer import Tokenizer, load_tokenizer, read_tokenizer
-from edgepack.data.text_file import TOKENIZER, frame_of_text, text_settings, tokenizer_beside
+from edgepack.data.text_file import TOKENIZER, frame_of_text, read_part, text_settings, tokenizer_beside
 from edgepack.errors import ConfigError, DataError
 from edgepack.specs.signals import Text
 from edgepack.specs.task import Task
@@ -25,7 +25,7 @@ def prepare_text(thing: Any, making: Making) -> Prepared:
     made, tokenizer = text_settings(making.task), _tokenizer(making)
     feeds, encoded = text_input(tokenizer, text, made, making.inputs)
     frame = frame_of_text(text, tokenizer, made)
-    return Prepared(feeds, replace(frame, read_to=max(end for _, end in encoded.places)) if encoded.cut else frame)
+    return Prepared(feeds, replace(frame, read_to=read_part(encoded)) if encoded.cut else frame)
 
 
 def check_text(task: Task) -> None:

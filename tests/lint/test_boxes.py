@@ -9,17 +9,15 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
+from inspections import one_finding
 from PIL import Image
 
 from edgepack.data.samples import find_samples
 from edgepack.graph.load import load_model
-from edgepack.lint import Inspected, Surveyed
 from edgepack.lint.boxes import check
-from edgepack.lint.survey import Survey
 from edgepack.specs.data import Finding, Preprocessing
 from edgepack.specs.model import OnnxModel
 from edgepack.specs.task import Task
-from edgepack.specs.types import no_progress
 
 SIDE, SQUARE = 64, 16
 
@@ -66,12 +64,7 @@ def judged(tmp_path: Path, made: Preprocessing, count: int = 14, task: Task | No
     model = write_finder(tmp_path / "net.onnx")
     task = task or Task("object-detection", "center-points", classes=("square",))
     samples = find_samples(str(write_squares(tmp_path / "data", count)), model.inputs, made, task=task)
-    surveyed = Surveyed("calibration samples", samples, Survey((), (), None, (), (), ()), None)
-    found = check(Inspected(model, surveyed, None, "minmax", 99.99, tmp_path, no_progress))
-    if not found.findings:
-        return Finding("nothing", "note", ""), found.model_runs
-    (finding,) = found.findings
-    return finding, found.model_runs
+    return one_finding(check, model, samples, tmp_path)
 
 
 def test_a_detector_that_finds_its_things_is_run_a_few_times(tmp_path: Path) -> None:

@@ -7,22 +7,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+from inspections import one_finding
 from PIL import Image
 
 from edgepack.data.samples import find_samples
 from edgepack.graph.load import load_model
-from edgepack.lint import Inspected, Surveyed
 from edgepack.lint.letters import check
-from edgepack.lint.survey import Survey
 from edgepack.specs.data import Finding, Preprocessing
 from edgepack.specs.task import Task
-from edgepack.specs.types import no_progress
 
 LETTERS = "abc"
 SIDES = (4, 24)  # six moments of four columns
 
 
-def judged(tmp_path: Path, made: Preprocessing, count: int = 8) -> tuple[Finding | None, int]:
+def judged(tmp_path: Path, made: Preprocessing, count: int = 8) -> tuple[Finding, int]:
     """Judge a network whose moments have the letter a, b or c where they are 0.3, 0.6 or 0.9 bright."""
     proto = onnx.parser.parse_model(
         """<ir_version: 8, opset_import: ["" : 17]>
@@ -51,24 +49,20 @@ def judged(tmp_path: Path, made: Preprocessing, count: int = 8) -> tuple[Finding
     (tmp_path / "data" / "labels.csv").write_text("\n".join(rows) + "\n")
     task = Task("text-recognition", settings={"charset": LETTERS})
     samples = find_samples(str(tmp_path / "data"), model.inputs, made, task=task)
-    surveyed = Surveyed("calibration samples", samples, Survey((), (), None, (), (), ()), None)
-    found = check(Inspected(model, surveyed, None, "minmax", 99.99, tmp_path, no_progress))
-    return (found.findings[0] if found.findings else None), found.model_runs
+    return one_finding(check, model, samples, tmp_path)
 
 
 def test_a_reader_with_its_own_pixels_is_run_a_few_times(tmp_path: Path) -> None:
     found, runs = judged(tmp_path, Preprocessing(resize=SIDES, scale=1 / 255))
-    assert found is not None
     assert (found.severity, runs) == ("note", 8)
     assert "share of right letters is 1.000 with RGB, / 255 (calibration samples, n=8)" in found.message
 
 
 def test_pixels_of_another_range_are_proven_wrong(tmp_path: Path) -> None:
     found, _ = judged(tmp_path, Preprocessing(resize=SIDES))
-    assert found is not None
     assert (found.severity, found.proven) == ("warning", True)
     assert "1.000 with RGB, / 255" in found.message
 
 
 def test_nothing_is_judged_on_a_few_pictures(tmp_path: Path) -> None:
-    assert judged(tmp_path, Preprocessing(resize=SIDES), 5) == (None, 0)
+    assert judged(tmp_path, Preprocessing(resize=SIDES), 5)[0].check == "nothing"

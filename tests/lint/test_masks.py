@@ -6,17 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from inspections import one_finding
 from mask_data import IMAGENET, SIDE, TASK, UNIT, write_masks, write_segmenter
 from PIL import Image
 
 from edgepack.data.samples import find_samples
-from edgepack.lint import Inspected, Surveyed, masks
+from edgepack.lint import masks
 from edgepack.lint.masks import check
-from edgepack.lint.survey import Survey
 from edgepack.specs.answer import Mask
 from edgepack.specs.data import Finding, Preprocessing
 from edgepack.specs.task import Frame
-from edgepack.specs.types import no_progress
 from edgepack.tasks import answer
 
 
@@ -28,12 +27,7 @@ def judged(tmp_path: Path, made: Preprocessing, count: int = 16) -> tuple[Findin
 def judge(tmp_path: Path, made: Preprocessing) -> tuple[Finding, int]:
     model = write_segmenter(tmp_path / "net.onnx")
     samples = find_samples(str(tmp_path / "data"), model.inputs, made, task=TASK)
-    surveyed = Surveyed("calibration samples", samples, Survey((), (), None, (), (), ()), None)
-    found = check(Inspected(model, surveyed, None, "minmax", 99.99, tmp_path, no_progress))
-    if not found.findings:
-        return Finding("nothing", "note", ""), found.model_runs
-    (finding,) = found.findings
-    return finding, found.model_runs
+    return one_finding(check, model, samples, tmp_path)
 
 
 def test_a_segmenter_with_its_own_pixels_is_only_noted(tmp_path: Path) -> None:

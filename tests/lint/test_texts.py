@@ -8,16 +8,14 @@ from pathlib import Path
 import onnx
 import onnx.parser
 import pytest
+from inspections import inspected
 from tokenizers_made import tokenizer_bytes
 
 from edgepack.data.samples import find_samples
 from edgepack.graph.load import load_model
-from edgepack.lint import Inspected, Surveyed
-from edgepack.lint.survey import Survey
 from edgepack.lint.texts import check
 from edgepack.specs.data import Finding
 from edgepack.specs.task import Task
-from edgepack.specs.types import no_progress
 
 
 def findings(tmp_path: Path, texts: list[str], tokens: str, **settings: object) -> list[Finding]:
@@ -31,11 +29,11 @@ def findings(tmp_path: Path, texts: list[str], tokens: str, **settings: object) 
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{text},a\n" for text in texts))
     task = Task("text-classification", input=settings)
     samples = find_samples(str(tmp_path / "texts.csv"), model.inputs, None, task=task)
-    surveyed = Surveyed("calibration samples", samples, Survey((), (), None, (), (), ()), None)
-    inspected = Inspected(model, surveyed, None, "minmax", 99.99, tmp_path, no_progress)
-    evaluated = dataclasses.replace(inspected, evaluation=dataclasses.replace(surveyed, title="evaluation samples"))
-    assert len(check(evaluated).findings) == 2 * len(check(inspected).findings)
-    return list(check(inspected).findings)
+    asked = inspected(model, samples, tmp_path)
+    evaluation = dataclasses.replace(asked.calibration, title="evaluation samples")
+    found = check(asked).findings
+    assert len(check(dataclasses.replace(asked, evaluation=evaluation)).findings) == 2 * len(found)
+    return list(found)
 
 
 def test_texts_that_a_model_cuts_are_counted(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from edgepack.base.intervals import Z95
 from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
 from edgepack.verify.metrics.paired import paired_accuracy
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 
-_Z95 = 1.959964
 _FEWEST = 10  # samples: fewer say nothing
 _CHANCE, _NEAR = 0.5, 0.1
 
@@ -89,7 +89,7 @@ def doubt_order(compared: Compared, found: Accuracy) -> str | None:
         return None
     figures = [auroc(scored.truth[:, k], scores[:, k]) for k in columns]
     errors = [auroc_error(one, int(scored.truth[:, k].sum()), found.n) for one, k in zip(figures, columns, strict=True)]
-    figure, upper = float(np.mean(figures)), float(np.mean(figures) + _Z95 * np.mean(errors))
+    figure, upper = float(np.mean(figures)), float(np.mean(figures) + Z95 * np.mean(errors))
     if upper >= _CHANCE + _NEAR * (1 - _CHANCE):
         return None
     why = "the labels are the other way round" if upper < _CHANCE else "the labels are not those of its classes"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from edgepack.base.intervals import mean_ci95
+from edgepack.base.intervals import Z95, mean_ci95
 from edgepack.errors import DataError
 from edgepack.specs.run import Accuracy
 from edgepack.verify.metrics import Compared, Metric
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from edgepack.specs.types import Array
 
 _FEWEST = 10  # samples: fewer say nothing
-_Z95, _NEAR, _MOST_RHO = 1.959964, 0.1, 0.999999
+_NEAR, _MOST_RHO = 0.1, 0.999999
 
 Figure = Callable[["Array", "Array"], float]
 
@@ -109,7 +109,7 @@ def _doubt_ranks(compared: Compared, found: Accuracy) -> str | None:
     if compared.labels is None or found.n < _FEWEST or not math.isfinite(found.fp32):
         return None
     inner = min(max(found.fp32, -_MOST_RHO), _MOST_RHO)
-    if math.tanh(math.atanh(inner) + _Z95 / math.sqrt(found.n - 3)) >= _NEAR:
+    if math.tanh(math.atanh(inner) + Z95 / math.sqrt(found.n - 3)) >= _NEAR:
         return None
     return (
         f"the fp32 model's own {found.metric} is {found.fp32:.3f} (n={found.n}), and guessing has 0: the labels are "
